@@ -1,0 +1,5 @@
+"""Nameko's programming model, peer to peer over ZeroMQ: services that call each other with no broker to run."""
+
+from zmqservices.configuration import config
+
+__all__ = ["config"]

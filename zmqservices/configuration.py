@@ -1,0 +1,10 @@
+"""The settings that a process runs with (being written)."""
+
+from collections import UserDict
+
+
+class Config(UserDict):
+    """All settings of this process."""
+
+
+config = Config()

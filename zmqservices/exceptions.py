@@ -1,0 +1,251 @@
+"""Everything that can go wrong, named for what the user can do about it.
+
+Rule 1: this is a leaf; it imports nothing of the project.
+Rule 2: `retryable` on the class says whether the same call may be made again without fear that it runs twice.
+Rule 3: an exception crosses the wire as names and texts (`serialize`), and becomes a class again only when that class was
+registered here on purpose (`deserialize_to_instance`); a peer never names an import.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+ExceptionClass = TypeVar("ExceptionClass", bound=type[BaseException])
+
+#: Exception classes that a caller gets back as themselves, by the module path that travels on the wire.
+registry: dict[str, type[BaseException]] = {}
+
+
+class ZmqServicesError(Exception):
+    """The root of all errors of this framework."""
+
+    retryable = False
+
+
+# --- what the programmer or the operator can mend ---------------------------------------------------------------------
+
+
+class ConfigurationError(ZmqServicesError):
+    """A setting or a declaration is wrong; the text quotes the value and offers the mend."""
+
+
+class CommandError(ZmqServicesError):
+    """A command line asked for something that cannot be done; shown as one sentence, without a traceback."""
+
+
+class ExtensionNotFound(AttributeError):
+    """No extension of that name is declared on the service."""
+
+
+class ContainerBeingKilled(ZmqServicesError):
+    """Raised by `spawn_worker` and `submit` once the container's `kill` has begun."""
+
+
+class ProtocolError(ZmqServicesError):
+    """Bytes from a peer are not a message of the protocol. The only error that decoding raises."""
+
+
+class ForkedProcessError(ZmqServicesError):
+    """ZeroMQ sockets were carried over a fork, where they would lose messages in silence."""
+
+
+class UnserializableValueError(ZmqServicesError):
+    """A value cannot travel: its type is neither of the wire's own nor one of the typed extensions."""
+
+    def __init__(self, value: Any) -> None:
+        try:
+            self.repr_value = repr(value)
+        except Exception:
+            self.repr_value = "[__repr__ failed]"
+        super().__init__(value)
+
+    def __str__(self) -> str:
+        return f"Unserializable value: `{self.repr_value}`"
+
+
+class MessageTooLarge(ZmqServicesError):
+    """A message is larger than `max_message_size`; raised at the sender, before anything is sent."""
+
+
+# --- what the caller of a remote method sees --------------------------------------------------------------------------
+
+
+class RpcTimeout(ZmqServicesError):
+    """The call's time was spent before an answer came. The method may have run."""
+
+
+class RemoteUnavailable(ZmqServicesError):
+    """No answer can come from the instance that was asked. The base of the errors below."""
+
+    retryable = True
+
+
+class UnknownService(RemoteUnavailable):
+    """No instance of the service is known, and none appeared while the call could wait."""
+
+    def __init__(self, service_name: str, reason: str = "") -> None:
+        self._service_name = service_name
+        self._reason = reason
+        super().__init__(service_name)
+
+    def __str__(self) -> str:
+        text = f"Unknown service `{self._service_name}`"
+        return f"{text}: {self._reason}" if self._reason else text
+
+
+class Overloaded(RemoteUnavailable):
+    """The instance's queue is full; it refused the call at once and has not run it."""
+
+
+class Draining(RemoteUnavailable):
+    """The instance is shutting down; it refused the call and has not run it."""
+
+
+class MaybeExecuted(RemoteUnavailable):
+    """The link was lost with the call in flight: the method may or may not have run. Never repeated in silence."""
+
+    retryable = False
+
+
+class CallCancelled(ZmqServicesError):
+    """The call was cancelled at the service before its method ended."""
+
+
+class RemoteError(ZmqServicesError):
+    """A method raised an exception whose class is not registered here.
+
+    `exc_type` is the name of the remote class, `value` its text. `args` are those two.
+    """
+
+    def __init__(self, exc_type: str | None = None, value: Any = "") -> None:
+        self.exc_type = exc_type
+        self.value = value
+        super().__init__(f"{exc_type} {value}")
+
+
+class RemoteTraceback(Exception):
+    """The traceback text of the service, as the `__cause__` of the error that the caller gets."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+# --- what stops a worker ----------------------------------------------------------------------------------------------
+
+
+class WorkerCancelled(BaseException):
+    """Thrown into a worker whose caller gave up, went away, or ran out of time.
+
+    A BaseException, as `gevent.Timeout` is, so that `except Exception` in a method does not swallow it.
+    """
+
+
+# --- crossing the wire ------------------------------------------------------------------------------------------------
+
+
+def get_module_path(exc_type: type[BaseException]) -> str:
+    """The dotted path under which an exception class travels."""
+    module = inspect.getmodule(exc_type)
+    name = module.__name__ if module is not None else exc_type.__module__
+    return f"{name}.{exc_type.__name__}"
+
+
+def deserialize_to_instance(exc_type: ExceptionClass) -> ExceptionClass:
+    """Class decorator: callers in this process get instances of this very class instead of a `RemoteError`."""
+    registry[get_module_path(exc_type)] = exc_type
+    return exc_type
+
+
+@deserialize_to_instance
+class BadRequest(ZmqServicesError):
+    """The request is wrong, whoever serves it."""
+
+
+@deserialize_to_instance
+class MalformedRequest(BadRequest):
+    """The request has not the shape that it should have."""
+
+
+@deserialize_to_instance
+class MethodNotFound(BadRequest):
+    """The service has no such method."""
+
+
+@deserialize_to_instance
+class IncorrectSignature(BadRequest):
+    """The arguments do not fit the method's signature."""
+
+
+class ConnectionNotFound(BadRequest):
+    """No WebSocket connection has that id."""
+
+
+def safe_for_serialization(value: Any) -> Any:
+    """`value` as texts, mappings and lists of texts: what any serializer can carry. None stays None."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {safe_for_serialization(key): safe_for_serialization(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+        try:
+            return [safe_for_serialization(item) for item in value]
+        except Exception:
+            return "[__iter__ failed]"
+    try:
+        return str(value)
+    except Exception:
+        return "[__unicode__ failed]"
+
+
+def serialize(exc: BaseException, with_traceback: bool = False) -> dict[str, Any]:
+    """The mapping that travels for an exception: `exc_type`, `exc_path`, `exc_args`, `value` (and `traceback`)."""
+    error: dict[str, Any] = {
+        "exc_type": type(exc).__name__,
+        "exc_path": get_module_path(type(exc)),
+        "exc_args": [safe_for_serialization(argument) for argument in exc.args],
+        "value": _safe_text(exc),
+    }
+    if with_traceback:
+        error["traceback"] = format_traceback(exc)
+    return error
+
+
+def _safe_text(exc: BaseException) -> Any:
+    try:
+        return str(exc)
+    except Exception:
+        return safe_for_serialization(exc)
+
+
+def format_traceback(exc: BaseException) -> str:
+    """The full traceback text, causes included; one that cannot be formatted is named instead."""
+    try:
+        return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+    except Exception:
+        return f"[the traceback of {type(exc).__name__} could not be formatted]\n"
+
+
+def deserialize(data: Mapping[str, Any]) -> BaseException:
+    """A new exception for what `serialize` made: of its own class when registered, else a `RemoteError`."""
+    make: Callable[..., BaseException] | None = registry.get(data.get("exc_path") or "")
+    exc: BaseException
+    if make is None:
+        exc = RemoteError(data.get("exc_type"), data.get("value", ""))
+    else:
+        try:
+            exc = make(*(data.get("exc_args") or ()))
+        except Exception:
+            exc = RemoteError(data.get("exc_type"), data.get("value", ""))
+    text = data.get("traceback")
+    if isinstance(text, str) and text:
+        exc.__cause__ = RemoteTraceback(text)
+    return exc
