@@ -1,0 +1,69 @@
+# Everything one does with this project. Needs Python 3.11 or newer, and make; the rest is fetched into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+# The interpreters that the project promises to run on.
+VERSIONS := 3.11 3.12 3.13
+
+BIN := $(VENV)/bin
+# Made anew when the requirements change, not when the code does: the install is editable.
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install test check lint types imports docs format demo bench test-all $(VERSIONS:%=test-%) clean
+
+help:  ## Show what can be made.
+	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=/path/to/it. This is " + sys.version)'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "This Python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## Make the virtual environment, with everything the other targets need.
+
+test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -k codec".
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+docs: $(INSTALLED)  ## Check that every .rst file parses without a warning.
+	$(BIN)/python docs/check.py
+
+check: lint types imports docs test  ## Everything that must be green before a change goes in.
+
+format: $(INSTALLED)  ## Let ruff mend what it can.
+	$(BIN)/ruff check --fix .
+
+demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them.
+	$(BIN)/python -m examples.demo
+
+bench: $(INSTALLED)  ## Measure calls per second and CPU per call on this machine.
+	$(BIN)/python -m bench
+
+test-all: $(VERSIONS:%=test-%)  ## Run the tests on every Python that the project promises to run on.
+
+# One environment per version. A missing interpreter is never passed over in silence, and never at all in CI.
+$(VERSIONS:%=test-%): test-%:
+	@if python=$$(.ci/find-python $*); then \
+		$(MAKE) --no-print-directory test VENV=.venv-$* PYTHON="$$python"; \
+	elif [ "$(CI)" = true ]; then \
+		echo "ERROR: Python $* was not found, and CI must test it" >&2; exit 1; \
+	else \
+		echo "################################################################" >&2; \
+		echo "## NOT TESTED: Python $* was not found on this machine" >&2; \
+		echo "################################################################" >&2; \
+	fi
+
+clean:  ## Remove what was made, the virtual environments too.
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
