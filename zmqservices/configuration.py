@@ -1,10 +1,232 @@
-"""The settings that a process runs with (being written)."""
+"""The settings that a process runs with: where they come from, and how they are read.
 
+    from zmqservices import config
+
+    config.setup(resolve(flags, load("config.yaml"), os.environ))
+    timeout = seconds(config, "rpc_timeout", 30.0)
+
+Rule 1: flags come before the file, the file before the environment, the environment before defaults.
+Rule 2: a setting of the wrong type is an error where it is read, quoting the value and offering the mend.
+Rule 3: a key that nobody here knows is the application's own, unless it looks like a typo of one of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+import math
+import os
 from collections import UserDict
+from collections.abc import Mapping
+from contextlib import ContextDecorator
+from typing import Any, overload
+
+from zmqservices import constants
+from zmqservices.exceptions import ConfigurationError
+
+__all__ = [
+    "IGNORED_KEYS",
+    "KNOWN_KEYS",
+    "Config",
+    "boolean",
+    "config",
+    "directory_url",
+    "load",
+    "namespace",
+    "resolve",
+    "seconds",
+    "text",
+    "warn_unknown_keys",
+    "whole_number",
+]
+
+_log = logging.getLogger(__name__)
+
+#: Settings of a message broker, which Nameko applications carry along. There is none here.
+IGNORED_KEYS = frozenset(
+    {
+        constants.AMQP_URI_CONFIG_KEY,
+        constants.AMQP_SSL_CONFIG_KEY,
+        constants.RPC_EXCHANGE_CONFIG_KEY,
+        constants.TRANSPORT_OPTIONS_CONFIG_KEY,
+        constants.LOGIN_METHOD_CONFIG_KEY,
+        "AUTO_DELETE_EVENT_EXCHANGES",
+        "DECLARE_EVENT_EXCHANGES",
+    }
+)
+#: Settings that mean something here.
+KNOWN_KEYS = frozenset(
+    value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")
+) - IGNORED_KEYS
+
+#: The settings that the environment can give, and the variable of each.
+ENVIRONMENT = {
+    constants.DIRECTORY_CONFIG_KEY: constants.DIRECTORY_ENVIRONMENT_KEY,
+    constants.NAMESPACE_CONFIG_KEY: constants.NAMESPACE_ENVIRONMENT_KEY,
+}
+#: What those are when nobody says. Other defaults stand in `constants`, applied where a setting is read.
+DEFAULTS = {
+    constants.DIRECTORY_CONFIG_KEY: constants.DEFAULT_DIRECTORY,
+    constants.NAMESPACE_CONFIG_KEY: constants.DEFAULT_NAMESPACE,
+}
+#: How alike a key must be to one of ours to be taken for a typo of it; 0.8 lets two letters of ten differ.
+TYPO = 0.8
 
 
 class Config(UserDict):
-    """All settings of this process."""
+    """The settings of this process: a mapping that is filled once, and patched in tests."""
+
+    def setup(self, settings: Mapping[str, Any]) -> None:
+        """These are the settings from here on, in place of those before. A deep copy is kept."""
+        self.data = copy.deepcopy(dict(settings))
+
+    def patch(self, settings: Mapping[str, Any], clear: bool = False) -> Patch:
+        """Lay `settings` over these for a while (or, with `clear`, in their place).
+
+        For a `with` block, or as a decorator for the calls of a function.
+        """
+        return Patch(self, settings, clear)
+
+
+class Patch(ContextDecorator):
+    """Other settings, until the block or the call is over."""
+
+    def __init__(self, config: Config, settings: Mapping[str, Any], clear: bool) -> None:
+        self._config, self._settings, self._clear = config, settings, clear
+        self._before: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Config:
+        self._before.append(self._config.data)
+        base = {} if self._clear else self._config.data
+        self._config.data = {**base, **self._settings}
+        return self._config
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._config.data = self._before.pop()
 
 
 config = Config()
+
+
+# --- where settings come from ------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings in a YAML file with `${VAR}` and `${VAR:default}`: see `zmqservices.configfile`."""
+    from zmqservices import configfile  # YAML is read by those who have a file, and not at every import
+
+    return configfile.load(path)
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    file: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """All settings, each from the first that has it: flags (None: not given), file, environment, defaults."""
+    environ = os.environ if environ is None else environ
+    settings = {**DEFAULTS, **_from_environment(environ), **(file or {})}
+    settings.update((key, value) for key, value in (flags or {}).items() if value is not None)
+    return settings
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {key: environ[variable] for key, variable in ENVIRONMENT.items() if environ.get(variable)}
+
+
+def directory_url(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
+    """Where the directory is, for a process whose settings may not have gone through `resolve`."""
+    return _own_or_environment(config, constants.DIRECTORY_CONFIG_KEY, environ)
+
+
+def namespace(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
+    """The namespace whose services see each other; else as `directory_url`."""
+    return _own_or_environment(config, constants.NAMESPACE_CONFIG_KEY, environ)
+
+
+def _own_or_environment(config: Mapping[str, Any], key: str, environ: Mapping[str, str] | None) -> str:
+    outside = _from_environment(os.environ if environ is None else environ)
+    return text(config, key, outside.get(key, DEFAULTS[key]))
+
+
+# --- keys that were mistyped -------------------------------------------------------------------------------
+
+
+def unknown_keys(config: Mapping[str, Any]) -> dict[str, str]:
+    """The keys that look like a typo, and what was probably meant."""
+    by_folded = {key.casefold(): key for key in KNOWN_KEYS | IGNORED_KEYS}
+    meant = {}
+    for key in config:
+        if key in by_folded.values() or not isinstance(key, str):
+            continue
+        close = difflib.get_close_matches(key.casefold().replace("-", "_"), by_folded, n=1, cutoff=TYPO)
+        if close:
+            meant[key] = by_folded[close[0]]
+    return meant
+
+
+def warn_unknown_keys(config: Mapping[str, Any]) -> None:
+    """Log a warning for each key that looks like a typo of ours, and one for those that mean nothing here."""
+    for key, probably in unknown_keys(config).items():
+        _log.warning("the setting %r is not known; did you mean %r?", key, probably)
+    ignored = sorted(IGNORED_KEYS & set(config))
+    if ignored:
+        _log.warning("ignored %s: services find each other without a broker", ", ".join(ignored))
+
+
+# --- typed reads -------------------------------------------------------------------------------------------
+
+
+@overload
+def seconds(config: Mapping[str, Any], key: str, default: float) -> float: ...
+@overload
+def seconds(
+    config: Mapping[str, Any], key: str, default: float | None, allow_none: bool = False
+) -> float | None: ...
+def seconds(
+    config: Mapping[str, Any], key: str, default: float | None, allow_none: bool = False
+) -> float | None:
+    """A span of time. With `allow_none` an explicit null means "no limit"; else it means the default.
+
+    Raises ConfigurationError for anything but a finite number that is not negative.
+    """
+    value = config.get(key, default)
+    if value is None:
+        return None if allow_none else default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        example = default or 30
+        raise ConfigurationError(f"{key} is {value!r}; a number of seconds is needed, such as {example}")
+    return float(value)
+
+
+def whole_number(config: Mapping[str, Any], key: str, default: int, minimum: int = 1) -> int:
+    """A count. Null means the default. Raises ConfigurationError for all but an int from `minimum` up."""
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{key} is {value!r}; a whole number is needed")
+    if value < minimum:
+        raise ConfigurationError(f"{key} is {value!r}; it must be {minimum} or more")
+    return value
+
+
+def text(config: Mapping[str, Any], key: str, default: str) -> str:
+    """A text that is not empty. Null means the default. Raises ConfigurationError for anything else."""
+    value = config.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{key} is {value!r}; a text is needed, such as {default!r}")
+    return value
+
+
+def boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
+    """A yes or a no. Null means the default. Raises ConfigurationError for anything else."""
+    value = config.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{key} is {value!r}; true or false is needed")
+    return value
