@@ -75,7 +75,7 @@ def test_a_text_without_variables_stays(text):
 
 def test_a_file_is_read(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("rpc_timeout: 5\nDIRECTORY: !raw_env_var "${NOT_SET_ANYWHERE:local:}"\n")
+    path.write_text('rpc_timeout: 5\nDIRECTORY: !raw_env_var "${NOT_SET_ANYWHERE:local:}"\n')
 
     assert load(path) == {"rpc_timeout": 5, "DIRECTORY": "local:"}
 
