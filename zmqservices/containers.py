@@ -1,0 +1,343 @@
+"""The container: one service class, its bound extensions, and the workers that run its methods."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+
+from zmqservices import worker_context
+from zmqservices.configuration import config as global_config
+from zmqservices.constants import (
+    ACCEPT_CONFIG_KEY,
+    DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_MAX_WORKERS,
+    DEFAULT_SERIALIZER,
+    DRAIN_TIMEOUT_CONFIG_KEY,
+    MAX_WORKERS_CONFIG_KEY,
+    SERIALIZER_CONFIG_KEY,
+    SERVICE_CONTAINER_CONFIG_KEY,
+)
+from zmqservices.deadlines import DeadlineScan
+from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
+from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, is_dependency, iter_extensions
+from zmqservices.lifecycle import Providers, WorkerLifecycle
+from zmqservices.log_helpers import make_timing_logger
+from zmqservices.managed_threads import ManagedThreads
+from zmqservices.utils import import_from_path
+from zmqservices.utils.concurrency import SpawningSet
+from zmqservices.worker_context import RUNNING, WAITING, WorkerContext, new_call_id
+from zmqservices.workers import PARKED_WORKERS_KEPT, WorkerPool
+
+__all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
+
+_log = logging.getLogger(__name__)
+_log_time = make_timing_logger(_log)
+
+# Whoever replaces `new_call_id` in this module, as tests do, replaces it for every context.
+WorkerContext.make_call_id = staticmethod(lambda: new_call_id())
+
+
+def get_service_name(service_cls: type) -> str:
+    """The `name` of a service class. Raises ConfigurationError if there is none, or if it is no text."""
+    name = getattr(service_cls, "name", None)
+    where = f"{service_cls.__module__}.{service_cls.__name__}"
+    if name is None:
+        raise ConfigurationError(f"Service class must define a `name` attribute ({where})")
+    if not isinstance(name, str):
+        raise ConfigurationError(f"Service name attribute must be a string ({where}.name is {name!r})")
+    return name
+
+
+def get_container_cls(config: Any = None) -> Any:
+    """The container class that the configuration names by a dotted path; `ServiceContainer` if it names none."""
+    settings = global_config if config is None else config
+    return import_from_path(settings.get(SERVICE_CONTAINER_CONFIG_KEY)) or ServiceContainer
+
+
+class ServiceContainer(WorkerLifecycle):
+    """Hosts one service: binds its extensions, starts and stops them, and runs its workers.
+
+    `config` falls back to the global one. Made, started, fed and stopped on one hub's thread.
+    """
+
+    def __init__(self, service_cls: type, config: Any = None) -> None:
+        self.service_cls = service_cls
+        self.config = global_config if config is None else config
+        self.service_name = get_service_name(service_cls)
+        self.max_workers = _max_workers(self.config)
+        self.serializer = self.config.get(SERIALIZER_CONFIG_KEY, DEFAULT_SERIALIZER)
+        self.accept = self.config.get(ACCEPT_CONFIG_KEY, [self.serializer])
+        self.shared_extensions: dict[Any, Any] = {}
+        self.dependencies = SpawningSet()
+        self.entrypoints = SpawningSet()
+        self.subextensions = SpawningSet()
+        self._bind_extensions()
+        self.started = False
+        self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
+        self._worker_threads = self._worker_pool.threads
+        self._managed_threads = ManagedThreads(self.kill)
+        self._deadlines = DeadlineScan(self._worker_pool, self._expire)
+        self._being_killed = False
+        self._died = AsyncResult()
+
+    def _bind_extensions(self) -> None:
+        for attr_name, dependency in inspect.getmembers(self.service_cls, is_dependency):
+            bound = dependency.bind(self.interface, attr_name)
+            self.dependencies.add(bound)
+            self.subextensions.update(iter_extensions(bound))
+        for method_name, method in inspect.getmembers(self.service_cls, inspect.isfunction):
+            for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
+                bound = entrypoint.bind(self.interface, method_name)
+                self.entrypoints.add(bound)
+                self.subextensions.update(iter_extensions(bound))
+
+    @property
+    def interface(self) -> Any:
+        """What extensions are bound to."""
+        return self
+
+    @property
+    def extensions(self) -> SpawningSet:
+        """All bound extensions: entrypoints, dependencies, and what belongs to them."""
+        return SpawningSet(self.entrypoints | self.dependencies | self.subextensions)
+
+    # --- the container's own life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Set up all extensions side by side, then start them all side by side.
+
+        An error of theirs is raised here, once the others are through; nothing is stopped for it, `kill` or `stop` may be.
+        """
+        _log.debug("starting %s", self)
+        self.started = True
+        self._settled_providers = Providers.of(self.dependencies)
+        self._worker_pool.kept = PARKED_WORKERS_KEPT
+        with _log_time("started %s", self):
+            self.extensions.all.setup()
+            self.extensions.all.start()
+
+    def stop(self) -> None:
+        """Stop in good order, and return once everything is over.
+
+        Entrypoints first, then every worker comes to its end, also those that were submitted and have not begun; then
+        dependencies stop, then all other extensions, then managed threads that are left are killed. Workers that are not
+        over `drain_timeout` seconds after the beginning are cancelled. From then on `wait` returns.
+        """
+        if self._died.ready():
+            _log.debug("already stopped %s", self)
+            return
+        if self._being_killed:
+            self._wait_for_death()
+            return
+        _log.debug("stopping %s", self)
+        with _log_time("stopped %s", self):
+            last_moment = _moment_after(self.config.get(DRAIN_TIMEOUT_CONFIG_KEY, DEFAULT_DRAIN_TIMEOUT))
+            self.entrypoints.all.stop()
+            self._drain_workers(last_moment)
+            self.dependencies.all.stop()
+            self.subextensions.all.stop()
+            self._managed_threads.kill_all()
+            self._ended(None)
+
+    def _drain_workers(self, last_moment: float | None) -> None:
+        pool = self._worker_pool
+        if not pool.waitall(None if last_moment is None else max(0.0, last_moment - monotonic())):
+            _log.warning("cancelling %d workers of %s that did not end in time", pool.running() + pool.queued, self)
+            for worker_ctx in [*pool.threads, *pool.jobs]:
+                self.cancel(worker_ctx, WorkerCancelled(f"the service {self.service_name} is stopping"))
+            pool.waitall()
+
+    def kill(self, exc_info: Any = None) -> None:
+        """Give up at once: entrypoints are killed, running workers get GreenletExit and nothing more is told to their
+        providers, jobs that have not begun are answered with ContainerBeingKilled, then all extensions are killed, then
+        managed threads. `wait` raises the error of `exc_info`, if there is one. Only the first call does anything.
+        """
+        if self._being_killed:
+            self._wait_for_death()
+            return
+        self._being_killed = True
+        if self._died.ready():
+            _log.debug("already stopped %s", self)
+            return
+        if exc_info is None:
+            _log.info("killing %s", self)
+        else:
+            _log.warning("killing %s due to %r", self, exc_info[1])
+        _kill_safely(self.entrypoints)
+        self._kill_workers()
+        _kill_safely(self.extensions)
+        self._managed_threads.kill_all()
+        self._ended(exc_info)
+
+    def _kill_workers(self) -> None:
+        for worker_ctx in self._worker_pool.drop_all():
+            self._answer_unstarted(worker_ctx, ContainerBeingKilled(f"{self.service_name} was killed"))
+        self._worker_pool.kill()
+
+    def _ended(self, exc_info: Any) -> None:
+        self._deadlines.stop()
+        self._worker_pool.release()
+        self.started = False
+        if self._died.ready():
+            return
+        if exc_info is None:
+            self._died.set(None)
+        else:
+            self._died.set_exception(exc_info[1], exc_info)
+
+    def _wait_for_death(self) -> None:
+        self._died.wait()
+
+    def wait(self) -> None:
+        """Block until the container has stopped or was killed; raises the error that it was killed for."""
+        # Held so that waiting does not end in LoopExit when nothing else is going on in this process.
+        held = gevent.get_hub().loop.async_()
+        held.start(lambda: None)
+        try:
+            self._died.get()
+        finally:
+            held.close()
+
+    # --- workers ----------------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        entrypoint: Any,
+        args: Any,
+        kwargs: Any,
+        context_data: dict[str, Any] | None = None,
+        handle_result: Callable[..., Any] | None = None,
+        deadline: float | None = None,
+    ) -> WorkerContext:
+        """Queue a call; never blocks. It begins with the next `flush`, which comes by itself at the loop's next turn.
+
+        There is no bound: look at `queued` first. `deadline` is in seconds of `time.monotonic`. `handle_result(worker_ctx,
+        result, exc_info)` is called with the outcome and returns what providers shall be told, `(result, exc_info)`; for a
+        call that never begins, it may be called in the hub's greenlet and must not block. If it raises, the container is killed.
+        Raises ContainerBeingKilled once `kill` has begun.
+        """
+        if self._being_killed:
+            raise ContainerBeingKilled(f"{self.service_name} is being killed")
+        worker_ctx = WorkerContext(self, None, entrypoint, args, kwargs, context_data)
+        if handle_result is not None:
+            worker_ctx._handle_result = handle_result
+        if deadline is not None:
+            worker_ctx.deadline = deadline
+            self._deadlines.watch()
+        if new_call_id is not worker_context.new_call_id:
+            # Somebody counts the ids: make them in the order of the calls.
+            _ = worker_ctx.call_id
+        self._worker_pool.put(worker_ctx)
+        return worker_ctx
+
+    def spawn_worker(
+        self,
+        entrypoint: Any,
+        args: Any,
+        kwargs: Any,
+        context_data: dict[str, Any] | None = None,
+        handle_result: Callable[..., Any] | None = None,
+    ) -> WorkerContext:
+        """Run a call, blocking until it is certain to begin: while `max_workers` others run, that is.
+
+        The service class is instantiated before that, and an error of its `__init__` raised here. Otherwise as `submit`.
+        """
+        if self._being_killed:
+            raise ContainerBeingKilled(f"{self.service_name} is being killed")
+        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data)
+        worker_ctx._handle_result = handle_result
+        if new_call_id is not worker_context.new_call_id:
+            _ = worker_ctx.call_id
+        self._worker_pool.claim_slot()
+        if self._being_killed:
+            self._worker_pool.give_slot_back()
+            raise ContainerBeingKilled(f"{self.service_name} is being killed")
+        self._worker_pool.put_claimed(worker_ctx)
+        return worker_ctx
+
+    def flush(self) -> None:
+        """Let submitted calls begin now. Called from the hub's greenlet after a batch; from elsewhere it comes a little later."""
+        self._worker_pool.flush()
+
+    @property
+    def queued(self) -> int:
+        """Calls submitted that have not begun."""
+        return self._worker_pool.queued
+
+    def cancel(self, worker_ctx: WorkerContext, exc: BaseException) -> bool:
+        """End a call with `exc`, a WorkerCancelled, as its outcome.
+
+        One that has not begun never begins: its `handle_result` is called at once, and no provider hears of it. In one that
+        runs, `exc` is raised where its method waits, its result and teardown hooks are still called. False if it is over or answering already.
+        """
+        if worker_ctx._phase == RUNNING:
+            worker = self._worker_threads.get(worker_ctx)
+            if worker is None:
+                return False
+            hub = gevent.get_hub()
+            if gevent.getcurrent() is hub:
+                worker.throw(exc)
+            else:
+                hub.loop.run_callback(self._cancel_later, worker_ctx, exc)
+            return True
+        if worker_ctx._phase != WAITING or worker_ctx not in self._worker_pool.jobs:
+            return False
+        self._worker_pool.drop(worker_ctx)
+        self._answer_unstarted(worker_ctx, exc)
+        return True
+
+    def _cancel_later(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
+        if worker_ctx._phase == RUNNING:
+            self.cancel(worker_ctx, exc)
+
+    def _expire(self, worker_ctx: WorkerContext) -> None:
+        if worker_ctx._phase == WAITING:
+            text = "deadline exceeded before the method was started"
+        else:
+            text = f"deadline exceeded in {self.service_name}.{worker_ctx.entrypoint.method_name}"
+        worker_ctx.deadline = None
+        self.cancel(worker_ctx, WorkerCancelled(text))
+
+    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: Any) -> None:
+        _log.critical("the outcome of %s could not be handled", worker_ctx, exc_info=exc_info)
+        # Not from here: a worker cannot wait for its own end.
+        gevent.spawn(self.kill, exc_info)
+
+    # --- threads of extensions ----------------------------------------------------------------------------------------------
+
+    def spawn_managed_thread(self, fn: Callable[[], Any], identifier: str | None = None) -> Any:
+        """Run `fn` in a greenlet that lives no longer than the container. An error of it kills the container.
+
+        It is killed with GreenletExit if it still runs when all extensions have stopped; better end it in your extension's `stop`.
+        """
+        return self._managed_threads.spawn(fn, identifier)
+
+    def __repr__(self) -> str:
+        return f"<ServiceContainer [{self.service_name}] at 0x{id(self):x}>"
+
+
+def _kill_safely(extensions: SpawningSet) -> None:
+    def kill(extension: Any) -> None:
+        try:
+            extension.kill()
+        except Exception as exc:
+            _log.warning("ignored an error while killing %s: %r", extension, exc, exc_info=True)
+
+    gevent.joinall([gevent.spawn(kill, extension) for extension in extensions])
+
+
+def _moment_after(seconds: float | None) -> float | None:
+    return None if seconds is None else monotonic() + seconds
+
+
+def _max_workers(config: Any) -> int:
+    value = config.get(MAX_WORKERS_CONFIG_KEY) or DEFAULT_MAX_WORKERS
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{MAX_WORKERS_CONFIG_KEY} is {value!r}; a whole number above zero is needed")
+    return value

@@ -1,0 +1,44 @@
+"""One look, some twenty times a second, at which calls have run out of time: cheaper than a timer for every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gevent import get_hub
+
+from zmqservices.workers import WorkerPool
+
+#: Seconds between two looks: how late a deadline may be noticed.
+INTERVAL = 0.05
+
+
+class DeadlineScan:
+    """Calls `expire(worker_ctx)`, from the hub's greenlet, for every call of the pool whose deadline has passed."""
+
+    def __init__(self, pool: WorkerPool, expire: Callable[[Any], Any]) -> None:
+        self._pool = pool
+        self._expire = expire
+        self._timer: Any = None
+
+    def watch(self) -> None:
+        """Called for every call with a deadline. The looking ends by itself once there is none any more."""
+        if self._timer is None:
+            self._timer = get_hub().loop.timer(INTERVAL, INTERVAL)
+            self._timer.start(self._look)
+
+    def _look(self) -> None:
+        now = monotonic()
+        limited = [job for jobs in (self._pool.threads, self._pool.jobs) for job in jobs if job.deadline is not None]
+        for worker_ctx in limited:
+            if now >= worker_ctx.deadline:
+                self._expire(worker_ctx)
+        if not limited:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None

@@ -1,0 +1,282 @@
+"""What a service is made of: extensions declared on the class, and their clones bound to one container.
+
+An extension is declared once, at import, on a service class. When a container is made, every declaration is *bound*: a clone
+of it, made with the very same arguments, belongs to that container alone. The hooks below say when each of them is called.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from gevent.event import Event
+
+from zmqservices.exceptions import IncorrectSignature
+from zmqservices.signatures import CallShape
+
+E = TypeVar("E", bound="Extension")
+
+#: Where a function carries the entrypoints that it was decorated with.
+ENTRYPOINT_EXTENSIONS_ATTR = "nameko_entrypoints"
+
+
+class Extension:
+    """The base of everything that a service class declares.
+
+    `__init__` runs twice with the same argument objects: at the declaration, and for the clone of each container. Keep it
+    free of effects; `setup` is the place for work. Attributes that hold extensions are sub-extensions: they are bound and
+    driven along with their owner.
+    """
+
+    #: The container of a bound extension (a weak proxy); None on the declaration.
+    container: Any = None
+
+    __declared_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        instance = super().__new__(cls)
+        instance.__declared_with = (args, kwargs)
+        return instance
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def setup(self) -> None:
+        """Called once while the container starts, beside the setups of all others; none is started before all are set up."""
+
+    def start(self) -> None:
+        """Called once every extension of the container is set up. From here on this extension may cause work."""
+
+    def stop(self) -> None:
+        """Called when the container stops: entrypoints first; the others once the last worker is over. May block."""
+
+    def kill(self) -> None:
+        """Called instead of `stop` when the container dies: give up at once. Called twice on entrypoints; errors are logged."""
+
+    def bind(self: E, container: Any) -> E:
+        """A clone of this declaration that belongs to `container`, sub-extensions included.
+
+        Raises RuntimeError on an extension that is bound already.
+        """
+        if self.is_bound():
+            raise RuntimeError("Cannot `bind` a bound extension.")
+        args, kwargs = self.__declared_with
+        clone = type(self)(*args, **kwargs)
+        # Weak, for the container owns its extensions and not the reverse.
+        clone.container = weakref.proxy(container)
+        for name, extension in inspect.getmembers(self, is_extension):
+            setattr(clone, name, extension.bind(container))
+        return clone
+
+    def is_bound(self) -> bool:
+        """Whether this is a container's clone rather than a declaration."""
+        return self.container is not None
+
+    def __repr__(self) -> str:
+        if not self.is_bound():
+            return f"<{type(self).__name__} [declaration] at 0x{id(self):x}>"
+        return f"<{type(self).__name__} of {_service_name_of(self)} at 0x{id(self):x}>"
+
+
+class SharedExtension(Extension):
+    """An extension of which a container has one: all declarations with the same `sharing_key` share the first that was bound."""
+
+    @property
+    def sharing_key(self) -> Hashable:
+        """What makes two declarations one; the class itself unless a subclass says otherwise."""
+        return type(self)
+
+    def bind(self: E, container: Any) -> E:
+        """The container's one instance for the `sharing_key`, made at the first time."""
+        key = self.sharing_key  # type: ignore[attr-defined]
+        shared: E | None = container.shared_extensions.get(key)
+        if shared is None:
+            shared = super().bind(container)  # type: ignore[misc]
+            container.shared_extensions[key] = shared
+        return shared
+
+
+class DependencyProvider(Extension):
+    """Gives a service's methods an object to work with, and follows each worker's life.
+
+    The order for every worker: `get_dependency`, `worker_setup`, the method, (the result leaves for the caller),
+    `worker_result`, `worker_teardown`. Providers are asked in the order of their attribute names, and in reverse order on
+    the way out. Hooks that no class overrides cost nothing.
+    """
+
+    #: The attribute of the service class that the provider is assigned to.
+    attr_name: str | None = None
+
+    def bind(self: Any, container: Any, attr_name: str) -> Any:  # type: ignore[override]
+        """A clone for `container`, injected as `attr_name`."""
+        clone = super().bind(container)
+        clone.attr_name = attr_name
+        self.attr_name = attr_name
+        return clone
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        """Called before each worker's method: return what `self.<attr_name>` shall be.
+
+        An error here is answered to the caller, and the workers after this one are not affected.
+        """
+
+    def worker_setup(self, worker_ctx: Any) -> None:
+        """Called once all dependencies of the worker are injected, before its method. Errors: as `get_dependency`."""
+
+    def worker_result(
+        self, worker_ctx: Any, result: Any = None, exc_info: tuple[Any, Any, Any] | None = None
+    ) -> None:
+        """Called once the outcome of the method is on its way to the caller. An error here is logged.
+
+        Also called when the method was never reached because another provider failed, if this one was injected.
+        """
+
+    def worker_teardown(self, worker_ctx: Any) -> None:
+        """Called last, whatever happened before, if this provider was injected: give back what was taken. Errors are logged."""
+
+
+class ProviderCollector:
+    """A mixin for an extension that serves others: it stops only when the last of them has left."""
+
+    _providers: set[Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._providers = set()
+        self._had_providers = False
+        self._last_provider_left = Event()
+        super().__init__(*args, **kwargs)
+
+    def register_provider(self, provider: Any) -> None:
+        """Called by a provider, usually in its `setup`, that wants to be served."""
+        self._had_providers = True
+        self._providers.add(provider)
+        self._last_provider_left.clear()
+
+    def unregister_provider(self, provider: Any) -> None:
+        """Called by a provider, usually in its `stop`, once it needs nothing more. Unknown ones are ignored."""
+        self._providers.discard(provider)
+        if not self._providers and self._had_providers:
+            self._last_provider_left.set()
+
+    def wait_for_providers(self) -> None:
+        """Block until every registered provider has left; return at once when there never was one."""
+        if self._had_providers:
+            self._last_provider_left.wait()
+
+    def stop(self) -> None:
+        """Called when the container stops; returns when the last provider has left."""
+        self.wait_for_providers()
+
+
+class Entrypoint(Extension):
+    """What makes a service's method run: a call, an event, a clock.
+
+    `expected_exceptions` are errors that are the caller's business: logged as warnings without alarm. `sensitive_arguments`
+    names arguments (`"password"`, `"user.card[0]"`) to be shown as asterisks by `utils.get_redacted_args`.
+    """
+
+    #: The name of the decorated method; None on the declaration.
+    method_name: str | None = None
+
+    _call_shape: CallShape | None = None
+
+    def __init__(
+        self,
+        expected_exceptions: type[BaseException] | tuple[type[BaseException], ...] = (),
+        sensitive_arguments: str | tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        if kwargs:
+            raise TypeError(_unknown_option(type(self), next(iter(kwargs))))
+        self.expected_exceptions = expected_exceptions
+        self.sensitive_arguments = sensitive_arguments
+        super().__init__()
+
+    def bind(self: Any, container: Any, method_name: str) -> Any:  # type: ignore[override]
+        """A clone for `container` that runs `method_name`."""
+        clone = super().bind(container)
+        clone.method_name = method_name
+        return clone
+
+    def check_signature(self, args: Any, kwargs: dict[str, Any] | None) -> None:
+        """Raise IncorrectSignature unless the method can be called with these arguments."""
+        shape = self._call_shape
+        method = getattr(self.container.service_cls, self.method_name)
+        if shape is None or shape.function is not method:
+            shape = self._call_shape = CallShape.of_method(self.container.service_cls, self.method_name)
+        if not shape.fits(args, kwargs):
+            raise IncorrectSignature(shape.why_not(args, kwargs))
+
+    @classmethod
+    def decorator(cls, *args: Any, **kwargs: Any) -> Any:
+        """Use as `@name` or `@name(options)`; the decorated function itself is left as it is."""
+        if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, staticmethod)):
+            return _register(cls, (), {}, args[0])
+        return partial(_register, cls, args, kwargs)
+
+    def __repr__(self) -> str:
+        if not self.is_bound():
+            return super().__repr__()
+        return f"<{type(self).__name__} [{_service_name_of(self)}.{self.method_name}] at 0x{id(self):x}>"
+
+
+def _register(cls: type[Entrypoint], args: Any, kwargs: Any, function: Any) -> Any:
+    register_entrypoint(function, cls(*args, **kwargs))
+    return function
+
+
+def register_entrypoint(fn: Callable[..., Any], entrypoint: Entrypoint) -> None:
+    """Note on `fn` that `entrypoint` shall run it."""
+    plain = fn.__func__ if isinstance(fn, staticmethod) else fn
+    entrypoints = getattr(plain, ENTRYPOINT_EXTENSIONS_ATTR, None)
+    if entrypoints is None:
+        entrypoints = set()
+        setattr(plain, ENTRYPOINT_EXTENSIONS_ATTR, entrypoints)
+    entrypoints.add(entrypoint)
+
+
+def is_extension(obj: Any) -> bool:
+    """Whether `obj` is an extension."""
+    return isinstance(obj, Extension)
+
+
+def is_dependency(obj: Any) -> bool:
+    """Whether `obj` is a dependency provider."""
+    return isinstance(obj, DependencyProvider)
+
+
+def is_entrypoint(obj: Any) -> bool:
+    """Whether `obj` is a function that carries entrypoints."""
+    return hasattr(obj, ENTRYPOINT_EXTENSIONS_ATTR)
+
+
+def iter_extensions(extension: Extension) -> Iterator[Extension]:
+    """All sub-extensions of `extension`, the deepest first."""
+    for _name, inner in inspect.getmembers(extension, is_extension):
+        yield from iter_extensions(inner)
+        yield inner
+
+
+def _service_name_of(extension: Extension) -> str:
+    try:
+        return str(extension.container.service_name)
+    except ReferenceError:
+        return "a container that is gone"
+
+
+def _unknown_option(cls: type, name: str) -> str:
+    known = {
+        parameter
+        for base in cls.__mro__
+        if "__init__" in vars(base)
+        for parameter, kind in inspect.signature(base.__init__).parameters.items()
+        if parameter != "self" and kind.kind not in (kind.VAR_KEYWORD, kind.VAR_POSITIONAL)
+    }
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(sorted(known))}"
+    return f"{cls.__name__} has no option {name!r}{hint}"

@@ -1,0 +1,192 @@
+"""How one call is run: inject, set up, run the method, answer, tell the providers, tear down.
+
+Whatever goes wrong before or in the method is the call's outcome: it is answered to the caller, and the providers that were
+injected hear of it. What goes wrong after the answer is logged, and the others are still told. Only an answer that cannot
+be given (a failing `handle_result`) is worth the container's life.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from gevent import GreenletExit, get_hub
+
+from zmqservices.exceptions import WorkerCancelled
+from zmqservices.extensions import DependencyProvider
+from zmqservices.worker_context import CLOSING, OVER, RUNNING, WorkerContext
+
+_log = logging.getLogger(__name__)
+
+ExcInfo = tuple[Any, Any, Any]
+
+
+class Providers(NamedTuple):
+    """The providers of a service, and for each hook those of them that have one."""
+
+    injected: tuple[Any, ...]
+    set_up: tuple[Any, ...]
+    told_results: tuple[Any, ...]
+    torn_down: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, dependencies: Iterable[Any]) -> Providers:
+        """In the order of the attribute names; in reverse on the way out."""
+        ordered = sorted(dependencies, key=lambda provider: provider.attr_name or "")
+        return cls(
+            tuple(ordered),
+            tuple(provider for provider in ordered if _has_hook(provider, "worker_setup")),
+            tuple(provider for provider in reversed(ordered) if _has_hook(provider, "worker_result")),
+            tuple(provider for provider in reversed(ordered) if _has_hook(provider, "worker_teardown")),
+        )
+
+
+def _has_hook(provider: Any, name: str) -> bool:
+    is_default = getattr(type(provider), name, None) is getattr(DependencyProvider, name)
+    return not is_default or name in vars(provider)
+
+
+class WorkerLifecycle:
+    """The part of a container that runs calls. Its four hooks may be overridden or wrapped; they are called for every call."""
+
+    service_cls: type
+    dependencies: Any
+    _being_killed: bool
+    #: Found out when the container starts; until then anew for each call, for providers may still be replaced.
+    _settled_providers: Providers | None = None
+
+    def _providers(self) -> Providers:
+        return self._settled_providers or Providers.of(self.dependencies)
+
+    def _inject_dependencies(self, worker_ctx: WorkerContext) -> None:
+        service = worker_ctx.service
+        providers = (self._settled_providers or self._providers()).injected
+        provider = None
+        try:
+            for provider in providers:
+                setattr(service, provider.attr_name, provider.get_dependency(worker_ctx))
+        except BaseException:
+            worker_ctx._injected = providers[: providers.index(provider)]
+            raise
+
+    def _worker_setup(self, worker_ctx: WorkerContext) -> None:
+        for provider in (self._settled_providers or self._providers()).set_up:
+            provider.worker_setup(worker_ctx)
+
+    def _worker_result(self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None) -> None:
+        for provider in (self._settled_providers or self._providers()).told_results:
+            if worker_ctx._injected is None or provider in worker_ctx._injected:
+                try:
+                    provider.worker_result(worker_ctx, result, exc_info)
+                except BaseException as exc:
+                    self._hook_failed("worker_result", worker_ctx, exc)
+
+    def _worker_teardown(self, worker_ctx: WorkerContext) -> None:
+        for provider in (self._settled_providers or self._providers()).torn_down:
+            if worker_ctx._injected is None or provider in worker_ctx._injected:
+                try:
+                    provider.worker_teardown(worker_ctx)
+                except BaseException as exc:
+                    self._hook_failed("worker_teardown", worker_ctx, exc)
+
+    def _run_worker(self, worker_ctx: WorkerContext, now: float) -> bool:
+        """Run a call whose turn has come; answers whether its greenlet is spent. Called in a worker's greenlet."""
+        deadline = worker_ctx.deadline
+        if deadline is not None and now >= deadline:
+            self._answer_unstarted(worker_ctx, WorkerCancelled("deadline exceeded before the method was started"))
+            return False
+        worker_ctx._phase = RUNNING
+        result = exc_info = None
+        try:
+            service = worker_ctx.service
+            if service is None:
+                worker_ctx._injected = ()
+                service = worker_ctx.service = self.service_cls()
+                worker_ctx._injected = None
+            self._inject_dependencies(worker_ctx)
+            self._worker_setup(worker_ctx)
+            method = getattr(service, worker_ctx.entrypoint.method_name)
+            kwargs = worker_ctx.kwargs
+            result = method(*worker_ctx.args, **kwargs) if kwargs else method(*worker_ctx.args)
+            worker_ctx._phase = CLOSING
+        except BaseException:
+            worker_ctx._phase = CLOSING
+            exc_info = sys.exc_info()
+        try:
+            return self._close(worker_ctx, result, exc_info)
+        except GreenletExit:
+            # The container is being killed, and nothing more is told to anybody.
+            return True
+        finally:
+            worker_ctx._phase = OVER
+            # The traceback knows this frame, and this frame shall not know the traceback.
+            result = exc_info = None
+
+    def _close(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> bool:
+        failure = escaped = None
+        if exc_info is not None:
+            if self._being_killed and issubclass(exc_info[0], GreenletExit):
+                return True
+            escaped = exc_info
+            self._log_error(worker_ctx, exc_info)
+        try:
+            if worker_ctx._handle_result is not None:
+                try:
+                    result, exc_info = worker_ctx._handle_result(worker_ctx, result, exc_info)
+                except BaseException as exc:
+                    self._raise_if_killed(exc)
+                    failure = sys.exc_info()
+                    result, exc_info = None, failure
+            try:
+                self._worker_result(worker_ctx, result, exc_info)
+            except BaseException as exc:
+                self._hook_failed("worker_result", worker_ctx, exc)
+            try:
+                self._worker_teardown(worker_ctx)
+            except BaseException as exc:
+                self._hook_failed("worker_teardown", worker_ctx, exc)
+            if failure is not None:
+                self._answer_failed(worker_ctx, failure)
+            if escaped is None:
+                return self._being_killed
+            if issubclass(escaped[0], (SystemExit, KeyboardInterrupt)):
+                # To the main greenlet: the process shall end, and its caller has been told.
+                get_hub().handle_system_error(escaped[0], escaped[1], escaped[2])
+            return self._being_killed or issubclass(escaped[0], GreenletExit)
+        finally:
+            result = exc_info = failure = escaped = None
+
+    def _answer_unstarted(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
+        """Answer a call that never began: no instance, no providers."""
+        worker_ctx._phase = OVER
+        if worker_ctx._handle_result is None:
+            return
+        try:
+            worker_ctx._handle_result(worker_ctx, None, (type(exc), exc, exc.__traceback__))
+        except BaseException as failure:
+            self._raise_if_killed(failure)
+            self._answer_failed(worker_ctx, sys.exc_info())
+
+    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: Any) -> None:
+        raise NotImplementedError
+
+    def _raise_if_killed(self, exc: BaseException) -> None:
+        if self._being_killed and isinstance(exc, GreenletExit):
+            raise exc
+
+    def _hook_failed(self, hook: str, worker_ctx: WorkerContext, exc: BaseException) -> None:
+        self._raise_if_killed(exc)
+        _log.error("error in %s of %s: %r", hook, worker_ctx, exc, exc_info=exc)
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            get_hub().handle_system_error(type(exc), exc, exc.__traceback__)
+
+    def _log_error(self, worker_ctx: WorkerContext, exc_info: ExcInfo) -> None:
+        exc = exc_info[1]
+        if isinstance(exc, WorkerCancelled):
+            _log.warning("cancelled worker %s: %s", worker_ctx, exc)
+        elif isinstance(exc, worker_ctx.entrypoint.expected_exceptions or ()):
+            _log.warning("(expected) error handling worker %s: %s", worker_ctx, exc, exc_info=exc_info)
+        else:
+            _log.error("error handling worker %s: %s", worker_ctx, exc, exc_info=exc_info)

@@ -1,0 +1,77 @@
+"""Greenlets that a container answers for: named, killed with it, and the end of it when they fail."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gevent import Greenlet, GreenletExit, getcurrent, killall
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that killed threads are waited for.
+KILL_GRACE = 1.0
+
+
+class ManagedThread(Greenlet):
+    """A greenlet whose error is kept for `get` and `wait`, and reported to its container instead of stderr."""
+
+    def __init__(self, function: Callable[[], Any], failed: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._function = function
+        self._failed = failed
+        self.failure: tuple[Any, Any, Any] | None = None
+
+    def _run(self) -> Any:
+        try:
+            return self._function()
+        except GreenletExit:
+            raise
+        except Exception:
+            self.failure = sys.exc_info()
+            self._failed(self)
+        return None
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """What the function returned; raises what it raised."""
+        value = super().get(block, timeout)
+        if self.failure is not None:
+            raise self.failure[1]
+        return value
+
+    wait = get
+
+
+class ManagedThreads(dict[Any, str]):
+    """The threads of one container that are alive, and their identifiers."""
+
+    def __init__(self, kill_container: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._kill_container = kill_container
+
+    def spawn(self, function: Callable[[], Any], identifier: str | None = None) -> ManagedThread:
+        """Run `function` in a greenlet of its own; see `ServiceContainer.spawn_managed_thread`."""
+        thread = ManagedThread(function, self._thread_failed)
+        self[thread] = identifier or getattr(function, "__name__", "<unknown>")
+        thread.rawlink(self._forget)
+        thread.start()
+        return thread
+
+    def _forget(self, thread: Any) -> None:
+        self.pop(thread, None)
+
+    def _thread_failed(self, thread: ManagedThread) -> None:
+        identifier = self.pop(thread, "<unknown>")
+        _log.critical("managed thread %s failed", identifier, exc_info=thread.failure)
+        self._kill_container(thread.failure)
+
+    def kill_all(self) -> None:
+        """Throw GreenletExit into every thread but the current one, and wait a moment until they are over."""
+        current = getcurrent()
+        threads = {thread: identifier for thread, identifier in self.items() if thread is not current}
+        if threads:
+            _log.warning("killing managed threads: %s", ", ".join(sorted(threads.values())))
+            killall(list(threads), timeout=KILL_GRACE)
+        self.clear()

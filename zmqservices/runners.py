@@ -1,0 +1,101 @@
+"""Several services in one process, started, stopped and waited for together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from zmqservices.configuration import config as global_config
+from zmqservices.containers import get_container_cls, get_service_name
+from zmqservices.utils.concurrency import SpawningProxy
+
+_log = logging.getLogger(__name__)
+
+
+class ServiceRunner:
+    """Hosts service classes in one process, each in a container of its own.
+
+        runner = ServiceRunner()
+        runner.add_service(Maths)
+        runner.start()
+        runner.wait()
+    """
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = global_config if config is None else config
+        self.service_map: dict[str, Any] = {}
+        self.container_cls = get_container_cls(config)
+
+    @property
+    def service_names(self) -> Any:
+        """The names of the services that were added."""
+        return self.service_map.keys()
+
+    @property
+    def containers(self) -> Any:
+        """Their containers."""
+        return self.service_map.values()
+
+    def add_service(self, cls: type) -> None:
+        """Make a container for `cls`. A second class with the same name takes the place of the first."""
+        name = get_service_name(cls)
+        self.service_map[name] = self.container_cls(cls, self.config)
+
+    def start(self) -> None:
+        """Start all containers side by side, and return when all have started. Raises the first error."""
+        _log.info("starting services: %s", ", ".join(self.service_names))
+        SpawningProxy(self.containers).start()
+        _log.debug("services started: %s", ", ".join(self.service_names))
+
+    def stop(self) -> None:
+        """Stop all containers in good order, side by side, and return when all have stopped."""
+        _log.info("stopping services: %s", ", ".join(self.service_names))
+        SpawningProxy(self.containers).stop()
+        _log.debug("services stopped: %s", ", ".join(self.service_names))
+
+    def kill(self) -> None:
+        """Kill all containers side by side."""
+        _log.info("killing services: %s", ", ".join(self.service_names))
+        SpawningProxy(self.containers).kill()
+        _log.debug("services killed: %s", ", ".join(self.service_names))
+
+    def wait(self) -> None:
+        """Block until all containers have stopped. If one dies of an error, the others are stopped in good order and the
+        error is raised."""
+        try:
+            SpawningProxy(self.containers, abort_on_error=True).wait()
+        except Exception:
+            self.stop()
+            raise
+
+
+@contextmanager
+def run_services(*config_and_services: Any, kill_on_exit: bool = False) -> Iterator[ServiceRunner]:
+    """Run services for the length of a block: `with run_services(Maths, Words): ...`. A configuration may come first.
+
+    However the block ends, the services are stopped; with `kill_on_exit`, killed. If they cannot all start, those that did are killed.
+    """
+    config, services = _part_config(config_and_services)
+    runner = ServiceRunner(config)
+    for service_cls in services:
+        runner.add_service(service_cls)
+    try:
+        runner.start()
+    except BaseException:
+        runner.kill()
+        raise
+    try:
+        yield runner
+    finally:
+        if kill_on_exit:
+            runner.kill()
+        else:
+            runner.stop()
+
+
+def _part_config(arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    if arguments and not isinstance(arguments[0], type):
+        return arguments[0], arguments[1:]
+    return None, arguments

@@ -1,0 +1,70 @@
+"""Whether arguments fit a function, found out once per function instead of once per call.
+
+Rule 1: pure; a shape is made of the function's own parameters, a decorator's `*args` are taken at their word.
+Rule 2: whatever `fits` says, calling the function says the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+class CallShape:
+    """Which arguments a method takes from its caller; `self` is not one of them."""
+
+    __slots__ = ("function", "_names", "_required", "_by_name", "_required_by_name", "_most", "_any_name", "_has_self")
+
+    def __init__(self, function: Any, has_self: bool = True) -> None:
+        self.function = function
+        self._has_self = has_self
+        self._read(_parameters(function)[1 if has_self else 0 :])
+
+    @classmethod
+    def of_method(cls, owner: type, name: str) -> CallShape:
+        """The shape of a method looked up on its class; static methods have no `self` to skip."""
+        return cls(getattr(owner, name), not isinstance(inspect.getattr_static(owner, name), staticmethod))
+
+    def _read(self, parameters: list[inspect.Parameter]) -> None:
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        by_name = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        kinds = {p.kind for p in parameters}
+        self._names = tuple(p.name if p.kind is p.POSITIONAL_OR_KEYWORD else None for p in positional)
+        self._required = sum(p.default is p.empty for p in positional)
+        self._most = float("inf") if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
+        self._by_name = frozenset(p.name for p in by_name)
+        self._required_by_name = frozenset(
+            p.name for p in by_name if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        )
+        self._any_name = inspect.Parameter.VAR_KEYWORD in kinds
+
+    def fits(self, args: Collection[Any], kwargs: Mapping[str, Any] | None) -> bool:
+        """Whether the function can be called with these."""
+        count = len(args)
+        if not kwargs:
+            return self._required <= count <= self._most and not self._required_by_name
+        if count > self._most or not self._required_by_name <= kwargs.keys():
+            return False
+        if not self._any_name and not kwargs.keys() <= self._by_name:
+            return False
+        if any(name in kwargs for name in self._names[:count]):
+            return False
+        return all(name in kwargs for name in self._names[count : self._required])
+
+    def why_not(self, args: Collection[Any], kwargs: Mapping[str, Any] | None) -> str:
+        """Python's own sentence about arguments that do not fit."""
+        head = (None,) if self._has_self else ()
+        try:
+            inspect.getcallargs(self.function, *head, *args, **(kwargs or {}))
+        except TypeError as exc:
+            return str(exc)
+        return f"{getattr(self.function, '__name__', self.function)}() cannot be called with these arguments"
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError):
+        # Something callable that tells nothing of itself takes anything.
+        return list(inspect.signature(lambda self, *args, **kwargs: None).parameters.values())

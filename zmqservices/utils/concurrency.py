@@ -1,0 +1,92 @@
+"""One call on many objects at once, each in a greenlet of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from gevent import Greenlet, iwait, killall, spawn
+
+_log = logging.getLogger(__name__)
+
+
+def fail_fast_imap(pool: Any, call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """The results of `call(item)` in the order of the items, each run in a greenlet that `pool.spawn` makes.
+
+    The first call that raises has the others killed, and its error is raised here.
+    """
+    outcomes = [pool.spawn(_outcome_of, call, item) for item in items]
+    try:
+        for done in iwait(outcomes):
+            _raise_error_of(done)
+        yield from [greenlet.get()[0] for greenlet in outcomes]
+    finally:
+        killall([greenlet for greenlet in outcomes if not greenlet.dead])
+
+
+def _outcome_of(call: Callable[[Any], Any], item: Any) -> tuple[Any, BaseException | None]:
+    try:
+        return call(item), None
+    except Exception as exc:
+        # Carried as a value: the greenlet's own report on stderr would be a second one.
+        return None, exc
+
+
+def _raise_error_of(done: Greenlet) -> None:
+    outcome = done.get()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    if outcome[1] is not None:
+        raise outcome[1]
+
+
+class _Spawner:
+    spawn = staticmethod(spawn)
+
+
+class SpawningProxy:
+    """Calling a method here calls it on every item, side by side, and returns the results once all are over.
+
+    If some raise, the first error in time is raised once all are over, and the others are logged; with `abort_on_error` it is raised
+    at once, and the calls under way are killed.
+    """
+
+    def __init__(self, items: Iterable[Any], abort_on_error: bool = False) -> None:
+        self._items = items
+        self.abort_on_error = abort_on_error
+
+    def __getattr__(self, name: str) -> Callable[..., list[Any]]:
+        def call_all(*args: Any, **kwargs: Any) -> list[Any]:
+            def call(item: Any) -> Any:
+                return getattr(item, name)(*args, **kwargs)
+
+            items = list(self._items)
+            if self.abort_on_error:
+                return list(fail_fast_imap(_Spawner, call, items))
+            return _call_all(call, items)
+
+        return call_all
+
+
+def _call_all(call: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    outcomes = [spawn(_outcome_of, call, item) for item in items]
+    first: BaseException | None = None
+    for done in iwait(outcomes):
+        error = done.get()[1]
+        if error is not None and first is None:
+            first = error
+        elif error is not None:
+            _log.error("one of several failed too: %s", error, exc_info=error)
+    if first is not None:
+        raise first
+    return [greenlet.get()[0] for greenlet in outcomes]
+
+
+class SpawningSet(set[Any]):
+    """A set whose `all` calls a method on every item side by side: `extensions.all.start()`."""
+
+    @property
+    def all(self) -> SpawningProxy:
+        """Every item at once; see `SpawningProxy`."""
+        return SpawningProxy(self)

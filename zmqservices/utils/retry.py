@@ -1,0 +1,47 @@
+"""Trying again what failed, with pauses that grow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+
+
+def retry(
+    for_exceptions: Any = Exception,
+    max_attempts: int | None = 3,
+    delay: float = 1,
+    backoff: float = 1,
+    max_delay: float | None = None,
+) -> Any:
+    """Decorator: run the function again when it raises one of `for_exceptions`.
+
+    At most `max_attempts` more times (None: for ever), after `delay` seconds, which grow by the factor `backoff` up to
+    `max_delay`. Then the last error is raised. Use as `@retry` or `@retry(ConnectionError, delay=0.1)`.
+    """
+    if callable(for_exceptions) and not isinstance(for_exceptions, type):
+        return retry()(for_exceptions)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def trying(*args: Any, **kwargs: Any) -> Any:
+            for pause in _pauses(max_attempts, delay, backoff, max_delay):
+                try:
+                    return function(*args, **kwargs)
+                except for_exceptions:
+                    gevent.sleep(pause)
+            return function(*args, **kwargs)
+
+        return trying
+
+    return decorate
+
+
+def _pauses(attempts: int | None, delay: float, backoff: float, max_delay: float | None) -> Iterator[float]:
+    made = 0
+    while attempts is None or made < attempts:
+        yield delay if max_delay is None else min(delay, max_delay)
+        delay *= backoff
+        made += 1

@@ -1,0 +1,128 @@
+"""What a worker knows of the call it runs: whose it is, what was asked, and the headers that travel on."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from zmqservices.constants import (
+    CALL_ID_STACK_CONTEXT_KEY,
+    DEFAULT_PARENT_CALLS_TRACKED,
+    PARENT_CALLS_CONFIG_KEY,
+)
+
+#: The phases of a worker's life: waiting for a greenlet; up to the end of its method (may be cancelled); answering and
+#: tearing down (may not); over.
+WAITING, RUNNING, CLOSING, OVER = range(4)
+
+_prefix = ""
+_numbers = itertools.count(1)
+
+
+def _fresh_prefix() -> None:
+    global _prefix, _numbers
+    _prefix = os.urandom(12).hex()
+    _numbers = itertools.count(1)
+
+
+_fresh_prefix()
+# A forked child would repeat its parent's ids.
+os.register_at_fork(after_in_child=_fresh_prefix)
+
+
+def new_call_id() -> str:
+    """A text that no other call of any process has: a random prefix of the process and a number."""
+    return f"{_prefix}-{next(_numbers)}"
+
+
+class WorkerContext:
+    """One call, from its submission to its teardown.
+
+    `data` are the context headers that came with the call; what a method or a provider puts there travels on with the
+    calls that it makes. `deadline` is in seconds of `time.monotonic`, None for a call that may take for ever.
+    """
+
+    __slots__ = (
+        "container", "service", "entrypoint", "args", "kwargs", "data", "deadline",
+        "_parent_call_ids", "_call_id", "_phase", "_handle_result", "_injected", "__dict__", "__weakref__",
+    )  # fmt: skip
+
+    #: Makes the unique part of a call id.
+    make_call_id: Callable[[], str] = staticmethod(new_call_id)
+
+    def __init__(
+        self,
+        container: Any,
+        service: Any,
+        entrypoint: Any,
+        args: Any = None,
+        kwargs: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        self.container = container
+        self.service = service
+        self.entrypoint = entrypoint
+        self.args = args if args is not None else ()
+        self.kwargs = kwargs if kwargs is not None else {}
+        self.deadline: float | None = None
+        if data:
+            self.data = data
+            self._parent_call_ids = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)
+        else:
+            self.data = {} if data is None else data
+            self._parent_call_ids = None
+        self._call_id: str | None = None
+        self._phase = WAITING
+        self._handle_result: Callable[..., Any] | None = None
+        #: The providers that were injected, when not all were.
+        self._injected: tuple[Any, ...] | None = None
+
+    @property
+    def config(self) -> Any:
+        """The container's configuration."""
+        return self.container.config
+
+    @property
+    def service_name(self) -> str:
+        """The name of the service that runs the call."""
+        return self.container.service_name  # type: ignore[no-any-return]
+
+    @property
+    def call_id(self) -> str:
+        """`service.method.unique`, made when it is first asked for."""
+        call_id = self._call_id
+        if call_id is None:
+            name = f"{self.container.service_name}.{self.entrypoint.method_name}"
+            call_id = self._call_id = f"{name}.{self.make_call_id()}"
+        return call_id
+
+    @property
+    def call_id_stack(self) -> list[str]:
+        """The ids of the calls that led here, oldest first, this one last; at most `parent_calls_tracked` before it."""
+        stack = list(self._parent_call_ids or ())
+        stack.append(self.call_id)
+        tracked = self.container.config.get(PARENT_CALLS_CONFIG_KEY, DEFAULT_PARENT_CALLS_TRACKED)
+        return stack[-(tracked + 1) :]
+
+    @property
+    def origin_call_id(self) -> str:
+        """The id of the first call of the stack."""
+        return self.call_id_stack[0]
+
+    @property
+    def immediate_parent_call_id(self) -> str | None:
+        """The id of the call that made this one; None for the first."""
+        stack = self.call_id_stack
+        return stack[-2] if len(stack) > 1 else None
+
+    @property
+    def context_data(self) -> dict[str, Any]:
+        """A copy of the headers with the call id stack, as they are sent with calls made from here."""
+        headers = self.data.copy()
+        headers[CALL_ID_STACK_CONTEXT_KEY] = self.call_id_stack
+        return headers
+
+    def __repr__(self) -> str:
+        return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
