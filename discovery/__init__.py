@@ -1,0 +1,31 @@
+"""Who is where: a light directory of service instances, kept by registries that need no consensus.
+
+directory = open_directory()        # this machine's own, hosted by whoever comes first
+directory.start()
+directory.announce(Record(service="maths", instance="...", endpoints={"rpc": "tcp://127.0.0.1:4321"}))
+directory.view().records
+"""
+
+from discovery.backend import Directory, register_backend
+from discovery.directory import default_cache_dir, open_directory
+from discovery.exceptions import (
+    DirectoryConfigurationError,
+    DirectoryError,
+    DirectoryForkedError,
+    DirectoryProtocolError,
+)
+from discovery.model import Record, Seen, View
+
+__all__ = [
+    "Directory",
+    "DirectoryConfigurationError",
+    "DirectoryError",
+    "DirectoryForkedError",
+    "DirectoryProtocolError",
+    "Record",
+    "Seen",
+    "View",
+    "default_cache_dir",
+    "open_directory",
+    "register_backend",
+]

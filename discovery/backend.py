@@ -1,0 +1,92 @@
+"""The seam: what every kind of directory can do, and which kinds there are.
+
+A kind is a URL scheme and the place of a factory `open(url, **options) -> Directory`; its module, and with it whatever
+client library it needs, is imported when the first URL of that scheme is opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from discovery.exceptions import DirectoryConfigurationError
+from discovery.model import Record, Seen, View
+
+Callback = Callable[[View], None]
+Factory = Callable[..., "Directory"]
+
+
+class Directory(Protocol):
+    """Who is where. Usable from any thread and from any greenlet; no method but those with a timeout ever waits."""
+
+    def start(self) -> None:
+        """Begins to look for its registries. Never raises because none is there."""
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """Withdraws what was announced, as far as a registry answers within `timeout` seconds, and ends its threads."""
+
+    def announce(self, record: Record) -> None:
+        """Adds an own record or replaces it by one of higher version, and keeps it leased until `withdraw`.
+
+        Returns at once; see `flush`. DirectoryError when the record cannot be sent.
+        """
+
+    def withdraw(self, instance: str) -> None:
+        """Takes an own record back; everybody is told at once. Nothing happens for one that was never announced."""
+
+    def flush(self, timeout: float) -> bool:
+        """True once every change made so far is acknowledged by every reachable registry, and by one at least."""
+
+    def view(self) -> View:
+        """All that is known now."""
+
+    def service(self, name: str) -> list[Seen]:
+        """The known instances of a service; dearer questions are for `view`."""
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Calls `callback(view)` soon, and again after each change, from the directory's own thread; returns the end of it.
+
+        The callback must not block. What it raises is logged and never felt.
+        """
+
+    def wait_ready(self, timeout: float) -> bool:
+        """True once some registry has told all that it holds; False after `timeout` seconds, with whatever is known."""
+
+    def describe(self) -> str:
+        """Where it looks and how fresh that is, to be quoted in error texts."""
+
+
+#: Where the factory of each scheme is: "module:function".
+_factories: dict[str, str | Factory] = {
+    "local": "discovery.backends.registries:open_local",
+    "tcp": "discovery.backends.registries:open_tcp",
+    "static": "discovery.backends.static:open_static",
+}
+
+
+def register_backend(scheme: str, factory: str | Factory) -> None:
+    """Makes URLs of `scheme` open with `factory`, a function or the place of one as "module:function"."""
+    _factories[scheme] = factory
+
+
+def factory_for(url: str) -> Factory:
+    """What opens this URL; DirectoryConfigurationError when nothing does."""
+    scheme, colon, _ = url.partition(":")
+    factory = _factories.get(scheme) if colon else None
+    if factory is None:
+        schemes = ", ".join(f"{name}:" for name in sorted(_factories))
+        raise DirectoryConfigurationError(
+            f"the directory URL is {url!r}, and no backend opens {scheme + colon!r}; one of {schemes} is needed, "
+            "such as tcp://10.0.0.5:4190"
+        )
+    if isinstance(factory, str):
+        module, _, name = factory.partition(":")
+        found: Any = getattr(importlib.import_module(module), name)
+        return _remember(scheme, found)
+    return factory
+
+
+def _remember(scheme: str, factory: Factory) -> Factory:
+    _factories[scheme] = factory
+    return factory

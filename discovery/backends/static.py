@@ -1,0 +1,165 @@
+"""A directory that needs no registry: what is where is written in the URL or in a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from discovery.backend import Callback
+from discovery.exceptions import DirectoryConfigurationError
+from discovery.model import DEFAULT_NAMESPACE, LONGEST_TTL, Record, Seen, View, is_name
+from discovery.native import NativeThread
+from discovery.seeds import split_tcp
+
+_log = logging.getLogger(__name__)
+
+_MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://10.0.0.5:4001 or static:FILE.json is needed"
+
+
+def open_static(url: str, *, namespace: str | None, **others: Any) -> StaticDirectory:
+    """`static:name=tcp://ip:port,...;name=...`, or `static:FILE` with {name: [url, ...]} in JSON or YAML."""
+    text = url.partition(":")[2].strip()
+    services = _from_text(text, url) if "=" in text else _from_file(text, url)
+    return StaticDirectory(url, services, namespace or DEFAULT_NAMESPACE)
+
+
+class StaticDirectory:
+    """The `Directory` of what was written down. It is always fresh, and announcing changes nothing."""
+
+    def __init__(self, url: str, services: Mapping[str, list[str]], namespace: str) -> None:
+        self._url = url
+        records = [
+            _record(service, endpoint, namespace) for service in services for endpoint in services[service]
+        ]
+        self._view = View({record.instance: Seen(record) for record in records}, fresh=True)
+        self._is_started = False
+        self._waiting: list[Callback] = []
+
+    def start(self) -> None:
+        """Whoever subscribed before is called now."""
+        self._is_started = True
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            self._call_back(callback)
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """Nothing is held."""
+        self._is_started = False
+
+    def __enter__(self) -> StaticDirectory:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def announce(self, record: Record) -> None:
+        """Accepted and ignored: who is where is written down already."""
+
+    def withdraw(self, instance: str) -> None:
+        """Accepted and ignored."""
+
+    def flush(self, timeout: float) -> bool:
+        """True: nothing is ever on its way."""
+        return True
+
+    def view(self) -> View:
+        """What was written down."""
+        return self._view
+
+    def service(self, name: str) -> list[Seen]:
+        """The instances of one service."""
+        return self._view.service(name)
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Calls `callback(view)` once, from another thread: nothing ever changes."""
+        if self._is_started:
+            self._call_back(callback)
+        else:
+            self._waiting.append(callback)
+        return lambda: self._waiting.remove(callback) if callback in self._waiting else None
+
+    def wait_ready(self, timeout: float) -> bool:
+        """True at once."""
+        return True
+
+    def describe(self) -> str:
+        """Where it came from."""
+        return f"directory {self._url}, which never changes"
+
+    def _call_back(self, callback: Callback) -> None:
+        def call() -> None:
+            try:
+                callback(self._view)
+            except Exception:
+                _log.exception("a subscriber of directory %s failed", self._url)
+
+        NativeThread(call, "discovery-static").start()
+
+
+def _record(service: str, endpoint: str, namespace: str) -> Record:
+    return Record(
+        service=service,
+        instance=f"static-{service}-{endpoint.removeprefix('tcp://')}"[-255:],
+        namespace=namespace,
+        endpoints={"rpc": endpoint},
+        ttl=LONGEST_TTL,
+    )
+
+
+def _from_text(text: str, url: str) -> dict[str, list[str]]:
+    services: dict[str, list[str]] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, endpoints = part.partition("=")
+        services.setdefault(name.strip(), []).extend(endpoints.split(","))
+    return _checked(services, url)
+
+
+def _from_file(text: str, url: str) -> dict[str, list[str]]:
+    path = Path(text)
+    if not text or path.suffix not in (".json", ".yaml", ".yml"):
+        raise DirectoryConfigurationError(f"the directory URL is {url!r}; {_MEND}")
+    try:
+        body = path.read_text(encoding="utf-8")
+        return _checked(json.loads(body) if path.suffix == ".json" else _yaml(body, url), url)
+    except (OSError, ValueError) as exc:
+        raise DirectoryConfigurationError(
+            f"the directory URL is {url!r}, and {path} cannot be read: {exc}"
+        ) from exc
+
+
+def _yaml(body: str, url: str) -> Any:
+    try:
+        import yaml
+    except ImportError as exc:
+        raise DirectoryConfigurationError(
+            f"{url!r} needs PyYAML; install it, or write the file as JSON"
+        ) from exc
+    try:
+        return yaml.safe_load(body)
+    except yaml.YAMLError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def _checked(services: Any, url: str) -> dict[str, list[str]]:
+    if not isinstance(services, dict) or not services:
+        raise DirectoryConfigurationError(f"the directory URL is {url!r}; {_MEND}")
+    checked: dict[str, list[str]] = {}
+    for name, endpoints in services.items():
+        endpoints = [endpoints] if isinstance(endpoints, str) else endpoints
+        if (
+            not is_name(name)
+            or not isinstance(endpoints, list)
+            or not all(isinstance(e, str) for e in endpoints)
+        ):
+            raise DirectoryConfigurationError(f"{name!r} in directory {url!r} is {endpoints!r:.80}; {_MEND}")
+        checked[name] = [_endpoint(endpoint.strip()) for endpoint in endpoints]
+    return checked
+
+
+def _endpoint(endpoint: str) -> str:
+    split_tcp(endpoint)
+    return endpoint

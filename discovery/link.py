@@ -1,0 +1,198 @@
+"""The connection of a client to one registry, and the state of the talk over it.
+
+Used on the directory's own thread only. It opens and closes sockets and reads messages; what they mean for the view is
+told to a `Listener`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any, Protocol
+
+import zmq
+
+from discovery import protocol, sockets
+from discovery.exceptions import DirectoryProtocolError
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that a connection and the first answer over it may take.
+ATTEMPT = 3.0
+#: Seconds without a sign of life after which a registry is given up; its hugz come each second.
+SILENCE = 3.5
+#: Seconds before the first new attempt, and the most that the pause between attempts grows to; full jitter on both.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+#: Messages taken from one registry before the others get their turn.
+BATCH = 1000
+
+WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
+
+
+class Listener(Protocol):
+    """What a link tells."""
+
+    def link_up(self, link: Link, snapshot: list[protocol.Snapshot], now: float) -> None:
+        """The registry answered with all that it holds (again, after a gap)."""
+
+    def link_message(self, link: Link, message: protocol.Message, now: float) -> None:
+        """An update, drop, hugz, ack, refusal or unknown, in order and without a gap."""
+
+    def link_down(self, link: Link, now: float) -> None:
+        """The connection ended, or an attempt failed; `link.error` says why."""
+
+
+class Link:
+    """One registry address. `state` is one of waiting, connecting, subscribing, up."""
+
+    def __init__(self, address: str, namespace: str | None, listener: Listener, longest_pause: float) -> None:
+        self.address = address
+        self.state = WAITING
+        self.error: str | None = None
+        self.boot_id: str | None = None
+        self.is_warming = False
+        self.heard_at = float("-inf")
+        self.opened_at = float("-inf")
+        self.retry_at = float("-inf")
+        self.failures = 0
+        self._namespace = namespace
+        self._listener = listener
+        self._longest_pause = min(LONGEST_PAUSE, longest_pause)
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._deadline = 0.0
+        self._seq = 0
+        self._parts: list[protocol.Snapshot] = []
+
+    def open(self, now: float) -> None:
+        """Begins an attempt; `retry_at` has come."""
+        try:
+            self._socket = sockets.client_socket()
+            self._monitor = sockets.monitor_of(self._socket)
+            self._socket.connect(self.address)
+        except zmq.ZMQError as exc:
+            self.close(now, f"cannot connect: {exc}")
+            return
+        self.state = CONNECTING
+        self.opened_at = now
+        self._deadline = now + ATTEMPT
+
+    def close(self, now: float, error: str | None) -> None:
+        """Ends the connection or the attempt; the next one may come at `retry_at`."""
+        was_up = self.state == UP
+        for socket in (self._socket, self._monitor):
+            if socket is not None:
+                socket.close(0)
+        self._socket = self._monitor = None
+        self.state = WAITING
+        self.error = error
+        self._parts = []
+        self.failures = 0 if was_up else self.failures + 1
+        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self.failures, 10))
+        self.retry_at = now + random.uniform(0.25, 1.0) * pause
+        self._listener.link_down(self, now)
+
+    def register_with(self, poller: zmq.Poller) -> None:
+        """What the thread should wait for."""
+        if self._socket is not None and self._monitor is not None:
+            poller.register(self._socket, zmq.POLLOUT if self.state == CONNECTING else zmq.POLLIN)
+            poller.register(self._monitor, zmq.POLLIN)
+
+    def next_deadline(self) -> float:
+        """When `check` has something to do."""
+        return self.retry_at if self.state == WAITING else self._deadline
+
+    def send(self, message: protocol.Message) -> bool:
+        """True when the connection took it."""
+        if self._socket is None or self.state not in (SUBSCRIBING, UP):
+            return False
+        return bool(sockets.try_send(self._socket, [protocol.encode(message)]))
+
+    def handle(self, ready: dict[Any, int], now: float) -> None:
+        """Takes what the poll found."""
+        socket, monitor = self._socket, self._monitor
+        if self.state == CONNECTING and socket in ready:
+            self.state = SUBSCRIBING
+            self._subscribe(now)
+        elif socket in ready:
+            self._take_messages(now)
+        # Messages first: what a registry said before it went is still true.
+        if monitor is not None and monitor in ready and monitor is self._monitor:
+            if sockets.monitored_event(monitor) is not None:
+                if self.state == UP:
+                    self._take_messages(now)
+                if self._socket is not None:
+                    self.close(
+                        now,
+                        "it closed the connection" if self.state != CONNECTING else "nothing listens there",
+                    )
+
+    def check(self, now: float) -> None:
+        """Gives up what took too long."""
+        if self.state == WAITING or now < self._deadline:
+            return
+        if self.state == UP:
+            self.close(now, f"it was silent for {SILENCE:g} s")
+        elif self.state == SUBSCRIBING:
+            self.close(now, "it does not answer as a registry does")
+        else:
+            self.close(now, f"no connection within {ATTEMPT:g} s")
+
+    def _subscribe(self, now: float) -> None:
+        self._parts = []
+        self._deadline = now + ATTEMPT
+        self.send(protocol.Subscribe(self._namespace))
+
+    def _take_messages(self, now: float) -> None:
+        for _ in range(BATCH):
+            if self._socket is None:
+                return
+            frames = sockets.receive_frames(self._socket, most=1)
+            if frames is None:
+                return
+            try:
+                if len(frames) != 1:
+                    raise DirectoryProtocolError(f"a message of {len(frames)} frames")
+                self._take(protocol.decode(frames[0]), now)
+            except DirectoryProtocolError as exc:
+                _log.warning("left registry %s, which sent no message of the protocol: %s", self.address, exc)
+                self.close(now, f"it sent what is no message of the protocol: {exc}")
+
+    def _take(self, message: protocol.Message, now: float) -> None:
+        self.heard_at = now
+        if isinstance(message, protocol.Snapshot):
+            self._take_snapshot(message, now)
+        elif isinstance(message, protocol.Refused) and message.request == 0:
+            self.close(now, f"it refused: {message.reason:.200}")
+        elif self.state == UP or isinstance(message, protocol.Ack | protocol.Refused | protocol.Unknown):
+            self._take_push(message, now)
+
+    def _take_snapshot(self, message: protocol.Snapshot, now: float) -> None:
+        if message.part != len(self._parts):
+            self._parts = []
+            return
+        self._parts.append(message)
+        self._deadline = now + ATTEMPT
+        if len(self._parts) < message.parts:
+            return
+        parts, self._parts = self._parts, []
+        self.state = UP
+        self.error = None
+        self.failures = 0
+        self.boot_id, self._seq, self.is_warming = message.boot_id, message.seq, message.warming
+        self._deadline = now + SILENCE
+        self._listener.link_up(self, parts, now)
+
+    def _take_push(self, message: protocol.Message, now: float) -> None:
+        self._deadline = now + SILENCE
+        if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz):
+            step = 0 if isinstance(message, protocol.Hugz) else 1
+            if message.boot_id != self.boot_id or message.seq != self._seq + step:
+                _log.info("missed updates of registry %s, asked for all", self.address)
+                self.state = SUBSCRIBING
+                self._subscribe(now)
+                return
+            self._seq = message.seq
+            if isinstance(message, protocol.Hugz):
+                self.is_warming = message.warming
+        self._listener.link_message(self, message, now)

@@ -1,0 +1,183 @@
+"""What a directory knows: the record of one instance of a service, and the view over all of them.
+
+Rule 1: no sockets, no threads, no clock here.
+Rule 2: a record has exactly one writer, its instance; of two versions the one with the higher `rank` is true.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from discovery.exceptions import DirectoryProtocolError
+
+#: What an instance may say of itself. Calls go to UP; STARTING is not yet there, DRAINING is on its way out.
+STATES = ("STARTING", "UP", "DRAINING")
+DEFAULT_NAMESPACE = "default"
+#: Seconds that a lease lives without renewal.
+DEFAULT_TTL = 10.0
+#: Seconds; shorter leases would be lost to the scheduling of a busy machine, longer ones to boredom.
+SHORTEST_TTL, LONGEST_TTL = 0.1, 3600.0
+#: Characters of a service, instance, node or namespace name.
+LONGEST_NAME = 255
+#: Bounds of what an integer field may be; msgpack carries no more.
+LARGEST_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Please let callers of `service` know that this instance is at `endpoints`, until it is silent for `ttl` seconds.
+
+    `instance` is fresh per start; several records (services of one process) may share a `node`. `incarnation` tells
+    starts apart, `version` grows with each change of the record. `endpoints` maps a kind ("rpc", "events") to an
+    IP address and port; `methods` maps a name to what is known of it (idempotent, signature, doc).
+    """
+
+    service: str
+    instance: str
+    node: str = ""
+    incarnation: int = 0
+    version: int = 0
+    namespace: str = DEFAULT_NAMESPACE
+    endpoints: dict[str, str] = field(default_factory=dict)
+    state: str = "UP"
+    ttl: float = DEFAULT_TTL
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    subscriptions: list[Any] = field(default_factory=list)
+    public_key: str | None = None
+    zone: str | None = None
+    weight: float = 1.0
+    tags: dict[str, Any] = field(default_factory=dict)
+    host: str = ""
+    pid: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The higher one is the truth: (incarnation, version)."""
+        return (self.incarnation, self.version)
+
+    def __hash__(self) -> int:
+        return hash((self.namespace, self.instance, self.incarnation, self.version))
+
+    def replace(self, **changes: Any) -> Record:
+        """A copy with these fields changed and, unless given, the version one higher."""
+        changes.setdefault("version", self.version + 1)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, shared with the record, not copied."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @classmethod
+    def from_dict(cls, fields: Any) -> Record:
+        """The record that `to_dict` gave. Unknown keys are ignored; junk raises DirectoryProtocolError."""
+        if not isinstance(fields, Mapping):
+            raise DirectoryProtocolError(f"a record is {type(fields).__name__}; a mapping is needed")
+        known: dict[str, Any] = {}
+        for name, (is_right, wanted) in FIELDS.items():
+            if name in fields:
+                value = fields[name]
+                if not is_right(value):
+                    raise DirectoryProtocolError(f"{name} of a record is {value!r:.80}; {wanted} is needed")
+                known[name] = value
+            elif name in ("service", "instance"):
+                raise DirectoryProtocolError(f"a record without {name}")
+        return cls(**known)
+
+
+def is_name(value: Any) -> bool:
+    """A text that may name a service, an instance or a namespace."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
+
+
+def is_number(value: Any) -> bool:
+    """A whole number that fits the protocol."""
+    return type(value) is int and 0 <= value <= LARGEST_NUMBER
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
+def _is_optional_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def is_ttl(value: Any) -> bool:
+    """Seconds that a lease may have; False for nan."""
+    return type(value) in (int, float) and SHORTEST_TTL <= value <= LONGEST_TTL
+
+
+def _is_weight(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(k, str) and isinstance(v, str) for k, v in value.items()
+    )
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _is_map_of_maps(value: Any) -> bool:
+    return _is_map(value) and all(_is_map(item) for item in value.values())
+
+
+#: What each field may be, in words and as a test.
+FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "service": (is_name, "a name"),
+    "instance": (is_name, "a name"),
+    "node": (_is_short, "a name"),
+    "incarnation": (is_number, "a whole number"),
+    "version": (is_number, "a whole number"),
+    "namespace": (is_name, "a name"),
+    "endpoints": (_is_text_map, "a map of texts to texts"),
+    "state": (STATES.__contains__, "one of " + ", ".join(STATES)),
+    "ttl": (is_ttl, f"a number of seconds between {SHORTEST_TTL} and {LONGEST_TTL}"),
+    "methods": (_is_map_of_maps, "a map of names to maps"),
+    "subscriptions": (lambda value: isinstance(value, list), "a list"),
+    "public_key": (_is_optional_text, "a text or nothing"),
+    "zone": (_is_optional_text, "a text or nothing"),
+    "weight": (_is_weight, "a number"),
+    "tags": (_is_map, "a map of texts"),
+    "host": (_is_short, "a text"),
+    "pid": (is_number, "a whole number"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record as a client sees it.
+
+    `age` is the number of seconds since its holder was last heard of, as far as this client can know: a registry that
+    is connected vouches for what it lists, one that is away lets everything it listed grow old. `suspect` is a lease
+    that ran out while too many ran out at once; the registry keeps it, since the fault is likely its own.
+    """
+
+    record: Record
+    age: float = 0.0
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All records that a client knows, and what may still be believed.
+
+    `fresh`: some registry is connected and past its warm-up. `stale_for`: seconds since that was last so.
+    `registries`: for each one a mapping with url, address, state, boot_id, warming, records, error.
+    """
+
+    records: dict[str, Seen] = field(default_factory=dict)
+    fresh: bool = False
+    stale_for: float = 0.0
+    registries: list[dict[str, Any]] = field(default_factory=list)
+
+    def service(self, name: str) -> list[Seen]:
+        """The instances of one service."""
+        return [seen for seen in self.records.values() if seen.record.service == name]

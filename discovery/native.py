@@ -1,0 +1,168 @@
+"""Operating-system threads and what is needed to wait for them, whether or not gevent has patched the process.
+
+Rule 1: gevent is never imported here; if somebody else did, it is looked up in sys.modules.
+Rule 2: a wait on a thread that runs a gevent hub waits by gevent's means, so that the hub runs on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+_log = logging.getLogger(__name__)
+#: Seconds between two looks while a greenlet waits; short against what is waited for (a registry's answer).
+_LOOK = 0.005
+
+
+def original(module: str, name: str) -> Any:
+    """The function of the standard library as it was before gevent patched it, if it did."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    __import__(module)
+    return getattr(sys.modules[module], name)
+
+
+_start_new_thread = original("_thread", "start_new_thread")
+_allocate_lock = original("_thread", "allocate_lock")
+_get_ident = original("_thread", "get_ident")
+getaddrinfo = original("socket", "getaddrinfo")
+
+
+def native_lock() -> Any:
+    """A lock between threads, never between greenlets: hold it for a few instructions only."""
+    return _allocate_lock()
+
+
+def _hub_of_this_thread() -> Any:
+    local = sys.modules.get("gevent._hub_local")
+    return None if local is None else local.get_hub_if_exists()
+
+
+class NativeEvent:
+    """Something that happened once; may be set from any thread and waited for from any thread or greenlet."""
+
+    def __init__(self) -> None:
+        self._lock = _allocate_lock()
+        self._is_set = False
+        self._waiters: list[Any] = []
+
+    def is_set(self) -> bool:
+        """True once it happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """It happened. Wakes everybody who waits."""
+        with self._lock:
+            self._is_set = True
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.release()
+
+    def wait(self, timeout: float | None = None, blocking: bool = False) -> bool:
+        """True as soon as it happened, False after `timeout` seconds.
+
+        A greenlet sleeps meanwhile and its hub runs on; on the hub itself, where nothing may wait, the answer comes at
+        once. With `blocking` the thread waits whatever runs on it.
+        """
+        hub = None if blocking else _hub_of_this_thread()
+        if hub is not None:
+            return self._wait_as_greenlet(hub, timeout)
+        with self._lock:
+            if self._is_set:
+                return True
+            waiter = _allocate_lock()
+            waiter.acquire()
+            self._waiters.append(waiter)
+        if not waiter.acquire(True, -1 if timeout is None else max(0.0, timeout)):
+            with self._lock:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        return self._is_set
+
+    def _wait_as_greenlet(self, hub: Any, timeout: float | None) -> bool:
+        gevent = sys.modules["gevent"]
+        if gevent.getcurrent() is hub:
+            return self._is_set
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._is_set:
+            left = _LOOK if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                break
+            gevent.sleep(min(_LOOK, left))
+        return self._is_set
+
+
+class NativeThread:
+    """A daemon thread of the operating system; it never keeps the interpreter from leaving."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        self.name = name
+        self._target = target
+        self._over = NativeEvent()
+        self._ident: int | None = None
+
+    def start(self) -> None:
+        """From here on `target` runs beside us. RuntimeError when no thread can be made."""
+        _start_new_thread(self._run, ())
+
+    def is_current(self) -> bool:
+        """True on the thread itself."""
+        return self._ident == _get_ident()
+
+    def join(self, timeout: float, blocking: bool = False) -> bool:
+        """True once `target` has returned, False after `timeout` seconds."""
+        return self._over.wait(timeout, blocking)
+
+    def _run(self) -> None:
+        self._ident = _get_ident()
+        try:
+            self._target()
+        except Exception:
+            _log.exception("thread %s failed", self.name)
+        finally:
+            self._over.set()
+
+
+class Wakeup:
+    """A file descriptor to poll beside the sockets, that any thread can make readable."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._lock = _allocate_lock()
+        self._is_closed = False
+
+    @property
+    def fd(self) -> int:
+        """What to poll for reading."""
+        return self._reader
+
+    def wake(self) -> None:
+        """Makes `fd` readable. Nothing happens once it is closed."""
+        with self._lock:
+            if not self._is_closed:
+                try:
+                    os.write(self._writer, b"w")
+                except BlockingIOError:
+                    pass  # full of earlier wake-ups: it is readable already
+
+    def clear(self) -> None:
+        """Takes the wake-ups out; by the thread that polls, before it looks at what it was woken for."""
+        try:
+            os.read(self._reader, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Gives the descriptors back; by the thread that polled."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                os.close(self._reader)
+                os.close(self._writer)

@@ -1,0 +1,125 @@
+"""What the directory's thread has last published, to be read by every other thread without a lock.
+
+Rule 1: an object here never changes once it is published; `now` is always an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from discovery.merge import IN_TIME, Known
+from discovery.model import Seen, View
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """How it stands with one registry."""
+
+    url: str
+    address: str | None
+    state: str
+    boot_id: str | None
+    warming: bool
+    error: str | None
+
+
+class Contact(Protocol):
+    """Who knows when a registry was last heard of."""
+
+    heard_at: float
+
+
+class Published:
+    """The merged view at one moment."""
+
+    def __init__(
+        self,
+        known: dict[str, Known],
+        statuses: tuple[RegistryStatus, ...],
+        is_fresh: bool,
+        since: float,
+        contact: dict[str, Any],
+    ) -> None:
+        self.statuses = statuses
+        self.is_fresh = is_fresh
+        self._known = known
+        self._since = since
+        self._contact: dict[str, Contact] = contact
+        self._by_service: dict[str, list[Known]] | None = None
+
+    @classmethod
+    def nothing(cls, now: float) -> Published:
+        """Before the first word of any registry."""
+        return cls({}, (), False, now, {})
+
+    def next(
+        self,
+        now: float,
+        known: dict[str, Known],
+        statuses: tuple[RegistryStatus, ...],
+        is_fresh: bool,
+        contact: dict[str, Any],
+    ) -> Published:
+        """What comes after this one; it remembers since when the view is not fresh."""
+        since = self._since if is_fresh is self.is_fresh else now
+        return Published(known, statuses, is_fresh, since, contact)
+
+    def view(self, now: float) -> View:
+        """All of it, with ages as they are now."""
+        return View(
+            {instance: self._seen(item, now) for instance, item in self._known.items()},
+            self.is_fresh,
+            self.stale_for(now),
+            [self._registry(status, now) for status in self.statuses],
+        )
+
+    def service(self, name: str, now: float) -> list[Seen]:
+        """The instances of one service."""
+        if self._by_service is None:
+            index: dict[str, list[Known]] = {}
+            for item in self._known.values():
+                index.setdefault(item.record.service, []).append(item)
+            self._by_service = index
+        return [self._seen(item, now) for item in self._by_service.get(name, ())]
+
+    def stale_for(self, now: float) -> float:
+        """Seconds since it was last fresh, or since the start."""
+        return 0.0 if self.is_fresh else max(0.0, now - self._since)
+
+    def describe(self, now: float) -> str:
+        """The second half of a sentence about the directory."""
+        if self.is_fresh:
+            return ", fresh"
+        if any(status.state == "up" for status in self.statuses):
+            return f", warming up for {self.stale_for(now):.0f} s"
+        errors = sorted({status.error for status in self.statuses if status.error})
+        return f" has been stale for {self.stale_for(now):.0f} s" + (
+            f" ({'; '.join(errors)})" if errors else ""
+        )
+
+    def _seen(self, item: Known, now: float) -> Seen:
+        heard_at = item.heard_at
+        if not item.suspect:
+            # A registry that is there and lists a lease vouches for it: its holder renewed in time.
+            for registry in item.listed_by:
+                contact = self._contact.get(registry)
+                vouched = now if contact is None else contact.heard_at - IN_TIME * item.record.ttl
+                heard_at = max(heard_at, vouched)
+        return Seen(item.record, max(0.0, now - heard_at), item.suspect)
+
+    def _registry(self, status: RegistryStatus, now: float) -> dict[str, Any]:
+        contact = None if status.address is None else self._contact.get(status.address)
+        heard = (
+            None if contact is None or contact.heard_at == float("-inf") else max(0.0, now - contact.heard_at)
+        )
+        return {
+            "url": status.url,
+            "address": status.address,
+            "state": status.state,
+            "boot_id": status.boot_id,
+            "warming": status.warming,
+            "error": status.error,
+            "heard": heard,
+            "records": sum(status.address in item.listed_by for item in self._known.values()),
+        }

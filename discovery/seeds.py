@@ -1,0 +1,183 @@
+"""Where registries are looked for: one seed per URL, which finds addresses for ZeroMQ again before each attempt.
+
+ZeroMQ is handed IP addresses only: it would look up a name once and believe the first answer for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from discovery.exceptions import DirectoryConfigurationError
+from discovery.native import NativeThread, getaddrinfo, native_lock
+from discovery.server import RegistryServer
+
+_log = logging.getLogger(__name__)
+
+#: The well-known loopback port of a machine's own directory.
+LOCAL_PORT = 4190
+LOCAL_PORT_ENVIRONMENT_KEY = "ZMQSERVICES_LOCAL_PORT"
+#: Addresses that one name may stand for; each is a registry of its own.
+MAX_ADDRESSES = 16
+
+#: Called once with addresses, or with none and a sentence on why; from whatever thread.
+Done = Callable[[list[str], str | None], None]
+
+
+class Seed(Protocol):
+    """A place to look for a registry."""
+
+    url: str
+
+    def prepare(self, done: Done) -> None:
+        """Finds out where to connect, and calls `done`. Returns at once."""
+
+    def close(self, timeout: float) -> None:
+        """The directory stops."""
+
+
+class AddressSeed:
+    """A registry whose URL has an IP address."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def prepare(self, done: Done) -> None:
+        """Nothing is to be found out."""
+        done([self.url], None)
+
+    def close(self, timeout: float) -> None:
+        """Nothing is held."""
+
+
+class NameSeed:
+    """Registries behind a host name: one for each address that it stands for."""
+
+    def __init__(self, url: str, name: str, port: int) -> None:
+        self.url = url
+        self._name = name
+        self._port = port
+
+    def prepare(self, done: Done) -> None:
+        """Looks the name up in a thread of its own, since that may take seconds."""
+        try:
+            NativeThread(lambda: self._look_up(done), "discovery-resolver").start()
+        except RuntimeError as exc:
+            done([], f"the name {self._name} was not looked up: {exc}")
+
+    def _look_up(self, done: Done) -> None:
+        try:
+            found = getaddrinfo(self._name, self._port, 0, socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as exc:
+            done([], f"the name {self._name} was not found: {exc}")
+            return
+        addresses = {tcp_address(str(item[4][0]), self._port) for item in found}
+        done(sorted(addresses)[:MAX_ADDRESSES], None)
+
+    def close(self, timeout: float) -> None:
+        """A look-up under way ends by itself."""
+
+
+class LocalSeed:
+    """The machine's own registry: hosted here if nobody else does, and taken over when its host dies."""
+
+    def __init__(self, port: int, ttl: float, host: bool) -> None:
+        self.url = "local"
+        self.address = f"tcp://127.0.0.1:{port}"
+        self._ttl = ttl
+        self._host = host
+        self._lock = native_lock()
+        self._server: RegistryServer | None = None
+        self._is_closed = False
+
+    def prepare(self, done: Done) -> None:
+        """Tries to bind the port: exactly one process on the machine can, and the others connect to it."""
+        with self._lock:
+            if self._is_closed or not self._host or (self._server is not None and self._server.is_serving):
+                server = None
+            else:
+                # No self-preservation: loopback is never cut, so a silent process is a dead one.
+                server = self._server = RegistryServer(
+                    self.address,
+                    ttl=self._ttl,
+                    preserve=False,
+                    on_bound=lambda error: self._bound(error, done),
+                )
+        if server is None:
+            done([self.address], None)
+            return
+        try:
+            server.start()
+        except RuntimeError as exc:
+            done([], f"no thread for the local registry: {exc}")
+
+    def _bound(self, error: Exception | None, done: Done) -> None:
+        if error is None:
+            _log.info("hosts the directory of this machine at %s", self.address)
+        elif getattr(error, "errno", None) != errno.EADDRINUSE:
+            _log.warning("cannot host the directory of this machine at %s: %s", self.address, error)
+        done([self.address], None)
+
+    @property
+    def is_hosting(self) -> bool:
+        """True while this process is the host."""
+        server = self._server
+        return server is not None and server.is_serving
+
+    def close(self, timeout: float) -> None:
+        """Leaves the door to the next process."""
+        with self._lock:
+            self._is_closed = True
+            server = self._server
+        if server is not None and server.is_serving:
+            server.stop(timeout, blocking=True)
+
+
+def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
+    """The seed of `local:`; the port is the argument, or the environment's, or the well-known one."""
+    if port is None:
+        text = os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or str(LOCAL_PORT)
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+            raise DirectoryConfigurationError(
+                f"{LOCAL_PORT_ENVIRONMENT_KEY} is {text!r}; a port number from 1 to 65535 is needed"
+            )
+        port = int(text)
+    elif type(port) is not int or not 0 < port < 65536:
+        raise DirectoryConfigurationError(f"local_port is {port!r}; a port number from 1 to 65535 is needed")
+    return LocalSeed(port, ttl, host)
+
+
+def tcp_seed(url: str) -> Seed:
+    """The seed of one tcp://host:port; DirectoryConfigurationError when it is none."""
+    host, port = split_tcp(url)
+    try:
+        return AddressSeed(tcp_address(str(ipaddress.ip_address(host)), port))
+    except ValueError:
+        return NameSeed(f"tcp://{host}:{port}", host, port)
+
+
+def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
+    """Host and port of tcp://host:port, an IPv6 address in brackets; DirectoryConfigurationError when it is none."""
+    scheme, _, rest = url.strip().partition("://")
+    host, colon, port = rest.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if scheme != "tcp" or not host or any(character in host for character in "/@?# \t;"):
+        raise DirectoryConfigurationError(f"the registry's URL is {url!r}; tcp://HOST:PORT is needed")
+    if not (colon and port.isascii() and port.isdigit() and lowest_port <= int(port) < 65536):
+        raise DirectoryConfigurationError(
+            f"the registry's URL is {url!r}; a port from {lowest_port} to 65535 is needed, as in tcp://10.0.0.5:4190"
+        )
+    return host, int(port)
+
+
+def tcp_address(ip: str, port: int) -> str:
+    """An IP address and a port as ZeroMQ writes them."""
+    return f"tcp://[{ip}]:{port}" if ":" in ip else f"tcp://{ip}:{port}"

@@ -1,0 +1,240 @@
+"""A registry: a ROUTER socket in a thread of its own around a table of leases.
+
+It tells its subscribers of each change at once, and each second that it is still there.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from discovery import protocol, sockets
+from discovery.exceptions import DirectoryError, DirectoryProtocolError
+from discovery.model import DEFAULT_TTL
+from discovery.native import NativeEvent, NativeThread, Wakeup
+from discovery.table import Change, Held, Table
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life to every subscriber.
+HUGZ_INTERVAL = 1.0
+#: Clients that one registry serves with updates.
+MAX_SUBSCRIBERS = 10_000
+#: Messages taken before the clock is looked at again.
+BATCH = 500
+#: Milliseconds in which a stopping registry gets its last words out.
+LAST_WORDS = 300
+#: Seconds between two complaints about frames that are no messages.
+COMPLAIN_EVERY = 60.0
+
+
+class _Subscriber:
+    __slots__ = ("namespace", "seq")
+
+    def __init__(self, namespace: str | None) -> None:
+        self.namespace = namespace
+        self.seq = 0
+
+
+class RegistryServer:
+    """One registry. `start` binds `bind` in its own thread; `on_bound(error or None)` is called from there."""
+
+    def __init__(
+        self,
+        bind: str,
+        *,
+        ttl: float = DEFAULT_TTL,
+        preserve: bool = True,
+        on_bound: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        self.bind = bind
+        self.boot_id = secrets.token_hex(8)
+        #: Where it listens, once bound: a port 0 has become a number.
+        self.url = ""
+        self.error: Exception | None = None
+        self.junk = 0
+        self._ttl = ttl
+        self._preserve = preserve
+        self._on_bound = on_bound
+        self._bound = NativeEvent()
+        self._is_stopping = False
+        self._wakeup = Wakeup()
+        self._thread = NativeThread(self._run, "discovery-registry")
+        self._subscribers: dict[bytes, _Subscriber] = {}
+        self._complained_at = -COMPLAIN_EVERY
+
+    def start(self) -> None:
+        """Returns at once; see `wait_bound`."""
+        self._thread.start()
+
+    def wait_bound(self, timeout: float) -> None:
+        """Returns once it listens; raises what kept it from that, or DirectoryError after `timeout` seconds."""
+        if not self._bound.wait(timeout):
+            raise DirectoryError(f"the registry did not bind {self.bind} within {timeout:g} s")
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def is_serving(self) -> bool:
+        """True from the moment it listens until its thread ends."""
+        return self._bound.is_set() and self.error is None and not self._thread.join(0, blocking=True)
+
+    def stop(self, timeout: float = 1.0, blocking: bool = False) -> bool:
+        """Closes the door; its clients notice at once. True when its thread ended within `timeout` seconds."""
+        self._is_stopping = True
+        self._wakeup.wake()
+        return self._thread.is_current() or self._thread.join(timeout, blocking)
+
+    # --- everything below runs in the registry's own thread ---
+
+    def _run(self) -> None:
+        socket: zmq.Socket[bytes] | None = None
+        try:
+            socket = sockets.registry_socket(self.bind)
+            socket.bind(self.bind)
+            self.url = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        except (zmq.ZMQError, OSError) as exc:
+            self.error = exc
+        self._socket = socket
+        self._bound.set()
+        try:
+            if self._on_bound is not None:
+                self._on_bound(self.error)
+            if socket is not None and self.error is None:
+                self._serve(socket)
+        finally:
+            if socket is not None:
+                socket.close(LAST_WORDS)
+            self._wakeup.close()
+
+    def _serve(self, socket: zmq.Socket[bytes]) -> None:
+        _log.info("registry %s serves at %s", self.boot_id, self.url)
+        now = time.monotonic()
+        self._table = Table(now, self._ttl, self._preserve)
+        tick = min(0.25, self._ttl / 10)
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self._wakeup.fd, zmq.POLLIN)
+        hugz_at, warming = now, True
+        while True:
+            ready = dict(poller.poll(int(tick * 1000) + 1))
+            if self._wakeup.fd in ready:
+                self._wakeup.clear()
+            if self._is_stopping:
+                break
+            # Take what waits before leases are judged: after a pause, renewals are in the socket.
+            if socket in ready:
+                self._take_messages(socket)
+            now = time.monotonic()
+            self._tell(self._table.expire(now))
+            if now >= hugz_at or warming is not self._table.is_warming(now):
+                warming = self._table.is_warming(now)
+                hugz_at = now + HUGZ_INTERVAL
+                self._hug(warming)
+        _log.info("registry %s at %s stopped", self.boot_id, self.url)
+
+    def _take_messages(self, socket: zmq.Socket[bytes]) -> None:
+        for _ in range(BATCH):
+            frames = sockets.receive_frames(socket, most=2)
+            if frames is None:
+                return
+            now = time.monotonic()
+            try:
+                if len(frames) != 2:
+                    raise DirectoryProtocolError(f"a message of {len(frames) - 1} frames; one is needed")
+                self._handle(frames[0], protocol.decode(frames[1]), now)
+            except DirectoryProtocolError as exc:
+                self._complain(frames[0], exc, now)
+
+    def _handle(self, peer: bytes, message: protocol.Message, now: float) -> None:
+        handle = self._HANDLERS.get(type(message))
+        if handle is None:
+            raise DirectoryProtocolError(f"{type(message).__name__} is not for a registry")
+        handle(self, peer, message, now)
+
+    def _subscribe(self, peer: bytes, message: protocol.Subscribe, now: float) -> None:
+        if peer not in self._subscribers and len(self._subscribers) >= MAX_SUBSCRIBERS:
+            self._send(
+                peer, protocol.Refused(0, f"this registry is full: it has {MAX_SUBSCRIBERS} subscribers")
+            )
+            return
+        self._subscribers[peer] = _Subscriber(message.namespace)
+        entries = self._table.snapshot(message.namespace, now)
+        for frame in protocol.snapshot_parts(self.boot_id, 0, self._table.is_warming(now), entries):
+            self._send_frame(peer, frame)
+
+    def _register(self, peer: bytes, message: protocol.Register, now: float) -> None:
+        try:
+            changes = self._table.register(message.record, now)
+        except DirectoryError as exc:
+            self._send(peer, protocol.Refused(message.request, str(exc)))
+            return
+        self._tell(changes)
+        self._send(peer, protocol.Ack(message.request))
+
+    def _renew(self, peer: bytes, message: protocol.Renew, now: float) -> None:
+        unknown = []
+        for instance, incarnation, version, *_ in message.leases:
+            known, changes = self._table.renew(instance, (incarnation, version), now)
+            self._tell(changes)
+            if not known:
+                unknown.append(instance)
+        if unknown:
+            self._send(peer, protocol.Unknown(unknown))
+
+    def _withdraw(self, peer: bytes, message: protocol.Withdraw, now: float) -> None:
+        rank = (message.incarnation, message.version)
+        self._tell(self._table.withdraw(message.namespace, message.instance, rank, now))
+        self._send(peer, protocol.Ack(message.request))
+
+    _HANDLERS: dict[type[Any], Callable[..., None]] = {
+        protocol.Subscribe: _subscribe,
+        protocol.Register: _register,
+        protocol.Renew: _renew,
+        protocol.Withdraw: _withdraw,
+    }
+
+    def _tell(self, changes: list[Change]) -> None:
+        now = time.monotonic()
+        for change in changes:
+            if isinstance(change, Held):
+                namespace, known = change.record.namespace, change.record
+                age = self._table.age(known.instance, now)
+                push = protocol.Push(protocol.Update(0, self.boot_id, known, age, change.suspect))
+            else:
+                namespace = change.namespace
+                drop = protocol.Drop(0, self.boot_id, change.instance, *change.rank, change.withdrawn)
+                push = protocol.Push(drop)
+            self._push(push, lambda subscriber: subscriber.namespace in (None, namespace), numbered=True)  # noqa: B023
+
+    def _hug(self, warming: bool) -> None:
+        self._push(
+            protocol.Push(protocol.Hugz(0, self.boot_id, warming)), lambda subscriber: True, numbered=False
+        )
+
+    def _push(self, push: protocol.Push, wanted: Callable[[_Subscriber], bool], numbered: bool) -> None:
+        for peer, subscriber in list(self._subscribers.items()):
+            if wanted(subscriber):
+                # Counted also when there is no room: the gap in the numbers makes the client ask again.
+                subscriber.seq += numbered
+                self._send_frame(peer, push.frame(subscriber.seq))
+
+    def _send(self, peer: bytes, message: protocol.Message) -> None:
+        self._send_frame(peer, protocol.encode(message))
+
+    def _send_frame(self, peer: bytes, frame: bytes) -> None:
+        assert self._socket is not None
+        if sockets.try_send(self._socket, [peer, frame]) is None:
+            self._subscribers.pop(peer, None)
+
+    def _complain(self, peer: bytes, exc: Exception, now: float) -> None:
+        self.junk += 1
+        self._send(peer, protocol.Refused(0, str(exc)))
+        if now - self._complained_at > COMPLAIN_EVERY:
+            self._complained_at = now
+            _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, peer.hex(), exc)

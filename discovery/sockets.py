@@ -1,0 +1,128 @@
+"""The ZeroMQ context of this package and the sockets made in it.
+
+A context of our own, so that nobody else's end can close our sockets; one per process, never carried over a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+
+import zmq
+
+from discovery.exceptions import DirectoryForkedError
+from discovery.native import native_lock
+from discovery.protocol import MAX_PUSH, MAX_REQUEST
+
+#: Seconds between ZMTP pings of a registry; a frozen or unplugged client is let go after three.
+HEARTBEAT = 5.0
+#: Messages that wait for one slow client; more are left out, which it notices by their numbers.
+HIGH_WATER = 5000
+#: What a link wants to be told of its connection.
+_EVENTS = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+_lock = native_lock()
+#: Contexts by process id. Those of a parent process stay referenced: ending them in a child would hang.
+_contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
+_monitors = 0
+
+
+def context() -> zmq.Context[zmq.Socket[bytes]]:
+    """The context of this process, made at its first use."""
+    pid = os.getpid()
+    with _lock:
+        if pid not in _contexts:
+            _contexts[pid] = zmq.Context()
+        return _contexts[pid]
+
+
+def check_process(pid: int) -> None:
+    """DirectoryForkedError unless this is the process `pid`."""
+    here = os.getpid()
+    if pid != here:
+        raise DirectoryForkedError(
+            f"this directory was opened in process {pid} and is used in process {here}, forked from it; "
+            "open a directory of its own there"
+        )
+
+
+def registry_socket(bind: str) -> zmq.Socket[bytes]:
+    """A ROUTER with the bounds of a registry, still to be bound to `bind`."""
+    socket = context().socket(zmq.ROUTER)
+    socket.linger = 0
+    socket.setsockopt(zmq.IPV6, "[" in bind)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, int(HEARTBEAT * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(HEARTBEAT * 3000))
+    return socket
+
+
+def client_socket() -> zmq.Socket[bytes]:
+    """An unconnected DEALER that sends nothing before it is connected, and never reconnects by itself."""
+    socket = context().socket(zmq.DEALER)
+    socket.linger = 0
+    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, -1)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUSH)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    return socket
+
+
+def monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that becomes readable when the connection of `socket` fails or ends."""
+    global _monitors
+    with _lock:
+        _monitors += 1
+        address = f"inproc://discovery-monitor-{_monitors}"
+    socket.monitor(address, _EVENTS)
+    monitor = context().socket(zmq.PAIR)
+    monitor.linger = 0
+    monitor.connect(address)
+    return monitor
+
+
+def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
+    """The next event that waits, or None."""
+    try:
+        frames = monitor.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return None
+    return int(struct.unpack("=HI", frames[0])[0])
+
+
+def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:
+    """The frames of the next message that waits, or None. Of a message with more than `most` only as many are kept."""
+    try:
+        frames = [socket.recv(zmq.NOBLOCK)]
+    except zmq.Again:
+        return None
+    while socket.getsockopt(zmq.RCVMORE):
+        frame = socket.recv(zmq.NOBLOCK)
+        if len(frames) <= most:
+            frames.append(frame)
+    return frames
+
+
+def try_send(socket: zmq.Socket[bytes], frames: list[Any]) -> bool | None:
+    """True when taken, False when there is no room for now, None when the peer is gone."""
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as exc:
+        if exc.errno in (zmq.EHOSTUNREACH, zmq.ENOTCONN):
+            return None
+        raise
+    return True

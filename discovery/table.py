@@ -1,0 +1,197 @@
+"""What a registry holds: who has which lease, and when it runs out.
+
+Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
+Rule 2: a lease is refreshed by its holder and by nobody else; what others say of it never counts.
+Rule 3: when too many leases run out at once the fault is likely ours: they become suspect instead of expiring.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Any
+
+from discovery.exceptions import DirectoryError
+from discovery.model import DEFAULT_TTL, Record
+
+#: Leases of one registry; a record takes some KiB, so this bounds the memory that strangers can take.
+MAX_LEASES = 20_000
+#: Withdrawn instances remembered, so that an older registration still on its way does not bring them back.
+MAX_WITHDRAWN = 10_000
+#: Share of the nodes that must renew in time; below it leases become suspect (Eureka's renewal-percent-threshold).
+ENOUGH = 0.85
+#: Nodes that may always go within one ttl: in a cluster of three, one that was killed is no catastrophe.
+FEW = 1
+#: Times its ttl that a suspect lease is kept; a ghost must go at last.
+SUSPECT_TTLS = 30
+#: Seconds between two looks at the clock after which it was we who slept, not the holders.
+PAUSE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A record was registered, changed, or became or ceased to be suspect."""
+
+    record: Record
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A record was withdrawn by its holder, or its lease ran out."""
+
+    namespace: str
+    instance: str
+    rank: tuple[int, int]
+    withdrawn: bool
+
+
+Change = Held | Gone
+
+
+class _Lease:
+    __slots__ = ("heard_at", "record", "suspect")
+
+    def __init__(self, record: Record, heard_at: float) -> None:
+        self.record = record
+        self.heard_at = heard_at
+        self.suspect = False
+
+
+class Table:
+    """All leases of one registry since its start. Methods return the changes that subscribers are to be told."""
+
+    def __init__(self, now: float, ttl: float = DEFAULT_TTL, preserve: bool = True) -> None:
+        self.ttl = ttl
+        self._preserve = preserve
+        self._started_at = now
+        self._looked_at = now
+        self._leases: dict[str, _Lease] = {}
+        self._withdrawn: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
+        self._expired: deque[tuple[float, str]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def is_warming(self, now: float) -> bool:
+        """True for one ttl after the start: until then holders may not have found their way here."""
+        return now < self._started_at + self.ttl
+
+    def register(self, record: Record, now: float) -> list[Change]:
+        """Holds the record unless a newer one is held already. DirectoryError when the table is full."""
+        withdrawn = self._withdrawn.get(record.instance)
+        if withdrawn is not None:
+            if record.rank <= withdrawn[0]:
+                return []
+            del self._withdrawn[record.instance]
+        lease = self._leases.get(record.instance)
+        if lease is None:
+            if len(self._leases) >= MAX_LEASES:
+                raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
+            self._leases[record.instance] = _Lease(record, now)
+            return [Held(record, False)]
+        if record.rank < lease.record.rank:
+            return []
+        changes: list[Change] = []
+        if record.namespace != lease.record.namespace:
+            old = lease.record
+            changes.append(Gone(old.namespace, old.instance, old.rank, withdrawn=True))
+        elif record == lease.record:
+            return self._refresh(lease, now)
+        lease.record, lease.heard_at, lease.suspect = record, now, False
+        return [*changes, Held(record, False)]
+
+    def renew(self, instance: str, rank: tuple[int, int], now: float) -> tuple[bool, list[Change]]:
+        """(known, changes): known is False when the holder should register (again)."""
+        lease = self._leases.get(instance)
+        if lease is None:
+            withdrawn = self._withdrawn.get(instance)
+            return withdrawn is not None and rank <= withdrawn[0], []
+        if rank < lease.record.rank:
+            # A delayed message of an older version; it must not keep the newer one alive.
+            return True, []
+        return rank == lease.record.rank, self._refresh(lease, now)
+
+    def withdraw(self, namespace: str, instance: str, rank: tuple[int, int], now: float) -> list[Change]:
+        """Forgets the instance. Told to everybody also when it is not held: after a restart only clients know it."""
+        lease = self._leases.get(instance)
+        if lease is not None:
+            if rank < lease.record.rank:
+                return []
+            namespace = lease.record.namespace
+            del self._leases[instance]
+        elif instance in self._withdrawn:
+            return []
+        self._withdrawn[instance] = (rank, now + self.ttl)
+        while len(self._withdrawn) > MAX_WITHDRAWN:
+            self._withdrawn.popitem(last=False)
+        return [Gone(namespace, instance, rank, withdrawn=True)]
+
+    def expire(self, now: float) -> list[Change]:
+        """To be called often: lets leases run out, or keeps them as suspect when too many would."""
+        slept = now - self._looked_at
+        self._looked_at = now
+        if slept > PAUSE:
+            self._pardon(slept)
+        self._forget_the_past(now)
+        overdue = [lease for lease in self._leases.values() if now - lease.heard_at > lease.record.ttl]
+        if not overdue:
+            return []
+        if self._preserve and self._too_many(overdue):
+            return [change for lease in overdue for change in self._suspect(lease, now)]
+        return [self._drop(lease, now) for lease in overdue]
+
+    def snapshot(self, namespace: str | None, now: float) -> list[list[Any]]:
+        """[record, age, suspect] of each lease of the namespace (None: of all)."""
+        return [
+            [lease.record, max(0.0, now - lease.heard_at), lease.suspect]
+            for lease in self._leases.values()
+            if namespace is None or lease.record.namespace == namespace
+        ]
+
+    def age(self, instance: str, now: float) -> float:
+        """Seconds since the holder was heard; 0 for one that is not held."""
+        lease = self._leases.get(instance)
+        return 0.0 if lease is None else max(0.0, now - lease.heard_at)
+
+    def _refresh(self, lease: _Lease, now: float) -> list[Change]:
+        lease.heard_at = now
+        if not lease.suspect:
+            return []
+        lease.suspect = False
+        return [Held(lease.record, False)]
+
+    def _pardon(self, slept: float) -> None:
+        # Stopped and continued, or starved: renewals wait in the socket, and nobody is at fault but us.
+        for lease in self._leases.values():
+            lease.heard_at += slept
+
+    def _forget_the_past(self, now: float) -> None:
+        while self._expired and now - self._expired[0][0] > self.ttl:
+            self._expired.popleft()
+        while self._withdrawn and next(iter(self._withdrawn.values()))[1] < now:
+            self._withdrawn.popitem(last=False)
+
+    def _too_many(self, overdue: list[_Lease]) -> bool:
+        # Leases of one node go together; what expired within the last ttl is part of the same trouble.
+        lost = {_node(lease.record) for lease in overdue} | {node for _, node in self._expired}
+        alive = {_node(lease.record) for lease in self._leases.values()}
+        return len(lost) > max(FEW, (1 - ENOUGH) * len(alive | lost))
+
+    def _suspect(self, lease: _Lease, now: float) -> list[Change]:
+        if now - lease.heard_at > SUSPECT_TTLS * lease.record.ttl:
+            return [self._drop(lease, now)]
+        if lease.suspect:
+            return []
+        lease.suspect = True
+        return [Held(lease.record, True)]
+
+    def _drop(self, lease: _Lease, now: float) -> Change:
+        record = lease.record
+        del self._leases[record.instance]
+        self._expired.append((now, _node(record)))
+        return Gone(record.namespace, record.instance, record.rank, withdrawn=False)
+
+
+def _node(record: Record) -> str:
+    return record.node or record.instance
