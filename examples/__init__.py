@@ -1,0 +1,1 @@
+"""Services to read and run; `make demo` runs `examples.demo`."""

@@ -1,0 +1,30 @@
+"""Reports on several files; asks the words service and remembers what it said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from examples.hello import Cache
+from zmqservices.rpc import RpcProxy, rpc
+
+
+class Report:
+    name = "report"
+
+    words = RpcProxy("words", timeout=10)
+    cache = Cache()
+
+    @rpc(idempotent=True)
+    def report(self, paths: list[str]) -> dict[str, Any]:
+        """Words of all `paths` together; those that are not in the cache are asked for side by side."""
+        unknown = [path for path in dict.fromkeys(paths) if self.cache.get(path) is None]
+        calls = {path: self.words.count.call_async(path) for path in unknown}
+        for path, call in calls.items():
+            self.cache.set(path, call.result())
+        counts = [self.cache.get(path) for path in paths]
+        return {
+            "files": len(paths),
+            "asked": len(unknown),
+            "words": sum(count["words"] for count in counts),
+            "instances": sorted({count["instance"] for count in counts}),
+        }

@@ -1,0 +1,282 @@
+"""A link and a door talk over real sockets; one suite over both reactors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+import zmq
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport import Door, Link, Sent, SocketOptions, Sockets
+from zmqservices.transport.blocking import BlockingReactor
+from zmqservices.transport.hub import HubReactor
+from zmqservices.transport.reactor import Ticket
+
+
+class Ears:
+    """Listens to a link and writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.bodies: list[bytes] = []
+        self.payloads: list[bytes | None] = []
+        self.link: Link | None = None
+
+    def linked(self) -> None:
+        self.told.append("linked")
+
+    def lost(self) -> None:
+        self.told.append("lost")
+
+    def hear(self, body: bytes) -> None:
+        self.bodies.append(body)
+        if body.startswith(b"large"):
+            assert self.link is not None
+            self.payloads.append(self.link.take_payload())
+
+    def heard(self) -> None:
+        pass
+
+
+class Hosts:
+    """Listens at a door; its guests are their routing ids."""
+
+    def __init__(self) -> None:
+        self.heard_bodies: list[tuple[bytes, bytes]] = []
+        self.strangers: list[bytes] = []
+        self.payloads: list[bytes | None] = []
+        self.left = 0
+        self.door: Door | None = None
+
+    def stranger(self, routing_id: bytes) -> bytes:
+        self.strangers.append(routing_id)
+        return routing_id
+
+    def hear(self, guest: bytes, body: bytes) -> None:
+        self.heard_bodies.append((guest, body))
+        if body.startswith(b"large"):
+            assert self.door is not None
+            self.payloads.append(self.door.take_payload())
+
+    def heard(self) -> None:
+        pass
+
+    def somebody_left(self) -> None:
+        self.left += 1
+
+
+class Stand:
+    """One reactor with its sockets, and a way to let it run until something is so."""
+
+    def __init__(self, kind: str) -> None:
+        self.reactor: Any = HubReactor() if kind == "hub" else BlockingReactor()
+        self.sockets = Sockets(SocketOptions(heartbeat=0.2))
+        self.owned: list[Any] = []
+
+    def until(self, claim: Callable[[], bool], seconds: float = 5.0) -> None:
+        ticket = Ticket()
+        end = monotonic() + seconds
+        held = False
+
+        def look() -> None:
+            nonlocal held
+            held = claim()
+            if held or monotonic() > end:
+                ticket.stage = 1
+                self.reactor.wake(ticket)
+            else:
+                self.reactor.call_later(0.002, look)
+
+        self.reactor.run(self.reactor.call_later, 0.0, look)
+        self.reactor.park(ticket, 1)
+        assert held
+
+    def door(self, address: str = "tcp://127.0.0.1:0") -> tuple[Door, Hosts]:
+        hosts = Hosts()
+        door = hosts.door = Door(self.reactor, self.sockets, address, hosts)
+        self.owned.append(door)
+        return door, hosts
+
+    def link(self, endpoint: str) -> tuple[Link, Ears]:
+        ears = Ears()
+        link = ears.link = Link(self.reactor, self.sockets, endpoint, ears)
+        self.owned.append(link)
+        return link, ears
+
+    def close(self) -> None:
+        for owned in self.owned:
+            owned.close()
+        self.reactor.close()
+        self.sockets.close()
+
+
+@pytest.fixture(params=["hub", "blocking"])
+def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
+    stand = Stand(request.param)
+    yield stand
+    stand.close()
+
+
+def test_a_message_goes_there_and_its_answer_comes_back(stand: Stand) -> None:
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+
+    stand.until(lambda: link.send(b"hello"))
+    stand.until(lambda: len(hosts.heard_bodies) == 1)
+    guest, body = hosts.heard_bodies[0]
+    assert door.send(guest, b"welcome") is Sent.TAKEN
+    stand.until(lambda: ears.bodies == [b"welcome"])
+
+    assert body == b"hello"
+    assert hosts.strangers == [guest]
+
+
+def test_a_payload_frame_is_taken_with_its_body(stand: Stand) -> None:
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+
+    stand.until(lambda: link.send((b"large", b"x" * 300_000)))
+    link.send(b"after")
+    stand.until(lambda: len(hosts.heard_bodies) == 2)
+    door.send(hosts.strangers[0], (b"large too", b"y" * 300_000))
+    door.send(hosts.strangers[0], b"after")
+    stand.until(lambda: len(ears.bodies) == 2)
+
+    assert hosts.payloads == [b"x" * 300_000]
+    assert [body for _, body in hosts.heard_bodies] == [b"large", b"after"]
+    assert ears.payloads == [b"y" * 300_000]
+    assert ears.bodies == [b"large too", b"after"]
+
+
+def test_nothing_is_sent_where_nobody_is_connected(stand: Stand) -> None:
+    link, ears = stand.link("tcp://127.0.0.1:1")
+
+    assert link.send(b"hello") is False
+
+
+def test_a_lost_connection_is_told_and_comes_back(stand: Stand) -> None:
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+
+    door.close(linger=0)
+    stand.until(lambda: ears.told == ["linked", "lost"])
+    again, _ = stand.door(door.endpoint)
+    stand.until(lambda: ears.told == ["linked", "lost", "linked"])
+
+    assert again.endpoint == door.endpoint
+
+
+def test_the_door_says_when_somebody_left_and_that_he_is_gone(stand: Stand) -> None:
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+    stand.until(lambda: link.send(b"hello"))
+    stand.until(lambda: hosts.strangers != [])
+
+    link.close()
+    stand.until(lambda: hosts.left == 1)
+
+    stand.until(lambda: door.send(hosts.strangers[0], b"still there?") is Sent.GONE)
+
+
+def test_stray_frames_do_not_shift_what_follows(stand: Stand) -> None:
+    door, hosts = stand.door()
+    raw = zmq.Context.instance().socket(zmq.DEALER)
+    raw.linger = 0
+    raw.connect(door.endpoint)
+    other, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+
+    raw.send_multipart([b"one", b"stray"])
+    raw.send_multipart([b"two", b"\0abcd", b"stray", b"stray", b"stray"])
+    raw.send_multipart([b"", b""])
+    raw.send(b"three")
+    stand.until(lambda: any(body == b"three" for _, body in hosts.heard_bodies))
+    stand.until(lambda: other.send(b"four"))
+    stand.until(lambda: any(body == b"four" for _, body in hosts.heard_bodies))
+    raw.close()
+
+    by_guest: dict[bytes, list[bytes]] = {}
+    for guest, body in hosts.heard_bodies:
+        by_guest.setdefault(guest, []).append(body)
+    assert [b"one", b"two", b"", b"three"] in by_guest.values()
+    assert [b"four"] in by_guest.values()
+
+
+def test_a_burst_larger_than_the_quota_arrives_whole_and_in_order(stand: Stand) -> None:
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+
+    sent = 0
+    for number in range(3000):
+        sent += link.send(b"%d" % number)
+    stand.until(lambda: len(hosts.heard_bodies) == sent)
+
+    assert sent > 0
+    assert [int(body) for _, body in hosts.heard_bodies] == list(range(sent))
+
+
+def test_a_frozen_peer_is_noticed_by_the_heartbeat(stand: Stand) -> None:
+    # A listening TCP socket that never answers the handshake is what a frozen process looks like.
+    import socket
+
+    with socket.socket() as frozen:
+        frozen.bind(("127.0.0.1", 0))
+        frozen.listen()
+        link, ears = stand.link(f"tcp://127.0.0.1:{frozen.getsockname()[1]}")
+        accepted, _ = frozen.accept()
+        with accepted:
+            assert link.send(b"hello") is False
+    assert ears.told == []
+
+
+def test_an_address_that_cannot_be_bound_is_quoted(stand: Stand) -> None:
+    door, _ = stand.door()
+
+    with pytest.raises(ConfigurationError, match=door.endpoint):
+        Door(stand.reactor, stand.sockets, door.endpoint, Hosts())
+
+
+def test_posts_from_other_threads_are_run(stand: Stand) -> None:
+    from gevent.monkey import get_original
+
+    heard: list[int] = []
+
+    def from_elsewhere() -> None:
+        for number in range(100):
+            stand.reactor.post(heard.append, number)
+
+    get_original("_thread", "start_new_thread")(from_elsewhere, ())
+    stand.until(lambda: len(heard) == 100)
+
+    assert heard == list(range(100))
+
+
+def test_the_hub_runs_other_greenlets_between_bursts() -> None:
+    stand = Stand("hub")
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+    turns = 0
+
+    def other() -> None:
+        nonlocal turns
+        while len(hosts.heard_bodies) < 2000:
+            turns += 1
+            gevent.sleep(0)
+
+    greenlet = gevent.spawn(other)
+    for _ in range(2000):
+        link.send(b"x")
+    greenlet.get(timeout=5)
+    stand.close()
+
+    assert turns > 2

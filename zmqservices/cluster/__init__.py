@@ -1,0 +1,1 @@
+"""Peers and calls: where the wire, the sockets, the directory and the rules of resilience meet. Knows no service class."""

@@ -1,0 +1,429 @@
+"""The caller's half of RPC: finds an instance, sends, waits, and decides what becomes of calls that go wrong.
+
+Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the
+caller's code then parks on it with `Reactor.park`. Nobody else needs to know which reactor it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+from zmqservices.cluster.call import DONE, HELD, SENT, Call
+from zmqservices.cluster.instances import Instance, ServicePool
+from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.settings import Settings
+from zmqservices.exceptions import (
+    CallCancelled,
+    MaybeExecuted,
+    MessageTooLarge,
+    Overloaded,
+    ProtocolError,
+    RemoteUnavailable,
+    RpcTimeout,
+    UnknownService,
+)
+from zmqservices.resilience.plan import Mishap, Move, next_move
+from zmqservices.transport import Sockets
+from zmqservices.transport.reactor import Reactor
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Cancel, Error, Result
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the calls' deadlines, while there are calls. One scan is cheaper than a timer per call.
+SWEEP_INTERVAL = 0.05
+
+#: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
+SHORT_TIMEOUT = 0.5
+
+#: What a refusal's code means for the call. All of them say that it did not run.
+MISHAPS = {
+    "draining": Mishap.NOT_SERVED,
+    "unknown-service": Mishap.NOT_SERVED,
+    "overloaded": Mishap.OVERLOADED,
+}
+
+
+class Caller:
+    """All calls of one node or client. `directory` is a started `discovery.Directory`."""
+
+    def __init__(self, reactor: Reactor, sockets: Sockets, directory: Any, settings: Settings, node: str) -> None:
+        self.reactor = reactor
+        self.settings = settings
+        self.directory = directory
+        self._sockets = sockets
+        self._node = node
+        self._pools: dict[str, ServicePool] = {}
+        self._peers: dict[tuple[str, str], Peer] = {}
+        self._pending: dict[int, Call] = {}
+        self._ids = itertools.count(1)
+        self._woken: list[Call] = []
+        self._sweeping = False
+        self._beating = False
+        self._closed = False
+        self._unsubscribe = directory.subscribe(lambda view: reactor.post(self.update))
+
+    # --- making a call -----------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        service: str,
+        method: str,
+        args: Any,
+        kwargs: Any,
+        headers: dict[str, Any] | None,
+        timeout: float | None,
+        deadline: float | None = None,
+        serializer: Any = None,
+    ) -> Call:
+        """Send a call, or hold it until an instance can be asked. `deadline` bounds it besides `timeout`.
+
+        Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
+        """
+        now = monotonic()
+        if timeout is not None:
+            own = now + timeout
+            if deadline is None or own < deadline:
+                deadline = own
+        call = Call(next(self._ids), service, method, args, kwargs, headers, serializer, timeout, deadline)
+        pool = self._pools.get(service)
+        if pool is None:
+            pool = self.expect(service)
+        call.pool = pool
+        if deadline is not None and deadline <= now:
+            self._finish(call, self._timed_out(call))
+            return call
+        if deadline is not None and deadline - now < SHORT_TIMEOUT:
+            self.reactor.call_later(deadline - now, self._expire, call)
+        instance = pool.pick()
+        if instance is None or not self._send(call, instance, now):
+            self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
+            self._hold(call, now)
+        if not self._sweeping:
+            self._sweep_soon()
+        return call
+
+    def _encode(self, call: Call, now: float) -> bytes | tuple[bytes, bytes]:
+        deadline = call.deadline
+        time_left = None if deadline is None else deadline - now
+        args, kwargs, name = call.args, call.kwargs, None
+        if call.serializer is not None:
+            name = call.serializer.name
+            args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
+        frames = envelope.encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
+        size = len(frames) if type(frames) is bytes else len(frames[0]) + len(frames[1])
+        if size > self.settings.max_message_size:
+            raise MessageTooLarge(
+                f"the arguments of {call.service}.{call.method} take {size:,} bytes; "
+                f"max_message_size is {self.settings.max_message_size:,}"
+            )
+        return frames
+
+    def _send(self, call: Call, instance: Instance, now: float) -> bool:
+        if not instance.peer.send(self._encode(call, now)):
+            return False
+        call.instance = instance
+        call.sent_at = now
+        call.stage = SENT
+        instance.load.in_flight += 1
+        self._pending[call.id] = call
+        return True
+
+    def _hold(self, call: Call, now: float) -> None:
+        call.stage = HELD
+        call.instance = None
+        call.held_until = now + self.settings.rpc_wait_for_service
+        if call.deadline is not None and call.deadline < call.held_until:
+            call.held_until = call.deadline
+        call.pool.waiting.append(call)
+
+    def _release_held(self, pool: ServicePool) -> None:
+        """Somebody can be asked now: send what waited, in its order."""
+        now = monotonic()
+        waiting = pool.waiting
+        for _ in range(len(waiting)):
+            call = waiting.popleft()
+            if call.stage != HELD:
+                continue
+            instance = pool.pick(call.avoid) or pool.pick()
+            try:
+                sent = instance is not None and self._send(call, instance, now)
+            except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
+                self._finish(call, exc)
+                continue
+            if sent:
+                self._woken.append(call)
+            else:
+                waiting.append(call)
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    def on_result(self, result: Result, now: float) -> None:
+        call = self._pending.pop(result.id, None)
+        if call is None:
+            return  # It was given up; its instance has been told so.
+        load = call.instance.load
+        load.in_flight -= 1
+        load.saw(now - call.sent_at, now)
+        if result.serializer is None:
+            call.value = result.value
+        else:
+            self._deserialize(call, result)
+        call.stage = DONE
+        self._woken.append(call)
+
+    @staticmethod
+    def _deserialize(call: Call, result: Result) -> None:
+        # A result comes in the serialization of its request.
+        try:
+            if call.serializer is None or call.serializer.name != result.serializer:
+                raise ValueError(f"it is in {result.serializer!r}, which was not asked for")
+            call.value = call.serializer.loads(result.value)
+        except Exception as exc:
+            call.error = ProtocolError(f"the result of {call.service}.{call.method} cannot be read: {exc}")
+
+    def on_error(self, message: Error) -> None:
+        call = self._pending.pop(message.id or 0, None)
+        if call is None:
+            return
+        call.instance.load.in_flight -= 1
+        error = message.error
+        code = error.get("code")
+        mishap = MISHAPS.get(code) if code else None
+        if mishap is Mishap.NOT_SERVED:
+            call.instance.left = True
+            call.pool.refresh()
+        if mishap is not None:
+            self._mishap(call, mishap, error)
+        elif code == "expired":
+            self._finish(call, self._timed_out(call))
+        elif code == "cancelled":
+            self._finish(call, CallCancelled(str(error.get("value"))))
+        else:
+            self._finish(call, error)
+
+    def _mishap(self, call: Call, mishap: Mishap, error: Mapping[str, Any]) -> None:
+        instance = call.instance
+        others = sum(1 for other in call.pool.ready if other is not instance)
+        if next_move(mishap, instance.is_idempotent(call.method), call.moves, others) is Move.GIVE_UP:
+            name = f"{call.service}.{call.method}"
+            if mishap is Mishap.OVERLOADED:
+                self._finish(call, Overloaded(f"{name} was refused: {error.get('value')}"))
+            else:
+                self._finish(
+                    call,
+                    MaybeExecuted(
+                        f"the link to instance {instance.record.instance} at {instance.peer.endpoint} was lost while "
+                        f"{name} was under way there; it may or may not have run"
+                    ),
+                )
+            return
+        call.moves += 1
+        call.avoid = (*call.avoid, instance)
+        now = monotonic()
+        other = call.pool.pick(call.avoid)
+        try:
+            if other is None or not self._send(call, other, now):
+                self._hold(call, now)
+                self._sweep_soon()
+        except Exception as exc:
+            self._finish(call, exc)
+
+    def _finish(self, call: Call, error: BaseException | Mapping[str, Any]) -> None:
+        call.error = error
+        call.stage = DONE
+        self._woken.append(call)
+
+    def wake_all(self) -> None:
+        """Let everybody see whose call moved on. Last in every turn: those who are woken may call again at once."""
+        while self._woken:
+            woken, self._woken = self._woken, []
+            wake = self.reactor.wake
+            for call in woken:
+                if call.waiter is not None:
+                    wake(call)
+
+    # --- giving up ---------------------------------------------------------------------------------------------------
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for this call any more: forget it, and tell its instance to stop."""
+        if call.stage == DONE:
+            return
+        self._tell_to_stop(call)
+        self._finish(call, CallCancelled(f"{call.service}.{call.method} was given up by its caller"))
+        self.wake_all()
+
+    def _tell_to_stop(self, call: Call) -> None:
+        if self._pending.pop(call.id, None) is not None:
+            call.instance.load.in_flight -= 1
+            if call.instance.peer.is_up:
+                call.instance.peer.send(envelope.encode(Cancel(call.id)))
+
+    def _timed_out(self, call: Call) -> RpcTimeout:
+        limit = "its caller's time" if call.timeout is None else f"{call.timeout:g} s"
+        where = f" by {call.instance.record.instance}" if call.instance is not None else ""
+        return RpcTimeout(f"{call.service}.{call.method} was not answered{where} within {limit}")
+
+    def _expire(self, call: Call) -> None:
+        if call.stage != DONE:
+            self._tell_to_stop(call)
+            self._finish(call, self._unavailable(call) if call.stage == HELD else self._timed_out(call))
+            self.wake_all()
+
+    def _sweep_soon(self) -> None:
+        if not self._sweeping and not self._closed:
+            self._sweeping = True
+            self.reactor.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        if self._closed:
+            return
+        now = monotonic()
+        for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
+            # The instance saw the deadline too and stops by itself; the word is for one whose clock runs behind.
+            self._tell_to_stop(call)
+            self._finish(call, self._timed_out(call))
+        held = False
+        for pool in self._pools.values():
+            if pool.waiting:
+                self._sweep_held(pool, now)
+                held = held or bool(pool.waiting)
+        if self._pending and not self._beating:
+            self._beating = True
+            self.reactor.call_later(self.settings.heartbeat, self._beat)
+        if self._pending or held:
+            self._sweep_soon()
+        self.wake_all()
+
+    def _sweep_held(self, pool: ServicePool, now: float) -> None:
+        for call in [c for c in pool.waiting if c.held_until <= now or c.stage != HELD]:
+            pool.waiting.remove(call)
+            if call.stage == HELD:
+                self._finish(call, self._unavailable(call))
+
+    def _unavailable(self, call: Call) -> BaseException:
+        pool = call.pool
+        if pool.instances:
+            return RemoteUnavailable(
+                f"{call.service}.{call.method} was not sent: no instance of '{call.service}' can be asked "
+                f"({pool.why_nobody()})"
+            )
+        return UnknownService(call.service, f"no instance of {call.service!r} is known; {self.directory.describe()}")
+
+    def _beat(self) -> None:
+        self._beating = False
+        if self._closed:
+            return
+        peers = {call.instance.peer for call in self._pending.values()}
+        # A suspect gets no new calls; it has to be asked whether it lives, or it would be suspect for ever.
+        peers.update(peer for peer in self._peers.values() if peer.is_suspect)
+        if not peers:
+            return
+        now = monotonic()
+        for peer in peers:
+            peer.beat(now, self.settings.heartbeat)
+        self._beating = True
+        self.reactor.call_later(self.settings.heartbeat, self._beat)
+        self.wake_all()
+
+    # --- who is there ------------------------------------------------------------------------------------------------
+
+    def expect(self, service: str) -> ServicePool:
+        """Calls to `service` will be made: connect to its instances now."""
+        pool = self._pools.get(service)
+        if pool is None:
+            pool = self._pools[service] = ServicePool(service)
+            self._update_pool(pool)
+        return pool
+
+    def update(self) -> None:
+        """The directory's view changed."""
+        if self._closed:
+            return
+        for pool in self._pools.values():
+            self._update_pool(pool)
+        self._drop_unused_peers()
+        self.wake_all()
+
+    def _update_pool(self, pool: ServicePool) -> None:
+        listed = {seen.record.instance: seen.record for seen in self.directory.service(pool.service)}
+        for key, record in listed.items():
+            endpoint = record.endpoints.get("rpc")
+            if not endpoint:
+                continue
+            instance = pool.instances.get(key)
+            if instance is None:
+                peer = self._peer(endpoint, record.node)
+                instance = pool.instances[key] = Instance(record, peer, pool)
+                peer.instances.append(instance)
+            instance.record = record
+            instance.listed = True
+        for key, instance in list(pool.instances.items()):
+            if key not in listed:
+                instance.listed = False
+                self._drop_if_gone(instance)
+        self._refresh(pool)
+
+    def _peer(self, endpoint: str, node: str) -> Peer:
+        peer = self._peers.get((endpoint, node))
+        if peer is None:
+            peer = self._peers[endpoint, node] = Peer(
+                self, self.reactor, self._sockets, endpoint, node, self.settings.namespace, self._node
+            )
+        return peer
+
+    def _drop_if_gone(self, instance: Instance) -> None:
+        # Connections decide: one that the directory no longer lists is used for as long as its link stands.
+        if not instance.listed and (not instance.peer.is_up or instance.left) and not instance.load.in_flight:
+            instance.pool.instances.pop(instance.record.instance, None)
+            if instance in instance.peer.instances:
+                instance.peer.instances.remove(instance)
+
+    def _drop_unused_peers(self) -> None:
+        for key, peer in list(self._peers.items()):
+            if not peer.instances:
+                del self._peers[key]
+                peer.close()
+
+    def _refresh(self, pool: ServicePool) -> None:
+        pool.refresh()
+        if pool.waiting and (pool.ready or pool.suspects):
+            self._release_held(pool)
+
+    def peer_changed(self, peer: Peer) -> None:
+        for pool in {instance.pool for instance in peer.instances}:
+            self._refresh(pool)
+
+    def peer_lost(self, peer: Peer) -> None:
+        """Everything that was under way on this link is in doubt."""
+        self.peer_changed(peer)
+        for call in [call for call in self._pending.values() if call.instance.peer is peer]:
+            del self._pending[call.id]
+            call.instance.load.in_flight -= 1
+            self._mishap(call, Mishap.LOST, {})
+        for instance in list(peer.instances):
+            self._drop_if_gone(instance)
+        if not peer.instances:
+            self.reactor.post(self._drop_unused_peers)
+        self.wake_all()
+
+    def close(self) -> None:
+        """End all calls that are under way, and the links."""
+        if self._closed:
+            return
+        self._closed = True
+        self._unsubscribe()
+        held = [call for pool in self._pools.values() for call in pool.waiting]
+        for call in [*self._pending.values(), *held]:
+            if call.stage != DONE:
+                self._tell_to_stop(call)
+                self._finish(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
+        for peer in self._peers.values():
+            peer.close()
+        self._peers.clear()
+        self.wake_all()

@@ -1,0 +1,80 @@
+"""A caller for programs that host no service: from plain threads and from greenlets alike, each driven its own way.
+
+A thread that runs a gevent hub gets a caller on that hub; all other threads share one that they drive themselves. So
+`ClusterRpcProxy` works in an unpatched Flask worker, in a script, and in a test whose services run on the same hub.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gevent._hub_local import get_hub_if_exists
+
+from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.node import new_id, open_directory
+from zmqservices.cluster.settings import Settings
+from zmqservices.transport import Sockets
+from zmqservices.transport.blocking import BlockingReactor
+from zmqservices.transport.hub import HubReactor
+from zmqservices.transport.native import allocate_lock
+
+#: Seconds that a directory client is given to end its thread.
+DIRECTORY_STOP_TIMEOUT = 1.0
+
+
+class Client:
+    """Thread-safe. Made started; `stop` ends the calls that are under way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._id = new_id()
+        self._lock = allocate_lock()
+        self._callers: dict[Any, tuple[Caller, Sockets]] = {}
+        self._stopped = False
+        self.directory = open_directory(settings)
+
+    def caller(self) -> Caller:
+        """The caller that serves the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
+        hub = get_hub_if_exists()
+        found = self._callers.get(hub)
+        if found is None:
+            found = self._new_caller(hub)
+        caller, sockets = found
+        sockets.check_process()
+        return caller
+
+    def _new_caller(self, hub: Any) -> tuple[Caller, Sockets]:
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("this client was stopped and can no longer be used")
+            found = self._callers.get(hub)
+            if found is None:
+                reactor: Any = BlockingReactor() if hub is None else HubReactor()
+                sockets = Sockets(self.settings.sockets)
+                caller = Caller(reactor, sockets, self.directory, self.settings, self._id)
+                found = self._callers[hub] = (caller, sockets)
+            return found
+
+    def stop(self) -> None:
+        """Close everything. Calls that other threads are waiting for end with CallCancelled."""
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            callers, self._callers = self._callers, {}
+        here = get_hub_if_exists()
+        for hub, (caller, sockets) in callers.items():
+            if hub is None or hub is here:
+                caller.reactor.run(caller.close)
+                caller.reactor.close()
+                sockets.close()
+            else:
+                # It belongs to another thread's hub; its sockets may be closed there only.
+                caller.reactor.post(_close_there, caller, sockets)
+        self.directory.stop(DIRECTORY_STOP_TIMEOUT)
+
+
+def _close_there(caller: Caller, sockets: Sockets) -> None:
+    caller.close()
+    caller.reactor.close()
+    sockets.close()

@@ -1,0 +1,446 @@
+"""The serving half of RPC: who is connected, what they asked for, and how a service takes its leave.
+
+Runs on a gevent hub. A service is a name and two functions handed in from above: `take(call)`, which must not block, and
+`flush()`, called once after everything that had arrived was taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+from gevent.event import Event
+
+from zmqservices.cluster.peer import MAJOR, MINOR
+from zmqservices.exceptions import MessageTooLarge, ProtocolError, UnserializableValueError
+from zmqservices.transport import Door, Sent, Sockets
+from zmqservices.transport.reactor import Reactor
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two tries to hand on replies that a guest's queue had no room for.
+BACKLOG_INTERVAL = 0.01
+
+#: Replies (and their bytes) that are kept for a guest that does not read, before it is given up.
+BACKLOG_LENGTH = 10_000
+BACKLOG_BYTES = 256 * 1024 * 1024
+
+#: Seconds that a leaving service waits for its callers to say that they know.
+BYE_TIMEOUT = 2.0
+
+
+class Guest:
+    """One connected node."""
+
+    __slots__ = ("routing_id", "node", "calls", "backlog", "backlog_bytes", "farewells")
+
+    def __init__(self, routing_id: bytes) -> None:
+        self.routing_id = routing_id
+        #: The id that it gave in its HELLO; "" before that.
+        self.node = ""
+        self.calls: dict[int, IncomingCall] = {}
+        self.backlog: deque[Any] = deque()
+        self.backlog_bytes = 0
+        #: Services to whose BYE no answer came yet.
+        self.farewells: set[str] = set()
+
+
+class IncomingCall:
+    """One call to be answered once, by `reply` or `fail`; after either, and after `forget`, nothing more is sent."""
+
+    __slots__ = (
+        "desk", "guest", "served", "id", "method", "args", "kwargs", "headers", "serializer", "deadline", "size",
+        "worker", "is_open",
+    )  # fmt: skip
+
+    def __init__(self, desk: Desk, guest: Guest, served: Served, message: Call, deadline: float | None, size: int) -> None:
+        self.desk = desk
+        self.guest = guest
+        self.served = served
+        self.id = message.id
+        self.method = message.method
+        self.args = message.args
+        self.kwargs = message.kwargs
+        self.headers = message.headers
+        self.serializer = message.serializer
+        #: In this process's monotonic seconds; None for no end.
+        self.deadline = deadline
+        self.size = size
+        #: Whoever runs it, as the service's own `take` left it here; handed to its `cancel`.
+        self.worker: Any = None
+        self.is_open = True
+
+    def reply(self, value: Any, serializer: str | None = None) -> None:
+        """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
+        frames = envelope.encode_result(self.id, value, serializer)
+        size = len(frames) if type(frames) is bytes else len(frames[0]) + len(frames[1])
+        if size > self.desk.max_message_size:
+            raise MessageTooLarge(
+                f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "
+                f"max_message_size is {self.desk.max_message_size:,}"
+            )
+        self._answer(frames)
+
+    def fail(self, error: dict[str, Any]) -> None:
+        """Send an error: what `zmqservices.exceptions.serialize` made."""
+        try:
+            frames = envelope.encode(Error(self.id, error))
+        except UnserializableValueError:
+            frames = envelope.encode(Error(self.id, {**error, "exc_args": [], "value": str(error.get("value"))}))
+        self._answer(frames)
+
+    def refuse(self, code: str, value: str) -> None:
+        """Send an error that says by its code that the call did not run."""
+        self.fail(_refusal(code, value))
+
+    def _answer(self, frames: Any) -> None:
+        if self.is_open:
+            self.close()
+            self.desk.send(self.guest, frames)
+
+    def close(self) -> None:
+        """Nobody will be answered (any more)."""
+        if self.is_open:
+            self.is_open = False
+            self.guest.calls.pop(self.id, None)
+            self.served.ended()
+
+
+class Served:
+    """One service behind the desk."""
+
+    __slots__ = ("name", "take", "flush", "cancel", "idempotent", "open_calls", "is_draining", "idle")
+
+    def __init__(
+        self,
+        name: str,
+        take: Callable[[IncomingCall], None],
+        flush: Callable[[], None],
+        cancel: Callable[[IncomingCall, str], None],
+        idempotent: Iterable[str],
+    ) -> None:
+        self.name = name
+        self.take = take
+        self.flush = flush
+        self.cancel = cancel
+        self.idempotent = sorted(idempotent)
+        self.open_calls = 0
+        self.is_draining = False
+        self.idle = Event()
+
+    def ended(self) -> None:
+        self.open_calls -= 1
+        if self.is_draining and not self.open_calls:
+            self.idle.set()
+
+
+class Desk:
+    """The door's listener. Bound once; services come and go."""
+
+    def __init__(
+        self, reactor: Reactor, sockets: Sockets, address: str, node: str, namespace: str, max_message_size: int
+    ) -> None:
+        self._reactor = reactor
+        self._node = node
+        self._namespace = namespace
+        self.max_message_size = max_message_size
+        self._services: dict[str, Served] = {}
+        self._touched: set[Served] = set()
+        self._batch_time = 0.0
+        self._payload_bytes = 0
+        self._farewell_heard = Event()
+        self._backlog_timer = False
+        self._look_for_gone = False
+        self._closed = False
+        self._hear_by_kind: dict[type, Callable[[Guest, Any], None]] = {
+            Cancel: self._on_cancel,
+            Hello: self._on_hello,
+            Ping: self._on_ping,
+            Pong: self._ignore,
+            Bye: self._on_bye,
+            Error: self._ignore,
+        }
+        self._door = Door(reactor, sockets, address, self)
+
+    @property
+    def endpoint(self) -> str:
+        """What was bound, with its port."""
+        return self._door.endpoint
+
+    def serve(
+        self,
+        name: str,
+        take: Callable[[IncomingCall], None],
+        flush: Callable[[], None],
+        cancel: Callable[[IncomingCall, str], None],
+        idempotent: Iterable[str] = (),
+    ) -> None:
+        """Calls to `name` go to `take` from now on; `cancel(call, why)` stops one that is under way."""
+        self._services[name] = Served(name, take, flush, cancel, idempotent)
+        for guest in list(self._door.guests.values()):
+            if guest.node:
+                self._welcome(guest)
+
+    # --- the door's listener -----------------------------------------------------------------------------------------
+
+    def stranger(self, routing_id: bytes) -> Guest:
+        return Guest(routing_id)
+
+    def hear(self, guest: Guest, body: bytes) -> None:
+        now = self._batch_time
+        if not now:
+            now = self._batch_time = monotonic()
+        try:
+            message = self._decode(body)
+        except ProtocolError as exc:
+            self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+            return
+        if type(message) is not Call:
+            handle = self._hear_by_kind.get(type(message))
+            if handle is None:
+                self._send_refusal(guest, None, "protocol", f"{type(message).__name__} is not understood here")
+            else:
+                handle(guest, message)
+            return
+        served = self._services.get(message.service)
+        if served is None or served.is_draining or not guest.node or message.id in guest.calls:
+            self._turn_away(guest, message, served)
+            return
+        deadline = None
+        if message.time_left is not None:
+            if message.time_left <= 0:
+                self._send_refusal(guest, message.id, "expired", "its time was spent before it arrived")
+                return
+            deadline = now + message.time_left
+        call = IncomingCall(self, guest, served, message, deadline, len(body) + self._payload_bytes)
+        guest.calls[message.id] = call
+        served.open_calls += 1
+        self._touched.add(served)
+        try:
+            served.take(call)
+        except Exception as exc:
+            _log.exception("a call of %s.%s could not be taken", served.name, message.method)
+            call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
+
+    def _decode(self, body: bytes) -> Any:
+        self._payload_bytes = 0
+        try:
+            return envelope.decode(body)
+        except envelope.PayloadMissing:
+            payload = self._door.take_payload()
+            if payload is None:
+                raise
+            self._payload_bytes = len(payload)
+            return envelope.decode(body, payload)
+
+    def heard(self) -> None:
+        self._batch_time = 0.0
+        while self._touched:
+            self._touched.pop().flush()
+
+    def _turn_away(self, guest: Guest, message: Call, served: Served | None) -> None:
+        if not guest.node:
+            self._send_refusal(guest, message.id, "protocol", "a CALL came before a HELLO")
+        elif message.id in guest.calls:
+            self._send_refusal(guest, None, "protocol", f"call id {message.id} is in use already")
+        elif served is None:
+            self._send_refusal(guest, message.id, "unknown-service", f"{message.service!r} is not served here")
+        else:
+            self._send_refusal(guest, message.id, "draining", f"{message.service!r} is shutting down here")
+
+    def _on_hello(self, guest: Guest, hello: Hello) -> None:
+        if hello.major != MAJOR:
+            self._send_refusal(
+                guest, None, "version", f"version {MAJOR} of the protocol is spoken here, not {hello.major}"
+            )
+            return
+        if hello.namespace != self._namespace:
+            self._send_refusal(
+                guest, None, "protocol", f"this node is in namespace {self._namespace!r}, not {hello.namespace!r}"
+            )
+            return
+        guest.node = hello.node or "?"
+        self._welcome(guest)
+
+    def _welcome(self, guest: Guest) -> None:
+        services = {
+            served.name: {"idempotent": served.idempotent, "draining": served.is_draining}
+            for served in self._services.values()
+        }
+        self.send(guest, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, {"services": services})))
+
+    def _on_cancel(self, guest: Guest, cancel: Cancel) -> None:
+        call = guest.calls.get(cancel.id)
+        if call is not None:
+            self._stop(call, "its caller gave it up")
+
+    def _stop(self, call: IncomingCall, why: str) -> None:
+        call.close()
+        try:
+            call.served.cancel(call, why)
+        except Exception:
+            _log.exception("a call of %s.%s could not be cancelled", call.served.name, call.method)
+
+    def _on_ping(self, guest: Guest, ping: Ping) -> None:
+        self.send(guest, envelope.encode(Pong(ping.token)))
+
+    def _on_bye(self, guest: Guest, bye: Bye) -> None:
+        guest.farewells.difference_update(bye.services if bye.services is not None else list(guest.farewells))
+        self._farewell_heard.set()
+
+    def _ignore(self, guest: Guest, message: Any) -> None:
+        """A word that needs no answer."""
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def _send_refusal(self, guest: Guest, call_id: int | None, code: str, value: str) -> None:
+        self.send(guest, envelope.encode(Error(call_id, _refusal(code, value))))
+
+    def send(self, guest: Guest, frames: Any) -> None:
+        """Hand on a message, keep it for a while where the guest's queue is full, drop it where the guest is gone."""
+        if not guest.backlog:
+            sent = self._door.send(guest.routing_id, frames)
+            if sent is Sent.TAKEN:
+                return
+            if sent is Sent.GONE:
+                self._forget(guest)
+                return
+        if not guest.node:
+            return  # Nothing is kept for somebody who never said who he is.
+        guest.backlog.append(frames)
+        guest.backlog_bytes += len(frames) if type(frames) is bytes else len(frames[1])
+        if len(guest.backlog) > BACKLOG_LENGTH or guest.backlog_bytes > BACKLOG_BYTES:
+            _log.warning("gave up node %s: it does not read its answers", guest.node)
+            self._forget(guest)
+        elif not self._backlog_timer:
+            self._backlog_timer = True
+            self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
+
+    def _work_off(self) -> None:
+        self._backlog_timer = False
+        if self._closed:
+            return
+        waiting = False
+        for guest in [guest for guest in self._door.guests.values() if guest.backlog]:
+            while guest.backlog:
+                sent = self._door.send(guest.routing_id, guest.backlog[0])
+                if sent is Sent.FULL:
+                    waiting = True
+                    break
+                if sent is Sent.GONE:
+                    self._forget(guest)
+                    break
+                frames = guest.backlog.popleft()
+                guest.backlog_bytes -= len(frames) if type(frames) is bytes else len(frames[1])
+        if waiting:
+            self._backlog_timer = True
+            self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
+
+    # --- guests that leave -------------------------------------------------------------------------------------------
+
+    def somebody_left(self) -> None:
+        # ZeroMQ does not say whose connection ended. A word to everybody finds out who cannot be reached any more.
+        if not self._look_for_gone:
+            self._look_for_gone = True
+            self._reactor.call_later(0.0, self._find_gone)
+
+    def _find_gone(self) -> None:
+        self._look_for_gone = False
+        if self._closed:
+            return
+        word = envelope.encode(Pong(0))
+        for guest in list(self._door.guests.values()):
+            if self._door.send(guest.routing_id, word) is Sent.GONE:
+                self._forget(guest)
+
+    def _forget(self, guest: Guest) -> None:
+        self._door.guests.pop(guest.routing_id, None)
+        guest.backlog.clear()
+        guest.backlog_bytes = 0
+        guest.farewells.clear()
+        self._farewell_heard.set()
+        for call in list(guest.calls.values()):
+            self._stop(call, "its caller is gone")
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    def drain(self, name: str, timeout: float) -> bool:
+        """Take no more calls to `name`, tell its callers, and wait until those under way are answered.
+
+        Returns when every caller has said that it sends no more (or BYE_TIMEOUT has passed) and all calls have
+        ended. Calls that have not ended within `timeout` seconds are cancelled, and False is returned.
+        """
+        served = self._services.get(name)
+        if served is None:
+            return True
+        end = monotonic() + timeout
+        if not served.is_draining:
+            served.is_draining = True
+            for guest in list(self._door.guests.values()):
+                if guest.node:
+                    self._say_bye(guest, [name])
+        self._wait_for_farewells(name, min(timeout, BYE_TIMEOUT))
+        if served.open_calls:
+            served.idle.wait(max(end - monotonic(), 0.0))
+        in_time = not served.open_calls
+        self._cancel_all(served, f"{name!r} is shutting down; its calls had {timeout:g} s to end")
+        return in_time
+
+    def drop(self, name: str) -> None:
+        """Take no more calls to `name`; those under way are answered with an error and cancelled."""
+        served = self._services.get(name)
+        if served is not None:
+            served.is_draining = True
+            for guest in list(self._door.guests.values()):
+                if guest.node:
+                    self._say_bye(guest, [name])
+            self._cancel_all(served, f"{name!r} was killed")
+
+    def _cancel_all(self, served: Served, why: str) -> None:
+        for guest in list(self._door.guests.values()):
+            for call in [call for call in guest.calls.values() if call.served is served]:
+                call.refuse("cancelled", why)
+                self._stop(call, why)
+
+    def _say_bye(self, guest: Guest, names: list[str]) -> None:
+        guest.farewells.update(names)
+        self.send(guest, envelope.encode(Bye(names, "shutting down")))
+
+    def _wait_for_farewells(self, name: str, timeout: float) -> None:
+        end = monotonic() + timeout
+        while any(name in guest.farewells for guest in self._door.guests.values()):
+            left = end - monotonic()
+            if left <= 0:
+                return
+            self._farewell_heard.clear()
+            self._farewell_heard.wait(left)
+
+    def leave(self, name: str) -> None:
+        """Forget a service; calls to it are refused as unknown."""
+        self._services.pop(name, None)
+
+    def close(self) -> None:
+        """Shut the door. Answers that were given still leave."""
+        if not self._closed:
+            self._work_off()
+            self._closed = True
+            self._door.close()
+
+
+def _refusal(code: str, value: str) -> dict[str, Any]:
+    exc_type = _REFUSALS.get(code, "ProtocolError")
+    return {"exc_type": exc_type, "exc_path": "", "exc_args": [value], "value": value, "code": code}
+
+
+_REFUSALS = {
+    "draining": "Draining",
+    "overloaded": "Overloaded",
+    "expired": "RpcTimeout",
+    "unknown-service": "UnknownService",
+    "cancelled": "CallCancelled",
+}

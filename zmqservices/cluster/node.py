@@ -1,0 +1,201 @@
+"""This process's place in the cluster: one reactor, one directory, one caller and, once something is served, one door.
+
+Containers of one process that have the same settings share a node; the last to leave closes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import gevent
+
+import discovery
+from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.desk import Desk, IncomingCall
+from zmqservices.cluster.settings import Settings
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport import Sockets, addresses
+from zmqservices.transport.hub import HubReactor
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that a leaving node gives its directory to take note.
+WITHDRAW_TIMEOUT = 1.0
+
+
+def new_id() -> str:
+    """A fresh id: 12 hex digits, different in every process and at every start."""
+    return os.urandom(6).hex()
+
+
+def open_directory(settings: Settings) -> Any:
+    """A started directory client for these settings. Raises ConfigurationError for a URL that means nothing."""
+    try:
+        directory = discovery.open_directory(
+            settings.directory,
+            namespace=settings.namespace,
+            cache_dir=settings.directory_cache,
+            ttl=settings.directory_ttl,
+        )
+        directory.start()
+    except discovery.DirectoryError as exc:
+        raise ConfigurationError(str(exc)) from exc
+    return directory
+
+
+class Node:
+    """Use `Node.join(settings)`, and `leave()` once for each join."""
+
+    _nodes: ClassVar[dict[Any, Node]] = {}
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.id = new_id()
+        self._incarnation = time.time_ns() // 1000
+        self._members = 0
+        self._records: dict[str, Any] = {}
+        self._desk: Desk | None = None
+        self.reactor = HubReactor()
+        self._sockets = Sockets(settings.sockets)
+        try:
+            self.directory = open_directory(settings)
+        except Exception:
+            self.reactor.close()
+            self._sockets.close()
+            raise
+        self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
+
+    @classmethod
+    def join(cls, settings: Settings) -> Node:
+        """The node of this thread's hub with these settings, made where there is none."""
+        key = (os.getpid(), gevent.get_hub(), settings)
+        node = cls._nodes.get(key)
+        if node is None:
+            node = cls._nodes[key] = cls(settings)
+        node._members += 1
+        return node
+
+    def leave(self) -> None:
+        """One member less; the last one closes the node and waits until its last words have left."""
+        self._members -= 1
+        if self._members:
+            return
+        for key, node in list(self._nodes.items()):
+            if node is self:
+                del self._nodes[key]
+        self.caller.close()
+        if self._desk is not None:
+            self._desk.close()
+        self.reactor.close()
+        # Both wait in native threads, so that other greenlets run on meanwhile.
+        pool = gevent.get_hub().threadpool
+        ends = [pool.spawn(self.directory.stop, WITHDRAW_TIMEOUT), pool.spawn(self._sockets.close)]
+        for end in ends:
+            end.get()
+
+    # --- serving -----------------------------------------------------------------------------------------------------
+
+    def serve(
+        self,
+        service: str,
+        methods: dict[str, dict[str, Any]],
+        take: Callable[[IncomingCall], None],
+        flush: Callable[[], None],
+        cancel: Callable[[IncomingCall, str], None],
+    ) -> None:
+        """Open the door where it is shut, and announce `service` as UP. `methods` are described as in a record."""
+        desk = self._desk
+        if desk is None:
+            desk = self._desk = Desk(
+                self.reactor,
+                self._sockets,
+                self._bind_address(),
+                self.id,
+                self.settings.namespace,
+                self.settings.max_message_size,
+            )
+        if service in self._records:
+            raise ConfigurationError(
+                f"{service!r} is served by this process already; a second instance needs a process of its own "
+                "(`zmqservices run --processes N`) or another BIND_ADDRESS or NAMESPACE"
+            )
+        desk.serve(service, take, flush, cancel, _idempotent(methods))
+        record = discovery.Record(
+            service=service,
+            instance=new_id(),
+            node=self.id,
+            incarnation=self._incarnation,
+            version=1,
+            namespace=self.settings.namespace,
+            endpoints={"rpc": self._advertised(desk.endpoint)},
+            state="UP",
+            ttl=self.settings.directory_ttl,
+            methods=methods,
+            host=platform.node(),
+            pid=os.getpid(),
+        )
+        self._records[service] = record
+        self.directory.announce(record)
+        _log.info("serving %s as instance %s at %s", service, record.instance, record.endpoints["rpc"])
+
+    def drain(self, service: str, timeout: float) -> bool:
+        """Tell everybody that `service` goes, and return when its calls have ended; see `Desk.drain`."""
+        record = self._records.get(service)
+        if record is None or self._desk is None:
+            return True
+        if record.state == "UP":
+            record = self._records[service] = replace(record, state="DRAINING", version=record.version + 1)
+            self.directory.announce(record)
+        return self._desk.drain(service, timeout)
+
+    def drop(self, service: str) -> None:
+        """Stop serving at once: calls under way are answered with an error."""
+        if self._desk is not None:
+            self._desk.drop(service)
+
+    def withdraw(self, service: str) -> None:
+        """The service is gone from here."""
+        record = self._records.pop(service, None)
+        if record is not None:
+            self.directory.withdraw(record.instance)
+        if self._desk is not None:
+            self._desk.leave(service)
+
+    # --- addresses ---------------------------------------------------------------------------------------------------
+
+    def _bind_address(self) -> str:
+        if self.settings.bind_address:
+            return addresses.bindable(self.settings.bind_address)
+        # Without a word from the operator: as far as the directory reaches, and no farther.
+        host = self._towards_registry()
+        return addresses.join(host or "127.0.0.1", 0)
+
+    def _advertised(self, bound: str) -> str:
+        host, port = addresses.parse(bound)
+        if self.settings.advertise_address:
+            host, advertised_port = addresses.parse(self.settings.advertise_address, "ADVERTISE_ADDRESS")
+            return addresses.join(addresses.resolve(host), advertised_port or port)
+        if host in addresses.ANY_HOST:
+            host = self._towards_registry() or "127.0.0.1"
+        return addresses.join(host, port)
+
+    def _towards_registry(self) -> str | None:
+        """This host's address on the route to its first registry; None where the directory names none."""
+        for url in self.settings.directory.split(","):
+            parts = urlsplit(url.strip())
+            if parts.scheme == "tcp" and parts.hostname:
+                found = addresses.source_address(parts.hostname, parts.port or 0)
+                if found:
+                    return found
+        return None
+
+
+def _idempotent(methods: dict[str, dict[str, Any]]) -> Iterable[str]:
+    return [name for name, entry in methods.items() if entry.get("idempotent")]

@@ -1,0 +1,217 @@
+"""A remote node as its callers see it: a link, the greeting on it, and whether it is to be trusted with calls.
+
+    CONNECTING --linked--> GREETING --WELCOME--> UP --lost--> CONNECTING
+                               |                               (ZeroMQ reconnects by itself)
+                               +--another node answers, or another major version--> REFUSED
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from zmqservices.exceptions import ProtocolError
+from zmqservices.transport import Link, Sockets
+from zmqservices.transport.reactor import Reactor
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Bye, Error, Hello, Ping, Pong, Result, Welcome
+
+_log = logging.getLogger(__name__)
+
+MAJOR, MINOR = 1, 0
+
+#: Beats without a word from a node that has calls of ours before it is suspect; so that one lost beat is forgiven.
+SILENT_BEATS = 3
+
+
+class Stage(enum.Enum):
+    CONNECTING = "not connected"
+    GREETING = "connected and not yet welcomed"
+    UP = "up"
+    REFUSED = "refused"
+
+
+class Peer:
+    """Tells `owner` (a Caller) of answers and of what becomes of the link."""
+
+    def __init__(
+        self, owner: Any, reactor: Reactor, sockets: Sockets, endpoint: str, node: str, namespace: str, own_node: str
+    ) -> None:
+        self._owner = owner
+        self.endpoint = endpoint
+        #: The node that is expected there; "" where the directory cannot know (a static one).
+        self.node = node
+        self._namespace = namespace
+        self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, None))
+        self.stage = Stage.CONNECTING
+        self.is_up = False
+        self.is_suspect = False
+        self.refusal = ""
+        #: Methods that may be repeated, by service, as the node itself announced them.
+        self.idempotent: dict[str, frozenset[str]] = {}
+        self.instances: list[Any] = []
+        self._greeted = False
+        self._last_heard = 0.0
+        #: The clock, read once for all that arrives together; 0 between two batches.
+        self._batch_time = 0.0
+        self._hear_by_kind: dict[type, Callable[[Any], None]] = {
+            Error: self._on_error,
+            Welcome: self._on_welcome,
+            Bye: self._on_bye,
+            Ping: self._on_ping,
+            Pong: self._on_pong,
+        }
+        self._on_result = owner.on_result
+        self.link = Link(reactor, sockets, endpoint, self)
+        self.send = self.link.send
+
+    # --- the link's listener ---------------------------------------------------------------------------------------
+
+    def linked(self) -> None:
+        self.stage = Stage.GREETING
+        self._greeted = False
+        self._greet()
+
+    def lost(self) -> None:
+        was_up = self.is_up
+        if self.stage is not Stage.REFUSED:
+            self.stage = Stage.CONNECTING
+        self.is_up = self.is_suspect = False
+        self._greeted = False
+        if was_up:
+            _log.info("lost the link to node %s at %s", self.node, self.endpoint)
+        self._owner.peer_lost(self)
+
+    def hear(self, body: bytes) -> None:
+        now = self._batch_time
+        if not now:
+            now = self._batch_time = monotonic()
+        try:
+            message = self._decode(body)
+        except ProtocolError as exc:
+            _log.warning("%s sent what is no message: %s", self.endpoint, exc)
+            return
+        if type(message) is Result:
+            self._on_result(message, now)
+        else:
+            handle = self._hear_by_kind.get(type(message))
+            if handle is not None:
+                handle(message)
+
+    def _decode(self, body: bytes) -> Any:
+        try:
+            return envelope.decode(body)
+        except envelope.PayloadMissing:
+            payload = self.link.take_payload()
+            if payload is None:
+                raise
+            return envelope.decode(body, payload)
+
+    def heard(self) -> None:
+        if self._batch_time:
+            self._last_heard = self._batch_time
+            self._batch_time = 0.0
+            if self.is_suspect:
+                _log.info("node %s at %s speaks again", self.node, self.endpoint)
+                self.is_suspect = False
+                self._owner.peer_changed(self)
+            self._owner.wake_all()
+        if self.stage is Stage.GREETING and not self._greeted:
+            self._greet()
+
+    # --- the greeting ------------------------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        # The handshake may be told of a moment before the pipe takes messages: then the next drain greets.
+        self._greeted = True
+        if not self.send(self._hello):
+            self._greeted = False
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        if welcome.major != MAJOR:
+            self._refuse(f"it speaks version {welcome.major} of the protocol, and this process {MAJOR}")
+        elif self.node and welcome.node != self.node:
+            self._refuse(f"another node, {welcome.node}, answers there")
+        else:
+            self.node = welcome.node
+            services = (welcome.info or {}).get("services") or {}
+            self.idempotent = {
+                name: frozenset(entry.get("idempotent") or ())
+                for name, entry in services.items()
+                if isinstance(entry, dict)
+            }
+            # Said again whenever a service comes or goes there. A node that says nothing of its services serves all.
+            serves = {n for n, entry in services.items() if not (isinstance(entry, dict) and entry.get("draining"))}
+            for instance in self.instances:
+                instance.left = welcome.info is not None and instance.record.service not in serves
+            self.stage = Stage.UP
+            self.is_up = True
+            self.is_suspect = False
+            self._last_heard = monotonic()
+            self._owner.peer_changed(self)
+
+    def _refuse(self, why: str) -> None:
+        _log.warning("node %s at %s is not used: %s", self.node, self.endpoint, why)
+        self.stage = Stage.REFUSED
+        self.is_up = False
+        self.refusal = why
+        self._owner.peer_changed(self)
+
+    # --- what else it says -------------------------------------------------------------------------------------------
+
+    def _on_error(self, error: Error) -> None:
+        if error.id is None:
+            details = error.error
+            self._refuse(f"{details.get('code')}: {details.get('value')}")
+        else:
+            self._owner.on_error(error)
+
+    def _on_bye(self, bye: Bye) -> None:
+        for instance in self.instances:
+            if bye.services is None or instance.record.service in bye.services:
+                instance.left = True
+        self._owner.peer_changed(self)
+        # From here on no call for these leaves on this link; the answer tells the node that it has heard our last.
+        self.send(envelope.encode(Bye(bye.services, None)))
+
+    def _on_ping(self, ping: Ping) -> None:
+        self.send(envelope.encode(Pong(ping.token)))
+
+    def _on_pong(self, pong: Pong) -> None:
+        """That it was heard is all that counts."""
+
+    # --- heartbeats --------------------------------------------------------------------------------------------------
+
+    def beat(self, now: float, heartbeat: float) -> None:
+        """Called once per `heartbeat` seconds while calls are in flight here: ask when it is silent, then suspect it.
+
+        ZeroMQ's own heartbeats prove that the remote process is not frozen; this one proves that its hub turns.
+        """
+        if not self.is_up:
+            return
+        silence = now - self._last_heard
+        if silence >= heartbeat:
+            self.send(envelope.encode(Ping(0)))
+        if silence >= SILENT_BEATS * heartbeat and not self.is_suspect:
+            self.is_suspect = True
+            _log.warning("node %s at %s has been silent for %.1f s: no new calls", self.node, self.endpoint, silence)
+            self._owner.peer_changed(self)
+
+    def condition(self, instance: Any) -> str:
+        """One phrase about an instance here, for error texts."""
+        if self.stage is Stage.REFUSED:
+            return f"not used ({self.refusal})"
+        if not self.is_up:
+            return self.stage.value
+        if instance.left:
+            return "draining"
+        if self.is_suspect:
+            return "silent"
+        return str(instance.record.state).lower()
+
+    def close(self) -> None:
+        self.is_up = False
+        self.link.close()

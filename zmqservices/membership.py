@@ -1,0 +1,73 @@
+"""Where the two towers meet: the extension by which a container takes its place in the cluster.
+
+Everything that needs the network declares `membership = Membership()` and uses `self.membership.join()`. A container
+without such an extension (one with @http methods only, say) opens no ZeroMQ socket.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zmqservices import constants
+from zmqservices.cluster.node import Node
+from zmqservices.cluster.settings import Settings
+from zmqservices.extensions import SharedExtension
+from zmqservices.wire.serializers import get_serializer
+
+
+def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
+    """The look-up of serializers by name for a configuration; raises ConfigurationError for an unknown name."""
+    configured = config.get(constants.SERIALIZERS_CONFIG_KEY)
+
+    @functools.cache
+    def find(name: str) -> Any:
+        return get_serializer(name, configured)
+
+    return find
+
+
+def own_serializer(config: Mapping[str, Any], find: Callable[[str], Any]) -> Any:
+    """The serializer for values that this process sends first; None for the wire's own msgpack."""
+    name = config.get(constants.SERIALIZER_CONFIG_KEY) or constants.DEFAULT_SERIALIZER
+    return None if name == constants.DEFAULT_SERIALIZER else find(name)
+
+
+class Membership(SharedExtension):
+    """One per container; containers of one process with the same settings share the node behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._node: Node | None = None
+        self._farewells: list[Callable[[], None]] = []
+        #: Finds a serializer by its name; None as the own one means the wire's own msgpack. Known once joined.
+        self.serializers: Callable[[str], Any] = serializers_of({})
+        self.serializer: Any = None
+
+    def setup(self) -> None:
+        """Join. Whoever is set up earlier joins by asking for the node."""
+        self.join()
+
+    def join(self) -> Node:
+        """This process's node; the first call joins it. A method, as properties are looked at when extensions are bound."""
+        if self._node is None:
+            config = self.container.config
+            self.serializers = serializers_of(config)
+            self.serializer = own_serializer(config, self.serializers)
+            self._node = Node.join(Settings.read(config))
+        return self._node
+
+    def before_leaving(self, farewell: Callable[[], None]) -> None:
+        """Call `farewell` before the node is left, in whatever order the extensions of a container are ended."""
+        self._farewells.append(farewell)
+
+    def stop(self) -> None:
+        node, self._node = self._node, None
+        if node is not None:
+            for farewell in self._farewells:
+                farewell()
+            node.leave()
+
+    def kill(self) -> None:
+        self.stop()

@@ -1,0 +1,45 @@
+"""What becomes of a call that did not get an answer: given up, or made again elsewhere.
+
+Rule 1: pure; what happened goes in, what to do comes out.
+Rule 2: a call that may have run is made again only when its method was declared idempotent.
+Rule 3: a call that certainly did not run may always move; REFUSED_MOVES bounds how often a full house is asked around.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Mishap(enum.Enum):
+    """Why there is no answer."""
+
+    #: The instance refused: it is draining, or serves that service no more. The call did not run.
+    NOT_SERVED = "not served"
+    #: The instance refused: its queue is full. The call did not run.
+    OVERLOADED = "overloaded"
+    #: The link was lost with the call in flight. The call may have run.
+    LOST = "lost"
+
+
+class Move(enum.Enum):
+    """What to do now."""
+
+    GIVE_UP = "give up"
+    #: Ask another instance, or wait for one.
+    ELSEWHERE = "elsewhere"
+
+
+#: Other instances that are asked after the first one was full. One: more would carry the overload around.
+REFUSED_MOVES = 1
+
+#: Instances that one call may lose under way before it is given up, idempotent or not.
+LOST_MOVES = 5
+
+
+def next_move(mishap: Mishap, idempotent: bool, moves: int, others: int) -> Move:
+    """`moves`: how often this call has moved already. `others`: instances that could be asked instead."""
+    if mishap is Mishap.NOT_SERVED:
+        return Move.ELSEWHERE
+    if mishap is Mishap.OVERLOADED:
+        return Move.ELSEWHERE if moves < REFUSED_MOVES and others else Move.GIVE_UP
+    return Move.ELSEWHERE if idempotent and moves < LOST_MOVES else Move.GIVE_UP

@@ -1,0 +1,37 @@
+"""Remote procedure calls: `@rpc` makes a method callable, `RpcProxy` (`ServiceRpc`, `ClusterRpc`) calls one.
+
+    class Maths:
+        name = "maths"
+
+        @rpc
+        def add(self, a, b):
+            return a + b
+
+    class Report:
+        name = "report"
+        maths = RpcProxy("maths", timeout=5)
+
+        @rpc
+        def total(self, numbers):
+            return functools.reduce(self.maths.add, numbers)
+"""
+
+from zmqservices.rpc.entrypoint import Rpc, rpc
+from zmqservices.rpc.providers import ClusterRpc, RpcProxy, ServiceRpc
+from zmqservices.rpc.proxies import Client, ClusterProxy, MethodProxy, RpcCall, RpcReply, ServiceProxy
+from zmqservices.rpc.server import RpcServer
+
+__all__ = [
+    "Client",
+    "ClusterProxy",
+    "ClusterRpc",
+    "MethodProxy",
+    "Rpc",
+    "RpcCall",
+    "RpcProxy",
+    "RpcReply",
+    "RpcServer",
+    "ServiceProxy",
+    "ServiceRpc",
+    "rpc",
+]

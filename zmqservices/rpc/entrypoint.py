@@ -1,0 +1,46 @@
+"""The @rpc decorator."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import Entrypoint
+from zmqservices.rpc.server import RpcServer
+
+
+class Rpc(Entrypoint):
+    """Makes a method callable by other services and by standalone clients.
+
+    `expected_exceptions`: classes that the method raises to tell its caller of the caller's own mistakes; logged as
+    warnings. `sensitive_arguments`: names of arguments that are redacted wherever they are shown. `idempotent=True`:
+    running it twice does no harm, so that a call may be repeated elsewhere when its instance is lost. `timeout`: seconds
+    after which the method is cancelled, even where its caller would wait longer.
+    """
+
+    server = RpcServer()
+
+    def __init__(self, *args: Any, idempotent: bool = False, timeout: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
+            raise ConfigurationError(f"@rpc(timeout={timeout!r}): a number of seconds above 0 is needed")
+        self.idempotent = bool(idempotent)
+        self.timeout = timeout
+
+    def latest(self, deadline: float | None) -> float:
+        """The earlier of the call's own deadline and this method's timeout from now."""
+        own = monotonic() + (self.timeout or 0.0)
+        return own if deadline is None or own < deadline else deadline
+
+    def setup(self) -> None:
+        self.server.register_provider(self)
+
+    def stop(self) -> None:
+        """Refuse new calls, answer those that were taken, then part."""
+        self.server.drain()
+        self.server.unregister_provider(self)
+        super().stop()
+
+
+rpc = Rpc.decorator

@@ -1,0 +1,99 @@
+"""Injected proxies: a service's way to call other services."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from zmqservices import constants
+from zmqservices.cluster.call import Call
+from zmqservices.cluster.caller import Caller
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import DependencyProvider
+from zmqservices.membership import Membership
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy
+
+
+class WorkerClient(Client):
+    """Calls on behalf of one worker: its context data and call ids travel along, and its deadline bounds every call."""
+
+    __slots__ = ("worker_ctx", "_caller", "_timeout", "_serializer")
+
+    def __init__(self, worker_ctx: Any, caller: Caller, timeout: Any, serializer: Any) -> None:
+        self.worker_ctx = worker_ctx
+        self._caller = caller
+        self._timeout = caller.settings.rpc_timeout if timeout is UNSET else timeout
+        self._serializer = serializer
+
+    def caller(self) -> Caller:
+        return self._caller
+
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
+        worker_ctx, caller = self.worker_ctx, self._caller
+        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}
+        if worker_ctx.data:
+            add_context(headers, worker_ctx.data)
+        if timeout is UNSET:
+            timeout = self._timeout
+        call = caller.begin(
+            service, method, args, kwargs, headers, timeout, worker_ctx.deadline, self._serializer
+        )
+        return caller, call
+
+
+def add_context(headers: dict[str, Any], data: dict[str, Any]) -> None:
+    """Context data as headers; a None is left out, with a warning, as a header without a value says nothing."""
+    for key, value in data.items():
+        if value is None:
+            warnings.warn(
+                f"context data {key!r} is None and is not sent with calls", UserWarning, stacklevel=4
+            )
+        elif key != constants.CALL_ID_STACK_CONTEXT_KEY:
+            headers[key] = value
+
+
+class RpcProvider(DependencyProvider):
+    """What the two kinds of injected proxies share."""
+
+    membership = Membership()
+
+    def __init__(self, *, timeout: Any = UNSET, **options: Any) -> None:
+        super().__init__()
+        if timeout is not UNSET and timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
+        ):
+            raise ConfigurationError(f"timeout={timeout!r} of a proxy: a number of seconds above 0, or None, is needed")
+        self.timeout = timeout
+        #: Publisher options of Nameko applications; they spoke to a broker and mean nothing here.
+        self.options = options
+
+    def setup(self) -> None:
+        self._caller = self.membership.join().caller
+
+    def client(self, worker_ctx: Any) -> WorkerClient:
+        return WorkerClient(worker_ctx, self._caller, self.timeout, self.membership.serializer)
+
+
+class ServiceRpc(RpcProvider):
+    """Injects a proxy of one service. `timeout`: seconds per call; without it `rpc_timeout` of the configuration."""
+
+    def __init__(self, target_service: str, *, timeout: Any = UNSET, **options: Any) -> None:
+        super().__init__(timeout=timeout, **options)
+        self.target_service = target_service
+
+    def setup(self) -> None:
+        super().setup()
+        self._caller.expect(self.target_service)
+
+    def get_dependency(self, worker_ctx: Any) -> ServiceProxy:
+        return ServiceProxy(self.client(worker_ctx), self.target_service)
+
+
+class ClusterRpc(RpcProvider):
+    """Injects a proxy of all services: `self.cluster.maths.add(2, 3)`."""
+
+    def get_dependency(self, worker_ctx: Any) -> ClusterProxy:
+        return ClusterProxy(self.client(worker_ctx))
+
+
+RpcProxy = ServiceRpc

@@ -1,0 +1,123 @@
+"""What stands for a remote service in a caller's hands: proxies, and the reply that is still to come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zmqservices.cluster.call import DONE, SENT, Call
+from zmqservices.cluster.caller import Caller
+
+#: No timeout was named: the configured one holds. None, in contrast, means to wait for ever.
+UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+
+
+class RpcCall:
+    """A call under way. `result()` may be asked for any number of times, and in any order among calls."""
+
+    __slots__ = ("_caller", "_call")
+
+    def __init__(self, caller: Caller, call: Call) -> None:
+        self._caller = caller
+        self._call = call
+
+    def result(self) -> Any:
+        """Wait for the answer. Raises what the call raised, a new instance each time, or RpcTimeout and its kin."""
+        call = self._call
+        if call.stage != DONE:
+            self._caller.reactor.park(call, DONE)
+        return call.outcome()
+
+    get_response = result
+
+    def cancel(self) -> None:
+        """Give the call up: the service is told to stop, and `result` raises CallCancelled."""
+        self._caller.reactor.run(self._caller.abandon, self._call)
+
+
+RpcReply = RpcCall
+
+
+class Client:
+    """How a proxy makes its calls: the seam between proxies and whoever holds the caller, headers and time limits."""
+
+    __slots__ = ()
+
+    def caller(self) -> Caller:
+        raise NotImplementedError
+
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
+        raise NotImplementedError
+
+
+class MethodProxy:
+    """A remote method: call it, or `call_async` it. `with_timeout(seconds)` is the same method with its own limit."""
+
+    __slots__ = ("_client", "service_name", "method_name", "_timeout")
+
+    def __init__(self, client: Client, service_name: str, method_name: str, timeout: Any = UNSET) -> None:
+        self._client = client
+        self.service_name = service_name
+        self.method_name = method_name
+        self._timeout = timeout
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call and wait. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
+        caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
+        if call.stage != DONE:
+            try:
+                caller.reactor.park(call, DONE)
+            except BaseException:
+                caller.reactor.run(caller.abandon, call)
+                raise
+        return call.outcome()
+
+    def call_async(self, *args: Any, **kwargs: Any) -> RpcCall:
+        """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
+        caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
+        if call.stage < SENT:
+            try:
+                caller.reactor.park(call, SENT)
+            except BaseException:
+                caller.reactor.run(caller.abandon, call)
+                raise
+        if call.error is not None and call.instance is None:
+            call.outcome()
+        return RpcCall(caller, call)
+
+    def with_timeout(self, seconds: float | None) -> MethodProxy:
+        """This method with a limit of its own per call; None waits for ever (a worker still for its own deadline)."""
+        return MethodProxy(self._client, self.service_name, self.method_name, seconds)
+
+    def __repr__(self) -> str:
+        return f"<remote method {self.service_name}.{self.method_name}>"
+
+
+class ServiceProxy:
+    """A remote service: its attributes are its methods."""
+
+    def __init__(self, client: Client, service_name: str) -> None:
+        self._client = client
+        self.service_name = service_name
+
+    def __getattr__(self, name: str) -> MethodProxy:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return MethodProxy(self._client, self.service_name, name)
+
+    def __repr__(self) -> str:
+        return f"<remote service {self.service_name}>"
+
+
+class ClusterProxy:
+    """All services: `cluster.maths`, or `cluster["a-name"]` where the name is no identifier."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> ServiceProxy:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return ServiceProxy(self._client, name)
+
+    def __getitem__(self, name: str) -> ServiceProxy:
+        return ServiceProxy(self._client, name)

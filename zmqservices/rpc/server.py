@@ -1,0 +1,203 @@
+"""Serves the @rpc methods of one container: takes calls from the node, hands them to workers, sends what they return."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from gevent.event import Event
+
+from zmqservices import configuration, constants
+from zmqservices.cluster.desk import IncomingCall
+from zmqservices.exceptions import (
+    ContainerBeingKilled,
+    MalformedRequest,
+    MessageTooLarge,
+    MethodNotFound,
+    UnserializableValueError,
+    WorkerCancelled,
+    serialize,
+)
+from zmqservices.extensions import ProviderCollector, SharedExtension
+from zmqservices.membership import Membership
+
+_log = logging.getLogger(__name__)
+
+ExcInfo = Any
+
+
+class RpcServer(ProviderCollector, SharedExtension):
+    """Shared by all @rpc methods of a container; they are its providers."""
+
+    membership = Membership()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._methods: dict[str, Any] = {}
+        self._is_serving = False
+        self._drained: Event | None = None
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        config = self.container.config
+        self._max_queued = configuration.whole_number(
+            config, constants.MAX_QUEUED_CALLS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_CALLS
+        )
+        self._max_bytes = configuration.whole_number(
+            config, constants.MAX_QUEUED_BYTES_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_BYTES
+        )
+        self._with_traceback = configuration.boolean(config, constants.RPC_TRACEBACKS_CONFIG_KEY, True)
+        self._queued_bytes = 0
+
+    def start(self) -> None:
+        """All extensions are set up: announce the service. From here on calls may arrive."""
+        # The weak reference that extensions hold costs a look-up more per call.
+        container = self.container
+        self._submit, self._flush, self._cancel_worker = container.submit, container.flush, container.cancel
+        self._methods = {provider.method_name: provider for provider in self._providers}
+        if self._methods:
+            self._service = container.service_name
+            self._node = self.membership.join()
+            self._node.serve(self._service, self._describe(), self.take, self.flush, self.cancel)
+            self._is_serving = True
+            self.membership.before_leaving(self._leave_at_once)
+
+    def drain(self) -> None:
+        """Leave in good order: callers are told, calls that were taken are answered. Returns when that is done.
+
+        Called by every entrypoint of the container as it stops; the first does it and the others wait.
+        """
+        if not self._is_serving:
+            return
+        if self._drained is not None:
+            self._drained.wait()
+            return
+        self._drained = Event()
+        try:
+            node = self._node
+            if not node.drain(self._service, node.settings.drain_timeout):
+                _log.warning("calls of %s were cancelled: they did not end while it was shutting down", self._service)
+            node.withdraw(self._service)
+        finally:
+            self._is_serving = False
+            self._drained.set()
+
+    def kill(self) -> None:
+        """Leave at once; calls under way are answered with an error."""
+        self._leave_at_once()
+
+    def _leave_at_once(self) -> None:
+        if self._is_serving:
+            self._is_serving = False
+            self._node.drop(self._service)
+            self._node.withdraw(self._service)
+
+    def _describe(self) -> dict[str, dict[str, Any]]:
+        described = {}
+        for name, provider in self._methods.items():
+            function = getattr(self.container.service_cls, name)
+            described[name] = {
+                "idempotent": provider.idempotent,
+                "signature": _signature(function),
+                "doc": inspect.getdoc(function) or "",
+            }
+        return described
+
+    # --- calls: runs inside the node's reactor, once per call ----------------------------------------------------------
+
+    def take(self, call: IncomingCall) -> None:
+        provider = self._methods.get(call.method)
+        if provider is None:
+            call.fail(serialize(MethodNotFound(call.method)))
+            return
+        args, kwargs = call.args, call.kwargs
+        if call.serializer is not None:
+            try:
+                args, kwargs = self.membership.serializers(call.serializer).loads(args)
+            except Exception as exc:
+                call.fail(serialize(MalformedRequest(f"arguments that are not {call.serializer!r}: {exc}")))
+                return
+        if kwargs is None:
+            kwargs = {}
+        try:
+            provider.check_signature(args, kwargs)
+        except Exception as exc:
+            call.fail(serialize(exc))
+            return
+        if self.container_is_full(call):
+            return
+        deadline = call.deadline
+        if provider.timeout is not None:
+            deadline = provider.latest(deadline)
+        try:
+            call.worker = self._submit(
+                provider, args, kwargs, call.headers, functools.partial(self.handle_result, call), deadline
+            )
+        except ContainerBeingKilled:
+            call.refuse("draining", f"{self._service!r} is being killed")
+            return
+        self._queued_bytes += call.size
+
+    def container_is_full(self, call: IncomingCall) -> bool:
+        """Refuse `call` where too many wait already, so that the caller may ask another instance at once."""
+        queued = self.container.queued
+        if queued >= self._max_queued or self._queued_bytes > self._max_bytes:
+            call.refuse(
+                "overloaded",
+                f"{queued} calls ({self._queued_bytes:,} bytes with those that run) wait for a worker of "
+                f"{self._service!r}; max_queued_calls is {self._max_queued}, max_queued_bytes {self._max_bytes:,}",
+            )
+            return True
+        return False
+
+    def flush(self) -> None:
+        self._flush()
+
+    def cancel(self, call: IncomingCall, why: str) -> None:
+        """Nobody waits for this call any more."""
+        worker = call.worker
+        if worker is not None:
+            self._cancel_worker(worker, WorkerCancelled(why))
+
+    def handle_result(self, call: IncomingCall, worker_ctx: Any, result: Any, exc_info: ExcInfo) -> tuple[Any, ExcInfo]:
+        """Answer `call`; called by the worker, before its dependencies see the result. May replace the result."""
+        self._queued_bytes -= call.size
+        if exc_info is None:
+            try:
+                if call.serializer is None:
+                    call.reply(result)
+                else:
+                    call.reply(self.membership.serializers(call.serializer).dumps(result), call.serializer)
+                return result, None
+            except (UnserializableValueError, MessageTooLarge):
+                exc_info, result = sys.exc_info(), None
+        exc = exc_info[1]
+        if isinstance(exc, WorkerCancelled):
+            call.refuse("expired", str(exc))
+        elif isinstance(exc, ContainerBeingKilled):
+            call.refuse("draining", str(exc))
+        else:
+            call.fail(serialize(exc, self._with_traceback))
+        return result, exc_info
+
+
+def _signature(function: Any) -> str:
+    """`(a, b=2)`: what callers give, without `self`."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return "(...)"
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].kind in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    ):
+        parameters = parameters[1:]
+    return str(signature.replace(parameters=parameters))
+
+

@@ -1,0 +1,126 @@
+"""Calling services from a plain Python program, a web worker, a test: no event loop to start, no monkey-patching.
+
+    with ClusterRpcProxy({"DIRECTORY": "tcp://10.0.0.5:4190"}, timeout=5) as cluster:
+        cluster.maths.add(2, 3)
+
+Thread-safe: one client may serve a whole process, and one for the life of the process is the best use of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from zmqservices import configuration, constants
+from zmqservices.cluster.call import Call
+from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.client import Client as ClusterClient
+from zmqservices.cluster.settings import Settings
+from zmqservices.membership import own_serializer, serializers_of
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy
+
+_prefix = os.urandom(6).hex()
+_counter = itertools.count(1)
+
+
+class StandaloneClient(Client):
+    """The calls of one standalone client."""
+
+    __slots__ = ("_cluster", "_context", "_timeout", "_serializer")
+
+    def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: Any) -> None:
+        find = serializers_of(config)
+        self._serializer = own_serializer(config, find)
+        self._cluster: ClusterClient | None = ClusterClient(Settings.read(config))
+        self._context = {key: value for key, value in (context_data or {}).items() if value is not None}
+        self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
+
+    def caller(self) -> Caller:
+        cluster = self._cluster
+        if cluster is None:
+            raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")
+        return cluster.caller()
+
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
+        caller = self.caller()
+        headers = dict(self._context)
+        headers[constants.CALL_ID_STACK_CONTEXT_KEY] = [f"standalone_rpc_client.{_prefix}.{next(_counter)}"]
+        if timeout is UNSET:
+            timeout = self._timeout
+        call = caller.reactor.run(
+            caller.begin, service, method, args, kwargs, headers, timeout, None, self._serializer
+        )
+        return caller, call
+
+    def stop(self) -> None:
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.stop()
+
+
+class ClusterRpcClient:
+    """A client of all services; see the module.
+
+    `config`: a mapping, or None for the process's own configuration. `context_data`: sent as context with every call.
+    `timeout`: seconds per call; None for the configuration's `rpc_timeout` (30 s where it says nothing). After an
+    RpcTimeout the client is as good as before; late answers are thrown away.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        context_data: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        self._config = configuration.config if config is None else config
+        self._context_data = context_data
+        self._timeout = timeout
+        #: Options of Nameko's clients (`reply_listener_cls` and the like) that mean nothing without a broker.
+        self.options = options
+        self._client: StandaloneClient | None = None
+
+    def start(self) -> Any:
+        """Connect and return the proxy. Returns at once: the first call waits for what it needs."""
+        if self._client is None:
+            self._client = StandaloneClient(self._config, self._context_data, self._timeout)
+        return self._proxy(self._client)
+
+    def _proxy(self, client: StandaloneClient) -> Any:
+        return ClusterProxy(client)
+
+    def stop(self) -> None:
+        """Disconnect. The proxy that `start` returned can no longer be used; this client can be started again."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.stop()
+
+    def __enter__(self) -> Any:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+class ServiceRpcClient(ClusterRpcClient):
+    """A client of one service: `with ServiceRpcClient("maths") as maths: maths.add(2, 3)`."""
+
+    def __init__(
+        self,
+        service_name: str,
+        config: Mapping[str, Any] | None = None,
+        context_data: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(config, context_data, timeout, **options)
+        self._service_name = service_name
+
+    def _proxy(self, client: StandaloneClient) -> Any:
+        return ServiceProxy(client, self._service_name)
+
+
+ClusterRpcProxy = ClusterRpcClient
+ServiceRpcProxy = ServiceRpcClient

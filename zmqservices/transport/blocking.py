@@ -1,0 +1,267 @@
+"""Drives sockets from ordinary threads: whoever waits for an answer polls for all.
+
+One thread at a time is inside (the leader); it polls, hands every answer to whoever waits for it, and passes the lead on
+when its own answer is there. No thread of its own, nothing to start or stop, and a lone thread pays for no hand-over.
+While nobody waits nothing is polled: ZeroMQ's own threads keep the connections and their heartbeats.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import zmq
+from zmq.backend import zmq_poll
+
+from zmqservices.transport.native import allocate_lock
+from zmqservices.transport.reactor import Answer, Drainable, Ticket
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that a poll lasts at most.
+LONGEST_POLL = 1.0
+
+
+class BlockingWatch:
+    """One socket in the poll set."""
+
+    __slots__ = ("_reactor", "owner")
+
+    def __init__(self, reactor: BlockingReactor, owner: Drainable) -> None:
+        self._reactor = reactor
+        self.owner = owner
+
+    def arm(self) -> None:
+        """Nothing to do: a poll looks at the socket itself, not at an edge."""
+
+    def close(self) -> None:
+        self._reactor.forget(self)
+
+
+class BlockingTimer:
+    """An entry of the reactor's timers; the leader fires it."""
+
+    __slots__ = ("due", "callback", "args")
+
+    def __init__(self, due: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.due = due
+        self.callback: Callable[..., Any] | None = callback
+        self.args = args
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Errand(Ticket):
+    """Something that a thread wants done inside while another thread leads."""
+
+    __slots__ = ("_action", "_args", "_answer", "_error")
+
+    def __init__(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        super().__init__()
+        self._action, self._args = action, args
+        self._answer: Any = None
+        self._error: BaseException | None = None
+
+    def do(self) -> None:
+        try:
+            self._answer = self._action(*self._args)
+        except BaseException as exc:
+            self._error = exc
+        self.stage = 1
+
+    def answer(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+
+class BlockingReactor:
+    """The reactor of plain threads; see the module."""
+
+    def __init__(self) -> None:
+        self._lead = allocate_lock()
+        self._bell_lock = allocate_lock()
+        self._errands: deque[Errand] = deque()
+        self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._followers: deque[Any] = deque()
+        self._watches: dict[Any, BlockingWatch] = {}
+        self._poll_set: list[tuple[Any, int]] | None = None
+        self._timers: list[tuple[float, int, BlockingTimer]] = []
+        self._ticks = itertools.count()
+        self._bell_out, self._bell_in = os.pipe()
+        os.set_blocking(self._bell_out, False)
+        os.set_blocking(self._bell_in, False)
+        self._closed = False
+
+    # --- called inside -------------------------------------------------------------------------------------------
+
+    def watch(self, owner: Drainable) -> BlockingWatch:
+        watch = BlockingWatch(self, owner)
+        self._watches[owner.socket] = watch
+        self._poll_set = None
+        return watch
+
+    def forget(self, watch: BlockingWatch) -> None:
+        self._watches.pop(watch.owner.socket, None)
+        self._poll_set = None
+
+    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> BlockingTimer:
+        timer = BlockingTimer(monotonic() + seconds, callback, args)
+        heapq.heappush(self._timers, (timer.due, next(self._ticks), timer))
+        return timer
+
+    def wake(self, ticket: Ticket) -> None:
+        if ticket.waiter is not None and ticket.stage >= ticket.awaited:
+            _let_go(ticket.waiter)
+
+    # --- called by anybody ---------------------------------------------------------------------------------------
+
+    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._posted.append((callback, args))
+        self._ring()
+
+    def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
+        if self._lead.acquire(False):
+            try:
+                self._settle()
+                return action(*args)
+            finally:
+                self._pass_the_lead()
+        errand = Errand(action, args)
+        self._errands.append(errand)
+        self._ring()
+        self.park(errand, 1)
+        answer: Answer = errand.answer()
+        return answer
+
+    def park(self, ticket: Ticket, stage: int) -> None:
+        ticket.awaited = stage
+        while ticket.stage < stage:
+            if self._lead.acquire(False):
+                try:
+                    while ticket.stage < stage:
+                        self._settle()
+                        if ticket.stage < stage:
+                            self._poll()
+                finally:
+                    self._pass_the_lead()
+            else:
+                self._follow(ticket, stage)
+
+    def _follow(self, ticket: Ticket, stage: int) -> None:
+        lock = allocate_lock()
+        lock.acquire()
+        ticket.waiter = lock
+        self._followers.append(lock)
+        try:
+            # Look again now that others can see us: the leader may have left, or served us, in between.
+            if ticket.stage < stage and self._lead.locked():
+                lock.acquire()
+        finally:
+            ticket.waiter = None
+            try:
+                self._followers.remove(lock)
+            except ValueError:
+                # We were chosen to lead. If our own answer came at the same moment, somebody else has to.
+                if ticket.stage >= stage and not self._lead.locked():
+                    self._call_a_follower()
+
+    def _pass_the_lead(self) -> None:
+        self._lead.release()
+        self._call_a_follower()
+
+    def _call_a_follower(self) -> None:
+        try:
+            lock = self._followers.popleft()
+        except IndexError:
+            return
+        _let_go(lock)
+
+    def _ring(self) -> None:
+        # Under a lock: once closed, the number of the pipe may be somebody else's file.
+        with self._bell_lock:
+            if not self._closed:
+                try:
+                    os.write(self._bell_in, b"!")
+                except BlockingIOError:
+                    pass  # Full: it rings already.
+
+    # --- the leader's work -----------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """What does not need a socket to speak: errands, posts, timers that are due."""
+        while self._errands:
+            errand = self._errands.popleft()
+            errand.do()
+            self.wake(errand)
+        while self._posted:
+            callback, args = self._posted.popleft()
+            self._call(callback, args)
+        timers = self._timers
+        if timers and timers[0][0] <= monotonic():
+            now = monotonic()
+            while timers and timers[0][0] <= now:
+                timer = heapq.heappop(timers)[2]
+                if timer.callback is not None:
+                    self._call(timer.callback, timer.args)
+
+    @staticmethod
+    def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            callback(*args)
+        except Exception:
+            _log.exception("%r failed in the reactor", callback)
+
+    def _poll(self) -> None:
+        if self._closed:
+            raise RuntimeError("the client was stopped while a call was waiting for its answer")
+        if self._poll_set is None:
+            self._poll_set = [(socket, zmq.POLLIN) for socket in self._watches]
+            self._poll_set.append((self._bell_out, zmq.POLLIN))  # type: ignore[arg-type]
+        timeout = LONGEST_POLL
+        if self._timers:
+            timeout = min(timeout, max(self._timers[0][0] - monotonic(), 0.0))
+        # Rounded up, so that a timer is due when the poll ends and the leader does not spin towards it.
+        for source, _ in zmq_poll(self._poll_set, int(timeout * 1000) + 1):
+            if source == self._bell_out:
+                self._hear_the_bell()
+                continue
+            watch = self._watches.get(source)
+            if watch is None:
+                continue
+            try:
+                watch.owner.drain()
+            except Exception:
+                _log.exception("a socket's messages could not be handled")
+
+    def _hear_the_bell(self) -> None:
+        try:
+            while len(os.read(self._bell_out, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        with self._bell_lock:
+            if self._closed:
+                return
+            self._closed = True
+            os.close(self._bell_in)
+            os.close(self._bell_out)
+        self._poll_set = None
+        self._watches.clear()
+        self._timers.clear()
+
+
+def _let_go(lock: Any) -> None:
+    try:
+        lock.release()
+    except RuntimeError:
+        pass  # It was let go already: chosen to lead and answered at the same moment.

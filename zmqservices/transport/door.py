@@ -1,0 +1,141 @@
+"""The bound end: a ROUTER to which any number of remote nodes connect."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Protocol
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport.monitor import DISCONNECTED, Monitor
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.sockets import Sockets
+
+_recv = BackendSocket.recv
+_send = BackendSocket.send
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+
+#: Seconds for which replies may still leave after the door is shut.
+LAST_WORDS = 1.0
+
+
+class Sent(enum.Enum):
+    """What became of a message to a guest."""
+
+    TAKEN = "taken"
+    #: The guest's queue is full; try again later.
+    FULL = "full"
+    #: The guest is not connected any more.
+    GONE = "gone"
+
+
+class DoorListener(Protocol):
+    """Who is told what happens at the door; all are called inside the reactor."""
+
+    def stranger(self, routing_id: bytes) -> Any:
+        """A first message from `routing_id`: the guest to be known by it from now on."""
+
+    def hear(self, guest: Any, body: bytes) -> None:
+        """A message's body arrived; a payload that belongs to it is fetched with `Door.take_payload`."""
+
+    def heard(self) -> None:
+        """All that had arrived was handed over."""
+
+    def somebody_left(self) -> None:
+        """A connection ended; ZeroMQ does not say whose."""
+
+
+class Door:
+    """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got."""
+
+    def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: DoorListener) -> None:
+        self._listener = listener
+        self._closed = False
+        #: Who is known by which routing id. The listener strikes out those who are gone.
+        self.guests: dict[bytes, Any] = {}
+        self.socket = sockets.router()
+        try:
+            self.socket.bind(address)
+        except zmq.ZMQError as exc:
+            self.socket.close(linger=0)
+            raise ConfigurationError(f"cannot bind {address!r}: {exc.strerror}; is the address this host's and the port free?") from exc
+        self.endpoint: str = self.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
+        self._watch = reactor.watch(self)
+        self._arm = self._watch.arm
+
+    def _tell(self, event: int) -> None:
+        if not self._closed:
+            self._listener.somebody_left()
+
+    def send(self, routing_id: bytes, frames: bytes | tuple[bytes, bytes]) -> Sent:
+        """Hand a message to ZeroMQ. Only the first frame can be refused; the others follow it."""
+        socket = self.socket
+        try:
+            _send(socket, routing_id, _NOBLOCK | _SNDMORE)
+            if type(frames) is tuple:
+                _send(socket, frames[0], _NOBLOCK | _SNDMORE)
+                _send(socket, frames[1], _NOBLOCK, copy=False)
+            else:
+                _send(socket, frames, _NOBLOCK)
+        except zmq.Again:
+            return Sent.FULL
+        except zmq.ZMQError as exc:
+            if self._closed or exc.errno == zmq.EHOSTUNREACH:
+                return Sent.GONE
+            raise
+        finally:
+            if not self._closed:
+                self._arm()
+        return Sent.TAKEN
+
+    def take_payload(self) -> bytes | None:
+        """The frame that follows the body just heard, or None where there is none."""
+        if not self.socket.get(zmq.RCVMORE):
+            return None
+        payload: bytes = self.socket.recv(_NOBLOCK)
+        return payload
+
+    def drain(self) -> bool:
+        # Frame sync: a message is [routing id, body] and, only where the body says so, a payload. Whether more frames
+        # follow is not asked per message (that costs more than both receives): a stray frame comes up here as a routing
+        # id that nobody has, and is thrown away below. Routing ids are ZeroMQ's own, random and never told to anybody.
+        socket, guests, hear = self.socket, self.guests, self._listener.hear
+        more = True
+        try:
+            for _ in range(DRAIN_QUOTA):
+                if self._closed:
+                    return False
+                routing_id = _recv(socket, _NOBLOCK)
+                guest = guests.get(routing_id)
+                if guest is None:
+                    guest = self._admit(routing_id)
+                    if guest is None:
+                        continue
+                hear(guest, _recv(socket, _NOBLOCK))
+        except zmq.Again:
+            more = False
+        finally:
+            self._listener.heard()
+        return more
+
+    def _admit(self, routing_id: bytes) -> Any:
+        # ZeroMQ makes routing ids of five bytes, the first of them zero; anything else here is a stray frame.
+        socket = self.socket
+        if len(routing_id) == 5 and routing_id[0] == 0 and socket.get(zmq.RCVMORE):
+            guest = self.guests[routing_id] = self._listener.stranger(routing_id)
+            return guest
+        while socket.get(zmq.RCVMORE):
+            _recv(socket, _NOBLOCK)
+        return None
+
+    def close(self, linger: float = LAST_WORDS) -> None:
+        """Shut the door; what was handed over may still leave for `linger` seconds."""
+        if not self._closed:
+            self._closed = True
+            self._watch.close()
+            self._monitor.close()
+            self.socket.close(linger=int(linger * 1000))

@@ -1,0 +1,104 @@
+"""The connecting end of a conversation with one remote node: a DEALER and its monitor."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+
+from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.sockets import Sockets
+
+# The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
+_recv = BackendSocket.recv
+_send = BackendSocket.send
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+
+
+class LinkListener(Protocol):
+    """Who is told what happens on a link; all are called inside the reactor."""
+
+    def linked(self) -> None:
+        """A connection stands (again). Nothing was said on it yet."""
+
+    def lost(self) -> None:
+        """The connection is gone, and with it all that was under way. ZeroMQ goes on trying to connect."""
+
+    def hear(self, body: bytes) -> None:
+        """A message's body arrived; a payload that belongs to it is fetched with `Link.take_payload`."""
+
+    def heard(self) -> None:
+        """All that had arrived was handed over."""
+
+
+class Link:
+    """Sends to and hears from one endpoint (`tcp://IP:port`); reconnects by itself until closed."""
+
+    def __init__(self, reactor: Reactor, sockets: Sockets, endpoint: str, listener: LinkListener) -> None:
+        self.endpoint = endpoint
+        self._listener = listener
+        self._closed = False
+        self.socket = sockets.dealer()
+        self._monitor = Monitor(
+            reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED, self._tell
+        )
+        self._watch = reactor.watch(self)
+        self._arm = self._watch.arm
+        self.socket.connect(endpoint)
+
+    def _tell(self, event: int) -> None:
+        if self._closed:
+            return
+        if event == HANDSHAKE_SUCCEEDED:
+            self._listener.linked()
+        elif event == DISCONNECTED:
+            # What the peer said before it left stands in the pipe: hear it out before calls are given up.
+            while not self._closed and self.drain():
+                pass
+            if not self._closed:
+                self._listener.lost()
+
+    def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
+        """True when ZeroMQ took the message; False when no connection stands or its queue is full."""
+        try:
+            if type(frames) is tuple:
+                _send(self.socket, frames[0], _NOBLOCK | _SNDMORE)
+                _send(self.socket, frames[1], _NOBLOCK, copy=False)
+            else:
+                _send(self.socket, frames, _NOBLOCK)
+        except zmq.Again:
+            self._arm()
+            return False
+        self._arm()
+        return True
+
+    def take_payload(self) -> bytes | None:
+        """The frame that follows the body just heard, or None where there is none."""
+        if not self.socket.get(zmq.RCVMORE):
+            return None
+        payload: bytes = self.socket.recv(_NOBLOCK)
+        return payload
+
+    def drain(self) -> bool:
+        socket, hear = self.socket, self._listener.hear
+        more = True
+        try:
+            for _ in range(DRAIN_QUOTA):
+                if self._closed:
+                    return False
+                hear(_recv(socket, _NOBLOCK))
+        except zmq.Again:
+            more = False
+        finally:
+            self._listener.heard()
+        return more
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._watch.close()
+            self._monitor.close()
+            self.socket.close(linger=0)

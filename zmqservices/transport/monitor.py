@@ -1,0 +1,51 @@
+"""Connection events of one socket, as ZeroMQ's monitor tells them (ZMTP handshakes included)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.sockets import Sockets
+
+HANDSHAKE_SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
+HANDSHAKE_FAILED = (
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+    | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+    | int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+)
+
+_EVENT = struct.Struct("=hi")
+
+
+class Monitor:
+    """Reads the monitor's own socket and calls `tell(event)`. Closed with the socket that it watches."""
+
+    def __init__(
+        self, reactor: Reactor, sockets: Sockets, watched: Any, events: int, tell: Callable[[int], None]
+    ) -> None:
+        self._watched = watched
+        self._tell = tell
+        self.socket = sockets.monitor(watched, events)
+        self._watch = reactor.watch(self)
+
+    def drain(self) -> bool:
+        for _ in range(DRAIN_QUOTA):
+            if self.socket.closed:
+                return False
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            if len(frames[0]) >= _EVENT.size:
+                self._tell(_EVENT.unpack_from(frames[0])[0])
+        return True
+
+    def close(self) -> None:
+        self._watch.close()
+        self._watched.disable_monitor()
+        self.socket.close(linger=0)

@@ -1,0 +1,73 @@
+"""What drives the sockets of one process or one client: the seam between the gevent hub and a plain thread.
+
+Everything above (links, doors, calls) runs *inside* a reactor, one piece of code at a time, and never blocks there. Two
+implementations: `zmqservices.transport.hub.HubReactor` for a gevent hub and
+`zmqservices.transport.blocking.BlockingReactor` for ordinary threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+Answer = TypeVar("Answer")
+
+#: Messages that one socket may hand over in a turn, so that it cannot starve timers and other sockets.
+DRAIN_QUOTA = 256
+
+
+class Drainable(Protocol):
+    """The owner of one socket. `drain` takes what waits and returns True when there may be more."""
+
+    socket: Any
+
+    def drain(self) -> bool: ...
+
+
+class Watch(Protocol):
+    """A socket under watch. `arm` must follow every send made outside `drain`: a send eats the readable edge."""
+
+    def arm(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Timer(Protocol):
+    """Something that will happen; `cancel` may come at any time and more than once."""
+
+    def cancel(self) -> None: ...
+
+
+class Ticket:
+    """What a caller waits for. It goes through stages upwards; `reached` says how far it is."""
+
+    __slots__ = ("stage", "awaited", "waiter")
+
+    def __init__(self) -> None:
+        self.stage = 0
+        #: The stage at which whoever is parked wants to be woken.
+        self.awaited = 0
+        #: Belongs to the reactor: the greenlet or lock that is parked on this ticket.
+        self.waiter: Any = None
+
+
+class Reactor(Protocol):
+    """See the module."""
+
+    def watch(self, owner: Drainable) -> Watch: ...
+
+    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> Timer: ...
+
+    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Run `callback` inside the reactor soon; may be called from any thread."""
+
+    def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
+        """Run `action` inside the reactor now and return what it returns; it must not block."""
+
+    def park(self, ticket: Ticket, stage: int) -> None:
+        """Return once `ticket` has reached `stage`. Called by whoever waits, outside the reactor."""
+
+    def wake(self, ticket: Ticket) -> None:
+        """The ticket moved on: let whoever is parked on it see. Called inside the reactor."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,95 @@
+"""Makes sockets: one ZeroMQ context per owner, the options that every socket has, and a guard against forks."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+
+import zmq
+
+from zmqservices.exceptions import ForkedProcessError
+
+#: Messages that may wait in one pipe, each way. More is refused at the sender instead of being held.
+HIGH_WATER_MARK = 10_000
+
+#: Bytes of a message besides the user's own values: envelope, headers, texts.
+ENVELOPE_ROOM = 1024 * 1024
+
+#: Sockets of one context; the operating system's limit on files is met first.
+MAX_SOCKETS = 65_536
+
+
+@dataclass(frozen=True)
+class SocketOptions:
+    """What an operator may say of sockets. Sizes in bytes, times in seconds."""
+
+    heartbeat: float = 2.0
+    max_message_size: int = 64 * 1024 * 1024
+
+
+class Sockets:
+    """A ZeroMQ context and what is made from it. Belongs to one process: a fork of it is refused."""
+
+    def __init__(self, options: SocketOptions) -> None:
+        self.options = options
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        self._pid = os.getpid()
+        self._monitors = 0
+
+    def check_process(self) -> None:
+        """Raise ForkedProcessError in a child of the process that made the sockets."""
+        if os.getpid() != self._pid:
+            raise ForkedProcessError(
+                f"ZeroMQ sockets of process {self._pid} cannot be used in its fork {os.getpid()}; "
+                "start the client or service after the fork, or spawn instead of forking"
+            )
+
+    def dealer(self) -> zmq.Socket[bytes]:
+        """For calling one remote node: refuses to send while not connected, reconnects by itself with jitter."""
+        self.check_process()
+        socket = self._context.socket(zmq.DEALER)
+        self._common(socket)
+        socket.set(zmq.IMMEDIATE, 1)
+        socket.set(zmq.RECONNECT_IVL, random.randint(50, 150))
+        socket.set(zmq.RECONNECT_IVL_MAX, 3000)
+        socket.set(zmq.CONNECT_TIMEOUT, 3000)
+        return socket
+
+    def router(self) -> zmq.Socket[bytes]:
+        """For being called: says when a peer is gone or full instead of dropping replies."""
+        self.check_process()
+        socket = self._context.socket(zmq.ROUTER)
+        self._common(socket)
+        socket.set(zmq.ROUTER_MANDATORY, 1)
+        socket.set(zmq.BACKLOG, 1024)
+        return socket
+
+    def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
+        """A socket on which the connection events of `socket` arrive; see `zmqservices.transport.monitor`."""
+        self._monitors += 1
+        address = f"inproc://monitor-{self._monitors}"
+        socket.monitor(address, events)
+        pair = self._context.socket(zmq.PAIR)
+        pair.set(zmq.LINGER, 0)
+        pair.connect(address)
+        return pair
+
+    def _common(self, socket: zmq.Socket[bytes]) -> None:
+        heartbeat = int(self.options.heartbeat * 1000)
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.SNDHWM, HIGH_WATER_MARK)
+        socket.set(zmq.RCVHWM, HIGH_WATER_MARK)
+        socket.set(zmq.MAXMSGSIZE, self.options.max_message_size + ENVELOPE_ROOM)
+        # Set before bind and connect: they decide who pings. A peer is given up two beats after an unanswered one.
+        socket.set(zmq.HEARTBEAT_IVL, heartbeat)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, 2 * heartbeat)
+        socket.set(zmq.HEARTBEAT_TTL, 3 * heartbeat)
+        socket.set(zmq.HANDSHAKE_IVL, max(3 * heartbeat, 1000))
+        socket.set(zmq.TCP_KEEPALIVE, 1)
+
+    def close(self) -> None:
+        """End the context once its sockets are closed. Blocks while replies linger, a second at the most."""
+        if os.getpid() == self._pid:
+            self._context.term()
