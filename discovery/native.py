@@ -159,6 +159,9 @@ class Wakeup:
         except BlockingIOError:
             pass
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Gives the descriptors back; by the thread that polled."""
         with self._lock:

@@ -178,6 +178,22 @@ def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
     return host, int(port)
 
 
+def bind_address(url: str) -> str:
+    """Where a registry is to listen, for ZeroMQ: `*` and IP addresses as they are, a name looked up; port 0 is any."""
+    host, port = split_tcp(url, lowest_port=0)
+    if host == "*":
+        return f"tcp://*:{port}"
+    try:
+        return tcp_address(str(ipaddress.ip_address(host)), port)
+    except ValueError:
+        pass
+    try:
+        found = getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise DirectoryConfigurationError(f"the name {host} in {url!r} was not found: {exc}") from exc
+    return tcp_address(str(found[0][4][0]), port)
+
+
 def tcp_address(ip: str, port: int) -> str:
     """An IP address and a port as ZeroMQ writes them."""
     return f"tcp://[{ip}]:{port}" if ":" in ip else f"tcp://{ip}:{port}"

@@ -147,17 +147,17 @@ class RegistryServer:
             try:
                 if len(frames) != 2:
                     raise DirectoryProtocolError(f"a message of {len(frames) - 1} frames; one is needed")
-                self._handle(frames[0], protocol.decode(frames[1]), now)
+                self._handle(frames[0], protocol.decode(frames[1]), now, len(frames[1]))
             except DirectoryProtocolError as exc:
                 self._complain(frames[0], exc, now)
 
-    def _handle(self, peer: bytes, message: protocol.Message, now: float) -> None:
+    def _handle(self, peer: bytes, message: protocol.Message, now: float, size: int) -> None:
         handle = self._HANDLERS.get(type(message))
         if handle is None:
             raise DirectoryProtocolError(f"{type(message).__name__} is not for a registry")
-        handle(self, peer, message, now)
+        handle(self, peer, message, now, size)
 
-    def _subscribe(self, peer: bytes, message: protocol.Subscribe, now: float) -> None:
+    def _subscribe(self, peer: bytes, message: protocol.Subscribe, now: float, size: int) -> None:
         if peer not in self._subscribers and len(self._subscribers) >= MAX_SUBSCRIBERS:
             self._send(
                 peer, protocol.Refused(0, f"this registry is full: it has {MAX_SUBSCRIBERS} subscribers")
@@ -168,16 +168,16 @@ class RegistryServer:
         for frame in protocol.snapshot_parts(self.boot_id, 0, self._table.is_warming(now), entries):
             self._send_frame(peer, frame)
 
-    def _register(self, peer: bytes, message: protocol.Register, now: float) -> None:
+    def _register(self, peer: bytes, message: protocol.Register, now: float, size: int) -> None:
         try:
-            changes = self._table.register(message.record, now)
+            changes = self._table.register(message.record, now, size)
         except DirectoryError as exc:
             self._send(peer, protocol.Refused(message.request, str(exc)))
             return
         self._tell(changes)
         self._send(peer, protocol.Ack(message.request))
 
-    def _renew(self, peer: bytes, message: protocol.Renew, now: float) -> None:
+    def _renew(self, peer: bytes, message: protocol.Renew, now: float, size: int) -> None:
         unknown = []
         for instance, incarnation, version, *_ in message.leases:
             known, changes = self._table.renew(instance, (incarnation, version), now)
@@ -187,7 +187,7 @@ class RegistryServer:
         if unknown:
             self._send(peer, protocol.Unknown(unknown))
 
-    def _withdraw(self, peer: bytes, message: protocol.Withdraw, now: float) -> None:
+    def _withdraw(self, peer: bytes, message: protocol.Withdraw, now: float, size: int) -> None:
         rank = (message.incarnation, message.version)
         self._tell(self._table.withdraw(message.namespace, message.instance, rank, now))
         self._send(peer, protocol.Ack(message.request))

@@ -16,6 +16,8 @@ from discovery.model import DEFAULT_TTL, Record
 
 #: Leases of one registry; a record takes some KiB, so this bounds the memory that strangers can take.
 MAX_LEASES = 20_000
+#: Bytes of all records, as they came.
+MAX_BYTES = 256 * 1024 * 1024
 #: Withdrawn instances remembered, so that an older registration still on its way does not bring them back.
 MAX_WITHDRAWN = 10_000
 #: Share of the nodes that must renew in time; below it leases become suspect (Eureka's renewal-percent-threshold).
@@ -50,10 +52,11 @@ Change = Held | Gone
 
 
 class _Lease:
-    __slots__ = ("heard_at", "record", "suspect")
+    __slots__ = ("heard_at", "record", "size", "suspect")
 
-    def __init__(self, record: Record, heard_at: float) -> None:
+    def __init__(self, record: Record, heard_at: float, size: int) -> None:
         self.record = record
+        self.size = size
         self.heard_at = heard_at
         self.suspect = False
 
@@ -66,6 +69,7 @@ class Table:
         self._preserve = preserve
         self._started_at = now
         self._looked_at = now
+        self._bytes = 0
         self._leases: dict[str, _Lease] = {}
         self._withdrawn: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
         self._expired: deque[tuple[float, str]] = deque()
@@ -77,7 +81,7 @@ class Table:
         """True for one ttl after the start: until then holders may not have found their way here."""
         return now < self._started_at + self.ttl
 
-    def register(self, record: Record, now: float) -> list[Change]:
+    def register(self, record: Record, now: float, size: int = 0) -> list[Change]:
         """Holds the record unless a newer one is held already. DirectoryError when the table is full."""
         withdrawn = self._withdrawn.get(record.instance)
         if withdrawn is not None:
@@ -88,10 +92,13 @@ class Table:
         if lease is None:
             if len(self._leases) >= MAX_LEASES:
                 raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
-            self._leases[record.instance] = _Lease(record, now)
+            self._make_room(size)
+            self._leases[record.instance] = _Lease(record, now, size)
             return [Held(record, False)]
         if record.rank < lease.record.rank:
             return []
+        self._make_room(size - lease.size)
+        lease.size = size
         changes: list[Change] = []
         if record.namespace != lease.record.namespace:
             old = lease.record
@@ -119,7 +126,7 @@ class Table:
             if rank < lease.record.rank:
                 return []
             namespace = lease.record.namespace
-            del self._leases[instance]
+            self._remove(lease)
         elif instance in self._withdrawn:
             return []
         self._withdrawn[instance] = (rank, now + self.ttl)
@@ -153,6 +160,15 @@ class Table:
         """Seconds since the holder was heard; 0 for one that is not held."""
         lease = self._leases.get(instance)
         return 0.0 if lease is None else max(0.0, now - lease.heard_at)
+
+    def _make_room(self, size: int) -> None:
+        if self._bytes + size > MAX_BYTES:
+            raise DirectoryError(f"this registry is full: its records take {self._bytes} bytes")
+        self._bytes += size
+
+    def _remove(self, lease: _Lease) -> None:
+        del self._leases[lease.record.instance]
+        self._bytes -= lease.size
 
     def _refresh(self, lease: _Lease, now: float) -> list[Change]:
         lease.heard_at = now
@@ -188,7 +204,7 @@ class Table:
 
     def _drop(self, lease: _Lease, now: float) -> Change:
         record = lease.record
-        del self._leases[record.instance]
+        self._remove(lease)
         self._expired.append((now, _node(record)))
         return Gone(record.namespace, record.instance, record.rank, withdrawn=False)
 

@@ -21,7 +21,8 @@ def open_local(
             f"the directory URL is {url!r}; the machine's own is local: and its port is set by ZMQSERVICES_LOCAL_PORT"
         )
     seed = local_seed(local_port, ttl, host)
-    return RegistryClient(f"local ({seed.address})", [seed], namespace, None, ttl)
+    # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.
+    return RegistryClient(f"local ({seed.address})", [seed], namespace, longest_pause=min(0.5, ttl / 3))
 
 
 def open_tcp(
@@ -36,4 +37,4 @@ def open_tcp(
         raise DirectoryConfigurationError(
             f"the directory URL names {len(seeds)} registries; {MAX_REGISTRIES} is the most"
         )
-    return RegistryClient(",".join(seeds), list(seeds.values()), namespace, cache_dir, ttl)
+    return RegistryClient(",".join(seeds), list(seeds.values()), namespace, cache_dir, ttl / 3)

@@ -1,0 +1,176 @@
+"""The command line: `discovery serve`, `discovery list` and `discovery watch`; what goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import threading
+from typing import Any
+
+import click
+
+from discovery.backend import Directory
+from discovery.directory import open_directory
+from discovery.exceptions import DirectoryConfigurationError, DirectoryError
+from discovery.model import DEFAULT_TTL, Seen, View, is_ttl
+from discovery.seeds import LOCAL_PORT, bind_address
+from discovery.server import RegistryServer
+
+#: Loopback: a registry is reachable from other hosts only when somebody asked for it.
+DEFAULT_BIND = f"tcp://127.0.0.1:{LOCAL_PORT}"
+#: Seconds that a registry has to bind its port.
+BIND_TIMEOUT = 5.0
+
+directory_option = click.option(
+    "--directory",
+    "url",
+    envvar="ZMQSERVICES_DIRECTORY",
+    default="local:",
+    show_default=True,
+    show_envvar=True,
+    help="Where to look: local:, tcp://HOST:PORT[,tcp://HOST:PORT...] or static:...",
+)
+namespace_option = click.option(
+    "--namespace", default=None, help="Show this namespace only; all if not given."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Who is where: a registry of service instances, and what it knows."""
+
+
+@cli.command()
+@click.option(
+    "--bind", default=DEFAULT_BIND, show_default=True, metavar="tcp://HOST:PORT", help="Where to listen."
+)
+@click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
+@json_option
+def serve(bind: str, ttl: float, as_json: bool) -> None:
+    """Run a registry until it is told to stop."""
+    if not is_ttl(ttl):
+        raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = RegistryServer(bind_address(bind), ttl=ttl)
+        server.start()
+        server.wait_bound(BIND_TIMEOUT)
+    except (DirectoryError, OSError) as exc:
+        raise click.ClickException(f"cannot serve at {bind}: {exc}") from exc
+    said: dict[str, Any] = {"event": "serving", "url": server.url, "boot_id": server.boot_id}
+    click.echo(json.dumps(said) if as_json else f"serving at {server.url}")
+    while not stop.wait(0.5):
+        if not server.is_serving:
+            raise click.ClickException(f"the registry at {server.url} failed; see its log")
+    server.stop()
+
+
+@cli.command("list")
+@directory_option
+@namespace_option
+@json_option
+@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a registry.")
+def list_(url: str, namespace: str | None, as_json: bool, timeout: float) -> None:
+    """Show who is where."""
+    directory = _open(url, namespace)
+    try:
+        directory.start()
+        if not directory.wait_ready(timeout):
+            raise click.ClickException(f"no registry answered within {timeout:g} s: {directory.describe()}")
+        view = directory.view()
+    finally:
+        directory.stop()
+    if as_json:
+        records = [_to_json(seen) for seen in _sorted(view)]
+        click.echo(
+            json.dumps({"fresh": view.fresh, "registries": view.registries, "records": records}, default=repr)
+        )
+        return
+    if not view.records:
+        click.echo("no instance is known" + ("" if view.fresh else " yet: the registry is warming up"))
+        return
+    header = ["NAMESPACE", "SERVICE", "INSTANCE", "STATE", "AGE", "ENDPOINTS", "PROCESS"]
+    rows = [header, *(_row(seen) for seen in _sorted(view))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@cli.command()
+@directory_option
+@namespace_option
+@json_option
+def watch(url: str, namespace: str | None, as_json: bool) -> None:
+    """Show who comes, changes and goes, until it is told to stop."""
+    directory = _open(url, namespace)
+    views: queue.SimpleQueue[View | None] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: views.put(None))
+    directory.subscribe(views.put)
+    known: dict[str, Seen] = {}
+    try:
+        directory.start()
+        while (view := views.get()) is not None:
+            for event, seen in _differences(known, view.records):
+                line = {"event": event, **_to_json(seen)}
+                click.echo(
+                    json.dumps(line, default=repr) if as_json else "  ".join([event.ljust(7), *_row(seen)])
+                )
+            known = view.records
+    finally:
+        directory.stop()
+
+
+def _open(url: str, namespace: str | None) -> Directory:
+    try:
+        return open_directory(url, namespace=namespace, host=False)
+    except DirectoryConfigurationError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _sorted(view: View) -> list[Seen]:
+    return sorted(
+        view.records.values(),
+        key=lambda seen: (seen.record.namespace, seen.record.service, seen.record.instance),
+    )
+
+
+def _differences(before: dict[str, Seen], after: dict[str, Seen]) -> list[tuple[str, Seen]]:
+    left = [("left", seen) for instance, seen in before.items() if instance not in after]
+    came = [("came", seen) for instance, seen in after.items() if instance not in before]
+    changed = [
+        ("changed", seen)
+        for instance, seen in after.items()
+        if instance in before and _essence(seen) != _essence(before[instance])
+    ]
+    return left + changed + came
+
+
+def _essence(seen: Seen) -> tuple[Any, ...]:
+    return (seen.record, seen.suspect)
+
+
+def _to_json(seen: Seen) -> dict[str, Any]:
+    return {**seen.record.to_dict(), "age": round(seen.age, 3), "suspect": seen.suspect}
+
+
+def _row(seen: Seen) -> list[str]:
+    record = seen.record
+    return [
+        record.namespace,
+        record.service,
+        record.instance,
+        record.state + (" (suspect)" if seen.suspect else ""),
+        f"{seen.age:.1f} s",
+        ",".join(f"{kind}={endpoint}" for kind, endpoint in sorted(record.endpoints.items())),
+        f"{record.host}:{record.pid}" if record.host or record.pid else "",
+    ]
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="discovery")

@@ -1,0 +1,291 @@
+"""The keeper of a client's view: what its thread does with what registries say and what callers want.
+
+Used on the directory's own thread only; `published` alone may be read from others.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from discovery import protocol
+from discovery.announcements import Announcements
+from discovery.backend import Callback
+from discovery.cache import DiskCache
+from discovery.link import SUBSCRIBING, UP, WAITING, Link
+from discovery.merge import Entry, Merge
+from discovery.model import Record
+from discovery.native import NativeEvent
+from discovery.published import Published
+from discovery.seeds import Seed
+from discovery.sites import NEVER, Sites
+
+_log = logging.getLogger(__name__)
+
+#: The name under which our own records are merged: they are known also while no registry is.
+OWN = ""
+#: Seconds between two looks when nothing happens.
+IDLE = 1.0
+#: Seconds between two looks while a flush, a grace or a stop waits.
+EAGER = 0.05
+#: Seconds between two writes of the cache.
+SAVE_EVERY = 1.0
+#: Seconds that a first attempt counts as reachable, for `flush`.
+HOPE = 1.0
+#: Sentences of refusal that are told but once.
+MAX_REFUSALS = 10
+
+
+class Flush:
+    """Somebody waits until all registries know of all changes; `good_enough`: those that are connected do."""
+
+    def __init__(self) -> None:
+        self.done = NativeEvent()
+        self.good_enough = False
+
+
+class Keeper:
+    """Everything that the thread of one directory owns."""
+
+    def __init__(
+        self,
+        name: str,
+        seeds: list[Seed],
+        namespace: str | None,
+        cache: DiskCache | None,
+        longest_pause: float,
+        post: Callable[[Callable[[float], None]], None],
+        now: float,
+    ) -> None:
+        self.published = Published.nothing(now)
+        self.ready = NativeEvent()
+        self._name = name
+        self._cache = cache
+        self._sites = Sites(seeds, namespace, self, longest_pause, post, self._forget)
+        self._merge = Merge()
+        self._merge.snapshot(OWN, [], warming=True)
+        self._announced = Announcements()
+        self._callbacks: dict[object, Callback] = {}
+        self._to_call: set[object] = set()
+        self._flushes: list[Flush] = []
+        self._refusals: set[str] = set()
+        self._renew_at = self._save_at = NEVER
+        self._saved_at = float("-inf")
+        self._stop_at: float | None = None
+        self._has_changed = False
+
+    # --- what callers want ---
+
+    def announce(self, record: Record, now: float) -> None:
+        """Tells everybody of an own record."""
+        self._merge.update(OWN, Entry(record, now))
+        self._announced.announce(record)
+        self._tell(record.instance)
+        self._renew_at = min(self._renew_at, self._next_renewal(now))
+
+    def withdraw(self, record: Record, now: float) -> None:
+        """Tells everybody that an own record is gone."""
+        self._merge.drop(OWN, record.instance, record.rank, withdrawn=True)
+        self._announced.withdraw(record, now)
+        self._tell(record.instance)
+
+    def flush(self, flush: Flush) -> None:
+        """Sets `flush.done` when the time has come."""
+        self._flushes.append(flush)
+
+    def subscribe(self, token: object, callback: Callback) -> None:
+        """Calls back at the end of this round, and after each change."""
+        self._callbacks[token] = callback
+        self._to_call.add(token)
+
+    def unsubscribe(self, token: object) -> None:
+        """Calls back no more."""
+        self._callbacks.pop(token, None)
+
+    def begin_to_stop(self, records: list[Record], now: float, timeout: float) -> None:
+        """Withdraws what is left, for `timeout` seconds at most."""
+        self._stop_at = now + timeout
+        self._sites.end_attempts()
+        for record in records:
+            self.withdraw(record, now)
+
+    # --- the rounds of the thread ---
+
+    def remember(self, now: float) -> None:
+        """Believes the last good view on disk until a registry knows better."""
+        if self._cache is not None:
+            self._merge.remember(Entry(record, now - age) for record, age in self._cache.load())
+
+    def is_over(self, now: float) -> bool:
+        """True when the thread was told to stop and has nothing left to wait for."""
+        if self._stop_at is None:
+            return False
+        connected = [link for link in self._sites.links() if link.state in (UP, SUBSCRIBING)]
+        return not connected or now >= self._stop_at or self._announced.is_acknowledged(connected)
+
+    def register_with(self, poller: zmq.Poller) -> None:
+        """What the thread should wait for."""
+        for link in self._sites.links():
+            link.register_with(poller)
+
+    def next_round(self, now: float) -> float:
+        """Until when it may wait."""
+        times = [now + IDLE, self._renew_at, self._save_at, self._sites.next_attempt()]
+        times += [link.next_deadline() for link in self._sites.links() if link.state != WAITING]
+        if self._flushes or self._merge.is_waiting or self._stop_at is not None:
+            times.append(now + EAGER)
+        return min(times)
+
+    def take(self, ready: dict[Any, int], now: float) -> None:
+        """Takes what the sockets have, and then gives up those that were silent for too long."""
+        links = self._sites.links()
+        for link in links:
+            link.handle(ready, now)
+        # After the messages: a pause of this whole process is not a registry's silence.
+        for link in links:
+            link.check(now)
+
+    def work(self, now: float) -> None:
+        """Does what is due, and publishes what has changed."""
+        self._sites.attempt(now)
+        if now >= self._renew_at:
+            self._renew(now)
+        self._publish(now)
+        if now >= self._save_at:
+            self._save(now)
+        self._answer_flushes(now)
+
+    def leave(self, now: float) -> None:
+        """The last round."""
+        left = max(0.2, (self._stop_at or now) - now)
+        self._publish(now)
+        self._save(now)
+        self._sites.close(now, left)
+        self._publish(now)
+
+    # --- what registries say (see link.Listener) ---
+
+    def link_up(self, link: Link, snapshot: list[protocol.Snapshot], now: float) -> None:
+        """It sent all that it holds."""
+        entries = [
+            Entry(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
+        ]
+        self._merge.snapshot(link.address, entries, link.is_warming)
+        self._announced.forget_the_past(now)
+        self._announced.forget_acknowledgements(link)
+        for message in self._announced.messages(link):
+            link.send(message)
+        _log.info("registry %s (boot %s) lists %d records", link.address, link.boot_id, len(entries))
+        self._publish(now)
+        self.ready.set()
+
+    def link_message(self, link: Link, message: protocol.Message, now: float) -> None:
+        """It sent a change or an answer."""
+        match message:
+            case protocol.Update():
+                entry = Entry(message.record, now - message.age, message.suspect)
+                self._merge.update(link.address, entry)
+            case protocol.Drop():
+                rank = (message.incarnation, message.version)
+                self._merge.drop(link.address, message.instance, rank, message.withdrawn)
+            case protocol.Hugz():
+                self._merge.warmed(link.address, message.warming)
+            case protocol.Ack():
+                self._announced.acknowledged(link, message.request)
+            case protocol.Refused():
+                self._refused(link, message.reason)
+            case protocol.Unknown():
+                for again in self._announced.messages(link, message.instances):
+                    link.send(again)
+
+    def link_down(self, link: Link, now: float) -> None:
+        """It went away, or was never there."""
+        self._merge.lost(link.address, now)
+        self._announced.forget_acknowledgements(link)
+        if link.failures == 0:
+            _log.info("lost registry %s: %s", link.address, link.error)
+
+    def _forget(self, address: str) -> None:
+        if all(link.address != address for link in self._sites.links()):
+            self._merge.forget(address)
+
+    def _refused(self, link: Link, reason: str) -> None:
+        # It is asked again with each renewal; once is enough to say so.
+        if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
+            self._refusals.add(reason)
+            _log.warning("registry %s refused a record: %s", link.address, reason)
+
+    # --- our own records ---
+
+    def _tell(self, instance: str) -> None:
+        for link in self._sites.links():
+            if link.state == UP:
+                for message in self._announced.messages(link, [instance]):
+                    link.send(message)
+
+    def _renew(self, now: float) -> None:
+        for message in self._announced.renewals():
+            for link in self._sites.links():
+                link.send(message)
+        self._renew_at = self._next_renewal(now)
+
+    def _next_renewal(self, now: float) -> float:
+        # Every third of the shortest ttl, with jitter: two renewals may be lost before a lease is.
+        return now + self._announced.shortest_ttl() / 3 * random.uniform(0.8, 1.2)
+
+    def _answer_flushes(self, now: float) -> None:
+        if not self._flushes:
+            return
+        links = self._sites.links()
+        connected = [link for link in links if link.state in (UP, SUBSCRIBING) and link.boot_id is not None]
+        is_acknowledged = bool(connected) and self._announced.is_acknowledged(connected)
+        may_come = self._sites.is_first_look() or any(
+            link.state not in (UP, WAITING) and now - link.opened_at < HOPE for link in links
+        )
+        for flush in list(self._flushes):
+            flush.good_enough = is_acknowledged
+            if is_acknowledged and not may_come:
+                flush.done.set()
+            if flush.done.is_set():
+                self._flushes.remove(flush)
+
+    # --- what others see ---
+
+    def _publish(self, now: float) -> None:
+        if self._merge.settle(now):
+            self._has_changed = True
+        before, statuses = self.published, self._sites.statuses()
+        if self._has_changed or statuses != before.statuses:
+            contact = {link.address: link for link in self._sites.links()}
+            known = dict(self._merge.known)
+            self.published = before.next(now, known, statuses, self._merge.is_fresh, contact)
+        if self._has_changed or self.published.is_fresh is not before.is_fresh:
+            self._has_changed = False
+            self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_EVERY))
+            self._to_call.update(self._callbacks)
+        if self._to_call:
+            self._call_back(now)
+
+    def _call_back(self, now: float) -> None:
+        tokens, self._to_call = self._to_call, set()
+        view = self.published.view(now)
+        for token in tokens:
+            callback = self._callbacks.get(token)
+            if callback is None:
+                continue
+            try:
+                callback(view)
+            except Exception:
+                _log.exception("a subscriber of directory %s failed", self._name)
+
+    def _save(self, now: float) -> None:
+        self._save_at = NEVER
+        # Only what a registry vouches for is good: a view nobody confirmed must not replace one that was.
+        if self._cache is not None and self._merge.is_fresh:
+            self._saved_at = now
+            known = self._merge.known.values()
+            self._cache.save((item.record, max(0.0, now - item.heard_at)) for item in known)
