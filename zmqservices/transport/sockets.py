@@ -20,6 +20,18 @@ ENVELOPE_ROOM = 1024 * 1024
 MAX_SOCKETS = 65_536
 
 
+#: How many forks lie between the first process and this one. Counted, because asking for the pid is a system call.
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 @dataclass(frozen=True)
 class SocketOptions:
     """What an operator may say of sockets. Sizes in bytes, times in seconds."""
@@ -36,11 +48,12 @@ class Sockets:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         self._pid = os.getpid()
+        self._forks = _forks
         self._monitors = 0
 
     def check_process(self) -> None:
         """Raise ForkedProcessError in a child of the process that made the sockets."""
-        if os.getpid() != self._pid:
+        if _forks != self._forks:
             raise ForkedProcessError(
                 f"ZeroMQ sockets of process {self._pid} cannot be used in its fork {os.getpid()}; "
                 "start the client or service after the fork, or spawn instead of forking"
@@ -91,5 +104,5 @@ class Sockets:
 
     def close(self) -> None:
         """End the context once its sockets are closed. Blocks while replies linger, a second at the most."""
-        if os.getpid() == self._pid:
+        if _forks == self._forks:
             self._context.term()
