@@ -1,7 +1,7 @@
 """What this process announced, and which registries have acknowledged it.
 
 Rule 1: no sockets, no threads, no clock here; `now` is an argument (seconds, monotonic).
-Rule 2: each change has a number; a registry is up to date when it acknowledged the last change of every instance.
+Rule 2: changes are numbered; a registry is up to date when it acknowledged the last one of every instance.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class Claims:
         self._withdrawn: OrderedDict[str, Record] = OrderedDict()
 
     def announce(self, record: Record) -> bool:
-        """False when this very record is announced already. DirectoryError when it is not newer than what was."""
+        """False when this very record is announced already. DirectoryError when it is not newer."""
         held = self._records.get(record.instance)
         if record == held:
             return False
         former = held or self._withdrawn.get(record.instance)
         if former is not None and record.rank <= former.rank:
             raise DirectoryError(
-                f"instance {record.instance!r} of {record.service!r} was announced with version {former.version} "
-                f"and is now changed with version {record.version}; a higher one is needed, see Record.replace"
+                f"instance {record.instance!r} of {record.service!r} was announced with version "
+                f"{former.version} and is now changed with version {record.version}; a higher one is needed, "
+                "see Record.replace"
             )
         self._withdrawn.pop(record.instance, None)
         self._records[record.instance] = record
@@ -116,6 +117,10 @@ class Announcements:
         if instance:
             known = self._acknowledged.setdefault(registry, {})
             known[instance] = max(change, known.get(instance, 0))
+
+    def refused(self, registry: Hashable, request: int) -> None:
+        """A registry will not do what `request` asked."""
+        self._requests.get(registry, {}).pop(request, None)
 
     def forget_acknowledgements(self, registry: Hashable) -> None:
         """A registry went, or came anew: what it acknowledged before counts no more."""

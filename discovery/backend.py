@@ -1,7 +1,7 @@
 """The seam: what every kind of directory can do, and which kinds there are.
 
-A kind is a URL scheme and the place of a factory `open(url, **options) -> Directory`; its module, and with it whatever
-client library it needs, is imported when the first URL of that scheme is opened.
+A kind is a URL scheme and the place of a factory `open(url, **options) -> Directory`; its module, and with
+it whatever client library it needs, is imported when the first URL of that scheme is opened.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Factory = Callable[..., "Directory"]
 
 
 class Directory(Protocol):
-    """Who is where. Usable from any thread and from any greenlet; no method but those with a timeout ever waits."""
+    """Who is where. Usable from any thread and any greenlet; only methods with a timeout ever wait."""
 
     def start(self) -> None:
         """Begins to look for its registries. Never raises because none is there."""
 
     def stop(self, timeout: float = 1.0) -> None:
-        """Withdraws what was announced, as far as a registry answers within `timeout` seconds, and ends its threads."""
+        """Withdraws what was announced, if a registry answers in `timeout` seconds, and ends the threads."""
 
     def announce(self, record: Record) -> None:
         """Adds an own record or replaces it by one of higher version, and keeps it leased until `withdraw`.
@@ -33,10 +33,10 @@ class Directory(Protocol):
         """
 
     def withdraw(self, instance: str) -> None:
-        """Takes an own record back; everybody is told at once. Nothing happens for one that was never announced."""
+        """Takes an own record back; everybody is told at once. One never announced is passed over."""
 
     def flush(self, timeout: float) -> bool:
-        """True once every change made so far is acknowledged by every reachable registry, and by one at least."""
+        """True once all changes are acknowledged by every reachable registry, and by one at least."""
 
     def view(self) -> View:
         """All that is known now."""
@@ -45,13 +45,13 @@ class Directory(Protocol):
         """The known instances of a service; dearer questions are for `view`."""
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Calls `callback(view)` soon, and again after each change, from the directory's own thread; returns the end of it.
+        """Calls `callback(view)` soon, and again after each change, from the directory's own thread.
 
-        The callback must not block. What it raises is logged and never felt.
+        Returns a function that ends it. The callback must not block. What it raises is logged and never felt.
         """
 
     def wait_ready(self, timeout: float) -> bool:
-        """True once some registry has told all that it holds; False after `timeout` seconds, with whatever is known."""
+        """True once some registry has told all that it holds; False after `timeout` seconds."""
 
     def describe(self) -> str:
         """Where it looks and how fresh that is, to be quoted in error texts."""
@@ -77,8 +77,8 @@ def factory_for(url: str) -> Factory:
     if factory is None:
         schemes = ", ".join(f"{name}:" for name in sorted(_factories))
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}, and no backend opens {scheme + colon!r}; one of {schemes} is needed, "
-            "such as tcp://10.0.0.5:4190"
+            f"the directory URL is {url!r}, and no backend opens {scheme + colon!r}; one of {schemes} is "
+            "needed, such as tcp://10.0.0.5:4190"
         )
     if isinstance(factory, str):
         module, _, name = factory.partition(":")

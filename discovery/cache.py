@@ -42,7 +42,7 @@ class DiskCache:
                 or document.get("key") != self._key
             ):
                 raise DirectoryError("it is of another kind")
-            # The wall clock is the only one that two processes share; set back, it makes nothing younger than it was.
+            # Two processes share the wall clock only; set back, it makes nothing younger than it was.
             passed = max(0.0, time.time() - float(document["saved_at"]))
             return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
         except FileNotFoundError:

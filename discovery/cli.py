@@ -1,4 +1,4 @@
-"""The command line: `discovery serve`, `discovery list` and `discovery watch`; what goes wrong is one sentence."""
+"""The command line: `discovery serve`, `list` and `watch`; what goes wrong is one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A directory kept by registries: the face that any thread and any greenlet may use, over one thread of its own.
+"""A directory kept by registries: a face for any thread and any greenlet, over one thread of its own.
 
 Rule 1: everything behind the `Keeper` is touched by that thread only; others leave it commands.
 Rule 2: it is a thread of the operating system also under gevent, so that leases live on while a hub is busy.

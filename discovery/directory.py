@@ -25,13 +25,15 @@ def open_directory(
 ) -> Directory:
     """The directory at `url`, not yet started.
 
-    `local:` (or None) is the machine's own; `tcp://host:port[,tcp://host:port...]` are one or several registries that
-    know nothing of each other; `static:name=tcp://ip:port,...;name=...` or `static:FILE` needs none at all.
+    `local:` (or None) is the machine's own; `tcp://host:port[,tcp://host:port...]` are one or several
+    registries that know nothing of each other; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
+    needs none at all.
 
-    `namespace`: what it sees, and what it may announce; None sees all. `cache_dir`: a folder for the last good view, used
-    when a process starts with every registry down; None keeps none. `ttl`: seconds of warm-up where this process hosts
-    the local registry, and the pace of new attempts (a third of it at most). `local_port`: the loopback port of the local
-    directory (ZMQSERVICES_LOCAL_PORT, 4190). `host`: False looks at the local directory and never hosts it.
+    `namespace`: what it sees, and what it may announce; None is all. `cache_dir`: a folder for the last
+    good view, used when a process starts with every registry down; None keeps none. `ttl`: seconds of
+    warm-up where this process hosts the local registry; a third of it is the longest pause between
+    attempts. `local_port`: the loopback port of the local directory (else ZMQSERVICES_LOCAL_PORT, else
+    4190). `host`: False looks at the local directory and never hosts it.
 
     Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
 

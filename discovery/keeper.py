@@ -197,6 +197,7 @@ class Keeper:
             case protocol.Ack():
                 self._announced.acknowledged(link, message.request)
             case protocol.Refused():
+                self._announced.refused(link, message.request)
                 self._refused(link, message.reason)
             case protocol.Unknown():
                 for again in self._announced.messages(link, message.instances):

@@ -1,7 +1,7 @@
 """The connection of a client to one registry, and the state of the talk over it.
 
-Used on the directory's own thread only. It opens and closes sockets and reads messages; what they mean for the view is
-told to a `Listener`.
+Used on the directory's own thread only. It opens and closes sockets and reads messages; what they mean for
+the view is told to a `Listener`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 ATTEMPT = 3.0
 #: Seconds without a sign of life after which a registry is given up; its hugz come each second.
 SILENCE = 3.5
-#: Seconds before the first new attempt, and the most that the pause between attempts grows to; full jitter on both.
+#: Seconds before the first new attempt, and the most that this pause grows to; both with jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 #: Messages taken from one registry before the others get their turn.
 BATCH = 1000

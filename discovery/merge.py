@@ -2,8 +2,8 @@
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
 Rule 2: of two versions of a record the higher rank wins, wherever it came from.
-Rule 3: a record leaves when its holder withdrew it, or when some registry is connected and past its warm-up and no
-connected registry lists it. One that a registry listed until contact with it was lost stays one ttl longer.
+Rule 3: a record leaves when its holder withdrew it, or when some registry is connected and past its warm-up
+and no connected registry lists it. One that a registry listed until contact with it was lost stays a ttl more.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from discovery.model import Record
 
 #: Withdrawn instances remembered, so that a registry that has not heard of it yet does not bring them back.
 MAX_WITHDRAWN = 10_000
-#: Share of its ttl that a holder may be silent when it renews in time: a third, and a fifth of that for jitter.
+#: Share of its ttl that a holder may be silent when it renews in time: a third, and a fifth for jitter.
 IN_TIME = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record as one registry lists it; `heard_at` is when its holder was heard there, on this client's clock."""
+    """A record as one registry lists it; `heard_at`, on our clock, is when its holder was heard there."""
 
     record: Record
     heard_at: float
@@ -83,7 +83,7 @@ class Merge:
         self._dirty.add(entry.record.instance)
 
     def drop(self, registry: str, instance: str, rank: tuple[int, int], withdrawn: bool) -> None:
-        """A connected registry no longer lists an instance; `withdrawn` by its holder: it is gone everywhere."""
+        """A connected registry no longer lists an instance; `withdrawn`: nobody does, its holder said so."""
         replica = self._replicas.get(registry)
         if replica is not None:
             replica.entries.pop(instance, None)

@@ -29,11 +29,11 @@ LARGEST_NUMBER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Please let callers of `service` know that this instance is at `endpoints`, until it is silent for `ttl` seconds.
+    """Please tell callers of `service` where this instance is, until it is silent for `ttl` seconds.
 
-    `instance` is fresh per start; several records (services of one process) may share a `node`. `incarnation` tells
-    starts apart, `version` grows with each change of the record. `endpoints` maps a kind ("rpc", "events") to an
-    IP address and port; `methods` maps a name to what is known of it (idempotent, signature, doc).
+    `instance` is fresh per start; several records (services of one process) may share a `node`. `incarnation`
+    tells starts apart, `version` grows with each change of the record. `endpoints` maps a kind ("rpc",
+    "events") to an IP address and port; `methods` maps a name to what is known of it.
     """
 
     service: str
@@ -155,9 +155,10 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Seen:
     """A record as a client sees it.
 
-    `age` is the number of seconds since its holder was last heard of, as far as this client can know: a registry that
-    is connected vouches for what it lists, one that is away lets everything it listed grow old. `suspect` is a lease
-    that ran out while too many ran out at once; the registry keeps it, since the fault is likely its own.
+    `age` is how many seconds ago its holder was last heard of, as far as this client can know: a registry
+    that is connected vouches for what it lists, one that is away lets everything it listed grow old.
+    `suspect` is a lease that ran out while too many ran out at once; the registry keeps it, since the fault
+    is likely its own.
     """
 
     record: Record

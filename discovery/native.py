@@ -1,4 +1,4 @@
-"""Operating-system threads and what is needed to wait for them, whether or not gevent has patched the process.
+"""Threads of the operating system and ways to wait for them, whether or not gevent has patched the process.
 
 Rule 1: gevent is never imported here; if somebody else did, it is looked up in sys.modules.
 Rule 2: a wait on a thread that runs a gevent hub waits by gevent's means, so that the hub runs on.
@@ -66,8 +66,8 @@ class NativeEvent:
     def wait(self, timeout: float | None = None, blocking: bool = False) -> bool:
         """True as soon as it happened, False after `timeout` seconds.
 
-        A greenlet sleeps meanwhile and its hub runs on; on the hub itself, where nothing may wait, the answer comes at
-        once. With `blocking` the thread waits whatever runs on it.
+        A greenlet sleeps meanwhile and its hub runs on; on the hub itself, where nothing may wait, the answer
+        comes at once. With `blocking` the thread waits whatever runs on it.
         """
         hub = None if blocking else _hub_of_this_thread()
         if hub is not None:

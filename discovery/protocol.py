@@ -3,7 +3,7 @@
 Rule 1: no sockets, no clock here.
 Rule 2: a frame is a msgpack array `[version, kind, field, ...]`; fields after those known here are ignored.
 Rule 3: whatever the bytes are, decoding raises DirectoryProtocolError and nothing else.
-Rule 4: pushes of a registry carry `seq` first, so that one packed change serves every subscriber (see `Push`).
+Rule 4: pushes of a registry carry `seq` first, so that one packed change serves all subscribers (see `Push`).
 """
 
 from __future__ import annotations

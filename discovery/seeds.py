@@ -1,4 +1,4 @@
-"""Where registries are looked for: one seed per URL, which finds addresses for ZeroMQ again before each attempt.
+"""Where registries are looked for: one seed per URL, which finds addresses again before each attempt.
 
 ZeroMQ is handed IP addresses only: it would look up a name once and believe the first answer for ever.
 """
@@ -162,7 +162,7 @@ def tcp_seed(url: str) -> Seed:
 
 
 def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
-    """Host and port of tcp://host:port, an IPv6 address in brackets; DirectoryConfigurationError when it is none."""
+    """Host and port of tcp://host:port, IPv6 addresses in brackets; else DirectoryConfigurationError."""
     scheme, _, rest = url.strip().partition("://")
     host, colon, port = rest.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -179,7 +179,7 @@ def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
 
 
 def bind_address(url: str) -> str:
-    """Where a registry is to listen, for ZeroMQ: `*` and IP addresses as they are, a name looked up; port 0 is any."""
+    """Where a registry is to listen: `*` and IP addresses as they are, a name looked up; port 0 is any."""
     host, port = split_tcp(url, lowest_port=0)
     if host == "*":
         return f"tcp://*:{port}"

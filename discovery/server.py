@@ -42,7 +42,7 @@ class _Subscriber:
 
 
 class RegistryServer:
-    """One registry. `start` binds `bind` in its own thread; `on_bound(error or None)` is called from there."""
+    """One registry. `start` binds `bind` in a thread of its own, which calls `on_bound(error or None)`."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class RegistryServer:
         self._thread.start()
 
     def wait_bound(self, timeout: float) -> None:
-        """Returns once it listens; raises what kept it from that, or DirectoryError after `timeout` seconds."""
+        """Returns once it listens; raises what kept it from that, DirectoryError after `timeout` seconds."""
         if not self._bound.wait(timeout):
             raise DirectoryError(f"the registry did not bind {self.bind} within {timeout:g} s")
         if self.error is not None:
@@ -85,7 +85,7 @@ class RegistryServer:
         return self._bound.is_set() and self.error is None and not self._thread.join(0, blocking=True)
 
     def stop(self, timeout: float = 1.0, blocking: bool = False) -> bool:
-        """Closes the door; its clients notice at once. True when its thread ended within `timeout` seconds."""
+        """Closes the door; clients notice at once. True when its thread ended within `timeout` seconds."""
         self._is_stopping = True
         self._wakeup.wake()
         return self._thread.is_current() or self._thread.join(timeout, blocking)

@@ -1,4 +1,4 @@
-"""The registries that a client looks for: one site per seed, with a link to each address that the seed stands for.
+"""The registries that a client looks for: one site per seed, with a link to each address that it stands for.
 
 Used on the directory's own thread only.
 """
@@ -76,7 +76,7 @@ class Sites:
         return NEVER if self._is_closed else min(site.due_at() for site in self.sites)
 
     def attempt(self, now: float) -> None:
-        """Begins what is due: each attempt starts at the seed, whose name may stand for other addresses by now."""
+        """Begins what is due, at the seed each time: its name may stand for other addresses by now."""
         for site in self.sites:
             if not self._is_closed and now >= site.due_at():
                 site.is_preparing = True

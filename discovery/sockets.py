@@ -1,6 +1,6 @@
 """The ZeroMQ context of this package and the sockets made in it.
 
-A context of our own, so that nobody else's end can close our sockets; one per process, never carried over a fork.
+A context of our own, so that nobody else can close our sockets; one per process, never carried over a fork.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
 
 
 def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:
-    """The frames of the next message that waits, or None. Of a message with more than `most` only as many are kept."""
+    """The frames of the next message that waits, or None; of too many only `most` and one are kept."""
     try:
         frames = [socket.recv(zmq.NOBLOCK)]
     except zmq.Again:

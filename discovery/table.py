@@ -2,7 +2,7 @@
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
 Rule 2: a lease is refreshed by its holder and by nobody else; what others say of it never counts.
-Rule 3: when too many leases run out at once the fault is likely ours: they become suspect instead of expiring.
+Rule 3: when too many leases run out at once the fault is likely ours: they become suspect and stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_LEASES = 20_000
 MAX_BYTES = 256 * 1024 * 1024
 #: Withdrawn instances remembered, so that an older registration still on its way does not bring them back.
 MAX_WITHDRAWN = 10_000
-#: Share of the nodes that must renew in time; below it leases become suspect (Eureka's renewal-percent-threshold).
+#: Share of nodes that must renew in time; below it leases become suspect (Eureka's rule).
 ENOUGH = 0.85
 #: Nodes that may always go within one ttl: in a cluster of three, one that was killed is no catastrophe.
 FEW = 1
@@ -62,7 +62,7 @@ class _Lease:
 
 
 class Table:
-    """All leases of one registry since its start. Methods return the changes that subscribers are to be told."""
+    """All leases of one registry. Methods return the changes that subscribers are to be told."""
 
     def __init__(self, now: float, ttl: float = DEFAULT_TTL, preserve: bool = True) -> None:
         self.ttl = ttl
@@ -120,7 +120,7 @@ class Table:
         return rank == lease.record.rank, self._refresh(lease, now)
 
     def withdraw(self, namespace: str, instance: str, rank: tuple[int, int], now: float) -> list[Change]:
-        """Forgets the instance. Told to everybody also when it is not held: after a restart only clients know it."""
+        """Forgets the instance. All are told even if it is not held: after a restart only clients know it."""
         lease = self._leases.get(instance)
         if lease is not None:
             if rank < lease.record.rank:

@@ -15,10 +15,11 @@ MAX_REGISTRIES = 16
 def open_local(
     url: str, *, namespace: str | None, cache_dir: Path | None, ttl: float, local_port: int | None, host: bool
 ) -> RegistryClient:
-    """`local:`: the first process on the machine hosts it. No cache on disk: what it lists dies with the machine."""
+    """`local:`: the first process on the machine hosts it. No cache: what it lists dies with the machine."""
     if url != "local:":
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}; the machine's own is local: and its port is set by ZMQSERVICES_LOCAL_PORT"
+            f"the directory URL is {url!r}; the machine's own is local: alone, "
+            "and its port is set by ZMQSERVICES_LOCAL_PORT"
         )
     seed = local_seed(local_port, ttl, host)
     # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.

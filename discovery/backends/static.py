@@ -16,7 +16,7 @@ from discovery.seeds import split_tcp
 
 _log = logging.getLogger(__name__)
 
-_MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://10.0.0.5:4001 or static:FILE.json is needed"
+_MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://... or static:FILE.json is needed"
 
 
 def open_static(url: str, *, namespace: str | None, **others: Any) -> StaticDirectory:
