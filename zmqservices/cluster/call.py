@@ -48,7 +48,10 @@ class Call(Ticket):
         self.serializer = serializer
         self.timeout = timeout
         self.deadline = deadline
+        self.pool: Any = None
         self.instance: Any = None
+        self.sent_at = 0.0
+        self.held_until = 0.0
         self.avoid: tuple[Any, ...] = ()
         self.moves = 0
         self.value: Any = None

@@ -208,7 +208,7 @@ class Caller:
 
     def _mishap(self, call: Call, mishap: Mishap, error: Mapping[str, Any]) -> None:
         instance = call.instance
-        others = sum(1 for other in call.pool.ready if other is not instance)
+        others = len([other for other in call.pool.ready if other is not instance])
         if next_move(mishap, instance.is_idempotent(call.method), call.moves, others) is Move.GIVE_UP:
             name = f"{call.service}.{call.method}"
             if mishap is Mishap.OVERLOADED:

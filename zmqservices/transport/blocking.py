@@ -224,7 +224,7 @@ class BlockingReactor:
             raise RuntimeError("the client was stopped while a call was waiting for its answer")
         if self._poll_set is None:
             self._poll_set = [(socket, zmq.POLLIN) for socket in self._watches]
-            self._poll_set.append((self._bell_out, zmq.POLLIN))  # type: ignore[arg-type]
+            self._poll_set.append((self._bell_out, zmq.POLLIN))
         timeout = LONGEST_POLL
         if self._timers:
             timeout = min(timeout, max(self._timers[0][0] - monotonic(), 0.0))

@@ -61,8 +61,10 @@ class Door:
             self.socket.bind(address)
         except zmq.ZMQError as exc:
             self.socket.close(linger=0)
-            raise ConfigurationError(f"cannot bind {address!r}: {exc.strerror}; is the address this host's and the port free?") from exc
-        self.endpoint: str = self.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+            raise ConfigurationError(
+                f"cannot bind {address!r}: {exc.strerror}; is the address this host's own, and its port free?"
+            ) from exc
+        self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
@@ -76,7 +78,7 @@ class Door:
         socket = self.socket
         try:
             _send(socket, routing_id, _NOBLOCK | _SNDMORE)
-            if type(frames) is tuple:
+            if isinstance(frames, tuple):
                 _send(socket, frames[0], _NOBLOCK | _SNDMORE)
                 _send(socket, frames[1], _NOBLOCK, copy=False)
             else:

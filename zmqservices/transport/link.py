@@ -64,7 +64,7 @@ class Link:
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
         """True when ZeroMQ took the message; False when no connection stands or its queue is full."""
         try:
-            if type(frames) is tuple:
+            if isinstance(frames, tuple):
                 _send(self.socket, frames[0], _NOBLOCK | _SNDMORE)
                 _send(self.socket, frames[1], _NOBLOCK, copy=False)
             else:
