@@ -13,6 +13,7 @@ from gevent.event import AsyncResult
 
 from zmqservices import worker_context
 from zmqservices.configuration import config as global_config
+from zmqservices.configuration import seconds, whole_number
 from zmqservices.constants import (
     ACCEPT_CONFIG_KEY,
     DEFAULT_DRAIN_TIMEOUT,
@@ -26,7 +27,7 @@ from zmqservices.constants import (
 from zmqservices.deadlines import DeadlineScan
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, is_dependency, iter_extensions
-from zmqservices.lifecycle import Providers, WorkerLifecycle
+from zmqservices.lifecycle import TOO_LATE, Providers, WorkerLifecycle
 from zmqservices.log_helpers import make_timing_logger
 from zmqservices.managed_threads import ManagedThreads
 from zmqservices.utils import import_from_path
@@ -55,7 +56,7 @@ def get_service_name(service_cls: type) -> str:
 
 
 def get_container_cls(config: Any = None) -> Any:
-    """The container class that the configuration names by a dotted path; `ServiceContainer` if it names none."""
+    """The container class that the configuration names by a dotted path, else `ServiceContainer`."""
     settings = global_config if config is None else config
     return import_from_path(settings.get(SERVICE_CONTAINER_CONFIG_KEY)) or ServiceContainer
 
@@ -83,6 +84,10 @@ class ServiceContainer(WorkerLifecycle):
         self._worker_threads = self._worker_pool.threads
         self._managed_threads = ManagedThreads(self.kill)
         self._deadlines = DeadlineScan(self._worker_pool, self._expire)
+        self._drain_timeout = seconds(
+            self.config, DRAIN_TIMEOUT_CONFIG_KEY, DEFAULT_DRAIN_TIMEOUT, allow_none=True
+        )
+        self._being_stopped = False
         self._being_killed = False
         self._died = AsyncResult()
 
@@ -107,12 +112,13 @@ class ServiceContainer(WorkerLifecycle):
         """All bound extensions: entrypoints, dependencies, and what belongs to them."""
         return SpawningSet(self.entrypoints | self.dependencies | self.subextensions)
 
-    # --- the container's own life ---------------------------------------------------------------------------------------
+    # --- the container's own life ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Set up all extensions side by side, then start them all side by side.
 
-        An error of theirs is raised here, once the others are through; nothing is stopped for it, `kill` or `stop` may be.
+        An error of theirs is raised here, once the others are through; nothing is stopped for it, `kill` or
+        `stop` may be.
         """
         _log.debug("starting %s", self)
         self.started = True
@@ -125,41 +131,54 @@ class ServiceContainer(WorkerLifecycle):
     def stop(self) -> None:
         """Stop in good order, and return once everything is over.
 
-        Entrypoints first, then every worker comes to its end, also those that were submitted and have not begun; then
-        dependencies stop, then all other extensions, then managed threads that are left are killed. Workers that are not
-        over `drain_timeout` seconds after the beginning are cancelled. From then on `wait` returns.
+        Entrypoints first, then every worker comes to its end, also those that were submitted and have not
+        begun; then dependencies stop, then all other extensions, then managed threads that are left are
+        killed. Workers that are not over `drain_timeout` seconds after the beginning are cancelled. From
+        then on `wait` returns. An extension that fails to stop keeps nothing else from stopping; the first
+        such error is raised at the end.
         """
         if self._died.ready():
             _log.debug("already stopped %s", self)
-            return
-        if self._being_killed:
-            self._wait_for_death()
-            return
-        _log.debug("stopping %s", self)
-        with _log_time("stopped %s", self):
-            last_moment = _moment_after(self.config.get(DRAIN_TIMEOUT_CONFIG_KEY, DEFAULT_DRAIN_TIMEOUT))
-            self.entrypoints.all.stop()
-            self._drain_workers(last_moment)
-            self.dependencies.all.stop()
-            self.subextensions.all.stop()
-            self._managed_threads.kill_all()
-            self._ended(None)
+        elif self._being_killed or self._being_stopped:
+            self._died.wait()
+        else:
+            self._being_stopped = True
+            try:
+                with _log_time("stopped %s", self):
+                    self._stop()
+            finally:
+                self._being_stopped = False
 
-    def _drain_workers(self, last_moment: float | None) -> None:
+    def _stop(self) -> None:
+        _log.debug("stopping %s", self)
+        began = monotonic()
+        failed = _stop_all(self.entrypoints)
+        self._drain_workers(began)
+        failed += _stop_all(self.dependencies)
+        failed += _stop_all(self.subextensions)
+        self._managed_threads.kill_all()
+        self._ended(None)
+        if failed:
+            raise failed[0]
+
+    def _drain_workers(self, began: float) -> None:
         pool = self._worker_pool
-        if not pool.waitall(None if last_moment is None else max(0.0, last_moment - monotonic())):
-            _log.warning("cancelling %d workers of %s that did not end in time", pool.running() + pool.queued, self)
+        limit = self._drain_timeout
+        if not pool.waitall(None if limit is None else max(0.0, began + limit - monotonic())):
+            _log.warning("cancelling what %s did not end within %s s of stopping", self, limit)
             for worker_ctx in [*pool.threads, *pool.jobs]:
                 self.cancel(worker_ctx, WorkerCancelled(f"the service {self.service_name} is stopping"))
             pool.waitall()
 
     def kill(self, exc_info: Any = None) -> None:
-        """Give up at once: entrypoints are killed, running workers get GreenletExit and nothing more is told to their
-        providers, jobs that have not begun are answered with ContainerBeingKilled, then all extensions are killed, then
-        managed threads. `wait` raises the error of `exc_info`, if there is one. Only the first call does anything.
+        """Give up at once. `wait` raises the error of `exc_info`, if there is one. The first call counts.
+
+        Entrypoints are killed; calls that have not begun are answered with ContainerBeingKilled; running
+        workers get GreenletExit, and nobody is told of their end; all extensions are killed, then managed
+        threads.
         """
         if self._being_killed:
-            self._wait_for_death()
+            self._died.wait()
             return
         self._being_killed = True
         if self._died.ready():
@@ -191,9 +210,6 @@ class ServiceContainer(WorkerLifecycle):
         else:
             self._died.set_exception(exc_info[1], exc_info)
 
-    def _wait_for_death(self) -> None:
-        self._died.wait()
-
     def wait(self) -> None:
         """Block until the container has stopped or was killed; raises the error that it was killed for."""
         # Held so that waiting does not end in LoopExit when nothing else is going on in this process.
@@ -204,7 +220,7 @@ class ServiceContainer(WorkerLifecycle):
         finally:
             held.close()
 
-    # --- workers ----------------------------------------------------------------------------------------------------------
+    # --- workers --------------------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -215,12 +231,13 @@ class ServiceContainer(WorkerLifecycle):
         handle_result: Callable[..., Any] | None = None,
         deadline: float | None = None,
     ) -> WorkerContext:
-        """Queue a call; never blocks. It begins with the next `flush`, which comes by itself at the loop's next turn.
+        """Queue a call; never blocks. It begins with the next `flush`; one comes by itself at the next turn.
 
-        There is no bound: look at `queued` first. `deadline` is in seconds of `time.monotonic`. `handle_result(worker_ctx,
-        result, exc_info)` is called with the outcome and returns what providers shall be told, `(result, exc_info)`; for a
-        call that never begins, it may be called in the hub's greenlet and must not block. If it raises, the container is killed.
-        Raises ContainerBeingKilled once `kill` has begun.
+        There is no bound: look at `queued` first. `deadline` is in seconds of `time.monotonic`.
+        `handle_result(worker_ctx, result, exc_info)` is called with the outcome and returns what providers
+        shall be told, `(result, exc_info)`. For a call that never begins, it may be called in the hub's
+        greenlet and must not block. If it raises, the container is killed. Raises ContainerBeingKilled once
+        `kill` has begun.
         """
         if self._being_killed:
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
@@ -233,6 +250,7 @@ class ServiceContainer(WorkerLifecycle):
         if new_call_id is not worker_context.new_call_id:
             # Somebody counts the ids: make them in the order of the calls.
             _ = worker_ctx.call_id
+        worker_ctx._phase = WAITING
         self._worker_pool.put(worker_ctx)
         return worker_ctx
 
@@ -246,7 +264,8 @@ class ServiceContainer(WorkerLifecycle):
     ) -> WorkerContext:
         """Run a call, blocking until it is certain to begin: while `max_workers` others run, that is.
 
-        The service class is instantiated before that, and an error of its `__init__` raised here. Otherwise as `submit`.
+        The service class is instantiated before that, and an error of its `__init__` raised here. Otherwise
+        as `submit`.
         """
         if self._being_killed:
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
@@ -258,11 +277,12 @@ class ServiceContainer(WorkerLifecycle):
         if self._being_killed:
             self._worker_pool.give_slot_back()
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
+        worker_ctx._phase = WAITING
         self._worker_pool.put_claimed(worker_ctx)
         return worker_ctx
 
     def flush(self) -> None:
-        """Let submitted calls begin now. Called from the hub's greenlet after a batch; from elsewhere it comes a little later."""
+        """Let submitted calls begin: at once when called from the hub's greenlet, else at the next turn."""
         self._worker_pool.flush()
 
     @property
@@ -271,37 +291,36 @@ class ServiceContainer(WorkerLifecycle):
         return self._worker_pool.queued
 
     def cancel(self, worker_ctx: WorkerContext, exc: BaseException) -> bool:
-        """End a call with `exc`, a WorkerCancelled, as its outcome.
+        """End a call with `exc`, a WorkerCancelled, as its outcome. False if it is over or answering.
 
-        One that has not begun never begins: its `handle_result` is called at once, and no provider hears of it. In one that
-        runs, `exc` is raised where its method waits, its result and teardown hooks are still called. False if it is over or answering already.
+        A call that has not begun never begins: its `handle_result` is called at once, and no provider hears
+        of it. In one that runs, `exc` is raised, once, where its method waits; its providers are told and
+        torn down.
         """
-        if worker_ctx._phase == RUNNING:
-            worker = self._worker_threads.get(worker_ctx)
-            if worker is None:
-                return False
-            hub = gevent.get_hub()
-            if gevent.getcurrent() is hub:
-                worker.throw(exc)
-            else:
-                hub.loop.run_callback(self._cancel_later, worker_ctx, exc)
-            return True
-        if worker_ctx._phase != WAITING or worker_ctx not in self._worker_pool.jobs:
+        if worker_ctx._phase not in (WAITING, RUNNING):
             return False
-        self._worker_pool.drop(worker_ctx)
-        self._answer_unstarted(worker_ctx, exc)
+        if worker_ctx._is_cancelled:
+            return True
+        worker_ctx._is_cancelled = True
+        if worker_ctx._phase == WAITING:
+            self._worker_pool.drop(worker_ctx)
+            self._answer_unstarted(worker_ctx, exc)
+        elif gevent.getcurrent() is gevent.get_hub():
+            self._interrupt(worker_ctx, exc)
+        else:
+            gevent.get_hub().loop.run_callback(self._interrupt, worker_ctx, exc)
         return True
 
-    def _cancel_later(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
-        if worker_ctx._phase == RUNNING:
-            self.cancel(worker_ctx, exc)
+    def _interrupt(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
+        """Throw into the worker, from the hub's greenlet, if it is still about this call's method."""
+        worker = self._worker_threads.get(worker_ctx)
+        if worker is not None and worker_ctx._phase == RUNNING:
+            worker.throw(exc)
 
     def _expire(self, worker_ctx: WorkerContext) -> None:
-        if worker_ctx._phase == WAITING:
-            text = "deadline exceeded before the method was started"
-        else:
+        text = TOO_LATE
+        if worker_ctx._phase != WAITING:
             text = f"deadline exceeded in {self.service_name}.{worker_ctx.entrypoint.method_name}"
-        worker_ctx.deadline = None
         self.cancel(worker_ctx, WorkerCancelled(text))
 
     def _answer_failed(self, worker_ctx: WorkerContext, exc_info: Any) -> None:
@@ -309,17 +328,28 @@ class ServiceContainer(WorkerLifecycle):
         # Not from here: a worker cannot wait for its own end.
         gevent.spawn(self.kill, exc_info)
 
-    # --- threads of extensions ----------------------------------------------------------------------------------------------
+    # --- threads of extensions ------------------------------------------------------------------------------
 
     def spawn_managed_thread(self, fn: Callable[[], Any], identifier: str | None = None) -> Any:
         """Run `fn` in a greenlet that lives no longer than the container. An error of it kills the container.
 
-        It is killed with GreenletExit if it still runs when all extensions have stopped; better end it in your extension's `stop`.
+        It is killed with GreenletExit if it still runs when all extensions have stopped; better end it in
+        your extension's `stop`.
         """
         return self._managed_threads.spawn(fn, identifier)
 
     def __repr__(self) -> str:
         return f"<ServiceContainer [{self.service_name}] at 0x{id(self):x}>"
+
+
+def _stop_all(extensions: SpawningSet) -> list[Exception]:
+    """Stop all side by side; answers what went wrong."""
+    try:
+        extensions.all.stop()
+    except Exception as exc:
+        _log.error("an extension failed to stop: %s", exc, exc_info=exc)
+        return [exc]
+    return []
 
 
 def _kill_safely(extensions: SpawningSet) -> None:
@@ -332,12 +362,7 @@ def _kill_safely(extensions: SpawningSet) -> None:
     gevent.joinall([gevent.spawn(kill, extension) for extension in extensions])
 
 
-def _moment_after(seconds: float | None) -> float | None:
-    return None if seconds is None else monotonic() + seconds
-
-
 def _max_workers(config: Any) -> int:
-    value = config.get(MAX_WORKERS_CONFIG_KEY) or DEFAULT_MAX_WORKERS
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{MAX_WORKERS_CONFIG_KEY} is {value!r}; a whole number above zero is needed")
-    return value
+    if config.get(MAX_WORKERS_CONFIG_KEY) == 0:
+        return DEFAULT_MAX_WORKERS
+    return whole_number(config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS)

@@ -1,4 +1,4 @@
-"""One look, some twenty times a second, at which calls have run out of time: cheaper than a timer for every call."""
+"""Which calls have run out of time: one look twenty times a second, cheaper than a timer for every call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERVAL = 0.05
 
 
 class DeadlineScan:
-    """Calls `expire(worker_ctx)`, from the hub's greenlet, for every call of the pool whose deadline has passed."""
+    """Calls `expire(worker_ctx)`, once and from the hub's greenlet, for calls whose deadline has passed."""
 
     def __init__(self, pool: WorkerPool, expire: Callable[[Any], Any]) -> None:
         self._pool = pool
@@ -30,7 +30,12 @@ class DeadlineScan:
 
     def _look(self) -> None:
         now = monotonic()
-        limited = [job for jobs in (self._pool.threads, self._pool.jobs) for job in jobs if job.deadline is not None]
+        limited = [
+            worker_ctx
+            for calls in (self._pool.threads, self._pool.jobs)
+            for worker_ctx in calls
+            if worker_ctx.deadline is not None and not worker_ctx._is_cancelled
+        ]
         for worker_ctx in limited:
             if now >= worker_ctx.deadline:
                 self._expire(worker_ctx)

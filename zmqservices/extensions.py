@@ -1,7 +1,8 @@
 """What a service is made of: extensions declared on the class, and their clones bound to one container.
 
-An extension is declared once, at import, on a service class. When a container is made, every declaration is *bound*: a clone
-of it, made with the very same arguments, belongs to that container alone. The hooks below say when each of them is called.
+An extension is declared once, at import, on a service class. When a container is made, every declaration is
+*bound*: a clone of it, made with the very same arguments, belongs to that container alone. The hooks below
+say when each of them is called.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import types
+import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,9 +30,9 @@ ENTRYPOINT_EXTENSIONS_ATTR = "nameko_entrypoints"
 class Extension:
     """The base of everything that a service class declares.
 
-    `__init__` runs twice with the same argument objects: at the declaration, and for the clone of each container. Keep it
-    free of effects; `setup` is the place for work. Attributes that hold extensions are sub-extensions: they are bound and
-    driven along with their owner.
+    `__init__` runs twice with the same argument objects: at the declaration, and for the clone of each
+    container. Keep it free of effects; `setup` is the place for work. Attributes that hold extensions are
+    sub-extensions: they are bound and driven along with their owner.
     """
 
     #: The container of a bound extension (a weak proxy); None on the declaration.
@@ -47,16 +49,19 @@ class Extension:
         super().__init__()
 
     def setup(self) -> None:
-        """Called once while the container starts, beside the setups of all others; none is started before all are set up."""
+        """Called once while the container starts, side by side with all others; none starts before."""
 
     def start(self) -> None:
-        """Called once every extension of the container is set up. From here on this extension may cause work."""
+        """Called once every extension of the container is set up. From here on it may cause work."""
 
     def stop(self) -> None:
-        """Called when the container stops: entrypoints first; the others once the last worker is over. May block."""
+        """Called when the container stops: entrypoints first, others when the workers are over. May block."""
 
     def kill(self) -> None:
-        """Called instead of `stop` when the container dies: give up at once. Called twice on entrypoints; errors are logged."""
+        """Called instead of `stop` when the container dies: give up at once. Errors are logged.
+
+        Entrypoints are asked first of all, and once more with all the others.
+        """
 
     def bind(self: E, container: Any) -> E:
         """A clone of this declaration that belongs to `container`, sub-extensions included.
@@ -84,10 +89,10 @@ class Extension:
 
 
 class SharedExtension(Extension):
-    """An extension of which a container has one: all declarations with the same `sharing_key` share the first that was bound."""
+    """An extension that a container has once: declarations with one `sharing_key` share the first bound."""
 
     @property
-    def sharing_key(self) -> Hashable:
+    def sharing_key(self) -> Any:
         """What makes two declarations one; the class itself unless a subclass says otherwise."""
         return type(self)
 
@@ -96,7 +101,7 @@ class SharedExtension(Extension):
         key = self.sharing_key  # type: ignore[attr-defined]
         shared: E | None = container.shared_extensions.get(key)
         if shared is None:
-            shared = super().bind(container)  # type: ignore[misc]
+            shared = super().bind(container)
             container.shared_extensions[key] = shared
         return shared
 
@@ -104,9 +109,9 @@ class SharedExtension(Extension):
 class DependencyProvider(Extension):
     """Gives a service's methods an object to work with, and follows each worker's life.
 
-    The order for every worker: `get_dependency`, `worker_setup`, the method, (the result leaves for the caller),
-    `worker_result`, `worker_teardown`. Providers are asked in the order of their attribute names, and in reverse order on
-    the way out. Hooks that no class overrides cost nothing.
+    The order for every worker: `get_dependency`, `worker_setup`, the method, (the result leaves for the
+    caller), `worker_result`, `worker_teardown`. Providers are asked in the order of their attribute names,
+    and in reverse order on the way out. Hooks that no class overrides cost nothing.
     """
 
     #: The attribute of the service class that the provider is assigned to.
@@ -126,18 +131,22 @@ class DependencyProvider(Extension):
         """
 
     def worker_setup(self, worker_ctx: Any) -> None:
-        """Called once all dependencies of the worker are injected, before its method. Errors: as `get_dependency`."""
+        """Called once all dependencies are injected, before the method. Errors: as in `get_dependency`."""
 
     def worker_result(
         self, worker_ctx: Any, result: Any = None, exc_info: tuple[Any, Any, Any] | None = None
     ) -> None:
         """Called once the outcome of the method is on its way to the caller. An error here is logged.
 
-        Also called when the method was never reached because another provider failed, if this one was injected.
+        Also called when the method was never reached because another provider failed, if this one was
+        injected.
         """
 
     def worker_teardown(self, worker_ctx: Any) -> None:
-        """Called last, whatever happened before, if this provider was injected: give back what was taken. Errors are logged."""
+        """Called last, whatever happened, if this provider was injected: give back what was taken.
+
+        An error here is logged.
+        """
 
 
 class ProviderCollector:
@@ -158,7 +167,7 @@ class ProviderCollector:
         self._last_provider_left.clear()
 
     def unregister_provider(self, provider: Any) -> None:
-        """Called by a provider, usually in its `stop`, once it needs nothing more. Unknown ones are ignored."""
+        """Called by a provider, usually in its `stop`, once it needs nothing more."""
         self._providers.discard(provider)
         if not self._providers and self._had_providers:
             self._last_provider_left.set()
@@ -176,12 +185,13 @@ class ProviderCollector:
 class Entrypoint(Extension):
     """What makes a service's method run: a call, an event, a clock.
 
-    `expected_exceptions` are errors that are the caller's business: logged as warnings without alarm. `sensitive_arguments`
-    names arguments (`"password"`, `"user.card[0]"`) to be shown as asterisks by `utils.get_redacted_args`.
+    `expected_exceptions` are errors that are the caller's business: logged as warnings without alarm.
+    `sensitive_arguments` names arguments (`"password"`, `"user.card[0]"`) to be shown as asterisks by
+    `utils.get_redacted_args`.
     """
 
     #: The name of the decorated method; None on the declaration.
-    method_name: str | None = None
+    method_name: Any = None
 
     _call_shape: CallShape | None = None
 
@@ -191,6 +201,11 @@ class Entrypoint(Extension):
         sensitive_arguments: str | tuple[str, ...] = (),
         **kwargs: Any,
     ) -> None:
+        if "sensitive_variables" in kwargs:
+            warnings.warn(
+                "`sensitive_variables` is called `sensitive_arguments` now", DeprecationWarning, stacklevel=4
+            )
+            sensitive_arguments = kwargs.pop("sensitive_variables")
         if kwargs:
             raise TypeError(_unknown_option(type(self), next(iter(kwargs))))
         self.expected_exceptions = expected_exceptions
@@ -274,7 +289,7 @@ def _unknown_option(cls: type, name: str) -> str:
         parameter
         for base in cls.__mro__
         if "__init__" in vars(base)
-        for parameter, kind in inspect.signature(base.__init__).parameters.items()
+        for parameter, kind in inspect.signature(vars(base)["__init__"]).parameters.items()
         if parameter != "self" and kind.kind not in (kind.VAR_KEYWORD, kind.VAR_POSITIONAL)
     }
     near = difflib.get_close_matches(name, known, n=1)

@@ -1,8 +1,8 @@
 """How one call is run: inject, set up, run the method, answer, tell the providers, tear down.
 
-Whatever goes wrong before or in the method is the call's outcome: it is answered to the caller, and the providers that were
-injected hear of it. What goes wrong after the answer is logged, and the others are still told. Only an answer that cannot
-be given (a failing `handle_result`) is worth the container's life.
+Whatever goes wrong before or in the method is the call's outcome: it is answered to the caller, and the
+providers that were injected hear of it. What goes wrong after the answer is logged, and the others are still
+told. Only an answer that cannot be given (a failing `handle_result`) is worth the container's life.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from zmqservices.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 _log = logging.getLogger(__name__)
 
 ExcInfo = tuple[Any, Any, Any]
+
+#: What the caller reads whose call was never begun.
+TOO_LATE = "deadline exceeded before the method was started"
 
 
 class Providers(NamedTuple):
@@ -48,13 +51,20 @@ def _has_hook(provider: Any, name: str) -> bool:
     return not is_default or name in vars(provider)
 
 
+def _is_expected(entrypoint: Any, exc: BaseException) -> bool:
+    try:
+        return isinstance(exc, entrypoint.expected_exceptions)
+    except (AttributeError, TypeError):
+        return False
+
+
 class WorkerLifecycle:
-    """The part of a container that runs calls. Its four hooks may be overridden or wrapped; they are called for every call."""
+    """The part of a container that runs calls. Its four hooks may be overridden or wrapped, even late."""
 
     service_cls: type
     dependencies: Any
     _being_killed: bool
-    #: Found out when the container starts; until then anew for each call, for providers may still be replaced.
+    #: Found out when the container starts; until then anew each time, for providers may still be replaced.
     _settled_providers: Providers | None = None
 
     def _providers(self) -> Providers:
@@ -75,7 +85,9 @@ class WorkerLifecycle:
         for provider in (self._settled_providers or self._providers()).set_up:
             provider.worker_setup(worker_ctx)
 
-    def _worker_result(self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None) -> None:
+    def _worker_result(
+        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
+    ) -> None:
         for provider in (self._settled_providers or self._providers()).told_results:
             if worker_ctx._injected is None or provider in worker_ctx._injected:
                 try:
@@ -92,10 +104,10 @@ class WorkerLifecycle:
                     self._hook_failed("worker_teardown", worker_ctx, exc)
 
     def _run_worker(self, worker_ctx: WorkerContext, now: float) -> bool:
-        """Run a call whose turn has come; answers whether its greenlet is spent. Called in a worker's greenlet."""
+        """Run a call whose turn has come, in a worker's greenlet; answers whether that greenlet is spent."""
         deadline = worker_ctx.deadline
         if deadline is not None and now >= deadline:
-            self._answer_unstarted(worker_ctx, WorkerCancelled("deadline exceeded before the method was started"))
+            self._answer_unstarted(worker_ctx, WorkerCancelled(TOO_LATE))
             return False
         worker_ctx._phase = RUNNING
         result = exc_info = None
@@ -186,7 +198,7 @@ class WorkerLifecycle:
         exc = exc_info[1]
         if isinstance(exc, WorkerCancelled):
             _log.warning("cancelled worker %s: %s", worker_ctx, exc)
-        elif isinstance(exc, worker_ctx.entrypoint.expected_exceptions or ()):
+        elif _is_expected(worker_ctx.entrypoint, exc):
             _log.warning("(expected) error handling worker %s: %s", worker_ctx, exc, exc_info=exc_info)
         else:
             _log.error("error handling worker %s: %s", worker_ctx, exc, exc_info=exc_info)

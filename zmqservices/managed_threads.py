@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gevent import Greenlet, GreenletExit, getcurrent, killall
+from gevent import Greenlet, GreenletExit, getcurrent, joinall, killall
 
 _log = logging.getLogger(__name__)
 
@@ -16,12 +16,17 @@ KILL_GRACE = 1.0
 
 
 class ManagedThread(Greenlet):
-    """A greenlet whose error is kept for `get` and `wait`, and reported to its container instead of stderr."""
+    """A greenlet whose error is kept for `get` and `wait`, and told to its container instead of stderr."""
 
-    def __init__(self, function: Callable[[], Any], failed: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, function: Callable[[], Any], failed: Callable[[Any], Any], ended: Callable[[Any], Any]
+    ) -> None:
         super().__init__()
         self._function = function
         self._failed = failed
+        self._ended = ended
+        # Also when it is killed before it ever ran.
+        self.rawlink(ended)
         self.failure: tuple[Any, Any, Any] | None = None
 
     def _run(self) -> Any:
@@ -32,6 +37,8 @@ class ManagedThread(Greenlet):
         except Exception:
             self.failure = sys.exc_info()
             self._failed(self)
+        finally:
+            self._ended(self)
         return None
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -53,9 +60,8 @@ class ManagedThreads(dict[Any, str]):
 
     def spawn(self, function: Callable[[], Any], identifier: str | None = None) -> ManagedThread:
         """Run `function` in a greenlet of its own; see `ServiceContainer.spawn_managed_thread`."""
-        thread = ManagedThread(function, self._thread_failed)
-        self[thread] = identifier or getattr(function, "__name__", "<unknown>")
-        thread.rawlink(self._forget)
+        thread = ManagedThread(function, self._thread_failed, self._forget)
+        self[thread] = str(identifier or getattr(function, "__name__", "<unknown>"))
         thread.start()
         return thread
 
@@ -73,5 +79,6 @@ class ManagedThreads(dict[Any, str]):
         threads = {thread: identifier for thread, identifier in self.items() if thread is not current}
         if threads:
             _log.warning("killing managed threads: %s", ", ".join(sorted(threads.values())))
-            killall(list(threads), timeout=KILL_GRACE)
+            killall(list(threads), block=False)
+            joinall(list(threads), timeout=KILL_GRACE)
         self.clear()

@@ -62,8 +62,10 @@ class ServiceRunner:
         _log.debug("services killed: %s", ", ".join(self.service_names))
 
     def wait(self) -> None:
-        """Block until all containers have stopped. If one dies of an error, the others are stopped in good order and the
-        error is raised."""
+        """Block until all containers have stopped.
+
+        If one dies of an error, the others are stopped in good order and the error is raised.
+        """
         try:
             SpawningProxy(self.containers, abort_on_error=True).wait()
         except Exception:
@@ -72,14 +74,17 @@ class ServiceRunner:
 
 
 @contextmanager
-def run_services(*config_and_services: Any, kill_on_exit: bool = False) -> Iterator[ServiceRunner]:
-    """Run services for the length of a block: `with run_services(Maths, Words): ...`. A configuration may come first.
+def run_services(*services: Any, kill_on_exit: bool = False) -> Iterator[ServiceRunner]:
+    """Run services for the length of a block: `with run_services(Maths, Words): ...`.
 
-    However the block ends, the services are stopped; with `kill_on_exit`, killed. If they cannot all start, those that did are killed.
+    A configuration may come first; without one it is the global one.
+
+    However the block ends, the services are stopped; with `kill_on_exit`, killed. If they cannot all start,
+    those that did are killed.
     """
-    config, services = _part_config(config_and_services)
+    config, service_classes = _part_config(services)
     runner = ServiceRunner(config)
-    for service_cls in services:
+    for service_cls in service_classes:
         runner.add_service(service_cls)
     try:
         runner.start()

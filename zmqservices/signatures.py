@@ -14,7 +14,9 @@ from typing import Any
 class CallShape:
     """Which arguments a method takes from its caller; `self` is not one of them."""
 
-    __slots__ = ("function", "_names", "_required", "_by_name", "_required_by_name", "_most", "_any_name", "_has_self")
+    __slots__ = (
+        "function", "_has_self", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
+    )  # fmt: skip
 
     def __init__(self, function: Any, has_self: bool = True) -> None:
         self.function = function

@@ -13,9 +13,9 @@ from zmqservices.constants import (
     PARENT_CALLS_CONFIG_KEY,
 )
 
-#: The phases of a worker's life: waiting for a greenlet; up to the end of its method (may be cancelled); answering and
-#: tearing down (may not); over.
-WAITING, RUNNING, CLOSING, OVER = range(4)
+#: The phases of a call: made; queued; up to the end of its method (may be cancelled); answering and tearing
+#: down (may not); over.
+MADE, WAITING, RUNNING, CLOSING, OVER = range(5)
 
 _prefix = ""
 _numbers = itertools.count(1)
@@ -40,13 +40,15 @@ def new_call_id() -> str:
 class WorkerContext:
     """One call, from its submission to its teardown.
 
-    `data` are the context headers that came with the call; what a method or a provider puts there travels on with the
-    calls that it makes. `deadline` is in seconds of `time.monotonic`, None for a call that may take for ever.
+    `data` are the context headers that came with the call; what a method or a provider puts there travels on
+    with the calls that it makes. `deadline` is in seconds of `time.monotonic`, None for a call that may take
+    for ever.
     """
 
     __slots__ = (
         "container", "service", "entrypoint", "args", "kwargs", "data", "deadline",
-        "_parent_call_ids", "_call_id", "_phase", "_handle_result", "_injected", "__dict__", "__weakref__",
+        "_parent_call_ids", "_call_id", "_phase", "_handle_result", "_injected", "_is_cancelled",
+        "__dict__", "__weakref__",
     )  # fmt: skip
 
     #: Makes the unique part of a call id.
@@ -69,12 +71,15 @@ class WorkerContext:
         self.deadline: float | None = None
         if data:
             self.data = data
-            self._parent_call_ids = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)
+            parents = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)
+            # It came from a peer, who may send anything.
+            self._parent_call_ids = parents if isinstance(parents, (list, tuple)) else None
         else:
             self.data = {} if data is None else data
             self._parent_call_ids = None
         self._call_id: str | None = None
-        self._phase = WAITING
+        self._phase = MADE
+        self._is_cancelled = False
         self._handle_result: Callable[..., Any] | None = None
         #: The providers that were injected, when not all were.
         self._injected: tuple[Any, ...] | None = None
@@ -87,7 +92,7 @@ class WorkerContext:
     @property
     def service_name(self) -> str:
         """The name of the service that runs the call."""
-        return self.container.service_name  # type: ignore[no-any-return]
+        return self.container.service_name
 
     @property
     def call_id(self) -> str:
@@ -100,7 +105,10 @@ class WorkerContext:
 
     @property
     def call_id_stack(self) -> list[str]:
-        """The ids of the calls that led here, oldest first, this one last; at most `parent_calls_tracked` before it."""
+        """The ids of the calls that led here, oldest first, this one last.
+
+        At most `parent_calls_tracked` stand before it; the oldest are dropped.
+        """
         stack = list(self._parent_call_ids or ())
         stack.append(self.call_id)
         tracked = self.container.config.get(PARENT_CALLS_CONFIG_KEY, DEFAULT_PARENT_CALLS_TRACKED)

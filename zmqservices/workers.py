@@ -1,8 +1,9 @@
 """The pool of greenlets that run a container's jobs: collect first, then run.
 
-Jobs are collected in a queue. `flush`, called from the hub's greenlet, enters parked workers; a worker takes the next job
-before it parks, so a batch of jobs that do not block costs two switches in all. When a job blocks, control comes back to
-`flush`, which enters another worker as long as jobs wait and fewer than `size` run.
+Jobs are collected in a queue. `flush`, called from the hub's greenlet, enters parked workers; a worker takes
+the next job before it parks, so a batch of jobs that do not block costs two switches in all. When a job
+blocks, control comes back to `flush`, which enters another worker as long as jobs wait and fewer than `size`
+run.
 
 Rule 1: everything here happens on one hub's thread.
 Rule 2: jobs wait while a slot is free only if a flush is under way or due.
@@ -17,7 +18,7 @@ from contextvars import Context
 from time import monotonic
 from typing import Any
 
-from gevent import Greenlet, get_hub, getcurrent, killall
+from gevent import Greenlet, get_hub, getcurrent, joinall, killall
 from gevent.event import Event
 
 #: Jobs run back to back before the hub's loop gets a turn, so that timers and sockets live.
@@ -76,7 +77,7 @@ class WorkerPool:
         self._promised_slots = 0
         self._is_watched = False
 
-    # --- what is going on -----------------------------------------------------------------------------------------------
+    # --- what is going on -----------------------------------------------------------------------------------
 
     @property
     def queued(self) -> int:
@@ -91,7 +92,7 @@ class WorkerPool:
         """Jobs that could begin at once."""
         return max(0, self.size - len(self.threads) - self.queued - self._promised_slots)
 
-    # --- putting and taking back ----------------------------------------------------------------------------------------
+    # --- putting and taking back ----------------------------------------------------------------------------
 
     def put(self, job: Hashable) -> None:
         """Queue a job. It begins with the next `flush`; one comes by itself at the loop's next turn."""
@@ -132,7 +133,10 @@ class WorkerPool:
         self.flush()
 
     def flush(self) -> None:
-        """Enter workers for the jobs that wait. Called from the hub's greenlet after a batch; from elsewhere it is arranged."""
+        """Enter workers for the jobs that wait.
+
+        Called from the hub's greenlet after a batch; called from elsewhere, it happens at the next turn.
+        """
         if getcurrent() is not self._own_hub():
             if not self._flush_is_due:
                 self._arrange_flush()
@@ -153,7 +157,7 @@ class WorkerPool:
         self._turn_ends = monotonic() + SECONDS_PER_TURN
 
     def _yield_to_loop(self) -> None:
-        # A timer, for the loop runs a callback that is added by a callback before it looks at timers and sockets.
+        # A timer: callbacks that callbacks have added are run before the loop looks at timers and sockets.
         self._must_yield = self._flush_is_due = True
         if self._turn_timer is None:
             self._turn_timer = self._hub.loop.timer(0.0)
@@ -165,7 +169,7 @@ class WorkerPool:
         self._begin_turn()
         self._flush_from_loop()
 
-    # --- in the worker's greenlet -----------------------------------------------------------------------------------------
+    # --- in the worker's greenlet ---------------------------------------------------------------------------
 
     def _work(self, worker: Worker) -> None:
         jobs, dropped, parked = self.jobs, self._dropped, self._parked
@@ -224,7 +228,7 @@ class WorkerPool:
         if self.jobs and not self._flush_is_due:
             self._arrange_flush()
 
-    # --- waiting ------------------------------------------------------------------------------------------------------------
+    # --- waiting --------------------------------------------------------------------------------------------
 
     def claim_slot(self) -> None:
         """Block until one more job could begin at once, and keep that place. First come, first served.
@@ -280,7 +284,7 @@ class WorkerPool:
                 event.set()
         self._is_watched = bool(self._slot_waiters or self._idle_waiters)
 
-    # --- the end --------------------------------------------------------------------------------------------------------------
+    # --- the end --------------------------------------------------------------------------------------------
 
     def release(self) -> None:
         """Let idle workers end, and those to come end when they are idle."""
@@ -289,7 +293,12 @@ class WorkerPool:
         killall(parked, block=False)
 
     def kill(self) -> None:
-        """Throw GreenletExit into every running worker but the current one, and wait a moment until they are over."""
+        """Throw GreenletExit into all workers but the current one, and wait a moment for their end."""
         current = getcurrent()
         running = [worker for worker in self.threads.values() if worker is not current]
-        killall(running, block=current is not self._hub, timeout=KILL_GRACE)
+        killall(running, block=False)
+        joinall(running, timeout=KILL_GRACE)
+        while self._slot_waiters:
+            # Whoever waits shall not wait for workers that ignore their end.
+            self._promised_slots += 1
+            self._slot_waiters.popleft().set()

@@ -17,7 +17,7 @@ def import_from_path(path: str | None) -> Any:
         return None
     module_name, _dot, name = path.rpartition(".")
     if not module_name:
-        raise ImportError(f"{path!r} is not a dotted path to a module's object, such as 'package.module.Name'")
+        raise ImportError(f"{path!r} is not a dotted path to an object, such as 'package.module.Name'")
     module = import_module(module_name)
     try:
         return getattr(module, name)

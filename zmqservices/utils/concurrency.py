@@ -48,8 +48,8 @@ class _Spawner:
 class SpawningProxy:
     """Calling a method here calls it on every item, side by side, and returns the results once all are over.
 
-    If some raise, the first error in time is raised once all are over, and the others are logged; with `abort_on_error` it is raised
-    at once, and the calls under way are killed.
+    If some raise, the first error in time is raised once all are over, and the others are logged; with
+    `abort_on_error` it is raised at once, and the calls under way are killed.
     """
 
     def __init__(self, items: Iterable[Any], abort_on_error: bool = False) -> None:

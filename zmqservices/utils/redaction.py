@@ -15,7 +15,8 @@ _STEP = re.compile(r"[^.\[\]]+")
 def get_redacted_args(entrypoint: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """The arguments by their names, deeply copied, with the entrypoint's `sensitive_arguments` replaced.
 
-    A path such as `"card"`, `"user.card[0]"` or `"user[card]"` names what to hide; paths that lead nowhere are ignored.
+    A path such as `"card"`, `"user.card[0]"` or `"user[card]"` names what to hide; paths that lead nowhere
+    are ignored.
     """
     service_cls, name = entrypoint.container.service_cls, entrypoint.method_name
     has_self = not isinstance(inspect.getattr_static(service_cls, name), staticmethod)

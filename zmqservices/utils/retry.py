@@ -18,8 +18,9 @@ def retry(
 ) -> Any:
     """Decorator: run the function again when it raises one of `for_exceptions`.
 
-    At most `max_attempts` more times (None: for ever), after `delay` seconds, which grow by the factor `backoff` up to
-    `max_delay`. Then the last error is raised. Use as `@retry` or `@retry(ConnectionError, delay=0.1)`.
+    At most `max_attempts` more times (None: for ever), after `delay` seconds, which grow by the factor
+    `backoff` up to `max_delay`. Then the last error is raised. Use as `@retry` or `@retry(ConnectionError,
+    delay=0.1)`.
     """
     if callable(for_exceptions) and not isinstance(for_exceptions, type):
         return retry()(for_exceptions)
