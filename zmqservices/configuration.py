@@ -56,9 +56,9 @@ IGNORED_KEYS = frozenset(
     }
 )
 #: Settings that mean something here.
-KNOWN_KEYS = frozenset(
-    value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")
-) - IGNORED_KEYS
+KNOWN_KEYS = (
+    frozenset(value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")) - IGNORED_KEYS
+)
 
 #: The settings that the environment can give, and the variable of each.
 ENVIRONMENT = {
@@ -212,13 +212,18 @@ def whole_number(config: Mapping[str, Any], key: str, default: int, minimum: int
     return value
 
 
-def text(config: Mapping[str, Any], key: str, default: str) -> str:
+@overload
+def text(config: Mapping[str, Any], key: str, default: str) -> str: ...
+@overload
+def text(config: Mapping[str, Any], key: str, default: None) -> str | None: ...
+def text(config: Mapping[str, Any], key: str, default: str | None) -> str | None:
     """A text that is not empty. Null means the default. Raises ConfigurationError for anything else."""
     value = config.get(key)
     if value is None:
         return default
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{key} is {value!r}; a text is needed, such as {default!r}")
+        example = f", such as {default!r}" if default else ""
+        raise ConfigurationError(f"{key} is {value!r}; a text is needed{example}")
     return value
 
 

@@ -1,0 +1,103 @@
+"""`zmqservices backdoor`: a Python prompt inside a running process.
+
+Anybody who may connect may do anything that the process may do; so the process listens on loopback only, and
+only when it was started with --backdoor-port.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from zmqservices.exceptions import CommandError, ConfigurationError
+
+LOOPBACK = "127.0.0.1"
+BANNER = "A prompt inside the running process; `runner` is its ServiceRunner. Ctrl-D or quit() to leave."
+#: Bytes that are passed on at once.
+CHUNK = 65536
+
+
+def setup_backdoor(runner: Any, port: int) -> Any:
+    """Listen on loopback, and give whoever connects a prompt with `runner`. Returns the server.
+
+    Port 0 takes any; the one that was taken is said on stderr. Raises ConfigurationError when it is in use.
+    """
+    from gevent.backdoor import BackdoorServer
+
+    server = BackdoorServer((LOOPBACK, port), locals={"runner": runner}, banner=BANNER)
+    try:
+        server.start()
+    except OSError as error:
+        raise ConfigurationError(f"the backdoor cannot listen on port {port}: {error.strerror}") from error
+    click.echo(f"Backdoor on {LOOPBACK}:{server.server_port}", err=True)
+    return server
+
+
+@click.command("backdoor")
+@click.argument("target", metavar="[HOST:]PORT")
+@click.option(
+    "--rlwrap/--no-rlwrap",
+    default=None,
+    help="Edit lines with the program rlwrap. [default: if there is one]",
+)
+def backdoor_command(target: str, rlwrap: bool | None) -> None:
+    """Open a Python prompt inside a process that was run with --backdoor-port.
+
+    \b
+    Example:
+        zmqservices run helloworld --backdoor-port 3000
+        zmqservices backdoor 3000
+    """
+    host, port = parse_target(target)
+    program = shutil.which("rlwrap")
+    if rlwrap and not program:
+        raise CommandError("there is no program 'rlwrap' here; say --no-rlwrap, or install it")
+    if program and (rlwrap or (rlwrap is None and sys.stdin.isatty())):
+        again = [sys.executable, "-m", "zmqservices", "backdoor", "--no-rlwrap", f"{host}:{port}"]
+        os.execv(program, [program, *again])
+    talk(host, port)
+
+
+def parse_target(target: str) -> tuple[str, int]:
+    """Host and port of `[HOST:]PORT`. Raises CommandError for anything else."""
+    host, _, port = target.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise CommandError(f"{target!r} is no [HOST:]PORT, such as 3000 or 127.0.0.1:3000")
+    return host.strip("[]") or LOOPBACK, int(port)
+
+
+def talk(host: str, port: int) -> None:
+    """Pass lines from stdin to a backdoor and its answers to stdout, until the other side ends."""
+    import socket
+    import threading
+
+    try:
+        connection = socket.create_connection((host, port), timeout=10)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CommandError(
+            f"nothing answers at {host}:{port} ({reason}); was --backdoor-port given?"
+        ) from error
+    connection.settimeout(None)
+    with connection:
+        # Reading a terminal, a pipe or a file: a thread can wait for any of them.
+        threading.Thread(target=_send_all, args=(connection,), daemon=True).start()
+        while received := connection.recv(CHUNK):
+            sys.stdout.write(received.decode("utf-8", "replace"))
+            sys.stdout.flush()
+
+
+def _send_all(connection: Any) -> None:
+    import socket
+
+    try:
+        while typed := os.read(sys.stdin.fileno(), CHUNK):
+            connection.sendall(typed)
+        # The other side sees the end of its input, says what it has to say, and closes.
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # The other side has left, which the reader notices too.

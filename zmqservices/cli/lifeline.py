@@ -1,0 +1,92 @@
+"""The line between a supervisor and each process that it started: one socket, a JSON line up, its end down.
+
+The process says on it that its services are up, and which files it imported. The supervisor says nothing;
+when its end is closed, by whatever end the supervisor met, the process knows that nobody watches over it any
+more and stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+#: The variable that tells a process which file descriptor its end is.
+VARIABLE = "ZMQSERVICES_LIFELINE_FD"
+
+
+class Lifeline:
+    """The end of the process that is watched over. Tells nothing when there is no supervisor."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self.fd = fd
+        self._watcher: Any = None
+
+    @classmethod
+    def from_environment(cls) -> Lifeline:
+        """The end that a supervisor left for this process. Its own children are not to hold it."""
+        text = os.environ.pop(VARIABLE, "")
+        if not text.isdigit():
+            return cls()
+        os.set_inheritable(int(text), False)
+        return cls(int(text))
+
+    def tell(self, services: Iterable[str] | None = None, files: Iterable[str] = ()) -> None:
+        """Say that `services` are up (None: that they will not be), and which files they were made of."""
+        if self.fd is None:
+            return
+        up = None if services is None else list(services)
+        message = json.dumps({"up": up, "files": sorted(files)}).encode() + b"\n"
+        try:
+            while message:
+                message = message[os.write(self.fd, message) :]
+        except OSError:
+            pass  # The supervisor is gone, which `on_cut` will tell.
+
+    def on_cut(self, callback: Callable[[], None]) -> None:
+        """Call back, in a greenlet of its own, when the supervisor is gone."""
+        if self.fd is None:
+            return
+        import gevent
+
+        self._watcher = gevent.get_hub().loop.io(self.fd, 1)
+        self._watcher.start(self._cut, callback)
+
+    def _cut(self, callback: Callable[[], None]) -> None:
+        import gevent
+
+        self._watcher.stop()
+        gevent.spawn(callback)
+
+
+def imported_files(names: Iterable[str] = (), error: BaseException | None = None) -> set[str]:
+    """The source files of this process that are not Python's own or installed.
+
+    Those of the modules `names` are among them even if they could not be imported because of `error`.
+    """
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    files |= {_origin(name) for name in names}
+    while error is not None:
+        files.add(getattr(error, "filename", None))
+        error = error.__cause__
+    installed = tuple(
+        sysconfig.get_path(scheme) + os.sep for scheme in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
+    return {file for file in files if isinstance(file, str) and _is_watchable(file, installed)}
+
+
+def _is_watchable(file: str, installed: tuple[str, ...]) -> bool:
+    return not file.startswith(installed) and not file.startswith("<") and Path(file).is_file()
+
+
+def _origin(name: str) -> str | None:
+    try:
+        spec = util.find_spec(name.partition(":")[0])
+    except (ImportError, ValueError, AttributeError, SyntaxError):
+        return None
+    return spec.origin if spec else None

@@ -1,0 +1,150 @@
+"""The group of commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from zmqservices import exceptions
+from zmqservices.configfile import ENV_VAR_MATCHER, env_var_constructor, setup_yaml_parser
+
+__all__ = ["ENV_VAR_MATCHER", "cli", "env_var_constructor", "exit_code", "main", "setup_yaml_parser"]
+
+PROGRAM = "zmqservices"
+
+#: Where each command is; imported when it is used.
+COMMANDS = {
+    "run": "zmqservices.cli.run",
+    "call": "zmqservices.cli.call",
+    "ls": "zmqservices.cli.listing",
+    "inspect": "zmqservices.cli.listing",
+    "shell": "zmqservices.cli.shell",
+    "show-config": "zmqservices.cli.show_config",
+    "backdoor": "zmqservices.cli.backdoor",
+    "test": "zmqservices.cli.testing",
+    "completion": "zmqservices.cli.completion",
+}
+
+#: What a command ends with, for the first class that fits.
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (exceptions.ConfigurationError, 2),
+    (exceptions.CommandError, 2),
+    (exceptions.RemoteError, 1),
+    (exceptions.BadRequest, 1),
+    (exceptions.UnknownService, 3),
+    (exceptions.RpcTimeout, 4),
+    (exceptions.ZmqServicesError, 5),
+)
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for, so that patching can come first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name])
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise click.UsageError(_unknown(args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _unknown(command: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(command, COMMANDS, n=1)
+    mend = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+    return f"no such command {command!r}; {mend}"
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        version = metadata.version("zmqservices")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    click.echo(f"{PROGRAM} {version}, Python {sys.version.split()[0]}")
+    ctx.exit()
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+def cli() -> None:
+    """Services that call each other, with no broker to run.
+
+    \b
+    Run a service, see it, call it:
+        zmqservices run helloworld
+        zmqservices ls
+        zmqservices call helloworld.hello '"world"'
+
+    Exit codes: 0 all is well, 1 the service answered with an error (or a service died), 2 the command line or
+    the configuration is wrong, 3 the service is not known, 4 no answer in time, 5 no answer for another
+    reason.
+    """
+
+
+def exit_code(error: BaseException) -> int | None:
+    """What a command ends with after this error; None for an error that is none of ours."""
+    if isinstance(error.__cause__, exceptions.RemoteTraceback):
+        return 1
+    known = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
+    return _directory_exit_code(error) if known is None else known
+
+
+def _directory_exit_code(error: BaseException) -> int | None:
+    from discovery import exceptions as directory
+
+    if isinstance(error, directory.DirectoryConfigurationError):
+        return 2
+    return 5 if isinstance(error, directory.DirectoryError) else None
+
+
+def sentence(error: BaseException) -> str:
+    """The error as one would say it."""
+    if isinstance(error, exceptions.RemoteError):
+        return f"{error.exc_type}: {error.value}" if error.value else f"{error.exc_type}"
+    if isinstance(error, (exceptions.ConfigurationError, exceptions.CommandError, exceptions.UnknownService)):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def complain(text: str) -> None:
+    """Say on stderr what went wrong; in red on a terminal."""
+    click.secho(f"Error: {text}", err=True, fg="red")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (the process's own when None), and return its exit code."""
+    try:
+        code = cli.main(args=argv, prog_name=PROGRAM, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:
+        failed = exit_code(error)
+        if failed is None:
+            raise
+        complain(sentence(error))
+        return failed
+    return code if isinstance(code, int) else 0

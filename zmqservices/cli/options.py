@@ -1,0 +1,104 @@
+"""The options that all commands share: which settings, which directory, which namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import click
+
+from zmqservices import configuration, constants
+from zmqservices.configuration import config
+
+
+class Definition(click.ParamType):
+    """`KEY=VALUE`, the value read as YAML: `rpc_timeout=5` is a number."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip():
+            self.fail(f"{value!r} is not of the form KEY=VALUE, such as rpc_timeout=5", param, ctx)
+        parse_definition(value)
+        return value
+
+
+def parse_definition(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`. Raises ConfigurationError when the value is no YAML."""
+    from zmqservices import configfile
+
+    key, _, value = text.partition("=")
+    return key.strip(), configfile.parse(value, f"-d {text}")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says about settings."""
+
+    config_file: str | None = None
+    define: tuple[str, ...] = ()
+    directory: str | None = None
+    namespace: str | None = None
+    broker: str | None = None
+
+    def resolve(self) -> dict[str, Any]:
+        """The settings: flags, then file, environment, defaults. Raises ConfigurationError."""
+        flags = dict(parse_definition(text) for text in self.define)
+        if self.directory:
+            flags[constants.DIRECTORY_CONFIG_KEY] = self.directory
+        if self.namespace:
+            flags[constants.NAMESPACE_CONFIG_KEY] = self.namespace
+        return configuration.resolve(flags, configuration.load(self.config_file) if self.config_file else {})
+
+    def setup(self) -> dict[str, Any]:
+        """Resolve the settings, make them those of the process, and warn of what looks wrong in them."""
+        settings = self.resolve()
+        config.setup(settings)
+        self.warn(settings)
+        return settings
+
+    def warn(self, settings: dict[str, Any]) -> None:
+        """Name the settings that look mistyped and those that mean nothing here, such as a --broker."""
+        if self.broker:
+            click.echo("--broker is ignored: services find each other without a broker", err=True)
+        configuration.warn_unknown_keys(settings)
+
+    def argv(self) -> list[str]:
+        """The same, as a command line for a child. --broker was spoken of once; that will do."""
+        pairs = [("-c", self.config_file), ("--directory", self.directory), ("--namespace", self.namespace)]
+        pairs += [("-d", text) for text in self.define]
+        return [part for name, value in pairs if value for part in (name, value)]
+
+
+OPTIONS = (
+    click.option("-c", "--config", "config_file", metavar="FILE", help="Settings from a YAML file."),
+    click.option("-d", "--define", type=Definition(), multiple=True, help="One setting; may be repeated."),
+    click.option(
+        "--directory", metavar="URL",
+        help="Where services find each other: local:, tcp://HOST:PORT[,tcp://...] or static:...",
+    ),
+    click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other."),
+    click.option("--broker", metavar="URI", help="Accepted for Nameko's sake, and ignored."),
+)  # fmt: skip
+
+
+def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: give a command the shared options; it gets them as `flags`, a `Flags`."""
+
+    @wraps(command)
+    def with_flags(
+        config_file: str | None,
+        define: tuple[str, ...],
+        directory: str | None,
+        namespace: str | None,
+        broker: str | None,
+        **rest: Any,
+    ) -> Any:
+        return command(flags=Flags(config_file, define, directory, namespace, broker), **rest)
+
+    for option in reversed(OPTIONS):
+        with_flags = option(with_flags)
+    return with_flags

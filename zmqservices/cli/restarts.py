@@ -1,0 +1,54 @@
+"""When a process that ended is to be started again.
+
+Rule 1: no process and no clock here; `now` is always an argument.
+Rule 2: a process whose configuration is wrong is not started again, unless something changed.
+Rule 3: one that ended in good order, or after a long life, is started again soon; one that keeps failing,
+ever later.
+"""
+
+from __future__ import annotations
+
+import random
+
+#: The exit code of a process whose command line or configuration is wrong.
+BAD_CONFIGURATION = 2
+#: Seconds before the first try; and what they grow to, since after that long somebody may have mended it.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+#: Seconds after which an end counts as the first failure again.
+LONG_LIFE = 60.0
+
+
+class Restarts:
+    """What one process's past says about its next start."""
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self._rng = rng or random.Random()
+        self.failures = 0
+        self.up_since: float | None = None
+        self.was_ever_up = False
+        self.is_given_up = False
+
+    def came_up(self, now: float) -> None:
+        """Its services are up."""
+        self.up_since = now
+        self.was_ever_up = True
+
+    def ended(self, code: int, now: float) -> float | None:
+        """The process ended with `code`. Returns when to start it again; None is never."""
+        up_since, self.up_since = self.up_since, None
+        if code == BAD_CONFIGURATION and up_since is None:
+            self.is_given_up = True
+            return None
+        had_long_life = up_since is not None and now - up_since >= LONG_LIFE
+        if code == 0 or had_long_life:
+            self.failures = 0
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures, 30))
+        self.failures += 1
+        # Half of it is left to chance: several processes that died of one cause do not come back as one.
+        return now + pause * self._rng.uniform(0.5, 1.0)
+
+    def forgive(self) -> None:
+        """Something changed: what was before does not count."""
+        self.failures = 0
+        self.is_given_up = False

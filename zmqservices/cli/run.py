@@ -1,0 +1,240 @@
+"""`zmqservices run`: services, until a signal says otherwise."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+
+from zmqservices import constants
+from zmqservices.cli.backdoor import setup_backdoor
+from zmqservices.cli.lifeline import Lifeline, imported_files
+from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.patching import import_from_here, monkey_patch
+from zmqservices.cli.services import import_service, import_services
+from zmqservices.configuration import config
+from zmqservices.exceptions import ConfigurationError
+
+__all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that killed services get to let go of what they hold, before the process ends anyway.
+KILL_PATIENCE = 3.0
+KILLED = 130
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@click.command("run")
+@click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@takes_settings
+@click.option(
+    "--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of the same."
+)
+@click.option("--reload", is_flag=True, help="Start again when a source file changes.")
+@click.option(
+    "--backdoor-port", "--backdoor", "backdoor_port", type=click.IntRange(0, 65535), metavar="N",
+    help="Listen on 127.0.0.1:N for `zmqservices backdoor N`. With --processes, N, N+1, ...",
+)  # fmt: skip
+def run_command(
+    services: tuple[str, ...], flags: Flags, processes: int | None, reload: bool, backdoor_port: int | None
+) -> int:
+    """Run the services of one or more modules, in one process or in several.
+
+    \b
+    Examples:
+        zmqservices run helloworld
+        zmqservices run shop.orders:Orders shop.stock -c config.yaml
+        zmqservices run helloworld --processes 4 --directory tcp://10.0.0.5:4190
+
+    Every class of the module that has an entrypoint is run. SIGTERM or Ctrl-C lets running calls end first; a
+    second Ctrl-C does not.
+    """
+    if processes or reload:
+        from zmqservices.cli.supervisor import supervise
+
+        return supervise(services, flags, processes or 1, reload, backdoor_port)
+    monkey_patch()
+    return _run_here(services, flags, backdoor_port)
+
+
+def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None) -> int:
+    import_from_here()
+    lifeline = Lifeline.from_environment()
+    try:
+        settings = flags.resolve()
+        config.setup(settings)
+        setup_logging(settings)
+        flags.warn(settings)
+        classes = import_services(names)
+        return run(classes, config, backdoor_port, on_started=_tell(lifeline, names), lifeline=lifeline)
+    except BaseException as error:
+        lifeline.tell(None, imported_files(names, error))
+        raise
+
+
+def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], None]:
+    def on_started(service_names: list[str]) -> None:
+        lifeline.tell(service_names, imported_files(names))
+
+    return on_started
+
+
+def setup_logging(settings: Mapping[str, Any]) -> None:
+    """Log as the setting LOGGING says (a `dictConfig`), or to stderr from INFO up."""
+    import logging.config
+
+    wanted = settings.get(constants.LOGGING_CONFIG_KEY)
+    if wanted is None:
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        return
+    try:
+        logging.config.dictConfig(wanted)
+    except (ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+        causes = f"{error}; {error.__cause__}" if error.__cause__ else f"{error}"
+        raise ConfigurationError(f"LOGGING is no logging configuration (dictConfig): {causes}") from error
+
+
+def run(
+    services: Iterable[type],
+    config: Mapping[str, Any] | None = None,
+    backdoor_port: int | None = None,
+    on_started: Callable[[list[str]], None] | None = None,
+    lifeline: Lifeline | None = None,
+) -> int:
+    """Run service classes in this process until they are stopped by a signal; 0 when they stopped in good
+    order.
+
+    `on_started` is called once, with the names of the services, when all of them are up. Raises
+    ConfigurationError and the like when they cannot be started. A service that dies afterwards is logged, and
+    the result is 1.
+    """
+    from zmqservices.runners import ServiceRunner
+
+    runner = ServiceRunner(config)
+    for cls in services:
+        known = set(runner.service_names)
+        runner.add_service(cls)
+        if known == set(runner.service_names):
+            _log.warning("more than one class is the service %r; %s is run", cls.name, cls)  # type: ignore[attr-defined]
+    backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
+    shutdown = Shutdown(runner)
+    shutdown.listen(lifeline or Lifeline())
+    try:
+        return shutdown.run(on_started)
+    finally:
+        shutdown.forget()
+        if backdoor is not None:
+            backdoor.stop(timeout=0)
+
+
+class Killed(BaseException):
+    """Thrown into the main greenlet when services do not even let themselves be killed."""
+
+
+class Shutdown:
+    """A runner, and what signals do to it: the first stops it, and a second Ctrl-C kills it."""
+
+    def __init__(self, runner: Any) -> None:
+        import gevent
+        from gevent.event import Event
+
+        self.runner = runner
+        self.is_stopping = False
+        self.is_killed = False
+        self._is_started = False
+        self._main = gevent.getcurrent()
+        self._over = Event()
+        self._handlers: list[Any] = []
+
+    def listen(self, lifeline: Lifeline) -> None:
+        """From here on signals stop the services, and so does the end of a supervisor."""
+        import signal
+
+        import gevent
+
+        self._handlers = [
+            gevent.signal_handler(signal.SIGTERM, self.stop),
+            gevent.signal_handler(signal.SIGINT, self.interrupted),
+        ]
+        lifeline.on_cut(self.stop)
+
+    def forget(self) -> None:
+        """Signals do what they did before."""
+        for handler in self._handlers:
+            handler.cancel()
+
+    def run(self, on_started: Callable[[list[str]], None] | None) -> int:
+        """Start the runner and wait for its end. Returns the exit code."""
+        try:
+            return self._run(on_started)
+        except Killed:
+            return KILLED
+        finally:
+            self._over.set()
+
+    def _run(self, on_started: Callable[[list[str]], None] | None) -> int:
+        try:
+            self.runner.start()
+        except BaseException:
+            self.runner.kill()
+            raise
+        self._is_started = True
+        if self.is_stopping:
+            self._stop()
+        else:
+            names = list(self.runner.service_names)
+            click.echo(f"Services started: {', '.join(names)}", err=True)
+            sys.stderr.flush()
+            if on_started:
+                on_started(names)
+        return self._wait()
+
+    def _wait(self) -> int:
+        try:
+            self.runner.wait()
+        except Exception:
+            _log.exception("a service died, and the others were stopped")
+            return 1
+        return KILLED if self.is_killed else 0
+
+    def interrupted(self) -> None:
+        """Ctrl-C was pressed."""
+        if self.is_stopping:
+            self.kill()
+        else:
+            click.echo("Stopping when the running calls have ended; Ctrl-C again to kill them", err=True)
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop gracefully; at once, or as soon as the services have come up."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        if self._is_started:
+            self._stop()
+
+    def _stop(self) -> None:
+        try:
+            self.runner.stop()
+        except Exception:
+            _log.exception("the services could not be stopped, and are killed")
+            self.kill()
+
+    def kill(self) -> None:
+        """Stop without regard for running calls, and for services that hang even then."""
+        import gevent
+
+        self.is_stopping = self.is_killed = True
+        with gevent.Timeout(KILL_PATIENCE, False):
+            self.runner.kill()
+        if not self._over.wait(KILL_PATIENCE):
+            gevent.get_hub().loop.run_callback(self._end)
+
+    def _end(self) -> None:
+        # The hub runs this, so the main greenlet waits somewhere; where, does not matter any more.
+        if not self._over.is_set():
+            self._main.throw(Killed())

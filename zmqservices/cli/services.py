@@ -1,0 +1,84 @@
+"""From `MODULE[:Class]` on the command line to service classes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from zmqservices.exceptions import CommandError
+
+
+def import_service(name: str) -> list[type]:
+    """The service classes of `MODULE` (every class in it with entrypoints, imported ones too) or of
+    `MODULE:Class`.
+
+    Raises CommandError when there is no such module or class, or when the module cannot be imported.
+    """
+    module_name, colon, class_name = name.partition(":")
+    module = _import(module_name)
+    return [_class_of(module, class_name)] if colon else _classes_in(module)
+
+
+def import_services(names: Iterable[str]) -> list[type]:
+    """The classes of all names, each once, in order."""
+    return list(dict.fromkeys(cls for name in names for cls in import_service(name)))
+
+
+def _import(name: str) -> ModuleType:
+    if name.endswith(".py") and Path(name).exists():
+        meant = name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        raise CommandError(f"{name!r} is a file, not a module; did you mean {meant!r}?")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise CommandError(f"there is no module {name!r} here or on the Python path") from error
+        raise _broken(name, error) from error
+    except (ImportError, ValueError, TypeError) as error:
+        raise _broken(name, error) from error
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> CommandError:
+    # The last frame that is not of the import machinery is where the fault is.
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
+    ]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return CommandError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}{where}")
+
+
+def _class_of(module: ModuleType, name: str) -> type:
+    cls = getattr(module, name, None)
+    if cls is None:
+        raise CommandError(f"there is no class {name!r} in the module {module.__name__!r}")
+    if not inspect.isclass(cls):
+        raise CommandError(f"{module.__name__}:{name} is {cls!r}; a service is a class")
+    return cls
+
+
+def _classes_in(module: ModuleType) -> list[type]:
+    classes = [cls for _, cls in inspect.getmembers(module, inspect.isclass) if has_entrypoints(cls)]
+    if not classes:
+        raise CommandError(
+            f"no service in the module {module.__name__!r}: none of its classes has an entrypoint, such as @rpc"
+        )
+    return list(dict.fromkeys(classes))
+
+
+def has_entrypoints(cls: type) -> bool:
+    """Whether some method of the class is an entrypoint."""
+    return bool(inspect.getmembers(cls, is_entrypoint))
+
+
+def is_entrypoint(method: Any) -> bool:
+    """Whether an entrypoint decorator was put on the method."""
+    from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR
+
+    return inspect.isroutine(method) and hasattr(method, ENTRYPOINT_EXTENSIONS_ATTR)

@@ -1,0 +1,191 @@
+"""`zmqservices shell`: a Python prompt from which services are called."""
+
+from __future__ import annotations
+
+import code
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from zmqservices import configuration
+from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.patching import import_from_here, monkey_patch
+from zmqservices.exceptions import CommandError
+
+INTERFACES = ("bpython", "ipython", "plain")
+
+
+@click.command("shell")
+@takes_settings
+@click.option(
+    "--interface", type=click.Choice(INTERFACES), help="Which prompt. [default: the first that is installed]"
+)
+def shell_command(flags: Flags, interface: str | None) -> int:
+    """Open a Python prompt with `n`: n.rpc.SERVICE.METHOD() calls, n.config is what is set, n.disconnect()
+    leaves.
+
+    \b
+    Examples:
+        zmqservices shell
+        echo 'print(n.rpc.maths.add(2, 3))' | zmqservices shell
+
+    When input comes from a pipe or a file, the first error ends the shell with its traceback and exit code 1.
+    PYTHONSTARTUP is honoured.
+    """
+    monkey_patch()
+    import_from_here()
+    settings = flags.setup()
+    helper = make_nameko_helper(settings)
+    try:
+        runner = ShellRunner(banner(settings), {"n": helper})
+        runner.start_shell(interface)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except ErrorInScript as error:
+        click.echo(error.text, err=True, nl=False)
+        return 1
+    finally:
+        helper.disconnect()
+    return 0
+
+
+def banner(settings: Mapping[str, Any]) -> str:
+    """What is said before the first prompt."""
+    where = configuration.directory_url(settings)
+    return (
+        f"zmqservices on Python {platform.python_version()}, directory {where}, "
+        f"namespace {configuration.namespace(settings)}\n"
+        "n.rpc.SERVICE.METHOD(...) calls; n.config, n.disconnect()"
+    )
+
+
+class Helper:
+    """What `n` is in a shell."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        from zmqservices.standalone.rpc import ClusterRpcProxy
+
+        self.config = config
+        self._client = ClusterRpcProxy(config)
+        #: All services: `rpc.maths.add(2, 3)`, `rpc["a-name"].method()`.
+        self.rpc: Any = self._client.start()
+
+    def disconnect(self) -> None:
+        """Let go of all services; `rpc` cannot be used from here on."""
+        self._client.stop()
+
+    def __repr__(self) -> str:
+        return "<n: n.rpc.SERVICE.METHOD(...), n.config, n.disconnect()>"
+
+
+class EventHelper(Helper):
+    """The same, where events exist."""
+
+    def __init__(self, config: Mapping[str, Any], make_dispatcher: Callable[..., Any]) -> None:
+        super().__init__(config)
+        #: `dispatch_event(service_name, event_type, event_data)`.
+        self.dispatch_event = make_dispatcher(config)
+
+
+def make_nameko_helper(config: Mapping[str, Any]) -> Helper:
+    """The object `n` of a shell, connected with these settings."""
+    try:
+        from zmqservices.standalone import events  # type: ignore[attr-defined,unused-ignore]
+    except ImportError:
+        return Helper(config)
+    return EventHelper(config, events.event_dispatcher)
+
+
+class ErrorInScript(Exception):
+    """A statement that did not come from a person raised; `text` is its traceback."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+
+class ScriptConsole(code.InteractiveConsole):
+    """Runs statements as they are read, and stops at the first error."""
+
+    def showtraceback(self) -> None:
+        kind, error, trace = sys.exc_info()
+        # The first frame is the console's own.
+        lines = traceback.format_exception(kind, error, trace.tb_next if trace else None)
+        raise ErrorInScript("".join(lines))
+
+    def showsyntaxerror(self, filename: str | None = None, **kwargs: Any) -> None:
+        raise ErrorInScript("".join(traceback.format_exception_only(*sys.exc_info()[:2])))
+
+
+class ShellRunner:
+    """A prompt, in whichever interface there is.
+
+    `local`: the names that are known at the prompt.
+    """
+
+    def __init__(self, banner: str, local: dict[str, Any]) -> None:
+        self.banner = banner
+        self.local = local
+
+    def start_shell(self, name: str | None = None) -> None:
+        """Open the interface `name`, or the first that is installed; plain when stdin is no terminal.
+
+        Returns when the user leaves. Raises ErrorInScript when stdin is no terminal and a statement fails,
+        and CommandError when the interface that was named is not installed.
+        """
+        self.run_startup_file()
+        if not sys.stdin.isatty():
+            self.script()
+            return
+        for candidate in [name] if name else INTERFACES:
+            try:
+                getattr(self, candidate)()
+                return
+            except ImportError as error:
+                if name:
+                    raise CommandError(f"{name} is not installed; `pip install {name}` brings it") from error
+
+    def run_startup_file(self) -> None:
+        """Run what PYTHONSTARTUP names, with the prompt's names."""
+        path = os.environ.pop("PYTHONSTARTUP", "")
+        if path and os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                exec(compile(file.read(), path, "exec"), self.local)
+
+    def bpython(self) -> None:
+        """The interface bpython; raises ImportError where it is not installed."""
+        import bpython  # type: ignore[import-not-found,unused-ignore]
+
+        bpython.embed(banner=self.banner, locals_=self.local)
+
+    def ipython(self) -> None:
+        """The interface IPython; raises ImportError where it is not installed."""
+        from IPython import embed  # type: ignore[import-not-found,unused-ignore]
+
+        embed(banner1=self.banner, user_ns=self.local, colors="neutral")
+
+    def plain(self) -> None:
+        """Python's own prompt, with completion where readline is."""
+        try:
+            import readline
+            import rlcompleter
+
+            readline.set_completer(rlcompleter.Completer(self.local).complete)
+            readline.parse_and_bind("tab: complete")
+        except ImportError:
+            pass
+        code.interact(self.banner, local=self.local, exitmsg="")
+
+    def script(self) -> None:
+        """Statements from stdin, without prompts; the first error ends them."""
+        console = ScriptConsole(self.local)
+        has_more = False
+        for line in sys.stdin:
+            has_more = console.push(line.rstrip("\n"))
+        if has_more:
+            console.push("")

@@ -1,0 +1,288 @@
+"""Several processes of the same services: started, watched, started again, stopped together.
+
+Rule 1: no greenlet, no patched library and no ZeroMQ socket here, and nothing is forked: children are
+spawned.
+Rule 2: children are in process groups of their own, so that Ctrl-C reaches them once, through here.
+Rule 3: a child never outlives its supervisor by more than its running calls: see `lifeline`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from zmqservices import constants
+from zmqservices.cli import lifeline
+from zmqservices.cli.options import Flags
+from zmqservices.cli.restarts import Restarts
+from zmqservices.cli.watch import Watch
+from zmqservices.configuration import seconds
+
+#: Seconds between looks at processes and files when nothing else wakes the supervisor.
+TICK = 0.5
+#: Seconds beyond drain_timeout until a child that was asked to stop is killed.
+GRACE = 5.0
+#: The same after a second Ctrl-C, when it was asked to drop what it has.
+SHORT_GRACE = 5.0
+KILLED = 130
+
+
+def supervise(
+    services: Sequence[str], flags: Flags, processes: int, reload: bool, backdoor_port: int | None
+) -> int:
+    """Run `zmqservices run` in children until a signal comes. Returns the exit code.
+
+    Raises ConfigurationError, before any child is started, when the settings cannot be read.
+    """
+    drain = seconds(flags.resolve(), constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT)
+
+    def command(number: int) -> list[str]:
+        arguments = [sys.executable, "-m", "zmqservices", "run", *flags.argv()]
+        if backdoor_port is not None:
+            # 0 lets each take any; otherwise each needs its own.
+            arguments += ["--backdoor-port", str(backdoor_port and backdoor_port + number)]
+        return [*arguments, "--", *services]
+
+    supervisor = Supervisor(command, processes, drain, reload)
+    if flags.config_file:
+        supervisor.watch.add([flags.config_file])
+    return supervisor.run()
+
+
+def say(text: str) -> None:
+    """One line to the operator."""
+    click.echo(text, err=True)
+    sys.stderr.flush()
+
+
+class Child:
+    """One of the processes, over all its incarnations."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.restarts = Restarts()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.line: socket.socket | None = None
+        self.unread = b""
+        #: When to start it; None while it runs or is given up.
+        self.start_at: float | None = 0.0
+
+    def __str__(self) -> str:
+        return f"process {self.number + 1} (pid {self.process.pid})" if self.process else f"{self.number + 1}"
+
+    def start(self, command: list[str]) -> None:
+        """Spawn it."""
+        self.line, theirs = socket.socketpair()
+        self.line.setblocking(False)
+        self.unread = b""
+        self.start_at = None
+        environ = {**os.environ, lifeline.VARIABLE: str(theirs.fileno())}
+        with theirs:
+            self.process = subprocess.Popen(
+                command, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.process:
+            self.process.send_signal(number)
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """What it said on the line; None when its end is closed."""
+        assert self.line is not None
+        try:
+            received = self.line.recv(1 << 20)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not received:
+            return None
+        *lines, self.unread = (self.unread + received).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class Supervisor:
+    """The processes, and the loop that looks after them."""
+
+    def __init__(
+        self, command: Callable[[int], list[str]], count: int, drain_timeout: float, reload: bool = False
+    ) -> None:
+        self.children = [Child(number) for number in range(count)]
+        self.watch = Watch()
+        self._command = command
+        self._drain_timeout = drain_timeout
+        self._reload = reload
+        self._look_at = 0.0
+        self._signals: list[int] = []
+        self._is_stopping = False
+        self._is_killed = False
+        self._kill_at = float("inf")
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Look after the processes until they have been stopped, or none is left that could be started."""
+        wake, woken = socket.socketpair()
+        wake.setblocking(False)
+        woken.setblocking(False)
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        old_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self._selector.register(woken, selectors.EVENT_READ, None)
+        try:
+            return self._loop(woken)
+        finally:
+            signal.set_wakeup_fd(old_fd)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            wake.close()
+            woken.close()
+
+    def _note(self, number: int, _frame: Any) -> None:
+        self._signals.append(number)
+
+    def _loop(self, woken: socket.socket) -> int:
+        while True:
+            now = time.monotonic()
+            self._obey_signals(now)
+            self._start_those_due(now)
+            self._kill_those_overdue(now)
+            if self._reload and now >= self._look_at:
+                self._look_at = now + TICK
+                self._look_at_files(now)
+            code = self._result()
+            if code is not None:
+                return code
+            for key, _ in self._selector.select(self._pause(now)):
+                if key.data is None:
+                    woken.recv(4096)
+                else:
+                    self._listen_to(key.data)
+            self._reap()
+
+    def _pause(self, now: float) -> float:
+        moments = [
+            child.start_at for child in self.children if child.start_at is not None and not self._is_stopping
+        ]
+        return max(0.0, min([TICK, self._kill_at - now, *(moment - now for moment in moments)]))
+
+    def _result(self) -> int | None:
+        if any(child.process for child in self.children):
+            return None
+        if self._is_stopping:
+            return KILLED if self._is_killed else 0
+        if self._reload or not all(child.restarts.is_given_up for child in self.children):
+            return None
+        if not any(child.restarts.was_ever_up for child in self.children):
+            say("Error: no process came up, and starting them again would not help: see the errors above")
+        else:
+            say("Error: no process is left, and starting them again would not help: see the errors above")
+        return 1
+
+    # --- starting
+
+    def _start_those_due(self, now: float) -> None:
+        for child in self.children:
+            if child.start_at is not None and child.start_at <= now and not self._is_stopping:
+                child.start(self._command(child.number))
+                assert child.line is not None
+                self._selector.register(child.line, selectors.EVENT_READ, child)
+
+    def _listen_to(self, child: Child) -> None:
+        messages = child.read()
+        for message in messages or ():
+            self.watch.add(message["files"])
+            if message["up"] is not None:
+                child.restarts.came_up(time.monotonic())
+                say(f"{child} is up: {', '.join(message['up'])}")
+        if messages is None:
+            self._hang_up(child)
+
+    def _hang_up(self, child: Child) -> None:
+        if child.line is not None:
+            self._selector.unregister(child.line)
+            child.line.close()
+            child.line = None
+            self._await_end(child)
+
+    def _await_end(self, child: Child) -> None:
+        # Its end of the line closes a moment before the process can be reaped.
+        if child.process:
+            try:
+                child.process.wait(TICK)
+            except subprocess.TimeoutExpired:
+                pass
+
+    # --- ending
+
+    def _reap(self) -> None:
+        for child in self.children:
+            if child.process and child.process.poll() is not None:
+                if child.line is not None:
+                    self._listen_to(child)
+                self._hang_up(child)
+                self._ended(child, child.process.returncode)
+
+    def _ended(self, child: Child, code: int) -> None:
+        now = time.monotonic()
+        name, child.process = str(child), None
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        child.start_at = child.restarts.ended(code, now)
+        if self._is_stopping:
+            child.start_at = None
+            if code:
+                say(f"{name} {how}")
+        elif child.start_at is None:
+            wait = " until a file changes" if self._reload else ""
+            say(f"{name} {how}: its command line or configuration is wrong; it is not started again{wait}")
+        else:
+            say(f"{name} {how}; it is started again in {child.start_at - now:.1f} s")
+
+    def _obey_signals(self, now: float) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            if not self._is_stopping:
+                self._is_stopping = True
+                self._kill_at = now + self._drain_timeout + GRACE
+                self._signal_all(signal.SIGTERM)
+            elif number == signal.SIGINT:
+                self._is_killed = True
+                self._kill_at = min(self._kill_at, now + SHORT_GRACE)
+                self._signal_all(signal.SIGINT)
+
+    def _kill_those_overdue(self, now: float) -> None:
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            self._is_killed = True
+            for child in self.children:
+                if child.process:
+                    say(f"{child} did not stop in time and is killed")
+                    child.signal(signal.SIGKILL)
+
+    def _signal_all(self, number: int) -> None:
+        for child in self.children:
+            child.signal(number)
+
+    # --- reloading
+
+    def _look_at_files(self, now: float) -> None:
+        changed = self.watch.changed()
+        if not changed or self._is_stopping:
+            return
+        say(f"{os.path.relpath(changed[0])} has changed; starting again")
+        for child in self.children:
+            child.restarts.forgive()
+            if child.process:
+                child.signal(signal.SIGTERM)
+            else:
+                child.start_at = now

@@ -1,0 +1,26 @@
+"""`zmqservices test`: pytest in a process that is monkey-patched as a running service is."""
+
+from __future__ import annotations
+
+import click
+
+from zmqservices.cli.patching import import_from_here, monkey_patch
+from zmqservices.exceptions import CommandError
+
+
+@click.command("test", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
+def test_command(arguments: tuple[str, ...]) -> int:
+    """Run pytest, monkey-patched as `zmqservices run` is. Ends with pytest's exit code.
+
+    \b
+    Example:
+        zmqservices test tests -k hello
+    """
+    monkey_patch()
+    import_from_here()
+    try:
+        import pytest
+    except ImportError as error:
+        raise CommandError("pytest is not installed; `pip install zmqservices[test]` brings it") from error
+    return int(pytest.main(list(arguments)))
