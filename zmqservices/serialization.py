@@ -1,0 +1,32 @@
+"""Which serializers the settings choose: the one to speak, and those to listen to.
+
+    serializer, accept = setup({"serializer": "json"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zmqservices import constants
+from zmqservices.configuration import config as global_config
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.wire.serializers import get_serializer
+
+
+def setup(config: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
+    """The name of the serializer for what is sent, and the names of those accepted. To be called at construction.
+
+    Without a `config` that of the process counts. Raises ConfigurationError for a serializer that nobody knows.
+    """
+    settings: Mapping[str, Any] = global_config if config is None else config
+    serializer = settings.get(constants.SERIALIZER_CONFIG_KEY) or constants.DEFAULT_SERIALIZER
+    accept = settings.get(constants.ACCEPT_CONFIG_KEY)
+    if accept is None:
+        accept = [serializer]
+    elif isinstance(accept, str) or not isinstance(accept, (list, tuple)):
+        raise ConfigurationError(f"{constants.ACCEPT_CONFIG_KEY} is {accept!r}; a list of serializers is needed")
+    configured = settings.get(constants.SERIALIZERS_CONFIG_KEY)
+    for name in (serializer, *accept):
+        get_serializer(name, configured)
+    return serializer, list(accept)

@@ -1,0 +1,225 @@
+"""Values as bytes: msgpack, with extensions for what Python has and msgpack has not.
+
+    unpack(pack({1: (2, Decimal("3.5"))})) == {1: (2, Decimal("3.5"))}
+
+Rule 1: `pack` raises UnserializableValueError and nothing else; `unpack` raises ProtocolError and nothing else.
+Rule 2: a value comes back equal and of the same builtin type; subclasses travel as their builtin.
+Rule 3: n bytes make at most n objects, and lists are only as long as the bytes can fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgpack import ExtType, Packer, Unpacker, unpackb
+
+from zmqservices.exceptions import ProtocolError, UnserializableValueError
+from zmqservices.wire import extensions
+from zmqservices.wire.extensions import FROZENSET, PAYLOAD, SET, TUPLE
+
+#: Tuples and sets within tuples and sets. Each holds a document of its own, whose reader needs 40 KiB of the C stack.
+MAX_EXTENSION_NESTING = 32
+#: Levels of any containers inside a tuple or set; with the packer's own bound of 511 outside, the C stack is safe.
+MAX_NESTING = 500
+#: Documents up to this many bytes are read without a look at what their arrays claim: they can waste 3 MB at most.
+TRUSTED_SIZE = 1024
+#: A packer keeps the room it once needed; one that needed more than this many bytes is not kept.
+KEPT_PACKER_SIZE = 1024 * 1024
+
+Default = Callable[[Any], Any]
+Hook = Callable[[int, bytes], Any]
+
+
+class PayloadPlaceholder:
+    """Packed in place of a bytes value that follows in a frame of its own. Only the envelope uses it."""
+
+
+PLACEHOLDER = PayloadPlaceholder()
+_NOT_GIVEN = object()
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def pack(value: Any, blame: Any = _NOT_GIVEN) -> bytes:
+    """The value as bytes. Raises UnserializableValueError with the innermost value that cannot travel.
+
+    Where that is not known (a nesting without end), the error names `blame` or else `value`.
+    """
+    # A list's pop and append are atomic: each packer is used by one thread and one greenlet at a time, without a lock.
+    try:
+        packer = _idle.pop()
+    except IndexError:
+        packer = _new_packer(0)
+    try:
+        packed: bytes = packer.pack(value)
+    except UnserializableValueError:
+        raise
+    except UnicodeEncodeError as exc:
+        raise UnserializableValueError(exc.object) from exc
+    except Exception as exc:
+        raise UnserializableValueError(value if blame is _NOT_GIVEN else blame) from exc
+    if len(packed) < KEPT_PACKER_SIZE:
+        _idle.append(packer)
+    return packed
+
+
+def _new_packer(level: int) -> Any:
+    return Packer(default=_defaults[level], strict_types=True)
+
+
+def _make_default(level: int) -> Default:
+    """What packs values that msgpack cannot, inside of `level` tuples and sets."""
+
+    def default(value: Any) -> Any:
+        cls = type(value)
+        write = _writers.get(cls)
+        if write is None:
+            write = next((_builtins[base] for base in cls.__mro__ if base in _builtins), None)
+            if write is None:
+                raise UnserializableValueError(value)
+        try:
+            return write(value, level)
+        except (UnserializableValueError, UnicodeEncodeError):
+            raise
+        except Exception as exc:
+            raise UnserializableValueError(value) from exc
+
+    return default
+
+
+def _ext(code: int, raw: bytes) -> ExtType:
+    # ExtType's own constructor checks what is known here, for 0.4 us.
+    return tuple.__new__(ExtType, (code, raw))  # type: ignore[type-var]
+
+
+def _write_by(code: int, write: Callable[[Any], bytes]) -> Callable[[Any, int], ExtType]:
+    return lambda value, level: _ext(code, write(value))
+
+
+def _write_items(code: int) -> Callable[[Any, int], ExtType]:
+    def write(value: Any, level: int) -> ExtType:
+        if level == MAX_EXTENSION_NESTING:
+            raise UnserializableValueError(value)
+        if level == 0:
+            _check_nesting(value)
+        level += 1
+        try:
+            packer = _idle_inside[level].pop()
+        except IndexError:
+            packer = _new_packer(level)
+        raw = packer.pack(list(value))
+        if len(raw) < KEPT_PACKER_SIZE:
+            _idle_inside[level].append(packer)
+        return _ext(code, raw)
+
+    return write
+
+
+def _check_nesting(value: Any) -> None:
+    """Raises UnserializableValueError for containers in containers beyond MAX_NESTING. Loops have no end at all."""
+    layer, depth = [value], 0
+    while layer:
+        depth += 1
+        if depth > MAX_NESTING:
+            raise UnserializableValueError(value)
+        below: list[Any] = []
+        for container in layer:
+            if isinstance(container, dict):
+                below += [item for item in dict.values(container) if isinstance(item, _CONTAINERS)]
+            below += [item for item in container if isinstance(item, _CONTAINERS)]
+        layer = below
+
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+#: What becomes of a value of such a type (or of a subclass): a builtin that msgpack knows, or an extension.
+_builtins: dict[type, Callable[[Any, int], Any]] = {
+    **{cls: _write_by(code, write) for cls, (code, write) in extensions.WRITERS.items()},
+    tuple: _write_items(TUPLE),
+    set: _write_items(SET),
+    frozenset: _write_items(FROZENSET),
+    # The builtin's own methods: a subclass may say anything in its `__str__` or `__int__`.
+    str: lambda value, level: str.__str__(value),
+    bytes: lambda value, level: bytes.__bytes__(value),
+    bytearray: lambda value, level: bytearray.__getitem__(value, slice(None)),
+    float: lambda value, level: float.__float__(value),
+    list: lambda value, level: list(value),
+    dict: lambda value, level: dict(value),
+}
+
+
+def _write_int(value: int, level: int) -> Any:
+    number = int.__int__(value)
+    if -(2**63) <= number < 2**64:
+        return number
+    return _ext(extensions.INT, extensions.write_int(number))
+
+
+_builtins[int] = _write_int
+_writers = {**_builtins, PayloadPlaceholder: lambda value, level: _ext(PAYLOAD, b"")}
+
+_defaults: list[Default] = [_make_default(level) for level in range(MAX_EXTENSION_NESTING + 1)]
+_idle: list[Any] = []
+_idle_inside: list[list[Any]] = [[] for _ in _defaults]
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def unpack(raw: bytes) -> Any:
+    """The value in the bytes. Raises ProtocolError for anything but one whole, well-formed value."""
+    return unpack_with(raw, HOOK)
+
+
+def unpack_with(raw: bytes, hook: Hook) -> Any:
+    """As `unpack`, with an own reader of the outermost extensions: see `make_hook`."""
+    try:
+        if len(raw) > TRUSTED_SIZE:
+            _check_claims(raw)
+        return unpackb(raw, ext_hook=hook, strict_map_key=False, timestamp=3)
+    except ProtocolError:
+        raise
+    except Exception as exc:
+        raise ProtocolError(f"not a well-formed value: {exc or type(exc).__name__}") from exc
+
+
+def _check_claims(raw: bytes) -> None:
+    """Raises an error where an array claims more items than come.
+
+    The reader makes a list of the claimed length at once, on each of 1024 levels: 64 KiB could ask for 512 MiB.
+    Skipping makes nothing, and finds an array that the bytes do not fill. Without a long array it is not needed.
+    """
+    if b"\xdc" in raw or b"\xdd" in raw:
+        unpacker = Unpacker(max_buffer_size=len(raw))
+        unpacker.feed(raw)
+        unpacker.skip()
+
+
+def make_hook(level: int, on_payload: Callable[[bytes], Any] | None = None) -> Hook:
+    """What reads extensions inside of `level` tuples and sets; `on_payload` reads the payload's placeholder."""
+
+    def hook(code: int, raw: bytes) -> Any:
+        read = extensions.READERS.get(code)
+        if read is not None:
+            return read(raw)
+        make = _COLLECTIONS.get(code)
+        if make is None:
+            if code == PAYLOAD and on_payload is not None:
+                return on_payload(raw)
+            raise ProtocolError(f"extension {code} is not one of the protocol")
+        if level == MAX_EXTENSION_NESTING:
+            raise ProtocolError(f"more than {MAX_EXTENSION_NESTING} tuples or sets within each other")
+        items = unpack_with(raw, _hooks[level + 1])
+        if type(items) is not list:
+            raise ProtocolError("a tuple or set that holds no array")
+        return make(items)
+
+    return hook
+
+
+_COLLECTIONS: dict[int, Callable[[list[Any]], Any]] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+_hooks: list[Hook] = [make_hook(level) for level in range(MAX_EXTENSION_NESTING + 1)]
+#: Reads the extensions of a value that has no payload frame.
+HOOK = _hooks[0]

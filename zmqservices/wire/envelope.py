@@ -1,0 +1,205 @@
+"""Messages as frames: a body of msgpack, and a payload frame after it where a large bytes value is carried.
+
+    frames = encode_call(17, "maths", "add", (2, 3), None, 29.5, None)
+    decode(frames) == Call(17, "maths", "add", [2, 3], None, 29.5)
+
+Rule 1: what is encoded is `bytes`, or the tuple `(body, payload)` where a payload frame follows.
+Rule 2: decoding raises ProtocolError and nothing else; what it returns has fields of the right types.
+Rule 3: calls and results are written out by hand, for speed; all other kinds follow the fields of their class.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from msgpack import unpackb
+
+from zmqservices.exceptions import ProtocolError
+from zmqservices.wire import codec, shapes
+from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
+from zmqservices.wire.messages import KINDS, Call, Event, Message, Result, Stream
+
+#: Bytes from which a value travels in a frame of its own: from about here on, that is cheaper than copying it.
+LARGE = 256 * 1024
+
+Frames: TypeAlias = bytes | tuple[bytes, bytes]
+
+
+class PayloadMissing(ProtocolError):
+    """The body announces a payload frame, and none was given: please decode again with the frame that follows."""
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def encode_call(
+    id: int,
+    service: str,
+    method: str,
+    args: Any,
+    kwargs: dict[str, Any] | None = None,
+    time_left: float | None = None,
+    headers: dict[str, Any] | None = None,
+    serializer: str | None = None,
+) -> Frames:
+    """The frames of a CALL. With a `serializer`, `args` are the bytes of its document `[args, kwargs]`.
+
+    Raises UnserializableValueError for an argument that cannot travel. Takes about 0.5 us for a small call.
+    """
+    if serializer is None:
+        args = list(args)
+        payload = None
+        for index, value in enumerate(args):
+            if type(value) is bytes and len(value) >= LARGE:
+                args[index], payload = PLACEHOLDER, value
+                break
+        else:
+            if kwargs:
+                for key, value in kwargs.items():
+                    if type(value) is bytes and len(value) >= LARGE:
+                        kwargs, payload = {**kwargs, key: PLACEHOLDER}, value
+                        break
+        if headers:
+            body = pack([3, id, service, method, args, kwargs or None, time_left, headers], (args, kwargs))
+        else:
+            body = pack(_trimmed([3, id, service, method, args, kwargs or None, time_left]), (args, kwargs))
+    else:
+        args, payload = _parted(args)
+        body = pack([3, id, service, method, args, None, time_left, headers or None, serializer])
+    return body if payload is None else (body, payload)
+
+
+def encode_result(id: int, value: Any, serializer: str | None = None) -> Frames:
+    """The frames of a RESULT. With a `serializer`, `value` is the bytes of its document.
+
+    Raises UnserializableValueError for a value that cannot travel. Takes about 0.2 us for a small value.
+    """
+    if type(value) is bytes and len(value) >= LARGE:
+        return pack(_trimmed([4, id, PLACEHOLDER, serializer])), value
+    if serializer is not None:
+        return pack([4, id, value, serializer])
+    return pack([4, id] if value is None else [4, id, value], value)
+
+
+def encode(message: Message) -> Frames:
+    """The frames of any message. Raises UnserializableValueError for a value in it that cannot travel."""
+    if type(message) is Call:
+        return encode_call(*[getattr(message, name) for name in shapes.NAMES[Call]])
+    fields = [getattr(message, name) for name in shapes.NAMES[type(message)]]
+    payload = None
+    place = _PLACES.get(type(message))
+    if place is not None:
+        fields[place], payload = _parted(fields[place])
+    body = pack(_trimmed([message.KIND, *fields]))
+    return body if payload is None else (body, payload)
+
+
+#: Which field of a message may be carried by the payload frame. In a Call it is an argument, too: see `_place_in_call`.
+_PLACES: dict[type, int] = {
+    cls: shapes.NAMES[cls].index(name) for cls, name in ((Result, "value"), (Stream, "chunk"), (Event, "body"))
+}
+
+
+def _parted(value: Any) -> tuple[Any, bytes | None]:
+    if type(value) is bytes and len(value) >= LARGE:
+        return PLACEHOLDER, value
+    return value, None
+
+
+def _trimmed(fields: list[Any]) -> list[Any]:
+    """Without the Nones at the end."""
+    while fields[-1] is None:
+        fields.pop()
+    return fields
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def _payload_is_missing(raw: bytes) -> Any:
+    raise PayloadMissing("the body announces a payload frame, and none follows")
+
+
+_hook_alone = codec.make_hook(0, _payload_is_missing)
+
+
+def decode(body: bytes, payload: Any = None) -> Message:
+    """The message in the frames. `payload` may be anything with a buffer; the message holds it as bytes.
+
+    Raises ProtocolError for all that is not a message: PayloadMissing where a payload frame must be given, too.
+    Takes about 0.8 us for a small call, 0.4 us for a small result.
+    """
+    if payload is not None:
+        return _decode_both(body, payload)
+    if len(body) > TRUSTED_SIZE:
+        fields = codec.unpack_with(body, _hook_alone)
+    else:
+        try:
+            fields = unpackb(body, ext_hook=_hook_alone, strict_map_key=False, timestamp=3)
+        except ProtocolError:
+            raise
+        except Exception as exc:
+            raise ProtocolError(f"not a well-formed body: {exc or type(exc).__name__}") from exc
+    return _message(fields)
+
+
+def _message(fields: Any) -> Message:
+    if type(fields) is not list or not fields or type(fields[0]) is not int:
+        raise ProtocolError("a body is an array that opens with the number of its kind")
+    cls = KINDS.get(fields[0])
+    if cls is None:
+        raise ProtocolError(f"{fields[0]} is not a kind of message")
+    count = shapes.COUNTS[cls]
+    try:
+        message = cls(*fields[1 : count + 1])
+    except TypeError:
+        raise ProtocolError(f"{cls.__name__} has {count} fields, and only {len(fields) - 1} came") from None
+    shapes.CHECKS[cls](message)
+    return message
+
+
+def _decode_both(body: bytes, payload: Any) -> Message:
+    """As `decode`, where two frames came: the body must have exactly one placeholder, in its place."""
+    seen: list[bytes] = []
+
+    def on_payload(raw: bytes) -> Any:
+        seen.append(raw)
+        return PLACEHOLDER
+
+    message = _message(codec.unpack_with(body, codec.make_hook(0, on_payload)))
+    if seen != [b""] or not _put(message, payload if type(payload) is bytes else _bytes_of(payload)):
+        raise ProtocolError("a payload frame came, and the body has not one place for it")
+    return message
+
+
+def _bytes_of(payload: Any) -> bytes:
+    try:
+        return bytes(memoryview(payload))
+    except (TypeError, ValueError) as exc:
+        raise ProtocolError(f"a payload frame without bytes: {exc}") from exc
+
+
+def _put(message: Message, payload: bytes) -> bool:
+    """Put the payload where the placeholder is; False when it is not where it may be."""
+    if type(message) is Call:
+        return _put_in_call(message, payload)
+    place = _PLACES.get(type(message))
+    if place is None:
+        return False
+    name = shapes.NAMES[type(message)][place]
+    if getattr(message, name) is not PLACEHOLDER:
+        return False
+    setattr(message, name, payload)
+    return True
+
+
+def _put_in_call(call: Call, payload: bytes) -> bool:
+    if call.args is PLACEHOLDER:
+        call.args = payload
+        return True
+    for container, items in ((call.args, enumerate(call.args)), (call.kwargs, (call.kwargs or {}).items())):
+        for key, value in items:
+            if value is PLACEHOLDER:
+                container[key] = payload
+                return True
+    return False

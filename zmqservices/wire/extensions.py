@@ -1,0 +1,162 @@
+"""The values that msgpack has no type for, and the bytes in which each travels.
+
+Rule 1: an extension's code and format are the protocol (docs/protocol.rst, "Typed extensions"); they never change.
+Rule 2: each format has one spelling per value; a reader refuses any other with a ValueError, its only error.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+TUPLE = 1
+SET = 2
+FROZENSET = 3
+DATETIME = 4
+DATE = 5
+TIME = 6
+TIMEDELTA = 7
+DECIMAL = 8
+UUID_CODE = 9
+INT = 10
+#: Stands where the bytes of the payload frame belong; only the envelope writes and reads it.
+PAYLOAD = 16
+
+_DATETIME = struct.Struct(">HBBBBBBI")  # year, month, day, hour, minute, second, fold, microsecond
+_DATE = struct.Struct(">HBB")  # year, month, day
+_TIME = struct.Struct(">BBBBI")  # hour, minute, second, fold, microsecond
+_OFFSET = struct.Struct(">q")  # microseconds east of UTC, after a datetime or time that has an offset
+_TIMEDELTA = struct.Struct(">iII")  # days, seconds of the day, microseconds
+_DECIMAL = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d+)?|[+-]?(Infinity|s?NaN\d*)")
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+# --- days and times ----------------------------------------------------------------------------------------
+
+
+def write_datetime(value: datetime) -> bytes:
+    """12 bytes for a naive datetime, 20 for one with an offset from UTC."""
+    return _DATETIME.pack(
+        value.year, value.month, value.day, value.hour, value.minute, value.second, value.fold, value.microsecond
+    ) + _written_offset(value)
+
+
+def read_datetime(raw: bytes) -> datetime:
+    """The datetime; with a fixed offset in place of the zone that it had."""
+    year, month, day, hour, minute, second, fold, microsecond = _DATETIME.unpack(raw[:12])
+    return datetime(year, month, day, hour, minute, second, microsecond, _read_offset(raw[12:]), fold=fold)
+
+
+def write_date(value: date) -> bytes:
+    """4 bytes."""
+    return _DATE.pack(value.year, value.month, value.day)
+
+
+def read_date(raw: bytes) -> date:
+    """The day."""
+    return date(*_DATE.unpack(raw))
+
+
+def write_time(value: time) -> bytes:
+    """8 bytes for a naive time, 16 for one with an offset from UTC. ValueError where the offset needs a day."""
+    return _TIME.pack(value.hour, value.minute, value.second, value.fold, value.microsecond) + _written_offset(value)
+
+
+def read_time(raw: bytes) -> time:
+    """The time of day."""
+    hour, minute, second, fold, microsecond = _TIME.unpack(raw[:8])
+    return time(hour, minute, second, microsecond, _read_offset(raw[8:]), fold=fold)
+
+
+def _written_offset(value: datetime | time) -> bytes:
+    if value.tzinfo is None:
+        return b""
+    offset = value.utcoffset()
+    if offset is None:
+        raise ValueError("a time zone without a fixed offset cannot travel")
+    return _OFFSET.pack(offset // _MICROSECOND)
+
+
+def _read_offset(raw: bytes) -> tzinfo | None:
+    return timezone(timedelta(microseconds=_OFFSET.unpack(raw)[0])) if raw else None
+
+
+def write_timedelta(value: timedelta) -> bytes:
+    """12 bytes: Python's own normal form, in which only the days may be negative."""
+    return _TIMEDELTA.pack(value.days, value.seconds, value.microseconds)
+
+
+def read_timedelta(raw: bytes) -> timedelta:
+    """The span of time."""
+    days, seconds, microseconds = _TIMEDELTA.unpack(raw)
+    if seconds >= 86_400 or microseconds >= 1_000_000:
+        raise ValueError("a timedelta that is not in its normal form")
+    return timedelta(days, seconds, microseconds)
+
+
+# --- numbers and ids ---------------------------------------------------------------------------------------
+
+
+def write_decimal(value: Decimal) -> bytes:
+    """Its digits as ASCII text; exact, whatever the context."""
+    return str(value).encode("ascii")
+
+
+def read_decimal(raw: bytes) -> Decimal:
+    """The number, exact."""
+    if not _DECIMAL.fullmatch(raw):
+        raise ValueError("not a decimal number")
+    try:
+        return Decimal(raw.decode("ascii"))
+    except InvalidOperation:
+        raise ValueError("a decimal number beyond the limits of exponents") from None
+
+
+def write_uuid(value: UUID) -> bytes:
+    """16 bytes, most significant first."""
+    return value.bytes
+
+
+def read_uuid(raw: bytes) -> UUID:
+    """The id."""
+    return UUID(bytes=raw)
+
+
+def write_int(value: int) -> bytes:
+    """Two's complement, most significant byte first, in as few bytes as there can be."""
+    return value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
+
+
+def read_int(raw: bytes) -> int:
+    """The number. ValueError where msgpack's own 64 bits would do, or fewer bytes."""
+    value = int.from_bytes(raw, "big", signed=True)
+    if -(2**63) <= value < 2**64 or len(raw) != (value if value >= 0 else ~value).bit_length() // 8 + 1:
+        raise ValueError("a long integer that has a shorter form")
+    return value
+
+
+#: What writes a value of a type, and the code of its extension. TUPLE, SET and FROZENSET hold values: see `codec`.
+WRITERS: dict[type, tuple[int, Any]] = {
+    datetime: (DATETIME, write_datetime),
+    date: (DATE, write_date),
+    time: (TIME, write_time),
+    timedelta: (TIMEDELTA, write_timedelta),
+    Decimal: (DECIMAL, write_decimal),
+    UUID: (UUID_CODE, write_uuid),
+    int: (INT, write_int),
+}
+#: What reads the bytes of an extension.
+READERS: dict[int, Any] = {
+    DATETIME: read_datetime,
+    DATE: read_date,
+    TIME: read_time,
+    TIMEDELTA: read_timedelta,
+    DECIMAL: read_decimal,
+    UUID_CODE: read_uuid,
+    INT: read_int,
+}

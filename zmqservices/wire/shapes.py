@@ -1,0 +1,118 @@
+"""The types of the fields of messages, as the classes in `messages` declare them, and the checks for them.
+
+Rule 1: what is declared is what is checked: CHECKS is made from the annotations, except where speed counts.
+Rule 2: a check raises ProtocolError and returns nothing; it is the only place that looks at a peer's types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from zmqservices.exceptions import ProtocolError
+from zmqservices.wire.codec import PLACEHOLDER
+from zmqservices.wire.messages import KINDS, Call, Message, Result
+
+Check = Callable[[Any], None]
+
+#: The fields of each message, in the order in which they travel.
+NAMES: dict[type[Message], tuple[str, ...]] = {
+    cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in KINDS.values()
+}
+COUNTS: dict[type[Message], int] = {cls: len(names) for cls, names in NAMES.items()}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**64
+
+
+def _is_seconds(value: Any) -> bool:
+    # A comparison with nan is false, whatever it asks.
+    return type(value) in (float, int) and -1e18 < value < 1e18
+
+
+def _is_texts(value: Any) -> bool:
+    return type(value) is list and all(type(item) is str for item in value)
+
+
+#: What a declared type lets pass.
+PREDICATES: dict[str, Callable[[Any], bool]] = {
+    "Count": _is_count,
+    "Seconds": _is_seconds,
+    "str": lambda value: type(value) is str,
+    "Map": lambda value: type(value) is dict,
+    "list[str]": _is_texts,
+    "Any": lambda value: True,
+}
+
+
+def _check_by_fields(cls: type[Message]) -> Check:
+    rules = []
+    for field in dataclasses.fields(cls):
+        declared, _, rest = str(field.type).partition(" | ")
+        rules.append((field.name, str(field.type), PREDICATES[declared], rest == "None"))
+
+    def check(message: Any) -> None:
+        for name, declared, passes, may_be_none in rules:
+            value = getattr(message, name)
+            if not (value is None and may_be_none) and not passes(value):
+                raise _refusal(message, name, declared)
+
+    return check
+
+
+def _refusal(message: Any, name: str, declared: str) -> ProtocolError:
+    came = type(getattr(message, name)).__name__
+    return ProtocolError(f"{name} of {type(message).__name__} is a {came}, or out of range; {declared} is needed")
+
+
+def _check_call(call: Call) -> None:
+    # All of it in one expression for the call as it mostly is: 0.15 us against 1.3 us by the table.
+    if (
+        call.serializer is None
+        and type(call.id) is int
+        and 0 <= call.id < 18446744073709551616
+        and type(call.service) is str
+        and type(call.method) is str
+        and type(call.args) is list
+        and (call.headers is None or type(call.headers) is dict)
+        and (call.time_left is None or type(call.time_left) is float and -1e18 < call.time_left < 1e18)
+    ):
+        if call.kwargs is not None:
+            _check_keywords(call)
+        return
+    _check_call_by_fields(call)
+    if call.serializer is None:
+        if type(call.args) is not list:
+            raise _refusal(call, "args", "a list")
+        _check_keywords(call)
+    elif (type(call.args) is not bytes and call.args is not PLACEHOLDER) or call.kwargs is not None:
+        raise ProtocolError("with a serializer, args of a Call are bytes and kwargs nil")
+
+
+def _check_keywords(call: Call) -> None:
+    if type(call.kwargs) is not dict:
+        if call.kwargs is not None:
+            raise _refusal(call, "kwargs", "Map | None")
+    else:
+        for key in call.kwargs:
+            if type(key) is not str:
+                raise ProtocolError(f"a keyword of a Call is a {type(key).__name__}; a text is needed")
+
+
+def _check_result(result: Result) -> None:
+    if result.serializer is None and type(result.id) is int and 0 <= result.id < 18446744073709551616:
+        return
+    _check_result_by_fields(result)
+    if type(result.value) is not bytes and result.value is not PLACEHOLDER:
+        raise ProtocolError("with a serializer, value of a Result is bytes")
+
+
+_check_call_by_fields = _check_by_fields(Call)
+_check_result_by_fields = _check_by_fields(Result)
+CHECKS: dict[type[Message], Check] = {
+    **{cls: _check_by_fields(cls) for cls in KINDS.values()},
+    Call: _check_call,  # type: ignore[dict-item]
+    Result: _check_result,  # type: ignore[dict-item]
+}
