@@ -116,14 +116,19 @@ def test_the_loop_gets_a_turn_after_so_many_jobs(make_pool, monkeypatch):
     ran = []
     seen = []
     pool = make_pool(ran.append)
-    for number in range(3 * workers.JOBS_PER_TURN):
-        pool.put(number)
-    each_turn = gevent.get_hub().loop.prepare()
-    each_turn.start(lambda: seen.append(len(ran)))
+    loop = gevent.get_hub().loop
+    # Before and after the loop looks at its sockets.
+    each_turn = [loop.prepare(), loop.check()]
+    for watcher in each_turn:
+        watcher.start(lambda: seen.append(len(ran)))
     try:
+        until(lambda: seen)
+        for number in range(3 * workers.JOBS_PER_TURN):
+            pool.put(number)
         assert pool.waitall(5)
     finally:
-        each_turn.close()
+        for watcher in each_turn:
+            watcher.close()
 
     gaps = [later - earlier for earlier, later in zip(seen, [*seen[1:], len(ran)], strict=True)]
     assert ran == list(range(3 * workers.JOBS_PER_TURN))
