@@ -1,0 +1,97 @@
+"""From names on the command line to service classes."""
+
+import sys
+
+import pytest
+
+from zmqservices.cli.run import import_service
+from zmqservices.cli.services import import_services
+from zmqservices.exceptions import CommandError
+
+BASE = """
+    from zmqservices.extensions import Entrypoint
+
+    class Base:
+        name = "base"
+
+        @Entrypoint.decorator
+        def method(self):
+            pass
+"""
+SHOP = """
+    from shop_base import Base
+
+    class Plain:
+        name = "plain"
+
+    class Inheriting(Base):
+        name = "inheriting"
+
+    Alias = Base
+    instance = Plain()
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules(write, tmp_path, monkeypatch):
+    write("shop_base.py", BASE)
+    write("shop.py", SHOP)
+    write("plain_module.py", "class Plain:\n    name = 'plain'\n")
+    write("broken_syntax.py", "def (:\n")
+    write("broken_inside.py", "import sys\n1 / 0\n")
+    (tmp_path / "package").mkdir()
+    write("package/__init__.py", "")
+    write("package/shop.py", "from shop_base import Base\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_every_class_with_entrypoints_is_a_service_imported_ones_too():
+    assert [cls.__name__ for cls in import_service("shop")] == ["Base", "Inheriting"]
+
+
+def test_one_class_can_be_named():
+    assert [cls.__name__ for cls in import_service("shop:Inheriting")] == ["Inheriting"]
+
+
+def test_a_named_class_needs_no_entrypoint():
+    assert [cls.__name__ for cls in import_service("shop:Plain")] == ["Plain"]
+
+
+def test_a_module_may_be_in_a_package():
+    assert [cls.__name__ for cls in import_service("package.shop")] == ["Base"]
+
+
+def test_a_class_that_is_named_twice_is_run_once():
+    assert [cls.__name__ for cls in import_services(["shop", "shop_base", "shop:Base"])] == ["Base", "Inheriting"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("shop.py", "'shop.py' is a file, not a module; did you mean 'shop'?"),
+        ("package/shop.py", "did you mean 'package.shop'?"),
+        ("./shop.py", "did you mean 'shop'?"),
+        ("nowhere", "there is no module 'nowhere'"),
+        ("nowhere.shop", "there is no module 'nowhere.shop'"),
+        ("shop.nowhere", "there is no module 'shop.nowhere'"),
+        ("shop:", "there is no class '' in the module 'shop'"),
+        ("shop:Nobody", "there is no class 'Nobody' in the module 'shop'"),
+        ("shop:instance", "a service is a class"),
+        ("plain_module", "no service in the module 'plain_module'"),
+        ("broken_syntax", "'broken_syntax' cannot be imported: SyntaxError"),
+        ("broken_inside", "'broken_inside' cannot be imported: ZeroDivisionError: division by zero ("),
+        ("", "cannot be imported"),
+        (".shop", "cannot be imported"),
+    ],
+)
+def test_what_cannot_be_run_is_told_in_a_sentence(name, sentence):
+    with pytest.raises(CommandError) as caught:
+        import_service(name)
+
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
