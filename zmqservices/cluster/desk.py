@@ -78,7 +78,7 @@ class IncomingCall:
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
         frames = envelope.encode_result(self.id, value, serializer)
-        size = len(frames) if type(frames) is bytes else len(frames[0]) + len(frames[1])
+        size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
         if size > self.desk.max_message_size:
             raise MessageTooLarge(
                 f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "
