@@ -186,18 +186,27 @@ class RpcServer(ProviderCollector, SharedExtension):
         return result, exc_info
 
 
+class _Annotation:
+    """An annotation that was not evaluated, shown without the quotes that a text would get."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _plain(annotation: Any) -> Any:
+    return _Annotation(annotation) if isinstance(annotation, str) else annotation
+
+
 def _signature(function: Any) -> str:
-    """`(a, b=2)`: what callers give, without `self`."""
+    """`(a: int, b=2) -> int`: what callers give, without `self`."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return "(...)"
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].kind in (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    ):
+    parameters = [parameter.replace(annotation=_plain(parameter.annotation)) for parameter in signature.parameters.values()]
+    if parameters and parameters[0].kind in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
         parameters = parameters[1:]
-    return str(signature.replace(parameters=parameters))
-
-
+    return str(signature.replace(parameters=parameters, return_annotation=_plain(signature.return_annotation)))
