@@ -10,6 +10,7 @@ Rule 3: n bytes make at most n objects, and lists are only as long as the bytes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from msgpack import ExtType, Packer, Unpacker, unpackb
@@ -91,7 +92,7 @@ def _make_default(level: int) -> Default:
 
 def _ext(code: int, raw: bytes) -> ExtType:
     # ExtType's own constructor checks what is known here, for 0.4 us.
-    return tuple.__new__(ExtType, (code, raw))  # type: ignore[type-var]
+    return tuple.__new__(ExtType, (code, raw))
 
 
 def _write_by(code: int, write: Callable[[Any], bytes]) -> Callable[[Any, int], ExtType]:
@@ -119,20 +120,21 @@ def _write_items(code: int) -> Callable[[Any, int], ExtType]:
 
 def _check_nesting(value: Any) -> None:
     """Raises UnserializableValueError for containers in containers beyond MAX_NESTING. Loops have no end at all."""
-    layer, depth = [value], 0
-    while layer:
-        depth += 1
-        if depth > MAX_NESTING:
-            raise UnserializableValueError(value)
-        below: list[Any] = []
-        for container in layer:
-            if isinstance(container, dict):
-                below += [item for item in dict.values(container) if isinstance(item, _CONTAINERS)]
-            below += [item for item in container if isinstance(item, _CONTAINERS)]
-        layer = below
+    # Depth first: a loop is met at its end and not in all its copies.
+    path = [iter(value)]
+    while path:
+        for item in path[-1]:
+            if type(item) not in _SCALARS and isinstance(item, _CONTAINERS):
+                if len(path) == MAX_NESTING:
+                    raise UnserializableValueError(value)
+                path.append(chain(dict.keys(item), dict.values(item)) if isinstance(item, dict) else iter(item))
+                break
+        else:
+            path.pop()
 
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
+_SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 
 #: What becomes of a value of such a type (or of a subclass): a builtin that msgpack knows, or an extension.
 _builtins: dict[type, Callable[[Any, int], Any]] = {
@@ -191,6 +193,7 @@ def _check_claims(raw: bytes) -> None:
     The reader makes a list of the claimed length at once, on each of 1024 levels: 64 KiB could ask for 512 MiB.
     Skipping makes nothing, and finds an array that the bytes do not fill. Without a long array it is not needed.
     """
+    raw = bytes(raw)  # the very same object, unless it is a view of something
     if b"\xdc" in raw or b"\xdd" in raw:
         unpacker = Unpacker(max_buffer_size=len(raw))
         unpacker.feed(raw)

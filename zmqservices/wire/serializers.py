@@ -182,4 +182,4 @@ def _resolve(name: str, path: Any) -> Callable[[Any], Any]:
         raise ConfigurationError(f"SERIALIZERS[{name!r}] names {path!r}, which cannot be imported: {exc}") from exc
     if not callable(function):
         raise ConfigurationError(f"SERIALIZERS[{name!r}] names {path!r}, which is not a function")
-    return function  # type: ignore[no-any-return]
+    return function

@@ -1,7 +1,7 @@
 """The types of the fields of messages, as the classes in `messages` declare them, and the checks for them.
 
-Rule 1: what is declared is what is checked: CHECKS is made from the annotations, except where speed counts.
-Rule 2: a check raises ProtocolError and returns nothing; it is the only place that looks at a peer's types.
+Rule 1: what is declared is what is checked: CHECKS is made from the annotations.
+Rule 2: a check raises ProtocolError and returns nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ def _is_seconds(value: Any) -> bool:
     return type(value) in (float, int) and -1e18 < value < 1e18
 
 
-def _is_texts(value: Any) -> bool:
-    return type(value) is list and all(type(item) is str for item in value)
+def are_texts(values: Any) -> bool:
+    """Whether each of the values (of a mapping: each of the keys) is a text."""
+    for value in values:
+        if type(value) is not str:
+            return False
+    return True
 
 
 #: What a declared type lets pass.
@@ -42,7 +46,7 @@ PREDICATES: dict[str, Callable[[Any], bool]] = {
     "Seconds": _is_seconds,
     "str": lambda value: type(value) is str,
     "Map": lambda value: type(value) is dict,
-    "list[str]": _is_texts,
+    "list[str]": lambda value: type(value) is list and are_texts(value),
     "Any": lambda value: True,
 }
 
@@ -67,45 +71,21 @@ def _refusal(message: Any, name: str, declared: str) -> ProtocolError:
     return ProtocolError(f"{name} of {type(message).__name__} is a {came}, or out of range; {declared} is needed")
 
 
-def _check_call(call: Call) -> None:
-    # All of it in one expression for the call as it mostly is: 0.15 us against 1.3 us by the table.
-    if (
-        call.serializer is None
-        and type(call.id) is int
-        and 0 <= call.id < 18446744073709551616
-        and type(call.service) is str
-        and type(call.method) is str
-        and type(call.args) is list
-        and (call.headers is None or type(call.headers) is dict)
-        and (call.time_left is None or type(call.time_left) is float and -1e18 < call.time_left < 1e18)
-    ):
-        if call.kwargs is not None:
-            _check_keywords(call)
-        return
+def _check_call(call: Any) -> None:
     _check_call_by_fields(call)
-    if call.serializer is None:
-        if type(call.args) is not list:
-            raise _refusal(call, "args", "a list")
-        _check_keywords(call)
-    elif (type(call.args) is not bytes and call.args is not PLACEHOLDER) or call.kwargs is not None:
-        raise ProtocolError("with a serializer, args of a Call are bytes and kwargs nil")
-
-
-def _check_keywords(call: Call) -> None:
-    if type(call.kwargs) is not dict:
-        if call.kwargs is not None:
-            raise _refusal(call, "kwargs", "Map | None")
-    else:
-        for key in call.kwargs:
-            if type(key) is not str:
-                raise ProtocolError(f"a keyword of a Call is a {type(key).__name__}; a text is needed")
-
-
-def _check_result(result: Result) -> None:
-    if result.serializer is None and type(result.id) is int and 0 <= result.id < 18446744073709551616:
+    if call.serializer is not None:
+        if (type(call.args) is not bytes and call.args is not PLACEHOLDER) or call.kwargs is not None:
+            raise ProtocolError("with a serializer, args of a Call are bytes and kwargs nil")
         return
+    if type(call.args) is not list:
+        raise _refusal(call, "args", "a list")
+    if call.kwargs and not are_texts(call.kwargs):
+        raise ProtocolError("the keywords of a Call are texts")
+
+
+def _check_result(result: Any) -> None:
     _check_result_by_fields(result)
-    if type(result.value) is not bytes and result.value is not PLACEHOLDER:
+    if result.serializer is not None and type(result.value) is not bytes and result.value is not PLACEHOLDER:
         raise ProtocolError("with a serializer, value of a Result is bytes")
 
 
@@ -113,6 +93,6 @@ _check_call_by_fields = _check_by_fields(Call)
 _check_result_by_fields = _check_by_fields(Result)
 CHECKS: dict[type[Message], Check] = {
     **{cls: _check_by_fields(cls) for cls in KINDS.values()},
-    Call: _check_call,  # type: ignore[dict-item]
-    Result: _check_result,  # type: ignore[dict-item]
+    Call: _check_call,
+    Result: _check_result,
 }
