@@ -15,13 +15,13 @@ class CallShape:
     """Which arguments a method takes from its caller; `self` is not one of them."""
 
     __slots__ = (
-        "function", "_has_self", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
+        "function", "_before", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
     )  # fmt: skip
 
     def __init__(self, function: Any, has_self: bool = True) -> None:
         self.function = function
-        self._has_self = has_self
-        self._read(_parameters(function)[1 if has_self else 0 :])
+        self._before = 1 if has_self else 0
+        self._read(_parameters(function))
 
     @classmethod
     def of_method(cls, owner: type, name: str) -> CallShape:
@@ -43,7 +43,7 @@ class CallShape:
 
     def fits(self, args: Collection[Any], kwargs: Mapping[str, Any] | None) -> bool:
         """Whether the function can be called with these."""
-        count = len(args)
+        count = len(args) + self._before
         if not kwargs:
             return self._required <= count <= self._most and not self._required_by_name
         if count > self._most or not self._required_by_name <= kwargs.keys():
@@ -56,7 +56,7 @@ class CallShape:
 
     def why_not(self, args: Collection[Any], kwargs: Mapping[str, Any] | None) -> str:
         """Python's own sentence about arguments that do not fit."""
-        head = (None,) if self._has_self else ()
+        head = (None,) * self._before
         try:
             inspect.getcallargs(self.function, *head, *args, **(kwargs or {}))
         except TypeError as exc:

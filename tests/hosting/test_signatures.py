@@ -1,0 +1,68 @@
+"""Whether arguments fit a function is answered as Python itself would."""
+
+import functools
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zmqservices.signatures import CallShape
+
+
+def positional(self, a, b, c=1): ...
+def only_positional(self, a, /, b, c=1): ...
+def only_by_name(self, a, *, b, c=1): ...
+def many(self, a, *args, b=1): ...
+def any_name(self, a, b=1, **kwargs): ...
+def shadowed(self, a, /, **kwargs): ...
+def everything(self, a, /, b, *args, c, d=1, **kwargs): ...
+def nothing(self): ...
+def wrapped(*args, **kwargs): ...
+def positions(*args): ...
+
+
+FUNCTIONS = [positional, only_positional, only_by_name, many, any_name, shadowed, everything, nothing, wrapped, positions]
+
+
+@given(
+    function=st.sampled_from(FUNCTIONS),
+    args=st.lists(st.integers(), max_size=4),
+    kwargs=st.dictionaries(st.sampled_from(["a", "b", "c", "d", "x", "self"]), st.integers(), max_size=4),
+)
+def test_an_answer_is_pythons_own(function, args, kwargs):
+    try:
+        function(None, *args, **kwargs)
+        python_says = True
+    except TypeError:
+        python_says = False
+
+    assert CallShape(function).fits(args, kwargs) is python_says
+
+
+def test_a_wrapper_is_taken_at_its_word():
+    @functools.wraps(positional)
+    def wrapper(*args, **kwargs): ...
+
+    assert CallShape(wrapper).fits((), {})
+
+
+def test_what_tells_nothing_of_itself_takes_anything():
+    assert CallShape(Mock()).fits((1, 2, 3), {"a": 1})
+
+
+def test_a_static_method_has_no_self():
+    shape = CallShape(lambda a: a, has_self=False)
+
+    assert shape.fits((1,), None) and not shape.fits((), None)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS[:-2])
+def test_what_does_not_fit_is_told_in_pythons_words(function):
+    shape = CallShape(function)
+    args = () if not shape.fits((), None) else (1, 2, 3, 4, 5)
+
+    with pytest.raises(TypeError) as caught:
+        function(None, *args)
+
+    assert shape.why_not(args, None) == str(caught.value)
