@@ -28,13 +28,24 @@ def setup_backdoor(runner: Any, port: int) -> Any:
     """
     from gevent.backdoor import BackdoorServer
 
-    server = BackdoorServer((LOOPBACK, port), locals={"runner": runner}, banner=BANNER)
-    try:
-        server.start()
-    except OSError as error:
-        raise ConfigurationError(f"the backdoor cannot listen on port {port}: {error.strerror}") from error
+    server = BackdoorServer(_listener(port), locals={"runner": runner}, banner=BANNER)
+    server.start()
     click.echo(f"Backdoor on {LOOPBACK}:{server.server_port}", err=True)
     return server
+
+
+def _listener(port: int) -> Any:
+    from gevent import socket
+
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"the backdoor cannot listen on port {port}: {error.strerror}") from error
+    return listener
 
 
 @click.command("backdoor")
@@ -79,9 +90,7 @@ def talk(host: str, port: int) -> None:
         connection = socket.create_connection((host, port), timeout=10)
     except OSError as error:
         reason = error.strerror or error
-        raise CommandError(
-            f"nothing answers at {host}:{port} ({reason}); was --backdoor-port given?"
-        ) from error
+        raise CommandError(f"nothing answers at {host}:{port} ({reason}); was --backdoor-port given?") from error
     connection.settimeout(None)
     with connection:
         # Reading a terminal, a pipe or a file: a thread can wait for any of them.

@@ -20,12 +20,8 @@ KEYWORD = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 @click.argument("method", metavar="SERVICE.METHOD")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT | KEY=ARGUMENT]...")
 @takes_settings
-@click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Seconds to wait at most."
-)
-@click.option(
-    "--json-args", metavar="JSON", help="All arguments as one JSON list, or as one JSON object of keywords."
-)
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Seconds to wait at most.")
+@click.option("--json-args", metavar="JSON", help="All arguments as one JSON list, or as one JSON object of keywords.")
 @click.option("--traceback", is_flag=True, help="Show the service's traceback when the method fails.")
 def call_command(
     method: str,
@@ -73,9 +69,7 @@ def parse_method(text: str) -> tuple[str, str]:
     return service, method
 
 
-def parse_arguments(
-    arguments: Sequence[str], json_args: str | None = None
-) -> tuple[list[Any], dict[str, Any]]:
+def parse_arguments(arguments: Sequence[str], json_args: str | None = None) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments. Raises CommandError when `json_args` is no list and no object."""
     args, kwargs = parse_json_arguments(json_args) if json_args is not None else ([], {})
     for argument in arguments:

@@ -74,9 +74,7 @@ def imported_files(names: Iterable[str] = (), error: BaseException | None = None
     while error is not None:
         files.add(getattr(error, "filename", None))
         error = error.__cause__
-    installed = tuple(
-        sysconfig.get_path(scheme) + os.sep for scheme in ("stdlib", "platstdlib", "purelib", "platlib")
-    )
+    installed = tuple(sysconfig.get_path(scheme) + os.sep for scheme in ("stdlib", "platstdlib", "purelib", "platlib"))
     return {file for file in files if isinstance(file, str) and _is_watchable(file, installed)}
 
 

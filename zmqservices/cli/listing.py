@@ -150,10 +150,7 @@ def _instance(seen: Any) -> dict[str, Any]:
 def table(services: list[dict[str, Any]]) -> str:
     """The services in columns."""
     rows = [("SERVICE", "INSTANCES", "UP", "ADDRESSES")]
-    rows += [
-        (one["service"], str(one["instances"]), str(one["up"]), " ".join(one["addresses"]))
-        for one in services
-    ]
+    rows += [(one["service"], str(one["instances"]), str(one["up"]), " ".join(one["addresses"])) for one in services]
     return columns(rows)
 
 

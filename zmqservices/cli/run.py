@@ -31,9 +31,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @click.command("run")
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @takes_settings
-@click.option(
-    "--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of the same."
-)
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of the same.")
 @click.option("--reload", is_flag=True, help="Start again when a source file changes.")
 @click.option(
     "--backdoor-port", "--backdoor", "backdoor_port", type=click.IntRange(0, 65535), metavar="N",

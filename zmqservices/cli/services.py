@@ -47,9 +47,7 @@ def _import(name: str) -> ModuleType:
 
 def _broken(name: str, error: Exception) -> CommandError:
     # The last frame that is not of the import machinery is where the fault is.
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     return CommandError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}{where}")
 

@@ -22,9 +22,7 @@ INTERFACES = ("bpython", "ipython", "plain")
 
 @click.command("shell")
 @takes_settings
-@click.option(
-    "--interface", type=click.Choice(INTERFACES), help="Which prompt. [default: the first that is installed]"
-)
+@click.option("--interface", type=click.Choice(INTERFACES), help="Which prompt. [default: the first that is installed]")
 def shell_command(flags: Flags, interface: str | None) -> int:
     """Open a Python prompt with `n`: n.rpc.SERVICE.METHOD() calls, n.config is what is set, n.disconnect()
     leaves.

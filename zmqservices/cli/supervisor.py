@@ -37,9 +37,7 @@ SHORT_GRACE = 5.0
 KILLED = 130
 
 
-def supervise(
-    services: Sequence[str], flags: Flags, processes: int, reload: bool, backdoor_port: int | None
-) -> int:
+def supervise(services: Sequence[str], flags: Flags, processes: int, reload: bool, backdoor_port: int | None) -> int:
     """Run `zmqservices run` in children until a signal comes. Returns the exit code.
 
     Raises ConfigurationError, before any child is started, when the settings cannot be read.
@@ -171,9 +169,7 @@ class Supervisor:
             self._reap()
 
     def _pause(self, now: float) -> float:
-        moments = [
-            child.start_at for child in self.children if child.start_at is not None and not self._is_stopping
-        ]
+        moments = [child.start_at for child in self.children if child.start_at is not None and not self._is_stopping]
         return max(0.0, min([TICK, self._kill_at - now, *(moment - now for moment in moments)]))
 
     def _result(self) -> int | None:

@@ -1,0 +1,188 @@
+"""`show-config`, `test`, `backdoor` and `shell`."""
+
+import signal
+
+import pytest
+import yaml
+
+from zmqservices.cli.backdoor import parse_target
+from zmqservices.exceptions import CommandError
+
+pytestmark = pytest.mark.system
+
+# --- show-config
+
+
+def test_the_settings_are_shown_with_variables_replaced(zmqservices, write):
+    write("config.yaml", "DIRECTORY: ${WHERE:static:x=tcp://127.0.0.1:1}\nown: ${N:5}\n")
+
+    done = zmqservices("show-config", "-d", "rpc_timeout=2.5", "--namespace", "shop", WHERE="tcp://10.0.0.5:4190")
+
+    assert yaml.safe_load(done.stdout) == {
+        "DIRECTORY": "tcp://10.0.0.5:4190",
+        "NAMESPACE": "shop",
+        "own": 5,
+        "rpc_timeout": 2.5,
+    }
+
+
+def test_another_file_can_be_named(zmqservices, write):
+    write("config.yaml", "own: 1\n")
+    write("other.yaml", "own: 2\n")
+
+    assert yaml.safe_load(zmqservices("show-config", "--config", "other.yaml").stdout)["own"] == 2
+
+
+def test_without_a_file_the_environment_and_the_defaults_are_shown(zmqservices):
+    done = zmqservices("show-config", ZMQSERVICES_NAMESPACE="outside")
+
+    assert yaml.safe_load(done.stdout) == {"DIRECTORY": "local:", "NAMESPACE": "outside"}
+
+
+def test_a_fault_in_the_file_is_told(zmqservices, write):
+    write("config.yaml", "a: [1\n")
+
+    done = zmqservices("show-config")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: config.yaml, line 2, column 1: ")
+
+
+def test_typos_are_named(zmqservices):
+    done = zmqservices("show-config", "-d", "rpc_timout=5")
+
+    assert "did you mean 'rpc_timeout'?" in done.stderr
+    assert done.returncode == 0
+
+
+# --- test
+
+
+def test_tests_run_patched_and_their_exit_code_is_passed_on(zmqservices, write):
+    write(
+        "test_something.py",
+        """
+        import socket
+        from gevent import monkey
+
+        def test_patched():
+            assert monkey.is_object_patched("socket", "socket")
+
+        def test_failing():
+            assert False
+        """,
+    )
+
+    passing = zmqservices("test", "test_something.py", "-q", "-k", "patched", "-p", "no:cacheprovider")
+    failing = zmqservices("test", "-q", "test_something.py", "-p", "no:cacheprovider")
+
+    assert (passing.returncode, failing.returncode) == (0, 1), passing.stdout + passing.stderr
+    assert "1 passed" in passing.stdout
+
+
+# --- backdoor
+
+
+def test_a_running_process_can_be_looked_into(start, zmqservices, ticker):
+    process = start("run", "ticker_module", "--backdoor", "0")
+    target = process.until("Backdoor on ").split()[-1]
+    process.until("Services started")
+
+    done = zmqservices("backdoor", target, input="print(sorted(runner.service_names))\n6 * 7\n")
+    process.signal(signal.SIGTERM)
+
+    assert done.returncode == 0, done.stderr
+    assert "['ticker']" in done.stdout
+    assert "42" in done.stdout
+    assert process.end() == 0
+
+
+def test_quitting_the_prompt_leaves_the_service_running(start, zmqservices, ticker):
+    process = start("run", "ticker_module", "--backdoor", "0")
+    target = process.until("Backdoor on ").split()[-1]
+    process.until("Services started")
+
+    for _ in range(2):
+        assert zmqservices("backdoor", "--no-rlwrap", target, input="quit()\n").returncode == 0
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+    assert "stopped\n" in process.said
+
+
+def test_a_port_that_is_taken_is_told(start, zmqservices, ticker):
+    process = start("run", "ticker_module", "--backdoor", "0")
+    port = process.until("Backdoor on ").strip().rpartition(":")[2]
+
+    done = zmqservices("run", "ticker_module", "--backdoor-port", port)
+    process.until("Services started")
+    process.signal(signal.SIGTERM)
+
+    assert done.returncode == 2
+    assert f"the backdoor cannot listen on port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert process.end() == 0
+
+
+def test_where_nothing_answers_it_is_told(zmqservices):
+    done = zmqservices("backdoor", "1")
+
+    assert done.returncode == 2
+    assert "nothing answers at 127.0.0.1:1" in done.stderr
+
+
+def test_targets():
+    assert parse_target("3000") == ("127.0.0.1", 3000)
+    assert parse_target("blue:3000") == ("blue", 3000)
+    assert parse_target("[::1]:3000") == ("::1", 3000)
+    for text in ["", "blue", "blue:", "0", "65536", "-1"]:
+        with pytest.raises(CommandError, match="is no .HOST:.PORT"):
+            parse_target(text)
+
+
+# --- shell
+
+
+def test_statements_from_a_pipe_are_run(zmqservices):
+    done = zmqservices(
+        *("shell", "--directory", "static:maths=tcp://127.0.0.1:1", "-d", "own=5"),
+        input="print(n.config['own'])\nfor i in range(2):\n    print(i)\n\nprint(n)",
+    )
+
+    assert done.stdout == "5\n0\n1\n<n: n.rpc.SERVICE.METHOD(...), n.config, n.disconnect()>\n"
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("statements", "error"),
+    [
+        ("print('before')\n1 / 0\nprint('after')\n", "ZeroDivisionError: division by zero"),
+        ("print('before')\ndef (:\nprint('after')\n", "SyntaxError"),
+        ("print('before')\nn.rpc.maths.add(1, 2)\nprint('after')\n", "UnknownService"),
+    ],
+)
+def test_the_first_error_ends_the_script_with_its_traceback(zmqservices, statements, error):
+    done = zmqservices(
+        *("shell", "--directory", "static:other=tcp://127.0.0.1:1", "-d", "rpc_wait_for_service=0"),
+        input=statements,
+    )
+
+    assert done.stdout == "before\n"
+    assert error in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_script_can_choose_its_exit_code(zmqservices):
+    assert zmqservices("shell", "--directory", "static:a=tcp://127.0.0.1:1", input="exit(7)\n").returncode == 7
+
+
+def test_the_startup_file_is_run(zmqservices, write):
+    path = write("startup.py", "here = 'from startup'\n")
+
+    done = zmqservices(
+        *("shell", "--interface", "plain", "--directory", "static:a=tcp://127.0.0.1:1"),
+        input="print(here)\n",
+        PYTHONSTARTUP=str(path),
+    )
+
+    assert done.stdout == "from startup\n"
