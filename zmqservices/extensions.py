@@ -208,6 +208,9 @@ class Entrypoint(Extension):
             sensitive_arguments = kwargs.pop("sensitive_variables")
         if kwargs:
             raise TypeError(_unknown_option(type(self), next(iter(kwargs))))
+        # A list is meant as well as a tuple, but `isinstance` takes only the latter.
+        if not isinstance(expected_exceptions, type):
+            expected_exceptions = tuple(expected_exceptions)
         self.expected_exceptions = expected_exceptions
         self.sensitive_arguments = sensitive_arguments
         super().__init__()

@@ -5,8 +5,8 @@ from time import monotonic
 import gevent
 import pytest
 from gevent.event import Event
-from tests.hosting.stage import Call, Recorder, entry, entrypoint_of, run_in_hub, until
 
+from tests.hosting.stage import Call, Recorder, entry, entrypoint_of, run_in_hub, until
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
 

@@ -4,8 +4,8 @@ import functools
 import inspect
 
 import pytest
-from tests.hosting.stage import Entry, Recorder, entry, entrypoint_of
 
+from tests.hosting.stage import Entry, Recorder, entry, entrypoint_of
 from zmqservices.containers import ServiceContainer, get_container_cls, get_service_name
 from zmqservices.exceptions import ConfigurationError, IncorrectSignature
 from zmqservices.extensions import (

@@ -3,8 +3,8 @@
 import gevent
 import pytest
 from gevent.event import Event
-from tests.hosting.stage import Call, Entry, Recorder, entry, entrypoint_of, until
 
+from tests.hosting.stage import Call, Entry, Recorder, entry, entrypoint_of, until
 from zmqservices.exceptions import ContainerBeingKilled
 from zmqservices.extensions import DependencyProvider, Entrypoint, Extension, ProviderCollector, SharedExtension
 

@@ -3,8 +3,8 @@
 import gevent
 import pytest
 from gevent.event import Event
-from tests.hosting.stage import Call, entry, entrypoint_of
 
+from tests.hosting.stage import Call, entry, entrypoint_of
 from zmqservices import config
 from zmqservices.extensions import DependencyProvider
 from zmqservices.runners import ServiceRunner, run_services

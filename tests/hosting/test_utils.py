@@ -6,8 +6,8 @@ import gevent
 import pytest
 from gevent.event import Event
 from gevent.pool import Pool
-from tests.hosting.stage import Entry, entrypoint_of
 
+from tests.hosting.stage import Entry, entrypoint_of
 from zmqservices.containers import ServiceContainer
 from zmqservices.log_helpers import make_timing_logger
 from zmqservices.utils import REDACTED, get_redacted_args, import_from_path, sanitize_url

@@ -4,8 +4,8 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
-from tests.hosting.stage import Call, entry
 
+from tests.hosting.stage import Call, entry
 from zmqservices.containers import ServiceContainer, WorkerContext, new_call_id
 
 

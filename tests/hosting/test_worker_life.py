@@ -7,8 +7,8 @@ import weakref
 import gevent
 import pytest
 from gevent.event import Event
-from tests.hosting.stage import Call, Recorder, entry, entrypoint_of, until
 
+from tests.hosting.stage import Call, Recorder, entry, entrypoint_of, until
 from zmqservices.containers import ServiceContainer
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider

@@ -11,8 +11,8 @@ from gevent.event import Event
 from gevent.local import local
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.hosting.stage import run_in_hub, until
 
+from tests.hosting.stage import run_in_hub, until
 from zmqservices import workers
 from zmqservices.workers import PARKED_WORKERS_KEPT, WorkerPool
 
