@@ -94,18 +94,25 @@ class Caller:
         if pool is None:
             pool = self.expect(service)
         call.pool = pool
-        if deadline is not None and deadline <= now:
-            self._finish(call, self._timed_out(call))
-            return call
         if deadline is not None and deadline - now < SHORT_TIMEOUT:
+            if deadline <= now:
+                self._finish(call, self._timed_out(call))
+                return call
             self.reactor.call_later(deadline - now, self._expire, call)
-        instance = pool.pick()
+        ready = pool.ready
+        instance = ready[0] if len(ready) == 1 else pool.pick()
         if instance is None or not self._send(call, instance, now):
-            self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
-            self._hold(call, now)
+            self._begin_elsewhere(call, instance, now)
         if not self._sweeping:
             self._sweep_soon()
         return call
+
+    def _begin_elsewhere(self, call: Call, full: Instance | None, now: float) -> None:
+        """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
+        other = None if full is None else call.pool.pick((full,))
+        if other is None or not self._send(call, other, now):
+            self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
+            self._hold(call, now)
 
     def _encode(self, call: Call, now: float) -> bytes | tuple[bytes, bytes]:
         deadline = call.deadline
@@ -168,7 +175,8 @@ class Caller:
             return  # It was given up; its instance has been told so.
         load = call.instance.load
         load.in_flight -= 1
-        load.saw(now - call.sent_at, now)
+        if len(call.pool.ready) > 1:
+            load.saw(now - call.sent_at, now)
         if result.serializer is None:
             call.value = result.value
         else:
@@ -291,6 +299,8 @@ class Caller:
         held = False
         for pool in self._pools.values():
             if pool.waiting:
+                if pool.ready or pool.suspects:
+                    self._release_held(pool)  # An instance whose queue was full may have room by now.
                 self._sweep_held(pool, now)
                 held = held or bool(pool.waiting)
         if self._pending and not self._beating:
