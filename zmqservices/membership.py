@@ -45,6 +45,12 @@ class Membership(SharedExtension):
         self.serializers: Callable[[str], Any] = serializers_of({})
         self.serializer: Any = None
 
+    def bind(self: Any, container: Any) -> Any:
+        """Also looks at the container's `serializer`: one that is unknown is told when the container is made."""
+        find = serializers_of(container.config)
+        own_serializer(container.config, find)
+        return super().bind(container)
+
     def setup(self) -> None:
         """Join. Whoever is set up earlier joins by asking for the node."""
         self.join()
