@@ -61,11 +61,11 @@ class Keeper:
         post: Callable[[Callable[[float], None]], None],
         now: float,
     ) -> None:
-        self.published = Published.nothing(now)
         self.ready = NativeEvent()
         self._name = name
         self._cache = cache
         self._sites = Sites(seeds, namespace, self, longest_pause, post, self._forget)
+        self.published = Published({}, self._sites.statuses(), False, now, {})
         self._merge = Merge()
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()

@@ -3,7 +3,7 @@
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
 Rule 2: of two versions of a record the higher rank wins, wherever it came from.
 Rule 3: a record leaves when its holder withdrew it, or when some registry is connected and past its warm-up
-and no connected registry lists it. One that a registry listed until contact with it was lost stays a ttl more.
+and no connected registry lists it. What a registry listed when contact with it was lost stays a ttl longer.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Merge:
         self._withdrawn: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._dirty: set[str] = set()
         self._in_grace: set[str] = set()
+        self._remembered: set[str] = set()
 
     @property
     def is_fresh(self) -> bool:
@@ -68,7 +69,7 @@ class Merge:
             self.known.setdefault(
                 entry.record.instance, Known(entry.record, entry.heard_at, entry.suspect, ())
             )
-            self._dirty.add(entry.record.instance)
+            self._remembered.add(entry.record.instance)
 
     def snapshot(self, registry: str, entries: Iterable[Entry], warming: bool) -> None:
         """A registry is connected, and this is all that it lists."""
@@ -115,8 +116,8 @@ class Merge:
 
     def settle(self, now: float) -> set[str]:
         """Brings `known` up to date; the instances that came, changed or left."""
-        changed: set[str] = set()
-        dirty, self._dirty = self._dirty | self._in_grace, set()
+        changed, self._remembered = self._remembered, set()
+        dirty, self._dirty = self._dirty | self._in_grace | changed, set()
         self._in_grace = set()
         for instance in dirty:
             before = self.known.get(instance)

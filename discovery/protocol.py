@@ -290,4 +290,6 @@ def _no_extension(code: int, data: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, Record) else value
+    if isinstance(value, Record):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, list) else value

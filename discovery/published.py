@@ -48,11 +48,6 @@ class Published:
         self._contact: dict[str, Contact] = contact
         self._by_service: dict[str, list[Known]] | None = None
 
-    @classmethod
-    def nothing(cls, now: float) -> Published:
-        """Before the first word of any registry."""
-        return cls({}, (), False, now, {})
-
     def next(
         self,
         now: float,

@@ -18,8 +18,8 @@ def open_local(
     """`local:`: the first process on the machine hosts it. No cache: what it lists dies with the machine."""
     if url != "local:":
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}; the machine's own is local: alone, "
-            "and its port is set by ZMQSERVICES_LOCAL_PORT"
+            f"the directory URL is {url!r}; local: alone is needed, "
+            "with another port in ZMQSERVICES_LOCAL_PORT"
         )
     seed = local_seed(local_port, ttl, host)
     # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.

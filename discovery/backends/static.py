@@ -156,10 +156,13 @@ def _checked(services: Any, url: str) -> dict[str, list[str]]:
             or not all(isinstance(e, str) for e in endpoints)
         ):
             raise DirectoryConfigurationError(f"{name!r} in directory {url!r} is {endpoints!r:.80}; {_MEND}")
-        checked[name] = [_endpoint(endpoint.strip()) for endpoint in endpoints]
+        checked[name] = [_endpoint(endpoint.strip(), url) for endpoint in endpoints]
     return checked
 
 
-def _endpoint(endpoint: str) -> str:
-    split_tcp(endpoint)
+def _endpoint(endpoint: str, url: str) -> str:
+    try:
+        split_tcp(endpoint)
+    except DirectoryConfigurationError as exc:
+        raise DirectoryConfigurationError(f"directory {url!r} names {endpoint!r}; {_MEND}") from exc
     return endpoint

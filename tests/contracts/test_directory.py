@@ -1,0 +1,298 @@
+"""What every kind of directory promises, whoever keeps it."""
+
+import threading
+
+import pytest
+
+from discovery import DirectoryError
+from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries, silent_holder
+
+
+@pytest.fixture
+def local_house():
+    return House("local:", local_port=free_port(), ttl=1.0)
+
+
+@pytest.fixture
+def tcp_house():
+    with registries(ttl=1.0) as (server,):
+        yield House(server.url)
+
+
+@pytest.fixture
+def two_house():
+    with registries(2, ttl=1.0) as servers:
+        yield House(",".join(server.url for server in servers))
+
+
+@pytest.fixture
+def static_house():
+    return House("static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://10.0.0.5:4000")
+
+
+@pytest.fixture(params=["local", "tcp", "two"])
+def house(request):
+    """A directory that can be written to, of each kind."""
+    house = request.getfixturevalue(f"{request.param}_house")
+    yield house
+    house.close()
+
+
+@pytest.fixture(params=["local", "tcp", "two", "static"])
+def any_house(request):
+    """A directory of each kind."""
+    house = request.getfixturevalue(f"{request.param}_house")
+    yield house
+    house.close()
+
+
+# --- promised by all, those included that nobody can write to ---
+
+
+def test_it_becomes_ready(any_house):
+    directory = any_house.open()
+
+    assert directory.wait_ready(AT_LAST)
+
+
+def test_announcing_is_accepted_and_acknowledged(any_house):
+    directory = any_house.open()
+
+    directory.announce(record())
+
+    assert directory.flush(AT_LAST)
+
+
+def test_withdrawing_what_was_never_announced_is_passed_over(any_house):
+    directory = any_house.open()
+
+    directory.withdraw("nobody")
+
+    assert directory.flush(AT_LAST)
+
+
+def test_a_subscriber_is_called_soon_and_from_another_thread(any_house):
+    directory = any_house.open()
+    called = threading.Event()
+    threads = set()
+
+    directory.subscribe(lambda view: (threads.add(threading.get_ident()), called.set()))
+
+    assert called.wait(AT_LAST)
+    assert threading.get_ident() not in threads
+
+
+def test_a_subscriber_from_before_the_start_is_called_too(any_house):
+    directory = any_house.open(start=False)
+    called = threading.Event()
+    directory.subscribe(lambda view: called.set())
+
+    directory.start()
+
+    assert called.wait(AT_LAST)
+
+
+def test_a_subscriber_that_fails_hurts_nobody(any_house, caplog):
+    directory = any_house.open()
+
+    def fail(view):
+        raise RuntimeError("the subscriber's own fault")
+
+    directory.subscribe(fail)
+    eventually(lambda: "the subscriber's own fault" in caplog.text)
+
+    assert directory.flush(AT_LAST)
+    Watch(directory).wait(lambda view: True)
+
+
+def test_it_describes_itself(any_house):
+    directory = any_house.open()
+
+    assert directory.describe().startswith("directory ")
+    assert any_house.url.rstrip(":") in directory.describe()
+
+
+def test_it_may_be_started_and_stopped_twice(any_house):
+    directory = any_house.open()
+    directory.start()
+
+    directory.stop()
+    directory.stop()
+
+
+def test_it_may_be_stopped_without_a_start(any_house):
+    any_house.open(start=False).stop()
+
+
+def test_a_service_that_nobody_has_has_no_instances(any_house):
+    assert any_house.open().service("nobody") == []
+
+
+# --- promised where records can be announced ---
+
+
+def test_an_announced_record_is_seen_by_others(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+
+    here.announce(record(endpoints={"rpc": "tcp://127.0.0.1:1"}, methods={"add": {"idempotent": True}}))
+
+    view = seen.wait(knows("one"))
+    assert view.records["one"].record == record(
+        endpoints={"rpc": "tcp://127.0.0.1:1"}, methods={"add": {"idempotent": True}}
+    )
+    assert not view.records["one"].suspect
+    assert [item.record.instance for item in there.service("maths")] == ["one"]
+    assert there.service("words") == []
+
+
+def test_who_comes_later_sees_what_was_announced_before(house):
+    here = house.open()
+    here.announce(record())
+    assert here.flush(AT_LAST)
+
+    there = house.open()
+
+    assert there.wait_ready(AT_LAST)
+    assert knows("one")(there.view())
+    assert there.view().records["one"].age < 5.0
+
+
+def test_a_record_announced_before_the_start_is_not_lost(house):
+    here, there = house.open(start=False), house.open()
+    seen = Watch(there)
+    here.announce(record())
+
+    here.start()
+
+    seen.wait(knows("one"))
+
+
+def test_one_sees_what_one_announced_oneself(house):
+    here = house.open()
+    seen = Watch(here)
+
+    here.announce(record())
+
+    seen.wait(knows("one"))
+
+
+def test_a_higher_version_replaces_the_record_everywhere(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record(state="STARTING"))
+    seen.wait(knows("one"))
+
+    here.announce(record(state="UP", version=1))
+
+    seen.wait(lambda view: view.records["one"].record.state == "UP" if "one" in view.records else False)
+
+
+def test_a_withdrawn_record_is_gone_everywhere(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record("one"))
+    here.announce(record("two"))
+    seen.wait(knows("one", "two"))
+
+    here.withdraw("one")
+
+    assert here.flush(AT_LAST)
+    seen.wait_now(knows("two"))
+    assert knows("two")(here.view())
+
+
+def test_a_withdrawn_instance_may_come_back_with_a_higher_version(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    seen.wait(knows("one"))
+    here.withdraw("one")
+    seen.wait_now(knows())
+
+    here.announce(record(version=1))
+
+    seen.wait_now(knows("one"))
+
+
+def test_stopping_withdraws(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    seen.wait(knows("one"))
+
+    here.stop()
+
+    seen.wait_now(knows())
+
+
+def test_namespaces_do_not_see_each_other(house):
+    blue, red, both = house.open(namespace="blue"), house.open(namespace="red"), house.open(namespace=None)
+    seen = Watch(both)
+
+    blue.announce(record("one", namespace="blue"))
+    red.announce(record("two", namespace="red"))
+
+    seen.wait(knows("one", "two"))
+    assert blue.flush(AT_LAST) and red.flush(AT_LAST)
+    assert knows("one")(blue.view())
+    assert knows("two")(red.view())
+
+
+def test_a_record_of_another_namespace_is_refused(house):
+    with pytest.raises(DirectoryError, match="namespace 'red'; this directory was opened for 'default'"):
+        house.open().announce(record(namespace="red"))
+
+
+def test_a_record_too_large_to_travel_is_refused(house):
+    with pytest.raises(DirectoryError, match="bytes"):
+        house.open().announce(record(tags={"text": "x" * 300_000}))
+
+
+def test_a_change_without_a_higher_version_is_refused(house):
+    directory = house.open()
+    directory.announce(record(version=2))
+
+    with pytest.raises(DirectoryError, match="higher"):
+        directory.announce(record(version=1))
+
+
+def test_a_lease_is_kept_alive_beyond_its_ttl(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record("short", ttl=0.3))
+    here.announce(record("clock", ttl=60.0))
+    seen.wait(knows("short", "clock"))
+    before = len(seen.views)
+
+    # The clock is another lease, three times as long, that nobody renews.
+    address = next(item["address"] for item in there.view().registries if item["state"] == "up")
+    with silent_holder(address, record("silent", ttl=0.9)):
+        seen.wait(lambda view: "silent" in view.records)
+        seen.wait_now(lambda view: "silent" not in view.records)
+
+    assert all("short" in view.records for view in seen.views[before:])
+
+
+def test_many_records_of_many_directories_meet(house):
+    directories = [house.open() for _ in range(4)]
+    seen = [Watch(directory) for directory in directories]
+
+    for number, directory in enumerate(directories):
+        for part in range(25):
+            directory.announce(record(f"{number}-{part}"))
+
+    for watch in seen:
+        watch.wait_now(lambda view: len(view.records) == 100)
+
+
+def test_an_ended_subscription_is_called_no_more(house):
+    directory = house.open()
+    watch = Watch(directory)
+    watch.wait(lambda view: True)
+
+    watch.end()
+    directory.announce(record())
+    Watch(directory).wait(knows("one"))
+
+    assert not any("one" in view.records for view in watch.views)

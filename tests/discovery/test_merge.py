@@ -1,0 +1,155 @@
+"""Several registries merged into one view; time is wound by hand."""
+
+import pytest
+
+from discovery.merge import Entry, Merge
+from tests.discovery.stage import record
+
+
+@pytest.fixture
+def merge():
+    return Merge()
+
+
+def entries(*records, heard_at=0.0, suspect=False):
+    return [Entry(item, heard_at, suspect) for item in records]
+
+
+def test_the_union_of_all_registries_is_known(merge):
+    merge.snapshot("a", entries(record("one")), warming=False)
+    merge.snapshot("b", entries(record("two")), warming=False)
+
+    assert merge.settle(0.0) == {"one", "two"}
+    assert set(merge.known) == {"one", "two"}
+
+
+def test_the_higher_rank_wins_wherever_it_came_from(merge):
+    merge.snapshot("a", entries(record(version=2, state="DRAINING")), warming=False)
+    merge.snapshot("b", entries(record(version=1)), warming=False)
+
+    merge.settle(0.0)
+
+    assert merge.known["one"].record.state == "DRAINING"
+    assert merge.known["one"].listed_by == ("a", "b")
+
+
+def test_what_did_not_change_is_no_change(merge):
+    merge.snapshot("a", entries(record()), warming=False)
+    merge.settle(0.0)
+
+    merge.update("a", Entry(record(), 5.0))
+
+    assert merge.settle(5.0) == set()
+    assert merge.known["one"].heard_at == 5.0
+
+
+def test_a_record_leaves_only_when_every_connected_registry_dropped_it(merge):
+    for registry in ("a", "b"):
+        merge.snapshot(registry, entries(record()), warming=False)
+    merge.settle(0.0)
+
+    merge.drop("a", "one", (0, 0), withdrawn=False)
+    assert merge.settle(1.0) == set()
+
+    merge.drop("b", "one", (0, 0), withdrawn=False)
+    assert merge.settle(1.0) == {"one"}
+    assert merge.known == {}
+
+
+def test_a_withdrawal_is_believed_at_once_though_another_registry_has_not_heard_of_it(merge):
+    for registry in ("a", "b"):
+        merge.snapshot(registry, entries(record(version=4)), warming=False)
+    merge.settle(0.0)
+
+    merge.drop("a", "one", (0, 4), withdrawn=True)
+
+    assert merge.settle(0.0) == {"one"}
+    merge.snapshot("b", entries(record(version=4)), warming=False)
+    merge.settle(1.0)
+    assert merge.known == {}
+    merge.update("b", Entry(record(version=5), 2.0))
+    merge.settle(2.0)
+    assert set(merge.known) == {"one"}
+
+
+def test_a_restarted_registry_deletes_nothing_while_it_warms_up(merge):
+    merge.snapshot("a", entries(record()), warming=False)
+    merge.settle(0.0)
+    merge.lost("a", now=1.0)
+    merge.settle(1.0)
+
+    merge.snapshot("a", [], warming=True)
+    assert merge.settle(2.0) == set()
+    assert not merge.is_fresh
+
+    merge.warmed("a", warming=False)
+    assert merge.settle(12.0) == {"one"}
+
+
+def test_with_every_registry_gone_everything_stays(merge):
+    merge.snapshot("a", entries(record()), warming=False)
+    merge.settle(0.0)
+
+    merge.lost("a", now=1.0)
+
+    assert merge.settle(1e9) == set()
+    assert merge.known["one"].listed_by == ()
+
+
+def test_what_only_a_lost_registry_listed_stays_one_ttl_longer(merge):
+    merge.snapshot("a", [], warming=False)
+    merge.snapshot("b", entries(record(ttl=10.0)), warming=False)
+    merge.settle(0.0)
+
+    merge.lost("b", now=100.0)
+
+    assert merge.settle(109.9) == set()
+    assert merge.is_waiting
+    assert merge.settle(110.1) == {"one"}
+    assert not merge.is_waiting
+
+
+def test_a_record_is_suspect_when_all_who_list_it_say_so(merge):
+    merge.snapshot("a", entries(record(), suspect=True), warming=False)
+    merge.snapshot("b", entries(record()), warming=False)
+    merge.settle(0.0)
+    assert not merge.known["one"].suspect
+
+    merge.update("b", Entry(record(), 0.0, suspect=True))
+
+    assert merge.settle(1.0) == {"one"}
+    assert merge.known["one"].suspect
+
+
+def test_a_view_from_disk_is_believed_until_a_warm_registry_knows_better(merge):
+    merge.remember(entries(record("old")))
+    assert merge.settle(0.0) == {"old"}
+    assert merge.settle(0.0) == set()
+    assert set(merge.known) == {"old"}
+
+    merge.snapshot("a", entries(record("new")), warming=True)
+    merge.settle(1.0)
+    assert set(merge.known) == {"old", "new"}
+
+    merge.warmed("a", warming=False)
+    merge.settle(2.0)
+    assert set(merge.known) == {"new"}
+
+
+def test_a_snapshot_after_a_gap_replaces_what_the_registry_listed(merge):
+    merge.snapshot("a", entries(record("one"), record("two")), warming=False)
+    merge.settle(0.0)
+
+    merge.snapshot("a", entries(record("two")), warming=False)
+
+    assert merge.settle(1.0) == {"one"}
+
+
+def test_a_forgotten_registry_has_no_say(merge):
+    merge.snapshot("a", entries(record("one")), warming=False)
+    merge.snapshot("b", entries(record("two")), warming=False)
+    merge.settle(0.0)
+
+    merge.forget("a")
+
+    assert merge.settle(0.0) == {"one"}

@@ -1,0 +1,202 @@
+"""Messages and frames: a row run both ways, and junk."""
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discovery import DirectoryError, DirectoryProtocolError, Record, protocol
+from tests.discovery.stage import record
+
+FULL = Record(
+    service="maths",
+    instance="i1",
+    node="n1",
+    incarnation=2**53,
+    version=7,
+    namespace="prod",
+    endpoints={"rpc": "tcp://10.0.0.5:4321"},
+    state="DRAINING",
+    ttl=3.5,
+    methods={"add": {"idempotent": True, "signature": "(a, b)", "doc": "Adds."}},
+    subscriptions=[["pool", "words", "counted", "maths"]],
+    public_key="k" * 40,
+    zone="west",
+    weight=0.5,
+    tags={"colour": "blau", "ünicode": "✓"},
+    host="h",
+    pid=42,
+)
+
+ROWS = [
+    protocol.Subscribe("default"),
+    protocol.Subscribe(None),
+    protocol.Register(1, FULL),
+    protocol.Renew([["i1", 1, 2], ["i2", 3, 4]]),
+    protocol.Withdraw(2, "default", "i1", 1, 2),
+    protocol.Ack(2),
+    protocol.Refused(2, "this registry is full"),
+    protocol.Unknown(["i1"]),
+    protocol.Snapshot(0, "boot", True, 0, 1, [[FULL, 1.5, False]]),
+    protocol.Update(5, "boot", FULL, 0.0, True),
+    protocol.Drop(6, "boot", "i1", 1, 2, True),
+    protocol.Hugz(6, "boot", False),
+]
+
+
+@pytest.mark.parametrize("message", ROWS, ids=lambda message: type(message).__name__)
+def test_a_message_survives_the_trip(message):
+    assert protocol.decode(protocol.encode(message)) == message
+
+
+@pytest.mark.parametrize("message", ROWS, ids=lambda message: type(message).__name__)
+def test_fields_of_a_later_version_are_ignored(message):
+    longer = [*msgpack.unpackb(protocol.encode(message)), "something new"]
+
+    assert protocol.decode(msgpack.packb(longer)) == message
+
+
+@pytest.mark.parametrize("message", ROWS, ids=lambda message: type(message).__name__)
+def test_a_message_cut_short_is_refused(message):
+    frame = protocol.encode(message)
+
+    for length in range(len(frame)):
+        with pytest.raises(DirectoryProtocolError):
+            protocol.decode(frame[:length])
+    with pytest.raises(DirectoryProtocolError, match="fields"):
+        protocol.decode(msgpack.packb(msgpack.unpackb(frame)[:-1]))
+
+
+@pytest.mark.parametrize("message", ROWS, ids=lambda message: type(message).__name__)
+def test_a_field_of_another_type_is_refused(message):
+    values = msgpack.unpackb(protocol.encode(message))
+
+    for position in range(2, len(values)):
+        with pytest.raises(DirectoryProtocolError):
+            protocol.decode(msgpack.packb([*values[:position], {"a": 1.5}, *values[position + 1 :]]))
+
+
+def test_every_kind_has_its_row():
+    assert {type(message) for message in ROWS} == set(protocol.KINDS.values())
+
+
+@pytest.mark.parametrize(
+    "message", [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz)]
+)
+def test_a_push_is_the_message_with_the_number_of_its_subscriber(message):
+    frame = protocol.Push(message).frame(2**40)
+    message = protocol.decode(protocol.encode(message))
+    message.seq = 2**40
+
+    assert protocol.decode(frame) == message
+
+
+def test_a_large_snapshot_comes_in_parts_of_bounded_size():
+    entries = [[record(f"i{number}", tags={"text": "x" * 100_000}), 0.0, False] for number in range(20)]
+
+    frames = protocol.snapshot_parts("boot", 3, False, entries)
+    parts = [protocol.decode(frame) for frame in frames]
+
+    assert len(frames) > 1
+    assert max(map(len, frames)) < protocol.PART_SIZE + 1000
+    assert [part.part for part in parts] == list(range(len(frames)))
+    assert {(part.parts, part.seq, part.boot_id) for part in parts} == {(len(frames), 3, "boot")}
+    assert [entry for part in parts for entry in part.entries] == entries
+
+
+def test_an_empty_snapshot_is_one_frame():
+    (frame,) = protocol.snapshot_parts("boot", 0, True, [])
+
+    assert protocol.decode(frame) == protocol.Snapshot(0, "boot", True, 0, 1, [])
+
+
+def test_another_major_version_is_named():
+    with pytest.raises(DirectoryProtocolError, match="version 9; this is version 1"):
+        protocol.decode(msgpack.packb([9, 1, None]))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\xc1",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\x91" * 2000,
+        b"\x81" * 2000,
+        msgpack.packb([1]),
+        msgpack.packb({"a": 1}),
+        msgpack.packb([1, 99]),
+        msgpack.packb([1, [], None]),
+        msgpack.packb([1, 1, None]) + b"\x00",
+        msgpack.packb([1, 1, msgpack.ExtType(5, b"x")]),
+        msgpack.packb([1, 1, msgpack.Timestamp(1)]),
+        b"\x93\x01\x01\xa2\xff\xfe",
+        b"\x93\x01\x01\x81\x90\x01",
+        msgpack.packb([1, 2, 1, {"service": "a"}]),
+        msgpack.packb([1, 2, 1, {"service": "a", "instance": "b", "ttl": float("nan")}]),
+        msgpack.packb([1, 2, 1, {"service": "a", "instance": "b", "state": []}]),
+        msgpack.packb([1, 2, 1, {"service": "a", "instance": "b", "state": "ASLEEP"}]),
+        msgpack.packb([1, 2, -1, {"service": "a", "instance": "b"}]),
+        msgpack.packb([1, 20, 1, "boot", {"service": "a", "instance": "b"}, float("nan"), False]),
+        msgpack.packb([1, 3, [["i", 1, 1]] * 2001]),
+    ],
+)
+def test_junk_is_refused_with_the_one_error(frame):
+    with pytest.raises(DirectoryProtocolError):
+        protocol.decode(frame)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_another_error(frame):
+    try:
+        protocol.decode(frame)
+    except DirectoryProtocolError:
+        pass
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.sampled_from(sorted(protocol.KINDS)), st.lists(values, max_size=8))
+def test_no_values_in_the_frame_of_a_kind_raise_another_error(kind, fields):
+    try:
+        protocol.decode(msgpack.packb([protocol.VERSION, kind, *fields]))
+    except DirectoryProtocolError:
+        pass
+
+
+@given(st.dictionaries(st.sampled_from(list(FULL.to_dict())), values))
+def test_no_fields_of_a_record_raise_another_error(fields):
+    try:
+        Record.from_dict({**FULL.to_dict(), **fields})
+    except DirectoryProtocolError:
+        pass
+
+
+def test_a_record_survives_as_a_dict_and_ignores_what_it_does_not_know():
+    assert Record.from_dict({**FULL.to_dict(), "colour_of_hat": "green"}) == FULL
+
+
+@pytest.mark.parametrize("junk", [None, [], "record", {}, {"service": "", "instance": "x"}, {"service": "x"}])
+def test_what_is_no_record_is_refused(junk):
+    with pytest.raises(DirectoryProtocolError):
+        Record.from_dict(junk)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, 2**70])
+def test_a_value_that_cannot_travel_is_refused_in_words(value):
+    with pytest.raises(DirectoryError, match="cannot be sent"):
+        protocol.encode(protocol.Register(1, record(tags={"a": value})))
+
+
+def test_a_changed_copy_has_the_next_version():
+    changed = record(version=4).replace(state="DRAINING")
+
+    assert changed.rank == (0, 5)
+    assert changed.state == "DRAINING"

@@ -1,0 +1,493 @@
+"""Registries that come, go, restart and are lied to, and the clients that live through it."""
+
+import time
+from contextlib import ExitStack
+
+import pytest
+import zmq
+
+from discovery import protocol
+from discovery import server as server_module
+from discovery.server import RegistryServer
+from tests.discovery.stage import (
+    AT_LAST,
+    House,
+    RawClient,
+    Watch,
+    eventually,
+    knows,
+    record,
+    silent_holder,
+    start_registry,
+)
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def new_registry(stack):
+    def start(bind="tcp://127.0.0.1:0", **options):
+        server = start_registry(bind, **{"ttl": 1.0, **options})
+        stack.callback(server.stop)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def new_house(stack):
+    def build(*urls, **options):
+        house = House(",".join(urls), **options)
+        stack.callback(house.close)
+        return house
+
+    return build
+
+
+def is_fresh(view):
+    return view.fresh
+
+
+def test_a_withdrawal_arrives_within_milliseconds(new_registry, new_house):
+    house = new_house(new_registry().url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    passed = []
+
+    for number in range(10):
+        here.announce(record(version=number))
+        seen.wait_now(knows("one"))
+        begin = time.perf_counter()
+        here.withdraw("one")
+        seen.wait_now(knows())
+        passed.append(time.perf_counter() - begin)
+
+    assert sorted(passed)[5] < 0.1
+
+
+def test_a_registry_that_restarts_empty_is_filled_again_and_nobody_misses_a_record(new_registry, new_house):
+    first = new_registry()
+    house = new_house(first.url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record(ttl=3.0))
+    seen.wait(lambda view: view.fresh and knows("one")(view))
+    told = len(seen.views)
+
+    first.stop()
+    seen.wait_now(lambda view: not view.fresh)
+    begin = time.monotonic()
+    second = new_registry(first.url)
+    with RawClient(second.url) as late:
+        late.ask(protocol.Subscribe("default"))
+        while not isinstance(message := late.next(), protocol.Update):
+            assert isinstance(message, protocol.Hugz | protocol.Snapshot)
+    refilled = time.monotonic() - begin
+
+    assert message.record == record(ttl=3.0)
+    assert refilled < 2.0
+    seen.wait_now(is_fresh)
+    assert all("one" in view.records for view in seen.views[told:])
+
+
+def test_a_holder_that_died_with_the_registry_leaves_after_the_warm_up(new_registry, new_house, stack):
+    first = new_registry()
+    there = new_house(first.url).open()
+    seen = Watch(there)
+    with silent_holder(first.url, record(ttl=60.0)):
+        seen.wait(knows("one"))
+
+    first.stop()
+    eventually(lambda: there.view().registries[0]["state"] != "up")
+    told = len(seen.views)
+    new_registry(first.url)
+
+    view = seen.wait_now(knows())
+    assert view.fresh
+    assert all("one" in view.records for view in seen.views[told:] if not view.fresh)
+
+
+def test_with_every_registry_down_everybody_stays_known(new_registry, new_house):
+    servers = [new_registry(), new_registry()]
+    house = new_house(*(server.url for server in servers))
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record(ttl=0.3))
+    seen.wait_now(lambda view: view.fresh and knows("one")(view))
+
+    for server in servers:
+        server.stop()
+
+    view = seen.wait_now(lambda view: not view.fresh)
+    assert knows("one")(view)
+    assert " has been stale for 0 s (" in there.describe()
+    assert {item["state"] for item in there.view().registries} != {"up"}
+    assert there.view().records["one"].age < 5.0
+    assert not there.flush(0.05)
+
+
+def test_two_registries_that_know_nothing_of_each_other_are_one_view(new_registry, new_house):
+    left, right = new_registry(), new_registry()
+    on_left, on_right = new_house(left.url).open(), new_house(right.url).open()
+    both = Watch(new_house(left.url, right.url).open())
+
+    on_left.announce(record("one"))
+    on_right.announce(record("two"))
+
+    both.wait_now(knows("one", "two"))
+    on_left.withdraw("one")
+    both.wait_now(knows("two"))
+
+
+def test_one_of_two_registries_is_enough(new_registry, new_house):
+    left, right = new_registry(), new_registry()
+    house = new_house(left.url, right.url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    seen.wait_now(is_fresh)
+
+    left.stop()
+    here.announce(record())
+
+    seen.wait_now(knows("one"))
+    assert here.flush(AT_LAST)
+    assert there.view().fresh
+    here.withdraw("one")
+    seen.wait_now(knows())
+
+
+def test_a_registry_that_comes_back_hears_what_was_withdrawn_meanwhile(new_registry, new_house):
+    left, right = new_registry(), new_registry()
+    house = new_house(left.url, right.url)
+    here = house.open()
+    here.announce(record())
+    assert here.flush(AT_LAST)
+    only_left = Watch(new_house(left.url).open())
+    only_left.wait_now(knows("one"))
+
+    left.stop()
+    here.withdraw("one")
+    assert here.flush(AT_LAST)
+    new_registry(left.url)
+
+    view = only_left.wait_now(knows())
+    assert not view.fresh, "the withdrawal itself was heard, and not the end of the warm-up waited for"
+
+
+def test_the_same_registry_under_two_names_is_asked_once(new_registry, new_house):
+    server = new_registry()
+    port = server.url.rpartition(":")[2]
+    here = new_house(f"tcp://127.0.0.1:{port}", f"tcp://localhost:{port}").open()
+    seen = Watch(here)
+
+    here.announce(record())
+
+    assert here.flush(AT_LAST)
+    seen.wait_now(lambda view: [item["state"] for item in view.registries].count("up") == 1)
+
+
+def test_a_registry_is_found_by_name(new_registry, new_house):
+    port = new_registry().url.rpartition(":")[2]
+    here = new_house(f"tcp://localhost:{port}").open()
+
+    assert here.wait_ready(AT_LAST)
+
+
+def test_a_name_that_stands_for_nothing_is_told_and_tried_again(new_house, caplog):
+    here = new_house("tcp://no-such-host.invalid:4190").open()
+
+    assert not here.wait_ready(0.05)
+    eventually(lambda: here.view().registries[0]["error"])
+    assert "no-such-host.invalid was not found" in here.describe()
+    assert caplog.text.count("cannot reach registry tcp://no-such-host.invalid:4190") == 1
+
+
+def test_a_port_where_something_else_listens_is_no_registry(new_house, monkeypatch):
+    from discovery import link
+
+    monkeypatch.setattr(link, "ATTEMPT", 0.1)
+    context = zmq.Context()
+    try:
+        with context.socket(zmq.ROUTER) as other:
+            port = other.bind_to_random_port("tcp://127.0.0.1")
+            here = new_house(f"tcp://127.0.0.1:{port}").open()
+            eventually(lambda: here.view().registries[0]["error"])
+            assert "does not answer as a registry does" in here.describe()
+    finally:
+        context.destroy(linger=0)
+
+
+def test_a_registry_that_falls_silent_is_given_up(new_registry, new_house, monkeypatch):
+    from discovery import link
+
+    monkeypatch.setattr(link, "SILENCE", 0.2)
+    monkeypatch.setattr(server_module, "HUGZ_INTERVAL", 1000.0)
+    here = new_house(new_registry().url).open()
+
+    eventually(lambda: "silent" in (here.view().registries[0]["error"] or ""))
+
+
+def test_a_gap_in_the_numbers_brings_a_new_snapshot(new_registry, new_house, monkeypatch):
+    server = new_registry()
+    house = new_house(server.url)
+    here, there = house.open(), house.open()
+    assert here.wait_ready(AT_LAST) and there.wait_ready(AT_LAST)
+    seen = Watch(there)
+    send, lost = server._send_frame, []
+
+    def lose_updates(peer, frame):
+        if not lost and len(frame) > 100 and isinstance(protocol.decode(frame), protocol.Update):
+            lost.extend(server._subscribers)
+        if peer in lost and isinstance(protocol.decode(frame), protocol.Update):
+            lost.remove(peer)
+            return
+        send(peer, frame)
+
+    monkeypatch.setattr(server, "_send_frame", lose_updates)
+    here.announce(record())
+
+    seen.wait_now(knows("one"))
+    assert not lost
+
+
+def test_a_large_directory_arrives_whole(new_registry, new_house):
+    house = new_house(new_registry().url)
+    here = house.open()
+    for number in range(40):
+        here.announce(record(f"i{number}", tags={"text": "x" * 50_000}))
+    assert here.flush(AT_LAST)
+
+    there = house.open()
+
+    assert there.wait_ready(AT_LAST)
+    assert len(there.view().records) == 40
+
+
+def test_a_lease_that_its_registry_lost_is_registered_again(new_registry, new_house):
+    server = new_registry()
+    house = new_house(server.url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record(ttl=3.0))
+    seen.wait_now(lambda view: view.fresh and knows("one")(view))
+
+    # As if renewals had been lost: the table forgets, and the holder's next renewal is of an unknown lease.
+    server._table._leases["one"].heard_at = float("-inf")
+    seen.wait(lambda view: view.fresh and knows()(view))
+
+    seen.wait_now(knows("one"))
+
+
+def test_too_many_silent_holders_become_suspect_and_recover(new_registry, new_house):
+    server = new_registry()
+    there = new_house(server.url).open()
+    seen = Watch(there)
+    names = [f"i{number}" for number in range(6)]
+    with RawClient(server.url) as holder:
+        for name in names:
+            assert holder.ask(protocol.Register(1, record(name, ttl=0.5))) == protocol.Ack(1)
+
+        view = seen.wait_now(lambda view: view.fresh and all(item.suspect for item in view.records.values()))
+        assert knows(*names)(view)
+
+        holder.ask(protocol.Renew([[name, 0, 0] for name in [*names, "nobody"]]))
+        seen.wait(lambda view: view.fresh and not any(item.suspect for item in view.records.values()))
+
+
+JUNK = [
+    [b""],
+    [b"\xc1" * 10],
+    [b"GET / HTTP/1.1\r\n\r\n"],
+    [b"\x91" * 5000],
+    [b"a", b"b", b"c"],
+    [b"x"] * 500,
+    [protocol.encode(protocol.Hugz(1, "boot", False))],
+    [protocol.encode(protocol.Ack(1))],
+    [protocol.encode(protocol.Subscribe("default")), b"more"],
+    [b"\x93\x02\x01\xc0"],
+    [b"\xdd\xff\xff\xff\xff"],
+]
+
+
+def test_junk_at_a_registry_does_no_harm(new_registry, new_house):
+    server = new_registry()
+    house = new_house(server.url)
+    here, there = house.open(), house.open()
+    here.announce(record())
+    seen = Watch(there)
+    seen.wait_now(knows("one"))
+
+    with RawClient(server.url) as stranger:
+        for frames in JUNK * 20:
+            stranger.socket.send_multipart(frames)
+        assert isinstance(stranger.next(), protocol.Refused)
+        eventually(lambda: server.junk >= len(JUNK) * 20)
+
+    with RawClient(server.url) as stranger:
+        snapshot = stranger.ask(protocol.Subscribe("default"))
+        assert [entry[0] for entry in snapshot.entries] == [record()]
+    here.announce(record("two"))
+    seen.wait_now(knows("one", "two"))
+
+
+def test_a_frame_beyond_all_bounds_costs_the_stranger_the_connection(new_registry):
+    server = new_registry()
+    with RawClient(server.url) as stranger:
+        events = stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        stranger.socket.send(b"x" * (protocol.MAX_REQUEST + 1))
+        assert events.poll(AT_LAST * 1000), "the connection was not closed"
+        events.close()
+
+        assert isinstance(stranger.ask(protocol.Subscribe("default")), protocol.Snapshot)
+    assert server.is_serving
+
+
+def test_a_client_of_another_version_is_told_so(new_registry):
+    with RawClient(new_registry().url) as stranger:
+        answer = stranger.ask(b"\x93\x07\x01\xc0")
+
+    assert answer == protocol.Refused(0, "a frame of protocol version 7; this is version 1")
+
+
+def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new_house, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_SUBSCRIBERS", 1)
+    house = new_house(new_registry().url)
+    assert house.open().wait_ready(AT_LAST)
+
+    second = house.open()
+
+    eventually(lambda: "subscribers" in (second.view().registries[0]["error"] or ""))
+
+
+def test_a_full_registry_refuses_in_words_and_serves_on(new_registry, new_house, monkeypatch, caplog):
+    from discovery import table
+
+    monkeypatch.setattr(table, "MAX_LEASES", 1)
+    house = new_house(new_registry().url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record("one"))
+    seen.wait_now(knows("one"))
+
+    here.announce(record("two"))
+
+    assert not here.flush(0.2)
+    assert "this registry is full" in caplog.text
+    here.withdraw("one")
+    seen.wait_now(knows())
+
+
+def test_a_client_that_left_is_no_longer_served(new_registry, new_house):
+    server = new_registry()
+    house = new_house(server.url)
+    here = house.open()
+    assert here.wait_ready(AT_LAST)
+    house.open().stop()
+
+    here.announce(record())
+
+    assert here.flush(AT_LAST)
+    eventually(lambda: len(server._subscribers) == 1)
+
+
+def test_a_port_that_is_taken_is_an_error_for_a_registry(new_registry):
+    taken = RegistryServer(new_registry().url)
+    taken.start()
+
+    with pytest.raises(zmq.ZMQError, match="in use"):
+        taken.wait_bound(AT_LAST)
+    assert taken.stop()
+    assert not taken.is_serving
+
+
+# --- the last good view on disk ---
+
+
+def test_a_process_that_starts_with_every_registry_down_has_the_last_good_view(new_registry, new_house, tmp_path):
+    server = new_registry()
+    house = new_house(server.url, cache_dir=tmp_path)
+    here, there = house.open(), house.open()
+    here.announce(record(endpoints={"rpc": "tcp://10.0.0.5:4000"}))
+    Watch(there).wait_now(lambda view: view.fresh and knows("one")(view))
+    there.stop()
+    server.stop()
+
+    later = house.open()
+
+    view = Watch(later).wait(knows("one"))
+    assert view.records["one"].record.endpoints == {"rpc": "tcp://10.0.0.5:4000"}
+    assert not view.fresh
+    assert not later.wait_ready(0.05)
+
+
+def test_the_view_on_disk_is_of_one_url_and_namespace(new_registry, new_house, tmp_path):
+    server = new_registry()
+    house = new_house(server.url, cache_dir=tmp_path)
+    here, there = house.open(), house.open()
+    here.announce(record())
+    Watch(there).wait_now(lambda view: view.fresh and knows("one")(view))
+    there.stop()
+    here.stop()
+    server.stop()
+
+    assert Watch(house.open(namespace="other")).wait(lambda view: True).records == {}
+    assert Watch(house.open(url=server.url + ",tcp://127.0.0.1:1")).wait(lambda view: True).records == {}
+
+
+def test_what_a_warm_registry_does_not_list_leaves_the_view_from_disk(new_registry, new_house, tmp_path):
+    server = new_registry()
+    house = new_house(server.url, cache_dir=tmp_path)
+    there = house.open()
+    with silent_holder(server.url, record(ttl=60.0)):
+        Watch(there).wait_now(lambda view: view.fresh and knows("one")(view))
+        there.stop()
+        server.stop()
+    new_registry(server.url)
+
+    seen = Watch(house.open())
+
+    seen.wait(knows("one"))
+    assert seen.wait_now(knows()).fresh
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x80", b"\x81\xa6format\x01", b"x" * 1000])
+def test_a_junk_file_is_ignored_and_told(junk, tmp_path, new_house, caplog):
+    from discovery.cache import DiskCache
+
+    url = "tcp://127.0.0.1:1"
+    DiskCache(tmp_path, url, "default").path.write_bytes(junk)
+
+    assert Watch(new_house(url, cache_dir=tmp_path).open()).wait(lambda view: True).records == {}
+    assert "ignored the directory cache" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_one_warning(new_registry, new_house, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    house = new_house(new_registry().url, cache_dir=tmp_path / "file")
+    here = house.open()
+    seen = Watch(here)
+    here.announce(record("one"))
+    seen.wait_now(is_fresh)
+    here.announce(record("two"))
+    assert here.flush(AT_LAST)
+
+    here.stop()
+
+    assert caplog.text.count("cannot be written") == 1
+
+
+def test_the_file_is_replaced_at_one_stroke(tmp_path):
+    from discovery.cache import DiskCache
+
+    cache = DiskCache(tmp_path, "tcp://127.0.0.1:1", None)
+    cache.save([(record("one"), 1.0)])
+    cache.save([(record("two"), 2.0)])
+
+    ((held, age),) = cache.load()
+    assert held == record("two")
+    assert 2.0 <= age < 60.0
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,246 @@
+"""Who holds which lease; time is wound by hand."""
+
+import pytest
+
+from discovery import DirectoryError
+from discovery import table as table_module
+from discovery.table import Gone, Held, Table
+from tests.discovery.stage import record
+
+
+@pytest.fixture
+def table():
+    return Table(now=0.0, ttl=10.0)
+
+
+def rounds(table, until, step=0.5, start=0.0, each=lambda now: None):
+    """Winds time in steps small enough to be no pause; all changes on the way."""
+    changes = []
+    now = start
+    while now < until:
+        now = min(until, now + step)
+        each(now)
+        changes += table.expire(now)
+    return changes
+
+
+def test_a_registered_record_is_held_and_told(table):
+    changes = table.register(record(), now=0.0)
+
+    assert changes == [Held(record(), suspect=False)]
+    assert table.snapshot("default", now=2.0) == [[record(), 2.0, False]]
+
+
+def test_the_same_registration_again_is_no_news_but_renews(table):
+    table.register(record(), now=0.0)
+
+    assert table.register(record(), now=4.0) == []
+    assert table.age("one", now=5.0) == 1.0
+
+
+def test_a_higher_version_replaces_and_a_lower_one_is_passed_over(table):
+    table.register(record(version=2), now=0.0)
+
+    assert table.register(record(version=1, state="STARTING"), now=1.0) == []
+    assert table.register(record(version=3, state="DRAINING"), now=1.0) == [
+        Held(record(version=3, state="DRAINING"), False)
+    ]
+
+
+def test_a_new_incarnation_wins_whatever_its_version(table):
+    table.register(record(incarnation=1, version=9), now=0.0)
+
+    changes = table.register(record(incarnation=2, version=0), now=0.0)
+
+    assert changes == [Held(record(incarnation=2, version=0), False)]
+
+
+def test_a_lease_runs_out_after_its_own_ttl_and_not_before(table):
+    table.register(record("short", ttl=1.0), now=0.0)
+    table.register(record("long", ttl=10.0), now=0.0)
+
+    assert rounds(table, until=1.0) == []
+    assert rounds(table, until=1.5, start=1.0) == [Gone("default", "short", (0, 0), withdrawn=False)]
+    assert [entry[0].instance for entry in table.snapshot(None, 1.5)] == ["long"]
+
+
+def test_a_renewed_lease_lives_on(table):
+    table.register(record(ttl=1.0), now=0.0)
+
+    known = []
+    changes = rounds(table, until=5.0, each=lambda now: known.append(table.renew("one", (0, 0), now)))
+
+    assert changes == []
+    assert set(map(str, known)) == {str((True, []))}
+
+
+def test_a_renewal_of_what_is_not_held_asks_to_register(table):
+    assert table.renew("nobody", (0, 0), now=0.0) == (False, [])
+
+
+def test_a_renewal_of_a_newer_version_than_held_asks_to_register(table):
+    table.register(record(version=1), now=0.0)
+
+    known, _ = table.renew("one", (0, 2), now=1.0)
+
+    assert not known
+
+
+def test_a_renewal_of_an_older_version_keeps_nothing_alive(table):
+    table.register(record(version=2), now=0.0)
+
+    table.renew("one", (0, 1), now=4.0)
+
+    assert table.age("one", now=4.0) == 4.0
+
+
+def test_a_withdrawn_record_is_gone_at_once(table):
+    table.register(record(version=3), now=0.0)
+
+    assert table.withdraw("default", "one", (0, 3), now=0.1) == [Gone("default", "one", (0, 3), withdrawn=True)]
+    assert len(table) == 0
+
+
+def test_a_withdrawal_of_what_is_not_held_is_told_all_the_same(table):
+    changes = table.withdraw("default", "one", (0, 0), now=0.0)
+
+    assert changes == [Gone("default", "one", (0, 0), withdrawn=True)]
+
+
+def test_a_registration_that_a_withdrawal_overtook_brings_nothing_back(table):
+    table.withdraw("default", "one", (5, 2), now=0.0)
+
+    assert table.register(record(incarnation=5, version=2), now=0.1) == []
+    assert table.register(record(incarnation=5, version=3), now=0.2) != []
+
+
+def test_withdrawals_are_forgotten_after_a_ttl_and_never_more_than_so_many(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_WITHDRAWN", 3)
+    for number in range(5):
+        table.withdraw("default", f"i{number}", (0, 0), now=0.0)
+
+    assert list(table._withdrawn) == ["i2", "i3", "i4"]
+    rounds(table, until=11.0)
+    assert not table._withdrawn
+
+
+def test_a_registry_warms_up_for_one_ttl(table):
+    assert table.is_warming(9.9)
+    assert not table.is_warming(10.0)
+
+
+def test_a_snapshot_shows_one_namespace_or_all(table):
+    table.register(record("one", namespace="a"), now=0.0)
+    table.register(record("two", namespace="b"), now=0.0)
+
+    assert [entry[0].instance for entry in table.snapshot("b", 0.0)] == ["two"]
+    assert len(table.snapshot(None, 0.0)) == 2
+
+
+def test_a_record_that_changes_its_namespace_leaves_the_old_one(table):
+    table.register(record(namespace="a", version=1), now=0.0)
+
+    changes = table.register(record(namespace="b", version=2), now=0.0)
+
+    assert changes == [Gone("a", "one", (0, 1), True), Held(record(namespace="b", version=2), False)]
+
+
+def test_one_dead_node_of_three_expires_with_all_its_services(table):
+    for node in ("a", "b", "c"):
+        for service in ("maths", "words"):
+            table.register(record(f"{service}-{node}", service, node=node, ttl=1.0), now=0.0)
+
+    def renew_b_and_c(now):
+        for node in ("b", "c"):
+            for service in ("maths", "words"):
+                table.renew(f"{service}-{node}", (0, 0), now)
+
+    changes = rounds(table, until=2.0, each=renew_b_and_c)
+
+    assert {change.instance for change in changes} == {"maths-a", "words-a"}
+    assert all(isinstance(change, Gone) for change in changes)
+
+
+def renew_only(table, instances):
+    return lambda now: [table.renew(instance, (0, 0), now) for instance in instances]
+
+
+def test_when_too_many_fall_silent_at_once_they_become_suspect_and_stay(table):
+    names = [f"i{number}" for number in range(10)]
+    for name in names:
+        table.register(record(name, ttl=1.0), now=0.0)
+
+    changes = rounds(table, until=3.0, each=renew_only(table, names[:5]))
+
+    assert changes == [Held(record(name, ttl=1.0), suspect=True) for name in names[5:]]
+    assert len(table) == 10
+
+
+def test_leases_that_run_out_one_after_the_other_are_still_the_same_trouble(table):
+    names = [f"i{number}" for number in range(10)]
+    for number, name in enumerate(names):
+        table.register(record(name, ttl=1.0), now=number * 0.05)
+
+    changes = rounds(table, until=4.0, step=0.05)
+
+    assert sum(isinstance(change, Gone) for change in changes) <= 1
+    assert len(table) >= 9
+
+
+def test_a_suspect_that_renews_is_suspect_no_more(table):
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        table.register(record(name, ttl=1.0), now=0.0)
+    rounds(table, until=1.5)
+
+    assert table.snapshot(None, 1.5)[0][2] is True
+    assert table.renew("a", (0, 0), now=1.5) == (True, [Held(record("a", ttl=1.0), suspect=False)])
+
+
+def test_a_suspect_does_not_haunt_for_ever(table):
+    for name in ("a", "b", "c", "d"):
+        table.register(record(name, ttl=1.0), now=0.0)
+
+    rounds(table, until=table_module.SUSPECT_TTLS + 2.0)
+
+    assert len(table) == 0
+
+
+def test_without_preservation_the_silent_go_however_many(table):
+    table = Table(now=0.0, ttl=10.0, preserve=False)
+    for name in ("a", "b", "c", "d"):
+        table.register(record(name, ttl=1.0), now=0.0)
+
+    changes = rounds(table, until=1.5)
+
+    assert all(isinstance(change, Gone) for change in changes)
+    assert len(table) == 0
+
+
+def test_a_registry_that_slept_blames_nobody(table):
+    table = Table(now=0.0, ttl=10.0, preserve=False)
+    table.register(record(ttl=1.0), now=0.0)
+    table.expire(0.5)
+
+    assert table.expire(60.0) == []
+    assert rounds(table, until=62.0, start=60.0) == [Gone("default", "one", (0, 0), False)]
+
+
+def test_a_full_registry_refuses_new_leases_and_keeps_the_old(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_LEASES", 2)
+    table.register(record("one"), now=0.0)
+    table.register(record("two"), now=0.0)
+
+    with pytest.raises(DirectoryError, match="full"):
+        table.register(record("three"), now=0.0)
+    assert table.register(record("two", version=1), now=0.0) != []
+
+
+def test_the_bytes_of_all_records_are_bounded_and_given_back(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+    table.register(record("one"), now=0.0, size=900)
+
+    with pytest.raises(DirectoryError, match="full"):
+        table.register(record("two"), now=0.0, size=200)
+    table.withdraw("default", "one", (0, 0), now=0.0)
+    assert table.register(record("two"), now=0.0, size=1000) != []
