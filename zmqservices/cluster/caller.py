@@ -44,6 +44,8 @@ SHORT_TIMEOUT = 0.5
 MISHAPS = {
     "draining": Mishap.NOT_SERVED,
     "unknown-service": Mishap.NOT_SERVED,
+    # Another process answers on this link than the one that was greeted; the greeting is on its way.
+    "protocol": Mishap.NOT_SERVED,
     "overloaded": Mishap.OVERLOADED,
 }
 

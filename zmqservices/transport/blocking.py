@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 #: Seconds that a poll lasts at most.
 LONGEST_POLL = 1.0
 
+#: Seconds without a poll after which what has happened meanwhile is looked at before anything new is begun.
+IDLE = 0.05
+
 
 class BlockingWatch:
     """One socket in the poll set."""
@@ -95,6 +98,7 @@ class BlockingReactor:
         self._poll_set: list[tuple[Any, int]] | None = None
         self._timers: list[tuple[float, int, BlockingTimer]] = []
         self._ticks = itertools.count()
+        self._polled_at = monotonic()
         self._bell_out, self._bell_in = os.pipe()
         os.set_blocking(self._bell_out, False)
         os.set_blocking(self._bell_in, False)
@@ -131,6 +135,8 @@ class BlockingReactor:
         if self._lead.acquire(False):
             try:
                 self._settle()
+                if monotonic() - self._polled_at > IDLE:
+                    self._catch_up()
                 return action(*args)
             finally:
                 self._pass_the_lead()
@@ -219,17 +225,24 @@ class BlockingReactor:
         except Exception:
             _log.exception("%r failed in the reactor", callback)
 
-    def _poll(self) -> None:
+    def _catch_up(self) -> None:
+        """Links may have been lost and made again while nobody polled."""
+        while self._poll(0.0):
+            self._settle()
+
+    def _poll(self, longest: float = LONGEST_POLL) -> bool:
         if self._closed:
             raise RuntimeError("the client was stopped while a call was waiting for its answer")
         if self._poll_set is None:
             self._poll_set = [(socket, zmq.POLLIN) for socket in self._watches]
             self._poll_set.append((self._bell_out, zmq.POLLIN))
-        timeout = LONGEST_POLL
-        if self._timers:
+        timeout = longest
+        if self._timers and longest:
             timeout = min(timeout, max(self._timers[0][0] - monotonic(), 0.0))
         # Rounded up, so that a timer is due when the poll ends and the leader does not spin towards it.
-        for source, _ in zmq_poll(self._poll_set, int(timeout * 1000) + 1):
+        ready = zmq_poll(self._poll_set, int(timeout * 1000) + 1 if longest else 0)
+        self._polled_at = monotonic()
+        for source, _ in ready:
             if source == self._bell_out:
                 self._hear_the_bell()
                 continue
@@ -240,6 +253,7 @@ class BlockingReactor:
                 watch.owner.drain()
             except Exception:
                 _log.exception("a socket's messages could not be handled")
+        return bool(ready)
 
     def _hear_the_bell(self) -> None:
         try:
