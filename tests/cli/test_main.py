@@ -87,7 +87,7 @@ ERRORS = [
     (exceptions.Overloaded("full"), 5, "Overloaded: full"),
     (exceptions.MaybeExecuted("lost"), 5, "MaybeExecuted: lost"),
     (exceptions.MessageTooLarge(), 5, "MessageTooLarge"),
-    (discovery.DirectoryConfigurationError("bad url"), 2, "DirectoryConfigurationError: bad url"),
+    (discovery.DirectoryConfigurationError("bad url"), 2, "bad url"),
     (discovery.DirectoryError("gone"), 5, "DirectoryError: gone"),
 ]
 

@@ -122,7 +122,7 @@ def sentence(error: BaseException) -> str:
     """The error as one would say it."""
     if isinstance(error, exceptions.RemoteError):
         return f"{error.exc_type}: {error.value}" if error.value else f"{error.exc_type}"
-    if isinstance(error, (exceptions.ConfigurationError, exceptions.CommandError, exceptions.UnknownService)):
+    if isinstance(error, exceptions.UnknownService) or exit_code(error) == 2:
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 

@@ -42,7 +42,9 @@ def supervise(services: Sequence[str], flags: Flags, processes: int, reload: boo
 
     Raises ConfigurationError, before any child is started, when the settings cannot be read.
     """
-    drain = seconds(flags.resolve(), constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT)
+    drain = seconds(
+        flags.resolve(), constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
+    )
 
     def command(number: int) -> list[str]:
         arguments = [sys.executable, "-m", "zmqservices", "run", *flags.argv()]
@@ -51,7 +53,7 @@ def supervise(services: Sequence[str], flags: Flags, processes: int, reload: boo
             arguments += ["--backdoor-port", str(backdoor_port and backdoor_port + number)]
         return [*arguments, "--", *services]
 
-    supervisor = Supervisor(command, processes, drain, reload)
+    supervisor = Supervisor(command, processes, float("inf") if drain is None else drain, reload)
     if flags.config_file:
         supervisor.watch.add([flags.config_file])
     return supervisor.run()
