@@ -227,7 +227,9 @@ class BlockingReactor:
 
     def _catch_up(self) -> None:
         """Links may have been lost and made again while nobody polled."""
-        while self._poll(0.0):
+        for _ in range(100):  # Bounded: a peer that never stops talking must not keep a call from being made.
+            if not self._poll(0.0):
+                return
             self._settle()
 
     def _poll(self, longest: float = LONGEST_POLL) -> bool:
