@@ -59,8 +59,8 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
         server = RegistryServer(bind_address(bind), ttl=ttl)
         server.start()
         server.wait_bound(BIND_TIMEOUT)
-    except (DirectoryError, OSError) as exc:
-        raise click.ClickException(f"cannot serve at {bind}: {exc}") from exc
+    except DirectoryError as exc:
+        raise click.ClickException(str(exc)) from exc
     said: dict[str, Any] = {"event": "serving", "url": server.url, "boot_id": server.boot_id}
     click.echo(json.dumps(said) if as_json else f"serving at {server.url}")
     while not stop.wait(0.5):

@@ -164,7 +164,7 @@ def tcp_seed(url: str) -> Seed:
 def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
     """Host and port of tcp://host:port, IPv6 addresses in brackets; else DirectoryConfigurationError."""
     scheme, _, rest = url.strip().partition("://")
-    host, colon, port = rest.rpartition(":")
+    host, colon, port = (rest, "", "") if rest.endswith("]") or ":" not in rest else rest.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:

@@ -73,11 +73,11 @@ class RegistryServer:
         self._thread.start()
 
     def wait_bound(self, timeout: float) -> None:
-        """Returns once it listens; raises what kept it from that, DirectoryError after `timeout` seconds."""
+        """Returns once it listens; DirectoryError when it cannot, or did not within `timeout` seconds."""
         if not self._bound.wait(timeout):
             raise DirectoryError(f"the registry did not bind {self.bind} within {timeout:g} s")
         if self.error is not None:
-            raise self.error
+            raise DirectoryError(f"cannot listen at {self.bind}: {self.error}") from self.error
 
     @property
     def is_serving(self) -> bool:

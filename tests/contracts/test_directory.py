@@ -5,7 +5,17 @@ import threading
 import pytest
 
 from discovery import DirectoryError
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries, silent_holder
+from tests.discovery.stage import (
+    AT_LAST,
+    House,
+    Watch,
+    eventually,
+    free_port,
+    knows,
+    record,
+    registries,
+    silent_holder,
+)
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ def test_a_registry_that_came_is_told_of_everything():
     announced.announce(record("one"))
     announced.announce(record("two"))
 
-    assert announced.messages("a") == [protocol.Register(1, record("one")), protocol.Register(2, record("two"))]
+    assert announced.messages("a") == [
+        protocol.Register(1, record("one")),
+        protocol.Register(2, record("two")),
+    ]
 
 
 def test_a_change_is_acknowledged_when_every_registry_has_done_so():

@@ -81,7 +81,8 @@ def test_every_kind_has_its_row():
 
 
 @pytest.mark.parametrize(
-    "message", [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz)]
+    "message",
+    [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz)],
 )
 def test_a_push_is_the_message_with_the_number_of_its_subscriber(message):
     frame = protocol.Push(message).frame(2**40)
@@ -157,7 +158,12 @@ def test_no_bytes_raise_another_error(frame):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=10,
 )

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from discovery import protocol
+from discovery import DirectoryError, protocol
 from discovery import server as server_module
 from discovery.server import RegistryServer
 from tests.discovery.stage import (
@@ -172,7 +172,7 @@ def test_a_registry_that_comes_back_hears_what_was_withdrawn_meanwhile(new_regis
     left.stop()
     here.withdraw("one")
     assert here.flush(AT_LAST)
-    new_registry(left.url)
+    new_registry(left.url, ttl=60.0)
 
     view = only_left.wait_now(knows())
     assert not view.fresh, "the withdrawal itself was heard, and not the end of the warm-up waited for"
@@ -269,17 +269,14 @@ def test_a_large_directory_arrives_whole(new_registry, new_house):
 
 def test_a_lease_that_its_registry_lost_is_registered_again(new_registry, new_house):
     server = new_registry()
-    house = new_house(server.url)
-    here, there = house.open(), house.open()
-    seen = Watch(there)
-    here.announce(record(ttl=3.0))
-    seen.wait_now(lambda view: view.fresh and knows("one")(view))
+    here = new_house(server.url).open()
+    here.announce(record(ttl=1.0))
+    assert here.flush(AT_LAST)
 
     # As if renewals had been lost: the table forgets, and the holder's next renewal is of an unknown lease.
-    server._table._leases["one"].heard_at = float("-inf")
-    seen.wait(lambda view: view.fresh and knows()(view))
+    del server._table._leases["one"]
 
-    seen.wait_now(knows("one"))
+    eventually(lambda: "one" in server._table._leases)
 
 
 def test_too_many_silent_holders_become_suspect_and_recover(new_registry, new_house):
@@ -398,7 +395,7 @@ def test_a_port_that_is_taken_is_an_error_for_a_registry(new_registry):
     taken = RegistryServer(new_registry().url)
     taken.start()
 
-    with pytest.raises(zmq.ZMQError, match="in use"):
+    with pytest.raises(DirectoryError, match="cannot listen at .* in use"):
         taken.wait_bound(AT_LAST)
     assert taken.stop()
     assert not taken.is_serving
@@ -407,7 +404,9 @@ def test_a_port_that_is_taken_is_an_error_for_a_registry(new_registry):
 # --- the last good view on disk ---
 
 
-def test_a_process_that_starts_with_every_registry_down_has_the_last_good_view(new_registry, new_house, tmp_path):
+def test_a_process_that_starts_with_every_registry_down_has_the_last_good_view(
+    new_registry, new_house, tmp_path
+):
     server = new_registry()
     house = new_house(server.url, cache_dir=tmp_path)
     here, there = house.open(), house.open()

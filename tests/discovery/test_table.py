@@ -97,7 +97,9 @@ def test_a_renewal_of_an_older_version_keeps_nothing_alive(table):
 def test_a_withdrawn_record_is_gone_at_once(table):
     table.register(record(version=3), now=0.0)
 
-    assert table.withdraw("default", "one", (0, 3), now=0.1) == [Gone("default", "one", (0, 3), withdrawn=True)]
+    assert table.withdraw("default", "one", (0, 3), now=0.1) == [
+        Gone("default", "one", (0, 3), withdrawn=True)
+    ]
     assert len(table) == 0
 
 

@@ -69,11 +69,15 @@ def test_a_url_that_makes_no_sense_is_quoted(url):
 
 
 def test_an_engine_that_is_not_there_names_those_that_are():
-    with pytest.raises(DirectoryConfigurationError, match="no backend opens 'etcd:'; one of local:, static:, tcp:"):
+    with pytest.raises(
+        DirectoryConfigurationError, match="no backend opens 'etcd:'; one of local:, static:, tcp:"
+    ):
         open_directory("etcd://10.0.0.5:2379")
 
 
-@pytest.mark.parametrize("options", [{"namespace": ""}, {"namespace": 5}, {"ttl": 0}, {"ttl": "10"}, {"local_port": 0}])
+@pytest.mark.parametrize(
+    "options", [{"namespace": ""}, {"namespace": 5}, {"ttl": 0}, {"ttl": "10"}, {"local_port": 0}]
+)
 def test_a_setting_that_makes_no_sense_is_refused(options):
     with pytest.raises(DirectoryConfigurationError, match="needed"):
         open_directory("local:", **options)
@@ -94,7 +98,9 @@ def test_another_scheme_can_be_registered(monkeypatch):
 
     monkeypatch.setattr(backend, "_factories", dict(backend._factories))
     opened = []
-    register_backend("paper", lambda url, **options: opened.append(url) or open_directory("static:a=tcp://1.2.3.4:5"))
+    register_backend(
+        "paper", lambda url, **options: opened.append(url) or open_directory("static:a=tcp://1.2.3.4:5")
+    )
 
     open_directory("paper:phonebook")
 
@@ -136,7 +142,9 @@ MATHS_AND_WORDS = {
 
 
 def test_static_records_stand_in_the_url():
-    directory = open_directory("static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000; words=tcp://10.0.0.5:4000")
+    directory = open_directory(
+        "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000; words=tcp://10.0.0.5:4000"
+    )
 
     assert endpoints(directory) == MATHS_AND_WORDS
     assert all(instance.startswith("static-") for instance in directory.view().records)
