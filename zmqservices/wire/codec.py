@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from msgpack import ExtType, Packer, Unpacker, unpackb
+from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
 from zmqservices.exceptions import ProtocolError, UnserializableValueError
 from zmqservices.wire import extensions
@@ -21,7 +21,7 @@ from zmqservices.wire.extensions import FROZENSET, PAYLOAD, SET, TUPLE
 
 #: Tuples and sets within tuples and sets. Each holds a document of its own, whose reader needs 40 KiB of the C stack.
 MAX_EXTENSION_NESTING = 32
-#: Levels of any containers inside a tuple or set; with the packer's own bound of 511 outside, the C stack is safe.
+#: Levels of containers inside a tuple or set; with the packer's own bound (511 or 1024) around it, the C stack is safe.
 MAX_NESTING = 500
 #: Documents up to this many bytes are read without a look at what their arrays claim: they can waste 3 MB at most.
 TRUSTED_SIZE = 1024
@@ -179,8 +179,11 @@ def unpack_with(raw: bytes, hook: Hook) -> Any:
     """As `unpack`, with an own reader of the outermost extensions: see `make_hook`."""
     try:
         if len(raw) > TRUSTED_SIZE:
+            raw = bytes(raw)  # the very same object, unless it is a view of something
             _check_claims(raw)
         return unpackb(raw, ext_hook=hook, strict_map_key=False, timestamp=3)
+    except StackError:
+        return _items_one_by_one(raw, hook)
     except ProtocolError:
         raise
     except Exception as exc:
@@ -193,11 +196,35 @@ def _check_claims(raw: bytes) -> None:
     The reader makes a list of the claimed length at once, on each of 1024 levels: 64 KiB could ask for 512 MiB.
     Skipping makes nothing, and finds an array that the bytes do not fill. Without a long array it is not needed.
     """
-    raw = bytes(raw)  # the very same object, unless it is a view of something
     if b"\xdc" in raw or b"\xdd" in raw:
         unpacker = Unpacker(max_buffer_size=len(raw))
         unpacker.feed(raw)
         unpacker.skip()
+
+
+def _items_one_by_one(raw: bytes, hook: Hook) -> list[Any]:
+    """The items of a short array that is nested one level deeper than the reader goes.
+
+    msgpack's writer goes that one level deeper. What a peer could say must be understood: a body that is refused
+    would cost the whole link.
+    """
+    count, rest = raw[0] - 0x90, raw[1:]
+    if not 0 <= count <= 15:
+        raise ProtocolError("arrays and maps are nested too deep")
+    try:
+        skipper = Unpacker(max_buffer_size=len(raw))
+        skipper.feed(rest)
+        for _ in range(count):
+            skipper.skip()
+        if skipper.tell() != len(rest):
+            raise ProtocolError("bytes after the end of the value")
+        reader = Unpacker(ext_hook=hook, strict_map_key=False, timestamp=3, max_buffer_size=len(raw))
+        reader.feed(rest)
+        return [reader.unpack() for _ in range(count)]
+    except ProtocolError:
+        raise
+    except Exception as exc:
+        raise ProtocolError(f"not a well-formed value: {exc or type(exc).__name__}") from exc
 
 
 def make_hook(level: int, on_payload: Callable[[bytes], Any] | None = None) -> Hook:

@@ -150,24 +150,25 @@ def decode(body: bytes, payload: Any = None) -> Message:
         # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
         if type(fields) is list:
             count = len(fields)
-            if count == 8 and fields[0] == 3:
-                _, id, service, method, args, kwargs, time_left, headers = fields
+            if count == 8:
+                kind, id, service, method, args, kwargs, time_left, headers = fields
                 if (
-                    (kwargs is None or type(kwargs) is dict and shapes.are_texts(kwargs))
+                    kind == 3
                     and type(id) is int
                     and 0 <= id < 18446744073709551616
                     and type(service) is str
                     and type(method) is str
                     and type(args) is list
+                    and (kwargs is None or type(kwargs) is dict and shapes.are_texts(kwargs))
                     and type(headers) is dict
                     and (time_left is None or type(time_left) is float and -1e18 < time_left < 1e18)
-                    and type(fields[0]) is int
+                    and type(kind) is int
                 ):
-                    return Call(id, service, method, args, None, time_left, headers)
-            elif count == 3 and fields[0] == 4:
-                id = fields[1]
-                if type(id) is int and 0 <= id < 18446744073709551616 and type(fields[0]) is int:
-                    return Result(id, fields[2])
+                    return Call(id, service, method, args, kwargs, time_left, headers)
+            elif count == 3:
+                kind, id, value = fields
+                if kind == 4 and type(id) is int and 0 <= id < 18446744073709551616 and type(kind) is int:
+                    return Result(id, value)
         return _message(fields)
     except ProtocolError:
         raise
