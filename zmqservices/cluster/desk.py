@@ -30,6 +30,9 @@ BACKLOG_INTERVAL = 0.01
 BACKLOG_LENGTH = 10_000
 BACKLOG_BYTES = 256 * 1024 * 1024
 
+#: Characters that are kept of each text of an error that is larger than a message may be.
+LONGEST_ERROR_TEXT = 10_000
+
 #: Seconds that a leaving service waits for its callers to say that they know.
 BYE_TIMEOUT = 2.0
 
@@ -90,8 +93,10 @@ class IncomingCall:
         """Send an error: what `zmqservices.exceptions.serialize` made."""
         try:
             frames = envelope.encode(Error(self.id, error))
+            if len(frames) > self.desk.max_message_size:
+                frames = envelope.encode(Error(self.id, _shortened(error)))
         except UnserializableValueError:
-            frames = envelope.encode(Error(self.id, {**error, "exc_args": [], "value": str(error.get("value"))}))
+            frames = envelope.encode(Error(self.id, _shortened(error)))
         self._answer(frames)
 
     def refuse(self, code: str, value: str) -> None:
@@ -430,6 +435,18 @@ class Desk:
             self._work_off()
             self._closed = True
             self._door.close()
+
+
+def _shortened(error: dict[str, Any]) -> dict[str, Any]:
+    """An error that cannot travel as it is, as texts that can: a frame too large would cost the whole link."""
+    texts = {key: _short_text(str(value)) for key, value in error.items() if key != "exc_args"}
+    return {**texts, "exc_args": []}
+
+
+def _short_text(text: str) -> str:
+    if len(text) > LONGEST_ERROR_TEXT:
+        text = f"{text[:LONGEST_ERROR_TEXT]}... ({len(text):,} characters)"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _refusal(code: str, value: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from gevent.event import Event
@@ -182,8 +181,21 @@ class RpcServer(ProviderCollector, SharedExtension):
         elif isinstance(exc, ContainerBeingKilled):
             call.refuse("draining", str(exc))
         else:
-            call.fail(serialize(exc, self._with_traceback))
+            call.fail(describe(exc, self._with_traceback))
         return result, exc_info
+
+
+def describe(exc: BaseException, with_traceback: bool) -> dict[str, Any]:
+    """What travels for `exc`, whatever it is made of: an answer that cannot be given costs the container's life."""
+    if isinstance(exc, UnserializableValueError):
+        # Its argument is the value itself, which is named and never looked into: a generator would run.
+        exc.args = (exc.repr_value,)
+    try:
+        return serialize(exc, with_traceback)
+    except Exception as failure:
+        name = type(exc).__name__
+        value = f"[this {name} cannot be described: {type(failure).__name__}]"
+        return {"exc_type": name, "exc_path": "", "exc_args": [], "value": value}
 
 
 class _Annotation:
