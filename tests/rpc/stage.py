@@ -1,0 +1,105 @@
+"""The things that tests of calls play with: waiting for a claim, threads that know no hub, providers that tell."""
+
+import threading
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from zmqservices.extensions import DependencyProvider
+
+
+def until(claim, timeout=5):
+    """Let the loop turn until `claim()` holds."""
+    with gevent.Timeout(timeout, AssertionError(f"{claim} did not come true in {timeout} s")):
+        while not claim():
+            gevent.sleep(0.001)
+
+
+class Aside:
+    """A function that runs in a thread of the operating system, where no gevent hub is."""
+
+    def __init__(self, function, *args):
+        self._outcome = AsyncResult()
+        self._bell = gevent.get_hub().loop.async_()
+        self._bell.start(self._hear)
+        self._told = []
+        self.thread = threading.Thread(target=self._run, args=(function, *args), daemon=True)
+        self.thread.start()
+
+    def _run(self, function, *args):
+        try:
+            self._told.append((function(*args), None))
+        except BaseException as exc:
+            self._told.append((None, exc))
+        self._bell.send()
+
+    def _hear(self):
+        self._bell.close()
+        value, exc = self._told[0]
+        if exc is None:
+            self._outcome.set(value)
+        else:
+            self._outcome.set_exception(exc)
+
+    @property
+    def is_over(self):
+        return self._outcome.ready()
+
+    def get(self, timeout=10):
+        """What the function returned or raised."""
+        try:
+            return self._outcome.get(timeout=timeout)
+        finally:
+            self.thread.join(1)
+
+
+def aside(function, *args):
+    """Run `function` in such a thread, and return what it returns."""
+    return Aside(function, *args).get()
+
+
+class Context(DependencyProvider):
+    """Injects the worker's own context."""
+
+    def get_dependency(self, worker_ctx):
+        return worker_ctx
+
+
+class Gate(DependencyProvider):
+    """Holds methods until it is opened: `self.gate()` returns only then. Counts them meanwhile."""
+
+    def __init__(self):
+        self.opened = Event()
+        self.inside = 0
+        self.ended = []
+        self.torn_down = 0
+
+    def bind(self, container, attr_name):
+        # One gate for the declaration and its bound clone: the test holds the one, methods the other.
+        bound = super().bind(container, attr_name)
+        bound.__dict__.update(opened=self.opened, declared=self)
+        return bound
+
+    def get_dependency(self, worker_ctx):
+        return self.pass_through
+
+    def pass_through(self):
+        gate = self.declared
+        gate.inside += 1
+        try:
+            self.opened.wait()
+            gate.ended.append("passed")
+        except BaseException as exc:
+            gate.ended.append(type(exc).__name__)
+            raise
+        finally:
+            gate.inside -= 1
+
+    def worker_teardown(self, worker_ctx):
+        self.declared.torn_down += 1
+
+    def open(self):
+        self.opened.set()
+
+    def wait_for(self, count):
+        until(lambda: self.inside == count)
