@@ -210,7 +210,7 @@ class Caller:
         if mishap is not None:
             self._mishap(call, mishap, error)
         elif code == "expired":
-            self._finish(call, self._timed_out(call))
+            self._finish(call, self._ran_out_of_time(call, error))
         elif code == "cancelled":
             self._finish(call, CallCancelled(str(error.get("value"))))
         else:
@@ -277,6 +277,13 @@ class Caller:
         limit = "its caller's time" if call.timeout is None else f"{call.timeout:g} s"
         where = f" by {call.instance.record.instance}" if call.instance is not None else ""
         return RpcTimeout(f"{call.service}.{call.method} was not answered{where} within {limit}")
+
+    def _ran_out_of_time(self, call: Call, error: Mapping[str, Any]) -> RpcTimeout:
+        if call.deadline is not None and call.deadline - monotonic() < SWEEP_INTERVAL:
+            return self._timed_out(call)
+        # Not the caller's limit: the method has one of its own.
+        where = call.instance.record.instance
+        return RpcTimeout(f"{call.service}.{call.method} was ended by {where}: {error.get('value')}")
 
     def _expire(self, call: Call) -> None:
         if call.stage != DONE:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from zmqservices import constants
 from zmqservices.cluster.call import Call
 from zmqservices.cluster.caller import Caller
-from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 
 
 class WorkerClient(Client):
@@ -41,7 +41,7 @@ class WorkerClient(Client):
         return caller, call
 
 
-def add_context(headers: dict[str, Any], data: dict[str, Any]) -> None:
+def add_context(headers: dict[str, Any], data: Mapping[str, Any]) -> None:
     """Context data as headers; a None is left out, with a warning, as a header without a value says nothing."""
     for key, value in data.items():
         if value is None:
@@ -59,10 +59,7 @@ class RpcProvider(DependencyProvider):
 
     def __init__(self, *, timeout: Any = UNSET, **options: Any) -> None:
         super().__init__()
-        if timeout is not UNSET and timeout is not None and (
-            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
-        ):
-            raise ConfigurationError(f"timeout={timeout!r} of a proxy: a number of seconds above 0, or None, is needed")
+        check_timeout(timeout, "a proxy")
         self.timeout = timeout
         #: Publisher options of Nameko applications; they spoke to a broker and mean nothing here.
         self.options = options

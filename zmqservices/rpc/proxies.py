@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from zmqservices.cluster.call import DONE, SENT, Call
 from zmqservices.cluster.caller import Caller
+from zmqservices.exceptions import ConfigurationError
 
 #: No timeout was named: the configured one holds. None, in contrast, means to wait for ever.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+
+
+def check_timeout(timeout: Any, whose: str, may_be_spent: bool = False) -> None:
+    """Raise ConfigurationError unless `timeout` is a number of seconds above 0, None, or UNSET.
+
+    With `may_be_spent` it may be 0 or less, as what is left of somebody's time may be.
+    """
+    if timeout is None or timeout is UNSET:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not isfinite(timeout):
+        raise ConfigurationError(f"timeout={timeout!r} of {whose}: a number of seconds, or None, is needed")
+    if timeout <= 0 and not may_be_spent:
+        raise ConfigurationError(f"timeout={timeout!r} of {whose}: seconds above 0, or None, are needed")
 
 
 class RpcCall:
@@ -85,7 +100,11 @@ class MethodProxy:
         return RpcCall(caller, call)
 
     def with_timeout(self, seconds: float | None) -> MethodProxy:
-        """This method with a limit of its own per call; None waits for ever (a worker still for its own deadline)."""
+        """This method with a limit of its own per call; None waits for ever (a worker still for its own deadline).
+
+        With 0 or less, as what is left of somebody's time may be, a call raises RpcTimeout and is never sent.
+        """
+        check_timeout(seconds, f"{self.service_name}.{self.method_name}", may_be_spent=True)
         return MethodProxy(self._client, self.service_name, self.method_name, seconds)
 
     def __repr__(self) -> str:

@@ -19,7 +19,8 @@ from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.client import Client as ClusterClient
 from zmqservices.cluster.settings import Settings
 from zmqservices.membership import own_serializer, serializers_of
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy
+from zmqservices.rpc.providers import add_context
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 
 _prefix = os.urandom(6).hex()
 _counter = itertools.count(1)
@@ -34,7 +35,8 @@ class StandaloneClient(Client):
         find = serializers_of(config)
         self._serializer = own_serializer(config, find)
         self._cluster: ClusterClient | None = ClusterClient(Settings.read(config))
-        self._context = {key: value for key, value in (context_data or {}).items() if value is not None}
+        self._context: dict[str, Any] = {}
+        add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
 
     def caller(self) -> Caller:
@@ -75,6 +77,7 @@ class ClusterRpcClient:
         timeout: float | None = None,
         **options: Any,
     ) -> None:
+        check_timeout(timeout, "a client")
         self._config = configuration.config if config is None else config
         self._context_data = context_data
         self._timeout = timeout
