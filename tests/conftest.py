@@ -1,5 +1,6 @@
 """What every test relies on: hypothesis without deadlines of its own, and settings that do not leak."""
 
+import faulthandler
 import os
 
 import pytest
@@ -10,6 +11,24 @@ from zmqservices import config
 # The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one.
 settings.register_profile("zmqservices", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("zmqservices")
+
+#: Seconds that cleaning up after a test may take. pytest-timeout stops counting when a test fails.
+CLEANING_UP = 60.0
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config):
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    faulthandler.dump_traceback_later(CLEANING_UP, exit=True, file=item.config.stash[STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 HOME = Path(__file__).resolve().parents[2]
@@ -28,9 +29,10 @@ TICKER = """
 
     class Slow(DependencyProvider):
         def stop(self):
-            print("stopping", flush=True)
+            # Line by line in one write each: several processes share the output.
+            os.write(1, b"stopping\\n")
             gevent.sleep(float(os.environ.get("SLOW_STOP", 0)))
-            print("stopped", flush=True)
+            os.write(1, b"stopped\\n")
 
 
     class Ticker:
@@ -98,9 +100,12 @@ class Process:
 
     def clean_up(self):
         if self.popen.poll() is None:
-            self.popen.send_signal(signal.SIGKILL)
+            # Its children first, while they can be found; they hold the other end of the pipe that is read.
+            for process in [*psutil.Process(self.popen.pid).children(recursive=True), self.popen]:
+                process.send_signal(signal.SIGKILL)
             self.popen.wait(PATIENCE)
         self._reader.join(PATIENCE)
+        assert not self._reader.is_alive(), "a child outlived its parent"
         self.popen.stdout.close()
 
 
