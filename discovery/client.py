@@ -114,12 +114,14 @@ class RegistryClient:
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
         sockets.check_process(self._pid)
+        if self._is_stopped:
+            return False
         flush = Flush()
         self._post(lambda now: self._keeper.flush(flush))
-        if flush.done.wait(timeout) or flush.good_enough:
-            return True
-        self._post(lambda now: flush.done.set())  # nobody waits any more
-        return False
+        try:
+            return flush.done.wait(timeout) or flush.good_enough
+        finally:
+            self._post(lambda now: flush.done.set())  # nobody waits any more
 
     def view(self) -> View:
         """All that is known now."""

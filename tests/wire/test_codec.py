@@ -266,8 +266,9 @@ def test_nesting_of_tuples_has_a_bound(wrap):
     [lambda v: [v], lambda v: {"a": v}, lambda v: [0, v], lambda v: {0: 1, 2: v, 3: 4}],
     ids=["arrays", "maps", "longer arrays", "longer maps"],
 )
-def test_what_is_not_nested_too_deep_to_be_sent_is_not_too_deep_to_be_read(wrap):
-    value, levels = 0, 0
+@pytest.mark.parametrize("innermost", [0, [], {}], ids=repr)
+def test_what_is_not_nested_too_deep_to_be_sent_is_not_too_deep_to_be_read(wrap, innermost):
+    value, levels = innermost, 0
     while levels < 500:
         value, levels = wrap(value), levels + 1
     while levels < 2000:
@@ -279,6 +280,16 @@ def test_what_is_not_nested_too_deep_to_be_sent_is_not_too_deep_to_be_read(wrap)
         value, levels = wrap(value), levels + 1
 
     assert 500 <= levels < 2000
+
+
+def test_bytes_after_the_end_of_a_deep_array_are_refused():
+    # msgpack's reader refuses these levels; another one reads the items of the outermost array.
+    deep = b"\x93\x04\x01" + b"\x91" * 1023 + b"\x90"
+
+    assert decode(deep).id == 1
+    for wrong in (deep + b"\x00", deep[:-1], b"\x92" + deep[1:], b"\x94" + deep[1:], b"\x91\x91" + deep):
+        with pytest.raises(ProtocolError):
+            decode(wrong)
 
 
 def test_deep_arrays_in_deep_tuples_do_not_exhaust_the_stack():
@@ -323,12 +334,13 @@ def test_bytes_nested_deeper_than_the_bounds_are_refused():
 @pytest.mark.parametrize(
     "raw",
     [
-        b"\xdc\xff\xff" * 20_000,
-        b"\xdd\x00\x00\xff\xff" * 12_000,
+        # Each array claims less than there are bytes: only all of them together claim too much.
+        b"\xdc\x7f\xff" * 20_000,
+        b"\xdd\x00\x00\xc0\x00" * 12_000,
         b"\xdd\xff\xff\xff\xff" * 12_000,
-        b"\xdf\xff\xff\xff\xff" * 12_000,
+        b"\xdf\x00\x00\x7f\xff" * 12_000,
         b"\xdc\x03\xff" * 341,
-        b"\xc9\x00\x00\xc3\x50\x01" + b"\xdc\xff\xff" * 16_667,
+        b"\x91\xc9\x00\x00\xc3\x50\x01" + (b"\xdc\x7f\xff" * 16_667)[:50_000],
         b"\xc6\xff\xff\xff\xff",
         b"\xdb\xff\xff\xff\xff",
         b"\xc9\xff\xff\xff\xff\x01",
@@ -340,6 +352,10 @@ def test_a_few_bytes_cannot_ask_for_much_memory(raw):
     try:
         with pytest.raises(ProtocolError):
             unpack(raw)
+        with pytest.raises(ProtocolError):
+            decode(raw)
+        with pytest.raises(ProtocolError):
+            decode(memoryview(raw))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -180,6 +180,47 @@ def test_with_a_serializer_values_are_bytes_and_only_then(message):
         decode(envelope.pack([message.KIND, *[getattr(message, name) for name in names]]))
 
 
+CALL_FIELDS = [1, "a", "b", [1], {"c": 2}, 1.5, {"d": "e"}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [99, *CALL_FIELDS],
+        [0, *CALL_FIELDS],
+        [99, 1, 2],
+        [3, 2**64, *CALL_FIELDS[1:]],
+        [3, -1, *CALL_FIELDS[1:]],
+        [3, True, *CALL_FIELDS[1:]],
+        [3, 1, b"a", *CALL_FIELDS[2:]],
+        [3, 1, "a", None, *CALL_FIELDS[3:]],
+        [3, 1, "a", "b", (1,), *CALL_FIELDS[4:]],
+        [3, 1, "a", "b", [], {3: 4}, *CALL_FIELDS[5:]],
+        [3, 1, "a", "b", [], [], *CALL_FIELDS[5:]],
+        [3, 1, "a", "b", [], None, float("nan"), {}],
+        [3, 1, "a", "b", [], None, 1e18, {}],
+        [3, 1, "a", "b", [], None, "1", {}],
+        [3, 1, "a", "b", [], None, None, [1]],
+        [4, -1, 2],
+        [4, 2**64, 2],
+        [4, 1.0, 2],
+        [4, None, 2],
+    ],
+    ids=repr,
+)
+def test_the_short_path_of_calls_and_results_checks_as_the_long_one_does(fields):
+    with pytest.raises(ProtocolError):
+        decode(envelope.pack(fields))
+
+
+def test_the_short_path_and_the_long_one_read_the_same():
+    # An unknown field at the end leads to the long path.
+    for fields in ([3, *CALL_FIELDS], [4, 1, 2]):
+        assert decode(envelope.pack(fields)) == decode(envelope.pack([*fields, None, "new"]))
+
+    assert decode(envelope.pack([3, *CALL_FIELDS])) == Call(*CALL_FIELDS)
+
+
 def test_numbers_that_are_equal_to_a_kind_are_not_one():
     for kind in (True, 3.0, 4.0, "3", None, [3], {3: 3}):
         for rest in ([1, "a", "b", [], None, None, {}], [1, 2]):

@@ -6,6 +6,7 @@ Runs on a gevent hub. A service is a name and two functions handed in from above
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -36,11 +37,15 @@ LONGEST_ERROR_TEXT = 10_000
 #: Seconds that a leaving service waits for its callers to say that they know.
 BYE_TIMEOUT = 2.0
 
+#: Seconds that callers get to show that they have read the last answers. A thread that has its answer and makes no
+#: other call does not look at its sockets any more, and is waited for in vain.
+READ_TIMEOUT = 1.0
+
 
 class Guest:
     """One connected node."""
 
-    __slots__ = ("routing_id", "node", "calls", "backlog", "backlog_bytes", "farewells")
+    __slots__ = ("routing_id", "node", "calls", "backlog", "backlog_bytes", "farewells", "has_late_answers")
 
     def __init__(self, routing_id: bytes) -> None:
         self.routing_id = routing_id
@@ -49,8 +54,10 @@ class Guest:
         self.calls: dict[int, IncomingCall] = {}
         self.backlog: deque[Any] = deque()
         self.backlog_bytes = 0
-        #: Services to whose BYE no answer came yet.
-        self.farewells: set[str] = set()
+        #: Services to whose BYE no answer came yet, and tokens of last PINGs.
+        self.farewells: set[str | int] = set()
+        #: Answers went to it after the BYE of their service: its own BYE does not say that it has read them.
+        self.has_late_answers = False
 
 
 class IncomingCall:
@@ -106,6 +113,8 @@ class IncomingCall:
     def _answer(self, frames: Any) -> None:
         if self.is_open:
             self.close()
+            if self.served.is_draining:
+                self.guest.has_late_answers = True
             self.desk.send(self.guest, frames)
 
     def close(self) -> None:
@@ -159,6 +168,7 @@ class Desk:
         self._batch_time = 0.0
         self._payload_bytes = 0
         self._farewell_heard = Event()
+        self._tokens = itertools.count(1)
         self._backlog_timer = False
         self._look_for_gone = False
         self._closed = False
@@ -166,7 +176,7 @@ class Desk:
             Cancel: self._on_cancel,
             Hello: self._on_hello,
             Ping: self._on_ping,
-            Pong: self._ignore,
+            Pong: self._on_pong,
             Bye: self._on_bye,
             Error: self._ignore,
         }
@@ -249,6 +259,7 @@ class Desk:
             self._touched.pop().flush()
 
     def _turn_away(self, guest: Guest, message: Call, served: Served | None) -> None:
+        guest.has_late_answers = True
         if not guest.node:
             self._send_refusal(guest, message.id, "protocol", "a CALL came before a HELLO")
         elif message.id in guest.calls:
@@ -293,6 +304,11 @@ class Desk:
 
     def _on_ping(self, guest: Guest, ping: Ping) -> None:
         self.send(guest, envelope.encode(Pong(ping.token)))
+
+    def _on_pong(self, guest: Guest, pong: Pong) -> None:
+        if pong.token in guest.farewells:
+            guest.farewells.discard(pong.token)
+            self._farewell_heard.set()
 
     def _on_bye(self, guest: Guest, bye: Bye) -> None:
         guest.farewells.difference_update(bye.services if bye.services is not None else list(guest.farewells))
@@ -416,7 +432,21 @@ class Desk:
         guest.farewells.update(names)
         self.send(guest, envelope.encode(Bye(names, "shutting down")))
 
-    def _wait_for_farewells(self, name: str, timeout: float) -> None:
+    def wait_until_read(self, timeout: float = READ_TIMEOUT) -> None:
+        """Return when those who were answered last have read it, or time is up. To be called before `close`.
+
+        ZeroMQ drops what a peer has received and not yet read when the connection ends (with IMMEDIATE, as callers
+        have it). A PONG to a PING that was sent after the answers shows that they were read.
+        """
+        token = next(self._tokens)
+        for guest in list(self._door.guests.values()):
+            if guest.has_late_answers and guest.node:
+                guest.has_late_answers = False
+                guest.farewells.add(token)
+                self.send(guest, envelope.encode(Ping(token)))
+        self._wait_for_farewells(token, timeout)
+
+    def _wait_for_farewells(self, name: str | int, timeout: float) -> None:
         end = monotonic() + timeout
         while any(name in guest.farewells for guest in self._door.guests.values()):
             left = end - monotonic()

@@ -90,6 +90,8 @@ class Node:
         for key, node in list(self._nodes.items()):
             if node is self:
                 del self._nodes[key]
+        if self._desk is not None:
+            self._desk.wait_until_read()
         self.caller.close()
         if self._desk is not None:
             self._desk.close()
