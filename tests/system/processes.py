@@ -147,7 +147,7 @@ class Process:
         self.popen.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL; returns the moment (monotonic) just before."""
+        """SIGKILL."""
         self.popen.send_signal(signal.SIGKILL)
 
     def freeze(self) -> None:
