@@ -1,0 +1,206 @@
+"""The command line of the bench."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from bench import cases, lines, rounds, subjects, table
+from bench.stage import Stage
+
+Command = Callable[..., Any]
+
+
+def takes_json(command: Command) -> Command:
+    """Every measuring command can keep its lines."""
+    return click.option("--json", "path", metavar="FILE", help="Append a line of JSON per measurement to FILE.")(command)
+
+
+def takes_rounds(seconds: float, count: int) -> Callable[[Command], Command]:
+    """The options of commands that measure in rounds."""
+
+    def add(command: Command) -> Command:
+        command = click.option(
+            "--seconds", type=click.FloatRange(0.01), default=seconds, show_default=True, help="Per measurement."
+        )(command)
+        return click.option(
+            "--rounds", "count", type=click.IntRange(1), default=count, show_default=True, help="Interleaved rounds."
+        )(command)
+
+    return add
+
+
+def split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@takes_rounds(1.0, 5)
+@click.option("--cases", "case_names", default="usual", show_default=True, help=f"Of {', '.join(cases.ALL)}, all.")
+@click.option(
+    "--subjects", "subject_names", default="usual", show_default=True,
+    help=f"Of {', '.join(subjects.ALL)}; or groups: {', '.join(subjects.GROUPS)}.",
+)  # fmt: skip
+@click.option("--peers", "peer_names", default="", help="Peers to measure besides: names, or all.")
+@takes_json
+@click.pass_context
+def bench(
+    context: click.Context, count: int, seconds: float, case_names: str, subject_names: str, peer_names: str, path: str | None
+) -> None:
+    """How fast zmqservices is, beside bare pyzmq (and peers), in interleaved rounds on this machine.
+
+    \b
+    Without a command: RPC against the limits, in a minute or two.
+        python -m bench
+        python -m bench --cases 64,1m --subjects zmqservices,pyzmq-hub --rounds 9 --json new.jsonl
+    """
+    if context.invoked_subcommand is None:
+        wanted = [*split(subject_names), *("peers" if peer_names == "all" else word for word in split(peer_names))]
+        measure(wanted, split(case_names), count, seconds, path)
+
+
+@bench.command("peers")
+@takes_rounds(2.0, 5)
+@click.option("--only", default="peers", show_default=True, help=f"Of {', '.join(subjects.PEERS)}.")
+@click.option("--cases", "case_names", default="peers", show_default=True, help="As for the bench itself.")
+@click.option("--install-only", is_flag=True, help="Make their environments, start nothing.")
+@takes_json
+def peers(count: int, seconds: float, only: str, case_names: str, install_only: bool, path: str | None) -> None:
+    """What a user might take instead, each in an environment of its own under .bench/, beside the limits and ours."""
+    if install_only:
+        sys.exit(install(subjects.names_of(split(only))))
+    measure(["pyzmq", "pyzmq-hub", "zmqservices", *split(only)], split(case_names), count, seconds, path)
+
+
+@bench.command("growth")
+@click.option("--axis", type=click.Choice(["instances", "clients", "in-flight", "all"]), default="all", show_default=True)
+@click.option("--most", type=click.IntRange(1), help="Leave larger numbers out.")
+@takes_rounds(2.0, 3)
+@takes_json
+def growth(axis: str, most: int | None, count: int, seconds: float, path: str | None) -> None:
+    """Does a call's price stay flat from 1 to 1,000 instances or clients, and to 10,000 calls in flight?"""
+    from bench import growth
+
+    axes = ["instances", "clients", "in-flight"] if axis == "all" else [axis]
+    collect(path, growth.run(axes, most, count, seconds), growth.text)
+
+
+@bench.command("openloop")
+@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Per rate.")
+@click.option("--spin", type=click.FloatRange(0.0), default=500.0, show_default=True, help="Microseconds of work in a call.")
+@click.option("--timeout", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds that a call may take.")
+@click.option("--loads", default="0.5,0.8,0.9,1.0,1.2,1.5,2.0", show_default=True, help="As parts of the saturating rate.")
+@takes_json
+def openloop(seconds: float, spin: float, timeout: float, loads: str, path: str | None) -> None:
+    """Calls that come at a rate, whatever became of those before; latency counts from when a call was due."""
+    from bench import openloop
+
+    collect(path, openloop.run([float(load) for load in split(loads)], seconds, spin / 1e6, timeout), openloop.text)
+
+
+@bench.command("soak")
+@click.option("--minutes", type=click.FloatRange(0.01), default=10.0, show_default=True)
+@click.option("--load", type=click.FloatRange(0.01, 1.0), default=0.5, show_default=True, help="Part of the saturating rate.")
+@click.option("--every", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds between two samples.")
+@takes_json
+def soak(minutes: float, load: float, every: float, path: str | None) -> None:
+    """Half load for a while, with memory, greenlets and files taken down."""
+    from bench import soak
+
+    collect(path, soak.run(minutes * 60, load, every), soak.text)
+
+
+@bench.command("wire")
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.001), default=0.05, show_default=True, help="Per repeat and operation.")
+@takes_json
+def wire(repeats: int, seconds: float, path: str | None) -> None:
+    """The wire alone, without a socket: nanoseconds per message, beside bare msgpack."""
+    from bench import wire
+
+    collect(path, wire.run(repeats, seconds), wire.text)
+
+
+@bench.command("report")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--into", default="docs", show_default=True, type=click.Path(file_okay=False), help="Folder for page and plots.")
+def report(files: tuple[str, ...], into: str) -> None:
+    """Write results down as a page of reStructuredText, with plots."""
+    from bench import report
+
+    for made in report.write(read(files), into):
+        click.echo(made)
+
+
+@bench.command("compare")
+@click.argument("old", type=click.Path(exists=True, dir_okay=False))
+@click.argument("new", type=click.Path(exists=True, dir_okay=False))
+@click.option("--against", default="pyzmq", show_default=True, help="Subject whose drift is taken out; '' for none.")
+@click.option("--least", type=click.FloatRange(0.0, 1.0), default=0.03, show_default=True, help="Changes that matter.")
+def compare(old: str, new: str, against: str, least: float) -> None:
+    """Tell a regression from noise. Ends with 1 where there is one."""
+    from bench import compare
+
+    found = compare.compare(read([old]), read([new]), against or None, least)
+    click.echo(compare.text(found))
+    sys.exit(any(change.is_regression for change in found))
+
+
+def read(files: Any) -> list[dict[str, Any]]:
+    try:
+        return lines.read(files)
+    except lines.BadLine as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def install(names: list[str]) -> int:
+    """Make environments; 1 when one could not be made."""
+    from bench import venvs
+
+    failed = 0
+    for name in names:
+        try:
+            click.echo(f"{name}: {venvs.interpreter(subjects.find(name))}")
+        except venvs.Unavailable as exc:
+            failed = 1
+            click.echo(f"{name}: NOT AVAILABLE: {exc}")
+    return failed
+
+
+def measure(words: list[str], case_names: list[str], count: int, seconds: float, path: str | None) -> None:
+    try:
+        names, chosen = subjects.names_of(words), cases.cases_of(case_names)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    with Stage() as stage:
+        collect(path, rounds.run(stage, names, chosen, count, seconds), table.text)
+
+
+def collect(path: str | None, results: Any, text: Callable[[list[dict[str, Any]]], str]) -> None:
+    """Take lines as they come, keep them, and show them at the end; what was measured before Ctrl-C, too."""
+    writer, found = lines.Writer(path), []
+    try:
+        for line in results:
+            writer.write(line)
+            found.append(line)
+            progress(line)
+    except KeyboardInterrupt:
+        click.echo("broken off", err=True)
+    finally:
+        writer.close()
+    click.echo(text(found))
+
+
+def progress(line: dict[str, Any]) -> None:
+    """A dot per measurement on a terminal, so that one sees that it goes on."""
+    if sys.stderr.isatty():
+        click.echo("!" if "failed" in line else ".", nl=False, err=True)
+
+
+def main() -> None:
+    if sys.platform != "linux":
+        sys.exit("the bench reads /proc to know what servers cost; it runs on Linux")
+    bench(prog_name="python -m bench")

@@ -1,0 +1,1 @@
+"""The limits: bare pyzmq, with no feature at all, written in several ways."""

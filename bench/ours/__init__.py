@@ -1,0 +1,1 @@
+"""Our own services, as a user would run and call them."""

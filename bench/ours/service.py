@@ -1,0 +1,77 @@
+"""The services that the bench calls, with nothing in them that only a benchmark would have but `spin` and `vitals`."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from zmqservices.extensions import DependencyProvider
+from zmqservices.rpc import rpc
+
+
+class Adder:
+    """The work itself."""
+
+    name = "adder"
+
+    @rpc
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+    @rpc
+    def echo(self, blob: bytes) -> bytes:
+        return blob
+
+    @rpc
+    def spin(self, seconds: float) -> float:
+        """Keep the processor busy for `seconds`: work of a known price, for the open loop."""
+        start = perf_counter()
+        while perf_counter() - start < seconds:
+            pass
+        return seconds
+
+    @rpc
+    def vitals(self) -> dict[str, int]:
+        """What this process holds, for the soak."""
+        from bench.vitals import vitals
+
+        return vitals()
+
+
+class Dependency(DependencyProvider):
+    """Has all the hooks of a worker's life, so that all of them are called."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self.value = value
+        self.seen = 0
+
+    def get_dependency(self, worker_ctx: Any) -> int:
+        return self.value
+
+    def worker_setup(self, worker_ctx: Any) -> None:
+        self.seen += 1
+
+    def worker_result(self, worker_ctx: Any, result: Any = None, exc_info: Any = None) -> None:
+        self.seen += 1
+
+    def worker_teardown(self, worker_ctx: Any) -> None:
+        self.seen += 1
+
+
+class DependentAdder:
+    """The same with three injected dependencies."""
+
+    name = "dependent-adder"
+
+    first = Dependency(1)
+    second = Dependency(2)
+    third = Dependency(3)
+
+    @rpc
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+    @rpc
+    def echo(self, blob: bytes) -> bytes:
+        return blob

@@ -1,0 +1,65 @@
+"""All subjects by name, imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+
+from bench.subject import Subject
+
+OURS = {
+    "zmqservices": "bench.ours.services:OnTheHub",
+    "zmqservices-thread": "bench.ours.services:FromAThread",
+    "zmqservices-threads": "bench.ours.services:FromManyThreads",
+    "zmqservices-3deps": "bench.ours.services:WithDependencies",
+}
+LIMITS = {
+    "pyzmq": "bench.limits.plain:Plain",
+    "pyzmq-tuned": "bench.limits.tuned:Tuned",
+    "pyzmq-hub": "bench.limits.hub:Hub",
+    "pyzmq-thread": "bench.limits.thread:Thread",
+}
+PEERS = {
+    "nats": "bench.peers.nats:Nats",
+    "aiohttp": "bench.peers.aiohttp:Aiohttp",
+    "fastapi": "bench.peers.fastapi:FastApi",
+    "rpyc": "bench.peers.rpyc:Rpyc",
+    "pyro5": "bench.peers.pyro5:Pyro",
+    "grpc": "bench.peers.grpc:Grpc",
+    "grpc-threads": "bench.peers.grpc:GrpcThreads",
+    "zerorpc": "bench.peers.zerorpc:ZeroRpc",
+    "nameko": "bench.peers.nameko:Nameko",
+}
+ALL = {**LIMITS, **OURS, **PEERS}
+#: What `python -m bench` measures when nobody says what.
+USUAL = ("pyzmq", "pyzmq-hub", "pyzmq-thread", "zmqservices", "zmqservices-thread")
+GROUPS = {"limits": tuple(LIMITS), "ours": tuple(OURS), "peers": tuple(PEERS), "usual": USUAL, "all": tuple(ALL)}
+
+
+class UnknownSubject(ValueError):
+    """The name is not one of ours."""
+
+
+def find(name: str) -> Subject:
+    """The subject of that name. Raises UnknownSubject, which says which there are."""
+    try:
+        module, _, attribute = ALL[name].partition(":")
+    except KeyError:
+        raise UnknownSubject(f"{name!r} is nothing that can be measured; there are {', '.join(ALL)}") from None
+    subject: Subject = getattr(importlib.import_module(module), attribute)()
+    return subject
+
+
+def names_of(words: Iterable[str]) -> list[str]:
+    """Names and groups ("peers", "limits", "ours", "usual", "all") as names, each once, in the order of `ALL`'s words.
+
+    Raises UnknownSubject.
+    """
+    chosen: list[str] = []
+    for word in words:
+        for name in GROUPS.get(word, (word,)):
+            if name not in ALL:
+                raise UnknownSubject(f"{name!r} is nothing that can be measured; there are {', '.join(ALL)}")
+            if name not in chosen:
+                chosen.append(name)
+    return chosen
