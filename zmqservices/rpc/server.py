@@ -118,6 +118,8 @@ class RpcServer(ProviderCollector, SharedExtension):
         if call.serializer is not None:
             try:
                 args, kwargs = self.membership.serializers(call.serializer).loads(args)
+                if not isinstance(args, (list, tuple)) or not isinstance(kwargs, (dict, type(None))):
+                    raise ValueError("a list of arguments and a mapping of keyword arguments are needed")
             except Exception as exc:
                 call.fail(serialize(MalformedRequest(f"arguments that are not {call.serializer!r}: {exc}")))
                 return
@@ -144,7 +146,11 @@ class RpcServer(ProviderCollector, SharedExtension):
 
     def container_is_full(self, call: IncomingCall) -> bool:
         """Refuse `call` where too many wait already, so that the caller may ask another instance at once."""
-        queued = self.container.queued
+        container = self.container
+        queued = container.queued
+        if queued >= self._max_queued:
+            # What arrived together is queued together, and for some of it workers are free.
+            queued = max(0, queued - container.max_workers + container._worker_pool.running())
         if queued >= self._max_queued or self._queued_bytes > self._max_bytes:
             call.refuse(
                 "overloaded",
