@@ -1,6 +1,7 @@
 """What the tests of calls share: a registry, a namespace for each test, services and clients that are cleaned up."""
 
 import itertools
+import socket
 
 import gevent
 import pytest
@@ -76,3 +77,12 @@ def connect(cluster_config):
 def cluster(connect):
     """A standalone proxy without further settings."""
     return connect()
+
+
+@pytest.fixture
+def free_port():
+    """A loopback port that nobody has."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
