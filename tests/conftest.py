@@ -31,6 +31,12 @@ def pytest_runtest_teardown(item):
         faulthandler.cancel_dump_traceback_later()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def caches_are_the_tests_own(tmp_path_factory):
+    """Nothing that tests remember of directories is kept in the home of whoever runs them."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def settings_are_put_back():
     """Settings are after the test what they were before it; none come from the developer's shell."""

@@ -91,6 +91,8 @@ class Caller:
             own = now + timeout
             if deadline is None or own < deadline:
                 deadline = own
+            else:
+                timeout = None  # What ends the call is its caller's limit.
         call = Call(next(self._ids), service, method, args, kwargs, headers, serializer, timeout, deadline)
         pool = self._pools.get(service)
         if pool is None:
@@ -213,6 +215,9 @@ class Caller:
             self._finish(call, self._ran_out_of_time(call, error))
         elif code == "cancelled":
             self._finish(call, CallCancelled(str(error.get("value"))))
+        elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
+            # The service gave up on a call of its own because the time of this one is over; both saw it at once.
+            self._finish(call, self._timed_out(call))
         else:
             self._finish(call, error)
 
@@ -278,8 +283,12 @@ class Caller:
         where = f" by {call.instance.record.instance}" if call.instance is not None else ""
         return RpcTimeout(f"{call.service}.{call.method} was not answered{where} within {limit}")
 
+    @staticmethod
+    def _is_spent(call: Call) -> bool:
+        return call.deadline is not None and call.deadline - monotonic() < SWEEP_INTERVAL
+
     def _ran_out_of_time(self, call: Call, error: Mapping[str, Any]) -> RpcTimeout:
-        if call.deadline is not None and call.deadline - monotonic() < SWEEP_INTERVAL:
+        if self._is_spent(call):
             return self._timed_out(call)
         # Not the caller's limit: the method has one of its own.
         where = call.instance.record.instance

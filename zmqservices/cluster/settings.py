@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import discovery
 from zmqservices import configuration, constants
 from zmqservices.transport.sockets import SocketOptions
 
@@ -39,7 +40,7 @@ class Settings:
             or constants.DEFAULT_NAMESPACE,
             bind_address=_text(config, constants.BIND_ADDRESS_CONFIG_KEY),
             advertise_address=_text(config, constants.ADVERTISE_ADDRESS_CONFIG_KEY),
-            directory_cache=_text(config, constants.DIRECTORY_CACHE_CONFIG_KEY),
+            directory_cache=_directory_cache(config),
             directory_ttl=_seconds(config, constants.DIRECTORY_TTL_CONFIG_KEY, constants.DEFAULT_DIRECTORY_TTL),
             heartbeat=_seconds(config, constants.HEARTBEAT_CONFIG_KEY, constants.DEFAULT_HEARTBEAT),
             max_message_size=configuration.whole_number(
@@ -57,6 +58,12 @@ class Settings:
     @property
     def sockets(self) -> SocketOptions:
         return SocketOptions(heartbeat=self.heartbeat, max_message_size=self.max_message_size)
+
+
+def _directory_cache(config: Mapping[str, Any]) -> str | None:
+    # Kept unless it is switched off: it is what a start with every registry down relies on.
+    found = _text(config, constants.DIRECTORY_CACHE_CONFIG_KEY)
+    return discovery.default_cache_dir() if found is None else (None if found == "none" else found)
 
 
 def _text(config: Mapping[str, Any], key: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -9,6 +10,9 @@ import gevent
 
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import rpc
+
+
+_log = logging.getLogger(__name__)
 
 
 class Diary(DependencyProvider):
@@ -47,6 +51,7 @@ class Witness:
     def hold(self, mark: str, seconds: float) -> str:
         """Writes `mark` with what happened: that it began, and that it ended or was cancelled."""
         self.diary.append(f"{mark}: began")
+        _log.info("holds %s", mark)
         try:
             gevent.sleep(seconds)
         except BaseException as exc:

@@ -1,0 +1,73 @@
+"""Two hosts on this machine: network namespaces with a cable between them. Needs root and iproute2."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from typing import Any
+
+
+def run(*command: str) -> None:
+    """Raises CalledProcessError with what the command said."""
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)
+
+
+def why_not() -> str:
+    """Why there can be no namespaces here; "" when there can."""
+    if shutil.which("ip") is None:
+        return "there is no `ip` command; install iproute2"
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    name = f"probe-{uuid.uuid4().hex[:8]}"
+    try:
+        run("ip", "netns", "add", name)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as exc:
+        return f"network namespaces cannot be made: {getattr(exc, 'stderr', exc)}"
+    run("ip", "netns", "delete", name)
+    return ""
+
+
+class Host:
+    """One namespace: `prefix` before a command runs it there."""
+
+    def __init__(self, name: str, device: str, address: str) -> None:
+        self.name, self.device, self.address = name, device, address
+        self.prefix = ("ip", "netns", "exec", name)
+
+    def unplug(self) -> None:
+        """The cable is pulled: nobody is told, nothing is refused, packets are just gone."""
+        run("ip", "-n", self.name, "link", "set", self.device, "down")
+
+    def plug(self) -> None:
+        run("ip", "-n", self.name, "link", "set", self.device, "up")
+
+
+class TwoHosts:
+    """`with TwoHosts() as (left, right)`; gone after the block, whatever is left in them."""
+
+    def __enter__(self) -> tuple[Host, Host]:
+        tag = uuid.uuid4().hex[:6]
+        subnet = f"10.{int(tag[:2], 16)}.{int(tag[2:4], 16)}"
+        self.hosts = tuple(Host(f"zs-{tag}-{side}", f"zs{tag}{side}", f"{subnet}.{side}") for side in (1, 2))
+        left, right = self.hosts
+        try:
+            for host in self.hosts:
+                run("ip", "netns", "add", host.name)
+            run(
+                *("ip", "link", "add", left.device, "netns", left.name, "type", "veth"),
+                *("peer", "name", right.device, "netns", right.name),
+            )
+            for host in self.hosts:
+                run("ip", "-n", host.name, "address", "add", f"{host.address}/24", "dev", host.device)
+                run("ip", "-n", host.name, "link", "set", "lo", "up")
+                host.plug()
+        except BaseException:
+            self.__exit__()
+            raise
+        return left, right
+
+    def __exit__(self, *exc_info: Any) -> None:
+        for host in self.hosts:
+            subprocess.run(["ip", "netns", "delete", host.name], capture_output=True, timeout=20)

@@ -1,0 +1,116 @@
+"""What callers and methods do wrong: each is told in its place, and the service serves on."""
+
+import time
+
+import psutil
+import pytest
+
+from zmqservices.exceptions import (
+    IncorrectSignature,
+    MessageTooLarge,
+    MethodNotFound,
+    RemoteError,
+    UnknownService,
+    UnserializableValueError,
+)
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def maths(cluster):
+    return cluster.run_one("maths")
+
+
+@pytest.fixture
+def remote(cluster, maths):
+    """A client; whatever was done with it, the service must serve on after the test."""
+    with cluster.client(rpc_wait_for_service=0.5) as remote:
+        yield remote
+        assert remote.maths.add(2, 3) == 5
+        assert "Traceback" not in maths.output() or "error handling worker" in maths.output()
+
+
+def rss(process):
+    """Bytes that the process holds."""
+    return psutil.Process(process.pid).memory_info().rss
+
+
+def test_wrong_types_are_the_method_s_own_error(remote):
+    with pytest.raises(RemoteError) as raised:
+        remote.maths.add("two", 3)
+
+    assert raised.value.exc_type == "TypeError"
+    # Where it was raised travels too.
+    assert "services/maths.py" in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((1,), {}), ((1, 2, 3), {}), ((1,), {"c": 2}), ((1, 2), {"a": 1})])
+def test_wrong_arguments(remote, args, kwargs):
+    with pytest.raises(IncorrectSignature):
+        remote.maths.add(*args, **kwargs)
+
+
+def test_an_unknown_method(remote):
+    with pytest.raises(MethodNotFound, match="subtract"):
+        remote.maths.subtract(3, 2)
+
+
+def test_a_method_that_is_no_entrypoint_is_unknown(remote):
+    with pytest.raises(MethodNotFound):
+        remote.maths.__getattr__("__init__")()
+
+
+def test_an_unknown_service_says_whom_was_asked_in_time(cluster, remote):
+    began = time.monotonic()
+    with pytest.raises(UnknownService, match=f"nobody.*{cluster.url}"):
+        remote.nobody.add(2, 3)
+
+    assert 0.4 < time.monotonic() - began < 1.5
+
+
+def test_an_argument_that_cannot_travel_is_the_caller_s_error(remote):
+    with pytest.raises(UnserializableValueError, match="object object"):
+        remote.maths.echo(object())
+
+
+def test_a_result_that_cannot_travel_is_the_service_s_error(remote):
+    with pytest.raises(RemoteError) as raised:
+        remote.maths.something_unserializable()
+
+    assert raised.value.exc_type == "UnserializableValueError"
+
+
+def test_a_hundred_megabytes_are_refused_at_their_sender(remote, maths):
+    before = rss(maths)
+
+    with pytest.raises(MessageTooLarge, match="max_message_size"):
+        remote.maths.size(bytes(100 * MEGABYTE))
+    with pytest.raises(RemoteError) as raised:
+        remote.maths.bytes_of(100 * MEGABYTE)
+
+    assert raised.value.exc_type == "MessageTooLarge"
+    assert "max_message_size" in str(raised.value)
+    assert rss(maths) - before < 20 * MEGABYTE
+
+
+def test_a_hundred_megabytes_travel_where_they_are_allowed(cluster):
+    maths = cluster.run_one("maths", max_message_size=128 * MEGABYTE)
+
+    with cluster.client(timeout=30, max_message_size=128 * MEGABYTE) as remote:
+        assert remote.maths.add(2, 3) == 5
+        before = rss(maths)
+        assert remote.maths.size(bytes(100 * MEGABYTE)) == 100 * MEGABYTE
+        assert len(remote.maths.bytes_of(100 * MEGABYTE)) == 100 * MEGABYTE
+        assert remote.maths.add(2, 3) == 5
+
+    assert rss(maths) - before < 20 * MEGABYTE
+
+
+def test_a_small_receiver_and_a_large_sender(cluster, maths, remote):
+    # The sender may send what the receiver does not take: the link is lost, again and again, and says so.
+    with cluster.client(timeout=5, max_message_size=128 * MEGABYTE) as large:
+        with pytest.raises(Exception) as raised:
+            large.maths.size(bytes(100 * MEGABYTE))
+        assert type(raised.value).__module__ == "zmqservices.exceptions"
+        assert large.maths.add(2, 3) == 5

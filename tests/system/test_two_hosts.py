@@ -1,0 +1,106 @@
+"""Services on one host, their registry and their caller on another, and a cable between them that is pulled."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from tests.system.clusters import QUICK
+from tests.system.hosts import TwoHosts, why_not
+from tests.system.processes import eventually
+from tests.system.remote import Remote
+
+PORT = 4190
+
+
+@pytest.fixture
+def hosts():
+    reason = why_not()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(f"CI must test two hosts: {reason}")
+    if reason:
+        pytest.skip(reason)
+    with TwoHosts() as two:
+        yield two
+
+
+@pytest.fixture
+def url(stage, hosts):
+    """A registry on the first host."""
+    url = f"tcp://{hosts[0].address}:{PORT}"
+    command = [*hosts[0].prefix, sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", "2"]
+    stage.start("registry", command).has_said("serving at")
+    return url
+
+
+@pytest.fixture
+def start_service(stage, hosts, url):
+    """Start a service on the second host: DIRECTORY is all that it is told of the network."""
+
+    def start(name):
+        command = [*hosts[1].prefix, sys.executable, "-m", "zmqservices", "run", f"tests.system.services.{name}"]
+        definitions = [part for key, value in QUICK.items() for part in ("-d", f"{key}={value}")]
+        process = stage.start(name, [*command, *definitions], {"ZMQSERVICES_DIRECTORY": url})
+        process.has_said("Services started")
+        return process
+
+    return start
+
+
+@pytest.fixture
+def client(stage, hosts, url):
+    """A client on the first host."""
+    return Remote.start(stage, {"DIRECTORY": url, **QUICK}, hosts[0].prefix)
+
+
+def test_hosts_need_nothing_but_the_directory(stage, hosts, url, start_service):
+    start_service("maths")
+    start_service("relay")
+    environment = {"ZMQSERVICES_DIRECTORY": url}
+
+    def command(*arguments):
+        return stage.start(arguments[0], [*hosts[0].prefix, sys.executable, "-m", "zmqservices", *arguments], environment)
+
+    call = command("call", "relay.add", "2", "3")
+    assert call.wait() == 0
+    assert call.output().strip() == "5"
+    inspect = command("inspect", "maths", "--json")
+    assert inspect.wait() == 0
+    (instance,) = json.loads(inspect.output())["instances"]
+    assert instance["addresses"]["rpc"].startswith(f"tcp://{hosts[1].address}:")
+
+
+def test_a_cut_cable_fails_calls_in_time_and_calls_work_again_once_it_is_healed(hosts, start_service, client):
+    start_service("maths")
+    assert client.call("maths.add", 2, 3)["value"] == 5
+
+    client.begin("maths.pause", 60, timeout=60)
+    hosts[1].unplug()
+    in_flight = client.end()
+    later = client.call("maths.add", 2, 3, timeout=5)
+
+    # Nobody said that the connection ended; the heartbeat noticed.
+    assert in_flight["error"] == "MaybeExecuted", in_flight
+    assert in_flight["seconds"] < 3.0
+    # No instance can be reached: that is said as soon as `rpc_wait_for_service` is over, before the deadline.
+    assert later["error"] in ("RemoteUnavailable", "UnknownService"), later
+    assert later["seconds"] < 4.0
+
+    hosts[1].plug()
+    healed_at = time.monotonic()
+    eventually(lambda: client.call("maths.add", 2, 3, timeout=2).get("value") == 5, timeout=15, what="calls work again")
+    assert time.monotonic() - healed_at < 10.0
+
+
+def test_a_short_cut_is_not_even_noticed(hosts, start_service, client):
+    start_service("maths")
+    assert client.call("maths.add", 2, 3)["value"] == 5
+
+    client.begin("maths.pause", 1.0)
+    hosts[1].unplug()
+    time.sleep(0.3)  # How long the cut lasts is what is tested.
+    hosts[1].plug()
+
+    assert "value" in client.end()
