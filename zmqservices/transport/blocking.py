@@ -134,9 +134,8 @@ class BlockingReactor:
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
         if self._lead.acquire(False):
             try:
+                self._catch_up()
                 self._settle()
-                if monotonic() - self._polled_at > IDLE:
-                    self._catch_up()
                 return action(*args)
             finally:
                 self._pass_the_lead()
@@ -152,6 +151,7 @@ class BlockingReactor:
         while ticket.stage < stage:
             if self._lead.acquire(False):
                 try:
+                    self._catch_up()
                     while ticket.stage < stage:
                         self._settle()
                         if ticket.stage < stage:
@@ -226,7 +226,9 @@ class BlockingReactor:
             _log.exception("%r failed in the reactor", callback)
 
     def _catch_up(self) -> None:
-        """Links may have been lost and made again while nobody polled."""
+        """Hear what came while nobody polled: answers before timers judge them late, links that were lost and made again."""
+        if monotonic() - self._polled_at <= IDLE:
+            return
         for _ in range(100):  # Bounded: a peer that never stops talking must not keep a call from being made.
             if not self._poll(0.0):
                 return
