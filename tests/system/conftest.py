@@ -1,12 +1,15 @@
-"""Real processes on this machine: each test has a cluster of its own, and sees what it wrote when it fails."""
+"""Real processes on this machine: each test has a cluster of its own, and shows what it wrote when it fails."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gevent._hub_local import get_hub_if_exists
 
 from tests.system.clusters import Cluster
 from tests.system.processes import Guardian, Stage
@@ -24,10 +27,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
-    stage = item.stash.get(_stages, None)
-    if stage is not None and report.failed:
-        report.sections += [(f"output of {name}", text) for name, text in stage.logs()]
+    if report.failed:
+        for node in item.listchain():
+            if _stages in node.stash:
+                report.sections += [(f"output of {name}", text) for name, text in node.stash[_stages].logs()]
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Run each test in a thread of its own: one without a hub, whatever other tests have left on the main one."""
+    test, failures = pyfuncitem.obj, []
+
+    def run(**arguments: Any) -> None:
+        try:
+            test(**arguments)
+        except BaseException as exc:
+            failures.append(exc)
+        finally:
+            if get_hub_if_exists() is not None:
+                get_hub_if_exists().destroy()
+
+    def start(**arguments: Any) -> None:
+        thread = threading.Thread(target=run, kwargs=arguments, name=pyfuncitem.name)
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures.pop()
+
+    pyfuncitem.obj = start
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +65,21 @@ def guardian() -> Iterator[Guardian]:
     guardian.close()
 
 
+@contextmanager
+def staged(guardian: Guardian, folder: Path, node: pytest.Item | pytest.Collector) -> Iterator[Stage]:
+    stage = Stage(guardian, folder)
+    node.stash[_stages] = stage
+    try:
+        yield stage
+    finally:
+        stage.end()
+
+
 @pytest.fixture
 def stage(guardian: Guardian, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Starts processes that end with the test."""
-    stage = Stage(guardian, tmp_path)
-    request.node.stash[_stages] = stage
-    yield stage
-    stage.end()
+    with staged(guardian, tmp_path, request.node) as stage:
+        yield stage
 
 
 @pytest.fixture
@@ -68,3 +104,14 @@ def make_cluster(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
     """A cluster with one registry."""
     return make_cluster()
+
+
+@pytest.fixture(scope="module")
+def lasting_cluster(
+    guardian: Guardian, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
+    """One for all tests of a module, for those that leave it as they found it."""
+    with staged(guardian, tmp_path_factory.mktemp("lasting"), request.node) as stage:
+        cluster = Cluster(stage)
+        yield cluster
+        cluster.close()

@@ -6,7 +6,7 @@ from statistics import median
 import pytest
 
 from tests.system.load import Load, told
-from zmqservices.exceptions import MaybeExecuted
+from zmqservices.exceptions import MaybeExecuted, RpcTimeout
 
 #: Workers enough that all calls of the load fit into one instance.
 ROOMY = {"max_workers": 100}
@@ -127,3 +127,16 @@ def test_a_client_that_slept_through_a_restart_calls_the_new_instance(cluster):
         assert old.wait() == 0
 
         assert {remote.maths.whoami() for _ in range(20)} == {new.pid}
+
+
+def test_an_answer_that_came_in_time_is_there_however_late_it_is_asked_for(cluster):
+    cluster.run_one("maths")
+
+    with cluster.client(timeout=1) as remote:
+        calls = [remote.maths.add.call_async(number, 1) for number in range(3)]
+        late = remote.maths.pause.call_async(1.3)
+        time.sleep(1.5)  # This thread is about something else; nobody looks at its sockets.
+
+        assert [call.result() for call in calls] == [1, 2, 3]
+        with pytest.raises(RpcTimeout):
+            late.result()

@@ -58,3 +58,6 @@ class Maths:
     @rpc
     def something_unserializable(self) -> Any:
         return object()
+
+    def inner(self) -> None:
+        """Not for callers."""

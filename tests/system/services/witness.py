@@ -11,7 +11,6 @@ import gevent
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import rpc
 
-
 _log = logging.getLogger(__name__)
 
 
