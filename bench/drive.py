@@ -23,8 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import styles, subjects
-from bench.subject import Subject, parse
 from bench.styles import Taken, Work
+from bench.subject import Subject, parse
 
 #: Seconds for which a server may keep a client waiting for its first answer.
 PATIENCE = 30.0

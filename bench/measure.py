@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import summary
 from bench.cases import Case
-from bench.processes import Child, busy_seconds, cpu_of
+from bench.processes import Child, ChildFailed, busy_seconds, cpu_of
 from bench.stage import Place, Stage, Standing
 from bench.subject import interpreter_flags
 from bench.vitals import rss_of
@@ -30,6 +30,16 @@ def client(place: Place, job: dict[str, Any], folder: Path) -> Child:
     return Child([*command, json.dumps(job)], folder / "client.log", is_asked=True)
 
 
+def ready(asker: Child, standing: Standing) -> None:
+    """Return once the client has had its first answers. Raises ChildFailed: the server's, where it is the server's fault."""
+    try:
+        asker.read_line(PATIENCE)
+    except ChildFailed:
+        if standing.server.process.poll() is not None:
+            raise standing.server.failed("ended") from None
+        raise
+
+
 def load(standing: Standing, case: Case, seconds: float, folder: Path) -> dict[str, Any]:
     """Load `standing` as `case` says. Raises ChildFailed when a client fails."""
     job = {
@@ -44,7 +54,7 @@ def load(standing: Standing, case: Case, seconds: float, folder: Path) -> dict[s
             clients.append(client(standing, job, folder))
             stack.callback(clients[-1].stop)
         for each in clients:
-            each.read_line(PATIENCE)
+            ready(each, standing)
         servers, brokers = standing.server_pids(), standing.broker_pids()
         before = cpu_of(servers), cpu_of(brokers), busy_seconds(), time.monotonic()
         for each in clients:

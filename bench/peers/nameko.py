@@ -28,8 +28,8 @@ class Nameko(Subject):
         return RabbitMq(folder)
 
     def command(self, address: str, processes: int) -> list[str]:
-        broker = URI.format(address)
-        return ["-m", "nameko.cli.main", "run", "--broker", broker, "bench.peers.nameko_service"]
+        start = "from nameko.cli.main import main; main()"
+        return ["-c", start, "run", "--broker", URI.format(address), "bench.peers.nameko_service"]
 
     def connect(self, address: str) -> NamekoConnection:
         return NamekoConnection(address)
