@@ -67,7 +67,8 @@ class Caller:
         self._sweeping = False
         self._beating = False
         self._closed = False
-        self._unsubscribe = directory.subscribe(lambda view: reactor.post(self.update))
+        self._has_news = False
+        self._unsubscribe = directory.subscribe(self._hear_news)
 
     # --- making a call -----------------------------------------------------------------------------------------------
 
@@ -362,15 +363,24 @@ class Caller:
     # --- who is there ------------------------------------------------------------------------------------------------
 
     def expect(self, service: str) -> ServicePool:
-        """Calls to `service` will be made: connect to its instances now."""
+        """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
         pool = self._pools.get(service)
         if pool is None:
+            if self._closed:
+                raise RuntimeError("this client was stopped and can no longer be used")
             pool = self._pools[service] = ServicePool(service)
             self._update_pool(pool)
         return pool
 
+    def _hear_news(self, view: Any) -> None:
+        # On the directory's thread. Posted once for all news: a client that makes no call takes nothing in.
+        if not self._has_news:
+            self._has_news = True
+            self.reactor.post(self.update)
+
     def update(self) -> None:
         """The directory's view changed."""
+        self._has_news = False
         if self._closed:
             return
         for pool in self._pools.values():
@@ -454,4 +464,6 @@ class Caller:
         for peer in self._peers.values():
             peer.close()
         self._peers.clear()
+        # Whoever begins a call from now on finds no pool, and `expect` tells why.
+        self._pools.clear()
         self.wake_all()

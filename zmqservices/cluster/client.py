@@ -6,6 +6,7 @@ A thread that runs a gevent hub gets a caller on that hub; all other threads sha
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from gevent._hub_local import get_hub_if_exists
@@ -17,6 +18,7 @@ from zmqservices.transport import Sockets
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.native import allocate_lock
+from zmqservices.transport.sockets import forked_error
 
 #: Seconds that a directory client is given to end its thread.
 DIRECTORY_STOP_TIMEOUT = 1.0
@@ -28,6 +30,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._id = new_id()
+        self._pid = os.getpid()
         self._lock = allocate_lock()
         self._callers: dict[Any, tuple[Caller, Sockets]] = {}
         self._stopped = False
@@ -44,6 +47,8 @@ class Client:
         return caller
 
     def _new_caller(self, hub: Any) -> tuple[Caller, Sockets]:
+        if os.getpid() != self._pid:
+            raise forked_error(self._pid)
         with self._lock:
             if self._stopped:
                 raise RuntimeError("this client was stopped and can no longer be used")
@@ -57,6 +62,8 @@ class Client:
 
     def stop(self) -> None:
         """Close everything. Calls that other threads are waiting for end with CallCancelled."""
+        if os.getpid() != self._pid:
+            return  # A child's copy: threads and sockets are its parent's.
         with self._lock:
             if self._stopped:
                 return

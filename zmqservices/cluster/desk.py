@@ -390,26 +390,28 @@ class Desk:
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
-    def drain(self, name: str, timeout: float) -> bool:
+    def drain(self, name: str, timeout: float | None) -> bool:
         """Take no more calls to `name`, tell its callers, and wait until those under way are answered.
 
         Returns when every caller has said that it sends no more (or BYE_TIMEOUT has passed) and all calls have
-        ended. Calls that have not ended within `timeout` seconds are cancelled, and False is returned.
+        ended. Calls that have not ended within `timeout` seconds (None: however long it takes) are cancelled, and
+        False is returned.
         """
         served = self._services.get(name)
         if served is None:
             return True
-        end = monotonic() + timeout
+        end = None if timeout is None else monotonic() + timeout
         if not served.is_draining:
             served.is_draining = True
             for guest in list(self._door.guests.values()):
                 if guest.node:
                     self._say_bye(guest, [name])
-        self._wait_for_farewells(name, min(timeout, BYE_TIMEOUT))
+        self._wait_for_farewells(name, BYE_TIMEOUT if timeout is None else min(timeout, BYE_TIMEOUT))
         if served.open_calls:
-            served.idle.wait(max(end - monotonic(), 0.0))
+            served.idle.wait(None if end is None else max(end - monotonic(), 0.0))
         in_time = not served.open_calls
-        self._cancel_all(served, f"{name!r} is shutting down; its calls had {timeout:g} s to end")
+        if not in_time:
+            self._cancel_all(served, f"{name!r} is shutting down; its calls had {timeout:g} s to end")
         return in_time
 
     def drop(self, name: str) -> None:

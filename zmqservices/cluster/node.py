@@ -147,7 +147,7 @@ class Node:
         self.directory.announce(record)
         _log.info("serving %s as instance %s at %s", service, record.instance, record.endpoints["rpc"])
 
-    def drain(self, service: str, timeout: float) -> bool:
+    def drain(self, service: str, timeout: float | None) -> bool:
         """Tell everybody that `service` goes, and return when its calls have ended; see `Desk.drain`."""
         record = self._records.get(service)
         if record is None or self._desk is None:

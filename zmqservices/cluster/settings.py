@@ -26,7 +26,7 @@ class Settings:
     max_message_size: int
     rpc_timeout: float | None
     rpc_wait_for_service: float
-    drain_timeout: float
+    drain_timeout: float | None
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Settings:
@@ -52,7 +52,9 @@ class Settings:
             rpc_wait_for_service=_seconds(
                 config, constants.RPC_WAIT_FOR_SERVICE_CONFIG_KEY, constants.DEFAULT_RPC_WAIT_FOR_SERVICE
             ),
-            drain_timeout=_seconds(config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT),
+            drain_timeout=configuration.seconds(
+                config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
+            ),
         )
 
     @property
