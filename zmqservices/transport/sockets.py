@@ -32,6 +32,14 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 
+def forked_error(pid: int) -> ForkedProcessError:
+    """What a child is told that uses what its parent `pid` has made."""
+    return ForkedProcessError(
+        f"ZeroMQ sockets of process {pid} cannot be used in its fork {os.getpid()}; "
+        "start the client or service after the fork, or spawn instead of forking"
+    )
+
+
 @dataclass(frozen=True)
 class SocketOptions:
     """What an operator may say of sockets. Sizes in bytes, times in seconds."""
@@ -54,10 +62,7 @@ class Sockets:
     def check_process(self) -> None:
         """Raise ForkedProcessError in a child of the process that made the sockets."""
         if _forks != self._forks:
-            raise ForkedProcessError(
-                f"ZeroMQ sockets of process {self._pid} cannot be used in its fork {os.getpid()}; "
-                "start the client or service after the fork, or spawn instead of forking"
-            )
+            raise forked_error(self._pid)
 
     def dealer(self) -> zmq.Socket[bytes]:
         """For calling one remote node: refuses to send while not connected, reconnects by itself with jitter."""
