@@ -61,10 +61,11 @@ def load(standing: Standing, case: Case, seconds: float, folder: Path) -> dict[s
             each.say("go")
         results = [json.loads(each.read_line(seconds + PATIENCE)) for each in clients]
         after = cpu_of(servers), cpu_of(brokers), busy_seconds(), time.monotonic()
-    return _line(results, before, after, servers)
+    return line(results, before, after, servers)
 
 
-def _line(results: list[dict[str, Any]], before: Any, after: Any, servers: list[int]) -> dict[str, Any]:
+def line(results: list[dict[str, Any]], before: Any, after: Any, servers: list[int]) -> dict[str, Any]:
+    """The figures of one measurement. `before` and `after`: CPU of servers and of brokers, busy seconds, the time."""
     calls = sum(result["calls"] for result in results)
     seconds = max(result["seconds"] for result in results)
     server, broker = after[0] - before[0], after[1] - before[1]

@@ -20,6 +20,8 @@ class OnTheHub(Subject):
     scales = True
     #: The service that is called.
     service = "adder"
+    #: Seconds per call; None leaves it to the default.
+    timeout: float | None = None
 
     def broker(self, folder: Path) -> AbstractContextManager[Broker] | None:
         from bench.ours.registry import Registry
@@ -37,7 +39,7 @@ class OnTheHub(Subject):
         from zmqservices.standalone.rpc import ClusterRpcProxy
 
         # A server that is only just starting may be called already.
-        self.client = ClusterRpcProxy({"DIRECTORY": f"tcp://{address}", "rpc_wait_for_service": 30})
+        self.client = ClusterRpcProxy({"DIRECTORY": f"tcp://{address}", "rpc_wait_for_service": 30}, timeout=self.timeout)
         return self.client.start()
 
 
