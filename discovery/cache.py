@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import tempfile
 import time
@@ -13,8 +12,9 @@ from pathlib import Path
 from discovery import protocol
 from discovery.exceptions import DirectoryError
 from discovery.model import Record
+from discovery.native import Log
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 FORMAT = 1
 #: Bytes; a larger file is not ours.

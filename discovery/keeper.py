@@ -5,7 +5,6 @@ Used on the directory's own thread only; `published` alone may be read from othe
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +18,12 @@ from discovery.cache import DiskCache
 from discovery.link import SUBSCRIBING, UP, WAITING, Link
 from discovery.merge import Entry, Merge
 from discovery.model import Record
-from discovery.native import NativeEvent
+from discovery.native import Log, NativeEvent
 from discovery.published import Published
 from discovery.seeds import Seed
 from discovery.sites import NEVER, Sites
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 #: The name under which our own records are merged: they are known also while no registry is.
 OWN = ""

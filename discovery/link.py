@@ -6,7 +6,6 @@ the view is told to a `Listener`.
 
 from __future__ import annotations
 
-import logging
 import random
 from typing import Any, Protocol
 
@@ -14,8 +13,9 @@ import zmq
 
 from discovery import protocol, sockets
 from discovery.exceptions import DirectoryProtocolError
+from discovery.native import Log
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 #: Seconds that a connection and the first answer over it may take.
 ATTEMPT = 3.0

@@ -11,9 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-_log = logging.getLogger(__name__)
 #: Seconds between two looks while a greenlet waits; short against what is waited for (a registry's answer).
 _LOOK = 0.005
 
@@ -41,6 +41,49 @@ def native_lock() -> Any:
 def _hub_of_this_thread() -> Any:
     local = sys.modules.get("gevent._hub_local")
     return None if local is None else local.get_hub_if_exists()
+
+
+#: The gevent hub of the thread that started each of our threads, by the ident of ours; in patched processes only.
+_hubs: dict[int, Any] = {}
+
+
+def _patched_hub() -> Any:
+    """The hub to which the current thread hands what needs locks that gevent has patched; None where it has not."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return None
+    return _hubs.get(_get_ident()) or _hub_of_this_thread()
+
+
+class Log:
+    """A module's logger that threads of ours may use in a patched process, too.
+
+    The locks of `logging` belong to greenlets there: waited for from a thread without a hub they may never come. So
+    such a thread hands its lines to the hub of the thread that started it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def info(self, text: str, *args: Any) -> None:
+        self._say(logging.INFO, text, args)
+
+    def warning(self, text: str, *args: Any) -> None:
+        self._say(logging.WARNING, text, args)
+
+    def exception(self, text: str, *args: Any) -> None:
+        """An error, with the traceback of the exception that is being handled."""
+        self._say(logging.ERROR, text, args, sys.exc_info())
+
+    def _say(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
+        hub = _hubs.get(_get_ident())
+        if hub is None:
+            self._logger.log(level, text, *args, exc_info=exc_info)
+        elif hub.loop is not None:  # A hub that is gone had nobody left to read it.
+            hub.loop.run_callback_threadsafe(partial(self._logger.log, level, text, *args, exc_info=exc_info))
+
+
+_log = Log(__name__)
 
 
 class NativeEvent:
@@ -105,9 +148,11 @@ class NativeThread:
         self._target = target
         self._over = NativeEvent()
         self._ident: int | None = None
+        self._hub: Any = None
 
     def start(self) -> None:
         """From here on `target` runs beside us. RuntimeError when no thread can be made."""
+        self._hub = _patched_hub()
         _start_new_thread(self._run, ())
 
     def is_current(self) -> bool:
@@ -120,11 +165,14 @@ class NativeThread:
 
     def _run(self) -> None:
         self._ident = _get_ident()
+        if self._hub is not None:
+            _hubs[self._ident] = self._hub
         try:
             self._target()
         except Exception:
             _log.exception("thread %s failed", self.name)
         finally:
+            _hubs.pop(self._ident, None)
             self._over.set()
 
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import logging
 import os
 import socket
 from collections.abc import Callable
 from typing import Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
-from discovery.native import NativeThread, getaddrinfo, native_lock
+from discovery.native import Log, NativeThread, getaddrinfo, native_lock
 from discovery.server import RegistryServer
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 #: The well-known loopback port of a machine's own directory.
 LOCAL_PORT = 4190

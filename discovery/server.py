@@ -5,7 +5,6 @@ It tells its subscribers of each change at once, and each second that it is stil
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -16,10 +15,10 @@ import zmq
 from discovery import protocol, sockets
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL
-from discovery.native import NativeEvent, NativeThread, Wakeup
+from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.table import Change, Held, Table
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 #: Seconds between two signs of life to every subscriber.
 HUGZ_INTERVAL = 1.0

@@ -5,15 +5,15 @@ Used on the directory's own thread only.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 
 from discovery.link import WAITING, Link, Listener
+from discovery.native import Log
 from discovery.published import RegistryStatus
 from discovery.seeds import Seed
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 #: Seconds until a name that stands for nothing new is looked up again.
 NOTHING_NEW = 10.0

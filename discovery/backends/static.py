@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from discovery.backend import Callback
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, LONGEST_TTL, Record, Seen, View, is_name
-from discovery.native import NativeThread
+from discovery.native import Log, NativeThread
 from discovery.seeds import split_tcp
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 _MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://... or static:FILE.json is needed"
 
