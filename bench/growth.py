@@ -99,7 +99,10 @@ def _hosts(stack: ExitStack, instances: int, folder: Path) -> tuple[str, list[Ch
     return url, servers
 
 
-HEADINGS = ["calls/s", "spread", "p50 us", "p99 us", "CPU us/call", "server", "client", "CPU to least", "links", "client MiB", "server MiB"]  # fmt: skip
+HEADINGS = [
+    "calls/s", "spread", "p50 us", "p99 us", "CPU us/call", "server", "client", "CPU to least", "links", "client MiB",
+    "server MiB",
+]  # fmt: skip
 SHOWN = ("cpu_us", "server_cpu_us", "client_cpu_us")
 
 

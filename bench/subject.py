@@ -68,6 +68,7 @@ class Subject(Protocol):
 
         Raises whatever it likes while the server is not there yet; it is then called again.
         """
+        raise NotImplementedError(f"{self.name} has no client of this kind")
 
 
 def parse(address: str) -> tuple[str, int]:

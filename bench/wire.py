@@ -92,7 +92,7 @@ def rows(lines: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
             by_name.setdefault(line["operation"], []).append(line)
     found = []
     for name, measured in by_name.items():
-        ours, bare = (summary.median(line.get(key) for line in measured) for key in ("ns", "bare_ns"))
+        ours, bare = (summary.median(line[key] for line in measured if key in line) for key in ("ns", "bare_ns"))
         found.append([name, table.number(ours), table.number(bare), table.number(ours / bare, 2)])
     return ["", "ns", "bare msgpack ns", "ratio"], found
 

@@ -50,7 +50,7 @@ class OnHub:
         self.recv, self.send = Socket.recv, Socket.send
         self.noblock, self.sndmore, self.again = int(zmq.NOBLOCK), int(zmq.SNDMORE), zmq.Again
         self._events, self._pollin = zmq.EVENTS, int(zmq.POLLIN)
-        self.socket = zmq.Context.instance().socket(getattr(zmq, kind))
+        self.socket: Any = zmq.Context.instance().socket(getattr(zmq, kind))
         self.socket.set_hwm(0)
         self.is_draining = False
         self._is_armed = False

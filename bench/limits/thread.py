@@ -26,7 +26,7 @@ class Dealer:
         import zmq
 
         self._pack, self._unpack = msgpack.packb, msgpack.unpackb
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket: Any = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.set_hwm(0)
         self._socket.connect(f"tcp://{address}")
 

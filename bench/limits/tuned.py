@@ -56,7 +56,7 @@ class TunedConnection:
 
         self._pack, self._unpack, self._again, self._noblock = Packer().pack, unpackb, zmq.Again, int(zmq.NOBLOCK)
         self._recv, self._send = Socket.recv, Socket.send
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket: Any = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.set_hwm(0)
         self._socket.connect(f"tcp://{address}")
         self._arrived: deque[Any] = deque()

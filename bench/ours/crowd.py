@@ -69,7 +69,12 @@ def main() -> None:
     pid = os.getpid()
     timing = Timing()
     result = timing.result(work(job["seconds"]))
-    held = {"links": established(), "client_rss_mb": rss_of(pid), "client_files": files_of(pid), "client_threads": threads_of(pid)}
+    held = {
+        "links": established(),
+        "client_rss_mb": rss_of(pid),
+        "client_files": files_of(pid),
+        "client_threads": threads_of(pid),
+    }
     tell(json.dumps({**result, **held, "versions": {}, "client_python": ""}))
     os._exit(0)
 

@@ -16,7 +16,7 @@ class OnTheHub(Subject):
     name = "zmqservices"
     about = "through the whole framework, client in greenlets"
     style = "greenlets"
-    modules = ("gevent", "zmqservices.standalone.rpc")
+    modules: tuple[str, ...] = ("gevent", "zmqservices.standalone.rpc")
     scales = True
     #: The service that is called.
     service = "adder"

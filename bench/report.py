@@ -1,0 +1,87 @@
+"""Results as a page of reStructuredText, with plots beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import growth, openloop, plots, soak, subjects, summary, table, wire
+
+PAGE = "performance-measured.rst"
+Lines = Sequence[dict[str, Any]]
+
+
+def write(lines: Lines, into: str | Path) -> Iterator[str]:
+    """Write page and plots; yields what was written, and why there are no plots where there are none."""
+    folder = Path(into)
+    folder.mkdir(parents=True, exist_ok=True)
+    made: dict[str, str] = {}
+    try:
+        made = plots.draw(lines, folder / "plots")
+    except plots.NoMatplotlib as exc:
+        yield f"no plots: {exc}"
+    (folder / PAGE).write_text(page(lines, made), encoding="utf-8")
+    yield str(folder / PAGE)
+    yield from (str(folder / "plots" / name) for name in made)
+
+
+def page(lines: Lines, made: dict[str, str]) -> str:
+    """The page; `made` names the plots and says what each shows."""
+    parts = [
+        _title("Measured figures", "="),
+        "Written by ``python -m bench report``; do not edit. Medians over the rounds; spread is (largest - smallest) / median; "
+        "ratios are taken within each round. CPU is user and system time of client, server and broker together.",
+        *table.where(lines),
+    ]
+    for title, headings, rows in table.tables(lines):
+        parts += [_title(title, "-"), list_table(headings, rows)]
+    parts += _who(lines)
+    for axis, title in growth.TITLES.items():
+        rows = growth.rows(list(lines), axis)
+        if rows:
+            parts += [_title(f"Growth: {title}", "-"), list_table(["", *growth.HEADINGS], rows)]
+    for title, headings, rows in (
+        ("Open loop", openloop.HEADINGS, openloop.rows(list(lines))),
+        ("Soak", soak.HEADINGS, soak.rows(list(lines))),
+        ("The wire alone", *wire.rows(list(lines))),
+    ):
+        if rows:
+            parts += [_title(title, "-"), list_table(headings, rows)]
+    missing = summary.failures(lines)
+    if missing:
+        told = [f"* {_plain(who)}: {_plain('; '.join(why))}" for who, why in missing.items()]
+        parts += [_title("Not measured", "-"), "\n".join(told)]
+    if made:
+        parts.append(_title("Plots", "-"))
+        parts += [f"{_plain(title)}:\n\n.. image:: plots/{name}\n   :alt: {_plain(title)}" for name, title in made.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _who(lines: Lines) -> list[str]:
+    measured = {subject: line for (_, subject), rounds in summary.measured(lines).items() for line in rounds.values()}
+    if not measured:
+        return []
+    rows = []
+    for name, line in measured.items():
+        about = subjects.find(name).about if name in subjects.ALL else ""
+        rows.append([name, about, ", ".join(f"{library} {version}" for library, version in line["versions"].items())])
+    return [_title("Who is who", "-"), list_table(["", "", "versions"], rows)]
+
+
+def _title(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}"
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing is markup."""
+    return "".join(f"\\{letter}" if letter in "*`_|\\" else letter for letter in " ".join(text.split()))
+
+
+def list_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose cells may be of any width."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in (headings, *rows):
+        for place, cell in enumerate(row):
+            lines.append(f"   {'*' if place == 0 else ' '} - {_plain(cell)}".rstrip())
+    return "\n".join(lines)
