@@ -26,6 +26,8 @@ EXACT = 20_000
 METRICS = {"rate": True, "cpu_us": False, "p50_us": False, "p99_us": False}
 #: Figures of cases that time a start.
 START_METRICS = {"first_answer_s": False, "server_rss_mb": False}
+#: Spread of the rounds from which one is warned that little can be seen.
+NOISY = 0.15
 #: Figures whose tail is too wild for a verdict on its own: shown, never a regression.
 SHOWN_ONLY = {"p99_us"}
 
@@ -152,4 +154,7 @@ def text(changes: Sequence[Change]) -> str:
         told = "Too few rounds to tell anything; measure five or more."
     else:
         told = "No regression was seen."
+    noise = summary.median(change.noise for change in changes if change.metric in ("rate", "cpu_us"))
+    if noise > NOISY:
+        told += f" Rounds differed by {noise:.0%} among themselves: smaller changes than about that cannot be seen here."
     return f"{table.grid(headings, rows)}\n\n{told}"

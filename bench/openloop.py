@@ -45,7 +45,8 @@ def run(loads: Sequence[float], seconds: float, spin: float, timeout: float) -> 
         standing = stage.standing("zmqservices")
         full = saturating_rate(standing, spin, stage)
         for load in loads:
-            line: dict[str, Any] = {"kind": "openloop", "load": load, "rate": round(full * load, 1), "saturating_rate": round(full, 1)}
+            line: dict[str, Any] = {"kind": "openloop", "load": load, "rate": round(full * load, 1)}
+            line["saturating_rate"] = round(full, 1)
             job = {"rate": full * load, "seconds": seconds, "timeout": timeout, "spin": spin, "every": 0}
             child = paced(standing, job, stage)
             try:

@@ -60,15 +60,15 @@ class Subject(Protocol):
         return {}
 
     def serve(self, address: str) -> None:
-        """Serve until a signal ends the process. Runs in the server process."""
-        raise NotImplementedError(f"{self.name} is started by its own command")
+        """Serve until a signal ends the process. Runs in the server process; not used where `command` is another."""
+        raise RuntimeError(f"{self.name} is started by its own command")
 
     def connect(self, address: str) -> Any:
         """A connection: see `styles` for what each style asks of it. Runs in the client process.
 
         Raises whatever it likes while the server is not there yet; it is then called again.
         """
-        raise NotImplementedError(f"{self.name} has no client of this kind")
+        raise RuntimeError(f"{self.name} has no client")
 
 
 def parse(address: str) -> tuple[str, int]:

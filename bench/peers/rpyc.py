@@ -21,7 +21,7 @@ class Rpyc(Subject):
         import rpyc
         from rpyc.utils.server import ThreadedServer
 
-        class Service(rpyc.Service):  # type: ignore[misc]
+        class Service(rpyc.Service):
             def exposed_add(self, a: int, b: int) -> int:
                 return a + b
 
