@@ -14,6 +14,7 @@ from typing import Any
 
 import gevent
 import zmq
+from gevent._hub_local import get_hub_if_exists
 from greenlet import getcurrent
 
 from zmqservices.transport.native import allocate_lock
@@ -93,6 +94,27 @@ class HubTimer:
             timer.close()
 
 
+class Crowd:
+    """Several greenlets that wait for one ticket, in the place of the one that mostly does."""
+
+    __slots__ = ("greenlets",)
+
+    def __init__(self, first: Any) -> None:
+        self.greenlets = [first]
+
+    @classmethod
+    def join(cls, ticket: Ticket, greenlet: Any) -> None:
+        if not isinstance(ticket.waiter, Crowd):
+            ticket.waiter = cls(ticket.waiter)
+        ticket.waiter.greenlets.append(greenlet)
+
+    def switch(self) -> None:
+        """Enter all who are waiting now."""
+        for greenlet in tuple(self.greenlets):
+            if greenlet in self.greenlets:
+                greenlet.switch()
+
+
 class HubReactor:
     """The reactor of a thread that runs a gevent hub. Made and used in that thread; `post` alone may be called elsewhere."""
 
@@ -139,14 +161,23 @@ class HubReactor:
     def park(self, ticket: Ticket, stage: int) -> None:
         if ticket.stage >= stage:
             return
-        ticket.awaited = stage
-        ticket.waiter = getcurrent()
+        if get_hub_if_exists() is not self.hub:
+            raise RuntimeError("this call was made on the gevent hub of another thread; wait for its result there")
+        ticket.awaited = stage if ticket.waiter is None else min(stage, ticket.awaited)
+        me = getcurrent()
+        if ticket.waiter is None:
+            ticket.waiter = me
+        else:
+            Crowd.join(ticket, me)
         switch = self.hub.switch
         try:
             while ticket.stage < stage:
                 switch()
         finally:
-            ticket.waiter = None
+            if ticket.waiter is me:
+                ticket.waiter = None
+            else:
+                ticket.waiter.greenlets.remove(me)
 
     def wake(self, ticket: Ticket) -> None:
         # Whoever waits is entered at once when the hub itself is running, else at the loop's next turn: a greenlet
