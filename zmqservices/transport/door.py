@@ -80,7 +80,7 @@ class Door:
             _send(socket, routing_id, _NOBLOCK | _SNDMORE)
             if isinstance(frames, tuple):
                 _send(socket, frames[0], _NOBLOCK | _SNDMORE)
-                _send(socket, frames[1], _NOBLOCK, copy=False)
+                _send(socket, frames[1], _NOBLOCK)
             else:
                 _send(socket, frames, _NOBLOCK)
         except zmq.Again:

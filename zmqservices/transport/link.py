@@ -66,7 +66,7 @@ class Link:
         try:
             if isinstance(frames, tuple):
                 _send(self.socket, frames[0], _NOBLOCK | _SNDMORE)
-                _send(self.socket, frames[1], _NOBLOCK, copy=False)
+                _send(self.socket, frames[1], _NOBLOCK)
             else:
                 _send(self.socket, frames, _NOBLOCK)
         except zmq.Again:

@@ -1,0 +1,126 @@
+"""More calls than can be run, and methods that leave no time for anything else."""
+
+import time
+
+import psutil
+import pytest
+
+from tests.system.load import Load, told
+from tests.system.processes import eventually
+from zmqservices.exceptions import Overloaded
+
+MEGABYTE = 1024 * 1024
+
+
+def settle(call):
+    try:
+        return call.result()
+    except Overloaded as exc:
+        return exc
+
+
+def test_a_full_queue_is_told_at_once_and_recovers(cluster):
+    maths = cluster.run_one("maths", max_workers=1, max_queued_calls=5)
+
+    with cluster.client() as remote:
+        began = time.monotonic()
+        calls = [remote.maths.pause.call_async(0.3) for _ in range(20)]
+        answers = [settle(call) for call in reversed(calls)]
+        refused = [answer for answer in answers if isinstance(answer, Overloaded)]
+        refused_after = time.monotonic() - began
+
+        assert answers.count(maths.pid) == 6  # One runs, five wait.
+        assert len(refused) == 14
+        assert "max_queued_calls is 5" in str(refused[0])
+        assert refused_after < 6 * 0.3 + 1.0
+        assert remote.maths.add(2, 3) == 5
+
+
+def test_a_refusal_does_not_wait_for_the_queue(cluster):
+    cluster.run_one("maths", max_workers=1, max_queued_calls=1)
+
+    with cluster.client() as remote:
+        calls = [remote.maths.pause.call_async(3) for _ in range(2)]
+        began = time.monotonic()
+        with pytest.raises(Overloaded):
+            remote.maths.add(2, 3)
+        assert time.monotonic() - began < 0.5
+        for call in calls:
+            call.cancel()
+        eventually(lambda: settle(remote.maths.add.call_async(2, 3)) == 5, 2.0, "the queue is empty again")
+
+
+def test_memory_is_bounded_while_a_queue_is_full(cluster):
+    maths = cluster.run_one("maths", max_workers=1, max_queued_bytes=20 * MEGABYTE)
+    process = psutil.Process(maths.pid)
+
+    with cluster.client(timeout=20) as remote:
+        assert remote.maths.add(2, 3) == 5
+        before = process.memory_info().rss
+        blocker = remote.maths.pause.call_async(2)
+        calls = [remote.maths.size.call_async(bytes(100_000)) for _ in range(2000)]
+        grown = process.memory_info().rss - before
+        answers = [settle(call) for call in calls]
+
+        assert blocker.result() == maths.pid
+        assert 100 < answers.count(100_000) < 400
+        assert sum(isinstance(answer, Overloaded) for answer in answers) == 2000 - answers.count(100_000)
+        assert grown < 80 * MEGABYTE
+        assert remote.maths.add(2, 3) == 5
+
+
+def test_an_instance_that_is_full_has_its_calls_taken_by_another(cluster):
+    full = cluster.run_one("maths", max_workers=1, max_queued_calls=1)
+
+    with cluster.client() as remote:
+        calls = [remote.maths.pause.call_async(3) for _ in range(2)]
+        other = cluster.run_one("maths", max_workers=1)
+        # From the moment that the client has found it, no call is refused.
+        eventually(lambda: settle(remote.maths.whoami.call_async()) == other.pid)
+        assert {remote.maths.whoami() for _ in range(30)} == {other.pid}
+        assert {call.result() for call in calls} == {full.pid}
+
+
+def test_a_busy_handler_is_not_taken_for_a_lost_one(cluster):
+    maths = cluster.run_one("maths")
+
+    with cluster.client() as remote:
+        # Five heartbeats long the hub of the service does not turn.
+        spinning = remote.maths.spin.call_async(2.5)
+        waiting = remote.maths.whoami.call_async()
+
+        assert spinning.result() > 0
+        assert waiting.result() == maths.pid
+    assert cluster.listing.pids("maths") == {maths.pid}
+
+
+def test_callers_on_a_hub_do_not_lose_a_busy_instance_either(cluster):
+    busy, other = cluster.run("maths", count=2)
+
+    def call(remote, number):
+        return remote.maths.spin(2.5) and 0 if number == 20 else remote.maths.whoami()
+
+    with Load(cluster.client_config(), call, greenlets=4, pause=0.01) as load:
+        (spun,) = eventually(lambda: [o for o in load.outcomes if o.number == 20], what="the busy one has answered")
+        load.wait_for(50, since=spun.ended)
+
+    assert not load.failed(), told(load.failed())
+    # Those that were there with it waited; nobody who came after it was suspected did.
+    assert sum(outcome.seconds > 0.5 for outcome in load.outcomes) <= 4
+    assert {outcome.value for outcome in load.outcomes} == {0, busy.pid, other.pid}
+
+
+def test_a_busy_caller_gets_its_answers(cluster):
+    cluster.run_one("maths")
+
+    def call(remote, number):
+        if number == 10:
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                pass
+        return remote.maths.pause(0.2 if number < 20 else 0)
+
+    with Load(cluster.client_config(), call, greenlets=8) as load:
+        load.wait_for(50)
+
+    assert not load.failed(), told(load.failed())
