@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import selectors
 import signal
 import socket
@@ -21,6 +22,9 @@ from bench.subject import parse
 
 #: Seconds that a child gets to end in good order.
 GRACE = 10.0
+#: Below those that systems give to outgoing connections (from 32,768 on Linux): a thousand ports are chosen first and
+#: bound later.
+PORTS = (15_000, 32_000)
 #: The tree's root, from where every child runs.
 HOME = Path(__file__).resolve().parent.parent
 
@@ -32,11 +36,13 @@ class ChildFailed(Exception):
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on just now, and that no outgoing connection is given meanwhile."""
+    for _ in range(1000):
+        port = random.randint(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port of {PORTS} is free on 127.0.0.1")
 
 
 def cpu_of(pids: Sequence[int]) -> float:
@@ -82,7 +88,7 @@ class Child:
         self.log = log
         self.command = list(command)
         pipe = subprocess.PIPE if is_asked else None
-        with log.open("ab") as output:
+        with log.open("ab" if is_asked else "wb") as output:
             self.process = subprocess.Popen(
                 self.command,
                 stdin=pipe or subprocess.DEVNULL,
@@ -138,6 +144,16 @@ class Child:
                 if time.monotonic() > until:
                     raise self.failed(f"did not listen at {address} within {timeout:.0f} s") from None
                 time.sleep(0.01)
+
+    def wait_for_text(self, text: str, count: int, timeout: float = 60.0) -> None:
+        """Return once `text` stands `count` times in the log. Raises ChildFailed."""
+        until = time.monotonic() + timeout
+        while self.log.read_text(errors="replace").count(text) < count:
+            if self.process.poll() is not None:
+                raise self.failed("ended")
+            if time.monotonic() > until:
+                raise self.failed(f"did not say {text!r} {count} times within {timeout:.0f} s")
+            time.sleep(0.02)
 
     def failed(self, how: str) -> ChildFailed:
         """An error that quotes the log's end."""

@@ -67,11 +67,14 @@ class Stage:
         if key not in self._standing:
             try:
                 standing = self.place(name, f"{processes}", processes).start()
+                self._stack.callback(standing.server.stop)
+                if processes > 1:
+                    # Else clients would find the first of them and be measured before the others are there.
+                    standing.server.wait_for_text(standing.subject.said_when_up(), processes)
             except (Unavailable, ChildFailed, OSError) as exc:
                 self._reasons[key] = str(exc)
                 raise Unavailable(str(exc)) from exc
             self._standing[key] = standing
-            self._stack.callback(standing.server.stop)
         return self._standing[key]
 
     def place(self, name: str, purpose: str, processes: int = 1) -> Place:

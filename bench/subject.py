@@ -55,6 +55,10 @@ class Subject(Protocol):
         """What starts the server, after the interpreter. `address` is the broker's, or a free one to bind."""
         return ["-m", "bench.serve", self.name, address]
 
+    def said_when_up(self) -> str:
+        """What each of several server processes writes to its log once it serves; "" where there is only ever one."""
+        return ""
+
     def environ(self, address: str) -> dict[str, str]:
         """Variables for the server's environment."""
         return {}

@@ -32,6 +32,9 @@ class OnTheHub(Subject):
         several = ["--processes", str(processes)] if processes > 1 else []
         return ["-m", "zmqservices", "run", "bench.ours.service", "--directory", f"tcp://{address}", *several]
 
+    def said_when_up(self) -> str:
+        return "Services started:"
+
     def connect(self, address: str) -> Any:
         return self._cluster(address)[self.service]
 
