@@ -1,0 +1,24 @@
+"""Large values of many callers at once: everybody gets his own."""
+
+import threading
+
+
+def test_large_answers_of_many_callers_are_not_mixed_up(cluster):
+    cluster.run("maths")
+    wrong = []
+
+    with cluster.client(timeout=30) as remote:
+
+        def ask(number):
+            value = bytes([number]) * 300_000
+            for _ in range(10):
+                if remote.maths.echo(value) != value:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert wrong == []
