@@ -80,9 +80,8 @@ class Link:
     def close(self, now: float, error: str | None) -> None:
         """Ends the connection or the attempt; the next one may come at `retry_at`."""
         was_up = self.state == UP
-        for socket in (self._socket, self._monitor):
-            if socket is not None:
-                socket.close(0)
+        if self._socket is not None:
+            sockets.close_monitored(self._socket, self._monitor)
         self._socket = self._monitor = None
         self.state = WAITING
         self.error = error

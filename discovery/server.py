@@ -16,7 +16,7 @@ from discovery import protocol, sockets
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
-from discovery.table import Change, Held, Table
+from discovery.table import Change, Gone, Held, Table
 
 _log = Log(__name__)
 
@@ -162,10 +162,16 @@ class RegistryServer:
                 peer, protocol.Refused(0, f"this registry is full: it has {MAX_SUBSCRIBERS} subscribers")
             )
             return
-        self._subscribers[peer] = _Subscriber(message.namespace)
+        subscriber = self._subscribers[peer] = _Subscriber(message.namespace)
         entries = self._table.snapshot(message.namespace, now)
-        for frame in protocol.snapshot_parts(self.boot_id, 0, self._table.is_warming(now), entries):
+        warming = self._table.is_warming(now)
+        for frame in protocol.snapshot_parts(self.boot_id, 0, warming, entries):
             self._send_frame(peer, frame)
+        if warming:
+            # Until the end of the warm-up what is not listed stays; whoever came after a withdrawal must hear of it.
+            for gone in self._table.withdrawn(message.namespace):
+                subscriber.seq += 1
+                self._send_frame(peer, self._drop(gone).frame(subscriber.seq))
 
     def _register(self, peer: bytes, message: protocol.Register, now: float, size: int) -> None:
         try:
@@ -207,9 +213,11 @@ class RegistryServer:
                 push = protocol.Push(protocol.Update(0, self.boot_id, known, age, change.suspect))
             else:
                 namespace = change.namespace
-                drop = protocol.Drop(0, self.boot_id, change.instance, *change.rank, change.withdrawn)
-                push = protocol.Push(drop)
+                push = self._drop(change)
             self._push(push, lambda subscriber: subscriber.namespace in (None, namespace), numbered=True)  # noqa: B023
+
+    def _drop(self, gone: Gone) -> protocol.Push:
+        return protocol.Push(protocol.Drop(0, self.boot_id, gone.instance, *gone.rank, gone.withdrawn))
 
     def _hug(self, warming: bool) -> None:
         self._push(

@@ -89,8 +89,20 @@ def monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     socket.monitor(address, _EVENTS)
     monitor = context().socket(zmq.PAIR)
     monitor.linger = 0
+    # No bound: ZeroMQ's own thread, which serves all sockets, would wait for us to read.
+    monitor.setsockopt(zmq.RCVHWM, 0)
     monitor.connect(address)
     return monitor
+
+
+def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
+    """Close a socket and its monitor, if it got that far."""
+    # Before anything is closed: ZeroMQ's own thread tells of the end of the connection a moment later, and its send to
+    # a monitor that nobody reads any more never returns. All sockets of this context would stand still.
+    socket.disable_monitor()
+    socket.close(0)
+    if monitor is not None:
+        monitor.close(0)
 
 
 def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:

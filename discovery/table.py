@@ -61,6 +61,14 @@ class _Lease:
         self.suspect = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Withdrawn:
+    """Who is gone, and until when that is remembered."""
+
+    gone: Gone
+    until: float
+
+
 class Table:
     """All leases of one registry. Methods return the changes that subscribers are to be told."""
 
@@ -71,7 +79,7 @@ class Table:
         self._looked_at = now
         self._bytes = 0
         self._leases: dict[str, _Lease] = {}
-        self._withdrawn: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
+        self._withdrawn: OrderedDict[str, _Withdrawn] = OrderedDict()
         self._expired: deque[tuple[float, str]] = deque()
 
     def __len__(self) -> int:
@@ -85,7 +93,7 @@ class Table:
         """Holds the record unless a newer one is held already. DirectoryError when the table is full."""
         withdrawn = self._withdrawn.get(record.instance)
         if withdrawn is not None:
-            if record.rank <= withdrawn[0]:
+            if record.rank <= withdrawn.gone.rank:
                 return []
             del self._withdrawn[record.instance]
         lease = self._leases.get(record.instance)
@@ -113,7 +121,7 @@ class Table:
         lease = self._leases.get(instance)
         if lease is None:
             withdrawn = self._withdrawn.get(instance)
-            return withdrawn is not None and rank <= withdrawn[0], []
+            return withdrawn is not None and rank <= withdrawn.gone.rank, []
         if rank < lease.record.rank:
             # A delayed message of an older version; it must not keep the newer one alive.
             return True, []
@@ -129,10 +137,11 @@ class Table:
             self._remove(lease)
         elif instance in self._withdrawn:
             return []
-        self._withdrawn[instance] = (rank, now + self.ttl)
+        gone = Gone(namespace, instance, rank, withdrawn=True)
+        self._withdrawn[instance] = _Withdrawn(gone, now + self.ttl)
         while len(self._withdrawn) > MAX_WITHDRAWN:
             self._withdrawn.popitem(last=False)
-        return [Gone(namespace, instance, rank, withdrawn=True)]
+        return [gone]
 
     def expire(self, now: float) -> list[Change]:
         """To be called often: lets leases run out, or keeps them as suspect when too many would."""
@@ -155,6 +164,11 @@ class Table:
             for lease in self._leases.values()
             if namespace is None or lease.record.namespace == namespace
         ]
+
+    def withdrawn(self, namespace: str | None) -> list[Gone]:
+        """Those of the namespace (None: of all) that were withdrawn within the last ttl."""
+        gone = [withdrawn.gone for withdrawn in self._withdrawn.values()]
+        return [one for one in gone if namespace is None or one.namespace == namespace]
 
     def age(self, instance: str, now: float) -> float:
         """Seconds since the holder was heard; 0 for one that is not held."""
@@ -185,7 +199,7 @@ class Table:
     def _forget_the_past(self, now: float) -> None:
         while self._expired and now - self._expired[0][0] > self.ttl:
             self._expired.popleft()
-        while self._withdrawn and next(iter(self._withdrawn.values()))[1] < now:
+        while self._withdrawn and next(iter(self._withdrawn.values())).until < now:
             self._withdrawn.popitem(last=False)
 
     def _too_many(self, overdue: list[_Lease]) -> bool:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from discovery import DirectoryError, protocol
+from discovery import DirectoryError, protocol, sockets
 from discovery import server as server_module
 from discovery.server import RegistryServer
 from tests.discovery.stage import (
@@ -176,6 +176,31 @@ def test_a_registry_that_comes_back_hears_what_was_withdrawn_meanwhile(new_regis
 
     view = only_left.wait_now(knows())
     assert not view.fresh, "the withdrawal itself was heard, and not the end of the warm-up waited for"
+
+
+def test_whoever_subscribes_after_a_withdrawal_hears_of_it_while_the_registry_warms_up(new_registry):
+    server = new_registry(ttl=60.0)
+    with RawClient(server.url) as holder, RawClient(server.url) as late:
+        assert holder.ask(protocol.Withdraw(1, "default", "one", 0, 0)) == protocol.Ack(1)
+
+        snapshot = late.ask(protocol.Subscribe("default"))
+        dropped = late.next_but_hugz()
+
+    assert snapshot.warming and not snapshot.entries
+    assert (dropped.instance, dropped.withdrawn, dropped.seq) == ("one", True, snapshot.seq + 1)
+
+
+def test_clients_that_come_and_go_in_a_hurry_leave_zeromq_s_thread_free_for_others(new_registry, new_house):
+    house = new_house(new_registry().url)
+    # A connection that ends while it is told of to nobody would stop that thread, and with it every socket of the
+    # process: about one in some hundreds did.
+    for _ in range(1000):
+        socket = sockets.client_socket()
+        monitor = sockets.monitor_of(socket)
+        socket.connect(house.url)
+        sockets.close_monitored(socket, monitor)
+
+    assert house.open().wait_ready(AT_LAST)
 
 
 def test_the_same_registry_under_two_names_is_asked_once(new_registry, new_house):

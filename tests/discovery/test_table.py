@@ -126,6 +126,15 @@ def test_withdrawals_are_forgotten_after_a_ttl_and_never_more_than_so_many(table
     assert not table._withdrawn
 
 
+def test_what_was_withdrawn_is_known_by_namespace(table):
+    table.register(record(), now=0.0)
+    table.withdraw("default", "one", (0, 0), now=0.1)
+    table.withdraw("other", "two", (0, 0), now=0.1)
+
+    assert table.withdrawn("other") == [Gone("other", "two", (0, 0), withdrawn=True)]
+    assert [gone.instance for gone in table.withdrawn(None)] == ["one", "two"]
+
+
 def test_a_registry_warms_up_for_one_ttl(table):
     assert table.is_warming(9.9)
     assert not table.is_warming(10.0)

@@ -91,6 +91,8 @@ class Sockets:
         socket.monitor(address, events)
         pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)
+        # No bound: ZeroMQ's own thread, which serves all sockets, would wait for a hub that is busy to read.
+        pair.set(zmq.RCVHWM, 0)
         pair.connect(address)
         return pair
 
