@@ -17,6 +17,7 @@ from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.services import import_service, import_services
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.gone import gone
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 #: Seconds that killed services get to let go of what they hold, before the process ends anyway.
 KILL_PATIENCE = 3.0
 KILLED = 130
+
+__getattr__ = gone(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
