@@ -90,7 +90,7 @@ def cluster_config() -> Iterator[dict[str, Any]]:
         with config.patch(settings):
             yield settings
     finally:
-        registry.stop()
+        registry.stop(blocking=True)
 
 
 @pytest.fixture

@@ -125,7 +125,8 @@ class MockCallArgs(NamedTuple):
 
 def unpack_mock_call(call: Any) -> MockCallArgs:
     """The arguments of a call of a mock: `args, kwargs = unpack_mock_call(mock.call_args)`."""
-    return MockCallArgs(*call)
+    # One of `mock_calls` has a name before them.
+    return MockCallArgs(*tuple(call)[-2:])
 
 
 class AnyInstanceOf:
