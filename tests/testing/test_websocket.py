@@ -15,10 +15,10 @@ from zmqservices.testing.websocket import ConnectionRefused, make_virtual_socket
 class Server:
     """Answers `double`, refuses other methods, is silent to `nothing`, and hangs up on `leave`."""
 
-    def __init__(self, accepts=True):
+    def __init__(self, accepts=True, port=0):
         self._accepts = accepts
         self._pool = Pool()
-        self._server = StreamServer(("127.0.0.1", 0), self.serve, spawn=self._pool)
+        self._server = StreamServer(("127.0.0.1", port), self.serve, spawn=self._pool)
         self._server.start()
         self.port = self._server.server_port
         self.goodbyes = []

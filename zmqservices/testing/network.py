@@ -158,7 +158,8 @@ class Forwarder:
         self._listener = _socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(128)
-        self.url = "tcp://%s:%d" % self._listener.getsockname()
+        host, port = self._listener.getsockname()
+        self.url = f"tcp://{host}:{port}"
         self._accepting: Any = None
         self._carried: set[Any] = set()
         hub.loop.run_callback_threadsafe(self._start)

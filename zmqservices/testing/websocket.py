@@ -75,7 +75,10 @@ class WebSocketApp:
     def _read(self) -> bool:
         received = self._socket.recv(CHUNK)
         self._protocol.receive_data(received or None)
-        return all([self._take(event) for event in self._protocol.events()]) and bool(received)
+        goes_on = bool(received)
+        for event in self._protocol.events():
+            goes_on = self._take(event) and goes_on
+        return goes_on
 
     def _take(self, event: Any) -> bool:
         """Answers whether the connection goes on."""
