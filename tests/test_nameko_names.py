@@ -456,7 +456,8 @@ def test_1_10_keys_have_the_texts_that_settings_files_have():
     from zmqservices import constants
 
     texts = {
-        "AMQP_URI_CONFIG_KEY": "AMQP_URI", "WEB_SERVER_CONFIG_KEY": "WEB_SERVER_ADDRESS", "RPC_EXCHANGE_CONFIG_KEY": "rpc_exchange",
+        "AMQP_URI_CONFIG_KEY": "AMQP_URI", "WEB_SERVER_CONFIG_KEY": "WEB_SERVER_ADDRESS",
+        "RPC_EXCHANGE_CONFIG_KEY": "rpc_exchange",
         "SERIALIZER_CONFIG_KEY": "serializer", "SERIALIZERS_CONFIG_KEY": "SERIALIZERS", "ACCEPT_CONFIG_KEY": "ACCEPT",
         "HEARTBEAT_CONFIG_KEY": "HEARTBEAT", "AMQP_SSL_CONFIG_KEY": "AMQP_SSL", "LOGIN_METHOD_CONFIG_KEY": "LOGIN_METHOD",
         "TRANSPORT_OPTIONS_CONFIG_KEY": "TRANSPORT_OPTIONS", "MAX_WORKERS_CONFIG_KEY": "max_workers",
