@@ -141,11 +141,12 @@ class Connection:
             except OSError:
                 pass  # Closed already.
         self._close()
-        gevent.killall([pump for pump in self._pumps if pump is not gevent.getcurrent()], block=False)
 
     def _close(self) -> None:
         for end in self._ends:
             end.close()
+        # One may be waiting for a wire to be healed.
+        gevent.killall([pump for pump in self._pumps if pump is not gevent.getcurrent()], block=False)
 
 
 class Forwarder:
@@ -184,8 +185,8 @@ class Forwarder:
         listener, self._listener = self._listener, None
         if self._accepting is not None:
             self._accepting.kill()
-        else:
-            listener.close()
+        # No more than a word, where the greenlet has taken it over.
+        listener.close()
         gevent.killall(list(self._carried))
 
 
