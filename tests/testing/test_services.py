@@ -504,8 +504,9 @@ def test_55_the_waiter_gives_the_error(counting):
 def test_55_a_method_without_entrypoint_is_refused(counting):
     container, _ = counting
 
-    with pytest.raises(RuntimeError, match="counting has no entrypoint 'cuont' to wait for"), entrypoint_waiter(container, "cuont"):
-        pass
+    with pytest.raises(RuntimeError, match="counting has no entrypoint 'cuont' to wait for"):
+        with entrypoint_waiter(container, "cuont"):
+            pass
 
 
 def test_55_other_methods_do_not_count(counting):
