@@ -4,8 +4,10 @@ import time
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from zmqservices.exceptions import RpcTimeout
+from zmqservices.extensions import Entrypoint
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
 from zmqservices.testing.clock import Clock
@@ -90,6 +92,51 @@ def test_it_winds_the_deadlines_of_a_container(container_factory, cluster_config
             clock.wind(2)
         with pytest.raises(RpcTimeout):
             call.result()
+
+
+class Alarm(Entrypoint):
+    """Fires once, after so many seconds."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self.clock = time.monotonic
+        self.looked = Event()
+
+    def start(self):
+        self.due = self.clock() + self.seconds
+        self.container.spawn_managed_thread(self.run)
+
+    def run(self):
+        while self.clock() < self.due:
+            self.looked.clear()
+            self.looked.wait(self.due - self.clock())
+        self.container.spawn_worker(self, (), {})
+
+    def look(self):
+        self.looked.set()
+
+
+def test_it_winds_extensions_that_take_a_clock(container_factory):
+    class Service:
+        name = "service"
+
+        @Alarm.decorator(3600)
+        def ring(self):
+            return "rung"
+
+    container = container_factory(Service, {})
+    clock = Clock()
+
+    with clock.winds(container):
+        container.start()
+        gevent.sleep(0)
+        clock.wind(3599)
+        assert container._worker_pool.running() == 0
+        with entrypoint_waiter(container, "ring", timeout=5) as rung:
+            clock.wind(2)
+
+    assert rung.get() == "rung"
 
 
 def test_afterwards_deadlines_are_their_own_again(container_factory):

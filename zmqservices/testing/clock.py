@@ -6,9 +6,9 @@
         clock.wind(31)                        # the service cancels the call now
 
 It runs as `time.monotonic` does, and `wind` puts it forward. What it winds: whatever takes a clock and was handed this one
-(a clock is a function that returns seconds; `sleep` goes with it), and the deadlines that the containers given to `winds`
-watch over. What it does not: timers of gevent, a caller's own timeout, heartbeats and leases, which live in sockets and in
-other threads; for those there is `zmqservices.testing.network`.
+(a clock is a function that returns seconds; `sleep` goes with it); and, in the containers given to `winds`, the deadlines of
+calls and each extension that is `Wound`. What it does not: timers of gevent, a caller's own timeout, heartbeats and leases,
+which live in sockets and in other threads; for those there is `zmqservices.testing.network`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gevent
 from gevent.event import Event
+
+
+@runtime_checkable
+class Wound(Protocol):
+    """Who asks a clock for the time, and can be told to ask again."""
+
+    #: Called for the time; `time.monotonic` in life.
+    clock: Callable[[], float]
+
+    def look(self) -> None:
+        """Called when the clock was put forward: something may be due now. Must not block."""
 
 
 class Clock:
@@ -31,7 +42,7 @@ class Clock:
         self._ahead = 0.0
         self._sleepers: list[tuple[float, int, Event]] = []
         self._numbers = itertools.count()
-        self._watched: list[Any] = []
+        self._wound: list[Wound] = []
 
     def __call__(self) -> float:
         return time.monotonic() + self._ahead
@@ -48,8 +59,8 @@ class Clock:
             # Its turn: it may go to sleep again within the time that is being wound.
             gevent.sleep(0)
         self._ahead = max(self._ahead, due - time.monotonic())
-        for deadlines in self._watched:
-            deadlines.look()
+        for each in self._wound:
+            each.look()
         gevent.sleep(0)
 
     def sleep(self, seconds: float) -> None:
@@ -67,14 +78,15 @@ class Clock:
 
     @contextmanager
     def winds(self, *containers: Any) -> Iterator[Clock]:
-        """For the length of a block, the deadlines of these containers' calls are those of this clock."""
-        watches = [container._deadlines for container in containers]
-        for deadlines in watches:
-            deadlines.clock = self
-        self._watched += watches
+        """For the length of a block, the deadlines and the extensions of these containers go by this clock."""
+        found = [each for container in containers for each in (container._deadlines, *container.extensions)]
+        wound = [(each, each.clock) for each in found if isinstance(each, Wound)]
+        for each, _ in wound:
+            each.clock = self
+            self._wound.append(each)
         try:
             yield self
         finally:
-            for deadlines in watches:
-                deadlines.clock = time.monotonic
-                self._watched.remove(deadlines)
+            for each, before in wound:
+                each.clock = before
+                self._wound.remove(each)
