@@ -34,6 +34,10 @@ BACKLOG_BYTES = 256 * 1024 * 1024
 #: Characters that are kept of each text of an error that is larger than a message may be.
 LONGEST_ERROR_TEXT = 10_000
 
+#: Seconds after the end of a connection at which it is found out whose it was. ZeroMQ tells of the end a moment before
+#: it knows itself that nothing more can be sent there; on a busy machine that moment is long.
+LOOKS_FOR_GONE = (0.0, 0.05, 0.5, 3.0)
+
 #: Seconds that a leaving service waits for its callers to say that they know.
 BYE_TIMEOUT = 2.0
 
@@ -170,7 +174,7 @@ class Desk:
         self._farewell_heard = Event()
         self._tokens = itertools.count(1)
         self._backlog_timer = False
-        self._look_for_gone = False
+        self._looks_for_gone: set[float] = set()
         self._closed = False
         self._hear_by_kind: dict[type, Callable[[Guest, Any], None]] = {
             Cancel: self._on_cancel,
@@ -366,12 +370,13 @@ class Desk:
 
     def somebody_left(self) -> None:
         # ZeroMQ does not say whose connection ended. A word to everybody finds out who cannot be reached any more.
-        if not self._look_for_gone:
-            self._look_for_gone = True
-            self._reactor.call_later(0.0, self._find_gone)
+        for seconds in LOOKS_FOR_GONE:
+            if seconds not in self._looks_for_gone:
+                self._looks_for_gone.add(seconds)
+                self._reactor.call_later(seconds, self._find_gone, seconds)
 
-    def _find_gone(self) -> None:
-        self._look_for_gone = False
+    def _find_gone(self, look: float) -> None:
+        self._looks_for_gone.discard(look)
         if self._closed:
             return
         word = envelope.encode(Pong(0))
