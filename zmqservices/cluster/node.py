@@ -110,7 +110,7 @@ class Node:
         methods: dict[str, dict[str, Any]],
         take: Callable[[IncomingCall], None],
         flush: Callable[[], None],
-        cancel: Callable[[IncomingCall, str], None],
+        cancel: Callable[[Any, str], None],
     ) -> None:
         """Open the door where it is shut, and announce `service` as UP. `methods` are described as in a record."""
         desk = self._desk
