@@ -21,10 +21,12 @@ class DeadlineScan:
         self._pool = pool
         self._expire = expire
         self._timer: Any = None
+        self.is_watching = False
 
     def watch(self) -> None:
-        """Called for every call with a deadline. The looking ends by itself once there is none any more."""
+        """Called for a call with a deadline, unless `is_watching`. The looking ends by itself once there is none any more."""
         if self._timer is None:
+            self.is_watching = True
             self._timer = get_hub().loop.timer(INTERVAL, INTERVAL)
             self._timer.start(self._look)
 
@@ -44,6 +46,7 @@ class DeadlineScan:
 
     def stop(self) -> None:
         """Stop looking."""
+        self.is_watching = False
         if self._timer is not None:
             self._timer.close()
             self._timer = None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -30,6 +31,7 @@ from zmqservices.resilience.plan import Mishap, Move, next_move
 from zmqservices.transport import Sockets
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import envelope
+from zmqservices.wire.envelope import encode_call
 from zmqservices.wire.messages import Cancel, Error, Result
 
 _log = logging.getLogger(__name__)
@@ -68,6 +70,9 @@ class Caller:
         self._beating = False
         self._closed = False
         self._has_news = False
+        self._max_message_size = settings.max_message_size
+        #: `begin`, for whoever may stand outside the reactor.
+        self.enter: Callable[..., Call] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
         self._unsubscribe = directory.subscribe(self._hear_news)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -126,9 +131,9 @@ class Caller:
         if call.serializer is not None:
             name = call.serializer.name
             args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
-        frames = envelope.encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
-        size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
-        if size > self.settings.max_message_size:
+        frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
+        size = len(frames) if type(frames) is bytes else len(frames[0]) + len(frames[1])
+        if size > self._max_message_size:
             raise MessageTooLarge(
                 f"the arguments of {call.service}.{call.method} take {size:,} bytes; "
                 f"max_message_size is {self.settings.max_message_size:,}"
@@ -258,10 +263,7 @@ class Caller:
         """Let everybody see whose call moved on. Last in every turn: those who are woken may call again at once."""
         while self._woken:
             woken, self._woken = self._woken, []
-            wake = self.reactor.wake
-            for call in woken:
-                if call.waiter is not None:
-                    wake(call)
+            self.reactor.wake(woken)
 
     # --- giving up ---------------------------------------------------------------------------------------------------
 

@@ -62,9 +62,11 @@ def encode_call(
         kwargs = None
     if payload is not None:
         args, kwargs = _without(payload, args, kwargs)
-    if headers:
-        return _framed(pack([3, id, service, method, args, kwargs, time_left, headers], (args, kwargs)), payload)
-    return _framed(pack(_trimmed([3, id, service, method, args, kwargs, time_left]), (args, kwargs)), payload)
+    fields = [3, id, service, method, args, kwargs, time_left, headers] if headers else _trimmed(
+        [3, id, service, method, args, kwargs, time_left]
+    )  # fmt: skip
+    body = pack(fields, args if kwargs is None else (args, kwargs))
+    return body if payload is None else (body, payload)
 
 
 def encode_result(id: int, value: Any, serializer: str | None = None) -> Frames:
