@@ -132,7 +132,7 @@ class Caller:
             name = call.serializer.name
             args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
         frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
-        size = len(frames) if type(frames) is bytes else len(frames[0]) + len(frames[1])
+        size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
         if size > self._max_message_size:
             raise MessageTooLarge(
                 f"the arguments of {call.service}.{call.method} take {size:,} bytes; "

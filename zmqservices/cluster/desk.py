@@ -90,7 +90,7 @@ class IncomingCall(Call):
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
         frames = encode_result(self.id, value, serializer)
-        size = len(frames) if type(frames) is bytes else len(frames[0]) + len(frames[1])
+        size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
         if size > self.desk.max_message_size:
             raise MessageTooLarge(
                 f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "
@@ -344,7 +344,7 @@ class Desk:
         if not guest.node:
             return  # Nothing is kept for somebody who never said who he is.
         guest.backlog.append(frames)
-        guest.backlog_bytes += len(frames) if type(frames) is bytes else len(frames[1])
+        guest.backlog_bytes += len(frames) if isinstance(frames, bytes) else len(frames[1])
         if len(guest.backlog) > BACKLOG_LENGTH or guest.backlog_bytes > BACKLOG_BYTES:
             _log.warning("gave up node %s: it does not read its answers", guest.node)
             self._forget(guest)
@@ -367,7 +367,7 @@ class Desk:
                     self._forget(guest)
                     break
                 frames = guest.backlog.popleft()
-                guest.backlog_bytes -= len(frames) if type(frames) is bytes else len(frames[1])
+                guest.backlog_bytes -= len(frames) if isinstance(frames, bytes) else len(frames[1])
         if waiting:
             self._backlog_timer = True
             self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)

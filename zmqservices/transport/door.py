@@ -78,7 +78,7 @@ class Door:
         socket = self.socket
         try:
             _send(socket, routing_id, _MORE)
-            if type(frames) is bytes:
+            if isinstance(frames, bytes):
                 _send(socket, frames, _NOBLOCK)
             else:
                 _send(socket, frames[0], _MORE)

@@ -64,7 +64,7 @@ class Link:
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
         """True when ZeroMQ took the message; False when no connection stands or its queue is full."""
         try:
-            if type(frames) is bytes:
+            if isinstance(frames, bytes):
                 _send(self.socket, frames, _NOBLOCK)
             else:
                 _send(self.socket, frames[0], _MORE)
