@@ -229,11 +229,12 @@ def test_a_registry_survives_junk(cluster):
     rng = random.Random(3)
 
     def throw():
-        for _ in range(10):
+        for _ in range(5):
             with raw_socket(cluster.url) as raw:
-                for number in range(1000):
+                for number in range(900):
                     raw.send_multipart([rng.randbytes(500)] * (1 + number % 3))
-                assert raw.recv(), "it says that this was nothing"
+                for _ in range(900):
+                    assert raw.recv(), "it says each time that this was nothing"
 
     throw()
     before = rss(registry)
@@ -242,8 +243,8 @@ def test_a_registry_survives_junk(cluster):
 
     maths = cluster.run_one("maths")
     assert cluster.listing.pids("maths") == {maths.pid}
-    # Twenty thousand messages are 20 MB; what a connection may hold was there the first time.
-    assert rss(registry) - before < 10 * MEGABYTE
+    # All of it was read before the first look and the last; these 9,000 messages were 9 MB.
+    assert rss(registry) - before < 5 * MEGABYTE
 
 
 @pytest.mark.parametrize("greets", [True, False], ids=["greets well", "greets with junk"])
