@@ -6,6 +6,7 @@ import json
 import gevent
 from gevent import socket
 
+from tests.web.sockets import WebSocket
 from zmqservices.web.server import WebServer
 
 
@@ -77,6 +78,13 @@ class Web:
         sock = self._kept(socket.create_connection(self.address))
         sock.sendall(data)
         return sock
+
+    def websocket(self, path="/ws", greeted=True, **options):
+        """A WebSocket whose first message was read: `id` is what it told."""
+        socket = self._kept(WebSocket(self.address, path, **options))
+        if greeted:
+            socket.id = socket.receive()["data"]["socket_id"]
+        return socket
 
     def close(self):
         for connection in self._connections:

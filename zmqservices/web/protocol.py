@@ -6,6 +6,7 @@ Everything that leans on pywsgi's insides stands in this file.
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from typing import Any
 
@@ -65,6 +66,9 @@ class HttpOnlyProtocol(WSGIHandler):
     def handle(self) -> None:
         connections = getattr(self.server, "connections", None)
         self.socket.settimeout(getattr(self.server, "idle_timeout", DEFAULT_WEB_SERVER_IDLE_TIMEOUT) or None)
+        if self.socket.family != socket.AF_UNIX:
+            # Answers and messages are written whole; waiting for more to come only costs time.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if connections is None:
             super().handle()
             return
@@ -122,6 +126,13 @@ class HttpOnlyProtocol(WSGIHandler):
         elif not self.response_use_chunked and self.provided_content_length is None and self.code not in (101, 204, 304):
             # To an old client, which knows no chunks, the end of the body is the end of the connection.
             self.close_connection = True
+
+    def upgrade(self, response: bytes) -> None:
+        """The connection speaks another protocol from here on; `response` says so. There is no request after this one."""
+        self.close_connection = self.headers_sent = True
+        self.code, self._orig_status = 101, "101 Switching Protocols"
+        self.socket.settimeout(None)
+        self.socket.sendall(response)
 
     def _sendall(self, data: bytes) -> None:
         if len(data) <= PIECE:

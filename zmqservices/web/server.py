@@ -157,13 +157,13 @@ class WebServer(ProviderCollector, SharedExtension):
     def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
         """Who answers, with the URL's parameters. Raises werkzeug's NotFound, MethodNotAllowed, or RequestRedirect."""
         assert self._site is not None
-        return self._site.url_map.bind_to_environ(environ).match()
+        return self._site.routes(environ).match()
 
     def allowed_methods(self, environ: dict[str, Any]) -> set[str]:
         """The methods that this URL has, of whichever service; none where there is no such URL."""
         if self._site is None:
             return set()
-        return set(self._site.url_map.bind_to_environ(environ).allowed_methods())
+        return set(self._site.routes(environ).allowed_methods())
 
 
 class WsgiApp:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import gevent
 from gevent.event import AsyncResult
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Map, MapAdapter, Rule
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.web.addresses import BindAddress, listen
@@ -110,9 +110,16 @@ class Site:
     def _tenant_for(self, environ: dict[str, Any]) -> Any:
         """Whose route this is. What is nobody's is answered by the first: all of them know all routes."""
         try:
-            return self._owners[self.url_map.bind_to_environ(environ).match()[0]]
+            return self._owners[self.routes(environ).match()[0]]
         except HTTPException:
             return self.tenants[0]
+
+    def routes(self, environ: dict[str, Any]) -> MapAdapter:
+        """All routes of all tenants, to be looked up for this request."""
+        adapter = self.url_map.bind_to_environ(environ)
+        # An upgrade is the business of who answers the route, and no kind of route.
+        adapter.websocket = False
+        return adapter
 
     def begin_to_drain(self) -> None:
         """A tenant takes no more requests; when none does, no more connections are taken."""
