@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
-from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, Overloaded, WorkerCancelled
+from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import Entrypoint
 from zmqservices.web.exchange import Exchange
 from zmqservices.web.results import error_response, to_response
@@ -96,7 +96,7 @@ class HttpRequestHandler(Entrypoint):
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _ask_worker(self, request: Any, args: Any, kwargs: Any, context_data: Any) -> Any:
-        self._check_load()
+        self.server.check_load()
         exchange = Exchange(request)
         self._exchanges.add(exchange)
         try:
@@ -108,21 +108,15 @@ class HttpRequestHandler(Entrypoint):
             if exchange.body is None:
                 self._exchanges.discard(exchange)
 
-    def _check_load(self) -> None:
-        container, most = self.container, self.server.settings.max_queued
-        if container.queued >= most:
-            # What arrived together is queued together, and for some of it workers are free.
-            waiting = container.queued - container.max_workers + container._worker_pool.running()
-            if waiting >= most:
-                raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
-
     def handle_result(self, exchange: Exchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         """Called by the worker with the outcome. Returns when a streamed body is produced; may replace the result."""
         if exc_info is None:
             try:
                 response = self.response_from_result(result)
                 if isinstance(response, Response):
-                    response.headers.extend(self.server.headers_from_context_data(worker_ctx))
+                    headers = self.server.headers_from_context_data(worker_ctx)
+                    if headers:
+                        response.headers.extend(headers)
                     exchange.answer(response)
                 else:
                     exchange.fail(TypeError(f"response_from_result gave {response!r:.80}; a Response is needed"))

@@ -42,6 +42,8 @@ class _RequestBody(Input):
         self._handler = handler
 
     def _discard(self) -> None:
+        if not self.chunked_input and self.position >= (self.content_length or 0):
+            return
         if self.socket is not None and not self.position:
             # It asked whether it should send its body, and was never told to.
             self._handler.close_connection = True
@@ -59,6 +61,8 @@ class HttpOnlyProtocol(WSGIHandler):
 
     #: No request is being answered; such a connection may be closed without loss.
     is_idle = True
+    #: The status and the headers of an answer, while they wait for the first of its body.
+    _head: bytearray | None = None
     # pywsgi's own, which it does not annotate.
     wsgi_input: Any
     response_headers: Any
@@ -134,12 +138,27 @@ class HttpOnlyProtocol(WSGIHandler):
         self.socket.settimeout(None)
         self.socket.sendall(response)
 
-    def _sendall(self, data: bytes) -> None:
-        if len(data) <= PIECE:
-            super()._sendall(data)
+    def _write_with_headers(self, data: bytes) -> None:
+        # One packet for a small answer instead of two.
+        self._head = bytearray()
+        super()._write_with_headers(data)
+        head, self._head = self._head, None
+        if head:
+            self._sendall(head)
+
+    def _sendall(self, data: Any) -> None:
+        head = self._head
+        if head is not None and not head:
+            head += data
             return
-        view = memoryview(data)
-        for start in range(0, len(view), PIECE):
+        if head is not None:
+            self._head = None
+            if len(data) <= PIECE:
+                data = head + data
+            else:
+                super()._sendall(head)
+        view = data if len(data) <= PIECE else memoryview(data)
+        for start in range(0, len(data), PIECE):
             super()._sendall(view[start : start + PIECE])
 
     # --- what goes wrong, and what is told of it ---------------------------------------------------------------------

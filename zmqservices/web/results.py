@@ -29,9 +29,10 @@ def to_response(result: Any) -> Response:
     status, headers, body = _parts(result)
     content, mimetype = _content(body)
     response = Response(content, status=status, mimetype=mimetype)
-    given = Headers(headers)
-    for name in dict.fromkeys(given.keys()):
-        response.headers.setlist(name, given.getlist(name))
+    if headers:
+        given = Headers(headers)
+        for name in dict.fromkeys(given.keys()):
+            response.headers.setlist(name, given.getlist(name))
     return response
 
 

@@ -12,6 +12,7 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
 from zmqservices.constants import DEFAULT_WEB_SERVER_ADDRESS, WEB_SERVER_CONFIG_KEY
+from zmqservices.exceptions import Overloaded
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.addresses import BindAddress, parse_address
 from zmqservices.web.protocol import HttpOnlyProtocol, Server
@@ -91,6 +92,9 @@ class WebServer(ProviderCollector, SharedExtension):
         rules = []
         for provider in sorted(self._providers, key=lambda one: getattr(one, "method_name", None) or ""):
             rule = provider.get_url_rule()
+            if rule.map is not None:
+                # A provider that keeps its rule gives one that was used before.
+                rule = rule.empty()
             rule.endpoint = provider
             rules.append(rule)
         return rules
@@ -153,6 +157,15 @@ class WebServer(ProviderCollector, SharedExtension):
         self._answering.discard(answer)
         if not self._answering:
             self._idle.set()
+
+    def check_load(self) -> None:
+        """Raise Overloaded where as many calls wait for a worker as may."""
+        container, most = self.container, self.settings.max_queued
+        if container.queued >= most:
+            # What arrived together is queued together, and for some of it workers are free.
+            waiting = container.queued - container.max_workers + container._worker_pool.running()
+            if waiting >= most:
+                raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
 
     def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
         """Who answers, with the URL's parameters. Raises werkzeug's NotFound, MethodNotAllowed, or RequestRedirect."""

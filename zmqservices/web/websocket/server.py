@@ -14,7 +14,7 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from zmqservices import configuration, constants
-from zmqservices.exceptions import BadRequest, Draining, MethodNotFound, Overloaded, RemoteUnavailable
+from zmqservices.exceptions import BadRequest, Draining, MethodNotFound, RemoteUnavailable
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.protocol import HANDLER
 from zmqservices.web.results import error_response
@@ -216,13 +216,8 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             raise MethodNotFound(call.method)
         if self._is_draining:
             raise Draining(f"{self.container.service_name} is shutting down")
-        self._check_load()
+        self.wsgi_server.check_load()
         provider.handle_message(connection, call)
-
-    def _check_load(self) -> None:
-        container, most = self.container, self.wsgi_server.settings.max_queued
-        if container.queued >= most:
-            raise Overloaded(f"{container.queued} calls wait for a worker; max_queued_calls is {most}")
 
     # --- who hears what ----------------------------------------------------------------------------------------------
 
