@@ -58,7 +58,30 @@ DEFAULT_SERIALIZER = "msgpack"
 
 # --- web ---------------------------------------------------------------------------------------------------------------
 WEB_SERVER_CONFIG_KEY = "WEB_SERVER_ADDRESS"
+WEB_SERVER_REUSE_PORT_CONFIG_KEY = "WEB_SERVER_REUSE_PORT"
+WEB_SERVER_MAX_BODY_CONFIG_KEY = "WEB_SERVER_MAX_BODY"
+WEB_SERVER_IDLE_TIMEOUT_CONFIG_KEY = "WEB_SERVER_IDLE_TIMEOUT"
+WEB_SERVER_CORS_CONFIG_KEY = "WEB_SERVER_CORS"
+WEBSOCKET_PATH_CONFIG_KEY = "WEBSOCKET_PATH"
+WEBSOCKET_MAX_MESSAGE_CONFIG_KEY = "WEBSOCKET_MAX_MESSAGE"
+WEBSOCKET_MAX_CALLS_CONFIG_KEY = "WEBSOCKET_MAX_CALLS"
+WEBSOCKET_MAX_QUEUED_BYTES_CONFIG_KEY = "WEBSOCKET_MAX_QUEUED_BYTES"
+WEBSOCKET_PING_INTERVAL_CONFIG_KEY = "WEBSOCKET_PING_INTERVAL"
 DEFAULT_WEB_SERVER_ADDRESS = "0.0.0.0:8000"
+DEFAULT_WEB_SERVER_REUSE_PORT = False
+#: Bytes of a request's body.
+DEFAULT_WEB_SERVER_MAX_BODY = 16 * 1024 * 1024
+#: Seconds without a byte from a client, or to it, after which its connection is closed.
+DEFAULT_WEB_SERVER_IDLE_TIMEOUT = 75.0
+DEFAULT_WEBSOCKET_PATH = "/ws"
+#: Bytes of a message from a client.
+DEFAULT_WEBSOCKET_MAX_MESSAGE = 1024 * 1024
+#: Calls of one connection that run or wait at once; the next one is read when one of them is answered.
+DEFAULT_WEBSOCKET_MAX_CALLS = 32
+#: Bytes that wait for a client that does not read, before it is given up.
+DEFAULT_WEBSOCKET_MAX_QUEUED_BYTES = 4 * 1024 * 1024
+#: Seconds between pings; a client that leaves two without an answer is given up.
+DEFAULT_WEBSOCKET_PING_INTERVAL = 20.0
 
 # --- names that Nameko applications import; brokers' own settings are accepted and mean nothing here --------------------
 AMQP_URI_CONFIG_KEY = "AMQP_URI"

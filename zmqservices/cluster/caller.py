@@ -391,11 +391,14 @@ class Caller:
         self.wake_all()
 
     def _update_pool(self, pool: ServicePool) -> None:
-        listed = {seen.record.instance: seen.record for seen in self.directory.service(pool.service)}
+        # One without this endpoint is listed for something else, and has no methods to call (any more).
+        listed = {
+            seen.record.instance: seen.record
+            for seen in self.directory.service(pool.service)
+            if seen.record.endpoints.get("rpc")
+        }
         for key, record in listed.items():
-            endpoint = record.endpoints.get("rpc")
-            if not endpoint:
-                continue
+            endpoint = record.endpoints["rpc"]
             instance = pool.instances.get(key)
             if instance is None:
                 peer = self._peer(endpoint, record.node)

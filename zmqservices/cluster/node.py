@@ -10,7 +10,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ import gevent
 import discovery
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.desk import Desk, IncomingCall
+from zmqservices.cluster.duties import duties_of, holder, with_duties
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import Sockets, addresses
@@ -60,7 +60,9 @@ class Node:
         self.id = new_id()
         self._incarnation = time.time_ns() // 1000
         self._members = 0
-        self._records: dict[str, Any] = {}
+        #: What is announced of each service, and which of them have methods to call.
+        self._records: dict[str, discovery.Record] = {}
+        self._served: set[str] = set()
         self._desk: Desk | None = None
         self.reactor = HubReactor()
         self._sockets = Sockets(settings.sockets)
@@ -123,29 +125,37 @@ class Node:
                 self.settings.namespace,
                 self.settings.max_message_size,
             )
-        if service in self._records:
+        if service in self._served:
             raise ConfigurationError(
                 f"{service!r} is served by this process already; a second instance needs a process of its own "
                 "(`zmqservices run --processes N`) or another BIND_ADDRESS or NAMESPACE"
             )
         desk.serve(service, take, flush, cancel, _idempotent(methods))
-        record = discovery.Record(
+        self._served.add(service)
+        record = self._announce(service, endpoints={"rpc": self._advertised(desk.endpoint)}, methods=methods)
+        _log.info("serving %s as instance %s at %s", service, record.instance, record.endpoints["rpc"])
+
+    def _announce(self, service: str, **changes: Any) -> discovery.Record:
+        """Tell the directory what has changed of this instance of `service`, or that there is one."""
+        record = self._records.get(service)
+        record = self._new_record(service, changes) if record is None else record.replace(**changes)
+        self._records[service] = record
+        self.directory.announce(record)
+        return record
+
+    def _new_record(self, service: str, fields: dict[str, Any]) -> discovery.Record:
+        return discovery.Record(
             service=service,
             instance=new_id(),
             node=self.id,
             incarnation=self._incarnation,
             version=1,
             namespace=self.settings.namespace,
-            endpoints={"rpc": self._advertised(desk.endpoint)},
-            state="UP",
             ttl=self.settings.directory_ttl,
-            methods=methods,
             host=platform.node(),
             pid=os.getpid(),
+            **fields,
         )
-        self._records[service] = record
-        self.directory.announce(record)
-        _log.info("serving %s as instance %s at %s", service, record.instance, record.endpoints["rpc"])
 
     def drain(self, service: str, timeout: float | None) -> bool:
         """Tell everybody that `service` goes, and return when its calls have ended; see `Desk.drain`."""
@@ -153,8 +163,7 @@ class Node:
         if record is None or self._desk is None:
             return True
         if record.state == "UP":
-            record = self._records[service] = replace(record, state="DRAINING", version=record.version + 1)
-            self.directory.announce(record)
+            self._announce(service, state="DRAINING")
         return self._desk.drain(service, timeout)
 
     def drop(self, service: str) -> None:
@@ -163,12 +172,58 @@ class Node:
             self._desk.drop(service)
 
     def withdraw(self, service: str) -> None:
-        """The service is gone from here."""
+        """The service's methods are gone from here."""
+        self._served.discard(service)
+        if self._desk is not None:
+            self._desk.leave(service)
+        record = self._records.get(service)
+        if record is not None and duties_of(record):
+            # It is not gone before its last duty is; nobody shall call it meanwhile.
+            self._announce(service, endpoints={}, methods={}, state="DRAINING")
+        else:
+            self._forget(service)
+
+    def _forget(self, service: str) -> None:
         record = self._records.pop(service, None)
         if record is not None:
             self.directory.withdraw(record.instance)
-        if self._desk is not None:
-            self._desk.leave(service)
+
+    # --- duties: what one instance of a service does for all ---------------------------------------------------------
+
+    def claim(self, service: str, duty: str) -> None:
+        """This instance of `service` stands ready for `duty`; it is listed for that even if it has no methods to call."""
+        if self.settings.directory.startswith("static:"):
+            raise ConfigurationError(
+                f"DIRECTORY is {self.settings.directory!r}, where instances cannot tell each other that they are there; "
+                f"{service}.{duty}, which one of them does for all, needs local: or tcp://"
+            )
+        record = self._records.get(service)
+        duties = [] if record is None else duties_of(record)
+        if duty in duties:
+            raise ConfigurationError(f"{service}.{duty} is claimed by this process already; another needs one of its own")
+        self._announce(service, tags=with_duties({} if record is None else record.tags, [*duties, duty]))
+
+    def give_up(self, service: str, duty: str) -> None:
+        """It stands ready no longer; another instance has the duty as soon as it hears of it."""
+        record = self._records.get(service)
+        if record is None:
+            return
+        duties = [one for one in duties_of(record) if one != duty]
+        if duties or service in self._served:
+            self._announce(service, tags=with_duties(record.tags, duties))
+        else:
+            self._forget(service)
+
+    def is_known(self, service: str, duty: str) -> bool:
+        """Whether a registry has answered, and somebody has the duty."""
+        return self.directory.wait_ready(0) and holder(self.directory.service(service), duty) is not None
+
+    def is_on_duty(self, service: str, duty: str) -> bool:
+        """Whether it is this instance that has `duty`, as far as is known here."""
+        record = self._records.get(service)
+        if record is None or not self.directory.wait_ready(0):
+            return False
+        return holder(self.directory.service(service), duty) == record.instance
 
     # --- addresses ---------------------------------------------------------------------------------------------------
 
