@@ -175,10 +175,13 @@ class RegistryClient:
         keeper = self._keeper
         try:
             keeper.remember(time.monotonic())
-            while not keeper.is_over(time.monotonic()):
+            while True:
                 now = time.monotonic()
                 self._do_commands(now)
                 keeper.work(now)
+                # Asked before the wait: a client that has nothing to withdraw ends at once.
+                if keeper.is_over(now):
+                    break
                 ready = self._wait(keeper.next_round(now) - now)
                 keeper.take(ready, time.monotonic())
         finally:

@@ -89,6 +89,8 @@ AMQP_SSL_CONFIG_KEY = "AMQP_SSL"
 RPC_EXCHANGE_CONFIG_KEY = "rpc_exchange"
 TRANSPORT_OPTIONS_CONFIG_KEY = "TRANSPORT_OPTIONS"
 LOGIN_METHOD_CONFIG_KEY = "LOGIN_METHOD"
+DEFAULT_RETRY_POLICY = {"max_retries": 3}
+DEFAULT_TRANSPORT_OPTIONS = {"max_retries": 3, "interval_start": 2, "interval_step": 1, "interval_max": 5}
 
 # --- context headers ---------------------------------------------------------------------------------------------------
 CALL_ID_STACK_CONTEXT_KEY = "call_id_stack"

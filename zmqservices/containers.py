@@ -82,6 +82,8 @@ class ServiceContainer(WorkerLifecycle):
         self.started = False
         self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
         self._worker_threads = self._worker_pool.threads
+        # Here and not on the class, where each look would take longer.
+        self._probes = ()
         self._managed_threads = ManagedThreads(self.kill)
         self._deadlines = DeadlineScan(self._worker_pool, self._expire)
         self._drain_timeout = seconds(

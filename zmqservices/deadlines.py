@@ -22,16 +22,19 @@ class DeadlineScan:
         self._expire = expire
         self._timer: Any = None
         self.is_watching = False
+        #: A test may put another in its place.
+        self.clock: Callable[[], float] = monotonic
 
     def watch(self) -> None:
         """Called for a call with a deadline, unless `is_watching`. The looking ends by itself once there is none any more."""
         if self._timer is None:
             self.is_watching = True
             self._timer = get_hub().loop.timer(INTERVAL, INTERVAL)
-            self._timer.start(self._look)
+            self._timer.start(self.look)
 
-    def _look(self) -> None:
-        now = monotonic()
+    def look(self) -> None:
+        """Expire what has run out of time by now."""
+        now = self.clock()
         limited = [
             worker_ctx
             for calls in (self._pool.threads, self._pool.jobs)

@@ -110,6 +110,10 @@ class MaybeExecuted(RemoteUnavailable):
     retryable = False
 
 
+#: Nameko's name for an answer that cannot come any more.
+ReplyQueueExpiredWithPendingReplies = MaybeExecuted
+
+
 class CallCancelled(ZmqServicesError):
     """The call was cancelled at the service before its method ended."""
 

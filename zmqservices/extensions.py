@@ -269,8 +269,8 @@ def is_dependency(obj: Any) -> bool:
 
 
 def is_entrypoint(obj: Any) -> bool:
-    """Whether `obj` is a function that carries entrypoints."""
-    return hasattr(obj, ENTRYPOINT_EXTENSIONS_ATTR)
+    """Whether `obj` is an entrypoint. (A method that has some carries them as ENTRYPOINT_EXTENSIONS_ATTR.)"""
+    return isinstance(obj, Entrypoint)
 
 
 def iter_extensions(extension: Extension) -> Iterator[Extension]:

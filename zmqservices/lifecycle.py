@@ -16,6 +16,7 @@ from gevent import GreenletExit, get_hub
 
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
+from zmqservices.probes import Probe, tell
 from zmqservices.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,16 @@ class WorkerLifecycle:
     _being_killed: bool
     #: Found out when the container starts; until then anew each time, for providers may still be replaced.
     _settled_providers: Providers | None = None
+    #: Who looks on; see `zmqservices.probes`.
+    _probes: tuple[Probe, ...] = ()
+
+    def attach(self, probe: Probe) -> None:
+        """From here on `probe` hears of every call: of those under way, what is still to come."""
+        self._probes = (*self._probes, probe)
+
+    def detach(self, probe: Probe) -> None:
+        """`probe` hears of no further call; of one that is just ending it may still."""
+        self._probes = tuple(each for each in self._probes if each is not probe)
 
     def _providers(self) -> Providers:
         return self._settled_providers or Providers.of(self.dependencies)
@@ -112,6 +123,10 @@ class WorkerLifecycle:
         worker_ctx._phase = RUNNING
         result = exc_info = None
         try:
+            if self._probes:
+                worker_ctx._injected = ()
+                tell(self._probes, "worker_started", worker_ctx)
+                worker_ctx._injected = None
             service = worker_ctx.service
             if service is None:
                 worker_ctx._injected = ()
@@ -140,6 +155,8 @@ class WorkerLifecycle:
 
     def _close(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> bool:
         failure = escaped = None
+        # Looked at once: whoever comes in the middle of a call's end hears nothing of it.
+        probes = self._probes
         if exc_info is not None:
             if self._being_killed and issubclass(exc_info[0], GreenletExit):
                 return True
@@ -153,6 +170,8 @@ class WorkerLifecycle:
                     self._raise_if_killed(exc)
                     failure = sys.exc_info()
                     result, exc_info = None, failure
+            if probes:
+                tell(probes, "worker_result", worker_ctx, result, exc_info)
             try:
                 self._worker_result(worker_ctx, result, exc_info)
             except BaseException as exc:
@@ -161,6 +180,8 @@ class WorkerLifecycle:
                 self._worker_teardown(worker_ctx)
             except BaseException as exc:
                 self._hook_failed("worker_teardown", worker_ctx, exc)
+            if probes:
+                tell(probes, "worker_ended", worker_ctx, result, exc_info)
             if failure is not None:
                 self._answer_failed(worker_ctx, failure)
             if escaped is None:
@@ -175,6 +196,8 @@ class WorkerLifecycle:
     def _answer_unstarted(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
         """Answer a call that never began: no instance, no providers."""
         worker_ctx._phase = OVER
+        if self._probes:
+            tell(self._probes, "worker_dropped", worker_ctx, exc)
         handle_result, worker_ctx._handle_result = worker_ctx._handle_result, None
         if handle_result is None:
             return

@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.system
 
 
-def test_it_says_when_all_services_are_up_and_stops_on_sigterm(start, ticker):
+def test_20_it_says_when_all_services_are_up_and_stops_on_sigterm(start, ticker):
     process = start("run", "ticker_module")
 
     assert process.until("Services started") == "Services started: ticker\n"
@@ -17,7 +17,7 @@ def test_it_says_when_all_services_are_up_and_stops_on_sigterm(start, ticker):
     assert "stopped" in process.said
 
 
-def test_ctrl_c_stops_gracefully(start, ticker):
+def test_20_ctrl_c_stops_gracefully(start, ticker):
     process = start("run", "ticker_module:Ticker", SLOW_STOP="0.2")
 
     process.until("Services started")
@@ -27,7 +27,7 @@ def test_ctrl_c_stops_gracefully(start, ticker):
     assert process.said.index("stopping\n") < process.said.index("stopped\n")
 
 
-def test_a_second_ctrl_c_kills(start, ticker):
+def test_20_a_second_ctrl_c_kills(start, ticker):
     process = start("run", "ticker_module", SLOW_STOP="3600")
 
     process.until("Services started")

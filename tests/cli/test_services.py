@@ -50,7 +50,7 @@ def modules(write, tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_every_class_with_entrypoints_is_a_service_imported_ones_too():
+def test_20_every_class_with_entrypoints_is_a_service_imported_ones_too():
     assert [cls.__name__ for cls in import_service("shop")] == ["Base", "Inheriting"]
 
 

@@ -55,7 +55,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("text", "value"), ROWS, ids=[row[0] for row in ROWS])
-def test_variables_become_values(text, value):
+def test_59_variables_become_values(text, value):
     assert parse(text, "here", ENVIRON) == {"v": value}
 
 
@@ -64,7 +64,7 @@ def test_a_key_may_be_a_variable():
 
 
 @given(st.text(alphabet="${}:ABx \n"))
-def test_any_text_is_expanded_or_left_alone(text):
+def test_59_any_text_is_expanded_or_left_alone(text):
     assert isinstance(expand(text, {"A": "${B}", "B": "x"}), str)
 
 

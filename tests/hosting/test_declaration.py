@@ -338,8 +338,8 @@ def test_the_former_name_of_sensitive_arguments_warns():
 
 
 def test_what_is_what():
-    assert is_extension(Shared()) and is_dependency(Recorder()) and is_entrypoint(Service.method)
-    assert not is_dependency(Shared()) and not is_entrypoint(lambda: None)
+    assert is_extension(Shared()) and is_dependency(Recorder()) and is_entrypoint(Entry())
+    assert not is_dependency(Shared()) and not is_entrypoint(Service.method)
 
 
 def test_an_entrypoint_can_be_registered_by_hand():

@@ -11,8 +11,11 @@ import click
 
 from zmqservices import exceptions
 from zmqservices.configfile import ENV_VAR_MATCHER, env_var_constructor, setup_yaml_parser
+from zmqservices.gone import gone
 
 __all__ = ["ENV_VAR_MATCHER", "cli", "env_var_constructor", "exit_code", "main", "setup_yaml_parser"]
+
+__getattr__ = gone(__name__, {"setup_parser": "the command line is a click group, zmqservices.cli.main.cli"})
 
 PROGRAM = "zmqservices"
 

@@ -43,6 +43,8 @@ class Flags:
     directory: str | None = None
     namespace: str | None = None
     broker: str | None = None
+    #: Of those commands that import the user's code.
+    as_nameko: bool = False
 
     def resolve(self) -> dict[str, Any]:
         """The settings: flags, then file, environment, defaults. Raises ConfigurationError."""
@@ -70,7 +72,7 @@ class Flags:
         """The same, as a command line for a child. --broker was spoken of once; that will do."""
         pairs = [("-c", self.config_file), ("--directory", self.directory), ("--namespace", self.namespace)]
         pairs += [("-d", text) for text in self.define]
-        return [part for name, value in pairs if value for part in (name, value)]
+        return [part for name, value in pairs if value for part in (name, value)] + ["--as-nameko"] * self.as_nameko
 
 
 OPTIONS = (
@@ -83,6 +85,17 @@ OPTIONS = (
     click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other."),
     click.option("--broker", metavar="URI", help="Accepted for Nameko's sake, and ignored."),
 )  # fmt: skip
+
+AS_NAMEKO = click.option(
+    "--as-nameko", is_flag=True, help="Let `import nameko` mean zmqservices, for code that was written for Nameko."
+)
+
+
+def be_nameko() -> None:
+    """What --as-nameko asks for; to be called before user's code is imported."""
+    from zmqservices import compat
+
+    compat.install()
 
 
 def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:

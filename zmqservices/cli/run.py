@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,11 +13,12 @@ import click
 from zmqservices import constants
 from zmqservices.cli.backdoor import setup_backdoor
 from zmqservices.cli.lifeline import Lifeline, imported_files
-from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.services import import_service, import_services
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.gone import gone
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 
@@ -27,12 +29,16 @@ KILL_PATIENCE = 3.0
 #: Seconds between two looks whether there is nothing to do, and memory is to be given back.
 IDLE_LOOK = 10.0
 KILLED = 130
+
+__getattr__ = gone(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @click.command("run")
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @takes_settings
+@AS_NAMEKO
 @click.option("--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of the same.")
 @click.option("--reload", is_flag=True, help="Start again when a source file changes.")
 @click.option(
@@ -40,7 +46,12 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     help="Listen on 127.0.0.1:N for `zmqservices backdoor N`. With --processes, N, N+1, ...",
 )  # fmt: skip
 def run_command(
-    services: tuple[str, ...], flags: Flags, processes: int | None, reload: bool, backdoor_port: int | None
+    services: tuple[str, ...],
+    flags: Flags,
+    as_nameko: bool,
+    processes: int | None,
+    reload: bool,
+    backdoor_port: int | None,
 ) -> int:
     """Run the services of one or more modules, in one process or in several.
 
@@ -53,6 +64,7 @@ def run_command(
     Every class of the module that has an entrypoint is run. SIGTERM or Ctrl-C lets running calls end first; a
     second Ctrl-C does not.
     """
+    flags = replace(flags, as_nameko=as_nameko)
     if processes or reload:
         from zmqservices.cli.supervisor import supervise
 
@@ -63,6 +75,8 @@ def run_command(
 
 def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None) -> int:
     import_from_here()
+    if flags.as_nameko:
+        be_nameko()
     lifeline = Lifeline.from_environment()
     try:
         settings = flags.resolve()

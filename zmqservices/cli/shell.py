@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from zmqservices import configuration
-from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.exceptions import CommandError
 
@@ -22,8 +22,9 @@ INTERFACES = ("bpython", "ipython", "plain")
 
 @click.command("shell")
 @takes_settings
+@AS_NAMEKO
 @click.option("--interface", type=click.Choice(INTERFACES), help="Which prompt. [default: the first that is installed]")
-def shell_command(flags: Flags, interface: str | None) -> int:
+def shell_command(flags: Flags, as_nameko: bool, interface: str | None) -> int:
     """Open a Python prompt with `n`: n.rpc.SERVICE.METHOD() calls, n.config is what is set, n.disconnect()
     leaves.
 
@@ -37,6 +38,8 @@ def shell_command(flags: Flags, interface: str | None) -> int:
     """
     monkey_patch()
     import_from_here()
+    if as_nameko:
+        be_nameko()
     settings = flags.setup()
     helper = make_nameko_helper(settings)
     try:

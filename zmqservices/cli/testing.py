@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import click
 
+from zmqservices.cli.options import AS_NAMEKO, be_nameko
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.exceptions import CommandError
 
 
 @click.command("test", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+@AS_NAMEKO
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
-def test_command(arguments: tuple[str, ...]) -> int:
+def test_command(arguments: tuple[str, ...], as_nameko: bool) -> int:
     """Run pytest, monkey-patched as `zmqservices run` is. Ends with pytest's exit code.
 
     \b
     Example:
         zmqservices test tests -k hello
+        zmqservices test --as-nameko tests
     """
     monkey_patch()
     import_from_here()
+    if as_nameko:
+        be_nameko()
     try:
         import pytest
     except ImportError as error:
-        raise CommandError("pytest is not installed; `pip install zmqservices[test]` brings it") from error
+        raise CommandError("pytest is not installed; `pip install zmqservices[testing]` brings it") from error
     return int(pytest.main(list(arguments)))

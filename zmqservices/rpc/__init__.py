@@ -16,6 +16,7 @@
             return functools.reduce(self.maths.add, numbers)
 """
 
+from zmqservices.gone import gone
 from zmqservices.rpc.entrypoint import Rpc, rpc
 from zmqservices.rpc.providers import ClusterRpc, RpcProxy, ServiceRpc
 from zmqservices.rpc.proxies import Client, ClusterProxy, MethodProxy, RpcCall, RpcReply, ServiceProxy
@@ -35,3 +36,14 @@ __all__ = [
     "ServiceRpc",
     "rpc",
 ]
+
+__getattr__ = gone(
+    __name__,
+    {
+        "ReplyListener": "there are no reply queues; answers come over the link that the call went out on "
+        "(zmqservices.cluster.caller.Caller)",
+        "RpcConsumer": "there are no queues to consume; use zmqservices.rpc.RpcServer, which serves a container's methods",
+        "Responder": "answers are sent by zmqservices.rpc.RpcServer.handle_result; override Rpc or RpcServer instead",
+        "get_rpc_exchange": "there are no exchanges; a service is found through its directory (docs/discovery.rst)",
+    },
+)

@@ -18,6 +18,7 @@ from zmqservices.cluster.call import Call
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.client import Client as ClusterClient
 from zmqservices.cluster.settings import Settings
+from zmqservices.gone import gone
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.rpc.providers import add_context
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
@@ -123,3 +124,14 @@ class ServiceRpcClient(ClusterRpcClient):
 
 ClusterRpcProxy = ClusterRpcClient
 ServiceRpcProxy = ServiceRpcClient
+
+_NO_LISTENER = "there are no reply queues to listen to, and one client serves all threads; leave `reply_listener_cls` out"
+__getattr__ = gone(
+    __name__,
+    {
+        "SingleThreadedReplyListener": _NO_LISTENER,
+        "PollingQueueConsumer": _NO_LISTENER,
+        "ConsumeEvent": _NO_LISTENER,
+        "StandaloneProxyBase": "use ClusterRpcProxy, which ServiceRpcProxy is made of",
+    },
+)

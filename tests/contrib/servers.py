@@ -1,0 +1,94 @@
+"""Real servers on loopback, for the length of a test run: skipped loudly at home where they are missing, failing in CI."""
+
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from zmqservices.testing.utils import find_free_port
+
+#: Seconds until a server must take connections.
+PATIENCE = 20.0
+
+
+def program(name, *places):
+    """The path of a program. Skips the test, or in CI fails it, where it is not installed."""
+    found = shutil.which(name) or next((path for place in places for path in sorted(glob.glob(place))), None)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed, and CI must test against it")
+        pytest.skip(f"NOT TESTED: {name} is not installed; `apt-get install` it")
+    return found
+
+
+@contextmanager
+def running(command, port, **options):
+    """A server that takes connections at `port` while the block lasts."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    try:
+        _wait_for(process, port)
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+def _wait_for(process, port):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"{process.args[0]} does not listen: {process.communicate()[0]}")
+            time.sleep(0.02)
+
+
+@contextmanager
+def redis_server():
+    """The URL of a Redis that keeps nothing."""
+    port = find_free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with running([program("redis-server"), *options], port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def memcached():
+    """HOST:PORT of a memcached."""
+    port = find_free_port()
+    options = ["-l", "127.0.0.1", "-p", str(port), "-m", "16", *_as_nobody()]
+    with running([program("memcached"), *options], port):
+        yield f"127.0.0.1:{port}"
+
+
+def _as_nobody():
+    return ["-u", "nobody"] if os.geteuid() == 0 else []
+
+
+@contextmanager
+def postgresql():
+    """The URL of a PostgreSQL that is empty. It refuses to run as root, and runs as postgres then."""
+    port = find_free_port()
+    places = "/usr/lib/postgresql/*/bin/"
+    initdb, postgres = (program(name, places + name) for name in ("initdb", "postgres"))
+    who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    # Not in a folder of pytest's, which others may not enter.
+    with tempfile.TemporaryDirectory(prefix="zmqservices-") as folder:
+        if who:
+            shutil.chown(folder, "postgres", "postgres")
+        subprocess.run(
+            [initdb, "-D", f"{folder}/data", "-U", "tester", "--auth=trust", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=50, **who,
+        )  # fmt: skip
+        options = ["-D", f"{folder}/data", "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-c", "fsync=off"]
+        with running([postgres, *options], port, cwd=folder, **who):
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"

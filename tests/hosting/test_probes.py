@@ -1,0 +1,240 @@
+"""Probes hear of every call, and no call ever hears of them."""
+
+import logging
+import timeit
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from tests.hosting.stage import Call, Recorder, entry, entrypoint_of
+from zmqservices.containers import ServiceContainer
+from zmqservices.exceptions import WorkerCancelled
+from zmqservices.probes import Probe, watching
+
+
+class Notes(Probe):
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.seen = []
+
+    def worker_started(self, worker_ctx):
+        self.seen.append(("started", worker_ctx.entrypoint.method_name))
+
+    def worker_result(self, worker_ctx, result, exc_info):
+        self.seen.append(("result", result, exc_info and exc_info[0]))
+
+    def worker_ended(self, worker_ctx, result, exc_info):
+        self.seen.append(("ended", result, exc_info and exc_info[0]))
+
+    def worker_dropped(self, worker_ctx, exc):
+        self.seen.append(("dropped", type(exc)))
+
+
+class Service:
+    name = "service"
+    recorder = Recorder()
+
+    @entry
+    def double(self, number):
+        return number * 2
+
+    @entry
+    def fail(self):
+        raise ValueError("no")
+
+
+@pytest.fixture
+def notes():
+    return Notes()
+
+
+def run(container, *args, **kwargs):
+    """The call's outcome, once it is torn down."""
+    call = Call(container, *args, **kwargs)
+    call.outcome.get(timeout=5)
+    container._worker_pool.waitall()
+    return call
+
+
+def test_a_probe_hears_of_a_call_in_order(make_container, notes):
+    container = make_container(Service)
+
+    with watching(container, notes):
+        run(container, "double", 2)
+
+    assert notes.seen == [("started", "double"), ("result", 4, None), ("ended", 4, None)]
+
+
+def test_a_probe_hears_of_an_error(make_container, notes):
+    container = make_container(Service)
+
+    with watching(container, notes):
+        run(container, "fail")
+
+    assert notes.seen == [("started", "fail"), ("result", None, ValueError), ("ended", None, ValueError)]
+
+
+def test_the_result_is_told_when_it_has_left_and_before_providers_hear_of_it(make_container):
+    calls = []
+
+    class Order(Probe):
+        def worker_started(self, worker_ctx):
+            calls.append("started")
+
+        def worker_result(self, worker_ctx, result, exc_info):
+            calls.append("probe")
+
+        def worker_ended(self, worker_ctx, result, exc_info):
+            calls.append("over")
+
+    class Recorded:
+        name = "recorded"
+        recorder = Recorder("provider", calls)
+
+        @entry
+        def method(self):
+            calls.append("method")
+
+    container = make_container(Recorded)
+
+    with watching(container, Order()):
+        run(container, "method")
+
+    assert [call if isinstance(call, str) else call[1] for call in calls] == [
+        "started", "get", "setup", "method", "probe", "result", "teardown", "over",
+    ]  # fmt: skip
+
+
+def test_a_probe_sees_what_handle_result_made_of_it(make_container, notes):
+    container = make_container(Service)
+
+    with watching(container, notes):
+        container.spawn_worker(
+            entrypoint_of(container, "double"), (2,), {}, handle_result=lambda ctx, result, exc_info: ("replaced", None)
+        )
+        container._worker_pool.waitall()
+
+    assert notes.seen[1:] == [("result", "replaced", None), ("ended", "replaced", None)]
+
+
+def test_who_comes_while_a_call_is_ending_hears_nothing_of_it(make_container, notes):
+    entered, leave = Event(), Event()
+
+    class SlowEnd(Recorder):
+        def worker_teardown(self, worker_ctx):
+            entered.set()
+            leave.wait()
+
+    class Slow:
+        name = "slow"
+        end = SlowEnd()
+
+        @entry
+        def method(self):
+            pass
+
+    container = make_container(Slow)
+    Call(container, "method")
+    assert entered.wait(5)
+
+    with watching(container, notes):
+        leave.set()
+        container._worker_pool.waitall()
+
+    assert notes.seen == []
+
+
+def test_who_comes_while_a_method_runs_hears_of_its_end(make_container, notes):
+    entered, leave = Event(), Event()
+
+    class Slow:
+        name = "slow"
+
+        @entry
+        def method(self):
+            entered.set()
+            leave.wait()
+
+    container = make_container(Slow)
+    Call(container, "method")
+    assert entered.wait(5)
+
+    with watching(container, notes):
+        leave.set()
+        container._worker_pool.waitall()
+
+    assert notes.seen == [("result", None, None), ("ended", None, None)]
+
+
+def test_a_call_that_never_begins_is_told_as_dropped(make_container, notes):
+    container = make_container(Service)
+
+    with watching(container, notes):
+        call = Call(container, "double", 2, deadline=0.0)
+        assert isinstance(call.error(), WorkerCancelled)
+
+    assert notes.seen == [("dropped", WorkerCancelled)]
+
+
+def test_what_a_probe_raises_is_logged_and_never_felt(make_container, notes, caplog):
+    class Bad(Probe):
+        def worker_started(self, worker_ctx):
+            raise RuntimeError("at the start")
+
+        def worker_result(self, worker_ctx, result, exc_info):
+            raise gevent.Timeout(1)
+
+        def worker_ended(self, worker_ctx, result, exc_info):
+            raise SystemExit(1)
+
+    container = make_container(Service)
+
+    with caplog.at_level(logging.ERROR), watching(container, Bad()), watching(container, notes):
+        call = run(container, "double", 2)
+
+    assert call.result() == 4
+    assert len(notes.seen) == 3
+    assert [record.message.split(" of ")[0] for record in caplog.records] == ["ignored an error"] * 3
+
+
+def test_a_probe_that_is_cancelled_with_its_worker_does_not_swallow_that(make_container):
+    entered = Event()
+
+    class Blocking(Probe):
+        def worker_started(self, worker_ctx):
+            entered.set()
+            gevent.sleep(1000)
+
+    container = make_container(Service)
+
+    with watching(container, Blocking()):
+        call = Call(container, "double", 2)
+        assert entered.wait(5)
+        assert container.cancel(call.context, WorkerCancelled("enough"))
+
+        assert isinstance(call.error(), WorkerCancelled)
+
+    assert [seen for seen in Service.recorder.calls if seen[1] == "result"] == []
+
+
+def test_a_detached_probe_hears_nothing(make_container, notes):
+    container = make_container(Service)
+    container.attach(notes)
+    container.detach(notes)
+
+    run(container, "double", 2)
+
+    assert notes.seen == []
+
+
+def test_a_container_that_nobody_watches_pays_for_a_look_and_nothing_more(make_container):
+    container = make_container(Service)
+    looks = 100_000
+
+    cost = min(timeit.repeat("container._probes", globals={"container": container}, number=looks, repeat=3)) / looks
+
+    assert container._probes is ServiceContainer._probes == ()
+    # Some tens of nanoseconds, of a call's tens of microseconds; the bound leaves room for a busy machine.
+    assert cost < 2e-6

@@ -1,0 +1,100 @@
+"""A memcached client for services. Stands on pymemcache; the extra is `memcached`.
+
+    class Weather:
+        name = "weather"
+        cache = Memcached(default_noreply=False)
+
+        @rpc
+        def in_city(self, city):
+            found = self.cache.get(city)
+            if found is None:
+                found = look_out_of_the_window(city)
+                self.cache.set(city, found, expire=60)
+            return found
+
+    # config.yaml
+    # MEMCACHED_URIS: ["127.0.0.1:11211"]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import DependencyProvider
+from zmqservices.wire import codec
+
+try:
+    from pymemcache.client.hash import HashClient
+except ImportError as error:
+    raise ImportError("pymemcache is not installed; `pip install zmqservices[memcached]` brings it") from error
+
+__all__ = ["MEMCACHED_URIS_KEY", "Memcached", "TypedValues"]
+
+#: The setting with the servers, as HOST:PORT each; keys are spread over them.
+MEMCACHED_URIS_KEY = "MEMCACHED_URIS"
+#: Flags of a stored value: bytes and texts as they are, so that other programs read them; all else as calls carry it.
+_BYTES, _TEXT, _TYPED = 0, 16, 32
+
+
+class TypedValues:
+    """Keeps the types of what is cached: whatever can be an argument of a call. No pickle: a cache is nobody's friend."""
+
+    def serialize(self, key: Any, value: Any) -> tuple[bytes, int]:
+        """Called for what is stored. Raises UnserializableValueError."""
+        if isinstance(value, bytes):
+            return value, _BYTES
+        if isinstance(value, str):
+            return value.encode(), _TEXT
+        return codec.pack(value), _TYPED
+
+    def deserialize(self, key: Any, value: Any, flags: int) -> Any:
+        """Called for what is found. Bytes with flags of other programs stay bytes."""
+        if flags == _TEXT:
+            return value.decode()
+        return codec.unpack(value) if flags == _TYPED else value
+
+
+class Memcached(DependencyProvider):
+    """Injects a `pymemcache.HashClient` for the servers of MEMCACHED_URIS; all workers share its connections.
+
+    `options` go to the client. Unless they say otherwise, values keep their types, and a server that does not answer within
+    a second is an error.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+        self.client: Any = None
+
+    def setup(self) -> None:
+        options = {"serde": TypedValues(), "connect_timeout": 1.0, "timeout": 1.0, **self.options}
+        options.setdefault("max_pool_size", self.container.max_workers)
+        servers = [_address(server) for server in self._servers()]
+        self.client = HashClient(servers, use_pooling=True, **options)
+
+    def _servers(self) -> list[Any]:
+        servers = self.container.config.get(MEMCACHED_URIS_KEY)
+        if not servers or not isinstance(servers, (list, tuple)):
+            raise ConfigurationError(
+                f"{MEMCACHED_URIS_KEY} is {servers!r}; a list of servers is needed, such as ['127.0.0.1:11211']"
+            )
+        return list(servers)
+
+    def stop(self) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            client.disconnect_all()
+
+    def kill(self) -> None:
+        self.stop()
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        return self.client
+
+
+def _address(server: Any) -> tuple[str, int]:
+    host, colon, port = str(server).removeprefix("memcached://").rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise ConfigurationError(f"{MEMCACHED_URIS_KEY} has {server!r}; HOST:PORT is needed, such as 127.0.0.1:11211")
+    return host.strip("[]"), int(port)

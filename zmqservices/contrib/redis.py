@@ -1,0 +1,71 @@
+"""A Redis client for services. Stands on redis-py; the extra is `redis`.
+
+    class Basket:
+        name = "basket"
+        redis = Redis("baskets")
+
+        @rpc
+        def put(self, user, item):
+            self.redis.rpush(user, item)
+
+    # config.yaml
+    # REDIS_URIS:
+    #   baskets: redis://127.0.0.1:6379/0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import DependencyProvider
+
+try:
+    import redis
+except ImportError as error:
+    raise ImportError("redis is not installed; `pip install zmqservices[redis]` brings it") from error
+
+__all__ = ["REDIS_URIS_KEY", "Redis"]
+
+#: The setting with the URL of each server, by the names that services know them by.
+REDIS_URIS_KEY = "REDIS_URIS"
+
+
+class Redis(DependencyProvider):
+    """Injects a `redis.Redis` for the server that REDIS_URIS knows as `name`; all workers share its connections.
+
+    `options` go to `redis.Redis.from_url`. Unless they say otherwise, answers are texts, and a connection that has been
+    idle for half a minute is tested before it is used. Connections are made when they are needed: a server that is away
+    is an error of the call that needs it, not of the start.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__()
+        self.name = name
+        self.options = {"decode_responses": True, "health_check_interval": 30, **options}
+        self.client: Any = None
+
+    def setup(self) -> None:
+        uris = self.container.config.get(REDIS_URIS_KEY)
+        uri = uris.get(self.name) if isinstance(uris, Mapping) else None
+        if not uri:
+            raise ConfigurationError(
+                f"{REDIS_URIS_KEY} has no {self.name!r}; it is {uris!r}, and a mapping such as "
+                f"{{{self.name!r}: 'redis://127.0.0.1:6379/0'}} is needed"
+            )
+        try:
+            self.client = redis.Redis.from_url(uri, **self.options)
+        except ValueError as exc:
+            raise ConfigurationError(f"{REDIS_URIS_KEY}[{self.name!r}] is {uri!r}; {exc}") from exc
+
+    def stop(self) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            client.close()
+
+    def kill(self) -> None:
+        self.stop()
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        return self.client

@@ -1,0 +1,175 @@
+"""Database sessions for services. Stands on SQLAlchemy 2; the extra is `sqlalchemy`.
+
+    class Products:
+        name = "products"
+        db = Database(Base)
+
+        @rpc
+        def add(self, title):
+            with self.db.get_session() as session:      # committed at the end, rolled back on an error
+                session.add(Product(title=title))
+
+    # config.yaml
+    # DB_URIS:
+    #   "products:Base": postgresql+psycopg://user@host/products
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import DependencyProvider
+
+try:
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import Engine, make_url
+    from sqlalchemy.exc import ArgumentError
+    from sqlalchemy.orm import Session as _Session
+    from sqlalchemy.orm import sessionmaker
+except ImportError as error:
+    raise ImportError("SQLAlchemy 2 is not installed; `pip install zmqservices[sqlalchemy]` brings it") from error
+
+__all__ = ["DB_ENGINE_OPTIONS_KEY", "DB_SESSION_OPTIONS_KEY", "DB_URIS_KEY", "Database", "DatabaseSession", "Session", "Sessions"]
+
+#: The setting with the database of each service and declarative base: `{"SERVICE:BASE": URL}`.
+DB_URIS_KEY = "DB_URIS"
+#: Settings with options for `create_engine` and `sessionmaker`; those of the declaration come first.
+DB_ENGINE_OPTIONS_KEY = "DB_ENGINE_OPTIONS"
+DB_SESSION_OPTIONS_KEY = "DB_SESSION_OPTIONS"
+
+
+class Session(_Session):
+    """A session that, as a context manager, commits at the end of the block, or rolls back when it raises."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, kind: Any, exc: Any, traceback: Any) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            # Rolls back what is not committed.
+            self.close()
+
+
+class Sessions:
+    """The sessions of one worker."""
+
+    def __init__(self, make: sessionmaker[Session]) -> None:
+        self._make = make
+        self._session: Session | None = None
+        self._given: list[Session] = []
+
+    @property
+    def session(self) -> Session:
+        """The worker's session, made at the first look. What it has not committed is rolled back at the worker's end."""
+        if self._session is None:
+            self._session = self.get_session()
+        return self._session
+
+    def get_session(self, **options: Any) -> Session:
+        """A further session, for a `with` block. Closed at the worker's end, if not before.
+
+        `close_on_exit`, an option of nameko-sqlalchemy's, is taken: sessions are always closed at the end of their block.
+        """
+        options.pop("close_on_exit", None)
+        self._given.append(self._make(**options))
+        return self._given[-1]
+
+    def close(self) -> None:
+        """Close them all; the first error is raised once that is done."""
+        failed: list[Exception] = []
+        for session in self._given:
+            try:
+                session.close()
+            except Exception as exc:
+                failed.append(exc)
+        if failed:
+            raise failed[0]
+
+
+class _Provider(DependencyProvider):
+    """What both providers share: one engine per container.
+
+    `engine_options` go to `create_engine`, `session_options` to `sessionmaker`. Unless they say otherwise, a connection is
+    tested before it is used, so that a database's restart is no error, and there is one for each of `max_workers`, so
+    that no worker waits for another's.
+    """
+
+    def __init__(
+        self,
+        declarative_base: Any,
+        session_options: Mapping[str, Any] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.declarative_base = declarative_base
+        self.session_options = dict(session_options or {})
+        self.engine_options = dict(engine_options or {})
+        self.engine: Engine | None = None
+
+    def setup(self) -> None:
+        config = self.container.config
+        self.db_uri = self._uri(config)
+        options = {**(config.get(DB_ENGINE_OPTIONS_KEY) or {}), **self.engine_options}
+        options.setdefault("pool_pre_ping", True)
+        if make_url(self.db_uri).get_backend_name() != "sqlite" and "poolclass" not in options:
+            options.setdefault("pool_size", self.container.max_workers)
+        engine = self.engine = create_engine(self.db_uri, **options)
+        session_options = {**(config.get(DB_SESSION_OPTIONS_KEY) or {}), **self.session_options}
+        self.Session = sessionmaker(bind=engine, class_=Session, **session_options)
+
+    def _uri(self, config: Mapping[str, Any]) -> str:
+        key = f"{self.container.service_name}:{self.declarative_base.__name__}"
+        uris = config.get(DB_URIS_KEY)
+        uri = uris.get(key) if isinstance(uris, Mapping) else None
+        if not uri:
+            raise ConfigurationError(
+                f"{DB_URIS_KEY} has no {key!r}; it is {uris!r}, and a mapping such as {{{key!r}: 'sqlite:///file.db'}} is needed"
+            )
+        try:
+            make_url(uri)
+        except ArgumentError as exc:
+            raise ConfigurationError(f"{DB_URIS_KEY}[{key!r}] is {uri!r}; {exc}") from exc
+        return str(uri)
+
+    def stop(self) -> None:
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            engine.dispose()
+
+    def kill(self) -> None:
+        self.stop()
+
+
+class Database(_Provider):
+    """Injects `Sessions`: `self.db.session` for the worker's own, `with self.db.get_session()` for a transaction."""
+
+    def setup(self) -> None:
+        super().setup()
+        self._of_workers: dict[Any, Sessions] = {}
+
+    def get_dependency(self, worker_ctx: Any) -> Sessions:
+        sessions = self._of_workers[worker_ctx] = Sessions(self.Session)
+        return sessions
+
+    def worker_teardown(self, worker_ctx: Any) -> None:
+        self._of_workers.pop(worker_ctx).close()
+
+
+class DatabaseSession(_Provider):
+    """Injects a session. What it has not committed is rolled back at the worker's end."""
+
+    def setup(self) -> None:
+        super().setup()
+        self._of_workers: dict[Any, Session] = {}
+
+    def get_dependency(self, worker_ctx: Any) -> Session:
+        session = self._of_workers[worker_ctx] = self.Session()
+        return session
+
+    def worker_teardown(self, worker_ctx: Any) -> None:
+        self._of_workers.pop(worker_ctx).close()

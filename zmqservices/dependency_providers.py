@@ -1,0 +1,56 @@
+"""Providers of what every service has at hand: its settings, and a logger that knows the call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from zmqservices.extensions import DependencyProvider
+
+__all__ = ["CallLogger", "Config", "Logger"]
+
+
+class Config(DependencyProvider):
+    """Injects a copy of the container's settings; changes to it reach nobody.
+
+    Deprecated in Nameko 3, and here for services that have it: `from zmqservices import config` needs no provider.
+    """
+
+    def get_dependency(self, worker_ctx: Any) -> dict[str, Any]:
+        return dict(self.container.config)
+
+
+class CallLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records carry `service_name`, `method_name`, `call_id` and `call_id_stack`.
+
+    A format such as `"%(call_id)s %(message)s"` shows them. They are made only for records that are logged.
+    """
+
+    def __init__(self, logger: logging.Logger, worker_ctx: Any) -> None:
+        super().__init__(logger, {})
+        self._worker_ctx = worker_ctx
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        worker_ctx = self._worker_ctx
+        of_the_call = {
+            "service_name": worker_ctx.service_name,
+            "method_name": worker_ctx.entrypoint.method_name,
+            "call_id": worker_ctx.call_id,
+            "call_id_stack": worker_ctx.call_id_stack,
+        }
+        return msg, {**kwargs, "extra": {**of_the_call, **(kwargs.get("extra") or {})}}
+
+
+class Logger(DependencyProvider):
+    """Injects a `CallLogger`. It logs as `name`, or else as the module of the service class does."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        self.name = name
+
+    def setup(self) -> None:
+        self.logger = logging.getLogger(self.name or self.container.service_cls.__module__)
+
+    def get_dependency(self, worker_ctx: Any) -> CallLogger:
+        return CallLogger(self.logger, worker_ctx)

@@ -1,0 +1,1 @@
+"""What tests of services use; docs/testing.rst tells how. The fixtures are in `zmqservices.testing.pytest`."""

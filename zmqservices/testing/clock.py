@@ -1,0 +1,80 @@
+"""A clock that a test winds by hand.
+
+    clock = Clock()
+    with clock.winds(container):
+        call = proxy.slow.call_async()        # rpc_timeout: 30
+        clock.wind(31)                        # the service cancels the call now
+
+It runs as `time.monotonic` does, and `wind` puts it forward. What it winds: whatever takes a clock and was handed this one
+(a clock is a function that returns seconds; `sleep` goes with it), and the deadlines that the containers given to `winds`
+watch over. What it does not: timers of gevent, a caller's own timeout, heartbeats and leases, which live in sockets and in
+other threads; for those there is `zmqservices.testing.network`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+
+class Clock:
+    """Call it for the time: seconds from the same origin as `time.monotonic`, and as much more as it was wound."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._sleepers: list[tuple[float, int, Event]] = []
+        self._numbers = itertools.count()
+        self._watched: list[Any] = []
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def wind(self, seconds: float) -> None:
+        """Put it forward. Whoever should have woken by then wakes, in order, and has had its turn when this returns."""
+        if seconds < 0:
+            raise ValueError(f"the clock cannot be wound back, by {seconds!r} s")
+        due = self() + seconds
+        while self._sleepers and self._sleepers[0][0] <= due:
+            wakes_at, _, event = heapq.heappop(self._sleepers)
+            self._ahead = max(self._ahead, wakes_at - time.monotonic())
+            event.set()
+            # Its turn: it may go to sleep again within the time that is being wound.
+            gevent.sleep(0)
+        self._ahead = max(self._ahead, due - time.monotonic())
+        for deadlines in self._watched:
+            deadlines.look()
+        gevent.sleep(0)
+
+    def sleep(self, seconds: float) -> None:
+        """Block until the clock has gone on by `seconds`, by itself or wound."""
+        wakes_at = self() + seconds
+        event = Event()
+        entry = (wakes_at, next(self._numbers), event)
+        heapq.heappush(self._sleepers, entry)
+        try:
+            event.wait(max(0.0, seconds))
+        finally:
+            if entry in self._sleepers:
+                self._sleepers.remove(entry)
+                heapq.heapify(self._sleepers)
+
+    @contextmanager
+    def winds(self, *containers: Any) -> Iterator[Clock]:
+        """For the length of a block, the deadlines of these containers' calls are those of this clock."""
+        watches = [container._deadlines for container in containers]
+        for deadlines in watches:
+            deadlines.clock = self
+        self._watched += watches
+        try:
+            yield self
+        finally:
+            for deadlines in watches:
+                deadlines.clock = time.monotonic
+                self._watched.remove(deadlines)

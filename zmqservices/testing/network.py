@@ -1,0 +1,328 @@
+"""A network that a test can delay, drop, cut, split and heal, between services of one process and over real sockets.
+
+    orders = container_factory(Orders, network.host("orders"))
+    stock = container_factory(Stock, network.host("stock"))
+    ...
+    network.delay("orders", "stock", 0.2)      # seconds, each way
+    network.drop("orders", "stock")            # nothing arrives any more, and nobody is told
+    network.cut("orders", "stock")             # connections are reset, and new ones too
+    network.split({"orders"}, {"stock", "directory"})
+    network.heal()
+
+Each host has settings of its own, and so a node of its own. It sees the directory through `discovery`'s seam: the endpoints
+that others announce are shown to it as those of a forwarder between the two, one for each pair of hosts, so every wire
+can fail by itself. The registry is the host `directory`.
+
+Two things are not as in a real network. TCP's handshake with the forwarder succeeds even where nothing passes, so a
+connection that is made through a dropped wire hangs a moment later than it would. And what was dropped arrives when the
+wire is healed, as if TCP had sent it again, unless the connection was given up meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import struct
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import gevent
+from gevent import socket as cooperative
+from gevent.event import Event
+from gevent.monkey import get_original
+from gevent.queue import Queue
+
+import discovery
+from discovery.model import Record, Seen, View
+from zmqservices import constants
+from zmqservices.transport.native import allocate_lock
+
+#: The name of the host that the registry is.
+DIRECTORY = "directory"
+SCHEME = "testing-network"
+#: Bytes that are read at once, and how many such pieces a wire holds before its sender has to wait.
+CHUNK, CHUNKS = 64 * 1024, 64
+
+_socket: Any = get_original("socket", "socket")
+#: Closing a socket so sends a reset instead of a farewell.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Wire:
+    """What lies between two hosts, in both directions."""
+
+    def __init__(self) -> None:
+        #: Set while anything passes.
+        self.passes = Event()
+        self._connections: set[Connection] = set()
+        self.heal()
+
+    def heal(self) -> None:
+        """As good as new."""
+        self.delay = 0.0
+        self.is_cut = False
+        self.passes.set()
+
+    def cut(self) -> None:
+        """Reset what is connected; `is_cut` until healed."""
+        self.is_cut = True
+        for connection in list(self._connections):
+            connection.reset()
+
+    def connect(self, client: Any, target: tuple[str, int]) -> None:
+        """Carry a connection to `target`; returns when it has ended."""
+        connection = Connection(self, client)
+        self._connections.add(connection)
+        try:
+            connection.carry(target)
+        finally:
+            self._connections.discard(connection)
+
+
+class Connection:
+    """One TCP connection through a wire."""
+
+    def __init__(self, wire: Wire, client: Any) -> None:
+        self._wire = wire
+        self._ends = [client]
+        self._pumps: list[Any] = []
+
+    def carry(self, target: tuple[str, int]) -> None:
+        """Returns when both directions have ended."""
+        try:
+            if self._wire.is_cut:
+                self.reset()
+                return
+            self._wire.passes.wait()
+            server = cooperative.create_connection(target)
+            self._ends.append(server)
+            client = self._ends[0]
+            self._pumps = [gevent.spawn(self._pump, *pair) for pair in ((client, server), (server, client))]
+            gevent.joinall(self._pumps)
+        except OSError:
+            self.reset()
+        finally:
+            self._close()
+
+    def _pump(self, source: Any, sink: Any) -> None:
+        pieces: Any = Queue(CHUNKS)
+        reader = gevent.spawn(self._read, source, pieces)
+        try:
+            for due, piece in iter(pieces.get, None):
+                gevent.sleep(max(0.0, due - time.monotonic()))
+                self._wire.passes.wait()
+                if not piece:
+                    sink.shutdown(cooperative.SHUT_WR)
+                    return
+                sink.sendall(piece)
+        except OSError:
+            self.reset()
+        finally:
+            reader.kill()
+
+    def _read(self, source: Any, pieces: Any) -> None:
+        piece = b"..."
+        while piece:
+            try:
+                piece = source.recv(CHUNK)
+            except OSError:
+                # A reset at one end is one at the other.
+                self.reset()
+                piece = b""
+            pieces.put((time.monotonic() + self._wire.delay, piece))
+
+    def reset(self) -> None:
+        """End it as a pulled plug does: neither side hears a farewell."""
+        for end in self._ends:
+            try:
+                end.setsockopt(cooperative.SOL_SOCKET, cooperative.SO_LINGER, _RESET)
+            except OSError:
+                pass  # Closed already.
+        self._close()
+
+    def _close(self) -> None:
+        for end in self._ends:
+            end.close()
+        # One may be waiting for a wire to be healed.
+        gevent.killall([pump for pump in self._pumps if pump is not gevent.getcurrent()], block=False)
+
+
+class Forwarder:
+    """Listens in one host's stead for the connections of another host."""
+
+    def __init__(self, wire: Wire, target: tuple[str, int], hub: Any) -> None:
+        self._wire = wire
+        self._target = target
+        # Whoever asks may be the directory's own thread; only the hub's may wait for connections.
+        self._listener = _socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(128)
+        host, port = self._listener.getsockname()
+        self.url = f"tcp://{host}:{port}"
+        self._accepting: Any = None
+        self._carried: set[Any] = set()
+        hub.loop.run_callback_threadsafe(self._start)
+
+    def _start(self) -> None:
+        if self._listener is not None:
+            self._accepting = gevent.spawn(self._accept)
+
+    def _accept(self) -> None:
+        listener = cooperative.socket(fileno=self._listener.detach())
+        try:
+            while True:
+                client, _ = listener.accept()
+                carried = gevent.spawn(self._wire.connect, client, self._target)
+                self._carried.add(carried)
+                carried.rawlink(self._carried.discard)
+        finally:
+            listener.close()
+
+    def close(self) -> None:
+        """End it, and the connections through it."""
+        listener, self._listener = self._listener, None
+        if self._accepting is not None:
+            self._accepting.kill()
+        # No more than a word, where the greenlet has taken it over.
+        listener.close()
+        gevent.killall(list(self._carried))
+
+
+class SeenFrom:
+    """A directory as one host sees it: the others are behind forwarders."""
+
+    def __init__(self, directory: Any, host: str, network: Network) -> None:
+        self._directory = directory
+        self._host = host
+        self._network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._directory, name)
+
+    def announce(self, record: Record) -> None:
+        """Also takes down which host it is that has these endpoints."""
+        self._network.owns(self._host, record.endpoints.values())
+        self._directory.announce(record)
+
+    def view(self) -> View:
+        return self._of_view(self._directory.view())
+
+    def service(self, name: str) -> list[Seen]:
+        return [self._of_seen(seen) for seen in self._directory.service(name)]
+
+    def subscribe(self, callback: Callable[[View], None]) -> Callable[[], None]:
+        end: Callable[[], None] = self._directory.subscribe(lambda view: callback(self._of_view(view)))
+        return end
+
+    def _of_view(self, view: View) -> View:
+        return dataclasses.replace(view, records={key: self._of_seen(seen) for key, seen in view.records.items()})
+
+    def _of_seen(self, seen: Seen) -> Seen:
+        path = self._network.path
+        endpoints = {kind: path(self._host, url) for kind, url in seen.record.endpoints.items()}
+        return dataclasses.replace(seen, record=dataclasses.replace(seen.record, endpoints=endpoints))
+
+
+class Network:
+    """See the module. Made and used on one hub's thread; `close` ends all that goes through it."""
+
+    _networks: ClassVar[dict[str, Network]] = {}
+    _numbers = itertools.count(1)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = dict(config)
+        self._id = str(next(self._numbers))
+        self._hub = gevent.get_hub()
+        self._lock = allocate_lock()
+        self._hosts: set[str] = {DIRECTORY}
+        self._owners: dict[str, str] = {}
+        self._wires: dict[frozenset[str], Wire] = {}
+        self._forwarders: dict[tuple[str, str], Forwarder] = {}
+        self._networks[self._id] = self
+        discovery.register_backend(SCHEME, _open)
+
+    def host(self, name: str, **settings: Any) -> dict[str, Any]:
+        """Settings for a service, or a client, that is on the host `name`. Several may be on one host."""
+        self._hosts.add(name)
+        return {**self._config, **settings, constants.DIRECTORY_CONFIG_KEY: f"{SCHEME}:{self._id}/{name}"}
+
+    # --- what a test does to it ---
+
+    def delay(self, one: str, other: str, seconds: float) -> None:
+        """What goes from one to the other, either way, arrives that much later."""
+        self._wire(one, other).delay = float(seconds)
+
+    def drop(self, one: str, other: str) -> None:
+        """Nothing arrives any more, either way, and neither side is told."""
+        self._wire(one, other).passes.clear()
+
+    def cut(self, one: str, other: str) -> None:
+        """Their connections are reset, and so is every new one."""
+        self._wire(one, other).cut()
+
+    def split(self, *groups: Iterable[str]) -> None:
+        """Drop whatever goes between hosts of different groups. Hosts that are in no group reach everybody."""
+        for these, those in itertools.combinations([list(group) for group in groups], 2):
+            for one, other in itertools.product(these, those):
+                self.drop(one, other)
+
+    def heal(self, *hosts: str) -> None:
+        """All wires are as good as new; or with `hosts`, those between them."""
+        for pair, wire in self._wires.items():
+            if not hosts or pair <= set(hosts):
+                wire.heal()
+
+    def _wire(self, one: str, other: str) -> Wire:
+        for name in (one, other):
+            if name not in self._hosts:
+                raise ValueError(f"{name!r} is no host of this network; it has {', '.join(sorted(self._hosts))}")
+        return self._wires.setdefault(frozenset((one, other)), Wire())
+
+    # --- what its hosts see; also called from directories' threads ---
+
+    def owns(self, host: str, endpoints: Iterable[str]) -> None:
+        """Called when a host announces where it listens."""
+        with self._lock:
+            self._owners.update((url, host) for url in endpoints)
+
+    def path(self, host: str, url: str) -> str:
+        """Where `host` connects to in order to reach `url`: the thing itself, where that is no other host's."""
+        with self._lock:
+            owner = self._owners.get(url)
+            if owner is None or owner == host:
+                return url
+            found = self._forwarders.get((host, url))
+            if found is None:
+                parts = urlsplit(url)
+                target = (str(parts.hostname), int(parts.port or 0))
+                found = self._forwarders[(host, url)] = Forwarder(self._wire(host, owner), target, self._hub)
+            return found.url
+
+    def open(self, host: str, **options: Any) -> SeenFrom:
+        """The directory that a host sees."""
+        url = str(self._config[constants.DIRECTORY_CONFIG_KEY])
+        registries = [part.strip() for part in url.split(",")]
+        if url.startswith("tcp:"):
+            self.owns(DIRECTORY, registries)
+            url = ",".join(self.path(host, registry) for registry in registries)
+        return SeenFrom(discovery.open_directory(url, **options), host, self)
+
+    def close(self) -> None:
+        """End all that goes through it. Hosts that are still there are on their own."""
+        del self._networks[self._id]
+        for forwarder in self._forwarders.values():
+            forwarder.close()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _open(url: str, **options: Any) -> Any:
+    """The factory of this scheme: `testing-network:ID/HOST`."""
+    number, _, host = url.partition(":")[2].partition("/")
+    return Network._networks[number].open(host, **{key: options[key] for key in ("namespace", "cache_dir", "ttl")})

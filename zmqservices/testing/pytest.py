@@ -1,0 +1,282 @@
+"""The pytest plugin: fixtures for services, and nothing that happens by itself.
+
+Rule 1: loading it imports nothing of zmqservices and patches nothing; a fixture does what it does for its test.
+Rule 2: what a fixture has made is gone when the test is over, in whatever state the test left it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+#: Options of Nameko's plugin that mean nothing here; suites that pass them still run.
+BROKER_OPTIONS = (
+    ("--amqp-uri", "--rabbit-amqp-uri"),
+    ("--rabbit-api-uri", "--rabbit-ctl-uri"),
+    ("--amqp-ssl-port",),
+    ("--amqp-ssl-option",),
+)
+BROKER_FLAGS = ("--blocking-detection", "--suppress-nameko-eventlet-notification")
+NO_BROKER = "there is no broker in these tests: `cluster_config` (or `rabbit_config`) is all that services need"
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("zmqservices")
+    text = "let `import nameko` mean zmqservices, for tests of unchanged Nameko applications"
+    group.addoption("--as-nameko", action="store_true", default=False, help=text)
+    parser.addini("as_nameko", text, type="bool", default=False)
+    if not _real_nameko_is_here():
+        for names in BROKER_OPTIONS:
+            group.addoption(*names, action="append", help="of Nameko's; means nothing here")
+        for name in BROKER_FLAGS:
+            group.addoption(name, action="store_true", help="of Nameko's; means nothing here")
+
+
+def _real_nameko_is_here() -> bool:
+    """Whether Nameko's own plugin may be loaded, too, which has some of the same options."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution("nameko")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str]) -> None:
+    # Before any conftest is imported: it may be the first to import nameko.
+    if early_config.known_args_namespace.as_nameko or early_config.getini("as_nameko"):
+        from zmqservices import compat
+
+        compat.install()
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_config() -> dict[str, Any]:
+    """Settings without anything in them, for the test to fill."""
+    return {}
+
+
+@pytest.fixture
+def cluster_config() -> Iterator[dict[str, Any]]:
+    """Settings by which the services and clients of one test find each other, and nobody else.
+
+    A directory of the test's own runs in this process, on a loopback port. For the length of the test these are also
+    the settings of `zmqservices.config`, so both `ServiceRpcProxy("maths")` and `ServiceRpcProxy("maths", cluster_config)`
+    find it.
+    """
+    import uuid
+
+    from discovery.server import RegistryServer
+    from zmqservices import config, constants
+
+    registry = RegistryServer("tcp://127.0.0.1:0")
+    registry.start()
+    registry.wait_bound(10.0)
+    settings = {
+        constants.DIRECTORY_CONFIG_KEY: registry.url,
+        constants.NAMESPACE_CONFIG_KEY: f"test-{uuid.uuid4().hex[:12]}",
+        constants.DIRECTORY_CACHE_CONFIG_KEY: "none",
+    }
+    try:
+        with config.patch(settings):
+            yield settings
+    finally:
+        registry.stop(blocking=True)
+
+
+@pytest.fixture
+def rabbit_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
+    """`cluster_config` by the name that it has in suites for Nameko."""
+    return cluster_config
+
+
+@pytest.fixture
+def rabbit_ssl_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
+    """As `rabbit_config`; nothing is encrypted between the services of a test."""
+    return cluster_config
+
+
+@pytest.fixture
+def web_config(empty_config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Settings for a web server on a free loopback port; also in `zmqservices.config` while the test runs."""
+    from zmqservices import config, constants
+    from zmqservices.testing.utils import find_free_port
+
+    empty_config[constants.WEB_SERVER_CONFIG_KEY] = f"127.0.0.1:{find_free_port()}"
+    with config.patch(empty_config):
+        yield empty_config
+
+
+@pytest.fixture
+def web_config_port(web_config: dict[str, Any]) -> int:
+    """The port of `web_config`."""
+    from zmqservices import constants
+
+    return int(web_config[constants.WEB_SERVER_CONFIG_KEY].rpartition(":")[2])
+
+
+# --- services --------------------------------------------------------------------------------------------------------
+
+
+def _kill_all(owners: list[Any]) -> None:
+    import gevent
+
+    gevent.joinall([gevent.spawn(owner.kill) for owner in owners], raise_error=True)
+
+
+@pytest.fixture
+def container_factory() -> Iterator[Callable[..., Any]]:
+    """`container_factory(Maths)` or `container_factory(Maths, cluster_config)`: a container, to be started by the test.
+
+    Killed when the test is over, if it has not been stopped.
+    """
+    from zmqservices.containers import get_container_cls
+
+    containers: list[Any] = []
+
+    def make(service_cls: type, config: Any = None) -> Any:
+        containers.append(get_container_cls(config)(service_cls, config))
+        return containers[-1]
+
+    yield make
+    _kill_all(containers)
+
+
+@pytest.fixture
+def runner_factory() -> Iterator[Callable[..., Any]]:
+    """`runner_factory(Maths, Words)` or `runner_factory(cluster_config, Maths, Words)`: a runner, to be started by the test.
+
+    Killed when the test is over, if it has not been stopped.
+    """
+    from zmqservices.runners import ServiceRunner
+
+    runners: list[Any] = []
+
+    def make(*config_and_classes: Any) -> Any:
+        with_config = bool(config_and_classes) and not isinstance(config_and_classes[0], type)
+        runners.append(ServiceRunner(config_and_classes[0] if with_config else None))
+        for service_cls in config_and_classes[with_config:]:
+            runners[-1].add_service(service_cls)
+        return runners[-1]
+
+    yield make
+    _kill_all(runners)
+
+
+@pytest.fixture
+def mock_container(empty_config: dict[str, Any]) -> Any:
+    """A mock that passes for a ServiceContainer, for tests of one extension by itself."""
+    from unittest.mock import create_autospec
+
+    from zmqservices import constants
+    from zmqservices.containers import ServiceContainer
+
+    container = create_autospec(ServiceContainer)
+    container.config = empty_config
+    container.config[constants.SERIALIZER_CONFIG_KEY] = constants.DEFAULT_SERIALIZER
+    container.serializer = constants.DEFAULT_SERIALIZER
+    container.accept = [constants.DEFAULT_SERIALIZER]
+    container.service_name = "service"
+    container.shared_extensions = {}
+    return container
+
+
+@pytest.fixture
+def predictable_call_ids() -> Iterator[Any]:
+    """Call ids end in 0, 1, 2 and so on, in the order in which calls arrive. Yields the mock that makes them."""
+    import itertools
+    from unittest.mock import patch
+
+    with patch("zmqservices.containers.new_call_id", autospec=True) as new_call_id:
+        new_call_id.side_effect = (str(number) for number in itertools.count())
+        yield new_call_id
+
+
+# --- clients of web services -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def web_session(web_config_port: int) -> Iterator[Any]:
+    """A `requests.Session` for the service at `web_config`: `web_session.get("/orders/7")`."""
+    from zmqservices.testing.web import WebSession
+
+    with WebSession(f"http://127.0.0.1:{web_config_port}/") as session:
+        yield session
+
+
+@pytest.fixture
+def websocket(web_config_port: int) -> Iterator[Callable[[], Any]]:
+    """`websocket()`: a connection to the service at `web_config`, with `rpc`, `wait_for_event` and `app.close`."""
+    import gevent
+
+    from zmqservices.testing.websocket import make_virtual_socket
+
+    apps: list[Any] = []
+    threads: list[Any] = []
+
+    def connect() -> Any:
+        app, wait_for_socket = make_virtual_socket("127.0.0.1", web_config_port)
+        apps.append(app)
+        threads.append(gevent.spawn(app.run_forever))
+        socket = wait_for_socket()
+        socket.app = app
+        return socket
+
+    yield connect
+    for app in apps:
+        app.close()
+    gevent.joinall(threads, timeout=1.0)
+    gevent.killall(threads)
+
+
+# --- a network that fails --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(cluster_config: dict[str, Any]) -> Iterator[Any]:
+    """A `Network` over `cluster_config`, whose wires the test can delay, drop, cut and split; see testing.network."""
+    from zmqservices.testing.network import Network
+
+    with Network(cluster_config) as made:
+        yield made
+
+
+# --- what needed a broker --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fast_teardown() -> None:
+    """Nothing to be done here: teardown is fast. For suites that name it."""
+
+
+@pytest.fixture
+def rabbit_manager() -> None:
+    """Fails: there is no broker."""
+    pytest.fail(NO_BROKER)
+
+
+@pytest.fixture
+def vhost_pipeline() -> None:
+    """Fails: there is no broker."""
+    pytest.fail(NO_BROKER)
+
+
+@pytest.fixture
+def amqp_uri() -> None:
+    """Fails: there is no broker."""
+    pytest.fail(NO_BROKER)
+
+
+@pytest.fixture
+def get_message_from_queue() -> None:
+    """Fails: there are no queues."""
+    pytest.fail("there are no queues to look into; wait for what a handler does with `entrypoint_waiter`")

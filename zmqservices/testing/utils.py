@@ -1,0 +1,229 @@
+"""Small things that tests of services need again and again."""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import gevent
+from gevent.queue import Queue
+
+from zmqservices.extensions import Entrypoint
+from zmqservices.gone import gone
+
+__all__ = [
+    "ANY_PARTIAL",
+    "AnyInstanceOf",
+    "DummyProvider",
+    "MockCallArgs",
+    "ResourcePipeline",
+    "assert_stops_raising",
+    "find_free_port",
+    "get_container",
+    "get_extension",
+    "unpack_mock_call",
+    "wait_for_call",
+    "wait_for_worker_idle",
+]
+
+_NO_RABBIT = "there is no broker; to see what a lost connection does, use zmqservices.testing.network"
+__getattr__ = gone(__name__, {"get_rabbit_connections": _NO_RABBIT, "reset_rabbit_connections": _NO_RABBIT})
+
+Resource = TypeVar("Resource")
+
+
+# --- finding things --------------------------------------------------------------------------------------------------
+
+
+def get_extension(container: Any, extension_cls: type, **match_attrs: Any) -> Any:
+    """The first extension of `container` of that class whose attributes are as given; None where there is none."""
+    for extension in container.extensions:
+        if isinstance(extension, extension_cls) and all(
+            getattr(extension, name) == value for name, value in match_attrs.items()
+        ):
+            return extension
+    return None
+
+
+def get_container(runner: Any, service_cls: type) -> Any:
+    """The container of `runner` that hosts `service_cls`; None where there is none."""
+    return next((container for container in runner.containers if container.service_cls is service_cls), None)
+
+
+def find_free_port(host: str = "127.0.0.1") -> int:
+    """A port of `host` that nobody had a moment ago; it is not kept."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def wait_for_call(timeout: float, mock_method: Any) -> Iterator[Any]:
+    """Enter the block when `mock_method`, a mock, was called. Raises gevent.Timeout after `timeout` seconds.
+
+    `zmqservices.testing.waiting.wait_for_call` waits at the end of a block, for any object.
+    """
+    with gevent.Timeout(timeout):
+        while not mock_method.called:
+            gevent.sleep(0.001)
+    yield mock_method
+
+
+def wait_for_worker_idle(container: Any, timeout: float = 10) -> None:
+    """Return when `container` runs no worker. Deprecated: the `entrypoint_waiter` says which it waits for."""
+    warnings.warn("use `entrypoint_waiter`, which waits for a certain call", DeprecationWarning, stacklevel=2)
+    with gevent.Timeout(timeout):
+        container._worker_pool.waitall()
+
+
+def assert_stops_raising(
+    fn: Callable[[], Any],
+    exception_type: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    timeout: float = 10,
+    interval: float = 0.1,
+) -> None:
+    """Try `fn` every `interval` seconds until it raises no more.
+
+    Raises gevent.Timeout, the last error as its cause, after `timeout` seconds; other errors than `exception_type` at
+    once.
+    """
+    last: BaseException | None = None
+    limit = gevent.Timeout(timeout)
+    try:
+        with limit:
+            while True:
+                try:
+                    fn()
+                    return
+                except exception_type as exc:
+                    if exc is limit:
+                        raise
+                    last = exc
+                gevent.sleep(interval)
+    except gevent.Timeout as exc:
+        if exc is limit and last is not None:
+            raise limit from last
+        raise
+
+
+# --- mocks -----------------------------------------------------------------------------------------------------------
+
+
+class MockCallArgs(NamedTuple):
+    """What a mock was called with."""
+
+    positional: tuple[Any, ...]
+    keyword: dict[str, Any]
+
+
+def unpack_mock_call(call: Any) -> MockCallArgs:
+    """The arguments of a call of a mock: `args, kwargs = unpack_mock_call(mock.call_args)`."""
+    # One of `mock_calls` has a name before them.
+    return MockCallArgs(*tuple(call)[-2:])
+
+
+class AnyInstanceOf:
+    """Equals every instance of a class: `mock.assert_called_with(AnyInstanceOf(Order))`."""
+
+    def __init__(self, cls: Any) -> None:
+        self.cls = cls
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(self.cls, type) and isinstance(other, self.cls)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<AnyInstanceOf-{getattr(self.cls, '__name__', self.cls)}>"
+
+
+ANY_PARTIAL = AnyInstanceOf(partial)
+
+
+class DummyProvider(Entrypoint):
+    """An entrypoint that nothing fires, for tests that need one without a service class."""
+
+    def __init__(self, method_name: str | None = None) -> None:
+        super().__init__()
+        self.method_name = method_name
+
+
+class ResourcePipeline(Generic[Resource]):
+    """Makes up to `size` resources ahead of their use, and takes them apart after it, in greenlets of its own.
+
+        with ResourcePipeline(create, destroy).run() as pipeline:
+            with pipeline.get() as resource: ...
+
+    An error of `create` is raised by the `get` that would have had the resource, one of `destroy` at the end of `run`.
+    """
+
+    def __init__(self, create: Callable[[], Resource], destroy: Callable[[Resource], Any], size: int = 3) -> None:
+        if size < 1:
+            raise RuntimeError(f"size is {size!r}; at least one resource must be kept ready")
+        self.create, self.destroy, self.size = create, destroy, size
+        #: Made and not yet used: (resource, error).
+        self.ready: Any = Queue(maxsize=size)
+        self._trash: list[Any] = []
+
+    @contextmanager
+    def run(self) -> Iterator[ResourcePipeline[Resource]]:
+        """Make resources for the length of the block; every one is destroyed when it ends."""
+        maker = gevent.spawn(self._make)
+        try:
+            yield self
+        finally:
+            maker.kill()
+            while not self.ready.empty():
+                resource, error = self.ready.get()
+                if error is None:
+                    self._destroy(resource)
+            failed = [each.get() for each in gevent.joinall(self._trash)]
+            for error in failed:
+                if error is not None:
+                    raise error
+
+    def _make(self) -> None:
+        while True:
+            try:
+                made = self.create(), None
+            except Exception as exc:
+                made = None, exc  # type: ignore[assignment]
+            self._put(made)
+
+    def _put(self, made: Any) -> None:
+        try:
+            self.ready.put(made)
+        except BaseException:
+            # The end came while there was no room.
+            if made[1] is None:
+                self._destroy(made[0])
+            raise
+
+    def _destroy(self, resource: Any) -> None:
+        self._trash.append(gevent.spawn(_error_of, self.destroy, resource))
+
+    @contextmanager
+    def get(self) -> Iterator[Resource]:
+        """A resource for the length of the block; waits until one is made."""
+        resource, error = self.ready.get()
+        if error is not None:
+            raise error
+        try:
+            yield resource
+        finally:
+            self._destroy(resource)
+
+
+def _error_of(function: Callable[[Any], Any], argument: Any) -> Exception | None:
+    try:
+        function(argument)
+    except Exception as exc:
+        return exc
+    return None
