@@ -1,6 +1,7 @@
 """The fixtures of the pytest plugin, used as a suite would use them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -266,6 +267,25 @@ print(sorted(heavy), bool(monkey and monkey.saved))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
 
     assert done.stdout.strip() == "[] False"
+
+
+@pytest.mark.system
+def test_a_patched_run_has_no_warnings_where_the_package_is_installed(tmp_path):
+    """`zmqservices test` has imported the package before pytest looks at who has a plugin."""
+    (tmp_path / "test_it.py").write_text("def test_it(cluster_config):\n    pass\n")
+    (tmp_path / "plugged.py").write_text("")
+    installed = tmp_path / "plugged-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nplugged = plugged\n")
+    (installed / "RECORD").write_text("zmqservices/__init__.py,,\ndiscovery/__init__.py,,\nplugged.py,,\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "zmqservices", "test", "-q", "-W", "error"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+    assert "1 passed" in done.stdout and "warning" not in done.stdout, done.stdout + done.stderr
 
 
 def test_options_of_namekos_plugin_are_taken(tmp_path):

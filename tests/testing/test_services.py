@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from zmqservices.exceptions import ContainerBeingKilled, ExtensionNotFound
+from zmqservices.exceptions import ContainerBeingKilled, ExtensionNotFound, MethodNotFound
 from zmqservices.extensions import DependencyProvider, Entrypoint, SharedExtension
 from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
@@ -110,6 +110,27 @@ def test_57_restrict_entrypoints_leaves_those_that_are_named(container_factory):
         assert other() == "other"
     assert ran == []
     assert {entrypoint.method_name for entrypoint in container.entrypoints} == {"other"}
+
+
+def test_57_a_method_that_was_left_out_is_not_found_by_callers(container_factory, cluster_config):
+    class Service:
+        name = "service"
+
+        @rpc
+        def method(self):
+            pass
+
+        @dummy
+        def other(self):
+            pass
+
+    container = container_factory(Service, cluster_config)
+    restrict_entrypoints(container, "other")
+    container.start()
+
+    with ServiceRpcProxy("service") as service, pytest.raises(MethodNotFound, match="method"):
+        service.method()
+    container.stop()
 
 
 def test_57_restrict_entrypoints_works_on_methods_as_a_whole(container_factory):
@@ -478,6 +499,14 @@ def test_55_the_waiter_gives_the_error(counting):
 
     with pytest.raises(ValueError, match="negative"):
         result.get()
+
+
+def test_55_a_method_without_entrypoint_is_refused(counting):
+    container, _ = counting
+
+    with pytest.raises(RuntimeError, match="counting has no entrypoint 'cuont' to wait for"):
+        with entrypoint_waiter(container, "cuont"):
+            pass
 
 
 def test_55_other_methods_do_not_count(counting):

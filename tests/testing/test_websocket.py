@@ -4,6 +4,7 @@ import json
 
 import gevent
 import pytest
+from gevent.event import AsyncResult
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from wsproto import ConnectionType, WSConnection, events
@@ -132,6 +133,19 @@ def test_closing_says_goodbye(connect, server):
     assert app.ended.get(timeout=5)[0] == 1000
     assert server.goodbyes == [1000]
     app.close()
+
+
+def test_a_test_may_listen_for_itself(connect):
+    app, _ = connect()
+    heard, ended = [], AsyncResult()
+    app.on_message = lambda app, text: heard.append(json.loads(text)["data"])
+    app.on_close = ended.set
+
+    app.send(json.dumps({"method": "double", "data": {"text": "ab"}, "correlation_id": 1}))
+    app.send(json.dumps({"method": "leave", "data": {}, "correlation_id": 2}))
+
+    assert ended.get(timeout=5) is app
+    assert heard[-1] == "abab"
 
 
 def test_a_server_that_does_not_accept_is_an_error(connect):

@@ -28,4 +28,17 @@ def test_command(arguments: tuple[str, ...], as_nameko: bool) -> int:
         import pytest
     except ImportError as error:
         raise CommandError("pytest is not installed; `pip install zmqservices[testing]` brings it") from error
+    _keep_from_rewriting()
     return int(pytest.main(list(arguments)))
+
+
+def _keep_from_rewriting() -> None:
+    """pytest warns of packages with a plugin that are imported already: it cannot rewrite their asserts. Tell it so.
+
+    PYTEST_DONT_REWRITE in a docstring is pytest's own word for that. An installed package is meant, not an editable one.
+    """
+    import discovery
+    import zmqservices
+
+    for package in (zmqservices, discovery):
+        package.__doc__ = f"{package.__doc__}\nPYTEST_DONT_REWRITE"

@@ -59,13 +59,18 @@ class RpcServer(ProviderCollector, SharedExtension):
         container = self.container
         self._submit, self._flush, self._cancel_worker = container.submit, container.flush, container.cancel
         self._jobs = container._worker_pool.jobs
+        # There may be none, where a test has restricted the entrypoints; its callers shall hear of it at once.
         self._methods = {provider.method_name: provider for provider in self._providers}
-        if self._methods:
-            self._service = container.service_name
-            self._node = self.membership.join()
-            self._node.serve(self._service, self._describe(), self.take, self.flush, self.cancel)
-            self._is_serving = True
-            self.membership.before_leaving(self._leave_at_once)
+        self._service = container.service_name
+        self._node = self.membership.join()
+        self._node.serve(self._service, self._describe(), self.take, self.flush, self.cancel)
+        self._is_serving = True
+        self.membership.before_leaving(self._leave_at_once)
+
+    def stop(self) -> None:
+        """Called when all methods have left; where there were none, nobody has said farewell yet."""
+        super().stop()
+        self.drain()
 
     def drain(self) -> None:
         """Leave in good order: callers are told, calls that were taken are answered. Returns when that is done.

@@ -171,8 +171,10 @@ def entrypoint_waiter(
     Yields a result whose `get()`, after the block, returns what the method returned or raises what it raised. With
     `callback(worker_ctx, result, exc_info)` only a call counts for which that is true. If the block raises, its error
     comes out at once. After `timeout` seconds, the block's included, EntrypointWaiterTimeout is raised (None: never).
-    Waiters may be nested, and may be of several containers.
+    Waiters may be nested, and may be of several containers. Raises RuntimeError for a method without entrypoint.
     """
+    if get_extension(container, Entrypoint, method_name=method_name) is None:
+        raise RuntimeError(f"{container.service_name} has no entrypoint {method_name!r} to wait for")
 
     def is_wanted(worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> Any:
         return worker_ctx.entrypoint.method_name == method_name and (

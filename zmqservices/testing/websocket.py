@@ -36,12 +36,16 @@ class ConnectionRefused(ConnectionError):
 
 
 class WebSocketApp:
-    """One connection: `run_forever` reads it until it ends, in a greenlet of its own."""
+    """One connection: `run_forever` reads it until it ends, in a greenlet of its own.
 
-    def __init__(self, host: str, port: int, path: str, on_text: Callable[[str], None]) -> None:
+    `on_message(app, text)` is called for each text that comes, `on_close(app)` at the end; a test may put its own there.
+    """
+
+    def __init__(self, host: str, port: int, path: str, on_message: Callable[[Any, str], None]) -> None:
         self._address = (host, port)
         self._path = path
-        self._on_text = on_text
+        self.on_message = on_message
+        self.on_close: Callable[[Any], None] | None = None
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._socket: Any = None
         self._sending = RLock()
@@ -53,7 +57,7 @@ class WebSocketApp:
         self._goodbye: tuple[int, str] | None = None
 
     def run_forever(self) -> None:
-        """Connect, and hand every text to `on_text` until the connection ends."""
+        """Connect, and hand every text to `on_message` until the connection ends."""
         try:
             self._socket = cooperative.create_connection(self._address)
             host, port = self._address
@@ -67,6 +71,8 @@ class WebSocketApp:
             if self._socket is not None:
                 self._socket.close()
             self.ended.set(self._goodbye)
+            if self.on_close is not None:
+                self.on_close(self)
 
     def _fail(self, exc: Exception) -> None:
         if not self.accepted.ready():
@@ -91,7 +97,7 @@ class WebSocketApp:
             self._text += event.data
             if event.message_finished:
                 text, self._text = self._text, ""
-                self._on_text(text)
+                self.on_message(self, text)
         elif isinstance(event, events.Ping):
             self._send(event.response())
         elif isinstance(event, events.CloseConnection):
@@ -105,8 +111,8 @@ class WebSocketApp:
         with self._sending:
             self._socket.sendall(self._protocol.send(event))
 
-    def send(self, text: str) -> None:
-        """Send a text. Raises an OSError or a ProtocolError of wsproto's once the connection has ended."""
+    def send(self, text: str | bytes) -> None:
+        """Send a text, or bytes. Raises OSError, or a ProtocolError of wsproto's, once the connection has ended."""
         self._send(events.Message(data=text))
 
     def close(self) -> None:
@@ -170,7 +176,7 @@ def make_virtual_socket(host: str, port: int, path: str = "/ws") -> tuple[WebSoc
 
     That one returns the socket to test with, and raises what kept it from connecting.
     """
-    app = WebSocketApp(host, port, path, lambda text: socket.take(text))
+    app = WebSocketApp(host, port, path, lambda _app, text: socket.take(text))
     socket = VirtualSocket(app.send)
     app.ended.rawlink(socket.ended)
 
