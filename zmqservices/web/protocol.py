@@ -70,20 +70,19 @@ class HttpOnlyProtocol(WSGIHandler):
     def handle(self) -> None:
         connections = getattr(self.server, "connections", None)
         self.socket.settimeout(getattr(self.server, "idle_timeout", DEFAULT_WEB_SERVER_IDLE_TIMEOUT) or None)
-        if self.socket.family != socket.AF_UNIX:
-            # Answers and messages are written whole; waiting for more to come only costs time.
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if connections is None:
-            super().handle()
-            return
-        connections[self] = getcurrent()
+        if connections is not None:
+            connections[self] = getcurrent()
         try:
+            if self.socket.family != socket.AF_UNIX:
+                # Answers and messages are written whole; waiting for more to come only costs time.
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             super().handle()
         except OSError:
-            # The client went while it was told what is wrong with its request.
+            # The client went, perhaps while it was told what is wrong with its request.
             pass
         finally:
-            del connections[self]
+            if connections is not None:
+                del connections[self]
 
     def read_request(self, raw_requestline: str) -> Any:
         self.is_idle = False
