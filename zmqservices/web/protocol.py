@@ -51,7 +51,7 @@ class _RequestBody(Input):
         try:
             with Timeout(LINGER):
                 super()._discard()
-        except (Timeout, OSError):
+        except (Timeout, OSError, ValueError):
             # What is left of the body would be taken for the next request.
             self._handler.close_connection = True
 
@@ -140,8 +140,10 @@ class HttpOnlyProtocol(WSGIHandler):
     def _write_with_headers(self, data: bytes) -> None:
         # One packet for a small answer instead of two.
         self._head = bytearray()
-        super()._write_with_headers(data)
-        head, self._head = self._head, None
+        try:
+            super()._write_with_headers(data)
+        finally:
+            head, self._head = self._head, None
         if head:
             self._sendall(head)
 
