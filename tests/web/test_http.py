@@ -511,6 +511,54 @@ def test_a_client_that_goes_away_stops_the_generator_wherever_it_waits(serve):
     assert web.container._worker_pool.running() == 0
 
 
+def test_head_produces_nothing(serve):
+    def generate(session):
+        raise AssertionError("nobody gets this")
+        yield
+
+    web = serve(streaming(generate))
+
+    assert web.ask("HEAD", "/").status == 200
+    (recorder,) = web.container.dependencies
+    until(lambda: len(recorder.calls) == 4)
+    assert recorder.calls[2][3] is None
+
+
+def test_a_body_that_a_subclass_throws_away_is_stopped(serve):
+    class Handler(HttpRequestHandler):
+        def handle_request(self, request):
+            super().handle_request(request)
+            return Response("something else")
+
+    class Service:
+        name = "service"
+
+        @Handler.decorator("GET", "/")
+        def get(self, request):
+            while True:
+                yield "more"
+
+    web = serve(Service)
+
+    assert web.get("/").text == "something else"
+    until(lambda: web.container._worker_pool.running() == 0)
+
+
+def test_of_a_body_under_way_dependencies_hear_nothing_when_the_service_is_killed(serve):
+    def generate(session):
+        yield "first"
+        Event().wait()
+
+    web = serve(streaming(generate))
+    sock = web.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    sock.recv(1)
+    (recorder,) = web.container.dependencies
+
+    web.container.kill()
+
+    assert [step[1] for step in recorder.calls] == ["get", "setup"]
+
+
 def test_a_slow_client_holds_the_generator_back(serve):
     produced = []
 

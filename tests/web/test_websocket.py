@@ -475,8 +475,11 @@ def test_a_message_may_come_in_pieces_and_as_bytes(chat):
     socket.put(TextMessage(data=text[-1]))
     assert socket.receive()["data"] == 2
 
-    socket.put(BytesMessage(data=text.encode()))
-    assert socket.receive()["data"] == 2
+    data = text.replace('"x"', '"ü"').encode()
+    for start in range(len(data) - 1):
+        socket.put(BytesMessage(data=data[start : start + 1], message_finished=False))
+    socket.put(BytesMessage(data=data[-1:]))
+    assert socket.receive()["correlation_id"] == "ü"
 
 
 def test_pings_of_clients_are_answered(chat):
@@ -523,6 +526,72 @@ def test_junk_in_place_of_frames_ends_the_connection_and_nothing_else(chat, data
 def test_what_is_no_handshake_is_told(chat, headers, status):
     assert chat.ask("GET", "/ws", headers=headers).status == status
     assert server_of(chat).connections == {}
+
+
+def test_a_handshake_that_names_no_host_is_told(chat):
+    head = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
+    sock = chat.raw(head + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+
+    assert sock.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_client_whose_calls_take_long_is_not_taken_for_dead(serve):
+    chat = serve(Chat, WEBSOCKET_PING_INTERVAL=0.02, WEBSOCKET_MAX_CALLS=1)
+    socket = chat.websocket()
+    socket.send("hold")
+    Chat.gate.wait_for(1)
+    gevent.sleep(0.2)
+
+    assert list(server_of(chat).connections) == [socket.id]
+    Chat.gate.open()
+    assert socket.receive()["data"] == "held"
+
+
+def test_a_connection_that_waits_for_a_call_is_cut_off_with_the_service_beside_one_that_lives(serve):
+    class Other:
+        name = "other"
+
+        @http("GET", "/")
+        def get(self, request):
+            return "lives"
+
+    chat, other = serve(Chat, WEBSOCKET_MAX_CALLS=1), serve(Other)
+    socket = chat.websocket()
+    socket.send("hold")
+    Chat.gate.wait_for(1)
+
+    chat.container.kill()
+
+    assert other.get("/").text == "lives"
+    until(lambda: not chat.server._answering)
+
+
+def test_a_handshake_that_waits_is_refused_when_the_service_is_killed(serve):
+    class Careful:
+        name = "careful"
+        gate = Gate()
+
+        @on_connect
+        def enter(self, socket_id, request):
+            self.gate()
+
+    class Other:
+        name = "other"
+
+        @http("GET", "/")
+        def get(self, request):
+            return "lives"
+
+    careful, other = serve(Careful), serve(Other)
+    connecting = gevent.spawn(careful.websocket)
+    Careful.gate.wait_for(1)
+
+    careful.container.kill()
+
+    with pytest.raises(Refused) as refused:
+        connecting.get()
+    assert refused.value.status == 503
+    assert other.get("/").text == "lives"
 
 
 def test_half_open_connections_are_dropped(serve):

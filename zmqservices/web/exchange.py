@@ -17,6 +17,9 @@ from gevent.event import AsyncResult, Event
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.web.protocol import HANDLER, BodyBroken
 
+#: Where the application finds the body that a worker produces, to end it with the request even if nobody asked for it.
+BODY = "zmqservices.web.body"
+
 #: Pieces that are produced ahead of the connection.
 PIECES_AHEAD = 4
 
@@ -46,7 +49,12 @@ class Exchange:
             return
         produced = response.response
         try:
-            self._stream(response, response.iter_encoded())
+            if self.request.method == "HEAD":
+                # Nothing is produced that nobody gets; an iterator, since its length is not known.
+                response.response = iter(())
+                self._outcome.set((response, None))
+            else:
+                self._stream(response, response.iter_encoded())
         finally:
             close = getattr(produced, "close", None)
             if close is not None:
@@ -55,7 +63,8 @@ class Exchange:
     def _stream(self, response: Any, pieces: Iterator[bytes]) -> None:
         # A generator that fails before its first piece fails the request, and not only its body.
         first = next(pieces, b"")
-        body = self.body = Body(self.request.environ.get(HANDLER))
+        environ = self.request.environ
+        body = self.body = environ[BODY] = Body(environ.get(HANDLER))
         response.response = body
         with body:
             self._outcome.set((response, None))

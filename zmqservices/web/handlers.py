@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from gevent import GreenletExit
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
@@ -82,8 +83,7 @@ class HttpRequestHandler(Entrypoint):
         super().stop()
 
     def kill(self) -> None:
-        """Workers are killed, and nobody would answer those who wait for them."""
-        self._end_bodies("the service was killed")
+        """Workers are killed, and nobody would answer those who wait for them. (A body ends with its worker.)"""
         for exchange in self._exchanges:
             exchange.fail(ContainerBeingKilled(f"{self.container.service_name} was killed"))
 
@@ -121,6 +121,8 @@ class HttpRequestHandler(Entrypoint):
                 else:
                     exchange.fail(TypeError(f"response_from_result gave {response!r:.80}; a Response is needed"))
             except BaseException as exc:
+                if isinstance(exc, GreenletExit) and self.container._being_killed:
+                    raise
                 self._tell_of_failure(worker_ctx, exc)
                 result, exc_info = None, sys.exc_info()
             finally:

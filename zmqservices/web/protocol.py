@@ -51,7 +51,7 @@ class _RequestBody(Input):
         try:
             with Timeout(LINGER):
                 super()._discard()
-        except (Timeout, OSError):
+        except (Timeout, OSError, ValueError):
             # What is left of the body would be taken for the next request.
             self._handler.close_connection = True
 
@@ -70,20 +70,19 @@ class HttpOnlyProtocol(WSGIHandler):
     def handle(self) -> None:
         connections = getattr(self.server, "connections", None)
         self.socket.settimeout(getattr(self.server, "idle_timeout", DEFAULT_WEB_SERVER_IDLE_TIMEOUT) or None)
-        if self.socket.family != socket.AF_UNIX:
-            # Answers and messages are written whole; waiting for more to come only costs time.
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if connections is None:
-            super().handle()
-            return
-        connections[self] = getcurrent()
+        if connections is not None:
+            connections[self] = getcurrent()
         try:
+            if self.socket.family != socket.AF_UNIX:
+                # Answers and messages are written whole; waiting for more to come only costs time.
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             super().handle()
         except OSError:
-            # The client went while it was told what is wrong with its request.
+            # The client went, perhaps while it was told what is wrong with its request.
             pass
         finally:
-            del connections[self]
+            if connections is not None:
+                del connections[self]
 
     def read_request(self, raw_requestline: str) -> Any:
         self.is_idle = False
@@ -141,8 +140,10 @@ class HttpOnlyProtocol(WSGIHandler):
     def _write_with_headers(self, data: bytes) -> None:
         # One packet for a small answer instead of two.
         self._head = bytearray()
-        super()._write_with_headers(data)
-        head, self._head = self._head, None
+        try:
+            super()._write_with_headers(data)
+        finally:
+            head, self._head = self._head, None
         if head:
             self._sendall(head)
 

@@ -41,7 +41,8 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self._body.read(len(buffer))
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
+            # It ended too early, or its chunks are none.
             raise ClientDisconnected("The body broke off.") from exc
         self._left -= len(data)
         if self._left < 0:

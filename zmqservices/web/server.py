@@ -15,6 +15,7 @@ from zmqservices.constants import DEFAULT_WEB_SERVER_ADDRESS, WEB_SERVER_CONFIG_
 from zmqservices.exceptions import Overloaded
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.addresses import BindAddress, parse_address
+from zmqservices.web.exchange import BODY
 from zmqservices.web.protocol import HttpOnlyProtocol, Server
 from zmqservices.web.requests import WebRequest, bounded_request
 from zmqservices.web.settings import WebSettings
@@ -193,10 +194,16 @@ class WsgiApp:
             response = self._answer(request, environ)
             if self._settings.cors is not None and isinstance(response, Response):
                 response.headers.extend(self._settings.cors.answer(request.headers.get("Origin")))
-            return _Sending(response(environ, start_response), lambda: self.server.end(request))
+            return _Sending(response(environ, start_response), lambda: self._ended(request))
         except BaseException:
-            self.server.end(request)
+            self._ended(request)
             raise
+
+    def _ended(self, request: WebRequest) -> None:
+        body = request.environ.get(BODY)
+        if body is not None:
+            body.close()
+        self.server.end(request)
 
     def _answer(self, request: WebRequest, environ: dict[str, Any]) -> Any:
         if self.server.is_draining:

@@ -47,6 +47,11 @@ class Connection:
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
+    @property
+    def is_read(self) -> bool:
+        """Whether its messages are looked at; not while as many calls are under way as one client may have."""
+        return self._has_room.is_set()
+
     def wait_for_room(self) -> None:
         """Block while as many calls are under way as one client may have; it is not read meanwhile."""
         self._has_room.wait()
@@ -70,6 +75,11 @@ class Connection:
         self._goodbye = reason
         if not self._calls:
             self.link.close(GOING_AWAY, reason)
+
+    def cut(self, reason: str) -> None:
+        """End it without a word, whatever it is about."""
+        self.link.cut(reason)
+        self._has_room.set()
 
     def refuse(self, exc: BaseException, correlation_id: Any) -> None:
         """Answer a call that was never begun."""

@@ -78,12 +78,22 @@ class WebSocketConnect(WebSocketEntrypoint):
 
     hook = "connect"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._awaited: set[AsyncResult] = set()
+
+    def kill(self) -> None:
+        """Workers are killed, and nobody would tell those who wait for them."""
+        for outcome in self._awaited:
+            if not outcome.ready():
+                outcome.set(ContainerBeingKilled(f"{self.container.service_name} was killed"))
+
     def run(self, connection: Connection, args: tuple[Any, ...]) -> BaseException | None:
         """Run the method, and return when it is over: what it raised, or what kept it from being run."""
         outcome: AsyncResult = AsyncResult()
 
         def handle_result(worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-            outcome.set(exc_info)
+            outcome.set(None if exc_info is None else exc_info[1])
             return result, exc_info
 
         try:
@@ -91,8 +101,12 @@ class WebSocketConnect(WebSocketEntrypoint):
             self.container.submit(self, args, {}, dict(connection.socket.context_data), handle_result)
         except Exception as exc:
             return exc
-        exc_info = outcome.get()
-        return None if exc_info is None else exc_info[1]
+        self._awaited.add(outcome)
+        try:
+            failure: BaseException | None = outcome.get()
+            return failure
+        finally:
+            self._awaited.discard(outcome)
 
     def response_from_exception(self, exc: Any) -> Any:
         """The answer to a handshake that is refused."""

@@ -7,7 +7,6 @@ could then become more than any bound.
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections import deque
 from time import monotonic
@@ -18,16 +17,12 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, CloseConnection, Message, Ping, Request, TextMessage
 from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import LocalProtocolError
 
 from zmqservices.exceptions import MalformedRequest
 
-_log = logging.getLogger(__name__)
-
 GOING_AWAY = int(CloseReason.GOING_AWAY)
 TOO_BIG = int(CloseReason.MESSAGE_TOO_BIG)
-#: "Try again later": the client did not keep up.
-TOO_SLOW = int(CloseReason.TRY_AGAIN_LATER)
 
 #: Seconds that a client gets to answer a close before it is cut off.
 CLOSE_TIMEOUT = 2.0
@@ -51,7 +46,8 @@ class Link:
         try:
             self._protocol.initiate_upgrade_connection(headers, "/")
             self._request = next(self._protocol.events())
-        except (LocalProtocolError, RemoteProtocolError, StopIteration, ValueError) as exc:
+        except Exception as exc:
+            # Not only wsproto's own errors: what parses HTTP below it has others.
             raise MalformedRequest(f"not a WebSocket handshake: {exc}") from exc
         assert isinstance(self._request, Request)
         self._outgoing: deque[bytes] = deque()
@@ -79,21 +75,19 @@ class Link:
 
     def receive(self) -> str | None:
         """The next message; None when there will be no other."""
-        parts: list[str] = []
+        parts: list[Any] = []
         size = 0
         while True:
             for event in self._protocol.events():
                 if isinstance(event, Message):
-                    data = event.data if isinstance(event.data, str) else bytes(event.data).decode("utf-8", "replace")
-                    # A text takes four bytes a character at most; the bound is about memory.
-                    size += len(data)
+                    size += _size(event.data)
                     if size > self._max_message:
                         self.close(TOO_BIG, f"a message may have {self._max_message} bytes")
                         parts.clear()
-                    elif data:
-                        parts.append(data)
+                    elif event.data:
+                        parts.append(event.data)
                     if event.message_finished and size <= self._max_message:
-                        return "".join(parts)
+                        return _text(parts)
                 elif isinstance(event, Ping):
                     self._put(event.response())
                 elif isinstance(event, CloseConnection):
@@ -194,3 +188,15 @@ class Link:
         for greenlet in (self._writer, self._closing):
             if greenlet is not None:
                 greenlet.kill(block=False)
+
+
+def _size(data: Any) -> int:
+    """Bytes that it took on the wire."""
+    return len(data.encode()) if isinstance(data, str) and not data.isascii() else len(data)
+
+
+def _text(parts: list[Any]) -> str:
+    """A message whose pieces are all texts or all bytes; bytes are read as UTF-8."""
+    if parts and not isinstance(parts[0], str):
+        return b"".join(parts).decode("utf-8", "replace")
+    return "".join(parts)

@@ -115,15 +115,18 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     def _cut_all(self, reason: str) -> None:
         for connection in list(self.connections.values()):
-            connection.link.cut(reason)
+            connection.cut(reason)
 
     def _sweep(self) -> None:
         """In the hub, now and then: ask the silent for a sign of life, and give up those who gave none for too long."""
         now = monotonic()
         for connection in list(self.connections.values()):
             silence = now - connection.link.heard_at
-            if silence > (MISSED_PINGS + 0.5) * self._ping_interval:
-                connection.link.cut(f"it was silent for {silence:.0f} s")
+            if not connection.is_read:
+                # It may have said anything; it will be heard when one of its calls is over.
+                connection.link.heard_at = now
+            elif silence > (MISSED_PINGS + 0.5) * self._ping_interval:
+                connection.cut(f"it was silent for {silence:.0f} s")
             elif silence > 0.5 * self._ping_interval:
                 connection.link.ping()
 
