@@ -20,6 +20,7 @@ FIELDS = {
     "Count": counts,
     "Seconds": st.floats(-1e9, 1e9),
     "str": texts,
+    "bool": st.booleans(),
     "Map": maps,
     "list[str]": st.lists(texts, max_size=3),
     "Any": values,
