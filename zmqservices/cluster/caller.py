@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -68,6 +68,10 @@ class Caller:
         self._beating = False
         self._closed = False
         self._has_news = False
+        #: Who takes what peers say besides answers, by kind of message: `take(peer, message)`.
+        self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
+        #: Called after each change of links and of who is listed.
+        self.on_change: list[Callable[[], None]] = []
         self._unsubscribe = directory.subscribe(self._hear_news)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -386,7 +390,12 @@ class Caller:
         for pool in self._pools.values():
             self._update_pool(pool)
         self._drop_unused_peers()
+        self._tell_of_change()
         self.wake_all()
+
+    def _tell_of_change(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     def _update_pool(self, pool: ServicePool) -> None:
         listed = {seen.record.instance: seen.record for seen in self.directory.service(pool.service)}
@@ -436,6 +445,7 @@ class Caller:
     def peer_changed(self, peer: Peer) -> None:
         for pool in {instance.pool for instance in peer.instances}:
             self._refresh(pool)
+        self._tell_of_change()
 
     def peer_lost(self, peer: Peer) -> None:
         """Everything that was under way on this link is in doubt."""

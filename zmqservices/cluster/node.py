@@ -15,13 +15,16 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import gevent
+from gevent.event import Event
 
 import discovery
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.desk import Desk, IncomingCall
+from zmqservices.cluster.publisher import Publisher
 from zmqservices.cluster.settings import Settings
+from zmqservices.cluster.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import Sockets, addresses
+from zmqservices.transport import Mast, Sockets, addresses
 from zmqservices.transport.hub import HubReactor
 
 _log = logging.getLogger(__name__)
@@ -62,6 +65,8 @@ class Node:
         self._members = 0
         self._records: dict[str, Any] = {}
         self._desk: Desk | None = None
+        self._publisher: Publisher | None = None
+        self._subscriber: Subscriber | None = None
         self.reactor = HubReactor()
         self._sockets = Sockets(settings.sockets)
         try:
@@ -90,8 +95,12 @@ class Node:
         for key, node in list(self._nodes.items()):
             if node is self:
                 del self._nodes[key]
+        if self._publisher is not None:
+            self._publisher.stop()
         if self._desk is not None:
             self._desk.wait_until_read()
+        if self._subscriber is not None:
+            self._subscriber.close()
         self.caller.close()
         if self._desk is not None:
             self._desk.close()
@@ -101,6 +110,31 @@ class Node:
         ends = [pool.spawn(self.directory.stop, WITHDRAW_TIMEOUT), pool.spawn(self._sockets.close)]
         for end in ends:
             end.get()
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publishing half of events, made when it is first asked for."""
+        if self._publisher is None:
+            self._publisher = Publisher(self)
+        return self._publisher
+
+    @property
+    def subscriber(self) -> Subscriber:
+        """The handling half of events, made when it is first asked for."""
+        if self._subscriber is None:
+            self._subscriber = Subscriber(self.caller, self._sockets, self.id)
+        return self._subscriber
+
+    def raise_mast(self, listener: Any) -> tuple[Mast, str]:
+        """A mast for broadcasts, and the address by which others reach it."""
+        bound = self.settings.events.bind_address
+        if bound is None:
+            host, _ = addresses.parse(self._bind_address())
+            bound = addresses.join(host, 0)
+        mast = Mast(self.reactor, self._sockets, addresses.bindable(bound), listener)
+        return mast, self._advertised(mast.endpoint, keep_port=True)
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
@@ -113,9 +147,23 @@ class Node:
         cancel: Callable[[IncomingCall, str], None],
     ) -> None:
         """Open the door where it is shut, and announce `service` as UP. `methods` are described as in a record."""
-        desk = self._desk
-        if desk is None:
-            desk = self._desk = Desk(
+        desk = self.open_door()
+        known = self._records.get(service)
+        if known is not None and known.endpoints:
+            raise ConfigurationError(
+                f"{service!r} is served by this process already; a second instance needs a process of its own "
+                "(`zmqservices run --processes N`) or another BIND_ADDRESS or NAMESPACE"
+            )
+        desk.serve(service, take, flush, cancel, _idempotent(methods))
+        record = self._announce(
+            service, state="UP", methods=methods, endpoints={"rpc": self._advertised(desk.endpoint)}
+        )
+        _log.info("serving %s as instance %s at %s", service, record.instance, record.endpoints["rpc"])
+
+    def open_door(self) -> Desk:
+        """The door, opened where it is shut."""
+        if self._desk is None:
+            self._desk = Desk(
                 self.reactor,
                 self._sockets,
                 self._bind_address(),
@@ -123,29 +171,62 @@ class Node:
                 self.settings.namespace,
                 self.settings.max_message_size,
             )
-        if service in self._records:
-            raise ConfigurationError(
-                f"{service!r} is served by this process already; a second instance needs a process of its own "
-                "(`zmqservices run --processes N`) or another BIND_ADDRESS or NAMESPACE"
+        return self._desk
+
+    def amend(self, service: str, **changes: Any) -> None:
+        """Say more of `service` in its record; one that is not announced yet is, without calls being taken for it."""
+        self._announce(service, **changes)
+
+    def settle(self, service: str, timeout: float) -> bool:
+        """Wait until the directory shows what was announced of `service`; False after `timeout` seconds.
+
+        A registry tells of changes in their order: what others had announced before is seen from then on as well.
+        """
+        record = self._records.get(service)
+        if record is None or self.settings.directory.startswith("static:"):
+            return True  # A fixed list shows what it shows.
+        changed = Event()
+        self.caller.on_change.append(changed.set)
+        try:
+            end = time.monotonic() + timeout
+            while not any(
+                seen.record.instance == record.instance and seen.record.version >= record.version
+                for seen in self.directory.service(service)
+            ):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                changed.clear()
+                changed.wait(left)
+        finally:
+            self.caller.on_change.remove(changed.set)
+        self.caller.update()
+        return True
+
+    def record(self, service: str) -> Any:
+        """What is announced of it; None when nothing is."""
+        return self._records.get(service)
+
+    def _announce(self, service: str, **fields: Any) -> Any:
+        known = self._records.get(service)
+        if known is None:
+            record = discovery.Record(
+                service=service,
+                instance=new_id(),
+                node=self.id,
+                incarnation=self._incarnation,
+                version=1,
+                namespace=self.settings.namespace,
+                ttl=self.settings.directory_ttl,
+                host=platform.node(),
+                pid=os.getpid(),
+                **fields,
             )
-        desk.serve(service, take, flush, cancel, _idempotent(methods))
-        record = discovery.Record(
-            service=service,
-            instance=new_id(),
-            node=self.id,
-            incarnation=self._incarnation,
-            version=1,
-            namespace=self.settings.namespace,
-            endpoints={"rpc": self._advertised(desk.endpoint)},
-            state="UP",
-            ttl=self.settings.directory_ttl,
-            methods=methods,
-            host=platform.node(),
-            pid=os.getpid(),
-        )
+        else:
+            record = known.replace(**fields)
         self._records[service] = record
         self.directory.announce(record)
-        _log.info("serving %s as instance %s at %s", service, record.instance, record.endpoints["rpc"])
+        return record
 
     def drain(self, service: str, timeout: float | None) -> bool:
         """Tell everybody that `service` goes, and return when its calls have ended; see `Desk.drain`."""
@@ -179,11 +260,11 @@ class Node:
         host = self._towards_registry()
         return addresses.join(host or "127.0.0.1", 0)
 
-    def _advertised(self, bound: str) -> str:
+    def _advertised(self, bound: str, keep_port: bool = False) -> str:
         host, port = addresses.parse(bound)
         if self.settings.advertise_address:
             host, advertised_port = addresses.parse(self.settings.advertise_address, "ADVERTISE_ADDRESS")
-            return addresses.join(addresses.resolve(host), advertised_port or port)
+            return addresses.join(addresses.resolve(host), port if keep_port else advertised_port or port)
         if host in addresses.ANY_HOST:
             host = self._towards_registry() or "127.0.0.1"
         return addresses.join(host, port)

@@ -100,6 +100,10 @@ class Peer:
             handle = self._hear_by_kind.get(type(message))
             if handle is not None:
                 handle(message)
+            else:
+                take = self._owner.other_kinds.get(type(message))
+                if take is not None:
+                    take(self, message)
 
     def _decode(self, body: bytes) -> Any:
         try:
