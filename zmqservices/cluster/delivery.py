@@ -75,11 +75,15 @@ class Delivery:
             self.journal.seen(self.group.name)
 
     def acked(self, member: str, seq: int) -> None:
-        if self.rules.acked(member, seq, monotonic()):
+        """`member` is "" for one that answers before it has subscribed: it gets no credit back."""
+        now = monotonic()
+        if self.rules.acked(member, seq, now):
             self.journal.acknowledge(self.group.name, seq)
+        self.rules.granted(member, 1, now)
 
     def nacked(self, member: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
         now = monotonic()
+        self.rules.granted(member, 1, now)
         if error is None:
             self.rules.returned(member, seq, now)
         else:

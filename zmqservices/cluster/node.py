@@ -185,10 +185,13 @@ class Node:
         record = self._records.get(service)
         if record is None or self.settings.directory.startswith("static:"):
             return True  # A fixed list shows what it shows.
+        end = time.monotonic() + timeout
+        # All that it holds first: what we announce ourselves may come back before that.
+        if not self.directory.wait_ready(timeout):
+            return False
         changed = Event()
         self.caller.on_change.append(changed.set)
         try:
-            end = time.monotonic() + timeout
             while not any(
                 seen.record.instance == record.instance and seen.record.version >= record.version
                 for seen in self.directory.service(service)

@@ -209,6 +209,8 @@ class Intake:
             former.tie = tie
             if tie is not None:
                 tie.in_hand += 1
+                # It takes the place that it has taken before: the credit that was spent on it is given again.
+                tie.peer.send(envelope.encode(Grant(self.subscription.group, 1)))
             return
         event = IncomingEvent(self, tie, message)
         if tie is None or self.is_leaving and tie.stage is Stage.OFF:
@@ -222,15 +224,9 @@ class Intake:
         self.in_hand.pop((message.journal, message.seq), None)
         if tie is None:
             return
-        is_late = tie.stage is Stage.LOST
-        self._subscriber.answer(tie.peer, answer)
-        if not is_late:
+        if tie.stage is not Stage.LOST:
             tie.in_hand -= 1
-            return
-        now = self.ties.get(tie.peer)
-        if now is not None and now is not tie and now.stage in (Stage.ASKED, Stage.ON):
-            # Its publisher does not count it as this link's: the place that it took is given by hand.
-            tie.peer.send(envelope.encode(Grant(self.subscription.group, 1)))
+        self._subscriber.answer(tie.peer, answer)
 
     def say_at_work(self) -> None:
         """Publishers whose events are in hand hear that the hub turns."""
