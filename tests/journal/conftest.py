@@ -1,6 +1,5 @@
 """Journals in tmp_path, and asking them."""
 
-import itertools
 import threading
 
 import pytest
@@ -76,7 +75,7 @@ class Asked:
 
     def settled(self):
         """Waits until everything posted so far was looked at."""
-        self.ask("requeued", "no group") if False else self.ask("remove_group", "nobody")
+        self.ask("remove_group", "nobody")
         return self
 
     def stats_of(self, group="reports.handle"):
@@ -113,8 +112,3 @@ def reopened(open_journal):
         return open_journal(**options)
 
     return reopened
-
-
-@pytest.fixture
-def counting():
-    return itertools.count(1)
