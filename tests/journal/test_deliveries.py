@@ -422,6 +422,17 @@ def test_a_failing_event_of_a_key_holds_up_the_later_ones_until_it_is_buried():
     assert deliveries.due(5.0) == [Bury(event(1, key="k"), 2, ERROR), Send("a", event(2, key="k"), 1)]
 
 
+def test_a_requeued_event_of_a_key_waits_for_the_one_in_flight():
+    deliveries = loaded(event(5, key="k"), event(6, key="k"), credit=9)
+    deliveries.due(0.0)
+
+    deliveries.requeued([event(1, key="k")])
+    assert deliveries.due(0.0) == []
+    deliveries.acked("a", 5, 0.0)
+
+    assert sends(deliveries.due(0.0)) == [("a", 1)]
+
+
 def test_a_key_waits_for_its_member_rather_than_go_to_another():
     keys = [event(seq, key=f"k{seq}") for seq in range(1, 101)]
     deliveries = loaded(*keys, names=("a", "b"), credit=0)
