@@ -147,19 +147,16 @@ class Admin:
     def requeue(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
         """Deliver dead letters of the group once more, all of them when none is named; says how many."""
         count = 0
-        for outlet in self._outlets(journal):
-            if outlet.knows_group(group):
-                events = outlet.ask(outlet.journal.requeue, group, seqs)
-                if events and group in outlet.deliveries:
-                    outlet.deliveries[group].requeued(events)
-                count += len(events)
+        for outlet in self._outlets(group, journal):
+            events = outlet.ask(outlet.journal.requeue, group, seqs)
+            if events and group in outlet.deliveries:
+                outlet.deliveries[group].requeued(events)
+            count += len(events)
         return count
 
     def drop(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
         """Throw dead letters of the group away, all of them when none is named; says how many."""
-        return sum(
-            outlet.ask(outlet.journal.drop, group, seqs) for outlet in self._outlets(journal) if outlet.knows_group(group)
-        )
+        return sum(outlet.ask(outlet.journal.drop, group, seqs) for outlet in self._outlets(group, journal))
 
     def forget(self, group: str) -> bool:
         """Keep nothing for the group any more, and throw away what waits for it. False when it is not known."""
@@ -175,16 +172,19 @@ class Admin:
         if (to_time is None) == (to_seq is None):
             raise BadRequest("rewind takes either to_time or to_seq")
         cursors = {}
-        for outlet in self._outlets(journal):
-            if outlet.knows_group(group):
-                cursor = outlet.ask(outlet.journal.rewind, group, to_seq=to_seq, to_time=to_time)
-                if group in outlet.deliveries:
-                    outlet.deliveries[group].rewound(cursor)
-                cursors[outlet.journal.id] = cursor
+        for outlet in self._outlets(group, journal):
+            cursor = outlet.ask(outlet.journal.rewind, group, to_seq=to_seq, to_time=to_time)
+            if group in outlet.deliveries:
+                outlet.deliveries[group].rewound(cursor)
+            cursors[outlet.journal.id] = cursor
         return cursors
 
-    def _outlets(self, journal: str | None) -> list[Any]:
+    def _outlets(self, group: str, journal: str | None) -> list[Any]:
         found = [outlet for outlet in self._source.outlets if journal in (None, outlet.journal.id)]
         if not found:
             raise BadRequest(f"there is no journal {journal!r} here")
+        found = [outlet for outlet in found if outlet.knows_group(group)]
+        if not found:
+            known = ", ".join(sorted(self._source.crews())) or "none"
+            raise BadRequest(f"there is no group {group!r} here; there are: {known}")
         return found

@@ -102,16 +102,19 @@ class Outlet:
         """Events that are sent and not answered, of all groups."""
         return sum(delivery.rules.in_flight for delivery in self.deliveries.values())
 
-    def is_done(self, with_members: bool = True) -> bool:
-        """Nothing waits: for any group, or for those that have a member."""
-        if not with_members:
-            stats = self.journal.stats()
-            return not stats.dead_letters and not any(group.waiting for group in stats.groups.values())
-        groups = [name for name, delivery in self.deliveries.items() if delivery.rules.members()]
-        if not groups:
-            return True
-        waiting = self.journal.stats().groups
-        return not any(waiting[name].waiting for name in groups if name in waiting)
+    def is_empty(self) -> bool:
+        """Nothing waits for anybody, and nothing was given up."""
+        stats = self.journal.stats()
+        return not stats.dead_letters and not any(group.waiting for group in stats.groups.values())
+
+    def is_done(self, live: set[str]) -> bool:
+        """Nothing waits for groups that have a member, or are `live` elsewhere and about to come."""
+        groups = self.journal.stats().groups
+        return not any(
+            groups[name].waiting
+            for name, delivery in self.deliveries.items()
+            if name in groups and (name in live or delivery.rules.members())
+        )
 
     def pause(self) -> None:
         """Send nothing more; answers are heard still."""

@@ -181,7 +181,9 @@ class Publisher:
 
     def _on_subscribe(self, guest: Any, message: Subscribe) -> None:
         source = self._sources.get(message.source)
-        if not guest.node or source is None or self._closed:
+        if self._closed:
+            return
+        if not guest.node or source is None:
             _log.warning("node %s wants events of %r, which are not published here", guest.node, message.source)
             return
         self._members.setdefault(guest, {})[message.id] = (source, source.subscribe(guest, message))

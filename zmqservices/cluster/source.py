@@ -123,7 +123,9 @@ class Source:
         self._has_commits = False
         self._early: deque[tuple[str, Any, Any, Any, Any]] | None = deque()
         self._early_until = 0.0
+        #: Nodes that are listed as handling best-effort events, and groups of which a member is listed.
         self._listed: set[str] = set()
+        self._live: set[str] = set()
         self._answered = Flag()
         self._closed = False
 
@@ -147,7 +149,7 @@ class Source:
 
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
-        listed = set()
+        listed, live = set(), set()
         now = monotonic()
         for seen in self.publisher.directory.view().records.values():
             record = seen.record
@@ -156,16 +158,20 @@ class Source:
                 found = Subscription.from_dict(raw)
                 if found is None or found.source != self.name:
                     continue
-                if not found.reliable:
-                    if not is_publisher and record.state != "DRAINING" and not seen.suspect:
+                if not is_publisher and record.state != "DRAINING" and not seen.suspect:
+                    if found.reliable:
+                        live.add(found.group)
+                    else:
                         listed.add(record.node)
-                elif self.own is not None and found.group not in self._crews:
+                if not found.reliable:
+                    continue
+                if self.own is not None and found.group not in self._crews:
                     if not is_publisher or now > self._forgotten.get(found.group, 0.0):
                         group = self._group(found)
                         self._crew(group)
                         self.own.with_delivery(group, self._ready)
                         self.publisher.amend_soon(self)
-        self._listed = listed
+        self._listed, self._live = listed, live
         self._release_early_if_complete()
 
     def _ready(self, delivery: Delivery | Exception) -> None:
@@ -477,7 +483,7 @@ class Source:
             for orphan in orphans:
                 if not self._closed:
                     self._adopt(orphan)
-            for outlet in [outlet for outlet in self.outlets if outlet is not self.own and outlet.is_done(False)]:
+            for outlet in [outlet for outlet in self.outlets if outlet is not self.own and outlet.is_empty()]:
                 self._drop_outlet(outlet)
         except Exception:
             _log.exception("journals that were left behind in %s could not be looked at", self.settings.folder)
@@ -496,7 +502,7 @@ class Source:
         except JournalError as exc:
             _log.debug("did not adopt %s: %s", orphan.path, exc)
             return
-        if self._closed or outlet.is_done(False):
+        if self._closed or outlet.is_empty():
             outlet.close()
             self.publisher.empty_orphans[orphan.path] = _fingerprint(orphan.path)
             return
@@ -541,7 +547,7 @@ class Source:
             early, self._early = self._early, None
             for event in early:
                 self._broadcast(*event)
-        self._wait(linger, lambda: all(outlet.is_done() for outlet in self.outlets))
+        self._wait(linger, lambda: all(outlet.is_done(self._live) for outlet in self.outlets))
         for outlet in self.outlets:
             outlet.pause()
         self._wait(timeout, lambda: not any(outlet.in_flight for outlet in self.outlets))

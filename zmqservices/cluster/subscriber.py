@@ -134,10 +134,9 @@ class Intake:
                 tie.stage = Stage.LOST
                 tie.in_hand = 0
         for instance in list(self.pool.instances.values()):
-            tie = self.ties.get(instance.peer)
-            if instance.peer.is_up and not instance.left and not self.is_leaving and (
-                tie is None or tie.stage is Stage.LOST
-            ):  # fmt: skip
+            held = self.ties.get(instance.peer)
+            may_ask = instance.peer.is_up and not instance.left and not self.is_leaving
+            if may_ask and (held is None or held.stage is Stage.LOST):
                 self._subscribe(instance.peer)
         for peer in [peer for peer, tie in self.ties.items() if tie.stage is Stage.LOST]:
             if not any(instance.peer is peer for instance in self.pool.instances.values()):

@@ -85,6 +85,7 @@ class EventHandler(Entrypoint):
         self._own_identifier = os.urandom(8).hex()
         self._intake: Intake | None = None
 
+    # Properties are looked at when extensions are bound: a broadcast that cannot be reliable fails when its container is made.
     @property
     def broadcast_identifier(self) -> str:
         """What tells this instance of a BROADCAST from the others; new with each start.
@@ -98,13 +99,6 @@ class EventHandler(Entrypoint):
                 f"after a restart; override it, or give reliable_delivery=False ({self.source_service}: {self.event_type})"
             )
         return self._own_identifier
-
-    def bind(self: Any, container: Any, method_name: str) -> Any:
-        """Also asks for the identifier, so that a broadcast which cannot be reliable fails when the container is made."""
-        bound = super().bind(container, method_name)
-        if bound.handler_type == BROADCAST:
-            _ = bound.broadcast_identifier
-        return bound
 
     @property
     def subscription(self) -> Subscription | None:

@@ -65,10 +65,9 @@ class Post:
         self.node = Node.join(settings)
         self.reactor = self.node.reactor
 
-    def dispatch(
-        self, service: str, type: str, body: Any, headers: dict[str, Any] | None, name: str | None, key: str | None, reliable: bool
-    ) -> None:
-        self.node.publisher.open(service).dispatch(type, body, headers, name, key, reliable)
+    def dispatch(self, service: str, *event: Any) -> None:
+        """As `Source.dispatch`, for the source of that name."""
+        self.node.publisher.open(service).dispatch(*event)
 
     def close(self) -> None:
         """Give what was dispatched its time, and leave."""
