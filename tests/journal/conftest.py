@@ -74,8 +74,9 @@ class Asked:
             self.journal.acknowledge(group, seq)
 
     def settled(self):
-        """Waits until everything posted so far was looked at."""
-        self.ask("remove_group", "nobody")
+        """Waits until everything posted so far was looked at, and what follows from it was done."""
+        for _ in range(2):
+            self.ask("remove_group", "nobody")
         return self
 
     def stats_of(self, group="reports.handle"):

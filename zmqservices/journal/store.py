@@ -309,7 +309,8 @@ class Store:
         """Gives some free pages back to the disk, if there are many. True if more could be given."""
         spare = self._one("PRAGMA freelist_count") - max(_SPARE_PAGES, self._one("PRAGMA page_count") // 2)
         if spare > 0:
-            self._db.execute(f"PRAGMA incremental_vacuum({min(spare, _PAGES_AT_A_TIME)})").fetchall()
+            # As a script: `execute` would take the first step of this statement only, and free one page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({min(spare, _PAGES_AT_A_TIME)})")
         return bool(spare > _PAGES_AT_A_TIME)
 
     def close(self) -> None:
