@@ -94,6 +94,8 @@ def _set_aside(path: Path) -> Path:
 def _copy(aside: Path, store: Store) -> int:
     """How many events were carried over."""
     old = sqlite3.connect(aside, isolation_level=None)
+    # With this SQLite reads what there is of a file that was cut off, too.
+    old.execute("PRAGMA writable_schema = ON")
     try:
         for table in _SMALL_TABLES:
             reading = Reading(old, table)
