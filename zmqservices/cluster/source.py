@@ -117,6 +117,8 @@ class Source:
         self._topics: dict[bytes, int] = {}
         self._origins: dict[str, Outlet] = {}
         self._forgotten: dict[str, float] = {}
+        #: Whether journals that others left have been looked for yet.
+        self.has_looked = False
         self._adopting = False
         self._numbers = itertools.count(1)
         self._commits: deque[tuple[Commit, Any]] = deque()
@@ -489,6 +491,7 @@ class Source:
             _log.exception("journals that were left behind in %s could not be looked at", self.settings.folder)
         finally:
             self._adopting = False
+            self.has_looked = True
             if not self._closed:
                 self._reactor.call_later(ORPHAN_INTERVAL, self.look_for_orphans)
 
@@ -531,6 +534,11 @@ class Source:
         found = [outlet.forget(name) for outlet in self.outlets]
         self.publisher.amend_soon(self)
         return any(found)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits in any journal for anybody."""
+        return not any(group.waiting for outlet in self.outlets for group in outlet.journal.stats().groups.values())
 
     def crews(self) -> dict[str, Crew]:
         return self._crews
