@@ -44,6 +44,7 @@ class Ledger:
         self._recent: deque[tuple[Block, int]] = deque()
         self._recent_events = self._recent_bytes = 0
         self._openings: list[tuple[int, str]] = []
+        self._is_on_disk = False
         self._crc = 0
         self._read_all()
 
@@ -94,7 +95,7 @@ class Ledger:
             self.first_seq = self.last_seq + 1
 
     def _last_known(self) -> int:
-        known = [first - 1 for first, _ in self._openings]
+        known = [int(self.store.note("last seq") or 0)]
         for standing in self.standings.values():
             known += [standing.acked.cursor, *(gap.to_seq for gap in standing.gaps)]
         return max(known, default=0)
@@ -107,8 +108,7 @@ class Ledger:
                 self.first_seq = at_least + 1
             self.last_seq = at_least
             self.hole(*missing)
-        self.store.add_opening(self.last_seq + 1, self.origin)
-        self._openings = self.store.openings()
+        self._openings.append((self.last_seq + 1, self.origin))
 
     def hole(self, first: int, last: int) -> None:
         """The file lacks these: every group that is not done with them is told so, whatever they were."""
@@ -144,6 +144,10 @@ class Ledger:
         types = count_types(events)
         row = Row(first, last, self.clock(), len(packed) + OVERHEAD, types)
         crc = checksum(first, last, packed, self._crc)
+        if not self._is_on_disk:
+            # Not before it is needed: a journal on a full disk can be opened, and its events delivered.
+            self.store.add_opening(first, self.origin)
+            self._is_on_disk = True
         self.store.add_block(row, self._crc, crc, packed)
         self._crc = crc
         self.last_seq = last

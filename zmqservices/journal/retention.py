@@ -136,6 +136,9 @@ class Retention:
         with ledger.store.transaction():
             ledger.write_all()
             ledger.store.delete_blocks(to_seq)
+            if to_seq == ledger.last_seq:
+                # Nothing in the file says so any more.
+                ledger.store.set_note("last seq", str(to_seq))
         ledger.first_seq = to_seq + 1
         ledger.block_bytes -= sum(row.size for row in rows)
         ledger.forget_recent(to_seq)

@@ -83,7 +83,9 @@ class Store:
 
     def _prepare(self, sync: str) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if self.is_new:
+            # Of the file, not of the connection. A journal on a full disk is opened without writing anything.
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if self._one("PRAGMA journal_mode = WAL") != "wal":
             raise JournalError(f"the disk of journal {str(self.path)!r} allows no write-ahead log; use a local disk")
         self._db.execute(f"PRAGMA synchronous = {_SYNC[sync]}")
