@@ -119,7 +119,8 @@ def ls_command(source: str | None, flags: Flags, as_json: bool, timeout: float) 
 
 def rows(stats: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The answers of publishers as a table, a line for each group of each journal."""
-    table: list[tuple[str, ...]] = [("SOURCE", "PUBLISHER", "GROUP", "MEMBERS", "WAITING", "OLDEST", "IN FLIGHT", "DEAD LETTERS", "LOST")]
+    head = ("SOURCE", "PUBLISHER", "GROUP", "MEMBERS", "WAITING", "OLDEST", "IN FLIGHT", "DEAD LETTERS", "LOST")
+    table: list[tuple[str, ...]] = [head]
     for one in stats:
         where = f"{one['host']}:{one['pid']}"
         lines = len(table)

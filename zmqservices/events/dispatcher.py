@@ -59,8 +59,11 @@ class EventDispatcher(DependencyProvider):
         self.is_reliable = reliable and options.get("delivery_mode") != constants.NON_PERSISTENT
         self.options = options
 
-    def start(self) -> None:
-        """Open the journal and announce that events come from here: whoever handles them connects now."""
+    def setup(self) -> None:
+        """Open the journal and announce that events come from here: whoever handles them connects now.
+
+        Before anything starts: from then on calls may arrive, and their methods dispatch.
+        """
         self._source = self.membership.join().publisher.open(self.container.service_name)
 
     def get_dependency(self, worker_ctx: Any) -> Dispatcher:
