@@ -7,7 +7,6 @@ import itertools
 import pytest
 
 from tests.system.processes import eventually
-from tests.system.tallies import Tallies
 
 #: Events of a scenario.
 MANY = 10_000
@@ -17,13 +16,8 @@ IN_HAND = 10
 
 
 @pytest.fixture
-def tallies(tmp_path):
-    return Tallies(tmp_path / "tallies")
-
-
-@pytest.fixture
-def cluster(make_cluster, tallies, tmp_path):
-    return make_cluster(TALLY=str(tallies.folder), JOURNAL_FOLDER=str(tmp_path / "journals"), events_backoff=0.05)
+def cluster(event_cluster):
+    return event_cluster
 
 
 def publish(cluster, count=MANY, first=0, **options):
@@ -49,13 +43,12 @@ def test_a_publisher_that_is_killed_again_and_again_loses_nothing(cluster, talli
     kills = 4
     for kill in range(1, kills + 1):
         publisher = cluster.run_one("orders")
-        with cluster.client() as remote:
+        with cluster.client(DIRECTORY=cluster.only("orders", publisher)) as remote:
             remote.orders.publish_forever(next(firsts), 1)
         # Between append and send, between send and ack: at this rate each kill hits all of them.
         tallies.wait_for("dispatched", kill * MANY // kills)
         publisher.kill()
         publisher.wait()
-        cluster.wait_unlisted("orders", publisher.pid)
     cluster.run_one("orders")
 
     tallies.wait_until_handled(MANY)
@@ -169,15 +162,13 @@ def test_events_that_always_fail_are_given_up_and_the_rest_flows(cluster, tallie
 
 
 def test_the_registry_may_be_down_throughout(cluster, tallies):
-    cluster.run("orders")
+    publisher = cluster.run_one("orders")
     members = cluster.run("mails", count=2)
     [registry] = cluster.registries
     registry.kill()
     registry.wait()
 
-    # The client starts after that: what it knows is on disk.
-    static = f"static:orders={cluster.listing.records('orders')[0].endpoints['rpc']}"
-    with cluster.client(timeout=60, DIRECTORY=static) as remote:
+    with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
         call = remote.orders.publish.call_async(0, MANY)
         tallies.wait_for("handled", MANY // 5)
         members[0].kill()
@@ -195,8 +186,7 @@ def test_what_killed_publishers_left_is_delivered_by_the_one_that_stays(cluster,
     member.wait()
     cluster.wait_unlisted("mails", member.pid)
     for number, publisher in enumerate(publishers):
-        record = next(record for record in cluster.listing.records("orders") if record.pid == publisher.pid)
-        with cluster.client(timeout=60, DIRECTORY=f"static:orders={record.endpoints['rpc']}") as remote:
+        with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
             remote.orders.publish(number * MANY, MANY // 3 + 1)
     for publisher in publishers[1:]:
         publisher.kill()
