@@ -452,7 +452,7 @@ def test_when_a_member_leaves_only_its_keys_move():
 
     before, after = owners(("a", "b", "c")), owners(("a", "b"))
 
-    assert {member for member in before.values()} == {"a", "b", "c"}
+    assert set(before.values()) == {"a", "b", "c"}
     assert all(after[seq] == member for seq, member in before.items() if member != "c")
 
 

@@ -145,7 +145,7 @@ def test_a_page_of_nothing_says_how_far_was_looked(journal):
 
 
 def test_looking_for_rare_events_ends_now_and_then(journal, monkeypatch):
-    monkeypatch.setattr("zmqservices.journal.ledger._LOOKED_AT", 30)
+    monkeypatch.setattr("zmqservices.journal.paging._LOOKED_AT", 30)
     journal.ensure(pattern="rare")
     journal.append_many(100)
     journal.append("rare")

@@ -259,22 +259,24 @@ class Deliveries:
         return [Tell(teller, gap) for gap in gaps]
 
     def _send(self, actions: list[Action], limit: int) -> None:
-        turn, refusals = self._turn, 0
+        turn, take, refusals = self._turn, self._line.take, 0
         while turn and refusals < len(turn):
             if limit <= 0:
                 self._has_news = True
                 return
-            member = turn.popleft()
-            entry = self._line.take(member) if member.may_take else None
+            member = turn[0]
+            entry = take(member) if member.may_take else None
             if entry is not None:
                 actions.append(self._sent(entry, member))
                 limit -= 1
                 refusals = 0
             else:
                 refusals += 1
-            member.is_in_turn = member.may_take
-            if member.is_in_turn:
-                turn.append(member)
+            if member.may_take:
+                turn.rotate(-1)
+            else:
+                member.is_in_turn = False
+                turn.popleft()
 
     def _sent(self, entry: Entry, member: Member) -> Send:
         entry.attempts += 1
@@ -299,7 +301,8 @@ class Deliveries:
             self._has_news = True
             member.heard_at = now
             member.is_silent = False
-            self._take_turn(member)
+            if not member.is_in_turn:
+                self._take_turn(member)
         return member
 
     def _take_turn(self, member: Member) -> None:

@@ -5,27 +5,19 @@ Every method may raise sqlite3.Error or JournalError, and has then changed nothi
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
 from uuid import uuid4
 
 from zmqservices.exceptions import JournalError
 from zmqservices.journal.acknowledged import Acknowledged
-from zmqservices.journal.blocks import OVERHEAD, Block, Row, checksum, count_types, pack_events, unpack_events
-from zmqservices.journal.events import Gap, Group, NewEvent, Page, StoredEvent
+from zmqservices.journal.blocks import OVERHEAD, Block, Row, checksum, count_types, pack_events
+from zmqservices.journal.events import Gap, Group, NewEvent, Page
+from zmqservices.journal.library import Library
+from zmqservices.journal.paging import Paging, look
 from zmqservices.journal.standing import Standing
 from zmqservices.journal.store import Store
-
-#: Events and bytes of the last blocks that stay in memory, to be fetched without the disk.
-RECENT_EVENTS = 4096
-RECENT_BYTES = 1 << 22
-#: Blocks that are read from the disk at a time.
-_BLOCKS_AT_A_TIME = 32
-#: Events that one fetch looks at, at most: the others who wait for the journal shall not wait for long.
-_LOOKED_AT = 20_000
 
 
 class Ledger:
@@ -41,8 +33,7 @@ class Ledger:
         self.block_bytes = 0
         self.letter_bytes = 0
         self.standings = self._read_groups() if standings is None else standings
-        self._recent: deque[tuple[Block, int]] = deque()
-        self._recent_events = self._recent_bytes = 0
+        self.library = Library(store, self._damaged)
         self._openings: list[tuple[int, str]] = []
         self._is_on_disk = False
         self._crc = 0
@@ -152,104 +143,24 @@ class Ledger:
         self._crc = crc
         self.last_seq = last
         self.block_bytes += row.size
-        self._remember(Block(first, last, row.at, events), row.size)
+        self.library.remember(Block(first, last, row.at, events), row.size)
         for standing in self.standings.values():
             standing.committed(first, last, types)
         return first
 
-    def _remember(self, block: Block, size: int) -> None:
-        recent = self._recent
-        recent.append((block, size))
-        self._recent_events += block.last - block.first + 1
-        self._recent_bytes += size
-        while len(recent) > 1 and (self._recent_events > RECENT_EVENTS or self._recent_bytes > RECENT_BYTES):
-            self._forget_oldest()
-
-    def forget_recent(self, to_seq: int) -> None:
-        """Blocks up to that seq are not in the file any more."""
-        while self._recent and self._recent[0][0].last <= to_seq:
-            self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        old, size = self._recent.popleft()
-        self._recent_events -= old.last - old.first + 1
-        self._recent_bytes -= size
-
     # --- reading --------------------------------------------------------------------------------------------------------
-
-    def blocks(self, after: int) -> Iterator[Block]:
-        """The blocks with events after that seq; from memory where it can be."""
-        while not (self._recent and after + 1 >= self._recent[0][0].first):
-            found = self.store.packed(after, _BLOCKS_AT_A_TIME)
-            if not found:
-                return
-            yield from self._checked(found)
-            after = found[-1][1]
-        wanted = []
-        for block, _ in reversed(self._recent):
-            if block.last <= after:
-                break
-            wanted.append(block)
-        yield from reversed(wanted)
-
-    def _checked(self, found: list[tuple[int, int, float, int, int, bytes]]) -> Iterator[Block]:
-        for first, last, at, before, crc, packed in found:
-            if checksum(first, last, packed, before) == crc:
-                yield Block(first, last, at, unpack_events(packed))
-            else:
-                self._damaged(first)
 
     def fetch(self, name: str, after: int, limit: int, max_bytes: int) -> Page:
         """The next items of the group: see Journal.fetch."""
         standing = self.standing(name)
-        items: list[StoredEvent | Gap] = []
-        position = previous = after
-        size = looked_at = 0
-        for block in self.blocks(max(after, self.first_seq - 1)):
-            gaps = standing.gaps_after(position)
-            for seq, event in enumerate(block.events, block.first):
-                while gaps and gaps[0].from_seq <= seq and len(items) < limit:
-                    items.append(standing.tell(gaps.pop(0)))
-                    position = previous = max(position, items[-1].seq)
-                if seq <= position:
-                    continue
-                if len(items) >= limit or size >= max_bytes or looked_at >= _LOOKED_AT:
-                    return self._page(standing, items, position, False)
-                looked_at += 1
-                position = seq
-                if not standing.wants(event[0]):
-                    standing.skip(seq, seq)
-                elif seq not in standing.acked:
-                    found = _stored(seq, previous, block.at, event, self._origin_of(seq))
-                    size += found.size
-                    items.append(found)
-                    previous = seq
-        for gap in standing.gaps_after(position):
-            items.append(standing.tell(gap))
-            position = max(position, gap.to_seq)
-        return self._page(standing, items, max(position, self.last_seq), True)
-
-    def _page(self, standing: Standing, items: list[StoredEvent | Gap], to_seq: int, is_last: bool) -> Page:
-        standing.fetched_to = max(standing.fetched_to, to_seq)
-        return Page(tuple(items), to_seq, is_last)
+        blocks = self.library.blocks(max(after, self.first_seq - 1))
+        page = Paging(standing, after, limit, max_bytes).page(blocks, self._origin_of, self.last_seq)
+        standing.fetched_to = max(standing.fetched_to, page.to_seq)
+        return page
 
     def read(self, after: int, limit: int, wants: Callable[[str], bool]) -> Page:
         """Events for somebody who only looks."""
-        items: list[StoredEvent | Gap] = []
-        position = previous = after
-        looked_at = 0
-        for block in self.blocks(max(after, self.first_seq - 1)):
-            for seq, event in enumerate(block.events, block.first):
-                if seq <= position:
-                    continue
-                if len(items) >= limit or looked_at >= _LOOKED_AT:
-                    return Page(tuple(items), position, False)
-                looked_at += 1
-                position = seq
-                if wants(event[0]):
-                    items.append(_stored(seq, previous, block.at, event, self._origin_of(seq)))
-                    previous = seq
-        return Page(tuple(items), max(position, self.last_seq), True)
+        return look(self.library.blocks(max(after, self.first_seq - 1)), after, limit, wants, self._origin_of, self.last_seq)
 
     def _origin_of(self, seq: int) -> str:
         for first, origin in reversed(self._openings):
@@ -276,7 +187,7 @@ class Ledger:
             return wanted, row.first, row.last
         seqs = [
             seq
-            for block in self._checked(self.store.packed(row.first - 1, 1))
+            for block in self.library.block(row.first)
             for seq, event in enumerate(block.events, block.first)
             if low <= seq <= high and standing.wants(event[0]) and seq not in standing.acked and not standing.is_lost(seq)
         ]
@@ -338,7 +249,7 @@ class Ledger:
             if standing.has_expired:
                 standing.seen(self.clock())
             standing.acknowledge(seq)
-            standing.seen_at = self.clock()
+            standing.was_heard = True
 
     def seen(self, name: str) -> None:
         """A member is there."""
@@ -347,6 +258,11 @@ class Ledger:
 
     def flush(self) -> None:
         """Write down how the groups stand, where that changed."""
+        now = self.clock()
+        for standing in self.standings.values():
+            if standing.was_heard:
+                standing.was_heard = False
+                standing.seen_at = now
         if any(standing.is_dirty for standing in self.standings.values()):
             with self.store.transaction():
                 written = self.write_all()
@@ -386,6 +302,3 @@ class Ledger:
         self.flush()
         return standing.acked.cursor
 
-
-def _stored(seq: int, previous: int, at: float, event: tuple[Any, ...], origin: str) -> StoredEvent:
-    return StoredEvent(seq, previous, at, event[0], event[1], event[2], event[3], origin)

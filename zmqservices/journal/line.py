@@ -28,10 +28,11 @@ class State(Enum):
 class Entry:
     """An event, and what happened to it so far."""
 
-    __slots__ = ("event", "state", "attempts", "member", "error")
+    __slots__ = ("event", "size", "state", "attempts", "member", "error")
 
     def __init__(self, event: StoredEvent) -> None:
         self.event = event
+        self.size = event.size
         self.state = State.READY
         self.attempts = 0
         #: Who has it in flight.
@@ -75,7 +76,7 @@ class Line:
         """Ready from now on. One that is here already does no harm."""
         if event.seq not in self._entries:
             self._entries[event.seq] = entry = Entry(event)
-            self.size += event.size
+            self.size += entry.size
             if event.key is not None:
                 heappush(self._keys.setdefault(event.key, Key()).seqs, event.seq)
             self.make_ready(entry)
@@ -138,7 +139,7 @@ class Line:
         """It is done with, or given up."""
         entry.state = State.GONE
         del self._entries[entry.event.seq]
-        self.size -= entry.event.size
+        self.size -= entry.size
         if entry.event.key is not None:
             self._next_of(entry)
 

@@ -141,7 +141,7 @@ class Retention:
                 ledger.store.set_note("last seq", str(to_seq))
         ledger.first_seq = to_seq + 1
         ledger.block_bytes -= sum(row.size for row in rows)
-        ledger.forget_recent(to_seq)
+        ledger.library.forget(to_seq)
 
     def _lose(self, standing: Standing, row: Row, reason: str) -> None:
         # In two parts: what was handed out may still be handled, and need be told only if we end before that.

@@ -35,6 +35,8 @@ class Standing:
         self.fetched_to = 0
         #: The gaps (by seq) that were handed out.
         self._told: set[int] = set()
+        #: A member answered since the last flush.
+        self.was_heard = False
         self.is_dirty = True
         self.declare(group)
 
