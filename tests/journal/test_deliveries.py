@@ -327,6 +327,14 @@ def test_what_a_silent_member_had_in_flight_goes_to_others():
     assert deliveries.due(5.0) == [Send("b", event(1), 2)]
 
 
+def test_a_silent_member_with_credit_left_does_not_stand_in_the_way_of_others():
+    deliveries = loaded(1, names=("a", "b"), ack_wait=5.0, credit=2)
+    deliveries.due(0.0)
+    deliveries.heard("b", 4.0)
+
+    assert deliveries.due(5.0) == [Send("b", event(1), 2)]
+
+
 def test_a_member_that_is_heard_of_keeps_what_it_has_however_long_it_takes():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0)
     deliveries.due(0.0)

@@ -270,13 +270,14 @@ class Deliveries:
                 actions.append(self._sent(entry, member))
                 limit -= 1
                 refusals = 0
-            else:
-                refusals += 1
-            if member.may_take:
-                turn.rotate(-1)
-            else:
+            if not member.may_take:
                 member.is_in_turn = False
                 turn.popleft()
+                continue
+            turn.rotate(-1)
+            # Only those who stay in turn count: with each refusal of theirs one more of them is known to want nothing.
+            if entry is None:
+                refusals += 1
 
     def _sent(self, entry: Entry, member: Member) -> Send:
         entry.attempts += 1
