@@ -10,6 +10,8 @@ from tests.rpc.stage import aside
 from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import BadRequest, MessageTooLarge, UnserializableValueError
 from zmqservices.rpc import rpc
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Ack, Nack
 
 
 def mails_that_note(notes, **options):
@@ -496,3 +498,160 @@ def test_calls_of_an_operator_that_make_no_sense_are_told(serve, cluster):
         cluster["events:orders"].rewind("mails")
     with pytest.raises(BadRequest, match="no group 'mails'"):
         cluster["events:orders"].requeue("mails")
+
+
+# --- answers that come late, or twice --------------------------------------------------------------------------------
+
+
+def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
+    notes = Notes()
+    serve(Orders)
+    mails = serve(mails_that_note(notes), elsewhere=True)
+    cluster.orders.tell_all("order.paid", 5)
+    notes.wait_for(5)
+
+    [handler] = mails.entrypoints
+    intake = handler._intake
+    [peer] = intake.ties
+    answers = list(intake._subscriber._answers[peer])
+    for answer in answers:
+        for again in (answer, Ack(answer.group, answer.journal, answer.seq + 1000), Ack(answer.group, "nowhere", 1)):
+            peer.send(envelope.encode(again))
+            peer.send(envelope.encode(Nack(again.group, again.journal, again.seq, 0.0, {"exc_type": "Late"})))
+    cluster.orders.tell_all("order.paid", 5)
+
+    assert notes.wait_for(10) == [*range(5), *range(5)]
+    until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
+    assert cluster["events:orders"].dead_letters() == []
+
+
+def test_the_first_answer_counts_whoever_gives_it(serve, cluster):
+    gate, notes = Gate(), Notes()
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+        gate_ = gate
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            self.notes_.append(payload)
+            self.gate_()
+
+    serve(Orders, events_ack_wait=0.3)
+    silent = serve(Mails, elsewhere=True)
+    cluster.orders.tell("order.paid", 1)
+    gate.wait_for(1)
+    # It says nothing any more, as a process whose hub is stuck.
+    [handler] = silent.entrypoints
+    handler._intake.say_at_work = lambda: None
+    serve(Mails, elsewhere=True)
+    gate.wait_for(2)
+    gate.open()
+
+    until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
+    assert notes.lines == [1, 1]
+
+
+def test_a_handler_that_takes_longer_than_the_wait_keeps_its_event_while_its_hub_turns(serve, cluster):
+    gate, notes = Gate(), Notes()
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+        gate_ = gate
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            self.notes_.append(payload)
+            self.gate_()
+
+    serve(Orders, events_ack_wait=0.3)
+    serve(Mails, elsewhere=True)
+    serve(Mails, elsewhere=True)
+    cluster.orders.tell("order.paid", 1)
+    gate.wait_for(1)
+    gevent.sleep(1.0)  # What is waited for is that nothing happens in three times as long.
+    gate.open()
+
+    until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
+    assert notes.lines == [1]
+
+
+def test_a_container_that_is_killed_gives_its_events_to_others_while_its_process_lives_on(serve, cluster):
+    gate, notes = Gate(), Notes()
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+        gate_ = gate
+        context = Context()
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            self.notes_.append(id(self.context.container))
+            self.gate_()
+
+    # In the publisher's own process: its link stands after the container's end.
+    serve(Orders)
+    first = serve(Mails)
+    cluster.orders.tell("order.paid", 1)
+    gate.wait_for(1)
+    serve(Mails, elsewhere=True)
+
+    first.kill()
+
+    assert len(set(notes.wait_for(2))) == 2
+
+
+def test_events_are_delivered_again_from_a_point_in_time(serve, cluster):
+    notes = Notes()
+    serve(Orders)
+    serve(mails_that_note(notes))
+    cluster.orders.tell_all("order.paid", 3)
+    notes.wait_for(3)
+    until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
+
+    cluster["events:orders"].rewind("mails.send:order.*", to_time=0.0)
+
+    assert notes.wait_for(6) == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_group_is_not_forgotten_while_it_has_members(serve, cluster):
+    serve(Orders)
+    mails = serve(mails_that_note(Notes()))
+
+    with pytest.raises(BadRequest, match="has 1 members"):
+        cluster["events:orders"].forget("mails.send:order.*")
+
+    mails.stop()
+    assert cluster["events:orders"].forget("mails.send:order.*") is True
+    assert cluster["events:orders"].forget("mails.send:order.*") is False
+
+
+def test_best_effort_events_reach_reliable_handlers_without_a_promise(serve, dispatcher):
+    notes = Notes()
+
+    class Shop:
+        name = "shop"
+        dispatch = EventDispatcher(reliable=False)
+
+        @rpc
+        def sell(self, count):
+            for number in range(count):
+                self.dispatch("sold", number)
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+
+        @event_handler("shop", "sold")
+        def send(self, payload):
+            self.notes_.append(payload)
+
+    shop = serve(Shop)
+    serve(Mails)
+    [server] = [entrypoint for entrypoint in shop.entrypoints if entrypoint.method_name == "sell"]
+    shop.spawn_worker(server, (20,), {})
+
+    assert sorted(notes.wait_for(20)) == list(range(20))

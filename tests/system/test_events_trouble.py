@@ -104,10 +104,9 @@ def test_a_full_disk_fails_dispatches_with_a_clear_error_and_calls_go_on(event_c
 
     with cluster.client(timeout=30) as remote:
         remote.orders.publish(0, 100)
-        with filler.open("wb") as file, pytest.raises(OSError):
-            while True:
-                file.write(bytes(4096))
-                file.flush()
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while file.write(bytes(4096)):
+                pass
         errors = []
         for _ in range(40):
             try:

@@ -96,7 +96,10 @@ class Node:
             if node is self:
                 del self._nodes[key]
         if self._publisher is not None:
-            self._publisher.stop()
+            try:
+                self._publisher.stop()
+            except Exception:
+                _log.exception("a journal could not be closed in good order")
         if self._desk is not None:
             self._desk.wait_until_read()
         if self._subscriber is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult
 
+import discovery
 from zmqservices.cluster.admin import Admin
 from zmqservices.cluster.source import Member, Source
 from zmqservices.cluster.subscription import publishing
@@ -125,7 +126,11 @@ class Publisher:
         if self._mast is not None:
             endpoints["events"] = self._mast_endpoint
         if record.subscriptions != subscriptions or record.endpoints != endpoints:
-            self.node.amend(publishing(source.name), subscriptions=subscriptions, endpoints=endpoints)
+            try:
+                self.node.amend(publishing(source.name), subscriptions=subscriptions, endpoints=endpoints)
+            except discovery.DirectoryError as exc:
+                # Journals remember them all the same; only publishers elsewhere that are new do not hear of them.
+                _log.warning("the directory is not told of the groups of %s: %s", source.name, exc)
 
     def _hear_news(self, view: Any) -> None:
         # On the directory's thread.

@@ -24,7 +24,7 @@ from zmqservices.cluster.subscription import (
     member_topic,
     publishing,
 )
-from zmqservices.exceptions import JournalError, MessageTooLarge
+from zmqservices.exceptions import BadRequest, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, Journal, NewEvent, StoredEvent
 from zmqservices.transport.reactor import Ticket
 from zmqservices.wire import codec, envelope, messages, topics
@@ -36,6 +36,9 @@ EARLY_EVENTS = 10_000
 
 #: Seconds between two looks for journals that other processes have left.
 ORPHAN_INTERVAL = 5.0
+
+#: Seconds after which a journal that failed to take up a group is asked again.
+RETRY_INTERVAL = 1.0
 
 #: Seconds for which a group that was removed is not taken up again from what other publishers say.
 FORGOTTEN_FOR = 60.0
@@ -355,14 +358,21 @@ class Source:
     def _join(self, member: Member, outlet: Outlet, delivery: Delivery | Exception) -> None:
         crew = self._crews.get(member.group)
         if isinstance(delivery, Exception):
+            # It is not confirmed, and its handler says so when it starts.
             _log.error("events for %s cannot be kept: %s", member.group, delivery)
-            return  # It is not confirmed, and its handler says so when it starts.
+            self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, outlet)
+            return
         if crew is None or crew.members.get(member.name) is not member or member.is_leaving:
             return
         delivery.joined(member.name, member.credit)
         if outlet is self.own:
             self._confirm(member)
         delivery.flush()
+
+    def _join_again(self, member: Member, outlet: Outlet) -> None:
+        crew = self._crews.get(member.group)
+        if crew is not None and crew.members.get(member.name) is member and outlet in self.outlets and not self._closed:
+            outlet.with_delivery(crew.group, partial(self._join, member, outlet))
 
     def _confirm(self, member: Member) -> None:
         member.is_confirmed = True
@@ -528,7 +538,13 @@ class Source:
     # --- groups, for operators ---------------------------------------------------------------------------------------
 
     def forget(self, name: str) -> bool:
-        """Keep nothing for the group any more, and throw away what waits for it. Blocks the greenlet."""
+        """Keep nothing for the group any more, and throw away what waits for it. Blocks the greenlet.
+
+        Raises BadRequest while it has members.
+        """
+        crew = self._crews.get(name)
+        if crew is not None and crew.members:
+            raise BadRequest(f"{name} has {len(crew.members)} members; stop them first")
         self._forgotten[name] = monotonic() + FORGOTTEN_FOR
         self._crews.pop(name, None)
         found = [outlet.forget(name) for outlet in self.outlets]

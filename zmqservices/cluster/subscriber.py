@@ -116,6 +116,7 @@ class Intake:
         self.id = id
         self.member = f"{subscriber.member}.{id}"
         self.is_leaving = False
+        self.is_over = False
         self.ties: dict[Peer, Tie] = {}
         #: Events taken and not answered, over all publishers.
         self.in_hand: dict[tuple[str, int], IncomingEvent] = {}
@@ -212,8 +213,8 @@ class Intake:
                 tie.peer.send(envelope.encode(Grant(self.subscription.group, 1)))
             return
         event = IncomingEvent(self, tie, message)
-        if tie is None or self.is_leaving and tie.stage is Stage.OFF:
-            return  # It is sent again to somebody, for this link's end tells that it was not answered.
+        if tie is None or self.is_over:
+            return  # Its publisher hears that we are gone, and sends it to somebody else.
         tie.in_hand += 1
         self.in_hand[key] = event
         self.take(event)
@@ -221,7 +222,7 @@ class Intake:
     def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
         message, tie = event.message, event.tie
         self.in_hand.pop((message.journal, message.seq), None)
-        if tie is None:
+        if tie is None or self.is_over:
             return
         if tie.stage is not Stage.LOST:
             tie.in_hand -= 1
@@ -231,7 +232,7 @@ class Intake:
         """Publishers whose events are in hand hear that the hub turns."""
         word = envelope.encode(Grant(self.subscription.group, 0))
         for tie in self.ties.values():
-            if tie.in_hand and tie.stage is not Stage.LOST:
+            if tie.in_hand and tie.stage is not Stage.LOST and tie.peer.is_up:
                 tie.peer.send(word)
 
     # --- leaving -----------------------------------------------------------------------------------------------------
@@ -261,7 +262,14 @@ class Intake:
             self._changed.set()
 
     def end(self) -> None:
-        """Answers are all given: gone for good."""
+        """Gone for good: what is not answered by now goes to others at once."""
+        self.is_leaving = self.is_over = True
+        for tie in self.ties.values():
+            # Said twice: nothing will be answered any more.
+            times = 2 if tie.stage in (Stage.ASKED, Stage.ON) else 1 if tie.stage is Stage.LEAVING else 0
+            for _ in range(times if tie.peer.is_up else 0):
+                tie.peer.send(envelope.encode(Unsubscribe(self.id)))
+        self.in_hand.clear()
         self._subscriber.forget(self)
 
 
@@ -286,7 +294,7 @@ class Subscriber:
         self._missed_told = 0
         self._missed_told_at = -LOSS_LOG_INTERVAL
         self._at_work_interval = AT_WORK_INTERVAL
-        self._is_timed = False
+        self._words_timer: Any = None
         self._is_due = False
         self._closed = False
         caller.on_change.append(self.look)
@@ -341,8 +349,12 @@ class Subscriber:
         intake = self._intakes.get(message.id)
         info = message.info or {}
         wait = info.get("ack_wait")
-        if isinstance(wait, (int, float)) and wait > 0:
-            self._at_work_interval = min(self._at_work_interval, max(wait / 3, 0.05))
+        if isinstance(wait, (int, float)) and 0 < wait / 3 < self._at_work_interval:
+            self._at_work_interval = max(wait / 3, 0.05)
+            if self._words_timer is not None:
+                self._words_timer.cancel()
+                self._words_timer = None
+            self._time_words()
         if intake is not None:
             intake.confirmed(peer, info)
 
@@ -382,12 +394,11 @@ class Subscriber:
                 peer.send(envelope.encode(answer))
 
     def _time_words(self) -> None:
-        if not self._is_timed and self._intakes and not self._closed:
-            self._is_timed = True
-            self._reactor.call_later(self._at_work_interval, self._say_at_work)
+        if self._words_timer is None and self._intakes and not self._closed:
+            self._words_timer = self._reactor.call_later(self._at_work_interval, self._say_at_work)
 
     def _say_at_work(self) -> None:
-        self._is_timed = False
+        self._words_timer = None
         if not self._closed:
             for intake in self._intakes.values():
                 if intake.in_hand:

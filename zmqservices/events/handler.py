@@ -141,7 +141,7 @@ class EventHandler(Entrypoint):
         """What was taken is not answered, and goes to somebody else."""
         intake, self._intake = self._intake, None
         if intake is not None:
-            intake.is_leaving = True
+            intake.end()
 
     # --- events: runs inside the node's reactor ------------------------------------------------------------------------
 
