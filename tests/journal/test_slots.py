@@ -1,5 +1,6 @@
 """Which process owns which journal, and orphans."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from zmqservices.exceptions import JournalError
 from zmqservices.journal import Journal, Orphan
+from zmqservices.journal.slots import Slot
 
 #: Opens a journal, says so, and holds it until its input ends.
 HOLDER = """
@@ -98,6 +100,48 @@ def test_a_source_may_have_any_name(open_journal, tmp_path, source):
 
     assert path.parent == tmp_path / "journals"
     assert Journal.orphans(path.parent, source) == [Orphan(path, source, 0)]
+
+
+def test_an_orphan_that_was_emptied_is_taken_away(open_journal, tmp_path, monkeypatch):
+    monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
+    journal = open_journal(keep=0.0)
+    journal.ensure()
+    journal.acknowledge(journal.append())
+    journal.settled()
+
+    assert journal.ask("discard") is True
+
+    assert list(journal.path.parent.iterdir()) == []
+    assert open_journal().append() == 1
+
+
+def test_an_orphan_in_which_something_waits_is_not_taken_away(open_journal, reopened):
+    journal = open_journal()
+    journal.ensure()
+    journal.append()
+
+    assert journal.ask("discard") is False
+
+    assert open_journal().seqs() == [1]
+
+
+def test_whoever_locks_a_slot_that_was_just_discarded_locks_the_new_one(tmp_path):
+    old, new = Slot(tmp_path, "orders", 0), Slot(tmp_path, "orders", 0)
+    assert old.claim()
+    opened = os.open
+
+    def open_then_discarded(path, *args):
+        fd = opened(path, *args)
+        old.discard()
+        old.release()
+        return fd
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.open", open_then_discarded)
+        assert new.claim()
+
+    assert not Slot(tmp_path, "orders", 0).claim()
+    new.release()
 
 
 def test_other_files_in_the_folder_are_left_alone(open_journal, tmp_path):

@@ -242,6 +242,8 @@ class Intake:
 
         To be called again once what was taken is answered: publishers that confirm then have read the answers.
         """
+        if self.is_over:
+            return
         self.is_leaving = True
         for tie in self.ties.values():
             if tie.stage in (Stage.ASKED, Stage.ON, Stage.OFF) and tie.peer.is_up:

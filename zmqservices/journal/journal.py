@@ -225,6 +225,13 @@ class Journal:
         """
         self._writer.stop(done)
 
+    def discard(self, done: Done) -> None:
+        """As close, and takes the files away if nothing is kept in them: for an orphan that was emptied.
+
+        done(True) if they went, done(False) if something is still there; it is closed in both cases.
+        """
+        self._writer.stop(done, discards=True)
+
 
 def _stats_of(standing: Standing, now: float) -> GroupStats:
     oldest_at = standing.oldest_at

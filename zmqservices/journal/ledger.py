@@ -45,6 +45,11 @@ class Ledger:
         return self.block_bytes + self.letter_bytes
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it that anybody may still want: no events, no dead letters, no gaps to tell."""
+        return not self.size and not any(standing.gaps for standing in self.standings.values())
+
+    @property
     def crc(self) -> int:
         """The checksum of the last block, and so of all before it."""
         return self._crc
@@ -262,7 +267,7 @@ class Ledger:
         for standing in self.standings.values():
             if standing.was_heard:
                 standing.was_heard = False
-                standing.seen_at = now
+                standing.seen(now)
         if any(standing.is_dirty for standing in self.standings.values()):
             with self.store.transaction():
                 written = self.write_all()

@@ -53,17 +53,27 @@ class Slot:
 
     def claim(self) -> bool:
         """True if it is ours now, False if another process has it. OSError where locks cannot be had."""
-        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        while True:
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current(fd):
+                    self._fd = fd
+                    return True
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            except OSError:
+                os.close(fd)
+                raise
+            # Somebody discarded the slot between our opening the file and our locking it.
+            os.close(fd)
+
+    def _is_current(self, fd: int) -> bool:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
+            return os.path.samestat(os.fstat(fd), os.stat(self._lock_path))
+        except FileNotFoundError:
             return False
-        except OSError:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return True
 
     def mark(self) -> Mark | None:
         """The mark that was left here, if there is one."""
@@ -75,6 +85,11 @@ class Slot:
     def leave_mark(self, mark: Mark) -> None:
         """Remember how far the journal went. OSError if the disk will not."""
         os.pwrite(self._fd, f"{mark.id} {mark.seq} {mark.crc}\n".encode().ljust(_MARK), 0)
+
+    def discard(self) -> None:
+        """Take the journal and the lock away; still ours until `release`."""
+        for path in (self.path, self.path.with_name(f"{self.path.name}-wal"), self._lock_path):
+            path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Somebody else may have it. Twice does no harm."""

@@ -13,6 +13,8 @@ from zmqservices.journal.events import Gap, Group
 
 #: Event types whose match is remembered; then it starts anew, for who makes up a type per event.
 _REMEMBERED_TYPES = 10_000
+#: Seconds after which it is written down anew that a member was seen, if nothing else is.
+SEEN_INTERVAL = 30.0
 
 
 class Standing:
@@ -21,7 +23,7 @@ class Standing:
     def __init__(self, group: Group, acked: Acknowledged, seen_at: float, expired: bool = False, lost: int = 0) -> None:
         self.acked = acked
         self.gaps: list[Gap] = []
-        self.seen_at = seen_at
+        self.seen_at = self._noted_at = seen_at
         self.has_expired = expired
         self.lost = lost
         self.waiting = 0
@@ -192,9 +194,10 @@ class Standing:
     def seen(self, now: float) -> None:
         """A member is there (wall clock)."""
         self.seen_at = now
-        if self.has_expired:
+        if self.has_expired or now - self._noted_at > SEEN_INTERVAL:
             self.has_expired = False
-        self.is_dirty = True
+            self._noted_at = now
+            self.is_dirty = True
 
     def expires(self, now: float) -> bool:
         """Whether it has been away for too long, and that was not said yet."""

@@ -68,6 +68,7 @@ class Writer:
         self._over = native.Flag()
         self._told_over: list[Done] = []
         self.has_ended = False
+        self._discards = False
         self._is_running = True
         self._flush_at = _NEVER
         self._sweep_at = 0.0
@@ -81,8 +82,12 @@ class Writer:
         if self._failure is not None:
             raise self._failure
 
-    def stop(self, done: Done | None) -> None:
-        """What was posted before is still done. Waits for the end, or has `done` called then."""
+    def stop(self, done: Done | None, discards: bool = False) -> None:
+        """What was posted before is still done. Waits for the end, or has `done` called then.
+
+        `discards`: the files go if nothing is in them; `done` is told whether they did.
+        """
+        self._discards = self._discards or discards
         self.put((None, self._stop, done or _ignore))
         if done is None:
             self._over.wait()
@@ -321,12 +326,15 @@ class Writer:
             native.call(done, self.retention.full())
         self._try(self._write_down)
         self.retention.tell_news()
+        is_empty = self.ledger.is_empty
         self._try(self.ledger.store.close)
+        if self._discards and is_empty:
+            self._try(self.slot.discard)
         self.slot.release()
         self.has_ended = True
         self._refuse_rest()
         for done in self._told_over:
-            native.call(done, None)
+            native.call(done, is_empty if self._discards else None)
         self._over.set()
 
 
