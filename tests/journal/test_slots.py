@@ -128,12 +128,14 @@ def test_an_orphan_in_which_something_waits_is_not_taken_away(open_journal, reop
 def test_whoever_locks_a_slot_that_was_just_discarded_locks_the_new_one(tmp_path):
     old, new = Slot(tmp_path, "orders", 0), Slot(tmp_path, "orders", 0)
     assert old.claim()
-    opened = os.open
+    opened, discards = os.open, [old]
 
     def open_then_discarded(path, *args):
         fd = opened(path, *args)
-        old.discard()
-        old.release()
+        for slot in discards:
+            slot.discard()
+            slot.release()
+        discards.clear()
         return fd
 
     with pytest.MonkeyPatch.context() as patch:
