@@ -121,11 +121,16 @@ class Outlet:
         for delivery in self.deliveries.values():
             delivery.is_paused = True
 
-    def close(self) -> None:
-        """Blocks the greenlet while the last answers are written."""
-        if not self._closed:
-            self._closed = True
-            for delivery in self.deliveries.values():
-                delivery.close()
-            if self.journal is not None:
-                gevent.get_hub().threadpool.apply(self.journal.close)
+    def close(self, discard: bool = False) -> None:
+        """Blocks the greenlet while the last answers are written. With `discard`, a journal that keeps nothing is removed."""
+        if self._closed:
+            return
+        self._closed = True
+        for delivery in self.deliveries.values():
+            delivery.close()
+        if self.journal is None:
+            return
+        if discard:
+            self.ask(self.journal.discard)
+        else:
+            gevent.get_hub().threadpool.apply(self.journal.close)

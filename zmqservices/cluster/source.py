@@ -172,12 +172,17 @@ class Source:
                     continue
                 if self.own is not None and found.group not in self._crews:
                     if not is_publisher or now > self._forgotten.get(found.group, 0.0):
-                        group = self._group(found)
-                        self._crew(group)
-                        self.own.with_delivery(group, self._ready)
-                        self.publisher.amend_soon(self)
+                        self._take_up(self._group(found))
         self._listed, self._live = listed, live
         self._release_early_if_complete()
+
+    def _take_up(self, group: Group) -> None:
+        """Somebody else keeps events for it: from here on so do we."""
+        if group.name not in self._crews:
+            self._crew(group)
+            if self.own is not None:
+                self.own.with_delivery(group, self._ready)
+            self.publisher.amend_soon(self)
 
     def _ready(self, delivery: Delivery | Exception) -> None:
         if isinstance(delivery, Exception):
@@ -515,6 +520,8 @@ class Source:
         except JournalError as exc:
             _log.debug("did not adopt %s: %s", orphan.path, exc)
             return
+        for group in outlet.journal.groups():
+            self._take_up(group)
         if self._closed or outlet.is_empty():
             outlet.close()
             self.publisher.empty_orphans[orphan.path] = _fingerprint(orphan.path)
@@ -526,13 +533,12 @@ class Source:
             for member in list(crew.members.values()):
                 outlet.with_delivery(crew.group, partial(self._join, member, outlet))
             outlet.with_delivery(crew.group, self._ready)
-            self.publisher.amend_soon(self)
 
     def _drop_outlet(self, outlet: Outlet) -> None:
         _log.info("everything in %s is handled", outlet.journal.path)
         self.outlets.remove(outlet)
         self._origins = {origin: one for origin, one in self._origins.items() if one is not outlet}
-        outlet.close()
+        outlet.close(discard=True)
         self.publisher.empty_orphans[outlet.journal.path] = _fingerprint(outlet.journal.path)
 
     # --- groups, for operators ---------------------------------------------------------------------------------------
