@@ -34,6 +34,8 @@ def count_turns():
 def dispatch(n):
     return [ask("append", NewEvent("order.created", b"%d" % i)) for i in range(n)]
 
+# A hub with nothing to do but wait for another thread would say that it waits for ever.
+hub.loop.async_().start(lambda: None)
 journal = hub.threadpool.apply(Journal.open, (sys.argv[1], "orders"))
 ask("ensure_group", Group("reports.handle", "#"))
 counter = gevent.spawn(count_turns)
