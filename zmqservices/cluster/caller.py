@@ -73,6 +73,10 @@ class Caller:
         self._max_message_size = settings.max_message_size
         #: `begin`, for whoever may stand outside the reactor.
         self.enter: Callable[..., Call] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
+        #: Who takes what peers say besides answers, by kind of message: `take(peer, message)`.
+        self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
+        #: Called after each change of links and of who is listed.
+        self.on_change: list[Callable[[], None]] = []
         self._unsubscribe = directory.subscribe(self._hear_news)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -388,7 +392,12 @@ class Caller:
         for pool in self._pools.values():
             self._update_pool(pool)
         self._drop_unused_peers()
+        self._tell_of_change()
         self.wake_all()
+
+    def _tell_of_change(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     def _update_pool(self, pool: ServicePool) -> None:
         # One without this endpoint is listed for something else, and has no methods to call (any more).
@@ -441,6 +450,7 @@ class Caller:
     def peer_changed(self, peer: Peer) -> None:
         for pool in {instance.pool for instance in peer.instances}:
             self._refresh(pool)
+        self._tell_of_change()
 
     def peer_lost(self, peer: Peer) -> None:
         """Everything that was under way on this link is in doubt."""

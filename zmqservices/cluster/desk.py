@@ -169,7 +169,9 @@ class Desk:
         self._namespace = namespace
         self.max_message_size = max_message_size
         self._services: dict[str, Served] = {}
-        self._touched: set[Served] = set()
+        #: Whoever wants `flush` to be called once all that had arrived was handed over.
+        self._touched: set[Any] = set()
+        self._on_gone: Callable[[Guest], None] | None = None
         self._batch_time = 0.0
         self._farewell_heard = Event()
         self._tokens = itertools.count(1)
@@ -207,6 +209,15 @@ class Desk:
         for guest in list(self._door.guests.values()):
             if guest.node:
                 self._welcome(guest)
+
+    def hear_also(self, kinds: dict[type, Callable[[Guest, Any], None]], on_gone: Callable[[Guest], None]) -> None:
+        """Messages of these kinds go to those functions from now on; `on_gone` is told of guests that are gone."""
+        self._hear_by_kind.update(kinds)
+        self._on_gone = on_gone
+
+    def touch(self, touched: Any) -> None:
+        """Call `touched.flush()` once all that has arrived is heard. For the functions that hear."""
+        self._touched.add(touched)
 
     # --- the door's listener -----------------------------------------------------------------------------------------
 
@@ -398,6 +409,8 @@ class Desk:
         self._farewell_heard.set()
         for call in list(guest.calls.values()):
             self._stop(call, "its caller is gone")
+        if self._on_gone is not None:
+            self._on_gone(guest)
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 

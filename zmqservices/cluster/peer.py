@@ -107,6 +107,10 @@ class Peer:
             handle = self._hear_by_kind.get(type(message))
             if handle is not None:
                 handle(message)
+            else:
+                take = self._owner.other_kinds.get(type(message))
+                if take is not None:
+                    take(self, message)
 
     def heard(self) -> None:
         if self._batch_time:

@@ -49,6 +49,10 @@ class Link:
         self._arm = self._watch.arm
         self.socket.connect(endpoint)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def _tell(self, event: int) -> None:
         if self._closed:
             return
