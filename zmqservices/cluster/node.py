@@ -20,7 +20,6 @@ from gevent.event import Event
 import discovery
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.desk import Desk, IncomingCall
-from zmqservices.cluster.publisher import Publisher
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
@@ -65,7 +64,7 @@ class Node:
         self._members = 0
         self._records: dict[str, Any] = {}
         self._desk: Desk | None = None
-        self._publisher: Publisher | None = None
+        self._publisher: Any = None
         self._subscriber: Subscriber | None = None
         self.reactor = HubReactor()
         self._sockets = Sockets(settings.sockets)
@@ -117,9 +116,11 @@ class Node:
     # --- events ------------------------------------------------------------------------------------------------------
 
     @property
-    def publisher(self) -> Publisher:
-        """The publishing half of events, made when it is first asked for."""
+    def publisher(self) -> Any:
+        """The publishing half of events (`zmqservices.cluster.publisher`), made when it is first asked for."""
         if self._publisher is None:
+            from zmqservices.cluster.publisher import Publisher  # SQLite comes with it: for those who publish only
+
             self._publisher = Publisher(self)
         return self._publisher
 
