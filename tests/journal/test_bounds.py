@@ -84,12 +84,23 @@ def test_those_that_wait_keep_their_order_and_later_ones_queue_behind(open_journ
 
 
 def test_an_event_that_can_never_fit_says_so(open_journal):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, patience=3600.0)
 
     with pytest.raises(JournalFull, match="an event of .* cannot fit the journal's max_bytes, 5000"):
         journal.append(body=b"x" * 6000)
 
     assert journal.append() == 1
+
+
+def test_nothing_goes_for_an_event_that_can_never_fit(open_journal):
+    journal = open_journal(max_bytes=5000, when_full="drop-oldest")
+    journal.ensure()
+    one_by_one(journal, 4)
+
+    with pytest.raises(JournalFull, match="cannot fit"):
+        journal.append(body=b"x" * 6000)
+
+    assert journal.seqs() == [1, 2, 3, 4]
 
 
 def test_without_groups_nothing_is_ever_full(open_journal):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from tests.system.clusters import QUICK
 from tests.system.hosts import TwoHosts, run, why_not
 from tests.system.processes import eventually
 from tests.system.remote import Remote
-from tests.system.test_events_processes import IN_HAND, MANY
+from tests.system.test_events_processes import IN_HAND, MANY, publish
 
 PORT = 4190
 GROUP = "mails.send:order.paid"
@@ -185,3 +186,37 @@ def test_a_group_that_returns_after_a_gap_is_told_of_it(event_cluster, tallies):
     # All that was kept, and that is the end of it.
     tallies.wait_for("handled", group["waiting"])
     assert sorted(tallies.numbers("handled")) == list(range(MANY - group["waiting"], MANY))
+
+
+# --- a journal from a backup ---------------------------------------------------------------------------------------------
+
+
+def test_a_journal_that_was_copied_back_from_a_backup_is_told_and_goes_on(event_cluster, tallies, tmp_path):
+    cluster = event_cluster
+    journals, backup = tmp_path / "journals", tmp_path / "backup"
+    cluster.run_one("mails")
+    publisher = cluster.run_one("orders")
+    publish(cluster, 100)
+    tallies.wait_until_handled(100)
+    publisher.terminate()
+    assert publisher.wait() == 0
+    shutil.copytree(journals, backup)
+    publisher = cluster.run_one("orders")
+    publish(cluster, 100, first=100)
+    tallies.wait_until_handled(200)
+    publisher.kill()
+    publisher.wait()
+
+    # The database alone, as a backup of it has it; what stands beside it on this disk tells more.
+    for saved in backup.rglob("*.journal"):
+        place = journals / saved.relative_to(backup)
+        for old in place.parent.glob(f"{place.name}-*"):
+            old.unlink()
+        shutil.copy(saved, place)
+    publisher = cluster.run_one("orders")
+    publisher.has_said("rewound")
+    with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
+        remote.orders.publish(200, 100)
+
+    # Numbers of the journal are used again, and no event is taken for another one.
+    tallies.wait_until_handled(300)

@@ -27,7 +27,14 @@ journal = click.option("--journal", metavar="ID", help="Only this journal; `even
 
 @click.group("events")
 def events_command() -> None:
-    """Look after events: what waits for whom, what was given up, what happens now."""
+    """Look after events: what waits for whom, what was given up, what happens now.
+
+    \b
+    Examples:
+        zmqservices events ls
+        zmqservices events tail orders 'order.*'
+        zmqservices events dead-letters ls orders
+    """
 
 
 # --- asking publishers -------------------------------------------------------------------------------------------------

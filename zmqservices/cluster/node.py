@@ -20,7 +20,6 @@ import discovery
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.desk import Desk, IncomingCall
 from zmqservices.cluster.duties import duties_of, holder, with_duties
-from zmqservices.cluster.publisher import Publisher
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
@@ -71,7 +70,7 @@ class Node:
         self._served: set[str] = set()
         self._amended: set[str] = set()
         self._desk: Desk | None = None
-        self._publisher: Publisher | None = None
+        self._publisher: Any = None
         self._subscriber: Subscriber | None = None
         self.reactor = HubReactor()
         self._sockets = Sockets(settings.sockets)
@@ -123,9 +122,11 @@ class Node:
     # --- events ------------------------------------------------------------------------------------------------------
 
     @property
-    def publisher(self) -> Publisher:
-        """The publishing half of events, made when it is first asked for."""
+    def publisher(self) -> Any:
+        """The publishing half of events (`zmqservices.cluster.publisher`), made when it is first asked for."""
         if self._publisher is None:
+            from zmqservices.cluster.publisher import Publisher  # SQLite comes with it: for those who publish only
+
             self._publisher = Publisher(self)
         return self._publisher
 

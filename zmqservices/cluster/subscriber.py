@@ -40,6 +40,9 @@ AT_WORK_INTERVAL = 5.0
 #: Seconds that publishers get to echo an UNSUBSCRIBE; one that is frozen must not hold up a stop.
 FAREWELL_TIMEOUT = 2.0
 
+#: Best-effort events that wait for a worker beyond which no more are read for a while, and how many seconds that is.
+LONG_QUEUE, PAUSE = 256, 0.002
+
 #: Seconds between two lines in the log about best-effort events that were lost.
 LOSS_LOG_INTERVAL = 10.0
 
@@ -110,9 +113,12 @@ class Intake:
         take: Callable[[IncomingEvent], None],
         credit: int,
         options: dict[str, Any],
+        waiting: Callable[[], int] | None,
     ) -> None:
         self.subscription = subscription
         self.take = take
+        #: How many events wait for a worker there.
+        self.waiting = waiting
         self.id = id
         self.member = f"{subscriber.member}.{id}"
         self.is_leaving = False
@@ -125,6 +131,11 @@ class Intake:
         self._credit = credit
         self._options = options
         self._changed = Flag()
+
+    @property
+    def is_busy(self) -> bool:
+        """So many wait for a worker that no more are read."""
+        return self.waiting is not None and not self.is_over and self.waiting() >= LONG_QUEUE
 
     # --- subscribing -------------------------------------------------------------------------------------------------
 
@@ -291,6 +302,7 @@ class Subscriber:
         self._by_topic: dict[bytes, list[Intake]] = {}
         self._answers: dict[Peer, deque[Ack | Nack]] = {}
         self._antenna: Antenna | None = None
+        self._touched: set[Intake] = set()
         self._endpoints: dict[str, int] = {}
         self._counts: dict[tuple[str, bytes], int] = {}
         self._missed_told = 0
@@ -310,9 +322,11 @@ class Subscriber:
         take: Callable[[IncomingEvent], None],
         credit: int,
         options: dict[str, Any] | None = None,
+        waiting: Callable[[], int] | None = None,
     ) -> Intake:
         """Begin. Publishers that come later are found as well; see `Intake.wait_until_reachable` for those that are there."""
-        intake = Intake(self, next(self._ids), subscription, take, credit, {"start": subscription.start, **(options or {})})
+        options = {"start": subscription.start, **(options or {})}
+        intake = Intake(self, next(self._ids), subscription, take, credit, options, waiting)
         self._intakes[intake.id] = intake
         self._by_group.setdefault(subscription.group, []).append(intake)
         if not subscription.reliable:
@@ -467,11 +481,25 @@ class Subscriber:
         self._count(message, topic)
         for intake in self._by_topic.get(topic, ()):
             intake.take(IncomingEvent(intake, None, message))
+            self._touched.add(intake)
 
     def all_received(self) -> None:
+        # Reading is faster than handling: what has no room behind us stays in front, where there is room for 10,000.
+        touched, self._touched = self._touched, set()
+        if self._antenna is not None and any(intake.is_busy for intake in touched):
+            self._antenna.pause()
+            self._reactor.call_later(PAUSE, self._read_on, touched)
         if self.missed > self._missed_told and monotonic() - self._missed_told_at >= LOSS_LOG_INTERVAL:
             _log.warning("missed %d best-effort events: they came faster than they were handled", self.missed)
             self._missed_told, self._missed_told_at = self.missed, monotonic()
+
+    def _read_on(self, touched: set[Intake]) -> None:
+        if self._closed or self._antenna is None:
+            return
+        if any(intake.is_busy for intake in touched):
+            self._reactor.call_later(PAUSE, self._read_on, touched)
+        else:
+            self._antenna.resume()
 
     def _count(self, message: Event, topic: bytes) -> None:
         key = (message.journal, topic)

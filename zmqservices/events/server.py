@@ -49,7 +49,9 @@ class EventServer(ProviderCollector, SharedExtension):
         want = handler.subscription
         end = monotonic() + patience
         options = {} if want.max_deliveries is None else {"max_deliveries": want.max_deliveries}
-        intake = subscriber.subscribe(want, handler.take, handler.prefetch or self.container.max_workers, options)
+        container = self.container
+        credit = handler.prefetch or container.max_workers
+        intake = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
         self._intakes.append(intake)
         if not node.settle(self.container.service_name, patience):
             _log.warning("%s begins without a word from the directory: %s", want.group, node.directory.describe())

@@ -198,21 +198,36 @@ class Writer:
         if self.blocked:
             self._block(batch)
         elif batch:
-            fitting = self._fitting(batch)
-            if fitting:
-                self._commit(batch[:fitting])
-            self._block(batch[fitting:])
+            if _bytes_of(batch) <= self.retention.free:
+                self._commit(batch)
+            else:
+                self._append_what_fits(self._possible(batch))
+
+    def _append_what_fits(self, batch: list[Append]) -> None:
+        fitting = self._fitting(batch)
+        if fitting:
+            self._commit(batch[:fitting])
+        self._block(batch[fitting:])
 
     def _block(self, batch: list[Append]) -> None:
         until = monotonic() + self._patience
-        self.blocked.extend((until, item) for item in batch)
+        self.blocked.extend((until, item) for item in self._possible(batch))
+
+    def _possible(self, batch: list[Append]) -> list[Append]:
+        """Those that fit the journal at all; the others are told at once, and nothing need go for them."""
+        possible = []
+        for event, done in batch:
+            if size_of(event) + OVERHEAD <= self._bounds.max_bytes:
+                possible.append((event, done))
+            else:
+                limit = self._bounds.max_bytes
+                native.call(done, JournalFull(f"an event of {size_of(event)} bytes cannot fit the journal's max_bytes, {limit}"))
+        return possible
 
     def _fitting(self, batch: list[Append]) -> int:
         """How many of them there is room for, from the first on."""
-        wanted = OVERHEAD + sum(size_of(event) for event, _ in batch)
-        if wanted <= self.retention.free:
-            return len(batch)
-        room = self._try(lambda: self.retention.room(min(wanted, self._bounds.max_bytes)))
+        wanted = min(_bytes_of(batch), self._bounds.max_bytes)
+        room = self._try(lambda: self.retention.room(wanted))
         if isinstance(room, Exception):
             room = self.retention.free
         room -= OVERHEAD
@@ -263,13 +278,8 @@ class Writer:
                 self.blocked.popleft()
             self._commit(items[:fitting])
         while self.blocked and self.blocked[0][0] <= now:
-            _, (event, done) = self.blocked.popleft()
-            native.call(done, self._too_large(event) or self.retention.full())
-
-    def _too_large(self, event: NewEvent) -> JournalFull | None:
-        if size_of(event) + OVERHEAD <= self._bounds.max_bytes:
-            return None
-        return JournalFull(f"an event of {size_of(event)} bytes cannot fit the journal's max_bytes, {self._bounds.max_bytes}")
+            _, (_, done) = self.blocked.popleft()
+            native.call(done, self.retention.full())
 
     # --- in between -----------------------------------------------------------------------------------------------------
 
@@ -336,6 +346,10 @@ class Writer:
         for done in self._told_over:
             native.call(done, is_empty if self._discards else None)
         self._over.set()
+
+
+def _bytes_of(batch: list[Append]) -> int:
+    return OVERHEAD + sum(size_of(event) for event, _ in batch)
 
 
 def _ignore(result: Any) -> None:

@@ -91,6 +91,7 @@ class Antenna:
     def __init__(self, reactor: Reactor, sockets: Sockets, listener: AntennaListener) -> None:
         self._listener = listener
         self._closed = False
+        self._is_paused = False
         self.socket = sockets.sub()
         self._watch = reactor.watch(self)
 
@@ -102,6 +103,16 @@ class Antenna:
         """Listen to it no more."""
         self.socket.disconnect(endpoint)
 
+    def pause(self) -> None:
+        """Leave what comes in ZeroMQ's queues, for as long as there is room in them."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Go on where it was left."""
+        if self._is_paused and not self._closed:
+            self._is_paused = False
+            self._watch.arm()
+
     def tune(self, topic: bytes) -> None:
         """Hear what begins with `topic`, from all masts."""
         self.socket.set(zmq.SUBSCRIBE, topic)
@@ -112,6 +123,8 @@ class Antenna:
 
     def drain(self) -> bool:
         socket: Any = self.socket
+        if self._is_paused:
+            return False
         try:
             for _ in range(DRAIN_QUOTA):
                 if self._closed:
@@ -127,7 +140,7 @@ class Antenna:
             return False
         finally:
             self._listener.all_received()
-        return True
+        return not self._is_paused
 
     def close(self) -> None:
         if not self._closed:
