@@ -114,7 +114,7 @@ class Caller:
                 return call
             self.reactor.call_later(deadline - now, self._expire, call)
         ready = pool.ready
-        instance = ready[0] if len(ready) == 1 else pool.pick()
+        instance = ready[0] if len(ready) == 1 else pool.pick(now)
         if instance is None or not self._send(call, instance, now):
             self._begin_elsewhere(call, instance, now)
         if not self._sweeping:
@@ -123,7 +123,7 @@ class Caller:
 
     def _begin_elsewhere(self, call: Call, full: Instance | None, now: float) -> None:
         """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
-        other = None if full is None else call.pool.pick((full,))
+        other = None if full is None else call.pool.pick(now, (full,))
         if other is None or not self._send(call, other, now):
             self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
             self._hold(call, now)
@@ -170,7 +170,7 @@ class Caller:
             call = waiting.popleft()
             if call.stage != HELD:
                 continue
-            instance = pool.pick(call.avoid) or pool.pick()
+            instance = pool.pick(now, call.avoid) or pool.pick(now)
             try:
                 sent = instance is not None and self._send(call, instance, now)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
@@ -250,7 +250,7 @@ class Caller:
         call.moves += 1
         call.avoid = (*call.avoid, instance)
         now = monotonic()
-        other = call.pool.pick(call.avoid)
+        other = call.pool.pick(now, call.avoid)
         try:
             if other is None or not self._send(call, other, now):
                 self._hold(call, now)
