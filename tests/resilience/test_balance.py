@@ -74,10 +74,10 @@ def test_fast_answers_bring_the_latency_down_over_the_decay() -> None:
 
 
 def test_one_slow_answer_does_not_keep_an_instance_from_calls_for_good() -> None:
-    slow, fast = Candidate(latency=0.3, seen_at=0.0), Candidate(latency=0.005, seen_at=NOW)
+    slow = Candidate(latency=0.3, seen_at=0.0)
 
-    assert choose([slow, fast], 1.0, rolls(0.0, 0.0)) is fast
-    assert choose([slow, fast], NOW, rolls(0.0, 0.0)) is slow
+    assert choose([slow, fast := Candidate(latency=0.005, seen_at=1.0)], 1.0, rolls(0.0, 0.0)) is fast
+    assert choose([slow, Candidate(latency=0.005, seen_at=NOW)], NOW, rolls(0.0, 0.0)) is slow
 
 
 def test_what_an_instance_owes_does_not_fade() -> None:
