@@ -113,6 +113,20 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
     collect(path, soak.run(minutes * 60, load, every), soak.text)
 
 
+@bench.command("events")
+@click.option("--subscribers", default="1,4", show_default=True, help="How many, each of which gets every event.")
+@click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Per measurement.")
+@click.option("--waiting", type=click.IntRange(1), metavar="N", help="Only memory and disk while N events wait.")
+@click.option("--rounds", "count", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds.")
+@takes_json
+def events(subscribers: str, events: int, waiting: int | None, count: int, path: str | None) -> None:
+    """Events delivered per second and the price of each, best-effort and reliable, beside bare PUB and SUB."""
+    from bench import events as measured
+
+    found = measured.waiting(waiting) if waiting else measured.run([int(n) for n in split(subscribers)], events, count)
+    collect(path, found, measured.text)
+
+
 @bench.command("wire")
 @click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.001), default=0.05, show_default=True, help="Per repeat and operation.")

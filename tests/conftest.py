@@ -33,8 +33,9 @@ def pytest_runtest_teardown(item):
 
 @pytest.fixture(autouse=True, scope="session")
 def caches_are_the_tests_own(tmp_path_factory):
-    """Nothing that tests remember of directories is kept in the home of whoever runs them."""
+    """Nothing that tests remember of directories and events is kept in the home of whoever runs them."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(autouse=True)

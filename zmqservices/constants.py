@@ -37,6 +37,50 @@ DEFAULT_MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 #: Seconds that a stopping service waits for its running calls before they are cancelled.
 DEFAULT_DRAIN_TIMEOUT = 30.0
 
+# --- events ------------------------------------------------------------------------------------------------------------
+JOURNAL_FOLDER_CONFIG_KEY = "JOURNAL_FOLDER"
+JOURNAL_SYNC_CONFIG_KEY = "JOURNAL_SYNC"
+JOURNAL_MAX_BYTES_CONFIG_KEY = "JOURNAL_MAX_BYTES"
+JOURNAL_MAX_AGE_CONFIG_KEY = "JOURNAL_MAX_AGE"
+JOURNAL_KEEP_CONFIG_KEY = "JOURNAL_KEEP"
+JOURNAL_WHEN_FULL_CONFIG_KEY = "JOURNAL_WHEN_FULL"
+JOURNAL_PATIENCE_CONFIG_KEY = "JOURNAL_PATIENCE"
+EVENTS_BIND_ADDRESS_CONFIG_KEY = "EVENTS_BIND_ADDRESS"
+EVENTS_ACK_WAIT_CONFIG_KEY = "events_ack_wait"
+EVENTS_BACKOFF_CONFIG_KEY = "events_backoff"
+EVENTS_BACKOFF_MAX_CONFIG_KEY = "events_backoff_max"
+EVENTS_MAX_DELIVERIES_CONFIG_KEY = "events_max_deliveries"
+EVENTS_ON_ERROR_CONFIG_KEY = "events_on_error"
+EVENTS_GROUP_EXPIRES_AFTER_CONFIG_KEY = "events_group_expires_after"
+EVENTS_WAIT_FOR_PEERS_CONFIG_KEY = "events_wait_for_peers"
+EVENTS_LINGER_CONFIG_KEY = "events_linger"
+#: "normal": nothing is lost when the process dies; "full": nor when the power does, for a disk flush per commit.
+DEFAULT_JOURNAL_SYNC = "normal"
+#: Bytes that the events of one journal may take.
+DEFAULT_JOURNAL_MAX_BYTES = 1024 * 1024 * 1024
+#: Seconds that events which everybody has handled are kept, for replays.
+DEFAULT_JOURNAL_KEEP = 3600.0
+#: What a full journal does: "block" or "drop-oldest".
+DEFAULT_JOURNAL_WHEN_FULL = "block"
+#: Seconds that a dispatch waits for room in a full journal.
+DEFAULT_JOURNAL_PATIENCE = 10.0
+#: Seconds without a sign of life after which a member's events go to others.
+DEFAULT_EVENTS_ACK_WAIT = 30.0
+#: Seconds, at most, before the second delivery of an event whose handler failed; doubles with each.
+DEFAULT_EVENTS_BACKOFF = 0.5
+#: Seconds that this grows to.
+DEFAULT_EVENTS_BACKOFF_MAX = 60.0
+#: Deliveries after which an event is a dead letter.
+DEFAULT_EVENTS_MAX_DELIVERIES = 10
+#: What becomes of a reliable event whose handler raised: "retry" or "drop".
+DEFAULT_EVENTS_ON_ERROR = "retry"
+#: Seconds without a member after which nothing is kept for a group any more: a week.
+DEFAULT_EVENTS_GROUP_EXPIRES_AFTER = 604_800.0
+#: Seconds that a starting handler waits for publishers, and a starting publisher for handlers, that are listed.
+DEFAULT_EVENTS_WAIT_FOR_PEERS = 2.0
+#: Seconds that a program which ends gives its last events to be handled.
+DEFAULT_EVENTS_LINGER = 5.0
+
 # --- heartbeats --------------------------------------------------------------------------------------------------------
 HEARTBEAT_CONFIG_KEY = "HEARTBEAT"
 #: Seconds between heartbeats of a link; a link is given up after three without an answer.
@@ -58,7 +102,30 @@ DEFAULT_SERIALIZER = "msgpack"
 
 # --- web ---------------------------------------------------------------------------------------------------------------
 WEB_SERVER_CONFIG_KEY = "WEB_SERVER_ADDRESS"
+WEB_SERVER_REUSE_PORT_CONFIG_KEY = "WEB_SERVER_REUSE_PORT"
+WEB_SERVER_MAX_BODY_CONFIG_KEY = "WEB_SERVER_MAX_BODY"
+WEB_SERVER_IDLE_TIMEOUT_CONFIG_KEY = "WEB_SERVER_IDLE_TIMEOUT"
+WEB_SERVER_CORS_CONFIG_KEY = "WEB_SERVER_CORS"
+WEBSOCKET_PATH_CONFIG_KEY = "WEBSOCKET_PATH"
+WEBSOCKET_MAX_MESSAGE_CONFIG_KEY = "WEBSOCKET_MAX_MESSAGE"
+WEBSOCKET_MAX_CALLS_CONFIG_KEY = "WEBSOCKET_MAX_CALLS"
+WEBSOCKET_MAX_QUEUED_BYTES_CONFIG_KEY = "WEBSOCKET_MAX_QUEUED_BYTES"
+WEBSOCKET_PING_INTERVAL_CONFIG_KEY = "WEBSOCKET_PING_INTERVAL"
 DEFAULT_WEB_SERVER_ADDRESS = "0.0.0.0:8000"
+DEFAULT_WEB_SERVER_REUSE_PORT = False
+#: Bytes of a request's body.
+DEFAULT_WEB_SERVER_MAX_BODY = 16 * 1024 * 1024
+#: Seconds without a byte from a client, or to it, after which its connection is closed.
+DEFAULT_WEB_SERVER_IDLE_TIMEOUT = 75.0
+DEFAULT_WEBSOCKET_PATH = "/ws"
+#: Bytes of a message from a client.
+DEFAULT_WEBSOCKET_MAX_MESSAGE = 1024 * 1024
+#: Calls of one connection that run or wait at once; the next one is read when one of them is answered.
+DEFAULT_WEBSOCKET_MAX_CALLS = 32
+#: Bytes that wait for a client that does not read, before it is given up.
+DEFAULT_WEBSOCKET_MAX_QUEUED_BYTES = 4 * 1024 * 1024
+#: Seconds between pings; a client that leaves two without an answer is given up.
+DEFAULT_WEBSOCKET_PING_INTERVAL = 20.0
 
 # --- names that Nameko applications import; brokers' own settings are accepted and mean nothing here --------------------
 AMQP_URI_CONFIG_KEY = "AMQP_URI"

@@ -248,7 +248,8 @@ class ServiceContainer(WorkerLifecycle):
             worker_ctx._handle_result = handle_result
         if deadline is not None:
             worker_ctx.deadline = deadline
-            self._deadlines.watch()
+            if not self._deadlines.is_watching:
+                self._deadlines.watch()
         if new_call_id is not worker_context.new_call_id:
             # Somebody counts the ids: make them in the order of the calls.
             _ = worker_ctx.call_id

@@ -21,12 +21,14 @@ class DeadlineScan:
         self._pool = pool
         self._expire = expire
         self._timer: Any = None
+        self.is_watching = False
         #: A test may put another in its place.
         self.clock: Callable[[], float] = monotonic
 
     def watch(self) -> None:
-        """Called for every call with a deadline. The looking ends by itself once there is none any more."""
+        """Called for a call with a deadline, unless `is_watching`. The looking ends by itself once there is none any more."""
         if self._timer is None:
+            self.is_watching = True
             self._timer = get_hub().loop.timer(INTERVAL, INTERVAL)
             self._timer.start(self.look)
 
@@ -47,6 +49,7 @@ class DeadlineScan:
 
     def stop(self) -> None:
         """Stop looking."""
+        self.is_watching = False
         if self._timer is not None:
             self._timer.close()
             self._timer = None

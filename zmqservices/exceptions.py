@@ -70,6 +70,16 @@ class MessageTooLarge(ZmqServicesError):
     """A message is larger than `max_message_size`; raised at the sender, before anything is sent."""
 
 
+class JournalError(ZmqServicesError):
+    """The journal of events cannot do what was asked; the text names the file."""
+
+
+class JournalFull(JournalError):
+    """There is no room for an event, in the journal's bounds or on its disk. It was not kept."""
+
+    retryable = True
+
+
 # --- what the caller of a remote method sees --------------------------------------------------------------------------
 
 

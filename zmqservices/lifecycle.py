@@ -148,6 +148,8 @@ class WorkerLifecycle:
             return True
         finally:
             worker_ctx._phase = OVER
+            # It may know the context in turn, and the two would have to wait for the garbage collector.
+            worker_ctx._handle_result = None
             # The traceback knows this frame, and this frame shall not know the traceback.
             result = exc_info = None
 
@@ -196,10 +198,11 @@ class WorkerLifecycle:
         worker_ctx._phase = OVER
         if self._probes:
             tell(self._probes, "worker_dropped", worker_ctx, exc)
-        if worker_ctx._handle_result is None:
+        handle_result, worker_ctx._handle_result = worker_ctx._handle_result, None
+        if handle_result is None:
             return
         try:
-            worker_ctx._handle_result(worker_ctx, None, (type(exc), exc, exc.__traceback__))
+            handle_result(worker_ctx, None, (type(exc), exc, exc.__traceback__))
         except BaseException as failure:
             self._raise_if_killed(failure)
             self._answer_failed(worker_ctx, sys.exc_info())

@@ -15,18 +15,22 @@ class CallShape:
     """Which arguments a method takes from its caller; `self` is not one of them."""
 
     __slots__ = (
-        "function", "_before", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
+        "function", "owner", "_before", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
     )  # fmt: skip
 
     def __init__(self, function: Any, has_self: bool = True) -> None:
         self.function = function
+        #: The class that the function is a method of, where it was looked up on one.
+        self.owner: Any = None
         self._before = 1 if has_self else 0
         self._read(_parameters(function))
 
     @classmethod
     def of_method(cls, owner: type, name: str) -> CallShape:
         """The shape of a method looked up on its class; static methods have no `self` to skip."""
-        return cls(getattr(owner, name), not isinstance(inspect.getattr_static(owner, name), staticmethod))
+        shape = cls(getattr(owner, name), not isinstance(inspect.getattr_static(owner, name), staticmethod))
+        shape.owner = owner
+        return shape
 
     def _read(self, parameters: list[inspect.Parameter]) -> None:
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

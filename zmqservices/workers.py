@@ -172,7 +172,7 @@ class WorkerPool:
     # --- in the worker's greenlet ---------------------------------------------------------------------------
 
     def _work(self, worker: Worker) -> None:
-        jobs, dropped, parked = self.jobs, self._dropped, self._parked
+        jobs, dropped, parked, threads, run_job = self.jobs, self._dropped, self._parked, self.threads, self._run_job
         worker.gr_context = Context()
         while True:
             while jobs:
@@ -186,31 +186,25 @@ class WorkerPool:
                     dropped.discard(job)
                     continue
                 self._jobs_left -= 1
-                if self._run_one(worker, job, now):
-                    return
+                # In this loop and not in a method of its own, as it is for every job.
+                threads[job] = worker
+                try:
+                    if run_job(job, now):
+                        return
+                finally:
+                    del threads[job]
+                    if self._is_watched:
+                        self._tell_watchers()
                 job = None
+                if worker.__dict__ or worker.spawn_tree_locals:
+                    return  # Greenlet-locals were left behind; they go with the greenlet.
+                if worker.gr_context:
+                    worker.gr_context = Context()
             if len(parked) >= self.kept:
                 return
             parked.append(worker)
             if not self._park(worker):
                 return
-
-    def _run_one(self, worker: Worker, job: Any, now: float) -> bool:
-        threads = self.threads
-        threads[job] = worker
-        try:
-            if self._run_job(job, now):
-                return True
-        finally:
-            del threads[job]
-            if self._is_watched:
-                self._tell_watchers()
-        if worker.__dict__ or worker.spawn_tree_locals:
-            # Greenlet-locals were left behind; they go with the greenlet.
-            return True
-        if worker.gr_context:
-            worker.gr_context = Context()
-        return False
 
     def _park(self, worker: Worker) -> bool:
         switch = self._hub.switch

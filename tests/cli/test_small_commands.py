@@ -149,7 +149,8 @@ def test_statements_from_a_pipe_are_run(zmqservices):
         input="print(n.config['own'])\nfor i in range(2):\n    print(i)\n\nprint(n)",
     )
 
-    assert done.stdout == "5\n0\n1\n<n: n.rpc.SERVICE.METHOD(...), n.config, n.disconnect()>\n"
+    told = "<n: n.rpc.SERVICE.METHOD(...), n.dispatch_event(SERVICE, TYPE, DATA), n.config, n.disconnect()>"
+    assert done.stdout == f"5\n0\n1\n{told}\n"
     assert done.returncode == 0, done.stderr
 
 

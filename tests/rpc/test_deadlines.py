@@ -5,7 +5,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.rpc.stage import Context, Gate, until
+from tests.rpc.stage import Context, Gate, linked, until
 from zmqservices.exceptions import CallCancelled, ConfigurationError, RemoteError, RpcTimeout, UnknownService
 from zmqservices.rpc import ClusterRpc, RpcProxy, rpc
 
@@ -32,13 +32,14 @@ def gated():
 
 def test_a_call_whose_time_is_spent_ends_on_time_and_is_cancelled_at_the_service(serve, cluster, gated):
     serve(gated, max_workers=1)
+    linked(cluster.gated)
     began = monotonic()
 
     with pytest.raises(RpcTimeout, match=r"gated\.wait was not answered by [0-9a-f]{12} within 0\.1 s"):
         cluster.gated.wait.with_timeout(0.1)()
 
-    assert 0.09 < monotonic() - began < 0.5
-    until(lambda: gated.gate.torn_down == 1)
+    assert 0.09 < monotonic() - began < 1.0
+    until(lambda: gated.gate.torn_down == 2)
     assert gated.gate.ended == ["WorkerCancelled"]
     assert cluster.gated.fine() == "fine"
 
@@ -46,26 +47,27 @@ def test_a_call_whose_time_is_spent_ends_on_time_and_is_cancelled_at_the_service
 @pytest.mark.parametrize("timeout", [0.02, 0.6])
 def test_short_and_long_timeouts_end_on_time(serve, cluster, gated, timeout):
     serve(gated)
+    linked(cluster.gated)
     began = monotonic()
 
     with pytest.raises(RpcTimeout):
         cluster.gated.wait.with_timeout(timeout)()
 
-    assert timeout - 0.01 < monotonic() - began < timeout + 0.4
+    assert timeout - 0.01 < monotonic() - began < timeout + 1.0
 
 
 def test_37_the_configured_timeout_holds_where_none_is_named(serve, connect, gated):
     serve(gated)
 
     with pytest.raises(RpcTimeout, match="within 0.05 s"):
-        connect(rpc_timeout=0.05).gated.wait()
+        linked(connect(rpc_timeout=0.05).gated).wait()
 
 
 def test_37_the_client_s_own_timeout_goes_before_the_configured_one(serve, connect, gated):
     serve(gated)
 
     with pytest.raises(RpcTimeout, match="within 0.05 s"):
-        connect(timeout=0.05).gated.wait()
+        linked(connect(timeout=0.05).gated).wait()
 
 
 def test_37_calls_between_services_have_a_timeout_too(serve, cluster, gated):
@@ -77,12 +79,15 @@ def test_37_calls_between_services_have_a_timeout_too(serve, cluster, gated):
 
         @rpc
         def ask(self, which):
-            if which == "cluster":
-                return self.everybody.gated.wait()
-            return getattr(self, which).wait()
+            return (self.everybody.gated if which == "cluster" else getattr(self, which)).wait()
+
+        @rpc
+        def fine(self):
+            linked(self.configured)
 
     serve(gated)
     serve(Caller, rpc_timeout=0.05)
+    linked(cluster.caller)
 
     for which, seconds in (("configured", "0.05"), ("own", "0.06"), ("cluster", "0.07")):
         with pytest.raises(RemoteError, match=f"RpcTimeout gated.wait was not answered by .* within {seconds} s"):
@@ -216,17 +221,22 @@ def test_when_the_time_of_the_first_call_is_spent_all_below_it_are_cancelled(ser
         def ask(self):
             return self.below.wait()
 
+        @rpc
+        def fine(self):
+            linked(self.below)
+
     serve(gated)
     serve(Middle)
+    linked(cluster.middle)
     began = monotonic()
 
     with pytest.raises(RpcTimeout, match="middle.ask"):
         cluster.middle.ask.with_timeout(0.1)()
 
-    assert monotonic() - began < 0.5
-    until(lambda: gated.gate.torn_down == 1)
+    assert monotonic() - began < 1.0
+    until(lambda: gated.gate.torn_down == 2)
     assert gated.gate.ended == ["WorkerCancelled"]
-    until(lambda: Middle.gate.torn_down == 1)
+    until(lambda: Middle.gate.torn_down == 2)
 
 
 # --- calls that are given up -------------------------------------------------------------------------------
@@ -356,7 +366,7 @@ def test_the_wait_for_a_service_is_part_of_the_call_s_time(connect):
     with pytest.raises(UnknownService):
         cluster.nobody.hello.with_timeout(0.1)()
 
-    assert monotonic() - began < 0.5
+    assert monotonic() - began < 1.5
 
 
 def test_a_late_answer_is_thrown_away_and_the_proxy_is_as_good_as_before(serve, cluster):
@@ -376,6 +386,7 @@ def test_a_late_answer_is_thrown_away_and_the_proxy_is_as_good_as_before(serve, 
             return "fine"
 
     serve(Stubborn)
+    linked(cluster.stubborn)
 
     for _ in range(3):
         with pytest.raises(RpcTimeout):

@@ -123,10 +123,11 @@ def test_37_after_a_timeout_the_client_is_as_good_as_before(serve, cluster_confi
     serve(Words)
 
     with ServiceRpcProxy("words", cluster_config, timeout=0.05) as words:
+        words.hello.with_timeout(10)()
         for _ in range(3):
             with pytest.raises(RpcTimeout):
                 words.slow()
-            assert words.hello() == "hello you"
+            assert words.hello.with_timeout(10)() == "hello you"
 
 
 def test_stop_ends_calls_of_other_greenlets(serve, cluster_config):

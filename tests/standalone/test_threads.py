@@ -164,13 +164,14 @@ def test_timeouts_are_on_time_whichever_thread_leads(serve, connect, words):
 
     assert cluster_in_thread.get() == "waited"
     for timeout, seconds in took.items():
-        assert timeout - 0.01 < seconds < timeout + 0.3
+        assert timeout - 0.01 < seconds < timeout + 1.0
     assert aside(cluster.words.echo, "fine") == "fine"
 
 
 def test_a_lone_thread_s_timeout_is_on_time(serve, connect, words):
     serve(words)
     cluster = connect()
+    aside(cluster.words.echo, "fine")
 
     def ask():
         began = monotonic()
@@ -178,7 +179,7 @@ def test_a_lone_thread_s_timeout_is_on_time(serve, connect, words):
             cluster.words.wait.with_timeout(0.1)()
         return monotonic() - began
 
-    assert 0.09 < aside(ask) < 0.4
+    assert 0.09 < aside(ask) < 1.0
     until(lambda: words.gate.ended == ["WorkerCancelled"])
 
 

@@ -110,6 +110,11 @@ class Cluster:
 
         self.listing.wait_for(listed, what=f"{service} of pid {process.pid} is listed")
 
+    def only(self, service: str, process: Process) -> str:
+        """The URL of a directory in which this instance stands alone."""
+        record = next(record for record in self.listing.records(service) if record.pid == process.pid)
+        return f"static:{service}={record.endpoints['rpc']}"
+
     def wait_unlisted(self, service: str, pid: int, timeout: float = PATIENCE) -> None:
         self.listing.wait_for(
             lambda: pid not in self.listing.pids(service), timeout, f"{service} of pid {pid} is listed no more"

@@ -13,6 +13,7 @@ from gevent._hub_local import get_hub_if_exists
 
 from tests.system.clusters import Cluster
 from tests.system.processes import Guardian, Stage
+from tests.system.tallies import Tallies
 
 HERE = Path(__file__).parent
 _stages = pytest.StashKey[Stage]()
@@ -104,6 +105,18 @@ def make_cluster(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
     """A cluster with one registry."""
     return make_cluster()
+
+
+@pytest.fixture
+def tallies(tmp_path: Path) -> Tallies:
+    """A folder in which services write down what they dispatched and handled."""
+    return Tallies(tmp_path / "tallies")
+
+
+@pytest.fixture
+def event_cluster(make_cluster: Callable[..., Cluster], tallies: Tallies, tmp_path: Path) -> Cluster:
+    """A cluster whose services count events; failed ones come again soon."""
+    return make_cluster(TALLY=str(tallies.folder), JOURNAL_FOLDER=str(tmp_path / "journals"), events_backoff=0.05)
 
 
 @pytest.fixture(scope="module")

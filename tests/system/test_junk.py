@@ -231,9 +231,10 @@ def test_a_registry_survives_junk(cluster):
     def throw():
         for _ in range(5):
             with raw_socket(cluster.url) as raw:
-                for number in range(1000):
+                for number in range(900):
                     raw.send_multipart([rng.randbytes(500)] * (1 + number % 3))
-                assert raw.recv(), "it says that this was nothing"
+                for _ in range(900):
+                    assert raw.recv(), "it says each time that this was nothing"
 
     throw()
     before = rss(registry)
@@ -242,7 +243,8 @@ def test_a_registry_survives_junk(cluster):
 
     maths = cluster.run_one("maths")
     assert cluster.listing.pids("maths") == {maths.pid}
-    assert rss(registry) - before < 10 * MEGABYTE
+    # All of it was read before the first look and the last; these 9,000 messages were 9 MB.
+    assert rss(registry) - before < 5 * MEGABYTE
 
 
 @pytest.mark.parametrize("greets", [True, False], ids=["greets well", "greets with junk"])

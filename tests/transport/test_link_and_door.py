@@ -87,7 +87,7 @@ class Stand:
             held = claim()
             if held or monotonic() > end:
                 ticket.stage = 1
-                self.reactor.wake(ticket)
+                self.reactor.wake((ticket,))
             else:
                 self.reactor.call_later(0.002, look)
 

@@ -20,6 +20,7 @@ FIELDS = {
     "Count": counts,
     "Seconds": st.floats(-1e9, 1e9),
     "str": texts,
+    "bool": st.booleans(),
     "Map": maps,
     "list[str]": st.lists(texts, max_size=3),
     "Any": values,
@@ -130,7 +131,7 @@ def test_a_payload_frame_that_no_body_announces_is_refused():
 
 @pytest.mark.parametrize("cls", KINDS.values(), ids=lambda cls: cls.__name__)
 def test_fields_of_wrong_types_are_refused(cls):
-    good = {"Count": 1, "Seconds": 1.5, "str": "a", "Map": {"a": 1}, "list[str]": ["a"], "Any": []}
+    good = {"Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {"a": 1}, "list[str]": ["a"], "Any": []}
     fields = dataclasses.fields(cls)
     right = cls(*[None if field.name == "serializer" else good[field.type.partition(" | ")[0]] for field in fields])
     assert decoded(encode(right)) == right
@@ -142,6 +143,7 @@ def test_fields_of_wrong_types_are_refused(cls):
                 "Count": False,
                 "Seconds": wrong in (-1, 1.5) or type(wrong) is int,
                 "str": wrong == "a",
+                "bool": wrong is True,
                 "Map": wrong == {1: 2} and field.name != "kwargs",
                 "list[str]": False,
                 "Any": field.name != "args" or wrong == [1],
@@ -155,7 +157,7 @@ def test_fields_of_wrong_types_are_refused(cls):
 
 @pytest.mark.parametrize("cls", KINDS.values(), ids=lambda cls: cls.__name__)
 def test_a_message_with_more_fields_than_known_is_read(cls):
-    good = {"Count": 1, "Seconds": 1.5, "str": "a", "Map": {}, "list[str]": ["a"], "Any": []}
+    good = {"Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {}, "list[str]": ["a"], "Any": []}
     fields = dataclasses.fields(cls)
     values = [None if field.name == "serializer" else good[field.type.partition(" | ")[0]] for field in fields]
 
@@ -171,6 +173,7 @@ def test_a_message_with_more_fields_than_known_is_read(cls):
         Result(1, "text", "json"),
         Result(1, None, "json"),
         Result(1, b"", 3),
+        Event("j", 1, 0, "a", "b", {}, "g", 1, None, None, "json"),
     ],
 )
 def test_with_a_serializer_values_are_bytes_and_only_then(message):

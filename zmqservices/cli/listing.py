@@ -101,6 +101,8 @@ def summaries(view: Any) -> list[dict[str, Any]]:
     """One mapping for each service, by name."""
     by_name: dict[str, list[Any]] = {}
     for seen in view.records.values():
+        if seen.record.service.startswith("events:"):
+            continue  # Publishers of events stand beside services; `zmqservices events ls` shows them.
         by_name.setdefault(seen.record.service, []).append(seen)
     return [
         {

@@ -25,6 +25,8 @@ COMMANDS = {
     "call": "zmqservices.cli.call",
     "ls": "zmqservices.cli.listing",
     "inspect": "zmqservices.cli.listing",
+    "events": "zmqservices.cli.events",
+    "relay": "zmqservices.cli.relay",
     "shell": "zmqservices.cli.shell",
     "show-config": "zmqservices.cli.show_config",
     "backdoor": "zmqservices.cli.backdoor",

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -61,7 +61,7 @@ def banner(settings: Mapping[str, Any]) -> str:
     return (
         f"zmqservices on Python {platform.python_version()}, directory {where}, "
         f"namespace {configuration.namespace(settings)}\n"
-        "n.rpc.SERVICE.METHOD(...) calls; n.config, n.disconnect()"
+        "n.rpc.SERVICE.METHOD(...) calls; n.dispatch_event(SERVICE, TYPE, DATA), n.config, n.disconnect()"
     )
 
 
@@ -69,37 +69,28 @@ class Helper:
     """What `n` is in a shell."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        from zmqservices.standalone.events import event_dispatcher
         from zmqservices.standalone.rpc import ClusterRpcProxy
 
         self.config = config
         self._client = ClusterRpcProxy(config)
         #: All services: `rpc.maths.add(2, 3)`, `rpc["a-name"].method()`.
         self.rpc: Any = self._client.start()
+        #: `dispatch_event(service_name, event_type, event_data)`; returns once the event is kept.
+        self.dispatch_event = event_dispatcher(config)
 
     def disconnect(self) -> None:
-        """Let go of all services; `rpc` cannot be used from here on."""
+        """Let go of all services; `rpc` and `dispatch_event` cannot be used from here on."""
+        self.dispatch_event.stop()
         self._client.stop()
 
     def __repr__(self) -> str:
-        return "<n: n.rpc.SERVICE.METHOD(...), n.config, n.disconnect()>"
-
-
-class EventHelper(Helper):
-    """The same, where events exist."""
-
-    def __init__(self, config: Mapping[str, Any], make_dispatcher: Callable[..., Any]) -> None:
-        super().__init__(config)
-        #: `dispatch_event(service_name, event_type, event_data)`.
-        self.dispatch_event = make_dispatcher(config)
+        return "<n: n.rpc.SERVICE.METHOD(...), n.dispatch_event(SERVICE, TYPE, DATA), n.config, n.disconnect()>"
 
 
 def make_nameko_helper(config: Mapping[str, Any]) -> Helper:
     """The object `n` of a shell, connected with these settings."""
-    try:
-        from zmqservices.standalone import events  # type: ignore[attr-defined,unused-ignore]
-    except ImportError:
-        return Helper(config)
-    return EventHelper(config, events.event_dispatcher)
+    return Helper(config)
 
 
 class ErrorInScript(Exception):

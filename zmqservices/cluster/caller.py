@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -30,6 +31,7 @@ from zmqservices.resilience.plan import Mishap, Move, next_move
 from zmqservices.transport import Sockets
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import envelope
+from zmqservices.wire.envelope import encode_call
 from zmqservices.wire.messages import Cancel, Error, Result
 
 _log = logging.getLogger(__name__)
@@ -68,6 +70,13 @@ class Caller:
         self._beating = False
         self._closed = False
         self._has_news = False
+        self._max_message_size = settings.max_message_size
+        #: `begin`, for whoever may stand outside the reactor.
+        self.enter: Callable[..., Call] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
+        #: Who takes what peers say besides answers, by kind of message: `take(peer, message)`.
+        self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
+        #: Called after each change of links and of who is listed.
+        self.on_change: list[Callable[[], None]] = []
         self._unsubscribe = directory.subscribe(self._hear_news)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -105,7 +114,7 @@ class Caller:
                 return call
             self.reactor.call_later(deadline - now, self._expire, call)
         ready = pool.ready
-        instance = ready[0] if len(ready) == 1 else pool.pick()
+        instance = ready[0] if len(ready) == 1 else pool.pick(now)
         if instance is None or not self._send(call, instance, now):
             self._begin_elsewhere(call, instance, now)
         if not self._sweeping:
@@ -114,7 +123,7 @@ class Caller:
 
     def _begin_elsewhere(self, call: Call, full: Instance | None, now: float) -> None:
         """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
-        other = None if full is None else call.pool.pick((full,))
+        other = None if full is None else call.pool.pick(now, (full,))
         if other is None or not self._send(call, other, now):
             self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
             self._hold(call, now)
@@ -126,9 +135,9 @@ class Caller:
         if call.serializer is not None:
             name = call.serializer.name
             args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
-        frames = envelope.encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
+        frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
         size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
-        if size > self.settings.max_message_size:
+        if size > self._max_message_size:
             raise MessageTooLarge(
                 f"the arguments of {call.service}.{call.method} take {size:,} bytes; "
                 f"max_message_size is {self.settings.max_message_size:,}"
@@ -161,7 +170,7 @@ class Caller:
             call = waiting.popleft()
             if call.stage != HELD:
                 continue
-            instance = pool.pick(call.avoid) or pool.pick()
+            instance = pool.pick(now, call.avoid) or pool.pick(now)
             try:
                 sent = instance is not None and self._send(call, instance, now)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
@@ -241,7 +250,7 @@ class Caller:
         call.moves += 1
         call.avoid = (*call.avoid, instance)
         now = monotonic()
-        other = call.pool.pick(call.avoid)
+        other = call.pool.pick(now, call.avoid)
         try:
             if other is None or not self._send(call, other, now):
                 self._hold(call, now)
@@ -258,10 +267,7 @@ class Caller:
         """Let everybody see whose call moved on. Last in every turn: those who are woken may call again at once."""
         while self._woken:
             woken, self._woken = self._woken, []
-            wake = self.reactor.wake
-            for call in woken:
-                if call.waiter is not None:
-                    wake(call)
+            self.reactor.wake(woken)
 
     # --- giving up ---------------------------------------------------------------------------------------------------
 
@@ -386,14 +392,22 @@ class Caller:
         for pool in self._pools.values():
             self._update_pool(pool)
         self._drop_unused_peers()
+        self._tell_of_change()
         self.wake_all()
 
+    def _tell_of_change(self) -> None:
+        for tell in self.on_change:
+            tell()
+
     def _update_pool(self, pool: ServicePool) -> None:
-        listed = {seen.record.instance: seen.record for seen in self.directory.service(pool.service)}
+        # One without this endpoint is listed for something else, and has no methods to call (any more).
+        listed = {
+            seen.record.instance: seen.record
+            for seen in self.directory.service(pool.service)
+            if seen.record.endpoints.get("rpc")
+        }
         for key, record in listed.items():
-            endpoint = record.endpoints.get("rpc")
-            if not endpoint:
-                continue
+            endpoint = record.endpoints["rpc"]
             instance = pool.instances.get(key)
             if instance is None:
                 peer = self._peer(endpoint, record.node)
@@ -436,6 +450,7 @@ class Caller:
     def peer_changed(self, peer: Peer) -> None:
         for pool in {instance.pool for instance in peer.instances}:
             self._refresh(pool)
+        self._tell_of_change()
 
     def peer_lost(self, peer: Peer) -> None:
         """Everything that was under way on this link is in doubt."""

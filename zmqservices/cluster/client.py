@@ -7,6 +7,7 @@ A thread that runs a gevent hub gets a caller on that hub; all other threads sha
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any
 
 from gevent._hub_local import get_hub_if_exists
@@ -32,21 +33,20 @@ class Client:
         self._id = new_id()
         self._pid = os.getpid()
         self._lock = allocate_lock()
-        self._callers: dict[Any, tuple[Caller, Sockets]] = {}
+        #: The caller of each hub; None stands for all threads without one.
+        self._callers: dict[Any, Caller] = {}
+        self._sockets: dict[Any, Sockets] = {}
         self._stopped = False
         self.directory = open_directory(settings)
+        _clients.add(self)
 
     def caller(self) -> Caller:
         """The caller that serves the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
         hub = get_hub_if_exists()
-        found = self._callers.get(hub)
-        if found is None:
-            found = self._new_caller(hub)
-        caller, sockets = found
-        sockets.check_process()
-        return caller
+        caller = self._callers.get(hub)
+        return self._new_caller(hub) if caller is None else caller
 
-    def _new_caller(self, hub: Any) -> tuple[Caller, Sockets]:
+    def _new_caller(self, hub: Any) -> Caller:
         if os.getpid() != self._pid:
             raise forked_error(self._pid)
         with self._lock:
@@ -55,9 +55,8 @@ class Client:
             found = self._callers.get(hub)
             if found is None:
                 reactor: Any = BlockingReactor() if hub is None else HubReactor()
-                sockets = Sockets(self.settings.sockets)
-                caller = Caller(reactor, sockets, self.directory, self.settings, self._id)
-                found = self._callers[hub] = (caller, sockets)
+                sockets = self._sockets[hub] = Sockets(self.settings.sockets)
+                found = self._callers[hub] = Caller(reactor, sockets, self.directory, self.settings, self._id)
             return found
 
     def stop(self) -> None:
@@ -70,7 +69,8 @@ class Client:
             self._stopped = True
             callers, self._callers = self._callers, {}
         here = get_hub_if_exists()
-        for hub, (caller, sockets) in callers.items():
+        for hub, caller in callers.items():
+            sockets = self._sockets[hub]
             if hub is None or hub is here:
                 caller.reactor.run(caller.close)
                 caller.reactor.close()
@@ -79,6 +79,19 @@ class Client:
                 # It belongs to another thread's hub; its sockets may be closed there only.
                 caller.reactor.post(_close_there, caller, sockets)
         self.directory.stop(DIRECTORY_STOP_TIMEOUT)
+
+
+#: All clients of this process.
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _forget_callers() -> None:
+    # So that a call in a fork finds none and is refused; looking at each call whether this is a fork costs more.
+    for client in list(_clients):
+        client._callers = {}
+
+
+os.register_at_fork(after_in_child=_forget_callers)
 
 
 def _close_there(caller: Caller, sockets: Sockets) -> None:

@@ -20,6 +20,7 @@ from zmqservices.exceptions import MessageTooLarge, ProtocolError, Unserializabl
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import envelope
+from zmqservices.wire.envelope import PayloadMissing, decode, encode_result
 from zmqservices.wire.messages import Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ BACKLOG_BYTES = 256 * 1024 * 1024
 
 #: Characters that are kept of each text of an error that is larger than a message may be.
 LONGEST_ERROR_TEXT = 10_000
+
+#: Seconds after the end of a connection at which it is found out whose it was. ZeroMQ tells of the end a moment before
+#: it knows itself that nothing more can be sent there; on a busy machine that moment is long.
+LOOKS_FOR_GONE = (0.0, 0.05, 0.5, 3.0)
 
 #: Seconds that a leaving service waits for its callers to say that they know.
 BYE_TIMEOUT = 2.0
@@ -60,41 +65,39 @@ class Guest:
         self.has_late_answers = False
 
 
-class IncomingCall:
-    """One call to be answered once, by `reply` or `fail`; after either, and after `forget`, nothing more is sent."""
+class IncomingCall(Call):
+    """A CALL to be answered once, by `reply` or `fail`; after either, and after `close`, nothing more is sent."""
 
-    __slots__ = (
-        "desk", "guest", "served", "id", "method", "args", "kwargs", "headers", "serializer", "deadline", "size",
-        "worker", "is_open",
-    )  # fmt: skip
+    __slots__ = ("desk", "guest", "served", "deadline", "size", "worker", "is_open")
 
-    def __init__(self, desk: Desk, guest: Guest, served: Served, message: Call, deadline: float | None, size: int) -> None:
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def arrive(self, desk: Desk, guest: Guest, served: Served, deadline: float | None, size: int) -> None:
+        """It was read from `guest`, takes `size` bytes, and may be run."""
         self.desk = desk
         self.guest = guest
         self.served = served
-        self.id = message.id
-        self.method = message.method
-        self.args = message.args
-        self.kwargs = message.kwargs
-        self.headers = message.headers
-        self.serializer = message.serializer
         #: In this process's monotonic seconds; None for no end.
         self.deadline = deadline
         self.size = size
         #: Whoever runs it, as the service's own `take` left it here; handed to its `cancel`.
         self.worker: Any = None
         self.is_open = True
+        guest.calls[self.id] = self
+        served.open_calls += 1
 
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
-        frames = envelope.encode_result(self.id, value, serializer)
+        frames = encode_result(self.id, value, serializer)
         size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
         if size > self.desk.max_message_size:
             raise MessageTooLarge(
                 f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "
                 f"max_message_size is {self.desk.max_message_size:,}"
             )
-        self._answer(frames)
+        if self.is_open:
+            self._answer(frames)
 
     def fail(self, error: dict[str, Any]) -> None:
         """Send an error: what `zmqservices.exceptions.serialize` made."""
@@ -104,25 +107,32 @@ class IncomingCall:
                 frames = envelope.encode(Error(self.id, _shortened(error)))
         except UnserializableValueError:
             frames = envelope.encode(Error(self.id, _shortened(error)))
-        self._answer(frames)
+        if self.is_open:
+            self._answer(frames)
 
     def refuse(self, code: str, value: str) -> None:
         """Send an error that says by its code that the call did not run."""
         self.fail(_refusal(code, value))
 
     def _answer(self, frames: Any) -> None:
-        if self.is_open:
-            self.close()
-            if self.served.is_draining:
-                self.guest.has_late_answers = True
-            self.desk.send(self.guest, frames)
+        guest = self.guest
+        self.close()
+        if self.served.is_draining:
+            guest.has_late_answers = True
+        self.desk.send(guest, frames)
 
     def close(self) -> None:
         """Nobody will be answered (any more)."""
         if self.is_open:
             self.is_open = False
+            # The worker knows the call: without this the two would live until the garbage collector comes, and with them
+            # all that the call brought.
+            self.worker = None
             self.guest.calls.pop(self.id, None)
-            self.served.ended()
+            served = self.served
+            served.open_calls -= 1
+            if served.is_draining and not served.open_calls:
+                served.idle.set()
 
 
 class Served:
@@ -135,7 +145,7 @@ class Served:
         name: str,
         take: Callable[[IncomingCall], None],
         flush: Callable[[], None],
-        cancel: Callable[[IncomingCall, str], None],
+        cancel: Callable[[Any, str], None],
         idempotent: Iterable[str],
     ) -> None:
         self.name = name
@@ -146,11 +156,6 @@ class Served:
         self.open_calls = 0
         self.is_draining = False
         self.idle = Event()
-
-    def ended(self) -> None:
-        self.open_calls -= 1
-        if self.is_draining and not self.open_calls:
-            self.idle.set()
 
 
 class Desk:
@@ -164,13 +169,14 @@ class Desk:
         self._namespace = namespace
         self.max_message_size = max_message_size
         self._services: dict[str, Served] = {}
-        self._touched: set[Served] = set()
+        #: Whoever wants `flush` to be called once all that had arrived was handed over.
+        self._touched: set[Any] = set()
+        self._on_gone: Callable[[Guest], None] | None = None
         self._batch_time = 0.0
-        self._payload_bytes = 0
         self._farewell_heard = Event()
         self._tokens = itertools.count(1)
         self._backlog_timer = False
-        self._look_for_gone = False
+        self._looks_for_gone: set[float] = set()
         self._closed = False
         self._hear_by_kind: dict[type, Callable[[Guest, Any], None]] = {
             Cancel: self._on_cancel,
@@ -192,14 +198,26 @@ class Desk:
         name: str,
         take: Callable[[IncomingCall], None],
         flush: Callable[[], None],
-        cancel: Callable[[IncomingCall, str], None],
+        cancel: Callable[[Any, str], None],
         idempotent: Iterable[str] = (),
     ) -> None:
-        """Calls to `name` go to `take` from now on; `cancel(call, why)` stops one that is under way."""
+        """Calls to `name` go to `take` from now on; `cancel(worker, why)` stops one that is under way.
+
+        `worker` is what `take` left at the call.
+        """
         self._services[name] = Served(name, take, flush, cancel, idempotent)
         for guest in list(self._door.guests.values()):
             if guest.node:
                 self._welcome(guest)
+
+    def hear_also(self, kinds: dict[type, Callable[[Guest, Any], None]], on_gone: Callable[[Guest], None]) -> None:
+        """Messages of these kinds go to those functions from now on; `on_gone` is told of guests that are gone."""
+        self._hear_by_kind.update(kinds)
+        self._on_gone = on_gone
+
+    def touch(self, touched: Any) -> None:
+        """Call `touched.flush()` once all that has arrived is heard. For the functions that hear."""
+        self._touched.add(touched)
 
     # --- the door's listener -----------------------------------------------------------------------------------------
 
@@ -210,12 +228,23 @@ class Desk:
         now = self._batch_time
         if not now:
             now = self._batch_time = monotonic()
+        payload_bytes = 0
         try:
-            message = self._decode(body)
+            message = decode(body, None, IncomingCall)
+        except PayloadMissing as exc:
+            payload = self._door.take_payload()
+            try:
+                if payload is None:
+                    raise
+                payload_bytes = len(payload)
+                message = decode(body, payload, IncomingCall)
+            except ProtocolError:
+                self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+                return
         except ProtocolError as exc:
             self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
             return
-        if type(message) is not Call:
+        if type(message) is not IncomingCall:
             handle = self._hear_by_kind.get(type(message))
             if handle is None:
                 self._send_refusal(guest, None, "protocol", f"{type(message).__name__} is not understood here")
@@ -232,26 +261,13 @@ class Desk:
                 self._send_refusal(guest, message.id, "expired", "its time was spent before it arrived")
                 return
             deadline = now + message.time_left
-        call = IncomingCall(self, guest, served, message, deadline, len(body) + self._payload_bytes)
-        guest.calls[message.id] = call
-        served.open_calls += 1
+        message.arrive(self, guest, served, deadline, len(body) + payload_bytes)
         self._touched.add(served)
         try:
-            served.take(call)
+            served.take(message)
         except Exception as exc:
             _log.exception("a call of %s.%s could not be taken", served.name, message.method)
-            call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
-
-    def _decode(self, body: bytes) -> Any:
-        self._payload_bytes = 0
-        try:
-            return envelope.decode(body)
-        except envelope.PayloadMissing:
-            payload = self._door.take_payload()
-            if payload is None:
-                raise
-            self._payload_bytes = len(payload)
-            return envelope.decode(body, payload)
+            message.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
 
     def heard(self) -> None:
         self._batch_time = 0.0
@@ -295,10 +311,15 @@ class Desk:
         if call is not None:
             self._stop(call, "its caller gave it up")
 
-    def _stop(self, call: IncomingCall, why: str) -> None:
+    def _stop(self, call: IncomingCall, why: str, is_told: bool = False) -> None:
+        """End a call that is under way; with `is_told`, its caller gets an error for an answer."""
+        worker = call.worker
+        if is_told:
+            call.refuse("cancelled", why)
         call.close()
         try:
-            call.served.cancel(call, why)
+            if worker is not None:
+                call.served.cancel(worker, why)
         except Exception:
             _log.exception("a call of %s.%s could not be cancelled", call.served.name, call.method)
 
@@ -334,7 +355,7 @@ class Desk:
         if not guest.node:
             return  # Nothing is kept for somebody who never said who he is.
         guest.backlog.append(frames)
-        guest.backlog_bytes += len(frames) if type(frames) is bytes else len(frames[1])
+        guest.backlog_bytes += len(frames) if isinstance(frames, bytes) else len(frames[1])
         if len(guest.backlog) > BACKLOG_LENGTH or guest.backlog_bytes > BACKLOG_BYTES:
             _log.warning("gave up node %s: it does not read its answers", guest.node)
             self._forget(guest)
@@ -357,7 +378,7 @@ class Desk:
                     self._forget(guest)
                     break
                 frames = guest.backlog.popleft()
-                guest.backlog_bytes -= len(frames) if type(frames) is bytes else len(frames[1])
+                guest.backlog_bytes -= len(frames) if isinstance(frames, bytes) else len(frames[1])
         if waiting:
             self._backlog_timer = True
             self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
@@ -366,12 +387,13 @@ class Desk:
 
     def somebody_left(self) -> None:
         # ZeroMQ does not say whose connection ended. A word to everybody finds out who cannot be reached any more.
-        if not self._look_for_gone:
-            self._look_for_gone = True
-            self._reactor.call_later(0.0, self._find_gone)
+        for seconds in LOOKS_FOR_GONE:
+            if seconds not in self._looks_for_gone:
+                self._looks_for_gone.add(seconds)
+                self._reactor.call_later(seconds, self._find_gone, seconds)
 
-    def _find_gone(self) -> None:
-        self._look_for_gone = False
+    def _find_gone(self, look: float) -> None:
+        self._looks_for_gone.discard(look)
         if self._closed:
             return
         word = envelope.encode(Pong(0))
@@ -387,6 +409,8 @@ class Desk:
         self._farewell_heard.set()
         for call in list(guest.calls.values()):
             self._stop(call, "its caller is gone")
+        if self._on_gone is not None:
+            self._on_gone(guest)
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
@@ -427,8 +451,7 @@ class Desk:
     def _cancel_all(self, served: Served, why: str) -> None:
         for guest in list(self._door.guests.values()):
             for call in [call for call in guest.calls.values() if call.served is served]:
-                call.refuse("cancelled", why)
-                self._stop(call, why)
+                self._stop(call, why, is_told=True)
 
     def _say_bye(self, guest: Guest, names: list[str]) -> None:
         guest.farewells.update(names)

@@ -55,13 +55,13 @@ class ServicePool:
         self.ready = [instance for instance in able if not instance.peer.is_suspect]
         self.suspects = [instance for instance in able if instance.peer.is_suspect]
 
-    def pick(self, avoid: Collection[Instance] = ()) -> Instance | None:
+    def pick(self, now: float, avoid: Collection[Instance] = ()) -> Instance | None:
         """The instance to ask, or None when there is none besides those to avoid."""
         for candidates in (self.ready, self.suspects):
             if avoid:
                 candidates = [instance for instance in candidates if instance not in avoid]
             if candidates:
-                return choose(candidates)
+                return choose(candidates, now)
         return None
 
     def why_nobody(self) -> str:

@@ -17,6 +17,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Link, Sockets
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import envelope
+from zmqservices.wire.envelope import PayloadMissing, decode
 from zmqservices.wire.messages import Bye, Error, Hello, Ping, Pong, Result, Welcome
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,13 @@ class Peer:
         if not now:
             now = self._batch_time = monotonic()
         try:
-            message = self._decode(body)
+            try:
+                message = decode(body)
+            except PayloadMissing:
+                payload = self.link.take_payload()
+                if payload is None:
+                    raise
+                message = decode(body, payload)
         except ProtocolError as exc:
             _log.warning("%s sent what is no message: %s", self.endpoint, exc)
             return
@@ -100,15 +107,10 @@ class Peer:
             handle = self._hear_by_kind.get(type(message))
             if handle is not None:
                 handle(message)
-
-    def _decode(self, body: bytes) -> Any:
-        try:
-            return envelope.decode(body)
-        except envelope.PayloadMissing:
-            payload = self.link.take_payload()
-            if payload is None:
-                raise
-            return envelope.decode(body, payload)
+            else:
+                take = self._owner.other_kinds.get(type(message))
+                if take is not None:
+                    take(self, message)
 
     def heard(self) -> None:
         if self._batch_time:

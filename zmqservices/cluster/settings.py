@@ -6,10 +6,61 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import discovery
 from zmqservices import configuration, constants
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport.sockets import SocketOptions
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """What holds for the events that a process publishes. Times in seconds, sizes in bytes."""
+
+    folder: str
+    sync: str
+    max_bytes: int
+    max_age: float | None
+    keep: float
+    when_full: str
+    patience: float
+    bind_address: str | None
+    ack_wait: float
+    backoff: float
+    backoff_max: float
+    max_deliveries: int
+    expires_after: float | None
+    wait_for_peers: float
+    linger: float
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], namespace: str) -> EventSettings:
+        """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        c = constants
+        return cls(
+            folder=os.path.join(_text(config, c.JOURNAL_FOLDER_CONFIG_KEY) or _state_folder(), quote(namespace, safe="")),
+            sync=_one_of(config, c.JOURNAL_SYNC_CONFIG_KEY, c.DEFAULT_JOURNAL_SYNC, ("normal", "full")),
+            max_bytes=configuration.whole_number(config, c.JOURNAL_MAX_BYTES_CONFIG_KEY, c.DEFAULT_JOURNAL_MAX_BYTES),
+            max_age=configuration.seconds(config, c.JOURNAL_MAX_AGE_CONFIG_KEY, None, allow_none=True),
+            keep=_seconds(config, c.JOURNAL_KEEP_CONFIG_KEY, c.DEFAULT_JOURNAL_KEEP),
+            when_full=_one_of(
+                config, c.JOURNAL_WHEN_FULL_CONFIG_KEY, c.DEFAULT_JOURNAL_WHEN_FULL, ("block", "drop-oldest")
+            ),
+            patience=_seconds(config, c.JOURNAL_PATIENCE_CONFIG_KEY, c.DEFAULT_JOURNAL_PATIENCE),
+            bind_address=_text(config, c.EVENTS_BIND_ADDRESS_CONFIG_KEY),
+            ack_wait=_seconds(config, c.EVENTS_ACK_WAIT_CONFIG_KEY, c.DEFAULT_EVENTS_ACK_WAIT),
+            backoff=_seconds(config, c.EVENTS_BACKOFF_CONFIG_KEY, c.DEFAULT_EVENTS_BACKOFF),
+            backoff_max=_seconds(config, c.EVENTS_BACKOFF_MAX_CONFIG_KEY, c.DEFAULT_EVENTS_BACKOFF_MAX),
+            max_deliveries=configuration.whole_number(
+                config, c.EVENTS_MAX_DELIVERIES_CONFIG_KEY, c.DEFAULT_EVENTS_MAX_DELIVERIES, minimum=0
+            ),
+            expires_after=configuration.seconds(
+                config, c.EVENTS_GROUP_EXPIRES_AFTER_CONFIG_KEY, c.DEFAULT_EVENTS_GROUP_EXPIRES_AFTER, allow_none=True
+            ),
+            wait_for_peers=_seconds(config, c.EVENTS_WAIT_FOR_PEERS_CONFIG_KEY, c.DEFAULT_EVENTS_WAIT_FOR_PEERS),
+            linger=_seconds(config, c.EVENTS_LINGER_CONFIG_KEY, c.DEFAULT_EVENTS_LINGER),
+        )
 
 
 @dataclass(frozen=True)
@@ -27,17 +78,21 @@ class Settings:
     rpc_timeout: float | None
     rpc_wait_for_service: float
     drain_timeout: float | None
+    events: EventSettings
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Settings:
         """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        namespace = (
+            _text(config, constants.NAMESPACE_CONFIG_KEY)
+            or os.environ.get(constants.NAMESPACE_ENVIRONMENT_KEY)
+            or constants.DEFAULT_NAMESPACE
+        )
         return cls(
             directory=_text(config, constants.DIRECTORY_CONFIG_KEY)
             or os.environ.get(constants.DIRECTORY_ENVIRONMENT_KEY)
             or constants.DEFAULT_DIRECTORY,
-            namespace=_text(config, constants.NAMESPACE_CONFIG_KEY)
-            or os.environ.get(constants.NAMESPACE_ENVIRONMENT_KEY)
-            or constants.DEFAULT_NAMESPACE,
+            namespace=namespace,
             bind_address=_text(config, constants.BIND_ADDRESS_CONFIG_KEY),
             advertise_address=_text(config, constants.ADVERTISE_ADDRESS_CONFIG_KEY),
             directory_cache=_directory_cache(config),
@@ -55,6 +110,7 @@ class Settings:
             drain_timeout=configuration.seconds(
                 config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
             ),
+            events=EventSettings.read(config, namespace),
         )
 
     @property
@@ -75,3 +131,16 @@ def _text(config: Mapping[str, Any], key: str) -> str | None:
 def _seconds(config: Mapping[str, Any], key: str, default: float) -> float:
     found = configuration.seconds(config, key, default)
     return default if found is None else found
+
+
+def _one_of(config: Mapping[str, Any], key: str, default: str, choices: tuple[str, ...]) -> str:
+    found = configuration.text(config, key, default)
+    if found not in choices:
+        raise ConfigurationError(f"{key} is {found!r}; {' or '.join(map(repr, choices))} is needed")
+    return found
+
+
+def _state_folder() -> str:
+    """Where journals are when nobody says: beside what other programs of this user keep over their restarts."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "zmqservices", "journals")

@@ -39,6 +39,7 @@ class RpcCall:
         """Wait for the answer. Raises what the call raised, a new instance each time, or RpcTimeout and its kin."""
         call = self._call
         if call.stage != DONE:
+            self._caller.reactor.check_thread()
             self._caller.reactor.park(call, DONE)
         return call.outcome()
 
@@ -121,7 +122,9 @@ class ServiceProxy:
     def __getattr__(self, name: str) -> MethodProxy:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        return MethodProxy(self._client, self.service_name, name)
+        # Kept: the next look-up finds it without coming here.
+        method = self.__dict__[name] = MethodProxy(self._client, self.service_name, name)
+        return method
 
     def __repr__(self) -> str:
         return f"<remote service {self.service_name}>"
@@ -136,7 +139,8 @@ class ClusterProxy:
     def __getattr__(self, name: str) -> ServiceProxy:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        return ServiceProxy(self._client, name)
+        service = self.__dict__[name] = ServiceProxy(self._client, name)
+        return service
 
     def __getitem__(self, name: str) -> ServiceProxy:
         return ServiceProxy(self._client, name)

@@ -58,6 +58,7 @@ class RpcServer(ProviderCollector, SharedExtension):
         # The weak reference that extensions hold costs a look-up more per call.
         container = self.container
         self._submit, self._flush, self._cancel_worker = container.submit, container.flush, container.cancel
+        self._jobs = container._worker_pool.jobs
         # There may be none, where a test has restricted the entrypoints; its callers shall hear of it at once.
         self._methods = {provider.method_name: provider for provider in self._providers}
         self._service = container.service_name
@@ -119,23 +120,23 @@ class RpcServer(ProviderCollector, SharedExtension):
         if provider is None:
             call.fail(serialize(MethodNotFound(call.method)))
             return
-        args, kwargs = call.args, call.kwargs
+        args, kwargs = call.args, call.kwargs or {}
         if call.serializer is not None:
             try:
                 args, kwargs = self.membership.serializers(call.serializer).loads(args)
                 if not isinstance(args, (list, tuple)) or not isinstance(kwargs, (dict, type(None))):
                     raise ValueError("a list of arguments and a mapping of keyword arguments are needed")
+                kwargs = kwargs or {}
             except Exception as exc:
                 call.fail(serialize(MalformedRequest(f"arguments that are not {call.serializer!r}: {exc}")))
                 return
-        if kwargs is None:
-            kwargs = {}
         try:
             provider.check_signature(args, kwargs)
         except Exception as exc:
             call.fail(serialize(exc))
             return
-        if self.container_is_full(call):
+        # Some of these may have been dropped, and for some workers are free: whether it is full needs a closer look.
+        if (len(self._jobs) >= self._max_queued or self._queued_bytes > self._max_bytes) and self.container_is_full(call):
             return
         deadline = call.deadline
         if provider.timeout is not None:
@@ -168,11 +169,9 @@ class RpcServer(ProviderCollector, SharedExtension):
     def flush(self) -> None:
         self._flush()
 
-    def cancel(self, call: IncomingCall, why: str) -> None:
-        """Nobody waits for this call any more."""
-        worker = call.worker
-        if worker is not None:
-            self._cancel_worker(worker, WorkerCancelled(why))
+    def cancel(self, worker_ctx: Any, why: str) -> None:
+        """Nobody waits for the outcome of this worker any more."""
+        self._cancel_worker(worker_ctx, WorkerCancelled(why))
 
     def handle_result(self, call: IncomingCall, worker_ctx: Any, result: Any, exc_info: ExcInfo) -> tuple[Any, ExcInfo]:
         """Answer `call`; called by the worker, before its dependencies see the result. May replace the result."""
@@ -183,7 +182,7 @@ class RpcServer(ProviderCollector, SharedExtension):
                     call.reply(result)
                 else:
                     call.reply(self.membership.serializers(call.serializer).dumps(result), call.serializer)
-                return result, None
+                return result, exc_info
             except (UnserializableValueError, MessageTooLarge):
                 exc_info, result = sys.exc_info(), None
         exc = exc_info[1]

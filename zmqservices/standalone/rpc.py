@@ -23,7 +23,7 @@ from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.rpc.providers import add_context
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 
-_prefix = os.urandom(6).hex()
+_prefix = f"standalone_rpc_client.{os.urandom(6).hex()}."
 _counter = itertools.count(1)
 
 
@@ -48,14 +48,10 @@ class StandaloneClient(Client):
 
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         caller = self.caller()
-        headers = dict(self._context)
-        headers[constants.CALL_ID_STACK_CONTEXT_KEY] = [f"standalone_rpc_client.{_prefix}.{next(_counter)}"]
+        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [f"{_prefix}{next(_counter)}"], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
-        call = caller.reactor.run(
-            caller.begin, service, method, args, kwargs, headers, timeout, None, self._serializer
-        )
-        return caller, call
+        return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer)
 
     def stop(self) -> None:
         cluster, self._cluster = self._cluster, None

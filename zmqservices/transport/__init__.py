@@ -1,7 +1,8 @@
-"""The only code that touches ZeroMQ sockets: links, doors, and the two reactors that drive them."""
+"""The only code that touches ZeroMQ sockets: links, doors, broadcasts, and the two reactors that drive them."""
 
+from zmqservices.transport.broadcast import Antenna, Mast
 from zmqservices.transport.door import Door, Sent
 from zmqservices.transport.link import Link
 from zmqservices.transport.sockets import SocketOptions, Sockets
 
-__all__ = ["Door", "Link", "Sent", "SocketOptions", "Sockets"]
+__all__ = ["Antenna", "Door", "Link", "Mast", "Sent", "SocketOptions", "Sockets"]

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -88,6 +88,8 @@ class Errand(Ticket):
 class BlockingReactor:
     """The reactor of plain threads; see the module."""
 
+    must_be_entered = True
+
     def __init__(self) -> None:
         self._lead = allocate_lock()
         self._bell_lock = allocate_lock()
@@ -121,9 +123,10 @@ class BlockingReactor:
         heapq.heappush(self._timers, (timer.due, next(self._ticks), timer))
         return timer
 
-    def wake(self, ticket: Ticket) -> None:
-        if ticket.waiter is not None and ticket.stage >= ticket.awaited:
-            _let_go(ticket.waiter)
+    def wake(self, tickets: Iterable[Ticket]) -> None:
+        for ticket in tickets:
+            if ticket.waiter is not None and ticket.stage >= ticket.awaited:
+                _let_go(ticket.waiter)
 
     # --- called by anybody ---------------------------------------------------------------------------------------
 
@@ -145,6 +148,9 @@ class BlockingReactor:
         self.park(errand, 1)
         answer: Answer = errand.answer()
         return answer
+
+    def check_thread(self) -> None:
+        """Any thread may wait."""
 
     def park(self, ticket: Ticket, stage: int) -> None:
         ticket.awaited = stage
@@ -206,7 +212,7 @@ class BlockingReactor:
         while self._errands:
             errand = self._errands.popleft()
             errand.do()
-            self.wake(errand)
+            self.wake((errand,))
         while self._posted:
             callback, args = self._posted.popleft()
             self._call(callback, args)

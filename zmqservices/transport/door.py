@@ -16,7 +16,7 @@ from zmqservices.transport.sockets import Sockets
 _recv = BackendSocket.recv
 _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
-_SNDMORE = int(zmq.SNDMORE)
+_MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
 #: Seconds for which replies may still leave after the door is shut.
 LAST_WORDS = 1.0
@@ -77,12 +77,12 @@ class Door:
         """Hand a message to ZeroMQ. Only the first frame can be refused; the others follow it."""
         socket = self.socket
         try:
-            _send(socket, routing_id, _NOBLOCK | _SNDMORE)
-            if isinstance(frames, tuple):
-                _send(socket, frames[0], _NOBLOCK | _SNDMORE)
-                _send(socket, frames[1], _NOBLOCK)
-            else:
+            _send(socket, routing_id, _MORE)
+            if isinstance(frames, bytes):
                 _send(socket, frames, _NOBLOCK)
+            else:
+                _send(socket, frames[0], _MORE)
+                _send(socket, frames[1], _NOBLOCK)
         except zmq.Again:
             return Sent.FULL
         except zmq.ZMQError as exc:

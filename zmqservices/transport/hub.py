@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -118,6 +118,8 @@ class Crowd:
 class HubReactor:
     """The reactor of a thread that runs a gevent hub. Made and used in that thread; `post` alone may be called elsewhere."""
 
+    must_be_entered = False
+
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
         self._watches: set[HubWatch] = set()
@@ -161,13 +163,12 @@ class HubReactor:
     def park(self, ticket: Ticket, stage: int) -> None:
         if ticket.stage >= stage:
             return
-        if get_hub_if_exists() is not self.hub:
-            raise RuntimeError("this call was made on the gevent hub of another thread; wait for its result there")
-        ticket.awaited = stage if ticket.waiter is None else min(stage, ticket.awaited)
         me = getcurrent()
         if ticket.waiter is None:
+            ticket.awaited = stage
             ticket.waiter = me
         else:
+            ticket.awaited = min(stage, ticket.awaited)
             Crowd.join(ticket, me)
         switch = self.hub.switch
         try:
@@ -179,14 +180,21 @@ class HubReactor:
             else:
                 ticket.waiter.greenlets.remove(me)
 
-    def wake(self, ticket: Ticket) -> None:
+    def check_thread(self) -> None:
+        if get_hub_if_exists() is not self.hub:
+            raise RuntimeError("this call was made on the gevent hub of another thread; wait for its result there")
+
+    def wake(self, tickets: Iterable[Ticket]) -> None:
         # Whoever waits is entered at once when the hub itself is running, else at the loop's next turn: a greenlet
         # must not be left in the middle of what it does.
-        if ticket.waiter is not None and ticket.stage >= ticket.awaited:
-            if getcurrent() is self.hub:
-                ticket.waiter.switch()
-            else:
-                self.hub.loop.run_callback(self._enter, ticket)
+        is_hub = getcurrent() is self.hub
+        for ticket in tickets:
+            waiter = ticket.waiter
+            if waiter is not None and ticket.stage >= ticket.awaited:
+                if is_hub:
+                    waiter.switch()
+                else:
+                    self.hub.loop.run_callback(self._enter, ticket)
 
     @staticmethod
     def _enter(ticket: Ticket) -> None:

@@ -15,7 +15,7 @@ from zmqservices.transport.sockets import Sockets
 _recv = BackendSocket.recv
 _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
-_SNDMORE = int(zmq.SNDMORE)
+_MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
 
 class LinkListener(Protocol):
@@ -49,6 +49,10 @@ class Link:
         self._arm = self._watch.arm
         self.socket.connect(endpoint)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def _tell(self, event: int) -> None:
         if self._closed:
             return
@@ -64,11 +68,11 @@ class Link:
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
         """True when ZeroMQ took the message; False when no connection stands or its queue is full."""
         try:
-            if isinstance(frames, tuple):
-                _send(self.socket, frames[0], _NOBLOCK | _SNDMORE)
-                _send(self.socket, frames[1], _NOBLOCK)
-            else:
+            if isinstance(frames, bytes):
                 _send(self.socket, frames, _NOBLOCK)
+            else:
+                _send(self.socket, frames[0], _MORE)
+                _send(self.socket, frames[1], _NOBLOCK)
         except zmq.Again:
             self._arm()
             return False

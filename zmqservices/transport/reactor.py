@@ -7,7 +7,7 @@ implementations: `zmqservices.transport.hub.HubReactor` for a gevent hub and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 Answer = TypeVar("Answer")
@@ -54,6 +54,9 @@ class Ticket:
 class Reactor(Protocol):
     """See the module."""
 
+    #: Whoever calls may be outside, and has to enter with `run`; False where all that runs is inside.
+    must_be_entered: bool
+
     def watch(self, owner: Drainable) -> Watch: ...
 
     def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> Timer: ...
@@ -64,10 +67,13 @@ class Reactor(Protocol):
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
         """Run `action` inside the reactor now and return what it returns; it must not block."""
 
+    def check_thread(self) -> None:
+        """Raise RuntimeError where the current thread may not `park`: one that got its ticket from another."""
+
     def park(self, ticket: Ticket, stage: int) -> None:
         """Return once `ticket` has reached `stage`. Called by whoever waits, outside the reactor."""
 
-    def wake(self, ticket: Ticket) -> None:
-        """The ticket moved on: let whoever is parked on it see. Called inside the reactor."""
+    def wake(self, tickets: Iterable[Ticket]) -> None:
+        """The tickets moved on: let whoever is parked on them see. Called inside the reactor."""
 
     def close(self) -> None: ...

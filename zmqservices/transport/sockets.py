@@ -84,6 +84,24 @@ class Sockets:
         socket.set(zmq.BACKLOG, 1024)
         return socket
 
+    def xpub(self) -> zmq.Socket[bytes]:
+        """For broadcasts: tells of every listener that comes or goes, also of a second one for the same topic."""
+        self.check_process()
+        socket = self._context.socket(zmq.XPUB)
+        self._common(socket)
+        socket.set(zmq.XPUB_VERBOSER, 1)
+        socket.set(zmq.BACKLOG, 1024)
+        return socket
+
+    def sub(self) -> zmq.Socket[bytes]:
+        """For listening to broadcasts; reconnects by itself with jitter."""
+        self.check_process()
+        socket = self._context.socket(zmq.SUB)
+        self._common(socket)
+        socket.set(zmq.RECONNECT_IVL, random.randint(50, 150))
+        socket.set(zmq.RECONNECT_IVL_MAX, 3000)
+        return socket
+
     def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
         """A socket on which the connection events of `socket` arrive; see `zmqservices.transport.monitor`."""
         self._monitors += 1

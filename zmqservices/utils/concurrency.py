@@ -76,7 +76,7 @@ def _call_all(call: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         error = done.get()[1]
         if error is not None and first is None:
             first = error
-        elif error is not None:
+        elif error is not None and error is not first:
             _log.error("one of several failed too: %s", error, exc_info=error)
     if first is not None:
         raise first

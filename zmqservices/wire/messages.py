@@ -156,7 +156,8 @@ class End:
 class Event:
     """Something happened at `source`: number `seq` of the journal; the one before it for this group is `prev_seq`.
 
-    `attempt` counts deliveries to the group from 1. `group` is None where every subscriber gets a copy.
+    `attempt` counts deliveries to the group from 1. `group` is None where every subscriber gets a copy. With a
+    `serializer`, `body` is the bytes of one document of that format. `at` is when it was recorded (seconds since 1970).
     """
 
     KIND: ClassVar[int] = 16
@@ -170,6 +171,8 @@ class Event:
     attempt: Count = 1
     headers: Map | None = None
     key: str | None = None
+    serializer: str | None = None
+    at: Seconds | None = None
 
 
 @dataclass(slots=True)
@@ -226,9 +229,47 @@ class Gap:
     reason: str
 
 
+@dataclass(slots=True)
+class Subscribe:
+    """Please send me (`member`) events of `source` whose type fits `pattern`, and answer SUBSCRIBED once that is in effect.
+
+    `id` names the subscription on this link. `kind` is "service_pool", "singleton" or "broadcast"; of a `group` one member
+    gets each event. `reliable`: on this link, until it is ACKed, and `credit` events may be sent before the first answer;
+    else over the publisher's XPUB, once. `options`: what the group wants of its publisher.
+    """
+
+    KIND: ClassVar[int] = 22
+    id: Count
+    source: str
+    pattern: str
+    kind: str
+    member: str
+    group: str
+    reliable: bool = True
+    credit: Count = 0
+    options: Map | None = None
+
+
+@dataclass(slots=True)
+class Subscribed:
+    """The subscription `id` is in effect: what is dispatched from here on reaches it. `info` says where it stands."""
+
+    KIND: ClassVar[int] = 23
+    id: Count
+    info: Map | None = None
+
+
+@dataclass(slots=True)
+class Unsubscribe:
+    """No more events for the subscription `id`, please; those that were sent are still answered. Is echoed."""
+
+    KIND: ClassVar[int] = 24
+    id: Count
+
+
 Message: TypeAlias = (
     Hello | Welcome | Ping | Pong | Bye | Call | Result | Error | Cancel | Stream | Credit | End
-    | Event | Ack | Nack | Grant | Replay | Gap
+    | Event | Ack | Nack | Grant | Replay | Gap | Subscribe | Subscribed | Unsubscribe
 )  # fmt: skip
 
 #: Every message, by the number that opens its body.
@@ -236,6 +277,6 @@ KINDS: dict[int, type[Message]] = {
     cls.KIND: cls
     for cls in (
         Hello, Welcome, Call, Result, Error, Cancel, Stream, Credit, End, Ping, Pong, Bye,
-        Event, Ack, Nack, Grant, Replay, Gap,
+        Event, Ack, Nack, Grant, Replay, Gap, Subscribe, Subscribed, Unsubscribe,
     )
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire.codec import PLACEHOLDER
-from zmqservices.wire.messages import KINDS, Call, Message, Result
+from zmqservices.wire.messages import KINDS, Call, Event, Message, Result
 
 Check = Callable[[Any], None]
 
@@ -45,6 +45,7 @@ PREDICATES: dict[str, Callable[[Any], bool]] = {
     "Count": _is_count,
     "Seconds": _is_seconds,
     "str": lambda value: type(value) is str,
+    "bool": lambda value: type(value) is bool,
     "Map": lambda value: type(value) is dict,
     "list[str]": lambda value: type(value) is list and are_texts(value),
     "Any": lambda value: True,
@@ -89,10 +90,18 @@ def _check_result(result: Any) -> None:
         raise ProtocolError("with a serializer, value of a Result is bytes")
 
 
+def _check_event(event: Any) -> None:
+    _check_event_by_fields(event)
+    if event.serializer is not None and type(event.body) is not bytes and event.body is not PLACEHOLDER:
+        raise ProtocolError("with a serializer, body of an Event is bytes")
+
+
+_check_event_by_fields = _check_by_fields(Event)
 _check_call_by_fields = _check_by_fields(Call)
 _check_result_by_fields = _check_by_fields(Result)
 CHECKS: dict[type[Message], Check] = {
     **{cls: _check_by_fields(cls) for cls in KINDS.values()},
     Call: _check_call,
     Result: _check_result,
+    Event: _check_event,
 }

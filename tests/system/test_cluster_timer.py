@@ -1,0 +1,41 @@
+"""Of several processes one fires a cluster timer, and another when that one stops or dies."""
+
+from tests.system.processes import eventually
+
+
+class Ticks:
+    """The file in which the instances write."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def lines(self):
+        if not self.path.exists():
+            return []
+        return [(int(pid), float(at)) for pid, at in map(str.split, self.path.read_text().splitlines())]
+
+    def pids_after(self, count, more=1):
+        """The pids of the lines after the first `count`, once there are `more`."""
+        lines = eventually(lambda: (lines := self.lines()[count:])[more - 1 :] and lines, what=f"{more} more ticks")
+        return [pid for pid, _ in lines]
+
+
+def test_one_process_fires_and_another_when_it_is_gone_in_whatever_way(cluster, tmp_path):
+    ticks = Ticks(tmp_path / "ticks")
+    processes = [cluster.run_one("clock", TICKS_FILE=str(ticks.path)) for _ in range(3)]
+    first, second, third = (process.pid for process in processes)
+
+    assert set(ticks.pids_after(0, more=10)) == {first}
+
+    processes[0].kill()
+    cluster.wait_unlisted("clock", first)
+    begun = len(ticks.lines())
+    assert set(ticks.pids_after(begun, more=10)) == {second}
+
+    processes[1].terminate()
+    assert processes[1].wait() == 0
+    begun = len(ticks.lines())
+    assert set(ticks.pids_after(begun, more=10)) == {third}
+
+    pids = [pid for pid, _ in ticks.lines()]
+    assert pids == sorted(pids, key=[first, second, third].index), "no two took turns"

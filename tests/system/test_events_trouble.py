@@ -1,0 +1,222 @@
+"""Events when the world is in trouble: a cable that is cut, a disk that is full, a group that never returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.clusters import QUICK
+from tests.system.hosts import TwoHosts, run, why_not
+from tests.system.processes import eventually
+from tests.system.remote import Remote
+from tests.system.test_events_processes import IN_HAND, MANY, publish
+
+PORT = 4190
+GROUP = "mails.send:order.paid"
+
+
+def may_not(reason):
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(f"CI must test this: {reason}")
+    if reason:
+        pytest.skip(reason)
+
+
+# --- the cable ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hosts():
+    may_not(why_not())
+    with TwoHosts() as two:
+        yield two
+
+
+def test_a_cable_that_is_cut_mid_stream_loses_nothing(stage, hosts, tallies, tmp_path):
+    here, there = hosts
+    url = f"tcp://{here.address}:{PORT}"
+    serve = [sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", "2"]
+    stage.start("registry", [*here.prefix, *serve]).has_said("serving at")
+    config = {**QUICK, "TALLY": str(tallies.folder), "JOURNAL_FOLDER": str(tmp_path / "journals"), "TEST_PAUSE": 0.001}
+
+    def start(host, name):
+        definitions = [part for key, value in config.items() for part in ("-d", f"{key}={value}")]
+        command = [*host.prefix, sys.executable, "-m", "zmqservices", "run", f"tests.system.services.{name}", *definitions]
+        process = stage.start(name, command, {"ZMQSERVICES_DIRECTORY": url})
+        process.has_said("Services started")
+        return process
+
+    start(here, "orders")
+    start(there, "mails")
+    client = Remote.start(stage, {"DIRECTORY": url, **QUICK}, here.prefix)
+    client.begin("orders.publish", 0, MANY, timeout=60)
+    for part in (1, 2):
+        tallies.wait_for("handled", part * MANY // 5)
+        there.unplug()
+        # Heartbeats of half a second: both sides have given the link up when this is over.
+        handled = len(tallies.numbers("handled"))
+        eventually(lambda before=handled: _stands_still(tallies, before), what="nothing arrives any more")
+        there.plug()
+    assert "value" in client.end(60)
+
+    tallies.wait_until_handled(MANY, timeout=40)
+    # The same member is there again: what it has in hand it does not take twice, nor what it answered into the void.
+    assert len(tallies.duplicates()) <= 2 * IN_HAND
+
+
+_last: dict[str, tuple[int, int]] = {}
+
+
+def _stands_still(tallies, before, looks=100):
+    """Whether the count has not changed in `looks` looks."""
+    count = len(tallies.numbers("handled"))
+    known, seen = _last.get(str(tallies.folder), (-1, 0))
+    _last[str(tallies.folder)] = (count, seen + 1 if count == known else 0)
+    return seen >= looks
+
+
+# --- the disk ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        run("mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder))
+    except (OSError, subprocess.CalledProcessError) as exc:
+        may_not(f"a small disk cannot be made: {exc}")
+    yield folder
+    run("umount", "-l", str(folder))
+
+
+def test_a_full_disk_fails_dispatches_with_a_clear_error_and_calls_go_on(event_cluster, tallies, small_disk):
+    cluster = event_cluster
+    journals = small_disk / "journals"
+    member = cluster.run_one("mails")
+    publisher = cluster.run_one("orders", JOURNAL_FOLDER=str(journals), JOURNAL_PATIENCE=0.2)
+    filler = small_disk / "filler"
+
+    with cluster.client(timeout=30) as remote:
+        remote.orders.publish(0, 100)
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while file.write(bytes(4096)):
+                pass
+        errors = []
+        for _ in range(40):
+            try:
+                remote.orders.publish_one("other", bytes(100_000))
+            except Exception as exc:
+                errors.append(str(exc))
+                break
+        assert errors and "Journal" in errors[0], errors
+        assert remote.orders.whoami() == publisher.pid
+        assert remote.mails.whoami() == member.pid
+
+        filler.unlink()
+        eventually(lambda: _works(remote), what="there is room again")
+        remote.orders.publish(1000, 100)
+
+    tallies.wait_until_handled(200)
+    assert not tallies.duplicates()
+
+
+def _works(remote):
+    try:
+        remote.orders.publish_one("other", 1)
+    except Exception:
+        return False
+    return True
+
+
+# --- a group that never returns ------------------------------------------------------------------------------------------
+
+
+def test_a_group_that_never_returns_is_bounded_shown_and_removable(event_cluster, tallies):
+    cluster = event_cluster
+    bound = 400_000
+    publisher = cluster.run_one("orders", JOURNAL_MAX_BYTES=bound, JOURNAL_WHEN_FULL="drop-oldest")
+    gone = cluster.run_one("mails")
+    gone.terminate()
+    gone.wait()
+
+    with cluster.client(timeout=60) as remote:
+        remote.orders.publish(0, MANY)
+        stats = remote["events:orders"].stats()
+    [journal] = stats["journals"]
+    [group] = journal["groups"]
+    assert journal["bytes"] <= bound
+    assert group["group"] == GROUP and group["members"] == []
+    assert 0 < group["waiting"] < MANY
+    assert group["lost"] + group["waiting"] == MANY
+    # It is told, not hidden.
+    publisher.has_said("Dropped")
+
+    listed = cluster.command("events", "ls", "orders", "--json")
+    assert listed.wait() == 0
+    [shown] = json.loads(listed.output())
+    assert shown["journals"][0]["groups"][0]["group"] == GROUP
+    forgotten = cluster.command("events", "forget", "orders", GROUP)
+    assert forgotten.wait() == 0
+    listed = cluster.command("events", "ls", "orders", "--json")
+    assert listed.wait() == 0
+    [shown] = json.loads(listed.output())
+    assert shown["journals"][0]["groups"] == []
+
+
+def test_a_group_that_returns_after_a_gap_is_told_of_it(event_cluster, tallies):
+    cluster = event_cluster
+    cluster.run_one("orders", JOURNAL_MAX_BYTES=400_000, JOURNAL_WHEN_FULL="drop-oldest")
+    gone = cluster.run_one("mails")
+    gone.terminate()
+    gone.wait()
+    with cluster.client(timeout=60) as remote:
+        remote.orders.publish(0, MANY)
+        [group] = remote["events:orders"].stats()["journals"][0]["groups"]
+
+    back = cluster.run_one("mails")
+
+    back.has_said("are lost for mails.send:order.paid")
+    # All that was kept, and that is the end of it.
+    tallies.wait_for("handled", group["waiting"])
+    assert sorted(tallies.numbers("handled")) == list(range(MANY - group["waiting"], MANY))
+
+
+# --- a journal from a backup ---------------------------------------------------------------------------------------------
+
+
+def test_a_journal_that_was_copied_back_from_a_backup_is_told_and_goes_on(event_cluster, tallies, tmp_path):
+    cluster = event_cluster
+    journals, backup = tmp_path / "journals", tmp_path / "backup"
+    cluster.run_one("mails")
+    publisher = cluster.run_one("orders")
+    publish(cluster, 100)
+    tallies.wait_until_handled(100)
+    publisher.terminate()
+    assert publisher.wait() == 0
+    shutil.copytree(journals, backup)
+    publisher = cluster.run_one("orders")
+    publish(cluster, 100, first=100)
+    tallies.wait_until_handled(200)
+    publisher.kill()
+    publisher.wait()
+
+    # The database alone, as a backup of it has it; what stands beside it on this disk tells more.
+    for saved in backup.rglob("*.journal"):
+        place = journals / saved.relative_to(backup)
+        for old in place.parent.glob(f"{place.name}-*"):
+            old.unlink()
+        shutil.copy(saved, place)
+    publisher = cluster.run_one("orders")
+    publisher.has_said("rewound")
+    with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
+        remote.orders.publish(200, 100)
+
+    # Numbers of the journal are used again, and no event is taken for another one.
+    tallies.wait_until_handled(300)

@@ -1,0 +1,140 @@
+"""A mast and an antenna talk over real sockets; one suite over both reactors."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import gevent
+import pytest
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport import Antenna, Mast, SocketOptions, Sockets
+from zmqservices.transport.blocking import BlockingReactor
+from zmqservices.transport.hub import HubReactor
+from zmqservices.transport.reactor import Ticket
+
+
+class Crowd:
+    """Listens to both ends, and writes down what it is told."""
+
+    def __init__(self):
+        self.tunings = []
+        self.frames = []
+        self.on_batch = lambda: None
+
+    def tuned(self, topic, is_on):
+        self.tunings.append((topic, is_on))
+
+    def received(self, frame, payload):
+        self.frames.append((frame, payload))
+
+    def all_received(self):
+        self.on_batch()
+
+
+@pytest.fixture(params=[HubReactor, BlockingReactor])
+def reactor(request):
+    reactor = request.param()
+    yield reactor
+    reactor.close()
+
+
+@pytest.fixture
+def sockets():
+    sockets = Sockets(SocketOptions())
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+def crowd():
+    return Crowd()
+
+
+@pytest.fixture
+def mast(reactor, sockets, crowd):
+    mast = reactor.run(Mast, reactor, sockets, "tcp://127.0.0.1:0", crowd)
+    yield mast
+    reactor.run(mast.close, 0.0)
+
+
+@pytest.fixture
+def antenna(reactor, sockets, crowd, mast):
+    antenna = reactor.run(Antenna, reactor, sockets, crowd)
+    yield antenna
+    reactor.run(antenna.close)
+
+
+@pytest.fixture
+def until(reactor):
+    def until(claim, timeout=5.0):
+        end = monotonic() + timeout
+        while not claim():
+            assert monotonic() < end, "it did not come true"
+            if isinstance(reactor, HubReactor):
+                gevent.sleep(0.001)
+            else:
+                ticket = Ticket()
+                reactor.run(reactor.call_later, 0.005, setattr, ticket, "stage", 1)
+                reactor.park(ticket, 1)
+
+    return until
+
+
+def test_the_mast_hears_who_listens_and_they_hear_the_mast(reactor, mast, antenna, crowd, until):
+    reactor.run(antenna.tune, b"a\0")
+    reactor.run(antenna.connect, mast.endpoint)
+    until(lambda: crowd.tunings == [(b"a\0", True)])
+
+    reactor.run(mast.send, b"a\0", b"one")
+    reactor.run(mast.send, b"ab\0", b"not for us")
+    reactor.run(mast.send, b"a\0", b"two")
+
+    until(lambda: len(crowd.frames) == 2)
+    assert crowd.frames == [(b"a\0one", None), (b"a\0two", None)]
+
+
+def test_every_listener_of_a_topic_is_told_of(reactor, sockets, mast, antenna, crowd, until):
+    other = reactor.run(Antenna, reactor, sockets, Crowd())
+    for each in (antenna, other):
+        reactor.run(each.tune, b"a\0")
+        reactor.run(each.connect, mast.endpoint)
+    until(lambda: crowd.tunings == [(b"a\0", True)] * 2)
+
+    reactor.run(other.close)
+
+    until(lambda: crowd.tunings[2:] == [(b"a\0", False)])
+
+
+def test_a_payload_follows_in_a_frame_of_its_own(reactor, mast, antenna, crowd, until):
+    reactor.run(antenna.tune, b"a\0")
+    reactor.run(antenna.connect, mast.endpoint)
+    until(lambda: crowd.tunings)
+
+    reactor.run(mast.send, b"a\0", (b"body", b"payload"))
+    reactor.run(mast.send, b"a\0", b"next")
+
+    until(lambda: len(crowd.frames) == 2)
+    assert crowd.frames == [(b"a\0body", b"payload"), (b"a\0next", None)]
+
+
+def test_nothing_is_read_during_a_pause_and_nothing_is_lost_by_it(reactor, mast, antenna, crowd, until):
+    reactor.run(antenna.tune, b"a\0")
+    reactor.run(antenna.connect, mast.endpoint)
+    until(lambda: crowd.tunings)
+    crowd.on_batch = lambda: antenna.pause() if len(crowd.frames) == 1 else None
+
+    reactor.run(mast.send, b"a\0", b"0")
+    until(lambda: len(crowd.frames) == 1)
+    for number in range(1, 1000):
+        reactor.run(mast.send, b"a\0", b"%d" % number)
+    assert len(crowd.frames) == 1
+    reactor.run(antenna.resume)
+
+    until(lambda: len(crowd.frames) == 1000)
+    assert [frame for frame, _ in crowd.frames] == [b"a\0%d" % number for number in range(1000)]
+
+
+def test_an_address_that_cannot_be_bound_is_named(reactor, sockets, mast, crowd):
+    with pytest.raises(ConfigurationError, match="cannot bind"):
+        reactor.run(Mast, reactor, sockets, mast.endpoint, crowd)

@@ -1,0 +1,78 @@
+"""Memory of large blocks is kept while it is of use, and given back when nothing is going on."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from zmqservices.utils import allocator
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+
+KEPT = """
+import time
+from zmqservices.utils import allocator
+
+def rss():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+assert allocator.keep_large_blocks()
+trim = allocator.IdleTrim()
+blocks = [bytearray(1024 * 1024) for _ in range(60)]
+for block in blocks:
+    block[:] = b"x" * len(block)
+full = rss()
+while trim.look():
+    pass
+del block, blocks
+kept = rss()
+end = time.monotonic() + 20
+while not trim.look() and time.monotonic() < end:
+    time.sleep(0.05)
+print((full - kept) // 2**20, (kept - rss()) // 2**20)
+"""
+
+
+def run(code, **environ):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, env={**os.environ, **environ}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_blocks_are_kept_until_the_process_is_idle():
+    kept, given_back = (int(word) for word in run(KEPT).split())
+
+    assert kept < 10
+    assert given_back > 40
+
+
+@pytest.mark.parametrize("name", allocator.VARIABLES)
+def test_whoever_has_set_the_allocator_keeps_his_settings(name):
+    code = "from zmqservices.utils import allocator; print(allocator.keep_large_blocks())"
+
+    assert run(code, **{name: "1000000" if name != "GLIBC_TUNABLES" else "glibc.malloc.perturb=0"}) == "False\n"
+
+
+def test_an_idle_process_gives_back_once(monkeypatch):
+    times = {"now": 0.0, "used": 0.0}
+    monkeypatch.setattr(allocator.time, "monotonic", lambda: times["now"])
+    monkeypatch.setattr(allocator.time, "process_time", lambda: times["used"])
+    trim = allocator.IdleTrim()
+    given_back = []
+    trim._trim = given_back.append
+
+    def after(seconds, used):
+        times["now"] += seconds
+        times["used"] += used
+        return trim.look()
+
+    assert not after(10.0, 0.1)  # Nothing was ever done.
+    assert not after(10.0, 5.0)
+    assert after(10.0, 0.1)
+    assert not after(10.0, 0.1)
+    assert given_back == [0]

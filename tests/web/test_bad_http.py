@@ -1,0 +1,205 @@
+"""What strangers may send to a web server: each gets a clear answer or none, and the server serves on."""
+
+import logging
+import socket as native
+
+import gevent
+import pytest
+
+from tests.rpc.stage import until
+from tests.web.stage import read_all
+from zmqservices.web import protocol
+from zmqservices.web.handlers import http
+
+
+class Echo:
+    name = "echo"
+
+    @http("GET", "/")
+    def get(self, request):
+        return "hello"
+
+    @http("POST", "/")
+    def post(self, request):
+        return request.get_data()
+
+    @http("POST", "/json")
+    def json(self, request):
+        return request.get_json()
+
+    @http("POST", "/ignored")
+    def ignore(self, request):
+        return "ignored"
+
+
+@pytest.fixture
+def web(serve):
+    """A service that takes bodies of 1000 bytes at most, and still serves when the test is over."""
+    web = serve(Echo, WEB_SERVER_MAX_BODY=1000)
+    yield web
+    assert web.get("/").text == "hello"
+    until(lambda: all(handler.is_idle for handler in server_of(web).connections))
+    assert web.server._answering == set()
+
+
+def server_of(web):
+    return web.server._site._server
+
+
+def status_line(web, data):
+    return read_all(web.raw(data)).split(b"\r\n")[0].decode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1 more\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1_0\r\n\r\n0123456789",
+        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 30\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X-Many: x\r\n" * 200 + b"\r\n",
+    ],
+)
+def test_a_request_that_is_none(web, data, capfd, caplog):
+    assert status_line(web, data).startswith("HTTP/1.1 400 ")
+    assert "Traceback" not in capfd.readouterr().err
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_url_that_is_too_long(web):
+    assert status_line(web, b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n").startswith("HTTP/1.1 414 ")
+
+
+def test_what_a_stranger_sends_does_not_move_the_cursor_of_who_reads_the_log(web, caplog):
+    caplog.set_level(logging.INFO)
+
+    status_line(web, b"GET /\x1b[2J HTTP/1.1\r\nConnection: close\r\n\r\n")
+
+    assert "\x1b" not in caplog.text
+    assert "\\x1b[2J" in caplog.text
+
+
+def test_a_body_that_is_too_large(web):
+    answer = web.ask("POST", "/", b"x" * 1001)
+
+    assert answer.status == 413
+    assert "1001 bytes; 1000 are allowed" in answer.text
+
+
+def test_a_body_that_says_it_is_too_large_is_never_read(web):
+    connection = web.raw(b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n")
+
+    assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_sends_it_all_the_same_still_reads_the_answer(web, monkeypatch):
+    monkeypatch.setattr(protocol, "LINGER", 1.0)
+    connection = web.raw(b"POST / HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n")
+    connection.sendall(bytes(20_000_000))
+
+    assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_what_is_left_of_a_body_is_not_waited_for_for_ever(web, monkeypatch):
+    monkeypatch.setattr(protocol, "LINGER", 0.05)
+    connection = web.raw(b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\nsome of it")
+
+    assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_in_chunks_that_becomes_too_large(web):
+    chunk = b"200\r\n" + bytes(0x200) + b"\r\n"
+    head = b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = read_all(web.raw(head + chunk * 3 + b"0\r\n\r\n"))
+
+    assert data.startswith(b"HTTP/1.1 413 ")
+
+
+def test_what_a_method_did_not_read_is_not_taken_for_the_next_request(web):
+    body = b"GET /smuggled HTTP/1.1\r\n\r\n"
+    connection = web.connect()
+
+    first = connection.ask("POST", "/ignored", iter([body]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    second = connection.ask("GET", "/")
+
+    assert [first.text, second.text] == ["ignored", "hello"]
+
+
+def test_malformed_json(web):
+    answer = web.ask("POST", "/json", "{", {"Content-Type": "application/json"})
+
+    assert answer.status == 400
+    assert web.ask("POST", "/json", "x").status == 415
+
+
+def test_a_client_that_goes_in_the_middle_of_its_request(web, capfd, caplog):
+    web.raw(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf of").close()
+    web.raw(b"POST / HTTP/1.1\r\nContent-Le").close()
+    web.raw(b"").close()
+    until(lambda: not server_of(web).connections)
+
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+def test_a_client_that_goes_while_it_is_answered(web, capfd, caplog):
+    sock = web.raw(b"GET / HTTP/1.1\r\n\r\n" * 50)
+    sock.setsockopt(native.SOL_SOCKET, native.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    sock.close()
+    until(lambda: not server_of(web).connections)
+
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+def test_a_slow_client_holds_no_worker(serve):
+    web = serve(Echo, max_workers=1)
+    slow = [web.raw(b"POST / HTTP/1.1\r\nContent-Length: 10\r\nConnection: close\r\n\r\n123") for _ in range(3)]
+
+    assert web.get("/").text == "hello"
+    for sock in slow:
+        sock.sendall(b"4567890")
+    assert all(read_all(sock).endswith(b"1234567890") for sock in slow)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nX-Half: o", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"]
+)
+def test_a_client_that_falls_silent_is_closed(serve, data, capfd, caplog):
+    web = serve(Echo, WEB_SERVER_IDLE_TIMEOUT=0.05)
+
+    answer = read_all(web.raw(data))
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+def test_a_thousand_idle_connections_cost_no_service(serve):
+    web = serve(Echo)
+    idle = [web.raw() for _ in range(1000)]
+    until(lambda: len(server_of(web).connections) == 1000)
+
+    assert web.get("/").text == "hello"
+    web.container.stop()
+
+    assert all(sock.recv(1) == b"" for sock in idle)
+
+
+def test_more_requests_than_may_wait_are_refused(serve):
+    class Slow(Echo):
+        @http("GET", "/slow")
+        def slow(self, request):
+            gevent.sleep(1000)
+
+    web = serve(Slow, max_workers=1, max_queued_calls=2)
+    asking = [web.asking("GET", "/slow") for _ in range(3)]
+    until(lambda: web.container.queued == 2)
+
+    assert web.get("/").status == 503
+    web.container.kill()
+    gevent.joinall(asking)

@@ -1,0 +1,94 @@
+"""`zmqservices relay`: delivers what publishers have left behind that do not return."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import click
+
+from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.exceptions import CommandError
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks for journals of further sources, and at whether all is done.
+LOOK_INTERVAL = 1.0
+
+
+@click.command("relay")
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@takes_settings
+@click.option("--once", is_flag=True, help="End when nothing waits for anybody.")
+def relay_command(folder: str, flags: Flags, once: bool) -> None:
+    """Serve the journals in DIR that no process owns: what is kept there reaches its handlers.
+
+    DIR is the folder of one namespace, JOURNAL_FOLDER/NAMESPACE. Journals of dead letters alone are served too, so that
+    `zmqservices events dead-letters` finds them.
+
+    \b
+    Example:
+        zmqservices relay /var/lib/zmqservices/default
+    """
+    import gevent
+
+    from zmqservices.cluster.node import Node
+    from zmqservices.cluster.settings import Settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    path = Path(folder).resolve()
+    given = flags.setup()
+    settings = Settings.read({**given, "JOURNAL_FOLDER": str(path.parent)})
+    if unquote(path.name) != settings.namespace:
+        raise CommandError(
+            f"the journals of the namespace {settings.namespace!r} are in a folder of that name, not in {path.name!r}; "
+            "say --namespace"
+        )
+    node = Node.join(settings)
+    relay = Relay(node, str(path), once)
+    handlers = [gevent.signal_handler(number, relay.stop) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        click.echo(f"Relaying what was left in {path}", err=True)
+        relay.run()
+    finally:
+        for handler in handlers:
+            handler.cancel()
+        node.leave()
+
+
+class Relay:
+    """Looks for orphans of all sources, again and again."""
+
+    def __init__(self, node: Any, folder: str, once: bool) -> None:
+        from gevent.event import Event
+
+        self._node = node
+        self._folder = folder
+        self._once = once
+        self._over = Event()
+
+    def stop(self) -> None:
+        """What is under way is answered still."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Until `stop`, or until all is done."""
+        import gevent
+
+        from zmqservices.journal import Journal
+
+        while not self._over.is_set():
+            orphans = gevent.get_hub().threadpool.apply(Journal.orphans, (self._folder,))
+            for source in sorted({orphan.source for orphan in orphans} - set(self._node.publisher.sources)):
+                self._node.publisher.open(source, keeps=False)
+                _log.info("relaying events of %s", source)
+            if self._once and self._is_done():
+                return
+            self._over.wait(LOOK_INTERVAL)
+
+    def _is_done(self) -> bool:
+        sources = self._node.publisher.sources.values()
+        return all(source.has_looked and source.is_empty for source in sources)

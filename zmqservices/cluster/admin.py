@@ -1,0 +1,190 @@
+"""What operators may ask of a source: a service beside those of users, called `events:SOURCE`, on the same door.
+
+Its methods are called as any other; `zmqservices events` asks every publisher of the source.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import platform
+from typing import Any
+
+from zmqservices.exceptions import BadRequest, IncorrectSignature, JournalError, MethodNotFound, serialize
+from zmqservices.wire import codec
+
+_log = logging.getLogger(__name__)
+
+#: Dead letters of one answer.
+LETTERS = 1000
+
+
+class Admin:
+    """The methods are those without an underscore that take no call; each runs in a greenlet of its own."""
+
+    METHODS = ("stats", "dead_letters", "requeue", "drop", "forget", "rewind")
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    # --- the desk's service ------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"signature": str(inspect.signature(getattr(self, name))), "doc": inspect.getdoc(getattr(self, name))}
+            for name in self.METHODS
+        }
+
+    def take(self, call: Any) -> None:
+        if call.method not in self.METHODS:
+            call.fail(serialize(MethodNotFound(call.method)))
+        else:
+            self._source.publisher.spawn(lambda: self._answer(call))
+
+    def flush(self) -> None:
+        """Calls have begun already."""
+
+    def cancel(self, call: Any, why: str) -> None:
+        """None takes long."""
+
+    def _answer(self, call: Any) -> None:
+        try:
+            args, kwargs = call.args, call.kwargs or {}
+            if call.serializer is not None:
+                raise BadRequest("events are administered in the wire's own format; leave `serializer` out")
+            method = getattr(self, call.method)
+            try:
+                inspect.signature(method).bind(*args, **kwargs)
+            except TypeError as exc:
+                raise IncorrectSignature(str(exc)) from exc
+            call.reply(method(*args, **kwargs))
+        except Exception as exc:
+            if not isinstance(exc, (BadRequest, JournalError)):
+                _log.exception("events:%s.%s failed", self._source.name, call.method)
+            call.fail(serialize(exc, with_traceback=True))
+
+    # --- the methods -------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """How it stands with the journals, the groups and the members."""
+        source = self._source
+        return {
+            "source": source.name,
+            "node": source.publisher.id,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "dispatched": source.dispatched,
+            "dropped": source.dropped,
+            "journals": [self._journal(outlet) for outlet in source.outlets],
+            "best_effort": [
+                {"group": name, "pattern": crew.group.pattern, "kind": crew.kind, "members": len(crew.members)}
+                for name, crew in sorted(source.casual().items())
+            ],
+        }
+
+    def _journal(self, outlet: Any) -> dict[str, Any]:
+        stats = outlet.journal.stats()
+        return {
+            "id": outlet.journal.id,
+            "path": str(outlet.journal.path),
+            "own": outlet is self._source.own,
+            "events": stats.events,
+            "bytes": stats.bytes,
+            "max_bytes": stats.max_bytes,
+            "first_seq": stats.first_seq,
+            "last_seq": stats.last_seq,
+            "dead_letters": stats.dead_letters,
+            "blocked": stats.blocked,
+            "trouble": stats.trouble,
+            "groups": [self._group(outlet, name, stats.groups[name]) for name in sorted(stats.groups)],
+        }
+
+    def _group(self, outlet: Any, name: str, stats: Any) -> dict[str, Any]:
+        delivery = outlet.deliveries.get(name)
+        return {
+            "group": name,
+            "pattern": stats.group.pattern,
+            "kind": stats.group.details.get("kind", ""),
+            "cursor": stats.cursor,
+            "waiting": stats.waiting,
+            "oldest_age": stats.oldest_age,
+            "dead_letters": stats.dead_letters,
+            "lost": stats.lost,
+            "idle": stats.idle,
+            "has_expired": stats.has_expired,
+            "members": [] if delivery is None else delivery.rules.members(),
+            "in_flight": 0 if delivery is None else delivery.rules.in_flight,
+        }
+
+    def dead_letters(self, group: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The events that were given up, with the last error of each; of all groups when none is named."""
+        found = []
+        for outlet in self._source.outlets:
+            letters = outlet.ask(outlet.journal.dead_letters, group, min(limit, LETTERS))
+            found += [self._letter(outlet, name, letter) for name, letter in letters]
+        return found[:limit]
+
+    @staticmethod
+    def _letter(outlet: Any, group: str, letter: Any) -> dict[str, Any]:
+        event = letter.event
+        headers, serializer = codec.unpack(event.headers) if event.headers else (None, "msgpack")
+        return {
+            "journal": outlet.journal.id,
+            "group": group,
+            "seq": event.seq,
+            "type": event.type,
+            "key": event.key,
+            "at": event.at,
+            "data": codec.unpack(event.body) if serializer == "msgpack" else event.body,
+            "serializer": serializer,
+            "headers": headers,
+            "attempts": letter.attempts,
+            "error": letter.error,
+            "buried_at": letter.buried_at,
+        }
+
+    def requeue(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
+        """Deliver dead letters of the group once more, all of them when none is named; says how many."""
+        count = 0
+        for outlet in self._outlets(group, journal):
+            events = outlet.ask(outlet.journal.requeue, group, seqs)
+            if events and group in outlet.deliveries:
+                outlet.deliveries[group].requeued(events)
+            count += len(events)
+        return count
+
+    def drop(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
+        """Throw dead letters of the group away, all of them when none is named; says how many."""
+        return sum(outlet.ask(outlet.journal.drop, group, seqs) for outlet in self._outlets(group, journal))
+
+    def forget(self, group: str) -> bool:
+        """Keep nothing for the group any more, and throw away what waits for it. False when it is not known."""
+        return bool(self._source.forget(group))
+
+    def rewind(
+        self, group: str, to_time: float | None = None, to_seq: int | None = None, journal: str | None = None
+    ) -> dict[str, int]:
+        """Deliver again what was dispatched since `to_time` (seconds since 1970), or after `to_seq` of each journal.
+
+        As far as it is kept. Says where the group stands in each journal now.
+        """
+        if (to_time is None) == (to_seq is None):
+            raise BadRequest("rewind takes either to_time or to_seq")
+        cursors = {}
+        for outlet in self._outlets(group, journal):
+            cursor = outlet.ask(outlet.journal.rewind, group, to_seq=to_seq, to_time=to_time)
+            if group in outlet.deliveries:
+                outlet.deliveries[group].rewound(cursor)
+            cursors[outlet.journal.id] = cursor
+        return cursors
+
+    def _outlets(self, group: str, journal: str | None) -> list[Any]:
+        found = [outlet for outlet in self._source.outlets if journal in (None, outlet.journal.id)]
+        if not found:
+            raise BadRequest(f"there is no journal {journal!r} here")
+        found = [outlet for outlet in found if outlet.knows_group(group)]
+        if not found:
+            known = ", ".join(sorted(self._source.crews())) or "none"
+            raise BadRequest(f"there is no group {group!r} here; there are: {known}")
+        return found

@@ -1,0 +1,250 @@
+"""The publishing half of events: the sources of one node, the members that come to its door, and its mast.
+
+Runs on a gevent hub. `open(name)` is for greenlets; what members say is heard inside the reactor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+
+import discovery
+from zmqservices.cluster.admin import Admin
+from zmqservices.cluster.source import Member, Source
+from zmqservices.cluster.subscription import publishing
+from zmqservices.transport import Mast
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Unsubscribe
+
+_log = logging.getLogger(__name__)
+
+#: Seconds in which changes of a record are collected before it is announced anew.
+AMEND_INTERVAL = 0.02
+
+#: Seconds that members get to answer what they have when their publisher stops.
+ANSWER_TIMEOUT = 5.0
+
+
+class Publisher:
+    """Made by the node; `stop` ends it."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.id = node.id
+        self.reactor = node.reactor
+        self.directory = node.directory
+        self.settings = node.settings.events
+        self.max_message_size = node.settings.max_message_size
+        self.desk = node.open_door()
+        #: Journals that were looked into and hold nothing for anybody, as they were then.
+        self.empty_orphans: dict[Any, Any] = {}
+        self.directory_is_known = False
+        #: Seconds for which `stop` lets members handle what waits for them.
+        self.linger = 0.0
+        self._sources: dict[str, Source] = {}
+        self._opening: dict[str, AsyncResult] = {}
+        self._members: dict[Any, dict[int, tuple[Source, Member]]] = {}
+        self._mast: Mast | None = None
+        self._mast_endpoint = ""
+        self._listeners: dict[bytes, int] = {}
+        self._to_amend: set[Source] = set()
+        self._greenlets: set[Any] = set()
+        self._has_news = False
+        self._closed = False
+        self.desk.hear_also(
+            {
+                Subscribe: self._on_subscribe,
+                Unsubscribe: self._on_unsubscribe,
+                Grant: self._on_grant,
+                Ack: self._on_ack,
+                Nack: self._on_nack,
+            },
+            self._on_gone,
+        )
+        self._unsubscribe = self.directory.subscribe(self._hear_news)
+
+    # --- sources -----------------------------------------------------------------------------------------------------
+
+    def open(self, name: str, keeps: bool = True) -> Source:
+        """The source of that name, opened and announced at the first time. Blocks the greenlet until it may dispatch.
+
+        Raises JournalError where its journal cannot be used. `keeps=False`: only journals that others left are served.
+        """
+        source = self._sources.get(name)
+        if source is not None:
+            return source
+        opening = self._opening.get(name)
+        if opening is None:
+            opening = self._opening[name] = AsyncResult()
+            try:
+                opening.set(self._open(name, keeps))
+            except BaseException as exc:
+                opening.set_exception(exc)
+            finally:
+                del self._opening[name]
+        opened: Source = opening.get()
+        return opened
+
+    def _open(self, name: str, keeps: bool) -> Source:
+        # Who listens is known from the directory; without it, from what the journal remembers.
+        self.directory_is_known = self.directory.wait_ready(self.settings.wait_for_peers)
+        source = Source(self, name, keeps)
+        source.open()
+        self._sources[name] = source
+        admin = Admin(source)
+        self.node.serve(publishing(name), admin.describe(), admin.take, admin.flush, admin.cancel)
+        self._amend(source)
+        # From here on handlers that start can know of us, and we of those that are there.
+        self.node.settle(publishing(name), self.settings.wait_for_peers if self.directory_is_known else 0.0)
+        source.learn()
+        return source
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        return self._sources
+
+    def amend_soon(self, source: Source) -> None:
+        """What is known of its groups has changed: others shall know."""
+        if not self._to_amend:
+            self.reactor.call_later(AMEND_INTERVAL, self._amend_all)
+        self._to_amend.add(source)
+
+    def _amend_all(self) -> None:
+        sources, self._to_amend = self._to_amend, set()
+        for source in sources:
+            if not self._closed and self.node.record(publishing(source.name)) is not None:
+                self._amend(source)
+
+    def _amend(self, source: Source) -> None:
+        record = self.node.record(publishing(source.name))
+        subscriptions = source.subscriptions()
+        endpoints = dict(record.endpoints)
+        if self._mast is not None:
+            endpoints["events"] = self._mast_endpoint
+        if record.subscriptions != subscriptions or record.endpoints != endpoints:
+            try:
+                self.node.amend(publishing(source.name), subscriptions=subscriptions, endpoints=endpoints)
+            except discovery.DirectoryError as exc:
+                # Journals remember them all the same; only publishers elsewhere that are new do not hear of them.
+                _log.warning("the directory is not told of the groups of %s: %s", source.name, exc)
+
+    def _hear_news(self, view: Any) -> None:
+        # On the directory's thread.
+        if not self._has_news:
+            self._has_news = True
+            self.reactor.post(self._learn)
+
+    def _learn(self) -> None:
+        self._has_news = False
+        if not self._closed:
+            for source in self._sources.values():
+                source.learn()
+
+    def spawn(self, function: Callable[[], None]) -> None:
+        """Run it in a greenlet that ends with the publisher."""
+        if not self._closed:
+            greenlet = gevent.spawn(function)
+            self._greenlets.add(greenlet)
+            greenlet.rawlink(self._greenlets.discard)
+
+    # --- broadcasts --------------------------------------------------------------------------------------------------
+
+    def mast(self) -> Mast:
+        """Bound when somebody first listens."""
+        if self._mast is None:
+            self._mast, self._mast_endpoint = self.node.raise_mast(self)
+            for source in self._sources.values():
+                self.amend_soon(source)
+        return self._mast
+
+    def mast_endpoint(self) -> str:
+        """Where to listen."""
+        self.mast()
+        return self._mast_endpoint
+
+    def listeners(self, topic: bytes) -> int:
+        """How many listen for it."""
+        return self._listeners.get(topic, 0)
+
+    def tuned(self, topic: bytes, is_on: bool) -> None:
+        count = self._listeners.get(topic, 0) + (1 if is_on else -1)
+        if count > 0:
+            self._listeners[topic] = count
+        else:
+            self._listeners.pop(topic, None)
+        for source in self._sources.values():
+            source.tuned(topic)
+
+    # --- what members say --------------------------------------------------------------------------------------------
+
+    def say(self, guest: Any, message: Message) -> None:
+        self.desk.send(guest, envelope.encode(message))
+
+    def _on_subscribe(self, guest: Any, message: Subscribe) -> None:
+        source = self._sources.get(message.source)
+        if self._closed:
+            return
+        if not guest.node or source is None:
+            _log.warning("node %s wants events of %r, which are not published here", guest.node, message.source)
+            return
+        self._members.setdefault(guest, {})[message.id] = (source, source.subscribe(guest, message))
+
+    def _on_unsubscribe(self, guest: Any, message: Unsubscribe) -> None:
+        found = self._members.get(guest, {}).get(message.id)
+        if found is not None:
+            source, member = found
+            if member.is_leaving:
+                # Said twice: it has answered what it had.
+                del self._members[guest][message.id]
+                source.left(member)
+            else:
+                source.unsubscribe(member)
+        self.say(guest, Unsubscribe(message.id))
+
+    def _of_group(self, guest: Any, group: str) -> list[tuple[Source, Member]]:
+        return [found for found in self._members.get(guest, {}).values() if found[1].group == group]
+
+    def _on_grant(self, guest: Any, message: Grant) -> None:
+        for source, member in self._of_group(guest, message.group):
+            source.granted(member, message.amount)
+
+    def _on_ack(self, guest: Any, message: Ack) -> None:
+        for source, member in self._of_group(guest, message.group)[:1]:
+            source.acked(member, message.journal, message.seq)
+            return
+        # Before it subscribes again, a member says what it did while its link was down.
+        for source in self._sources.values():
+            source.acked_by_name("", message.group, message.journal, message.seq)
+
+    def _on_nack(self, guest: Any, message: Nack) -> None:
+        for source, member in self._of_group(guest, message.group):
+            source.nacked(member, message.journal, message.seq, message.delay, message.error)
+
+    def _on_gone(self, guest: Any) -> None:
+        # Not from here: it may have been found out in the middle of a send to it.
+        if guest in self._members:
+            self.reactor.call_later(0.0, self._forget, guest)
+
+    def _forget(self, guest: Any) -> None:
+        for source, member in self._members.pop(guest, {}).values():
+            source.left(member)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Blocks the greenlet until members have answered what they have, or time is up, and journals are closed."""
+        self._unsubscribe()
+        drains = [gevent.spawn(source.drain, ANSWER_TIMEOUT, self.linger) for source in self._sources.values()]
+        gevent.joinall(drains, raise_error=True)
+        self._closed = True
+        gevent.killall(list(self._greenlets))
+        for name in self._sources:
+            self.node.retract(publishing(name))
+        ends = [gevent.spawn(source.close) for source in self._sources.values()]
+        gevent.joinall(ends, raise_error=True)
+        if self._mast is not None:
+            self._mast.close(linger=1.0)

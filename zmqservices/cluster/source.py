@@ -1,0 +1,607 @@
+"""The events of one source in one process: what is dispatched, who gets it, and what is kept for those who are away."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from time import monotonic, time
+from typing import Any
+
+import gevent
+from gevent.event import Event as Flag
+
+from zmqservices.cluster.delivery import Delivery
+from zmqservices.cluster.outlet import Outlet
+from zmqservices.cluster.subscription import (
+    BROADCAST,
+    NEW,
+    STARTS,
+    Subscription,
+    broadcast_topic,
+    member_topic,
+    publishing,
+)
+from zmqservices.exceptions import BadRequest, JournalError, MessageTooLarge
+from zmqservices.journal import Gap, Group, Journal, NewEvent, StoredEvent
+from zmqservices.transport.reactor import Ticket
+from zmqservices.wire import codec, envelope, messages, topics
+
+_log = logging.getLogger(__name__)
+
+#: Best-effort events that wait for handlers which are listed and not connected yet, while a publisher is new.
+EARLY_EVENTS = 10_000
+
+#: Seconds between two looks for journals that other processes have left.
+ORPHAN_INTERVAL = 5.0
+
+#: Seconds after which a journal that failed to take up a group is asked again.
+RETRY_INTERVAL = 1.0
+
+#: Seconds for which a group that was removed is not taken up again from what other publishers say.
+FORGOTTEN_FOR = 60.0
+
+#: Messages in the queue of one guest beyond which best-effort events for it are dropped.
+LONG_BACKLOG = 1000
+
+#: Bytes of an EVENT besides its body, headers and names.
+OVERHEAD = 1024
+
+
+class Member:
+    """One subscription of one guest."""
+
+    __slots__ = ("guest", "id", "name", "group", "credit", "is_leaving", "is_confirmed", "topic", "pattern")
+
+    def __init__(self, guest: Any, message: messages.Subscribe) -> None:
+        self.guest = guest
+        self.id = message.id
+        self.name = message.member
+        self.group = message.group
+        #: Events of one journal that it takes at once.
+        self.credit = message.credit
+        self.is_leaving = False
+        self.is_confirmed = False
+        #: Only of best-effort members: what they listen for.
+        self.topic = b""
+        self.pattern = message.pattern
+
+
+class Crew:
+    """The members of one group that are there, reliable or not."""
+
+    __slots__ = ("group", "kind", "pattern", "members", "turn")
+
+    def __init__(self, group: Group, kind: str) -> None:
+        self.group = group
+        self.kind = kind
+        self.pattern = topics.compile(group.pattern)
+        self.members: dict[str, Member] = {}
+        self.turn = 0
+
+    def next(self) -> Member | None:
+        """The members take turns; those that have not heard us yet or are leaving are left out."""
+        able = [member for member in self.members.values() if member.is_confirmed and not member.is_leaving]
+        if not able:
+            return None
+        self.turn += 1
+        return able[self.turn % len(able)]
+
+
+class Commit(Ticket):
+    """A dispatch that waits for its event to be on disk."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcome: Any = None
+
+
+class Source:
+    """Made by `Publisher.open`. Dispatching and opening are for greenlets, all else runs inside the reactor."""
+
+    def __init__(self, publisher: Any, name: str, keeps: bool) -> None:
+        self.name = name
+        self.publisher = publisher
+        self.settings = publisher.settings
+        #: Whether it has a journal of its own: a relay serves those of others only.
+        self.keeps = keeps
+        self.own: Outlet | None = None
+        self.outlets: list[Outlet] = []
+        #: Events dispatched, and best-effort copies that were thrown away for want of room.
+        self.dispatched = 0
+        self.dropped = 0
+        self._reactor = publisher.reactor
+        self._crews: dict[str, Crew] = {}
+        self._casual: dict[str, Crew] = {}
+        self._topics: dict[bytes, int] = {}
+        self._origins: dict[str, Outlet] = {}
+        self._forgotten: dict[str, float] = {}
+        #: Whether journals that others left have been looked for yet.
+        self.has_looked = False
+        self._adopting = False
+        self._numbers = itertools.count(1)
+        self._commits: deque[tuple[Commit, Any]] = deque()
+        self._has_commits = False
+        self._early: deque[tuple[str, Any, Any, Any, Any]] | None = deque()
+        self._early_until = 0.0
+        #: Nodes that are listed as handling best-effort events, and groups of which a member is listed.
+        self._listed: set[str] = set()
+        self._live: set[str] = set()
+        self._answered = Flag()
+        self._closed = False
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the journal, learn who is to get events, and take over what others have left. Blocks the greenlet."""
+        if self.keeps:
+            own = Outlet(self._reactor, self.settings, self._send)
+            own.open(self.name, self._tell)
+            self.own = own
+            self.outlets.append(own)
+            for group in own.journal.groups():
+                self._crew(group)
+                own.with_delivery(group, self._ready)
+            _log.info("events of %s are kept in %s", self.name, own.journal.path)
+        self._early_until = monotonic() + self.settings.wait_for_peers
+        self.learn()
+        self._reactor.call_later(self.settings.wait_for_peers, self._release_early)
+        self.look_for_orphans()
+
+    def learn(self) -> None:
+        """The directory's view changed: groups that others know are ours to keep events for."""
+        listed, live = set(), set()
+        now = monotonic()
+        for seen in self.publisher.directory.view().records.values():
+            record = seen.record
+            is_publisher = record.service == publishing(self.name)
+            for raw in record.subscriptions:
+                found = Subscription.from_dict(raw)
+                if found is None or found.source != self.name:
+                    continue
+                if not is_publisher and record.state != "DRAINING" and not seen.suspect:
+                    if found.reliable:
+                        live.add(found.group)
+                    else:
+                        listed.add(record.node)
+                if not found.reliable:
+                    continue
+                if self.own is not None and found.group not in self._crews:
+                    if not is_publisher or now > self._forgotten.get(found.group, 0.0):
+                        self._take_up(self._group(found))
+        self._listed, self._live = listed, live
+        self._release_early_if_complete()
+
+    def _take_up(self, group: Group) -> None:
+        """Somebody else keeps events for it: from here on so do we."""
+        if group.name not in self._crews:
+            self._crew(group)
+            if self.own is not None:
+                self.own.with_delivery(group, self._ready)
+            self.publisher.amend_soon(self)
+
+    def _ready(self, delivery: Delivery | Exception) -> None:
+        if isinstance(delivery, Exception):
+            _log.error("a group of %s cannot be kept: %s", self.name, delivery)
+        else:
+            delivery.flush()
+
+    def _group(self, want: Subscription) -> Group:
+        most = self.settings.max_deliveries if want.max_deliveries is None else want.max_deliveries
+        return Group(
+            want.group, want.pattern, want.start, most, self.settings.expires_after, {"kind": want.kind, "source": self.name}
+        )
+
+    def _crew(self, group: Group) -> Crew:
+        crew = self._crews.get(group.name)
+        if crew is None:
+            crew = self._crews[group.name] = Crew(group, str(group.details.get("kind", "")))
+        elif crew.group != group:
+            crew.group, crew.pattern = group, topics.compile(group.pattern)
+        return crew
+
+    def subscriptions(self) -> list[dict[str, Any]]:
+        """The groups that events are kept for, as a record says it."""
+        return [
+            Subscription(self.name, crew.group.pattern, name, crew.kind, True, NEW, crew.group.max_deliveries).to_dict()
+            for name, crew in sorted(self._crews.items())
+        ]
+
+    def _tell(self, notice: Any) -> None:
+        _log.warning("the journal of %s: %s", self.name, notice)
+
+    # --- dispatching -------------------------------------------------------------------------------------------------
+
+    def dispatch(
+        self, type: str, body: Any, headers: dict[str, Any] | None, serializer: str | None, key: str | None, reliable: bool
+    ) -> None:
+        """Hand on one event. Reliable: returns once it is on disk, whoever is there to hear of it.
+
+        Raises UnserializableValueError, MessageTooLarge, JournalFull and JournalError; then nobody gets it.
+        """
+        if self._closed:
+            raise RuntimeError(f"{self.name!r} does not publish any more: its process is stopping")
+        raw = body if serializer is not None else codec.pack(body)
+        name = serializer or "msgpack"
+        size = len(raw) + len(type) + OVERHEAD
+        if size > self.publisher.max_message_size:
+            raise MessageTooLarge(
+                f"the event {type!r} of {self.name!r} takes {size:,} bytes; max_message_size is "
+                f"{self.publisher.max_message_size:,}"
+            )
+        if reliable and self.own is not None:
+            self._keep(NewEvent(type, raw, codec.pack([headers, name]), key))
+        elif reliable:
+            raise JournalError(f"{self.name!r} has no journal here: a relay dispatches nothing itself")
+        else:
+            self._send_direct(type, raw, headers, name, key)
+        self.dispatched += 1
+        if self._casual or self._early is not None:
+            self._broadcast(type, raw, headers, name, key)
+
+    def _keep(self, event: NewEvent) -> None:
+        assert self.own is not None
+        commit = Commit()
+        self.own.journal.append(event, partial(self._committed, commit))
+        self._reactor.park(commit, 1)
+        if isinstance(commit.outcome, Exception):
+            raise commit.outcome
+
+    def _committed(self, commit: Commit, outcome: Any) -> None:
+        # On the journal's thread: one bell for all that were committed together.
+        self._commits.append((commit, outcome))
+        if not self._has_commits:
+            self._has_commits = True
+            self._reactor.post(self._take_commits)
+
+    def _take_commits(self) -> None:
+        self._has_commits = False
+        commits = self._commits
+        for _ in range(len(commits)):
+            commit, commit.outcome = (pair := commits.popleft())[0], pair[1]
+            commit.stage = 1
+            self._reactor.wake((commit,))
+
+    # --- best effort -------------------------------------------------------------------------------------------------
+
+    def _broadcast(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> None:
+        if self._early is not None:
+            self._early.append((type, raw, headers, serializer, key))
+            if len(self._early) > EARLY_EVENTS:
+                self._early.popleft()
+                self.dropped += 1
+            return
+        patterns = set()
+        for crew in self._casual.values():
+            if not crew.pattern.matches(type):
+                continue
+            if crew.kind == BROADCAST:
+                if crew.group.pattern not in patterns:
+                    patterns.add(crew.group.pattern)
+                    self._transmit(broadcast_topic(self.name, crew.group.pattern), None, type, raw, headers, serializer, key)
+            else:
+                member = crew.next()
+                if member is not None:
+                    self._transmit(member.topic, crew.group.name, type, raw, headers, serializer, key)
+
+    def _transmit(
+        self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Any, serializer: str, key: str | None
+    ) -> None:
+        seq = self._topics[topic] = self._topics.get(topic, 0) + 1
+        message = messages.Event(
+            self.publisher.id, seq, seq - 1, self.name, type, raw, group, 1, headers, key, serializer, time()
+        )
+        self.publisher.mast().send(topic, envelope.encode(message))
+
+    def _send_direct(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> None:
+        """Without a promise, to those who asked for one: one member of each group that is there now."""
+        for crew in self._crews.values():
+            member = crew.next() if crew.pattern.matches(type) else None
+            if member is None:
+                continue
+            if len(member.guest.backlog) > LONG_BACKLOG:
+                self.dropped += 1
+                continue
+            message = messages.Event(
+                self.publisher.id, next(self._numbers), 0, self.name, type, raw, crew.group.name, 1, headers, key,
+                serializer, time(),
+            )  # fmt: skip
+            self.publisher.desk.send(member.guest, envelope.encode(message))
+
+    def _release_early(self) -> None:
+        early, self._early = self._early, None
+        if early and not self._closed:
+            for event in early:
+                self._broadcast(*event)
+
+    def _release_early_if_complete(self) -> None:
+        if self._early is None:
+            return
+        here = {member.guest.node for crew in self._casual.values() for member in crew.members.values() if member.is_confirmed}
+        # A view that has not come yet lists nobody: then time decides.
+        if self._listed <= here and self.publisher.directory_is_known:
+            self._release_early()
+
+    # --- members -----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, guest: Any, message: messages.Subscribe) -> Member:
+        """A guest wants events; it is told once that is in effect."""
+        member = Member(guest, message)
+        options = message.options or {}
+        start, most = options.get("start"), options.get("max_deliveries")
+        want = Subscription(
+            self.name, message.pattern, message.group, message.kind, message.reliable,
+            start if start in STARTS else NEW, most if type(most) is int and most >= 0 else None,
+        )  # fmt: skip
+        if message.reliable:
+            self._subscribe_reliable(member, want)
+        else:
+            self._subscribe_casual(member, want)
+        return member
+
+    def _subscribe_reliable(self, member: Member, want: Subscription) -> None:
+        group = self._group(want)
+        is_new = group.name not in self._crews
+        crew = self._crew(group)
+        former = crew.members.get(member.name)
+        crew.members[member.name] = member
+        if former is not None:
+            self._left_deliveries(former)
+        self._forgotten.pop(group.name, None)
+        for outlet in self.outlets:
+            if outlet is self.own or outlet.knows_group(group.name) or want.start != NEW:
+                outlet.with_delivery(group, partial(self._join, member, outlet))
+        if self.own is None:
+            self._confirm(member)
+        if is_new and self.own is not None:
+            self.publisher.amend_soon(self)
+
+    def _join(self, member: Member, outlet: Outlet, delivery: Delivery | Exception) -> None:
+        crew = self._crews.get(member.group)
+        if isinstance(delivery, Exception):
+            # It is not confirmed, and its handler says so when it starts.
+            _log.error("events for %s cannot be kept: %s", member.group, delivery)
+            self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, outlet)
+            return
+        if crew is None or crew.members.get(member.name) is not member or member.is_leaving:
+            return
+        delivery.joined(member.name, member.credit)
+        if outlet is self.own:
+            self._confirm(member)
+        delivery.flush()
+
+    def _join_again(self, member: Member, outlet: Outlet) -> None:
+        crew = self._crews.get(member.group)
+        if crew is not None and crew.members.get(member.name) is member and outlet in self.outlets and not self._closed:
+            outlet.with_delivery(crew.group, partial(self._join, member, outlet))
+
+    def _confirm(self, member: Member) -> None:
+        member.is_confirmed = True
+        self.publisher.say(member.guest, messages.Subscribed(member.id, {"ack_wait": self.settings.ack_wait}))
+
+    def _subscribe_casual(self, member: Member, want: Subscription) -> None:
+        crew = self._casual.get(want.group)
+        if crew is None:
+            crew = self._casual[want.group] = Crew(self._group(want), want.kind)
+        crew.members[member.name] = member
+        if want.kind == BROADCAST:
+            member.topic = broadcast_topic(self.name, want.pattern)
+        else:
+            member.topic = member_topic(want.group, member.name)
+        self.publisher.say(member.guest, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
+        self.tuned(member.topic)
+
+    def tuned(self, topic: bytes) -> None:
+        """Somebody listens for `topic`, or ceases to: confirm those of whom that is known."""
+        members = [member for crew in self._casual.values() for member in crew.members.values() if member.topic == topic]
+        if self.publisher.listeners(topic) < len({member.guest for member in members}):
+            return
+        for member in members:
+            if not member.is_confirmed:
+                member.is_confirmed = True
+                self.publisher.say(member.guest, messages.Subscribed(member.id))
+        self._release_early_if_complete()
+
+    def unsubscribe(self, member: Member) -> None:
+        """It wants no more; what it has is answered still, or goes to others when its link ends."""
+        member.is_leaving = True
+        for delivery in self._deliveries_of(member.group):
+            delivery.retire(member.name)
+
+    def left(self, member: Member) -> None:
+        """Its link is gone, or it is through with everything."""
+        for crews in (self._crews, self._casual):
+            crew = crews.get(member.group)
+            if crew is not None and crew.members.get(member.name) is member:
+                del crew.members[member.name]
+                if crews is self._casual:
+                    if not crew.members:
+                        del crews[member.group]
+                    self.tuned(member.topic)
+                else:
+                    self._left_deliveries(member)
+        self._answered.set()
+
+    def _left_deliveries(self, member: Member) -> None:
+        for delivery in self._deliveries_of(member.group):
+            delivery.left(member.name)
+
+    def _deliveries_of(self, group: str) -> Iterable[Delivery]:
+        return [outlet.deliveries[group] for outlet in self.outlets if group in outlet.deliveries]
+
+    def granted(self, member: Member, amount: int) -> None:
+        member.credit += amount
+        for delivery in self._deliveries_of(member.group):
+            delivery.granted(member.name, amount)
+            self.publisher.desk.touch(delivery)
+
+    def acked(self, member: Member, origin: str, seq: int) -> None:
+        self.acked_by_name(member.name, member.group, origin, seq)
+
+    def acked_by_name(self, member: str, group: str, origin: str, seq: int) -> None:
+        """Somebody of the group handled the event, whether it is still thought to have it or not."""
+        delivery = self._delivery(group, origin, seq)
+        if delivery is not None:
+            delivery.acked(member, seq)
+            self.publisher.desk.touch(delivery)
+        self._answered.set()
+
+    def nacked(self, member: Member, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
+        delivery = self._delivery(member.group, origin, seq)
+        if delivery is not None:
+            delivery.nacked(member.name, seq, delay, error)
+            self.publisher.desk.touch(delivery)
+        self._answered.set()
+
+    def _delivery(self, group: str, origin: str, seq: int) -> Delivery | None:
+        outlet = self._origins.get(origin)
+        if outlet is None:
+            # It was sent before this process served that journal: by the one that left it, or by our own last start.
+            outlet = next((one for one in self.outlets if one.journal.knows(origin, seq)), None)
+            if outlet is None:
+                return None
+        return outlet.deliveries.get(group)
+
+    def _send(self, name: str, group: str, item: StoredEvent | Gap, attempt: int) -> None:
+        crew = self._crews.get(group)
+        member = None if crew is None else crew.members.get(name)
+        if member is None:
+            return  # Its leaving is on the way to the schedule.
+        if isinstance(item, Gap):
+            origin = self.own.journal.origin if self.own is not None else ""
+            self.publisher.say(member.guest, messages.Gap(group, origin, item.from_seq, item.to_seq, item.reason))
+            return
+        if item.origin not in self._origins:
+            for outlet in self.outlets:
+                if outlet.journal.knows(item.origin, item.seq):
+                    self._origins[item.origin] = outlet
+        headers, serializer = codec.unpack(item.headers) if item.headers else (None, "msgpack")
+        message = messages.Event(
+            item.origin, item.seq, item.prev_seq, self.name, item.type, item.body, group, attempt, headers, item.key,
+            serializer, item.at,
+        )  # fmt: skip
+        self.publisher.desk.send(member.guest, envelope.encode(message))
+
+    # --- journals that others left ---------------------------------------------------------------------------------------
+
+    def look_for_orphans(self) -> None:
+        """Look now, in a greenlet, and again and again."""
+        if not self._closed and not self._adopting:
+            self._adopting = True
+            self.publisher.spawn(self._adopt_all)
+
+    def _adopt_all(self) -> None:
+        try:
+            orphans = gevent.get_hub().threadpool.apply(Journal.orphans, (self.settings.folder, self.name))
+            for orphan in orphans:
+                if not self._closed:
+                    self._adopt(orphan)
+            for outlet in [outlet for outlet in self.outlets if outlet is not self.own and outlet.is_empty()]:
+                self._drop_outlet(outlet)
+        except Exception:
+            _log.exception("journals that were left behind in %s could not be looked at", self.settings.folder)
+        finally:
+            self._adopting = False
+            self.has_looked = True
+            if not self._closed:
+                self._reactor.call_later(ORPHAN_INTERVAL, self.look_for_orphans)
+
+    def _adopt(self, orphan: Any) -> None:
+        state = _fingerprint(orphan.path)
+        if self.publisher.empty_orphans.get(orphan.path) == state:
+            return
+        outlet = Outlet(self._reactor, self.settings, self._send)
+        try:
+            outlet.open(self.name, self._tell, orphan.slot)
+        except JournalError as exc:
+            _log.debug("did not adopt %s: %s", orphan.path, exc)
+            return
+        for group in outlet.journal.groups():
+            self._take_up(group)
+        if self._closed or outlet.is_empty():
+            outlet.close()
+            self.publisher.empty_orphans[orphan.path] = _fingerprint(orphan.path)
+            return
+        _log.info("adopted %s, which another process has left", orphan.path)
+        self.outlets.append(outlet)
+        for group in outlet.journal.groups():
+            crew = self._crew(group)
+            for member in list(crew.members.values()):
+                outlet.with_delivery(crew.group, partial(self._join, member, outlet))
+            outlet.with_delivery(crew.group, self._ready)
+
+    def _drop_outlet(self, outlet: Outlet) -> None:
+        _log.info("everything in %s is handled", outlet.journal.path)
+        self.outlets.remove(outlet)
+        self._origins = {origin: one for origin, one in self._origins.items() if one is not outlet}
+        outlet.close(discard=True)
+        self.publisher.empty_orphans[outlet.journal.path] = _fingerprint(outlet.journal.path)
+
+    # --- groups, for operators ---------------------------------------------------------------------------------------
+
+    def forget(self, name: str) -> bool:
+        """Keep nothing for the group any more, and throw away what waits for it. Blocks the greenlet.
+
+        Raises BadRequest while it has members.
+        """
+        crew = self._crews.get(name)
+        if crew is not None and crew.members:
+            raise BadRequest(f"{name} has {len(crew.members)} members; stop them first")
+        self._forgotten[name] = monotonic() + FORGOTTEN_FOR
+        self._crews.pop(name, None)
+        found = [outlet.forget(name) for outlet in self.outlets]
+        self.publisher.amend_soon(self)
+        return any(found)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits in any journal for anybody."""
+        return not any(group.waiting for outlet in self.outlets for group in outlet.journal.stats().groups.values())
+
+    def crews(self) -> dict[str, Crew]:
+        return self._crews
+
+    def casual(self) -> dict[str, Crew]:
+        return self._casual
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def drain(self, timeout: float, linger: float) -> None:
+        """Take no more events; let those who are there handle what waits, for `linger` seconds, then what they have."""
+        self._closed = True
+        if self._early is not None:
+            early, self._early = self._early, None
+            for event in early:
+                self._broadcast(*event)
+        self._wait(linger, lambda: all(outlet.is_done(self._live) for outlet in self.outlets))
+        for outlet in self.outlets:
+            outlet.pause()
+        self._wait(timeout, lambda: not any(outlet.in_flight for outlet in self.outlets))
+
+    def _wait(self, timeout: float, is_over: Any) -> None:
+        end = monotonic() + timeout
+        while not is_over():
+            left = end - monotonic()
+            if left <= 0:
+                return
+            self._answered.clear()
+            # Not only answers end it: what is written late, and members that leave, do as well.
+            self._answered.wait(min(left, 0.05))
+
+    def close(self) -> None:
+        """Blocks the greenlet while journals are closed."""
+        self._closed = True
+        for outlet in self.outlets:
+            outlet.close()
+
+
+def _fingerprint(path: Any) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size)

@@ -1,0 +1,197 @@
+"""The @event_handler decorator."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import Any
+
+from zmqservices import configuration, constants
+from zmqservices.cluster.subscriber import IncomingEvent, Intake
+from zmqservices.cluster.subscription import (
+    BROADCAST,
+    KINDS,
+    NEW,
+    SERVICE_POOL,
+    STARTS,
+    Subscription,
+    group_name,
+)
+from zmqservices.events.server import EventServer
+from zmqservices.exceptions import (
+    ConfigurationError,
+    ContainerBeingKilled,
+    WorkerCancelled,
+    serialize,
+)
+from zmqservices.extensions import Entrypoint
+from zmqservices.wire import codec
+
+_log = logging.getLogger(__name__)
+
+ON_ERROR = ("retry", "drop")
+
+
+class EventHandlerConfigurationError(ConfigurationError):
+    """What an @event_handler asks for cannot be had."""
+
+
+class EventHandler(Entrypoint):
+    """Runs a method for the events of `source_service` whose type fits `event_type`, a pattern (`order.*`, `#`).
+
+    `handler_type`: with SERVICE_POOL one instance of this service gets each event, with SINGLETON one handler in the whole
+    cluster, with BROADCAST every instance. `reliable_delivery`: an event that nobody can take now is kept, and one whose
+    handler fails comes again (see docs/events.rst); a BROADCAST needs a `broadcast_identifier` of its own for that.
+    `requeue_on_error`: it comes again also where `events_on_error` is "drop". `start`: what a handler gets that is
+    new to its publisher, "new" events or those from the "earliest" that are kept. `max_deliveries`: deliveries after
+    which an event is a dead letter; 0 for never, None for what the publisher is set to. `prefetch`: events that one
+    publisher may hand over before the first is handled; None for as many as there are workers.
+    """
+
+    server = EventServer()
+
+    def __init__(
+        self,
+        source_service: str,
+        event_type: str,
+        handler_type: str = SERVICE_POOL,
+        reliable_delivery: bool = True,
+        requeue_on_error: bool = False,
+        start: str = NEW,
+        max_deliveries: int | None = None,
+        prefetch: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if handler_type not in KINDS:
+            raise EventHandlerConfigurationError(f"handler_type is {handler_type!r}; one of {', '.join(KINDS)} is needed")
+        if start not in STARTS:
+            raise EventHandlerConfigurationError(f"start is {start!r}; {' or '.join(STARTS)} is needed")
+        for name, value, least in (("max_deliveries", max_deliveries, 0), ("prefetch", prefetch, 1)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise EventHandlerConfigurationError(f"{name} is {value!r}; a whole number from {least} up is needed")
+        for name, text in (("source_service", source_service), ("event_type", event_type)):
+            if not isinstance(text, str) or "\0" in text:
+                raise EventHandlerConfigurationError(f"{name} is {text!r}; a text is needed")
+        self.source_service = source_service
+        self.event_type = event_type
+        self.handler_type = handler_type
+        self.reliable_delivery = reliable_delivery
+        self.requeue_on_error = requeue_on_error
+        self.first = start
+        self.max_deliveries = max_deliveries
+        self.prefetch = prefetch
+        self._own_identifier = os.urandom(8).hex()
+        self._intake: Intake | None = None
+
+    # Properties are looked at when extensions are bound: a broadcast that cannot be reliable fails when its container is made.
+    @property
+    def broadcast_identifier(self) -> str:
+        """What tells this instance of a BROADCAST from the others; new with each start.
+
+        Override it with something that is the same after a restart, and different in each instance (a host's name, say),
+        to have broadcasts with `reliable_delivery`.
+        """
+        if self.handler_type == BROADCAST and self.reliable_delivery:
+            raise EventHandlerConfigurationError(
+                f"a BROADCAST with reliable_delivery needs an EventHandler with a `broadcast_identifier` that is the same "
+                f"after a restart; override it, or give reliable_delivery=False ({self.source_service}: {self.event_type})"
+            )
+        return self._own_identifier
+
+    @property
+    def subscription(self) -> Subscription | None:
+        """What this handler wants; None on a declaration, which belongs to no service."""
+        if not self.is_bound():
+            return None
+        identifier = self.broadcast_identifier if self.handler_type == BROADCAST and self.reliable_delivery else ""
+        group = group_name(
+            self.container.service_name, self.method_name, self.source_service, self.event_type, self.handler_type, identifier
+        )
+        return Subscription(
+            self.source_service, self.event_type, group, self.handler_type, bool(self.reliable_delivery), self.first,
+            self.max_deliveries,
+        )  # fmt: skip
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        config = self.container.config
+        on_error = configuration.text(config, constants.EVENTS_ON_ERROR_CONFIG_KEY, constants.DEFAULT_EVENTS_ON_ERROR)
+        if on_error not in ON_ERROR:
+            raise ConfigurationError(
+                f"{constants.EVENTS_ON_ERROR_CONFIG_KEY} is {on_error!r}; {' or '.join(map(repr, ON_ERROR))} is needed"
+            )
+        self._retries = self.requeue_on_error or on_error == "retry"
+        self._submit = self.container.submit
+        self.server.register_provider(self)
+
+    def start(self) -> None:
+        """From here on events arrive; returns when all publishers that are there know of this handler."""
+        self._intake = self.server.begin(self)
+
+    def stop(self) -> None:
+        """No more events; those that were taken are handled by the workers that the container still waits for."""
+        if self._intake is not None:
+            self._intake.leave()
+        self.server.unregister_provider(self)
+
+    def kill(self) -> None:
+        """What was taken is not answered, and goes to somebody else."""
+        intake, self._intake = self._intake, None
+        if intake is not None:
+            intake.end()
+
+    # --- events: runs inside the node's reactor ------------------------------------------------------------------------
+
+    def take(self, event: IncomingEvent) -> None:
+        """One event came: let a worker handle it."""
+        message = event.message
+        if not event.is_reliable and self.server.is_full:
+            self.server.missed()
+            return
+        try:
+            data = self._decode(message)
+        except Exception as exc:
+            _log.error("event %s of %s cannot be read: %s", message.type, message.source, exc)
+            event.failed(serialize(exc))
+            return
+        headers = message.headers
+        try:
+            self._submit(self, (data,), {}, headers, functools.partial(self.handle_result, event))
+        except ContainerBeingKilled:
+            event.failed(None)
+
+    def _decode(self, message: Any) -> Any:
+        if message.serializer is None:
+            return message.body
+        if message.serializer == "msgpack":
+            return codec.unpack(message.body)
+        return self.server.membership.serializers(message.serializer).loads(message.body)
+
+    def handle_result(self, event: IncomingEvent, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        """Called by the worker when the method is through: the publisher is told, before dependencies see the result."""
+        if exc_info is None:
+            event.done()
+        elif isinstance(exc_info[1], (ContainerBeingKilled, WorkerCancelled)):
+            event.failed(None)
+        elif self._retries:
+            event.failed(described(exc_info[1]))
+        else:
+            event.done()
+        return result, exc_info
+
+
+def described(exc: BaseException) -> dict[str, Any]:
+    """The error as it is kept with a dead letter: texts alone, whatever it is made of."""
+    try:
+        error = serialize(exc, with_traceback=True)
+        codec.pack(error)
+        return error
+    except Exception as failure:
+        name = type(exc).__name__
+        return {"exc_type": name, "exc_path": "", "exc_args": [], "value": f"[cannot be described: {failure!r}]"}
+
+
+event_handler = EventHandler.decorator

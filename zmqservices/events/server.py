@@ -1,0 +1,99 @@
+"""What all @event_handler methods of a container share: its place in the cluster, and one word about it in the directory."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any
+
+from zmqservices import configuration, constants
+from zmqservices.cluster.subscriber import Intake
+from zmqservices.extensions import ProviderCollector, SharedExtension
+from zmqservices.membership import Membership
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that publishers get, in the end, to read the last answers.
+LAST_ANSWERS_TIMEOUT = 1.0
+
+
+class EventServer(ProviderCollector, SharedExtension):
+    """The handlers of a container are its providers."""
+
+    membership = Membership()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._intakes: list[Intake] = []
+        self._is_announced = False
+
+    def setup(self) -> None:
+        self._max_queued = configuration.whole_number(
+            self.container.config, constants.MAX_QUEUED_CALLS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_CALLS
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many wait for a worker that what was not promised is thrown away."""
+        return self.is_bound() and bool(self.container.queued >= self._max_queued)
+
+    def missed(self) -> None:
+        """One was."""
+        self._node.subscriber.missed += 1
+
+    def begin(self, handler: Any) -> Intake:
+        """Subscribe `handler`, and return when all publishers that are there know of it, or have had their time."""
+        self._announce()
+        node = self._node
+        subscriber, patience = node.subscriber, node.settings.events.wait_for_peers
+        want = handler.subscription
+        end = monotonic() + patience
+        options = {} if want.max_deliveries is None else {"max_deliveries": want.max_deliveries}
+        container = self.container
+        credit = handler.prefetch or container.max_workers
+        intake = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
+        self._intakes.append(intake)
+        if not node.settle(self.container.service_name, patience):
+            _log.warning("%s begins without a word from the directory: %s", want.group, node.directory.describe())
+        missing = intake.wait_until_reachable(max(end - monotonic(), 0.0))
+        if missing:
+            _log.warning(
+                "%s begins, and %d publishers of %s have not answered within %g s: %s",
+                want.group, len(missing), want.source, patience, "; ".join(missing[:5]),
+            )  # fmt: skip
+        else:
+            _log.info("%s handles %s of %s", want.group, want.pattern, want.source)
+        return intake
+
+    def _announce(self) -> None:
+        """Say in the directory what is handled here, so that publishers which come later keep it from their first event."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        self._node = self.membership.join()
+        self.membership.before_leaving(self._leave)
+        wants = [handler.subscription.to_dict() for handler in self._providers]
+        service = self.container.service_name
+        record = self._node.record(service)
+        state = {} if record is not None else {"state": "UP"}
+        self._node.amend(service, subscriptions=sorted(wants, key=lambda want: str(want["group"])), **state)
+
+    def _leave(self) -> None:
+        """All workers are over: publishers shall have read the last answers before the links are cut."""
+        intakes, self._intakes = self._intakes, []
+        end = monotonic() + LAST_ANSWERS_TIMEOUT
+        for intake in intakes:
+            intake.leave(max(end - monotonic(), 0.0))
+        for intake in intakes:
+            intake.end()
+        self._node.retract(self.container.service_name)
+
+    def kill(self) -> None:
+        self._leave_at_once()
+
+    def _leave_at_once(self) -> None:
+        intakes, self._intakes = self._intakes, []
+        for intake in intakes:
+            intake.end()
+        if self._is_announced:
+            self._node.retract(self.container.service_name)

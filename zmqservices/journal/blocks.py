@@ -1,0 +1,77 @@
+"""Events as they lie in the file: those of one commit are one block.
+
+A row per block instead of one per event: sqlite3 gives the interpreter's lock away at every row, and gets it back late
+when the hub is busy. Measured with a hub that is: 98,000 events/s in blocks of 64, 33,000 in rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgpack
+
+from zmqservices.journal.events import NewEvent, StoredEvent
+
+#: Bytes that a block takes in the file beside what it carries, roughly.
+OVERHEAD = 80
+
+
+class Block(NamedTuple):
+    """Events `first` to `last`, committed together `at` (wall clock). The events are plain tuples, shaped as NewEvent."""
+
+    first: int
+    last: int
+    at: float
+    events: Sequence[tuple[Any, ...]]
+
+
+class Row(NamedTuple):
+    """What is known of a block without reading its events. `types` counts the events of each type."""
+
+    first: int
+    last: int
+    at: float
+    size: int
+    types: dict[str, int]
+
+
+def pack_events(events: Sequence[NewEvent]) -> bytes:
+    """What `unpack_events` reads. TypeError for what cannot be kept."""
+    packed: bytes = msgpack.packb(events)
+    return packed
+
+
+def unpack_events(packed: bytes) -> list[tuple[Any, ...]]:
+    """The events, as plain tuples. ValueError if these are not such bytes."""
+    return [tuple(event) for event in msgpack.unpackb(packed, use_list=False, max_bin_len=len(packed), strict_map_key=False)]
+
+
+def size_of(event: NewEvent) -> int:
+    """Bytes that the event will take, roughly."""
+    return len(event[0]) + len(event[1]) + len(event[2] or b"") + 16
+
+
+def count_types(events: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    """How many events there are of each type."""
+    counts: dict[str, int] = {}
+    for event in events:
+        counts[event[0]] = counts.get(event[0], 0) + 1
+    return counts
+
+
+def checksum(first: int, last: int, packed: bytes, before: int) -> int:
+    """The link of the chain: what a block carries and where it stands, on top of the checksum of the block `before`."""
+    return crc32(packed, crc32(b"%d %d" % (first, last), before))
+
+
+def pack_event(event: StoredEvent) -> bytes:
+    """A whole stored event, for the table of dead letters."""
+    packed: bytes = msgpack.packb(event)
+    return packed
+
+
+def unpack_event(packed: bytes) -> StoredEvent:
+    """What `pack_event` made."""
+    return StoredEvent(*msgpack.unpackb(packed, use_list=False))

@@ -1,0 +1,359 @@
+"""When which event of one group goes to which member.
+
+Rule 1: no I/O and no clock here: `now` (seconds, monotonic) is always an argument, and so is the source of chance.
+Rule 2: what is to be done is said by `due`, as actions; an action that was said counts as done.
+Rule 3: whatever a peer says late, twice or wrongly does no harm.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+from zmqservices.exceptions import MaybeExecuted, serialize
+from zmqservices.journal.events import Gap, Page, StoredEvent
+from zmqservices.journal.line import Entry, Line, State
+from zmqservices.journal.members import Member
+
+
+class Send(NamedTuple):
+    """Please send `event` to `member`; it is its `attempt`-th delivery (1 is the first)."""
+
+    member: str
+    event: StoredEvent
+    attempt: int
+
+
+class Bury(NamedTuple):
+    """Please give up `event` after `attempts` deliveries: `Journal.bury`."""
+
+    event: StoredEvent
+    attempts: int
+    error: dict[str, Any]
+
+
+class Load(NamedTuple):
+    """Please fetch: `Journal.fetch(group, after, limit, ...)`, and answer with `loaded` or `not_loaded`."""
+
+    after: int
+    limit: int
+
+
+class Tell(NamedTuple):
+    """Please tell `member` (and the log) of `gap`, and acknowledge it: `Journal.acknowledge(group, gap.seq)`."""
+
+    member: str
+    gap: Gap
+
+
+Action = Send | Bury | Load | Tell
+
+
+class Deliveries:
+    """The schedule of one group of one journal.
+
+    Started with the cursor that `Journal.ensure_group` told; the first `due` with a member asks for events. After any
+    other method call `due(now)`, do what it says, and come again at `next_at(now)`.
+
+    In the order of seq while nothing fails. Events of one key are in flight one at a time, in order, and go to the member that
+    rendezvous hashing chooses for the key among those that are there; a failing one holds up those of its key only.
+    """
+
+    def __init__(
+        self,
+        cursor: int,
+        *,
+        max_deliveries: int = 10,
+        ack_wait: float = 30.0,
+        backoff: float = 0.5,
+        backoff_max: float = 60.0,
+        window: int = 1000,
+        window_bytes: int = 1 << 23,
+        random: Callable[[], float],
+    ) -> None:
+        """`ack_wait`: seconds of silence of a member after which what it has in flight goes to others; `heard` says that it
+        is not silent, whatever it is busy with. `backoff`: seconds before the second delivery, at most; doubles with
+        each, up to `backoff_max`, and the wait is random between 0 and that (full jitter). `window`, `window_bytes`:
+        how much may be in memory. `max_deliveries`: 0 for no limit. `random`: between 0 and 1, as random.random."""
+        self._max_deliveries = max_deliveries
+        self._ack_wait = ack_wait
+        self._backoff = backoff
+        self._backoff_max = backoff_max
+        self._window = window
+        self._window_bytes = window_bytes
+        self._random = random
+        self._members: dict[str, Member] = {}
+        #: Members with credit, in the order in which they take.
+        self._turn: deque[Member] = deque()
+        self._line = Line()
+        self._delayed: list[tuple[float, int]] = []
+        self._buries: list[Bury] = []
+        self._gaps: list[Gap] = []
+        #: Looked at up to here; the journal has events up to there.
+        self._after = self._last = cursor
+        self._is_last = False
+        self._is_loading = False
+        #: The answer to a Load from before a rewind is no good.
+        self._discards = False
+        self._load_at = 0.0
+        self._has_news = True
+
+    # --- what the journal says -------------------------------------------------------------------------------------------
+
+    def loaded(self, page: Page) -> None:
+        """The answer to a Load."""
+        self._has_news = True
+        self._is_loading = False
+        if self._discards:
+            self._discards = False
+            return
+        self._after = max(self._after, page.to_seq)
+        self._is_last = page.is_last
+        for item in page.items:
+            if isinstance(item, Gap):
+                self._gaps.append(item)
+            else:
+                self._line.add(item)
+
+    def not_loaded(self, now: float) -> None:
+        """The Load failed; it is asked for again a second later."""
+        self._has_news = True
+        self._is_loading = self._discards = False
+        self._load_at = now + 1.0
+
+    def appended(self, last_seq: int) -> None:
+        """The journal has events up to `last_seq` now."""
+        if last_seq > self._last:
+            self._last = last_seq
+            self._has_news = True
+
+    def requeued(self, events: Iterable[StoredEvent]) -> None:
+        """Dead letters, to be delivered once more; attempts count anew."""
+        self._has_news = True
+        for event in events:
+            self._line.add(event)
+
+    def rewound(self, cursor: int) -> None:
+        """Everything after `cursor` is delivered again, but for what is being handled at this moment."""
+        self._has_news = True
+        self._line.keep_in_flight()
+        self._delayed.clear()
+        self._gaps.clear()
+        self._after = cursor
+        self._is_last = False
+        self._discards = self._is_loading
+
+    # --- what members say ------------------------------------------------------------------------------------------------
+
+    def joined(self, member: str, now: float) -> None:
+        """A member is there, without credit yet."""
+        if member not in self._members:
+            self._members[member] = Member(member, now)
+            self._line.share(self._members)
+        self._heard(member, now)
+
+    def left(self, member: str, now: float) -> None:
+        """A member is gone; what it had in flight goes to others at once."""
+        self._has_news = True
+        gone = self._members.pop(member, None)
+        if gone is not None:
+            if gone.is_in_turn:
+                self._turn.remove(gone)
+            self._line.share(self._members)
+            self._give_to_others(gone, "went away")
+
+    def granted(self, member: str, n: int, now: float) -> None:
+        """`member` can take `n` more events than were granted before; a large negative `n` retires it: it gets no more, and
+        what it has in flight stays its own until it answers or leaves (asked for by M, for members that stop)."""
+        taker = self._heard(member, now)
+        if taker is not None:
+            taker.credit += n
+            self._take_turn(taker)
+
+    def heard(self, member: str, now: float) -> None:
+        """A sign of life (a heartbeat). The other messages of members are signs as well."""
+        self._heard(member, now)
+
+    def acked(self, member: str, seq: int, now: float) -> bool:
+        """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then. From whichever member."""
+        self._heard(member, now)
+        entry = self._line.get(seq)
+        if entry is None:
+            return False
+        self._no_longer_in_flight(entry)
+        self._line.remove(entry)
+        return True
+
+    def nacked(
+        self, member: str, seq: int, delay: float | None, error: dict[str, Any], now: float, *, final: bool = False
+    ) -> None:
+        """The handler failed with `error`: again after `delay` seconds (None: after the backoff), or a dead letter when it was
+        the last delivery or `final`. Ignored unless it is in flight at `member`."""
+        self._heard(member, now)
+        entry = self._in_flight_at(member, seq)
+        if entry is None:
+            return
+        self._no_longer_in_flight(entry)
+        entry.error = error
+        if final or self._was_last(entry):
+            self._bury(entry)
+        else:
+            self._line.delay(entry)
+            heappush(self._delayed, (now + (self._pause(entry.attempts) if delay is None else delay), seq))
+
+    def returned(self, member: str, seq: int, now: float) -> None:
+        """The member gives the event back unhandled (it is stopping); that delivery does not count. As with nacked otherwise."""
+        self._heard(member, now)
+        entry = self._in_flight_at(member, seq)
+        if entry is not None:
+            self._no_longer_in_flight(entry)
+            entry.attempts -= 1
+            self._line.make_ready(entry)
+
+    # --- what is to be done ----------------------------------------------------------------------------------------------
+
+    def due(self, now: float, limit: int = 1000) -> list[Action]:
+        """What is to be done now; not more than about `limit` Sends (then next_at(now) is now)."""
+        self._has_news = False
+        self._note_silence(now)
+        self._end_delays(now)
+        actions: list[Action] = [*self._buries, *self._tell()]
+        self._buries = []
+        self._send(actions, limit)
+        if self._wants_more(now):
+            self._is_loading = True
+            actions.append(Load(self._after, self._window - len(self._line)))
+        return actions
+
+    def next_at(self, now: float) -> float | None:
+        """When `due` has something to say next if nothing else happens; None for never."""
+        if self._has_news:
+            return now
+        times = [self._delayed[0][0]] if self._delayed else []
+        times += [m.heard_at + self._ack_wait for m in self._members.values() if m.in_flight and not m.is_silent]
+        if self._load_at > now and self._has_room():
+            times.append(self._load_at)
+        return max(now, min(times)) if times else None
+
+    # --- the parts of due -------------------------------------------------------------------------------------------------
+
+    def _note_silence(self, now: float) -> None:
+        for member in self._members.values():
+            if member.in_flight and not member.is_silent and now - member.heard_at >= self._ack_wait:
+                member.is_silent = True
+                self._give_to_others(member, f"was silent for {self._ack_wait:g} s")
+
+    def _end_delays(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            entry = self._line.get(heappop(self._delayed)[1])
+            if entry is not None and entry.state is State.DELAYED:
+                self._line.make_ready(entry)
+
+    def _tell(self) -> list[Tell]:
+        if not self._gaps or not self._members:
+            return []
+        teller = next(iter(self._members))
+        gaps, self._gaps = self._gaps, []
+        return [Tell(teller, gap) for gap in gaps]
+
+    def _send(self, actions: list[Action], limit: int) -> None:
+        turn, take, refusals = self._turn, self._line.take, 0
+        while turn and refusals < len(turn):
+            if limit <= 0:
+                self._has_news = True
+                return
+            member = turn[0]
+            entry = take(member) if member.may_take else None
+            if entry is not None:
+                actions.append(self._sent(entry, member))
+                limit -= 1
+                refusals = 0
+            if not member.may_take:
+                member.is_in_turn = False
+                turn.popleft()
+                continue
+            turn.rotate(-1)
+            # Only those who stay in turn count: with each refusal of theirs one more of them is known to want nothing.
+            if entry is None:
+                refusals += 1
+
+    def _sent(self, entry: Entry, member: Member) -> Send:
+        entry.attempts += 1
+        entry.member = member.name
+        member.credit -= 1
+        member.in_flight.add(entry.event.seq)
+        return Send(member.name, entry.event, entry.attempts)
+
+    def _wants_more(self, now: float) -> bool:
+        return not self._is_loading and now >= self._load_at and self._has_room()
+
+    def _has_room(self) -> bool:
+        has_more = not self._is_last or self._last > self._after
+        is_low = len(self._line) <= self._window // 2 and self._line.size < self._window_bytes
+        return has_more and is_low and bool(self._members)
+
+    # --- what becomes of events -------------------------------------------------------------------------------------------
+
+    def _heard(self, name: str, now: float) -> Member | None:
+        member = self._members.get(name)
+        if member is not None:
+            self._has_news = True
+            member.heard_at = now
+            member.is_silent = False
+            if not member.is_in_turn:
+                self._take_turn(member)
+        return member
+
+    def _take_turn(self, member: Member) -> None:
+        if member.may_take and not member.is_in_turn:
+            member.is_in_turn = True
+            self._turn.append(member)
+
+    def _in_flight_at(self, name: str, seq: int) -> Entry | None:
+        entry = self._line.get(seq)
+        return entry if entry is not None and entry.state is State.SENT and entry.member == name else None
+
+    def _no_longer_in_flight(self, entry: Entry) -> None:
+        owner = self._members.get(entry.member or "")
+        if owner is not None:
+            owner.in_flight.discard(entry.event.seq)
+        entry.member = None
+
+    def _give_to_others(self, member: Member, why: str) -> None:
+        seqs, member.in_flight = sorted(member.in_flight), set()
+        for entry in filter(None, map(self._line.get, seqs)):
+            entry.member = None
+            if self._was_last(entry):
+                entry.error = entry.error or serialize(MaybeExecuted(f"{member.name} {why} with the event in hand"))
+                self._bury(entry)
+            else:
+                self._line.make_ready(entry)
+
+    def _was_last(self, entry: Entry) -> bool:
+        return 0 < self._max_deliveries <= entry.attempts
+
+    def _bury(self, entry: Entry) -> None:
+        self._line.remove(entry)
+        self._buries.append(Bury(entry.event, entry.attempts, entry.error or {}))
+
+    def _pause(self, attempts: int) -> float:
+        # The exponent is bounded before it is taken: a float does not hold any power of two.
+        return self._random() * min(self._backoff_max, self._backoff * 2.0 ** min(attempts - 1, 60))
+
+    # --- how it stands ---------------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Events that are sent and not answered."""
+        return sum(len(member.in_flight) for member in self._members.values())
+
+    @property
+    def in_memory(self) -> int:
+        """Events that are loaded and not acknowledged."""
+        return len(self._line)
+
+    def members(self) -> list[str]:
+        """Who is there."""
+        return list(self._members)

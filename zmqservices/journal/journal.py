@@ -1,0 +1,263 @@
+"""The journal of one publishing process: events appended off the hub, read back per group until they are handled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import time
+from typing import Any
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.journal import slots
+from zmqservices.journal.events import Group, GroupStats, JournalStats, NewEvent, Notice, StoredEvent
+from zmqservices.journal.retention import Bounds
+from zmqservices.journal.slots import Orphan
+from zmqservices.journal.standing import Standing
+from zmqservices.journal.store import explain
+from zmqservices.journal.writer import Writer
+from zmqservices.wire.topics import compile
+
+#: Called once with a result, or with an exception (not raised), on the journal's own thread: it must be quick, must not
+#: wait, must not log in a patched process, and hands over to the hub with `loop.run_callback_threadsafe`.
+Done = Callable[[Any], None]
+
+
+class Journal:
+    """Use `open`. Every method may be called from any thread or greenlet, returns at once and never touches the disk.
+
+    The order of calls is kept: an event appended before `ensure_group` is before the group's start.
+    """
+
+    def __init__(self, writer: Writer, bounds: Bounds) -> None:
+        self._writer = writer
+        self._bounds = bounds
+        self._put = writer.put
+
+    def _ask(self, question: Callable[[], Any], done: Done) -> None:
+        self._put((None, question, done))
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        source: str,
+        *,
+        slot: int | None = None,
+        sync: str = "normal",
+        max_bytes: int = 1 << 30,
+        max_age: float | None = None,
+        keep: float = 3600.0,
+        when_full: str = "block",
+        patience: float = 10.0,
+        tell: Callable[[Notice], None] | None = None,
+        committed: Callable[[int], None] | None = None,
+    ) -> Journal:
+        """The journal of the first free slot of `source` in `folder` (or of `slot`: to adopt an orphan); made if missing.
+
+        Reads the disk and waits for it: on a hub, ask from its threadpool.
+
+        `sync`: "normal" survives kill -9 of the process; "full" a power cut as well, for an fsync per commit.
+        `max_bytes`: what the events and dead letters may take. `max_age`: seconds after which events go, handled or not.
+        `keep`: seconds for which handled events stay, for replays and for groups that start with "earliest"; they are
+        the first to go when there is no room.
+        `when_full`: "block" (an append waits up to `patience` seconds for room, then is told JournalFull) or
+        "drop-oldest" (events that were not handled go; their groups get a Gap).
+        `tell` hears what an operator should know; `committed` hears the last seq after each commit. Both are called as
+        Done callbacks are, on the journal's thread; `tell` for a Reset before `open` returns.
+
+        JournalError when the slot is owned by another process or the file cannot be used, JournalFull on a full disk,
+        ConfigurationError for a setting that is wrong.
+        """
+        _check(sync, max_bytes, when_full, max_age=max_age, keep=keep, patience=patience)
+        bounds = Bounds(max_bytes, max_age, keep, drops_oldest=when_full == "drop-oldest")
+        place = slots.claim(Path(folder), source, slot)
+        writer = Writer(place, sync, bounds, patience, tell or _ignore, committed or _ignore)
+        try:
+            writer.start()
+        except Exception as exc:
+            raise explain(place.path, exc) from exc
+        return cls(writer, bounds)
+
+    @staticmethod
+    def orphans(folder: str | Path, source: str | None = None) -> list[Orphan]:
+        """Journals in `folder` (of `source` only, if given) that no process owns. Reads the disk."""
+        return list(slots.orphans(Path(folder), source))
+
+    @property
+    def id(self) -> str:
+        """The name of this file for as long as it lives."""
+        return self._writer.ledger.store.id
+
+    @property
+    def origin(self) -> str:
+        """The name of this opening; what is appended from now on carries it."""
+        return self._writer.ledger.origin
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._writer.slot.path
+
+    @property
+    def slot(self) -> int:
+        """Its number among the journals of its source in the folder."""
+        return self._writer.slot.number
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last event that was committed; 0 when there was none yet."""
+        return self._writer.ledger.last_seq
+
+    def knows(self, origin: str, seq: int) -> bool:
+        """Whether the event of that name is, or was, in this journal. False for one that a subscriber has seen means that the
+        journal was rewound: say RESET to the subscriber (no name is used twice, so nothing else need be done)."""
+        return self._writer.ledger.knows(origin, seq)
+
+    def stats(self) -> JournalStats:
+        """How it stands. Reads memory only."""
+        ledger = self._writer.ledger
+        now = time()
+        groups = {name: _stats_of(standing, now) for name, standing in list(ledger.standings.items())}
+        return JournalStats(
+            events=ledger.last_seq - ledger.first_seq + 1,
+            bytes=ledger.size,
+            max_bytes=self._bounds.max_bytes,
+            first_seq=ledger.first_seq,
+            last_seq=ledger.last_seq,
+            dead_letters=sum(group.dead_letters for group in groups.values()),
+            groups=groups,
+            blocked=len(self._writer.blocked),
+            trouble=self._writer.trouble,
+        )
+
+    # --- events ---------------------------------------------------------------------------------------------------------
+
+    def append(self, event: NewEvent, done: Done) -> None:
+        """Keep `event`. done(seq) once it is committed; done(JournalFull | JournalError) if it was not kept."""
+        if not (isinstance(event.body, bytes) and isinstance(event.type, str)):
+            raise TypeError(f"an event is kept as a text (its type) and bytes (its body), not as {event!r}")
+        self._put((event, done))
+
+    def fetch(self, group: str, after_seq: int, limit: int, done: Done, max_bytes: int = 1 << 22) -> None:
+        """done(Page) with the next events and gaps of `group` after `after_seq`, without those that it acknowledged.
+
+        At most `limit` items and about `max_bytes` bytes. An empty page with `is_last` False only says: ask again after its
+        `to_seq`. Recent events come from memory.
+        """
+        self._ask(lambda: self._writer.ledger.fetch(group, after_seq, limit, max_bytes), done)
+
+    def acknowledge(self, group: str, seq: int) -> None:
+        """`group` has handled the event (or was told the gap). On disk within 50 ms: a crash makes duplicates only.
+
+        A seq that is acknowledged already, or a group that is not known (any more), does no harm.
+        """
+        self._put((group, seq))
+
+    def read(self, pattern: str, after_seq: int, limit: int, done: Done) -> None:
+        """done(Page) with events whose type matches, for somebody who only looks; no group is concerned."""
+        self._ask(lambda: self._writer.ledger.read(after_seq, limit, compile(pattern).matches), done)
+
+    # --- groups ---------------------------------------------------------------------------------------------------------
+
+    def ensure_group(self, group: Group, done: Done) -> None:
+        """Keep events for `group` from here on, if that is not done already. done(cursor): fetch after it.
+
+        A known group keeps its cursor; its pattern, limits and details become the new ones. Also a sign of life.
+        """
+        self._ask(lambda: self._writer.ledger.ensure(group), done)
+
+    def remove_group(self, name: str, done: Done) -> None:
+        """Forget a group, its cursor, its gaps and its dead letters. done(True), or done(False) if it was not known."""
+        self._ask(lambda: self._writer.ledger.remove(name), done)
+
+    def groups(self) -> list[Group]:
+        """The groups for which events are kept. Reads memory only."""
+        return [standing.group for standing in list(self._writer.ledger.standings.values())]
+
+    def seen(self, group: str) -> None:
+        """A member of the group is there: `expires_after` counts from now. Acknowledging says so as well."""
+        self._ask(lambda: self._writer.ledger.seen(group), _ignore)
+
+    def rewind(self, group: str, done: Done, *, to_seq: int | None = None, to_time: float | None = None) -> None:
+        """Deliver again what came after `to_seq`, or at or after `to_time` (wall clock), as far as it is kept.
+
+        done(cursor) for Deliveries.rewound; done(JournalError) when there is no such group.
+        """
+        self._ask(lambda: self._writer.ledger.rewind(group, to_seq, to_time), done)
+
+    # --- dead letters ---------------------------------------------------------------------------------------------------
+
+    def bury(
+        self, group: str, event: StoredEvent, error: dict[str, Any], attempts: int, done: Done | None = None
+    ) -> None:
+        """Make the event a dead letter of the group, and acknowledge it. done(None) once the letter is committed.
+
+        done(an error) when it could not be: then nothing has changed, and the event is delivered again after a restart.
+        """
+        self._ask(lambda: self._writer.letters.bury(group, event, error, attempts), done or _ignore)
+
+    def dead_letters(self, group: str | None, limit: int, done: Done, after: int = 0) -> None:
+        """done(list of (group name, DeadLetter)), of all groups for None; oldest seq first, those after the seq `after`."""
+        self._ask(lambda: self._writer.letters.listed(group, limit, after), done)
+
+    def requeue(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
+        """Deliver dead letters (all for None) once more. done(list of StoredEvent) for Deliveries.requeued.
+
+        They stay on disk until acknowledged, and become dead letters again if buried again.
+        """
+        self._ask(lambda: self._writer.letters.requeue(group, seqs), done)
+
+    def requeued(self, group: str, done: Done) -> None:
+        """done(list of StoredEvent): what was requeued and not acknowledged yet, for Deliveries.requeued after a restart."""
+        self._ask(lambda: self._writer.letters.requeued(group), done)
+
+    def drop(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
+        """Throw dead letters away (all for None). done(how many)."""
+        self._ask(lambda: self._writer.letters.drop(group, seqs), done)
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def close(self, done: Done | None = None) -> None:
+        """Commit what was appended and acknowledged so far, and give the slot back. Twice does no harm.
+
+        With `done`, returns at once and calls done(None) on the journal's thread as its last act. Without, the calling
+        thread (not greenlet) waits. Later appends are told JournalError.
+        """
+        self._writer.stop(done)
+
+    def discard(self, done: Done) -> None:
+        """As close, and takes the files away if nothing is kept in them: for an orphan that was emptied.
+
+        done(True) if they went, done(False) if something is still there; it is closed in both cases.
+        """
+        self._writer.stop(done, discards=True)
+
+
+def _stats_of(standing: Standing, now: float) -> GroupStats:
+    oldest_at = standing.oldest_at
+    return GroupStats(
+        group=standing.group,
+        cursor=standing.acked.cursor,
+        waiting=standing.waiting,
+        oldest_age=None if oldest_at is None or not standing.waiting else max(0.0, now - oldest_at),
+        dead_letters=standing.dead_letters,
+        lost=standing.lost,
+        idle=max(0.0, now - standing.seen_at),
+        has_expired=standing.has_expired,
+    )
+
+
+def _check(sync: str, max_bytes: int, when_full: str, **seconds: float | None) -> None:
+    if sync not in ("normal", "full"):
+        raise ConfigurationError(f"sync is {sync!r}; 'normal' or 'full' is needed")
+    if when_full not in ("block", "drop-oldest"):
+        raise ConfigurationError(f"when_full is {when_full!r}; 'block' or 'drop-oldest' is needed")
+    if max_bytes < 1:
+        raise ConfigurationError(f"max_bytes is {max_bytes!r}; a positive number of bytes is needed")
+    for name, value in seconds.items():
+        if value is not None and value < 0:
+            raise ConfigurationError(f"{name} is {value!r}; seconds from 0 on are needed")
+
+
+def _ignore(result: Any) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,309 @@
+"""What the journal's thread does: events in, events out per group, and what each group is done with. One thread uses it.
+
+Every method may raise sqlite3.Error or JournalError, and has then changed nothing that it could not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from uuid import uuid4
+
+from zmqservices.exceptions import JournalError
+from zmqservices.journal.acknowledged import Acknowledged
+from zmqservices.journal.blocks import OVERHEAD, Block, Row, checksum, count_types, pack_events
+from zmqservices.journal.events import Gap, Group, NewEvent, Page
+from zmqservices.journal.library import Library
+from zmqservices.journal.paging import Paging, look
+from zmqservices.journal.standing import Standing
+from zmqservices.journal.store import Store
+
+
+class Ledger:
+    """Opened on a store; `clock` is the wall's."""
+
+    def __init__(self, store: Store, clock: Callable[[], float], standings: dict[str, Standing] | None = None) -> None:
+        """`standings`: how the groups are known to stand, where the file may not know it."""
+        self.store = store
+        self.clock = clock
+        self.origin = uuid4().hex
+        self.first_seq = 1
+        self.last_seq = 0
+        self.block_bytes = 0
+        self.letter_bytes = 0
+        self.standings = self._read_groups() if standings is None else standings
+        self.library = Library(store, self._damaged)
+        self._openings: list[tuple[int, str]] = []
+        self._is_on_disk = False
+        self._crc = 0
+        self._read_all()
+
+    @property
+    def size(self) -> int:
+        """What counts against the bound."""
+        return self.block_bytes + self.letter_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it that anybody may still want: no events, no dead letters, no gaps to tell."""
+        return not self.size and not any(standing.gaps for standing in self.standings.values())
+
+    @property
+    def crc(self) -> int:
+        """The checksum of the last block, and so of all before it."""
+        return self._crc
+
+    # --- opening --------------------------------------------------------------------------------------------------------
+
+    def _read_all(self) -> None:
+        self._openings = self.store.openings()
+        self._crc = self.store.last_crc()
+        for name, dead, _, size in self.store.letter_sizes():
+            self.letter_bytes += size
+            if name in self.standings:
+                self.standings[name].dead_letters = dead
+        self._read_rows()
+        for standing in self.standings.values():
+            self.recount(standing)
+
+    def _read_groups(self) -> dict[str, Standing]:
+        standings = {}
+        for name, declared, cursor, ranges, seen_at, expired, lost in self.store.groups():
+            standing = Standing(Group(name=name, **declared), Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
+            standing.gaps = self.store.gaps(name)
+            standing.requeued = self.store.requeued_seqs(name)
+            standings[name] = standing
+        return standings
+
+    def _read_rows(self) -> None:
+        previous = None
+        for row in self.store.rows():
+            if previous is None:
+                self.first_seq = row.first
+            elif row.first != previous + 1:
+                self.hole(previous + 1, row.first - 1)
+            previous = self.last_seq = row.last
+            self.block_bytes += row.size
+        if previous is None:
+            # Everything was handled and went, or never was.
+            self.last_seq = self._last_known()
+            self.first_seq = self.last_seq + 1
+
+    def _last_known(self) -> int:
+        known = [int(self.store.note("last seq") or 0)]
+        for standing in self.standings.values():
+            known += [standing.acked.cursor, *(gap.to_seq for gap in standing.gaps)]
+        return max(known, default=0)
+
+    def start(self, at_least: int = 0) -> None:
+        """Appends may come from here on; the next seq is greater than `at_least`."""
+        if at_least > self.last_seq:
+            missing = (self.last_seq + 1, at_least)
+            if self.first_seq > self.last_seq:
+                self.first_seq = at_least + 1
+            self.last_seq = at_least
+            self.hole(*missing)
+        self._openings.append((self.last_seq + 1, self.origin))
+
+    def hole(self, first: int, last: int) -> None:
+        """The file lacks these: every group that is not done with them is told so, whatever they were."""
+        for standing in self.standings.values():
+            for low, high in standing.open_ranges(first, last):
+                events = high - low + 1
+                standing.waiting += events  # They were not counted.
+                standing.lose(Gap(low, high, events, "missing"))
+
+    def _damaged(self, first: int) -> None:
+        for row in self.store.rows(first - 1, 1):
+            for standing in self.standings.values():
+                events = standing.count(row.types)
+                for low, high in standing.open_ranges(row.first, row.last):
+                    if events:
+                        standing.lose(Gap(low, high, min(events, high - low + 1), "damaged"))
+                    else:
+                        standing.skip(low, high)
+
+    def knows(self, origin: str, seq: int) -> bool:
+        """Whether that opening ever appended that seq, as far as this file knows."""
+        for (first, name), (end, _) in pairwise([*self._openings, (self.last_seq + 1, "")]):
+            if name == origin:
+                return first <= seq < end
+        return False
+
+    # --- appending ------------------------------------------------------------------------------------------------------
+
+    def commit(self, events: Sequence[NewEvent]) -> int:
+        """The seq of the first of them; the others follow. On disk when this returns. TypeError for what cannot be kept."""
+        packed = pack_events(events)
+        first, last = self.last_seq + 1, self.last_seq + len(events)
+        types = count_types(events)
+        row = Row(first, last, self.clock(), len(packed) + OVERHEAD, types)
+        crc = checksum(first, last, packed, self._crc)
+        if not self._is_on_disk:
+            # Not before it is needed: a journal on a full disk can be opened, and its events delivered.
+            self.store.add_opening(first, self.origin)
+            self._is_on_disk = True
+        self.store.add_block(row, self._crc, crc, packed)
+        self._crc = crc
+        self.last_seq = last
+        self.block_bytes += row.size
+        self.library.remember(Block(first, last, row.at, events), row.size)
+        for standing in self.standings.values():
+            standing.committed(first, last, types)
+        return first
+
+    # --- reading --------------------------------------------------------------------------------------------------------
+
+    def fetch(self, name: str, after: int, limit: int, max_bytes: int) -> Page:
+        """The next items of the group: see Journal.fetch."""
+        standing = self.standing(name)
+        blocks = self.library.blocks(max(after, self.first_seq - 1))
+        page = Paging(standing, after, limit, max_bytes).page(blocks, self._origin_of, self.last_seq)
+        standing.fetched_to = max(standing.fetched_to, page.to_seq)
+        return page
+
+    def read(self, after: int, limit: int, wants: Callable[[str], bool]) -> Page:
+        """Events for somebody who only looks."""
+        return look(self.library.blocks(max(after, self.first_seq - 1)), after, limit, wants, self._origin_of, self.last_seq)
+
+    def _origin_of(self, seq: int) -> str:
+        for first, origin in reversed(self._openings):
+            if first <= seq:
+                return origin
+        raise JournalError(f"journal {str(self.store.path)!r} does not know who appended event {seq}")
+
+    def recount(self, standing: Standing) -> None:
+        """How many events wait, from what is in the file."""
+        standing.waiting = 0
+        if not standing.has_expired:
+            for row in self.store.rows(standing.acked.cursor):
+                standing.waiting += self.unhandled(standing, row)[0]
+
+    def unhandled(
+        self, standing: Standing, row: Row, low: int = 0, high: int = 1 << 62
+    ) -> tuple[int, int, int]:
+        """(how many, first, last) of the events of that block that the group still waits for, from `low` to `high`."""
+        wanted = standing.count(row.types)
+        if not wanted or row.last < low or row.first > high:
+            return 0, 0, 0
+        is_whole = low <= row.first and row.last <= high and not standing.acked.touches(row.first, row.last)
+        if is_whole and not any(gap.to_seq >= row.first and gap.from_seq <= row.last for gap in standing.gaps):
+            return wanted, row.first, row.last
+        seqs = [
+            seq
+            for block in self.library.block(row.first)
+            for seq, event in enumerate(block.events, block.first)
+            if low <= seq <= high and standing.wants(event[0]) and seq not in standing.acked and not standing.is_lost(seq)
+        ]
+        return (len(seqs), seqs[0], seqs[-1]) if seqs else (0, 0, 0)
+
+    # --- groups ---------------------------------------------------------------------------------------------------------
+
+    def standing(self, name: str) -> Standing:
+        """How the group stands. JournalError if it is not known."""
+        try:
+            return self.standings[name]
+        except KeyError:
+            known = ", ".join(sorted(self.standings)) or "none"
+            raise JournalError(f"journal {str(self.store.path)!r} has no group {name!r}; known: {known}") from None
+
+    def ensure(self, group: Group) -> int:
+        """Its cursor."""
+        standing = self.standings.get(group.name)
+        if standing is None:
+            from_all = group.start == "earliest" or self.store.note("groups were lost") is not None
+            cursor = self.first_seq - 1 if from_all else self.last_seq
+            standing = Standing(group, Acknowledged(cursor), self.clock())
+            self._put(standing)
+            self.standings[group.name] = standing
+            self.recount(standing)
+        else:
+            self._declare_again(standing, group)
+        return standing.acked.cursor
+
+    def _declare_again(self, standing: Standing, group: Group) -> None:
+        has_new_pattern = group.pattern != standing.group.pattern
+        standing.seen(self.clock())
+        if group != standing.group or group.details != standing.group.details:
+            standing.declare(group)
+            self._put(standing)
+        if has_new_pattern:
+            self.recount(standing)
+
+    def _put(self, standing: Standing) -> None:
+        declared = asdict(standing.group)
+        del declared["name"]
+        acked = standing.acked
+        self.store.put_group(
+            standing.group.name, declared, acked.cursor, acked.ranges(), standing.seen_at, standing.has_expired, standing.lost
+        )
+
+    def remove(self, name: str) -> bool:
+        """Whether it was known."""
+        if name not in self.standings:
+            return False
+        self.letter_bytes -= self.store.delete_group(name)
+        del self.standings[name]
+        return True
+
+    def acknowledge(self, name: str, seq: int) -> None:
+        """In memory; `flush` writes it down."""
+        standing = self.standings.get(name)
+        if standing is not None and seq <= self.last_seq:
+            if standing.has_expired:
+                standing.seen(self.clock())
+            standing.acknowledge(seq)
+            standing.was_heard = True
+
+    def seen(self, name: str) -> None:
+        """A member is there."""
+        if name in self.standings:
+            self.standings[name].seen(self.clock())
+
+    def flush(self) -> None:
+        """Write down how the groups stand, where that changed."""
+        now = self.clock()
+        for standing in self.standings.values():
+            if standing.was_heard:
+                standing.was_heard = False
+                standing.seen(now)
+        if any(standing.is_dirty for standing in self.standings.values()):
+            with self.store.transaction():
+                written = self.write_all()
+            for standing in written:
+                standing.is_dirty = False
+                standing.oldest_at = None
+            self.note_ages()
+
+    def write_all(self) -> list[Standing]:
+        """The groups whose standing was written, in the transaction that is open."""
+        dirty = [standing for standing in self.standings.values() if standing.is_dirty]
+        for standing in dirty:
+            self._write(standing)
+        return dirty
+
+    def _write(self, standing: Standing) -> None:
+        self._put(standing)
+        self.store.put_gaps(standing.group.name, standing.gaps)
+        if standing.handled_letters:
+            self.letter_bytes -= sum(self.store.delete_letters(standing.group.name, standing.handled_letters, requeued=True))
+            standing.handled_letters.clear()
+
+    def note_ages(self) -> None:
+        """Since when events wait, of the groups for which that is not known."""
+        for standing in self.standings.values():
+            if standing.waiting and standing.oldest_at is None:
+                standing.oldest_at = self.store.at_of(standing.acked.cursor + 1)
+
+    def rewind(self, name: str, to_seq: int | None, to_time: float | None) -> int:
+        """The new cursor."""
+        standing = self.standing(name)
+        if to_seq is None:
+            to_seq = self.store.seq_before(to_time or 0.0)
+        standing.rewind(min(max(to_seq, self.first_seq - 1), self.last_seq))
+        standing.fetched_to = standing.acked.cursor
+        self.recount(standing)
+        self.flush()
+        return standing.acked.cursor
+

@@ -1,0 +1,83 @@
+"""The blocks of a journal to read: the last ones from memory, the others from the file, checked."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from zmqservices.journal.blocks import Block, checksum, unpack_events
+from zmqservices.journal.store import Store
+
+#: Events and bytes of the last blocks that stay in memory, to be fetched without the disk.
+RECENT_EVENTS = 4096
+RECENT_BYTES = 1 << 22
+#: Blocks that are read from the disk at a time, at most: it begins with one, for a full one fills a page.
+_BLOCKS_AT_A_TIME = 32
+
+
+class Library:
+    """The blocks of one store. `damaged(first)` hears of one that is not what was written."""
+
+    def __init__(self, store: Store, damaged: Callable[[int], None]) -> None:
+        self._store = store
+        self._damaged = damaged
+        self._recent: deque[tuple[Block, int]] = deque()
+        self._recent_events = self._recent_bytes = 0
+        self._last_read: Block | None = None
+
+    def remember(self, block: Block, size: int) -> None:
+        """It was just appended."""
+        recent = self._recent
+        recent.append((block, size))
+        self._recent_events += block.last - block.first + 1
+        self._recent_bytes += size
+        while len(recent) > 1 and (self._recent_events > RECENT_EVENTS or self._recent_bytes > RECENT_BYTES):
+            self._forget_oldest()
+
+    def forget(self, to_seq: int) -> None:
+        """Blocks up to that seq are not in the file any more."""
+        while self._recent and self._recent[0][0].last <= to_seq:
+            self._forget_oldest()
+        self._last_read = None
+
+    def _forget_oldest(self) -> None:
+        old, size = self._recent.popleft()
+        self._recent_events -= old.last - old.first + 1
+        self._recent_bytes -= size
+
+    def block(self, first: int) -> Iterator[Block]:
+        """The block that begins there; none if it is damaged."""
+        return self._checked(self._store.packed(first - 1, 1))
+
+    def blocks(self, after: int) -> Iterator[Block]:
+        """The blocks with events after that seq."""
+        if self._last_read is not None and self._last_read.first <= after + 1 <= self._last_read.last:
+            # A page seldom ends where a block does.
+            yield self._last_read
+            after = self._last_read.last
+        limit = 1
+        while not (self._recent and after + 1 >= self._recent[0][0].first):
+            found = self._store.packed(after, limit)
+            if not found:
+                return
+            for block in self._checked(found):
+                self._last_read = block
+                yield block
+            after = found[-1][1]
+            limit = min(2 * limit, _BLOCKS_AT_A_TIME)
+        yield from self._newest(after)
+
+    def _newest(self, after: int) -> Iterator[Block]:
+        wanted = []
+        for block, _ in reversed(self._recent):
+            if block.last <= after:
+                break
+            wanted.append(block)
+        return reversed(wanted)
+
+    def _checked(self, found: list[tuple[int, int, float, int, int, bytes]]) -> Iterator[Block]:
+        for first, last, at, before, crc, packed in found:
+            if checksum(first, last, packed, before) == crc:
+                yield Block(first, last, at, unpack_events(packed))
+            else:
+                self._damaged(first)

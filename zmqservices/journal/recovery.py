@@ -1,0 +1,151 @@
+"""Opening a journal that may not be what was left: rewound, replaced or damaged. Loud in every case, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from zmqservices.journal.acknowledged import Acknowledged
+from zmqservices.journal.blocks import checksum, count_types, unpack_events
+from zmqservices.journal.events import Group, Notice, Reset
+from zmqservices.journal.ledger import Ledger
+from zmqservices.journal.slots import Mark, Slot
+from zmqservices.journal.standing import Standing
+from zmqservices.journal.store import Store, is_damage
+
+#: Copied row by row into the new file; the blocks come after them.
+_SMALL_TABLES = ("openings", "groups", "gaps", "letters")
+
+
+def open_ledger(slot: Slot, sync: str, clock: Callable[[], float], tell: Callable[[Notice], None]) -> Ledger:
+    """The ledger of the slot's journal, ready for appends. sqlite3.Error, JournalError, OSError."""
+    mark = slot.mark()
+    try:
+        store = Store(slot.path, sync)
+        try:
+            ledger = Ledger(store, clock)
+        except BaseException:
+            store.close()
+            raise
+    except (sqlite3.Error, ValueError, TypeError) as exc:
+        if isinstance(exc, sqlite3.Error) and not is_damage(exc):
+            raise
+        return repair(slot, sync, clock, tell)
+    reset = _compare(ledger, mark)
+    is_same = mark is not None and mark.id == store.id
+    ledger.start(at_least=mark.seq if mark is not None and is_same else 0)
+    if reset is not None:
+        tell(reset)
+    return ledger
+
+
+def _compare(ledger: Ledger, mark: Mark | None) -> Reset | None:
+    if mark is None:
+        return None
+    path, store = str(ledger.store.path), ledger.store
+    if mark.id != store.id:
+        was = "is new" if store.is_new else "is another"
+        return Reset("replaced", None, f"{path} {was}; the journal that was here, {mark.id}, had {mark.seq} events")
+    if mark.seq > ledger.last_seq:
+        detail = f"{path} ends at event {ledger.last_seq}, but had {mark.seq}: a copy from a backup, or a power cut"
+        return Reset("rewound", mark.seq - ledger.last_seq, detail)
+    crc = store.crc_at(mark.seq)
+    if crc is not None and crc != mark.crc:
+        return Reset("rewound", None, f"{path} has another event {mark.seq} than the one that was written")
+    return None
+
+
+def repair(
+    slot: Slot,
+    sync: str,
+    clock: Callable[[], float],
+    tell: Callable[[Notice], None],
+    standings: dict[str, Standing] | None = None,
+    last_seq: int = 0,
+) -> Ledger:
+    """A new file with what can be read of the damaged one, which is kept beside it. Its holes become gaps."""
+    mark = slot.mark()
+    aside = _set_aside(slot.path)
+    store = Store(slot.path, sync)
+    if mark is not None:
+        store.set_id(mark.id)
+    copied = _copy(aside, store)
+    ledger = Ledger(store, clock, standings)
+    last_seq = max(last_seq, mark.seq if mark is not None else 0, ledger.last_seq)
+    lost = max(0, last_seq - ledger.first_seq + 1 - copied) if copied else None
+    ledger.start(at_least=last_seq)
+    tell(Reset("damaged", lost, f"{slot.path} could not be read; {copied} events of it could, and it was kept as {aside}"))
+    return ledger
+
+
+def _set_aside(path: Path) -> Path:
+    aside = next(other for n in count(1) if not (other := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    path.rename(aside)
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.exists():
+        wal.rename(aside.with_name(f"{aside.name}-wal"))
+    return aside
+
+
+def _copy(aside: Path, store: Store) -> int:
+    """How many events were carried over."""
+    old = sqlite3.connect(aside, isolation_level=None)
+    # With this SQLite reads what there is of a file that was cut off, too.
+    old.execute("PRAGMA writable_schema = ON")
+    try:
+        for table in _SMALL_TABLES:
+            reading = Reading(old, table)
+            store.carry_over(table, reading.rows())
+            if table == "groups" and reading.failed:
+                # Who they were is not known: whoever comes gets all that is kept, rather than too little.
+                store.set_note("groups were lost", "yes")
+        # From both ends: what is damaged lies somewhere between.
+        return sum(store.carry_over("blocks", Reading(old, "blocks", order).rows()) for order in ("ASC", "DESC"))
+    finally:
+        old.close()
+
+
+class Reading:
+    """The rows of a damaged file's table that can be read and make sense."""
+
+    def __init__(self, old: sqlite3.Connection, table: str, order: str = "") -> None:
+        self.failed = False
+        self._old = old
+        self._table = table
+        self._sql = f"SELECT * FROM {table}" + (f" ORDER BY last {order}" if order else "")
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """In order, until one cannot be read."""
+        check = _CHECKS.get(self._table, _take)
+        try:
+            for row in self._old.execute(self._sql):
+                try:
+                    check(row)
+                except (ValueError, TypeError):
+                    self.failed = True
+                else:
+                    yield row
+        except sqlite3.DatabaseError:
+            self.failed = True
+
+
+def _take(row: tuple[Any, ...]) -> None:
+    """Any row will do."""
+
+
+def _check_group(row: tuple[Any, ...]) -> None:
+    name, declared, cursor, ranges, seen_at, *_ = row
+    Standing(Group(name=name, **json.loads(declared)), Acknowledged(int(cursor), json.loads(ranges)), float(seen_at))
+
+
+def _check_block(row: tuple[Any, ...]) -> None:
+    last, first, _, _, types, before, crc, packed = row
+    if checksum(first, last, packed, before) != crc or count_types(unpack_events(packed)) != json.loads(types):
+        raise ValueError(f"block {last} is not what was written")
+
+
+_CHECKS: dict[str, Callable[[tuple[Any, ...]], None]] = {"groups": _check_group, "blocks": _check_block}

@@ -1,0 +1,127 @@
+"""Which journal files a folder holds for a source, and which process owns which.
+
+A journal is `SOURCE.N.journal` and belongs to whoever holds the flock of `SOURCE.N.lock` beside it; N is the slot. A process
+takes the first free slot, so that one that restarts finds its journal again. An orphan is a journal that nobody holds.
+The lock's file also holds the mark: how far the journal went, to notice one that was copied back from a backup.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from zmqservices.exceptions import JournalError, JournalFull
+
+_NAME = re.compile(r"(?P<source>.+)\.(?P<slot>\d+)\.journal")
+#: Bytes of the mark; more than it needs.
+_MARK = 128
+
+
+class Orphan(NamedTuple):
+    """A journal that no process owns. Open it with `Journal.open(folder, source, slot=slot)` to adopt it."""
+
+    path: Path
+    source: str
+    slot: int
+
+
+class Mark(NamedTuple):
+    """How far the journal `id` went at least, and the checksum of that block."""
+
+    id: str
+    seq: int
+    crc: int
+
+
+class Slot:
+    """A journal's place, owned from `claim` to `release`."""
+
+    def __init__(self, folder: Path, source: str, number: int) -> None:
+        stem = f"{quote(source, safe='')}.{number}"
+        self.number = number
+        self.source = source
+        self.path = folder / f"{stem}.journal"
+        self._lock_path = folder / f"{stem}.lock"
+        self._fd = -1
+
+    def claim(self) -> bool:
+        """True if it is ours now, False if another process has it. OSError where locks cannot be had."""
+        while True:
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current(fd):
+                    self._fd = fd
+                    return True
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            except OSError:
+                os.close(fd)
+                raise
+            # Somebody discarded the slot between our opening the file and our locking it.
+            os.close(fd)
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self._lock_path))
+        except FileNotFoundError:
+            return False
+
+    def mark(self) -> Mark | None:
+        """The mark that was left here, if there is one."""
+        match os.pread(self._fd, _MARK, 0).split():
+            case [name, seq, crc] if seq.isdigit() and crc.isdigit():
+                return Mark(name.decode("ascii", "replace"), int(seq), int(crc))
+        return None
+
+    def leave_mark(self, mark: Mark) -> None:
+        """Remember how far the journal went. OSError if the disk will not."""
+        os.pwrite(self._fd, f"{mark.id} {mark.seq} {mark.crc}\n".encode().ljust(_MARK), 0)
+
+    def discard(self) -> None:
+        """Take the journal and the lock away; still ours until `release`."""
+        for path in (self.path, self.path.with_name(f"{self.path.name}-wal"), self._lock_path):
+            path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Somebody else may have it. Twice does no harm."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def claim(folder: Path, source: str, number: int | None) -> Slot:
+    """The slot of that number, or the first free one. JournalError, JournalFull."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _claim(folder, source, number)
+    except OSError as exc:
+        kind = JournalFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
+        raise kind(f"no journal of {source!r} can be kept in {str(folder)!r}: {exc}") from exc
+
+
+def _claim(folder: Path, source: str, number: int | None) -> Slot:
+    for slot in (Slot(folder, source, n) for n in (count() if number is None else (number,))):
+        if slot.claim():
+            return slot
+    raise JournalError(f"journal {number} of {source!r} in {str(folder)!r} is in use by another process; choose another slot")
+
+
+def orphans(folder: Path, source: str | None) -> Iterator[Orphan]:
+    """Journals without an owner, in order of their names."""
+    for path in sorted(folder.glob("*.journal")):
+        match = _NAME.fullmatch(path.name)
+        if match is None or source not in (None, unquote(match["source"])):
+            continue
+        slot = Slot(folder, unquote(match["source"]), int(match["slot"]))
+        if slot.claim():
+            slot.release()
+            yield Orphan(path, slot.source, slot.number)

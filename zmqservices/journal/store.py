@@ -1,0 +1,332 @@
+"""The file of a journal: SQLite in WAL mode. Every method blocks and may raise sqlite3.Error; one thread uses it.
+
+The file is locked exclusively, so that SQLite keeps its index of the WAL in memory: no third file, no shared memory that a full
+disk would turn into a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+from typing import Any
+from uuid import uuid4
+
+from zmqservices.exceptions import JournalError, JournalFull
+from zmqservices.journal.blocks import Row
+from zmqservices.journal.events import Gap
+
+_VERSION = 1
+_SYNC = {"normal": "NORMAL", "full": "FULL"}
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE blocks (last INTEGER PRIMARY KEY, first INTEGER, at REAL, size INTEGER, types TEXT,
+    before INTEGER, crc INTEGER, packed BLOB);
+CREATE TABLE openings (origin TEXT PRIMARY KEY, first INTEGER) WITHOUT ROWID;
+CREATE TABLE groups (
+    name TEXT PRIMARY KEY, declared TEXT, cursor INTEGER, ranges TEXT, seen_at REAL, expired INTEGER, lost INTEGER
+) WITHOUT ROWID;
+CREATE TABLE gaps (
+    name TEXT, first INTEGER, last INTEGER, events INTEGER, reason TEXT, PRIMARY KEY (name, first)
+) WITHOUT ROWID;
+CREATE TABLE letters (
+    name TEXT, seq INTEGER, packed BLOB, size INTEGER, attempts INTEGER, error TEXT, buried_at REAL, requeued INTEGER,
+    PRIMARY KEY (name, seq)
+);
+"""
+
+#: Pages of the WAL after which it is copied into the file (16 MB); a commit that meets this waits for it.
+_CHECKPOINT = 4000
+#: Free pages that the file keeps for later, and those that are given back to the disk at a time.
+_SPARE_PAGES = 2560
+_PAGES_AT_A_TIME = 512
+
+_FULL = sqlite3.SQLITE_FULL
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_damage(exc: BaseException) -> bool:
+    """Whether SQLite says that the file is not what was written."""
+    return isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED
+
+
+def explain(path: Path, exc: Exception) -> JournalError:
+    """The error to tell for what happened to the file at `path`."""
+    if isinstance(exc, JournalError):
+        return exc
+    if isinstance(exc, sqlite3.Error) and _primary(exc) == _FULL:
+        return JournalFull(f"the disk of journal {str(path)!r} is full; make room there, and dispatch again")
+    return JournalError(f"journal {str(path)!r}: {type(exc).__name__}: {exc}")
+
+
+def _primary(exc: sqlite3.Error) -> int:
+    return (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+class Store:
+    """Made if missing; `id` names it. JournalError for a file that this version cannot use."""
+
+    def __init__(self, path: Path, sync: str) -> None:
+        self.path = path
+        self.is_new = not path.exists() or path.stat().st_size == 0
+        self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        try:
+            self._prepare(sync)
+            self.id = self.note("id") or ""
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, sync: str) -> None:
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if self.is_new:
+            # Of the file, not of the connection. A journal on a full disk is opened without writing anything.
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if self._one("PRAGMA journal_mode = WAL") != "wal":
+            raise JournalError(f"the disk of journal {str(self.path)!r} allows no write-ahead log; use a local disk")
+        self._db.execute(f"PRAGMA synchronous = {_SYNC[sync]}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        self._db.execute("PRAGMA journal_size_limit = 67108864")
+        version = self._one("PRAGMA user_version")
+        if version == 0:
+            self._create()
+        elif version != _VERSION:
+            raise JournalError(f"journal {str(self.path)!r} is of layout {version}; this version knows {_VERSION} only")
+
+    def _create(self) -> None:
+        self.is_new = True
+        with self.transaction():
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._db.execute("INSERT INTO meta VALUES ('id', ?)", (uuid4().hex,))
+            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:
+        row = self._db.execute(sql, tuple(parameters)).fetchone()
+        return None if row is None else row[0]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside, or nothing of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def set_id(self, name: str) -> None:
+        """For a file that takes the place of another."""
+        self.set_note("id", name)
+        self.id = name
+
+    def set_note(self, name: str, text: str) -> None:
+        """Remember something of the file as a whole."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, text))
+
+    def note(self, name: str) -> str | None:
+        """What was remembered under that name."""
+        text: str | None = self._one("SELECT value FROM meta WHERE name = ?", (name,))
+        return text
+
+    # --- openings -------------------------------------------------------------------------------------------------------
+
+    def openings(self) -> list[tuple[int, str]]:
+        """Who appended from which seq on, in order."""
+        return self._db.execute("SELECT first, origin FROM openings ORDER BY first").fetchall()
+
+    def add_opening(self, first: int, origin: str) -> None:
+        """`origin` appends from `first` on. Openings that appended nothing are forgotten."""
+        with self.transaction():
+            self._db.execute("DELETE FROM openings WHERE first >= ?", (first,))
+            self._db.execute("INSERT INTO openings VALUES (?, ?)", (origin, first))
+
+    # --- blocks ---------------------------------------------------------------------------------------------------------
+
+    def add_block(self, row: Row, before: int, crc: int, packed: bytes) -> None:
+        """Committed when this returns. `before` is the checksum of the block before it."""
+        first, last, at, size, types = row
+        self._db.execute(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (last, first, at, size, json.dumps(types), before, crc, packed),
+        )
+
+    def rows(self, after: int = 0, limit: int = -1) -> Iterator[Row]:
+        """The blocks with events after that seq, without their events."""
+        found = self._db.execute(
+            "SELECT first, last, at, size, types FROM blocks WHERE last > ? ORDER BY last LIMIT ?", (after, limit)
+        )
+        return (Row(first, last, at, size, json.loads(types)) for first, last, at, size, types in found)
+
+    def packed(self, after: int, limit: int) -> list[tuple[int, int, float, int, int, bytes]]:
+        """(first, last, at, before, crc, packed) of the next blocks with events after that seq."""
+        return self._db.execute(
+            "SELECT first, last, at, before, crc, packed FROM blocks WHERE last > ? ORDER BY last LIMIT ?", (after, limit)
+        ).fetchall()
+
+    def crc_at(self, last: int) -> int | None:
+        """The checksum of the block that ends with that seq; None if there is none."""
+        crc: int | None = self._one("SELECT crc FROM blocks WHERE last = ?", (last,))
+        return crc
+
+    def last_crc(self) -> int:
+        """The checksum of the last block; 0 without any."""
+        return self._one("SELECT crc FROM blocks ORDER BY last DESC LIMIT 1") or 0
+
+    def seq_before(self, at: float) -> int:
+        """The last seq that was committed before that time of the wall clock; 0 if none is kept."""
+        return self._one("SELECT max(last) FROM blocks WHERE at < ?", (at,)) or 0
+
+    def at_of(self, seq: int) -> float | None:
+        """When the first event from `seq` on was committed."""
+        at: float | None = self._one("SELECT at FROM blocks WHERE last >= ? ORDER BY last LIMIT 1", (seq,))
+        return at
+
+    def delete_blocks(self, to_seq: int) -> None:
+        """Those that end with that seq or before."""
+        self._db.execute("DELETE FROM blocks WHERE last <= ?", (to_seq,))
+
+    # --- groups and gaps --------------------------------------------------------------------------------------------------
+
+    def groups(self) -> list[tuple[Any, ...]]:
+        """(name, declared, cursor, ranges, seen_at, expired, lost) of all groups."""
+        found = self._db.execute("SELECT name, declared, cursor, ranges, seen_at, expired, lost FROM groups")
+        return [(name, json.loads(declared), cursor, json.loads(ranges), *rest)
+                for name, declared, cursor, ranges, *rest in found]  # fmt: skip
+
+    def put_group(
+        self, name: str, declared: Any, cursor: int, ranges: Any, seen_at: float, expired: bool, lost: int
+    ) -> None:
+        """Remember how a group stands."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (name, json.dumps(declared), cursor, json.dumps(ranges), seen_at, int(expired), lost),
+        )
+
+    def delete_group(self, name: str) -> int:
+        """All of it, gaps and dead letters too. The bytes of its letters."""
+        with self.transaction():
+            size: int = self._one("SELECT sum(size) FROM letters WHERE name = ?", (name,)) or 0
+            for table in ("groups", "gaps", "letters"):
+                self._db.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
+        return size
+
+    def gaps(self, name: str) -> list[Gap]:
+        """What the group lost and was not told yet."""
+        found = self._db.execute("SELECT first, last, events, reason FROM gaps WHERE name = ? ORDER BY first", (name,))
+        return [Gap(*row) for row in found]
+
+    def put_gaps(self, name: str, gaps: Iterable[Gap]) -> None:
+        """In the place of those that were remembered."""
+        self._db.execute("DELETE FROM gaps WHERE name = ?", (name,))
+        self._db.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?, ?)", [(name, *gap) for gap in gaps])
+
+    # --- dead letters -----------------------------------------------------------------------------------------------------
+
+    def put_letter(self, name: str, seq: int, packed: bytes, attempts: int, error: Any) -> tuple[int, bool]:
+        """In the place of an earlier one of the same event. (bytes more, whether there is a dead letter more)."""
+        size = len(packed) + len(error_text := json.dumps(error, default=str))
+        find = "SELECT size, requeued FROM letters WHERE name = ? AND seq = ?"
+        old_size, was_requeued = self._db.execute(find, (name, seq)).fetchone() or (0, 1)
+        self._db.execute(
+            "INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+            (name, seq, packed, size, attempts, error_text, time()),
+        )
+        return size - old_size, bool(was_requeued)
+
+    def letters(self, name: str | None, after: int, limit: int, requeued: bool) -> list[tuple[Any, ...]]:
+        """(name, packed, attempts, error, buried_at), oldest seq first."""
+        found = self._db.execute(
+            "SELECT name, packed, attempts, error, buried_at FROM letters WHERE requeued = ? AND seq > ?"
+            " AND (? IS NULL OR name = ?) ORDER BY seq, name LIMIT ?",
+            (int(requeued), after, name, name, limit),
+        )
+        return [(group, packed, attempts, json.loads(error), at) for group, packed, attempts, error, at in found]
+
+    def letter_sizes(self) -> list[tuple[str, int, int, int]]:
+        """(group, dead letters, requeued ones, bytes of both)."""
+        return self._db.execute(
+            "SELECT name, count(*) - sum(requeued), sum(requeued), sum(size) FROM letters GROUP BY name"
+        ).fetchall()
+
+    def requeued_seqs(self, name: str) -> set[int]:
+        """The letters of the group that are being delivered once more."""
+        return {seq for (seq,) in self._db.execute("SELECT seq FROM letters WHERE name = ? AND requeued", (name,))}
+
+    def mark_requeued(self, name: str, seqs: Iterable[int] | None) -> list[bytes]:
+        """The packed events of the dead letters that are being delivered once more from now on."""
+        with self.transaction():
+            found = [
+                row
+                for wanted in _parts(seqs)
+                for row in self._db.execute(
+                    f"UPDATE letters SET requeued = 1 WHERE name = ? AND NOT requeued{_among(wanted)} RETURNING seq, packed",
+                    (name, *wanted),
+                ).fetchall()
+            ]
+        return [packed for _, packed in sorted(found)]
+
+    def delete_letters(self, name: str, seqs: Iterable[int] | None, requeued: bool = False) -> list[int]:
+        """The sizes of those that there were."""
+        return [
+            size
+            for wanted in _parts(seqs)
+            for (size,) in self._db.execute(
+                f"DELETE FROM letters WHERE name = ? AND requeued = ?{_among(wanted)} RETURNING size",
+                (name, int(requeued), *wanted),
+            ).fetchall()
+        ]
+
+    def oldest_letters(self, limit: int) -> list[tuple[str, int]]:
+        """(group, seq) of the dead letters that were buried first."""
+        return self._db.execute(
+            "SELECT name, seq FROM letters WHERE NOT requeued ORDER BY buried_at, seq LIMIT ?", (limit,)
+        ).fetchall()
+
+    # --- repairs --------------------------------------------------------------------------------------------------------
+
+    def carry_over(self, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        """How many events came with those rows of another file's table (for blocks), or how many rows."""
+        carried = 0
+        with self.transaction():
+            for row in rows:
+                marks = ", ".join("?" * len(row))
+                added = self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount
+                carried += added * (row[0] - row[1] + 1 if table == "blocks" else 1)
+        return carried
+
+    # --- the disk -------------------------------------------------------------------------------------------------------
+
+    def make_room(self) -> None:
+        """Copies the WAL into the file and cuts it off."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def give_back(self) -> bool:
+        """Gives some free pages back to the disk, if there are many. True if more could be given."""
+        spare = self._one("PRAGMA freelist_count") - max(_SPARE_PAGES, self._one("PRAGMA page_count") // 2)
+        if spare > 0:
+            # As a script: `execute` would take the first step of this statement only, and free one page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({min(spare, _PAGES_AT_A_TIME)})")
+        return bool(spare > _PAGES_AT_A_TIME)
+
+    def close(self) -> None:
+        """Twice does no harm."""
+        self._db.close()
+
+
+def _parts(seqs: Iterable[int] | None) -> list[list[int]]:
+    """All (one empty part), or at most 500 at a time: SQLite bounds the parameters of a statement."""
+    if seqs is None:
+        return [[]]
+    wanted = list(seqs)
+    return [wanted[i : i + 500] for i in range(0, len(wanted), 500)]
+
+
+def _among(wanted: list[int]) -> str:
+    return f" AND seq IN ({', '.join('?' * len(wanted))})" if wanted else ""

@@ -1,0 +1,356 @@
+"""The journal's thread: takes what was posted, commits it in groups, and answers.
+
+Group commit needs no waiting: what is posted while one commit runs makes up the next.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from time import monotonic, time
+from typing import Any
+
+from zmqservices.exceptions import JournalError, JournalFull
+from zmqservices.journal import native
+from zmqservices.journal.blocks import OVERHEAD, size_of
+from zmqservices.journal.events import LettersDropped, NewEvent, Notice
+from zmqservices.journal.ledger import Ledger
+from zmqservices.journal.letters import Letters
+from zmqservices.journal.recovery import open_ledger, repair
+from zmqservices.journal.retention import Bounds, Retention
+from zmqservices.journal.slots import Mark, Slot
+from zmqservices.journal.store import explain, is_damage
+
+#: Called once with a result, or with an exception (not raised).
+Done = Callable[[Any], None]
+#: An event, and who waits for its commit.
+Append = tuple[NewEvent, Done]
+
+#: Events and bytes of one commit.
+EVENTS_PER_COMMIT = 512
+BYTES_PER_COMMIT = 1 << 20
+#: Things taken from the post before the clock is looked at.
+THINGS_AT_A_TIME = 4096
+#: Seconds within which acknowledgements are on disk.
+FLUSH_INTERVAL = 0.05
+#: Seconds between two looks at what is old; also before a disk that failed is tried again.
+SWEEP_INTERVAL = 1.0
+
+_NEVER = float("inf")
+
+
+class Writer:
+    """Runs on its own thread from `start` until `stop`. Everything but `post` is the thread's."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        sync: str,
+        bounds: Bounds,
+        patience: float,
+        tell: Callable[[Notice], None],
+        committed: Callable[[int], None],
+    ) -> None:
+        self.post = native.Post()
+        self.slot = slot
+        #: The last error of the disk, while it lasts.
+        self.trouble: str | None = None
+        self.blocked: deque[tuple[float, Append]] = deque()
+        self.ledger: Ledger
+        self._sync = sync
+        self._bounds = bounds
+        self._patience = patience
+        self._tell = lambda notice: native.call(tell, notice)
+        self._committed = committed
+        self._failure: Exception | None = None
+        self._ready = native.Flag()
+        self._over = native.Flag()
+        self._told_over: list[Done] = []
+        self.has_ended = False
+        self._discards = False
+        self._is_running = True
+        self._flush_at = _NEVER
+        self._sweep_at = 0.0
+
+    # --- from other threads ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Returns when the journal is open. sqlite3.Error, JournalError, OSError."""
+        native.start_thread(self._run, ())
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, done: Done | None, discards: bool = False) -> None:
+        """What was posted before is still done. Waits for the end, or has `done` called then.
+
+        `discards`: the files go if nothing is in them; `done` is told whether they did.
+        """
+        self._discards = self._discards or discards
+        self.put((None, self._stop, done or _ignore))
+        if done is None:
+            self._over.wait()
+
+    def put(self, thing: Any) -> None:
+        """(event, done), (group, seq) to acknowledge, or (None, question, done)."""
+        self.post.put(thing)
+        if self.has_ended:
+            self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        # By the thread as it ends, and by whoever posts after that.
+        closed = JournalError(f"journal {str(self.slot.path)!r} is closed")
+        while self.post.things:
+            try:
+                thing = self.post.things.popleft()
+            except IndexError:
+                return
+            if thing[0].__class__ is not str:
+                native.call(thing[-1], None if thing[1] == self._stop else closed)
+
+    # --- the thread -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._use(open_ledger(self.slot, self._sync, time, self._tell))
+        except Exception as exc:
+            self._failure = exc
+            self.slot.release()
+            self._ready.set()
+            return
+        self._ready.set()
+        while self._is_running:
+            self.post.wait(self._timeout())
+            self._work()
+        self._end()
+
+    def _use(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.retention = Retention(ledger, self._bounds, self._tell)
+        self.letters = Letters(ledger)
+        self._flush_at = 0.0
+
+    def _timeout(self) -> float | None:
+        next_at = min(self._flush_at, self._sweep_at, self.blocked[0][0] if self.blocked else _NEVER)
+        return None if next_at == _NEVER else next_at - monotonic()
+
+    def _work(self) -> None:
+        things, size = self.post.things, 0
+        batch: list[Append] = []
+        for _ in range(min(len(things), THINGS_AT_A_TIME)):
+            thing = things.popleft()
+            kind = thing[0]
+            if kind.__class__ is str:
+                self._acknowledge(*thing)
+            elif kind is None:
+                self._append(batch)
+                batch, size = [], 0
+                self._answer(*thing[1:])
+            else:
+                batch.append(thing)
+                size += len(kind[1])
+                if len(batch) >= EVENTS_PER_COMMIT or size >= BYTES_PER_COMMIT:
+                    self._append(batch)
+                    batch, size = [], 0
+        self._append(batch)
+        self._keep_house()
+
+    def _acknowledge(self, name: str, seq: int) -> None:
+        self.ledger.acknowledge(name, seq)
+        self._flush_soon()
+
+    def _answer(self, ask: Callable[[], Any], done: Done) -> None:
+        if ask == self._stop:
+            self._is_running = False
+            self._told_over.append(done)
+        else:
+            native.call(done, self._try(ask))
+            self._flush_soon()
+
+    def _try(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except Exception as exc:
+            return self._failed(exc)
+
+    def _failed(self, exc: Exception) -> Exception:
+        """The error to tell; a damaged file is repaired."""
+        if is_damage(exc):
+            self._repair()
+        if isinstance(exc, sqlite3.Error):
+            error = explain(self.slot.path, exc)
+            self.trouble = str(error)
+            return error
+        return exc
+
+    def _repair(self) -> None:
+        old = self.ledger
+        old.store.close()
+        try:
+            self._use(repair(self.slot, self._sync, time, self._tell, old.standings, old.last_seq))
+        except Exception as exc:
+            self.trouble = str(explain(self.slot.path, exc))
+
+    # --- appending ------------------------------------------------------------------------------------------------------
+
+    def _append(self, batch: list[Append]) -> None:
+        if self.blocked:
+            self._block(batch)
+        elif batch:
+            if _bytes_of(batch) <= self.retention.free:
+                self._commit(batch)
+            else:
+                self._append_what_fits(self._possible(batch))
+
+    def _append_what_fits(self, batch: list[Append]) -> None:
+        fitting = self._fitting(batch)
+        if fitting:
+            self._commit(batch[:fitting])
+        self._block(batch[fitting:])
+
+    def _block(self, batch: list[Append]) -> None:
+        until = monotonic() + self._patience
+        self.blocked.extend((until, item) for item in self._possible(batch))
+
+    def _possible(self, batch: list[Append]) -> list[Append]:
+        """Those that fit the journal at all; the others are told at once, and nothing need go for them."""
+        possible = []
+        for event, done in batch:
+            if size_of(event) + OVERHEAD <= self._bounds.max_bytes:
+                possible.append((event, done))
+            else:
+                limit = self._bounds.max_bytes
+                native.call(done, JournalFull(f"an event of {size_of(event)} bytes cannot fit the journal's max_bytes, {limit}"))
+        return possible
+
+    def _fitting(self, batch: list[Append]) -> int:
+        """How many of them there is room for, from the first on."""
+        wanted = min(_bytes_of(batch), self._bounds.max_bytes)
+        room = self._try(lambda: self.retention.room(wanted))
+        if isinstance(room, Exception):
+            room = self.retention.free
+        room -= OVERHEAD
+        for n, (event, _) in enumerate(batch):
+            room -= size_of(event)
+            if room < 0:
+                return n
+        return len(batch)
+
+    def _commit(self, batch: list[Append]) -> None:
+        try:
+            first = self._commit_or_make_room([event for event, _ in batch])
+        except Exception as exc:
+            self._not_committed(batch, exc)
+            return
+        self.trouble = None
+        for seq, (_, done) in enumerate(batch, first):
+            native.call(done, seq)
+        native.call(self._committed, self.ledger.last_seq)
+        self._flush_soon()
+
+    def _commit_or_make_room(self, events: list[NewEvent]) -> int:
+        try:
+            return self.ledger.commit(events)
+        except sqlite3.Error as exc:
+            if not isinstance(explain(self.slot.path, exc), JournalFull):
+                raise
+        # The disk is full. What the log of SQLite takes, and what is handled, can go.
+        self.ledger.store.make_room()
+        self.retention.drop_handled()
+        return self.ledger.commit(events)
+
+    def _not_committed(self, batch: list[Append], exc: Exception) -> None:
+        if len(batch) > 1 and not isinstance(exc, sqlite3.Error):
+            # One of them cannot be kept; the others shall not suffer for it.
+            for item in batch:
+                self._commit([item])
+            return
+        error = self._failed(exc)
+        for _, done in batch:
+            native.call(done, error)
+
+    def _unblock(self, now: float) -> None:
+        items = [item for _, item in self.blocked]
+        fitting = self._fitting(items[:EVENTS_PER_COMMIT])
+        if fitting:
+            for _ in range(fitting):
+                self.blocked.popleft()
+            self._commit(items[:fitting])
+        while self.blocked and self.blocked[0][0] <= now:
+            _, (_, done) = self.blocked.popleft()
+            native.call(done, self.retention.full())
+
+    # --- in between -----------------------------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        if self._flush_at == _NEVER:
+            now = monotonic()
+            self._flush_at = now + FLUSH_INTERVAL
+            self._sweep_at = min(self._sweep_at, now + SWEEP_INTERVAL)
+
+    def _keep_house(self) -> None:
+        now = monotonic()
+        if self.blocked:
+            self._unblock(now)
+        if now >= self._flush_at:
+            self._flush(now)
+        if now >= self._sweep_at:
+            self._sweep(now)
+
+    def _flush(self, now: float) -> None:
+        self._flush_at = _NEVER
+        failure = self._try(self._write_down)
+        if isinstance(failure, Exception):
+            self._flush_at = now + SWEEP_INTERVAL
+
+    def _write_down(self) -> None:
+        ledger = self.ledger
+        ledger.flush()
+        try:
+            self.slot.leave_mark(Mark(ledger.store.id, ledger.last_seq, ledger.crc))
+        except OSError as exc:
+            raise explain(self.slot.path, exc) from exc
+
+    def _sweep(self, now: float) -> None:
+        has_more = self._try(self._sweep_once)
+        # With an empty journal there is nothing to look at; the next append or question wakes us.
+        is_idle = not self.ledger.size and not self.ledger.standings
+        self._sweep_at = now if has_more is True else _NEVER if is_idle else now + SWEEP_INTERVAL
+
+    def _sweep_once(self) -> bool:
+        has_more = self.retention.sweep()
+        self.retention.tell_news()
+        self.ledger.note_ages()
+        for name, letters in self.letters.bound(self._bounds.max_bytes // 2).items():
+            self._tell(LettersDropped(name, letters))
+        return self.ledger.store.give_back() or has_more
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """What is posted to say that it is over."""
+
+    def _end(self) -> None:
+        for _, (_, done) in self.blocked:
+            native.call(done, self.retention.full())
+        self._try(self._write_down)
+        self.retention.tell_news()
+        is_empty = self.ledger.is_empty
+        self._try(self.ledger.store.close)
+        if self._discards and is_empty:
+            self._try(self.slot.discard)
+        self.slot.release()
+        self.has_ended = True
+        self._refuse_rest()
+        for done in self._told_over:
+            native.call(done, is_empty if self._discards else None)
+        self._over.set()
+
+
+def _bytes_of(batch: list[Append]) -> int:
+    return OVERHEAD + sum(size_of(event) for event, _ in batch)
+
+
+def _ignore(result: Any) -> None:
+    """For who waits otherwise."""

@@ -1,0 +1,226 @@
+"""Dispatching events from a plain Python program, a web worker, a script.
+
+    dispatch = event_dispatcher({"DIRECTORY": "tcp://10.0.0.5:4190"})
+    dispatch("orders", "order.paid", {"number": 17})
+
+Thread-safe. Keep one for the life of the process: its journal is opened at the first event of each service. When the program
+ends, it gives its last events `events_linger` seconds to be handled; what is not by then waits in the journal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+import gevent.event
+from gevent._hub_local import get_hub_if_exists
+from gevent.monkey import get_original
+
+from zmqservices import configuration, constants
+from zmqservices.cluster.node import Node
+from zmqservices.cluster.settings import Settings
+from zmqservices.events.dispatcher import check_type
+from zmqservices.events.headers import encoded
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.membership import own_serializer, serializers_of
+from zmqservices.transport.native import allocate_lock
+from zmqservices.transport.sockets import forked_error
+
+_start_new_thread = get_original("_thread", "start_new_thread")
+
+
+class Errand:
+    """Something that a plain thread wants done on the hub of another one, and waits for."""
+
+    def __init__(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._action, self._args = action, args
+        self._over = allocate_lock()
+        self._over.acquire()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Called in a greenlet of the hub."""
+        try:
+            self._action(*self._args)
+        except BaseException as exc:
+            self._error = exc
+        finally:
+            self._over.release()
+
+    def wait(self) -> None:
+        """Called by the plain thread; raises what the action raised."""
+        self._over.acquire()
+        if self._error is not None:
+            raise self._error
+
+
+class Post:
+    """A place from which events are dispatched: a node on some hub. `dispatch` is for greenlets of that hub."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.node = Node.join(settings)
+        self.reactor = self.node.reactor
+
+    def dispatch(self, service: str, *event: Any) -> None:
+        """As `Source.dispatch`, for the source of that name."""
+        self.node.publisher.open(service).dispatch(*event)
+
+    def close(self) -> None:
+        """Give what was dispatched its time, and leave."""
+        self.node.publisher.linger = self.node.settings.events.linger
+        self.node.leave()
+
+
+class Thread:
+    """A native thread whose hub runs a Post, for all threads that have no hub."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._post: Any = None
+        self._begun = Errand(lambda: None, ())
+        self._ended = Errand(lambda: None, ())
+        self._stop: Any = None
+        _start_new_thread(self._run, ())
+        self._begun.wait()
+
+    def _run(self) -> None:
+        try:
+            self._post = Post(self._settings)
+            self._stop = gevent.event.Event()
+        except BaseException as exc:
+            self._begun._action = _raiser(exc)
+            self._begun.run()
+            return
+        self._begun.run()
+        # Held: nothing else may be going on here for a while.
+        held = gevent.get_hub().loop.async_()
+        held.start(lambda: None)
+        try:
+            self._stop.wait()
+            self._post.close()
+        finally:
+            held.close()
+            self._ended.run()
+            gevent.get_hub().destroy()
+
+    def dispatch(self, *args: Any) -> None:
+        errand = Errand(self._post.dispatch, args)
+        self._post.reactor.post(gevent.spawn, errand.run)
+        errand.wait()
+
+    def close(self) -> None:
+        self._post.reactor.post(self._stop.set)
+        self._ended.wait()
+
+
+def _raiser(exc: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise exc
+
+    return fail
+
+
+class StandaloneDispatcher:
+    """What `event_dispatcher` returns: call it. `stop` lets go; a `with` block does so at its end."""
+
+    def __init__(self, config: Mapping[str, Any], reliable: bool, context_data: Mapping[str, Any] | None) -> None:
+        self._serializer = own_serializer(config, serializers_of(config))
+        self._settings = Settings.read(config)
+        self._is_reliable = reliable
+        self._headers = dict(context_data) if context_data else None
+        self._lock = allocate_lock()
+        self._posts: dict[Any, Post | Thread] = {}
+        self._pid = os.getpid()
+        self._stopped = False
+        _dispatchers.add(self)
+
+    def __call__(self, service_name: str, event_type: str, event_data: Any = None, key: str | None = None) -> None:
+        """Tell that something happened at `service_name`; see `zmqservices.events.dispatcher.Dispatcher`."""
+        check_type(event_type)
+        if not isinstance(service_name, str) or not service_name or "\0" in service_name:
+            raise ValueError(f"the service's name is {service_name!r}; a text is needed")
+        body, name = encoded(self._serializer, event_data)
+        headers = dict(self._headers) if self._headers else None
+        self._post().dispatch(service_name, event_type, body, headers, name, key, self._is_reliable)
+
+    dispatch = __call__
+
+    def _post(self) -> Post | Thread:
+        hub = get_hub_if_exists()
+        post = self._posts.get(hub)
+        if post is None or os.getpid() != self._pid:
+            if os.getpid() != self._pid:
+                raise forked_error(self._pid)
+            with self._lock:
+                if self._stopped:
+                    raise RuntimeError("this event dispatcher was stopped and can no longer be used; make a new one")
+                post = self._posts.get(hub)
+                if post is None:
+                    # Under a lock that blocks the thread: a first event connects, and everybody else waits for that.
+                    post = self._posts[hub] = Thread(self._settings) if hub is None else Post(self._settings)
+        return post
+
+    def stop(self) -> None:
+        """Return when the last events are handled, or `events_linger` is over."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._stopped = True
+            posts, self._posts = self._posts, {}
+        here = get_hub_if_exists()
+        for hub, post in posts.items():
+            if isinstance(post, Thread) or hub is here:
+                post.close()
+            else:
+                # The node belongs to another thread's hub, and can only be left there.
+                post.reactor.post(gevent.spawn, post.close)
+
+    def __enter__(self) -> StandaloneDispatcher:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+#: Those that nobody has stopped: at the interpreter's end their last events shall leave.
+_dispatchers: weakref.WeakSet[StandaloneDispatcher] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    for dispatcher in list(_dispatchers):
+        dispatcher.stop()
+
+
+atexit.register(_stop_all)
+
+
+def event_dispatcher(
+    nameko_config: Mapping[str, Any] | None = None,
+    *,
+    reliable: bool = True,
+    context_data: Mapping[str, Any] | None = None,
+    **publisher_options: Any,
+) -> StandaloneDispatcher:
+    """A function `dispatch(service_name, event_type, event_data, key=None)`.
+
+    `nameko_config`: a mapping, or None for the process's own configuration. `reliable=False` (or Nameko's
+    `delivery_mode=NON_PERSISTENT`): not written to the journal. `context_data`: sent as context with every event. Other
+    options spoke to a broker and mean nothing.
+    """
+    if not isinstance(reliable, bool):
+        raise ConfigurationError(f"event_dispatcher(reliable={reliable!r}): True or False is needed")
+    config = configuration.config if nameko_config is None else nameko_config
+    reliable = reliable and publisher_options.get("delivery_mode") != constants.NON_PERSISTENT
+    return StandaloneDispatcher(config, reliable, context_data)
+
+
+def get_event_exchange(service_name: str, config: Mapping[str, Any] | None = None) -> Any:
+    """There are no exchanges: raises ConfigurationError that says what to use in its place."""
+    raise ConfigurationError(
+        f"there is no exchange for the events of {service_name!r}, since there is no broker; "
+        "dispatch with `event_dispatcher(config)(service, type, data)`, handle with `@event_handler(service, type)`"
+    )

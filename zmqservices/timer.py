@@ -1,0 +1,114 @@
+"""`@timer` makes a method run at intervals: on every instance of the service or, with `cluster=True`, on one of them."""
+
+from __future__ import annotations
+
+import logging
+from math import isfinite
+from time import monotonic
+from typing import Any
+
+from gevent.event import Event
+
+from zmqservices import configuration, constants
+from zmqservices.duty import Duty
+from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
+from zmqservices.extensions import Entrypoint
+from zmqservices.schedule import Schedule
+
+_log = logging.getLogger(__name__)
+
+#: What may become of ticks that were missed because one took too long, and whether that is catching up.
+MISSED = {"skip": False, "catch_up": True}
+
+
+class Timer(Entrypoint):
+    """Runs a method every `interval` seconds, and never twice at once: the next tick waits until the last is over.
+
+    The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... after the start. `eager=True`: the first one
+    comes at the start. `missed`: ticks that come due while one runs are left out (`"skip"`) or follow it back to back
+    (`"catch_up"`). An error of the method is logged, and the next tick comes. `cluster=True`: of all instances of the
+    service in the namespace, one fires; see `zmqservices.duty` for what that promises.
+    """
+
+    def __init__(
+        self, interval: float, eager: bool = False, missed: str = "skip", cluster: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.interval = _seconds(interval, cluster)
+        self.eager = eager
+        if missed not in MISSED:
+            raise ConfigurationError(f"@timer(missed={missed!r}): one of {', '.join(map(repr, MISSED))} is needed")
+        self.missed = missed
+        self.cluster = cluster
+        if cluster:
+            self.duty = Duty()
+        self._stopping = Event()
+        self._is_over = Event()
+        self._thread: Any = None
+
+    def setup(self) -> None:
+        self._patience = configuration.seconds(
+            self.container.config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
+        )
+
+    def start(self) -> None:
+        """All extensions are set up; from here on ticks come."""
+        if self.cluster:
+            self.duty.claim(self.method_name)
+        self._thread = self.container.spawn_managed_thread(self._run, identifier=f"timer {self.method_name}")
+
+    def stop(self) -> None:
+        """No tick begins from here on. Returns when the one that runs is over; one that takes longer than
+        `drain_timeout` is left to the container, which cancels it."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(self._patience)
+            if self.cluster and self._thread.ready():
+                # Not before: who takes over may begin at once.
+                self.duty.give_up()
+
+    def kill(self) -> None:
+        """Give up at once; a tick that runs is killed with the other workers."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.kill(block=False)
+
+    def _run(self) -> None:
+        if self.cluster and self.eager:
+            self.duty.wait_until_known(self._stopping)
+        schedule = Schedule(self.interval, monotonic(), self.eager, MISSED[self.missed])
+        while not self._stopping.is_set():
+            wait = schedule.wait(monotonic())
+            if wait:
+                self._stopping.wait(wait)
+                continue
+            if not self.cluster or self.duty.is_ours():
+                self.handle_timer_tick()
+            missed = schedule.ticked(monotonic())
+            if missed:
+                _log.info("skipped %d ticks of %r, which took too long", missed, self)
+
+    def handle_timer_tick(self) -> None:
+        """A tick is due: run the method, and return when it is over."""
+        self._is_over.clear()
+        try:
+            self.container.submit(self, (), {}, handle_result=self.handle_result)
+        except ContainerBeingKilled:
+            self._stopping.set()
+            return
+        self._is_over.wait()
+
+    def handle_result(self, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        """Called with the outcome of a tick; what it returns is what dependency providers are told."""
+        self._is_over.set()
+        return result, exc_info
+
+
+def _seconds(interval: Any, cluster: bool) -> float:
+    is_number = isinstance(interval, (int, float)) and not isinstance(interval, bool) and isfinite(interval)
+    if not is_number or interval < 0 or (cluster and not interval):
+        raise ConfigurationError(f"@timer(interval={interval!r}): a number of seconds above 0 is needed, such as 60")
+    return float(interval)
+
+
+timer = Timer.decorator

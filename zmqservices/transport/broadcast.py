@@ -1,0 +1,149 @@
+"""The two ends of a broadcast: a Mast (an XPUB, bound) that knows who listens, and an Antenna (a SUB) that listens to many.
+
+A broadcast is one frame, its topic first: whoever listens for a topic gets all frames that begin with it. A long bytes
+value may follow in a frame of its own. Nothing is promised: what a full pipe has no room for is dropped by ZeroMQ.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.sockets import Sockets
+
+_recv = BackendSocket.recv
+_send = BackendSocket.send
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+
+
+class MastListener(Protocol):
+    """Who is told of listeners; called inside the reactor."""
+
+    def tuned(self, topic: bytes, is_on: bool) -> None:
+        """Somebody begins, or ceases, to listen for `topic`. Told once per listener, never by whom."""
+
+
+class Mast:
+    """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got."""
+
+    def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: MastListener) -> None:
+        self._listener = listener
+        self._closed = False
+        self.socket = sockets.xpub()
+        try:
+            self.socket.bind(address)
+        except zmq.ZMQError as exc:
+            self.socket.close(linger=0)
+            raise ConfigurationError(
+                f"cannot bind {address!r} for events: {exc.strerror}; is the address this host's own, and its port free?"
+            ) from exc
+        self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self._watch = reactor.watch(self)
+        self._arm = self._watch.arm
+
+    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> None:
+        """To all who listen, now. Never blocks, never fails; a listener whose pipe is full misses it."""
+        if isinstance(frames, tuple):
+            _send(self.socket, topic + frames[0], _NOBLOCK | _SNDMORE)
+            _send(self.socket, frames[1], _NOBLOCK)
+        else:
+            _send(self.socket, topic + frames, _NOBLOCK)
+        self._arm()
+
+    def drain(self) -> bool:
+        for _ in range(DRAIN_QUOTA):
+            if self._closed:
+                return False
+            try:
+                frame = _recv(self.socket, _NOBLOCK)
+            except zmq.Again:
+                return False
+            if frame[:1] in (b"\0", b"\1"):
+                self._listener.tuned(frame[1:], frame[:1] == b"\1")
+        return True
+
+    def close(self, linger: float) -> None:
+        """Take it down; what was handed over may still leave for `linger` seconds."""
+        if not self._closed:
+            self._closed = True
+            self._watch.close()
+            self.socket.close(linger=int(linger * 1000))
+
+
+class AntennaListener(Protocol):
+    """Who hears the broadcasts; all are called inside the reactor."""
+
+    def received(self, frame: bytes, payload: bytes | None) -> None:
+        """A broadcast: its topic and body, and the frame that followed, if one did."""
+
+    def all_received(self) -> None:
+        """All that had arrived was handed over."""
+
+
+class Antenna:
+    """Listens to any number of masts (`connect`) for any number of topics (`tune`)."""
+
+    def __init__(self, reactor: Reactor, sockets: Sockets, listener: AntennaListener) -> None:
+        self._listener = listener
+        self._closed = False
+        self._is_paused = False
+        self.socket = sockets.sub()
+        self._watch = reactor.watch(self)
+
+    def connect(self, endpoint: str) -> None:
+        """Listen to one more mast; reconnects by itself. To be called once per endpoint."""
+        self.socket.connect(endpoint)
+
+    def disconnect(self, endpoint: str) -> None:
+        """Listen to it no more."""
+        self.socket.disconnect(endpoint)
+
+    def pause(self) -> None:
+        """Leave what comes in ZeroMQ's queues, for as long as there is room in them."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Go on where it was left."""
+        if self._is_paused and not self._closed:
+            self._is_paused = False
+            self._watch.arm()
+
+    def tune(self, topic: bytes) -> None:
+        """Hear what begins with `topic`, from all masts."""
+        self.socket.set(zmq.SUBSCRIBE, topic)
+
+    def untune(self, topic: bytes) -> None:
+        """Hear it no more."""
+        self.socket.set(zmq.UNSUBSCRIBE, topic)
+
+    def drain(self) -> bool:
+        socket: Any = self.socket
+        if self._is_paused:
+            return False
+        try:
+            for _ in range(DRAIN_QUOTA):
+                if self._closed:
+                    return False
+                frame = _recv(socket, _NOBLOCK)
+                payload = None
+                if socket.get(zmq.RCVMORE):
+                    payload = _recv(socket, _NOBLOCK)
+                    while socket.get(zmq.RCVMORE):
+                        _recv(socket, _NOBLOCK)
+                self._listener.received(frame, payload)
+        except zmq.Again:
+            return False
+        finally:
+            self._listener.all_received()
+        return not self._is_paused
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._watch.close()
+            self.socket.close(linger=0)

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: `zmqservices.web.handlers.http` and `zmqservices.web.websocket.rpc` make methods callable by browsers."""

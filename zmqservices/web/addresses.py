@@ -1,0 +1,70 @@
+"""Where a web server listens: reading the address, and binding it with a sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from typing import Any, NamedTuple
+
+from gevent import socket as green
+
+from zmqservices.exceptions import ConfigurationError
+
+#: Connections that may wait to be accepted.
+BACKLOG = 1024
+
+_ADDRESS = re.compile(r"(?:(?P<address>[^:\[\]]+|\[[0-9a-fA-F:.%]+\]):)?(?P<port>\d{1,5})")
+_MEND = "[address:]port is needed, such as 0.0.0.0:8000, [::1]:8000 or 8000"
+
+#: What the operator can do about an address that cannot be bound.
+_MENDS = {
+    errno.EADDRINUSE: (
+        "it is taken, most likely by another process; choose another port (0 is any free one), or set "
+        "WEB_SERVER_REUSE_PORT: true for all processes that shall share it"
+    ),
+    errno.EACCES: "this user may not listen there; ports from 1024 up are open to everybody",
+    errno.EADDRNOTAVAIL: "this host has no such address; 0.0.0.0 is all that it has",
+}
+
+
+class BindAddress(NamedTuple):
+    """A host, "" for all of this machine's addresses, and a port, 0 for any that is free."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+def parse_address(address_string: str | int) -> BindAddress:
+    """`[address:]port` in its parts. Raises ConfigurationError, quoting it, for anything else."""
+    text = str(address_string) if type(address_string) is int else address_string
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    if match is None or int(match["port"]) > 65535:
+        raise ConfigurationError(f"WEB_SERVER_ADDRESS is {address_string!r}; {_MEND}")
+    return BindAddress((match["address"] or "").strip("[]"), int(match["port"]))
+
+
+def listen(bind_addr: BindAddress, reuse_port: bool) -> Any:
+    """A listening socket of gevent's. Raises ConfigurationError, saying what can be done, where there can be none."""
+    try:
+        # None, unlike "", is every address.
+        found = green.getaddrinfo(bind_addr.address or None, bind_addr.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+    except OSError as exc:
+        raise ConfigurationError(f"WEB_SERVER_ADDRESS is {bind_addr}, which cannot be resolved: {exc}") from exc
+    # "" is all IPv4 addresses, as it was in Nameko.
+    family, kind, protocol, _name, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    sock = green.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as exc:
+        sock.close()
+        why = _MENDS.get(exc.errno or 0, str(exc))
+        raise ConfigurationError(f"cannot listen at WEB_SERVER_ADDRESS {bind_addr}: {why}") from exc
+    return sock

@@ -1,0 +1,179 @@
+"""What passes between a worker, which runs a method, and the greenlet of the connection, which waits for the answer.
+
+A body that is not known whole is produced by the worker, piece by piece, before it is torn down: a generator may use what was
+injected to its end. The connection takes the pieces; while it is slow the worker waits, and when it is gone the worker stops.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from zmqservices.exceptions import WorkerCancelled
+from zmqservices.web.protocol import HANDLER, BodyBroken
+
+#: Where the application finds the body that a worker produces, to end it with the request even if nobody asked for it.
+BODY = "zmqservices.web.body"
+
+#: Pieces that are produced ahead of the connection.
+PIECES_AHEAD = 4
+
+
+class Exchange:
+    """One request that is with a worker."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.body: Body | None = None
+        self._outcome: AsyncResult = AsyncResult()
+
+    def wait(self) -> tuple[Any, BaseException | None]:
+        """In the connection's greenlet: the response, or the error in its place."""
+        outcome: tuple[Any, BaseException | None] = self._outcome.get()
+        return outcome
+
+    def fail(self, exc: BaseException) -> None:
+        """This error is the outcome, unless there is one. Never blocks."""
+        if not self._outcome.ready():
+            self._outcome.set((None, exc))
+
+    def answer(self, response: Any) -> None:
+        """In the worker's greenlet: this is the outcome. Returns when a streamed body is produced, or raises what ended it."""
+        if not response.is_streamed:
+            self._outcome.set((response, None))
+            return
+        produced = response.response
+        try:
+            if self.request.method == "HEAD":
+                # Nothing is produced that nobody gets; an iterator, since its length is not known.
+                response.response = iter(())
+                self._outcome.set((response, None))
+            else:
+                self._stream(response, response.iter_encoded())
+        finally:
+            close = getattr(produced, "close", None)
+            if close is not None:
+                close()
+
+    def _stream(self, response: Any, pieces: Iterator[bytes]) -> None:
+        # A generator that fails before its first piece fails the request, and not only its body.
+        first = next(pieces, b"")
+        environ = self.request.environ
+        body = self.body = environ[BODY] = Body(environ.get(HANDLER))
+        response.response = body
+        with body:
+            self._outcome.set((response, None))
+            body.put(first)
+            for piece in pieces:
+                body.put(piece)
+
+
+class Body:
+    """The pieces of a body between the worker, which puts them (inside a `with` block), and the connection, which iterates."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+        self._pieces: deque[bytes] = deque()
+        # One for each direction: a waiter hears nothing of an event that is cleared again before its turn.
+        self._filled = Event()
+        self._taken = Event()
+        self._worker: Any = None
+        self._is_over = False
+        self._error: BaseException | None = None
+        self._abandoned: str | None = None
+
+    # --- in the worker's greenlet ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Body:
+        self._worker = gevent.getcurrent()
+        return self
+
+    def __exit__(self, exc_type: Any, exc: BaseException | None, traceback: Any) -> None:
+        self._worker = None
+        self._is_over = True
+        self._error = exc
+        self._filled.set()
+
+    def put(self, piece: bytes) -> None:
+        """Hand on a piece; blocks while the client is slow. Raises WorkerCancelled when nobody takes any more."""
+        while len(self._pieces) >= PIECES_AHEAD and self._abandoned is None:
+            self._taken.clear()
+            self._taken.wait()
+        if self._abandoned is not None:
+            raise WorkerCancelled(self._abandoned)
+        if piece:
+            self._pieces.append(piece)
+            self._filled.set()
+
+    # --- elsewhere ---------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[bytes]:
+        with Departure(self._handler, self.abandon):
+            while True:
+                while not self._pieces and not self._is_over:
+                    self._filled.clear()
+                    self._filled.wait()
+                if not self._pieces:
+                    break
+                yield self._pieces.popleft()
+                self._taken.set()
+        if self._error is not None:
+            raise BodyBroken from self._error
+
+    def close(self) -> None:
+        """The connection takes no more."""
+        self.abandon("its client went away")
+
+    def abandon(self, why: str) -> None:
+        """Stop the worker that produces, wherever it waits."""
+        if self._is_over or self._abandoned is not None:
+            return
+        self._abandoned = why
+        self._taken.set()
+        gevent.get_hub().loop.run_callback(self._interrupt)
+
+    def _interrupt(self) -> None:
+        # From the hub's greenlet, and only into a worker that is still about this body.
+        if self._worker is not None:
+            self._worker.throw(WorkerCancelled(self._abandoned))
+
+
+class Departure:
+    """While the block runs: calls `left(why)` when the client closes its connection, which nobody reads meanwhile."""
+
+    def __init__(self, handler: Any, left: Any) -> None:
+        self._socket: Any = getattr(handler, "socket", None)
+        self._left = left
+        self._watcher: Any = None
+
+    def __enter__(self) -> None:
+        if self._socket is not None:
+            self._watcher = gevent.get_hub().loop.io(self._socket.fileno(), 1)
+            self._watcher.start(self._look)
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stop()
+
+    def _look(self) -> None:
+        try:
+            # The socket below gevent's never blocks.
+            is_gone = not self._socket._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            is_gone = True
+        # Either it is gone, or its next request waits, and there is nothing more to be learned.
+        self._stop()
+        if is_gone:
+            self._left("its client went away")
+
+    def _stop(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()

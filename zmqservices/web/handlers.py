@@ -1,0 +1,160 @@
+"""`@http` makes a method answer requests: `@http("GET", "/invoices/<int:number>")`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from typing import Any
+
+from gevent import GreenletExit
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
+from werkzeug.wrappers import Request, Response
+
+from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
+from zmqservices.extensions import Entrypoint
+from zmqservices.web.exchange import Exchange
+from zmqservices.web.results import error_response, to_response
+from zmqservices.web.server import WebServer
+
+_log = logging.getLogger(__name__)
+
+
+class HttpRequestHandler(Entrypoint):
+    """Runs a method for each request that fits `method` ("GET", or several: "GET,PUT") and `url`, a werkzeug rule.
+
+    The method gets the request and the URL's parameters: `get_invoice(self, request, number)`. It returns a text, bytes, a
+    dict or list (sent as JSON), a generator (sent as it comes), `(status, body)`, `(status, headers, body)`, or a werkzeug
+    Response. werkzeug's HTTPExceptions are their own answers. `expected_exceptions` (and BadRequest) are the client's
+    mistakes: 400 with their text. All other errors are 500 without theirs.
+    """
+
+    server = WebServer()
+
+    def __init__(self, method: str, url: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.method = method
+        self.url = url
+        # They are answers, and no reason for alarm.
+        expected = self.expected_exceptions
+        self.expected_exceptions = (*(expected if isinstance(expected, tuple) else (expected,)), HTTPException)
+        self._exchanges: set[Exchange] = set()
+        _check(method, url)
+
+    # --- what subclasses may change ----------------------------------------------------------------------------------
+
+    def get_url_rule(self) -> Rule:
+        """Which requests are meant."""
+        return Rule(self.url, methods=_methods(self.method))
+
+    def get_entrypoint_parameters(self, request: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the method."""
+        return (request,), request.path_values
+
+    def handle_request(self, request: Request) -> Any:
+        """Called, in the connection's greenlet, for each request: the Response, or another WSGI application."""
+        try:
+            context_data = self.server.context_data_from_headers(request)
+            args, kwargs = self.get_entrypoint_parameters(request)
+            self.check_signature(args, kwargs)
+            return self._ask_worker(request, args, kwargs, context_data)
+        except Exception as exc:
+            return self._told(exc)
+
+    def response_from_result(self, result: Any) -> Response:
+        """Called, in the worker's greenlet, with what the method returned. An error here is the outcome of the call."""
+        return to_response(result)
+
+    def response_from_exception(self, exc: Any) -> Response:
+        """Called with what went wrong: in the method, before it, or with its result."""
+        return error_response(exc, self.expected_exceptions)
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        self.server.register_provider(self)
+
+    def stop(self) -> None:
+        """Refuse new requests, answer those that were taken, then part."""
+        self.server.drain()
+        self._end_bodies("the service is stopping")
+        self.server.unregister_provider(self)
+        super().stop()
+
+    def kill(self) -> None:
+        """Workers are killed, and nobody would answer those who wait for them. (A body ends with its worker.)"""
+        for exchange in self._exchanges:
+            exchange.fail(ContainerBeingKilled(f"{self.container.service_name} was killed"))
+
+    def _end_bodies(self, why: str) -> None:
+        # Some never end by themselves, and the container cannot cancel a worker that answers.
+        for exchange in self._exchanges:
+            if exchange.body is not None:
+                exchange.body.abandon(why)
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    def _ask_worker(self, request: Any, args: Any, kwargs: Any, context_data: Any) -> Any:
+        self.server.check_load()
+        exchange = Exchange(request)
+        self._exchanges.add(exchange)
+        try:
+            handle_result = partial(self.handle_result, exchange)
+            self.container.submit(self, args, kwargs, context_data, handle_result)
+            response, exc = exchange.wait()
+            return response if exc is None else self._told(exc)
+        finally:
+            if exchange.body is None:
+                self._exchanges.discard(exchange)
+
+    def handle_result(self, exchange: Exchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        """Called by the worker with the outcome. Returns when a streamed body is produced; may replace the result."""
+        if exc_info is None:
+            try:
+                response = self.response_from_result(result)
+                if isinstance(response, Response):
+                    headers = self.server.headers_from_context_data(worker_ctx)
+                    if headers:
+                        response.headers.extend(headers)
+                    exchange.answer(response)
+                else:
+                    exchange.fail(TypeError(f"response_from_result gave {response!r:.80}; a Response is needed"))
+            except BaseException as exc:
+                if isinstance(exc, GreenletExit) and self.container._being_killed:
+                    raise
+                self._tell_of_failure(worker_ctx, exc)
+                result, exc_info = None, sys.exc_info()
+            finally:
+                self._exchanges.discard(exchange)
+        if exc_info is not None:
+            exchange.fail(exc_info[1])
+        return result, exc_info
+
+    def _tell_of_failure(self, worker_ctx: Any, exc: BaseException) -> None:
+        if isinstance(exc, WorkerCancelled):
+            _log.info("the body of %s ended early: %s", worker_ctx, exc)
+        else:
+            _log.error("the result of %s could not be sent: %s", worker_ctx, exc, exc_info=exc)
+
+    def _told(self, exc: BaseException) -> Any:
+        """The answer for an error; one that a subclass fails to give is given in its place."""
+        try:
+            return self.response_from_exception(exc)
+        except Exception:
+            _log.exception("%r could not tell of %r", self, exc)
+            return error_response(exc, ())
+
+
+def _methods(method: str) -> list[str]:
+    return [one.strip().upper() for one in method.split(",")]
+
+
+def _check(method: Any, url: Any) -> None:
+    if not isinstance(method, str) or not all(one.isalpha() for one in _methods(method)):
+        raise ConfigurationError(f"@http({method!r}, ...): a method is needed, or several with commas, such as 'GET,PUT'")
+    if not isinstance(url, str) or not url.startswith("/"):
+        raise ConfigurationError(f"@http({method!r}, {url!r}): a path that begins with a slash is needed")
+
+
+http = HttpRequestHandler.decorator

@@ -1,0 +1,51 @@
+"""Requests as methods get them: werkzeug's own, with a bound on the body that holds however the body comes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.wrappers import Request
+
+
+class WebRequest(Request):
+    """werkzeug's request. `path_values`: the parameters that the URL's rule names."""
+
+    path_values: dict[str, Any]
+
+
+def bounded_request(environ: dict[str, Any], max_body: int) -> WebRequest:
+    """A request whose body raises RequestEntityTooLarge where it has more than `max_body` bytes."""
+    request = WebRequest(environ)
+    request.max_form_memory_size = max_body
+    if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
+        # werkzeug's own bound would cut such a body off in silence.
+        environ["wsgi.input"] = io.BufferedReader(_Bounded(environ["wsgi.input"], max_body))
+    else:
+        request.max_content_length = max_body
+    return request
+
+
+class _Bounded(io.RawIOBase):
+    """A body in chunks, whose length nobody said beforehand."""
+
+    def __init__(self, body: Any, max_body: int) -> None:
+        super().__init__()
+        self._body = body
+        self._left = max_body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._body.read(len(buffer))
+        except (OSError, ValueError) as exc:
+            # It ended too early, or its chunks are none.
+            raise ClientDisconnected("The body broke off.") from exc
+        self._left -= len(data)
+        if self._left < 0:
+            raise RequestEntityTooLarge("The body is larger than is allowed.")
+        buffer[: len(data)] = data
+        return len(data)

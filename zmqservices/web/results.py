@@ -1,0 +1,84 @@
+"""What a method may return for an answer over HTTP, and what its errors become.
+
+Rule 1: pure; no sockets, no greenlets.
+Rule 2: what an error says of our inside stays inside, unless it is the client's own mistake.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from zmqservices.exceptions import BadRequest, ContainerBeingKilled, Overloaded, WorkerCancelled, safe_for_serialization
+
+#: Errors of ours that mean "not now".
+NOT_NOW = (ContainerBeingKilled, Overloaded, WorkerCancelled)
+
+RETURNS = "a text, bytes, a dict or list (JSON), a generator, (status, body), (status, headers, body), or a Response"
+
+
+def to_response(result: Any) -> Response:
+    """The answer for what a method returned. Raises TypeError or ValueError where that is none."""
+    if isinstance(result, Response):
+        return result
+    status, headers, body = _parts(result)
+    content, mimetype = _content(body)
+    response = Response(content, status=status, mimetype=mimetype)
+    if headers:
+        given = Headers(headers)
+        for name in dict.fromkeys(given.keys()):
+            response.headers.setlist(name, given.getlist(name))
+    return response
+
+
+def _parts(result: Any) -> tuple[int, Mapping[str, Any] | list[Any], Any]:
+    if not isinstance(result, tuple):
+        return 200, {}, result
+    headers: Any = None
+    if len(result) == 2:
+        status, body = result
+    elif len(result) == 3:
+        status, headers, body = result
+    else:
+        raise TypeError(f"a tuple of {len(result)} is no answer; {RETURNS} is needed")
+    # HTTPStatus is an int too. A number below 200 would end nothing.
+    if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
+        raise TypeError(f"the status of an answer is {status!r}; a whole number from 200 to 999 is needed")
+    return int(status), {} if headers is None else headers, body
+
+
+def _content(body: Any) -> tuple[Any, str]:
+    if isinstance(body, str):
+        return body, "text/plain"
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body), "application/octet-stream"
+    if isinstance(body, (dict, list)):
+        return to_json(body), "application/json"
+    if isinstance(body, Iterator):
+        return body, "text/plain"
+    raise TypeError(f"Payload must be {RETURNS}; it is {body!r:.80}")
+
+
+def to_json(value: Any) -> str:
+    """JSON of plain values; TypeError or ValueError for what it has no place for (nan, dates, objects)."""
+    return json.dumps(value, allow_nan=False)
+
+
+def error_response(exc: BaseException, expected: Any) -> Response:
+    """The answer for an error: an HTTPException is its own, a client's mistake is 400 with its text, others tell nothing."""
+    if isinstance(exc, HTTPException):
+        return exc.get_response()
+    if isinstance(exc, (BadRequest, *_as_tuple(expected))):
+        return Response(f"Error: {type(exc).__name__}: {safe_for_serialization(exc)}\n", 400)
+    if isinstance(exc, NOT_NOW):
+        return Response("Error: Service Unavailable\n", 503, {"Retry-After": "1"})
+    return Response("Error: Internal Server Error\n", 500)
+
+
+def _as_tuple(expected: Any) -> tuple[Any, ...]:
+    return expected if isinstance(expected, tuple) else (expected,)

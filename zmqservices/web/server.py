@@ -1,0 +1,254 @@
+"""The web server of one container: who answers which route, what every answer gets, and how it takes its leave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gevent.event import Event
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import Rule
+from werkzeug.wrappers import Request, Response
+
+from zmqservices.constants import DEFAULT_WEB_SERVER_ADDRESS, WEB_SERVER_CONFIG_KEY
+from zmqservices.exceptions import Overloaded
+from zmqservices.extensions import ProviderCollector, SharedExtension
+from zmqservices.web.addresses import BindAddress, parse_address
+from zmqservices.web.exchange import BODY
+from zmqservices.web.protocol import HttpOnlyProtocol, Server
+from zmqservices.web.requests import WebRequest, bounded_request
+from zmqservices.web.settings import WebSettings
+from zmqservices.web.site import Site
+
+__all__ = ["BindAddress", "HttpOnlyProtocol", "WebServer", "WsgiApp", "parse_address"]
+
+_log = logging.getLogger(__name__)
+
+#: Bodies up to this many bytes are read before a worker is taken, so that no worker waits for a slow client.
+READ_AHEAD = 1024 * 1024
+
+
+class WebServer(ProviderCollector, SharedExtension):
+    """Shared by all @http methods of a container; they are its providers, and so are WebSockets.
+
+    A provider has `get_url_rule()` and `handle_request(request)`, which returns a werkzeug Response or another WSGI
+    application. To change something for all of a service's routes, subclass this and the entrypoint whose `server` it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_draining = False
+        self._site: Site | None = None
+        self._answering: set[Any] = set()
+        self._idle = Event()
+        self._drained: Event | None = None
+
+    # --- what subclasses may change ----------------------------------------------------------------------------------
+
+    @property
+    def bind_addr(self) -> BindAddress:
+        """Where to listen, as configured. Services of one process with the same address share one server."""
+        return parse_address(self.container.config.get(WEB_SERVER_CONFIG_KEY, DEFAULT_WEB_SERVER_ADDRESS))
+
+    def get_wsgi_app(self) -> Any:
+        """Called once at the start: the WSGI application of this service. Wrap what this returns in middleware."""
+        return WsgiApp(self)
+
+    def get_wsgi_server(
+        self, sock: Any, wsgi_app: Any, protocol: Any = HttpOnlyProtocol, debug: bool = False
+    ) -> Any:
+        """Called once per address: a server of `gevent.pywsgi` for a socket that listens, not yet started.
+
+        `debug` is Nameko's and means nothing here: each request is a line of the logger `zmqservices.web.access`.
+        """
+        host, port = sock.getsockname()[:2]
+        environ = {"SERVER_NAME": host, "SERVER_PORT": str(port)}
+        return Server(sock, wsgi_app, protocol, self.settings.idle_timeout, environ)
+
+    def context_data_from_headers(self, request: Request) -> dict[str, Any]:
+        """Called for every request: the context data of its worker, which travels on with the calls that it makes.
+
+        Nothing by default: what strangers send is not to be trusted.
+        """
+        return {}
+
+    def headers_from_context_data(self, worker_ctx: Any) -> Mapping[str, str]:
+        """Called for every answer of a worker: headers that it gets besides its own."""
+        return {}
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        self.settings = WebSettings.read(self.container.config)
+
+    def start(self) -> None:
+        """All extensions are set up: listen. From here on requests may arrive."""
+        if self._providers:
+            self.wsgi_app = self.get_wsgi_app()
+            self._site = Site.join(self, self.bind_addr, self.settings.reuse_port)
+
+    def rules(self) -> list[Rule]:
+        """The routes of all providers, made anew."""
+        rules = []
+        for provider in sorted(self._providers, key=lambda one: getattr(one, "method_name", None) or ""):
+            rule = provider.get_url_rule()
+            if rule.map is not None:
+                # A provider that keeps its rule gives one that was used before.
+                rule = rule.empty()
+            rule.endpoint = provider
+            rules.append(rule)
+        return rules
+
+    @property
+    def address(self) -> BindAddress | None:
+        """Where it listens, with the port that it was given for 0; None while it does not."""
+        return None if self._site is None else self._site.address
+
+    def drain(self) -> None:
+        """Refuse new requests from here on; returns when those that run are answered, or `drain_timeout` has passed.
+
+        Called by every provider of the container as it stops; the first does it and the others wait.
+        """
+        if self._drained is not None:
+            self._drained.wait()
+            return
+        self._drained = Event()
+        try:
+            self.is_draining = True
+            for provider in self._providers:
+                # Those whose answers have no end of their own have to make one.
+                getattr(provider, "begin_to_drain", lambda: None)()
+            if self._site is not None:
+                self._site.begin_to_drain()
+                if self._answering and not self._idle.wait(self.settings.drain_timeout):
+                    _log.warning("%d requests of %s did not end while it was shutting down", len(self._answering), self.name)
+        finally:
+            self._drained.set()
+
+    @property
+    def name(self) -> str:
+        """The service's."""
+        return str(self.container.service_name)
+
+    def stop(self) -> None:
+        """Called when the container stops; returns when the last provider has left and nothing listens any more."""
+        super().stop()
+        self._leave()
+
+    def kill(self) -> None:
+        """Close all connections at once."""
+        self.is_draining = True
+        self._leave()
+
+    def _leave(self) -> None:
+        site, self._site = self._site, None
+        if site is not None:
+            site.leave(self)
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def begin(self, answer: Any) -> None:
+        """A request is being answered."""
+        self._answering.add(answer)
+        self._idle.clear()
+
+    def end(self, answer: Any) -> None:
+        """Its answer has been sent, or cannot be."""
+        self._answering.discard(answer)
+        if not self._answering:
+            self._idle.set()
+
+    def check_load(self) -> None:
+        """Raise Overloaded where as many calls wait for a worker as may."""
+        container, most = self.container, self.settings.max_queued
+        if container.queued >= most:
+            # What arrived together is queued together, and for some of it workers are free.
+            waiting = container.queued - container.max_workers + container._worker_pool.running()
+            if waiting >= most:
+                raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
+
+    def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
+        """Who answers, with the URL's parameters. Raises werkzeug's NotFound, MethodNotAllowed, or RequestRedirect."""
+        assert self._site is not None
+        return self._site.routes(environ).match()
+
+    def allowed_methods(self, environ: dict[str, Any]) -> set[str]:
+        """The methods that this URL has, of whichever service; none where there is no such URL."""
+        if self._site is None:
+            return set()
+        return set(self._site.routes(environ).allowed_methods())
+
+
+class WsgiApp:
+    """Finds the provider of a request and lets it answer; answers itself where there is none, and to OPTIONS."""
+
+    def __init__(self, server: WebServer) -> None:
+        self.server = server
+        self._settings = server.settings
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = bounded_request(environ, self._settings.max_body)
+        self.server.begin(request)
+        try:
+            response = self._answer(request, environ)
+            if self._settings.cors is not None and isinstance(response, Response):
+                response.headers.extend(self._settings.cors.answer(request.headers.get("Origin")))
+            return _Sending(response(environ, start_response), lambda: self._ended(request))
+        except BaseException:
+            self._ended(request)
+            raise
+
+    def _ended(self, request: WebRequest) -> None:
+        body = request.environ.get(BODY)
+        if body is not None:
+            body.close()
+        self.server.end(request)
+
+    def _answer(self, request: WebRequest, environ: dict[str, Any]) -> Any:
+        if self.server.is_draining:
+            return Response(f"{self.server.name} is shutting down\n", 503, {"Retry-After": "1", "Connection": "close"})
+        try:
+            provider, request.path_values = self.server.match(environ)
+            self._read_ahead(request)
+        except HTTPException as exc:
+            if request.method == "OPTIONS":
+                return self._options(request, environ, exc)
+            return exc.get_response(environ)
+        return provider.handle_request(request)
+
+    def _read_ahead(self, request: WebRequest) -> None:
+        length = request.content_length
+        if length is not None and length > self._settings.max_body:
+            raise RequestEntityTooLarge(f"The body has {length} bytes; {self._settings.max_body} are allowed.")
+        if length is not None and length <= READ_AHEAD:
+            request.get_data()
+
+    def _options(self, request: WebRequest, environ: dict[str, Any], exc: HTTPException) -> Response:
+        """A client asks what it may do here, or a browser asks it on behalf of a page of another origin."""
+        allowed = self.server.allowed_methods(environ)
+        if not allowed:
+            return exc.get_response(environ)
+        response = Response(status=204, headers={"Allow": ", ".join(sorted({*allowed, "OPTIONS"}))})
+        if self._settings.cors is not None and "Access-Control-Request-Method" in request.headers:
+            response.headers.extend(self._settings.cors.preflight(request.headers.get("Origin"), allowed))
+        return response
+
+
+class _Sending:
+    """An answer's body on its way to the client; `ended` is called once it is sent, or cannot be."""
+
+    def __init__(self, body: Iterable[bytes], ended: Callable[[], Any]) -> None:
+        self._body = body
+        self._ended = ended
+
+    def __iter__(self) -> Any:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._ended()

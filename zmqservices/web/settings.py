@@ -1,0 +1,44 @@
+"""What an operator may set about HTTP, read once from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zmqservices import configuration, constants
+from zmqservices.web.cors import Cors
+
+
+@dataclass(frozen=True)
+class WebSettings:
+    """Times in seconds, sizes in bytes."""
+
+    reuse_port: bool
+    max_body: int
+    idle_timeout: float
+    drain_timeout: float | None
+    max_queued: int
+    cors: Cors | None
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> WebSettings:
+        """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        return cls(
+            reuse_port=configuration.boolean(
+                config, constants.WEB_SERVER_REUSE_PORT_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_REUSE_PORT
+            ),
+            max_body=configuration.whole_number(
+                config, constants.WEB_SERVER_MAX_BODY_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_MAX_BODY
+            ),
+            idle_timeout=configuration.seconds(
+                config, constants.WEB_SERVER_IDLE_TIMEOUT_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_IDLE_TIMEOUT
+            ),
+            drain_timeout=configuration.seconds(
+                config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
+            ),
+            max_queued=configuration.whole_number(
+                config, constants.MAX_QUEUED_CALLS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_CALLS
+            ),
+            cors=Cors.read(config),
+        )

@@ -1,0 +1,186 @@
+"""One address that this process listens on, shared by all services that have it in their configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Any, ClassVar, Protocol
+
+import gevent
+from gevent.event import AsyncResult
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, MapAdapter, Rule
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.web.addresses import BindAddress, listen
+
+_log = logging.getLogger(__name__)
+
+#: The names of a rule's variables, which do not matter for what it matches: `<int:a>` and `<int:b>` are one.
+_VARIABLE = re.compile(r"<((?:[^:<>]+:)?)[^:<>]+>")
+
+#: Seconds that closed connections are waited for.
+KILL_GRACE = 1.0
+
+
+class Tenant(Protocol):
+    """One service's web server, as its site sees it."""
+
+    wsgi_app: Any
+    is_draining: bool
+
+    def rules(self) -> list[Rule]:
+        """Its rules, made anew; the endpoint of each is who answers."""
+
+    def get_wsgi_server(self, sock: Any, wsgi_app: Any) -> Any: ...
+
+
+class Site:
+    """Use `Site.join(tenant, ...)`, and `leave(tenant)` once for each join; a WSGI application, too."""
+
+    _sites: ClassVar[dict[Any, Site]] = {}
+
+    def __init__(self, key: Any, bind_addr: BindAddress) -> None:
+        self._key = key
+        self._bind_addr = bind_addr
+        self._is_open: AsyncResult = AsyncResult()
+        self._server: Any = None
+        self.tenants: list[Any] = []
+        self.url_map = Map()
+        self._owners: dict[Any, Any] = {}
+        #: Where it listens; the port is known even if it was left to the system.
+        self.address = bind_addr
+
+    @classmethod
+    def join(cls, tenant: Any, bind_addr: BindAddress, reuse_port: bool) -> Site:
+        """The site at this address of this thread's hub, opened by the first who comes.
+
+        Raises ConfigurationError where the address cannot be had, or when two services have one route.
+        """
+        key = (os.getpid(), gevent.get_hub(), bind_addr, reuse_port)
+        site = cls._sites.get(key)
+        if site is None:
+            site = cls._sites[key] = cls(key, bind_addr)
+            site._open(tenant, reuse_port)
+        else:
+            # Another tenant may be opening it at this moment.
+            site._is_open.get()
+        site._add(tenant)
+        return site
+
+    def _open(self, tenant: Any, reuse_port: bool) -> None:
+        try:
+            sock = listen(self._bind_addr, reuse_port)
+            self.address = BindAddress(*sock.getsockname()[:2])
+            self._server = tenant.get_wsgi_server(sock, self)
+            self._server.start()
+        except BaseException as exc:
+            self._forget()
+            self._is_open.set_exception(exc)
+            raise
+        self._is_open.set(self)
+        _log.info("listening at http://%s", self.address)
+
+    def _add(self, tenant: Any) -> None:
+        if self.tenants and not _is_alike(tenant, self.tenants[0]):
+            raise ConfigurationError(
+                f"{_name(tenant)} and {_name(self.tenants[0])} share {self._bind_addr}, and their classes of web server make "
+                "different servers for it; give one of them another WEB_SERVER_ADDRESS"
+            )
+        try:
+            self._settle([*self.tenants, tenant])
+        except BaseException:
+            if not self.tenants:
+                self._close()
+            raise
+
+    def _settle(self, tenants: list[Any]) -> None:
+        """These are the tenants from here on."""
+        rules = {tenant: tenant.rules() for tenant in tenants}
+        self.url_map = _map_of(rules)
+        self._owners = {rule.endpoint: tenant for tenant in tenants for rule in rules[tenant]}
+        self.tenants = tenants
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        tenants = self.tenants
+        tenant = tenants[0] if len(tenants) == 1 else self._tenant_for(environ)
+        return tenant.wsgi_app(environ, start_response)
+
+    def _tenant_for(self, environ: dict[str, Any]) -> Any:
+        """Whose route this is. What is nobody's is answered by the first: all of them know all routes."""
+        try:
+            return self._owners[self.routes(environ).match()[0]]
+        except HTTPException:
+            return self.tenants[0]
+
+    def routes(self, environ: dict[str, Any]) -> MapAdapter:
+        """All routes of all tenants, to be looked up for this request."""
+        adapter = self.url_map.bind_to_environ(environ)
+        # An upgrade is the business of who answers the route, and no kind of route.
+        adapter.websocket = False
+        return adapter
+
+    def begin_to_drain(self) -> None:
+        """A tenant takes no more requests; when none does, no more connections are taken."""
+        if all(tenant.is_draining for tenant in self.tenants) and self._server is not None:
+            # At once, and not only when all is answered: a load balancer shall see it, and others may have the port.
+            self._forget()
+            self._server.close()
+
+    def leave(self, tenant: Any) -> None:
+        """A tenant's routes are gone; the last one closes the site."""
+        if tenant not in self.tenants:
+            return
+        remaining = [one for one in self.tenants if one is not tenant]
+        if remaining:
+            self._settle(remaining)
+        else:
+            # It stays for whoever is still connected: `wsgi_app` refuses all requests.
+            self._close()
+
+    def _close(self) -> None:
+        self._forget()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            pool = getattr(server, "pool", None)
+            if pool is not None:
+                pool.kill(block=True, timeout=KILL_GRACE)
+            _log.info("no longer listening at http://%s", self.address)
+
+    def _forget(self) -> None:
+        if self._sites.get(self._key) is self:
+            del self._sites[self._key]
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    return type(one).get_wsgi_server is type(other).get_wsgi_server
+
+
+def _name(tenant: Any) -> str:
+    return str(tenant.container.service_name)
+
+
+def _map_of(rules: dict[Any, list[Rule]]) -> Map:
+    """All rules of all tenants. Raises ConfigurationError where two match the same requests."""
+    owners: dict[Any, str] = {}
+    url_map = Map()
+    for tenant in rules:
+        for rule in rules[tenant]:
+            who = f"{_name(tenant)}.{getattr(rule.endpoint, 'method_name', type(rule.endpoint).__name__)}"
+            for shape in _shapes(rule):
+                if shape in owners:
+                    raise ConfigurationError(
+                        f"{who} and {owners[shape]} both answer {shape[0] or 'every method'} {rule.rule!r}; one of them has to go"
+                    )
+                owners[shape] = who
+            url_map.add(rule)
+    return url_map
+
+
+def _shapes(rule: Rule) -> list[tuple[Any, ...]]:
+    """What it answers, one for each method; HEAD comes along with GET and may be somebody else's."""
+    where = (_VARIABLE.sub(r"<\1>", rule.rule), rule.host, rule.subdomain, rule.websocket)
+    methods = rule.methods or {""}
+    return [(method, *where) for method in sorted(methods) if not (method == "HEAD" and "GET" in methods)]

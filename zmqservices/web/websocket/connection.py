@@ -1,0 +1,89 @@
+"""One client of a service's WebSocket: its calls under way, its subscriptions, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from gevent.event import Event
+
+from zmqservices.web.websocket import messages
+from zmqservices.web.websocket.link import GOING_AWAY, Link
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SocketInfo:
+    """Who is connected. `context_data` is what `WebServer.context_data_from_headers` made of its handshake."""
+
+    socket_id: str
+    context_data: dict[str, Any] = field(default_factory=dict)
+    remote_addr: str | None = None
+
+
+class Connection:
+    """`socket` says who it is; `subscriptions` are the channels whose events it gets."""
+
+    def __init__(self, socket: SocketInfo, link: Link, max_calls: int) -> None:
+        self.socket = socket
+        self.subscriptions: set[str] = set()
+        self.link = link
+        self._max_calls = max_calls
+        self._calls = 0
+        self._has_room = Event()
+        self._has_room.set()
+        self._goodbye: str | None = None
+
+    @property
+    def socket_id(self) -> str:
+        """The name by which the hub and its methods know it."""
+        return self.socket.socket_id
+
+    def send_event(self, text: str) -> None:
+        """Send what `messages.event` made."""
+        self.link.send(text)
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its messages are looked at; not while as many calls are under way as one client may have."""
+        return self._has_room.is_set()
+
+    def wait_for_room(self) -> None:
+        """Block while as many calls are under way as one client may have; it is not read meanwhile."""
+        self._has_room.wait()
+
+    def begin_call(self) -> None:
+        """A call is under way, to be answered once."""
+        self._calls += 1
+        if self._calls >= self._max_calls:
+            self._has_room.clear()
+
+    def answer(self, text: str) -> None:
+        """Send the answer of a call that is under way."""
+        self.link.send(text)
+        self._calls -= 1
+        self._has_room.set()
+        if self._goodbye is not None:
+            self.say_goodbye(self._goodbye)
+
+    def say_goodbye(self, reason: str) -> None:
+        """Close, as soon as the calls under way are answered."""
+        self._goodbye = reason
+        if not self._calls:
+            self.link.close(GOING_AWAY, reason)
+
+    def cut(self, reason: str) -> None:
+        """End it without a word, whatever it is about."""
+        self.link.cut(reason)
+        self._has_room.set()
+
+    def refuse(self, exc: BaseException, correlation_id: Any) -> None:
+        """Answer a call that was never begun."""
+        self.link.send(messages.error(exc, (), correlation_id))
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self.socket_id} of {self.socket.remote_addr}>"

@@ -1,0 +1,131 @@
+"""The decorators: `@rpc` for calls, `@on_connect` and `@on_disconnect` for the ends of a connection."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from typing import Any
+
+from gevent.event import AsyncResult
+
+from zmqservices.exceptions import ContainerBeingKilled
+from zmqservices.extensions import Entrypoint
+from zmqservices.web.results import error_response
+from zmqservices.web.websocket import messages
+from zmqservices.web.websocket.connection import Connection
+from zmqservices.web.websocket.server import WebSocketServer
+
+_log = logging.getLogger(__name__)
+
+
+class WebSocketEntrypoint(Entrypoint):
+    """What the three have in common."""
+
+    server = WebSocketServer()
+
+    #: The end of a connection at which it runs; None for calls.
+    hook: str | None = None
+
+    def setup(self) -> None:
+        self.server.register_provider(self)
+
+    def stop(self) -> None:
+        """Take no more calls, answer those that were taken, close the connections, then part."""
+        self.server.drain()
+        self.server.unregister_provider(self)
+        super().stop()
+
+
+class WebSocketRpc(WebSocketEntrypoint):
+    """Makes a method callable over the service's WebSocket: `method(self, socket_id, **data)`.
+
+    The calls of one connection run side by side. What the method returns is sent as JSON. `expected_exceptions` (and
+    BadRequest) are told to the client with their text; of all other errors it hears the class alone.
+    """
+
+    def handle_message(self, connection: Connection, call: messages.Call) -> None:
+        """Called in the connection's greenlet: begin the call. What is raised is the answer."""
+        self.check_signature((connection.socket_id,), call.data)
+        handle_result = partial(self.handle_result, connection, call.correlation_id)
+        context_data = dict(connection.socket.context_data)
+        self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
+        connection.begin_call()
+
+    def handle_result(
+        self, connection: Connection, correlation_id: Any, worker_ctx: Any, result: Any, exc_info: Any
+    ) -> tuple[Any, Any]:
+        """Called by the worker with the outcome: send it. May replace the result."""
+        text = ""
+        if exc_info is None:
+            try:
+                text = messages.result(result, correlation_id)
+            except Exception:
+                result, exc_info = None, sys.exc_info()
+                _log.error("the result of %s could not be sent", worker_ctx, exc_info=exc_info)
+        if exc_info is not None:
+            text = messages.error(exc_info[1], self.expected_exceptions, correlation_id)
+        connection.answer(text)
+        return result, exc_info
+
+
+class WebSocketConnect(WebSocketEntrypoint):
+    """Runs a method before a client's handshake is accepted: `method(self, socket_id, request)`.
+
+    It may subscribe the socket to channels already. If it raises, there is no connection: the client's handshake is answered
+    as a request is by an @http method (werkzeug's Forbidden, say, with 403).
+    """
+
+    hook = "connect"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._awaited: set[AsyncResult] = set()
+
+    def kill(self) -> None:
+        """Workers are killed, and nobody would tell those who wait for them."""
+        for outcome in self._awaited:
+            if not outcome.ready():
+                outcome.set(ContainerBeingKilled(f"{self.container.service_name} was killed"))
+
+    def run(self, connection: Connection, args: tuple[Any, ...]) -> BaseException | None:
+        """Run the method, and return when it is over: what it raised, or what kept it from being run."""
+        outcome: AsyncResult = AsyncResult()
+
+        def handle_result(worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+            outcome.set(None if exc_info is None else exc_info[1])
+            return result, exc_info
+
+        try:
+            self.check_signature(args, {})
+            self.container.submit(self, args, {}, dict(connection.socket.context_data), handle_result)
+        except Exception as exc:
+            return exc
+        self._awaited.add(outcome)
+        try:
+            failure: BaseException | None = outcome.get()
+            return failure
+        finally:
+            self._awaited.discard(outcome)
+
+    def response_from_exception(self, exc: Any) -> Any:
+        """The answer to a handshake that is refused."""
+        return error_response(exc, self.expected_exceptions)
+
+
+class WebSocketDisconnect(WebSocketConnect):
+    """Runs a method when a connection is over, in whatever way: `method(self, socket_id)`. Its errors are logged."""
+
+    hook = "disconnect"
+
+    def tell(self, connection: Connection) -> None:
+        """Run the method. Called in the greenlet of a connection that ends."""
+        exc = self.run(connection, (connection.socket_id,))
+        if exc is not None and not isinstance(exc, ContainerBeingKilled):
+            # The worker has told the rest.
+            _log.warning("%r could not be told that %r is gone: %s", self, connection, exc)
+
+
+rpc = WebSocketRpc.decorator
+on_connect = WebSocketConnect.decorator
+on_disconnect = WebSocketDisconnect.decorator

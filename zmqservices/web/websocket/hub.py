@@ -1,0 +1,66 @@
+"""What methods use to speak to those who are connected to this instance of their service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zmqservices.exceptions import ConnectionNotFound
+from zmqservices.extensions import DependencyProvider
+from zmqservices.web.websocket import messages
+from zmqservices.web.websocket.connection import Connection
+from zmqservices.web.websocket.server import WebSocketServer
+
+
+class WebSocketHub:
+    """Channels, and who hears them. Nothing here blocks; slow clients have a bounded queue each, and are cut off beyond it."""
+
+    def __init__(self, server: WebSocketServer) -> None:
+        self._server = server
+
+    def _connection(self, socket_id: str) -> Connection:
+        connection = self._server.connections.get(socket_id)
+        if connection is None:
+            raise ConnectionNotFound(socket_id)
+        return connection
+
+    def get_subscriptions(self, socket_id: str) -> list[str]:
+        """The channels that a socket hears, sorted; none where there is no such socket."""
+        connection = self._server.connections.get(socket_id)
+        return [] if connection is None else sorted(connection.subscriptions)
+
+    def subscribe(self, socket_id: str, channel: str) -> None:
+        """Let a socket hear a channel. Raises ConnectionNotFound where there is no such socket (any more)."""
+        self._server.subscribe(self._connection(socket_id), channel)
+
+    def unsubscribe(self, socket_id: str, channel: str) -> None:
+        """Let a socket hear a channel no more; nothing happens where it does not."""
+        connection = self._server.connections.get(socket_id)
+        if connection is not None:
+            self._server.unsubscribe(connection, channel)
+
+    def broadcast(self, channel: str, event: str, data: Any) -> None:
+        """Send an event to all who hear `channel`. Raises UnserializableValueError for data that is not JSON."""
+        text = messages.event(event, data)
+        for connection in list(self._server.channels.get(channel, ())):
+            connection.send_event(text)
+
+    def unicast(self, socket_id: str, event: str, data: Any) -> bool:
+        """Send an event to one socket; False where there is no such socket (any more). Raises as `broadcast`."""
+        text = messages.event(event, data)
+        connection = self._server.connections.get(socket_id)
+        if connection is None:
+            return False
+        connection.send_event(text)
+        return True
+
+
+class WebSocketHubProvider(DependencyProvider):
+    """Injects the hub of the service's WebSocket."""
+
+    server = WebSocketServer()
+
+    def setup(self) -> None:
+        self.hub = WebSocketHub(self.server)
+
+    def get_dependency(self, worker_ctx: Any) -> WebSocketHub:
+        return self.hub

@@ -1,0 +1,256 @@
+"""The WebSocket of one container: takes connections at a path of its web server, hands calls to methods, pings the silent."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import gevent
+from werkzeug.exceptions import Forbidden
+from werkzeug.routing import Rule
+from werkzeug.wrappers import Response
+
+from zmqservices import configuration, constants
+from zmqservices.exceptions import BadRequest, Draining, MethodNotFound, RemoteUnavailable
+from zmqservices.extensions import ProviderCollector, SharedExtension
+from zmqservices.web.protocol import HANDLER
+from zmqservices.web.results import error_response
+from zmqservices.web.server import WebServer
+from zmqservices.web.websocket import messages
+from zmqservices.web.websocket.connection import Connection, SocketInfo
+from zmqservices.web.websocket.link import Link
+
+_log = logging.getLogger(__name__)
+
+#: Pings that a client may leave without an answer.
+MISSED_PINGS = 2
+
+#: The reason that clients read when the service goes.
+STOPPING = "the service is stopping"
+
+
+class WebSocketServer(ProviderCollector, SharedExtension):
+    """Shared by all WebSocket entrypoints and hubs of a container; the entrypoints are its providers."""
+
+    wsgi_server = WebServer()
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Those that are connected, by their socket ids.
+        self.connections: dict[str, Connection] = {}
+        #: The subscribers of each channel that has some.
+        self.channels: dict[str, set[Connection]] = {}
+        self._methods: dict[str, Any] = {}
+        self._hooks: dict[str, list[Any]] = {"connect": [], "disconnect": []}
+        self._is_draining = False
+        self._sweeper: Any = None
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        config = self.container.config
+        path = configuration.text(config, constants.WEBSOCKET_PATH_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_PATH)
+        self.path = path.replace("{service}", self.container.service_name)
+        self._max_message = configuration.whole_number(
+            config, constants.WEBSOCKET_MAX_MESSAGE_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_MAX_MESSAGE
+        )
+        self._max_calls = configuration.whole_number(
+            config, constants.WEBSOCKET_MAX_CALLS_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_MAX_CALLS
+        )
+        self._max_queued_bytes = configuration.whole_number(
+            config, constants.WEBSOCKET_MAX_QUEUED_BYTES_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_MAX_QUEUED_BYTES
+        )
+        self._ping_interval = configuration.seconds(
+            config, constants.WEBSOCKET_PING_INTERVAL_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_PING_INTERVAL
+        )
+        self.wsgi_server.register_provider(self)
+
+    def start(self) -> None:
+        """All extensions are set up; from here on clients may connect."""
+        for provider in self._providers:
+            hook = getattr(provider, "hook", None)
+            if hook is None:
+                self._methods[provider.method_name] = provider
+            else:
+                self._hooks[hook].append(provider)
+        if self._ping_interval:
+            self._sweeper = gevent.get_hub().loop.timer(self._ping_interval, self._ping_interval)
+            self._sweeper.start(self._sweep)
+
+    def begin_to_drain(self) -> None:
+        """Take no more calls, and close each connection when its calls are answered. Returns at once."""
+        if not self._is_draining:
+            self._is_draining = True
+            for connection in list(self.connections.values()):
+                connection.say_goodbye(STOPPING)
+
+    def drain(self) -> None:
+        """As `begin_to_drain`; returns when all connections are closed. After `drain_timeout` they are cut."""
+        self.begin_to_drain()
+        self.wsgi_server.drain()
+        # Here and not later: methods that are told of it need what they depend on.
+        self._cut_all("the service ended")
+
+    def stop(self) -> None:
+        """Called when the container stops; returns when the last provider has left and nobody is connected."""
+        super().stop()
+        self.drain()
+        self._end()
+        self.wsgi_server.unregister_provider(self)
+
+    def kill(self) -> None:
+        """Cut all connections."""
+        self._is_draining = True
+        self._end()
+
+    def _end(self) -> None:
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.stop()
+            sweeper.close()
+        self._cut_all("the service ended")
+
+    def _cut_all(self, reason: str) -> None:
+        for connection in list(self.connections.values()):
+            connection.cut(reason)
+
+    def _sweep(self) -> None:
+        """In the hub, now and then: ask the silent for a sign of life, and give up those who gave none for too long."""
+        now = monotonic()
+        for connection in list(self.connections.values()):
+            silence = now - connection.link.heard_at
+            if not connection.is_read:
+                # It may have said anything; it will be heard when one of its calls is over.
+                connection.link.heard_at = now
+            elif silence > (MISSED_PINGS + 0.5) * self._ping_interval:
+                connection.cut(f"it was silent for {silence:.0f} s")
+            elif silence > 0.5 * self._ping_interval:
+                connection.link.ping()
+
+    # --- connections: each in the greenlet of its HTTP connection ------------------------------------------------------
+
+    def get_url_rule(self) -> Rule:
+        """Where clients connect."""
+        return Rule(self.path, methods=["GET"])
+
+    def handle_request(self, request: Any) -> Any:
+        """Called for each request at the path: a Response that refuses it, or the WSGI application of a connection."""
+        handler = request.environ.get(HANDLER)
+        if handler is None or request.headers.get("Upgrade", "").lower() != "websocket":
+            return Response("a WebSocket is served here\n", 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
+        try:
+            self._check_origin(request)
+            headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+            link = Link(handler, headers, self._max_message, self._max_queued_bytes)
+            context_data = self.wsgi_server.context_data_from_headers(request)
+        except Exception as exc:
+            return error_response(exc, ())
+        socket = SocketInfo(str(uuid.uuid4()), context_data, request.remote_addr)
+        connection = self.connections[socket.socket_id] = Connection(socket, link, self._max_calls)
+        try:
+            refusal = self._greet(connection, request)
+        except BaseException:
+            self._forget(connection)
+            raise
+        if refusal is None:
+            return _Upgraded(self, connection)
+        self._forget(connection)
+        return refusal
+
+    def _greet(self, connection: Connection, request: Any) -> Any:
+        """Let the service hear of a connection before it is accepted. Answers the Response that refuses it, if one does."""
+        for hook in self._hooks["connect"]:
+            exc = hook.run(connection, (connection.socket_id, request))
+            if exc is not None:
+                return hook.response_from_exception(exc)
+        return None
+
+    def _check_origin(self, request: Any) -> None:
+        """Pages of other origins may connect unless WEB_SERVER_CORS says which ones may."""
+        cors, origin = self.wsgi_server.settings.cors, request.headers.get("Origin")
+        if cors is None or origin is None or cors.allows(origin):
+            return
+        if origin.partition("://")[2] != request.headers.get("Host"):
+            raise Forbidden(f"pages of {origin} may not connect; see WEB_SERVER_CORS")
+
+    def serve(self, connection: Connection) -> None:
+        """From the handshake to the end of a connection."""
+        link = connection.link
+        try:
+            try:
+                link.open(messages.event(messages.CONNECTED, {"socket_id": connection.socket_id}))
+                _log.debug("%r connected", connection)
+                if self._is_draining:
+                    connection.say_goodbye(STOPPING)
+                while (text := link.receive()) is not None:
+                    self._take(connection, text)
+            except OSError:
+                _log.debug("%r went away during its handshake", connection)
+            finally:
+                self._forget(connection)
+                link.end()
+        finally:
+            if link.reason:
+                _log.info("closed %r: %s", connection, link.reason)
+            for hook in self._hooks["disconnect"]:
+                hook.tell(connection)
+
+    def _take(self, connection: Connection, text: str) -> None:
+        """One message of a client: its call begins, or is answered with what is wrong with it."""
+        correlation_id = None
+        try:
+            call = messages.read_call(text)
+            correlation_id = call.correlation_id
+            self._begin(connection, call)
+        except messages.BadCall as exc:
+            connection.refuse(exc, exc.correlation_id)
+        except Exception as exc:
+            if not isinstance(exc, (BadRequest, RemoteUnavailable)):
+                _log.exception("a call of %r could not be begun", connection)
+            connection.refuse(exc, correlation_id)
+        connection.wait_for_room()
+
+    def _begin(self, connection: Connection, call: messages.Call) -> None:
+        provider = self._methods.get(call.method)
+        if provider is None:
+            raise MethodNotFound(call.method)
+        if self._is_draining:
+            raise Draining(f"{self.container.service_name} is shutting down")
+        self.wsgi_server.check_load()
+        provider.handle_message(connection, call)
+
+    # --- who hears what ----------------------------------------------------------------------------------------------
+
+    def subscribe(self, connection: Connection, channel: str) -> None:
+        """Events of `channel` go to this connection, too."""
+        connection.subscriptions.add(channel)
+        self.channels.setdefault(channel, set()).add(connection)
+
+    def unsubscribe(self, connection: Connection, channel: str) -> None:
+        """They do not any more."""
+        connection.subscriptions.discard(channel)
+        subscribers = self.channels.get(channel)
+        if subscribers is not None:
+            subscribers.discard(connection)
+            if not subscribers:
+                del self.channels[channel]
+
+    def _forget(self, connection: Connection) -> None:
+        self.connections.pop(connection.socket_id, None)
+        for channel in list(connection.subscriptions):
+            self.unsubscribe(connection, channel)
+
+
+class _Upgraded:
+    """The WSGI application that an accepted handshake becomes: it returns when the connection is over."""
+
+    def __init__(self, server: WebSocketServer, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self._server.serve(self._connection)
+        return []
