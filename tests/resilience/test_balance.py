@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from zmqservices.resilience.balance import DECAY, UNMEASURED, Load, choose
 
-
 NOW = 100.0
 
 

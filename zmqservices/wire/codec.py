@@ -23,8 +23,12 @@ from zmqservices.wire.extensions import FROZENSET, PAYLOAD, SET, TUPLE
 MAX_EXTENSION_NESTING = 32
 #: Levels of containers inside a tuple or set; with the packer's own bound (511 or 1024) around it, the C stack is safe.
 MAX_NESTING = 500
-#: Documents up to this many bytes are read without a look at what their arrays claim: they can waste 3 MB at most.
-TRUSTED_SIZE = 1024
+#: Documents up to this many bytes are read without a look at what their arrays claim: they can waste 11 MB at most.
+TRUSTED_SIZE = 2048
+#: Bytes that claims without content may take for a moment, and those that each claimed item takes.
+MAX_WASTE, POINTER = 16 * 1024 * 1024, 8
+#: Documents of more bytes are skipped through rather than counted.
+COUNTED_SIZE = 8 * 1024
 #: A packer keeps the room it once needed; one that needed more than this many bytes is not kept.
 KEPT_PACKER_SIZE = 1024 * 1024
 
@@ -193,10 +197,15 @@ def unpack_with(raw: bytes, hook: Hook) -> Any:
 def _check_claims(raw: bytes) -> None:
     """Raises an error where an array claims more items than come.
 
-    The reader makes a list of the claimed length at once, on each of 1024 levels: 64 KiB could ask for 512 MiB.
-    Skipping makes nothing, and finds an array that the bytes do not fill. Without a long array it is not needed.
+    The reader makes a list of the claimed length (the document's, at most) at once, on each of 1024 levels: 64 KiB could ask
+    for 512 MiB. Skipping makes nothing, and finds an array that the bytes do not fill. It costs as much as reading, so it
+    is left out where the bytes that could open a long array are too few to waste much.
     """
-    if b"\xdc" in raw or b"\xdd" in raw:
+    if b"\xdc" not in raw and b"\xdd" not in raw:
+        return
+    size = len(raw)
+    # To count takes longer than to skip where there is much.
+    if size > COUNTED_SIZE or POINTER * size * (raw.count(b"\xdc") + raw.count(b"\xdd")) > MAX_WASTE:
         unpacker = Unpacker(max_buffer_size=len(raw))
         unpacker.feed(raw)
         unpacker.skip()
