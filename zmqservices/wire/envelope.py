@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from msgpack import unpackb
+from msgpack import StackError, unpackb
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import codec, shapes
@@ -174,6 +174,9 @@ def decode(body: bytes, payload: Any = None, call_class: type[Call] = Call) -> M
                 if kind == 4 and type(id) is int and 0 <= id < 18446744073709551616 and type(kind) is int:
                     return Result(id, value)
         return _message(fields, call_class)
+    except StackError:
+        # One level deeper than the reader goes, which is as deep as the writer goes.
+        return _message(codec.unpack_with(body, _hook_alone), call_class)
     except ProtocolError:
         raise
     except Exception as exc:
