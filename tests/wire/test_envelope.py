@@ -23,6 +23,7 @@ FIELDS = {
     "bool": st.booleans(),
     "Map": maps,
     "list[str]": st.lists(texts, max_size=3),
+    "list[Count]": st.lists(counts, max_size=3),
     "Any": values,
 }
 
@@ -129,9 +130,15 @@ def test_a_payload_frame_that_no_body_announces_is_refused():
             decode(encode(message), b"x")
 
 
+#: A value of each declared type.
+GOOD = {
+    "Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {}, "list[str]": ["a"], "list[Count]": [1], "Any": [],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("cls", KINDS.values(), ids=lambda cls: cls.__name__)
 def test_fields_of_wrong_types_are_refused(cls):
-    good = {"Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {"a": 1}, "list[str]": ["a"], "Any": []}
+    good = {**GOOD, "Map": {"a": 1}}
     fields = dataclasses.fields(cls)
     right = cls(*[None if field.name == "serializer" else good[field.type.partition(" | ")[0]] for field in fields])
     assert decoded(encode(right)) == right
@@ -146,6 +153,7 @@ def test_fields_of_wrong_types_are_refused(cls):
                 "bool": wrong is True,
                 "Map": wrong == {1: 2} and field.name != "kwargs",
                 "list[str]": False,
+                "list[Count]": wrong == [1],
                 "Any": field.name != "args" or wrong == [1],
             }[declared] or (wrong is None and may_be_none)
             if not fits and field.name != "serializer":
@@ -157,7 +165,7 @@ def test_fields_of_wrong_types_are_refused(cls):
 
 @pytest.mark.parametrize("cls", KINDS.values(), ids=lambda cls: cls.__name__)
 def test_a_message_with_more_fields_than_known_is_read(cls):
-    good = {"Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {}, "list[str]": ["a"], "Any": []}
+    good = GOOD
     fields = dataclasses.fields(cls)
     values = [None if field.name == "serializer" else good[field.type.partition(" | ")[0]] for field in fields]
 

@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 #: Credit taken from a member that leaves: more than it can ever have.
 ALL_CREDIT = 1 << 40
 
+#: Seconds by which a timer that is late tells of a hub that was busy, and seconds in which it then hears what has come.
+LATE, HEAR_OUT = 0.1, 0.02
+
 #: How a delivery hands an event, or a gap, to a member: `send(member, group, event or gap, attempt)`.
 SendOn = Callable[[str, str, StoredEvent | Gap, int], None]
 
@@ -168,9 +171,15 @@ class Delivery:
             self._timer_at = at
             self._timer = self._reactor.call_later(max(at - now, 0.0), self._time_came)
 
-    def _time_came(self) -> None:
+    def _time_came(self, has_heard_out: bool = False) -> None:
         self._timer = None
-        self.flush()
+        now = monotonic()
+        if now - self._timer_at > LATE and not has_heard_out:
+            # The hub was busy: what members said meanwhile is heard before anybody is taken for silent.
+            self._timer_at = now + HEAR_OUT
+            self._timer = self._reactor.call_later(HEAR_OUT, self._time_came, True)
+        else:
+            self.flush()
 
     def _on_thread(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         """What the journal's thread calls: hands over to the reactor."""

@@ -213,12 +213,15 @@ class Publisher:
             source.granted(member, message.amount)
 
     def _on_ack(self, guest: Any, message: Ack) -> None:
+        seqs = (message.seq, *message.also) if message.also else (message.seq,)
         for source, member in self._of_group(guest, message.group)[:1]:
-            source.acked(member, message.journal, message.seq)
+            for seq in seqs:
+                source.acked(member.name, message.group, message.journal, seq)
             return
         # Before it subscribes again, a member says what it did while its link was down.
         for source in self._sources.values():
-            source.acked_by_name("", message.group, message.journal, message.seq)
+            for seq in seqs:
+                source.acked("", message.group, message.journal, seq)
 
     def _on_nack(self, guest: Any, message: Nack) -> None:
         for source, member in self._of_group(guest, message.group):

@@ -439,10 +439,7 @@ class Source:
             delivery.granted(member.name, amount)
             self.publisher.desk.touch(delivery)
 
-    def acked(self, member: Member, origin: str, seq: int) -> None:
-        self.acked_by_name(member.name, member.group, origin, seq)
-
-    def acked_by_name(self, member: str, group: str, origin: str, seq: int) -> None:
+    def acked(self, member: str, group: str, origin: str, seq: int) -> None:
         """Somebody of the group handled the event, whether it is still thought to have it or not."""
         delivery = self._delivery(group, origin, seq)
         if delivery is not None:

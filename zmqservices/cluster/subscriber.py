@@ -256,6 +256,7 @@ class Intake:
         if self.is_over:
             return
         self.is_leaving = True
+        self._subscriber.tell_done()
         for tie in self.ties.values():
             if tie.stage in (Stage.ASKED, Stage.ON, Stage.OFF) and tie.peer.is_up:
                 tie.stage = Stage.LEAVING
@@ -277,6 +278,7 @@ class Intake:
     def end(self) -> None:
         """Gone for good: what is not answered by now goes to others at once."""
         self.is_leaving = self.is_over = True
+        self._subscriber.tell_done()
         for tie in self.ties.values():
             # Said twice: nothing will be answered any more.
             times = 2 if tie.stage in (Stage.ASKED, Stage.ON) else 1 if tie.stage is Stage.LEAVING else 0
@@ -301,6 +303,7 @@ class Subscriber:
         self._by_group: dict[str, list[Intake]] = {}
         self._by_topic: dict[bytes, list[Intake]] = {}
         self._answers: dict[Peer, deque[Ack | Nack]] = {}
+        self._done: dict[tuple[Peer, str, str], list[int]] = {}
         self._antenna: Antenna | None = None
         self._touched: set[Intake] = set()
         self._endpoints: dict[str, int] = {}
@@ -401,8 +404,21 @@ class Subscriber:
         if kept is None:
             kept = self._answers[peer] = deque(maxlen=ANSWERS_KEPT)
         kept.append(answer)
-        if peer.is_up:
-            peer.send(envelope.encode(answer))
+        if type(answer) is Nack:
+            if peer.is_up:
+                peer.send(envelope.encode(answer))
+            return
+        # What is done in one turn of the hub is told in one message: a message costs more than the answers in it.
+        if not self._done:
+            self._reactor.post(self.tell_done)
+        self._done.setdefault((peer, answer.group, answer.journal), []).append(answer.seq)
+
+    def tell_done(self) -> None:
+        """Send the ACKs that wait for company; before anything that must come after them."""
+        done, self._done = self._done, {}
+        for (peer, group, journal), (seq, *also) in done.items():
+            if peer.is_up:  # Else it is repeated on the next link.
+                peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
 
     def repeat_answers(self, peer: Peer, group: str) -> None:
         for answer in self._answers.get(peer, ()):

@@ -177,12 +177,13 @@ class Event:
 
 @dataclass(slots=True)
 class Ack:
-    """The group is done with the event `seq` of the journal: do not send it again."""
+    """The group is done with the event `seq` of the journal, and with those numbered in `also`: do not send them again."""
 
     KIND: ClassVar[int] = 17
     group: str
     journal: str
     seq: Count
+    also: list[Count] | None = None
 
 
 @dataclass(slots=True)
