@@ -39,3 +39,17 @@ def test_one_process_fires_and_another_when_it_is_gone_in_whatever_way(cluster, 
 
     pids = [pid for pid, _ in ticks.lines()]
     assert pids == sorted(pids, key=[first, second, third].index), "no two took turns"
+
+
+def test_while_no_registry_can_be_reached_nothing_changes_hands(cluster, tmp_path):
+    ticks = Ticks(tmp_path / "ticks")
+    first, second = (cluster.run_one("clock", TICKS_FILE=str(ticks.path)) for _ in range(2))
+
+    cluster.registries[0].kill()
+    cluster.registries[0].wait()
+    # For longer than a lease of two seconds.
+    assert set(ticks.pids_after(len(ticks.lines()), more=60)) == {first.pid}
+
+    cluster.registry(cluster.ports[0])
+    cluster.wait_listed("clock", second)
+    assert set(ticks.pids_after(len(ticks.lines()), more=60)) == {first.pid}

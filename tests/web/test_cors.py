@@ -74,6 +74,24 @@ def test_answers_of_every_kind_can_be_read(serve, path, status):
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, SHOP)
 
 
+def test_a_response_that_is_given_again_says_it_once(serve):
+    from werkzeug.wrappers import Response
+
+    class Same:
+        name = "same"
+        response = Response("same", headers={"Vary": "Accept"})
+
+        @http("GET", "/")
+        def get(self, request):
+            return self.response
+
+    web = serve(Same, WEB_SERVER_CORS={"origins": [SHOP]})
+    answers = [web.ask("GET", "/", headers={"Origin": SHOP}) for _ in range(3)]
+
+    assert [answer.headers["Vary"] for answer in answers] == ["Accept, Origin"] * 3
+    assert answers[-1].headers.get_all("Access-Control-Allow-Origin") == [SHOP]
+
+
 @pytest.mark.parametrize(
     "value, sentence",
     [

@@ -116,7 +116,7 @@ class HttpRequestHandler(Entrypoint):
                 if isinstance(response, Response):
                     headers = self.server.headers_from_context_data(worker_ctx)
                     if headers:
-                        response.headers.extend(headers)
+                        response.headers.update(headers)
                     exchange.answer(response)
                 else:
                     exchange.fail(TypeError(f"response_from_result gave {response!r:.80}; a Response is needed"))

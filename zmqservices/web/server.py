@@ -193,11 +193,20 @@ class WsgiApp:
         try:
             response = self._answer(request, environ)
             if self._settings.cors is not None and isinstance(response, Response):
-                response.headers.extend(self._settings.cors.answer(request.headers.get("Origin")))
+                self._add_cors(response, self._settings.cors.answer(request.headers.get("Origin")))
             return _Sending(response(environ, start_response), lambda: self._ended(request))
         except BaseException:
             self._ended(request)
             raise
+
+    @staticmethod
+    def _add_cors(response: Response, headers: list[tuple[str, str]]) -> None:
+        # Set and not added: a service may give the same response again.
+        for name, value in headers:
+            if name == "Vary":
+                response.vary.add(value)
+            else:
+                response.headers[name] = value
 
     def _ended(self, request: WebRequest) -> None:
         body = request.environ.get(BODY)
