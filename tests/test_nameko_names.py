@@ -12,9 +12,6 @@ import inspect
 import click
 import pytest
 
-#: Modules that are not here yet. Once one is, the tests want it taken out of this line.
-PENDING: set[str] = set()
-
 
 def function(self, *args, **kwargs):
     """Something to decorate."""
@@ -324,9 +321,7 @@ GONE = {
 
 
 def load(module):
-    """The module of that name; skips, in one place, for one that is still to come."""
-    if module in PENDING:
-        pytest.skip(f"NOT TESTED: zmqservices.{module} is still to come")
+    """The module of that name."""
     return importlib.import_module(f"zmqservices.{module}".rstrip("."))
 
 
@@ -351,16 +346,6 @@ def fits(target, arguments, is_method):
 
 
 ROWS = [(module, name, calls) for module, names in NAMES.items() for name, calls in names.items()]
-
-
-@pytest.mark.parametrize("module", sorted(PENDING))
-def test_what_is_marked_as_pending_has_not_come_yet(module):
-    try:
-        found = importlib.util.find_spec(f"zmqservices.{module}")
-    except ModuleNotFoundError:
-        found = None
-
-    assert found is None, f"zmqservices.{module} is here: take it out of PENDING, so that its names are tested"
 
 
 @pytest.mark.parametrize("module, name, calls", ROWS, ids=[f"{module}.{name}" for module, name, _ in ROWS])

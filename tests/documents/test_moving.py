@@ -9,16 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.test_nameko_names import DECORATORS, GONE, NAMES
-from tests.test_nameko_names import PENDING as MODULES_TO_COME
 from zmqservices.testing.utils import find_free_port
 
 HOME = Path(__file__).parents[2]
 PAGE = (HOME / "docs" / "moving-from-nameko.rst").read_text(encoding="utf-8")
 EVERY_NAME, BEHAVIOUR = PAGE.split("\nEvery name\n---")[1].split("\nBehaviour, point by point\n---")
-
-#: Rows that are of a module which tests.test_nameko_names marks as still to come; their tests come with it.
-OF_MODULE = {"events": range(41, 47), "timer": range(47, 49), "web.handlers": range(49, 53), "web.websocket": range(53, 54)}
-PENDING = {number for module in MODULES_TO_COME for number in OF_MODULE.get(module, ())}
 
 #: Tests of a behaviour that do not have its number in their names.
 NAMED_OTHERWISE = {
@@ -98,8 +93,4 @@ def test_every_behaviour_has_its_row():
 def test_every_row_has_a_test_that_names_its_number():
     tested = numbers_of_tests()
 
-    assert [number for number in ROWS if number not in tested | PENDING] == []
-
-
-def test_what_is_marked_as_pending_has_not_come_yet():
-    assert sorted(PENDING & numbers_of_tests()) == [], "take their modules out of PENDING in tests/test_nameko_names.py"
+    assert [number for number in ROWS if number not in tested] == []

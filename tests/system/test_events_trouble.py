@@ -204,6 +204,9 @@ def test_a_journal_that_was_copied_back_from_a_backup_is_told_and_goes_on(event_
     publisher = cluster.run_one("orders")
     publish(cluster, 100, first=100)
     tallies.wait_until_handled(200)
+    # How far it went is noted beside the journal a moment after the commit.
+    (lock,) = journals.rglob("*.lock")
+    eventually(lambda: b" 200 " in lock.read_bytes(), what="the mark is written")
     publisher.kill()
     publisher.wait()
 
