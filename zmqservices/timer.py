@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from math import isfinite
 from time import monotonic
 from typing import Any
@@ -42,7 +43,10 @@ class Timer(Entrypoint):
         self.cluster = cluster
         if cluster:
             self.duty = Duty()
-        self._stopping = Event()
+        #: Asked for the time; a test may put another in its place, see `zmqservices.testing.clock`.
+        self.clock: Callable[[], float] = monotonic
+        self._is_stopping = False
+        self._woken = Event()
         self._is_over = Event()
         self._thread: Any = None
 
@@ -60,7 +64,7 @@ class Timer(Entrypoint):
     def stop(self) -> None:
         """No tick begins from here on. Returns when the one that runs is over; one that takes longer than
         `drain_timeout` is left to the container, which cancels it."""
-        self._stopping.set()
+        self._end()
         if self._thread is not None:
             self._thread.join(self._patience)
             if self.cluster and self._thread.ready():
@@ -69,22 +73,31 @@ class Timer(Entrypoint):
 
     def kill(self) -> None:
         """Give up at once; a tick that runs is killed with the other workers."""
-        self._stopping.set()
+        self._end()
         if self._thread is not None:
             self._thread.kill(block=False)
 
+    def look(self) -> None:
+        """The clock was put forward: a tick may be due."""
+        self._woken.set()
+
+    def _end(self) -> None:
+        self._is_stopping = True
+        self._woken.set()
+
     def _run(self) -> None:
         if self.cluster and self.eager:
-            self.duty.wait_until_known(self._stopping)
-        schedule = Schedule(self.interval, monotonic(), self.eager, MISSED[self.missed])
-        while not self._stopping.is_set():
-            wait = schedule.wait(monotonic())
+            self.duty.wait_until_known(self._woken)
+        schedule = Schedule(self.interval, self.clock(), self.eager, MISSED[self.missed])
+        while not self._is_stopping:
+            self._woken.clear()
+            wait = schedule.wait(self.clock())
             if wait:
-                self._stopping.wait(wait)
+                self._woken.wait(wait)
                 continue
             if not self.cluster or self.duty.is_ours():
                 self.handle_timer_tick()
-            missed = schedule.ticked(monotonic())
+            missed = schedule.ticked(self.clock())
             if missed:
                 _log.info("skipped %d ticks of %r, which took too long", missed, self)
 
@@ -94,7 +107,7 @@ class Timer(Entrypoint):
         try:
             self.container.submit(self, (), {}, handle_result=self.handle_result)
         except ContainerBeingKilled:
-            self._stopping.set()
+            self._end()
             return
         self._is_over.wait()
 

@@ -12,6 +12,7 @@ from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
 from zmqservices.testing.clock import Clock
 from zmqservices.testing.services import dummy, entrypoint_waiter
+from zmqservices.timer import timer
 
 
 def test_it_shows_the_time_and_what_it_was_wound():
@@ -21,6 +22,27 @@ def test_it_shows_the_time_and_what_it_was_wound():
     clock.wind(1000)
 
     assert 1000 <= clock() - before < 1060
+
+
+def test_a_timer_goes_by_it(container_factory, cluster_config):
+    ticks = []
+
+    class Hourly:
+        name = "hourly"
+
+        @timer(3600)
+        def tick(self):
+            ticks.append(clock())
+
+    clock = Clock()
+    container = container_factory(Hourly, cluster_config)
+    with clock.winds(container):
+        container.start()
+        gevent.sleep(0)
+        for hour in (1, 2, 3):
+            with entrypoint_waiter(container, "tick"):
+                clock.wind(3600)
+            assert len(ticks) == hour
 
 
 def test_it_cannot_be_wound_back():
