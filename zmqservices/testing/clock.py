@@ -7,8 +7,8 @@
 
 It runs as `time.monotonic` does, and `wind` puts it forward. What it winds: whatever takes a clock and was handed this one
 (a clock is a function that returns seconds; `sleep` goes with it); and, in the containers given to `winds`, the deadlines of
-calls, its timers and each other extension that is `Wound`. What it does not: timers of gevent, a caller's own timeout, heartbeats and leases,
-which live in sockets and in other threads; for those there is `zmqservices.testing.network`.
+calls, timers, and each other extension that is `Wound`. What it does not: timers of gevent, a caller's own timeout,
+heartbeats and leases, which live in sockets and in other threads; for those there is `zmqservices.testing.network`.
 """
 
 from __future__ import annotations
