@@ -8,7 +8,8 @@ import pytest
 from tests.events.stage import Context, Gate, Notes, Orders, until
 from tests.rpc.stage import aside
 from zmqservices.events import EventDispatcher, event_handler
-from zmqservices.exceptions import BadRequest, MessageTooLarge, UnserializableValueError
+from zmqservices.exceptions import BadRequest, JournalError, MessageTooLarge, UnserializableValueError
+from zmqservices.journal import Journal
 from zmqservices.rpc import rpc
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Nack
@@ -153,6 +154,38 @@ def test_one_that_always_fails_makes_a_dead_letter_and_the_rest_flows(serve, clu
     assert letter["attempts"] == 3
     assert letter["error"]["exc_type"] == "ValueError"
     assert "never" in letter["error"]["traceback"]
+
+
+def test_an_event_whose_dead_letter_cannot_be_written_is_delivered_again(serve, cluster, monkeypatch):
+    refused = []
+    bury = Journal.bury
+
+    def refuse_once(journal, name, event, error, attempts, done):
+        if refused:
+            bury(journal, name, event, error, attempts, done)
+        else:
+            refused.append(event.seq)
+            done(JournalError("no space is left"))
+
+    monkeypatch.setattr(Journal, "bury", refuse_once)
+    notes = Notes()
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+
+        @event_handler("orders", "order.paid", max_deliveries=2)
+        def send(self, payload):
+            self.notes_.append(payload)
+            raise ValueError("never")
+
+    serve(Orders)
+    serve(Mails)
+    cluster.orders.tell("order.paid", "bad")
+
+    assert notes.wait_for(4) == ["bad"] * 4
+    until(lambda: cluster["events:orders"].dead_letters())
+    assert len(refused) == 1
 
 
 def test_a_dead_letter_is_delivered_once_more_when_an_operator_says_so(serve, cluster):

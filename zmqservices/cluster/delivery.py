@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -131,11 +132,13 @@ class Delivery:
             "gave up event %d (%s) for %s after %d deliveries: %s: %s; see `zmqservices events dead-letters`",
             action.event.seq, action.event.type, self.group.name, action.attempts, error.get("exc_type"), error.get("value"),
         )  # fmt: skip
-        self.journal.bury(self.group.name, action.event, error, action.attempts, self._on_thread(self._buried))
+        self.journal.bury(self.group.name, action.event, error, action.attempts, self._on_thread(partial(self._buried, action.event)))
 
-    def _buried(self, outcome: Any) -> None:
+    def _buried(self, event: StoredEvent, outcome: Any) -> None:
         if isinstance(outcome, Exception):
-            _log.error("a dead letter of %s could not be written: %s", self.group.name, outcome)
+            _log.error("a dead letter of %s could not be written, and is delivered again: %s", self.group.name, outcome)
+            self.rules.requeued([event])
+            self.flush()
 
     def _loaded(self, outcome: Any) -> None:
         if isinstance(outcome, Page):
