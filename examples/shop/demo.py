@@ -43,6 +43,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_until(holds: Callable[[], bool]) -> bool:
     """Whether it held in time."""
     end = time.monotonic() + PATIENCE
@@ -69,13 +77,6 @@ class Client:
             return answer.status, json.loads(answer.read())
         finally:
             connection.close()
-
-    def is_served(self) -> bool:
-        """Whether a question goes all the way to the products service and back."""
-        try:
-            return self.ask("GET", "/products/none")[0] == 404
-        except OSError:
-            return False
 
     def stock(self) -> dict[str, int]:
         return {id: self.ask("GET", f"/products/{id}")[1]["in_stock"] for id in PRODUCTS}
@@ -130,7 +131,7 @@ class Shop:
     def __init__(self, redis_server: str, folder: str) -> None:
         self._processes = Processes()
         self._folder = folder
-        port, redis_port = free_port(), free_port()
+        self._ports = port, redis_port = free_port(), free_port()
         self.client = Client(port)
         self._processes.environment |= {
             "SHOP_ADDRESS": f"127.0.0.1:{port}",
@@ -139,6 +140,10 @@ class Shop:
         }
         options = ["--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
         self._redis = subprocess.Popen([redis_server, *options], stdout=subprocess.DEVNULL)
+
+    def is_open(self) -> bool:
+        """Whether requests and Redis's commands are taken. Requests wait for the other services by themselves."""
+        return all(takes_connections(port) for port in self._ports)
 
     def run(self, service: str) -> subprocess.Popen[bytes]:
         journal = f"JOURNAL_FOLDER={self._folder}/journal"
@@ -160,12 +165,13 @@ class Shop:
 def sell(shop: Shop) -> bool:
     """Whether all that was promised held."""
     client = shop.client
-    products = [shop.run(service) for service in ("products", "orders", "gateway")][0]
-    if not wait_until(client.is_served):
-        print(f"the shop did not open within {PATIENCE:g} s")
-        return False
+    products, _, _ = [shop.run(service) for service in ("products", "orders", "gateway")]
+    if not wait_until(shop.is_open):
+        raise SystemExit(f"the shop did not open within {PATIENCE:g} s")
     for id, title in PRODUCTS.items():
-        client.ask("POST", "/products", {"id": id, "title": title, "in_stock": IN_STOCK})
+        answer = client.ask("POST", "/products", {"id": id, "title": title, "in_stock": IN_STOCK})
+        if answer[0] != 201:
+            raise SystemExit(f"{title} was not taken in: {answer}")
     customers = Customers(client)
     customers.start()
     customers.half_way.wait(PATIENCE * 2)
