@@ -47,6 +47,7 @@ format: $(INSTALLED)  ## Let ruff mend what it can.
 
 demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them.
 	$(BIN)/python -m examples.demo
+	$(BIN)/python -m examples.shop.demo
 
 bench: $(INSTALLED)  ## Measure calls per second and CPU per call on this machine.
 	$(BIN)/python -m bench

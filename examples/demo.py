@@ -41,8 +41,8 @@ class Processes:
         self.environment = {**os.environ, "ZMQSERVICES_NAMESPACE": f"demo-{os.getpid()}"}
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def run(self, module: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-m", "zmqservices", "run", module], env=self.environment)
+    def run(self, module: str, *options: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-m", "zmqservices", "run", module, *options], env=self.environment)
         self.started.append(process)
         return process
 

@@ -1,0 +1,73 @@
+"""Orders, in a database that SQLAlchemy speaks to; tells of each new one."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from examples.shop.errors import NotFound
+from zmqservices.contrib.sqlalchemy import Database
+from zmqservices.events import EventDispatcher
+from zmqservices.rpc import rpc
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Line(Base):
+    __tablename__ = "lines"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
+    product: Mapped[str] = mapped_column(String(50))
+    quantity: Mapped[int]
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    # Never given twice, as a number would be after the database was made anew: others remember it.
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=lambda: uuid4().hex)
+    lines: Mapped[list[Line]] = relationship(order_by=Line.id)
+
+    def to_dict(self) -> dict[str, Any]:
+        lines = [{"product": line.product, "quantity": line.quantity} for line in self.lines]
+        return {"id": self.id, "lines": lines}
+
+
+class DatabaseWithTables(Database):
+    """Makes the tables that are missing. An application that is going to change would run migrations before it starts."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.declarative_base.metadata.create_all(self.engine)
+
+
+class Orders:
+    name = "orders"
+
+    db = DatabaseWithTables(Base)
+    dispatch = EventDispatcher()
+
+    @rpc
+    def create(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        """Keep an order and tell of it. Not idempotent: made twice, it is two orders."""
+        with self.db.get_session() as session:
+            order = Order(lines=[Line(**line) for line in lines])
+            session.add(order)
+            session.flush()
+            created = order.to_dict()
+        # Committed first: nobody shall hear of an order that is rolled back. A crash between these two lines leaves an order
+        # that nobody hears of; from where `dispatch` has returned, its event is on disk and is not lost any more.
+        self.dispatch("order_created", created)
+        return created
+
+    @rpc(expected_exceptions=NotFound, idempotent=True)
+    def get(self, id: str) -> dict[str, Any]:
+        """One order, as it was placed."""
+        order = self.db.session.get(Order, id)
+        if order is None:
+            raise NotFound(f"there is no order {id!r}")
+        return order.to_dict()
