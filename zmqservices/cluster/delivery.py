@@ -132,7 +132,8 @@ class Delivery:
             "gave up event %d (%s) for %s after %d deliveries: %s: %s; see `zmqservices events dead-letters`",
             action.event.seq, action.event.type, self.group.name, action.attempts, error.get("exc_type"), error.get("value"),
         )  # fmt: skip
-        self.journal.bury(self.group.name, action.event, error, action.attempts, self._on_thread(partial(self._buried, action.event)))
+        done = self._on_thread(partial(self._buried, action.event))
+        self.journal.bury(self.group.name, action.event, error, action.attempts, done)
 
     def _buried(self, event: StoredEvent, outcome: Any) -> None:
         if isinstance(outcome, Exception):
