@@ -117,14 +117,22 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
 @click.option("--subscribers", default="1,4", show_default=True, help="How many, each of which gets every event.")
 @click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Per measurement.")
 @click.option("--waiting", type=click.IntRange(1), metavar="N", help="Only memory and disk while N events wait.")
+@click.option(
+    "--subjects", "names", default="pyzmq,best-effort,reliable", show_default=True,
+    help="Of pyzmq, best-effort, reliable, nats, nameko; or all.",
+)  # fmt: skip
 @click.option("--rounds", "count", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds.")
 @takes_json
-def events(subscribers: str, events: int, waiting: int | None, count: int, path: str | None) -> None:
-    """Events delivered per second and the price of each, best-effort and reliable, beside bare PUB and SUB."""
+def events(subscribers: str, events: int, waiting: int | None, names: str, count: int, path: str | None) -> None:
+    """Events delivered per second and the price of each, best-effort and reliable, beside bare PUB and SUB (and peers)."""
     from bench import events as measured
 
-    found = measured.waiting(waiting) if waiting else measured.run([int(n) for n in split(subscribers)], events, count)
-    collect(path, found, measured.text)
+    wanted = measured.SUBJECTS if names == "all" else split(names)
+    unknown = sorted(set(wanted) - set(measured.SUBJECTS))
+    if unknown:
+        raise click.UsageError(f"{unknown[0]!r} has no events to measure; there are {', '.join(measured.SUBJECTS)}, all")
+    numbers = [int(n) for n in split(subscribers)]
+    collect(path, measured.waiting(waiting) if waiting else measured.run(numbers, events, count, wanted), measured.text)
 
 
 @bench.command("wire")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import growth, openloop, plots, soak, subjects, summary, table, wire
+from bench import events, growth, openloop, plots, soak, subjects, summary, table, wire
 
 PAGE = "performance-measured.rst"
 Lines = Sequence[dict[str, Any]]
@@ -42,6 +42,8 @@ def page(lines: Lines, made: dict[str, str]) -> str:
         if rows:
             parts += [_title(f"Growth: {title}", "-"), list_table(["", *growth.HEADINGS], rows)]
     for title, headings, rows in (
+        ("Events", events.HEADINGS, events.rows(list(lines))),
+        ("Events that wait", events.WAITING_HEADINGS, events.waiting_rows(list(lines))),
         ("Open loop", openloop.HEADINGS, openloop.rows(list(lines))),
         ("Soak", soak.HEADINGS, soak.rows(list(lines))),
         ("The wire alone", *wire.rows(list(lines))),
