@@ -84,7 +84,7 @@ class Recorder:
 
 
 class Outbox(EngineProvider):
-    """Injects a `Recorder`. Its table, `zmqservices_outbox`, joins the metadata of the declarative base, to be made with the others.
+    """Injects a `Recorder`. Its table, `zmqservices_outbox`, joins the base's metadata, to be made with the others.
 
     The database is that of the base (`DB_URIS`), which the sessions must be of. Every process relays what it recorded itself,
     at once; what a process leaves behind when it dies, another one does `adopt_after` seconds later. It looks for that,

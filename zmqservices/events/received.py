@@ -21,7 +21,7 @@ class ReceivedEvent:
         """What it is known by; None for a best-effort event, which comes once at most and has no name."""
         if self.outbox_id is not None:
             return self.outbox_id
-        return f"{self.origin}:{self.seq}" if self._is_reliable else None
+        return f"{self.source}:{self.origin}:{self.seq}" if self._is_reliable else None
 
     @property
     def origin(self) -> str:
