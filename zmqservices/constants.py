@@ -142,6 +142,8 @@ AUTH_TOKEN_CONTEXT_KEY = "auth_token"
 LANGUAGE_CONTEXT_KEY = "language"
 USER_ID_CONTEXT_KEY = "user_id"
 USER_AGENT_CONTEXT_KEY = "user_agent"
+#: Travels with an event alone, and not on from its handler: the name that an outbox gave it.
+OUTBOX_ID_CONTEXT_KEY = "outbox_id"
 HEADER_PREFIX = "nameko"
 NON_PERSISTENT = 1
 PERSISTENT = 2

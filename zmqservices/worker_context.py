@@ -51,6 +51,9 @@ class WorkerContext:
         "__dict__", "__weakref__",
     )  # fmt: skip
 
+    #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None for all that is no event.
+    event: Any = None
+
     #: Makes the unique part of a call id.
     make_call_id: Callable[[], str] = staticmethod(new_call_id)
 

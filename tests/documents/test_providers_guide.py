@@ -5,8 +5,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, select
 
-from zmqservices.testing.services import entrypoint_hook, worker_factory
+from zmqservices.testing.services import entrypoint_hook, entrypoint_waiter, worker_factory
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.rst").read_text(encoding="utf-8")
 
@@ -30,6 +31,27 @@ def test_products_are_kept(names, container_factory, cluster_config, tmp_path):
         assert add("tea") == 1
         assert titles() == ["tea"]
     container.stop()
+
+
+def test_a_product_is_copied_with_its_event(names, container_factory, cluster_config, tmp_path):
+    uris = {"shop:Base": f"sqlite:///{tmp_path}/shop.db", "copies:Base": f"sqlite:///{tmp_path}/copies.db"}
+    settings = {**cluster_config, "DB_URIS": uris, "JOURNAL_FOLDER": str(tmp_path / "journals")}
+    for uri in uris.values():
+        engine = create_engine(uri)
+        names["Base"].metadata.create_all(engine)
+        engine.dispose()
+    copies, shop = container_factory(names["Copies"], settings), container_factory(names["Shop"], settings)
+    copies.start()
+    shop.start()
+
+    with entrypoint_hook(shop, "add") as add, entrypoint_waiter(copies, "copy", timeout=10):
+        add("tea")
+
+    with create_engine(uris["copies:Base"]).connect() as connection:
+        assert connection.scalars(select(names["Product"].title)).all() == ["tea"]
+        connection.engine.dispose()
+    shop.stop()
+    copies.stop()
 
 
 def test_baskets_and_weather_are_looked_up(names):

@@ -49,6 +49,9 @@ LONG_BACKLOG = 1000
 #: Bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
 
+#: An event that is packed already: its type, body, headers, serializer's name and key.
+Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
+
 
 class Member:
     """One subscription of one guest."""
@@ -227,26 +230,56 @@ class Source:
             raise RuntimeError(f"{self.name!r} does not publish any more: its process is stopping")
         raw = body if serializer is not None else codec.pack(body)
         name = serializer or "msgpack"
-        size = len(raw) + len(type) + OVERHEAD
-        if size > self.publisher.max_message_size:
-            raise MessageTooLarge(
-                f"the event {type!r} of {self.name!r} takes {size:,} bytes; max_message_size is "
-                f"{self.publisher.max_message_size:,}"
-            )
-        if reliable and self.own is not None:
-            self._keep(NewEvent(type, raw, codec.pack([headers, name]), key))
-        elif reliable:
-            raise JournalError(f"{self.name!r} has no journal here: a relay dispatches nothing itself")
+        self.check_size(type, raw)
+        if reliable:
+            self._kept(self._keep(type, raw, headers, name, key))
         else:
             self._send_direct(type, raw, headers, name, key)
         self.dispatched += 1
         if self._casual or self._early is not None:
             self._broadcast(type, raw, headers, name, key)
 
-    def _keep(self, event: NewEvent) -> None:
-        assert self.own is not None
+    def dispatch_all(self, events: Iterable[Packed]) -> list[Exception | None]:
+        """Hand on several in this order, reliably, with one wait for all. Answers the error of each; None: it is on disk."""
+        begun = [(event, self._begin(*event)) for event in events]
+        return [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
+
+    def _begin(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> Commit | Exception:
+        if self._closed:
+            return JournalError(f"{self.name!r} does not publish any more: its process is stopping")
+        try:
+            self.check_size(type, raw)
+            return self._keep(type, raw, headers, serializer, key)
+        except (MessageTooLarge, JournalError) as exc:
+            return exc
+
+    def _end(self, event: Packed, commit: Commit) -> Exception | None:
+        try:
+            self._kept(commit)
+        except JournalError as exc:
+            return exc
+        self.dispatched += 1
+        if self._casual or self._early is not None:
+            self._broadcast(*event)
+        return None
+
+    def check_size(self, type: str, raw: bytes) -> None:
+        """Raise MessageTooLarge for an event that could not be sent."""
+        size = len(raw) + len(type) + OVERHEAD
+        if size > self.publisher.max_message_size:
+            raise MessageTooLarge(
+                f"the event {type!r} of {self.name!r} takes {size:,} bytes; max_message_size is "
+                f"{self.publisher.max_message_size:,}"
+            )
+
+    def _keep(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> Commit:
+        if self.own is None:
+            raise JournalError(f"{self.name!r} has no journal here: a relay dispatches nothing itself")
         commit = Commit()
-        self.own.journal.append(event, partial(self._committed, commit))
+        self.own.journal.append(NewEvent(type, raw, codec.pack([headers, serializer]), key), partial(self._committed, commit))
+        return commit
+
+    def _kept(self, commit: Commit) -> None:
         self._reactor.park(commit, 1)
         if isinstance(commit.outcome, Exception):
             raise commit.outcome

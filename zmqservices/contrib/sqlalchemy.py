@@ -22,16 +22,23 @@ from typing import Any
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 
+# The outbox and the inbox have all they need of it from here.
 try:
+    import sqlalchemy as sql
     from sqlalchemy import create_engine
+    from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Engine, make_url
-    from sqlalchemy.exc import ArgumentError
-    from sqlalchemy.orm import Session as _Session
-    from sqlalchemy.orm import sessionmaker
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.orm import Session as AnySession
+    from sqlalchemy.orm import scoped_session, sessionmaker
 except ImportError as error:
     raise ImportError("SQLAlchemy 2 is not installed; `pip install zmqservices[sqlalchemy]` brings it") from error
 
-__all__ = ["DB_ENGINE_OPTIONS_KEY", "DB_SESSION_OPTIONS_KEY", "DB_URIS_KEY", "Database", "DatabaseSession", "Session", "Sessions"]
+__all__ = [
+    "DB_ENGINE_OPTIONS_KEY", "DB_SESSION_OPTIONS_KEY", "DB_URIS_KEY",
+    "AnySession", "Database", "DatabaseSession", "EngineProvider", "SQLAlchemyError", "Session", "Sessions",
+    "make_url", "postgresql", "scoped_session", "sql", "sqlite",
+]  # fmt: skip
 
 #: The setting with the database of each service and declarative base: `{"SERVICE:BASE": URL}`.
 DB_URIS_KEY = "DB_URIS"
@@ -40,7 +47,7 @@ DB_ENGINE_OPTIONS_KEY = "DB_ENGINE_OPTIONS"
 DB_SESSION_OPTIONS_KEY = "DB_SESSION_OPTIONS"
 
 
-class Session(_Session):
+class Session(AnySession):
     """A session that, as a context manager, commits at the end of the block, or rolls back when it raises."""
 
     def __enter__(self) -> Any:
@@ -91,8 +98,8 @@ class Sessions:
             raise failed[0]
 
 
-class _Provider(DependencyProvider):
-    """What both providers share: one engine per container.
+class EngineProvider(DependencyProvider):
+    """What providers of databases share: one engine per container.
 
     `engine_options` go to `create_engine`, `session_options` to `sessionmaker`. Unless they say otherwise, a connection is
     tested before it is used, so that a database's restart is no error, and there is one for each of `max_workers`, so
@@ -145,7 +152,7 @@ class _Provider(DependencyProvider):
         self.stop()
 
 
-class Database(_Provider):
+class Database(EngineProvider):
     """Injects `Sessions`: `self.db.session` for the worker's own, `with self.db.get_session()` for a transaction."""
 
     def setup(self) -> None:
@@ -160,7 +167,7 @@ class Database(_Provider):
         self._of_workers.pop(worker_ctx).close()
 
 
-class DatabaseSession(_Provider):
+class DatabaseSession(EngineProvider):
     """Injects a session. What it has not committed is rolled back at the worker's end."""
 
     def setup(self) -> None:

@@ -18,6 +18,7 @@ from zmqservices.cluster.subscription import (
     Subscription,
     group_name,
 )
+from zmqservices.events.received import ReceivedEvent
 from zmqservices.events.server import EventServer
 from zmqservices.exceptions import (
     ConfigurationError,
@@ -158,8 +159,11 @@ class EventHandler(Entrypoint):
             event.failed(serialize(exc))
             return
         headers = message.headers
+        # Taken off: what the handler dispatches in its turn is another event.
+        outbox_id = headers.pop(constants.OUTBOX_ID_CONTEXT_KEY, None) if headers else None
         try:
-            self._submit(self, (data,), {}, headers, functools.partial(self.handle_result, event))
+            worker_ctx = self._submit(self, (data,), {}, headers, functools.partial(self.handle_result, event))
+            worker_ctx.event = ReceivedEvent(message, event.is_reliable, outbox_id)
         except ContainerBeingKilled:
             event.failed(None)
 

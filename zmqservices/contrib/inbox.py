@@ -1,0 +1,81 @@
+"""Events that have their effect once: a handler notes in its own transaction that it has handled one.
+
+    class Mails:
+        name = "mails"
+        db = Database(Base)
+        inbox = Inbox(Base)
+
+        @event_handler("orders", "order.paid")
+        def note(self, payload):
+            with self.db.get_session() as session:
+                if self.inbox.is_new(session):
+                    session.add(Mail(order=payload["number"]))
+
+The note and the effect are committed together or not at all. Stands on SQLAlchemy 2 (the extra `sqlalchemy`), and on SQLite
+or PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from time import time
+from typing import Any
+
+from zmqservices.contrib.tables import inbox_table, insert_if_absent, older
+from zmqservices.extensions import DependencyProvider
+
+__all__ = ["Inbox", "Notes", "inbox_table"]
+
+#: Characters of a group's name that are kept; a longer one is told by its hash.
+LONGEST_GROUP = 255
+
+
+class Notes:
+    """What a worker has in its hands."""
+
+    def __init__(self, table: Any, worker_ctx: Any) -> None:
+        self._table = table
+        self._worker_ctx = worker_ctx
+
+    def is_new(self, session: Any, id: str | None = None) -> bool:
+        """Whether no committed transaction has handled the event yet; notes in this one that it does.
+
+        False: leave the effect out and return. While another transaction is at the same event, PostgreSQL waits for its end;
+        SQLite lets one write at a time anyway. With an `id` of your own, whatever it stands for is told from its repetition,
+        and the worker need not handle an event. A best-effort event comes once at most and is always new.
+
+        Raises RuntimeError without an `id` where the worker handles no event.
+        """
+        name = id if id is not None else self._event().id
+        if name is None:
+            return True
+        return insert_if_absent(session, self._table, {"group_name": self._group(), "event_id": name, "at": time()})
+
+    def prune(self, session: Any, older_than: float) -> int:
+        """Forget events that were handled more than `older_than` seconds ago, of all handlers. Answers how many.
+
+        One that is delivered again after that is new: keep them for longer than any event may wait.
+        """
+        return int(session.execute(older(self._table, time() - older_than)).rowcount)
+
+    def _event(self) -> Any:
+        if self._worker_ctx.event is None:
+            raise RuntimeError(f"{self._worker_ctx.call_id} handles no event; give is_new() the id of what it handles")
+        return self._worker_ctx.event
+
+    def _group(self) -> str:
+        entrypoint = self._worker_ctx.entrypoint
+        wanted = getattr(entrypoint, "subscription", None)
+        group = wanted.group if wanted is not None else f"{self._worker_ctx.service_name}.{entrypoint.method_name}"
+        return group if len(group) <= LONGEST_GROUP else hashlib.sha256(group.encode()).hexdigest()
+
+
+class Inbox(DependencyProvider):
+    """Injects `Notes`. Its table, `zmqservices_inbox`, joins the metadata of the declarative base, to be made with the others."""
+
+    def __init__(self, declarative_base: Any) -> None:
+        super().__init__()
+        self.table = inbox_table(declarative_base.metadata)
+
+    def get_dependency(self, worker_ctx: Any) -> Notes:
+        return Notes(self.table, worker_ctx)

@@ -1,0 +1,257 @@
+"""Events that are dispatched if, and only if, a transaction of the application's database commits.
+
+    class Orders:
+        name = "orders"
+        db = Database(Base)
+        outbox = Outbox(Base)
+
+        @rpc
+        def pay(self, number):
+            with self.db.get_session() as session:
+                session.add(Payment(order=number))
+                self.outbox(session, "order.paid", {"number": number}, key=str(number))
+
+The event is a row beside the application's own. What is committed is relayed to the service's journal, and from there goes as
+every event does; then the row is removed. A process that dies between the two leaves both: the event comes twice, by the
+same `outbox_id`, which `zmqservices.contrib.inbox` recognises. Stands on SQLAlchemy 2 (the extra `sqlalchemy`), and on SQLite
+or PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from time import time
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from zmqservices import constants
+from zmqservices.contrib import tables
+from zmqservices.contrib.sqlalchemy import (
+    DB_ENGINE_OPTIONS_KEY,
+    AnySession,
+    EngineProvider,
+    SQLAlchemyError,
+    make_url,
+    scoped_session,
+    sql,
+)
+from zmqservices.contrib.tables import outbox_table
+from zmqservices.events.dispatcher import check_type
+from zmqservices.events.headers import encoded, with_context
+from zmqservices.exceptions import ConfigurationError, MessageTooLarge
+from zmqservices.membership import Membership
+from zmqservices.wire import codec
+
+__all__ = ["Outbox", "Recorder", "outbox_table"]
+
+_log = logging.getLogger(__name__)
+
+#: Events that are relayed together, with one wait for the journal.
+BATCH = 100
+
+#: Seconds before what failed is tried again: at first, since a lock of SQLite's soon goes, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
+
+#: A trouble whose pause has grown to this is told.
+TOLD_PAUSE = 0.2
+
+#: Seconds that a stop waits for rows to be removed whose events are relayed.
+LAST_TRIES = 2.0
+
+
+class Recorder:
+    """What a worker has in its hands: `record(session, event_type, event_data, key=None)`, or simply called."""
+
+    __slots__ = ("_outbox", "_headers")
+
+    def __init__(self, outbox: Outbox, headers: dict[str, Any]) -> None:
+        self._outbox = outbox
+        self._headers = headers
+
+    def __call__(self, session: Any, event_type: str, event_data: Any = None, key: str | None = None) -> str:
+        """Record, in the session's transaction, that something happened; a Core connection does as well.
+
+        It is dispatched when that commits, and never when it does not. Returns the event's `outbox_id`. Raises
+        UnserializableValueError and MessageTooLarge, and what the database raises.
+        """
+        check_type(event_type)
+        return self._outbox.record(session, event_type, event_data, key, self._headers)
+
+    record = __call__
+
+
+class Outbox(EngineProvider):
+    """Injects a `Recorder`. Its table, `zmqservices_outbox`, joins the base's metadata, to be made with the others.
+
+    The database is that of the base (`DB_URIS`), which the sessions must be of. Every process relays what it recorded itself,
+    at once; what a process leaves behind when it dies, another one does `adopt_after` seconds later. It looks for that,
+    and for what commits of plain connections have brought, every `poll_interval` seconds.
+    """
+
+    membership = Membership()
+
+    def __init__(
+        self, declarative_base: Any, *, adopt_after: float = 15.0, poll_interval: float = 1.0, engine_options: Any = None
+    ) -> None:
+        super().__init__(declarative_base, engine_options=engine_options)
+        for name, value in (("adopt_after", adopt_after), ("poll_interval", poll_interval)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                raise ConfigurationError(f"Outbox({name}={value!r}): seconds above 0 are needed")
+        self.adopt_after = adopt_after
+        self.poll_interval = poll_interval
+        self.table = outbox_table(declarative_base.metadata)
+        #: Names this process, and this container of it, in its rows.
+        self.owner = uuid.uuid4().hex
+        self._wake = Event()
+        self._stopping = Event()
+        self._thread: Any = None
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Open the journal, as an EventDispatcher does: before calls may arrive."""
+        config = self.container.config
+        if make_url(self._uri(config)).get_backend_name() == "sqlite":
+            # SQLite waits for a lock in C, while the greenlet that holds it cannot run: better try again.
+            options = {**(config.get(DB_ENGINE_OPTIONS_KEY) or {}), **self.engine_options}
+            self.engine_options["connect_args"] = {**(options.get("connect_args") or {}), "timeout": 0}
+        super().setup()
+        node = self.membership.join()
+        self._source = node.publisher.open(self.container.service_name)
+        self._reactor = node.reactor
+        self.membership.before_leaving(self._finish)
+
+    def start(self) -> None:
+        """From here on what is committed is relayed, and what was left behind."""
+        self._thread = self.container.spawn_managed_thread(self._run, f"outbox of {self.container.service_name}")
+
+    def stop(self) -> None:
+        """The workers are over: relay what they committed."""
+        self._finish()
+        super().stop()
+
+    def kill(self) -> None:
+        """What is not relayed stays in the table, for others."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.kill(block=False)
+        super().kill()
+
+    def _finish(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    # --- recording ---------------------------------------------------------------------------------------------------
+
+    def get_dependency(self, worker_ctx: Any) -> Recorder:
+        """The headers are those of this moment, as an EventDispatcher's."""
+        return Recorder(self, with_context(worker_ctx.call_id_stack, worker_ctx.data))
+
+    def record(self, session: Any, event_type: str, event_data: Any, key: str | None, headers: dict[str, Any]) -> str:
+        """See `Recorder`."""
+        body, serializer = encoded(self.membership.serializer, event_data)
+        raw = codec.pack(body) if serializer is None else body
+        self._source.check_size(event_type, raw)
+        outbox_id, now = uuid.uuid4().hex, time()
+        row = {
+            "outbox_id": outbox_id, "source": self.container.service_name, "type": event_type, "body": raw, "key": key,
+            "headers": codec.pack([{**headers, constants.OUTBOX_ID_CONTEXT_KEY: outbox_id}, serializer or "msgpack"]),
+            "recorded_at": now, "owner": self.owner, "until": now + self.adopt_after,
+        }  # fmt: skip
+        session.execute(sql.insert(self.table), row)
+        self._listen(session() if isinstance(session, scoped_session) else session)
+        return outbox_id
+
+    def _listen(self, session: Any) -> None:
+        """Be woken by its commit; once for each session, however many events it records."""
+        if isinstance(session, AnySession) and self.owner not in session.info:
+            session.info[self.owner] = "is listened to"
+            sql.event.listen(session, "after_commit", self._committed)
+
+    def _committed(self, session: Any) -> None:
+        # Whatever thread the session is used on.
+        self._reactor.post(self._wake.set)
+
+    # --- relaying: one greenlet -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            is_last = self._stopping.is_set()
+            self._wake.clear()
+            try:
+                relayed = self._relay()
+            except (SQLAlchemyError, _Refused) as exc:
+                if is_last:
+                    _log.warning("the outbox of %s keeps events for the next process: %s", self._source.name, exc)
+                    return
+                pause = self._rest(pause, exc)
+                continue
+            pause = FIRST_PAUSE
+            if relayed < BATCH:
+                if is_last:
+                    return
+                self._wake.wait(self.poll_interval)
+
+    def _rest(self, pause: float, exc: Exception) -> float:
+        if pause >= TOLD_PAUSE:
+            _log.warning("the outbox of %s waits, and tries again in %g s: %s", self._source.name, pause, exc)
+        gevent.sleep(pause) if self._stopping.is_set() else self._stopping.wait(pause)
+        return min(2 * pause, LONGEST_PAUSE)
+
+    def _relay(self) -> int:
+        """Relay the next events that are committed; answers how many there were."""
+        now = time()
+        with self._begin() as connection:
+            rows = tables.take(connection, self.table, self._source.name, self.owner, now, now + self.adopt_after, BATCH)
+        if not rows:
+            return 0
+        outcomes = self._source.dispatch_all([_packed(row) for row in rows])
+        self._remove([row.id for row, outcome in zip(rows, outcomes, strict=True) if outcome is None])
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, MessageTooLarge):
+                self._give_up(row, outcome)
+            elif outcome is not None:
+                raise _Refused(str(outcome)) from outcome
+        return len(rows)
+
+    def _begin(self) -> Any:
+        if self.engine is None:
+            raise _Refused("it has been stopped")
+        return self.engine.begin()
+
+    def _remove(self, ids: list[int]) -> None:
+        """The journal has them. Tried until it is done: to relay them anew would repeat them."""
+        pause, left = FIRST_PAUSE, LAST_TRIES
+        while ids:
+            try:
+                with self._begin() as connection:
+                    connection.execute(tables.remove(self.table, ids))
+                return
+            except SQLAlchemyError as exc:
+                if self._stopping.is_set():
+                    left -= pause
+                    if left < 0:
+                        raise
+                pause = self._rest(pause, exc)
+
+    def _give_up(self, row: Any, error: Exception) -> None:
+        _log.error("event %s in the outbox of %s can never be dispatched: %s", row.outbox_id, self._source.name, error)
+        with self._begin() as connection:
+            connection.execute(tables.give_up(self.table, row.id, str(error)))
+
+
+class _Refused(Exception):
+    """The journal does not take an event now."""
+
+
+def _packed(row: Any) -> tuple[str, bytes, Any, str, str | None]:
+    headers, serializer = codec.unpack(row.headers)
+    return row.type, row.body, headers, serializer, row.key
