@@ -128,7 +128,14 @@ class ServiceContainer(WorkerLifecycle):
         self._worker_pool.kept = PARKED_WORKERS_KEPT
         with _log_time("started %s", self):
             self.extensions.all.setup()
+            self._check_wanted()
             self.extensions.all.start()
+
+    def _check_wanted(self) -> None:
+        if self._being_killed or self._being_stopped or self._died.ready():
+            # Whoever ended it did not meet what was set up since.
+            _kill_safely(self.extensions)
+            raise ContainerBeingKilled(f"{self.service_name} was stopped while it was starting")
 
     def stop(self) -> None:
         """Stop in good order, and return once everything is over.

@@ -7,6 +7,7 @@ without such an extension (one with @http methods only, say) opens no ZeroMQ soc
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from zmqservices.cluster.node import Node
 from zmqservices.cluster.settings import Settings
 from zmqservices.extensions import SharedExtension
 from zmqservices.wire.serializers import get_serializer
+
+_log = logging.getLogger(__name__)
 
 
 def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -69,11 +72,19 @@ class Membership(SharedExtension):
         self._farewells.append(farewell)
 
     def stop(self) -> None:
-        node, self._node = self._node, None
-        if node is not None:
-            for farewell in self._farewells:
-                farewell()
-            node.leave()
+        self._leave()
 
     def kill(self) -> None:
-        self.stop()
+        self._leave(at_once=True)
+
+    def _leave(self, at_once: bool = False) -> None:
+        node, self._node = self._node, None
+        if node is None:
+            return
+        farewells, self._farewells = self._farewells, []
+        for farewell in farewells:
+            try:
+                farewell()
+            except Exception:
+                _log.exception("a farewell of %s failed", self.container)
+        node.leave(at_once)

@@ -460,3 +460,32 @@ def test_a_collector_without_providers_stops_at_once():
     collector.wait_for_providers()
     collector.unregister_provider("unknown")
     collector.stop()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_container_that_is_ended_while_it_is_set_up_does_not_start(make_container, end):
+    steps, gate = Steps(), Event()
+
+    class Slow(Noted):
+        def setup(self):
+            gate.wait()
+            super().setup()
+
+    class SlowProvider(Slow, DependencyProvider):
+        pass
+
+    class Service:
+        name = "service"
+        provider = SlowProvider(steps, "provider")
+
+    container = make_container(Service, start=False)
+    starting = gevent.spawn(container.start)
+    gevent.sleep(0)
+
+    getattr(container, end)()
+    gate.set()
+
+    with pytest.raises(ContainerBeingKilled, match="service was stopped while it was starting"):
+        starting.get(timeout=5)
+    assert ("provider", "start") not in steps
+    assert steps[-1] == ("provider", "kill")

@@ -58,14 +58,15 @@ def test_memory_is_bounded_while_a_queue_is_full(cluster):
         assert remote.maths.add(2, 3) == 5
         before = process.memory_info().rss
         blocker = remote.maths.pause.call_async(2)
-        calls = [remote.maths.size.call_async(bytes(100_000)) for _ in range(2000)]
+        calls = [remote.maths.size.call_async(bytes(100_000)) for _ in range(4000)]
         grown = process.memory_info().rss - before
         answers = [settle(call) for call in calls]
 
         assert blocker.result() == maths.pid
-        assert 100 < answers.count(100_000) < 400
-        assert sum(isinstance(answer, Overloaded) for answer in answers) == 2000 - answers.count(100_000)
-        assert grown < 80 * MEGABYTE
+        assert 100 < answers.count(100_000) < 800
+        assert sum(isinstance(answer, Overloaded) for answer in answers) == 4000 - answers.count(100_000)
+        # 400 MB came. 20 may wait; besides, up to 128 of what was given back is kept for the next.
+        assert grown < 190 * MEGABYTE
         assert remote.maths.add(2, 3) == 5
 
 

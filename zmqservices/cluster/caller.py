@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -78,6 +80,7 @@ class Caller:
         #: Called after each change of links and of who is listed.
         self.on_change: list[Callable[[], None]] = []
         self._unsubscribe = directory.subscribe(self._hear_news)
+        _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
 
@@ -372,6 +375,7 @@ class Caller:
         """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
         pool = self._pools.get(service)
         if pool is None:
+            self._sockets.check_process()
             if self._closed:
                 raise RuntimeError("this client was stopped and can no longer be used")
             pool = self._pools[service] = ServicePool(service)
@@ -482,3 +486,16 @@ class Caller:
         # Whoever begins a call from now on finds no pool, and `expect` tells why.
         self._pools.clear()
         self.wake_all()
+
+
+#: All callers of this process.
+_callers: weakref.WeakSet[Caller] = weakref.WeakSet()
+
+
+def _forget_pools() -> None:
+    # So that a call in a fork finds none and is refused in `expect`; looking at each call for a fork costs more.
+    for caller in list(_callers):
+        caller._pools = {}
+
+
+os.register_at_fork(after_in_child=_forget_pools)

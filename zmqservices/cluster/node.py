@@ -92,8 +92,11 @@ class Node:
         node._members += 1
         return node
 
-    def leave(self) -> None:
-        """One member less; the last one closes the node and waits until its last words have left."""
+    def leave(self, at_once: bool = False) -> None:
+        """One member less; the last one closes the node and waits until its last words have left.
+
+        With `at_once` it does not wait for answers to its events.
+        """
         self._members -= 1
         if self._members:
             return
@@ -102,7 +105,7 @@ class Node:
                 del self._nodes[key]
         if self._publisher is not None:
             try:
-                self._publisher.stop()
+                self._publisher.stop(at_once)
             except Exception:
                 _log.exception("a journal could not be closed in good order")
         if self._desk is not None:
@@ -189,6 +192,10 @@ class Node:
         """
         self._amended.add(service)
         self._announce(service, **changes)
+
+    def has_amended(self, service: str) -> bool:
+        """Whether `amend` said something that holds."""
+        return service in self._amended
 
     def retract(self, service: str) -> None:
         """What `amend` said of its subscriptions holds no more."""

@@ -238,11 +238,15 @@ class Publisher:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Blocks the greenlet until members have answered what they have, or time is up, and journals are closed."""
+    def stop(self, at_once: bool = False) -> None:
+        """Blocks the greenlet until members have answered what they have, or time is up, and journals are closed.
+
+        With `at_once` no answer is waited for: what is in hand is delivered again.
+        """
         self._unsubscribe()
-        drains = [gevent.spawn(source.drain, ANSWER_TIMEOUT, self.linger) for source in self._sources.values()]
-        gevent.joinall(drains, raise_error=True)
+        if not at_once:
+            drains = [gevent.spawn(source.drain, ANSWER_TIMEOUT, self.linger) for source in self._sources.values()]
+            gevent.joinall(drains, raise_error=True)
         self._closed = True
         gevent.killall(list(self._greenlets))
         for name in self._sources:

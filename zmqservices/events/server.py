@@ -8,6 +8,7 @@ from typing import Any
 
 from zmqservices import configuration, constants
 from zmqservices.cluster.subscriber import Intake
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 
@@ -69,11 +70,16 @@ class EventServer(ProviderCollector, SharedExtension):
         """Say in the directory what is handled here, so that publishers which come later keep it from their first event."""
         if self._is_announced:
             return
-        self._is_announced = True
         self._node = self.membership.join()
+        service = self.container.service_name
+        if self._node.has_amended(service):
+            raise ConfigurationError(
+                f"events of {service!r} are handled by this process already; a second instance needs a process of its own "
+                "(`zmqservices run --processes N`) or another NAMESPACE"
+            )
+        self._is_announced = True
         self.membership.before_leaving(self._leave)
         wants = [handler.subscription.to_dict() for handler in self._providers]
-        service = self.container.service_name
         record = self._node.record(service)
         state = {} if record is not None else {"state": "UP"}
         self._node.amend(service, subscriptions=sorted(wants, key=lambda want: str(want["group"])), **state)

@@ -8,6 +8,8 @@ ZMQ_EVENTS (a send handles the mailbox and eats the edge). A slow timer looks at
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -65,6 +67,9 @@ class HubWatch:
             more = True
         if more:
             self.arm()
+
+    def abandon(self) -> None:
+        self._closed = True
 
     def close(self) -> None:
         if not self._closed:
@@ -130,6 +135,7 @@ class HubReactor:
         self._safety = self.hub.loop.timer(SAFETY_INTERVAL, SAFETY_INTERVAL, ref=False)
         self._safety.start(self._look_at_all)
         self._closed = False
+        _reactors.add(self)
 
     def watch(self, owner: Drainable) -> HubWatch:
         watch = HubWatch(self, owner)
@@ -215,3 +221,21 @@ class HubReactor:
                 watcher.close()
         for watch in tuple(self._watches):
             watch.close()
+
+    def abandon(self) -> None:
+        """In a fork: let the sockets be, which are the parent's. To look at one there never comes to an end."""
+        self._closed = True
+        for watch in self._watches:
+            watch.abandon()
+
+
+#: All reactors of this process.
+_reactors: weakref.WeakSet[HubReactor] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for reactor in list(_reactors):
+        reactor.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
