@@ -1,5 +1,6 @@
 """Many calls and few workers: queues, their bounds, and calls of a service to itself."""
 
+import gc
 from time import monotonic
 
 import gevent
@@ -261,3 +262,27 @@ def test_calls_are_spread_over_the_instances(serve, cluster):
 
     # How many each gets depends on how long its first answers took, on a busy machine also by chance.
     assert min(counts.values()) > 0
+
+
+def test_a_call_leaves_nothing_for_the_garbage_collector(serve, cluster):
+    class Plain:
+        name = "plain"
+
+        @rpc
+        def add(self, a, b):
+            return a + b
+
+    serve(Plain)
+    linked_add = cluster.plain.add
+    assert linked_add(1, 2) == 3
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(200):
+            assert linked_add(number, 1) == number + 1
+        left = gc.collect()
+    finally:
+        gc.enable()
+
+    # Nine objects for each call there once were; what is left now belongs to others.
+    assert left < 200
