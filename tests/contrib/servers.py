@@ -9,6 +9,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from zmqservices.testing.utils import find_free_port
@@ -28,28 +29,30 @@ def program(name, *places):
 
 
 @contextmanager
-def running(command, port, **options):
-    """A server that takes connections at `port` while the block lasts."""
+def running(command, port, answers=lambda: True, **options):
+    """A server that takes connections at `port`, and `answers`, while the block lasts."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     try:
-        _wait_for(process, port)
+        _wait_for(process, port, answers)
         yield process
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)
 
 
-def _wait_for(process, port):
+def _wait_for(process, port, answers):
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
+            if answers():
+                return
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                pytest.fail(f"{process.args[0]} does not listen: {process.communicate()[0]}")
-            time.sleep(0.02)
+            pass
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"{process.args[0]} does not listen: {process.communicate()[0]}")
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -90,5 +93,17 @@ def postgresql():
             check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=50, **who,
         )  # fmt: skip
         options = ["-D", f"{folder}/data", "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-c", "fsync=off"]
-        with running([postgres, *options], port, cwd=folder, **who):
-            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+        url = f"postgresql://tester@127.0.0.1:{port}/postgres"
+        # It takes connections before it is ready to answer them.
+        with running([postgres, *options], port, lambda: _is_ready(url), cwd=folder, **who):
+            yield url.replace("postgresql:", "postgresql+psycopg:")
+
+
+def _is_ready(url):
+    try:
+        psycopg.connect(url, connect_timeout=1).close()
+    except psycopg.OperationalError as exc:
+        if "starting up" in str(exc):
+            return False
+        raise
+    return True

@@ -32,7 +32,11 @@ def count_turns():
         gevent.sleep(0)
 
 def dispatch(n):
-    return [ask("append", NewEvent("order.created", b"%d" % i)) for i in range(n)]
+    seqs = []
+    for i in range(n):
+        hub.loop.run_callback(journal.give_way, 0.002)
+        seqs.append(ask("append", NewEvent("order.created", b"%d" % i)))
+    return seqs
 
 # A hub with nothing to do but wait for another thread would say that it waits for ever.
 hub.loop.async_().start(lambda: None)

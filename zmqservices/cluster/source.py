@@ -46,6 +46,9 @@ FORGOTTEN_FOR = 60.0
 #: Messages in the queue of one guest beyond which best-effort events for it are dropped.
 LONG_BACKLOG = 1000
 
+#: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
+GIVE_WAY = 0.002
+
 #: Bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
 
@@ -129,6 +132,7 @@ class Source:
         self._numbers = itertools.count(1)
         self._commits: deque[tuple[Commit, Any]] = deque()
         self._has_commits = False
+        self._gives_way = False
         self._early: deque[tuple[str, Any, Any, Any, Any]] | None = deque()
         self._early_until = 0.0
         #: Nodes that are listed as handling best-effort events, and groups of which a member is listed.
@@ -277,7 +281,16 @@ class Source:
             raise JournalError(f"{self.name!r} has no journal here: a relay dispatches nothing itself")
         commit = Commit()
         self.own.journal.append(NewEvent(type, raw, codec.pack([headers, serializer]), key), partial(self._committed, commit))
+        if not self._gives_way:
+            self._gives_way = True
+            self._reactor.post(self._give_way)
         return commit
+
+    def _give_way(self) -> None:
+        # Once for all that were dispatched in this turn of the hub.
+        self._gives_way = False
+        if self.own is not None:
+            self.own.journal.give_way(GIVE_WAY)
 
     def _kept(self, commit: Commit) -> None:
         self._reactor.park(commit, 1)

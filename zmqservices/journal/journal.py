@@ -138,6 +138,14 @@ class Journal:
             raise TypeError(f"an event is kept as a text (its type) and bytes (its body), not as {event!r}")
         self._put((event, done))
 
+    def give_way(self, seconds: float) -> bool:
+        """Block the thread until all that was asked for is done, for at most `seconds`; False: it takes longer.
+
+        For a hub that has put something and has more to do: without it the journal's thread waits for the interpreter longer
+        than for the disk. At once where nothing is to be done, and where the disk was slow a moment ago.
+        """
+        return self._writer.post.give_way(seconds)
+
     def fetch(self, group: str, after_seq: int, limit: int, done: Done, max_bytes: int = 1 << 22) -> None:
         """done(Page) with the next events and gaps of `group` after `after_seq`, without those that it acknowledged.
 

@@ -6,12 +6,16 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from gevent.monkey import get_original
 
 start_thread = get_original("_thread", "start_new_thread")
 allocate_lock = get_original("_thread", "allocate_lock")
+
+#: Seconds for which nobody gives way to a thread that needed longer than it was given.
+GIVES_NO_WAY = 0.1
 
 
 class Post:
@@ -22,24 +26,50 @@ class Post:
         self._lock = allocate_lock()
         self._lock.acquire()
         self._is_asleep = False
+        self._rest = allocate_lock()
+        self._rest.acquire()
+        self._is_awaited = False
+        self._busy_until = 0.0
 
     def put(self, thing: Any) -> None:
         """The thread wakes for it."""
         self.things.append(thing)
         if self._is_asleep:
             self._is_asleep = False
-            try:
-                self._lock.release()
-            except RuntimeError:
-                pass  # Another thread woke it at the same moment.
+            _release(self._lock)  # Unless another thread woke it at the same moment.
 
     def wait(self, timeout: float | None) -> None:
         """Returns when there is something, or after `timeout` seconds, or now and then for nothing. By the one thread."""
         self._is_asleep = True
         # Looked at after saying so: whoever puts something from here on sees that we sleep.
         if not self.things:
+            if self._is_awaited:
+                self._is_awaited = False
+                _release(self._rest)
             self._lock.acquire(True, -1 if timeout is None else max(0.0, timeout))
         self._is_asleep = False
+
+    def give_way(self, seconds: float) -> bool:
+        """Let the thread run until it is through with what was put, for at most `seconds`; False: it needs longer.
+
+        A hub that has always something to do lets go of the interpreter for microseconds only, and a thread that waits for
+        it in the ordinary way may do so for tens of milliseconds, several times a commit. Where the thread waits for its
+        disk instead, nobody is made to wait with it: the next GIVES_NO_WAY seconds this returns at once.
+        """
+        now = monotonic()
+        if now < self._busy_until:
+            return False
+        end = now + seconds
+        while True:
+            self._is_awaited = True
+            if self._is_asleep and not self.things:
+                self._is_awaited = False
+                return True
+            # What woke us may have been meant for an earlier wait, so we look again.
+            if not self._rest.acquire(True, max(0.0, end - monotonic())):
+                self._is_awaited = False
+                self._busy_until = end + GIVES_NO_WAY
+                return False
 
 
 class Flag:
@@ -51,15 +81,20 @@ class Flag:
 
     def set(self) -> None:
         """It happened. Twice does no harm."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass
+        _release(self._lock)
 
     def wait(self) -> None:
         """Until it has happened."""
         with self._lock:
             pass
+
+
+def _release(lock: Any) -> None:
+    """Also where it is released already."""
+    try:
+        lock.release()
+    except RuntimeError:
+        pass
 
 
 def call(callback: Callable[[Any], None], argument: Any) -> None:
