@@ -5,7 +5,9 @@ Used on the directory's own thread only; `published` alone may be read from othe
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +19,9 @@ from discovery.backend import Callback
 from discovery.cache import DiskCache
 from discovery.link import SUBSCRIBING, UP, WAITING, Link
 from discovery.merge import Entry, Merge
-from discovery.model import Record
+from discovery.model import Note, Record
 from discovery.native import Log, NativeEvent
+from discovery.notes import Notes
 from discovery.published import Published
 from discovery.seeds import Seed
 from discovery.sites import NEVER, Sites
@@ -33,6 +36,10 @@ IDLE = 1.0
 EAGER = 0.05
 #: Seconds between two writes of the cache.
 SAVE_EVERY = 1.0
+#: Seconds, at random, before a registry that lacks notes is told of them: one of its clients is enough.
+TELL_WITHIN = 1.0
+#: Seconds between two looks for notes that are too old.
+READ_NOTES_EVERY = 60.0
 #: Seconds that a first attempt counts as reachable, for `flush`.
 HOPE = 1.0
 #: Sentences of refusal that are told but once.
@@ -68,11 +75,15 @@ class Keeper:
         self._merge = Merge()
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()
+        self._notes = Notes()
+        #: The rank of each note that a connected registry has, as far as we know.
+        self._told: dict[Link, dict[tuple[str, str], tuple[int, bool, str]]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
         self._refusals: set[str] = set()
-        self._renew_at = self._save_at = NEVER
+        self._renew_at = self._save_at = self._tell_at = self._save_notes_at = NEVER
+        self._read_notes_at = now
         self._saved_at = float("-inf")
         self._stop_at: float | None = None
         self._has_changed = False
@@ -91,6 +102,17 @@ class Keeper:
         self._merge.drop(OWN, record.instance, record.rank, withdrawn=True)
         self._announced.withdraw(record, now)
         self._tell(record.instance)
+
+    def note(self, note: Note, is_new: bool, now: float) -> None:
+        """Has it remembered everywhere. One that is new replaces what is known by now, whatever that says of its time."""
+        held = self._notes.get(note.namespace, note.key)
+        if held is not None and is_new:
+            # Whoever wrote that one may have a clock that is ahead of ours.
+            note = dataclasses.replace(note, stamp=max(note.stamp, held.stamp + 1))
+            if note.value is None:
+                note = dataclasses.replace(note, keep=max(note.keep, held.keep))
+        if self._take_notes([note]):
+            self._tell_notes(now)
 
     def flush(self, flush: Flush) -> None:
         """Sets `flush.done` when the time has come."""
@@ -118,6 +140,7 @@ class Keeper:
         """Believes the last good view on disk until a registry knows better."""
         if self._cache is not None:
             self._merge.remember(Entry(record, now - age) for record, age in self._cache.load())
+            self._take_notes(self._cache.load_notes())
 
     def is_over(self, now: float) -> bool:
         """True when the thread was told to stop and has nothing left to wait for."""
@@ -134,6 +157,7 @@ class Keeper:
     def next_round(self, now: float) -> float:
         """Until when it may wait."""
         times = [now + IDLE, self._renew_at, self._save_at, self._sites.next_attempt()]
+        times += [self._tell_at, self._save_notes_at]
         times += [link.next_deadline() for link in self._sites.links() if link.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
             times.append(now + EAGER)
@@ -153,9 +177,15 @@ class Keeper:
         self._sites.attempt(now)
         if now >= self._renew_at:
             self._renew(now)
+        if now >= self._tell_at:
+            self._tell_notes(now)
+        if now >= self._read_notes_at:
+            self._read_notes(now)
         self._publish(now)
         if now >= self._save_at:
             self._save(now)
+        if now >= self._save_notes_at:
+            self._save_notes(now)
         self._answer_flushes(now)
 
     def leave(self, now: float) -> None:
@@ -163,6 +193,8 @@ class Keeper:
         left = max(0.2, (self._stop_at or now) - now)
         self._publish(now)
         self._save(now)
+        if self._save_notes_at is not NEVER:
+            self._save_notes(now)
         self._sites.close(now, left)
         self._publish(now)
 
@@ -174,6 +206,11 @@ class Keeper:
             Entry(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
         self._merge.snapshot(link.address, entries, link.is_warming)
+        self._told[link] = {}
+        for part in snapshot:
+            self._noted(link, part.notes)
+        # Not now: what another client tells it meanwhile is not told twice.
+        self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
         self._announced.forget_the_past(now)
         self._announced.forget_acknowledgements(link)
         for message in self._announced.messages(link):
@@ -193,6 +230,9 @@ class Keeper:
                 self._merge.drop(link.address, message.instance, rank, message.withdrawn)
             case protocol.Hugz():
                 self._merge.warmed(link.address, message.warming)
+            case protocol.Noted():
+                self._noted(link, message.notes)
+                self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
             case protocol.Ack():
                 self._announced.acknowledged(link, message.request)
             case protocol.Refused():
@@ -205,6 +245,7 @@ class Keeper:
     def link_down(self, link: Link, now: float) -> None:
         """It went away, or was never there."""
         self._merge.lost(link.address, now)
+        self._told.pop(link, None)
         self._announced.forget_acknowledgements(link)
         if link.failures == 0:
             _log.info("lost registry %s: %s", link.address, link.error)
@@ -218,6 +259,51 @@ class Keeper:
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
             _log.warning("registry %s refused a record: %s", link.address, reason)
+
+    # --- notes ---
+
+    def _noted(self, link: Link, notes: list[Note]) -> None:
+        """A registry has these."""
+        self._told[link].update(((note.namespace, note.key), note.rank) for note in notes)
+        self._take_notes(notes)
+
+    def _take_notes(self, notes: list[Note]) -> bool:
+        is_news = bool(self._notes.take(notes, time.time()))
+        if is_news:
+            self._notes_changed(time.monotonic())
+        return is_news
+
+    def _notes_changed(self, now: float) -> None:
+        self._has_changed = True
+        if self._cache is not None:
+            self._save_notes_at = min(self._save_notes_at, now + SAVE_EVERY)
+
+    def _tell_notes(self, now: float) -> None:
+        """Registries that lack some, or have older ones, are told."""
+        self._tell_at = NEVER
+        for link, told in self._told.items():
+            news = [note for note in self._notes if note.rank > told.get((note.namespace, note.key), (0, False, ""))]
+            for message in protocol.note_messages(news):
+                if not link.send(message):
+                    self._tell_at = now + IDLE
+                    break
+                told.update(((note.namespace, note.key), note.rank) for note in message.notes)
+
+    def _read_notes(self, now: float) -> None:
+        self._read_notes_at = now + READ_NOTES_EVERY
+        if self._notes.expire(time.time()):
+            self._notes_changed(now)
+        for told in self._told.values():
+            for place in [place for place in told if self._notes.get(*place) is None]:
+                del told[place]
+
+    def _save_notes(self, now: float) -> None:
+        self._save_notes_at = NEVER
+        if self._cache is not None:
+            # Others may have written theirs meanwhile, with no registry between us.
+            self._take_notes(self._cache.load_notes())
+            self._save_notes_at = NEVER
+            self._cache.save_notes(self._notes)
 
     # --- our own records ---
 
@@ -262,7 +348,8 @@ class Keeper:
         if self._has_changed or statuses != before.statuses:
             contact = {link.address: link for link in self._sites.links()}
             known = dict(self._merge.known)
-            self.published = before.next(now, known, statuses, self._merge.is_fresh, contact)
+            notes = tuple(self._notes) if self._has_changed else before.notes
+            self.published = before.next(now, known, statuses, self._merge.is_fresh, contact, notes)
         if self._has_changed or self.published.is_fresh is not before.is_fresh:
             self._has_changed = False
             self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_EVERY))
