@@ -120,7 +120,7 @@ class RegistryClient:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(age), keep, value)
         # What cannot travel is refused here, and what does is what everybody sees, ourselves too.
-        (note,) = protocol.decode(protocol.encode(protocol.Remember([note]))).notes  # type: ignore[union-attr]
+        (note,) = protocol.decode(protocol.encode(protocol.Remember(0, [note]))).notes  # type: ignore[union-attr]
         self._post(lambda now: self._keeper.note(note, age <= 0, now))
 
     def forget(self, key: str) -> None:

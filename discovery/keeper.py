@@ -6,6 +6,7 @@ Used on the directory's own thread only; `published` alone may be read from othe
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ EAGER = 0.05
 SAVE_EVERY = 1.0
 #: Seconds, at random, before a registry that lacks notes is told of them: one of its clients is enough.
 TELL_WITHIN = 1.0
+#: Requests about notes are numbered from here on: those about our own records never get so far.
+FIRST_NOTE_REQUEST = 1 << 40
 #: Seconds between two looks for notes that are too old.
 READ_NOTES_EVERY = 60.0
 #: Seconds that a first attempt counts as reachable, for `flush`.
@@ -78,6 +81,8 @@ class Keeper:
         self._notes = Notes()
         #: The rank of each note that a connected registry has, as far as we know.
         self._told: dict[Link, dict[tuple[str, str], tuple[int, bool, str]]] = {}
+        self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
+        self._unanswered: dict[Link, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
@@ -133,6 +138,8 @@ class Keeper:
         self._sites.end_attempts()
         for record in records:
             self.withdraw(record, now)
+        # At once: nobody else may know what a registry that is new has not been told.
+        self._tell_notes(now)
 
     # --- the rounds of the thread ---
 
@@ -147,7 +154,7 @@ class Keeper:
         if self._stop_at is None:
             return False
         connected = [link for link in self._sites.links() if link.state in (UP, SUBSCRIBING)]
-        return not connected or now >= self._stop_at or self._announced.is_acknowledged(connected)
+        return not connected or now >= self._stop_at or self._is_acknowledged(connected)
 
     def register_with(self, poller: zmq.Poller) -> None:
         """What the thread should wait for."""
@@ -206,10 +213,12 @@ class Keeper:
             Entry(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
         self._merge.snapshot(link.address, entries, link.is_warming)
-        self._told[link] = {}
+        self._told[link], self._unanswered[link] = {}, set()
         for part in snapshot:
             self._noted(link, part.notes)
-        # Not now: what another client tells it meanwhile is not told twice.
+        if self._stop_at is not None:
+            self._tell_notes(now)
+        # Else not now: what another client tells it meanwhile is not told twice.
         self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
         self._announced.forget_the_past(now)
         self._announced.forget_acknowledgements(link)
@@ -235,6 +244,7 @@ class Keeper:
                 self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
             case protocol.Ack():
                 self._announced.acknowledged(link, message.request)
+                self._unanswered.get(link, set()).discard(message.request)
             case protocol.Refused():
                 self._announced.refused(link, message.request)
                 self._refused(link, message.reason)
@@ -246,6 +256,7 @@ class Keeper:
         """It went away, or was never there."""
         self._merge.lost(link.address, now)
         self._told.pop(link, None)
+        self._unanswered.pop(link, None)
         self._announced.forget_acknowledgements(link)
         if link.failures == 0:
             _log.info("lost registry %s: %s", link.address, link.error)
@@ -282,12 +293,24 @@ class Keeper:
         """Registries that lack some, or have older ones, are told."""
         self._tell_at = NEVER
         for link, told in self._told.items():
-            news = [note for note in self._notes if note.rank > told.get((note.namespace, note.key), (0, False, ""))]
-            for message in protocol.note_messages(news):
+            news = self._unknown_to(link)
+            for start in range(0, len(news), protocol.MAX_NOTES):
+                message = protocol.Remember(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
                 if not link.send(message):
                     self._tell_at = now + IDLE
                     break
+                self._unanswered[link].add(message.request)
                 told.update(((note.namespace, note.key), note.rank) for note in message.notes)
+
+    def _unknown_to(self, link: Link) -> list[Note]:
+        told = self._told.get(link, {})
+        return [note for note in self._notes if note.rank > told.get((note.namespace, note.key), (-1, False, ""))]
+
+    def _is_acknowledged(self, links: list[Link]) -> bool:
+        """Every one of these registries has what we announced, and all notes."""
+        return self._announced.is_acknowledged(links) and not any(
+            self._unanswered.get(link) or self._unknown_to(link) for link in links
+        )
 
     def _read_notes(self, now: float) -> None:
         self._read_notes_at = now + READ_NOTES_EVERY
@@ -328,7 +351,7 @@ class Keeper:
             return
         links = self._sites.links()
         connected = [link for link in links if link.state in (UP, SUBSCRIBING) and link.boot_id is not None]
-        is_acknowledged = bool(connected) and self._announced.is_acknowledged(connected)
+        is_acknowledged = bool(connected) and self._is_acknowledged(connected)
         may_come = self._sites.is_first_look() or any(
             link.state not in (UP, WAITING) and now - link.opened_at < HOPE for link in links
         )

@@ -72,9 +72,10 @@ class Withdraw:
 
 @dataclass(slots=True)
 class Remember:
-    """Please remember these notes, where you know none of higher rank, and tell everybody. It is not answered."""
+    """Please remember these notes, where you know none of higher rank, and tell everybody."""
 
     KIND: ClassVar[int] = 5
+    request: int
     notes: list[Note]
 
 
@@ -299,11 +300,6 @@ def snapshot_parts(
         b"".join((head, pack(part), pack(len(parts)), *(p for each in lists for p in (array(len(each)), *each))))
         for part, lists in enumerate(parts)
     ]
-
-
-def note_messages(notes: list[Note]) -> list[Remember]:
-    """What tells a registry of notes, in messages of bounded size."""
-    return [Remember(notes[start : start + MAX_NOTES]) for start in range(0, len(notes), MAX_NOTES)]
 
 
 def pack(value: Any) -> bytes:

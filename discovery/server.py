@@ -211,6 +211,7 @@ class RegistryServer:
         for namespace in {note.namespace for note in news}:
             told = [note for note in news if note.namespace == namespace]
             self._push_to(namespace, protocol.Push(protocol.Noted(0, self.boot_id, told)))
+        self._send(peer, protocol.Ack(message.request))
 
     _HANDLERS: dict[type[Any], Callable[..., None]] = {
         protocol.Subscribe: _subscribe,

@@ -374,6 +374,18 @@ def test_what_is_forgotten_is_forgotten_by_all(house):
     seen.wait_now(remembers(group=2))
 
 
+def test_a_note_that_is_flushed_is_known_to_all_registries(house):
+    keeps = Watch(house.open())
+    keeps.wait(lambda view: view.registries and all(one["state"] == "up" for one in view.registries))
+    for number in range(10):
+        writer = house.open()
+        writer.note(f"k{number}", {"is": number})
+        assert writer.flush(AT_LAST)
+        writer.stop()
+
+    keeps.wait_now(remembers(**{f"k{number}": number for number in range(10)}))
+
+
 def test_notes_of_namespaces_are_apart(house):
     blue, red = house.open(namespace="blue"), house.open(namespace="red")
     both = house.open(namespace=None)

@@ -14,6 +14,7 @@ import gevent
 from gevent.event import Event as Flag
 
 from zmqservices.cluster.delivery import Delivery
+from zmqservices.cluster.groups import remembered
 from zmqservices.cluster.outlet import Outlet
 from zmqservices.cluster.subscription import (
     BROADCAST,
@@ -126,6 +127,8 @@ class Source:
         self._topics: dict[bytes, int] = {}
         self._origins: dict[str, Outlet] = {}
         self._forgotten: dict[str, float] = {}
+        #: Groups that its journal knew when it was opened, and how long a member of each had been away.
+        self._kept_before: dict[str, tuple[Subscription, float]] = {}
         #: Whether journals that others left have been looked for yet.
         self.has_looked = False
         self._adopting = False
@@ -153,6 +156,9 @@ class Source:
             for group in own.journal.groups():
                 self._crew(group)
                 own.with_delivery(group, self._ready)
+            groups = own.journal.stats().groups
+            wants = {want["group"]: Subscription.from_dict(want) for want in self.subscriptions()}
+            self._kept_before = {name: (want, groups[name].idle) for name, want in wants.items() if want and name in groups}
             _log.info("events of %s are kept in %s", self.name, own.journal.path)
         self._early_until = monotonic() + self.settings.wait_for_peers
         self.learn()
@@ -162,8 +168,9 @@ class Source:
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
         listed, live = set(), set()
-        now = monotonic()
-        for seen in self.publisher.directory.view().records.values():
+        view = self.publisher.directory.view()
+        notes = remembered(view, self.name)
+        for seen in view.records.values():
             record = seen.record
             is_publisher = record.service == publishing(self.name)
             for raw in record.subscriptions:
@@ -178,10 +185,21 @@ class Source:
                 if not found.reliable:
                     continue
                 if self.own is not None and found.group not in self._crews:
-                    if not is_publisher or now > self._forgotten.get(found.group, 0.0):
+                    if not is_publisher or self._may_take_up(found.group) and notes.get(found.group, found) is not None:
                         self._take_up(self._group(found))
+        for want in notes.values():
+            if want is not None and want.reliable and self.own is not None and self._may_take_up(want.group):
+                self._take_up(self._group(want))
         self._listed, self._live = listed, live
         self._release_early_if_complete()
+
+    def _may_take_up(self, group: str) -> bool:
+        # The directory shows a moment later what was forgotten here.
+        return monotonic() > self._forgotten.get(group, 0.0)
+
+    def kept_before(self) -> dict[str, tuple[Subscription, float]]:
+        """The groups that its journal knew when it was opened, and for how many seconds a member of each was away by then."""
+        return self._kept_before
 
     def _take_up(self, group: Group) -> None:
         """Somebody else keeps events for it: from here on so do we."""
@@ -596,6 +614,7 @@ class Source:
             raise BadRequest(f"{name} has {len(crew.members)} members; stop them first")
         self._forgotten[name] = monotonic() + FORGOTTEN_FOR
         self._crews.pop(name, None)
+        self.publisher.node.groups.forget(self.name, name)
         found = [outlet.forget(name) for outlet in self.outlets]
         self.publisher.amend_soon(self)
         return any(found)
