@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -25,9 +27,10 @@ from zmqservices.cluster.subscription import (
     member_topic,
     publishing,
 )
-from zmqservices.exceptions import BadRequest, JournalError, MessageTooLarge
+from zmqservices.exceptions import BadRequest, ForkedProcessError, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, Journal, NewEvent, StoredEvent
 from zmqservices.transport.reactor import Ticket
+from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages, topics
 
 _log = logging.getLogger(__name__)
@@ -164,6 +167,8 @@ class Source:
         self._live: set[str] = set()
         self._answered = Flag()
         self._closed = False
+        self._pid = os.getpid()
+        _sources.add(self)
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -267,10 +272,11 @@ class Source:
     ) -> None:
         """Hand on one event. Reliable: returns once it is on disk, whoever is there to hear of it.
 
-        Raises UnserializableValueError, MessageTooLarge, JournalFull and JournalError; then nobody gets it.
+        Raises UnserializableValueError, MessageTooLarge, JournalFull and JournalError; then nobody gets it. And
+        ForkedProcessError in a fork of the process that publishes, whose journal and links stay with the parent.
         """
         if self._closed:
-            raise RuntimeError(f"{self.name!r} does not publish any more: its process is stopping")
+            raise self._refusal()
         raw = body if serializer is not None else codec.pack(body)
         name = serializer or "msgpack"
         self.check_size(type, raw)
@@ -283,13 +289,18 @@ class Source:
             self._broadcast(type, raw, headers, name, key)
 
     def dispatch_all(self, events: Iterable[Packed]) -> list[Exception | None]:
-        """Hand on several in this order, reliably, with one wait for all. Answers the error of each; None: it is on disk."""
+        """Hand on several in this order, reliably, with one wait for all. Answers the error of each; None: it is on disk.
+
+        Raises ForkedProcessError as `dispatch` does.
+        """
+        if self._closed and isinstance(refusal := self._refusal(), ForkedProcessError):
+            raise refusal
         begun = [(event, self._begin(*event)) for event in events]
         return [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
 
     def _begin(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> Commit | Exception:
         if self._closed:
-            return JournalError(f"{self.name!r} does not publish any more: its process is stopping")
+            return JournalError(str(self._refusal()))
         try:
             self.check_size(type, raw)
             return self._keep(type, raw, headers, serializer, key)
@@ -305,6 +316,12 @@ class Source:
         if self._casual or self._early is not None:
             self._broadcast(*event)
         return None
+
+    def _refusal(self) -> Exception:
+        """Why nothing is taken any more."""
+        if os.getpid() != self._pid:
+            return forked_error(self._pid)
+        return RuntimeError(f"{self.name!r} does not publish any more: its process is stopping")
 
     def check_size(self, type: str, raw: bytes) -> None:
         """Raise MessageTooLarge for an event that could not be sent."""
@@ -687,6 +704,20 @@ class Source:
         self._closed = True
         for outlet in self.outlets:
             outlet.close()
+
+
+#: All sources of this process.
+_sources: weakref.WeakSet[Source] = weakref.WeakSet()
+
+
+def _refuse_all() -> None:
+    # So that a fork finds them closed, and is told why: a dispatch there would wait for the parent's threads for ever.
+    # Looking at each dispatch for a fork costs more.
+    for source in list(_sources):
+        source._closed = True
+
+
+os.register_at_fork(after_in_child=_refuse_all)
 
 
 def _fingerprint(path: Any) -> tuple[int, int] | None:
