@@ -599,7 +599,7 @@ def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
 
 
 @pytest.mark.parametrize("returns", ["itself", "another"])
-def test_an_event_that_was_handled_while_its_publisher_was_away_does_not_come_again(serve, connect, returns):
+def test_an_event_that_was_handled_while_its_publisher_was_away_does_not_come_again(serve, connect, monkeypatch, returns):
     gate, notes = Gate(), Notes()
 
     class Mails:
@@ -629,7 +629,8 @@ def test_an_event_that_was_handled_while_its_publisher_was_away_does_not_come_ag
         second = serve(Orders, elsewhere=True)
     source = source_of(second)
     if returns == "another":
-        source.look_for_orphans()
+        monkeypatch.setattr("zmqservices.cluster.orphans.ORPHAN_INTERVAL", 0.1)
+        source.orphans.look()
         until(lambda: source.publisher.empty_orphans)
     until(lambda: source.is_empty)
     connect().orders.tell("order.paid", 2)
@@ -662,11 +663,11 @@ def test_of_best_effort_members_that_are_gone_no_counter_is_left(serve):
         caches = serve(Caches, elsewhere=True)
         source.dispatch("order.paid", count, None, None, None, False)
         notes.wait_for(count)
-        assert len(source._topics) == 2
+        assert len(source.best_effort._topics) == 2
 
         caches.stop()
 
-        until(lambda: not source._topics and not source.casual())
+        until(lambda: not source.best_effort._topics and not source.best_effort.crews)
 
 
 def test_the_first_answer_counts_whoever_gives_it(serve, cluster):

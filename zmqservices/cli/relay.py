@@ -91,4 +91,4 @@ class Relay:
 
     def _is_done(self) -> bool:
         sources = self._node.publisher.sources.values()
-        return all(source.has_looked and source.is_empty for source in sources)
+        return all(source.orphans.has_looked and source.is_empty for source in sources)

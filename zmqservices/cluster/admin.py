@@ -75,11 +75,11 @@ class Admin:
             "host": platform.node(),
             "pid": os.getpid(),
             "dispatched": source.dispatched,
-            "dropped": source.dropped,
+            "dropped": source.best_effort.dropped,
             "journals": [self._journal(outlet) for outlet in source.outlets],
             "best_effort": [
                 {"group": name, "pattern": crew.group.pattern, "kind": crew.kind, "members": len(crew.members)}
-                for name, crew in sorted(source.casual().items())
+                for name, crew in sorted(source.best_effort.crews.items())
             ],
         }
 

@@ -14,7 +14,8 @@ from gevent.event import AsyncResult
 
 import discovery
 from zmqservices.cluster.admin import Admin
-from zmqservices.cluster.source import Member, Source
+from zmqservices.cluster.crew import Member
+from zmqservices.cluster.source import Source
 from zmqservices.cluster.subscription import publishing
 from zmqservices.transport import Mast
 from zmqservices.wire import envelope
@@ -178,7 +179,7 @@ class Publisher:
         else:
             self._listeners.pop(topic, None)
         for source in self._sources.values():
-            source.tuned(topic)
+            source.best_effort.tuned(topic)
 
     # --- what members say --------------------------------------------------------------------------------------------
 

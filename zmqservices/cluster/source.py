@@ -1,45 +1,35 @@
-"""The events of one source in one process: what is dispatched, who gets it, and what is kept for those who are away."""
+"""The events of one source in one process: what is dispatched, who gets it, and what is kept for those who are away.
+
+What was not promised is in `best_effort`, journals that other processes left in `orphans`.
+"""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
-import gevent
 from gevent.event import Event as Flag
 
+from zmqservices.cluster.best_effort import BestEffort, Packed
+from zmqservices.cluster.crew import Crew, Member
 from zmqservices.cluster.delivery import Delivery
 from zmqservices.cluster.groups import remembered
+from zmqservices.cluster.orphans import Orphans
 from zmqservices.cluster.outlet import Outlet
-from zmqservices.cluster.subscription import (
-    BROADCAST,
-    NEW,
-    STARTS,
-    Subscription,
-    broadcast_topic,
-    member_topic,
-    publishing,
-)
+from zmqservices.cluster.subscription import NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, JournalError, MessageTooLarge
-from zmqservices.journal import Gap, Group, Journal, NewEvent, StoredEvent
+from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
 from zmqservices.transport.reactor import Ticket
 from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages, topics
 
 _log = logging.getLogger(__name__)
-
-#: Best-effort events that wait for handlers which are listed and not connected yet, while a publisher is new.
-EARLY_EVENTS = 10_000
-
-#: Seconds between two looks for journals that other processes have left.
-ORPHAN_INTERVAL = 5.0
 
 #: Seconds after which a journal that failed to take up a group is asked again.
 RETRY_INTERVAL = 1.0
@@ -47,78 +37,11 @@ RETRY_INTERVAL = 1.0
 #: Seconds for which a group that was removed is not taken up again from what other publishers say.
 FORGOTTEN_FOR = 60.0
 
-#: Answers to events of journals that are not served here which are kept, and seconds for which they are. A journal that is
-#: left is found within five; much later an operator may have wanted these events once more.
-CLAIMS_KEPT, CLAIMED_FOR = 10_000, 60.0
-
-#: Messages in the queue of one guest beyond which best-effort events for it are dropped.
-LONG_BACKLOG = 1000
-
 #: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
 GIVE_WAY = 0.002
 
 #: Bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
-
-#: An event that is packed already: its type, body, headers, serializer's name and key.
-Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
-
-
-class Member:
-    """One subscription of one guest."""
-
-    __slots__ = ("guest", "id", "name", "group", "credit", "is_leaving", "is_confirmed", "topic", "pattern")
-
-    def __init__(self, guest: Any, message: messages.Subscribe) -> None:
-        self.guest = guest
-        self.id = message.id
-        self.name = message.member
-        self.group = message.group
-        #: Events of one journal that it takes at once.
-        self.credit = message.credit
-        self.is_leaving = False
-        self.is_confirmed = False
-        #: Only of best-effort members: what they listen for.
-        self.topic = b""
-        self.pattern = message.pattern
-
-
-class Crew:
-    """The members of one group that are there, reliable or not."""
-
-    __slots__ = ("group", "kind", "pattern", "members", "turn")
-
-    def __init__(self, group: Group, kind: str) -> None:
-        self.group = group
-        self.kind = kind
-        self.pattern = topics.compile(group.pattern)
-        self.members: dict[str, Member] = {}
-        self.turn = 0
-
-    def next(self) -> Member | None:
-        """The members take turns; those that have not heard us yet or are leaving are left out."""
-        able = [member for member in self.members.values() if member.is_confirmed and not member.is_leaving]
-        if not able:
-            return None
-        self.turn += 1
-        return able[self.turn % len(able)]
-
-
-class Claims:
-    """Answers to events of journals that nobody serves here yet: they count when one of these is taken over soon."""
-
-    def __init__(self) -> None:
-        self._claims: deque[tuple[float, str, str, int]] = deque(maxlen=CLAIMS_KEPT)
-
-    def keep(self, group: str, origin: str, seq: int, now: float) -> None:
-        self._claims.append((now, group, origin, seq))
-
-    def of(self, knows: Callable[[str, int], bool], now: float) -> list[tuple[str, int]]:
-        """The groups and numbers of the events that a journal knows."""
-        while self._claims and now - self._claims[0][0] > CLAIMED_FOR:
-            self._claims.popleft()
-        return [(group, seq) for _, group, origin, seq in self._claims if knows(origin, seq)]
-
 
 class Commit(Ticket):
     """A dispatch that waits for its event to be on disk."""
@@ -141,29 +64,19 @@ class Source:
         self.keeps = keeps
         self.own: Outlet | None = None
         self.outlets: list[Outlet] = []
-        #: Events dispatched, and best-effort copies that were thrown away for want of room.
         self.dispatched = 0
-        self.dropped = 0
-        self._reactor = publisher.reactor
+        self.reactor = self._reactor = publisher.reactor
+        self.best_effort = BestEffort(publisher, name)
+        self.orphans = Orphans(self)
         self._crews: dict[str, Crew] = {}
-        self._casual: dict[str, Crew] = {}
-        self._topics: dict[bytes, int] = {}
         self._origins: dict[str, Outlet] = {}
-        self._claims = Claims()
         self._forgotten: dict[str, float] = {}
         #: Groups that its journal knew when it was opened, and how long a member of each had been away.
         self._kept_before: dict[str, tuple[Subscription, float]] = {}
-        #: Whether journals that others left have been looked for yet.
-        self.has_looked = False
-        self._adopting = False
-        self._numbers = itertools.count(1)
         self._commits: deque[tuple[Commit, Any]] = deque()
         self._has_commits = False
         self._gives_way = False
-        self._early: deque[tuple[str, Any, Any, Any, Any]] | None = deque()
-        self._early_until = 0.0
-        #: Nodes that are listed as handling best-effort events, and groups of which a member is listed.
-        self._listed: set[str] = set()
+        #: Groups of which a member is listed.
         self._live: set[str] = set()
         self._answered = Flag()
         self._closed = False
@@ -175,8 +88,8 @@ class Source:
     def open(self) -> None:
         """Open the journal, learn who is to get events, and take over what others have left. Blocks the greenlet."""
         if self.keeps:
-            own = Outlet(self._reactor, self.settings, self._send)
-            own.open(self.name, self._tell)
+            own = self.new_outlet()
+            own.open(self.name, self.tell)
             self.own = own
             self.outlets.append(own)
             for group in own.journal.groups():
@@ -186,10 +99,13 @@ class Source:
             wants = {want["group"]: Subscription.from_dict(want) for want in self.subscriptions()}
             self._kept_before = {name: (want, groups[name].idle) for name, want in wants.items() if want and name in groups}
             _log.info("events of %s are kept in %s", self.name, own.journal.path)
-        self._early_until = monotonic() + self.settings.wait_for_peers
         self.learn()
-        self._reactor.call_later(self.settings.wait_for_peers, self._release_early)
-        self.look_for_orphans()
+        self._reactor.call_later(self.settings.wait_for_peers, self.best_effort.release)
+        self.orphans.look()
+
+    def new_outlet(self) -> Outlet:
+        """One whose events leave from here, still to be opened."""
+        return Outlet(self._reactor, self.settings, self._send)
 
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
@@ -216,8 +132,8 @@ class Source:
         for want in notes.values():
             if want is not None and want.reliable and self.own is not None and self._may_take_up(want.group):
                 self._take_up(self._group(want))
-        self._listed, self._live = listed, live
-        self._release_early_if_complete()
+        self._live = live
+        self.best_effort.listed(listed)
 
     def _may_take_up(self, group: str) -> bool:
         # The directory shows a moment later what was forgotten here.
@@ -262,7 +178,8 @@ class Source:
             for name, crew in sorted(self._crews.items())
         ]
 
-    def _tell(self, notice: Any) -> None:
+    def tell(self, notice: Any) -> None:
+        """What a journal wants said aloud."""
         _log.warning("the journal of %s: %s", self.name, notice)
 
     # --- dispatching -------------------------------------------------------------------------------------------------
@@ -283,10 +200,11 @@ class Source:
         if reliable:
             self._kept(self._keep(type, raw, headers, name, key))
         else:
-            self._send_direct(type, raw, headers, name, key)
+            self.best_effort.send_direct(self._crews.values(), type, raw, headers, name, key)
         self.dispatched += 1
-        if self._casual or self._early is not None:
-            self._broadcast(type, raw, headers, name, key)
+        casual = self.best_effort
+        if casual.crews or casual.early is not None:
+            casual.broadcast(type, raw, headers, name, key)
 
     def dispatch_all(self, events: Iterable[Packed]) -> list[Exception | None]:
         """Hand on several in this order, reliably, with one wait for all. Answers the error of each; None: it is on disk.
@@ -313,8 +231,9 @@ class Source:
         except JournalError as exc:
             return exc
         self.dispatched += 1
-        if self._casual or self._early is not None:
-            self._broadcast(*event)
+        casual = self.best_effort
+        if casual.crews or casual.early is not None:
+            casual.broadcast(*event)
         return None
 
     def _refusal(self) -> Exception:
@@ -368,66 +287,6 @@ class Source:
             commit.stage = 1
             self._reactor.wake((commit,))
 
-    # --- best effort -------------------------------------------------------------------------------------------------
-
-    def _broadcast(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> None:
-        if self._early is not None:
-            self._early.append((type, raw, headers, serializer, key))
-            if len(self._early) > EARLY_EVENTS:
-                self._early.popleft()
-                self.dropped += 1
-            return
-        patterns = set()
-        for crew in self._casual.values():
-            if not crew.pattern.matches(type):
-                continue
-            if crew.kind == BROADCAST:
-                if crew.group.pattern not in patterns:
-                    patterns.add(crew.group.pattern)
-                    self._transmit(broadcast_topic(self.name, crew.group.pattern), None, type, raw, headers, serializer, key)
-            else:
-                member = crew.next()
-                if member is not None:
-                    self._transmit(member.topic, crew.group.name, type, raw, headers, serializer, key)
-
-    def _transmit(
-        self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Any, serializer: str, key: str | None
-    ) -> None:
-        seq = self._topics[topic] = self._topics.get(topic, 0) + 1
-        message = messages.Event(
-            self.publisher.id, seq, seq - 1, self.name, type, raw, group, 1, headers, key, serializer, time()
-        )
-        self.publisher.mast().send(topic, envelope.encode(message))
-
-    def _send_direct(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> None:
-        """Without a promise, to those who asked for one: one member of each group that is there now."""
-        for crew in self._crews.values():
-            member = crew.next() if crew.pattern.matches(type) else None
-            if member is None:
-                continue
-            if len(member.guest.backlog) > LONG_BACKLOG:
-                self.dropped += 1
-                continue
-            message = messages.Event(
-                self.publisher.id, next(self._numbers), 0, self.name, type, raw, crew.group.name, 1, headers, key,
-                serializer, time(),
-            )  # fmt: skip
-            self.publisher.desk.send(member.guest, envelope.encode(message))
-
-    def _release_early(self) -> None:
-        early, self._early = self._early, None
-        if early and not self._closed:
-            for event in early:
-                self._broadcast(*event)
-
-    def _release_early_if_complete(self) -> None:
-        if self._early is None:
-            return
-        here = {member.guest.node for crew in self._casual.values() for member in crew.members.values() if member.is_confirmed}
-        # A view that has not come yet lists nobody: then time decides.
-        if self._listed <= here and self.publisher.directory_is_known:
-            self._release_early()
-
     # --- members -----------------------------------------------------------------------------------------------------
 
     def subscribe(self, guest: Any, message: messages.Subscribe) -> Member:
@@ -442,7 +301,7 @@ class Source:
         if message.reliable:
             self._subscribe_reliable(member, want)
         else:
-            self._subscribe_casual(member, want)
+            self.best_effort.subscribe(member, want, self._group(want))
         return member
 
     def _subscribe_reliable(self, member: Member, want: Subscription) -> None:
@@ -485,29 +344,6 @@ class Source:
         member.is_confirmed = True
         self.publisher.say(member.guest, messages.Subscribed(member.id, {"ack_wait": self.settings.ack_wait}))
 
-    def _subscribe_casual(self, member: Member, want: Subscription) -> None:
-        crew = self._casual.get(want.group)
-        if crew is None:
-            crew = self._casual[want.group] = Crew(self._group(want), want.kind)
-        crew.members[member.name] = member
-        if want.kind == BROADCAST:
-            member.topic = broadcast_topic(self.name, want.pattern)
-        else:
-            member.topic = member_topic(want.group, member.name)
-        self.publisher.say(member.guest, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
-        self.tuned(member.topic)
-
-    def tuned(self, topic: bytes) -> None:
-        """Somebody listens for `topic`, or ceases to: confirm those of whom that is known."""
-        members = [member for crew in self._casual.values() for member in crew.members.values() if member.topic == topic]
-        if self.publisher.listeners(topic) < len({member.guest for member in members}):
-            return
-        for member in members:
-            if not member.is_confirmed:
-                member.is_confirmed = True
-                self.publisher.say(member.guest, messages.Subscribed(member.id))
-        self._release_early_if_complete()
-
     def unsubscribe(self, member: Member) -> None:
         """It wants no more; what it has is answered still, or goes to others when its link ends."""
         member.is_leaving = True
@@ -516,18 +352,11 @@ class Source:
 
     def left(self, member: Member) -> None:
         """Its link is gone, or it is through with everything."""
-        for crews in (self._crews, self._casual):
-            crew = crews.get(member.group)
-            if crew is not None and crew.members.get(member.name) is member:
-                del crew.members[member.name]
-                if crews is self._casual:
-                    if not crew.members:
-                        del crews[member.group]
-                    if not any(other.topic == member.topic for one in crews.values() for other in one.members.values()):
-                        self._topics.pop(member.topic, None)
-                    self.tuned(member.topic)
-                else:
-                    self._left_deliveries(member)
+        crew = self._crews.get(member.group)
+        if crew is not None and crew.members.get(member.name) is member:
+            del crew.members[member.name]
+            self._left_deliveries(member)
+        self.best_effort.left(member)
         self._answered.set()
 
     def _left_deliveries(self, member: Member) -> None:
@@ -553,7 +382,7 @@ class Source:
         elif outlet is not None:
             outlet.journal.acknowledge(group, seq)
         else:
-            self._claims.keep(group, origin, seq, monotonic())
+            self.orphans.claims.keep(group, origin, seq, monotonic())
         self._answered.set()
 
     def nacked(self, member: Member, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
@@ -590,47 +419,13 @@ class Source:
 
     # --- journals that others left ---------------------------------------------------------------------------------------
 
-    def look_for_orphans(self) -> None:
-        """Look now, in a greenlet, and again and again."""
-        if not self._closed and not self._adopting:
-            self._adopting = True
-            self.publisher.spawn(self._adopt_all)
-
-    def _adopt_all(self) -> None:
-        try:
-            orphans = gevent.get_hub().threadpool.apply(Journal.orphans, (self.settings.folder, self.name))
-            for orphan in orphans:
-                if not self._closed:
-                    self._adopt(orphan)
-            for outlet in [outlet for outlet in self.outlets if outlet is not self.own and outlet.is_empty()]:
-                self._drop_outlet(outlet)
-        except Exception:
-            _log.exception("journals that were left behind in %s could not be looked at", self.settings.folder)
-        finally:
-            self._adopting = False
-            self.has_looked = True
-            if not self._closed:
-                self._reactor.call_later(ORPHAN_INTERVAL, self.look_for_orphans)
-
-    def _adopt(self, orphan: Any) -> None:
-        state = _fingerprint(orphan.path)
-        if self.publisher.empty_orphans.get(orphan.path) == state:
-            return
-        outlet = Outlet(self._reactor, self.settings, self._send)
-        try:
-            outlet.open(self.name, self._tell, orphan.slot)
-        except JournalError as exc:
-            _log.debug("did not adopt %s: %s", orphan.path, exc)
-            return
-        for name, seq in self._claims.of(outlet.journal.knows, monotonic()):
-            outlet.journal.acknowledge(name, seq)
+    def take_up_all(self, outlet: Outlet) -> None:
+        """Its groups are ours to keep events for as well."""
         for group in outlet.journal.groups():
             self._take_up(group)
-        if self._closed or outlet.is_empty():
-            outlet.close()
-            self.publisher.empty_orphans[orphan.path] = _fingerprint(orphan.path)
-            return
-        _log.info("adopted %s, which another process has left", orphan.path)
+
+    def serve(self, outlet: Outlet) -> None:
+        """From now on its events are delivered by us."""
         self.outlets.append(outlet)
         for group in outlet.journal.groups():
             crew = self._crew(group)
@@ -638,12 +433,10 @@ class Source:
                 outlet.with_delivery(crew.group, partial(self._join, member, outlet))
             outlet.with_delivery(crew.group, self._ready)
 
-    def _drop_outlet(self, outlet: Outlet) -> None:
-        _log.info("everything in %s is handled", outlet.journal.path)
+    def serve_no_more(self, outlet: Outlet) -> None:
+        """Nothing is in it any more."""
         self.outlets.remove(outlet)
         self._origins = {origin: one for origin, one in self._origins.items() if one is not outlet}
-        outlet.close(discard=True)
-        self.publisher.empty_orphans[outlet.journal.path] = _fingerprint(outlet.journal.path)
 
     # --- groups, for operators ---------------------------------------------------------------------------------------
 
@@ -672,18 +465,13 @@ class Source:
     def crews(self) -> dict[str, Crew]:
         return self._crews
 
-    def casual(self) -> dict[str, Crew]:
-        return self._casual
-
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def drain(self, timeout: float, linger: float) -> None:
         """Take no more events; let those who are there handle what waits, for `linger` seconds, then what they have."""
         self._closed = True
-        if self._early is not None:
-            early, self._early = self._early, None
-            for event in early:
-                self._broadcast(*event)
+        self.orphans.close()
+        self.best_effort.release()
         self._wait(linger, lambda: all(outlet.is_done(self._live) for outlet in self.outlets))
         for outlet in self.outlets:
             outlet.pause()
@@ -702,6 +490,8 @@ class Source:
     def close(self) -> None:
         """Blocks the greenlet while journals are closed."""
         self._closed = True
+        self.orphans.close()
+        self.best_effort.close()
         for outlet in self.outlets:
             outlet.close()
 
@@ -718,11 +508,3 @@ def _refuse_all() -> None:
 
 
 os.register_at_fork(after_in_child=_refuse_all)
-
-
-def _fingerprint(path: Any) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size)

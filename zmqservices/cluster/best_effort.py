@@ -1,0 +1,160 @@
+"""Events without a promise: one source's dispatches to who is there, over its node's mast, without a trace on a disk.
+
+To those who asked for a promise (`send_direct`) they go on the link, as no other way leads there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from time import time
+from typing import Any
+
+from zmqservices.cluster.crew import Crew, Member
+from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
+from zmqservices.journal import Group
+from zmqservices.wire import envelope, messages
+
+#: Events that wait for handlers which are listed and not connected yet, while a publisher is new.
+EARLY_EVENTS = 10_000
+
+#: Messages in the queue of one guest beyond which events for it are dropped.
+LONG_BACKLOG = 1000
+
+#: An event that is packed already: its type, body, headers, serializer's name and key.
+Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
+
+
+class BestEffort:
+    """Made by the source `name`; everything here runs inside the reactor."""
+
+    def __init__(self, publisher: Any, name: str) -> None:
+        self.publisher = publisher
+        self.name = name
+        #: Copies that were thrown away for want of room.
+        self.dropped = 0
+        #: The groups that have a member here.
+        self.crews: dict[str, Crew] = {}
+        #: Events from before `release`; None from then on.
+        self.early: deque[Packed] | None = deque()
+        #: The last number of each topic.
+        self._topics: dict[bytes, int] = {}
+        self._numbers = itertools.count(1)
+        #: Nodes that are listed as handling such events.
+        self._listed: set[str] = set()
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def broadcast(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> None:
+        """Hand it to one member of each group, and to all of those that are BROADCAST."""
+        if self.early is not None:
+            self.early.append((type, raw, headers, serializer, key))
+            if len(self.early) > EARLY_EVENTS:
+                self.early.popleft()
+                self.dropped += 1
+            return
+        patterns = set()
+        for crew in self.crews.values():
+            if not crew.pattern.matches(type):
+                continue
+            if crew.kind == BROADCAST:
+                if crew.group.pattern not in patterns:
+                    patterns.add(crew.group.pattern)
+                    self._transmit(broadcast_topic(self.name, crew.group.pattern), None, type, raw, headers, serializer, key)
+            else:
+                member = crew.next()
+                if member is not None:
+                    self._transmit(member.topic, crew.group.name, type, raw, headers, serializer, key)
+
+    def _transmit(
+        self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Any, serializer: str, key: str | None
+    ) -> None:
+        seq = self._topics[topic] = self._topics.get(topic, 0) + 1
+        message = messages.Event(
+            self.publisher.id, seq, seq - 1, self.name, type, raw, group, 1, headers, key, serializer, time()
+        )
+        self.publisher.mast().send(topic, envelope.encode(message))
+
+    def send_direct(
+        self, crews: Iterable[Crew], type: str, raw: bytes, headers: Any, serializer: str, key: str | None
+    ) -> None:
+        """To those who asked for a promise that this event does not have: one member of each group that is there now."""
+        for crew in crews:
+            member = crew.next() if crew.pattern.matches(type) else None
+            if member is None:
+                continue
+            if len(member.guest.backlog) > LONG_BACKLOG:
+                self.dropped += 1
+                continue
+            message = messages.Event(
+                self.publisher.id, next(self._numbers), 0, self.name, type, raw, crew.group.name, 1, headers, key,
+                serializer, time(),
+            )  # fmt: skip
+            self.publisher.desk.send(member.guest, envelope.encode(message))
+
+    # --- while the publisher is new ------------------------------------------------------------------------------------
+
+    def listed(self, nodes: set[str]) -> None:
+        """These are listed as handling such events: when all of them are there, nobody is waited for any more."""
+        self._listed = nodes
+        self._release_if_complete()
+
+    def release(self) -> None:
+        """Whoever is not there by now does not get what was dispatched so far."""
+        early, self.early = self.early, None
+        for event in early or ():
+            self.broadcast(*event)
+
+    def _release_if_complete(self) -> None:
+        if self.early is None:
+            return
+        here = {member.guest.node for crew in self.crews.values() for member in crew.members.values() if member.is_confirmed}
+        # A view that has not come yet lists nobody: then time decides.
+        if self._listed <= here and self.publisher.directory_is_known:
+            self.release()
+
+    def close(self) -> None:
+        """Nothing leaves any more."""
+        self.early = None
+
+    # --- members -----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, member: Member, want: Subscription, group: Group) -> None:
+        """It is told where to listen, and once more when it is known here to do so."""
+        crew = self.crews.get(want.group)
+        if crew is None:
+            crew = self.crews[want.group] = Crew(group, want.kind)
+        crew.members[member.name] = member
+        if want.kind == BROADCAST:
+            member.topic = broadcast_topic(self.name, want.pattern)
+        else:
+            member.topic = member_topic(want.group, member.name)
+        self.publisher.say(member.guest, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
+        self.tuned(member.topic)
+
+    def tuned(self, topic: bytes) -> None:
+        """Somebody listens for `topic`, or ceases to: confirm those of whom that is known."""
+        members = self._tuned_to(topic)
+        if self.publisher.listeners(topic) < len({member.guest for member in members}):
+            return
+        for member in members:
+            if not member.is_confirmed:
+                member.is_confirmed = True
+                self.publisher.say(member.guest, messages.Subscribed(member.id))
+        self._release_if_complete()
+
+    def left(self, member: Member) -> None:
+        """Its link is gone, or it wants no more."""
+        crew = self.crews.get(member.group)
+        if crew is None or crew.members.get(member.name) is not member:
+            return
+        del crew.members[member.name]
+        if not crew.members:
+            del self.crews[member.group]
+        if not self._tuned_to(member.topic):
+            self._topics.pop(member.topic, None)
+        self.tuned(member.topic)
+
+    def _tuned_to(self, topic: bytes) -> list[Member]:
+        return [member for crew in self.crews.values() for member in crew.members.values() if member.topic == topic]

@@ -1,0 +1,116 @@
+"""Journals that other processes of this host have left: found, served until nothing waits in them, and removed."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+
+from zmqservices.cluster.outlet import Outlet
+from zmqservices.exceptions import JournalError
+from zmqservices.journal import Journal
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+ORPHAN_INTERVAL = 5.0
+
+#: Answers to events of journals that are not served here which are kept, and seconds for which they are. A journal that is
+#: left is found within five; much later an operator may have wanted these events once more.
+CLAIMS_KEPT, CLAIMED_FOR = 10_000, 60.0
+
+
+class Claims:
+    """Answers to events of journals that nobody serves here yet: they count when one of these is taken over soon."""
+
+    def __init__(self) -> None:
+        self._claims: deque[tuple[float, str, str, int]] = deque(maxlen=CLAIMS_KEPT)
+
+    def keep(self, group: str, origin: str, seq: int, now: float) -> None:
+        self._claims.append((now, group, origin, seq))
+
+    def of(self, knows: Callable[[str, int], bool], now: float) -> list[tuple[str, int]]:
+        """The groups and numbers of the events that a journal knows."""
+        while self._claims and now - self._claims[0][0] > CLAIMED_FOR:
+            self._claims.popleft()
+        return [(group, seq) for _, group, origin, seq in self._claims if knows(origin, seq)]
+
+
+class Orphans:
+    """Made by a source. `look` is called once; the looks that follow end with `close`."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._publisher = source.publisher
+        self._folder = source.settings.folder
+        #: Whether journals that others left have been looked for yet.
+        self.has_looked = False
+        self.claims = Claims()
+        self._is_looking = False
+        self._closed = False
+
+    def look(self) -> None:
+        """Look now, in a greenlet, and again and again."""
+        if not self._closed and not self._is_looking:
+            self._is_looking = True
+            self._publisher.spawn(self._adopt_all)
+
+    def close(self) -> None:
+        """Nothing more is taken over."""
+        self._closed = True
+
+    def _adopt_all(self) -> None:
+        source = self._source
+        try:
+            orphans = gevent.get_hub().threadpool.apply(Journal.orphans, (self._folder, source.name))
+            for orphan in orphans:
+                if not self._closed:
+                    self._adopt(orphan)
+            for outlet in [outlet for outlet in source.outlets if outlet is not source.own and outlet.is_empty()]:
+                self._drop(outlet)
+        except Exception:
+            _log.exception("journals that were left behind in %s could not be looked at", self._folder)
+        finally:
+            self._is_looking = False
+            self.has_looked = True
+            if not self._closed:
+                source.reactor.call_later(ORPHAN_INTERVAL, self.look)
+
+    def _adopt(self, orphan: Any) -> None:
+        empty, source = self._publisher.empty_orphans, self._source
+        if empty.get(orphan.path) == _fingerprint(orphan.path):
+            return
+        outlet: Outlet = source.new_outlet()
+        try:
+            outlet.open(source.name, source.tell, orphan.slot)
+        except JournalError as exc:
+            _log.debug("did not adopt %s: %s", orphan.path, exc)
+            return
+        for group, seq in self.claims.of(outlet.journal.knows, monotonic()):
+            outlet.journal.acknowledge(group, seq)
+        source.take_up_all(outlet)
+        if self._closed or outlet.is_empty():
+            outlet.close()
+            empty[orphan.path] = _fingerprint(orphan.path)
+            return
+        _log.info("adopted %s, which another process has left", orphan.path)
+        source.serve(outlet)
+
+    def _drop(self, outlet: Outlet) -> None:
+        path = outlet.journal.path
+        _log.info("everything in %s is handled", path)
+        self._source.serve_no_more(outlet)
+        outlet.close(discard=True)
+        self._publisher.empty_orphans[path] = _fingerprint(path)
+
+
+def _fingerprint(path: Any) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size)
