@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.rpc.conftest import bound_on_time, cluster, connect, registry_url, serve  # noqa: F401 (fixtures)
+from tests.rpc.conftest import bound_on_time, cluster, connect, free_port, registry_url, serve  # noqa: F401 (fixtures)
 from tests.rpc.conftest import cluster_config as cluster_without_journals  # noqa: F401
 from zmqservices.standalone.events import event_dispatcher
 

@@ -9,7 +9,7 @@ import discovery
 from discovery import Note, View
 from discovery.server import RegistryServer
 from tests.events.stage import Notes, Orders, until
-from tests.events.test_deliveries import mails_that_note
+from tests.events.test_deliveries import mails_that_note, source_of
 from zmqservices.cluster.groups import LOOK_INTERVAL, REFRESH_AFTER, Groups, key_of, remembered
 from zmqservices.cluster.subscription import Subscription
 from zmqservices.exceptions import BadRequest
@@ -148,6 +148,21 @@ def test_a_registry_that_lost_its_memory_hears_of_a_group_from_a_journal(serve, 
     second.stop()
 
 
+def test_on_one_machine_groups_are_remembered_when_its_last_process_has_ended(serve, tmp_path, free_port, monkeypatch):
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port))
+    notes = Notes()
+    machine = {"DIRECTORY": "local:", "DIRECTORY_CACHE": str(tmp_path / "cache"), "DIRECTORY_TTL": 1.0}
+    first = serve(Orders, **machine, JOURNAL_FOLDER=str(tmp_path / "first"))
+    serve(mails_that_note(notes), **machine).stop()
+    first.stop()
+
+    second = serve(Orders, **machine, JOURNAL_FOLDER=str(tmp_path / "second"))
+    source_of(second).dispatch("order.paid", 1, None, None, None, True)
+    serve(mails_that_note(notes), **machine)
+
+    assert notes.wait_for(1) == [1]
+
+
 # --- by hand-wound time --------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +201,7 @@ def test_the_note_of_a_group_that_is_there_is_written_anew_when_it_is_old_or_gon
         book, clock = Book(*known), Clock()
         groups = Groups(book, clock, 60.0)
         groups.hold("mails", [WANT])
+        assert book.written == [(key_of("orders", GROUP), 60.0 + REFRESH_AFTER, 0.0)] * is_written
         book.written.clear()
 
         timer = clock.timers.pop()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster import subscriber as module
-from zmqservices.cluster.subscriber import Answers, Stage, Subscriber
+from zmqservices.cluster.subscriber import Answers, Stage, Subscriber, Tie
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed
@@ -189,7 +189,7 @@ def test_publishers_of_its_host_are_told_too_since_one_of_them_takes_over_its_jo
 def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_away(stage, monkeypatch):
     now = 0.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
-    stage.subscribe(RELIABLE)
+    intake = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     [words] = stage.reactor.timers
     stage.sends(peer, 1).done()
@@ -201,9 +201,17 @@ def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_a
 
     [kept] = stage.subscriber._answers.values()
     assert list(kept.seqs) == [1]
-    peer.is_up = True
+    # One of another host does not serve its journal; one of its own does, or will have been told before it does.
+    confirmed(stage, intake, stage.comes("elsewhere", host="there"))
+    stage.reactor.timers[-1].fire()
+    assert stage.subscriber._answers
+    confirmed(stage, intake, stage.comes("next"))
     stage.reactor.timers[-1].fire()
     assert not stage.subscriber._answers
+
+
+def confirmed(stage, intake, peer):
+    stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id))
 
 
 def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
@@ -215,8 +223,8 @@ def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
         stage.reactor.turn()
 
     assert [journal for _, journal in stage.subscriber._answers] == ["j7", "j8", "j9"]
-    answers = Answers(peer)
-    answers.keep(peer, list(range(5000)), 0.0)
+    answers = Answers()
+    answers.keep(Tie(peer, "here"), list(range(5000)), 0.0)
     assert len(answers.seqs) == len(answers.times) == module.ANSWERS_KEPT
 
 

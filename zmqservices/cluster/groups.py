@@ -53,8 +53,7 @@ class Groups:
     def hold(self, service: str, wants: Iterable[Subscription]) -> None:
         """These are handled here from now on: they are to be remembered, and for as long after `release`."""
         self._held[service] = [want for want in wants if want.reliable]
-        for want in self._held[service]:
-            self._note(want, 0.0)
+        self._write(self._held[service])
         if self._timer is None and self._held[service]:
             self._look_later()
 
@@ -89,15 +88,17 @@ class Groups:
 
     def _look(self) -> None:
         self._timer = None
-        now = time()
-        fresh = {
-            note.key for note in self._directory.view().notes if note.value is not None and note.age(now) < REFRESH_AFTER
-        }
-        for want in [want for wants in self._held.values() for want in wants]:
-            if key_of(want.source, want.group) not in fresh:
-                self._note(want, 0.0)
+        self._write([want for wants in self._held.values() for want in wants])
         if any(self._held.values()):
             self._look_later()
+
+    def _write(self, wants: list[Subscription]) -> None:
+        """Where another member of the group has written the same lately, that will do."""
+        now = time()
+        fresh = {note.key: note.value for note in self._directory.view().notes if note.age(now) < REFRESH_AFTER}
+        for want in wants:
+            if fresh.get(key_of(want.source, want.group)) != want.to_dict():
+                self._note(want, 0.0)
 
     def close(self) -> None:
         """The node leaves."""

@@ -81,22 +81,22 @@ class Tie:
 class Answers:
     """What of one journal was handled for one group, and may be unknown to who serves that journal now."""
 
-    __slots__ = ("peer", "seqs", "times")
+    __slots__ = ("tie", "seqs", "times")
 
-    def __init__(self, peer: Peer) -> None:
-        #: Who served it when an event of it was last answered.
-        self.peer = peer
+    def __init__(self) -> None:
+        #: Over which it came when an event of it was last answered.
+        self.tie: Tie | None = None
         self.seqs: deque[int] = deque(maxlen=ANSWERS_KEPT)
         self.times: deque[float] = deque(maxlen=ANSWERS_KEPT)
 
-    def keep(self, peer: Peer, seqs: list[int], now: float) -> None:
-        self.peer = peer
+    def keep(self, tie: Tie, seqs: list[int], now: float) -> None:
+        self.tie = tie
         self.seqs.extend(seqs)
         self.times.extend([now] * len(seqs))
 
-    def let_go(self, now: float) -> None:
-        """Those that have been heard by now."""
-        if self.peer.is_up:
+    def let_go(self, now: float, hosts: set[str]) -> None:
+        """Those that have been heard by now, since a publisher of its host is there: it was told before it could send."""
+        if self.tie is not None and self.tie.host in hosts:
             while self.times and now - self.times[0] > DOUBT:
                 self.times.popleft()
                 self.seqs.popleft()
@@ -288,7 +288,7 @@ class Intake:
             return
         if tie.stage is not Stage.LOST:
             tie.in_hand -= 1
-        self._subscriber.answer(tie.peer, answer)
+        self._subscriber.answer(tie, answer)
         if type(answer) is Ack and not tie.peer.is_up:
             for heir in self._heirs(tie):
                 heir.send(envelope.encode(answer))
@@ -358,7 +358,7 @@ class Subscriber:
         self._by_topic: dict[bytes, list[Intake]] = {}
         #: By group and journal, those that were answered last at the end.
         self._answers: OrderedDict[tuple[str, str], Answers] = OrderedDict()
-        self._done: dict[tuple[Peer, str, str], list[int]] = {}
+        self._done: dict[tuple[Tie, str, str], list[int]] = {}
         self._antenna: Antenna | None = None
         self._touched: set[Intake] = set()
         self._endpoints: dict[str, int] = {}
@@ -459,16 +459,16 @@ class Subscriber:
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
-    def answer(self, peer: Peer, answer: Ack | Nack) -> None:
+    def answer(self, tie: Tie, answer: Ack | Nack) -> None:
         """Send it; an ACK is kept for a while in case the link is lost with it, or its publisher is away."""
         if type(answer) is Nack:
-            if peer.is_up:
-                peer.send(envelope.encode(answer))
+            if tie.peer.is_up:
+                tie.peer.send(envelope.encode(answer))
             return
         # What is done in one turn of the hub is told in one message: a message costs more than the answers in it.
         if not self._done:
             self._reactor.post(self.tell_done)
-        self._done.setdefault((peer, answer.group, answer.journal), []).append(answer.seq)
+        self._done.setdefault((tie, answer.group, answer.journal), []).append(answer.seq)
 
     def tell_done(self) -> None:
         """Send the ACKs that wait for company; before anything that must come after them."""
@@ -476,22 +476,22 @@ class Subscriber:
             return
         done, self._done = self._done, {}
         now = monotonic()
-        for (peer, group, journal), seqs in done.items():
+        for (tie, group, journal), seqs in done.items():
             if group in self._by_group:
-                self._keep(peer, group, journal, seqs, now)
-            if peer.is_up:  # Else it is repeated on the next link.
-                peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None)))
+                self._keep(tie, group, journal, seqs, now)
+            if tie.peer.is_up:  # Else it is repeated on the next link.
+                tie.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None)))
 
-    def _keep(self, peer: Peer, group: str, journal: str, seqs: list[int], now: float) -> None:
+    def _keep(self, tie: Tie, group: str, journal: str, seqs: list[int], now: float) -> None:
         key = (group, journal)
         kept = self._answers.get(key)
         if kept is None:
-            kept = self._answers[key] = Answers(peer)
+            kept = self._answers[key] = Answers()
             if len(self._answers) > JOURNALS_KEPT:
                 self._answers.popitem(last=False)
         else:
             self._answers.move_to_end(key)
-        kept.keep(peer, seqs, now)
+        kept.keep(tie, seqs, now)
 
     def repeat_answers(self, peer: Peer, subscription: Subscription, of: Peer | None = None) -> None:
         """Before it is asked for events: which process of the source serves a journal now is not known here, so each is told.
@@ -500,7 +500,8 @@ class Subscriber:
         """
         self.tell_done()
         for (group, journal), kept in self._answers.items():
-            if group == subscription.group and kept.seqs and of in (None, kept.peer):
+            sender = None if kept.tie is None else kept.tie.peer
+            if group == subscription.group and kept.seqs and of in (None, sender):
                 seq, *also = kept.seqs
                 peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
 
@@ -519,8 +520,10 @@ class Subscriber:
 
     def _let_go_of_answers(self) -> None:
         now = monotonic()
+        ties = [tie for intake in self._intakes.values() for tie in intake.ties.values()]
+        hosts = {tie.host for tie in ties if tie.stage is Stage.ON and tie.peer.is_up}
         for key, kept in list(self._answers.items()):
-            kept.let_go(now)
+            kept.let_go(now, hosts)
             if not kept.seqs:
                 del self._answers[key]
 
