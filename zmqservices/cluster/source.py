@@ -377,7 +377,8 @@ class Source:
         outlet = self._outlet(origin, seq)
         delivery = None if outlet is None else outlet.deliveries.get(group)
         if delivery is not None:
-            delivery.acked(member, seq)
+            # What nobody had from here cost no credit here.
+            delivery.acked(member if origin in self._origins else "", seq)
             self.publisher.desk.touch(delivery)
         elif outlet is not None:
             outlet.journal.acknowledge(group, seq)
