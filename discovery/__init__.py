@@ -14,7 +14,7 @@ from discovery.exceptions import (
     DirectoryForkedError,
     DirectoryProtocolError,
 )
-from discovery.model import Record, Seen, View
+from discovery.model import Note, Record, Seen, View
 
 __all__ = [
     "Directory",
@@ -22,6 +22,7 @@ __all__ = [
     "DirectoryError",
     "DirectoryForkedError",
     "DirectoryProtocolError",
+    "Note",
     "Record",
     "Seen",
     "View",

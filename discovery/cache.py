@@ -1,4 +1,4 @@
-"""The last good view on disk, for a process that starts while every registry is down."""
+"""The last good view and the notes on disk, for a process that starts while every registry is down."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from discovery import protocol
 from discovery.exceptions import DirectoryError
-from discovery.model import Record
+from discovery.model import Note, Record
 from discovery.native import Log
 
 _log = Log(__name__)
@@ -22,48 +23,72 @@ MAX_SIZE = 64 * 1024 * 1024
 
 
 class DiskCache:
-    """One file per URL and namespace. Nothing here raises: a cache that fails is a warning, once."""
+    """Two files per URL and namespace. Nothing here raises: a cache that fails is a warning, once.
 
-    def __init__(self, folder: Path, url: str, namespace: str | None) -> None:
+    `keeps_records=False`: only notes are kept.
+    """
+
+    def __init__(self, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
         self._key = [url, namespace]
         digest = hashlib.sha256(repr(self._key).encode()).hexdigest()[:24]
         self.path = folder / f"directory-{digest}.msgpack"
+        self.notes_path = folder / f"notes-{digest}.msgpack"
+        self._keeps_records = keeps_records
         self._has_warned = False
 
     def load(self) -> list[tuple[Record, float]]:
         """(record, age in seconds) of the last good view; nothing when there is none."""
         try:
-            if self.path.stat().st_size > MAX_SIZE:
-                raise DirectoryError("it is too large")
-            document = protocol.unpack(self.path.read_bytes())
-            if (
-                not isinstance(document, dict)
-                or document.get("format") != FORMAT
-                or document.get("key") != self._key
-            ):
-                raise DirectoryError("it is of another kind")
+            document = self._read(self.path) if self._keeps_records else None
+            if document is None:
+                return []
             # Two processes share the wall clock only; set back, it makes nothing younger than it was.
             passed = max(0.0, time.time() - float(document["saved_at"]))
             return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
-        except FileNotFoundError:
-            return []
         except (OSError, DirectoryError, KeyError, TypeError, ValueError) as exc:
             _log.warning("ignored the directory cache %s: %s", self.path, exc)
             return []
 
     def save(self, entries: Iterable[tuple[Record, float]]) -> None:
-        """Replaces the file at one stroke, so that a reader sees the old one or the new one."""
+        """Replaces the last good view."""
+        if self._keeps_records:
+            records = [[record.to_dict(), age] for record, age in entries]
+            self._write(self.path, {"saved_at": time.time(), "records": records})
+
+    def load_notes(self) -> list[Note]:
+        """What was saved of notes, also by other processes."""
+        try:
+            document = self._read(self.notes_path)
+            return [] if document is None else [Note.from_list(fields) for fields in document["notes"]]
+        except (OSError, DirectoryError, KeyError, TypeError, ValueError) as exc:
+            _log.warning("ignored the notes in %s: %s", self.notes_path, exc)
+            return []
+
+    def save_notes(self, notes: Iterable[Note]) -> None:
+        """Replaces them."""
+        self._write(self.notes_path, {"notes": [note.to_list() for note in notes]})
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            if path.stat().st_size > MAX_SIZE:
+                raise DirectoryError("it is too large")
+            document = protocol.unpack(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("key") != self._key:
+            raise DirectoryError("it is of another kind")
+        return document
+
+    def _write(self, path: Path, document: dict[str, Any]) -> None:
+        # At one stroke, so that a reader sees the old one or the new one.
         temporary = ""
         try:
-            records = [[record.to_dict(), age] for record, age in entries]
-            body = protocol.pack(
-                {"format": FORMAT, "key": self._key, "saved_at": time.time(), "records": records}
-            )
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=self.path.name, dir=self.path.parent)
+            body = protocol.pack({"format": FORMAT, "key": self._key, **document})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(body)
-            os.replace(temporary, self.path)
+            os.replace(temporary, path)
         except (OSError, DirectoryError) as exc:
             if temporary:
                 try:
@@ -72,4 +97,4 @@ class DiskCache:
                     pass
             if not self._has_warned:
                 self._has_warned = True
-                _log.warning("the directory cache %s cannot be written: %s", self.path, exc)
+                _log.warning("the directory cache %s cannot be written: %s", path, exc)

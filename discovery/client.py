@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -22,7 +23,7 @@ from discovery.backend import Callback
 from discovery.cache import DiskCache
 from discovery.exceptions import DirectoryError
 from discovery.keeper import Flush, Keeper
-from discovery.model import Record, Seen, View
+from discovery.model import DEFAULT_KEEP, Note, Record, Seen, View
 from discovery.native import NativeThread, Wakeup, native_lock
 from discovery.seeds import Seed
 
@@ -44,6 +45,7 @@ class RegistryClient:
         namespace: str | None,
         cache_dir: Path | None = None,
         longest_pause: float = LONGEST_PAUSE,
+        keeps_records: bool = True,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -54,7 +56,7 @@ class RegistryClient:
         self._thread: NativeThread | None = None
         self._is_stopped = False
         self._claims = Claims()
-        cache = None if cache_dir is None else DiskCache(cache_dir, name, namespace)
+        cache = None if cache_dir is None else DiskCache(cache_dir, name, namespace, keeps_records)
         self._keeper = Keeper(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic())
 
     def start(self) -> None:
@@ -110,6 +112,24 @@ class RegistryClient:
                 own = record
                 self._commands.append(lambda now: self._keeper.withdraw(own, now))
         self._wakeup.wake()
+
+    def note(self, key: str, value: dict[str, Any], *, keep: float = DEFAULT_KEEP, age: float = 0.0) -> None:
+        """Has `value` remembered under `key`, by everybody, for `keep` seconds. See `Directory.note`."""
+        sockets.check_process(self._pid)
+        if self.namespace is None:
+            raise DirectoryError("notes are of one namespace; this directory was opened for all")
+        note = Note(self.namespace, key, _stamp(age), keep, value)
+        # What cannot travel is refused here, and what does is what everybody sees, ourselves too.
+        (note,) = protocol.decode(protocol.encode(protocol.Remember(0, [note]))).notes  # type: ignore[union-attr]
+        self._post(lambda now: self._keeper.note(note, age <= 0, now))
+
+    def forget(self, key: str) -> None:
+        """What is remembered under `key` is to be forgotten, by everybody."""
+        sockets.check_process(self._pid)
+        if self.namespace is None:
+            raise DirectoryError("notes are of one namespace; this directory was opened for all")
+        note = Note(self.namespace, key, _stamp(0.0))
+        self._post(lambda now: self._keeper.note(note, True, now))
 
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
@@ -204,6 +224,10 @@ class RegistryClient:
         if self._wakeup.fd in ready:
             self._wakeup.clear()
         return ready
+
+
+def _stamp(age: float) -> int:
+    return max(int((time.time() - age) * 1e6), 0)
 
 
 #: Directories whose thread runs: stopped at the interpreter's end, so that what they announced is withdrawn.

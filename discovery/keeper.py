@@ -5,7 +5,10 @@ Used on the directory's own thread only; `published` alone may be read from othe
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +20,9 @@ from discovery.backend import Callback
 from discovery.cache import DiskCache
 from discovery.link import SUBSCRIBING, UP, WAITING, Link
 from discovery.merge import Entry, Merge
-from discovery.model import Record
+from discovery.model import Note, Record
 from discovery.native import Log, NativeEvent
+from discovery.notes import Notes
 from discovery.published import Published
 from discovery.seeds import Seed
 from discovery.sites import NEVER, Sites
@@ -33,6 +37,12 @@ IDLE = 1.0
 EAGER = 0.05
 #: Seconds between two writes of the cache.
 SAVE_EVERY = 1.0
+#: Seconds, at random, before a registry that lacks notes is told of them: one of its clients is enough.
+TELL_WITHIN = 1.0
+#: Requests about notes are numbered from here on: those about our own records never get so far.
+FIRST_NOTE_REQUEST = 1 << 40
+#: Seconds between two looks for notes that are too old.
+READ_NOTES_EVERY = 60.0
 #: Seconds that a first attempt counts as reachable, for `flush`.
 HOPE = 1.0
 #: Sentences of refusal that are told but once.
@@ -68,11 +78,17 @@ class Keeper:
         self._merge = Merge()
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()
+        self._notes = Notes()
+        #: The rank of each note that a connected registry has, as far as we know.
+        self._told: dict[Link, dict[tuple[str, str], tuple[int, bool, str]]] = {}
+        self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
+        self._unanswered: dict[Link, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
         self._refusals: set[str] = set()
-        self._renew_at = self._save_at = NEVER
+        self._renew_at = self._save_at = self._tell_at = self._save_notes_at = NEVER
+        self._read_notes_at = now
         self._saved_at = float("-inf")
         self._stop_at: float | None = None
         self._has_changed = False
@@ -91,6 +107,17 @@ class Keeper:
         self._merge.drop(OWN, record.instance, record.rank, withdrawn=True)
         self._announced.withdraw(record, now)
         self._tell(record.instance)
+
+    def note(self, note: Note, is_new: bool, now: float) -> None:
+        """Has it remembered everywhere. One that is new replaces what is known by now, whatever that says of its time."""
+        held = self._notes.get(note.namespace, note.key)
+        if held is not None and is_new:
+            # Whoever wrote that one may have a clock that is ahead of ours.
+            note = dataclasses.replace(note, stamp=max(note.stamp, held.stamp + 1))
+            if note.value is None:
+                note = dataclasses.replace(note, keep=max(note.keep, held.keep))
+        if self._take_notes([note]):
+            self._tell_notes(now)
 
     def flush(self, flush: Flush) -> None:
         """Sets `flush.done` when the time has come."""
@@ -111,6 +138,8 @@ class Keeper:
         self._sites.end_attempts()
         for record in records:
             self.withdraw(record, now)
+        # At once: nobody else may know what a registry that is new has not been told.
+        self._tell_notes(now)
 
     # --- the rounds of the thread ---
 
@@ -118,13 +147,14 @@ class Keeper:
         """Believes the last good view on disk until a registry knows better."""
         if self._cache is not None:
             self._merge.remember(Entry(record, now - age) for record, age in self._cache.load())
+            self._take_notes(self._cache.load_notes())
 
     def is_over(self, now: float) -> bool:
         """True when the thread was told to stop and has nothing left to wait for."""
         if self._stop_at is None:
             return False
         connected = [link for link in self._sites.links() if link.state in (UP, SUBSCRIBING)]
-        return not connected or now >= self._stop_at or self._announced.is_acknowledged(connected)
+        return not connected or now >= self._stop_at or self._is_acknowledged(connected)
 
     def register_with(self, poller: zmq.Poller) -> None:
         """What the thread should wait for."""
@@ -134,6 +164,7 @@ class Keeper:
     def next_round(self, now: float) -> float:
         """Until when it may wait."""
         times = [now + IDLE, self._renew_at, self._save_at, self._sites.next_attempt()]
+        times += [self._tell_at, self._save_notes_at]
         times += [link.next_deadline() for link in self._sites.links() if link.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
             times.append(now + EAGER)
@@ -153,9 +184,15 @@ class Keeper:
         self._sites.attempt(now)
         if now >= self._renew_at:
             self._renew(now)
+        if now >= self._tell_at:
+            self._tell_notes(now)
+        if now >= self._read_notes_at:
+            self._read_notes(now)
         self._publish(now)
         if now >= self._save_at:
             self._save(now)
+        if now >= self._save_notes_at:
+            self._save_notes(now)
         self._answer_flushes(now)
 
     def leave(self, now: float) -> None:
@@ -163,6 +200,8 @@ class Keeper:
         left = max(0.2, (self._stop_at or now) - now)
         self._publish(now)
         self._save(now)
+        if self._save_notes_at is not NEVER:
+            self._save_notes(now)
         self._sites.close(now, left)
         self._publish(now)
 
@@ -174,6 +213,13 @@ class Keeper:
             Entry(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
         self._merge.snapshot(link.address, entries, link.is_warming)
+        self._told[link], self._unanswered[link] = {}, set()
+        for part in snapshot:
+            self._noted(link, part.notes)
+        if self._stop_at is not None:
+            self._tell_notes(now)
+        # Else not now: what another client tells it meanwhile is not told twice.
+        self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
         self._announced.forget_the_past(now)
         self._announced.forget_acknowledgements(link)
         for message in self._announced.messages(link):
@@ -193,8 +239,12 @@ class Keeper:
                 self._merge.drop(link.address, message.instance, rank, message.withdrawn)
             case protocol.Hugz():
                 self._merge.warmed(link.address, message.warming)
+            case protocol.Noted():
+                self._noted(link, message.notes)
+                self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
             case protocol.Ack():
                 self._announced.acknowledged(link, message.request)
+                self._unanswered.get(link, set()).discard(message.request)
             case protocol.Refused():
                 self._announced.refused(link, message.request)
                 self._refused(link, message.reason)
@@ -205,6 +255,8 @@ class Keeper:
     def link_down(self, link: Link, now: float) -> None:
         """It went away, or was never there."""
         self._merge.lost(link.address, now)
+        self._told.pop(link, None)
+        self._unanswered.pop(link, None)
         self._announced.forget_acknowledgements(link)
         if link.failures == 0:
             _log.info("lost registry %s: %s", link.address, link.error)
@@ -218,6 +270,63 @@ class Keeper:
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
             _log.warning("registry %s refused a record: %s", link.address, reason)
+
+    # --- notes ---
+
+    def _noted(self, link: Link, notes: list[Note]) -> None:
+        """A registry has these."""
+        self._told[link].update(((note.namespace, note.key), note.rank) for note in notes)
+        self._take_notes(notes)
+
+    def _take_notes(self, notes: list[Note]) -> bool:
+        is_news = bool(self._notes.take(notes, time.time()))
+        if is_news:
+            self._notes_changed(time.monotonic())
+        return is_news
+
+    def _notes_changed(self, now: float) -> None:
+        self._has_changed = True
+        if self._cache is not None:
+            self._save_notes_at = min(self._save_notes_at, now + SAVE_EVERY)
+
+    def _tell_notes(self, now: float) -> None:
+        """Registries that lack some, or have older ones, are told."""
+        self._tell_at = NEVER
+        for link, told in self._told.items():
+            news = self._unknown_to(link)
+            for start in range(0, len(news), protocol.MAX_NOTES):
+                message = protocol.Remember(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
+                if not link.send(message):
+                    self._tell_at = now + IDLE
+                    break
+                self._unanswered[link].add(message.request)
+                told.update(((note.namespace, note.key), note.rank) for note in message.notes)
+
+    def _unknown_to(self, link: Link) -> list[Note]:
+        told = self._told.get(link, {})
+        return [note for note in self._notes if note.rank > told.get((note.namespace, note.key), (-1, False, ""))]
+
+    def _is_acknowledged(self, links: list[Link]) -> bool:
+        """Every one of these registries has what we announced, and all notes."""
+        return self._announced.is_acknowledged(links) and not any(
+            self._unanswered.get(link) or self._unknown_to(link) for link in links
+        )
+
+    def _read_notes(self, now: float) -> None:
+        self._read_notes_at = now + READ_NOTES_EVERY
+        if self._notes.expire(time.time()):
+            self._notes_changed(now)
+        for told in self._told.values():
+            for place in [place for place in told if self._notes.get(*place) is None]:
+                del told[place]
+
+    def _save_notes(self, now: float) -> None:
+        self._save_notes_at = NEVER
+        if self._cache is not None:
+            # Others may have written theirs meanwhile, with no registry between us.
+            self._take_notes(self._cache.load_notes())
+            self._save_notes_at = NEVER
+            self._cache.save_notes(self._notes)
 
     # --- our own records ---
 
@@ -242,7 +351,7 @@ class Keeper:
             return
         links = self._sites.links()
         connected = [link for link in links if link.state in (UP, SUBSCRIBING) and link.boot_id is not None]
-        is_acknowledged = bool(connected) and self._announced.is_acknowledged(connected)
+        is_acknowledged = bool(connected) and self._is_acknowledged(connected)
         may_come = self._sites.is_first_look() or any(
             link.state not in (UP, WAITING) and now - link.opened_at < HOPE for link in links
         )
@@ -262,7 +371,8 @@ class Keeper:
         if self._has_changed or statuses != before.statuses:
             contact = {link.address: link for link in self._sites.links()}
             known = dict(self._merge.known)
-            self.published = before.next(now, known, statuses, self._merge.is_fresh, contact)
+            notes = tuple(self._notes) if self._has_changed else before.notes
+            self.published = before.next(now, known, statuses, self._merge.is_fresh, contact, notes)
         if self._has_changed or self.published.is_fresh is not before.is_fresh:
             self._has_changed = False
             self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_EVERY))

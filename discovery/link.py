@@ -36,7 +36,7 @@ class Listener(Protocol):
         """The registry answered with all that it holds (again, after a gap)."""
 
     def link_message(self, link: Link, message: protocol.Message, now: float) -> None:
-        """An update, drop, hugz, ack, refusal or unknown, in order and without a gap."""
+        """An update, drop, hugz, notes, ack, refusal or unknown, in order and without a gap."""
 
     def link_down(self, link: Link, now: float) -> None:
         """The connection ended, or an attempt failed; `link.error` says why."""
@@ -184,7 +184,7 @@ class Link:
 
     def _take_push(self, message: protocol.Message, now: float) -> None:
         self._deadline = now + SILENCE
-        if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz):
+        if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz | protocol.Noted):
             step = 0 if isinstance(message, protocol.Hugz) else 1
             if message.boot_id != self.boot_id or message.seq != self._seq + step:
                 _log.info("missed updates of registry %s, asked for all", self.address)

@@ -1,7 +1,8 @@
-"""What a directory knows: the record of one instance of a service, and the view over all of them.
+"""What a directory knows: the record of one instance of a service, notes, and the view over all of them.
 
 Rule 1: no sockets, no threads, no clock here.
 Rule 2: a record has exactly one writer, its instance; of two versions the one with the higher `rank` is true.
+Rule 3: a note has as many writers as like; of two under one key the one with the higher `rank` is true.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ DEFAULT_TTL = 10.0
 SHORTEST_TTL, LONGEST_TTL = 0.1, 3600.0
 #: Characters of a service, instance, node or namespace name.
 LONGEST_NAME = 255
+#: Characters of a note's key.
+LONGEST_KEY = 1024
+#: Seconds that a note is kept unless its writer says otherwise, and the most that may be asked for.
+DEFAULT_KEEP, LONGEST_KEEP = 30 * 86_400.0, 366 * 86_400.0
 #: Bounds of what an integer field may be; msgpack carries no more.
 LARGEST_NUMBER = 2**63 - 1
 
@@ -152,6 +157,63 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Please remember `value` under `key`, beyond all leases, until `keep` seconds after `stamp`.
+
+    `stamp` is when it was written, in microseconds since 1970. No value: what was under that key is to be forgotten.
+    """
+
+    namespace: str
+    key: str
+    stamp: int
+    keep: float = DEFAULT_KEEP
+    value: dict[str, Any] | None = None
+
+    @property
+    def rank(self) -> tuple[int, bool, str]:
+        """The higher one is the truth, for everybody."""
+        return (self.stamp, self.value is None, repr(self.value))
+
+    def age(self, now: float) -> float:
+        """Seconds since it was written."""
+        return now - self.stamp / 1e6
+
+    def to_list(self) -> list[Any]:
+        """The fields as plain values."""
+        return [self.namespace, self.key, self.stamp, self.keep, self.value]
+
+    @classmethod
+    def from_list(cls, fields: Any) -> Note:
+        """The note that `to_list` gave. Fields after those known are ignored; junk raises DirectoryProtocolError."""
+        if not isinstance(fields, list) or len(fields) < len(NOTE_FIELDS):
+            raise DirectoryProtocolError(f"a note is {fields!r:.80}; a list of its fields is needed")
+        for (name, is_right), value in zip(NOTE_FIELDS.items(), fields, strict=False):
+            if not is_right(value):
+                raise DirectoryProtocolError(f"{name} of a note is {value!r:.80}")
+        return cls(*fields[: len(NOTE_FIELDS)])
+
+
+def is_key(value: Any) -> bool:
+    """A text that may be the key of a note."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_KEY
+
+
+def is_keep(value: Any) -> bool:
+    """Seconds that a note may be kept; False for nan."""
+    return type(value) in (int, float) and 0 < value <= LONGEST_KEEP
+
+
+#: What each field of a note may be.
+NOTE_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "namespace": is_name,
+    "key": is_key,
+    "stamp": is_number,
+    "keep": is_keep,
+    "value": lambda value: value is None or _is_map(value),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A record as a client sees it.
 
@@ -172,12 +234,14 @@ class View:
 
     `fresh`: some registry is connected and past its warm-up. `stale_for`: seconds since that was last so.
     `registries`: for each one a mapping with url, address, state, boot_id, warming, records, error.
+    `notes`: what is remembered beyond leases, and what is remembered to be forgotten.
     """
 
     records: dict[str, Seen] = field(default_factory=dict)
     fresh: bool = False
     stale_for: float = 0.0
     registries: list[dict[str, Any]] = field(default_factory=list)
+    notes: tuple[Note, ...] = ()
 
     def service(self, name: str) -> list[Seen]:
         """The instances of one service."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgpack
 
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
-from discovery.model import Record, is_name, is_number
+from discovery.model import Note, Record, is_name, is_number
 
 #: Said in every frame; a peer with another one is refused in words.
 VERSION = 1
@@ -29,6 +29,8 @@ PART_SIZE = 512 * 1024
 MAX_PUSH = 2 * 1024 * 1024
 #: Leases renewed in one message.
 MAX_RENEWALS = 2000
+#: Bytes of one note, and notes in one message.
+MAX_NOTE, MAX_NOTES = 4096, 200
 
 
 @dataclass(slots=True)
@@ -69,6 +71,15 @@ class Withdraw:
 
 
 @dataclass(slots=True)
+class Remember:
+    """Please remember these notes, where you know none of higher rank, and tell everybody."""
+
+    KIND: ClassVar[int] = 5
+    request: int
+    notes: list[Note]
+
+
+@dataclass(slots=True)
 class Ack:
     """What `request` asked is done."""
 
@@ -95,7 +106,10 @@ class Unknown:
 
 @dataclass(slots=True)
 class Snapshot:
-    """Part `part` of `parts` of all that is held; each entry is [record, age in seconds, suspect]."""
+    """Part `part` of `parts` of all that is held; each entry is [record, age in seconds, suspect].
+
+    All parts together have all notes as well.
+    """
 
     KIND: ClassVar[int] = 19
     seq: int
@@ -104,6 +118,7 @@ class Snapshot:
     part: int
     parts: int
     entries: list[Any]
+    notes: list[Note]
 
 
 @dataclass(slots=True)
@@ -141,12 +156,21 @@ class Hugz:
     warming: bool
 
 
-Message = Subscribe | Register | Renew | Withdraw | Ack | Refused | Unknown | Snapshot | Update | Drop | Hugz
+@dataclass(slots=True)
+class Noted:
+    """These notes are new, or newer than those that were under their keys."""
 
-KINDS: dict[int, type[Any]] = {
-    kind.KIND: kind
-    for kind in (Subscribe, Register, Renew, Withdraw, Ack, Refused, Unknown, Snapshot, Update, Drop, Hugz)
-}
+    KIND: ClassVar[int] = 23
+    seq: int
+    boot_id: str
+    notes: list[Note]
+
+
+Message = (
+    Subscribe | Register | Renew | Withdraw | Remember | Ack | Refused | Unknown | Snapshot | Update | Drop | Hugz | Noted
+)
+
+KINDS: dict[int, type[Any]] = {kind.KIND: kind for kind in Message.__args__}
 
 
 def _is_bool(value: Any) -> bool:
@@ -175,6 +199,10 @@ def _is_entry(value: Any) -> bool:
     return isinstance(value, list) and len(value) >= 3 and _is_age(value[1]) and _is_bool(value[2])
 
 
+def _is_notes(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(note, list) for note in value)
+
+
 #: What a field may be, by its name; the same name means the same in every message.
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "namespace": is_name,
@@ -192,6 +220,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "part": is_number,
     "parts": is_number,
     "entries": lambda value: isinstance(value, list) and all(map(_is_entry, value)),
+    "notes": _is_notes,
     "age": _is_age,
     "suspect": _is_bool,
     "withdrawn": _is_bool,
@@ -229,6 +258,8 @@ def decode(frame: bytes) -> Message:
             values[position] = Record.from_dict(value)
         elif name == "entries":
             values[position] = [[Record.from_dict(entry[0]), *entry[1:3]] for entry in value]
+        elif name == "notes":
+            values[position] = [_note(note) for note in value]
     message: Message = KINDS[kind](*values)
     return message
 
@@ -238,7 +269,7 @@ class Push:
 
     __slots__ = ("_head", "_tail")
 
-    def __init__(self, message: Update | Drop | Hugz) -> None:
+    def __init__(self, message: Update | Drop | Hugz | Noted) -> None:
         values = [_plain(getattr(message, name)) for name in FIELDS[message.KIND][1:]]
         # An array of less than 16 items has a head of one byte: 0x90 + length.
         self._head = bytes([0x90 + 3 + len(values)]) + pack(VERSION) + pack(message.KIND)
@@ -249,22 +280,25 @@ class Push:
         return self._head + pack(seq) + self._tail
 
 
-def snapshot_parts(boot_id: str, seq: int, warming: bool, entries: list[list[Any]]) -> list[bytes]:
+def snapshot_parts(
+    boot_id: str, seq: int, warming: bool, entries: list[list[Any]], notes: list[Note]
+) -> list[bytes]:
     """The frames of a snapshot, each of bounded size; one frame at least."""
-    parts: list[list[bytes]] = [[]]
+    #: Of each part, what it holds of `entries` and of `notes`.
+    parts: list[tuple[list[bytes], list[bytes]]] = [([], [])]
     size = 0
-    for entry in entries:
-        packed = pack([_plain(value) for value in entry])
-        if size + len(packed) > PART_SIZE and parts[-1]:
-            parts.append([])
+    for which, item in [*((0, entry) for entry in entries), *((1, note) for note in notes)]:
+        packed = pack(_plain(item))
+        if size + len(packed) > PART_SIZE and size:
+            parts.append(([], []))
             size = 0
-        parts[-1].append(packed)
+        parts[-1][which].append(packed)
         size += len(packed)
-    head = bytes([0x90 + 8]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
-    packer = msgpack.Packer(autoreset=True)
+    head = bytes([0x90 + 9]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
+    array = msgpack.Packer(autoreset=True).pack_array_header
     return [
-        b"".join((head, pack(part), pack(len(parts)), packer.pack_array_header(len(packed)), *packed))
-        for part, packed in enumerate(parts)
+        b"".join((head, pack(part), pack(len(parts)), *(p for each in lists for p in (array(len(each)), *each))))
+        for part, lists in enumerate(parts)
     ]
 
 
@@ -289,7 +323,16 @@ def _no_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"extension {code} has no meaning here")
 
 
+def _note(fields: list[Any]) -> Note:
+    note = Note.from_list(fields)
+    if len(pack(note.to_list())) > MAX_NOTE:
+        raise DirectoryProtocolError(f"a note takes more than {MAX_NOTE} bytes")
+    return note
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_dict()
+    if isinstance(value, Note):
+        return value.to_list()
     return [_plain(item) for item in value] if isinstance(value, list) else value

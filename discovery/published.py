@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from discovery.merge import IN_TIME, Known
-from discovery.model import Seen, View
+from discovery.model import Note, Seen, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class Published:
         is_fresh: bool,
         since: float,
         contact: dict[str, Any],
+        notes: tuple[Note, ...] = (),
     ) -> None:
+        self.notes = notes
         self.statuses = statuses
         self.is_fresh = is_fresh
         self._known = known
@@ -55,10 +57,11 @@ class Published:
         statuses: tuple[RegistryStatus, ...],
         is_fresh: bool,
         contact: dict[str, Any],
+        notes: tuple[Note, ...],
     ) -> Published:
         """What comes after this one; it remembers since when the view is not fresh."""
         since = self._since if is_fresh is self.is_fresh else now
-        return Published(known, statuses, is_fresh, since, contact)
+        return Published(known, statuses, is_fresh, since, contact, notes)
 
     def view(self, now: float) -> View:
         """All of it, with ages as they are now."""
@@ -67,6 +70,7 @@ class Published:
             self.is_fresh,
             self.stale_for(now),
             [self._registry(status, now) for status in self.statuses],
+            self.notes,
         )
 
     def service(self, name: str, now: float) -> list[Seen]:

@@ -16,6 +16,7 @@ from discovery import protocol, sockets
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
+from discovery.notes import Notes
 from discovery.table import Change, Gone, Held, Table
 
 _log = Log(__name__)
@@ -30,6 +31,8 @@ BATCH = 500
 LAST_WORDS = 300
 #: Seconds between two complaints about frames that are no messages.
 COMPLAIN_EVERY = 60.0
+#: Seconds between two looks for notes that are too old.
+READ_NOTES_EVERY = 60.0
 
 
 class _Subscriber:
@@ -65,6 +68,7 @@ class RegistryServer:
         self._wakeup = Wakeup()
         self._thread = NativeThread(self._run, "discovery-registry")
         self._subscribers: dict[bytes, _Subscriber] = {}
+        self._notes = Notes()
         self._complained_at = -COMPLAIN_EVERY
 
     def start(self) -> None:
@@ -120,6 +124,7 @@ class RegistryServer:
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)
         hugz_at, warming = now, True
+        read_notes_at = now
         while True:
             ready = dict(poller.poll(int(tick * 1000) + 1))
             if self._wakeup.fd in ready:
@@ -135,6 +140,9 @@ class RegistryServer:
                 warming = self._table.is_warming(now)
                 hugz_at = now + HUGZ_INTERVAL
                 self._hug(warming)
+            if now >= read_notes_at:
+                read_notes_at = now + READ_NOTES_EVERY
+                self._notes.expire(time.time())
         _log.info("registry %s at %s stopped", self.boot_id, self.url)
 
     def _take_messages(self, socket: zmq.Socket[bytes]) -> None:
@@ -165,7 +173,8 @@ class RegistryServer:
         subscriber = self._subscribers[peer] = _Subscriber(message.namespace)
         entries = self._table.snapshot(message.namespace, now)
         warming = self._table.is_warming(now)
-        for frame in protocol.snapshot_parts(self.boot_id, 0, warming, entries):
+        notes = self._notes.of(message.namespace)
+        for frame in protocol.snapshot_parts(self.boot_id, 0, warming, entries, notes):
             self._send_frame(peer, frame)
         if warming:
             # Until the end of the warm-up what is not listed stays; whoever came after a withdrawal must hear of it.
@@ -197,11 +206,19 @@ class RegistryServer:
         self._tell(self._table.withdraw(message.namespace, message.instance, rank, now))
         self._send(peer, protocol.Ack(message.request))
 
+    def _remember(self, peer: bytes, message: protocol.Remember, now: float, size: int) -> None:
+        news = self._notes.take(message.notes, time.time())
+        for namespace in {note.namespace for note in news}:
+            told = [note for note in news if note.namespace == namespace]
+            self._push_to(namespace, protocol.Push(protocol.Noted(0, self.boot_id, told)))
+        self._send(peer, protocol.Ack(message.request))
+
     _HANDLERS: dict[type[Any], Callable[..., None]] = {
         protocol.Subscribe: _subscribe,
         protocol.Register: _register,
         protocol.Renew: _renew,
         protocol.Withdraw: _withdraw,
+        protocol.Remember: _remember,
     }
 
     def _tell(self, changes: list[Change]) -> None:
@@ -214,10 +231,13 @@ class RegistryServer:
             else:
                 namespace = change.namespace
                 push = self._drop(change)
-            self._push(push, lambda subscriber: subscriber.namespace in (None, namespace), numbered=True)  # noqa: B023
+            self._push_to(namespace, push)
 
     def _drop(self, gone: Gone) -> protocol.Push:
         return protocol.Push(protocol.Drop(0, self.boot_id, gone.instance, *gone.rank, gone.withdrawn))
+
+    def _push_to(self, namespace: str, push: protocol.Push) -> None:
+        self._push(push, lambda subscriber: subscriber.namespace in (None, namespace), numbered=True)
 
     def _hug(self, warming: bool) -> None:
         self._push(

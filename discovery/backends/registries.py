@@ -15,7 +15,7 @@ MAX_REGISTRIES = 16
 def open_local(
     url: str, *, namespace: str | None, cache_dir: Path | None, ttl: float, local_port: int | None, host: bool
 ) -> RegistryClient:
-    """`local:`: the first process on the machine hosts it. No cache: what it lists dies with the machine."""
+    """`local:`: the first process on the machine hosts it. What it lists dies with the machine: notes alone are cached."""
     if url != "local:":
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}; local: alone is needed, "
@@ -23,7 +23,7 @@ def open_local(
         )
     seed = local_seed(local_port, ttl, host)
     # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.
-    return RegistryClient(f"local ({seed.address})", [seed], namespace, longest_pause=min(0.5, ttl / 3))
+    return RegistryClient(f"local ({seed.address})", [seed], namespace, cache_dir, min(0.5, ttl / 3), keeps_records=False)
 
 
 def open_tcp(

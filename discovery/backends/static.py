@@ -9,7 +9,7 @@ from typing import Any
 
 from discovery.backend import Callback
 from discovery.exceptions import DirectoryConfigurationError
-from discovery.model import DEFAULT_NAMESPACE, LONGEST_TTL, Record, Seen, View, is_name
+from discovery.model import DEFAULT_KEEP, DEFAULT_NAMESPACE, LONGEST_TTL, Record, Seen, View, is_name
 from discovery.native import Log, NativeThread
 from discovery.seeds import split_tcp
 
@@ -59,6 +59,12 @@ class StaticDirectory:
         """Accepted and ignored: who is where is written down already."""
 
     def withdraw(self, instance: str) -> None:
+        """Accepted and ignored."""
+
+    def note(self, key: str, value: dict[str, Any], *, keep: float = DEFAULT_KEEP, age: float = 0.0) -> None:
+        """Accepted and ignored: there is nobody who could remember it."""
+
+    def forget(self, key: str) -> None:
         """Accepted and ignored."""
 
     def flush(self, timeout: float) -> bool:

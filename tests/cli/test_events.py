@@ -135,6 +135,25 @@ def test_mistakes_are_told_in_a_sentence(failing, command):
     assert code == 2 and "stop them first" in err
 
 
+def test_a_group_is_forgotten_by_the_directory_also_when_nobody_publishes(serve, command):
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            pass
+
+    serve(Mails).stop()
+
+    code, out, _ = command("forget", "orders", GROUP)
+    assert code == 0 and "forgotten by the directory and 0 publishers" in out
+    code, _, err = command("forget", "orders", GROUP)
+    assert code == 3 and "nobody publishes its events" in err
+    serve(Orders)
+    code, _, err = command("forget", "orders", GROUP)
+    assert code == 2 and f"neither a publisher of 'orders' nor the directory knows the group {GROUP!r}" in err
+
+
 def test_a_time_is_iso_or_so_long_ago():
     assert moment("1970-01-02T00:00+00:00") == 86_400
     assert moment("2h") < moment("1.5h") < moment("10m") < moment("5s")

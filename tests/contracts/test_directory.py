@@ -306,3 +306,106 @@ def test_an_ended_subscription_is_called_no_more(house):
     Watch(directory).wait(knows("one"))
 
     assert not any("one" in view.records for view in watch.views)
+
+
+# --- notes: what outlives those who wrote it ---
+
+
+def remembers(**values):
+    """A claim: a view has exactly these notes, each {"is": value}, or None for one that is forgotten."""
+    wanted = {key: None if value is None else {"is": value} for key, value in values.items()}
+    return lambda view: {note.key: note.value for note in view.notes} == wanted
+
+
+def test_noting_and_forgetting_are_accepted(any_house):
+    directory = any_house.open()
+
+    directory.note("group", {"is": 1})
+    directory.forget("group")
+
+    assert directory.flush(AT_LAST)
+
+
+def test_a_note_outlives_its_writer(house):
+    keeps = Watch(house.open())
+    writer = house.open()
+    writer.announce(record())
+    writer.note("group", {"is": [1, None, "text"]})
+    keeps.wait(remembers(group=[1, None, "text"]))
+
+    writer.stop()
+
+    keeps.wait_now(knows())
+    Watch(house.open()).wait(remembers(group=[1, None, "text"]))
+
+
+def test_one_reads_what_one_noted_oneself(house):
+    here = house.open()
+    seen = Watch(here)
+
+    here.note("group", {"is": 1})
+
+    seen.wait(remembers(group=1))
+
+
+def test_of_two_notes_the_later_one_counts_and_one_of_the_past_does_not(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+
+    here.note("group", {"is": 1})
+    seen.wait(remembers(group=1))
+    there.note("group", {"is": 2})
+    there.note("group", {"is": 3}, age=60.0)
+    there.note("other", {"is": 4}, age=60.0)
+
+    Watch(here).wait(remembers(group=2, other=4))
+
+
+def test_what_is_forgotten_is_forgotten_by_all(house):
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.note("group", {"is": 1})
+    seen.wait(remembers(group=1))
+
+    there.forget("group")
+
+    Watch(here).wait_now(remembers(group=None))
+    here.note("group", {"is": 2})
+    seen.wait_now(remembers(group=2))
+
+
+def test_a_note_that_is_flushed_is_known_to_all_registries(house):
+    keeps = Watch(house.open())
+    keeps.wait(lambda view: view.registries and all(one["state"] == "up" for one in view.registries))
+    for number in range(10):
+        writer = house.open()
+        writer.note(f"k{number}", {"is": number})
+        assert writer.flush(AT_LAST)
+        writer.stop()
+
+    keeps.wait_now(remembers(**{f"k{number}": number for number in range(10)}))
+
+
+def test_notes_of_namespaces_are_apart(house):
+    blue, red = house.open(namespace="blue"), house.open(namespace="red")
+    both = house.open(namespace=None)
+    seen = Watch(both)
+
+    blue.note("group", {"is": 1})
+    seen.wait(remembers(group=1))
+    red.note("group", {"is": 2})
+
+    seen.wait(lambda view: {(note.namespace, note.value["is"]) for note in view.notes} == {("blue", 1), ("red", 2)})
+    assert remembers(group=1)(blue.view())
+    with pytest.raises(DirectoryError, match="one namespace"):
+        both.note("group", {"is": 1})
+    with pytest.raises(DirectoryError, match="one namespace"):
+        both.forget("group")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("", {}), ("k" * 1025, {}), ("k", []), ("k", {"x": "x" * 5000}), ("k", {"x": object()})]
+)
+def test_a_note_that_cannot_be_kept_is_refused(house, key, value):
+    with pytest.raises(DirectoryError):
+        house.open().note(key, value)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery import DirectoryError, DirectoryProtocolError, Record, protocol
+from discovery import DirectoryError, DirectoryProtocolError, Note, Record, protocol
 from tests.discovery.stage import record
 
 FULL = Record(
@@ -28,6 +28,9 @@ FULL = Record(
     pid=42,
 )
 
+NOTE = Note("prod", "events:orders mails.send", 2**52, 86400.5, {"group": "mails.send", "most": None})
+FORGOTTEN = Note("prod", "events:orders old.send", 2**52, 86400, None)
+
 ROWS = [
     protocol.Subscribe("default"),
     protocol.Subscribe(None),
@@ -37,7 +40,9 @@ ROWS = [
     protocol.Ack(2),
     protocol.Refused(2, "this registry is full"),
     protocol.Unknown(["i1"]),
-    protocol.Snapshot(0, "boot", True, 0, 1, [[FULL, 1.5, False]]),
+    protocol.Remember(3, [NOTE, FORGOTTEN]),
+    protocol.Snapshot(0, "boot", True, 0, 1, [[FULL, 1.5, False]], [NOTE]),
+    protocol.Noted(7, "boot", [NOTE, FORGOTTEN]),
     protocol.Update(5, "boot", FULL, 0.0, True),
     protocol.Drop(6, "boot", "i1", 1, 2, True),
     protocol.Hugz(6, "boot", False),
@@ -82,7 +87,7 @@ def test_every_kind_has_its_row():
 
 @pytest.mark.parametrize(
     "message",
-    [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz)],
+    [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz | protocol.Noted)],
 )
 def test_a_push_is_the_message_with_the_number_of_its_subscriber(message):
     frame = protocol.Push(message).frame(2**40)
@@ -95,7 +100,9 @@ def test_a_push_is_the_message_with_the_number_of_its_subscriber(message):
 def test_a_large_snapshot_comes_in_parts_of_bounded_size():
     entries = [[record(f"i{number}", tags={"text": "x" * 100_000}), 0.0, False] for number in range(20)]
 
-    frames = protocol.snapshot_parts("boot", 3, False, entries)
+    notes = [Note("prod", f"n{number}", number, 60.0, {"text": "x" * 3000}) for number in range(400)]
+
+    frames = protocol.snapshot_parts("boot", 3, False, entries, notes)
     parts = [protocol.decode(frame) for frame in frames]
 
     assert len(frames) > 1
@@ -103,12 +110,13 @@ def test_a_large_snapshot_comes_in_parts_of_bounded_size():
     assert [part.part for part in parts] == list(range(len(frames)))
     assert {(part.parts, part.seq, part.boot_id) for part in parts} == {(len(frames), 3, "boot")}
     assert [entry for part in parts for entry in part.entries] == entries
+    assert [note for part in parts for note in part.notes] == notes
 
 
 def test_an_empty_snapshot_is_one_frame():
-    (frame,) = protocol.snapshot_parts("boot", 0, True, [])
+    (frame,) = protocol.snapshot_parts("boot", 0, True, [], [])
 
-    assert protocol.decode(frame) == protocol.Snapshot(0, "boot", True, 0, 1, [])
+    assert protocol.decode(frame) == protocol.Snapshot(0, "boot", True, 0, 1, [], [])
 
 
 def test_another_major_version_is_named():
@@ -142,6 +150,13 @@ def test_another_major_version_is_named():
         msgpack.packb([1, 2, -1, {"service": "a", "instance": "b"}]),
         msgpack.packb([1, 20, 1, "boot", {"service": "a", "instance": "b"}, float("nan"), False]),
         msgpack.packb([1, 3, [["i", 1, 1]] * 2001]),
+        msgpack.packb([1, 5, 1, [["n", "k", 1, 60.0]]]),
+        msgpack.packb([1, 5, 1, [["n", "", 1, 60.0, None]]]),
+        msgpack.packb([1, 5, 1, [["n", "k", -1, 60.0, None]]]),
+        msgpack.packb([1, 5, 1, [["n", "k", 1, float("nan"), None]]]),
+        msgpack.packb([1, 5, 1, [["n", "k", 1, 60.0, "text"]]]),
+        msgpack.packb([1, 5, 1, [["n", "k", 1, 60.0, {"text": "x" * 4096}]]]),
+        msgpack.packb([1, 5, 1, {"n": 1}]),
     ],
 )
 def test_junk_is_refused_with_the_one_error(frame):

@@ -15,6 +15,7 @@ from tests.discovery.stage import (
     RawClient,
     Watch,
     eventually,
+    free_port,
     knows,
     record,
     silent_holder,
@@ -517,3 +518,120 @@ def test_the_file_is_replaced_at_one_stroke(tmp_path):
     assert held == record("two")
     assert 2.0 <= age < 60.0
     assert len(list(tmp_path.iterdir())) == 1
+
+
+# --- notes ---
+
+
+def notes(**values):
+    """A claim: a view has exactly these notes."""
+    return lambda view: {note.key: note.value and note.value["is"] for note in view.notes} == values
+
+
+def held_by(server):
+    """The notes that a registry has."""
+    with RawClient(server.url) as client:
+        return client.ask(protocol.Subscribe("default")).notes
+
+
+def is_down(view):
+    return view.registries[0]["state"] != "up"
+
+
+def test_a_registry_that_restarts_empty_is_told_of_notes_by_those_who_know_them(new_registry, new_house):
+    first = new_registry()
+    house = new_house(first.url)
+    writer, knower = house.open(), house.open()
+    writer.note("kept", {"is": 1})
+    writer.note("gone", {"is": 1})
+    writer.forget("gone")
+    Watch(knower).wait_now(notes(kept=1, gone=None))
+    writer.stop()
+
+    first.stop()
+    eventually(lambda: is_down(knower.view()))
+    second = new_registry(first.url)
+
+    eventually(lambda: sorted(note.key for note in held_by(second)) == ["gone", "kept"])
+    late = house.open()
+    assert late.wait_ready(AT_LAST)
+    assert notes(kept=1, gone=None)(late.view())
+
+
+def test_a_registry_is_told_what_was_noted_while_it_was_away(new_registry, new_house):
+    one, two = new_registry(), new_registry()
+    house = new_house(one.url, two.url)
+    here = house.open()
+    Watch(here).wait(is_fresh)
+    two.stop()
+    eventually(lambda: here.view().registries[1]["state"] != "up")
+
+    here.note("kept", {"is": 1})
+
+    again = new_registry(two.url)
+    eventually(lambda: [note.key for note in held_by(again)] == ["kept"])
+
+
+def test_what_one_registry_knows_another_learns_from_a_client_of_both(new_registry, new_house):
+    one, two = new_registry(), new_registry()
+    writer = new_house(one.url).open()
+    writer.note("kept", {"is": 1})
+    eventually(lambda: [note.key for note in held_by(one)] == ["kept"])
+
+    new_house(one.url, two.url).open()
+
+    eventually(lambda: [note.key for note in held_by(two)] == ["kept"])
+
+
+def test_one_who_was_away_does_not_bring_back_what_was_forgotten(new_registry, new_house):
+    first = new_registry()
+    absent = new_house(first.url).open()
+    absent.note("gone", {"is": 1})
+    eventually(lambda: held_by(first))
+    first.stop()
+    eventually(lambda: is_down(absent.view()))
+    new_house(first.url).open().forget("gone")
+
+    second = new_registry(first.url)
+
+    Watch(absent).wait_now(notes(gone=None))
+    assert [note.value for note in held_by(second)] == [None]
+
+
+@pytest.mark.parametrize("options", [{}, {"url": "local:", "local_port": 0}], ids=["tcp", "local"])
+def test_notes_outlive_everybody_on_disk(new_registry, new_house, tmp_path, options):
+    options = {**options, **({"local_port": free_port()} if options else {})}
+    house = new_house("tcp://127.0.0.1:1", cache_dir=tmp_path, **{key: options[key] for key in options if key != "url"})
+    url = options.get("url")
+    writer = house.open(url=url)
+    writer.note("kept", {"is": 1})
+    writer.announce(record())
+    Watch(writer).wait(notes(kept=1))
+    writer.stop()
+
+    later = house.open(url=url)
+
+    assert Watch(later).wait(notes(kept=1)).records == {}
+
+
+def test_what_another_process_wrote_to_disk_is_not_lost(new_house, tmp_path):
+    house = new_house("tcp://127.0.0.1:1", cache_dir=tmp_path)
+    here, there = house.open(), house.open()
+    for name, directory in (("here", here), ("there", there)):
+        directory.note(name, {"is": 1})
+        Watch(directory).wait(notes(**{name: 1}))
+
+    here.stop()
+    there.stop()
+
+    Watch(house.open()).wait(notes(here=1, there=1))
+
+
+def test_junk_in_the_file_of_notes_is_ignored_and_told(tmp_path, new_house, caplog):
+    from discovery.cache import DiskCache
+
+    url = "tcp://127.0.0.1:1"
+    DiskCache(tmp_path, url, "default").notes_path.write_bytes(b"\x81\xa6format\x01")
+
+    assert Watch(new_house(url, cache_dir=tmp_path).open()).wait(lambda view: True).notes == ()
+    assert "ignored the notes" in caplog.text

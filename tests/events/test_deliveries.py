@@ -7,7 +7,7 @@ import pytest
 
 from tests.events.stage import Context, Gate, Notes, Orders, until
 from tests.rpc.stage import aside
-from zmqservices.events import EventDispatcher, event_handler
+from zmqservices.events import BROADCAST, EventDispatcher, event_handler
 from zmqservices.exceptions import BadRequest, ConfigurationError, JournalError, MessageTooLarge, UnserializableValueError
 from zmqservices.journal import Journal
 from zmqservices.membership import Membership
@@ -585,7 +585,8 @@ def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
     [handler] = mails.entrypoints
     intake = handler._intake
     [peer] = intake.ties
-    answers = list(intake._subscriber._answers[peer])
+    answers = [Ack(*key, seq) for key, kept in intake._subscriber._answers.items() for seq in kept.seqs]
+    assert len(answers) == 5
     for answer in answers:
         for again in (answer, Ack(answer.group, answer.journal, answer.seq + 1000), Ack(answer.group, "nowhere", 1)):
             peer.send(envelope.encode(again))
@@ -595,6 +596,77 @@ def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
     assert notes.wait_for(10) == [*range(5), *range(5)]
     until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
     assert cluster["events:orders"].dead_letters() == []
+
+
+@pytest.mark.parametrize("returns", ["itself", "another"])
+def test_an_event_that_was_handled_while_its_publisher_was_away_does_not_come_again(serve, connect, returns):
+    gate, notes = Gate(), Notes()
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+        gate_ = gate
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            self.notes_.append(payload)
+            self.gate_()
+
+    first = serve(Orders, elsewhere=True)
+    mails = serve(Mails, elsewhere=True)
+    connect().orders.tell("order.paid", 1)
+    gate.wait_for(1)
+    if returns == "another":
+        # It is there already, with a journal of its own, and takes over what the first one leaves.
+        second = serve(Orders, elsewhere=True)
+    # As one that is killed: it does not wait for answers, and hears none.
+    first.kill()
+    gate.open()
+    [handler] = mails.entrypoints
+    until(lambda: not handler._intake.in_hand)
+
+    if returns == "itself":
+        second = serve(Orders, elsewhere=True)
+    source = source_of(second)
+    if returns == "another":
+        source.look_for_orphans()
+        until(lambda: source.publisher.empty_orphans)
+    until(lambda: source.is_empty)
+    connect().orders.tell("order.paid", 2)
+
+    assert notes.wait_for(2) == [1, 2]
+
+
+def source_of(container):
+    return next(dependency._source for dependency in container.dependencies)
+
+
+def test_of_best_effort_members_that_are_gone_no_counter_is_left(serve):
+    notes = Notes()
+
+    class Caches:
+        name = "caches"
+        notes_ = notes
+
+        @event_handler("orders", "order.paid", reliable_delivery=False)
+        def pool(self, payload):
+            self.notes_.append(payload)
+
+        @event_handler("orders", "order.paid", handler_type=BROADCAST, reliable_delivery=False)
+        def drop(self, payload):
+            self.notes_.append(payload)
+
+    orders = serve(Orders, elsewhere=True)
+    source = source_of(orders)
+    for count in (2, 4, 6):
+        caches = serve(Caches, elsewhere=True)
+        source.dispatch("order.paid", count, None, None, None, False)
+        notes.wait_for(count)
+        assert len(source._topics) == 2
+
+        caches.stop()
+
+        until(lambda: not source._topics and not source.casual())
 
 
 def test_the_first_answer_counts_whoever_gives_it(serve, cluster):

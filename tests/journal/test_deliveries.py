@@ -365,6 +365,43 @@ def test_the_late_answer_of_a_member_that_was_silent_counts():
     assert deliveries.in_flight == 0
 
 
+# --- answers to what is not loaded --------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_was_handled_for_the_process_before_is_news_though_it_is_not_loaded():
+    deliveries = schedule(cursor=1)
+    deliveries.appended(3)
+
+    assert deliveries.acked("", 2, 0.0)
+    assert not deliveries.acked("", 1, 0.0)
+    assert not deliveries.acked("", 4, 0.0)
+
+
+def test_one_that_is_handled_while_its_page_is_on_its_way_is_not_sent():
+    deliveries = with_members(schedule(), credit=5)
+    deliveries.appended(3)
+    assert loads(deliveries.due(0.0))
+
+    assert deliveries.acked("", 2, 0.0)
+    deliveries.loaded(page(1, 2, 3))
+
+    assert sends(deliveries.due(0.0)) == [("a", 1), ("a", 3)]
+
+
+def test_an_answer_from_before_a_rewind_holds_nothing_back():
+    deliveries = with_members(schedule(), credit=5)
+    deliveries.appended(2)
+    deliveries.due(0.0)
+    deliveries.acked("", 2, 0.0)
+
+    deliveries.rewound(0)
+    deliveries.loaded(page(1))
+    deliveries.due(0.0)
+    deliveries.loaded(page(1, 2))
+
+    assert sends(deliveries.due(0.0)) == [("a", 1), ("a", 2)]
+
+
 # --- answers that mean nothing ---------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+import discovery
 from tests.system.clusters import QUICK
 from tests.system.hosts import TwoHosts, run, why_not
 from tests.system.processes import eventually
@@ -223,3 +224,34 @@ def test_a_journal_that_was_copied_back_from_a_backup_is_told_and_goes_on(event_
 
     # Numbers of the journal are used again, and no event is taken for another one.
     tallies.wait_until_handled(300)
+
+
+# --- a group of which everybody is gone ------------------------------------------------------------------------------------
+
+
+def test_a_group_is_remembered_when_its_members_all_publishers_and_the_registry_were_gone(event_cluster, tallies, tmp_path):
+    cluster = event_cluster
+    member = cluster.run_one("mails", DIRECTORY_CACHE="none")
+    publisher = cluster.run_one("orders", DIRECTORY_CACHE="none")
+    for process in (member, publisher):
+        process.kill()
+        process.wait()
+    # The listing of the test is the only one who knows now.
+    [registry], [port] = cluster.registries, cluster.ports
+    registry.kill()
+    registry.wait()
+    cluster.registry(port)
+    eventually(lambda: _notes_of(cluster), what="the registry that is new is told")
+
+    cluster.run_one("orders", JOURNAL_FOLDER=str(tmp_path / "elsewhere"), DIRECTORY_CACHE="none")
+    publish(cluster, 100)
+    cluster.run_one("mails", DIRECTORY_CACHE="none")
+
+    tallies.wait_until_handled(100)
+    assert not tallies.duplicates()
+
+
+def _notes_of(cluster):
+    with discovery.open_directory(cluster.url, namespace=cluster.namespace) as directory:
+        assert directory.wait_ready(10)
+        return [note for note in directory.view().notes if GROUP in note.key]

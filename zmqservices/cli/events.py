@@ -304,15 +304,37 @@ def moment(text: str) -> float:
 def forget_command(source: str, group: str, flags: Flags, as_json: bool, timeout: float) -> None:
     """Keep nothing for GROUP any more, and throw away what waits for it. A group that comes back begins anew.
 
+    The directory forgets it as well, also when nobody publishes now.
+
     \b
     Example:
         zmqservices events forget orders oldservice.method:order.paid
     """
-    with publishers(flags, source, timeout) as found:
-        known = sum(answer for _, answer in ask_all(found, "forget", group))
-    if not known:
-        raise CommandError(f"no publisher of {source!r} knows the group {group!r}")
-    click.echo(to_json({"group": group, "publishers": known}) if as_json else f"forgotten by {known} publishers")
+    try:
+        with publishers(flags, source, timeout) as found:
+            known = sum(answer for _, answer in ask_all(found, "forget", group))
+    except UnknownService:
+        if not _forget_in_directory(flags, source, group, timeout):
+            raise
+        known = 0
+    else:
+        if not (_forget_in_directory(flags, source, group, timeout) or known):
+            raise CommandError(f"neither a publisher of {source!r} nor the directory knows the group {group!r}")
+    told = f"forgotten by the directory and {known} publishers"
+    click.echo(to_json({"group": group, "publishers": known}) if as_json else told)
+
+
+def _forget_in_directory(flags: Flags, source: str, group: str, timeout: float) -> bool:
+    """False when it does not remember the group, or somebody has made it forget."""
+    from zmqservices.cluster.groups import key_of, remembered
+
+    with looked_up(flags.resolve(), timeout) as directory:
+        if remembered(directory.view(), source).get(group) is None:
+            return False
+        directory.forget(key_of(source, group))
+        if not directory.flush(timeout):
+            raise RemoteUnavailable(f"the directory may remember the group still; {directory.describe()}")
+        return True
 
 
 # --- dead letters ------------------------------------------------------------------------------------------------------

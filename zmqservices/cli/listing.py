@@ -78,10 +78,11 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     import discovery
 
     url = configuration.directory_url(settings)
+    cache = configuration.text(settings, constants.DIRECTORY_CACHE_CONFIG_KEY, None)
     directory = discovery.open_directory(
         url,
         namespace=configuration.namespace(settings),
-        cache_dir=configuration.text(settings, constants.DIRECTORY_CACHE_CONFIG_KEY, None),
+        cache_dir=None if cache == "none" else cache,
         host=False,
     )
     directory.start()

@@ -20,6 +20,7 @@ import discovery
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.desk import Desk, IncomingCall
 from zmqservices.cluster.duties import duties_of, holder, with_duties
+from zmqservices.cluster.groups import Groups
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
@@ -81,6 +82,8 @@ class Node:
             self._sockets.close()
             raise
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
+        #: What the directory is to remember of groups that handle events.
+        self.groups = Groups(self.directory, self.reactor, settings.events.expires_after)
 
     @classmethod
     def join(cls, settings: Settings) -> Node:
@@ -112,6 +115,7 @@ class Node:
             self._desk.wait_until_read()
         if self._subscriber is not None:
             self._subscriber.close()
+        self.groups.close()
         self.caller.close()
         if self._desk is not None:
             self._desk.close()
@@ -200,6 +204,7 @@ class Node:
     def retract(self, service: str) -> None:
         """What `amend` said of its subscriptions holds no more."""
         self._amended.discard(service)
+        self.groups.release(service)
         self._part(service, subscriptions=[])
 
     def settle(self, service: str, timeout: float) -> bool:

@@ -101,6 +101,7 @@ class Publisher:
         # From here on handlers that start can know of us, and we of those that are there.
         self.node.settle(publishing(name), self.settings.wait_for_peers if self.directory_is_known else 0.0)
         source.learn()
+        self.node.groups.add(source.kept_before())
         return source
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic, time
 from typing import Any
@@ -14,6 +14,7 @@ import gevent
 from gevent.event import Event as Flag
 
 from zmqservices.cluster.delivery import Delivery
+from zmqservices.cluster.groups import remembered
 from zmqservices.cluster.outlet import Outlet
 from zmqservices.cluster.subscription import (
     BROADCAST,
@@ -42,6 +43,10 @@ RETRY_INTERVAL = 1.0
 
 #: Seconds for which a group that was removed is not taken up again from what other publishers say.
 FORGOTTEN_FOR = 60.0
+
+#: Answers to events of journals that are not served here which are kept, and seconds for which they are. A journal that is
+#: left is found within five; much later an operator may have wanted these events once more.
+CLAIMS_KEPT, CLAIMED_FOR = 10_000, 60.0
 
 #: Messages in the queue of one guest beyond which best-effort events for it are dropped.
 LONG_BACKLOG = 1000
@@ -96,6 +101,22 @@ class Crew:
         return able[self.turn % len(able)]
 
 
+class Claims:
+    """Answers to events of journals that nobody serves here yet: they count when one of these is taken over soon."""
+
+    def __init__(self) -> None:
+        self._claims: deque[tuple[float, str, str, int]] = deque(maxlen=CLAIMS_KEPT)
+
+    def keep(self, group: str, origin: str, seq: int, now: float) -> None:
+        self._claims.append((now, group, origin, seq))
+
+    def of(self, knows: Callable[[str, int], bool], now: float) -> list[tuple[str, int]]:
+        """The groups and numbers of the events that a journal knows."""
+        while self._claims and now - self._claims[0][0] > CLAIMED_FOR:
+            self._claims.popleft()
+        return [(group, seq) for _, group, origin, seq in self._claims if knows(origin, seq)]
+
+
 class Commit(Ticket):
     """A dispatch that waits for its event to be on disk."""
 
@@ -125,7 +146,10 @@ class Source:
         self._casual: dict[str, Crew] = {}
         self._topics: dict[bytes, int] = {}
         self._origins: dict[str, Outlet] = {}
+        self._claims = Claims()
         self._forgotten: dict[str, float] = {}
+        #: Groups that its journal knew when it was opened, and how long a member of each had been away.
+        self._kept_before: dict[str, tuple[Subscription, float]] = {}
         #: Whether journals that others left have been looked for yet.
         self.has_looked = False
         self._adopting = False
@@ -153,6 +177,9 @@ class Source:
             for group in own.journal.groups():
                 self._crew(group)
                 own.with_delivery(group, self._ready)
+            groups = own.journal.stats().groups
+            wants = {want["group"]: Subscription.from_dict(want) for want in self.subscriptions()}
+            self._kept_before = {name: (want, groups[name].idle) for name, want in wants.items() if want and name in groups}
             _log.info("events of %s are kept in %s", self.name, own.journal.path)
         self._early_until = monotonic() + self.settings.wait_for_peers
         self.learn()
@@ -162,8 +189,9 @@ class Source:
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
         listed, live = set(), set()
-        now = monotonic()
-        for seen in self.publisher.directory.view().records.values():
+        view = self.publisher.directory.view()
+        notes = remembered(view, self.name)
+        for seen in view.records.values():
             record = seen.record
             is_publisher = record.service == publishing(self.name)
             for raw in record.subscriptions:
@@ -178,10 +206,21 @@ class Source:
                 if not found.reliable:
                     continue
                 if self.own is not None and found.group not in self._crews:
-                    if not is_publisher or now > self._forgotten.get(found.group, 0.0):
+                    if not is_publisher or self._may_take_up(found.group) and notes.get(found.group, found) is not None:
                         self._take_up(self._group(found))
+        for want in notes.values():
+            if want is not None and want.reliable and self.own is not None and self._may_take_up(want.group):
+                self._take_up(self._group(want))
         self._listed, self._live = listed, live
         self._release_early_if_complete()
+
+    def _may_take_up(self, group: str) -> bool:
+        # The directory shows a moment later what was forgotten here.
+        return monotonic() > self._forgotten.get(group, 0.0)
+
+    def kept_before(self) -> dict[str, tuple[Subscription, float]]:
+        """The groups that its journal knew when it was opened, and for how many seconds a member of each was away by then."""
+        return self._kept_before
 
     def _take_up(self, group: Group) -> None:
         """Somebody else keeps events for it: from here on so do we."""
@@ -467,6 +506,8 @@ class Source:
                 if crews is self._casual:
                     if not crew.members:
                         del crews[member.group]
+                    if not any(other.topic == member.topic for one in crews.values() for other in one.members.values()):
+                        self._topics.pop(member.topic, None)
                     self.tuned(member.topic)
                 else:
                     self._left_deliveries(member)
@@ -487,27 +528,28 @@ class Source:
 
     def acked(self, member: str, group: str, origin: str, seq: int) -> None:
         """Somebody of the group handled the event, whether it is still thought to have it or not."""
-        delivery = self._delivery(group, origin, seq)
+        outlet = self._outlet(origin, seq)
+        delivery = None if outlet is None else outlet.deliveries.get(group)
         if delivery is not None:
             delivery.acked(member, seq)
             self.publisher.desk.touch(delivery)
+        elif outlet is not None:
+            outlet.journal.acknowledge(group, seq)
+        else:
+            self._claims.keep(group, origin, seq, monotonic())
         self._answered.set()
 
     def nacked(self, member: Member, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
-        delivery = self._delivery(member.group, origin, seq)
+        outlet = self._outlet(origin, seq)
+        delivery = None if outlet is None else outlet.deliveries.get(member.group)
         if delivery is not None:
             delivery.nacked(member.name, seq, delay, error)
             self.publisher.desk.touch(delivery)
         self._answered.set()
 
-    def _delivery(self, group: str, origin: str, seq: int) -> Delivery | None:
-        outlet = self._origins.get(origin)
-        if outlet is None:
-            # It was sent before this process served that journal: by the one that left it, or by our own last start.
-            outlet = next((one for one in self.outlets if one.journal.knows(origin, seq)), None)
-            if outlet is None:
-                return None
-        return outlet.deliveries.get(group)
+    def _outlet(self, origin: str, seq: int) -> Outlet | None:
+        # One that is not among these was sent by the process that left that journal, or by our own last start.
+        return self._origins.get(origin) or next((one for one in self.outlets if one.journal.knows(origin, seq)), None)
 
     def _send(self, name: str, group: str, item: StoredEvent | Gap, attempt: int) -> None:
         crew = self._crews.get(group)
@@ -563,6 +605,8 @@ class Source:
         except JournalError as exc:
             _log.debug("did not adopt %s: %s", orphan.path, exc)
             return
+        for name, seq in self._claims.of(outlet.journal.knows, monotonic()):
+            outlet.journal.acknowledge(name, seq)
         for group in outlet.journal.groups():
             self._take_up(group)
         if self._closed or outlet.is_empty():
@@ -594,8 +638,11 @@ class Source:
         crew = self._crews.get(name)
         if crew is not None and crew.members:
             raise BadRequest(f"{name} has {len(crew.members)} members; stop them first")
-        self._forgotten[name] = monotonic() + FORGOTTEN_FOR
+        now = monotonic()
+        self._forgotten = {group: until for group, until in self._forgotten.items() if until > now}
+        self._forgotten[name] = now + FORGOTTEN_FOR
         self._crews.pop(name, None)
+        self.publisher.node.groups.forget(self.name, name)
         found = [outlet.forget(name) for outlet in self.outlets]
         self.publisher.amend_soon(self)
         return any(found)

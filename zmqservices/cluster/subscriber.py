@@ -6,7 +6,7 @@ block and sees to it that `event.done()` or `event.failed()` is called once.
 How a tie of one intake to one publisher goes:
 
     (linked) --SUBSCRIBE--> ASKED --SUBSCRIBED--> ON --UNSUBSCRIBE--> LEAVING --its echo--> OFF
-        \\________________________ the link is lost: what was answered lately is answered again on the next one
+        \\______ the link is lost: what was answered lately is answered again on the next one, to whatever process that is
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -31,8 +31,15 @@ from zmqservices.wire.messages import Ack, Event, Gap, Grant, Nack, Subscribe, S
 
 _log = logging.getLogger(__name__)
 
-#: Answers that are repeated after a lost link, per publisher: those that it may not have heard.
+#: Answers that are repeated on the next link, of each journal: those that its publisher may not have heard.
 ANSWERS_KEPT = 1024
+
+#: Seconds for which an answer is in doubt while the link stands. One that is lost is found out sooner, by its heartbeats;
+#: a publisher that reads it writes it down within 50 ms.
+DOUBT = 30.0
+
+#: Journals of which answers are kept.
+JOURNALS_KEPT = 256
 
 #: Seconds between two words that a handler is at work, until a publisher says how long it waits for one.
 AT_WORK_INTERVAL = 5.0
@@ -58,15 +65,41 @@ class Stage(enum.Enum):
 class Tie:
     """One intake's subscription on one link."""
 
-    __slots__ = ("peer", "stage", "in_hand", "endpoint")
+    __slots__ = ("peer", "host", "stage", "in_hand", "endpoint")
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, host: str) -> None:
         self.peer = peer
+        #: Where its publisher is: another one there takes over its journal, should it not return.
+        self.host = host
         self.stage = Stage.ASKED
         #: Events that came on this link and are not answered.
         self.in_hand = 0
         #: Where its publisher broadcasts; None where that is not needed.
         self.endpoint: str | None = None
+
+
+class Answers:
+    """What of one journal was handled for one group, and may be unknown to who serves that journal now."""
+
+    __slots__ = ("peer", "seqs", "times")
+
+    def __init__(self, peer: Peer) -> None:
+        #: Who served it when an event of it was last answered.
+        self.peer = peer
+        self.seqs: deque[int] = deque(maxlen=ANSWERS_KEPT)
+        self.times: deque[float] = deque(maxlen=ANSWERS_KEPT)
+
+    def keep(self, peer: Peer, seqs: list[int], now: float) -> None:
+        self.peer = peer
+        self.seqs.extend(seqs)
+        self.times.extend([now] * len(seqs))
+
+    def let_go(self, now: float) -> None:
+        """Those that have been heard by now."""
+        if self.peer.is_up:
+            while self.times and now - self.times[0] > DOUBT:
+                self.times.popleft()
+                self.seqs.popleft()
 
 
 class IncomingEvent:
@@ -84,6 +117,16 @@ class IncomingEvent:
     def is_reliable(self) -> bool:
         """Whether it comes again when it is not `done`."""
         return self.tie is not None
+
+    def take_over(self, tie: Tie | None) -> None:
+        """It came again on this link: there it is in hand now. On the same link it is counted already."""
+        if self.tie is tie:
+            return
+        if self.tie is not None and self.tie.stage is not Stage.LOST:
+            self.tie.in_hand -= 1
+        if tie is not None:
+            tie.in_hand += 1
+        self.tie = tie
 
     def done(self) -> None:
         """The handler is through with it: it is not to come again."""
@@ -145,21 +188,30 @@ class Intake:
             if not peer.is_up and tie.stage is not Stage.LOST:
                 tie.stage = Stage.LOST
                 tie.in_hand = 0
+                for heir in self._heirs(tie):
+                    self._subscriber.repeat_answers(heir, self.subscription, peer)
         for instance in list(self.pool.instances.values()):
             held = self.ties.get(instance.peer)
             may_ask = instance.peer.is_up and not instance.left and not self.is_leaving
             if may_ask and (held is None or held.stage is Stage.LOST):
-                self._subscribe(instance.peer)
+                self._subscribe(instance.peer, instance.record.host)
         for peer in [peer for peer, tie in self.ties.items() if tie.stage is Stage.LOST]:
             if not any(instance.peer is peer for instance in self.pool.instances.values()):
                 self._subscriber.hang_up(self.ties.pop(peer))
         self._changed.set()
 
-    def _subscribe(self, peer: Peer) -> None:
+    def _heirs(self, tie: Tie) -> list[Peer]:
+        """The other publishers of its host that are there. They have been asked for events already, and so been told all."""
+        if not self.subscription.reliable:
+            return []
+        others = [other for other in self.ties.values() if other.host == tie.host and other is not tie]
+        return [other.peer for other in others if other.stage is not Stage.LOST and other.peer.is_up]
+
+    def _subscribe(self, peer: Peer, host: str) -> None:
         # First what it may not have heard: it must not send again what is done.
-        self._subscriber.repeat_answers(peer, self.subscription.group)
+        self._subscriber.repeat_answers(peer, self.subscription)
         former = self.ties.get(peer)
-        tie = self.ties[peer] = Tie(peer)
+        tie = self.ties[peer] = Tie(peer, host)
         if former is not None:
             tie.endpoint = former.endpoint
         self._ask(tie)
@@ -217,9 +269,8 @@ class Intake:
         former = self.in_hand.get(key)
         if former is not None:
             # The link was lost while it is being handled: once more is not needed, its answer will come on this link.
-            former.tie = tie
+            former.take_over(tie)
             if tie is not None:
-                tie.in_hand += 1
                 # It takes the place that it has taken before: the credit that was spent on it is given again.
                 tie.peer.send(envelope.encode(Grant(self.subscription.group, 1)))
             return
@@ -238,6 +289,9 @@ class Intake:
         if tie.stage is not Stage.LOST:
             tie.in_hand -= 1
         self._subscriber.answer(tie.peer, answer)
+        if type(answer) is Ack and not tie.peer.is_up:
+            for heir in self._heirs(tie):
+                heir.send(envelope.encode(answer))
 
     def say_at_work(self) -> None:
         """Publishers whose events are in hand hear that the hub turns."""
@@ -302,12 +356,14 @@ class Subscriber:
         self._intakes: dict[int, Intake] = {}
         self._by_group: dict[str, list[Intake]] = {}
         self._by_topic: dict[bytes, list[Intake]] = {}
-        self._answers: dict[Peer, deque[Ack | Nack]] = {}
+        #: By group and journal, those that were answered last at the end.
+        self._answers: OrderedDict[tuple[str, str], Answers] = OrderedDict()
         self._done: dict[tuple[Peer, str, str], list[int]] = {}
         self._antenna: Antenna | None = None
         self._touched: set[Intake] = set()
         self._endpoints: dict[str, int] = {}
-        self._counts: dict[tuple[str, bytes], int] = {}
+        #: The last number of each publisher's node that is listened to, for each topic.
+        self._counts: dict[str, dict[bytes, int]] = {}
         self._missed_told = 0
         self._missed_told_at = -LOSS_LOG_INTERVAL
         self._at_work_interval = AT_WORK_INTERVAL
@@ -340,7 +396,12 @@ class Subscriber:
 
     def forget(self, intake: Intake) -> None:
         if self._intakes.pop(intake.id, None) is not None:
-            self._by_group[intake.subscription.group].remove(intake)
+            group = intake.subscription.group
+            self._by_group[group].remove(intake)
+            if not self._by_group[group]:
+                del self._by_group[group]
+                for key in [key for key in self._answers if key[0] == group]:
+                    del self._answers[key]
             for tie in intake.ties.values():
                 self.hang_up(tie)
             if not intake.subscription.reliable:
@@ -399,11 +460,7 @@ class Subscriber:
     # --- answers -----------------------------------------------------------------------------------------------------
 
     def answer(self, peer: Peer, answer: Ack | Nack) -> None:
-        """Send it, and keep it for a while in case the link is lost with it."""
-        kept = self._answers.get(peer)
-        if kept is None:
-            kept = self._answers[peer] = deque(maxlen=ANSWERS_KEPT)
-        kept.append(answer)
+        """Send it; an ACK is kept for a while in case the link is lost with it, or its publisher is away."""
         if type(answer) is Nack:
             if peer.is_up:
                 peer.send(envelope.encode(answer))
@@ -415,15 +472,37 @@ class Subscriber:
 
     def tell_done(self) -> None:
         """Send the ACKs that wait for company; before anything that must come after them."""
+        if not self._done:
+            return
         done, self._done = self._done, {}
-        for (peer, group, journal), (seq, *also) in done.items():
+        now = monotonic()
+        for (peer, group, journal), seqs in done.items():
+            if group in self._by_group:
+                self._keep(peer, group, journal, seqs, now)
             if peer.is_up:  # Else it is repeated on the next link.
-                peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
+                peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None)))
 
-    def repeat_answers(self, peer: Peer, group: str) -> None:
-        for answer in self._answers.get(peer, ()):
-            if type(answer) is Ack and answer.group == group:
-                peer.send(envelope.encode(answer))
+    def _keep(self, peer: Peer, group: str, journal: str, seqs: list[int], now: float) -> None:
+        key = (group, journal)
+        kept = self._answers.get(key)
+        if kept is None:
+            kept = self._answers[key] = Answers(peer)
+            if len(self._answers) > JOURNALS_KEPT:
+                self._answers.popitem(last=False)
+        else:
+            self._answers.move_to_end(key)
+        kept.keep(peer, seqs, now)
+
+    def repeat_answers(self, peer: Peer, subscription: Subscription, of: Peer | None = None) -> None:
+        """Before it is asked for events: which process of the source serves a journal now is not known here, so each is told.
+
+        `of`: only those to events that this one sent.
+        """
+        self.tell_done()
+        for (group, journal), kept in self._answers.items():
+            if group == subscription.group and kept.seqs and of in (None, kept.peer):
+                seq, *also = kept.seqs
+                peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
 
     def _time_words(self) -> None:
         if self._words_timer is None and self._intakes and not self._closed:
@@ -435,9 +514,15 @@ class Subscriber:
             for intake in self._intakes.values():
                 if intake.in_hand:
                     intake.say_at_work()
-            for peer in [peer for peer in self._answers if peer.link.is_closed]:
-                del self._answers[peer]
+            self._let_go_of_answers()
             self._time_words()
+
+    def _let_go_of_answers(self) -> None:
+        now = monotonic()
+        for key, kept in list(self._answers.items()):
+            kept.let_go(now)
+            if not kept.seqs:
+                del self._answers[key]
 
     # --- best effort -------------------------------------------------------------------------------------------------
 
@@ -463,6 +548,8 @@ class Subscriber:
         if not listeners and self._antenna is not None:
             del self._by_topic[topic]
             self._antenna.untune(topic)
+            for counts in self._counts.values():
+                counts.pop(topic, None)
 
     def listen(self, tie: Tie, endpoint: str) -> None:
         """Hear the broadcasts of the publisher at the other end of `tie`."""
@@ -470,6 +557,7 @@ class Subscriber:
             return
         self.hang_up(tie)
         tie.endpoint = endpoint
+        self._counts.setdefault(tie.peer.node, {})
         count = self._endpoints.get(endpoint, 0)
         self._endpoints[endpoint] = count + 1
         if not count:
@@ -483,6 +571,9 @@ class Subscriber:
         if not self._endpoints[endpoint]:
             del self._endpoints[endpoint]
             self._antenna.disconnect(endpoint)
+        others = (other for intake in self._intakes.values() for other in intake.ties.values() if other is not tie)
+        if not any(other.endpoint is not None and other.peer.node == tie.peer.node for other in others):
+            self._counts.pop(tie.peer.node, None)
 
     def received(self, frame: bytes, payload: bytes | None) -> None:
         kind, first, second, body = frame.split(b"\0", 3)
@@ -518,11 +609,13 @@ class Subscriber:
             self._antenna.resume()
 
     def _count(self, message: Event, topic: bytes) -> None:
-        key = (message.journal, topic)
-        last = self._counts.get(key)
+        counts = self._counts.get(message.journal)
+        if counts is None:
+            return  # Its last words: nobody listens to it any more.
+        last = counts.get(topic)
         if last is not None and message.seq > last + 1:
             self.missed += message.seq - last - 1
-        self._counts[key] = message.seq
+        counts[topic] = message.seq
 
     def close(self) -> None:
         if self._closed:
@@ -530,5 +623,10 @@ class Subscriber:
         self._closed = True
         self._intakes.clear()
         self._by_group.clear()
+        self._answers.clear()
+        self._counts.clear()
+        if self._words_timer is not None:
+            self._words_timer.cancel()
+            self._words_timer = None
         if self._antenna is not None:
             self._antenna.close()

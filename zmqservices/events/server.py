@@ -79,6 +79,7 @@ class EventServer(ProviderCollector, SharedExtension):
             )
         self._is_announced = True
         self.membership.before_leaving(self._leave)
+        self._node.groups.hold(service, [handler.subscription for handler in self._providers])
         wants = [handler.subscription.to_dict() for handler in self._providers]
         record = self._node.record(service)
         state = {} if record is not None else {"state": "UP"}

@@ -97,6 +97,8 @@ class Deliveries:
         self._is_loading = False
         #: The answer to a Load from before a rewind is no good.
         self._discards = False
+        #: Handled while a page was on its way that may have it still.
+        self._handled_meanwhile: set[int] = set()
         self._load_at = 0.0
         self._has_news = True
 
@@ -106,6 +108,7 @@ class Deliveries:
         """The answer to a Load."""
         self._has_news = True
         self._is_loading = False
+        handled, self._handled_meanwhile = self._handled_meanwhile, set()
         if self._discards:
             self._discards = False
             return
@@ -114,13 +117,14 @@ class Deliveries:
         for item in page.items:
             if isinstance(item, Gap):
                 self._gaps.append(item)
-            else:
+            elif item.seq not in handled:
                 self._line.add(item)
 
     def not_loaded(self, now: float) -> None:
         """The Load failed; it is asked for again a second later."""
         self._has_news = True
         self._is_loading = self._discards = False
+        self._handled_meanwhile.clear()
         self._load_at = now + 1.0
 
     def appended(self, last_seq: int) -> None:
@@ -144,6 +148,7 @@ class Deliveries:
         self._after = cursor
         self._is_last = False
         self._discards = self._is_loading
+        self._handled_meanwhile.clear()
 
     # --- what members say ------------------------------------------------------------------------------------------------
 
@@ -177,11 +182,18 @@ class Deliveries:
         self._heard(member, now)
 
     def acked(self, member: str, seq: int, now: float) -> bool:
-        """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then. From whichever member."""
+        """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then. From whichever member.
+
+        Also of one that is not loaded yet: somebody had it from the process that served this journal before.
+        """
         self._heard(member, now)
         entry = self._line.get(seq)
         if entry is None:
-            return False
+            if not self._after < seq <= self._last:
+                return False
+            if self._is_loading:
+                self._handled_meanwhile.add(seq)
+            return True
         self._no_longer_in_flight(entry)
         self._line.remove(entry)
         return True

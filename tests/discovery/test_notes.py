@@ -1,0 +1,96 @@
+"""Notes by hand-wound time: which of two is true, how long one is kept, and how many."""
+
+from discovery import Note
+from discovery.notes import AHEAD, MAX_ALL_NOTES, MAX_NOTES, Notes
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+
+
+def note(key="k", at=0.0, value=("v",), keep=DAY, namespace="n"):
+    return Note(namespace, key, int((NOW + at) * 1e6), keep, None if value is None else dict.fromkeys(value))
+
+
+def test_of_two_notes_the_newer_one_is_true_whichever_comes_first():
+    old, new = note(at=0, value="a"), note(at=1, value="b")
+
+    for order in ([old, new], [new, old]):
+        notes = Notes()
+        for one in order:
+            notes.take([one], NOW)
+        assert list(notes) == [new]
+
+
+def test_only_news_is_news():
+    notes = Notes()
+
+    assert notes.take([note()], NOW) == [note()]
+    assert notes.take([note()], NOW) == []
+    assert notes.take([note(at=-1)], NOW) == []
+
+
+def test_two_that_were_written_at_once_have_the_same_winner_everywhere():
+    rivals = [note(value="a"), note(value="b"), note(value=None)]
+    held = set()
+    for order in (rivals, rivals[::-1], rivals[1:] + rivals[:1]):
+        notes = Notes()
+        notes.take(order, NOW)
+        held.add(repr(list(notes)))
+
+    assert held == {repr([note(value=None)])}
+
+
+def test_what_was_forgotten_is_not_brought_back_by_one_who_was_away():
+    notes = Notes()
+    notes.take([note(at=0)], NOW)
+
+    notes.take([note(at=1, value=None)], NOW)
+    notes.take([note(at=0)], NOW)
+
+    assert notes.get("n", "k").value is None
+
+
+def test_one_that_is_written_again_later_is_back():
+    notes = Notes()
+    notes.take([note(at=1, value=None)], NOW)
+
+    notes.take([note(at=2)], NOW)
+
+    assert notes.get("n", "k") == note(at=2)
+
+
+def test_a_note_that_is_too_old_is_let_go_and_not_taken_again():
+    notes = Notes()
+    notes.take([note(keep=DAY)], NOW)
+
+    assert not notes.expire(NOW + DAY - 1)
+    assert notes.expire(NOW + DAY + 1)
+    assert len(notes) == 0
+    assert notes.take([note(keep=DAY)], NOW + DAY + 1) == []
+
+
+def test_one_from_the_far_future_is_not_believed():
+    notes = Notes()
+
+    assert notes.take([note(at=AHEAD + 1)], NOW) == []
+    assert notes.take([note(at=AHEAD - 1)], NOW) != []
+
+
+def test_of_too_many_in_a_namespace_the_oldest_go_and_the_others_are_safe():
+    notes = Notes()
+    notes.take([note("mine", namespace="other", at=-1000)], NOW)
+    many = [note(f"k{number}", at=-number / 1000) for number in range(MAX_NOTES + 10)]
+
+    news = notes.take(many, NOW)
+
+    assert len(notes.of("n")) == MAX_NOTES == len(news)
+    assert notes.get("n", "k0") and not notes.get("n", f"k{MAX_NOTES}")
+    assert notes.get("other", "mine")
+
+
+def test_all_namespaces_together_are_bounded_too():
+    notes = Notes()
+    for place in range(MAX_ALL_NOTES // MAX_NOTES + 1):
+        notes.take([note(f"k{number}", namespace=f"n{place}") for number in range(MAX_NOTES)], NOW)
+
+    assert len(notes) == MAX_ALL_NOTES

@@ -1,0 +1,278 @@
+"""What a subscriber keeps of publishers, and that it lets go of it: links and publishers are the test's own."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from zmqservices.cluster import subscriber as module
+from zmqservices.cluster.subscriber import Answers, Stage, Subscriber
+from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed
+
+RELIABLE = Subscription("orders", "order.*", "mails.send")
+CASUAL = Subscription("orders", "order.*", "caches.drop@here", BROADCAST, reliable=False)
+
+
+class Reactor:
+    """Does at once what is posted when it is told to, and lets no time pass."""
+
+    def __init__(self):
+        self.posted, self.timers = [], []
+
+    def post(self, function, *args):
+        self.posted.append(lambda: function(*args))
+
+    def call_later(self, seconds, function, *args):
+        timer = SimpleNamespace(is_cancelled=False, fire=lambda: function(*args))
+        timer.cancel = lambda: setattr(timer, "is_cancelled", True)
+        self.timers.append(timer)
+        return timer
+
+    def watch(self, source):
+        return SimpleNamespace(close=lambda: None)
+
+    def turn(self):
+        posted, self.posted = self.posted, []
+        for one in posted:
+            one()
+
+
+class Socket:
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: None
+
+
+class Peer:
+    """A publisher's node at the other end of a link."""
+
+    def __init__(self, node):
+        self.node = node
+        self.endpoint = f"tcp://{node}:1"
+        self.is_up = True
+        self.sent = []
+
+    def send(self, frames):
+        self.sent.append(envelope.decode(frames))
+        return self.is_up
+
+    def kinds(self):
+        return [type(message) for message in self.sent]
+
+
+class House:
+    """A subscriber, and publishers that come and go."""
+
+    def __init__(self):
+        self.reactor = Reactor()
+        self.pool = SimpleNamespace(instances={})
+        caller = SimpleNamespace(reactor=self.reactor, expect=lambda service: self.pool, on_change=[], other_kinds={})
+        self.subscriber = Subscriber(caller, SimpleNamespace(sub=Socket), "member")
+        self.taken = []
+
+    def subscribe(self, want):
+        return self.subscriber.subscribe(want, self.taken.append, 10)
+
+    def comes(self, node, host="here"):
+        peer = Peer(node)
+        self.pool.instances[node] = SimpleNamespace(peer=peer, left=False, record=SimpleNamespace(host=host))
+        self.subscriber.look()
+        return peer
+
+    def lost(self, peer):
+        peer.is_up = False
+        self.subscriber.look()
+
+    def goes(self, peer):
+        peer.is_up = False
+        del self.pool.instances[peer.node]
+        self.subscriber.look()
+
+    def sends(self, peer, seq, journal="j", group="mails.send"):
+        message = Event(journal, seq, seq - 1, "orders", "order.paid", b"", group, 1, None, None, "msgpack", 0.0)
+        self.subscriber.caller.other_kinds[Event](peer, message)
+        return self.taken[-1]
+
+
+@pytest.fixture
+def stage():
+    return House()
+
+
+# --- an event that comes again -------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_comes_again_on_the_same_link_is_counted_once(stage):
+    intake = stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    event = stage.sends(peer, 1)
+
+    stage.sends(peer, 1)
+
+    assert len(stage.taken) == 1
+    assert intake.ties[peer].in_hand == 1
+    # Its publisher spent credit on it once more.
+    assert peer.sent[-1] == Grant("mails.send", 1)
+    event.done()
+    assert intake.ties[peer].in_hand == 0
+    peer.sent.clear()
+    intake.say_at_work()
+    assert peer.sent == []
+
+
+def test_on_a_new_link_it_is_in_hand_there(stage):
+    intake = stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    event = stage.sends(peer, 1)
+    stage.lost(peer)
+    peer.is_up = True
+    stage.subscriber.look()
+
+    stage.sends(peer, 1)
+
+    assert len(stage.taken) == 1
+    assert intake.ties[peer].in_hand == 1
+    event.done()
+    assert intake.ties[peer].in_hand == 0
+
+
+def test_from_another_publisher_it_moves_there(stage):
+    intake = stage.subscribe(RELIABLE)
+    one, two = stage.comes("one"), stage.comes("two")
+    event = stage.sends(one, 1)
+
+    stage.sends(two, 1)
+
+    assert (intake.ties[one].in_hand, intake.ties[two].in_hand) == (0, 1)
+    event.done()
+    stage.reactor.turn()
+    assert two.sent[-1] == Ack("mails.send", "j", 1)
+
+
+# --- answers that nobody has heard -----------------------------------------------------------------------------------------
+
+
+def test_what_was_handled_while_its_publisher_was_away_is_told_to_the_next_one_before_it_is_asked_for_events(stage):
+    stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    first, second = stage.sends(peer, 1), stage.sends(peer, 2)
+    first.done()
+    stage.reactor.turn()
+    stage.goes(peer)
+    second.done()
+
+    peer = stage.comes("two")
+
+    assert peer.sent[0] == Ack("mails.send", "j", 1, [2])
+    assert peer.kinds() == [Ack, Subscribe]
+
+
+def test_publishers_of_its_host_are_told_too_since_one_of_them_takes_over_its_journal(stage):
+    stage.subscribe(RELIABLE)
+    gone, heir, other = stage.comes("gone"), stage.comes("heir"), stage.comes("other", host="there")
+    first, second = stage.sends(gone, 1), stage.sends(gone, 2)
+    first.done()
+    stage.reactor.turn()
+    for peer in (heir, other):
+        peer.sent.clear()
+
+    stage.lost(gone)
+
+    assert heir.sent == [Ack("mails.send", "j", 1)]
+    stage.goes(gone)
+    second.done()
+    stage.reactor.turn()
+    assert heir.sent == [Ack("mails.send", "j", 1), Ack("mails.send", "j", 2)]
+    assert other.sent == []
+
+
+def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_away(stage, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    [words] = stage.reactor.timers
+    stage.sends(peer, 1).done()
+    stage.reactor.turn()
+    stage.lost(peer)
+
+    now = 1000.0
+    words.fire()
+
+    [kept] = stage.subscriber._answers.values()
+    assert list(kept.seqs) == [1]
+    peer.is_up = True
+    stage.reactor.timers[-1].fire()
+    assert not stage.subscriber._answers
+
+
+def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
+    monkeypatch.setattr(module, "JOURNALS_KEPT", 3)
+    stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    for number in range(10):
+        stage.sends(peer, 1, journal=f"j{number}").done()
+        stage.reactor.turn()
+
+    assert [journal for _, journal in stage.subscriber._answers] == ["j7", "j8", "j9"]
+    answers = Answers(peer)
+    answers.keep(peer, list(range(5000)), 0.0)
+    assert len(answers.seqs) == len(answers.times) == module.ANSWERS_KEPT
+
+
+# --- nothing is left of those who are gone ---------------------------------------------------------------------------------
+
+
+def test_of_publishers_that_are_gone_nothing_is_left(stage):
+    intake = stage.subscribe(CASUAL)
+    topic = broadcast_topic("orders", "order.*")
+    for node in ("one", "two", "three"):
+        peer = stage.comes(node)
+        stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
+        assert intake.ties[peer].stage is Stage.ASKED
+        message = Event(node, 3, 2, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
+        stage.subscriber.received(topic + envelope.encode(message), None)
+        assert stage.subscriber._counts == {node: {topic: 3}}
+
+        stage.goes(peer)
+        # Its last words, which were in the queue.
+        stage.subscriber.received(topic + envelope.encode(message), None)
+
+        assert stage.subscriber._counts == stage.subscriber._endpoints == {}
+    assert len(stage.taken) == 6
+
+
+def test_a_gap_of_best_effort_events_is_counted(stage):
+    intake = stage.subscribe(CASUAL)
+    peer = stage.comes("one")
+    stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
+    for seq in (3, 4, 9):
+        message = Event("one", seq, seq - 1, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
+        stage.subscriber.received(broadcast_topic("orders", "order.*") + envelope.encode(message), None)
+
+    assert stage.subscriber.missed == 4
+
+
+def test_of_handlers_that_are_gone_nothing_is_left(stage):
+    subscriber = stage.subscriber
+    peer = stage.comes("one")
+    for _ in range(3):
+        reliable, casual = stage.subscribe(RELIABLE), stage.subscribe(CASUAL)
+        subscriber.caller.other_kinds[Subscribed](peer, Subscribed(casual.id, {"events": peer.endpoint}))
+        stage.sends(peer, 1).done()
+        stage.reactor.turn()
+        assert subscriber._answers and subscriber._counts and subscriber._by_group and subscriber._by_topic
+        reliable.end()
+        casual.end()
+
+    for kept in ("_intakes", "_by_group", "_by_topic", "_answers", "_counts", "_endpoints"):
+        assert not getattr(subscriber, kept), kept
+
+
+def test_when_it_is_closed_its_timer_is_cancelled(stage):
+    stage.subscribe(RELIABLE)
+    [timer] = stage.reactor.timers
+
+    stage.subscriber.close()
+
+    assert timer.is_cancelled
