@@ -300,14 +300,13 @@ class Desk:
 
     def heard(self) -> None:
         if self._touched:
-            self._cork.begin(self._batch_time or monotonic())
-            try:
-                while self._touched:
-                    self._touched.pop().flush()
-            finally:
-                self._cork.end(monotonic)
+            self.together(self._flush_all)
         self._batch_time = 0.0
         self._batched = 0
+
+    def _flush_all(self) -> None:
+        while self._touched:
+            self._touched.pop().flush()
 
     def _turn_away(self, guest: Guest, message: Call, served: Served | None) -> None:
         guest.has_late_answers = True
@@ -387,6 +386,17 @@ class Desk:
                 return
             cork.release()
         self._send(guest, frames)
+
+    def together(self, work: Callable[..., None], *args: Any) -> None:
+        """Call `work(*args)`; what it sends leaves together."""
+        if self._cork.is_in:
+            work(*args)
+            return
+        self._cork.begin(monotonic())
+        try:
+            work(*args)
+        finally:
+            self._cork.end(monotonic)
 
     def _pour(self, messages: list[tuple[Guest, bytes]]) -> None:
         by_guest: dict[Guest, list[bytes]] = {}

@@ -170,7 +170,7 @@ class Source:
     def open(self) -> None:
         """Open the journal, learn who is to get events, and take over what others have left. Blocks the greenlet."""
         if self.keeps:
-            own = Outlet(self._reactor, self.settings, self._send)
+            own = Outlet(self._reactor, self.settings, self._send, self.publisher.desk.together)
             own.open(self.name, self._tell)
             self.own = own
             self.outlets.append(own)
@@ -599,7 +599,7 @@ class Source:
         state = _fingerprint(orphan.path)
         if self.publisher.empty_orphans.get(orphan.path) == state:
             return
-        outlet = Outlet(self._reactor, self.settings, self._send)
+        outlet = Outlet(self._reactor, self.settings, self._send, self.publisher.desk.together)
         try:
             outlet.open(self.name, self._tell, orphan.slot)
         except JournalError as exc:
