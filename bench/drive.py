@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import styles, subjects
+from bench.processes import zmq_cpu_of
 from bench.styles import Taken, Work
 from bench.subject import Subject, parse
 
@@ -37,15 +38,18 @@ class Timing:
 
     def __init__(self) -> None:
         self.cpu = time.process_time()
+        self.zmq_cpu = zmq_cpu_of(["self"])
 
     def result(self, taken: Taken) -> dict[str, Any]:
         """The line of JSON: latencies as packed 32-bit floats, in microseconds."""
         cpu = time.process_time() - self.cpu
+        zmq_cpu = zmq_cpu_of(["self"]) - self.zmq_cpu
         packed = array("f", [latency * 1e6 for latency in taken.latencies])
         return {
             "calls": len(packed),
             "seconds": taken.seconds,
             "cpu": cpu,
+            "zmq_cpu": zmq_cpu,
             "latencies": base64.b64encode(packed.tobytes()).decode(),
         }
 

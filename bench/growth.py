@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, measure, summary, table
-from bench.processes import Child, ChildFailed, busy_seconds, children_of, cpu_of, free_port
+from bench.processes import Child, ChildFailed, busy_seconds, children_of, cpu_of, free_port, zmq_cpu_of
 from bench.schedule import interleaved
 from bench.venvs import CACHE
 
@@ -62,11 +62,11 @@ def one(axis: str, number: int, seconds: float, folder: Path) -> dict[str, Any]:
         for crowd in crowds:
             crowd.read_line(PATIENCE)
         pids = [pid for server in servers for pid in children_of(server.process.pid)]
-        before = cpu_of(pids), 0.0, busy_seconds(), time.monotonic()
+        before = cpu_of(pids), 0.0, busy_seconds(), time.monotonic(), zmq_cpu_of(pids)
         for crowd in crowds:
             crowd.say("go")
         results = [json.loads(crowd.read_line(seconds + PATIENCE)) for crowd in crowds]
-        after = cpu_of(pids), 0.0, busy_seconds(), time.monotonic()
+        after = cpu_of(pids), 0.0, busy_seconds(), time.monotonic(), zmq_cpu_of(pids)
         held = {
             name: round(sum(result[name] for result in results), 1)
             for name in ("links", "client_rss_mb", "client_files", "client_threads")

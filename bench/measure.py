@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import summary
 from bench.cases import Case
-from bench.processes import Child, ChildFailed, busy_seconds, cpu_of
+from bench.processes import Child, ChildFailed, busy_seconds, cpu_of, zmq_cpu_of
 from bench.stage import Place, Stage, Standing
 from bench.subject import interpreter_flags
 from bench.vitals import rss_of
@@ -56,16 +56,19 @@ def load(standing: Standing, case: Case, seconds: float, folder: Path) -> dict[s
         for each in clients:
             ready(each, standing)
         servers, brokers = standing.server_pids(), standing.broker_pids()
-        before = cpu_of(servers), cpu_of(brokers), busy_seconds(), time.monotonic()
+        before = cpu_of(servers), cpu_of(brokers), busy_seconds(), time.monotonic(), zmq_cpu_of(servers)
         for each in clients:
             each.say("go")
         results = [json.loads(each.read_line(seconds + PATIENCE)) for each in clients]
-        after = cpu_of(servers), cpu_of(brokers), busy_seconds(), time.monotonic()
+        after = cpu_of(servers), cpu_of(brokers), busy_seconds(), time.monotonic(), zmq_cpu_of(servers)
     return line(results, before, after, servers)
 
 
 def line(results: list[dict[str, Any]], before: Any, after: Any, servers: list[int]) -> dict[str, Any]:
-    """The figures of one measurement. `before` and `after`: CPU of servers and of brokers, busy seconds, the time."""
+    """The figures of one measurement.
+
+    `before` and `after`: CPU of servers and of brokers, busy seconds, the time, CPU of ZeroMQ's threads in the servers.
+    """
     calls = sum(result["calls"] for result in results)
     seconds = max(result["seconds"] for result in results)
     server, broker = after[0] - before[0], after[1] - before[1]
@@ -87,6 +90,7 @@ def line(results: list[dict[str, Any]], before: Any, after: Any, servers: list[i
         "server_cpu_us": per_call(server),
         "client_cpu_us": per_call(clients),
         "broker_cpu_us": per_call(broker),
+        "zmq_cpu_us": per_call(after[4] - before[4] + sum(result["zmq_cpu"] for result in results)),
         **summary.latencies(samples),
         "server_rss_mb": round(sum(map(rss_of, servers)), 1),
         # Processors that others kept busy, and that the host took away, on average: what the figure must be judged by.

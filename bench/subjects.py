@@ -12,6 +12,8 @@ OURS = {
     "zmqservices-thread": "bench.ours.services:FromAThread",
     "zmqservices-threads": "bench.ours.services:FromManyThreads",
     "zmqservices-3deps": "bench.ours.services:WithDependencies",
+    "zmqservices-probe": "bench.ours.services:WithAProbe",
+    "zmqservices-events": "bench.ours.services:WithEvents",
 }
 LIMITS = {
     "pyzmq": "bench.limits.plain:Plain",

@@ -14,9 +14,11 @@ YARDSTICKS = {"pyzmq": "x pyzmq", "pyzmq-hub": "x hub"}
 DISTURBED = 0.15
 
 HEADINGS = (
-    "calls/s", "spread", "p50 us", "p99 us", "p99.9 us", "CPU us/call", "server", "client",
+    "calls/s", "spread", "p50 us", "p99 us", "p99.9 us", "CPU us/call", "server", "client", "ZeroMQ's",
     *(f"rate {heading}" for heading in YARDSTICKS.values()), *(f"CPU {heading}" for heading in YARDSTICKS.values()),
 )  # fmt: skip
+#: Of a call: all of it, by process, and the part of both that ZeroMQ's own threads take.
+CPU = ("cpu_us", "server_cpu_us", "client_cpu_us", "zmq_cpu_us")
 START_HEADINGS = ("first answer s", "MiB idle", "MiB after", "broker MiB")
 
 
@@ -33,7 +35,7 @@ def row(found: dict[tuple[str, str], dict[int, Line]], case: str, subject: str) 
     """The cells of one subject in one case."""
     rounds = found[case, subject]
     cells = {name: summary.median(line[name] for line in rounds.values()) for name in (*summary.PERCENTILES, "rate")}
-    cpu = [summary.median(line[name] for line in rounds.values()) for name in ("cpu_us", "server_cpu_us", "client_cpu_us")]
+    cpu = [summary.median(line.get(name, math.nan) for line in rounds.values()) for name in CPU]
     compared = [
         number(summary.median(summary.ratios(rounds, found.get((case, yardstick), {}), metric)), 2)
         for metric in ("rate", "cpu_us")

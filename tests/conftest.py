@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,10 @@ from zmqservices import config
 # The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one.
 settings.register_profile("zmqservices", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("zmqservices")
+
+# What was compiled is kept, whatever the shell says: hundreds of processes start here, and none of them need do it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 #: Seconds that cleaning up after a test may take. pytest-timeout stops counting when a test fails.
 CLEANING_UP = 60.0

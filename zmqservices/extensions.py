@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from gevent.event import Event
 
@@ -116,6 +116,14 @@ class DependencyProvider(Extension):
 
     #: The attribute of the service class that the provider is assigned to.
     attr_name: str | None = None
+
+    if TYPE_CHECKING:
+        # What a type checker sees: the provider on the class, and on an instance whatever is injected there.
+        @overload
+        def __get__(self: E, instance: None, owner: type) -> E: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> Any: ...
+        def __get__(self, instance: object, owner: type) -> Any: ...
 
     def bind(self: Any, container: Any, attr_name: str) -> Any:  # type: ignore[override]
         """A clone for `container`, injected as `attr_name`."""

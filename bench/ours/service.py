@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from zmqservices.extensions import DependencyProvider
+from zmqservices.probes import Probe
 from zmqservices.rpc import rpc
 
 
@@ -67,6 +68,47 @@ class DependentAdder:
     first = Dependency(1)
     second = Dependency(2)
     third = Dependency(3)
+
+    @rpc
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+    @rpc
+    def echo(self, blob: bytes) -> bytes:
+        return blob
+
+
+class Stopwatch(Probe):
+    """What a metric does: counts calls and adds up how long they take."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.seconds = 0.0
+
+    def worker_started(self, worker_ctx: Any) -> None:
+        worker_ctx.data["began"] = perf_counter()
+
+    def worker_ended(self, worker_ctx: Any, result: Any, exc_info: Any) -> None:
+        self.calls += 1
+        self.seconds += perf_counter() - worker_ctx.data["began"]
+
+
+class Measured(DependencyProvider):
+    """Puts a probe on its container."""
+
+    def setup(self) -> None:
+        self.container.attach(Stopwatch())
+
+    def get_dependency(self, worker_ctx: Any) -> None:
+        return None
+
+
+class ProbedAdder:
+    """The same with a probe that measures each call."""
+
+    name = "probed-adder"
+
+    measured = Measured()
 
     @rpc
     def add(self, a: int, b: int) -> int:

@@ -18,19 +18,21 @@ class OnTheHub(Subject):
     style = "greenlets"
     modules: tuple[str, ...] = ("gevent", "zmqservices.standalone.rpc")
     scales = True
-    #: The service that is called.
+    #: The service that is called, and its class; nothing else runs in the process.
     service = "adder"
+    cls = "bench.ours.service:Adder"
     #: Seconds per call; None leaves it to the default.
     timeout: float | None = None
 
     def broker(self, folder: Path) -> AbstractContextManager[Broker] | None:
         from bench.ours.registry import Registry
 
+        self.folder = folder
         return Registry(folder)
 
     def command(self, address: str, processes: int) -> list[str]:
         several = ["--processes", str(processes)] if processes > 1 else []
-        return ["-m", "zmqservices", "run", "bench.ours.service", "--directory", f"tcp://{address}", *several]
+        return ["-m", "zmqservices", "run", self.cls, "--directory", f"tcp://{address}", *several]
 
     def said_when_up(self) -> str:
         return "Services started:"
@@ -52,6 +54,28 @@ class WithDependencies(OnTheHub):
     name = "zmqservices-3deps"
     about = "the same with three injected dependencies"
     service = "dependent-adder"
+    cls = "bench.ours.service:DependentAdder"
+
+
+class WithAProbe(OnTheHub):
+    """A probe counts and times every call, as a metric would."""
+
+    name = "zmqservices-probe"
+    about = "the same with a probe that times each call"
+    service = "probed-adder"
+    cls = "bench.ours.service:ProbedAdder"
+
+
+class WithEvents(OnTheHub):
+    """The service dispatches and handles events besides; no call does."""
+
+    name = "zmqservices-events"
+    about = "the same in a service that has events, too"
+    service = "eventful-adder"
+    cls = "bench.ours.eventful:EventfulAdder"
+
+    def command(self, address: str, processes: int) -> list[str]:
+        return [*super().command(address, processes), "-d", f"JOURNAL_FOLDER={self.folder / 'journals'}"]
 
 
 class FromAThread(OnTheHub):

@@ -48,11 +48,11 @@ TICKER = """
 class Process:
     """A command that runs, and what it has said so far."""
 
-    def __init__(self, arguments, cwd, environ):
+    def __init__(self, program, arguments, cwd, environ):
         self.lines = []
         self._queue = queue.Queue()
         self.popen = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "zmqservices", *arguments],
+            [sys.executable, "-W", "error", *program, *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": str(HOME), **environ},
             stdin=subprocess.DEVNULL,
@@ -129,11 +129,11 @@ def ticker(write):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start `zmqservices ARGUMENTS` in the test's folder."""
+    """Start `zmqservices ARGUMENTS` in the test's folder; `program` is what runs instead of the command."""
     processes = []
 
-    def start(*arguments, **environ):
-        process = Process(arguments, tmp_path, environ)
+    def start(*arguments, program=("-m", "zmqservices"), **environ):
+        process = Process(program, arguments, tmp_path, environ)
         processes.append(process)
         return process
 

@@ -104,6 +104,18 @@ def test_ctrl_c_stops_gracefully_and_a_second_one_kills(start, ticker):
     assert "stopped\n" not in process.said
 
 
+#: The command, for supervisors that are less patient.
+IMPATIENT = """
+import sys
+
+from zmqservices.cli import supervisor
+from zmqservices.cli.main import main
+
+supervisor.GRACE = 0.5
+sys.exit(main())
+"""
+
+
 def test_processes_that_do_not_stop_in_time_are_killed(start, write):
     write(
         "deaf.py",
@@ -127,10 +139,11 @@ def test_processes_that_do_not_stop_in_time_are_killed(start, write):
                 pass
         """,
     )
-    process = start("run", "deaf", "--processes", "1", "-d", "drain_timeout=0")
+    process = start("run", "deaf", "--processes", "1", "-d", "drain_timeout=0", program=("-c", IMPATIENT))
 
     process.until("is up: deaf")
     process.signal(signal.SIGTERM)
+    process.until("hanging")
 
     assert process.end() == 130
     assert "did not stop in time and is killed" in process.said

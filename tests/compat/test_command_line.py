@@ -107,7 +107,7 @@ def nameko_sqlalchemy(tmp_path_factory):
     """A folder with nameko-sqlalchemy and wrapt, without the nameko that they ask for."""
     folder = tmp_path_factory.mktemp("nameko-sqlalchemy")
     fetched = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile",
          "--target", str(folder), "nameko-sqlalchemy==1.5.0", "wrapt"],
         capture_output=True, text=True, timeout=50,
     )  # fmt: skip

@@ -1,7 +1,13 @@
 """Events that are dispatched if, and only if, the application's transaction commits: on SQLite and on PostgreSQL."""
 
+import json
+import subprocess
+import sys
+
+import gevent
 import pytest
 
+from tests.contrib.conftest import ROOT
 from tests.contrib.shop import Base, Mails, Orders
 from tests.hosting.stage import until
 from zmqservices.contrib.outbox import Outbox, outbox_table
@@ -196,3 +202,24 @@ def test_a_unit_test_needs_no_database():
 
     session = service.db.get_session.return_value.__enter__.return_value
     service.outbox.assert_called_once_with(session, "order.paid", {"order": 1}, key=None)
+
+
+def test_a_process_of_the_command_line_relays_while_it_serves_and_when_it_stops(shop, tmp_path):
+    shop.settings["rpc_wait_for_service"] = 30
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(shop.settings))  # JSON is YAML.
+    shop.start(Mails, elsewhere=True)
+    command = [sys.executable, "-m", "zmqservices", "run", "tests.contrib.shop:Orders", "--config", str(config)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        payers = [gevent.spawn(shop.orders.pay, 10 * number + 1, 10) for number in range(8)]
+        gevent.joinall(payers, raise_error=True)
+        until(lambda: sorted(shop.mails()) == list(range(1, 81)), timeout=30)
+        shop.orders.pay(81, 10)
+    finally:
+        process.terminate()
+        said, _ = gevent.get_hub().threadpool.apply(process.communicate, kwds={"timeout": 40})
+
+    assert process.returncode == 0, said
+    assert shop.outbox() == []
+    assert "Traceback" not in said

@@ -22,6 +22,9 @@ from tests.discovery.stage import (
     start_registry,
 )
 
+#: The ttl of a registry whose warm-up is to be over soon, in seconds.
+SOON = 0.3
+
 
 @pytest.fixture
 def stack():
@@ -75,22 +78,20 @@ def test_a_registry_that_restarts_empty_is_filled_again_and_nobody_misses_a_reco
     house = new_house(first.url)
     here, there = house.open(), house.open()
     seen = Watch(there)
-    here.announce(record(ttl=3.0))
+    # Its next renewal comes when nobody waits any more: it is the connection that tells.
+    here.announce(record(ttl=100.0))
     seen.wait(lambda view: view.fresh and knows("one")(view))
     told = len(seen.views)
 
     first.stop()
     seen.wait_now(lambda view: not view.fresh)
-    begin = time.monotonic()
     second = new_registry(first.url)
     with RawClient(second.url) as late:
         late.ask(protocol.Subscribe("default"))
         while not isinstance(message := late.next(), protocol.Update):
             assert isinstance(message, protocol.Hugz | protocol.Snapshot)
-    refilled = time.monotonic() - begin
 
-    assert message.record == record(ttl=3.0)
-    assert refilled < 2.0
+    assert message.record == record(ttl=100.0)
     seen.wait_now(is_fresh)
     assert all("one" in view.records for view in seen.views[told:])
 
@@ -105,7 +106,7 @@ def test_a_holder_that_died_with_the_registry_leaves_after_the_warm_up(new_regis
     first.stop()
     eventually(lambda: there.view().registries[0]["state"] != "up")
     told = len(seen.views)
-    new_registry(first.url)
+    new_registry(first.url, ttl=SOON)
 
     view = seen.wait_now(knows())
     assert view.fresh
@@ -113,7 +114,7 @@ def test_a_holder_that_died_with_the_registry_leaves_after_the_warm_up(new_regis
 
 
 def test_with_every_registry_down_everybody_stays_known(new_registry, new_house):
-    servers = [new_registry(), new_registry()]
+    servers = [new_registry(ttl=SOON), new_registry(ttl=SOON)]
     house = new_house(*(server.url for server in servers))
     here, there = house.open(), house.open()
     seen = Watch(there)
@@ -145,7 +146,7 @@ def test_two_registries_that_know_nothing_of_each_other_are_one_view(new_registr
 
 
 def test_one_of_two_registries_is_enough(new_registry, new_house):
-    left, right = new_registry(), new_registry()
+    left, right = new_registry(ttl=SOON), new_registry(ttl=SOON)
     house = new_house(left.url, right.url)
     here, there = house.open(), house.open()
     seen = Watch(there)
@@ -258,6 +259,7 @@ def test_a_registry_that_falls_silent_is_given_up(new_registry, new_house, monke
 
 
 def test_a_gap_in_the_numbers_brings_a_new_snapshot(new_registry, new_house, monkeypatch):
+    monkeypatch.setattr(server_module, "HUGZ_INTERVAL", 0.1)  # The next of these shows the gap.
     server = new_registry()
     house = new_house(server.url)
     here, there = house.open(), house.open()
@@ -306,7 +308,7 @@ def test_a_lease_that_its_registry_lost_is_registered_again(new_registry, new_ho
 
 
 def test_too_many_silent_holders_become_suspect_and_recover(new_registry, new_house):
-    server = new_registry()
+    server = new_registry(ttl=SOON)
     there = new_house(server.url).open()
     seen = Watch(there)
     names = [f"i{number}" for number in range(6)]
@@ -433,7 +435,7 @@ def test_a_port_that_is_taken_is_an_error_for_a_registry(new_registry):
 def test_a_process_that_starts_with_every_registry_down_has_the_last_good_view(
     new_registry, new_house, tmp_path
 ):
-    server = new_registry()
+    server = new_registry(ttl=SOON)
     house = new_house(server.url, cache_dir=tmp_path)
     here, there = house.open(), house.open()
     here.announce(record(endpoints={"rpc": "tcp://10.0.0.5:4000"}))
@@ -450,7 +452,7 @@ def test_a_process_that_starts_with_every_registry_down_has_the_last_good_view(
 
 
 def test_the_view_on_disk_is_of_one_url_and_namespace(new_registry, new_house, tmp_path):
-    server = new_registry()
+    server = new_registry(ttl=SOON)
     house = new_house(server.url, cache_dir=tmp_path)
     here, there = house.open(), house.open()
     here.announce(record())
@@ -464,14 +466,14 @@ def test_the_view_on_disk_is_of_one_url_and_namespace(new_registry, new_house, t
 
 
 def test_what_a_warm_registry_does_not_list_leaves_the_view_from_disk(new_registry, new_house, tmp_path):
-    server = new_registry()
+    server = new_registry(ttl=SOON)
     house = new_house(server.url, cache_dir=tmp_path)
     there = house.open()
     with silent_holder(server.url, record(ttl=60.0)):
         Watch(there).wait_now(lambda view: view.fresh and knows("one")(view))
         there.stop()
         server.stop()
-    new_registry(server.url)
+    new_registry(server.url, ttl=SOON)
 
     seen = Watch(house.open())
 
@@ -492,7 +494,7 @@ def test_a_junk_file_is_ignored_and_told(junk, tmp_path, new_house, caplog):
 
 def test_a_folder_that_cannot_be_written_is_one_warning(new_registry, new_house, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    house = new_house(new_registry().url, cache_dir=tmp_path / "file")
+    house = new_house(new_registry(ttl=SOON).url, cache_dir=tmp_path / "file")
     here = house.open()
     seen = Watch(here)
     here.announce(record("one"))

@@ -16,22 +16,37 @@ def blocks():
     return [textwrap.dedent(block) for block in found]
 
 
-@pytest.mark.system
-@pytest.mark.parametrize("command", [["pytest"], ["zmqservices", "test"]], ids=" ".join)
-def test_the_tests_of_the_guide_pass(tmp_path, command):
+COMMANDS = {"pytest": ["pytest"], "zmqservices test": ["zmqservices", "test"]}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The tests of the guide, as each command runs them: side by side, since they wait most of the time."""
     module, *tests = blocks()
-    (tmp_path / "shop.py").write_text(module)
-    for number, test in enumerate(tests):
-        (tmp_path / f"test_{number}.py").write_text(test)
-
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "-q", "-W", "error", "-p", "no:cacheprovider", "--timeout", "50"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout + done.stderr
     assert len(tests) == 7
-    assert re.search(r"\b8 passed", done.stdout), done.stdout
+    started = {}
+    for name, command in COMMANDS.items():
+        folder = tmp_path_factory.mktemp("guide")
+        (folder / "shop.py").write_text(module)
+        for number, test in enumerate(tests):
+            (folder / f"test_{number}.py").write_text(test)
+        started[name] = subprocess.Popen(
+            [sys.executable, "-m", *command, "-q", "-W", "error", "-p", "no:cacheprovider", "--timeout", "50"],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    yield started
+    for run in started.values():
+        with run:
+            run.kill()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_tests_of_the_guide_pass(runs, command):
+    said, _ = runs[command].communicate(timeout=55)
+
+    assert runs[command].returncode == 0, said
+    assert re.search(r"\b8 passed", said), said
 
 
 def test_every_fixture_is_in_the_table():

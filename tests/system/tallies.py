@@ -41,33 +41,59 @@ class Setting(DependencyProvider):
         return self.container.config.get(self.key, self.default)
 
 
+class TallyLines:
+    """One of the files: each line is read once, however often it is looked at. The services need the processor."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self.lines: list[tuple[int, int]] = []
+        self.numbers: set[int] = set()
+
+    def read_on(self) -> None:
+        """Take what was added, up to the last whole line."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._read += len(whole)
+        found = [(int(number), int(pid)) for number, pid in (line.split() for line in whole.splitlines())]
+        self.lines += found
+        self.numbers.update(number for number, _ in found)
+
+
 class Tallies:
     """The folder, as the test reads it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
+        self._files: dict[str, TallyLines] = {}
+
+    def _file(self, name: str) -> TallyLines:
+        file = self._files.setdefault(name, TallyLines(self.folder / name))
+        file.read_on()
+        return file
 
     def lines(self, name: str) -> list[tuple[int, int]]:
         """(number, pid) of each line."""
-        path = self.folder / name
-        if not path.exists():
-            return []
-        found = path.read_text().splitlines()
-        return [(int(number), int(pid)) for number, pid in (line.split() for line in found)]
+        return list(self._file(name).lines)
 
     def numbers(self, name: str) -> list[int]:
-        return [number for number, _ in self.lines(name)]
+        return [number for number, _ in self._file(name).lines]
 
     def missing(self) -> set[int]:
         """Dispatched, and not handled yet."""
-        return set(self.numbers("dispatched")) - set(self.numbers("handled"))
+        handled = self._file("handled").numbers
+        return self._file("dispatched").numbers - handled
 
     def wait_until_handled(self, count: int = 0, timeout: float = PATIENCE) -> None:
         """Return once all that was dispatched is handled, and that is `count` events at least."""
 
         def done() -> bool:
-            return len(self.numbers("dispatched")) >= count and not self.missing()
+            return len(self._file("dispatched").lines) >= count and not self.missing()
 
         try:
             eventually(done, timeout, "everything that was dispatched is handled")
@@ -76,7 +102,7 @@ class Tallies:
             raise AssertionError(f"{exc}; {len(missing)} are missing: {missing[:10]}") from None
 
     def wait_for(self, name: str, count: int, timeout: float = PATIENCE) -> None:
-        eventually(lambda: len(self.numbers(name)) >= count, timeout, f"{count} lines of {name}")
+        eventually(lambda: len(self._file(name).lines) >= count, timeout, f"{count} lines of {name}")
 
     def duplicates(self, name: str = "handled") -> dict[int, int]:
         """How often each was handled that was handled more than once."""

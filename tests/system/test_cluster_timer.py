@@ -1,6 +1,14 @@
 """Of several processes one fires a cluster timer, and another when that one stops or dies."""
 
+import pytest
+
 from tests.system.processes import eventually
+
+
+@pytest.fixture
+def cluster(make_cluster):
+    """One whose leases are short."""
+    return make_cluster(DIRECTORY_TTL=1)
 
 
 class Ticks:
@@ -47,9 +55,9 @@ def test_while_no_registry_can_be_reached_nothing_changes_hands(cluster, tmp_pat
 
     cluster.registries[0].kill()
     cluster.registries[0].wait()
-    # For longer than a lease of two seconds.
-    assert set(ticks.pids_after(len(ticks.lines()), more=60)) == {first.pid}
+    # For longer than a lease of one second.
+    assert set(ticks.pids_after(len(ticks.lines()), more=30)) == {first.pid}
 
     cluster.registry(cluster.ports[0])
     cluster.wait_listed("clock", second)
-    assert set(ticks.pids_after(len(ticks.lines()), more=60)) == {first.pid}
+    assert set(ticks.pids_after(len(ticks.lines()), more=30)) == {first.pid}

@@ -13,7 +13,7 @@ from tests.system.processes import eventually, free_port
 from zmqservices.exceptions import RpcTimeout, ZmqServicesError
 from zmqservices.standalone.rpc import ClusterRpcProxy
 from zmqservices.wire import envelope
-from zmqservices.wire.messages import Error, Hello, Welcome
+from zmqservices.wire.messages import Batch, Call, Error, Hello, Result, Welcome
 
 MEGABYTE = 1024 * 1024
 CALL = envelope.encode_call(7, "maths", "add", [2, 3], None, 5.0, None)
@@ -98,6 +98,30 @@ def test_another_namespace_is_told_so(lasting_cluster, remote, endpoint):
 
     assert lasting_cluster.namespace in error.error["value"]
     assert "elsewhere" in error.error["value"]
+
+
+def test_each_body_of_a_batch_is_taken_as_if_it_came_alone(lasting_cluster, remote, endpoint, maths):
+    placeholder = bytes.fromhex("c70010")
+    announces = envelope.encode(Call(10, "maths", "add", [1, 2])).replace(b"\x92\x01\x02", b"\x92" + placeholder + b"\x02")
+    bodies = [
+        envelope.encode(Hello(1, 0, "raw", lasting_cluster.namespace, None)),
+        envelope.encode(Call(8, "maths", "add", [1, 2])),
+        b"junk",
+        envelope.encode(Batch([envelope.encode(Call(9, "maths", "add", [3, 4]))])),
+        announces,
+        envelope.encode(Call(11, "maths", "add", [5, 6])),
+    ]
+
+    with raw_socket(endpoint) as raw:
+        raw.send_multipart([envelope.encode(Batch(bodies)), b"a frame that is not announced"])
+        told = [answer(raw)]
+        while len(told) < 6:
+            message = answer(raw)
+            told += map(envelope.decode, message.bodies) if isinstance(message, Batch) else [message]
+
+    assert type(told[0]) is Welcome
+    assert [message.error["code"] for message in told if type(message) is Error] == ["protocol"] * 3
+    assert sorted((message.id, message.value) for message in told if type(message) is Result) == [(8, 3), (11, 11)]
 
 
 def test_a_call_before_the_greeting_is_refused(remote, endpoint, maths):

@@ -46,8 +46,10 @@ def test_wrong_types_are_the_method_s_own_error(remote):
 
 @pytest.mark.parametrize(("args", "kwargs"), [((1,), {}), ((1, 2, 3), {}), ((1,), {"c": 2}), ((1, 2), {"a": 1})])
 def test_wrong_arguments(remote, args, kwargs):
-    with pytest.raises(IncorrectSignature):
+    with pytest.raises(IncorrectSignature) as raised:
         remote.maths.add(*args, **kwargs)
+
+    assert "argument" in str(raised.value)
 
 
 def test_an_unknown_method(remote):
@@ -62,10 +64,11 @@ def test_a_method_that_is_no_entrypoint_is_unknown(remote):
 
 def test_an_unknown_service_says_who_was_asked_in_time(lasting_cluster, remote):
     began = time.monotonic()
-    with pytest.raises(UnknownService, match=f"nobody.*{lasting_cluster.url}"):
+    with pytest.raises(UnknownService, match=f"no instance of 'nobody' is known; directory {lasting_cluster.url}"):
         remote.nobody.add(2, 3)
 
-    assert 0.4 < time.monotonic() - began < 1.5
+    # After `rpc_wait_for_service`, and long before the ten seconds of the call are over.
+    assert 0.4 < time.monotonic() - began < 5.0
 
 
 def test_an_argument_that_cannot_travel_is_the_caller_s_error(remote):
@@ -83,7 +86,7 @@ def test_a_result_that_cannot_travel_is_the_service_s_error(remote):
 def test_a_hundred_megabytes_are_refused_at_their_sender(remote, maths):
     before = rss(maths)
 
-    with pytest.raises(MessageTooLarge, match="max_message_size"):
+    with pytest.raises(MessageTooLarge, match="max_message_size is 67,108,864"):
         remote.maths.size(bytes(100 * MEGABYTE))
     with pytest.raises(RemoteError) as raised:
         remote.maths.bytes_of(100 * MEGABYTE)

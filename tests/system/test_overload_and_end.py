@@ -1,34 +1,18 @@
-"""A full house says so, and a house that closes sees its guests out."""
+"""A house that closes sees its guests out, and one of several that falls down is built again."""
+
+import os
+import signal
 
 import pytest
 
 from tests.system.processes import eventually
-from zmqservices.exceptions import Overloaded
-
-
-def test_a_full_service_refuses_at_once_and_recovers(cluster):
-    cluster.run("maths", max_workers=1, max_queued_calls=5)
-
-    with cluster.client(timeout=20) as remote:
-        calls = [remote.maths.pause.call_async(0.3) for _ in range(20)]
-        refused = 0
-        for call in calls:
-            try:
-                call.result()
-            except Overloaded as exc:
-                assert "max_queued_calls is 5" in str(exc)
-                assert exc.retryable
-                refused += 1
-        assert remote.maths.add(2, 3) == 5
-
-    assert 10 <= refused <= 15
 
 
 def test_sigterm_lets_running_calls_end(cluster):
     service = cluster.run_one("witness")
 
     with cluster.client(timeout=20) as remote:
-        call = remote.witness.hold.call_async("last", 2)
+        call = remote.witness.hold.call_async("last", 1)
         eventually(lambda: "began" in remote.witness.lines("last"))
         service.terminate()
         assert call.result() == "last"
@@ -55,12 +39,9 @@ def test_a_dead_one_of_several_processes_is_started_again(cluster):
         lambda: len(cluster.listing.pids("maths")) == 3 and cluster.listing.pids("maths"), what="three are listed"
     )
 
-    import os
-    import signal
-
     os.kill(min(pids), signal.SIGKILL)
     cluster.listing.wait_for(
-        lambda: len(cluster.listing.pids("maths") - {min(pids)}) == 3, timeout=30, what="a new one is listed"
+        lambda: len(cluster.listing.pids("maths") - {min(pids)}) == 3, what="a new one is listed"
     )
     supervisor.terminate()
 

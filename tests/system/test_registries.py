@@ -11,7 +11,7 @@ def add(remote, number):
 
 
 def test_with_every_registry_dead_services_go_on_and_registries_fill_again(make_cluster):
-    cluster = make_cluster(registries=2)
+    cluster = make_cluster(registries=2, DIRECTORY_TTL=1)
     maths = cluster.run("maths", count=2)
     relays = cluster.run("relay", count=2)
     pids = {"maths": {p.pid for p in maths}, "relay": {p.pid for p in relays}}
@@ -26,12 +26,14 @@ def test_with_every_registry_dead_services_go_on_and_registries_fill_again(make_
         load.wait_for(50, since=deaf_until)
         assert {name: cluster.listing.pids(name) for name in pids} == pids
         # They come back empty, on the same ports.
-        reborn_at = time.monotonic()
         seen = []
         unsubscribe = cluster.listing.directory.subscribe(
             lambda view: seen.append({s.record.pid for s in view.records.values() if s.record.service in pids})
         )
-        cluster.registries = [cluster.registry(port) for port in cluster.ports]
+        first, second = cluster.ports
+        cluster.registry(first)
+        cluster.listing.wait_for(lambda: cluster.listing.directory.view().fresh, what="the first one back is believed")
+        cluster.registry(second)
         eventually(
             lambda: all(
                 registry["state"] == "up" and not registry["warming"] and registry["records"] == 4
@@ -43,9 +45,11 @@ def test_with_every_registry_dead_services_go_on_and_registries_fill_again(make_
         unsubscribe()
 
     assert not load.failed(), told(load.failed())
-    assert time.monotonic() - reborn_at < 10
     # In the meantime nobody was taken out of a view for a moment.
     assert seen and all(view == pids["maths"] | pids["relay"] for view in seen)
+    # Who comes now finds them.
+    late = cluster.command("call", "maths.add", "2", "3")
+    assert late.wait() == 0
     # And whoever died while the registries were dead goes now.
     relays[0].kill()
     cluster.wait_unlisted("relay", relays[0].pid)
@@ -80,7 +84,7 @@ def test_a_client_that_starts_while_registries_are_dead_remembers_who_was_there(
     with cluster.client(**remembering) as remote:
         began = time.monotonic()
         assert {remote.maths.whoami() for _ in range(20)} == {maths[1].pid}
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 8.0, "the one that is gone was waited for"
 
 
 def test_one_registry_of_two_is_enough(make_cluster):

@@ -24,6 +24,7 @@ FIELDS = {
     "Map": maps,
     "list[str]": st.lists(texts, max_size=3),
     "list[Count]": st.lists(counts, max_size=3),
+    "list[bytes]": st.lists(st.binary(max_size=9), max_size=3),
     "Any": values,
 }
 
@@ -132,7 +133,8 @@ def test_a_payload_frame_that_no_body_announces_is_refused():
 
 #: A value of each declared type.
 GOOD = {
-    "Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {}, "list[str]": ["a"], "list[Count]": [1], "Any": [],
+    "Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {}, "list[str]": ["a"], "list[Count]": [1],
+    "list[bytes]": [b"a"], "Any": [],
 }  # fmt: skip
 
 
@@ -154,6 +156,7 @@ def test_fields_of_wrong_types_are_refused(cls):
                 "Map": wrong == {1: 2} and field.name != "kwargs",
                 "list[str]": False,
                 "list[Count]": wrong == [1],
+                "list[bytes]": False,
                 "Any": field.name != "args" or wrong == [1],
             }[declared] or (wrong is None and may_be_none)
             if not fits and field.name != "serializer":

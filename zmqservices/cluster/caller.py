@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.call import DONE, HELD, SENT, Call
+from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.instances import Instance, ServicePool
 from zmqservices.cluster.peer import Peer
 from zmqservices.cluster.settings import Settings
@@ -48,7 +49,7 @@ SHORT_TIMEOUT = 0.5
 MISHAPS = {
     "draining": Mishap.NOT_SERVED,
     "unknown-service": Mishap.NOT_SERVED,
-    # Another process answers on this link than the one that was greeted; the greeting is on its way.
+    # It does not know us (any more): another process than the one that was greeted, or it gave us up.
     "protocol": Mishap.NOT_SERVED,
     "overloaded": Mishap.OVERLOADED,
 }
@@ -68,6 +69,8 @@ class Caller:
         self._pending: dict[int, Call] = {}
         self._ids = itertools.count(1)
         self._woken: list[Call] = []
+        #: Holds the calls of those who were woken together.
+        self.cork = Cork(self._pour)
         self._sweeping = False
         self._beating = False
         self._closed = False
@@ -148,14 +151,44 @@ class Caller:
         return frames
 
     def _send(self, call: Call, instance: Instance, now: float) -> bool:
-        if not instance.peer.send(self._encode(call, now)):
+        frames = self._encode(call, now)
+        cork = self.cork
+        if cork.is_in:
+            if isinstance(frames, bytes) and len(frames) <= LONGEST:
+                self._note_sent(call, instance, now)
+                cork.hold((call, frames), now)
+                return True
+            cork.release()
+        if not instance.peer.send(frames):
             return False
+        self._note_sent(call, instance, now)
+        return True
+
+    def _note_sent(self, call: Call, instance: Instance, now: float) -> None:
         call.instance = instance
         call.sent_at = now
         call.stage = SENT
         instance.load.in_flight += 1
         self._pending[call.id] = call
-        return True
+
+    def _pour(self, calls: list[tuple[Call, bytes]]) -> None:
+        """Send what was held; who was given up meanwhile is left out."""
+        by_peer: dict[Peer, list[tuple[Call, bytes]]] = {}
+        for call, body in calls:
+            if call.stage != DONE:
+                by_peer.setdefault(call.instance.peer, []).append((call, body))
+        for peer, held in by_peer.items():
+            if not peer.send(envelope.encode_batch([body for _, body in held])):
+                self._not_sent([call for call, _ in held])
+
+    def _not_sent(self, calls: list[Call]) -> None:
+        for call in calls:
+            del self._pending[call.id]
+            call.instance.load.in_flight -= 1
+            try:
+                self._begin_elsewhere(call, call.instance, monotonic())
+            except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
+                self._finish(call, exc)
 
     def _hold(self, call: Call, now: float) -> None:
         call.stage = HELD
@@ -215,6 +248,7 @@ class Caller:
         call = self._pending.pop(message.id or 0, None)
         if call is None:
             return
+        peer = call.instance.peer
         call.instance.load.in_flight -= 1
         error = message.error
         code = error.get("code")
@@ -224,6 +258,8 @@ class Caller:
             call.pool.refresh()
         if mishap is not None:
             self._mishap(call, mishap, error)
+            if code == "protocol":
+                peer.greet_again()
         elif code == "expired":
             self._finish(call, self._ran_out_of_time(call, error))
         elif code == "cancelled":
@@ -270,7 +306,14 @@ class Caller:
         """Let everybody see whose call moved on. Last in every turn: those who are woken may call again at once."""
         while self._woken:
             woken, self._woken = self._woken, []
-            self.reactor.wake(woken)
+            if len(woken) == 1:
+                self.reactor.wake(woken)
+                continue
+            self.cork.begin(monotonic())
+            try:
+                self.reactor.wake(woken)
+            finally:
+                self.cork.end(monotonic)
 
     # --- giving up ---------------------------------------------------------------------------------------------------
 
@@ -457,7 +500,7 @@ class Caller:
         self._tell_of_change()
 
     def peer_lost(self, peer: Peer) -> None:
-        """Everything that was under way on this link is in doubt."""
+        """Everything that was under way with this node is in doubt."""
         self.peer_changed(peer)
         for call in [call for call in self._pending.values() if call.instance.peer is peer]:
             del self._pending[call.id]

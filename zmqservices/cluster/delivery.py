@@ -27,17 +27,28 @@ LATE, HEAR_OUT = 0.1, 0.02
 #: How a delivery hands an event, or a gap, to a member: `send(member, group, event or gap, attempt)`.
 SendOn = Callable[[str, str, StoredEvent | Gap, int], None]
 
+#: How it has several sent at once: `together(work, argument)` calls `work(argument)`.
+Together = Callable[..., None]
+
 
 class Delivery:
     """Everything here runs inside the reactor; the journal's answers are posted to it."""
 
     def __init__(
-        self, reactor: Reactor, journal: Any, group: Group, cursor: int, settings: EventSettings, send_on: SendOn
+        self,
+        reactor: Reactor,
+        journal: Any,
+        group: Group,
+        cursor: int,
+        settings: EventSettings,
+        send_on: SendOn,
+        together: Together,
     ) -> None:
         self.group = group
         self.journal = journal
         self._reactor = reactor
         self._send_on = send_on
+        self._together = together
         self._timer: Any = None
         self._timer_at = 0.0
         self._closed = False
@@ -106,9 +117,15 @@ class Delivery:
             return
         now = monotonic()
         while actions := self.rules.due(now):
-            for action in actions:
-                self._do(action)
+            if len(actions) == 1:
+                self._do(actions[0])
+            else:
+                self._together(self._do_all, actions)
         self._set_timer(now)
+
+    def _do_all(self, actions: list[Any]) -> None:
+        for action in actions:
+            self._do(action)
 
     def _do(self, action: Any) -> None:
         kind = type(action)

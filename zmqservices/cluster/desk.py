@@ -15,13 +15,14 @@ from typing import Any
 
 from gevent.event import Event
 
+from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.peer import MAJOR, MINOR
 from zmqservices.exceptions import MessageTooLarge, ProtocolError, UnserializableValueError
 from zmqservices.transport import Door, Sent, Sockets
-from zmqservices.transport.reactor import Reactor
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import PayloadMissing, decode, encode_result
-from zmqservices.wire.messages import Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
+from zmqservices.wire.messages import Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
 
 _log = logging.getLogger(__name__)
 
@@ -173,6 +174,10 @@ class Desk:
         self._touched: set[Any] = set()
         self._on_gone: Callable[[Guest], None] | None = None
         self._batch_time = 0.0
+        #: Messages that came in batches this turn.
+        self._batched = 0
+        #: Holds what is sent while a batch is worked on.
+        self._cork = Cork(self._pour)
         self._farewell_heard = Event()
         self._tokens = itertools.count(1)
         self._backlog_timer = False
@@ -224,11 +229,10 @@ class Desk:
     def stranger(self, routing_id: bytes) -> Guest:
         return Guest(routing_id)
 
-    def hear(self, guest: Guest, body: bytes) -> None:
-        now = self._batch_time
-        if not now:
-            now = self._batch_time = monotonic()
-        payload_bytes = 0
+    def hear(self, guest: Guest, body: bytes) -> bool:
+        if not self._batch_time:
+            self._batch_time = monotonic()
+        size = len(body)
         try:
             message = decode(body, None, IncomingCall)
         except PayloadMissing as exc:
@@ -236,41 +240,71 @@ class Desk:
             try:
                 if payload is None:
                     raise
-                payload_bytes = len(payload)
+                size += len(payload)
                 message = decode(body, payload, IncomingCall)
             except ProtocolError:
                 self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
-                return
+                return False
         except ProtocolError as exc:
             self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
-            return
-        if type(message) is not IncomingCall:
-            handle = self._hear_by_kind.get(type(message))
-            if handle is None:
-                self._send_refusal(guest, None, "protocol", f"{type(message).__name__} is not understood here")
+            return False
+        if type(message) is IncomingCall:
+            self._take(guest, message, size)
+        elif type(message) is Batch:
+            return self._hear_all(guest, message)
+        else:
+            self._hear_other(guest, message)
+        return False
+
+    def _hear_all(self, guest: Guest, batch: Batch) -> bool:
+        self._batched += len(batch.bodies)
+        for body in batch.bodies:
+            try:
+                message = decode(body, None, IncomingCall)
+                if type(message) is Batch:
+                    raise ProtocolError("a batch in a batch")
+            except ProtocolError as exc:
+                self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+                continue
+            if type(message) is IncomingCall:
+                self._take(guest, message, len(body))
             else:
-                handle(guest, message)
-            return
-        served = self._services.get(message.service)
-        if served is None or served.is_draining or not guest.node or message.id in guest.calls:
-            self._turn_away(guest, message, served)
+                self._hear_other(guest, message)
+        return self._batched >= DRAIN_QUOTA
+
+    def _hear_other(self, guest: Guest, message: Any) -> None:
+        handle = self._hear_by_kind.get(type(message))
+        if handle is None:
+            self._send_refusal(guest, None, "protocol", f"{type(message).__name__} is not understood here")
+        else:
+            handle(guest, message)
+
+    def _take(self, guest: Guest, call: IncomingCall, size: int) -> None:
+        served = self._services.get(call.service)
+        if served is None or served.is_draining or not guest.node or call.id in guest.calls:
+            self._turn_away(guest, call, served)
             return
         deadline = None
-        if message.time_left is not None:
-            if message.time_left <= 0:
-                self._send_refusal(guest, message.id, "expired", "its time was spent before it arrived")
+        if call.time_left is not None:
+            if call.time_left <= 0:
+                self._send_refusal(guest, call.id, "expired", "its time was spent before it arrived")
                 return
-            deadline = now + message.time_left
-        message.arrive(self, guest, served, deadline, len(body) + payload_bytes)
+            deadline = self._batch_time + call.time_left
+        call.arrive(self, guest, served, deadline, size)
         self._touched.add(served)
         try:
-            served.take(message)
+            served.take(call)
         except Exception as exc:
-            _log.exception("a call of %s.%s could not be taken", served.name, message.method)
-            message.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
+            _log.exception("a call of %s.%s could not be taken", served.name, call.method)
+            call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
 
     def heard(self) -> None:
+        if self._touched:
+            self.together(self._flush_all)
         self._batch_time = 0.0
+        self._batched = 0
+
+    def _flush_all(self) -> None:
         while self._touched:
             self._touched.pop().flush()
 
@@ -345,6 +379,33 @@ class Desk:
 
     def send(self, guest: Guest, frames: Any) -> None:
         """Hand on a message, keep it for a while where the guest's queue is full, drop it where the guest is gone."""
+        cork = self._cork
+        if cork.is_in:
+            if isinstance(frames, bytes) and len(frames) <= LONGEST and guest.node:
+                cork.hold((guest, frames), monotonic())
+                return
+            cork.release()
+        self._send(guest, frames)
+
+    def together(self, work: Callable[..., None], *args: Any) -> None:
+        """Call `work(*args)`; what it sends leaves together."""
+        if self._cork.is_in:
+            work(*args)
+            return
+        self._cork.begin(monotonic())
+        try:
+            work(*args)
+        finally:
+            self._cork.end(monotonic)
+
+    def _pour(self, messages: list[tuple[Guest, bytes]]) -> None:
+        by_guest: dict[Guest, list[bytes]] = {}
+        for guest, body in messages:
+            by_guest.setdefault(guest, []).append(body)
+        for guest, bodies in by_guest.items():
+            self._send(guest, envelope.encode_batch(bodies))
+
+    def _send(self, guest: Guest, frames: Any) -> None:
         if not guest.backlog:
             sent = self._door.send(guest.routing_id, frames)
             if sent is Sent.TAKEN:
@@ -487,6 +548,7 @@ class Desk:
     def close(self) -> None:
         """Shut the door. Answers that were given still leave."""
         if not self._closed:
+            self._cork.release()
             self._work_off()
             self._closed = True
             self._door.close()

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult
 
-from zmqservices.cluster.delivery import Delivery, SendOn
+from zmqservices.cluster.delivery import Delivery, SendOn, Together
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Journal
 from zmqservices.transport.reactor import Reactor
@@ -17,10 +17,11 @@ from zmqservices.transport.reactor import Reactor
 class Outlet:
     """A journal with a delivery for each of its groups that somebody asked for."""
 
-    def __init__(self, reactor: Reactor, settings: EventSettings, send_on: SendOn) -> None:
+    def __init__(self, reactor: Reactor, settings: EventSettings, send_on: SendOn, together: Together) -> None:
         self._reactor = reactor
         self._settings = settings
         self._send_on = send_on
+        self._together = together
         self.journal: Any = None
         self.deliveries: dict[str, Delivery] = {}
         self._waiting: dict[str, list[Callable[[Delivery | Exception], None]]] = {}
@@ -73,7 +74,7 @@ class Outlet:
             answer = outcome
         else:
             answer = self.deliveries.get(group.name) or Delivery(
-                self._reactor, self.journal, group, outcome, self._settings, self._send_on
+                self._reactor, self.journal, group, outcome, self._settings, self._send_on, self._together
             )
             answer.group = group
             self.deliveries[group.name] = answer

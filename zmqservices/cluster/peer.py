@@ -15,10 +15,10 @@ from typing import Any
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Link, Sockets
-from zmqservices.transport.reactor import Reactor
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import PayloadMissing, decode
-from zmqservices.wire.messages import Bye, Error, Hello, Ping, Pong, Result, Welcome
+from zmqservices.wire.messages import Batch, Bye, Error, Hello, Ping, Pong, Result, Welcome
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +55,13 @@ class Peer:
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Any] = []
         self._greeted = False
+        #: Whether the node there said that it does not know us, and has not welcomed us since.
+        self._was_forgotten = False
         self._last_heard = 0.0
         #: The clock, read once for all that arrives together; 0 between two batches.
         self._batch_time = 0.0
+        #: Messages that came in batches this turn.
+        self._batched = 0
         self._hear_by_kind: dict[type, Callable[[Any], None]] = {
             Error: self._on_error,
             Welcome: self._on_welcome,
@@ -80,13 +84,13 @@ class Peer:
         was_up = self.is_up
         if self.stage is not Stage.REFUSED:
             self.stage = Stage.CONNECTING
-        self.is_up = self.is_suspect = False
+        self.is_up = self.is_suspect = self._was_forgotten = False
         self._greeted = False
         if was_up:
             _log.info("lost the link to node %s at %s", self.node, self.endpoint)
         self._owner.peer_lost(self)
 
-    def hear(self, body: bytes) -> None:
+    def hear(self, body: bytes) -> bool:
         now = self._batch_time
         if not now:
             now = self._batch_time = monotonic()
@@ -100,22 +104,46 @@ class Peer:
                 message = decode(body, payload)
         except ProtocolError as exc:
             _log.warning("%s sent what is no message: %s", self.endpoint, exc)
-            return
+            return False
         if type(message) is Result:
             self._on_result(message, now)
+        elif type(message) is Batch:
+            return self._take_all(message, now)
         else:
-            handle = self._hear_by_kind.get(type(message))
-            if handle is not None:
-                handle(message)
+            self._take(message)
+        return False
+
+    def _take_all(self, batch: Batch, now: float) -> bool:
+        self._batched += len(batch.bodies)
+        on_result = self._on_result
+        for body in batch.bodies:
+            try:
+                message = decode(body)
+                if type(message) is Batch:
+                    raise ProtocolError("a batch in a batch")
+            except ProtocolError as exc:
+                _log.warning("%s sent what is no message: %s", self.endpoint, exc)
+                continue
+            if type(message) is Result:
+                on_result(message, now)
             else:
-                take = self._owner.other_kinds.get(type(message))
-                if take is not None:
-                    take(self, message)
+                self._take(message)
+        return self._batched >= DRAIN_QUOTA
+
+    def _take(self, message: Any) -> None:
+        handle = self._hear_by_kind.get(type(message))
+        if handle is not None:
+            handle(message)
+            return
+        take = self._owner.other_kinds.get(type(message))
+        if take is not None:
+            take(self, message)
 
     def heard(self) -> None:
         if self._batch_time:
             self._last_heard = self._batch_time
             self._batch_time = 0.0
+            self._batched = 0
             if self.is_suspect:
                 _log.info("node %s at %s speaks again", self.node, self.endpoint)
                 self.is_suspect = False
@@ -132,7 +160,21 @@ class Peer:
         if not self.send(self._hello):
             self._greeted = False
 
+    def greet_again(self) -> None:
+        """The node there refuses a call because it does not know us: it gave us up, for not reading its answers."""
+        if self.is_up:
+            _log.info("node %s at %s does not know this one any more: it is greeted again", self.node, self.endpoint)
+            self.stage = Stage.GREETING
+            self.is_up = False
+            self._was_forgotten = True
+            self._owner.peer_changed(self)
+            self._greet()
+
     def _on_welcome(self, welcome: Welcome) -> None:
+        if self._was_forgotten:
+            # It answers in order: what came before the new greeting and has no answer by now will have none.
+            self._was_forgotten = False
+            self._owner.peer_lost(self)
         if welcome.major != MAJOR:
             self._refuse(f"it speaks version {welcome.major} of the protocol, and this process {MAJOR}")
         elif self.node and welcome.node != self.node:

@@ -105,7 +105,7 @@ class Source:
 
     def new_outlet(self) -> Outlet:
         """One whose events leave from here, still to be opened."""
-        return Outlet(self._reactor, self.settings, self._send)
+        return Outlet(self._reactor, self.settings, self._send, self.publisher.desk.together)
 
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""

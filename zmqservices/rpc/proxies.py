@@ -90,6 +90,8 @@ class MethodProxy:
     def call_async(self, *args: Any, **kwargs: Any) -> RpcCall:
         """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
+        if caller.cork.is_in:
+            caller.cork.release()  # Who does not wait for the answer may do something else for long.
         if call.stage < SENT:
             try:
                 caller.reactor.park(call, SENT)

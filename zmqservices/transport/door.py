@@ -38,8 +38,11 @@ class DoorListener(Protocol):
     def stranger(self, routing_id: bytes) -> Any:
         """A first message from `routing_id`: the guest to be known by it from now on."""
 
-    def hear(self, guest: Any, body: bytes) -> None:
-        """A message's body arrived; a payload that belongs to it is fetched with `Door.take_payload`."""
+    def hear(self, guest: Any, body: bytes) -> bool:
+        """A message's body arrived; a payload that belongs to it is fetched with `Door.take_payload`.
+
+        True: it held so much that others shall have their turn before the next one.
+        """
 
     def heard(self) -> None:
         """All that had arrived was handed over."""
@@ -117,7 +120,8 @@ class Door:
                     guest = self._admit(routing_id)
                     if guest is None:
                         continue
-                hear(guest, _recv(socket, _NOBLOCK))
+                if hear(guest, _recv(socket, _NOBLOCK)):
+                    break
         except zmq.Again:
             more = False
         finally:

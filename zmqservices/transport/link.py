@@ -27,8 +27,11 @@ class LinkListener(Protocol):
     def lost(self) -> None:
         """The connection is gone, and with it all that was under way. ZeroMQ goes on trying to connect."""
 
-    def hear(self, body: bytes) -> None:
-        """A message's body arrived; a payload that belongs to it is fetched with `Link.take_payload`."""
+    def hear(self, body: bytes) -> bool:
+        """A message's body arrived; a payload that belongs to it is fetched with `Link.take_payload`.
+
+        True: it held so much that others shall have their turn before the next one.
+        """
 
     def heard(self) -> None:
         """All that had arrived was handed over."""
@@ -93,7 +96,8 @@ class Link:
             for _ in range(DRAIN_QUOTA):
                 if self._closed:
                     return False
-                hear(_recv(socket, _NOBLOCK))
+                if hear(_recv(socket, _NOBLOCK)):
+                    break
         except zmq.Again:
             more = False
         finally:

@@ -93,6 +93,11 @@ def encode(message: Message) -> Frames:
     return _framed(pack(_trimmed([message.KIND, *fields])), payload)
 
 
+def encode_batch(bodies: list[bytes]) -> bytes:
+    """One body for these, which have no payload frames; a single one stays as it is."""
+    return bodies[0] if len(bodies) == 1 else pack([13, bodies])
+
+
 #: Which field of a message may be carried by the payload frame. In a Call it is an argument, too: see `_put_in_call`.
 _PLACES: dict[type, int] = {
     cls: shapes.NAMES[cls].index(name) for cls, name in ((Result, "value"), (Stream, "chunk"), (Event, "body"))

@@ -71,6 +71,14 @@ class Bye:
     reason: str | None = None
 
 
+@dataclass(slots=True)
+class Batch:
+    """The bodies of several messages, in their order, none of which has a payload frame or is a BATCH itself."""
+
+    KIND: ClassVar[int] = 13
+    bodies: list[bytes]
+
+
 # --- calls -------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +277,7 @@ class Unsubscribe:
 
 
 Message: TypeAlias = (
-    Hello | Welcome | Ping | Pong | Bye | Call | Result | Error | Cancel | Stream | Credit | End
+    Hello | Welcome | Ping | Pong | Bye | Batch | Call | Result | Error | Cancel | Stream | Credit | End
     | Event | Ack | Nack | Grant | Replay | Gap | Subscribe | Subscribed | Unsubscribe
 )  # fmt: skip
 
@@ -277,7 +285,7 @@ Message: TypeAlias = (
 KINDS: dict[int, type[Message]] = {
     cls.KIND: cls
     for cls in (
-        Hello, Welcome, Call, Result, Error, Cancel, Stream, Credit, End, Ping, Pong, Bye,
+        Hello, Welcome, Call, Result, Error, Cancel, Stream, Credit, End, Ping, Pong, Bye, Batch,
         Event, Ack, Nack, Grant, Replay, Gap, Subscribe, Subscribed, Unsubscribe,
     )
 }  # fmt: skip

@@ -28,6 +28,13 @@ class Maths:
         gevent.sleep(seconds)
         return os.getpid()
 
+    @rpc
+    def stay_until(self, path: str) -> int:
+        """Until there is such a file."""
+        while not os.path.exists(path):
+            gevent.sleep(0.01)
+        return os.getpid()
+
     @rpc(idempotent=True)
     def pause_again(self, seconds: float) -> int:
         """The same, and may be repeated."""

@@ -1,0 +1,201 @@
+"""Calls and answers that leave together, and what becomes of each of them."""
+
+import gevent
+import pytest
+
+from tests.rpc.stage import linked, until
+from zmqservices.cluster import cork
+from zmqservices.exceptions import MaybeExecuted
+from zmqservices.membership import Membership
+from zmqservices.rpc import rpc
+from zmqservices.transport import Door, Link
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Batch, Call, Result
+
+
+class Maths:
+    name = "maths"
+
+    @rpc
+    def add(self, a, b):
+        return a + b
+
+    @rpc
+    def fine(self):
+        return "fine"
+
+
+@pytest.fixture
+def maths(serve):
+    return serve(Maths)
+
+
+@pytest.fixture
+def letters(monkeypatch):
+    """The messages that are handed to ZeroMQ, at both ends, in the order in which that happens."""
+    sent = []
+
+    def spy(cls):
+        send = cls.send
+
+        def noted(self, *args):
+            sent.append(envelope.decode(args[-1]))
+            return send(self, *args)
+
+        monkeypatch.setattr(cls, "send", noted)
+
+    spy(Link)
+    spy(Door)
+    return sent
+
+
+def kinds_in(message):
+    bodies = message.bodies if isinstance(message, Batch) else [envelope.encode(message)]
+    return [type(envelope.decode(body)) for body in bodies]
+
+
+def run_many(service, greenlets=24, calls=30):
+    """Greenlets that call one after the other, each; what they got."""
+
+    def work(number):
+        return [service.add(number, turn) for turn in range(calls)]
+
+    workers = [gevent.spawn(work, number) for number in range(greenlets)]
+    gevent.joinall(workers, raise_error=True)
+    return [worker.value for worker in workers]
+
+
+def test_calls_and_answers_that_are_there_together_leave_together(maths, letters, connect):
+    service = linked(connect().maths)
+
+    answers = run_many(service)
+
+    assert answers == [[number + turn for turn in range(30)] for number in range(24)]
+    assert max(kinds_in(message).count(Result) for message in letters) > 4
+    assert max(kinds_in(message).count(Call) for message in letters) > 4
+    assert len(letters) < 24 * 30
+
+
+def test_a_lone_call_and_its_answer_are_no_batch(maths, letters, connect):
+    service = linked(connect().maths)
+    letters.clear()
+
+    for number in range(5):
+        service.add(number, 1)
+
+    assert [type(message) for message in letters if isinstance(message, Call | Result | Batch)] == [Call, Result] * 5
+
+
+def test_a_call_without_waiting_leaves_at_once(maths, letters, connect):
+    service = linked(connect().maths)
+    gone = []
+
+    def work():
+        for turn in range(30):
+            call = service.add.call_async(turn, 1)
+            gone.append(Call in kinds_in(letters[-1]))
+            assert call.result() == turn + 1
+
+    gevent.joinall([gevent.spawn(work) for _ in range(12)], raise_error=True)
+
+    assert gone == [True] * 360
+
+
+def test_calls_that_could_not_be_handed_on_together_are_sent_later(maths, monkeypatch, connect):
+    send = Link.send
+    refused = []
+
+    def moody(self, frames):
+        message = envelope.decode(frames)
+        if isinstance(message, Batch) and len(refused) < 3:
+            refused.append(len(message.bodies))
+            return False
+        return send(self, frames)
+
+    monkeypatch.setattr(Link, "send", moody)
+    answers = run_many(linked(connect().maths))
+
+    assert len(refused) == 3
+    assert answers == [[number + turn for turn in range(30)] for number in range(24)]
+
+
+def test_a_call_that_is_given_up_while_it_is_held_is_not_sent(maths, letters, connect):
+    cluster = connect()
+    service = linked(cluster.maths)
+    caller = cluster._client.caller()
+    letters.clear()
+
+    caller.cork.begin(1e9)
+    doomed = gevent.spawn(service.add, 1, 2)
+    gevent.sleep(0)
+    doomed.kill()
+    caller.cork.end(lambda: 1e9)
+
+    assert service.add(3, 4) == 7
+    assert [message.args for message in letters if isinstance(message, Call)] == [[3, 4]]
+
+
+def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve):
+    class Echo:
+        name = "echo"
+
+        @rpc
+        def fine(self, value=""):
+            return value
+
+    serve(Echo)
+    service = linked(connect().echo)
+    texts = ["x" * (cork.LONGEST + 1 if number % 3 == 0 else 10) for number in range(24)]
+
+    for _ in range(10):
+        greenlets = [gevent.spawn(service.fine, text) for text in texts]
+        gevent.joinall(greenlets, raise_error=True)
+        assert [greenlet.value for greenlet in greenlets] == texts
+
+    sizes = [len(body) for message in letters if isinstance(message, Batch) for body in message.bodies]
+    assert sizes and max(sizes) <= cork.LONGEST
+
+
+def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, connect):
+    """As it happens to one that does not read its answers for too long."""
+
+    class Slow:
+        name = "slow"
+        began = []
+
+        @rpc
+        def wait(self):
+            self.began.append(1)
+            gevent.sleep(30)
+
+        @rpc(idempotent=True)
+        def once_slow(self):
+            self.began.append(1)
+            if len(self.began) == 2:
+                gevent.sleep(30)
+            return "done"
+
+        @rpc
+        def fine(self):
+            return "fine"
+
+    container = serve(Slow)
+    service = linked(connect().slow)
+    waiting, repeated = service.wait.call_async(), service.once_slow.call_async()
+    until(lambda: len(Slow.began) == 2)
+    [desk] = {served.desk for served in _calls_of(container)}
+    [guest] = {served.guest for served in _calls_of(container)}
+
+    desk._forget(guest)
+
+    # The first call after that is refused, and finds out; all go on from there.
+    assert service.fine() == "fine"
+    assert repeated.result() == "done"
+    with pytest.raises(MaybeExecuted):
+        waiting.result()
+    assert service.fine() == "fine"
+
+
+def _calls_of(container):
+    node = next(each for each in container.extensions if isinstance(each, Membership)).join()
+    return [call for guest in node._desk._door.guests.values() for call in guest.calls.values()]
