@@ -58,13 +58,13 @@ class Call:
         return self.outcome.ready()
 
     def result(self):
-        result, exc_info = self.outcome.get(timeout=5)
+        result, exc_info = self.outcome.get(timeout=30)
         if exc_info is not None:
             raise exc_info[1]
         return result
 
     def error(self):
-        exc_info = self.outcome.get(timeout=5)[1]
+        exc_info = self.outcome.get(timeout=30)[1]
         assert exc_info is not None, "the call succeeded"
         return exc_info[1]
 
@@ -80,10 +80,10 @@ def run_in_hub(function):
             done.set_exception(exc)
 
     gevent.get_hub().loop.run_callback(call)
-    return done.get(timeout=5)
+    return done.get(timeout=30)
 
 
-def until(claim, timeout=5):
+def until(claim, timeout=30):
     """Let the loop turn until `claim()` holds."""
     with gevent.Timeout(timeout, AssertionError(f"{claim} did not come true in {timeout} s")):
         while not claim():

@@ -74,7 +74,7 @@ def container(make_container, begun, calls):
 def cancel(container, context, where, text="the caller left"):
     if where == "hub":
         return run_in_hub(lambda: container.cancel(context, WorkerCancelled(text)))
-    return gevent.spawn(container.cancel, context, WorkerCancelled(text)).get(timeout=5)
+    return gevent.spawn(container.cancel, context, WorkerCancelled(text)).get(timeout=30)
 
 
 @pytest.mark.parametrize("where", ["hub", "greenlet"])

@@ -110,7 +110,7 @@ def test_10_entrypoints_stop_then_workers_end_then_dependencies_stop_then_the_ot
     stopping = gevent.spawn(container.stop)
     until(lambda: ("entrypoint", "stop") in steps)
     may_end.set()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
     order = [step for step in steps if step[1] in ("stop", "ends")]
     assert order == [("entrypoint", "stop"), ("worker", "ends"), ("dependency", "stop"), ("inner", "stop")]
@@ -211,7 +211,7 @@ def test_11_stop_waits_for_a_kill_under_way_and_does_not_raise_its_error(make_co
     gevent.sleep(0)
     assert not stopping.ready()
     may_die.set()
-    gevent.joinall([killing, stopping], timeout=5, raise_error=True)
+    gevent.joinall([killing, stopping], timeout=30, raise_error=True)
 
     with pytest.raises(ValueError, match="the cause"):
         container.wait()
@@ -221,7 +221,7 @@ def test_11_a_second_stop_waits_for_the_first(make_container):
     steps = Steps()
     container = make_container(service_with(steps))
 
-    gevent.joinall([gevent.spawn(container.stop) for _ in range(2)], timeout=5, raise_error=True)
+    gevent.joinall([gevent.spawn(container.stop) for _ in range(2)], timeout=30, raise_error=True)
 
     assert steps.count(("dependency", "stop")) == 1
 
@@ -350,7 +350,7 @@ def test_13_a_failing_managed_thread_kills_the_container_and_wait_raises_its_err
     with pytest.raises(ValueError, match="thread failed"):
         container.wait()
     with pytest.raises(ValueError, match="thread failed"):
-        thread.get(timeout=5)
+        thread.get(timeout=30)
     assert ("dependency", "kill") in steps
     assert "the failing one" in caplog.text
 
@@ -361,7 +361,7 @@ def test_a_managed_thread_gives_its_result_and_is_forgotten(make_container):
     thread = container.spawn_managed_thread(lambda: 42)
 
     assert thread in container._managed_threads
-    assert thread.get(timeout=5) == thread.wait() == 42
+    assert thread.get(timeout=30) == thread.wait() == 42
     assert not container._managed_threads
 
 
@@ -370,7 +370,7 @@ def test_a_managed_thread_that_is_killed_harms_nobody(make_container):
     thread = container.spawn_managed_thread(lambda: gevent.sleep(1000))
     gevent.sleep(0)
 
-    thread.kill(timeout=5)
+    thread.kill(timeout=30)
 
     assert not container._died.ready()
     assert not container._managed_threads
@@ -415,7 +415,7 @@ def test_waiting_is_no_error_when_nothing_else_goes_on(make_container):
 
     container.stop()
 
-    assert waiting.get(timeout=5) is None
+    assert waiting.get(timeout=30) is None
 
 
 class Collector(ProviderCollector, SharedExtension):
@@ -451,7 +451,7 @@ def test_a_collector_stops_when_its_last_provider_has_left(make_container):
 
     container.stop()
 
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
 
 def test_a_collector_without_providers_stops_at_once():
@@ -486,6 +486,6 @@ def test_a_container_that_is_ended_while_it_is_set_up_does_not_start(make_contai
     gate.set()
 
     with pytest.raises(ContainerBeingKilled, match="service was stopped while it was starting"):
-        starting.get(timeout=5)
+        starting.get(timeout=30)
     assert ("provider", "start") not in steps
     assert steps[-1] == ("provider", "kill")

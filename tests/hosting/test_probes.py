@@ -53,7 +53,7 @@ def notes():
 def run(container, *args, **kwargs):
     """The call's outcome, once it is torn down."""
     call = Call(container, *args, **kwargs)
-    call.outcome.get(timeout=5)
+    call.outcome.get(timeout=30)
     container._worker_pool.waitall()
     return call
 

@@ -31,7 +31,7 @@ with run_services({{}}, Service) as runner:
     for _ in range(3):
         outcome = AsyncResult()
         container.submit(entrypoint, (local,), None, handle_result=lambda ctx, *it: (outcome.set(it), it)[1])
-        results.append(outcome.get(timeout=5))
+        results.append(outcome.get(timeout=30))
 assert not [name for name in sys.modules if name == "zmq" or name.startswith("zmqservices.wire")]
 print(monkey.is_anything_patched(), [result for result, _ in results], [error for _, error in results])
 """

@@ -109,7 +109,7 @@ def test_waiting_ends_when_all_have_stopped(make_runner, make_service):
     assert not waiting.ready()
     second.stop()
 
-    waiting.get(timeout=5)
+    waiting.get(timeout=30)
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["configuration given", "global configuration"])
@@ -176,7 +176,7 @@ def test_a_stopping_runner_lets_calls_end(make_runner):
     gevent.sleep(0)
 
     may_end.set()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
     assert call.result() == "done"
     assert entrypoint_of(container, "run") in container.extensions

@@ -292,7 +292,7 @@ def test_17_spawn_worker_makes_the_instance_at_once_and_blocks_while_all_workers
     assert container.queued == 0
     assert not second.ready()
     may_end.set()
-    assert first.result() is second.get(timeout=5).result() is None
+    assert first.result() is second.get(timeout=30).result() is None
 
 
 def test_17_an_instance_that_cannot_be_made_is_the_spawners_error(make_container):

@@ -279,7 +279,7 @@ def test_a_worker_killed_from_outside_is_replaced(make_pool):
     pool.put(2)
     until(lambda: used)
 
-    used[0].kill(timeout=5)
+    used[0].kill(timeout=30)
 
     assert pool.waitall(5)
     assert used[0].dead and len(used) == 2
@@ -357,7 +357,7 @@ def test_slots_are_given_in_the_order_of_asking(make_pool):
     for number in range(4):
         until(lambda number=number: began == list(range(number + 1)))
         may_end[number].set()
-    gevent.joinall(asking, timeout=5, raise_error=True)
+    gevent.joinall(asking, timeout=30, raise_error=True)
     assert pool.waitall(5)
 
 
@@ -377,8 +377,8 @@ def test_a_slot_asked_for_by_somebody_who_is_gone_goes_to_the_next(make_pool):
 
     may_end.set()
 
-    waiting.get(timeout=5)
-    assert isinstance(gone.get(timeout=5), gevent.GreenletExit)
+    waiting.get(timeout=30)
+    assert isinstance(gone.get(timeout=30), gevent.GreenletExit)
     pool.give_slot_back()
     assert pool.free() == 1
 

@@ -39,7 +39,7 @@ def test_a_cluster_client_calls_any_service(serve, cluster_config):
 def test_a_service_client_calls_one_service(serve, cluster_config):
     serve(Words)
 
-    with ServiceRpcProxy("words", cluster_config, timeout=5) as words:
+    with ServiceRpcProxy("words", cluster_config, timeout=30) as words:
         assert words.hello("Ada") == "hello Ada"
         assert words.hello.call_async("Bob").result() == "hello Bob"
 
@@ -143,7 +143,7 @@ def test_stop_ends_calls_of_other_greenlets(serve, cluster_config):
 
     for greenlet in waiting:
         with pytest.raises(CallCancelled, match="the client was stopped"):
-            greenlet.get(timeout=5)
+            greenlet.get(timeout=30)
 
 
 def test_a_client_finds_the_next_instance_after_a_restart(serve, cluster_config):

@@ -143,7 +143,7 @@ def test_two_greenlets_may_wait_for_one_result(serve, connect, words):
 
     words.gate.open()
 
-    assert [greenlet.get(timeout=5) for greenlet in greenlets] == ["waited"] * 3
+    assert [greenlet.get(timeout=30) for greenlet in greenlets] == ["waited"] * 3
 
 
 def test_timeouts_are_on_time_whichever_thread_leads(serve, connect, words):
@@ -251,7 +251,7 @@ def test_stop_from_a_hub_ends_calls_of_plain_threads_and_the_other_way_round(ser
     with pytest.raises(CallCancelled):
         thread.get()
     with pytest.raises(CallCancelled):
-        greenlet.get(timeout=5)
+        greenlet.get(timeout=30)
 
     client = ClusterRpcProxy(cluster_config)
     cluster = client.start()
@@ -283,7 +283,7 @@ def test_threads_that_call_while_the_client_is_stopped_never_hang(serve, cluster
         gevent.sleep(0.005)
         aside(client.stop)
         for thread in threads:
-            thread.get(timeout=5)
+            thread.get(timeout=30)
 
         assert len(outcomes) == 6
         for exc in outcomes:

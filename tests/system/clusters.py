@@ -53,33 +53,38 @@ class Listing:
         self.directory.stop()
 
 
-class Cluster:
-    """`directory` is a URL, or None for the machine's own directory on a port of this cluster's own."""
+def registry(stage: Stage, port: int, ttl: float) -> Process:
+    """A registry at a port of this machine; returns when it listens."""
+    url = f"tcp://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", str(ttl)]
+    process = stage.start(f"registry-{port}", command)
+    process.has_said("serving at")
+    return process
 
-    def __init__(self, stage: Stage, registries: int = 1, config: dict[str, Any] | None = None) -> None:
+
+class Cluster:
+    """Registries of its own, or a `port` where one is that others use too; without either the machine's own directory."""
+
+    def __init__(
+        self, stage: Stage, registries: int = 1, config: dict[str, Any] | None = None, port: int | None = None
+    ) -> None:
         self.stage = stage
         self.namespace = f"test-{uuid.uuid4().hex[:12]}"
-        self.local_port = None if registries else free_port()
-        self.ports = [free_port() for _ in range(registries)]
+        self.local_port = None if registries or port else free_port()
+        self.ports = [port] if port else [free_port() for _ in range(registries)]
         self.url = ",".join(f"tcp://127.0.0.1:{port}" for port in self.ports) or "local:"
         self.config = {**QUICK, **(config or {})}
         self._closers: list[Callable[[], Any]] = []
         self.environment = {"ZMQSERVICES_DIRECTORY": self.url, "ZMQSERVICES_NAMESPACE": self.namespace}
         if self.local_port is not None:
             self.environment["ZMQSERVICES_LOCAL_PORT"] = str(self.local_port)
-        self.registries = [self.registry(port) for port in self.ports]
+        self.registries = [] if port else [self.registry(number) for number in self.ports]
         self.listing = Listing(self.url, self.namespace, self.local_port)
         self._closers.append(self.listing.close)
 
     def registry(self, port: int) -> Process:
         """A registry at a port of this cluster; returns when it listens."""
-        url = f"tcp://127.0.0.1:{port}"
-        process = self.stage.start(
-            f"registry-{port}",
-            [sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", str(self.config["DIRECTORY_TTL"])],
-        )
-        process.has_said("serving at")
-        return process
+        return registry(self.stage, port, self.config["DIRECTORY_TTL"])
 
     def launch(self, target: str, *options: str, **config: Any) -> Process:
         """`zmqservices run`, not waited for. `target` is MODULE[:Class]."""

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from gevent._hub_local import get_hub_if_exists
 
-from tests.system.clusters import Cluster
-from tests.system.processes import Guardian, Stage
+from tests.system.clusters import QUICK, Cluster, registry
+from tests.system.processes import Guardian, Stage, free_port
 from tests.system.tallies import Tallies
 
 HERE = Path(__file__).parent
@@ -88,8 +88,8 @@ def make_cluster(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     """Clusters that end with the test: `registries=0` is one that finds itself by the machine's own directory."""
     clusters: list[Cluster] = []
 
-    def make(registries: int = 1, **config: Any) -> Cluster:
-        cluster = Cluster(stage, registries, config)
+    def make(registries: int = 1, port: int | None = None, **config: Any) -> Cluster:
+        cluster = Cluster(stage, registries, config, port)
         clusters.append(cluster)
         if cluster.local_port is not None:
             # For clients in this process: the machine's well-known port is nobody's in a test.
@@ -107,6 +107,21 @@ def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
     return make_cluster()
 
 
+@pytest.fixture(scope="session")
+def shared_port(guardian: Guardian, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[int]:
+    """Where a registry listens for all clusters in which nobody dies: each has a namespace of its own."""
+    with staged(guardian, tmp_path_factory.mktemp("shared"), request.session) as stage:
+        port = free_port()
+        registry(stage, port, QUICK["DIRECTORY_TTL"])
+        yield port
+
+
+@pytest.fixture
+def peaceful_cluster(make_cluster: Callable[..., Cluster], shared_port: int) -> Cluster:
+    """A cluster in which no process is killed or frozen: many that fall silent at once look like the registry's own fault."""
+    return make_cluster(port=shared_port)
+
+
 @pytest.fixture
 def tallies(tmp_path: Path) -> Tallies:
     """A folder in which services write down what they dispatched and handled."""
@@ -120,11 +135,23 @@ def event_cluster(make_cluster: Callable[..., Cluster], tallies: Tallies, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def lasting_cluster(
+def make_lasting_cluster(
     guardian: Guardian, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Cluster]:
-    """One for all tests of a module, for those that leave it as they found it."""
+) -> Iterator[Callable[..., Cluster]]:
+    """Clusters for all tests of a module, for those that leave them as they found them."""
     with staged(guardian, tmp_path_factory.mktemp("lasting"), request.node) as stage:
-        cluster = Cluster(stage)
-        yield cluster
-        cluster.close()
+        clusters: list[Cluster] = []
+
+        def make(**config: Any) -> Cluster:
+            clusters.append(Cluster(stage, config=config))
+            return clusters[-1]
+
+        yield make
+        for cluster in clusters:
+            cluster.close()
+
+
+@pytest.fixture(scope="module")
+def lasting_cluster(make_lasting_cluster: Callable[..., Cluster]) -> Cluster:
+    """One of these, with the usual settings."""
+    return make_lasting_cluster()

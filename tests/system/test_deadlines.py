@@ -11,8 +11,8 @@ from zmqservices.exceptions import RpcTimeout
 
 
 @pytest.fixture(scope="module")
-def cluster(lasting_cluster):
-    return lasting_cluster
+def cluster(make_lasting_cluster):
+    return make_lasting_cluster(HEARTBEAT=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_deadline_ends_the_call_at_both_ends(cluster, witness):
         # The only worker is free again: this is answered at once, and tells what became of the one before.
         lines = remote.witness.lines.with_timeout(10)("mine")
 
-    assert 0.7 <= took < 1.0
+    assert 0.7 <= took < 2.0
     assert lines == CANCELLED
 
 
@@ -87,8 +87,9 @@ def test_a_killed_caller_has_its_calls_cancelled(cluster, stage, witness):
             caller.process.kill()
             killed_at = time.monotonic()
 
+            # No heartbeat tells of it.
             assert remote.witness.lines(f"orphan {number}") == CANCELLED
-            assert time.monotonic() - killed_at < 1.0
+            assert time.monotonic() - killed_at < 5.0
 
 
 def test_calls_of_a_killed_relay_are_cancelled_too(cluster, witness, relay):

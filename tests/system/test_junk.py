@@ -2,6 +2,7 @@
 
 import random
 import socket
+import threading
 import time
 from contextlib import contextmanager
 
@@ -25,12 +26,13 @@ def maths(lasting_cluster):
 
 
 @pytest.fixture
-def remote(lasting_cluster, maths):
+def remote(lasting_cluster, maths, tmp_path):
     """A client that is there before, during and after: nothing of this may touch its calls."""
-    with lasting_cluster.client(timeout=5) as remote:
+    with lasting_cluster.client(timeout=20) as remote:
         assert remote.maths.add(2, 3) == 5
-        pending = remote.maths.pause.call_async(0.5)
+        pending = remote.maths.stay_until.with_timeout(50).call_async(str(tmp_path / "end"))
         yield remote
+        (tmp_path / "end").touch()
         assert pending.result() == maths.pid
         assert remote.maths.whoami() == maths.pid
     assert maths.is_running
@@ -47,7 +49,7 @@ def endpoint(lasting_cluster, maths):
 def raw_socket(endpoint, kind=zmq.DEALER):
     with zmq.Context() as context, context.socket(kind) as raw:
         raw.linger = 0
-        raw.sndtimeo = raw.rcvtimeo = 5000
+        raw.sndtimeo = raw.rcvtimeo = 20_000
         raw.connect(endpoint)
         yield raw
 
@@ -159,7 +161,7 @@ def test_a_frame_beyond_the_limit_costs_its_sender_the_connection_and_us_nothing
     with raw_socket(endpoint) as raw:
         monitor = raw.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         raw.send(b"\x93" + bytes(80 * MEGABYTE))
-        assert monitor.poll(5000), "it was not thrown out"
+        assert monitor.poll(20_000), "it was not thrown out"
         raw.disable_monitor()
         monitor.close(0)
 
@@ -180,14 +182,14 @@ def test_bytes_that_are_no_zeromq(remote, endpoint, greeting):
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
 
     for _ in range(20):
-        with socket.create_connection((host, int(port)), timeout=5) as raw:
+        with socket.create_connection((host, int(port)), timeout=20) as raw:
             raw.sendall(greeting)
 
 
 def test_a_connection_that_says_nothing_is_closed(remote, endpoint):
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
 
-    with socket.create_connection((host, int(port)), timeout=5) as raw:
+    with socket.create_connection((host, int(port)), timeout=20) as raw:
         raw.sendall(b"\xff\0\0\0\0\0\0\0\1\x7f")
         while raw.recv(4096):
             pass
@@ -237,7 +239,7 @@ def test_a_guest_that_asks_and_never_reads_is_given_up(lasting_cluster, remote, 
         raw.linger = 0
         raw.rcvhwm = 10
         raw.rcvbuf = 10_000
-        raw.sndtimeo = 5000
+        raw.sndtimeo = 20_000
         raw.connect(endpoint)
         raw.send(hello)
         for number in range(30_000):
@@ -280,11 +282,8 @@ def test_a_client_survives_a_service_that_answers_junk(greets):
         server.bind(f"tcp://127.0.0.1:{port}")
         config = {"DIRECTORY": f"static:maths=tcp://127.0.0.1:{port}", "rpc_wait_for_service": 0.5}
         with ClusterRpcProxy(config, timeout=1) as remote:
-            call = None
             end = time.monotonic() + 10
             # The client connects with its first call, in which it waits; so the first one is made by a thread.
-            import threading
-
             caught = []
 
             def run():

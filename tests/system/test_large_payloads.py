@@ -3,11 +3,11 @@
 import threading
 
 
-def test_large_answers_of_many_callers_are_not_mixed_up(cluster):
-    cluster.run("maths")
+def test_large_answers_of_many_callers_are_not_mixed_up(peaceful_cluster):
+    peaceful_cluster.run("maths")
     wrong = []
 
-    with cluster.client(timeout=30) as remote:
+    with peaceful_cluster.client(timeout=30) as remote:
 
         def ask(number):
             value = bytes([number]) * 300_000

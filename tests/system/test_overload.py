@@ -12,6 +12,11 @@ from zmqservices.exceptions import Overloaded
 MEGABYTE = 1024 * 1024
 
 
+@pytest.fixture
+def cluster(peaceful_cluster):
+    return peaceful_cluster
+
+
 def settle(call):
     try:
         return call.result()

@@ -12,11 +12,16 @@ from zmqservices.exceptions import MaybeExecuted, RpcTimeout
 ROOMY = {"max_workers": 100}
 
 
-def mixed(cluster, number):
+@pytest.fixture
+def cluster(peaceful_cluster):
+    return peaceful_cluster
+
+
+def mixed(remote, number):
     """Calls that take no time and calls that take some."""
     if number % 4 == 0:
-        return cluster.maths.pause((number % 7) * 0.01)
-    return cluster.maths.add(number, 1)
+        return remote.maths.pause((number % 7) * 0.01)
+    return remote.maths.add(number, 1)
 
 
 def assert_none_failed(load):
@@ -63,7 +68,7 @@ def test_services_that_call_each_other_are_restarted_without_a_failed_call(clust
     relays = cluster.run("relay", count=2, **ROOMY)
 
     with Load(
-        cluster.client_config(), lambda remote, number: remote.relay.add(number, 1), greenlets=16, pause=0.005
+        cluster.client_config(), lambda remote, number: remote.relay.add(number, 1), greenlets=8, pause=0.01
     ) as load:
         load.wait_for(200)
         for service, old in (("maths", maths[0]), ("relay", relays[0]), ("maths", maths[1]), ("relay", relays[1])):
@@ -75,7 +80,12 @@ def test_services_that_call_each_other_are_restarted_without_a_failed_call(clust
     assert not load.failed(), told(load.failed())
 
 
-def test_callers_of_a_killed_instance_know_at_once_and_others_feel_nothing(cluster):
+#: Seconds between heartbeats where one is not to be what tells of a death: it would take a minute.
+RARELY = 20.0
+
+
+def test_callers_of_a_killed_instance_know_at_once_and_others_feel_nothing(make_cluster):
+    cluster = make_cluster(HEARTBEAT=RARELY)
     instances = cluster.run("maths", count=3, **ROOMY)
     victim = instances[0]
 
@@ -95,15 +105,16 @@ def test_callers_of_a_killed_instance_know_at_once_and_others_feel_nothing(clust
     assert all(outcome.number % 2 for outcome in lost)
     assert median(outcome.ended - killed_at for outcome in lost) < 0.1
     # Nobody else was disturbed, and nobody was sent there afterwards.
-    assert all(outcome.began < killed_at + 0.1 for outcome in lost)
+    assert all(outcome.began < killed_at + 0.5 for outcome in lost)
     assert len(lost) <= 64
     answered = [outcome for outcome in load.outcomes if outcome.error is None]
-    assert max(outcome.seconds for outcome in answered) < 1.0
+    assert max(outcome.seconds for outcome in answered) < 5.0
     assert victim.pid not in {outcome.value for outcome in answered if outcome.began > killed_at}
     assert {outcome.value for outcome in answered if outcome.began > killed_at} == {p.pid for p in instances[1:]}
 
 
-def test_a_plain_thread_knows_at_once_that_its_instance_was_killed(cluster):
+def test_a_plain_thread_knows_at_once_that_its_instance_was_killed(make_cluster):
+    cluster = make_cluster(HEARTBEAT=RARELY)
     victim = cluster.run_one("maths")
 
     with cluster.client() as remote:
@@ -113,7 +124,7 @@ def test_a_plain_thread_knows_at_once_that_its_instance_was_killed(cluster):
         with pytest.raises(MaybeExecuted):
             call.result()
 
-    assert time.monotonic() - killed_at < 1.0
+    assert time.monotonic() - killed_at < 5.0
 
 
 def test_a_client_that_slept_through_a_restart_calls_the_new_instance(cluster):
@@ -132,10 +143,11 @@ def test_a_client_that_slept_through_a_restart_calls_the_new_instance(cluster):
 def test_an_answer_that_came_in_time_is_there_however_late_it_is_asked_for(cluster):
     cluster.run_one("maths")
 
-    with cluster.client(timeout=1) as remote:
+    with cluster.client(timeout=0.5) as remote:
+        remote.maths.add.with_timeout(20)(0, 1)  # It is connected: half a second is enough for answers now.
         calls = [remote.maths.add.call_async(number, 1) for number in range(3)]
-        late = remote.maths.pause.call_async(1.3)
-        time.sleep(1.5)  # This thread is about something else; nobody looks at its sockets.
+        late = remote.maths.pause.call_async(0.8)
+        time.sleep(1.0)  # This thread is about something else; nobody looks at its sockets.
 
         assert [call.result() for call in calls] == [1, 2, 3]
         with pytest.raises(RpcTimeout):

@@ -11,6 +11,11 @@ import websocket
 from tests.system.processes import eventually, free_port
 
 
+@pytest.fixture
+def cluster(peaceful_cluster):
+    return peaceful_cluster
+
+
 class Port:
     """A port that a service was told to listen at, as clients see it."""
 
@@ -19,7 +24,7 @@ class Port:
         self.config = {"WEB_SERVER_ADDRESS": f"127.0.0.1:{self.number}"}
 
     def get(self, path, data=None):
-        with closing(HTTPConnection("127.0.0.1", self.number, timeout=10)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.number, timeout=20)) as connection:
             connection.request("GET" if data is None else "POST", path, data)
             answer = connection.getresponse()
             if answer.status != 200:
@@ -27,7 +32,7 @@ class Port:
             return answer.read().decode()
 
     def socket(self):
-        socket = websocket.create_connection(f"ws://127.0.0.1:{self.number}/ws", timeout=10)
+        socket = websocket.create_connection(f"ws://127.0.0.1:{self.number}/ws", timeout=20)
         assert json.loads(socket.recv())["event"] == "connected"
         return socket
 

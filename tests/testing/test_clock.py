@@ -155,7 +155,7 @@ def test_it_winds_extensions_that_take_a_clock(container_factory):
         gevent.sleep(0)
         clock.wind(3599)
         assert container._worker_pool.running() == 0
-        with entrypoint_waiter(container, "ring", timeout=5) as rung:
+        with entrypoint_waiter(container, "ring", timeout=30) as rung:
             clock.wind(2)
 
     assert rung.get() == "rung"

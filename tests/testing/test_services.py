@@ -443,7 +443,7 @@ def test_54_hooks_may_be_used_side_by_side(container_factory):
     with entrypoint_hook(container, "wait") as wait, entrypoint_hook(container, "go") as go:
         waiting = gevent.spawn(wait)
         assert go() == "went"
-        assert waiting.get(timeout=5) == "waited"
+        assert waiting.get(timeout=30) == "waited"
 
 
 # --- entrypoint_waiter -----------------------------------------------------------------------------------------------

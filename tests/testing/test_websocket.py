@@ -120,8 +120,8 @@ def test_who_waits_hears_of_the_end(connect):
     with pytest.raises(ConnectionError, match="closed before the answer came"):
         socket.rpc("leave")
 
-    waiting.get(timeout=5)
-    assert app.ended.get(timeout=5) == (1001, "going")
+    waiting.get(timeout=30)
+    assert app.ended.get(timeout=30) == (1001, "going")
 
 
 def test_closing_says_goodbye(connect, server):
@@ -130,7 +130,7 @@ def test_closing_says_goodbye(connect, server):
 
     app.close()
 
-    assert app.ended.get(timeout=5)[0] == 1000
+    assert app.ended.get(timeout=30)[0] == 1000
     assert server.goodbyes == [1000]
     app.close()
 
@@ -144,7 +144,7 @@ def test_a_test_may_listen_for_itself(connect):
     app.send(json.dumps({"method": "double", "data": {"text": "ab"}, "correlation_id": 1}))
     app.send(json.dumps({"method": "leave", "data": {}, "correlation_id": 2}))
 
-    assert ended.get(timeout=5) is app
+    assert ended.get(timeout=30) is app
     assert heard[-1] == "abab"
 
 

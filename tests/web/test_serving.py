@@ -231,7 +231,7 @@ def test_semantic_51_a_request_that_runs_is_answered_and_new_ones_are_refused(se
     assert not stopping.ready()
     Slow.gate.open()
     answer = asking.get()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
     assert (answer.text, answer.headers["Connection"]) == ("done", "close")
 
@@ -246,7 +246,7 @@ def test_semantic_51_a_service_that_stops_beside_one_that_goes_on_refuses_with_5
     until(lambda: web.server.is_draining)
     refused = web.get("/quick")
     Slow.gate.open()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
     assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
     assert asking.get().text == "done"
@@ -322,7 +322,7 @@ def test_a_service_that_stops_may_be_followed_at_once(serve, free_port):
     assert new.get("/").text == "hello"
     Slow.gate.open()
     assert asking.get().text == "done"
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
 
 # --- what is not there -----------------------------------------------------------------------------------------------

@@ -368,7 +368,7 @@ def test_a_service_that_stops_answers_what_was_asked_and_says_goodbye(chat):
     assert socket.receive()["data"] == "held"
     with pytest.raises(Closed) as closed:
         socket.receive()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
     assert (closed.value.code, closed.value.reason) == (1001, "the service is stopping")
 
 
@@ -390,7 +390,7 @@ def test_a_service_with_a_hub_and_requests_only_says_goodbye_too(serve):
     stopping = gevent.spawn(web.container.stop)
     with pytest.raises(Closed) as closed:
         socket.receive()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
     assert closed.value.code == 1001
 
 
@@ -677,7 +677,7 @@ def test_a_thread_with_another_library_is_a_client_too(chat):
     seen = []
 
     def talk():
-        socket = websocket_client.create_connection(f"ws://127.0.0.1:{chat.address.port}/ws", timeout=5)
+        socket = websocket_client.create_connection(f"ws://127.0.0.1:{chat.address.port}/ws", timeout=30)
         seen.append(json.loads(socket.recv())["event"])
         socket.send(json.dumps({"method": "add", "data": {"a": 1, "b": 2}, "correlation_id": "x"}))
         seen.append(json.loads(socket.recv())["data"])
