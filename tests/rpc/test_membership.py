@@ -225,3 +225,18 @@ def test_namespaces_do_not_see_each_other(serve, connect):
     assert connect().words.hello() == "hello"
     with pytest.raises(Exception, match="Unknown service `words`"):
         connect(NAMESPACE="another", rpc_wait_for_service=0.05).words.hello()
+
+
+def test_a_service_at_a_fixed_address_is_found_again_after_a_restart(serve, connect, free_port):
+    address = f"tcp://127.0.0.1:{free_port}"
+    settings = {"DIRECTORY": f"static:words={address}", "BIND_ADDRESS": address}
+    first = serve(Words, **settings)
+    cluster = connect(DIRECTORY=settings["DIRECTORY"], rpc_wait_for_service=10)
+    former = node_of(first).id
+    assert cluster.words.hello() == "hello"
+
+    first.stop()
+    second = serve(Words, **settings)
+
+    assert node_of(second).id != former
+    assert cluster.words.hello() == "hello"

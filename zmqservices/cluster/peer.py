@@ -43,7 +43,9 @@ class Peer:
     ) -> None:
         self._owner = owner
         self.endpoint = endpoint
-        #: The node that is expected there; "" where the directory cannot know (a static one).
+        #: The node that is expected there; "" where the directory cannot know (a static one), and whoever answers is right.
+        self._expected = node
+        #: The node that is there.
         self.node = node
         self._namespace = namespace
         self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, None))
@@ -177,7 +179,7 @@ class Peer:
             self._owner.peer_lost(self)
         if welcome.major != MAJOR:
             self._refuse(f"it speaks version {welcome.major} of the protocol, and this process {MAJOR}")
-        elif self.node and welcome.node != self.node:
+        elif self._expected and welcome.node != self._expected:
             self._refuse(f"another node, {welcome.node}, answers there")
         else:
             self.node = welcome.node
