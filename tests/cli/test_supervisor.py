@@ -1,5 +1,6 @@
 """`zmqservices run --processes N` and `--reload`, in real processes."""
 
+import functools
 import os
 import re
 import signal
@@ -9,6 +10,25 @@ import psutil
 import pytest
 
 pytestmark = pytest.mark.system
+
+#: The command with a supervisor that is quick to look, to start again and to kill.
+QUICK = """
+import sys
+
+from zmqservices.cli import restarts, supervisor
+from zmqservices.cli.main import main
+
+supervisor.TICK = 0.05
+supervisor.GRACE = 0.5
+restarts.FIRST_PAUSE = 0.1
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def start_quick(start):
+    """Start the command with such a supervisor."""
+    return functools.partial(start, program=("-c", QUICK))
 
 
 def pid_of(line):
@@ -68,8 +88,8 @@ def test_settings_reach_the_processes(start, write):
     assert process.end() == 0
 
 
-def test_a_process_that_dies_is_started_again(start, ticker):
-    process = start("run", "ticker_module", "--processes", "1")
+def test_a_process_that_dies_is_started_again(start_quick, ticker):
+    process = start_quick("run", "ticker_module", "--processes", "1")
 
     first = pid_of(process.until("is up: ticker"))
     os.kill(first, signal.SIGKILL)
@@ -81,8 +101,8 @@ def test_a_process_that_dies_is_started_again(start, ticker):
     assert second != first
 
 
-def test_a_process_that_ends_in_good_order_is_started_again_too(start, ticker):
-    process = start("run", "ticker_module", "--processes", "1")
+def test_a_process_that_ends_in_good_order_is_started_again_too(start_quick, ticker):
+    process = start_quick("run", "ticker_module", "--processes", "1")
 
     os.kill(pid_of(process.until("is up: ticker")), signal.SIGTERM)
     process.until("ended with exit code 0; it is started again in")
@@ -104,19 +124,7 @@ def test_ctrl_c_stops_gracefully_and_a_second_one_kills(start, ticker):
     assert "stopped\n" not in process.said
 
 
-#: The command, for supervisors that are less patient.
-IMPATIENT = """
-import sys
-
-from zmqservices.cli import supervisor
-from zmqservices.cli.main import main
-
-supervisor.GRACE = 0.5
-sys.exit(main())
-"""
-
-
-def test_processes_that_do_not_stop_in_time_are_killed(start, write):
+def test_processes_that_do_not_stop_in_time_are_killed(start_quick, write):
     write(
         "deaf.py",
         """
@@ -139,7 +147,7 @@ def test_processes_that_do_not_stop_in_time_are_killed(start, write):
                 pass
         """,
     )
-    process = start("run", "deaf", "--processes", "1", "-d", "drain_timeout=0", program=("-c", IMPATIENT))
+    process = start_quick("run", "deaf", "--processes", "1", "-d", "drain_timeout=0")
 
     process.until("is up: deaf")
     process.signal(signal.SIGTERM)
@@ -188,8 +196,8 @@ def test_each_process_has_a_backdoor_of_its_own(start, ticker):
     assert len(ports) == 2
 
 
-def test_a_change_of_the_source_starts_the_service_again(start, ticker):
-    process = start("run", "ticker_module", "--reload")
+def test_a_change_of_the_source_starts_the_service_again(start_quick, ticker):
+    process = start_quick("run", "ticker_module", "--reload")
 
     process.until("is up: ticker")
     ticker.write_text(ticker.read_text().replace('name = "ticker"', 'name = "renamed"'))
@@ -201,8 +209,8 @@ def test_a_change_of_the_source_starts_the_service_again(start, ticker):
     assert process.end() == 0
 
 
-def test_a_source_that_is_broken_for_a_while_is_waited_for(start, ticker):
-    process = start("run", "ticker_module", "--reload")
+def test_a_source_that_is_broken_for_a_while_is_waited_for(start_quick, ticker):
+    process = start_quick("run", "ticker_module", "--reload")
     good = ticker.read_text()
 
     process.until("is up: ticker")
@@ -216,10 +224,10 @@ def test_a_source_that_is_broken_for_a_while_is_waited_for(start, ticker):
     assert process.end() == 0
 
 
-def test_a_source_that_is_broken_from_the_start_is_waited_for(start, ticker):
+def test_a_source_that_is_broken_from_the_start_is_waited_for(start_quick, ticker):
     good = ticker.read_text()
     ticker.write_text("import nothing_like_it\n")
-    process = start("run", "ticker_module", "--reload")
+    process = start_quick("run", "ticker_module", "--reload")
 
     process.until("it is not started again until a file changes")
     ticker.write_text(good)
@@ -229,9 +237,9 @@ def test_a_source_that_is_broken_from_the_start_is_waited_for(start, ticker):
     assert process.end() == 0
 
 
-def test_a_change_of_the_configuration_counts(start, ticker, write):
+def test_a_change_of_the_configuration_counts(start_quick, ticker, write):
     config = write("config.yaml", "rpc_timeout: 5\n")
-    process = start("run", "ticker_module", "--reload", "-c", "config.yaml")
+    process = start_quick("run", "ticker_module", "--reload", "-c", "config.yaml")
 
     process.until("is up: ticker")
     config.write_text("rpc_timeout: 6\n")

@@ -103,6 +103,13 @@ class Cluster:
             self.wait_listed(service or target, process)
         return processes
 
+    def run_all(self, *targets: str, **config: Any) -> list[Process]:
+        """A process of each target, all started at once; returns when all are listed."""
+        processes = [self.launch(target, **config) for target in targets]
+        for target, process in zip(targets, processes, strict=True):
+            self.wait_listed(target, process)
+        return processes
+
     def run_one(self, target: str, service: str = "", **config: Any) -> Process:
         return self.run(target, service, 1, **config)[0]
 

@@ -29,8 +29,7 @@ def publish(cluster, count=SOME, first=0, **options):
 
 
 def test_nothing_is_lost_and_nothing_comes_twice_while_nothing_happens(cluster, tallies):
-    cluster.run("orders")
-    cluster.run("mails", count=2)
+    cluster.run_all("orders", "mails", "mails")
 
     publish(cluster)
 
@@ -61,8 +60,7 @@ def test_a_publisher_that_is_killed_again_and_again_loses_nothing(cluster, talli
 
 
 def test_members_that_are_killed_lose_nothing(cluster, tallies):
-    cluster.run("orders")
-    members = cluster.run("mails", count=3, TEST_PAUSE=0.001)
+    _, *members = cluster.run_all("orders", *["mails"] * 3, TEST_PAUSE=0.001)
 
     with cluster.client(timeout=60) as remote:
         call = remote.orders.publish.call_async(0, MANY)
@@ -79,26 +77,24 @@ def test_members_that_are_killed_lose_nothing(cluster, tallies):
 
 
 def test_a_frozen_member_keeps_nobody_waiting_and_its_late_answers_do_no_harm(cluster, tallies):
-    cluster.run("orders")
-    frozen, *_ = cluster.run("mails", count=3, TEST_PAUSE=0.001)
+    _, frozen, *_ = cluster.run_all("orders", *["mails"] * 3, TEST_PAUSE=0.001)
 
     with cluster.client(timeout=60) as remote:
-        call = remote.orders.publish.call_async(0, MANY)
-        tallies.wait_for("handled", MANY // 5)
+        call = remote.orders.publish.call_async(0, SOME)
+        tallies.wait_for("handled", SOME // 5)
         frozen.freeze()
         call.result()
-        tallies.wait_until_handled(MANY)
+        tallies.wait_until_handled(SOME)
         frozen.thaw()
-        publish(cluster, 1000, first=MANY)
+        publish(cluster, 1000, first=SOME)
 
-    tallies.wait_until_handled(MANY + 1000)
-    eventually(lambda: frozen.pid in {pid for number, pid in tallies.lines("handled") if number >= MANY})
+    tallies.wait_until_handled(SOME + 1000)
+    eventually(lambda: frozen.pid in {pid for number, pid in tallies.lines("handled") if number >= SOME})
     assert len(tallies.duplicates()) <= IN_HAND
 
 
 def test_events_wait_while_all_members_are_away(cluster, tallies):
-    cluster.run("orders")
-    members = cluster.run("mails", count=2)
+    _, *members = cluster.run_all("orders", "mails", "mails")
     with cluster.client(timeout=60) as remote:
         call = remote.orders.publish.call_async(0, SOME)
         tallies.wait_for("handled", SOME // 5)
@@ -116,8 +112,7 @@ def test_events_wait_while_all_members_are_away(cluster, tallies):
 
 
 def test_all_publishers_are_restarted_on_other_ports(cluster, tallies):
-    publishers = cluster.run("orders", count=2)
-    cluster.run("mails", count=2, TEST_PAUSE=0.001)
+    *publishers, _, _ = cluster.run_all("orders", "orders", "mails", "mails", TEST_PAUSE=0.001)
 
     with cluster.client(timeout=60) as remote:
         # With more than can be handled meanwhile, something is left when they go.
@@ -135,9 +130,9 @@ def test_all_publishers_are_restarted_on_other_ports(cluster, tallies):
 
 
 def test_a_slow_member_gets_less_and_the_others_do_not_wait_for_it(cluster, tallies):
-    cluster.run("orders")
-    slow = cluster.run_one("mails", TEST_PAUSE=0.5)
-    fast = cluster.run("mails", count=2)
+    slow = cluster.launch("mails", TEST_PAUSE=0.5)
+    _, *fast = cluster.run_all("orders", "mails", "mails")
+    cluster.wait_listed("mails", slow)
 
     publish(cluster)
 
@@ -149,8 +144,7 @@ def test_a_slow_member_gets_less_and_the_others_do_not_wait_for_it(cluster, tall
 
 
 def test_events_that_always_fail_are_given_up_and_the_rest_flows(cluster, tallies):
-    cluster.run("orders")
-    cluster.run("mails", count=2)
+    cluster.run_all("orders", "mails", "mails")
 
     with cluster.client(timeout=60) as remote:
         remote.orders.publish(-5, 5)
@@ -165,26 +159,24 @@ def test_events_that_always_fail_are_given_up_and_the_rest_flows(cluster, tallie
 
 
 def test_the_registry_may_be_down_throughout(cluster, tallies):
-    publisher = cluster.run_one("orders")
-    members = cluster.run("mails", count=2)
+    publisher, *members = cluster.run_all("orders", "mails", "mails")
     [registry] = cluster.registries
     registry.kill()
     registry.wait()
 
     with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
-        call = remote.orders.publish.call_async(0, MANY)
-        tallies.wait_for("handled", MANY // 5)
+        call = remote.orders.publish.call_async(0, SOME)
+        tallies.wait_for("handled", SOME // 5)
         members[0].kill()
         call.result()
 
-    tallies.wait_until_handled(MANY)
+    tallies.wait_until_handled(SOME)
     assert len(tallies.duplicates()) <= IN_HAND
 
 
 def test_what_killed_publishers_left_is_delivered_by_the_one_that_stays(cluster, tallies):
     # A member that was there once, so that there is a group to keep events for.
-    member = cluster.run_one("mails")
-    publishers = cluster.run("orders", count=3)
+    member, *publishers = cluster.run_all("mails", *["orders"] * 3)
     member.terminate()
     member.wait()
     cluster.wait_unlisted("mails", member.pid)
@@ -203,8 +195,7 @@ def test_what_killed_publishers_left_is_delivered_by_the_one_that_stays(cluster,
 
 
 def test_a_relay_delivers_what_a_service_left_that_does_not_return(cluster, tallies, tmp_path):
-    member = cluster.run_one("mails")
-    publisher = cluster.run_one("orders")
+    member, publisher = cluster.run_all("mails", "orders")
     member.terminate()
     member.wait()
     cluster.wait_unlisted("mails", member.pid)

@@ -195,8 +195,7 @@ def test_a_group_that_returns_after_a_gap_is_told_of_it(event_cluster, tallies):
 def test_a_journal_that_was_copied_back_from_a_backup_is_told_and_goes_on(event_cluster, tallies, tmp_path):
     cluster = event_cluster
     journals, backup = tmp_path / "journals", tmp_path / "backup"
-    cluster.run_one("mails")
-    publisher = cluster.run_one("orders")
+    _, publisher = cluster.run_all("mails", "orders")
     publish(cluster, 100)
     tallies.wait_until_handled(100)
     publisher.terminate()

@@ -12,8 +12,8 @@ def add(remote, number):
 
 def test_with_every_registry_dead_services_go_on_and_registries_fill_again(make_cluster):
     cluster = make_cluster(registries=2, DIRECTORY_TTL=1)
-    maths = cluster.run("maths", count=2)
-    relays = cluster.run("relay", count=2)
+    processes = cluster.run_all("maths", "maths", "relay", "relay")
+    maths, relays = processes[:2], processes[2:]
     pids = {"maths": {p.pid for p in maths}, "relay": {p.pid for p in relays}}
 
     with Load(cluster.client_config(), add, greenlets=8, pause=0.02) as load:

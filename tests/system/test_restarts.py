@@ -64,8 +64,8 @@ def test_the_restart_of_the_only_instance_is_waited_for(cluster):
 
 
 def test_services_that_call_each_other_are_restarted_without_a_failed_call(cluster):
-    maths = cluster.run("maths", count=2, **ROOMY)
-    relays = cluster.run("relay", count=2, **ROOMY)
+    processes = cluster.run_all("maths", "maths", "relay", "relay", **ROOMY)
+    maths, relays = processes[:2], processes[2:]
 
     with Load(
         cluster.client_config(), lambda remote, number: remote.relay.add(number, 1), greenlets=8, pause=0.01
