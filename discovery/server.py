@@ -27,8 +27,9 @@ HUGZ_INTERVAL = 1.0
 MAX_SUBSCRIBERS = 10_000
 #: Messages taken before the clock is looked at again.
 BATCH = 500
-#: Milliseconds in which a stopping registry gets its last words out.
+#: Milliseconds in which a stopping registry gets its last words out, and seconds in which clients read what it said before.
 LAST_WORDS = 300
+READ_WITHIN = 0.25
 #: Seconds between two complaints about frames that are no messages.
 COMPLAIN_EVERY = 60.0
 #: Seconds between two looks for notes that are too old.
@@ -70,6 +71,8 @@ class RegistryServer:
         self._subscribers: dict[bytes, _Subscriber] = {}
         self._notes = Notes()
         self._complained_at = -COMPLAIN_EVERY
+        #: When something of a record or a note was last told.
+        self._told_at = -READ_WITHIN
 
     def start(self) -> None:
         """Returns at once; see `wait_bound`."""
@@ -130,6 +133,7 @@ class RegistryServer:
             if self._wakeup.fd in ready:
                 self._wakeup.clear()
             if self._is_stopping:
+                self._wait_until_read(socket)
                 break
             # Take what waits before leases are judged: after a pause, renewals are in the socket.
             if socket in ready:
@@ -144,6 +148,14 @@ class RegistryServer:
                 read_notes_at = now + READ_NOTES_EVERY
                 self._notes.expire(time.time())
         _log.info("registry %s at %s stopped", self.boot_id, self.url)
+
+    def _wait_until_read(self, socket: zmq.Socket[bytes]) -> None:
+        # ZeroMQ drops what a client has received and not yet read when the connection ends (with IMMEDIATE, as clients have
+        # it): what was said last would be lost to one whose thread is late.
+        self._hug(self._table.is_warming(time.monotonic()))  # Whoever is gone is struck out by this.
+        while self._subscribers and (left := self._told_at + READ_WITHIN - time.monotonic()) > 0:
+            if socket.poll(int(left * 1000) + 1):
+                self._take_messages(socket)
 
     def _take_messages(self, socket: zmq.Socket[bytes]) -> None:
         for _ in range(BATCH):
@@ -245,6 +257,8 @@ class RegistryServer:
         )
 
     def _push(self, push: protocol.Push, wanted: Callable[[_Subscriber], bool], numbered: bool) -> None:
+        if numbered:
+            self._told_at = time.monotonic()
         for peer, subscriber in list(self._subscribers.items()):
             if wanted(subscriber):
                 # Counted also when there is no room: the gap in the numbers makes the client ask again.

@@ -8,11 +8,8 @@ import pytest
 
 from tests.system.processes import eventually
 
-#: Events of a scenario in which processes are killed: enough that each kill finds some under way.
+#: Events of a scenario: enough that whatever happens finds some under way.
 MANY = 10_000
-
-#: Events of a scenario in which nothing depends on the moment.
-SOME = 4_000
 
 #: Events that one member may have in hand of one journal: its workers.
 IN_HAND = 10
@@ -23,7 +20,7 @@ def cluster(event_cluster):
     return event_cluster
 
 
-def publish(cluster, count=SOME, first=0, **options):
+def publish(cluster, count=MANY, first=0, **options):
     with cluster.client(timeout=60) as remote:
         remote.orders.publish(first, count, **options)
 
@@ -33,7 +30,7 @@ def test_nothing_is_lost_and_nothing_comes_twice_while_nothing_happens(cluster, 
 
     publish(cluster)
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert not tallies.duplicates()
     assert len({pid for _, pid in tallies.lines("handled")}) == 2
 
@@ -80,24 +77,24 @@ def test_a_frozen_member_keeps_nobody_waiting_and_its_late_answers_do_no_harm(cl
     _, frozen, *_ = cluster.run_all("orders", *["mails"] * 3, TEST_PAUSE=0.001)
 
     with cluster.client(timeout=60) as remote:
-        call = remote.orders.publish.call_async(0, SOME)
-        tallies.wait_for("handled", SOME // 5)
+        call = remote.orders.publish.call_async(0, MANY)
+        tallies.wait_for("handled", MANY // 5)
         frozen.freeze()
         call.result()
-        tallies.wait_until_handled(SOME)
+        tallies.wait_until_handled(MANY)
         frozen.thaw()
-        publish(cluster, 1000, first=SOME)
+        publish(cluster, 1000, first=MANY)
 
-    tallies.wait_until_handled(SOME + 1000)
-    eventually(lambda: frozen.pid in {pid for number, pid in tallies.lines("handled") if number >= SOME})
+    tallies.wait_until_handled(MANY + 1000)
+    eventually(lambda: frozen.pid in {pid for number, pid in tallies.lines("handled") if number >= MANY})
     assert len(tallies.duplicates()) <= IN_HAND
 
 
 def test_events_wait_while_all_members_are_away(cluster, tallies):
     _, *members = cluster.run_all("orders", "mails", "mails")
     with cluster.client(timeout=60) as remote:
-        call = remote.orders.publish.call_async(0, SOME)
-        tallies.wait_for("handled", SOME // 5)
+        call = remote.orders.publish.call_async(0, MANY)
+        tallies.wait_for("handled", MANY // 5)
         for member in members:
             member.terminate()
         for member in members:
@@ -107,7 +104,7 @@ def test_events_wait_while_all_members_are_away(cluster, tallies):
 
     cluster.run("mails", count=2)
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert not tallies.duplicates(), "a graceful stop answers all that it has"
 
 
@@ -116,8 +113,8 @@ def test_all_publishers_are_restarted_on_other_ports(cluster, tallies):
 
     with cluster.client(timeout=60) as remote:
         # With more than can be handled meanwhile, something is left when they go.
-        for first in (0, SOME // 2):
-            remote.orders.publish(first, SOME // 2)
+        for first in (0, MANY // 2):
+            remote.orders.publish(first, MANY // 2)
     for publisher in publishers:
         publisher.terminate()
     for publisher in publishers:
@@ -125,7 +122,7 @@ def test_all_publishers_are_restarted_on_other_ports(cluster, tallies):
     assert tallies.missing()
     cluster.run("orders", count=2)
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert not tallies.duplicates(), "members answer what they have before a publisher is gone"
 
 
@@ -136,10 +133,10 @@ def test_a_slow_member_gets_less_and_the_others_do_not_wait_for_it(cluster, tall
 
     publish(cluster)
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert not tallies.duplicates()
     by_slow = [number for number, pid in tallies.lines("handled") if pid == slow.pid]
-    assert 0 < len(by_slow) < SOME // 20
+    assert 0 < len(by_slow) < MANY // 20
     assert {pid for _, pid in tallies.lines("handled")} == {slow.pid, *(process.pid for process in fast)}
 
 
@@ -148,7 +145,7 @@ def test_events_that_always_fail_are_given_up_and_the_rest_flows(cluster, tallie
 
     with cluster.client(timeout=60) as remote:
         remote.orders.publish(-5, 5)
-        remote.orders.publish(0, SOME)
+        remote.orders.publish(0, MANY)
         eventually(lambda: tallies.missing() == {-5, -4, -3, -2, -1}, what="all others are handled")
         admin = remote["events:orders"]
         eventually(lambda: len(admin.dead_letters()) == 5)
@@ -165,12 +162,12 @@ def test_the_registry_may_be_down_throughout(cluster, tallies):
     registry.wait()
 
     with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
-        call = remote.orders.publish.call_async(0, SOME)
-        tallies.wait_for("handled", SOME // 5)
+        call = remote.orders.publish.call_async(0, MANY)
+        tallies.wait_for("handled", MANY // 5)
         members[0].kill()
         call.result()
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert len(tallies.duplicates()) <= IN_HAND
 
 
@@ -182,14 +179,14 @@ def test_what_killed_publishers_left_is_delivered_by_the_one_that_stays(cluster,
     cluster.wait_unlisted("mails", member.pid)
     for number, publisher in enumerate(publishers):
         with cluster.client(timeout=60, DIRECTORY=cluster.only("orders", publisher)) as remote:
-            remote.orders.publish(number * SOME, SOME // 3 + 1)
+            remote.orders.publish(number * MANY, MANY // 3 + 1)
     for publisher in publishers[1:]:
         publisher.kill()
         publisher.wait()
 
     cluster.run("mails", count=2)
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert not tallies.duplicates()
     publishers[0].has_said("adopted")
 
@@ -206,6 +203,6 @@ def test_a_relay_delivers_what_a_service_left_that_does_not_return(cluster, tall
 
     relay = cluster.command("relay", str(tmp_path / "journals" / cluster.namespace), "--once")
 
-    tallies.wait_until_handled(SOME)
+    tallies.wait_until_handled(MANY)
     assert not tallies.duplicates()
     assert relay.wait() == 0

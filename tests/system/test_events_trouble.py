@@ -15,7 +15,7 @@ from tests.system.clusters import QUICK
 from tests.system.hosts import TwoHosts, run, why_not
 from tests.system.processes import eventually
 from tests.system.remote import Remote
-from tests.system.test_events_processes import IN_HAND, MANY, SOME, publish
+from tests.system.test_events_processes import IN_HAND, MANY, publish
 
 PORT = 4190
 GROUP = "mails.send:order.paid"
@@ -55,9 +55,9 @@ def test_a_cable_that_is_cut_mid_stream_loses_nothing(stage, hosts, tallies, tmp
     start(here, "orders")
     start(there, "mails")
     client = Remote.start(stage, {"DIRECTORY": url, **QUICK}, here.prefix)
-    client.begin("orders.publish", 0, SOME, timeout=60)
+    client.begin("orders.publish", 0, MANY, timeout=60)
     for part in (1, 2):
-        tallies.wait_for("handled", part * SOME // 5)
+        tallies.wait_for("handled", part * MANY // 5)
         there.unplug()
         # Heartbeats of half a second: both sides have given the link up when this is over.
         handled = len(tallies.numbers("handled"))
@@ -65,7 +65,7 @@ def test_a_cable_that_is_cut_mid_stream_loses_nothing(stage, hosts, tallies, tmp
         there.plug()
     assert "value" in client.end(60)
 
-    tallies.wait_until_handled(SOME, timeout=40)
+    tallies.wait_until_handled(MANY, timeout=40)
     # The same member is there again: what it has in hand it does not take twice, nor what it answered into the void.
     assert len(tallies.duplicates()) <= 2 * IN_HAND
 
@@ -232,10 +232,11 @@ def test_a_group_is_remembered_when_its_members_all_publishers_and_the_registry_
     cluster = event_cluster
     member = cluster.run_one("mails", DIRECTORY_CACHE="none")
     publisher = cluster.run_one("orders", DIRECTORY_CACHE="none")
+    eventually(lambda: _notes_in(cluster.listing.directory), what="the listing of the test has the note")
     for process in (member, publisher):
         process.kill()
         process.wait()
-    # The listing of the test is the only one who knows now.
+    # The listing is the only one who knows now.
     [registry], [port] = cluster.registries, cluster.ports
     registry.kill()
     registry.wait()
@@ -253,4 +254,8 @@ def test_a_group_is_remembered_when_its_members_all_publishers_and_the_registry_
 def _notes_of(cluster):
     with discovery.open_directory(cluster.url, namespace=cluster.namespace) as directory:
         assert directory.wait_ready(10)
-        return [note for note in directory.view().notes if GROUP in note.key]
+        return _notes_in(directory)
+
+
+def _notes_in(directory):
+    return [note for note in directory.view().notes if GROUP in note.key]

@@ -105,6 +105,8 @@ def test_a_page_in_a_browser(everything, tmp_path):
         except gevent.Timeout:
             pytest.fail(f"the page did not report; the browser said: {browser.log[-3000:]}")
 
+    # What it read first of an answer that never ends: one piece, or more on a busy machine.
+    assert report.pop("first").startswith("piece")
     assert report == {
         "connected": "string",
         "added": 5,
@@ -118,7 +120,6 @@ def test_a_page_in_a_browser(everything, tmp_path):
         "json": {"number": 7},
         "missing": 404,
         "posted": "some text",
-        "first": "piece",
         "crossed": {"number": 8},
         "total": "12",
         "refused": "refused",
