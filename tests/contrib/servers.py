@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from tests.system.processes import Guardian
 from zmqservices.testing.utils import find_free_port
 
 #: Seconds until a server must take connections.
@@ -30,14 +31,18 @@ def program(name, *places):
 
 @contextmanager
 def running(command, port, answers=lambda: True, **options):
-    """A server that takes connections at `port`, and `answers`, while the block lasts."""
+    """A server that takes connections at `port`, and `answers`, while the block lasts, and not beyond this process."""
+    guardian = Guardian()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    guardian.watch(process.pid)
     try:
         _wait_for(process, port, answers)
         yield process
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)
+        guardian.forget(process.pid)
+        guardian.close()
 
 
 def _wait_for(process, port, answers):
