@@ -1,0 +1,115 @@
+"""`zmqservices events dead-letters`: what was given up, and what is to become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from zmqservices.cli.jsontext import to_json
+from zmqservices.cli.listing import as_json, columns, timeout
+from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.publishers import ask_all, journal, publishers
+from zmqservices.exceptions import CommandError
+
+
+@click.group("dead-letters")
+def dead_letters_command() -> None:
+    """Events that were given up, since their handlers failed each time."""
+
+
+@dead_letters_command.command("ls")
+@click.argument("source")
+@click.argument("group", required=False)
+@takes_settings
+@as_json
+@timeout
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many of each publisher.")
+def letters_ls_command(source: str, group: str | None, flags: Flags, as_json: bool, timeout: float, limit: int) -> None:
+    """List them, with the last error of each.
+
+    \b
+    Example:
+        zmqservices events dead-letters ls orders
+    """
+    letters = _letters(flags, source, group, timeout, limit)
+    if as_json:
+        click.echo(to_json(letters, indent=2))
+        return
+    table = [("JOURNAL", "SEQ", "GROUP", "TYPE", "ATTEMPTS", "ERROR")]
+    for one in letters:
+        error = f"{one['error'].get('exc_type')}: {one['error'].get('value')}"
+        table.append((one["journal"], str(one["seq"]), one["group"], one["type"], str(one["attempts"]), error[:100]))
+    click.echo(columns(table) if letters else "no dead letters")
+
+
+def _letters(flags: Flags, source: str, group: str | None, timeout: float, limit: int) -> list[dict[str, Any]]:
+    with publishers(flags, source, timeout) as found:
+        return [letter for _, answer in ask_all(found, "dead_letters", group, limit) for letter in answer]
+
+
+@dead_letters_command.command("show")
+@click.argument("source")
+@click.argument("group")
+@click.argument("seq", type=int)
+@takes_settings
+@as_json
+@timeout
+@journal
+def letters_show_command(
+    source: str, group: str, seq: int, flags: Flags, as_json: bool, timeout: float, journal: str | None
+) -> None:
+    """Show one: its data, its headers, and the traceback of the last error."""
+    letters = [
+        one
+        for one in _letters(flags, source, group, timeout, 1000)
+        if one["seq"] == seq and journal in (None, one["journal"])
+    ]
+    if not letters:
+        raise CommandError(f"{group} has no dead letter {seq}")
+    for one in letters:
+        if as_json:
+            click.echo(to_json(one, indent=2))
+            continue
+        traceback = one["error"].pop("traceback", "")
+        click.echo(to_json(one, indent=2))
+        click.echo(traceback, nl=False)
+
+
+def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:
+    """The commands requeue and drop: both take numbers, or --all."""
+
+    @dead_letters_command.command(verb, help=doc)
+    @click.argument("source")
+    @click.argument("group")
+    @click.argument("seqs", type=int, nargs=-1, metavar="[SEQ]...")
+    @takes_settings
+    @as_json
+    @timeout
+    @journal
+    @click.option("--all", "all_of_them", is_flag=True, help="All of the group.")
+    def command(
+        source: str,
+        group: str,
+        seqs: tuple[int, ...],
+        flags: Flags,
+        as_json: bool,
+        timeout: float,
+        journal: str | None,
+        all_of_them: bool,
+    ) -> None:
+        if bool(seqs) == all_of_them:
+            raise CommandError("the numbers of dead letters are needed, or --all")
+        with publishers(flags, source, timeout) as found:
+            count = sum(answer for _, answer in ask_all(found, method, group, list(seqs) or None, journal))
+        if seqs and not count:
+            raise CommandError(f"{group} has no such dead letters")
+        click.echo(to_json({"group": group, "count": count}) if as_json else f"{count} dead letters")
+
+    made: Callable[..., None] = command
+    return made
+
+
+_changes("requeue", "requeue", "Deliver them once more; their deliveries are counted anew.")
+_changes("drop", "drop", "Throw them away.")

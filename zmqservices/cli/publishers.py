@@ -1,0 +1,77 @@
+"""Asking the publishers of a source, each for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from zmqservices.cli.listing import looked_up
+from zmqservices.cli.options import Flags
+from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, RpcTimeout, UnknownService
+
+#: What publishers of a source are called in the directory: see `zmqservices.cluster.subscription`.
+PREFIX = "events:"
+
+journal = click.option("--journal", metavar="ID", help="Only this journal; `events ls --json` shows their ids.")
+
+
+class Publisher:
+    """One publisher of a source, as it stands in the directory; `ask` calls one of its methods."""
+
+    def __init__(self, record: Any, settings: dict[str, Any], patience: float) -> None:
+        self.source = record.service.removeprefix(PREFIX)
+        self.record = record
+        self._settings = settings
+        self._patience = patience
+
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        from zmqservices.standalone.rpc import ServiceRpcProxy
+
+        service, endpoint = self.record.service, self.record.endpoints["rpc"]
+        # This one and no other: a directory of its own, in which nobody else stands.
+        own = {**self._settings, "DIRECTORY": f"static:{service}={endpoint}", "serializer": "msgpack"}
+        with ServiceRpcProxy(service, own, timeout=self._patience) as proxy:
+            return getattr(proxy, method)(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """For people: where it is."""
+        return f"{self.record.host}:{self.record.pid}"
+
+
+@contextmanager
+def publishers(flags: Flags, source: str | None, patience: float) -> Iterator[list[Publisher]]:
+    """All that publish `source` (None: any). Raises UnknownService when nobody publishes that one."""
+    settings = flags.setup()
+    with looked_up(settings, patience) as directory:
+        found = [
+            Publisher(seen.record, settings, patience)
+            for seen in directory.view().records.values()
+            if seen.record.service.startswith(PREFIX) and source in (None, seen.record.service.removeprefix(PREFIX))
+        ]
+        if source is not None and not found:
+            raise UnknownService(
+                source,
+                f"nobody publishes its events; `zmqservices relay DIR` serves what was left behind; {directory.describe()}",
+            )
+    yield sorted(found, key=lambda one: (one.source, one.record.instance))
+
+
+def ask_all(found: list[Publisher], method: str, *args: Any, **kwargs: Any) -> list[tuple[Publisher, Any]]:
+    """What each of them answers. One that is gone is named; BadRequest is raised when nobody could make sense of it."""
+    answers, refusals = [], []
+    for publisher in found:
+        try:
+            answers.append((publisher, publisher.ask(method, *args, **kwargs)))
+        except BadRequest as refusal:
+            refusals.append(refusal)
+        except (RemoteUnavailable, RpcTimeout) as error:
+            click.echo(f"no answer from {publisher.source} at {publisher.name}: {error}", err=True)
+    if refusals and not answers:
+        raise CommandError(str(refusals[0]))
+    if found and not answers:
+        raise RemoteUnavailable("no publisher has answered")
+    return answers
