@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster import subscriber as module
-from zmqservices.cluster.subscriber import Answers, Stage, Subscriber, Tie
+from zmqservices.cluster.intake import Stage, Tie
+from zmqservices.cluster.subscriber import Answers, Subscriber
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed

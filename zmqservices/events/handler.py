@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.subscriber import IncomingEvent, Intake
+from zmqservices.cluster.intake import IncomingEvent, Intake
 from zmqservices.cluster.subscription import (
     BROADCAST,
     KINDS,

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.subscriber import Intake
+from zmqservices.cluster.intake import Intake
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership

@@ -1,0 +1,291 @@
+"""One handler of events: its subscription at every publisher of its source, and what it has in hand.
+
+How a tie of one intake to one publisher goes:
+
+    (linked) --SUBSCRIBE--> ASKED --SUBSCRIBED--> ON --UNSUBSCRIBE--> LEAVING --its echo--> OFF
+        \\______ the link is lost: what was answered lately is answered again on the next one, to whatever process that is
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gevent.event import Event as Flag
+
+from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.subscription import Subscription, publishing
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Ack, Event, Grant, Nack, Subscribe, Unsubscribe
+
+#: Seconds that publishers get to echo an UNSUBSCRIBE; one that is frozen must not hold up a stop.
+FAREWELL_TIMEOUT = 2.0
+
+#: Best-effort events that wait for a worker beyond which no more are read for a while, and how many seconds that is.
+LONG_QUEUE, PAUSE = 256, 0.002
+
+
+class Stage(enum.Enum):
+    ASKED = "has not answered"
+    ON = "on"
+    LEAVING = "leaving"
+    OFF = "off"
+    LOST = "not connected"
+
+
+class Tie:
+    """One intake's subscription on one link."""
+
+    __slots__ = ("peer", "host", "stage", "in_hand", "endpoint")
+
+    def __init__(self, peer: Peer, host: str) -> None:
+        self.peer = peer
+        #: Where its publisher is: another one there takes over its journal, should it not return.
+        self.host = host
+        self.stage = Stage.ASKED
+        #: Events that came on this link and are not answered.
+        self.in_hand = 0
+        #: Where its publisher broadcasts; None where that is not needed.
+        self.endpoint: str | None = None
+
+
+class IncomingEvent:
+    """One event to be answered once, by `done` or `failed`; without a promise, both do nothing."""
+
+    __slots__ = ("intake", "tie", "message", "is_open")
+
+    def __init__(self, intake: Intake, tie: Tie | None, message: Event) -> None:
+        self.intake = intake
+        self.tie = tie
+        self.message = message
+        self.is_open = tie is not None
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether it comes again when it is not `done`."""
+        return self.tie is not None
+
+    def take_over(self, tie: Tie | None) -> None:
+        """It came again on this link: there it is in hand now. On the same link it is counted already."""
+        if self.tie is tie:
+            return
+        if self.tie is not None and self.tie.stage is not Stage.LOST:
+            self.tie.in_hand -= 1
+        if tie is not None:
+            tie.in_hand += 1
+        self.tie = tie
+
+    def done(self) -> None:
+        """The handler is through with it: it is not to come again."""
+        if self.is_open:
+            message = self.message
+            self._answer(Ack(message.group or "", message.journal, message.seq))
+
+    def failed(self, error: dict[str, Any] | None, delay: float = 0.0) -> None:
+        """It is to come again, to somebody; without an `error` it was not tried."""
+        if self.is_open:
+            message = self.message
+            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error))
+
+    def _answer(self, answer: Ack | Nack) -> None:
+        self.is_open = False
+        self.intake.answered(self, answer)
+
+
+class Intake:
+    """One handler, at all publishers of its source. Made by `Subscriber.subscribe`."""
+
+    def __init__(
+        self,
+        subscriber: Any,
+        id: int,
+        subscription: Subscription,
+        take: Callable[[IncomingEvent], None],
+        credit: int,
+        options: dict[str, Any],
+        waiting: Callable[[], int] | None,
+    ) -> None:
+        self.subscription = subscription
+        self.take = take
+        #: How many events wait for a worker there.
+        self.waiting = waiting
+        self.id = id
+        self.member = f"{subscriber.member}.{id}"
+        self.is_leaving = False
+        self.is_over = False
+        self.ties: dict[Peer, Tie] = {}
+        #: Events taken and not answered, over all publishers.
+        self.in_hand: dict[tuple[str, int], IncomingEvent] = {}
+        self.pool = subscriber.caller.expect(publishing(subscription.source))
+        self._subscriber = subscriber
+        self._credit = credit
+        self._options = options
+        self._changed = Flag()
+
+    @property
+    def is_busy(self) -> bool:
+        """So many wait for a worker that no more are read."""
+        return self.waiting is not None and not self.is_over and self.waiting() >= LONG_QUEUE
+
+    # --- subscribing -------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Something changed about publishers: subscribe where that is not done, forget ties whose link is gone."""
+        for peer, tie in list(self.ties.items()):
+            if not peer.is_up and tie.stage is not Stage.LOST:
+                tie.stage = Stage.LOST
+                tie.in_hand = 0
+                for heir in self._heirs(tie):
+                    self._subscriber.repeat_answers(heir, self.subscription, peer)
+        for instance in list(self.pool.instances.values()):
+            held = self.ties.get(instance.peer)
+            may_ask = instance.peer.is_up and not instance.left and not self.is_leaving
+            if may_ask and (held is None or held.stage is Stage.LOST):
+                self._subscribe(instance.peer, instance.record.host)
+        for peer in [peer for peer, tie in self.ties.items() if tie.stage is Stage.LOST]:
+            if not any(instance.peer is peer for instance in self.pool.instances.values()):
+                self._subscriber.hang_up(self.ties.pop(peer))
+        self._changed.set()
+
+    def _heirs(self, tie: Tie) -> list[Peer]:
+        """The other publishers of its host that are there. They have been asked for events already, and so been told all."""
+        if not self.subscription.reliable:
+            return []
+        others = [other for other in self.ties.values() if other.host == tie.host and other is not tie]
+        return [other.peer for other in others if other.stage is not Stage.LOST and other.peer.is_up]
+
+    def _subscribe(self, peer: Peer, host: str) -> None:
+        # First what it may not have heard: it must not send again what is done.
+        self._subscriber.repeat_answers(peer, self.subscription)
+        former = self.ties.get(peer)
+        tie = self.ties[peer] = Tie(peer, host)
+        if former is not None:
+            tie.endpoint = former.endpoint
+        self._ask(tie)
+
+    def _ask(self, tie: Tie) -> None:
+        want = self.subscription
+        # What is still in hand from a former link takes its part of the credit until it is answered.
+        left = sum(1 for event in self.in_hand.values() if event.tie is not None and event.tie.peer is tie.peer)
+        credit = max(self._credit - left, 0) if want.reliable else 0
+        message = Subscribe(
+            self.id, want.source, want.pattern, want.kind, self.member, want.group, want.reliable, credit, self._options
+        )
+        if not tie.peer.send(envelope.encode(message)):
+            tie.stage = Stage.LOST
+            self._subscriber.look_later()
+
+    def confirmed(self, peer: Peer, info: dict[Any, Any]) -> None:
+        tie = self.ties.get(peer)
+        if tie is None or tie.stage not in (Stage.ASKED, Stage.ON):
+            return
+        endpoint = info.get("events")
+        if isinstance(endpoint, str):
+            # It broadcasts there, and answers again once it has heard of us on that way.
+            self._subscriber.listen(tie, endpoint)
+            return
+        tie.stage = Stage.ON
+        self._changed.set()
+
+    def unreachable(self) -> list[str]:
+        """The publishers that are listed as UP and have not said SUBSCRIBED, in words."""
+        found = []
+        for instance in self.pool.instances.values():
+            tie = self.ties.get(instance.peer)
+            if instance.listed and instance.record.state == "UP" and (tie is None or tie.stage is not Stage.ON):
+                why = instance.peer.condition(instance) if tie is None else tie.stage.value
+                found.append(f"{instance.record.instance} at {instance.peer.endpoint} ({why})")
+        return found
+
+    def wait_until_reachable(self, timeout: float) -> list[str]:
+        """Return once all publishers that are listed have confirmed; after `timeout` seconds those that have not."""
+        end = monotonic() + timeout
+        while missing := self.unreachable():
+            left = end - monotonic()
+            if left <= 0:
+                return missing
+            self._changed.clear()
+            self._changed.wait(left)
+        return []
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def arrived(self, peer: Peer, message: Event) -> None:
+        tie = self.ties.get(peer)
+        key = (message.journal, message.seq)
+        former = self.in_hand.get(key)
+        if former is not None:
+            # The link was lost while it is being handled: once more is not needed, its answer will come on this link.
+            former.take_over(tie)
+            if tie is not None:
+                # It takes the place that it has taken before: the credit that was spent on it is given again.
+                tie.peer.send(envelope.encode(Grant(self.subscription.group, 1)))
+            return
+        event = IncomingEvent(self, tie, message)
+        if tie is None or self.is_over:
+            return  # Its publisher hears that we are gone, and sends it to somebody else.
+        tie.in_hand += 1
+        self.in_hand[key] = event
+        self.take(event)
+
+    def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
+        message, tie = event.message, event.tie
+        self.in_hand.pop((message.journal, message.seq), None)
+        if tie is None or self.is_over:
+            return
+        if tie.stage is not Stage.LOST:
+            tie.in_hand -= 1
+        self._subscriber.answer(tie, answer)
+        if type(answer) is Ack and not tie.peer.is_up:
+            for heir in self._heirs(tie):
+                heir.send(envelope.encode(answer))
+
+    def say_at_work(self) -> None:
+        """Publishers whose events are in hand hear that the hub turns."""
+        word = envelope.encode(Grant(self.subscription.group, 0))
+        for tie in self.ties.values():
+            if tie.in_hand and tie.stage is not Stage.LOST and tie.peer.is_up:
+                tie.peer.send(word)
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    def leave(self, timeout: float = FAREWELL_TIMEOUT) -> None:
+        """No more events: returns when every publisher has confirmed that, or after `timeout`.
+
+        To be called again once what was taken is answered: publishers that confirm then have read the answers.
+        """
+        if self.is_over:
+            return
+        self.is_leaving = True
+        self._subscriber.tell_done()
+        for tie in self.ties.values():
+            if tie.stage in (Stage.ASKED, Stage.ON, Stage.OFF) and tie.peer.is_up:
+                tie.stage = Stage.LEAVING
+                tie.peer.send(envelope.encode(Unsubscribe(self.id)))
+        end = monotonic() + timeout
+        while any(tie.stage is Stage.LEAVING for tie in self.ties.values()):
+            left = end - monotonic()
+            if left <= 0:
+                break
+            self._changed.clear()
+            self._changed.wait(left)
+
+    def echoed(self, peer: Peer) -> None:
+        tie = self.ties.get(peer)
+        if tie is not None and tie.stage is Stage.LEAVING:
+            tie.stage = Stage.OFF
+            self._changed.set()
+
+    def end(self) -> None:
+        """Gone for good: what is not answered by now goes to others at once."""
+        self.is_leaving = self.is_over = True
+        self._subscriber.tell_done()
+        for tie in self.ties.values():
+            # Said twice: nothing will be answered any more.
+            times = 2 if tie.stage in (Stage.ASKED, Stage.ON) else 1 if tie.stage is Stage.LEAVING else 0
+            for _ in range(times if tie.peer.is_up else 0):
+                tie.peer.send(envelope.encode(Unsubscribe(self.id)))
+        self.in_hand.clear()
+        self._subscriber.forget(self)
