@@ -18,9 +18,10 @@ from gevent.event import Event
 
 import discovery
 from zmqservices.cluster.caller import Caller
-from zmqservices.cluster.desk import Desk, IncomingCall
+from zmqservices.cluster.desk import Desk
 from zmqservices.cluster.duties import duties_of, holder, with_duties
 from zmqservices.cluster.groups import Groups
+from zmqservices.cluster.incoming import IncomingCall
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError

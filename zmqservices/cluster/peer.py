@@ -18,11 +18,9 @@ from zmqservices.transport import Link, Sockets
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import PayloadMissing, decode
-from zmqservices.wire.messages import Batch, Bye, Error, Hello, Ping, Pong, Result, Welcome
+from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Error, Hello, Ping, Pong, Result, Welcome
 
 _log = logging.getLogger(__name__)
-
-MAJOR, MINOR = 1, 0
 
 #: Beats without a word from a node that has calls of ours before it is suspect; so that one lost beat is forgiven.
 SILENT_BEATS = 3
