@@ -255,6 +255,7 @@ class ServiceContainer(WorkerLifecycle):
             worker_ctx._handle_result = handle_result
         if deadline is not None:
             worker_ctx.deadline = deadline
+            worker_ctx._queued_at = monotonic()
             if not self._deadlines.is_watching:
                 self._deadlines.watch()
         if new_call_id is not worker_context.new_call_id:

@@ -1,8 +1,11 @@
-"""Which calls have run out of time: one look twenty times a second, cheaper than a timer for every call."""
+"""Which calls have run out of time, and what that says of those that wait: one look twenty times a second.
+
+That is cheaper than a timer for every call, and than a look at every call whether the queue is too long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -35,21 +38,28 @@ class DeadlineScan:
     def look(self) -> None:
         """Expire what has run out of time by now."""
         now = self.clock()
-        limited = [
-            worker_ctx
-            for calls in (self._pool.threads, self._pool.jobs)
-            for worker_ctx in calls
-            if worker_ctx.deadline is not None and not worker_ctx._is_cancelled
-        ]
-        for worker_ctx in limited:
+        running, waiting = self._limited(self._pool.threads), self._limited(self._pool.jobs)
+        for worker_ctx in (*running, *waiting):
             if now >= worker_ctx.deadline:
                 self._expire(worker_ctx)
-        if not limited:
+        self._choose_an_order(waiting, now)
+        if not (running or waiting):
             self.stop()
+
+    @staticmethod
+    def _limited(calls: Iterable[Any]) -> list[Any]:
+        return [each for each in calls if each.deadline is not None and not each._is_cancelled]
+
+    def _choose_an_order(self, waiting: list[Any], now: float) -> None:
+        # More comes than can be served where the oldest has waited for half of its time. In their order each would begin when
+        # its time is all but over, and its answer would come too late: all work would be for nothing. The newest have time.
+        oldest = next((each for each in waiting if not each._is_cancelled), None)
+        self._pool.newest_first = oldest is not None and now - oldest._queued_at > oldest.deadline - now
 
     def stop(self) -> None:
         """Stop looking."""
         self.is_watching = False
+        self._pool.newest_first = False
         if self._timer is not None:
             self._timer.close()
             self._timer = None

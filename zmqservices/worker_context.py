@@ -46,7 +46,7 @@ class WorkerContext:
     """
 
     __slots__ = (
-        "container", "service", "entrypoint", "args", "kwargs", "data", "deadline",
+        "container", "service", "entrypoint", "args", "kwargs", "data", "deadline", "_queued_at",
         "_parent_call_ids", "_call_id", "_phase", "_handle_result", "_injected", "_is_cancelled",
         "__dict__", "__weakref__",
     )  # fmt: skip
@@ -72,6 +72,8 @@ class WorkerContext:
         self.args = args if args is not None else ()
         self.kwargs = kwargs if kwargs is not None else {}
         self.deadline: float | None = None
+        #: When it was submitted; only of a call with a deadline.
+        self._queued_at = 0.0
         if data:
             self.data = data
             parents = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)

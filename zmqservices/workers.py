@@ -51,7 +51,7 @@ class Worker(Greenlet):
 
 
 class WorkerPool:
-    """Runs `run_job(job, now)` for every job that is put, at most `size` at a time, in their order.
+    """Runs `run_job(job, now)` for every job that is put, at most `size` at a time, in their order (but see `newest_first`).
 
     `run_job` answers whether the worker is spent and must not be used again; it should not raise.
     """
@@ -63,6 +63,8 @@ class WorkerPool:
         self.threads: dict[Any, Worker] = {}
         #: How many idle workers may stay parked.
         self.kept = 0
+        #: Whether the job that was put last begins first: set where those that came first have no time left anyway.
+        self.newest_first = False
         self._run_job = run_job
         self._dropped: set[Hashable] = set()
         self._parked: list[Worker] = []
@@ -181,7 +183,7 @@ class WorkerPool:
                     if not self._must_yield:
                         self._yield_to_loop()
                     break
-                job = jobs.popleft()
+                job = jobs.pop() if self.newest_first else jobs.popleft()
                 if dropped and job in dropped:
                     dropped.discard(job)
                     continue

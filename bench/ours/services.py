@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.subject import Broker, Subject
+from bench.venvs import CACHE
 
 
 class OnTheHub(Subject):
@@ -27,7 +28,6 @@ class OnTheHub(Subject):
     def broker(self, folder: Path) -> AbstractContextManager[Broker] | None:
         from bench.ours.registry import Registry
 
-        self.folder = folder
         return Registry(folder)
 
     def command(self, address: str, processes: int) -> list[str]:
@@ -75,7 +75,7 @@ class WithEvents(OnTheHub):
     cls = "bench.ours.eventful:EventfulAdder"
 
     def command(self, address: str, processes: int) -> list[str]:
-        return [*super().command(address, processes), "-d", f"JOURNAL_FOLDER={self.folder / 'journals'}"]
+        return [*super().command(address, processes), "-d", f"JOURNAL_FOLDER={CACHE / 'run' / 'journals'}"]
 
 
 class FromAThread(OnTheHub):

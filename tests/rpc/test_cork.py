@@ -48,6 +48,17 @@ def test_many_leave_in_parts(poured):
     assert sum(parts, []) == items
 
 
+def test_nobody_waits_longer_than_a_slow_job_takes_for_many_that_are_not_quite_slow(poured):
+    cork = poured.cork
+    cork.begin(5.0)
+    for step in range(4):
+        cork.hold(step, 5.0 + step * 0.6 * SLOW)
+    cork.end(lambda: 5.0 + 4 * 0.6 * SLOW)
+
+    assert poured.batches == [[0, 1, 2], [3]]
+    assert poured.quick("ab", 5.1) == [["a", "b"]]
+
+
 def test_after_a_slow_job_nothing_is_held_for_a_while(poured):
     cork, now = poured.cork, 5.0
     cork.begin(now)
