@@ -5,6 +5,8 @@ import pytest
 
 from tests.rpc.stage import linked, until
 from zmqservices.cluster import cork
+from zmqservices.cluster.desk import Desk
+from zmqservices.cluster.peer import Peer
 from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
@@ -154,6 +156,40 @@ def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve
 
     sizes = [len(body) for message in letters if isinstance(message, Batch) for body in message.bodies]
     assert sizes and max(sizes) <= cork.LONGEST
+
+
+@pytest.mark.parametrize("cls", [Desk, Peer])
+def test_of_large_messages_few_are_read_before_they_are_worked_on(cls, serve, connect, monkeypatch):
+    turns = [0]
+    hear, heard = cls.hear, cls.heard
+
+    def counted(self, *args):
+        turns[-1] += len(args[-1])
+        return hear(self, *args)
+
+    def turned(self):
+        turns.append(0)
+        heard(self)
+
+    monkeypatch.setattr(cls, "hear", counted)
+    monkeypatch.setattr(cls, "heard", turned)
+
+    class Echo:
+        name = "echo"
+
+        @rpc
+        def fine(self, value=""):
+            return value
+
+    serve(Echo)
+    service = linked(connect().echo)
+    text = "x" * 100_000
+    greenlets = [gevent.spawn(service.fine, text) for _ in range(40)]
+    gevent.joinall(greenlets, raise_error=True)
+
+    assert all(greenlet.value == text for greenlet in greenlets)
+    assert sum(turns) > 40 * len(text)
+    assert max(turns) < 256 * 1024 + 2 * len(text)
 
 
 def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, connect):

@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 SILENT_BEATS = 3
 
 
+KIB = 1024
+
+
 class Stage(enum.Enum):
     CONNECTING = "not connected"
     GREETING = "connected and not yet welcomed"
@@ -60,7 +63,7 @@ class Peer:
         self._last_heard = 0.0
         #: The clock, read once for all that arrives together; 0 between two batches.
         self._batch_time = 0.0
-        #: Messages that came in batches this turn.
+        #: Messages that came in batches this turn, and KiB of large ones.
         self._batched = 0
         self._hear_by_kind: dict[type, Callable[[Any], None]] = {
             Error: self._on_error,
@@ -107,6 +110,9 @@ class Peer:
             return False
         if type(message) is Result:
             self._on_result(message, now)
+            if len(body) > KIB:
+                self._batched += len(body) // KIB
+                return self._batched >= DRAIN_QUOTA
         elif type(message) is Batch:
             return self._take_all(message, now)
         else:
