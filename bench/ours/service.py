@@ -60,7 +60,7 @@ class Dependency(DependencyProvider):
         self.seen += 1
 
 
-class DependentAdder:
+class DependentAdder(Adder):
     """The same with three injected dependencies."""
 
     name = "dependent-adder"
@@ -68,14 +68,6 @@ class DependentAdder:
     first = Dependency(1)
     second = Dependency(2)
     third = Dependency(3)
-
-    @rpc
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    @rpc
-    def echo(self, blob: bytes) -> bytes:
-        return blob
 
 
 class Stopwatch(Probe):
@@ -103,17 +95,9 @@ class Measured(DependencyProvider):
         return None
 
 
-class ProbedAdder:
+class ProbedAdder(Adder):
     """The same with a probe that measures each call."""
 
     name = "probed-adder"
 
     measured = Measured()
-
-    @rpc
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    @rpc
-    def echo(self, blob: bytes) -> bytes:
-        return blob

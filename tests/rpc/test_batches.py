@@ -27,6 +27,14 @@ class Maths:
         return "fine"
 
 
+class Echo:
+    name = "echo"
+
+    @rpc
+    def fine(self, value=""):
+        return value
+
+
 @pytest.fixture
 def maths(serve):
     return serve(Maths)
@@ -138,13 +146,6 @@ def test_a_call_that_is_given_up_while_it_is_held_is_not_sent(maths, letters, co
 
 
 def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve):
-    class Echo:
-        name = "echo"
-
-        @rpc
-        def fine(self, value=""):
-            return value
-
     serve(Echo)
     service = linked(connect().echo)
     texts = ["x" * (cork.LONGEST + 1 if number % 3 == 0 else 10) for number in range(24)]
@@ -173,13 +174,6 @@ def test_of_large_messages_few_are_read_before_they_are_worked_on(cls, serve, co
 
     monkeypatch.setattr(cls, "hear", counted)
     monkeypatch.setattr(cls, "heard", turned)
-
-    class Echo:
-        name = "echo"
-
-        @rpc
-        def fine(self, value=""):
-            return value
 
     serve(Echo)
     service = linked(connect().echo)

@@ -150,7 +150,7 @@ def test_a_record_tells_what_there_is_to_call(serve, cluster):
 
 
 @pytest.mark.parametrize("key", ["BIND_ADDRESS", "ADVERTISE_ADDRESS"])
-@pytest.mark.parametrize("value", ["nonsense", "tcp://", "ipc:///tmp/x", "tcp://127.0.0.1:99999", "tcp://127.0.0.1"])
+@pytest.mark.parametrize("value", ["nonsense", "tcp://", "ipc://somewhere", "tcp://127.0.0.1:99999", "tcp://127.0.0.1"])
 def test_an_address_that_makes_no_sense_is_quoted(serve, key, value):
     with pytest.raises(ConfigurationError, match=f"{key} is '{value}'; 'tcp://HOST:PORT' is needed"):
         serve(Words, **{key: value})

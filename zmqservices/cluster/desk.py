@@ -18,7 +18,7 @@ from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.incoming import Guest, IncomingCall, Served, refusal
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
-from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import PayloadMissing, decode
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
@@ -27,8 +27,6 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two tries to hand on replies that a guest's queue had no room for.
 BACKLOG_INTERVAL = 0.01
-
-KIB = 1024
 
 #: Replies (and their bytes) that are kept for a guest that does not read, before it is given up.
 BACKLOG_LENGTH = 10_000
@@ -61,8 +59,7 @@ class Desk:
         self._touched: set[Any] = set()
         self._on_gone: Callable[[Guest], None] | None = None
         self._batch_time = 0.0
-        #: Messages that came in batches this turn, and KiB of large ones: what is still in the processor's cache is cheaper to
-        #: work on than what came a megabyte ago.
+        #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
         #: Holds what is sent while a batch is worked on.
         self._cork = Cork(self._pour)
@@ -138,8 +135,8 @@ class Desk:
             return False
         if type(message) is IncomingCall:
             self._take(guest, message, size)
-            if size > KIB:
-                self._batched += size // KIB
+            if size > COUNTED_BYTES:
+                self._batched += size // COUNTED_BYTES
                 return self._batched >= DRAIN_QUOTA
         elif type(message) is Batch:
             return self._hear_all(guest, message)

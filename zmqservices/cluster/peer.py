@@ -15,7 +15,7 @@ from typing import Any
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Link, Sockets
-from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import PayloadMissing, decode
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Error, Hello, Ping, Pong, Result, Welcome
@@ -24,9 +24,6 @@ _log = logging.getLogger(__name__)
 
 #: Beats without a word from a node that has calls of ours before it is suspect; so that one lost beat is forgiven.
 SILENT_BEATS = 3
-
-
-KIB = 1024
 
 
 class Stage(enum.Enum):
@@ -63,7 +60,7 @@ class Peer:
         self._last_heard = 0.0
         #: The clock, read once for all that arrives together; 0 between two batches.
         self._batch_time = 0.0
-        #: Messages that came in batches this turn, and KiB of large ones.
+        #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
         self._hear_by_kind: dict[type, Callable[[Any], None]] = {
             Error: self._on_error,
@@ -110,8 +107,8 @@ class Peer:
             return False
         if type(message) is Result:
             self._on_result(message, now)
-            if len(body) > KIB:
-                self._batched += len(body) // KIB
+            if len(body) > COUNTED_BYTES:
+                self._batched += len(body) // COUNTED_BYTES
                 return self._batched >= DRAIN_QUOTA
         elif type(message) is Batch:
             return self._take_all(message, now)
