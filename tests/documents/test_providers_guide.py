@@ -47,9 +47,10 @@ def test_a_product_is_copied_with_its_event(names, container_factory, cluster_co
     with entrypoint_hook(shop, "add") as add, entrypoint_waiter(copies, "copy", timeout=10):
         add("tea")
 
-    with create_engine(uris["copies:Base"]).connect() as connection:
+    engine = create_engine(uris["copies:Base"])
+    with engine.connect() as connection:
         assert connection.scalars(select(names["Product"].title)).all() == ["tea"]
-        connection.engine.dispose()
+    engine.dispose()
     shop.stop()
     copies.stop()
 
