@@ -2,6 +2,7 @@
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from tests.rpc.stage import linked, until
 from zmqservices.cluster import cork
@@ -42,7 +43,11 @@ def maths(serve):
 
 @pytest.fixture
 def letters(monkeypatch):
-    """The messages that are handed to ZeroMQ, at both ends, in the order in which that happens."""
+    """The messages that are handed to ZeroMQ, at both ends, in the order in which that happens.
+
+    No job is slow, whatever else the machine has to do.
+    """
+    monkeypatch.setattr(cork, "SLOW", 1e6)
     sent = []
 
     def spy(cls):
@@ -94,6 +99,46 @@ def test_a_lone_call_and_its_answer_are_no_batch(maths, letters, connect):
         service.add(number, 1)
 
     assert [type(message) for message in letters if isinstance(message, Call | Result | Batch)] == [Call, Result] * 5
+
+
+def test_calls_that_begin_in_one_turn_leave_together(maths, letters, connect):
+    service = linked(connect().maths)
+    letters.clear()
+
+    calls = [gevent.spawn(service.add, number, 1) for number in range(20)]
+    gevent.joinall(calls, raise_error=True)
+
+    assert [call.value for call in calls] == list(range(1, 21))
+    assert [kinds_in(message).count(Call) for message in letters if Call in kinds_in(message)] == [1, 1, 18]
+
+
+def test_answers_of_methods_that_wait_leave_together_when_they_end_together(serve, letters, connect):
+    class Patient:
+        name = "patient"
+        gate = Event()
+        waiting = []
+
+        @rpc
+        def wait(self, number):
+            self.waiting.append(number)
+            self.gate.wait()
+            return number
+
+        @rpc
+        def fine(self):
+            return "fine"
+
+    serve(Patient, max_workers=20)
+    service = linked(connect().patient)
+    calls = [gevent.spawn(service.wait, number) for number in range(20)]
+    until(lambda: len(Patient.waiting) == 20)
+    letters.clear()
+
+    Patient.gate.set()
+    gevent.joinall(calls, raise_error=True)
+
+    assert [call.value for call in calls] == list(range(20))
+    assert [kinds_in(message) for message in letters] == [[Result], [Result] * 19]
 
 
 def test_a_call_without_waiting_leaves_at_once(maths, letters, connect):

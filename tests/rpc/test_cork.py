@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.cluster.cork import MOST, OPEN_FOR, SLOW, Cork
+from zmqservices.cluster.cork import FIRST_PAUSE, LONGEST_PAUSE, MOST, SLOW, Cork
 
 
 class Poured:
@@ -10,7 +10,13 @@ class Poured:
 
     def __init__(self):
         self.batches = []
-        self.cork = Cork(self.batches.append)
+        self.deferred = []
+        self.cork = Cork(self.batches.append, self.deferred.append)
+
+    def end_turn(self):
+        deferred, self.deferred[:] = list(self.deferred), []
+        for callback in deferred:
+            callback()
 
     def quick(self, items, now):
         """One batch of quick jobs, and what left when it was over."""
@@ -69,8 +75,8 @@ def test_after_a_slow_job_nothing_is_held_for_a_while(poured):
     assert poured.batches == [["first", "second"]]
     assert not cork.is_in
     cork.end(lambda: later)
-    assert poured.quick("ab", later + OPEN_FOR / 2) == [["a"], ["b"]]
-    assert poured.quick("ab", later + 2 * OPEN_FOR) == [["a", "b"]]
+    assert poured.quick("ab", later + FIRST_PAUSE / 2) == [["a"], ["b"]]
+    assert poured.quick("ab", later + 2 * FIRST_PAUSE) == [["a", "b"]]
 
 
 def test_a_slow_job_that_sends_nothing_counts_too(poured):
@@ -80,7 +86,34 @@ def test_a_slow_job_that_sends_nothing_counts_too(poured):
     cork.end(lambda: 5.0 + 2 * SLOW)
 
     assert poured.batches == [["first"]]
-    assert poured.quick("ab", 5.1) == [["a"], ["b"]]
+    assert poured.quick("ab", 5.0 + 2 * SLOW + FIRST_PAUSE / 2) == [["a"], ["b"]]
+
+
+def pauses(poured, now, times):
+    """Seconds for which nothing is held after each of so many slow jobs, each of which comes as soon as it can."""
+    found = []
+    for _ in range(times):
+        poured.cork.begin(now)
+        poured.cork.hold("slow", now)
+        now += 2 * SLOW
+        poured.cork.end(lambda now=now: now)
+        since = now
+        while poured.quick("ab", now) != [["a", "b"]]:
+            now += SLOW / 2
+        found.append(now - since)
+    return found
+
+
+def test_jobs_that_are_slow_again_and_again_are_tried_ever_more_seldom(poured):
+    found = pauses(poured, 5.0, 10)
+
+    wanted = [min(FIRST_PAUSE * 2**time, LONGEST_PAUSE) for time in range(10)]
+    assert found == pytest.approx(wanted, abs=2 * SLOW)
+
+
+def test_a_job_that_is_slow_now_and_then_costs_little(poured):
+    for when in (5.0, 15.0, 25.0):
+        assert pauses(poured, when, 1) == pytest.approx([FIRST_PAUSE], abs=2 * SLOW)
 
 
 def test_a_slow_job_before_the_first_message_delays_nobody(poured):
@@ -99,3 +132,58 @@ def test_what_is_held_can_be_let_go_at_once(poured):
 
     assert poured.batches == [["a"]]
     assert poured.cork.is_in
+
+
+def test_from_the_second_message_of_a_turn_on_they_are_held(poured):
+    cork = poured.cork
+    assert not cork.join(5.0)
+    for item in "ab":
+        assert cork.join(5.0)
+        cork.hold(item, 5.0)
+    assert poured.batches == []
+
+    poured.end_turn()
+
+    assert poured.batches == [["a", "b"]]
+    assert not cork.is_in
+    assert not cork.join(5.1)
+
+
+def test_a_message_that_is_alone_in_its_turn_opens_nothing(poured):
+    for turn in range(3):
+        assert not poured.cork.join(5.0 + turn)
+        poured.end_turn()
+
+    assert not poured.cork.is_in
+    assert poured.batches == []
+
+
+def test_a_batch_in_the_middle_of_a_turn_lets_go_what_the_turn_held(poured):
+    cork = poured.cork
+    assert [cork.join(5.0), cork.join(5.0)] == [False, True]
+    cork.hold("a", 5.0)
+
+    assert poured.quick("bc", 5.0) == [["a", "b", "c"]]
+    assert cork.join(5.0)
+    cork.hold("d", 5.0)
+    poured.end_turn()
+
+    assert poured.batches == [["a", "b", "c"], ["d"]]
+
+
+def test_after_a_slow_job_a_turn_holds_nothing_for_a_while(poured):
+    cork = poured.cork
+    assert [cork.join(5.0), cork.join(5.0)] == [False, True]
+    cork.hold("a", 5.0)
+    cork.hold("b", 5.0 + 2 * SLOW)
+    poured.end_turn()
+
+    assert poured.batches == [["a", "b"]]
+    soon = 5.0 + 2 * SLOW + FIRST_PAUSE / 2
+    assert [cork.join(soon), cork.join(soon)] == [False, False]
+
+
+def test_where_turns_are_not_known_nothing_joins():
+    cork = Cork([].append)
+
+    assert [cork.join(5.0), cork.join(5.0)] == [False, False]

@@ -15,6 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.call import DONE, HELD, SENT, Call
 from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.instances import Instance, ServicePool
@@ -69,8 +70,8 @@ class Caller:
         self._pending: dict[int, Call] = {}
         self._ids = itertools.count(1)
         self._woken: list[Call] = []
-        #: Holds the calls of those who were woken together.
-        self.cork = Cork(self._pour)
+        #: Holds the calls of those who were woken together, or call in one turn of the loop.
+        self.cork = Cork(self._pour, reactor.defer)
         self._sweeping = False
         self._beating = False
         self._closed = False
@@ -142,7 +143,7 @@ class Caller:
             name = call.serializer.name
             args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
         frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
-        size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
+        size = size_of(frames)
         if size > self._max_message_size:
             raise MessageTooLarge(
                 f"the arguments of {call.service}.{call.method} take {size:,} bytes; "
@@ -153,7 +154,8 @@ class Caller:
     def _send(self, call: Call, instance: Instance, now: float) -> bool:
         frames = self._encode(call, now)
         cork = self.cork
-        if cork.is_in:
+        # One who calls all alone has nobody to leave with.
+        if cork.is_in or (self._pending and cork.join(now)):
             if isinstance(frames, bytes) and len(frames) <= LONGEST:
                 self._note_sent(call, instance, now)
                 cork.hold((call, frames), now)
@@ -516,6 +518,7 @@ class Caller:
         """End all calls that are under way, and the links."""
         if self._closed:
             return
+        self.cork.release()
         self._closed = True
         self._unsubscribe()
         held = [call for pool in self._pools.values() for call in pool.waiting]

@@ -3,21 +3,25 @@
 ZeroMQ's own thread, and the one at the other end, are then woken once for all of them instead of for each: a fifth of what a
 small call costs under load (bench/). Nobody may wait longer for it than the loop would have made him wait anyway, so:
 
-Rule 1: a cork is in only inside one turn of the loop, between `begin` and `end`.
+Rule 1: a cork is in only inside one turn of the loop: between `begin` and `end`, or from the second message that `join`s a
+turn on until all that could run in it has run.
 Rule 2: nothing is held for more than SLOW seconds.
-Rule 3: whatever takes SLOW seconds between two messages is no quick job: for OPEN_FOR seconds nothing is held any more.
+Rule 3: whatever takes SLOW seconds between two messages is no quick job, and nothing is held for a while after it: for
+FIRST_PAUSE where that happens now and then (a busy machine makes any job slow once), for twice as long each time that it
+happens soon again, up to LONGEST_PAUSE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 #: Seconds that a message is held at most, and that a quick job takes at most.
 SLOW = 0.001
 
-#: Seconds for which nothing is held after that.
-OPEN_FOR = 1.0
+#: Seconds for which nothing is held after that, the first time and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 
 #: Messages that leave together at most.
 
@@ -28,21 +32,43 @@ LONGEST = 4096
 
 
 class Cork:
-    """`pour(items)` hands on what was held, in its order; it may raise nothing."""
+    """`pour(items)` hands on what was held, in its order; it may raise nothing.
 
-    __slots__ = ("is_in", "_pour", "_held", "_first_at", "_last_at", "_open_until")
+    `defer(callback)` calls `callback` once all that can run now has run; None where nothing can promise that.
+    """
 
-    def __init__(self, pour: Callable[[list[Any]], None]) -> None:
+    __slots__ = ("is_in", "_pour", "_defer", "_is_joined", "_held", "_first_at", "_last_at", "_open_until", "_pause")
+
+    def __init__(self, pour: Callable[[list[Any]], None], defer: Callable[[Callable[[], None]], Any] | None = None) -> None:
         #: Whether `hold` may be called.
         self.is_in = False
         self._pour = pour
+        self._defer = defer
+        #: Whether a message has left in this turn already, outside of a batch.
+        self._is_joined = False
         self._held: list[Any] = []
         self._first_at = self._last_at = 0.0
         self._open_until = 0.0
+        self._pause = FIRST_PAUSE
 
     def begin(self, now: float) -> None:
         """A batch begins; `now` is monotonic time, as everywhere here."""
         self.is_in = now >= self._open_until
+
+    def join(self, now: float) -> bool:
+        """A message is there outside of a batch: may it be held? Not if it is the first one in its turn, as most are."""
+        if self._is_joined:
+            self.begin(now)
+            return self.is_in
+        if self._defer is not None:
+            self._is_joined = True
+            self._defer(self._end_turn)
+        return False
+
+    def _end_turn(self) -> None:
+        self._is_joined = False
+        if self.is_in:
+            self.end(monotonic)
 
     def hold(self, item: Any, now: float) -> None:
         """Keep `item` for later, or not, if its turn has come."""
@@ -52,11 +78,16 @@ class Cork:
             self._first_at = now
         elif now - self._last_at > SLOW:
             self.is_in = False
-            self._open_until = now + OPEN_FOR
+            self._open(now)
             self.release()
         elif len(held) >= MOST or now - self._first_at > SLOW:
             self.release()
         self._last_at = now
+
+    def _open(self, now: float) -> None:
+        soon = now - self._open_until < self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) if soon else FIRST_PAUSE
+        self._open_until = now + self._pause
 
     def release(self) -> None:
         """Hand on what is held."""
@@ -70,5 +101,5 @@ class Cork:
         if self._held:
             now = clock()
             if now - self._last_at > SLOW:
-                self._open_until = now + OPEN_FOR
+                self._open(now)
             self.release()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from gevent.event import Event
 
+from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.incoming import Guest, IncomingCall, Served, refusal
+from zmqservices.cluster.window import UNCOUNTED
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
@@ -27,10 +30,6 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two tries to hand on replies that a guest's queue had no room for.
 BACKLOG_INTERVAL = 0.01
-
-#: Replies (and their bytes) that are kept for a guest that does not read, before it is given up.
-BACKLOG_LENGTH = 10_000
-BACKLOG_BYTES = 256 * 1024 * 1024
 
 #: Seconds after the end of a connection at which it is found out whose it was. ZeroMQ tells of the end a moment before
 #: it knows itself that nothing more can be sent there; on a busy machine that moment is long.
@@ -61,8 +60,8 @@ class Desk:
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
-        #: Holds what is sent while a batch is worked on.
-        self._cork = Cork(self._pour)
+        #: Holds what is sent while a batch is worked on, or in one turn of the loop.
+        self._cork = Cork(self._pour, reactor.defer)
         self._farewell_heard = Event()
         self._tokens = itertools.count(1)
         self._backlog_timer = False
@@ -249,6 +248,8 @@ class Desk:
         self.send(guest, envelope.encode(Pong(ping.token)))
 
     def _on_pong(self, guest: Guest, pong: Pong) -> None:
+        if guest.window.answered(pong.token) and guest.backlog:
+            self._work_off_one(guest)
         if pong.token in guest.farewells:
             guest.farewells.discard(pong.token)
             self._farewell_heard.set()
@@ -268,9 +269,10 @@ class Desk:
     def send(self, guest: Guest, frames: Any) -> None:
         """Hand on a message, keep it for a while where the guest's queue is full, drop it where the guest is gone."""
         cork = self._cork
-        if cork.is_in:
+        now = monotonic()
+        if cork.is_in or cork.join(now):
             if isinstance(frames, bytes) and len(frames) <= LONGEST and guest.node:
-                cork.hold((guest, frames), monotonic())
+                cork.hold((guest, frames), now)
                 return
             cork.release()
         self._send(guest, frames)
@@ -295,7 +297,7 @@ class Desk:
 
     def _send(self, guest: Guest, frames: Any) -> None:
         if not guest.backlog:
-            sent = self._door.send(guest.routing_id, frames)
+            sent = self._hand_on(guest, frames)
             if sent is Sent.TAKEN:
                 return
             if sent is Sent.GONE:
@@ -303,32 +305,45 @@ class Desk:
                 return
         if not guest.node:
             return  # Nothing is kept for somebody who never said who he is.
-        guest.backlog.append(frames)
-        guest.backlog_bytes += len(frames) if isinstance(frames, bytes) else len(frames[1])
-        if len(guest.backlog) > BACKLOG_LENGTH or guest.backlog_bytes > BACKLOG_BYTES:
-            _log.warning("gave up node %s: it does not read its answers", guest.node)
+        guest.backlog.add(frames)
+        if guest.backlog.is_too_long:
+            _log.warning(
+                "gave up node %s: it does not read its answers; %s of them wait, with %s bytes",
+                guest.node, f"{len(guest.backlog):,}", f"{guest.backlog.bytes:,}",
+            )  # fmt: skip
             self._forget(guest)
         elif not self._backlog_timer:
             self._backlog_timer = True
             self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
 
+    def _hand_on(self, guest: Guest, frames: Any) -> Sent:
+        size = size_of(frames)
+        if size <= UNCOUNTED:
+            return self._door.send(guest.routing_id, frames)
+        window = guest.window
+        sent = Sent.FULL
+        if not window.is_full:
+            sent = self._door.send(guest.routing_id, frames)
+            if sent is Sent.TAKEN:
+                window.sent(size)
+        if window.wants_to_ask:
+            token = next(self._tokens)
+            if self._door.send(guest.routing_id, envelope.encode(Ping(token))) is Sent.TAKEN:
+                window.asked(token)
+        return sent
+
     def _work_off(self) -> None:
         self._backlog_timer = False
         if self._closed:
             return
-        waiting = False
         for guest in [guest for guest in self._door.guests.values() if guest.backlog]:
-            while guest.backlog:
-                sent = self._door.send(guest.routing_id, guest.backlog[0])
-                if sent is Sent.FULL:
-                    waiting = True
-                    break
-                if sent is Sent.GONE:
-                    self._forget(guest)
-                    break
-                frames = guest.backlog.popleft()
-                guest.backlog_bytes -= len(frames) if isinstance(frames, bytes) else len(frames[1])
-        if waiting:
+            self._work_off_one(guest)
+
+    def _work_off_one(self, guest: Guest) -> None:
+        sent = guest.backlog.hand_on(partial(self._hand_on, guest))
+        if sent is Sent.GONE:
+            self._forget(guest)
+        elif sent is Sent.FULL and not self._backlog_timer:
             self._backlog_timer = True
             self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
 
@@ -353,7 +368,6 @@ class Desk:
     def _forget(self, guest: Guest) -> None:
         self._door.guests.pop(guest.routing_id, None)
         guest.backlog.clear()
-        guest.backlog_bytes = 0
         guest.farewells.clear()
         self._farewell_heard.set()
         for call in list(guest.calls.values()):

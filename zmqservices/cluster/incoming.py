@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gevent.event import Event
 
+from zmqservices.cluster.backlog import Backlog, size_of
+from zmqservices.cluster.window import Window
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import encode_result
@@ -20,15 +21,15 @@ LONGEST_ERROR_TEXT = 10_000
 class Guest:
     """One connected node."""
 
-    __slots__ = ("routing_id", "node", "calls", "backlog", "backlog_bytes", "farewells", "has_late_answers")
+    __slots__ = ("routing_id", "node", "calls", "window", "backlog", "farewells", "has_late_answers")
 
     def __init__(self, routing_id: bytes) -> None:
         self.routing_id = routing_id
         #: The id that it gave in its HELLO; "" before that.
         self.node = ""
         self.calls: dict[int, IncomingCall] = {}
-        self.backlog: deque[Any] = deque()
-        self.backlog_bytes = 0
+        self.window = Window()
+        self.backlog = Backlog()
         #: Services to whose BYE no answer came yet, and tokens of last PINGs.
         self.farewells: set[str | int] = set()
         #: Answers went to it after the BYE of their service: its own BYE does not say that it has read them.
@@ -60,7 +61,7 @@ class IncomingCall(Call):
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
         frames = encode_result(self.id, value, serializer)
-        size = len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])
+        size = size_of(frames)
         if size > self.desk.max_message_size:
             raise MessageTooLarge(
                 f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "

@@ -89,6 +89,8 @@ class BlockingReactor:
     """The reactor of plain threads; see the module."""
 
     must_be_entered = True
+    #: Threads do not tell whether they are about to call.
+    defer = None
 
     def __init__(self) -> None:
         self._lead = allocate_lock()

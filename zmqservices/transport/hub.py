@@ -127,6 +127,7 @@ class HubReactor:
 
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
+        self.defer = self.hub.loop.run_callback
         self._watches: set[HubWatch] = set()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._bell_lock = allocate_lock()

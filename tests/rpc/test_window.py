@@ -1,0 +1,80 @@
+"""How many bytes may be on their way to a node that reads, or does not."""
+
+import pytest
+
+from zmqservices.cluster import window
+from zmqservices.cluster.window import Window
+
+
+@pytest.fixture
+def hundred(monkeypatch):
+    monkeypatch.setattr(window, "WINDOW", 100)
+    return Window()
+
+
+def test_it_is_full_with_what_was_sent_and_not_read(hundred):
+    assert not hundred.is_full
+    hundred.sent(99)
+    assert not hundred.is_full
+    hundred.sent(1)
+    assert hundred.is_full
+
+
+def test_it_asks_after_each_quarter(hundred):
+    asks = []
+    for step in range(10):
+        hundred.sent(10)
+        asks.append(hundred.wants_to_ask)
+        if asks[-1]:
+            hundred.asked(step)
+
+    assert asks == [False, False, True] * 3 + [False]
+
+
+def test_what_was_sent_before_the_question_is_read_when_it_is_answered(hundred):
+    hundred.sent(60)
+    hundred.asked(1)
+    hundred.sent(60)
+    hundred.asked(2)
+    assert hundred.is_full
+
+    hundred.answered(1)
+    assert not hundred.is_full
+    hundred.sent(40)
+    assert hundred.is_full
+    hundred.answered(2)
+    assert not hundred.is_full
+
+
+def test_answers_in_another_order_and_those_of_others_do_not_matter(hundred):
+    hundred.sent(60)
+    hundred.asked(1)
+    hundred.sent(60)
+    hundred.asked(2)
+
+    assert not hundred.answered(0)
+    assert not hundred.answered(77)
+    assert hundred.is_full
+    assert hundred.answered(2)
+    assert hundred.answered(1)
+    assert not hundred.answered(1)
+    hundred.sent(99)
+    assert not hundred.is_full
+
+
+def test_a_full_one_that_could_not_ask_goes_on_wanting_to(hundred):
+    hundred.sent(150)
+    assert hundred.wants_to_ask
+    hundred.asked(1)
+    assert not hundred.wants_to_ask
+    hundred.answered(1)
+    hundred.sent(10)
+    assert not hundred.wants_to_ask
+
+
+def test_one_larger_than_all_passes_through_an_empty_one(hundred):
+    hundred.sent(1000)
+    hundred.asked(1)
+    hundred.answered(1)
+
+    assert not hundred.is_full

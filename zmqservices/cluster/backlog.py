@@ -1,0 +1,57 @@
+"""Messages for a node whose queue has no room: they are kept while it reads, and until they are too much to keep."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from zmqservices.transport import Sent
+
+#: Bytes that are kept for one node before it is given up, besides those that are on their way to it. How many messages they
+#: are does not count: a client that is behind by a hundred thousand small answers catches up within seconds.
+LONGEST_BACKLOG = 128 * 1024 * 1024
+
+#: Bytes that a message takes in memory besides its own.
+OVERHEAD = 100
+
+
+class Backlog:
+    """In their order, oldest first."""
+
+    __slots__ = ("bytes", "_messages")
+
+    def __init__(self) -> None:
+        #: What the messages take.
+        self.bytes = 0
+        self._messages: deque[Any] = deque()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def is_too_long(self) -> bool:
+        return self.bytes > LONGEST_BACKLOG
+
+    def add(self, frames: bytes | tuple[bytes, bytes]) -> None:
+        self._messages.append(frames)
+        self.bytes += size_of(frames) + OVERHEAD
+
+    def hand_on(self, send: Callable[[Any], Sent]) -> Sent:
+        """Send what there is room for. TAKEN when nothing is left."""
+        messages = self._messages
+        while messages:
+            sent = send(messages[0])
+            if sent is not Sent.TAKEN:
+                return sent
+            self.bytes -= size_of(messages.popleft()) + OVERHEAD
+        return Sent.TAKEN
+
+    def clear(self) -> None:
+        self._messages.clear()
+        self.bytes = 0
+
+
+def size_of(frames: bytes | tuple[bytes, bytes]) -> int:
+    """Bytes of a message."""
+    return len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])

@@ -1,0 +1,50 @@
+"""How many bytes may be on their way to a node: ZeroMQ counts messages only, and ten thousand of a megabyte are too many.
+
+After every quarter of a window a PING goes along behind the messages. What was sent before it has been read when its PONG
+comes back. Messages that are not large are not counted; ZeroMQ's own bound on their number is one on their bytes.
+"""
+
+from __future__ import annotations
+
+#: Bytes that may be on their way. More waits at the sender until some of it is read.
+WINDOW = 128 * 1024 * 1024
+
+#: Bytes of a message that is not large.
+UNCOUNTED = 4096
+
+
+class Window:
+    """Of one node."""
+
+    __slots__ = ("_sent", "_read", "_asked", "_marks")
+
+    def __init__(self) -> None:
+        #: Bytes since the beginning: sent, read as far as is known, and sent when it was last asked for.
+        self._sent = self._read = self._asked = 0
+        #: What had been sent before each PING that is not answered yet, by token.
+        self._marks: dict[int, int] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next large message has to wait. An empty one takes a message of any size."""
+        return self._sent - self._read >= WINDOW
+
+    @property
+    def wants_to_ask(self) -> bool:
+        """Whether a PING should be sent now."""
+        return self._sent - self._asked >= WINDOW // 4 or (self.is_full and not self._marks)
+
+    def sent(self, size: int) -> None:
+        self._sent += size
+
+    def asked(self, token: int) -> None:
+        """A PING with this token went behind all that was sent."""
+        self._asked = self._marks[token] = self._sent
+
+    def answered(self, token: int) -> bool:
+        """A PONG came. False where its PING was none of the window's."""
+        mark = self._marks.pop(token, None)
+        if mark is None:
+            return False
+        self._read = max(self._read, mark)
+        return True
