@@ -9,6 +9,7 @@ from tests.events.conftest import *  # noqa: F403 (fixtures)
 from tests.events.stage import Notes, Orders, until
 from tests.rpc.stage import aside
 from zmqservices.cli.events import moment
+from zmqservices.cli.groups import span
 from zmqservices.cli.main import main
 from zmqservices.events import event_handler
 from zmqservices.exceptions import CommandError
@@ -60,6 +61,45 @@ def test_ls_shows_groups_and_what_waits_for_them(failing, command):
     assert code == 0
     [stats] = json.loads(out)
     assert stats["journals"][0]["groups"][0]["dead_letters"] == 1
+
+
+def test_groups_are_shown_also_when_nobody_is_there_any_more(serve, command):
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            """Nobody publishes."""
+
+        @event_handler("orders", "order.lost", reliable_delivery=False)
+        def listen(self, payload):
+            """Nothing is kept for this one."""
+
+    code, out, err = command("groups")
+    assert (code, out) == (0, "") and "no group is known; " in err
+
+    mails = serve(Mails)
+    code, out, _ = command("groups", "--json")
+    [group] = json.loads(out)
+    there = {"source": "orders", "group": GROUP, "kind": "service_pool", "members": 1, "publishers": 0}
+    assert (code, group) == (0, {**there, "gone": None, "forgotten_in": None})
+
+    mails.stop()
+    publisher = serve(Orders)
+    code, out, _ = command("groups", "orders")
+    assert re.search(rf"orders +{re.escape(GROUP)} +service_pool +0 +1 +\d+ s ago +7 d", out), out
+    assert "no group is known of 'stock'; " in command("groups", "stock")[2]
+
+    publisher.stop()
+    assert command("forget", "orders", GROUP)[0] == 0
+    assert "no group is known; " in command("groups")[2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (30 * 86_400, "30 d")]
+)
+def test_spans_are_told_in_units_that_people_use(seconds, text):
+    assert span(seconds) == text
 
 
 def test_dead_letters_are_listed_shown_and_requeued(failing, command):

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from zmqservices.cli.groups import groups_command
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.letters import dead_letters_command
 from zmqservices.cli.listing import as_json, columns, looked_up, timeout
@@ -28,6 +29,7 @@ def events_command() -> None:
     \b
     Examples:
         zmqservices events ls
+        zmqservices events groups
         zmqservices events tail orders 'order.*'
         zmqservices events dead-letters ls orders
     """
@@ -169,5 +171,5 @@ def _forget_in_directory(flags: Flags, source: str, group: str, timeout: float) 
         return True
 
 
-for command in (tail_command, dead_letters_command):
+for command in (groups_command, tail_command, dead_letters_command):
     events_command.add_command(command)

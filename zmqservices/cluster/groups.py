@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import time
 from typing import Any
 
@@ -31,13 +31,21 @@ def key_of(source: str, group: str) -> str:
 def remembered(view: Any, source: str) -> dict[str, Subscription | None]:
     """The groups of a source that notes tell of; None for one that is to be forgotten."""
     prefix = key_of(source, "")
-    found: dict[str, Subscription | None] = {}
+    return {note.key[len(prefix) :]: _told_by(note) for note in view.notes if note.key.startswith(prefix)}
+
+
+def all_remembered(view: Any) -> Iterator[tuple[Subscription, Any]]:
+    """All groups that notes tell of, each with its note, without those that are to be forgotten."""
     for note in view.notes:
-        if note.key.startswith(prefix):
-            want = Subscription.from_dict(note.value)
-            group = note.key[len(prefix) :]
-            found[group] = want if want is not None and (want.source, want.group) == (source, group) else None
-    return found
+        want = _told_by(note)
+        if want is not None:
+            yield want, note
+
+
+def _told_by(note: Any) -> Subscription | None:
+    """The group of a note; None where it is of something else, or says that a group is to be forgotten."""
+    want = Subscription.from_dict(note.value)
+    return want if want is not None and note.key == key_of(want.source, want.group) else None
 
 
 class Groups:
