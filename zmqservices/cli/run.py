@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 #: Seconds that killed services get to let go of what they hold, before the process ends anyway.
 KILL_PATIENCE = 3.0
 #: Seconds between two looks whether there is nothing to do, and memory is to be given back.
-IDLE_LOOK = 10.0
+IDLE_LOOK = 5.0
 KILLED = 130
 
 __getattr__ = gone(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})

@@ -21,7 +21,7 @@ LARGEST_KEPT = 32 * 1024 * 1024
 #: Who has set one of these has made up his mind.
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 #: Seconds of processor time per second below which a process counts as idle.
-IDLE = 0.02
+IDLE = 0.1
 
 # From malloc.h.
 _M_TRIM_THRESHOLD = -1
