@@ -13,7 +13,7 @@ from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
 from zmqservices.transport import Door, Link
 from zmqservices.wire import envelope
-from zmqservices.wire.messages import Batch, Call, Result
+from zmqservices.wire.messages import Batch, Bye, Call, Result
 
 
 class Maths:
@@ -188,6 +188,67 @@ def test_a_call_that_is_given_up_while_it_is_held_is_not_sent(maths, letters, co
 
     assert service.add(3, 4) == 7
     assert [message.args for message in letters if isinstance(message, Call)] == [[3, 4]]
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(instances, letters, serve, connect):
+    for _ in range(instances):
+        serve(Maths, elsewhere=True)
+    cluster = connect()
+    service = linked(cluster.maths)
+    caller = cluster._client.caller()
+    until(lambda: len(caller.expect("maths").ready) == instances)
+    letters.clear()
+
+    caller.cork.begin(1e9)
+    calls = [gevent.spawn(service.add, number, 1) for number in range(6)]
+    gevent.sleep(0)
+    lost = next(iter(caller._peers.values()))
+    lost.lost()
+    lost.linked()
+    caller.cork.end(lambda: 1e9)
+    gevent.joinall(calls, raise_error=True)
+
+    assert [call.value for call in calls] == list(range(1, 7))
+    assert sum(kinds_in(message).count(Call) for message in letters) == 6
+
+
+def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(letters, serve, connect):
+    serve(Maths, elsewhere=True)
+    serve(Echo, elsewhere=True)
+    cluster = connect()
+    maths, echo = linked(cluster.maths), linked(cluster.echo)
+    caller = cluster._client.caller()
+    letters.clear()
+
+    caller.cork.begin(1e9)
+    calls = [gevent.spawn(maths.add, 1, 2), gevent.spawn(echo.fine, "x"), gevent.spawn(maths.add, 3, 4)]
+    gevent.sleep(0)
+    lost = next(peer for peer in caller._peers.values() if peer.instances[0].pool.service == "maths")
+    lost.lost()
+    lost.linked()
+    caller.cork.end(lambda: 1e9)
+    gevent.joinall(calls, raise_error=True)
+
+    assert [call.value for call in calls] == [3, "x", 7]
+    assert sum(kinds_in(message).count(Call) for message in letters) == 3
+
+
+def test_calls_that_are_held_leave_before_the_answer_to_a_bye(maths, letters, connect):
+    cluster = connect()
+    service = linked(cluster.maths)
+    caller = cluster._client.caller()
+    letters.clear()
+
+    caller.cork.begin(1e9)
+    call = gevent.spawn(service.add, 1, 2)
+    gevent.sleep(0)
+    [peer] = caller._peers.values()
+    peer._on_bye(Bye(["maths"], None))
+    caller.cork.end(lambda: 1e9)
+
+    assert call.get() == 3
+    assert [type(message) for message in letters][:2] == [Call, Bye]
 
 
 def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve):

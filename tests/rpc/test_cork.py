@@ -2,7 +2,10 @@
 
 import pytest
 
-from zmqservices.cluster.cork import FIRST_PAUSE, LONGEST_PAUSE, MOST, SLOW, Cork
+from zmqservices.cluster.cork import LONGEST_PAUSE, MOST, PAUSE_PER_LOSS, SLOW, Cork
+
+#: What follows the slow jobs of these tests, which take twice SLOW, when they come now and then.
+PAUSE = 2 * SLOW * PAUSE_PER_LOSS
 
 
 class Poured:
@@ -75,8 +78,8 @@ def test_after_a_slow_job_nothing_is_held_for_a_while(poured):
     assert poured.batches == [["first", "second"]]
     assert not cork.is_in
     cork.end(lambda: later)
-    assert poured.quick("ab", later + FIRST_PAUSE / 2) == [["a"], ["b"]]
-    assert poured.quick("ab", later + 2 * FIRST_PAUSE) == [["a", "b"]]
+    assert poured.quick("ab", later + PAUSE / 2) == [["a"], ["b"]]
+    assert poured.quick("ab", later + 2 * PAUSE) == [["a", "b"]]
 
 
 def test_a_slow_job_that_sends_nothing_counts_too(poured):
@@ -86,7 +89,7 @@ def test_a_slow_job_that_sends_nothing_counts_too(poured):
     cork.end(lambda: 5.0 + 2 * SLOW)
 
     assert poured.batches == [["first"]]
-    assert poured.quick("ab", 5.0 + 2 * SLOW + FIRST_PAUSE / 2) == [["a"], ["b"]]
+    assert poured.quick("ab", 5.0 + 2 * SLOW + PAUSE / 2) == [["a"], ["b"]]
 
 
 def pauses(poured, now, times):
@@ -107,13 +110,39 @@ def pauses(poured, now, times):
 def test_jobs_that_are_slow_again_and_again_are_tried_ever_more_seldom(poured):
     found = pauses(poured, 5.0, 10)
 
-    wanted = [min(FIRST_PAUSE * 2**time, LONGEST_PAUSE) for time in range(10)]
+    wanted = [min(PAUSE * 2**time, LONGEST_PAUSE) for time in range(10)]
     assert found == pytest.approx(wanted, abs=2 * SLOW)
+
+
+@pytest.mark.parametrize("turn", [2, 16])
+@pytest.mark.parametrize("job", [0.012, 0.05, 0.3, 2.0])
+def test_of_jobs_that_compute_for_long_few_make_others_wait(job, turn):
+    now, waited = 5.0, []
+
+    def pour(since):
+        waited.extend(now - each for each in since)
+
+    deferred = []
+    cork = Cork(pour, deferred.append)
+    for _ in range(600 // turn):
+        cork.begin(now)
+        for _ in range(turn):
+            now += job
+            if cork.is_in or cork.join(now):
+                cork.hold(now, now)
+            else:
+                waited.append(0.0)
+        cork.end(lambda now=now: now)
+        while deferred:
+            deferred.pop()()
+
+    assert len(waited) == 600 // turn * turn
+    assert sum(each > SLOW for each in waited) < 0.15 * len(waited)
 
 
 def test_a_job_that_is_slow_now_and_then_costs_little(poured):
     for when in (5.0, 15.0, 25.0):
-        assert pauses(poured, when, 1) == pytest.approx([FIRST_PAUSE], abs=2 * SLOW)
+        assert pauses(poured, when, 1) == pytest.approx([PAUSE], abs=2 * SLOW)
 
 
 def test_a_slow_job_before_the_first_message_delays_nobody(poured):
@@ -132,6 +161,16 @@ def test_what_is_held_can_be_let_go_at_once(poured):
 
     assert poured.batches == [["a"]]
     assert poured.cork.is_in
+
+
+def test_what_is_held_can_be_taken_back(poured):
+    poured.cork.begin(5.0)
+    poured.cork.hold("a", 5.0)
+
+    assert poured.cork.take() == ["a"]
+    poured.cork.hold("b", 5.0)
+    poured.cork.end(lambda: 5.0)
+    assert poured.batches == [["b"]]
 
 
 def test_from_the_second_message_of_a_turn_on_they_are_held(poured):
@@ -179,7 +218,7 @@ def test_after_a_slow_job_a_turn_holds_nothing_for_a_while(poured):
     poured.end_turn()
 
     assert poured.batches == [["a", "b"]]
-    soon = 5.0 + 2 * SLOW + FIRST_PAUSE / 2
+    soon = 5.0 + 2 * SLOW + PAUSE / 2
     assert [cork.join(soon), cork.join(soon)] == [False, False]
 
 

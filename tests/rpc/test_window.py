@@ -24,18 +24,18 @@ def test_it_asks_after_each_quarter(hundred):
     asks = []
     for step in range(10):
         hundred.sent(10)
-        asks.append(hundred.wants_to_ask)
+        asks.append(hundred.wants_to_ask(0.0))
         if asks[-1]:
-            hundred.asked(step)
+            hundred.asked(step, 0.0)
 
     assert asks == [False, False, True] * 3 + [False]
 
 
 def test_what_was_sent_before_the_question_is_read_when_it_is_answered(hundred):
     hundred.sent(60)
-    hundred.asked(1)
+    hundred.asked(1, 0.0)
     hundred.sent(60)
-    hundred.asked(2)
+    hundred.asked(2, 0.0)
     assert hundred.is_full
 
     hundred.answered(1)
@@ -48,33 +48,44 @@ def test_what_was_sent_before_the_question_is_read_when_it_is_answered(hundred):
 
 def test_answers_in_another_order_and_those_of_others_do_not_matter(hundred):
     hundred.sent(60)
-    hundred.asked(1)
+    hundred.asked(1, 0.0)
     hundred.sent(60)
-    hundred.asked(2)
+    hundred.asked(2, 0.0)
 
     assert not hundred.answered(0)
     assert not hundred.answered(77)
     assert hundred.is_full
     assert hundred.answered(2)
-    assert hundred.answered(1)
-    assert not hundred.answered(1)
+    assert not hundred.answered(1)  # It is not waited for any more: the one behind it was answered.
     hundred.sent(99)
     assert not hundred.is_full
 
 
 def test_a_full_one_that_could_not_ask_goes_on_wanting_to(hundred):
     hundred.sent(150)
-    assert hundred.wants_to_ask
-    hundred.asked(1)
-    assert not hundred.wants_to_ask
+    assert hundred.wants_to_ask(0.0)
+    hundred.asked(1, 0.0)
+    assert not hundred.wants_to_ask(0.0)
     hundred.answered(1)
     hundred.sent(10)
-    assert not hundred.wants_to_ask
+    assert not hundred.wants_to_ask(0.0)
+
+
+def test_a_full_one_asks_again_when_no_answer_comes(hundred):
+    """A PONG is lost where the queue of the one who sends it is full."""
+    hundred.sent(100)
+    hundred.asked(1, 5.0)
+
+    assert [hundred.wants_to_ask(now) for now in (5.0, 5.9, 6.0)] == [False, False, True]
+    hundred.asked(2, 6.0)
+    assert not hundred.wants_to_ask(6.5)
+    assert hundred.answered(2)
+    assert not hundred.wants_to_ask(100.0)
 
 
 def test_one_larger_than_all_passes_through_an_empty_one(hundred):
     hundred.sent(1000)
-    hundred.asked(1)
+    hundred.asked(1, 0.0)
     hundred.answered(1)
 
     assert not hundred.is_full

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from time import time
 from typing import Any
 
+from zmqservices.cluster.backlog import LONGEST_BACKLOG
 from zmqservices.cluster.crew import Crew, Member
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
@@ -20,7 +21,7 @@ from zmqservices.wire import envelope, messages
 EARLY_EVENTS = 10_000
 
 #: Messages in the queue of one guest beyond which events for it are dropped.
-LONG_BACKLOG = 1000
+LONG_BACKLOG, LONG_BACKLOG_BYTES = 1000, LONGEST_BACKLOG // 4
 
 #: An event that is packed already: its type, body, headers, serializer's name and key.
 Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
@@ -84,7 +85,7 @@ class BestEffort:
             member = crew.next() if crew.pattern.matches(type) else None
             if member is None:
                 continue
-            if len(member.guest.backlog) > LONG_BACKLOG:
+            if len(member.guest.backlog) > LONG_BACKLOG or member.guest.backlog.bytes > LONG_BACKLOG_BYTES:
                 self.dropped += 1
                 continue
             message = messages.Event(

@@ -177,11 +177,18 @@ class Caller:
         """Send what was held; who was given up meanwhile is left out."""
         by_peer: dict[Peer, list[tuple[Call, bytes]]] = {}
         for call, body in calls:
-            if call.stage != DONE:
+            if call.stage == SENT:
                 by_peer.setdefault(call.instance.peer, []).append((call, body))
         for peer, held in by_peer.items():
             if not peer.send(envelope.encode_batch([body for _, body in held])):
                 self._not_sent([call for call, _ in held])
+
+    def _unhold(self, peer: Peer) -> list[Call]:
+        """The calls that are held for this peer, which now are not; those for others leave."""
+        held = self.cork.take()
+        mine = [call for call, _ in held if call.stage == SENT and call.instance.peer is peer]
+        self._pour([(call, body) for call, body in held if call.stage == SENT and call.instance.peer is not peer])
+        return mine
 
     def _not_sent(self, calls: list[Call]) -> None:
         for call in calls:
@@ -191,6 +198,7 @@ class Caller:
                 self._begin_elsewhere(call, call.instance, monotonic())
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
                 self._finish(call, exc)
+                self.reactor.post(self.wake_all)
 
     def _hold(self, call: Call, now: float) -> None:
         call.stage = HELD
@@ -502,8 +510,10 @@ class Caller:
         self._tell_of_change()
 
     def peer_lost(self, peer: Peer) -> None:
-        """Everything that was under way with this node is in doubt."""
+        """Everything that was under way with this node is in doubt; what was held for it never left."""
+        held = self._unhold(peer)
         self.peer_changed(peer)
+        self._not_sent(held)
         for call in [call for call in self._pending.values() if call.instance.peer is peer]:
             del self._pending[call.id]
             call.instance.load.in_flight -= 1

@@ -1,14 +1,14 @@
 """Messages that are held back while a batch of quick jobs runs, so that they leave together.
 
 ZeroMQ's own thread, and the one at the other end, are then woken once for all of them instead of for each: a fifth of what a
-small call costs under load (bench/). Nobody may wait longer for it than the loop would have made him wait anyway, so:
+small call costs under load (bench/). Nobody shall wait long for that, so:
 
 Rule 1: a cork is in only inside one turn of the loop: between `begin` and `end`, or from the second message that `join`s a
 turn on until all that could run in it has run.
-Rule 2: nothing is held for more than SLOW seconds.
-Rule 3: whatever takes SLOW seconds between two messages is no quick job, and nothing is held for a while after it: for
-FIRST_PAUSE where that happens now and then (a busy machine makes any job slow once), for twice as long each time that it
-happens soon again, up to LONGEST_PAUSE.
+Rule 2: once the oldest has been held for SLOW seconds, all leave with the next message, or at the end of the turn.
+Rule 3: whatever takes SLOW seconds between two messages is no quick job: what was held waited for it. Nothing is held for a
+while after that: for FIRST_PAUSE where it happens now and then (a busy machine makes any job slow once), for twice as long
+each time that it happens soon again, up to LONGEST_PAUSE, and for PAUSE_PER_LOSS times what was lost in any case.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ SLOW = 0.001
 
 #: Seconds for which nothing is held after that, the first time and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+
+#: The least that a pause is, in parts of what the slow job took, and the seconds that this makes at most.
+PAUSE_PER_LOSS, LONGEST_FOR_LOSS = 10, 30.0
 
 #: Messages that leave together at most.
 
@@ -78,22 +81,27 @@ class Cork:
             self._first_at = now
         elif now - self._last_at > SLOW:
             self.is_in = False
-            self._open(now)
+            self._open(now, now - self._last_at)
             self.release()
         elif len(held) >= MOST or now - self._first_at > SLOW:
             self.release()
         self._last_at = now
 
-    def _open(self, now: float) -> None:
-        soon = now - self._open_until < self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE) if soon else FIRST_PAUSE
+    def take(self) -> list[Any]:
+        """What is held, which is held no longer."""
+        held, self._held = self._held, []
+        return held
+
+    def _open(self, now: float, lost: float) -> None:
+        soon = now - lost - self._open_until < self._pause
+        pause = min(2 * self._pause, LONGEST_PAUSE) if soon else FIRST_PAUSE
+        self._pause = max(pause, min(PAUSE_PER_LOSS * lost, LONGEST_FOR_LOSS))
         self._open_until = now + self._pause
 
     def release(self) -> None:
         """Hand on what is held."""
         if self._held:
-            held, self._held = self._held, []
-            self._pour(held)
+            self._pour(self.take())
 
     def end(self, clock: Callable[[], float]) -> None:
         """The batch is over."""
@@ -101,5 +109,5 @@ class Cork:
         if self._held:
             now = clock()
             if now - self._last_at > SLOW:
-                self._open(now)
+                self._open(now, now - self._last_at)
             self.release()

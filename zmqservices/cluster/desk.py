@@ -326,10 +326,14 @@ class Desk:
             sent = self._door.send(guest.routing_id, frames)
             if sent is Sent.TAKEN:
                 window.sent(size)
-        if window.wants_to_ask:
+        now = monotonic()
+        if window.wants_to_ask(now):
             token = next(self._tokens)
-            if self._door.send(guest.routing_id, envelope.encode(Ping(token))) is Sent.TAKEN:
-                window.asked(token)
+            asked = self._door.send(guest.routing_id, envelope.encode(Ping(token)))
+            if asked is Sent.TAKEN:
+                window.asked(token, now)
+            elif asked is Sent.GONE:
+                return asked
         return sent
 
     def _work_off(self) -> None:

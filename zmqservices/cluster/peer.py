@@ -217,6 +217,7 @@ class Peer:
             self._owner.on_error(error)
 
     def _on_bye(self, bye: Bye) -> None:
+        self._owner.cork.release()
         for instance in self.instances:
             if bye.services is None or instance.record.service in bye.services:
                 instance.left = True

@@ -9,6 +9,9 @@ from __future__ import annotations
 #: Bytes that may be on their way. More waits at the sender until some of it is read.
 WINDOW = 128 * 1024 * 1024
 
+#: Seconds after which a full window asks again: a PONG is lost where the one who sends it has no room for it.
+ASKS_AGAIN = 1.0
+
 #: Bytes of a message that is not large.
 UNCOUNTED = 4096
 
@@ -16,11 +19,12 @@ UNCOUNTED = 4096
 class Window:
     """Of one node."""
 
-    __slots__ = ("_sent", "_read", "_asked", "_marks")
+    __slots__ = ("_sent", "_read", "_asked", "_asked_at", "_marks")
 
     def __init__(self) -> None:
         #: Bytes since the beginning: sent, read as far as is known, and sent when it was last asked for.
         self._sent = self._read = self._asked = 0
+        self._asked_at = 0.0
         #: What had been sent before each PING that is not answered yet, by token.
         self._marks: dict[int, int] = {}
 
@@ -29,17 +33,19 @@ class Window:
         """Whether the next large message has to wait. An empty one takes a message of any size."""
         return self._sent - self._read >= WINDOW
 
-    @property
-    def wants_to_ask(self) -> bool:
-        """Whether a PING should be sent now."""
-        return self._sent - self._asked >= WINDOW // 4 or (self.is_full and not self._marks)
+    def wants_to_ask(self, now: float) -> bool:
+        """Whether a PING should be sent now, which is monotonic time."""
+        if self._sent - self._asked >= WINDOW // 4:
+            return True
+        return self.is_full and (not self._marks or now - self._asked_at >= ASKS_AGAIN)
 
     def sent(self, size: int) -> None:
         self._sent += size
 
-    def asked(self, token: int) -> None:
+    def asked(self, token: int, now: float) -> None:
         """A PING with this token went behind all that was sent."""
         self._asked = self._marks[token] = self._sent
+        self._asked_at = now
 
     def answered(self, token: int) -> bool:
         """A PONG came. False where its PING was none of the window's."""
@@ -47,4 +53,5 @@ class Window:
         if mark is None:
             return False
         self._read = max(self._read, mark)
+        self._marks = {token: mark for token, mark in self._marks.items() if mark > self._read}
         return True

@@ -22,6 +22,8 @@ LARGEST_KEPT = 32 * 1024 * 1024
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 #: Seconds of processor time per second below which a process counts as idle.
 IDLE = 0.1
+#: Seconds of processor time since it was last given back that may have left something to give back.
+WORTH_A_TRIM = 0.1
 
 # From malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -49,24 +51,21 @@ def keep_large_blocks() -> bool:
 
 
 class IdleTrim:
-    """Gives kept blocks back to the system once, when a busy process has become idle. To be called now and then."""
+    """Gives kept blocks back to the system when a process that has worked is idle. To be called now and then."""
 
     def __init__(self) -> None:
         self._trim = _libc().malloc_trim
         self._looked_at = time.monotonic()
         self._used = time.process_time()
-        self._may_hold = False
+        self._used_when_trimmed = self._used
 
     def look(self) -> bool:
         """Whether it was time to give back, since the process has used next to no time since the last look."""
         now, used = time.monotonic(), time.process_time()
         is_idle = used - self._used < IDLE * (now - self._looked_at)
         self._looked_at, self._used = now, used
-        if not is_idle:
-            self._may_hold = True
+        if not is_idle or used - self._used_when_trimmed < WORTH_A_TRIM:
             return False
-        if not self._may_hold:
-            return False
-        self._may_hold = False
+        self._used_when_trimmed = used
         self._trim(0)
         return True
