@@ -1,5 +1,7 @@
 """Calls and answers that leave together, and what becomes of each of them."""
 
+from contextlib import contextmanager
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -62,6 +64,27 @@ def letters(monkeypatch):
     spy(Link)
     spy(Door)
     return sent
+
+
+@contextmanager
+def one_turn(caller):
+    """A turn of the loop that holds what its callers send until it is over."""
+    caller.cork.begin(1e9)
+    yield
+    caller.cork.end(lambda: 1e9)
+
+
+def held(*calls):
+    """Greenlets that make these calls, which are held now: each the method and its arguments."""
+    greenlets = [gevent.spawn(*call) for call in calls]
+    gevent.sleep(0)
+    return greenlets
+
+
+def cut(peer):
+    """The link to this node is lost, and stands again at once."""
+    peer.lost()
+    peer.linked()
 
 
 def kinds_in(message):
@@ -180,11 +203,9 @@ def test_a_call_that_is_given_up_while_it_is_held_is_not_sent(maths, letters, co
     caller = cluster._client.caller()
     letters.clear()
 
-    caller.cork.begin(1e9)
-    doomed = gevent.spawn(service.add, 1, 2)
-    gevent.sleep(0)
-    doomed.kill()
-    caller.cork.end(lambda: 1e9)
+    with one_turn(caller):
+        [doomed] = held((service.add, 1, 2))
+        doomed.kill()
 
     assert service.add(3, 4) == 7
     assert [message.args for message in letters if isinstance(message, Call)] == [[3, 4]]
@@ -200,13 +221,9 @@ def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(i
     until(lambda: len(caller.expect("maths").ready) == instances)
     letters.clear()
 
-    caller.cork.begin(1e9)
-    calls = [gevent.spawn(service.add, number, 1) for number in range(6)]
-    gevent.sleep(0)
-    lost = next(iter(caller._peers.values()))
-    lost.lost()
-    lost.linked()
-    caller.cork.end(lambda: 1e9)
+    with one_turn(caller):
+        calls = held(*[(service.add, number, 1) for number in range(6)])
+        cut(next(iter(caller._peers.values())))
     gevent.joinall(calls, raise_error=True)
 
     assert [call.value for call in calls] == list(range(1, 7))
@@ -221,13 +238,9 @@ def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(l
     caller = cluster._client.caller()
     letters.clear()
 
-    caller.cork.begin(1e9)
-    calls = [gevent.spawn(maths.add, 1, 2), gevent.spawn(echo.fine, "x"), gevent.spawn(maths.add, 3, 4)]
-    gevent.sleep(0)
-    lost = next(peer for peer in caller._peers.values() if peer.instances[0].pool.service == "maths")
-    lost.lost()
-    lost.linked()
-    caller.cork.end(lambda: 1e9)
+    with one_turn(caller):
+        calls = held((maths.add, 1, 2), (echo.fine, "x"), (maths.add, 3, 4))
+        cut(next(peer for peer in caller._peers.values() if peer.instances[0].pool.service == "maths"))
     gevent.joinall(calls, raise_error=True)
 
     assert [call.value for call in calls] == [3, "x", 7]
@@ -240,12 +253,10 @@ def test_calls_that_are_held_leave_before_the_answer_to_a_bye(maths, letters, co
     caller = cluster._client.caller()
     letters.clear()
 
-    caller.cork.begin(1e9)
-    call = gevent.spawn(service.add, 1, 2)
-    gevent.sleep(0)
-    [peer] = caller._peers.values()
-    peer._on_bye(Bye(["maths"], None))
-    caller.cork.end(lambda: 1e9)
+    with one_turn(caller):
+        [call] = held((service.add, 1, 2))
+        [peer] = caller._peers.values()
+        peer._on_bye(Bye(["maths"], None))
 
     assert call.get() == 3
     assert [type(message) for message in letters][:2] == [Call, Bye]

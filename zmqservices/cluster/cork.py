@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-#: Seconds that a message is held at most, and that a quick job takes at most.
+#: Seconds that a quick job takes at most, and after which what is held leaves at the next occasion.
 SLOW = 0.001
 
 #: Seconds for which nothing is held after that, the first time and at most.
@@ -27,7 +27,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 PAUSE_PER_LOSS, LONGEST_FOR_LOSS = 10, 30.0
 
 #: Messages that leave together at most.
-
 MOST = 32
 
 #: Bytes of a message that is not held: handing it on takes ZeroMQ's thread long enough.
