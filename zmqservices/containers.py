@@ -239,14 +239,15 @@ class ServiceContainer(WorkerLifecycle):
         context_data: dict[str, Any] | None = None,
         handle_result: Callable[..., Any] | None = None,
         deadline: float | None = None,
+        is_flushed: bool = False,
     ) -> WorkerContext:
         """Queue a call; never blocks. It begins with the next `flush`; one comes by itself at the next turn.
 
-        There is no bound: look at `queued` first. `deadline` is in seconds of `time.monotonic`.
-        `handle_result(worker_ctx, result, exc_info)` is called with the outcome and returns what providers
-        shall be told, `(result, exc_info)`. For a call that never begins, it may be called in the hub's
-        greenlet and must not block. If it raises, the container is killed. Raises ContainerBeingKilled once
-        `kill` has begun.
+        With `is_flushed` none does: who submits calls `flush` before that. There is no bound: look at `queued`
+        first. `deadline` is in seconds of `time.monotonic`. `handle_result(worker_ctx, result, exc_info)` is
+        called with the outcome and returns what providers shall be told, `(result, exc_info)`. For a call that
+        never begins, it may be called in the hub's greenlet and must not block. If it raises, the container is
+        killed. Raises ContainerBeingKilled once `kill` has begun.
         """
         if self._being_killed:
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
@@ -262,7 +263,7 @@ class ServiceContainer(WorkerLifecycle):
             # Somebody counts the ids: make them in the order of the calls.
             _ = worker_ctx.call_id
         worker_ctx._phase = WAITING
-        self._worker_pool.put(worker_ctx)
+        self._worker_pool.put(worker_ctx, is_flushed)
         return worker_ctx
 
     def spawn_worker(

@@ -96,10 +96,13 @@ class WorkerPool:
 
     # --- putting and taking back ----------------------------------------------------------------------------
 
-    def put(self, job: Hashable) -> None:
-        """Queue a job. It begins with the next `flush`; one comes by itself at the loop's next turn."""
+    def put(self, job: Hashable, is_flushed: bool = False) -> None:
+        """Queue a job. It begins with the next `flush`; one comes by itself at the loop's next turn.
+
+        Not with `is_flushed`: whoever puts it calls `flush` before that.
+        """
         self.jobs.append(job)
-        if not self._flush_is_due:
+        if not (is_flushed or self._flush_is_due):
             self._arrange_flush()
 
     def drop(self, job: Hashable) -> None:
@@ -139,7 +142,7 @@ class WorkerPool:
 
         Called from the hub's greenlet after a batch; called from elsewhere, it happens at the next turn.
         """
-        if getcurrent() is not self._own_hub():
+        if getcurrent() is not (self._hub or self._own_hub()):
             if not self._flush_is_due:
                 self._arrange_flush()
             return

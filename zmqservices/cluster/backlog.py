@@ -19,27 +19,27 @@ OVERHEAD = 100
 class Backlog:
     """In their order, oldest first."""
 
-    __slots__ = ("bytes", "_messages")
+    __slots__ = ("bytes", "messages")
 
     def __init__(self) -> None:
         #: What the messages take.
         self.bytes = 0
-        self._messages: deque[Any] = deque()
+        self.messages: deque[Any] = deque()
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self.messages)
 
     @property
     def is_too_long(self) -> bool:
         return self.bytes > LONGEST_BACKLOG
 
     def add(self, frames: bytes | tuple[bytes, bytes]) -> None:
-        self._messages.append(frames)
+        self.messages.append(frames)
         self.bytes += size_of(frames) + OVERHEAD
 
     def hand_on(self, send: Callable[[Any], Sent]) -> Sent:
         """Send what there is room for. TAKEN when nothing is left."""
-        messages = self._messages
+        messages = self.messages
         while messages:
             sent = send(messages[0])
             if sent is not Sent.TAKEN:
@@ -48,7 +48,7 @@ class Backlog:
         return Sent.TAKEN
 
     def clear(self) -> None:
-        self._messages.clear()
+        self.messages.clear()
         self.bytes = 0
 
 

@@ -60,6 +60,9 @@ class Desk:
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
+        #: The messages since all was last handed over, and whether one of them is worked on alone.
+        self._messages = 0
+        self._is_alone = False
         #: Holds what is sent while a batch is worked on, or in one turn of the loop.
         self._cork = Cork(self._pour, reactor.defer)
         self._farewell_heard = Event()
@@ -116,6 +119,7 @@ class Desk:
     def hear(self, guest: Guest, body: bytes) -> bool:
         if not self._batch_time:
             self._batch_time = monotonic()
+        self._messages += 1
         size = len(body)
         try:
             message = decode(body, None, IncomingCall)
@@ -187,9 +191,15 @@ class Desk:
 
     def heard(self) -> None:
         if self._touched:
-            self.together(self._flush_all)
+            if self._messages == 1 and not self._batched and not self._cork.is_in:
+                # Its answer has nobody to leave with.
+                self._is_alone = True
+                self._flush_all()
+                self._is_alone = False
+            else:
+                self.together(self._flush_all)
         self._batch_time = 0.0
-        self._batched = 0
+        self._batched = self._messages = 0
 
     def _flush_all(self) -> None:
         while self._touched:
@@ -268,6 +278,10 @@ class Desk:
 
     def send(self, guest: Guest, frames: Any) -> None:
         """Hand on a message, keep it for a while where the guest's queue is full, drop it where the guest is gone."""
+        if self._is_alone:
+            self._is_alone = False
+            self._send(guest, frames)
+            return
         cork = self._cork
         now = monotonic()
         if cork.is_in or cork.join(now):
@@ -296,8 +310,11 @@ class Desk:
             self._send(guest, envelope.encode_batch(bodies))
 
     def _send(self, guest: Guest, frames: Any) -> None:
-        if not guest.backlog:
-            sent = self._hand_on(guest, frames)
+        if not guest.backlog.messages:
+            if type(frames) is bytes and len(frames) <= UNCOUNTED:
+                sent = self._door.send(guest.routing_id, frames)
+            else:
+                sent = self._hand_on(guest, frames)
             if sent is Sent.TAKEN:
                 return
             if sent is Sent.GONE:

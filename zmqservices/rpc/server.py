@@ -57,13 +57,13 @@ class RpcServer(ProviderCollector, SharedExtension):
         """All extensions are set up: announce the service. From here on calls may arrive."""
         # The weak reference that extensions hold costs a look-up more per call.
         container = self.container
-        self._submit, self._flush, self._cancel_worker = container.submit, container.flush, container.cancel
+        self._submit, self._cancel_worker = container.submit, container.cancel
         self._jobs = container._worker_pool.jobs
         # There may be none, where a test has restricted the entrypoints; its callers shall hear of it at once.
         self._methods = {provider.method_name: provider for provider in self._providers}
         self._service = container.service_name
         self._node = self.membership.join()
-        self._node.serve(self._service, self._describe(), self.take, self.flush, self.cancel)
+        self._node.serve(self._service, self._describe(), self.take, container._worker_pool.flush, self.cancel)
         self._is_serving = True
         self.membership.before_leaving(self._leave_at_once)
 
@@ -143,7 +143,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             deadline = provider.latest(deadline)
         try:
             call.worker = self._submit(
-                provider, args, kwargs, call.headers, functools.partial(self.handle_result, call), deadline
+                provider, args, kwargs, call.headers, functools.partial(self.handle_result, call), deadline, True
             )
         except ContainerBeingKilled:
             call.refuse("draining", f"{self._service!r} is being killed")
@@ -165,9 +165,6 @@ class RpcServer(ProviderCollector, SharedExtension):
             )
             return True
         return False
-
-    def flush(self) -> None:
-        self._flush()
 
     def cancel(self, worker_ctx: Any, why: str) -> None:
         """Nobody waits for the outcome of this worker any more."""

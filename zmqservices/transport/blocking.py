@@ -3,6 +3,10 @@
 One thread at a time is inside (the leader); it polls, hands every answer to whoever waits for it, and passes the lead on
 when its own answer is there. No thread of its own, nothing to start or stop, and a lone thread pays for no hand-over.
 While nobody waits nothing is polled: ZeroMQ's own threads keep the connections and their heartbeats.
+
+It polls the sockets' descriptors (ZMQ_FD), which costs a third of what ZeroMQ's own poll does. A descriptor is readable while
+a socket has not noticed what its ZeroMQ thread did; it notices in any operation. So a socket that was sent to, or that was
+left before it was empty, is asked for its events before a poll.
 """
 
 from __future__ import annotations
@@ -11,15 +15,15 @@ import heapq
 import itertools
 import logging
 import os
+import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
 import zmq
-from zmq.backend import zmq_poll
 
-from zmqservices.transport.native import allocate_lock
+from zmqservices.transport.native import allocate_lock, poller
 from zmqservices.transport.reactor import Answer, Drainable, Ticket
 
 _log = logging.getLogger(__name__)
@@ -31,20 +35,48 @@ LONGEST_POLL = 1.0
 IDLE = 0.05
 
 
-class BlockingWatch:
-    """One socket in the poll set."""
+_EVENTS = zmq.EVENTS
+_POLLIN = int(zmq.POLLIN)
 
-    __slots__ = ("_reactor", "owner")
+
+class BlockingWatch:
+    """One socket whose descriptor is polled."""
+
+    __slots__ = ("_reactor", "_drain", "_get", "_is_armed", "_is_closed", "descriptor")
 
     def __init__(self, reactor: BlockingReactor, owner: Drainable) -> None:
         self._reactor = reactor
-        self.owner = owner
+        self._drain = owner.drain
+        self._get = owner.socket.get
+        self._is_armed = self._is_closed = False
+        self.descriptor: int = owner.socket.get(zmq.FD)
 
     def arm(self) -> None:
-        """Nothing to do: a poll looks at the socket itself, not at an edge."""
+        if not self._is_armed:
+            self._is_armed = True
+            self._reactor.armed.append(self)
+
+    def look(self) -> bool:
+        """Whether something had arrived, which is handed over."""
+        self._is_armed = False
+        if self._is_closed or not self._get(_EVENTS) & _POLLIN:
+            return False
+        self.drain()
+        return True
+
+    def drain(self) -> None:
+        try:
+            more = self._drain()
+        except Exception:
+            _log.exception("a socket's messages could not be handled")
+            more = True
+        if more:
+            self.arm()
 
     def close(self) -> None:
-        self._reactor.forget(self)
+        if not self._is_closed:
+            self._is_closed = True
+            self._reactor.forget(self)
 
 
 class BlockingTimer:
@@ -89,6 +121,7 @@ class BlockingReactor:
     """The reactor of plain threads; see the module."""
 
     must_be_entered = True
+    looks_before_it_waits = True
     #: Threads do not tell whether they are about to call.
     defer = None
 
@@ -98,27 +131,31 @@ class BlockingReactor:
         self._errands: deque[Errand] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._followers: deque[Any] = deque()
-        self._watches: dict[Any, BlockingWatch] = {}
-        self._poll_set: list[tuple[Any, int]] | None = None
+        self._watches: dict[int, BlockingWatch] = {}
+        #: Sockets to be looked at before the next poll.
+        self.armed: list[BlockingWatch] = []
         self._timers: list[tuple[float, int, BlockingTimer]] = []
         self._ticks = itertools.count()
         self._polled_at = monotonic()
         self._bell_out, self._bell_in = os.pipe()
         os.set_blocking(self._bell_out, False)
         os.set_blocking(self._bell_in, False)
+        self._poller = poller()
+        self._poller.register(self._bell_out, select.POLLIN)
         self._closed = False
 
     # --- called inside -------------------------------------------------------------------------------------------
 
     def watch(self, owner: Drainable) -> BlockingWatch:
         watch = BlockingWatch(self, owner)
-        self._watches[owner.socket] = watch
-        self._poll_set = None
+        self._watches[watch.descriptor] = watch
+        self._poller.register(watch.descriptor, select.POLLIN)
+        watch.arm()
         return watch
 
     def forget(self, watch: BlockingWatch) -> None:
-        self._watches.pop(watch.owner.socket, None)
-        self._poll_set = None
+        if self._watches.pop(watch.descriptor, None) is not None:
+            self._poller.unregister(watch.descriptor)
 
     def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> BlockingTimer:
         timer = BlockingTimer(monotonic() + seconds, callback, args)
@@ -192,10 +229,12 @@ class BlockingReactor:
         self._call_a_follower()
 
     def _call_a_follower(self) -> None:
+        if not self._followers:
+            return
         try:
             lock = self._followers.popleft()
         except IndexError:
-            return
+            return  # Another one was quicker.
         _let_go(lock)
 
     def _ring(self) -> None:
@@ -245,27 +284,29 @@ class BlockingReactor:
     def _poll(self, longest: float = LONGEST_POLL) -> bool:
         if self._closed:
             raise RuntimeError("the client was stopped while a call was waiting for its answer")
-        if self._poll_set is None:
-            self._poll_set = [(socket, zmq.POLLIN) for socket in self._watches]
-            self._poll_set.append((self._bell_out, zmq.POLLIN))
         timeout = longest
-        if self._timers and longest:
+        if self.armed and self._look():
+            timeout = 0.0  # There is something to do already; the others shall be heard all the same.
+        elif self._timers and longest:
             timeout = min(timeout, max(self._timers[0][0] - monotonic(), 0.0))
         # Rounded up, so that a timer is due when the poll ends and the leader does not spin towards it.
-        ready = zmq_poll(self._poll_set, int(timeout * 1000) + 1 if longest else 0)
+        ready = self._poller.poll(int(timeout * 1000) + 1 if timeout else 0)
         self._polled_at = monotonic()
-        for source, _ in ready:
-            if source == self._bell_out:
+        for descriptor, _ in ready:
+            watch = self._watches.get(descriptor)
+            if watch is not None:
+                watch.drain()
+            elif descriptor == self._bell_out:
                 self._hear_the_bell()
-                continue
-            watch = self._watches.get(source)
-            if watch is None:
-                continue
-            try:
-                watch.owner.drain()
-            except Exception:
-                _log.exception("a socket's messages could not be handled")
-        return bool(ready)
+        return bool(ready or self.armed)
+
+    def _look(self) -> bool:
+        armed, self.armed = self.armed, []
+        found = False
+        for watch in armed:
+            if watch.look():
+                found = True
+        return found
 
     def _hear_the_bell(self) -> None:
         try:
@@ -281,7 +322,6 @@ class BlockingReactor:
             self._closed = True
             os.close(self._bell_in)
             os.close(self._bell_out)
-        self._poll_set = None
         self._watches.clear()
         self._timers.clear()
 

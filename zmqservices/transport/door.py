@@ -17,6 +17,8 @@ _recv = BackendSocket.recv
 _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
+_EVENTS = zmq.EVENTS
+_POLLIN = int(zmq.POLLIN)
 
 #: Seconds for which replies may still leave after the door is shut.
 LAST_WORDS = 1.0
@@ -45,7 +47,7 @@ class DoorListener(Protocol):
         """
 
     def heard(self) -> None:
-        """All that had arrived was handed over."""
+        """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
 
     def somebody_left(self) -> None:
         """A connection ended; ZeroMQ does not say whose."""
@@ -57,6 +59,10 @@ class Door:
     def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: DoorListener) -> None:
         self._listener = listener
         self._closed = False
+        #: Whether a receive still follows in this turn, which sees what a send may have hidden.
+        self._is_draining = False
+        #: Whether the last turn brought a single message: then so will the next one, most likely.
+        self._comes_alone = False
         #: Who is known by which routing id. The listener strikes out those who are gone.
         self.guests: dict[bytes, Any] = {}
         self.socket = sockets.router()
@@ -69,6 +75,7 @@ class Door:
             ) from exc
         self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
+        self._get = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 
@@ -93,7 +100,7 @@ class Door:
                 return Sent.GONE
             raise
         finally:
-            if not self._closed:
+            if not self._is_draining and not self._closed:
                 self._arm()
         return Sent.TAKEN
 
@@ -108,8 +115,10 @@ class Door:
         # Frame sync: a message is [routing id, body] and, only where the body says so, a payload. Whether more frames
         # follow is not asked per message (that costs more than both receives): a stray frame comes up here as a routing
         # id that nobody has, and is thrown away below. Routing ids are ZeroMQ's own, random and never told to anybody.
-        socket, guests, hear = self.socket, self.guests, self._listener.hear
-        more = True
+        socket, guests, listener = self.socket, self.guests, self._listener
+        hear = listener.hear
+        count = unheard = 0
+        more = self._is_draining = True
         try:
             for _ in range(DRAIN_QUOTA):
                 if self._closed:
@@ -120,12 +129,26 @@ class Door:
                     guest = self._admit(routing_id)
                     if guest is None:
                         continue
+                count += 1
+                unheard = 1
                 if hear(guest, _recv(socket, _NOBLOCK)):
                     break
+                if self._comes_alone:
+                    # Worked on before it is asked for the next one: its answer leaves so much sooner.
+                    self._comes_alone = False
+                    unheard = 0
+                    listener.heard()
+                    # Asked for, as a receive that finds nothing raises: that costs three times as much.
+                    if not self._closed and not self._get(_EVENTS) & _POLLIN:
+                        more = False
+                        break
         except zmq.Again:
             more = False
         finally:
-            self._listener.heard()
+            self._is_draining = False
+            self._comes_alone = count == 1
+            if unheard or not count:
+                listener.heard()
         return more
 
     def _admit(self, routing_id: bytes) -> Any:

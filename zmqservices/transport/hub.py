@@ -124,6 +124,8 @@ class HubReactor:
     """The reactor of a thread that runs a gevent hub. Made and used in that thread; `post` alone may be called elsewhere."""
 
     must_be_entered = False
+    #: It does, but to do so costs a turn of the loop.
+    looks_before_it_waits = False
 
     def __init__(self) -> None:
         self.hub = gevent.get_hub()

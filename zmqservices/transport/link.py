@@ -16,6 +16,8 @@ _recv = BackendSocket.recv
 _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
+_EVENTS = zmq.EVENTS
+_POLLIN = int(zmq.POLLIN)
 
 
 class LinkListener(Protocol):
@@ -34,7 +36,7 @@ class LinkListener(Protocol):
         """
 
     def heard(self) -> None:
-        """All that had arrived was handed over."""
+        """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
 
 
 class Link:
@@ -44,10 +46,16 @@ class Link:
         self.endpoint = endpoint
         self._listener = listener
         self._closed = False
+        #: Whether a receive still follows in this turn, which sees what a send may have hidden.
+        self._is_draining = False
+        #: Whether the last turn brought a single message: then so will the next one, most likely.
+        self._comes_alone = False
+        self._may_stop_early = reactor.looks_before_it_waits
         self.socket = sockets.dealer()
         self._monitor = Monitor(
             reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED, self._tell
         )
+        self._get = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
         self.socket.connect(endpoint)
@@ -77,9 +85,11 @@ class Link:
                 _send(self.socket, frames[0], _MORE)
                 _send(self.socket, frames[1], _NOBLOCK)
         except zmq.Again:
-            self._arm()
+            if not self._is_draining:
+                self._arm()
             return False
-        self._arm()
+        if not self._is_draining:
+            self._arm()
         return True
 
     def take_payload(self) -> bytes | None:
@@ -90,18 +100,37 @@ class Link:
         return payload
 
     def drain(self) -> bool:
-        socket, hear = self.socket, self._listener.hear
-        more = True
+        socket, listener = self.socket, self._listener
+        hear = listener.hear
+        count = unheard = 0
+        more = self._is_draining = True
         try:
             for _ in range(DRAIN_QUOTA):
                 if self._closed:
                     return False
-                if hear(_recv(socket, _NOBLOCK)):
+                body = _recv(socket, _NOBLOCK)
+                count += 1
+                unheard = 1
+                if hear(body):
                     break
+                if self._comes_alone:
+                    # Worked on before it is asked for the next one: its answer leaves so much sooner.
+                    self._comes_alone = False
+                    unheard = 0
+                    listener.heard()
+                    if self._may_stop_early:
+                        break
+                    # Asked for, as a receive that finds nothing raises: that costs three times as much.
+                    if not self._closed and not self._get(_EVENTS) & _POLLIN:
+                        more = False
+                        break
         except zmq.Again:
             more = False
         finally:
-            self._listener.heard()
+            self._is_draining = False
+            self._comes_alone = count == 1
+            if unheard or not count:
+                listener.heard()
         return more
 
     def close(self) -> None:

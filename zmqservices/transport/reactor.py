@@ -61,6 +61,9 @@ class Reactor(Protocol):
     #: Whoever calls may be outside, and has to enter with `run`; False where all that runs is inside.
     must_be_entered: bool
 
+    #: Whether a socket whose `drain` said that there may be more is asked whether there is before it is drained again.
+    looks_before_it_waits: bool
+
     #: `defer(callback)`: call it inside the reactor once all that can run now has run; None where that cannot be known.
     defer: Callable[[Callable[[], None]], Any] | None
 
