@@ -75,7 +75,7 @@ class Door:
             ) from exc
         self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
-        self._get = self.socket.get
+        self._get: Any = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import zmq
 from zmq.backend import Socket as BackendSocket
@@ -55,7 +55,7 @@ class Link:
         self._monitor = Monitor(
             reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED, self._tell
         )
-        self._get = self.socket.get
+        self._get: Any = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
         self.socket.connect(endpoint)
