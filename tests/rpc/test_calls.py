@@ -214,7 +214,7 @@ def test_arguments_over_the_limit_are_refused_even_where_nobody_serves(connect):
     cluster = connect(max_message_size=100_000)
 
     with pytest.raises(MessageTooLarge):
-        cluster.nobody.echo(b"x" * LARGE)
+        cluster.nobody.echo(b"x" * 100_000)
 
 
 def test_a_result_over_the_limit_is_an_error_of_that_call_alone(serve, cluster):

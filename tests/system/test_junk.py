@@ -246,11 +246,12 @@ def test_a_guest_that_asks_and_never_reads_is_given_up(lasting_cluster, remote, 
         raw.connect(endpoint)
         raw.send(hello)
         for number in range(3_000):
-            raw.send(envelope.encode_call(number, "maths", "echo", [bytes(100_000)], None, 60.0, None))
+            raw.send_multipart(envelope.encode_call(number, "maths", "echo", [bytes(100_000)], None, 60.0, None))
         eventually(lambda: "gave up node deaf" in maths.output(), what="it is given up")
         assert remote.maths.add(2, 3) == 5
 
-    eventually(lambda: rss(maths) - before < 60 * MEGABYTE, what="memory comes back")
+    # 270 MB were held for it. The last 64 MiB of what ZeroMQ's thread had stay with the allocator.
+    eventually(lambda: rss(maths) - before < 90 * MEGABYTE, what="memory comes back")
 
 
 def test_a_registry_survives_junk(cluster):

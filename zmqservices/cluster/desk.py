@@ -23,7 +23,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import PayloadMissing, decode
+from zmqservices.wire.envelope import Payloads, decode
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Desk:
             Error: self._ignore,
         }
         self._door = Door(reactor, sockets, address, self)
+        self._payloads = Payloads(self._door.take_payload)
 
     @property
     def endpoint(self) -> str:
@@ -121,19 +122,13 @@ class Desk:
             self._batch_time = monotonic()
         self._messages += 1
         size = len(body)
+        payloads = self._payloads
         try:
-            message = decode(body, None, IncomingCall)
-        except PayloadMissing as exc:
-            payload = self._door.take_payload()
-            try:
-                if payload is None:
-                    raise
-                size += len(payload)
-                message = decode(body, payload, IncomingCall)
-            except ProtocolError:
-                self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
-                return False
+            message = decode(body, None, IncomingCall, payloads)
+            if payloads.fetched is not None:
+                size += payloads.settle(message)
         except ProtocolError as exc:
+            payloads.drop()
             self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
             return False
         if type(message) is IncomingCall:

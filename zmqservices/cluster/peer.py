@@ -17,8 +17,8 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Link, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import PayloadMissing, decode
-from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Error, Hello, Ping, Pong, Result, Welcome
+from zmqservices.wire.envelope import Payloads, decode
+from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Peer:
         }
         self._on_result = owner.on_result
         self.link = Link(reactor, sockets, endpoint, self)
+        self._payloads = Payloads(self.link.take_payload)
         self.send = self.link.send
 
     # --- the link's listener ---------------------------------------------------------------------------------------
@@ -94,21 +95,20 @@ class Peer:
         now = self._batch_time
         if not now:
             now = self._batch_time = monotonic()
+        size = len(body)
+        payloads = self._payloads
         try:
-            try:
-                message = decode(body)
-            except PayloadMissing:
-                payload = self.link.take_payload()
-                if payload is None:
-                    raise
-                message = decode(body, payload)
+            message = decode(body, None, Call, payloads)
+            if payloads.fetched is not None:
+                size += payloads.settle(message)
         except ProtocolError as exc:
+            payloads.drop()
             _log.warning("%s sent what is no message: %s", self.endpoint, exc)
             return False
         if type(message) is Result:
             self._on_result(message, now)
-            if len(body) > COUNTED_BYTES:
-                self._batched += len(body) // COUNTED_BYTES
+            if size > COUNTED_BYTES:
+                self._batched += size // COUNTED_BYTES
                 return self._batched >= DRAIN_QUOTA
         elif type(message) is Batch:
             return self._take_all(message, now)

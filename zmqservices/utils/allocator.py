@@ -2,7 +2,9 @@
 
 A payload of 1 MiB is a block of its own. The allocator of glibc asks the system for it and gives it back, page by page,
 for every message; that costs more than sending it does. A process that keeps such blocks serves large payloads with half
-the processor time (see docs/performance.rst), and holds up to KEPT bytes more than it needs at the moment.
+the processor time (see docs/performance.rst), and holds up to KEPT bytes more than it needs at the moment. While there
+is nothing to do all of it is given back but for the last 64 MiB at most that ZeroMQ's thread took: glibc keeps the end of a
+thread's memory until that thread frees something there.
 
 `zmqservices run` does this for its process. Any other program may call `keep_large_blocks` when it starts, or set
 MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in its environment.
