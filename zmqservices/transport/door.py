@@ -9,6 +9,7 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
@@ -92,7 +93,7 @@ class Door:
                 _send(socket, frames, _NOBLOCK)
             else:
                 _send(socket, frames[0], _MORE)
-                _send(socket, frames[1], _NOBLOCK)
+                _send(socket, uncopied.frame(frames[1]), _NOBLOCK)
         except zmq.Again:
             return Sent.FULL
         except zmq.ZMQError as exc:

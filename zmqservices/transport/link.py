@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import zmq
 from zmq.backend import Socket as BackendSocket
 
+from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
@@ -83,7 +84,7 @@ class Link:
                 _send(self.socket, frames, _NOBLOCK)
             else:
                 _send(self.socket, frames[0], _MORE)
-                _send(self.socket, frames[1], _NOBLOCK)
+                _send(self.socket, uncopied.frame(frames[1]), _NOBLOCK)
         except zmq.Again:
             if not self._is_draining:
                 self._arm()

@@ -1,0 +1,93 @@
+"""Large bytes are sent without a copy: ZeroMQ reads them where they are, and says on a socket of its own when it has.
+
+pyzmq keeps what is being sent alive meanwhile, and lets it go in a thread that waits for those words. Where gevent has
+patched the standard library that thread would be a greenlet, and its wait would stop the hub for ever; so it gets a thread
+of the operating system there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import zmq
+from gevent.monkey import is_module_patched
+from zmq.utils import garbage
+
+from zmqservices.transport.native import allocate_lock, start_thread
+
+#: Bytes from which a frame is not copied: to let it go takes two threads' attention, which a shorter copy does not.
+UNCOPIED = 256 * 1024
+
+
+def frame(payload: bytes) -> bytes | zmq.Frame:
+    """What to send for `payload`: a frame that reads it where it is, or itself where it is short or the process ends."""
+    if len(payload) < UNCOPIED:
+        return payload
+    # One at a time: the first ones of two threads would make two of the sockets that pyzmq wants one of.
+    with _making:
+        collector = garbage.gc
+        if type(collector) is garbage.GarbageCollector and is_module_patched("threading") and not collector.is_alive():
+            # The one object is changed, as pyzmq may have taken hold of it already.
+            collector._lock = allocate_lock()
+            collector.__class__ = _Collector
+        try:
+            return zmq.Frame(payload, copy=False)
+        except Exception:
+            return payload  # The interpreter is going down: nobody would let it go.
+
+
+_making = allocate_lock()
+
+
+class _Collector(garbage.GarbageCollector):
+    """pyzmq's, but for its thread."""
+
+    def start(self) -> None:
+        if self.thread is not None and self.pid != os.getpid():
+            self._clear()
+        self.pid = os.getpid()
+        self.refs = {}
+        thread = self.thread = _Thread(self)  # type: ignore[assignment]
+        thread.start()
+
+
+class _Thread:
+    """Lets go of what was sent. As much of a `threading.Thread` as the collector needs."""
+
+    def __init__(self, collector: _Collector) -> None:
+        self._collector = collector
+        self._is_over = False
+        self._ready, self._over = allocate_lock(), allocate_lock()
+        self._ready.acquire()
+        self._over.acquire()
+
+    def start(self) -> None:
+        """Returns once it listens."""
+        start_thread(self._run)
+        self._ready.acquire()
+
+    def is_alive(self) -> bool:
+        return not self._is_over
+
+    def join(self) -> None:
+        self._over.acquire()
+
+    def _run(self) -> None:
+        try:
+            socket = self._collector.context.socket(zmq.PULL)
+            try:
+                socket.set(zmq.LINGER, 0)
+                socket.bind(self._collector.url)
+            finally:
+                self._ready.release()
+            refs = self._collector.refs
+            while (word := socket.recv()) != b"DIE":
+                sent = refs.pop(int.from_bytes(word, sys.byteorder), None)
+                if sent is not None and sent.event is not None:
+                    sent.event.set()
+                sent = None
+            socket.close()
+        finally:
+            self._is_over = True
+            self._over.release()
