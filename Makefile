@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+# Processes that run tests side by side, each a file at a time.
+PYTEST_WORKERS ?= 2
 # The interpreters that the project promises to run on.
 VERSIONS := 3.11 3.12 3.13
 
@@ -26,7 +28,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 install: $(INSTALLED)  ## Make the virtual environment, with everything the other targets need.
 
 test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -k codec".
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
