@@ -105,7 +105,7 @@ def test_one_that_is_announced_and_does_not_come_is_missing():
         [PLACEHOLDER],
         PLACEHOLDER,
     ],
-    ids=repr,
+    ids=lambda fields: repr(fields).replace(repr(PLACEHOLDER), "*"),
 )
 def test_a_second_place_or_a_wrong_one_is_refused(fields):
     assert both_ways(envelope.pack(fields), b"x") == [ProtocolError, ProtocolError]
