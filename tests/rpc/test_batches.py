@@ -223,7 +223,7 @@ def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(i
 
     with one_turn(caller):
         calls = held(*[(service.add, number, 1) for number in range(6)])
-        cut(next(iter(caller._peers.values())))
+        cut(next(iter(caller._roster.peers.values())))
     gevent.joinall(calls, raise_error=True)
 
     assert [call.value for call in calls] == list(range(1, 7))
@@ -240,7 +240,7 @@ def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(l
 
     with one_turn(caller):
         calls = held((maths.add, 1, 2), (echo.fine, "x"), (maths.add, 3, 4))
-        cut(next(peer for peer in caller._peers.values() if peer.instances[0].pool.service == "maths"))
+        cut(next(peer for peer in caller._roster.peers.values() if peer.instances[0].pool.service == "maths"))
     gevent.joinall(calls, raise_error=True)
 
     assert [call.value for call in calls] == [3, "x", 7]
@@ -255,7 +255,7 @@ def test_calls_that_are_held_leave_before_the_answer_to_a_bye(maths, letters, co
 
     with one_turn(caller):
         [call] = held((service.add, 1, 2))
-        [peer] = caller._peers.values()
+        [peer] = caller._roster.peers.values()
         peer._on_bye(Bye(["maths"], None))
 
     assert call.get() == 3

@@ -1,4 +1,4 @@
-"""The caller's half of RPC: finds an instance, sends, waits, and decides what becomes of calls that go wrong.
+"""The caller's half of RPC: picks an instance, sends, waits, and decides what becomes of calls that go wrong.
 
 Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the
 caller's code then parks on it with `Reactor.park`. Nobody else needs to know which reactor it is.
@@ -20,6 +20,7 @@ from zmqservices.cluster.call import DONE, HELD, SENT, Call
 from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.instances import Instance, ServicePool
 from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.roster import Roster
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import (
     CallCancelled,
@@ -63,10 +64,6 @@ class Caller:
         self.reactor = reactor
         self.settings = settings
         self.directory = directory
-        self._sockets = sockets
-        self._node = node
-        self._pools: dict[str, ServicePool] = {}
-        self._peers: dict[tuple[str, str], Peer] = {}
         self._pending: dict[int, Call] = {}
         self._ids = itertools.count(1)
         self._woken: list[Call] = []
@@ -75,7 +72,6 @@ class Caller:
         self._sweeping = False
         self._beating = False
         self._closed = False
-        self._has_news = False
         self._max_message_size = settings.max_message_size
         #: `begin`, for whoever may stand outside the reactor.
         self.enter: Callable[..., Call] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
@@ -83,7 +79,8 @@ class Caller:
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
         #: Called after each change of links and of who is listed.
         self.on_change: list[Callable[[], None]] = []
-        self._unsubscribe = directory.subscribe(self._hear_news)
+        self._roster = Roster(self, reactor, sockets, directory, settings.namespace, node)
+        self._pools = self._roster.pools
         _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -185,10 +182,9 @@ class Caller:
 
     def _unhold(self, peer: Peer) -> list[Call]:
         """The calls that are held for this peer, which now are not; those for others leave."""
-        held = self.cork.take()
-        mine = [call for call, _ in held if call.stage == SENT and call.instance.peer is peer]
-        self._pour([(call, body) for call, body in held if call.stage == SENT and call.instance.peer is not peer])
-        return mine
+        held = [(call, body) for call, body in self.cork.take() if call.stage == SENT]
+        self._pour([(call, body) for call, body in held if call.instance.peer is not peer])
+        return [call for call, _ in held if call.stage == SENT and call.instance.peer is peer]
 
     def _not_sent(self, calls: list[Call]) -> None:
         for call in calls:
@@ -412,7 +408,7 @@ class Caller:
             return
         peers = {call.instance.peer for call in self._pending.values()}
         # A suspect gets no new calls; it has to be asked whether it lives, or it would be suspect for ever.
-        peers.update(peer for peer in self._peers.values() if peer.is_suspect)
+        peers.update(peer for peer in self._roster.peers.values() if peer.is_suspect)
         if not peers:
             return
         now = monotonic()
@@ -422,33 +418,22 @@ class Caller:
         self.reactor.call_later(self.settings.heartbeat, self._beat)
         self.wake_all()
 
-    # --- who is there ------------------------------------------------------------------------------------------------
+    # --- who is there: what the roster tells, and whom it tells of -----------------------------------------------------
 
     def expect(self, service: str) -> ServicePool:
         """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
-        pool = self._pools.get(service)
-        if pool is None:
-            self._sockets.check_process()
-            if self._closed:
-                raise RuntimeError("this client was stopped and can no longer be used")
-            pool = self._pools[service] = ServicePool(service)
-            self._update_pool(pool)
-        return pool
-
-    def _hear_news(self, view: Any) -> None:
-        # On the directory's thread. Posted once for all news: a client that makes no call takes nothing in.
-        if not self._has_news:
-            self._has_news = True
-            self.reactor.post(self.update)
+        return self._roster.expect(service)
 
     def update(self) -> None:
-        """The directory's view changed."""
-        self._has_news = False
-        if self._closed:
-            return
-        for pool in self._pools.values():
-            self._update_pool(pool)
-        self._drop_unused_peers()
+        """Look at the directory now, and not only when its news have been handed over."""
+        self._roster.update()
+
+    def refresh(self, pool: ServicePool) -> None:
+        pool.refresh()
+        if pool.waiting and (pool.ready or pool.suspects):
+            self._release_held(pool)
+
+    def updated(self) -> None:
         self._tell_of_change()
         self.wake_all()
 
@@ -456,57 +441,9 @@ class Caller:
         for tell in self.on_change:
             tell()
 
-    def _update_pool(self, pool: ServicePool) -> None:
-        # One without this endpoint is listed for something else, and has no methods to call (any more).
-        listed = {
-            seen.record.instance: seen.record
-            for seen in self.directory.service(pool.service)
-            if seen.record.endpoints.get("rpc")
-        }
-        for key, record in listed.items():
-            endpoint = record.endpoints["rpc"]
-            instance = pool.instances.get(key)
-            if instance is None:
-                peer = self._peer(endpoint, record.node)
-                instance = pool.instances[key] = Instance(record, peer, pool)
-                peer.instances.append(instance)
-            instance.record = record
-            instance.listed = True
-        for key, instance in list(pool.instances.items()):
-            if key not in listed:
-                instance.listed = False
-                self._drop_if_gone(instance)
-        self._refresh(pool)
-
-    def _peer(self, endpoint: str, node: str) -> Peer:
-        peer = self._peers.get((endpoint, node))
-        if peer is None:
-            peer = self._peers[endpoint, node] = Peer(
-                self, self.reactor, self._sockets, endpoint, node, self.settings.namespace, self._node
-            )
-        return peer
-
-    def _drop_if_gone(self, instance: Instance) -> None:
-        # Connections decide: one that the directory no longer lists is used for as long as its link stands.
-        if not instance.listed and (not instance.peer.is_up or instance.left) and not instance.load.in_flight:
-            instance.pool.instances.pop(instance.record.instance, None)
-            if instance in instance.peer.instances:
-                instance.peer.instances.remove(instance)
-
-    def _drop_unused_peers(self) -> None:
-        for key, peer in list(self._peers.items()):
-            if not peer.instances:
-                del self._peers[key]
-                peer.close()
-
-    def _refresh(self, pool: ServicePool) -> None:
-        pool.refresh()
-        if pool.waiting and (pool.ready or pool.suspects):
-            self._release_held(pool)
-
     def peer_changed(self, peer: Peer) -> None:
         for pool in {instance.pool for instance in peer.instances}:
-            self._refresh(pool)
+            self.refresh(pool)
         self._tell_of_change()
 
     def peer_lost(self, peer: Peer) -> None:
@@ -518,10 +455,7 @@ class Caller:
             del self._pending[call.id]
             call.instance.load.in_flight -= 1
             self._mishap(call, Mishap.LOST, {})
-        for instance in list(peer.instances):
-            self._drop_if_gone(instance)
-        if not peer.instances:
-            self.reactor.post(self._drop_unused_peers)
+        self._roster.drop_if_gone(peer)
         self.wake_all()
 
     def close(self) -> None:
@@ -530,17 +464,12 @@ class Caller:
             return
         self.cork.release()
         self._closed = True
-        self._unsubscribe()
         held = [call for pool in self._pools.values() for call in pool.waiting]
         for call in [*self._pending.values(), *held]:
             if call.stage != DONE:
                 self._tell_to_stop(call)
                 self._finish(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
-        for peer in self._peers.values():
-            peer.close()
-        self._peers.clear()
-        # Whoever begins a call from now on finds no pool, and `expect` tells why.
-        self._pools.clear()
+        self._roster.close()
         self.wake_all()
 
 
@@ -552,6 +481,7 @@ def _forget_pools() -> None:
     # So that a call in a fork finds none and is refused in `expect`; looking at each call for a fork costs more.
     for caller in list(_callers):
         caller._pools = {}
+        caller._roster.pools = {}
 
 
 os.register_at_fork(after_in_child=_forget_pools)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from time import monotonic
@@ -17,6 +16,7 @@ from typing import Any
 from gevent.event import Event as Flag
 
 from zmqservices.cluster.best_effort import BestEffort, Packed
+from zmqservices.cluster.commits import Commit, Commits
 from zmqservices.cluster.crew import Crew, Member
 from zmqservices.cluster.delivery import Delivery
 from zmqservices.cluster.groups import remembered
@@ -25,7 +25,6 @@ from zmqservices.cluster.outlet import Outlet
 from zmqservices.cluster.subscription import NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
-from zmqservices.transport.reactor import Ticket
 from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages, topics
 
@@ -37,21 +36,8 @@ RETRY_INTERVAL = 1.0
 #: Seconds for which a group that was removed is not taken up again from what other publishers say.
 FORGOTTEN_FOR = 60.0
 
-#: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
-GIVE_WAY = 0.002
-
 #: Bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
-
-class Commit(Ticket):
-    """A dispatch that waits for its event to be on disk."""
-
-    __slots__ = ("outcome",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outcome: Any = None
-
 
 class Source:
     """Made by `Publisher.open`. Dispatching and opening are for greenlets, all else runs inside the reactor."""
@@ -73,9 +59,7 @@ class Source:
         self._forgotten: dict[str, float] = {}
         #: Groups that its journal knew when it was opened, and how long a member of each had been away.
         self._kept_before: dict[str, tuple[Subscription, float]] = {}
-        self._commits: deque[tuple[Commit, Any]] = deque()
-        self._has_commits = False
-        self._gives_way = False
+        self._commits = Commits(publisher.reactor)
         #: Groups of which a member is listed.
         self._live: set[str] = set()
         self._answered = Flag()
@@ -198,7 +182,7 @@ class Source:
         name = serializer or "msgpack"
         self.check_size(type, raw)
         if reliable:
-            self._kept(self._keep(type, raw, headers, name, key))
+            self._commits.wait(self._keep(type, raw, headers, name, key))
         else:
             self.best_effort.send_direct(self._crews.values(), type, raw, headers, name, key)
         self.dispatched += 1
@@ -227,7 +211,7 @@ class Source:
 
     def _end(self, event: Packed, commit: Commit) -> Exception | None:
         try:
-            self._kept(commit)
+            self._commits.wait(commit)
         except JournalError as exc:
             return exc
         self.dispatched += 1
@@ -254,38 +238,7 @@ class Source:
     def _keep(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> Commit:
         if self.own is None:
             raise JournalError(f"{self.name!r} has no journal here: a relay dispatches nothing itself")
-        commit = Commit()
-        self.own.journal.append(NewEvent(type, raw, codec.pack([headers, serializer]), key), partial(self._committed, commit))
-        if not self._gives_way:
-            self._gives_way = True
-            self._reactor.post(self._give_way)
-        return commit
-
-    def _give_way(self) -> None:
-        # Once for all that were dispatched in this turn of the hub.
-        self._gives_way = False
-        if self.own is not None:
-            self.own.journal.give_way(GIVE_WAY)
-
-    def _kept(self, commit: Commit) -> None:
-        self._reactor.park(commit, 1)
-        if isinstance(commit.outcome, Exception):
-            raise commit.outcome
-
-    def _committed(self, commit: Commit, outcome: Any) -> None:
-        # On the journal's thread: one bell for all that were committed together.
-        self._commits.append((commit, outcome))
-        if not self._has_commits:
-            self._has_commits = True
-            self._reactor.post(self._take_commits)
-
-    def _take_commits(self) -> None:
-        self._has_commits = False
-        commits = self._commits
-        for _ in range(len(commits)):
-            commit, commit.outcome = (pair := commits.popleft())[0], pair[1]
-            commit.stage = 1
-            self._reactor.wake((commit,))
+        return self._commits.append(self.own.journal, NewEvent(type, raw, codec.pack([headers, serializer]), key))
 
     # --- members -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,69 @@
+"""Dispatches that wait for their events to be on disk: the journal commits on a thread of its own, and the hub goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Any
+
+from zmqservices.journal import Journal, NewEvent
+from zmqservices.transport.reactor import Reactor, Ticket
+
+#: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
+GIVE_WAY = 0.002
+
+
+class Commit(Ticket):
+    """A dispatch that waits for its event to be on disk. `outcome` is an exception where it is not."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcome: Any = None
+
+
+class Commits:
+    """Of one source."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._done: deque[tuple[Commit, Any]] = deque()
+        self._is_posted = False
+        self._gives_way = False
+
+    def append(self, journal: Journal, event: NewEvent) -> Commit:
+        """Hand on an event; to be followed by `wait`. Raises JournalError where the journal takes nothing."""
+        commit = Commit()
+        journal.append(event, partial(self._committed, commit))
+        if not self._gives_way:
+            self._gives_way = True
+            self._reactor.post(self._give_way, journal)
+        return commit
+
+    def wait(self, commit: Commit) -> None:
+        """Block the greenlet until the event is on disk. Raises JournalError where it could not be kept."""
+        self._reactor.park(commit, 1)
+        if isinstance(commit.outcome, Exception):
+            raise commit.outcome
+
+    def _give_way(self, journal: Journal) -> None:
+        # Once for all that were dispatched in this turn of the hub.
+        self._gives_way = False
+        journal.give_way(GIVE_WAY)
+
+    def _committed(self, commit: Commit, outcome: Any) -> None:
+        # On the journal's thread: one bell for all that were committed together.
+        self._done.append((commit, outcome))
+        if not self._is_posted:
+            self._is_posted = True
+            self._reactor.post(self._take)
+
+    def _take(self) -> None:
+        self._is_posted = False
+        done = self._done
+        for _ in range(len(done)):
+            commit, outcome = done.popleft()
+            commit.outcome = outcome
+            commit.stage = 1
+            self._reactor.wake((commit,))
