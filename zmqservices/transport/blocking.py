@@ -42,13 +42,13 @@ _POLLIN = int(zmq.POLLIN)
 class BlockingWatch:
     """One socket whose descriptor is polled."""
 
-    __slots__ = ("_reactor", "_drain", "_get", "_is_armed", "_is_closed", "descriptor")
+    __slots__ = ("_reactor", "_drain", "_get", "_is_armed", "is_closed", "descriptor")
 
     def __init__(self, reactor: BlockingReactor, owner: Drainable) -> None:
         self._reactor = reactor
         self._drain = owner.drain
         self._get = owner.socket.get
-        self._is_armed = self._is_closed = False
+        self._is_armed = self.is_closed = False
         self.descriptor: int = owner.socket.get(zmq.FD)
 
     def arm(self) -> None:
@@ -59,7 +59,7 @@ class BlockingWatch:
     def look(self) -> bool:
         """Whether something had arrived, which is handed over."""
         self._is_armed = False
-        if self._is_closed or not self._get(_EVENTS) & _POLLIN:
+        if self.is_closed or not self._get(_EVENTS) & _POLLIN:
             return False
         self.drain()
         return True
@@ -74,8 +74,8 @@ class BlockingWatch:
             self.arm()
 
     def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
+        if not self.is_closed:
+            self.is_closed = True
             self._reactor.forget(self)
 
 
@@ -250,13 +250,7 @@ class BlockingReactor:
 
     def _settle(self) -> None:
         """What does not need a socket to speak: errands, posts, timers that are due."""
-        while self._errands:
-            errand = self._errands.popleft()
-            errand.do()
-            self.wake((errand,))
-        while self._posted:
-            callback, args = self._posted.popleft()
-            self._call(callback, args)
+        self._run_errands()
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
             now = monotonic()
@@ -264,6 +258,15 @@ class BlockingReactor:
                 timer = heapq.heappop(timers)[2]
                 if timer.callback is not None:
                     self._call(timer.callback, timer.args)
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            errand = self._errands.popleft()
+            errand.do()
+            self.wake((errand,))
+        while self._posted:
+            callback, args = self._posted.popleft()
+            self._call(callback, args)
 
     @staticmethod
     def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -279,7 +282,7 @@ class BlockingReactor:
         for _ in range(100):  # Bounded: a peer that never stops talking must not keep a call from being made.
             if not self._poll(0.0):
                 return
-            self._settle()
+            self._run_errands()
 
     def _poll(self, longest: float = LONGEST_POLL) -> bool:
         if self._closed:

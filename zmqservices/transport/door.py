@@ -140,7 +140,9 @@ class Door:
                     unheard = 0
                     listener.heard()
                     # Asked for, as a receive that finds nothing raises: that costs three times as much.
-                    if not self._closed and not self._get(_EVENTS) & _POLLIN:
+                    if self._watch.is_closed:
+                        return False
+                    if not self._get(_EVENTS) & _POLLIN:
                         more = False
                         break
         except zmq.Again:

@@ -34,7 +34,7 @@ _POLLIN = int(zmq.POLLIN)
 class HubWatch:
     """One socket on the hub's loop."""
 
-    __slots__ = ("_drain", "_get", "_io", "_run_callback", "_armed", "_closed", "_reactor")
+    __slots__ = ("_drain", "_get", "_io", "_run_callback", "_armed", "is_closed", "_reactor")
 
     def __init__(self, reactor: HubReactor, owner: Drainable) -> None:
         self._reactor = reactor
@@ -42,7 +42,8 @@ class HubWatch:
         self._get = owner.socket.get
         self._run_callback = reactor.hub.loop.run_callback
         self._armed = False
-        self._closed = False
+        #: Nothing may be done with the socket any more: it is closed, or this is a fork and it is its parent's.
+        self.is_closed = False
         self._io = reactor.hub.loop.io(owner.socket.get(zmq.FD), 1)
         self._io.start(self._ready)
         self.arm()
@@ -54,11 +55,11 @@ class HubWatch:
 
     def _look(self) -> None:
         self._armed = False
-        if not self._closed and self._get(_EVENTS) & _POLLIN:
+        if not self.is_closed and self._get(_EVENTS) & _POLLIN:
             self._ready()
 
     def _ready(self) -> None:
-        if self._closed:
+        if self.is_closed:
             return
         try:
             more = self._drain()
@@ -69,11 +70,11 @@ class HubWatch:
             self.arm()
 
     def abandon(self) -> None:
-        self._closed = True
+        self.is_closed = True
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self.is_closed:
+            self.is_closed = True
             self._io.stop()
             self._io.close()
             self._reactor.forget(self)

@@ -122,7 +122,9 @@ class Link:
                     if self._may_stop_early:
                         break
                     # Asked for, as a receive that finds nothing raises: that costs three times as much.
-                    if not self._closed and not self._get(_EVENTS) & _POLLIN:
+                    if self._watch.is_closed:
+                        return False
+                    if not self._get(_EVENTS) & _POLLIN:
                         more = False
                         break
         except zmq.Again:

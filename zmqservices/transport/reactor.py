@@ -31,6 +31,9 @@ class Drainable(Protocol):
 class Watch(Protocol):
     """A socket under watch. `arm` must follow every send made outside `drain`: a send eats the readable edge."""
 
+    #: Nothing may be done with the socket any more: it is closed, or this is a fork and it is its parent's.
+    is_closed: bool
+
     def arm(self) -> None: ...
 
     def close(self) -> None: ...
