@@ -144,6 +144,38 @@ def test_the_library_is_patched_before_the_service_is_imported(start, write):
     assert "[True, True, True, True]\ngevent.hub\n" in process.said
 
 
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [("", "(True, True)"), ("gc.set_threshold(99)", "(False, False)"), ("gc.disable()", "(False, False)")],
+)
+def test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it(start, write, own, told):
+    write(
+        "collected.py",
+        f"""
+        import gc
+        from zmqservices.timer import timer
+        {own}
+
+        class Service:
+            name = "collected"
+            told = False
+
+            @timer(interval=0.05)
+            def tell(self):
+                frozen = gc.get_freeze_count() > 10_000
+                if frozen == {own == ""} and not Service.told:
+                    Service.told = True
+                    print((gc.get_threshold()[0] == 10_000, frozen), flush=True)
+        """,
+    )
+    process = start("run", "collected")
+
+    process.until(told)
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+
+
 def test_a_service_that_dies_ends_the_process_with_its_traceback_in_the_log(start, write):
     write(
         "dying.py",

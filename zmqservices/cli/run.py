@@ -19,6 +19,7 @@ from zmqservices.cli.services import import_service, import_services
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.gone import gone
+from zmqservices.utils.collector import spare_what_lives
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 
@@ -221,6 +222,7 @@ class Shutdown:
             sys.stderr.flush()
             if on_started:
                 on_started(names)
+            spare_what_lives()
         return self._wait()
 
     def _wait(self) -> int:
