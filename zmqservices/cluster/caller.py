@@ -140,7 +140,7 @@ class Caller:
             name = call.serializer.name
             args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
         frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
-        size = size_of(frames)
+        size = len(frames) if type(frames) is bytes else size_of(frames)
         if size > self._max_message_size:
             raise MessageTooLarge(
                 f"the arguments of {call.service}.{call.method} take {size:,} bytes; "
@@ -153,7 +153,7 @@ class Caller:
         cork = self.cork
         # One who calls all alone has nobody to leave with.
         if cork.is_in or (self._pending and cork.join(now)):
-            if isinstance(frames, bytes) and len(frames) <= LONGEST:
+            if type(frames) is bytes and len(frames) <= LONGEST:
                 self._note_sent(call, instance, now)
                 cork.hold((call, frames), now)
                 return True

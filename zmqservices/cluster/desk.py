@@ -280,7 +280,7 @@ class Desk:
         cork = self._cork
         now = monotonic()
         if cork.is_in or cork.join(now):
-            if isinstance(frames, bytes) and len(frames) <= LONGEST and guest.node:
+            if type(frames) is bytes and len(frames) <= LONGEST and guest.node:
                 cork.hold((guest, frames), now)
                 return
             cork.release()

@@ -61,7 +61,7 @@ class IncomingCall(Call):
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
         frames = encode_result(self.id, value, serializer)
-        size = size_of(frames)
+        size = len(frames) if type(frames) is bytes else size_of(frames)
         if size > self.desk.max_message_size:
             raise MessageTooLarge(
                 f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "
