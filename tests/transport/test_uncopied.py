@@ -202,3 +202,41 @@ from zmqservices.transport import uncopied
 from zmqservices.transport.uncopied import UNCOPIED
 """
     ) == (0, "bytes\n", "")
+
+
+@either_way
+def test_what_is_under_way_when_a_process_ends_arrives_as_it_was(patch):
+    with zmq.Context() as context, context.socket(zmq.PULL) as receiver:
+        receiver.linger = 0
+        receiver.rcvhwm = 1
+        receiver.rcvbuf = 100_000
+        port = receiver.bind_to_random_port("tcp://127.0.0.1")
+        program = f"""
+            import atexit, time
+
+            def late():
+                # Whatever was freed is used again.
+                rubbish = [b"r" * 1_000_000 for _ in range(100)]
+                time.sleep(1)
+
+            atexit.register(late)  # Runs after all that are registered below.
+            {patch}
+            import zmq
+            from zmqservices.transport import uncopied
+
+            context = zmq.Context()
+            sender = context.socket(zmq.PUSH)
+            sender.connect("tcp://127.0.0.1:{port}")
+            for number in range(40):
+                sender.send(uncopied.frame(bytes([number]) * 1_000_000))
+            """
+        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE, text=True)
+        numbers = []
+        while receiver.poll(1_000 if child.poll() is None else 100):
+            blob = receiver.recv()
+            assert blob == blob[:1] * 1_000_000
+            numbers.append(blob[0])
+
+        assert numbers and numbers == list(range(len(numbers)))
+        assert (child.wait(20), child.stderr.read()) == (0, "")
+        child.stderr.close()

@@ -131,6 +131,9 @@ class Desk:
             payloads.drop()
             self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
             return False
+        except BaseException:
+            payloads.drop()
+            raise
         if type(message) is IncomingCall:
             self._take(guest, message, size)
             if size > COUNTED_BYTES:
@@ -185,20 +188,26 @@ class Desk:
             call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
 
     def heard(self) -> None:
-        if self._touched:
-            if self._messages == 1 and not self._batched and not self._cork.is_in:
-                # Its answer has nobody to leave with.
-                self._is_alone = True
-                self._flush_all()
-                self._is_alone = False
-            else:
-                self.together(self._flush_all)
-        self._batch_time = 0.0
-        self._batched = self._messages = 0
+        try:
+            if self._touched:
+                if self._messages == 1 and not self._batched and not self._cork.is_in:
+                    # Its answer has nobody to leave with.
+                    self._is_alone = True
+                    self._flush_all()
+                else:
+                    self.together(self._flush_all)
+        finally:
+            self._is_alone = False
+            self._batch_time = 0.0
+            self._batched = self._messages = 0
 
     def _flush_all(self) -> None:
         while self._touched:
-            self._touched.pop().flush()
+            touched = self._touched.pop()
+            try:
+                touched.flush()
+            except Exception:  # The others' jobs wait for their own.
+                _log.exception("what came for %r could not be begun", touched)
 
     def _turn_away(self, guest: Guest, message: Call, served: Served | None) -> None:
         guest.has_late_answers = True

@@ -105,6 +105,9 @@ class Peer:
             payloads.drop()
             _log.warning("%s sent what is no message: %s", self.endpoint, exc)
             return False
+        except BaseException:
+            payloads.drop()
+            raise
         if type(message) is Result:
             self._on_result(message, now)
             if size > COUNTED_BYTES:

@@ -143,7 +143,8 @@ class RpcServer(ProviderCollector, SharedExtension):
             deadline = provider.latest(deadline)
         try:
             call.worker = self._submit(
-                provider, args, kwargs, call.headers, functools.partial(self.handle_result, call), deadline, True
+                provider, args, kwargs, call.headers, functools.partial(self.handle_result, call), deadline,
+                is_flushed=True,
             )
         except ContainerBeingKilled:
             call.refuse("draining", f"{self._service!r} is being killed")

@@ -42,12 +42,14 @@ _POLLIN = int(zmq.POLLIN)
 class BlockingWatch:
     """One socket whose descriptor is polled."""
 
-    __slots__ = ("_reactor", "_drain", "_get", "_is_armed", "is_closed", "descriptor")
+    __slots__ = ("_reactor", "_drain", "_get", "_expect_more", "_is_armed", "is_closed", "descriptor")
 
     def __init__(self, reactor: BlockingReactor, owner: Drainable) -> None:
         self._reactor = reactor
         self._drain = owner.drain
         self._get = owner.socket.get
+        #: Tells the owner that messages have been waiting.
+        self._expect_more: Callable[[], None] | None = getattr(owner, "expect_more", None)
         self._is_armed = self.is_closed = False
         self.descriptor: int = owner.socket.get(zmq.FD)
 
@@ -61,6 +63,8 @@ class BlockingWatch:
         self._is_armed = False
         if self.is_closed or not self._get(_EVENTS) & _POLLIN:
             return False
+        if self._expect_more is not None:
+            self._expect_more()
         self.drain()
         return True
 
@@ -70,6 +74,9 @@ class BlockingWatch:
         except Exception:
             _log.exception("a socket's messages could not be handled")
             more = True
+        except BaseException:
+            self.arm()  # Ctrl-C, most likely: what was not read yet is not lost.
+            raise
         if more:
             self.arm()
 
@@ -253,6 +260,8 @@ class BlockingReactor:
         self._run_errands()
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
+            if self.armed:
+                self._look()  # An answer that is there already is not late.
             now = monotonic()
             while timers and timers[0][0] <= now:
                 timer = heapq.heappop(timers)[2]
@@ -306,9 +315,16 @@ class BlockingReactor:
     def _look(self) -> bool:
         armed, self.armed = self.armed, []
         found = False
-        for watch in armed:
-            if watch.look():
-                found = True
+        try:
+            while armed:
+                watch = armed.pop()
+                try:
+                    found = watch.look() or found
+                except BaseException:
+                    watch.arm()
+                    raise
+        finally:
+            self.armed.extend(armed)  # Those that Ctrl-C came before.
         return found
 
     def _hear_the_bell(self) -> None:

@@ -100,6 +100,10 @@ class Link:
         payload: bytes = self.socket.recv(_NOBLOCK)
         return payload
 
+    def expect_more(self) -> None:
+        """Messages have been waiting: the next one does not come alone."""
+        self._comes_alone = False
+
     def drain(self) -> bool:
         socket, listener = self.socket, self._listener
         hear = listener.hear

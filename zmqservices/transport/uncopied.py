@@ -2,11 +2,14 @@
 
 pyzmq keeps what is being sent alive meanwhile, and lets it go in a thread that waits for those words. Where gevent has
 patched the standard library that thread would be a greenlet, and its wait would stop the hub for ever; so it gets a thread
-of the operating system there.
+of the operating system there. What is still being sent when the process ends is never let go of: ZeroMQ's threads read it
+until there is no process any more.
 """
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import sys
 
@@ -15,6 +18,8 @@ from gevent.monkey import is_module_patched
 from zmq.utils import garbage
 
 from zmqservices.transport.native import allocate_lock, start_thread
+
+_log = logging.getLogger(__name__)
 
 #: Bytes from which a frame is not copied: to let it go takes two threads' attention, which a shorter copy does not.
 UNCOPIED = 256 * 1024
@@ -38,6 +43,30 @@ def frame(payload: bytes) -> bytes | zmq.Frame:
 
 
 _making = allocate_lock()
+
+
+def _renew_lock() -> None:
+    global _making
+    _making = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _keep_what_is_under_way() -> None:
+    # Runs before pyzmq's own, which would free it all, and end the thread that ZeroMQ's threads talk to.
+    collector = garbage.gc
+    if not (collector.is_alive() and collector.refs):
+        return
+    import ctypes
+
+    atexit.unregister(collector._atexit)
+    collector._stay_down = True
+    for kept in (collector, *(sent.obj for sent in list(collector.refs.values()))):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+
+
+atexit.register(_keep_what_is_under_way)
 
 
 class _Collector(garbage.GarbageCollector):
@@ -78,6 +107,8 @@ class _Thread:
             socket = self._collector.context.socket(zmq.PULL)
             try:
                 socket.set(zmq.LINGER, 0)
+                # No bound: ZeroMQ's own thread would wait for this one.
+                socket.set(zmq.RCVHWM, 0)
                 socket.bind(self._collector.url)
             finally:
                 self._ready.release()
@@ -85,7 +116,10 @@ class _Thread:
             while (word := socket.recv()) != b"DIE":
                 sent = refs.pop(int.from_bytes(word, sys.byteorder), None)
                 if sent is not None and sent.event is not None:
-                    sent.event.set()
+                    try:
+                        sent.event.set()
+                    except Exception:
+                        _log.exception("nobody could be told that a frame was sent")
                 sent = None
             socket.close()
         finally:

@@ -1,0 +1,25 @@
+"""Whoever fails to begin what came for him keeps nobody else's from beginning."""
+
+from zmqservices.cluster.desk import Desk
+
+
+class Touched:
+    def __init__(self, error=None):
+        self.error = error
+        self.is_flushed = False
+
+    def flush(self):
+        self.is_flushed = True
+        if self.error is not None:
+            raise self.error
+
+
+def test_all_are_flushed_though_some_fail(caplog):
+    desk = Desk.__new__(Desk)
+    touched = [Touched(ValueError("broken")) if number % 2 else Touched() for number in range(6)]
+    desk._touched = set(touched)
+
+    desk._flush_all()
+
+    assert all(one.is_flushed for one in touched)
+    assert caplog.text.count("could not be begun") == 3
