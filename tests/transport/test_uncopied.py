@@ -212,11 +212,14 @@ def test_what_is_under_way_when_a_process_ends_arrives_as_it_was(patch):
         receiver.rcvbuf = 100_000
         port = receiver.bind_to_random_port("tcp://127.0.0.1")
         program = f"""
-            import atexit, time
+            import atexit, ctypes, time
+
+            ctypes.CDLL(None).mallopt(-3, 33554432)  # As services do: what is freed stays in the heap.
 
             def late():
                 # Whatever was freed is used again.
                 rubbish = [b"r" * 1_000_000 for _ in range(100)]
+                print("late", flush=True)
                 time.sleep(1)
 
             atexit.register(late)  # Runs after all that are registered below.
@@ -230,13 +233,15 @@ def test_what_is_under_way_when_a_process_ends_arrives_as_it_was(patch):
             for number in range(40):
                 sender.send(uncopied.frame(bytes([number]) * 1_000_000))
             """
-        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE, text=True)
-        numbers = []
-        while receiver.poll(1_000 if child.poll() is None else 100):
-            blob = receiver.recv()
-            assert blob == blob[:1] * 1_000_000
-            numbers.append(blob[0])
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout.readline() == "late\n"
+            numbers = []
+            while receiver.poll(1_000 if child.poll() is None else 100):
+                blob = receiver.recv()
+                assert blob == blob[:1] * 1_000_000
+                numbers.append(blob[0])
 
-        assert numbers and numbers == list(range(len(numbers)))
-        assert (child.wait(20), child.stderr.read()) == (0, "")
-        child.stderr.close()
+            assert numbers and numbers == list(range(len(numbers)))
+            assert (child.wait(20), child.stderr.read()) == (0, "")
