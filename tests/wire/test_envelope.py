@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.wire.carriers import BIG, CARRIERS
 from tests.wire.strategies import texts, values
 from zmqservices.exceptions import ProtocolError, UnserializableValueError
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import LARGE, PayloadMissing, decode, encode, encode_call, encode_result
-from zmqservices.wire.messages import KINDS, Call, Error, Event, Hello, Ping, Result, Stream
-
-BIG = b"x" * LARGE
+from zmqservices.wire.envelope import PayloadMissing, decode, encode, encode_call, encode_result
+from zmqservices.wire.messages import KINDS, Call, Error, Event, Hello, Ping, Result
 
 counts = st.integers(0, 2**64 - 1)
 maps = st.dictionaries(texts, values, max_size=3)
@@ -75,16 +74,7 @@ def test_a_result_comes_back(id, value):
 
 @pytest.mark.parametrize(
     "message",
-    [
-        Call(1, "a", "b", [BIG]),
-        Call(1, "a", "b", [1, BIG, BIG], {"c": BIG}, 1.0, {"d": "e"}),
-        Call(1, "a", "b", [], {"c": 1, "d": BIG}),
-        Call(1, "a", "b", BIG, None, None, None, "json"),
-        Result(1, BIG),
-        Result(1, BIG, "json"),
-        Stream(1, 2, BIG),
-        Event("j", 1, 0, "a", "b", BIG, headers={"c": "d"}),
-    ],
+    CARRIERS,
     ids=lambda message: type(message).__name__,
 )
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview], ids=lambda view: view.__name__)

@@ -128,12 +128,8 @@ class Desk:
             if payloads.fetched is not None:
                 size += payloads.settle(message)
         except ProtocolError as exc:
-            payloads.drop()
             self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
             return False
-        except BaseException:
-            payloads.drop()
-            raise
         if type(message) is IncomingCall:
             self._take(guest, message, size)
             if size > COUNTED_BYTES:

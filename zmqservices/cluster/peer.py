@@ -102,12 +102,8 @@ class Peer:
             if payloads.fetched is not None:
                 size += payloads.settle(message)
         except ProtocolError as exc:
-            payloads.drop()
             _log.warning("%s sent what is no message: %s", self.endpoint, exc)
             return False
-        except BaseException:
-            payloads.drop()
-            raise
         if type(message) is Result:
             self._on_result(message, now)
             if size > COUNTED_BYTES:

@@ -104,8 +104,8 @@ class _Thread:
 
     def _run(self) -> None:
         try:
-            socket = self._collector.context.socket(zmq.PULL)
             try:
+                socket = self._collector.context.socket(zmq.PULL)
                 socket.set(zmq.LINGER, 0)
                 # No bound: ZeroMQ's own thread would wait for this one.
                 socket.set(zmq.RCVHWM, 0)

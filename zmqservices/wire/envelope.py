@@ -158,7 +158,7 @@ class Payloads:
     def __init__(self, take: Callable[[], bytes | None]) -> None:
         self._take = take
         self.hook = codec.make_hook(0, self._on_payload)
-        #: The frame that the last body brought with it. Nobody may decode another one before it is settled.
+        #: The frame that the last body brought with it, if it is a message; to be settled before another one is decoded.
         self.fetched: bytes | None = None
         self._places = 0
 
@@ -176,7 +176,7 @@ class Payloads:
         self._places = 0
 
     def drop(self) -> None:
-        """The body was no message."""
+        """Forget the frame."""
         self.fetched = None
         self._places = 0
 
@@ -204,42 +204,47 @@ def decode(
         return _decode_both(body, payload, call_class)
     hook = _hook_alone if payloads is None else payloads.hook
     try:
-        if len(body) > TRUSTED_SIZE:
-            fields = codec.unpack_with(body, hook)
-        else:
-            fields = unpackb(body, ext_hook=hook, strict_map_key=False, timestamp=3)
-        # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
-        if type(fields) is list:
-            count = len(fields)
-            if count == 8:
-                kind, id, service, method, args, kwargs, time_left, headers = fields
-                if (
-                    kind == 3
-                    and type(id) is int
-                    and 0 <= id < 18446744073709551616
-                    and type(service) is str
-                    and type(method) is str
-                    and type(args) is list
-                    and (kwargs is None or type(kwargs) is dict and shapes.are_texts(kwargs))
-                    and type(headers) is dict
-                    and (time_left is None or type(time_left) is float and -1e18 < time_left < 1e18)
-                    and type(kind) is int
-                ):
-                    return call_class(id, service, method, args, kwargs, time_left, headers)
-            elif count == 3:
-                kind, id, value = fields
-                if kind == 4 and type(id) is int and 0 <= id < 18446744073709551616 and type(kind) is int:
-                    return Result(id, value)
-        return _message(fields, call_class)
-    except StackError:
-        # One level deeper than the reader goes, which is as deep as the writer goes.
+        try:
+            if len(body) > TRUSTED_SIZE:
+                fields = codec.unpack_with(body, hook)
+            else:
+                fields = unpackb(body, ext_hook=hook, strict_map_key=False, timestamp=3)
+            # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
+            if type(fields) is list:
+                count = len(fields)
+                if count == 8:
+                    kind, id, service, method, args, kwargs, time_left, headers = fields
+                    if (
+                        kind == 3
+                        and type(id) is int
+                        and 0 <= id < 18446744073709551616
+                        and type(service) is str
+                        and type(method) is str
+                        and type(args) is list
+                        and (kwargs is None or type(kwargs) is dict and shapes.are_texts(kwargs))
+                        and type(headers) is dict
+                        and (time_left is None or type(time_left) is float and -1e18 < time_left < 1e18)
+                        and type(kind) is int
+                    ):
+                        return call_class(id, service, method, args, kwargs, time_left, headers)
+                elif count == 3:
+                    kind, id, value = fields
+                    if kind == 4 and type(id) is int and 0 <= id < 18446744073709551616 and type(kind) is int:
+                        return Result(id, value)
+            return _message(fields, call_class)
+        except StackError:
+            # One level deeper than the reader goes, which is as deep as the writer goes.
+            if payloads is not None:
+                payloads.begin_again()
+            return _message(codec.unpack_with(body, hook), call_class)
+        except ProtocolError:
+            raise
+        except Exception as exc:
+            raise ProtocolError(f"not a well-formed body: {exc or type(exc).__name__}") from exc
+    except BaseException:
         if payloads is not None:
-            payloads.begin_again()
-        return _message(codec.unpack_with(body, hook), call_class)
-    except ProtocolError:
+            payloads.drop()
         raise
-    except Exception as exc:
-        raise ProtocolError(f"not a well-formed body: {exc or type(exc).__name__}") from exc
 
 
 def _message(fields: Any, call_class: type[Call]) -> Message:
