@@ -311,6 +311,7 @@ class Desk:
 
     def _send(self, guest: Guest, frames: Any) -> None:
         if not guest.backlog.messages:
+            # As `_hand_on` begins; written out, as nearly all that is sent comes by here.
             if type(frames) is bytes and len(frames) <= UNCOUNTED:
                 sent = self._door.send(guest.routing_id, frames)
             else:

@@ -47,8 +47,7 @@ class StandaloneClient(Client):
         return cluster.caller()
 
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
-        cluster = self._cluster
-        caller = self.caller() if cluster is None else cluster.caller()
+        caller = self.caller()
         headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [f"{_prefix}{next(_counter)}"], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
