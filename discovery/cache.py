@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ class DiskCache:
 
     def __init__(self, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
         self._key = [url, namespace]
-        digest = hashlib.sha256(repr(self._key).encode()).hexdigest()[:24]
-        self.path = folder / f"directory-{digest}.msgpack"
-        self.notes_path = folder / f"notes-{digest}.msgpack"
+        # The key itself is in the file and is looked at. hashlib would bring all of OpenSSL into every process: 3.5 MB.
+        digest = zlib.crc32(repr(self._key).encode())
+        self.path = folder / f"directory-{digest:08x}.msgpack"
+        self.notes_path = folder / f"notes-{digest:08x}.msgpack"
         self._keeps_records = keeps_records
         self._has_warned = False
 

@@ -5,7 +5,7 @@ It tells its subscribers of each change at once, and each second that it is stil
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +56,7 @@ class RegistryServer:
         on_bound: Callable[[Exception | None], None] | None = None,
     ) -> None:
         self.bind = bind
-        self.boot_id = secrets.token_hex(8)
+        self.boot_id = os.urandom(8).hex()
         #: Where it listens, once bound: a port 0 has become a number.
         self.url = ""
         self.error: Exception | None = None

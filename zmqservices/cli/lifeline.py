@@ -7,10 +7,8 @@ more and stops.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
 from importlib import util
 from pathlib import Path
@@ -36,12 +34,14 @@ class Lifeline:
         os.set_inheritable(int(text), False)
         return cls(int(text))
 
-    def tell(self, services: Iterable[str] | None = None, files: Iterable[str] = ()) -> None:
+    def tell(self, services: Iterable[str] | None = None, files: Callable[[], Iterable[str]] = tuple) -> None:
         """Say that `services` are up (None: that they will not be), and which files they were made of."""
         if self.fd is None:
             return
+        import json
+
         up = None if services is None else list(services)
-        message = json.dumps({"up": up, "files": sorted(files)}).encode() + b"\n"
+        message = json.dumps({"up": up, "files": sorted(files())}).encode() + b"\n"
         try:
             while message:
                 message = message[os.write(self.fd, message) :]
@@ -69,6 +69,8 @@ def imported_files(names: Iterable[str] = (), error: BaseException | None = None
 
     Those of the modules `names` are among them even if they could not be imported because of `error`.
     """
+    import sysconfig
+
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     files |= {_origin(name) for name in names}
     while error is not None:

@@ -10,12 +10,24 @@ from typing import Any
 import click
 
 from zmqservices import exceptions
-from zmqservices.configfile import ENV_VAR_MATCHER, env_var_constructor, setup_yaml_parser
 from zmqservices.gone import gone
 
-__all__ = ["ENV_VAR_MATCHER", "cli", "env_var_constructor", "exit_code", "main", "setup_yaml_parser"]
+#: What Nameko applications import from here.
+OF_CONFIG_FILES = ["ENV_VAR_MATCHER", "env_var_constructor", "setup_yaml_parser"]
 
-__getattr__ = gone(__name__, {"setup_parser": "the command line is a click group, zmqservices.cli.main.cli"})
+__all__ = ["cli", "exit_code", "main", *OF_CONFIG_FILES]
+
+_gone = gone(__name__, {"setup_parser": "the command line is a click group, zmqservices.cli.main.cli"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in OF_CONFIG_FILES:
+        return _gone(name)
+    # YAML is read by those who have a file, and not by every command.
+    from zmqservices import configfile
+
+    return getattr(configfile, name)
+
 
 PROGRAM = "zmqservices"
 

@@ -86,28 +86,29 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None) -
         flags.warn(settings)
         classes = import_services(names)
         return run(classes, config, backdoor_port, on_started=_tell(lifeline, names), lifeline=lifeline)
-    except BaseException as error:
-        lifeline.tell(None, imported_files(names, error))
+    except BaseException as exc:
+        error = exc
+        lifeline.tell(None, lambda: imported_files(names, error))
         raise
 
 
 def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], None]:
     def on_started(service_names: list[str]) -> None:
-        lifeline.tell(service_names, imported_files(names))
+        lifeline.tell(service_names, lambda: imported_files(names))
 
     return on_started
 
 
 def setup_logging(settings: Mapping[str, Any]) -> None:
     """Log as the setting LOGGING says (a `dictConfig`), or to stderr from INFO up."""
-    import logging.config
-
     wanted = settings.get(constants.LOGGING_CONFIG_KEY)
     if wanted is None:
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
         return
+    from logging.config import dictConfig
+
     try:
-        logging.config.dictConfig(wanted)
+        dictConfig(wanted)
     except (ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
         causes = f"{error}; {error.__cause__}" if error.__cause__ else f"{error}"
         raise ConfigurationError(f"LOGGING is no logging configuration (dictConfig): {causes}") from error

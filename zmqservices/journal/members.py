@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import blake2b
 
 
 class Member:
@@ -33,4 +32,7 @@ def chosen(key: str, names: Iterable[str]) -> str:
 
 
 def _weight(key: str, name: str) -> bytes:
+    # Here, as few processes dispatch events with keys, and it brings all of OpenSSL: 3.5 MB.
+    from hashlib import blake2b
+
     return blake2b(key.encode(), digest_size=8, key=name.encode()[:64]).digest()
