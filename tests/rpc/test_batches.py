@@ -200,7 +200,7 @@ def test_calls_that_could_not_be_handed_on_together_are_sent_later(maths, monkey
 def test_a_call_that_is_given_up_while_it_is_held_is_not_sent(maths, letters, connect):
     cluster = connect()
     service = linked(cluster.maths)
-    caller = cluster._client.caller()
+    caller = cluster._client._cluster.caller()
     letters.clear()
 
     with one_turn(caller):
@@ -217,7 +217,7 @@ def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(i
         serve(Maths, elsewhere=True)
     cluster = connect()
     service = linked(cluster.maths)
-    caller = cluster._client.caller()
+    caller = cluster._client._cluster.caller()
     until(lambda: len(caller.expect("maths").ready) == instances)
     letters.clear()
 
@@ -235,7 +235,7 @@ def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(l
     serve(Echo, elsewhere=True)
     cluster = connect()
     maths, echo = linked(cluster.maths), linked(cluster.echo)
-    caller = cluster._client.caller()
+    caller = cluster._client._cluster.caller()
     letters.clear()
 
     with one_turn(caller):
@@ -250,7 +250,7 @@ def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(l
 def test_calls_that_are_held_leave_before_the_answer_to_a_bye(maths, letters, connect):
     cluster = connect()
     service = linked(cluster.maths)
-    caller = cluster._client.caller()
+    caller = cluster._client._cluster.caller()
     letters.clear()
 
     with one_turn(caller):

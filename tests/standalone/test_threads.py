@@ -313,7 +313,7 @@ def test_an_idle_client_collects_no_news(serve, connect, words):
     cluster = connect()
     serve(words)
     assert aside(cluster.words.echo, 1) == 1
-    caller = aside(cluster._client.caller)
+    caller = aside(cluster._client._cluster.caller)
 
     class Other:
         name = "other"

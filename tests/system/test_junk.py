@@ -156,7 +156,7 @@ def test_sockets_of_any_kind_with_frames_of_any_number(remote, endpoint, kind):
 
 
 def remote_namespace(remote):
-    return remote._client.caller().settings.namespace
+    return remote._client._cluster.caller().settings.namespace
 
 
 def test_a_frame_beyond_the_limit_costs_its_sender_the_connection_and_us_nothing(remote, endpoint, maths):

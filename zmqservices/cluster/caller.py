@@ -22,6 +22,7 @@ from zmqservices.cluster.instances import Instance, ServicePool
 from zmqservices.cluster.peer import Peer
 from zmqservices.cluster.roster import Roster
 from zmqservices.cluster.settings import Settings
+from zmqservices.cluster.window import UNCOUNTED
 from zmqservices.exceptions import (
     CallCancelled,
     MaybeExecuted,
@@ -152,23 +153,23 @@ class Caller:
         frames = self._encode(call, now)
         cork = self.cork
         # One who calls all alone has nobody to leave with.
-        if cork.is_in or (self._pending and cork.join(now)):
-            if type(frames) is bytes and len(frames) <= LONGEST:
-                self._note_sent(call, instance, now)
-                cork.hold((call, frames), now)
-                return True
-            cork.release()
-        if not instance.peer.send(frames):
+        is_held = cork.is_in or (len(self._pending) > 0 and cork.join(now))
+        if type(frames) is not bytes or len(frames) > LONGEST:
+            if is_held:
+                cork.release()
+                is_held = False
+            if not instance.peer.send_counted(frames):
+                return False
+        elif not is_held and not instance.peer.send(frames):
             return False
-        self._note_sent(call, instance, now)
-        return True
-
-    def _note_sent(self, call: Call, instance: Instance, now: float) -> None:
         call.instance = instance
         call.sent_at = now
         call.stage = SENT
         instance.load.in_flight += 1
         self._pending[call.id] = call
+        if is_held:
+            cork.hold((call, frames), now)
+        return True
 
     def _pour(self, calls: list[tuple[Call, bytes]]) -> None:
         """Send what was held; who was given up meanwhile is left out."""
@@ -177,7 +178,8 @@ class Caller:
             if call.stage == SENT:
                 by_peer.setdefault(call.instance.peer, []).append((call, body))
         for peer, held in by_peer.items():
-            if not peer.send(envelope.encode_batch([body for _, body in held])):
+            batch = envelope.encode_batch([body for _, body in held])
+            if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch)):
                 self._not_sent([call for call, _ in held])
 
     def _unhold(self, peer: Peer) -> list[Call]:
@@ -445,6 +447,12 @@ class Caller:
         for pool in {instance.pool for instance in peer.instances}:
             self.refresh(pool)
         self._tell_of_change()
+
+    def has_room(self, peer: Peer) -> None:
+        """It has read what was on its way; calls may be waiting for that."""
+        for pool in {instance.pool for instance in peer.instances}:
+            if pool.waiting:
+                self._release_held(pool)
 
     def peer_lost(self, peer: Peer) -> None:
         """Everything that was under way with this node is in doubt; what was held for it never left."""

@@ -8,11 +8,14 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from zmqservices.cluster.backlog import size_of
+from zmqservices.cluster.window import Window
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Link, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
@@ -54,6 +57,9 @@ class Peer:
         #: Methods that may be repeated, by service, as the node itself announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Any] = []
+        self._window = Window()
+        #: Of PINGs that are sent for the window; those of heartbeats say 0.
+        self._tokens = itertools.count(1)
         self._greeted = False
         #: Whether the node there said that it does not know us, and has not welcomed us since.
         self._was_forgotten = False
@@ -87,6 +93,7 @@ class Peer:
             self.stage = Stage.CONNECTING
         self.is_up = self.is_suspect = self._was_forgotten = False
         self._greeted = False
+        self._window = Window()
         if was_up:
             _log.info("lost the link to node %s at %s", self.node, self.endpoint)
         self._owner.peer_lost(self)
@@ -228,7 +235,23 @@ class Peer:
         self.send(envelope.encode(Pong(ping.token)))
 
     def _on_pong(self, pong: Pong) -> None:
-        """That it was heard is all that counts."""
+        if self._window.answered(pong.token):
+            self._owner.has_room(self)
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def send_counted(self, frames: bytes | tuple[bytes, bytes]) -> bool:
+        """As `send`, for what is large (see `window`): False as well while too many bytes are on their way there."""
+        window = self._window
+        sent = not window.is_full and self.send(frames)
+        if sent:
+            window.sent(size_of(frames))
+        now = monotonic()
+        if window.wants_to_ask(now):
+            token = next(self._tokens)
+            if self.send(envelope.encode(Ping(token))):
+                window.asked(token, now)
+        return sent
 
     # --- heartbeats --------------------------------------------------------------------------------------------------
 
@@ -257,6 +280,8 @@ class Peer:
             return "draining"
         if self.is_suspect:
             return "silent"
+        if self._window.is_full:
+            return f"behind: {self._window.on_the_way:,} bytes are on their way to it and not read"
         return str(instance.record.state).lower()
 
     def close(self) -> None:

@@ -31,7 +31,12 @@ class Window:
     @property
     def is_full(self) -> bool:
         """Whether the next large message has to wait. An empty one takes a message of any size."""
-        return self._sent - self._read >= WINDOW
+        return self.on_the_way >= WINDOW
+
+    @property
+    def on_the_way(self) -> int:
+        """Bytes that were sent and, as far as is known, not read."""
+        return self._sent - self._read
 
     def wants_to_ask(self, now: float) -> bool:
         """Whether a PING should be sent now, which is monotonic time."""

@@ -25,9 +25,6 @@ class WorkerClient(Client):
         self._timeout = caller.settings.rpc_timeout if timeout is UNSET else timeout
         self._serializer = serializer
 
-    def caller(self) -> Caller:
-        return self._caller
-
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         worker_ctx, caller = self.worker_ctx, self._caller
         headers = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}

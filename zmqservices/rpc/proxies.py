@@ -58,9 +58,6 @@ class Client:
 
     __slots__ = ()
 
-    def caller(self) -> Caller:
-        raise NotImplementedError
-
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         raise NotImplementedError
 

@@ -40,14 +40,11 @@ class StandaloneClient(Client):
         add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
 
-    def caller(self) -> Caller:
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         cluster = self._cluster
         if cluster is None:
             raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")
-        return cluster.caller()
-
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
-        caller = self.caller()
+        caller = cluster.caller()
         headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [f"{_prefix}{next(_counter)}"], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
