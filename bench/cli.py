@@ -153,6 +153,16 @@ def wire(repeats: int, seconds: float, path: str | None) -> None:
     collect(path, wire.run(repeats, seconds), wire.text)
 
 
+@bench.command("imports")
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="Fresh processes for each.")
+@takes_json
+def imports(repeats: int, path: str | None) -> None:
+    """How long it takes to import a client and a service, beyond what their dependencies take."""
+    from bench import imports
+
+    collect(path, imports.run(repeats), imports.text)
+
+
 @bench.command("report")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--into", default="docs", show_default=True, type=click.Path(file_okay=False), help="Folder for page and plots.")

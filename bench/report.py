@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import events, growth, openloop, plots, soak, subjects, summary, table, wire
+from bench import events, growth, imports, openloop, plots, soak, subjects, summary, table, wire
 
 PAGE = "performance-measured.rst"
 Lines = Sequence[dict[str, Any]]
@@ -46,6 +46,7 @@ def page(lines: Lines, made: dict[str, str]) -> str:
         ("Events that wait", events.WAITING_HEADINGS, events.waiting_rows(list(lines))),
         ("Open loop", openloop.HEADINGS, openloop.rows(list(lines))),
         ("Soak", soak.HEADINGS, soak.rows(list(lines))),
+        ("Imports", imports.HEADINGS, imports.rows(list(lines))),
         ("The wire alone", *wire.rows(list(lines))),
     ):
         if rows:

@@ -94,11 +94,12 @@ def where(lines: Sequence[Line]) -> list[str]:
         return []
     last = lines[-1]
     machine, libraries = last["machine"], ", ".join(f"{name} {version}" for name, version in last["libraries"].items())
+    commits = list(dict.fromkeys(str(line.get("commit")) for line in lines))
     rounds = len({line["round"] for line in lines if "round" in line})
     repeated = f"; {rounds} rounds, medians; ratios within the round" if rounds else ""
     told = [
         f"{machine['cores']} cores, {machine['processor']}, {machine['system']}; Python {last['python']}, {libraries}; "
-        f"commit {last.get('commit')}{repeated}."
+        f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}{repeated}."
     ]
     disturbance = summary.median(line["others_cores"] + line["stolen_cores"] for line in lines if "others_cores" in line)
     if disturbance > DISTURBED:

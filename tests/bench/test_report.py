@@ -27,9 +27,10 @@ def everything():
         for n in range(3)
     ]  # fmt: skip
     wire = {"kind": "wire", "operation": "encode call", "ns": 500.0, "bare_ns": 250.0, **facts()}
+    imported = {"kind": "import", "what": "a client", "dependencies_ms": 90.0, "own_ms": 41.25, "round": 0, **facts()}
     start = line("pyzmq", 0, 10.0, case="start")
     measured = [*rounds("pyzmq", [100.0, 110.0]), *rounds("zmqservices", [80.0, 88.0])]
-    return [*measured, failed, *growth, openloop, *soaked, wire, start]
+    return [*measured, failed, *growth, openloop, *soaked, wire, imported, start]
 
 
 def test_a_page_parses_without_a_warning():
@@ -40,6 +41,7 @@ def test_a_page_parses_without_a_warning():
     told = document.astext()
     assert "no *server* `here`_" in told
     assert "7 RpcTimeout" in told
+    assert "41.2" in told
 
 
 def test_a_page_and_its_plots_are_written(tmp_path):

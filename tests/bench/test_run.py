@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench import processes, venvs, wire
+from bench import imports, processes, venvs, wire
 from bench.ours import services
 from bench.peers.nats import Nats
 
@@ -74,3 +74,13 @@ def test_every_operation_of_the_wire_is_measured():
 
     assert {line["operation"] for line in lines} == set(wire.operations())
     assert all(line["ns"] > 0 for line in lines)
+
+
+def test_what_imports_take_is_measured_in_processes_of_their_own():
+    found = list(imports.run(repeats=1))
+
+    assert [line["what"] for line in found] == list(imports.WHAT)
+    assert all(line["own_ms"] > 0 for line in found)
+    # A client's dependencies are libraries; were they not imported before, their time would count as its own.
+    assert found[1]["dependencies_ms"] > found[0]["dependencies_ms"]
+    assert [row[0] for row in imports.rows(found)] == list(imports.WHAT)
