@@ -1,4 +1,4 @@
-"""The serving half of RPC: who is connected, what they asked for, and how a service takes its leave.
+"""The serving half of RPC: who is connected, and what they asked for.
 
 Runs on a gevent hub. A service is a name and two functions handed in from above: `take(call)`, which must not block, and
 `flush()`, called once after everything that had arrived was taken.
@@ -13,11 +13,10 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gevent.event import Event
-
 from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.incoming import Guest, IncomingCall, Served, refusal
+from zmqservices.cluster.leaving import Leaving
 from zmqservices.cluster.window import UNCOUNTED
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
@@ -34,13 +33,6 @@ BACKLOG_INTERVAL = 0.01
 #: Seconds after the end of a connection at which it is found out whose it was. ZeroMQ tells of the end a moment before
 #: it knows itself that nothing more can be sent there; on a busy machine that moment is long.
 LOOKS_FOR_GONE = (0.0, 0.05, 0.5, 3.0)
-
-#: Seconds that a leaving service waits for its callers to say that they know.
-BYE_TIMEOUT = 2.0
-
-#: Seconds that callers get to show that they have read the last answers. A thread that has its answer and makes no
-#: other call does not look at its sockets any more, and is waited for in vain.
-READ_TIMEOUT = 1.0
 
 
 class Desk:
@@ -65,7 +57,6 @@ class Desk:
         self._is_alone = False
         #: Holds what is sent while a batch is worked on, or in one turn of the loop.
         self._cork = Cork(self._pour, reactor.defer)
-        self._farewell_heard = Event()
         self._tokens = itertools.count(1)
         self._backlog_timer = False
         self._looks_for_gone: set[float] = set()
@@ -80,6 +71,9 @@ class Desk:
         }
         self._door = Door(reactor, sockets, address, self)
         self._payloads = Payloads(self._door.take_payload)
+        self.leaving = Leaving(
+            self._door.guests, self._services, self._tokens, self.send, partial(self._stop, is_told=True)
+        )
 
     @property
     def endpoint(self) -> str:
@@ -102,6 +96,10 @@ class Desk:
         for guest in list(self._door.guests.values()):
             if guest.node:
                 self._welcome(guest)
+
+    def leave(self, name: str) -> None:
+        """Forget a service; calls to it are refused as unknown."""
+        self._services.pop(name, None)
 
     def hear_also(self, kinds: dict[type, Callable[[Guest, Any], None]], on_gone: Callable[[Guest], None]) -> None:
         """Messages of these kinds go to those functions from now on; `on_gone` is told of guests that are gone."""
@@ -260,13 +258,10 @@ class Desk:
     def _on_pong(self, guest: Guest, pong: Pong) -> None:
         if guest.window.answered(pong.token) and guest.backlog:
             self._work_off_one(guest)
-        if pong.token in guest.farewells:
-            guest.farewells.discard(pong.token)
-            self._farewell_heard.set()
+        self.leaving.hear_pong(guest, pong.token)
 
     def _on_bye(self, guest: Guest, bye: Bye) -> None:
-        guest.farewells.difference_update(bye.services if bye.services is not None else list(guest.farewells))
-        self._farewell_heard.set()
+        self.leaving.hear_bye(guest, bye)
 
     def _ignore(self, guest: Guest, message: Any) -> None:
         """A word that needs no answer."""
@@ -390,84 +385,13 @@ class Desk:
     def _forget(self, guest: Guest) -> None:
         self._door.guests.pop(guest.routing_id, None)
         guest.backlog.clear()
-        guest.farewells.clear()
-        self._farewell_heard.set()
+        self.leaving.forget(guest)
         for call in list(guest.calls.values()):
             self._stop(call, "its caller is gone")
         if self._on_gone is not None:
             self._on_gone(guest)
 
-    # --- leaving -----------------------------------------------------------------------------------------------------
-
-    def drain(self, name: str, timeout: float | None) -> bool:
-        """Take no more calls to `name`, tell its callers, and wait until those under way are answered.
-
-        Returns when every caller has said that it sends no more (or BYE_TIMEOUT has passed) and all calls have
-        ended. Calls that have not ended within `timeout` seconds (None: however long it takes) are cancelled, and
-        False is returned.
-        """
-        served = self._services.get(name)
-        if served is None:
-            return True
-        end = None if timeout is None else monotonic() + timeout
-        if not served.is_draining:
-            served.is_draining = True
-            for guest in list(self._door.guests.values()):
-                if guest.node:
-                    self._say_bye(guest, [name])
-        self._wait_for_farewells(name, BYE_TIMEOUT if timeout is None else min(timeout, BYE_TIMEOUT))
-        if served.open_calls:
-            served.idle.wait(None if end is None else max(end - monotonic(), 0.0))
-        in_time = not served.open_calls
-        if not in_time:
-            self._cancel_all(served, f"{name!r} is shutting down; its calls had {timeout:g} s to end")
-        return in_time
-
-    def drop(self, name: str) -> None:
-        """Take no more calls to `name`; those under way are answered with an error and cancelled."""
-        served = self._services.get(name)
-        if served is not None:
-            served.is_draining = True
-            for guest in list(self._door.guests.values()):
-                if guest.node:
-                    self._say_bye(guest, [name])
-            self._cancel_all(served, f"{name!r} was killed")
-
-    def _cancel_all(self, served: Served, why: str) -> None:
-        for guest in list(self._door.guests.values()):
-            for call in [call for call in guest.calls.values() if call.served is served]:
-                self._stop(call, why, is_told=True)
-
-    def _say_bye(self, guest: Guest, names: list[str]) -> None:
-        guest.farewells.update(names)
-        self.send(guest, envelope.encode(Bye(names, "shutting down")))
-
-    def wait_until_read(self, timeout: float = READ_TIMEOUT) -> None:
-        """Return when those who were answered last have read it, or time is up. To be called before `close`.
-
-        ZeroMQ drops what a peer has received and not yet read when the connection ends (with IMMEDIATE, as callers
-        have it). A PONG to a PING that was sent after the answers shows that they were read.
-        """
-        token = next(self._tokens)
-        for guest in list(self._door.guests.values()):
-            if guest.has_late_answers and guest.node:
-                guest.has_late_answers = False
-                guest.farewells.add(token)
-                self.send(guest, envelope.encode(Ping(token)))
-        self._wait_for_farewells(token, timeout)
-
-    def _wait_for_farewells(self, name: str | int, timeout: float) -> None:
-        end = monotonic() + timeout
-        while any(name in guest.farewells for guest in self._door.guests.values()):
-            left = end - monotonic()
-            if left <= 0:
-                return
-            self._farewell_heard.clear()
-            self._farewell_heard.wait(left)
-
-    def leave(self, name: str) -> None:
-        """Forget a service; calls to it are refused as unknown."""
-        self._services.pop(name, None)
+    # --- the end -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Shut the door. Answers that were given still leave."""

@@ -113,7 +113,7 @@ class Node:
             except Exception:
                 _log.exception("a journal could not be closed in good order")
         if self._desk is not None:
-            self._desk.wait_until_read()
+            self._desk.leaving.wait_until_read()
         if self._subscriber is not None:
             self._subscriber.close()
         self.groups.close()
@@ -264,18 +264,18 @@ class Node:
         )
 
     def drain(self, service: str, timeout: float | None) -> bool:
-        """Tell everybody that `service` goes, and return when its calls have ended; see `Desk.drain`."""
+        """Tell everybody that `service` goes, and return when its calls have ended; see `Leaving.drain`."""
         record = self._records.get(service)
         if record is None or self._desk is None:
             return True
         if record.state == "UP":
             self._announce(service, state="DRAINING")
-        return self._desk.drain(service, timeout)
+        return self._desk.leaving.drain(service, timeout)
 
     def drop(self, service: str) -> None:
         """Stop serving at once: calls under way are answered with an error."""
         if self._desk is not None:
-            self._desk.drop(service)
+            self._desk.leaving.drop(service)
 
     def withdraw(self, service: str) -> None:
         """The service's methods are gone from here."""

@@ -9,7 +9,7 @@ Rule 2: KINDS holds every message there is; a number, once given, never means an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 #: The version that this package speaks. Peers of different majors do not understand each other; minors may differ.
 MAJOR, MINOR = 1, 0
@@ -18,12 +18,36 @@ Count: TypeAlias = int
 Seconds: TypeAlias = float
 Map: TypeAlias = dict[Any, Any]
 
+_Class = TypeVar("_Class")
+
+
+class Spoken:
+    """What all messages have in common. Written once: made for each class, it would take as long as all else of them."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        return f"{type(self).__name__}({fields})"
+
+
+@dataclass_transform()
+def message(cls: type[_Class]) -> type[_Class]:
+    """A dataclass with slots that leaves to `Spoken` what is written there."""
+    return dataclass(slots=True, repr=False, eq=False)(cls)
+
 
 # --- links -------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Hello:
+@message
+class Hello(Spoken):
     """I speak this version; I am `node`, of `namespace`. Let us talk, if you do and are. The first word of a link."""
 
     KIND: ClassVar[int] = 1
@@ -34,8 +58,8 @@ class Hello:
     info: Map | None = None
 
 
-@dataclass(slots=True)
-class Welcome:
+@message
+class Welcome(Spoken):
     """The answer to a HELLO, and said again when `info` changes: I am `node`; you may call."""
 
     KIND: ClassVar[int] = 2
@@ -46,24 +70,24 @@ class Welcome:
     info: Map | None = None
 
 
-@dataclass(slots=True)
-class Ping:
+@message
+class Ping(Spoken):
     """Are you there? Please say PONG with this token."""
 
     KIND: ClassVar[int] = 10
     token: Count
 
 
-@dataclass(slots=True)
-class Pong:
+@message
+class Pong(Spoken):
     """I am here: the answer to the PING with this token."""
 
     KIND: ClassVar[int] = 11
     token: Count
 
 
-@dataclass(slots=True)
-class Bye:
+@message
+class Bye(Spoken):
     """Please send no more calls for `services` (None: for the whole node); the running ones will be answered."""
 
     KIND: ClassVar[int] = 12
@@ -71,8 +95,8 @@ class Bye:
     reason: str | None = None
 
 
-@dataclass(slots=True)
-class Batch:
+@message
+class Batch(Spoken):
     """The bodies of several messages, in their order, none of which has a payload frame or is a BATCH itself."""
 
     KIND: ClassVar[int] = 13
@@ -82,8 +106,8 @@ class Batch:
 # --- calls -------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Call:
+@message
+class Call(Spoken):
     """Please run `method` of `service`, and answer before `time_left` seconds have run out.
 
     With a `serializer`, `args` are the bytes of one document of that format, `[args, kwargs]`, and `kwargs` is None.
@@ -100,8 +124,8 @@ class Call:
     serializer: str | None = None
 
 
-@dataclass(slots=True)
-class Result:
+@message
+class Result(Spoken):
     """What the call `id` returned. With a `serializer`, `value` is the bytes of a document of that format."""
 
     KIND: ClassVar[int] = 4
@@ -110,8 +134,8 @@ class Result:
     serializer: str | None = None
 
 
-@dataclass(slots=True)
-class Error:
+@message
+class Error(Spoken):
     """The call `id` failed; with the id None, the link itself did. `error` says how (see docs/protocol.rst)."""
 
     KIND: ClassVar[int] = 5
@@ -119,8 +143,8 @@ class Error:
     error: Map
 
 
-@dataclass(slots=True)
-class Cancel:
+@message
+class Cancel(Spoken):
     """I no longer wait for the call `id`: please stop it."""
 
     KIND: ClassVar[int] = 6
@@ -130,8 +154,8 @@ class Cancel:
 # --- streams -----------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Stream:
+@message
+class Stream(Spoken):
     """The chunk number `seq` of what the call `id` streams."""
 
     KIND: ClassVar[int] = 7
@@ -140,8 +164,8 @@ class Stream:
     chunk: Any = None
 
 
-@dataclass(slots=True)
-class Credit:
+@message
+class Credit(Spoken):
     """You may send `amount` more chunks of the call `id`."""
 
     KIND: ClassVar[int] = 8
@@ -149,8 +173,8 @@ class Credit:
     amount: Count
 
 
-@dataclass(slots=True)
-class End:
+@message
+class End(Spoken):
     """No more chunks of the call `id` will come."""
 
     KIND: ClassVar[int] = 9
@@ -160,8 +184,8 @@ class End:
 # --- events ------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Event:
+@message
+class Event(Spoken):
     """Something happened at `source`: number `seq` of the journal; the one before it for this group is `prev_seq`.
 
     `attempt` counts deliveries to the group from 1. `group` is None where every subscriber gets a copy. With a
@@ -183,8 +207,8 @@ class Event:
     at: Seconds | None = None
 
 
-@dataclass(slots=True)
-class Ack:
+@message
+class Ack(Spoken):
     """The group is done with the event `seq` of the journal, and with those numbered in `also`: do not send them again."""
 
     KIND: ClassVar[int] = 17
@@ -194,8 +218,8 @@ class Ack:
     also: list[Count] | None = None
 
 
-@dataclass(slots=True)
-class Nack:
+@message
+class Nack(Spoken):
     """The event `seq` of the journal could not be handled: please send it again after `delay` seconds."""
 
     KIND: ClassVar[int] = 18
@@ -206,8 +230,8 @@ class Nack:
     error: Map | None = None
 
 
-@dataclass(slots=True)
-class Grant:
+@message
+class Grant(Spoken):
     """You may send `amount` more events to this member of the group."""
 
     KIND: ClassVar[int] = 19
@@ -215,8 +239,8 @@ class Grant:
     amount: Count
 
 
-@dataclass(slots=True)
-class Replay:
+@message
+class Replay(Spoken):
     """Please send the events of the journal from `from_seq` to `to_seq`, both included (None: and all that follow)."""
 
     KIND: ClassVar[int] = 20
@@ -226,8 +250,8 @@ class Replay:
     to_seq: Count | None = None
 
 
-@dataclass(slots=True)
-class Gap:
+@message
+class Gap(Spoken):
     """The events from `from_seq` to `to_seq`, both included, are lost for the group; `reason` says why."""
 
     KIND: ClassVar[int] = 21
@@ -238,8 +262,8 @@ class Gap:
     reason: str
 
 
-@dataclass(slots=True)
-class Subscribe:
+@message
+class Subscribe(Spoken):
     """Please send me (`member`) events of `source` whose type fits `pattern`, and answer SUBSCRIBED once that is in effect.
 
     `id` names the subscription on this link. `kind` is "service_pool", "singleton" or "broadcast"; of a `group` one member
@@ -259,8 +283,8 @@ class Subscribe:
     options: Map | None = None
 
 
-@dataclass(slots=True)
-class Subscribed:
+@message
+class Subscribed(Spoken):
     """The subscription `id` is in effect: what is dispatched from here on reaches it. `info` says where it stands."""
 
     KIND: ClassVar[int] = 23
@@ -268,8 +292,8 @@ class Subscribed:
     info: Map | None = None
 
 
-@dataclass(slots=True)
-class Unsubscribe:
+@message
+class Unsubscribe(Spoken):
     """No more events for the subscription `id`, please; those that were sent are still answered. Is echoed."""
 
     KIND: ClassVar[int] = 24

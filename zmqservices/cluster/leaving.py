@@ -1,0 +1,137 @@
+"""How the services of a desk take their leave: no call is lost that was taken, and none comes that nobody takes.
+
+    service: BYE [names] ---> caller     it sends no more calls for these on this link
+    service: <--- BYE [names] caller     all that it had sent before is here by now
+    service: PING t ---------> caller    behind the last answers
+    service: <--------- PONG t caller    it has read them
+
+Runs on the desk's hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
+from typing import Any
+
+from gevent.event import Event
+
+from zmqservices.cluster.incoming import Guest, IncomingCall, Served
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Bye, Ping
+
+#: Seconds that a leaving service waits for its callers to say that they know.
+BYE_TIMEOUT = 2.0
+
+#: Seconds that callers get to show that they have read the last answers. A thread that has its answer and makes no
+#: other call does not look at its sockets any more, and is waited for in vain.
+READ_TIMEOUT = 1.0
+
+
+class Leaving:
+    """`guests` and `services` are the desk's own; `tokens` numbers its PINGs.
+
+    `send(guest, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so.
+    """
+
+    def __init__(
+        self,
+        guests: Mapping[bytes, Guest],
+        services: Mapping[str, Served],
+        tokens: Iterator[int],
+        send: Callable[[Guest, Any], None],
+        stop: Callable[[IncomingCall, str], None],
+    ) -> None:
+        self._guests = guests
+        self._services = services
+        self._tokens = tokens
+        self._send = send
+        self._stop = stop
+        #: Set whenever somebody is waited for no longer.
+        self._heard = Event()
+
+    # --- the service's words -------------------------------------------------------------------------------------------
+
+    def drain(self, name: str, timeout: float | None) -> bool:
+        """Take no more calls to `name`, tell its callers, and wait until those under way are answered.
+
+        Returns when every caller has said that it sends no more (or BYE_TIMEOUT has passed) and all calls have
+        ended. Calls that have not ended within `timeout` seconds (None: however long it takes) are cancelled, and
+        False is returned.
+        """
+        served = self._services.get(name)
+        if served is None:
+            return True
+        end = None if timeout is None else monotonic() + timeout
+        if not served.is_draining:
+            self._say_bye(served)
+        self._wait_for(name, BYE_TIMEOUT if timeout is None else min(timeout, BYE_TIMEOUT))
+        if served.open_calls:
+            served.idle.wait(None if end is None else max(end - monotonic(), 0.0))
+        in_time = not served.open_calls
+        if not in_time:
+            self._cancel_all(served, f"{name!r} is shutting down; its calls had {timeout:g} s to end")
+        return in_time
+
+    def drop(self, name: str) -> None:
+        """Take no more calls to `name`; those under way are answered with an error and cancelled."""
+        served = self._services.get(name)
+        if served is not None:
+            self._say_bye(served)
+            self._cancel_all(served, f"{name!r} was killed")
+
+    def _say_bye(self, served: Served) -> None:
+        served.is_draining = True
+        for guest in self._known():
+            guest.farewells.add(served.name)
+            self._send(guest, envelope.encode(Bye([served.name], "shutting down")))
+
+    def _cancel_all(self, served: Served, why: str) -> None:
+        for guest in list(self._guests.values()):
+            for call in [call for call in guest.calls.values() if call.served is served]:
+                self._stop(call, why)
+
+    def wait_until_read(self, timeout: float = READ_TIMEOUT) -> None:
+        """Return when those who were answered last have read it, or time is up. To be called before the door is shut.
+
+        ZeroMQ drops what a peer has received and not yet read when the connection ends (with IMMEDIATE, as callers
+        have it). A PONG to a PING that was sent after the answers shows that they were read.
+        """
+        token = next(self._tokens)
+        for guest in self._known():
+            if guest.has_late_answers:
+                guest.has_late_answers = False
+                guest.farewells.add(token)
+                self._send(guest, envelope.encode(Ping(token)))
+        self._wait_for(token, timeout)
+
+    def _known(self) -> list[Guest]:
+        """Those who have said who they are."""
+        return [guest for guest in self._guests.values() if guest.node]
+
+    def _wait_for(self, word: str | int, timeout: float) -> None:
+        end = monotonic() + timeout
+        while any(word in guest.farewells for guest in self._guests.values()):
+            left = end - monotonic()
+            if left <= 0:
+                return
+            self._heard.clear()
+            self._heard.wait(left)
+
+    # --- the callers' words ----------------------------------------------------------------------------------------------
+
+    def hear_bye(self, guest: Guest, bye: Bye) -> None:
+        """It sends no more calls for these services, or for all that it was told of."""
+        guest.farewells.difference_update(bye.services if bye.services is not None else list(guest.farewells))
+        self._heard.set()
+
+    def hear_pong(self, guest: Guest, token: int) -> None:
+        """It has read what was sent before this PING, if it was one of ours."""
+        if token in guest.farewells:
+            guest.farewells.discard(token)
+            self._heard.set()
+
+    def forget(self, guest: Guest) -> None:
+        """It is gone."""
+        guest.farewells.clear()
+        self._heard.set()
