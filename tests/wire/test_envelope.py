@@ -23,7 +23,7 @@ FIELDS = {
     "Map": maps,
     "list[str]": st.lists(texts, max_size=3),
     "list[Count]": st.lists(counts, max_size=3),
-    "list[bytes]": st.lists(st.binary(max_size=9), max_size=3),
+    "list[Any]": st.lists(values, max_size=3),
     "Any": values,
 }
 
@@ -124,7 +124,7 @@ def test_a_payload_frame_that_no_body_announces_is_refused():
 #: A value of each declared type.
 GOOD = {
     "Count": 1, "Seconds": 1.5, "str": "a", "bool": True, "Map": {}, "list[str]": ["a"], "list[Count]": [1],
-    "list[bytes]": [b"a"], "Any": [],
+    "list[Any]": [17], "Any": [],
 }  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def test_fields_of_wrong_types_are_refused(cls):
                 "Map": wrong == {1: 2} and field.name != "kwargs",
                 "list[str]": False,
                 "list[Count]": wrong == [1],
-                "list[bytes]": False,
+                "list[Any]": wrong == [1],
                 "Any": field.name != "args" or wrong == [1],
             }[declared] or (wrong is None and may_be_none)
             if not fits and field.name != "serializer":

@@ -22,7 +22,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import Payloads, decode
+from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
 
 _log = logging.getLogger(__name__)
@@ -134,23 +134,26 @@ class Desk:
                 self._batched += size // COUNTED_BYTES
                 return self._batched >= DRAIN_QUOTA
         elif type(message) is Batch:
-            return self._hear_all(guest, message)
+            return self._hear_all(guest, message, size)
         else:
             self._hear_other(guest, message)
         return False
 
-    def _hear_all(self, guest: Guest, batch: Batch) -> bool:
-        self._batched += len(batch.bodies)
-        for body in batch.bodies:
+    def _hear_all(self, guest: Guest, batch: Batch, size: int) -> bool:
+        messages = batch.messages
+        self._batched += len(messages)
+        # What each of them took is not known; together they took this.
+        size = size // (len(messages) or 1)
+        for fields in messages:
             try:
-                message = decode(body, None, IncomingCall)
+                message = message_of(fields, IncomingCall)
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
                 self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
                 continue
             if type(message) is IncomingCall:
-                self._take(guest, message, len(body))
+                self._take(guest, message, size)
             else:
                 self._hear_other(guest, message)
         return self._batched >= DRAIN_QUOTA

@@ -20,7 +20,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Link, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import Payloads, decode
+from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
 
 _log = logging.getLogger(__name__)
@@ -123,11 +123,11 @@ class Peer:
         return False
 
     def _take_all(self, batch: Batch, now: float) -> bool:
-        self._batched += len(batch.bodies)
+        self._batched += len(batch.messages)
         on_result = self._on_result
-        for body in batch.bodies:
+        for fields in batch.messages:
             try:
-                message = decode(body)
+                message = message_of(fields)
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from msgpack import StackError, unpackb
+from msgpack import StackError, Unpacker, unpackb
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
-from zmqservices.wire.messages import KINDS, Call, Event, Message, Result, Stream
+from zmqservices.wire.messages import KINDS, Batch, Call, Event, Message, Result, Stream
 
 #: Bytes from which a value travels in a frame of its own: from about here on, that is cheaper than copying it.
 LARGE = 48 * 1024
@@ -96,7 +96,14 @@ def encode(message: Message) -> Frames:
 
 def encode_batch(bodies: list[bytes]) -> bytes:
     """One body for these, which have no payload frames; a single one stays as it is."""
-    return bodies[0] if len(bodies) == 1 else pack([13, bodies])
+    count = len(bodies)
+    if count == 1:
+        return bodies[0]
+    return b"".join((_BATCH, bytes((0x90 | count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big"), *bodies))
+
+
+#: How the body of a BATCH begins: an array of two, the first of which is its kind. Its messages follow as an array.
+_BATCH = b"\x92\x0d"
 
 
 #: Which field of a message may be carried by the payload frame. In a Call it is an argument, too: see `_put_in_call`.
@@ -209,29 +216,7 @@ def decode(
                 fields = codec.unpack_with(body, hook)
             else:
                 fields = unpackb(body, ext_hook=hook, strict_map_key=False, timestamp=3)
-            # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
-            if type(fields) is list:
-                count = len(fields)
-                if count == 8:
-                    kind, id, service, method, args, kwargs, time_left, headers = fields
-                    if (
-                        kind == 3
-                        and type(id) is int
-                        and 0 <= id < 18446744073709551616
-                        and type(service) is str
-                        and type(method) is str
-                        and type(args) is list
-                        and (kwargs is None or type(kwargs) is dict and shapes.are_texts(kwargs))
-                        and type(headers) is dict
-                        and (time_left is None or type(time_left) is float and -1e18 < time_left < 1e18)
-                        and type(kind) is int
-                    ):
-                        return call_class(id, service, method, args, kwargs, time_left, headers)
-                elif count == 3:
-                    kind, id, value = fields
-                    if kind == 4 and type(id) is int and 0 <= id < 18446744073709551616 and type(kind) is int:
-                        return Result(id, value)
-            return _message(fields, call_class)
+            return message_of(fields, call_class)
         except StackError:
             # One level deeper than the reader goes, which is as deep as the writer goes.
             if payloads is not None:
@@ -241,10 +226,96 @@ def decode(
             raise
         except Exception as exc:
             raise ProtocolError(f"not a well-formed body: {exc or type(exc).__name__}") from exc
-    except BaseException:
+    except BaseException as exc:
         if payloads is not None:
             payloads.drop()
+        if isinstance(exc, ProtocolError) and body[: len(_BATCH)] == _BATCH:
+            return Batch(_one_by_one(body))
         raise
+
+
+def message_of(fields: Any, call_class: type[Call] = Call) -> Message:
+    """The message that has these fields, as they are decoded: one of a Batch's. Raises ProtocolError where it is none."""
+    # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
+    if type(fields) is list:
+        count = len(fields)
+        if count == 8:
+            if tuple(map(type, fields)) in _CALLS:
+                kind, id, service, method, args, kwargs, time_left, headers = fields
+                if (
+                    kind == 3
+                    and 0 <= id < 18446744073709551616
+                    and (kwargs is None or shapes.are_texts(kwargs))
+                    and (time_left is None or -1e18 < time_left < 1e18)
+                ):
+                    return call_class(id, service, method, args, kwargs, time_left, headers)
+        elif count == 3:
+            kind, id, value = fields
+            if kind == 4 and type(id) is int and 0 <= id < 18446744073709551616 and type(kind) is int:
+                return Result(id, value)
+    elif isinstance(fields, ProtocolError):
+        raise fields
+    return _message(fields, call_class)
+
+
+#: The types of a CALL's fields, kind and headers included: of those that are checked at once.
+_CALLS = frozenset(
+    (int, int, str, str, list, kwargs, time_left, dict)
+    for kwargs in (type(None), dict)
+    for time_left in (type(None), float)
+)
+
+
+def _one_by_one(body: bytes) -> list[Any]:
+    """The messages of a BATCH that could not be decoded at once, each decoded alone.
+
+    One of them has what only it shall suffer for, or they are nested too deep inside of each other and not alone.
+    """
+    try:
+        outer = Unpacker(max_buffer_size=len(body))
+        outer.feed(body[len(_BATCH) :])
+        count = outer.read_array_header()
+        if count > MOST_PARTED or len(body) > LARGEST_PARTED:
+            raise ProtocolError(f"a BATCH of {count:,} messages in {len(body):,} bytes, one of which is malformed")
+        at = len(_BATCH) + outer.tell()
+        found: list[Any] = []
+        for _ in range(count):
+            size = _size_of_first(body[at:])
+            found.append(_fields_of(body[at : at + size]))
+            at += size
+    except ProtocolError:
+        raise
+    except Exception as exc:
+        raise ProtocolError(f"not a well-formed BATCH: {exc or type(exc).__name__}") from exc
+    if at != len(body):
+        raise ProtocolError("not a well-formed BATCH: bytes after its end")
+    return found
+
+
+#: Messages, and their bytes, that are looked for one by one: many more than anybody sends together, and quickly done.
+MOST_PARTED, LARGEST_PARTED = 1024, 1024 * 1024
+
+
+def _size_of_first(raw: bytes) -> int:
+    """Bytes of the first value."""
+    skipper = Unpacker(max_buffer_size=len(raw))
+    skipper.feed(raw)
+    try:
+        skipper.skip()
+    except StackError:
+        # As deep as the writer goes: see `codec`.
+        skipper = Unpacker(max_buffer_size=len(raw))
+        skipper.feed(raw)
+        for _ in range(skipper.read_array_header()):
+            skipper.skip()
+    return int(skipper.tell())
+
+
+def _fields_of(raw: bytes) -> Any:
+    try:
+        return codec.unpack_with(raw, _hook_alone)
+    except ProtocolError as exc:
+        return exc.with_traceback(None)
 
 
 def _message(fields: Any, call_class: type[Call]) -> Message:

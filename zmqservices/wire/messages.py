@@ -97,10 +97,13 @@ class Bye(Spoken):
 
 @message
 class Batch(Spoken):
-    """The bodies of several messages, in their order, none of which has a payload frame or is a BATCH itself."""
+    """Several messages as arrays, in their order, none of which has a payload frame or is a BATCH itself.
+
+    To be read with `envelope.message_of`. What could not be decoded stands there as the ProtocolError that it met.
+    """
 
     KIND: ClassVar[int] = 13
-    bodies: list[bytes]
+    messages: list[Any]
 
 
 # --- calls -------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ PREDICATES: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: type(value) is bool,
     "Map": lambda value: type(value) is dict,
     "list[str]": lambda value: type(value) is list and are_texts(value),
-    "list[bytes]": lambda value: type(value) is list and all(type(item) is bytes for item in value),
+    "list[Any]": lambda value: type(value) is list,
     "list[Count]": lambda value: type(value) is list and all(map(_is_count, value)),
     "Any": lambda value: True,
 }
