@@ -86,24 +86,26 @@ class IncomingCall(Call):
         self.fail(refusal(code, value))
 
     def _answer(self, frames: Any) -> None:
-        guest = self.guest
-        self.close()
+        self._part()
         if self.served.is_draining:
-            guest.has_late_answers = True
-        self.desk.send(guest, frames)
+            self.guest.has_late_answers = True
+        self.desk.send(self.guest, frames)
 
     def close(self) -> None:
         """Nobody will be answered (any more)."""
         if self.is_open:
-            self.is_open = False
-            # The worker knows the call: without this the two would live until the garbage collector comes, and with them
-            # all that the call brought.
-            self.worker = None
-            self.guest.calls.pop(self.id, None)
-            served = self.served
-            served.open_calls -= 1
-            if served.is_draining and not served.open_calls:
-                served.idle.set()
+            self._part()
+
+    def _part(self) -> None:
+        self.is_open = False
+        # The worker knows the call: without this the two would live until the garbage collector comes, and with them
+        # all that the call brought.
+        self.worker = None
+        del self.guest.calls[self.id]
+        served = self.served
+        served.open_calls -= 1
+        if served.is_draining and not served.open_calls:
+            served.idle.set()
 
 
 class Served:

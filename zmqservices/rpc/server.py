@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 from gevent.event import Event
@@ -143,7 +143,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             deadline = provider.latest(deadline)
         try:
             call.worker = self._submit(
-                provider, args, kwargs, call.headers, functools.partial(self.handle_result, call), deadline,
+                provider, args, kwargs, call.headers, partial(self.handle_result, call), deadline,
                 is_flushed=True,
             )
         except ContainerBeingKilled:
