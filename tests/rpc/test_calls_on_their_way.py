@@ -1,13 +1,15 @@
 """Large calls for a node that does not read: so many bytes may be on their way to it, and no more."""
 
 import threading
+from time import monotonic
 
 import gevent
 import pytest
 
 from tests.rpc.stage import Aside, linked, until
-from zmqservices.cluster import window
-from zmqservices.cluster.caller import Caller
+from zmqservices.cluster import caller, window
+from zmqservices.cluster.call import DONE
+from zmqservices.cluster.peer import Peer
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.rpc import rpc
 
@@ -30,6 +32,10 @@ class Sink:
 def narrow(monkeypatch):
     """400 kB, which are ten BLOBs."""
     monkeypatch.setattr(window, "WINDOW", 10 * len(BLOB))
+
+
+def pool_of(service):
+    return service._client._cluster.caller()._pools["sink"]
 
 
 def test_more_than_a_window_waits_for_a_node_that_stands_still(serve, connect):
@@ -67,21 +73,108 @@ def test_more_than_a_window_waits_for_a_node_that_stands_still(serve, connect):
 
 
 def test_calls_that_wait_for_room_go_on_as_soon_as_it_is_there(serve, connect, monkeypatch):
-    times = []
-    has_room = Caller.has_room
-
-    def count(self, peer):
-        times.append(peer)
-        has_room(self, peer)
-
-    monkeypatch.setattr(Caller, "has_room", count)
+    # The sweep would send them, too, sooner or later.
+    monkeypatch.setattr(caller, "SWEEP_INTERVAL", 60.0)
     serve(Sink, max_workers=100)
     sink = linked(connect().sink)
-    calls = [gevent.spawn(sink.size, BLOB, BLOB) for _ in range(100)]
 
-    # Twenty windows, each asked for four times.
+    # Twenty windows.
+    calls = [gevent.spawn(sink.size, BLOB, BLOB) for _ in range(100)]
+    gevent.sleep(0)
+
+    assert len(pool_of(sink).waiting) > 80
     assert [call.get() for call in calls] == 100 * [2 * len(BLOB)]
-    assert len(times) >= 19
+
+
+def test_a_full_window_is_asked_again_where_a_pong_was_lost(serve, connect, monkeypatch):
+    lost = []
+    pong = Peer._on_pong
+
+    def lose_some(self, message):
+        if len(lost) < 6:
+            lost.append(message)
+        else:
+            pong(self, message)
+
+    monkeypatch.setitem(window.__dict__, "ASKS_AGAIN", 0.1)
+    monkeypatch.setattr(Peer, "_on_pong", lose_some)
+    serve(Sink, max_workers=100)
+    sink = linked(connect().sink)
+    calls = [gevent.spawn(sink.size, BLOB) for _ in range(40)]
+
+    assert [call.get() for call in calls] == 40 * [len(BLOB)]
+    assert len(lost) == 6
+
+
+def fill(instance):
+    """As if a window of large calls were on their way to it, unread."""
+    for _ in range(11):
+        instance.peer._window.sent(len(BLOB))
+    instance.peer.is_full = True
+    instance.peer._owner.peer_is_full(instance.peer)
+
+
+def test_one_that_is_full_is_not_asked_while_another_is_not(serve, connect):
+    for _ in range(3):
+        serve(Sink, elsewhere=True, max_workers=100)
+    sink = connect().sink
+    until(lambda: linked(sink) and len(pool_of(sink).ready) == 3)
+    free, *full = pool_of(sink).ready
+    for instance in full:
+        fill(instance)
+
+    calls = [gevent.spawn(sink.size, BLOB[: number % 2 * 30_000]) for number in range(60)]
+    gevent.sleep(0)
+
+    assert [instance.load.in_flight for instance in full] == [0, 0]
+    assert [call.get() for call in calls] == 30 * [0, 30_000]
+    # A word from them, and they are asked again.
+    until(lambda: sink.size(BLOB) and len(pool_of(sink).ready) == 3)
+
+
+def test_where_all_are_full_calls_wait_for_a_while_and_were_never_sent(serve, connect, monkeypatch):
+    monkeypatch.setattr(Peer, "ask_whether_read", lambda self, now: None)
+    for _ in range(2):
+        serve(Sink, elsewhere=True)
+    sink = connect(rpc_wait_for_service=0.3).sink
+    until(lambda: linked(sink) and len(pool_of(sink).ready) == 2)
+    for instance in tuple(pool_of(sink).ready):
+        fill(instance)
+    began = monotonic()
+
+    # Small ones, too, and those that are held to leave together.
+    calls = [gevent.spawn(sink.size, BLOB[:300]) for _ in range(100)]
+    gevent.joinall(calls)
+
+    assert {type(call.exception) for call in calls} == {RemoteUnavailable}
+    assert "440,000 bytes are on their way to it and not read" in str(calls[0].exception)
+    assert 0.3 <= monotonic() - began < 5
+    assert not sink._client._cluster.caller()._pending
+
+
+def test_calls_held_for_one_are_sent_once_where_the_other_is_lost_meanwhile(serve, connect, monkeypatch):
+    """All that is handed on while a link is lost is refused: what was held for the other one, too."""
+    for _ in range(2):
+        serve(Sink, elsewhere=True)
+    sink = connect().sink
+    until(lambda: linked(sink) and len(pool_of(sink).ready) == 2)
+    own = sink._client._cluster.caller()
+    lost, other = (instance.peer for instance in pool_of(sink).ready)
+    begin = monotonic()
+
+    own.cork.begin(begin)
+    calls = [own.begin("sink", "size", (BLOB[:number],), None, None, 5.0) for number in range(20)]
+    assert {call.instance.peer for call in calls} == {lost, other}
+    send = other.send
+    other.send = lambda frames: False
+    lost.lost()
+    own.cork.end(monotonic)
+    other.send = send
+    lost.linked()
+
+    for call in calls:
+        own.reactor.park(call, DONE)
+    assert [call.outcome() for call in calls] == list(range(20))
 
 
 def test_many_small_calls_that_leave_together_count_as_well(serve, connect, monkeypatch):
@@ -110,9 +203,11 @@ def test_a_link_that_is_lost_takes_what_was_on_its_way_with_it(serve, connect):
     serve(Sink)
     sink = linked(connect().sink)
     (peer,) = sink._client._cluster.caller()._roster.peers.values()
-    peer._window.sent(10 * len(BLOB))
-    assert peer._window.is_full
+    fill(pool_of(sink).ready[0])
+    assert not pool_of(sink).ready
 
     peer.lost()
+    peer.linked()
 
-    assert not peer._window.is_full
+    assert sink.size(BLOB) == len(BLOB)
+    assert not peer.is_full

@@ -35,6 +35,7 @@ def test_any_number_of_them(count):
     batch = decode(encode_batch(CALLS[:count]))
 
     assert [message_of(fields) for fields in batch.messages] == [decode(body) for body in CALLS[:count]]
+    assert encode(batch) == encode_batch(CALLS[:count])
 
 
 def test_one_alone_is_no_batch():

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, cast
 
@@ -49,11 +49,13 @@ class PatchedWhenImported:
     def __init__(self) -> None:
         #: The modules of the two that are being run, the outermost first.
         self._running: list[str] = []
+        self._is_patching = False
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in self.NAMES:
+        if name not in self.NAMES or self._is_patching:
             return None
-        spec = PathFinder.find_spec(name, path, target)
+        others = (finder.find_spec(name, path, target) for finder in tuple(sys.meta_path) if finder is not self)
+        spec = next((spec for spec in others if spec is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = cast(Any, _Loader(spec.loader, self))
         return spec
@@ -65,9 +67,14 @@ class PatchedWhenImported:
             execute(module)
         finally:
             self._running.pop()
-        if not self._running and self in sys.meta_path:
-            sys.meta_path.remove(self)
+        if self._running or self not in sys.meta_path:
+            return
+        self._is_patching = True
+        try:
             _patch_ssl()
+            sys.meta_path.remove(self)
+        finally:
+            self._is_patching = False
 
 
 def _patch_ssl() -> None:
@@ -93,6 +100,10 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._finder.run(module, self._loader.exec_module)
+
+    def __getattr__(self, name: str) -> Any:
+        # Who looks at the spec before the module is imported.
+        return getattr(self._loader, name)
 
 
 def import_from_here() -> None:

@@ -70,6 +70,8 @@ class Caller:
         self._woken: list[Call] = []
         #: Holds the calls of those who were woken together, or call in one turn of the loop.
         self.cork = Cork(self._pour, reactor.defer)
+        #: Those that are asked for nothing more until they have read some of it.
+        self._full: set[Peer] = set()
         self._sweeping = False
         self._beating = False
         self._closed = False
@@ -126,10 +128,10 @@ class Caller:
             self._sweep_soon()
         return call
 
-    def _begin_elsewhere(self, call: Call, full: Instance | None, now: float) -> None:
+    def _begin_elsewhere(self, call: Call, full: Instance | None, now: float, may_be_held: bool = True) -> None:
         """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
         other = None if full is None else call.pool.pick(now, (full,))
-        if other is None or not self._send(call, other, now):
+        if other is None or not self._send(call, other, now, may_be_held):
             self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
             self._hold(call, now)
 
@@ -149,16 +151,16 @@ class Caller:
             )
         return frames
 
-    def _send(self, call: Call, instance: Instance, now: float) -> bool:
+    def _send(self, call: Call, instance: Instance, now: float, may_be_held: bool = True) -> bool:
         frames = self._encode(call, now)
         cork = self.cork
         # One who calls all alone has nobody to leave with.
-        is_held = cork.is_in or (len(self._pending) > 0 and cork.join(now))
+        is_held = may_be_held and (cork.is_in or (len(self._pending) > 0 and cork.join(now)))
         if type(frames) is not bytes or len(frames) > LONGEST:
             if is_held:
                 cork.release()
                 is_held = False
-            if not instance.peer.send_counted(frames):
+            if not instance.peer.send_counted(frames, now):
                 return False
         elif not is_held and not instance.peer.send(frames):
             return False
@@ -179,21 +181,24 @@ class Caller:
                 by_peer.setdefault(call.instance.peer, []).append((call, body))
         for peer, held in by_peer.items():
             batch = envelope.encode_batch([body for _, body in held])
-            if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch)):
+            if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch, monotonic())):
                 self._not_sent([call for call, _ in held])
 
     def _unhold(self, peer: Peer) -> list[Call]:
         """The calls that are held for this peer, which now are not; those for others leave."""
         held = [(call, body) for call, body in self.cork.take() if call.stage == SENT]
+        own = [call for call, _ in held if call.instance.peer is peer]
         self._pour([(call, body) for call, body in held if call.instance.peer is not peer])
-        return [call for call, _ in held if call.stage == SENT and call.instance.peer is peer]
+        return own
 
     def _not_sent(self, calls: list[Call]) -> None:
         for call in calls:
-            del self._pending[call.id]
+            if self._pending.pop(call.id, None) is None:
+                continue
             call.instance.load.in_flight -= 1
             try:
-                self._begin_elsewhere(call, call.instance, monotonic())
+                # Not held again: its turn would come again and again while nobody has room.
+                self._begin_elsewhere(call, call.instance, monotonic(), may_be_held=False)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
                 self._finish(call, exc)
                 self.reactor.post(self.wake_all)
@@ -201,9 +206,10 @@ class Caller:
     def _hold(self, call: Call, now: float) -> None:
         call.stage = HELD
         call.instance = None
-        call.held_until = now + self.settings.rpc_wait_for_service
-        if call.deadline is not None and call.deadline < call.held_until:
-            call.held_until = call.deadline
+        if not call.held_until:  # Else it was held before, and never sent.
+            call.held_until = now + self.settings.rpc_wait_for_service
+            if call.deadline is not None and call.deadline < call.held_until:
+                call.held_until = call.deadline
         call.pool.waiting.append(call)
 
     def _release_held(self, pool: ServicePool) -> None:
@@ -295,6 +301,7 @@ class Caller:
                 )
             return
         call.moves += 1
+        call.held_until = 0.0
         call.avoid = (*call.avoid, instance)
         now = monotonic()
         other = call.pool.pick(now, call.avoid)
@@ -375,6 +382,11 @@ class Caller:
             # The instance saw the deadline too and stops by itself; the word is for one whose clock runs behind.
             self._tell_to_stop(call)
             self._finish(call, self._timed_out(call))
+        for peer in tuple(self._full):
+            if peer.link.is_closed:
+                self._full.discard(peer)
+            elif peer.is_up:
+                peer.ask_whether_read(now)
         held = False
         for pool in self._pools.values():
             if pool.waiting:
@@ -444,18 +456,23 @@ class Caller:
             tell()
 
     def peer_changed(self, peer: Peer) -> None:
+        if not peer.is_full:
+            self._full.discard(peer)
         for pool in {instance.pool for instance in peer.instances}:
             self.refresh(pool)
         self._tell_of_change()
 
-    def has_room(self, peer: Peer) -> None:
-        """It has read what was on its way; calls may be waiting for that."""
+    def peer_is_full(self, peer: Peer) -> None:
+        """Too much is on its way there; when that has changed, `peer_changed` is told."""
+        self._full.add(peer)
         for pool in {instance.pool for instance in peer.instances}:
-            if pool.waiting:
-                self._release_held(pool)
+            pool.refresh()
 
     def peer_lost(self, peer: Peer) -> None:
         """Everything that was under way with this node is in doubt; what was held for it never left."""
+        # Before anything is sent: nothing more goes there.
+        for pool in {instance.pool for instance in peer.instances}:
+            pool.refresh()
         held = self._unhold(peer)
         self.peer_changed(peer)
         self._not_sent(held)

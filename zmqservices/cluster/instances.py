@@ -26,7 +26,7 @@ class Instance:
 
     @property
     def may_be_asked(self) -> bool:
-        return self.peer.is_up and not self.left and self.record.state == "UP"
+        return self.peer.is_up and not self.peer.is_full and not self.left and self.record.state == "UP"
 
     def is_idempotent(self, method: str) -> bool:
         entry = self.record.methods.get(method)

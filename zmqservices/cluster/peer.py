@@ -58,6 +58,8 @@ class Peer:
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Any] = []
         self._window = Window()
+        #: Whether so much is on its way there that it is asked for nothing more until it has read some.
+        self.is_full = False
         #: Of PINGs that are sent for the window; those of heartbeats say 0.
         self._tokens = itertools.count(1)
         self._greeted = False
@@ -91,7 +93,7 @@ class Peer:
         was_up = self.is_up
         if self.stage is not Stage.REFUSED:
             self.stage = Stage.CONNECTING
-        self.is_up = self.is_suspect = self._was_forgotten = False
+        self.is_up = self.is_suspect = self.is_full = self._was_forgotten = False
         self._greeted = False
         self._window = Window()
         if was_up:
@@ -223,11 +225,11 @@ class Peer:
             self._owner.on_error(error)
 
     def _on_bye(self, bye: Bye) -> None:
-        self._owner.cork.release()
         for instance in self.instances:
             if bye.services is None or instance.record.service in bye.services:
                 instance.left = True
         self._owner.peer_changed(self)
+        self._owner.cork.release()
         # From here on no call for these leaves on this link; the answer tells the node that it has heard our last.
         self.send(envelope.encode(Bye(bye.services, None)))
 
@@ -235,23 +237,29 @@ class Peer:
         self.send(envelope.encode(Pong(ping.token)))
 
     def _on_pong(self, pong: Pong) -> None:
-        if self._window.answered(pong.token):
-            self._owner.has_room(self)
+        if self._window.answered(pong.token) and self.is_full and not self._window.is_full:
+            self.is_full = False
+            self._owner.peer_changed(self)
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def send_counted(self, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """As `send`, for what is large (see `window`): False as well while too many bytes are on their way there."""
-        window = self._window
-        sent = not window.is_full and self.send(frames)
-        if sent:
-            window.sent(size_of(frames))
-        now = monotonic()
-        if window.wants_to_ask(now):
+    def send_counted(self, frames: bytes | tuple[bytes, bytes], now: float) -> bool:
+        """As `send`, for what is large: see `window`. What comes when it is full already is sent all the same."""
+        if not self.send(frames):
+            return False
+        self._window.sent(size_of(frames))
+        self.ask_whether_read(now)
+        if self._window.is_full and not self.is_full:
+            self.is_full = True
+            self._owner.peer_is_full(self)
+        return True
+
+    def ask_whether_read(self, now: float) -> None:
+        """Send a PING if it is time for one. To be called now and then while it `is_full`."""
+        if self._window.wants_to_ask(now):
             token = next(self._tokens)
             if self.send(envelope.encode(Ping(token))):
-                window.asked(token, now)
-        return sent
+                self._window.asked(token, now)
 
     # --- heartbeats --------------------------------------------------------------------------------------------------
 
@@ -280,7 +288,7 @@ class Peer:
             return "draining"
         if self.is_suspect:
             return "silent"
-        if self._window.is_full:
+        if self.is_full:
             return f"behind: {self._window.on_the_way:,} bytes are on their way to it and not read"
         return str(instance.record.state).lower()
 

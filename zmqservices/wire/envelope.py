@@ -95,11 +95,12 @@ def encode(message: Message) -> Frames:
 
 
 def encode_batch(bodies: list[bytes]) -> bytes:
-    """One body for these, which have no payload frames; a single one stays as it is."""
+    """One body for these, at most 65,535, which have no payload frames; a single one stays as it is."""
     count = len(bodies)
     if count == 1:
         return bodies[0]
-    return b"".join((_BATCH, bytes((0x90 | count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big"), *bodies))
+    head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return b"".join((_BATCH, head, *bodies))
 
 
 #: How the body of a BATCH begins: an array of two, the first of which is its kind. Its messages follow as an array.
@@ -271,44 +272,51 @@ def _one_by_one(body: bytes) -> list[Any]:
 
     One of them has what only it shall suffer for, or they are nested too deep inside of each other and not alone.
     """
+    rest = body[len(_BATCH) :]
     try:
-        outer = Unpacker(max_buffer_size=len(body))
-        outer.feed(body[len(_BATCH) :])
-        count = outer.read_array_header()
+        reader = _reader_of(rest)
+        count = reader.read_array_header()
         if count > MOST_PARTED or len(body) > LARGEST_PARTED:
             raise ProtocolError(f"a BATCH of {count:,} messages in {len(body):,} bytes, one of which is malformed")
-        at = len(_BATCH) + outer.tell()
         found: list[Any] = []
+        # Where the next message begins, and where what the reader was given.
+        at, given = reader.tell(), 0
         for _ in range(count):
-            size = _size_of_first(body[at:])
-            found.append(_fields_of(body[at : at + size]))
-            at += size
+            try:
+                reader.skip()
+                end = given + reader.tell()
+            except StackError:
+                given = end = at + _size_of_deepest(rest[at : at + LARGEST_DEEP])
+                reader = _reader_of(rest[end:])
+            found.append(_fields_of(rest[at:end]))
+            at = end
     except ProtocolError:
         raise
     except Exception as exc:
         raise ProtocolError(f"not a well-formed BATCH: {exc or type(exc).__name__}") from exc
-    if at != len(body):
+    if at != len(rest):
         raise ProtocolError("not a well-formed BATCH: bytes after its end")
     return found
 
 
 #: Messages, and their bytes, that are looked for one by one: many more than anybody sends together, and quickly done.
 MOST_PARTED, LARGEST_PARTED = 1024, 1024 * 1024
+#: Bytes of a message that is nested as deep as the writer goes, and is still looked for.
+LARGEST_DEEP = 16 * 1024
 
 
-def _size_of_first(raw: bytes) -> int:
-    """Bytes of the first value."""
-    skipper = Unpacker(max_buffer_size=len(raw))
-    skipper.feed(raw)
-    try:
-        skipper.skip()
-    except StackError:
-        # As deep as the writer goes: see `codec`.
-        skipper = Unpacker(max_buffer_size=len(raw))
-        skipper.feed(raw)
-        for _ in range(skipper.read_array_header()):
-            skipper.skip()
-    return int(skipper.tell())
+def _reader_of(raw: bytes) -> Any:
+    reader = Unpacker(max_buffer_size=len(raw))
+    reader.feed(raw)
+    return reader
+
+
+def _size_of_deepest(raw: bytes) -> int:
+    """Bytes of an array that is nested one level deeper than can be skipped: as deep as the writer goes (see `codec`)."""
+    reader = _reader_of(raw)
+    for _ in range(reader.read_array_header()):
+        reader.skip()
+    return int(reader.tell())
 
 
 def _fields_of(raw: bytes) -> Any:
