@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench import machine, summary, table
+from bench.processes import HOME, usual_environment
 
 #: What is imported, after which dependencies.
 WHAT = {
@@ -39,12 +40,19 @@ HEADINGS = ["", "its dependencies ms", "itself ms"]
 
 
 def run(repeats: int) -> Iterator[dict[str, Any]]:
-    """A line per process: what is imported alternates."""
-    for number in range(repeats):
+    """A line per process: what is imported alternates. Before them, one of each makes sure that all is compiled."""
+    for number in range(-1, repeats):
         for name, (own, needed) in WHAT.items():
             done = subprocess.run(
-                [sys.executable, "-c", PROGRAM, own, needed], capture_output=True, text=True, check=True, timeout=60
+                [sys.executable, "-c", PROGRAM, own, needed],
+                env={**usual_environment(), "PYTHONPATH": str(HOME)},
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
             )
+            if number < 0:
+                continue
             dependencies, itself = json.loads(done.stdout)
             line = {"kind": "import", "what": name, "round": number}
             yield {**line, "dependencies_ms": round(dependencies, 2), "own_ms": round(itself, 2), **machine.facts()}

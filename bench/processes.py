@@ -87,6 +87,11 @@ def busy_seconds() -> tuple[float, float]:
     return (user + nice + system + irq + soft) / tick, steal / tick
 
 
+def usual_environment() -> dict[str, str]:
+    """This process's variables, without the one that keeps modules from being compiled once for all: nobody runs a service so."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -108,7 +113,7 @@ class Child:
                 stdout=pipe or output,
                 stderr=output,
                 cwd=HOME,
-                env={**os.environ, "PYTHONPATH": str(HOME), "PYTHONUNBUFFERED": "1", **(environ or {})},
+                env={**usual_environment(), "PYTHONPATH": str(HOME), "PYTHONUNBUFFERED": "1", **(environ or {})},
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
