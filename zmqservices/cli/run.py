@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -86,15 +87,14 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None) -
         flags.warn(settings)
         classes = import_services(names)
         return run(classes, config, backdoor_port, on_started=_tell(lifeline, names), lifeline=lifeline)
-    except BaseException as exc:
-        error = exc
-        lifeline.tell(None, lambda: imported_files(names, error))
+    except BaseException as error:
+        lifeline.tell(None, partial(imported_files, names, error))
         raise
 
 
 def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], None]:
     def on_started(service_names: list[str]) -> None:
-        lifeline.tell(service_names, lambda: imported_files(names))
+        lifeline.tell(service_names, partial(imported_files, names))
 
     return on_started
 
