@@ -346,6 +346,42 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
     assert service.fine() == "fine"
 
 
+def desk_of(container):
+    return next(each for each in container.extensions if isinstance(each, Membership)).join()._desk
+
+
 def _calls_of(container):
-    node = next(each for each in container.extensions if isinstance(each, Membership)).join()
-    return [call for guest in node._desk._door.guests.values() for call in guest.calls.values()]
+    return [call for guest in desk_of(container)._door.guests.values() for call in guest.calls.values()]
+
+
+def sizes_of(batch, desk, monkeypatch):
+    """What each call of a batch counts against the queue."""
+    sizes = []
+    monkeypatch.setattr(type(desk), "_take", lambda self, guest, call, size: sizes.append(size))
+    guest = desk.stranger(b"\0abcd")
+    guest.node = "somebody"
+    desk.hear(guest, batch)
+    desk.heard()
+    return sizes
+
+
+def test_the_calls_of_a_batch_count_as_much_as_it_takes_together(maths, monkeypatch):
+    head = len(envelope.encode_call(1, "maths", "add", ("x" * 3000,), None, 1.0, {"a": 1})) - 3000
+    longest = [
+        envelope.encode_call(number, "maths", "add", ("x" * (cork.LONGEST - head),), None, 1.0, {"a": 1})
+        for number in range(cork.MOST)
+    ]
+
+    sizes = sizes_of(envelope.encode_batch(longest), desk_of(maths), monkeypatch)
+
+    assert {len(body) for body in longest} == {cork.LONGEST}
+    assert len(sizes) == cork.MOST
+    assert cork.LONGEST * cork.MOST <= sum(sizes) <= cork.LONGEST * cork.MOST + 16
+
+
+def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
+    """Nobody here sends one; whoever does shall not hide a large call among small messages."""
+    large = envelope.encode_call(1, "maths", "add", (bytes(40_000), bytes(40_000), "x" * 100_000))
+    body = envelope.encode_batch([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
+
+    assert sizes_of(body, desk_of(maths), monkeypatch) == [len(body)] * 3

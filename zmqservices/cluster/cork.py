@@ -32,6 +32,9 @@ MOST = 32
 #: Bytes of a message that is not held: handing it on takes ZeroMQ's thread long enough.
 LONGEST = 4096
 
+#: Bytes of what leaves together at most, and of the message that holds it.
+LARGEST_TOGETHER = MOST * LONGEST + 16
+
 
 class Cork:
     """`pour(items)` hands on what was held, in its order; it may raise nothing.

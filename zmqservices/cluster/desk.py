@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.backlog import size_of
-from zmqservices.cluster.cork import LONGEST, MOST, Cork
+from zmqservices.cluster.cork import LARGEST_TOGETHER, LONGEST, Cork
 from zmqservices.cluster.incoming import Guest, IncomingCall, Served, refusal
 from zmqservices.cluster.leaving import Leaving
 from zmqservices.cluster.window import UNCOUNTED
@@ -143,7 +143,7 @@ class Desk:
         messages = batch.messages
         self._batched += len(messages)
         # What each of them took is not known. In one that is larger than what is sent together, any of them may be all of it.
-        if size <= MOST * LONGEST:
+        if size <= LARGEST_TOGETHER:
             size //= len(messages) or 1
         for fields in messages:
             try:
