@@ -14,7 +14,7 @@ from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
 from zmqservices.transport import Door, Link
-from zmqservices.wire import envelope
+from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import Batch, Bye, Call, Result
 
 
@@ -372,7 +372,7 @@ def test_the_calls_of_a_batch_count_as_much_as_it_takes_together(maths, monkeypa
         for number in range(cork.MOST)
     ]
 
-    sizes = sizes_of(envelope.encode_batch(longest), desk_of(maths), monkeypatch)
+    sizes = sizes_of(batches.encode(longest), desk_of(maths), monkeypatch)
 
     assert {len(body) for body in longest} == {cork.LONGEST}
     assert len(sizes) == cork.MOST
@@ -382,6 +382,6 @@ def test_the_calls_of_a_batch_count_as_much_as_it_takes_together(maths, monkeypa
 def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
     """Nobody here sends one; whoever does shall not hide a large call among small messages."""
     large = envelope.encode_call(1, "maths", "add", (bytes(40_000), bytes(40_000), "x" * 100_000))
-    body = envelope.encode_batch([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
+    body = batches.encode([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
 
     assert sizes_of(body, desk_of(maths), monkeypatch) == [len(body)] * 3

@@ -14,7 +14,7 @@ import zmq
 from tests.system.processes import eventually, free_port
 from zmqservices.exceptions import RpcTimeout, ZmqServicesError
 from zmqservices.standalone.rpc import ClusterRpcProxy
-from zmqservices.wire import envelope
+from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import Batch, Call, Error, Hello, Result, Welcome
 
 MEGABYTE = 1024 * 1024
@@ -122,10 +122,10 @@ def test_each_message_of_a_batch_is_taken_as_if_it_came_alone(lasting_cluster, r
     ]
 
     with raw_socket(endpoint) as raw:
-        raw.send(envelope.encode_batch(bodies))
+        raw.send(batches.encode(bodies))
         told = list(islice(answers(raw), 6))
         # A frame that none of them may have costs all of them.
-        raw.send_multipart([envelope.encode_batch(bodies[1:]), b"a frame that is not announced"])
+        raw.send_multipart([batches.encode(bodies[1:]), b"a frame that is not announced"])
         raw.send(bodies[-1])
         told += list(islice(answers(raw), 2))
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.wire.test_envelope import messages
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import decode, encode, encode_batch, encode_call, encode_result, message_of
+from zmqservices.wire.batches import encode as encode_batch
+from zmqservices.wire.envelope import decode, encode, encode_call, encode_result, message_of
 from zmqservices.wire.messages import Batch, Call, Ping, Result
 
 PLACEHOLDER = bytes.fromhex("c70010")

@@ -15,6 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from zmqservices.cluster import failures
 from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.call import DONE, HELD, SENT, Call
 from zmqservices.cluster.cork import LONGEST, Cork
@@ -23,20 +24,11 @@ from zmqservices.cluster.peer import Peer
 from zmqservices.cluster.roster import Roster
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.window import UNCOUNTED
-from zmqservices.exceptions import (
-    CallCancelled,
-    MaybeExecuted,
-    MessageTooLarge,
-    Overloaded,
-    ProtocolError,
-    RemoteUnavailable,
-    RpcTimeout,
-    UnknownService,
-)
+from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
 from zmqservices.resilience.plan import Mishap, Move, next_move
 from zmqservices.transport import Sockets
 from zmqservices.transport.reactor import Reactor
-from zmqservices.wire import envelope
+from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import encode_call
 from zmqservices.wire.messages import Cancel, Error, Result
 
@@ -117,7 +109,7 @@ class Caller:
         call.pool = pool
         if deadline is not None and deadline - now < SHORT_TIMEOUT:
             if deadline <= now:
-                self._finish(call, self._timed_out(call))
+                self._finish(call, failures.timed_out(call))
                 return call
             self.reactor.call_later(deadline - now, self._expire, call)
         ready = pool.ready
@@ -180,7 +172,7 @@ class Caller:
             if call.stage == SENT:
                 by_peer.setdefault(call.instance.peer, []).append((call, body))
         for peer, held in by_peer.items():
-            batch = envelope.encode_batch([body for _, body in held])
+            batch = batches.encode([body for _, body in held])
             if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch, monotonic())):
                 self._not_sent([call for call, _ in held])
 
@@ -275,12 +267,12 @@ class Caller:
             if code == "protocol":
                 peer.greet_again()
         elif code == "expired":
-            self._finish(call, self._ran_out_of_time(call, error))
+            self._finish(call, failures.ran_out_of_time(call, error, self._is_spent(call)))
         elif code == "cancelled":
             self._finish(call, CallCancelled(str(error.get("value"))))
         elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
             # The service gave up on a call of its own because the time of this one is over; both saw it at once.
-            self._finish(call, self._timed_out(call))
+            self._finish(call, failures.timed_out(call))
         else:
             self._finish(call, error)
 
@@ -288,17 +280,7 @@ class Caller:
         instance = call.instance
         others = len([other for other in call.pool.ready if other is not instance])
         if next_move(mishap, instance.is_idempotent(call.method), call.moves, others) is Move.GIVE_UP:
-            name = f"{call.service}.{call.method}"
-            if mishap is Mishap.OVERLOADED:
-                self._finish(call, Overloaded(f"{name} was refused: {error.get('value')}"))
-            else:
-                self._finish(
-                    call,
-                    MaybeExecuted(
-                        f"the link to instance {instance.record.instance} at {instance.peer.endpoint} was lost while "
-                        f"{name} was under way there; it may or may not have run"
-                    ),
-                )
+            self._finish(call, failures.refused(call, error) if mishap is Mishap.OVERLOADED else failures.lost(call))
             return
         call.moves += 1
         call.held_until = 0.0
@@ -346,26 +328,14 @@ class Caller:
             if call.instance.peer.is_up:
                 call.instance.peer.send(envelope.encode(Cancel(call.id)))
 
-    def _timed_out(self, call: Call) -> RpcTimeout:
-        limit = "its caller's time" if call.timeout is None else f"{call.timeout:g} s"
-        where = f" by {call.instance.record.instance}" if call.instance is not None else ""
-        return RpcTimeout(f"{call.service}.{call.method} was not answered{where} within {limit}")
-
     @staticmethod
     def _is_spent(call: Call) -> bool:
         return call.deadline is not None and call.deadline - monotonic() < SWEEP_INTERVAL
 
-    def _ran_out_of_time(self, call: Call, error: Mapping[str, Any]) -> RpcTimeout:
-        if self._is_spent(call):
-            return self._timed_out(call)
-        # Not the caller's limit: the method has one of its own.
-        where = call.instance.record.instance
-        return RpcTimeout(f"{call.service}.{call.method} was ended by {where}: {error.get('value')}")
-
     def _expire(self, call: Call) -> None:
         if call.stage != DONE:
             self._tell_to_stop(call)
-            self._finish(call, self._unavailable(call) if call.stage == HELD else self._timed_out(call))
+            self._finish(call, self._unavailable(call) if call.stage == HELD else failures.timed_out(call))
             self.wake_all()
 
     def _sweep_soon(self) -> None:
@@ -381,7 +351,7 @@ class Caller:
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
             # The instance saw the deadline too and stops by itself; the word is for one whose clock runs behind.
             self._tell_to_stop(call)
-            self._finish(call, self._timed_out(call))
+            self._finish(call, failures.timed_out(call))
         for peer in tuple(self._full):
             if peer.link.is_closed:
                 self._full.discard(peer)
@@ -408,13 +378,7 @@ class Caller:
                 self._finish(call, self._unavailable(call))
 
     def _unavailable(self, call: Call) -> BaseException:
-        pool = call.pool
-        if pool.instances:
-            return RemoteUnavailable(
-                f"{call.service}.{call.method} was not sent: no instance of '{call.service}' can be asked "
-                f"({pool.why_nobody()})"
-            )
-        return UnknownService(call.service, f"no instance of {call.service!r} is known; {self.directory.describe()}")
+        return failures.unavailable(call, self.directory.describe())
 
     def _beat(self) -> None:
         self._beating = False

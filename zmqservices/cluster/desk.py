@@ -21,7 +21,7 @@ from zmqservices.cluster.window import UNCOUNTED
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
-from zmqservices.wire import envelope
+from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
 
@@ -306,7 +306,7 @@ class Desk:
         for guest, body in messages:
             by_guest.setdefault(guest, []).append(body)
         for guest, bodies in by_guest.items():
-            self._send(guest, envelope.encode_batch(bodies))
+            self._send(guest, batches.encode(bodies))
 
     def _send(self, guest: Guest, frames: Any) -> None:
         if not guest.backlog.messages:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from msgpack import StackError, Unpacker, unpackb
+from msgpack import StackError, unpackb
 
 from zmqservices.exceptions import ProtocolError
-from zmqservices.wire import codec, shapes
+from zmqservices.wire import batches, codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
 from zmqservices.wire.messages import KINDS, Batch, Call, Event, Message, Result, Stream
 
@@ -92,19 +92,6 @@ def encode(message: Message) -> Frames:
     if place is not None:
         fields[place], payload = _parted(fields[place])
     return _framed(pack(_trimmed([message.KIND, *fields])), payload)
-
-
-def encode_batch(bodies: list[bytes]) -> bytes:
-    """One body for these, at most 65,535, which have no payload frames; a single one stays as it is."""
-    count = len(bodies)
-    if count == 1:
-        return bodies[0]
-    head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    return b"".join((_BATCH, head, *bodies))
-
-
-#: How the body of a BATCH begins: an array of two, the first of which is its kind. Its messages follow as an array.
-_BATCH = b"\x92\x0d"
 
 
 #: Which field of a message may be carried by the payload frame. In a Call it is an argument, too: see `_put_in_call`.
@@ -230,8 +217,8 @@ def decode(
     except BaseException as exc:
         if payloads is not None:
             payloads.drop()
-        if isinstance(exc, ProtocolError) and body[: len(_BATCH)] == _BATCH:
-            return Batch(_one_by_one(body))
+        if isinstance(exc, ProtocolError) and batches.is_batch(body):
+            return Batch(batches.part(body, _hook_alone))
         raise
 
 
@@ -265,65 +252,6 @@ _CALLS = frozenset(
     for kwargs in (type(None), dict)
     for time_left in (type(None), float)
 )
-
-
-def _one_by_one(body: bytes) -> list[Any]:
-    """The messages of a BATCH that could not be decoded at once, each decoded alone.
-
-    One of them has what only it shall suffer for, or they are nested too deep inside of each other and not alone.
-    """
-    rest = body[len(_BATCH) :]
-    try:
-        reader = _reader_of(rest)
-        count = reader.read_array_header()
-        if count > MOST_PARTED or len(body) > LARGEST_PARTED:
-            raise ProtocolError(f"a BATCH of {count:,} messages in {len(body):,} bytes, one of which is malformed")
-        found: list[Any] = []
-        # Where the next message begins, and where what the reader was given.
-        at, given = reader.tell(), 0
-        for _ in range(count):
-            try:
-                reader.skip()
-                end = given + reader.tell()
-            except StackError:
-                given = end = at + _size_of_deepest(rest[at : at + LARGEST_DEEP])
-                reader = _reader_of(rest[end:])
-            found.append(_fields_of(rest[at:end]))
-            at = end
-    except ProtocolError:
-        raise
-    except Exception as exc:
-        raise ProtocolError(f"not a well-formed BATCH: {exc or type(exc).__name__}") from exc
-    if at != len(rest):
-        raise ProtocolError("not a well-formed BATCH: bytes after its end")
-    return found
-
-
-#: Messages, and their bytes, that are looked for one by one: many more than anybody sends together, and quickly done.
-MOST_PARTED, LARGEST_PARTED = 1024, 1024 * 1024
-#: Bytes of a message that is nested as deep as the writer goes, and is still looked for.
-LARGEST_DEEP = 16 * 1024
-
-
-def _reader_of(raw: bytes) -> Any:
-    reader = Unpacker(max_buffer_size=len(raw))
-    reader.feed(raw)
-    return reader
-
-
-def _size_of_deepest(raw: bytes) -> int:
-    """Bytes of an array that is nested one level deeper than can be skipped: as deep as the writer goes (see `codec`)."""
-    reader = _reader_of(raw)
-    for _ in range(reader.read_array_header()):
-        reader.skip()
-    return int(reader.tell())
-
-
-def _fields_of(raw: bytes) -> Any:
-    try:
-        return codec.unpack_with(raw, _hook_alone)
-    except ProtocolError as exc:
-        return exc.with_traceback(None)
 
 
 def _message(fields: Any, call_class: type[Call]) -> Message:
