@@ -9,7 +9,7 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import uncopied
+from zmqservices.transport import blocks, uncopied
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
@@ -92,6 +92,7 @@ class Door:
             if isinstance(frames, bytes):
                 _send(socket, frames, _NOBLOCK)
             else:
+                blocks.tend()
                 _send(socket, frames[0], _MORE)
                 _send(socket, uncopied.frame(frames[1]), _NOBLOCK)
         except zmq.Again:
@@ -109,6 +110,7 @@ class Door:
         """The frame that follows the body just heard, or None where there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
+        blocks.tend()
         payload: bytes = self.socket.recv(_NOBLOCK)
         return payload
 

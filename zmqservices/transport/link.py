@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import zmq
 from zmq.backend import Socket as BackendSocket
 
-from zmqservices.transport import uncopied
+from zmqservices.transport import blocks, uncopied
 from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
@@ -83,6 +83,7 @@ class Link:
             if isinstance(frames, bytes):
                 _send(self.socket, frames, _NOBLOCK)
             else:
+                blocks.tend()
                 _send(self.socket, frames[0], _MORE)
                 _send(self.socket, uncopied.frame(frames[1]), _NOBLOCK)
         except zmq.Again:
@@ -97,6 +98,7 @@ class Link:
         """The frame that follows the body just heard, or None where there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
+        blocks.tend()
         payload: bytes = self.socket.recv(_NOBLOCK)
         return payload
 

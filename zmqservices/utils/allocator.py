@@ -6,8 +6,9 @@ the processor time (see docs/performance.rst), and holds up to KEPT bytes more t
 is nothing to do all of it is given back but for the last 64 MiB at most that ZeroMQ's thread took: glibc keeps the end of a
 thread's memory until that thread frees something there.
 
-`zmqservices run` does this for its process. Any other program may call `keep_large_blocks` when it starts, or set
-MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in its environment.
+Every process does this from its first large message on, and `zmqservices run` from its start: see
+`zmqservices.transport.blocks`. Whoever wants it otherwise sets one of VARIABLES in the environment. A program that has no
+large messages, and large blocks of its own, may call `keep_large_blocks`.
 """
 
 from __future__ import annotations
