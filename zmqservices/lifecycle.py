@@ -148,8 +148,9 @@ class WorkerLifecycle:
             return True
         finally:
             worker_ctx._phase = OVER
-            # It may know the context in turn, and the two would have to wait for the garbage collector.
-            worker_ctx._handle_result = None
+            # Both know the context in turn (a proxy that was injected does), and all that the call brought would have to
+            # wait for the garbage collector.
+            worker_ctx._handle_result = worker_ctx.service = None
             # The traceback knows this frame, and this frame shall not know the traceback.
             result = exc_info = None
 

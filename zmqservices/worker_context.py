@@ -42,7 +42,7 @@ class WorkerContext:
 
     `data` are the context headers that came with the call; what a method or a provider puts there travels on
     with the calls that it makes. `deadline` is in seconds of `time.monotonic`, None for a call that may take
-    for ever.
+    for ever. `service` is the instance that runs it, from before its providers are asked until it is over; else None.
     """
 
     __slots__ = (

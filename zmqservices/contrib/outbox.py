@@ -40,7 +40,7 @@ from zmqservices.contrib.sqlalchemy import (
 )
 from zmqservices.contrib.tables import outbox_table
 from zmqservices.events.dispatcher import check_type
-from zmqservices.events.headers import encoded, with_context
+from zmqservices.events.headers import FromWorker, encoded
 from zmqservices.exceptions import ConfigurationError, MessageTooLarge
 from zmqservices.membership import Membership
 from zmqservices.wire import codec
@@ -62,14 +62,14 @@ TOLD_PAUSE = 0.2
 LAST_TRIES = 2.0
 
 
-class Recorder:
+class Recorder(FromWorker):
     """What a worker has in its hands: `record(session, event_type, event_data, key=None)`, or simply called."""
 
-    __slots__ = ("_outbox", "_headers")
+    __slots__ = ("_outbox",)
 
-    def __init__(self, outbox: Outbox, headers: dict[str, Any]) -> None:
+    def __init__(self, outbox: Outbox, worker_ctx: Any) -> None:
+        super().__init__(worker_ctx)
         self._outbox = outbox
-        self._headers = headers
 
     def __call__(self, session: Any, event_type: str, event_data: Any = None, key: str | None = None) -> str:
         """Record, in the session's transaction, that something happened; a Core connection does as well.
@@ -78,7 +78,7 @@ class Recorder:
         UnserializableValueError and MessageTooLarge, and what the database raises.
         """
         check_type(event_type)
-        return self._outbox.record(session, event_type, event_data, key, self._headers)
+        return self._outbox.record(session, event_type, event_data, key, self._headers())
 
     record = __call__
 
@@ -152,7 +152,7 @@ class Outbox(EngineProvider):
 
     def get_dependency(self, worker_ctx: Any) -> Recorder:
         """The headers are those of this moment, as an EventDispatcher's."""
-        return Recorder(self, with_context(worker_ctx.call_id_stack, worker_ctx.data))
+        return Recorder(self, worker_ctx)
 
     def record(self, session: Any, event_type: str, event_data: Any, key: str | None, headers: dict[str, Any]) -> str:
         """See `Recorder`."""

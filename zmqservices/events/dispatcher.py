@@ -6,20 +6,20 @@ from typing import Any
 
 from zmqservices import constants
 from zmqservices.cluster.source import Source
-from zmqservices.events.headers import encoded, with_context
+from zmqservices.events.headers import FromWorker, encoded
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
 
 
-class Dispatcher:
+class Dispatcher(FromWorker):
     """What a worker has in its hands: `dispatch(event_type, event_data, key=None)`, or simply called."""
 
-    __slots__ = ("_source", "_headers", "_serializer", "_is_reliable")
+    __slots__ = ("_source", "_serializer", "_is_reliable")
 
-    def __init__(self, source: Source, headers: dict[str, Any], serializer: Any, is_reliable: bool) -> None:
+    def __init__(self, source: Source, worker_ctx: Any, serializer: Any, is_reliable: bool) -> None:
+        super().__init__(worker_ctx)
         self._source = source
-        self._headers = headers
         self._serializer = serializer
         self._is_reliable = is_reliable
 
@@ -31,7 +31,7 @@ class Dispatcher:
         """
         check_type(event_type)
         body, name = encoded(self._serializer, event_data)
-        self._source.dispatch(event_type, body, self._headers, name, key, self._is_reliable)
+        self._source.dispatch(event_type, body, self._headers(), name, key, self._is_reliable)
 
     dispatch = __call__
 
@@ -68,6 +68,4 @@ class EventDispatcher(DependencyProvider):
 
     def get_dependency(self, worker_ctx: Any) -> Dispatcher:
         """The headers are those of this moment: what the worker changes later goes along with its calls alone."""
-        return Dispatcher(
-            self._source, with_context(worker_ctx.call_id_stack, worker_ctx.data), self.membership.serializer, self.is_reliable
-        )
+        return Dispatcher(self._source, worker_ctx, self.membership.serializer, self.is_reliable)
