@@ -176,6 +176,36 @@ def test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it(star
     assert process.end() == 0
 
 
+def test_the_end_of_a_method_s_first_child_is_heard_of_however_soon_it_comes(start, write):
+    write(
+        "forking.py",
+        """
+        import os
+        from gevent.monkey import get_original
+        from zmqservices.timer import timer
+
+        class Service:
+            name = "forking"
+
+            @timer(interval=3600, eager=True)
+            def fork(self):
+                child = os.fork()
+                if not child:
+                    os._exit(7)
+                print("it ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+        # The parent goes on so late that its child is long gone.
+        os.register_at_fork(after_in_parent=lambda: get_original("time", "sleep")(0.2))
+        """,
+    )
+    process = start("run", "forking")
+
+    process.until("it ended with 7")
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+
+
 def test_a_service_that_dies_ends_the_process_with_its_traceback_in_the_log(start, write):
     write(
         "dying.py",

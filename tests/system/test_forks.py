@@ -7,6 +7,7 @@ import sys
 CODE = """
 import gevent.monkey; gevent.monkey.patch_all()
 import os, sys, gevent
+gevent.get_hub().loop.install_sigchld()  # As `zmqservices run` does: else a child that ends at once is lost.
 from discovery.server import RegistryServer
 from zmqservices.containers import ServiceContainer
 from zmqservices.exceptions import ForkedProcessError
@@ -53,6 +54,7 @@ for container in containers:
 EVENTS = """
 import gevent.monkey; gevent.monkey.patch_all()
 import os, sys, tempfile, gevent
+gevent.get_hub().loop.install_sigchld()
 from discovery.server import RegistryServer
 from zmqservices.containers import ServiceContainer
 from zmqservices.events import EventDispatcher

@@ -126,10 +126,15 @@ def run(
     ConfigurationError and the like when they cannot be started. A service that dies afterwards is logged, and
     the result is 1.
     """
+    import gevent
+
     from zmqservices.runners import ServiceRunner
     from zmqservices.transport import blocks
 
     blocks.tend()
+    # gevent learns of ended children from the first one that is watched on: a fork that ended before that was lost, and
+    # whoever waited for it waited for ever.
+    gevent.get_hub().loop.install_sigchld()
     runner = ServiceRunner(config)
     for cls in services:
         known = set(runner.service_names)
