@@ -1,5 +1,6 @@
 """`zmqservices run` in real processes: what starts, what stops it, what is said of mistakes."""
 
+import platform
 import signal
 
 import pytest
@@ -171,6 +172,37 @@ def test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it(star
     process = start("run", "collected")
 
     process.until(told)
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_it_keeps_the_memory_of_large_blocks_before_any_message_comes(start, write):
+    write(
+        "large.py",
+        """
+        import os
+        from zmqservices.timer import timer
+
+        def rss():
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        class Service:
+            name = "large"
+
+            @timer(interval=3600, eager=True)
+            def take(self):
+                blocks = [bytearray(b"x" * 2**20) for _ in range(60)]
+                full = rss()
+                blocks.clear()
+                print("given back:", full - rss() > 20 * 2**20, flush=True)
+        """,
+    )
+    process = start("run", "large")
+
+    process.until("given back: False")
     process.signal(signal.SIGTERM)
 
     assert process.end() == 0

@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import Antenna, Mast, SocketOptions, Sockets
+from zmqservices.transport import Antenna, Mast, SocketOptions, Sockets, broadcast
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Ticket
@@ -106,16 +106,20 @@ def test_every_listener_of_a_topic_is_told_of(reactor, sockets, mast, antenna, c
     until(lambda: crowd.tunings[2:] == [(b"a\0", False)])
 
 
-def test_a_payload_follows_in_a_frame_of_its_own(reactor, mast, antenna, crowd, until):
+def test_a_payload_follows_in_a_frame_of_its_own(reactor, mast, antenna, crowd, until, monkeypatch):
+    noted = []
+    monkeypatch.setattr(broadcast, "note_large_message", lambda: noted.append(len(crowd.frames)))
     reactor.run(antenna.tune, b"a\0")
     reactor.run(antenna.connect, mast.endpoint)
     until(lambda: crowd.tunings)
 
     reactor.run(mast.send, b"a\0", (b"body", b"payload"))
+    assert noted == [0], "it was taken notice of when it was sent"
     reactor.run(mast.send, b"a\0", b"next")
 
     until(lambda: len(crowd.frames) == 2)
     assert crowd.frames == [(b"a\0body", b"payload"), (b"a\0next", None)]
+    assert noted == [0, 0], "and when it came"
 
 
 def test_nothing_is_read_during_a_pause_and_nothing_is_lost_by_it(reactor, mast, antenna, crowd, until):

@@ -12,6 +12,8 @@ import zmq
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import Door, Link, Sent, SocketOptions, Sockets
+from zmqservices.transport import door as transport_door
+from zmqservices.transport import link as transport_link
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Ticket
@@ -152,6 +154,28 @@ def test_a_payload_frame_is_taken_with_its_body(stand: Stand) -> None:
     assert [body for _, body in hosts.heard_bodies] == [b"large", b"after"]
     assert ears.payloads == [b"y" * 300_000]
     assert ears.bodies == [b"large too", b"after"]
+
+
+def test_each_end_takes_notice_of_the_payloads_that_it_sends_and_gets(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = []
+    for module in (transport_link, transport_door):
+        monkeypatch.setattr(module, "note_large_message", lambda name=module.__name__: noted.append(name.rpartition(".")[2]))
+    door, hosts = stand.door()
+    link, ears = stand.link(door.endpoint)
+    stand.until(lambda: link.send(b"hello"))
+    stand.until(lambda: len(hosts.heard_bodies) == 1)
+    assert noted == []
+
+    link.send((b"large", b"x"))
+    assert noted == ["link"]
+    stand.until(lambda: len(hosts.payloads) == 1)
+    assert noted == ["link", "door"]
+    door.send(hosts.strangers[0], (b"large too", b"y"))
+    assert noted == ["link", "door", "door"]
+    stand.until(lambda: len(ears.payloads) == 1)
+    assert noted == ["link", "door", "door", "link"]
 
 
 def test_nothing_is_sent_where_nobody_is_connected(stand: Stand) -> None:

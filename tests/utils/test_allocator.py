@@ -52,6 +52,48 @@ def test_blocks_are_kept_until_the_process_is_idle():
     assert given_back > 40
 
 
+NOTED = """
+from zmqservices.utils import allocator
+
+def rss():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+def kept_of(count):
+    blocks = [bytearray(b"x" * 2**20) for _ in range(count)]
+    full = rss()
+    blocks.clear()
+    return count - (full - rss()) // 2**20
+
+print(kept_of(6), end=" ")
+{first}
+allocator.note_large_message()
+print(kept_of(6), kept_of(60))
+"""
+
+
+def test_from_the_first_large_message_on_a_process_keeps_some():
+    before, few, many = (int(word) for word in run(NOTED.format(first="")).split())
+
+    assert before <= 2, "glibc by itself"
+    assert few >= 5
+    assert many <= 9
+
+
+def test_a_message_changes_nothing_for_whoever_keeps_more():
+    _, few, many = (int(word) for word in run(NOTED.format(first="allocator.keep_large_blocks()")).split())
+
+    assert few >= 5
+    assert many >= 50
+
+
+def test_a_message_changes_nothing_for_whoever_has_set_the_allocator():
+    _, few, many = (int(word) for word in run(NOTED.format(first=""), MALLOC_TRIM_THRESHOLD_="131072").split())
+
+    assert few <= 1
+    assert many <= 1
+
+
 @pytest.mark.parametrize("name", allocator.VARIABLES)
 def test_whoever_has_set_the_allocator_keeps_his_settings(name):
     code = "from zmqservices.utils import allocator; print(allocator.keep_large_blocks())"

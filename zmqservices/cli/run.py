@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that killed services get to let go of what they hold, before the process ends anyway.
 KILL_PATIENCE = 3.0
+#: Seconds between two looks whether there is nothing to do, and memory is to be given back.
+IDLE_LOOK = 5.0
 KILLED = 130
 
 __getattr__ = gone(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})
@@ -129,9 +131,7 @@ def run(
     import gevent
 
     from zmqservices.runners import ServiceRunner
-    from zmqservices.transport import blocks
 
-    blocks.tend()
     # gevent learns of ended children from the first one that is watched on: a fork that ended before that was lost, and
     # whoever waited for it waited for ever.
     gevent.get_hub().loop.install_sigchld()
@@ -144,12 +144,28 @@ def run(
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
     shutdown = Shutdown(runner)
     shutdown.listen(lifeline or Lifeline())
+    housekeeping = keep_memory()
     try:
         return shutdown.run(on_started)
     finally:
+        housekeeping()
         shutdown.forget()
         if backdoor is not None:
             backdoor.stop(timeout=0)
+
+
+def keep_memory() -> Callable[[], None]:
+    """Serve large payloads from memory that is kept, and give it back while idle. Returns what ends the looking."""
+    import gevent
+
+    from zmqservices.utils import allocator
+
+    if not allocator.keep_large_blocks():
+        return lambda: None
+    trim = allocator.IdleTrim()
+    timer = gevent.get_hub().loop.timer(IDLE_LOOK, IDLE_LOOK, ref=False)
+    timer.start(trim.look)
+    return timer.close
 
 
 class Killed(BaseException):

@@ -19,7 +19,7 @@ class FromWorker:
     __slots__ = ("_worker_ctx", "_data", "_made")
 
     def __init__(self, worker_ctx: Any) -> None:
-        self._worker_ctx = worker_ctx
+        self._worker_ctx: Any = worker_ctx
         self._data: Mapping[str, Any] = worker_ctx.data.copy()
         self._made: dict[str, Any] | None = None
 
@@ -35,6 +35,7 @@ class FromWorker:
                     made[key] = value
             made[constants.CALL_ID_STACK_CONTEXT_KEY] = self._worker_ctx.call_id_stack
             self._made = made
+            self._worker_ctx = None  # Whoever keeps this for long keeps no more than he needs.
         return made
 
 

@@ -14,6 +14,7 @@ from zmq.backend import Socket as BackendSocket
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
+from zmqservices.utils.allocator import note_large_message
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send
@@ -51,6 +52,7 @@ class Mast:
         if isinstance(frames, tuple):
             _send(self.socket, topic + frames[0], _NOBLOCK | _SNDMORE)
             _send(self.socket, frames[1], _NOBLOCK)
+            note_large_message()
         else:
             _send(self.socket, topic + frames, _NOBLOCK)
         self._arm()
@@ -135,6 +137,7 @@ class Antenna:
                     payload = _recv(socket, _NOBLOCK)
                     while socket.get(zmq.RCVMORE):
                         _recv(socket, _NOBLOCK)
+                    note_large_message()
                 self._listener.received(frame, payload)
         except zmq.Again:
             return False

@@ -9,10 +9,11 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import blocks, uncopied
+from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
+from zmqservices.utils.allocator import note_large_message
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send
@@ -92,9 +93,9 @@ class Door:
             if isinstance(frames, bytes):
                 _send(socket, frames, _NOBLOCK)
             else:
-                blocks.tend()
                 _send(socket, frames[0], _MORE)
                 _send(socket, uncopied.frame(frames[1]), _NOBLOCK)
+                note_large_message()
         except zmq.Again:
             return Sent.FULL
         except zmq.ZMQError as exc:
@@ -110,8 +111,8 @@ class Door:
         """The frame that follows the body just heard, or None where there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
-        blocks.tend()
         payload: bytes = self.socket.recv(_NOBLOCK)
+        note_large_message()
         return payload
 
     def drain(self) -> bool:

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import zmq
 from zmq.backend import Socket as BackendSocket
 
-from zmqservices.transport import blocks, uncopied
+from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
+from zmqservices.utils.allocator import note_large_message
 
 # The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
 _recv = BackendSocket.recv
@@ -83,9 +84,9 @@ class Link:
             if isinstance(frames, bytes):
                 _send(self.socket, frames, _NOBLOCK)
             else:
-                blocks.tend()
                 _send(self.socket, frames[0], _MORE)
                 _send(self.socket, uncopied.frame(frames[1]), _NOBLOCK)
+                note_large_message()
         except zmq.Again:
             if not self._is_draining:
                 self._arm()
@@ -98,8 +99,8 @@ class Link:
         """The frame that follows the body just heard, or None where there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
-        blocks.tend()
         payload: bytes = self.socket.recv(_NOBLOCK)
+        note_large_message()
         return payload
 
     def expect_more(self) -> None:

@@ -10,7 +10,6 @@ from gevent.monkey import get_original
 _allocate_lock = get_original("_thread", "allocate_lock")
 _start_new_thread = get_original("_thread", "start_new_thread")
 _poll = get_original("select", "poll")
-_sleep = get_original("time", "sleep")
 
 
 def allocate_lock() -> Any:
@@ -21,11 +20,6 @@ def allocate_lock() -> Any:
 def start_thread(run: Callable[[], None]) -> None:
     """A daemon thread of the operating system's; nobody can wait for it."""
     _start_new_thread(run, ())
-
-
-def sleep(seconds: float) -> None:
-    """Suspend the thread, not the greenlet."""
-    _sleep(seconds)
 
 
 def poller() -> Any:

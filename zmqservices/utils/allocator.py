@@ -1,14 +1,13 @@
 """How the C library's allocator treats large blocks: kept for the next message, or given back to the system each time.
 
 A payload of 1 MiB is a block of its own. The allocator of glibc asks the system for it and gives it back, page by page,
-for every message; that costs more than sending it does. A process that keeps such blocks serves large payloads with half
-the processor time (see docs/performance.rst), and holds up to KEPT bytes more than it needs at the moment. While there
-is nothing to do all of it is given back but for the last 64 MiB at most that ZeroMQ's thread took: glibc keeps the end of a
-thread's memory until that thread frees something there.
+for every message, and does so with the end of its memory once 128 KiB of that are free; that costs more than sending a payload
+does. A process that keeps such blocks serves large payloads with half the processor time (see docs/performance.rst).
 
-Every process does this from its first large message on, and `zmqservices run` from its start: see
-`zmqservices.transport.blocks`. Whoever wants it otherwise sets one of VARIABLES in the environment. A program that has no
-large messages, and large blocks of its own, may call `keep_large_blocks`.
+`zmqservices run` keeps KEPT bytes from its start and gives all back while there is nothing to do, but for the last 64 MiB at
+most that ZeroMQ's thread took: glibc keeps the end of a thread's memory until that thread frees something there. Every other
+process keeps KEPT_ELSEWHERE from its first large message on, in each of its arenas (there is about one per thread, and eight
+per processor at most). Whoever wants it otherwise sets one of VARIABLES in the environment.
 """
 
 from __future__ import annotations
@@ -17,8 +16,15 @@ import os
 import time
 from typing import Any
 
-#: Bytes at the end of an arena's memory that may be free before they are given back.
-KEPT = 128 * 1024 * 1024
+# Not in the midst of a message, where it may meet others who import it, with locks that gevent has patched.
+try:
+    import ctypes
+except ImportError:  # There are Pythons without.
+    ctypes = None  # type: ignore[assignment]
+
+#: Bytes at the end of an arena's memory that may be free before they are given back: of a process that is there to serve,
+#: and of any other, which may have many threads. The more a process has in hand at once, the more it takes to make a difference.
+KEPT, KEPT_ELSEWHERE = 128 * 1024 * 1024, 8 * 1024 * 1024
 #: Blocks of more bytes than this are given back at once; more is not allowed by glibc.
 LARGEST_KEPT = 32 * 1024 * 1024
 #: Who has set one of these has made up his mind.
@@ -34,23 +40,33 @@ _M_MMAP_THRESHOLD = -3
 
 
 def _libc() -> Any:
-    import ctypes
-
     return ctypes.CDLL(None)
 
 
-def keep_large_blocks() -> bool:
+_is_decided = False
+
+
+def note_large_message() -> None:
+    """To be called for each message with a payload: the first one in a process makes it keep some, if nothing was decided yet."""
+    if not _is_decided:
+        keep_large_blocks(KEPT_ELSEWHERE)
+
+
+def keep_large_blocks(kept: int = KEPT) -> bool:
     """Keep blocks of up to LARGEST_KEPT bytes for the next use. False where the C library is no glibc, or is set otherwise.
 
-    For the whole process and its life. `IdleTrim` gives back what is kept while there is nothing to do.
+    For the whole process and its life; `kept` bytes at most in each arena. `IdleTrim` gives back what is kept while there is
+    nothing to do.
     """
-    if any(name in os.environ for name in VARIABLES):
+    global _is_decided
+    _is_decided = True
+    if ctypes is None or any(name in os.environ for name in VARIABLES):
         return False
     try:
         mallopt = _libc().mallopt
-    except (ImportError, OSError, AttributeError):
+    except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, KEPT))
+    return bool(mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, kept))
 
 
 class IdleTrim:
