@@ -122,6 +122,21 @@ print(len(ticks), type(garbage.gc).__name__)
     ) == (0, "10 _Collector\n", "")
 
 
+def test_its_thread_has_no_hub_of_its_own():
+    # To make one imports modules, which two threads of a patched process may not do at the same time.
+    assert run(
+        "from gevent import monkey; monkey.patch_all()"
+        + ECHO
+        + """
+import gc
+gevent.get_hub()
+send(3)
+wait_until_all_are_let_go()
+print([type(one).__name__ for one in gc.get_objects() if isinstance(one, gevent.hub.Hub)])
+"""
+    ) == (0, "['Hub']\n", "")
+
+
 def test_a_process_that_is_patched_late_keeps_the_thread_that_it_has():
     code, output, _ = run(
         ECHO

@@ -2,8 +2,8 @@
 
 pyzmq keeps what is being sent alive meanwhile, and lets it go in a thread that waits for those words. Where gevent has
 patched the standard library that thread would be a greenlet, and its wait would stop the hub for ever; so it gets a thread
-of the operating system there. What is still being sent when the process ends is never let go of: ZeroMQ's threads read it
-until there is no process any more.
+of the operating system there, and sockets that block it. What is still being sent when the process ends is never let go of:
+ZeroMQ's threads read it until there is no process any more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import atexit
 import logging
 import os
 import sys
+from typing import Any
 
 import zmq
 from gevent.monkey import is_module_patched
@@ -35,6 +36,7 @@ def frame(payload: bytes) -> bytes | zmq.Frame:
         if type(collector) is garbage.GarbageCollector and is_module_patched("threading") and not collector.is_alive():
             # The one object is changed, as pyzmq may have taken hold of it already.
             collector._lock = allocate_lock()
+            collector._context = None
             collector.__class__ = _Collector
         try:
             return zmq.Frame(payload, copy=False)
@@ -71,6 +73,18 @@ atexit.register(_keep_what_is_under_way)
 
 class _Collector(garbage.GarbageCollector):
     """pyzmq's, but for its thread."""
+
+    @property
+    def context(self) -> zmq.Context[Any]:
+        # pyzmq takes one of `zmq.green`, whose sockets need a hub in each thread. To make one imports modules, and import locks
+        # that gevent has patched bear no second thread: it died, and whoever imported something meanwhile hung.
+        if self._context is None:
+            self._context = zmq.Context()
+        return self._context
+
+    @context.setter
+    def context(self, context: zmq.Context[Any] | None) -> None:
+        self._context = context
 
     def start(self) -> None:
         if self.thread is not None and self.pid != os.getpid():
