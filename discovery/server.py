@@ -17,7 +17,7 @@ from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import Notes
-from discovery.table import Change, Gone, Held, Table
+from discovery.table import LOOKS, Change, Gone, Held, Table
 
 _log = Log(__name__)
 
@@ -122,7 +122,7 @@ class RegistryServer:
         _log.info("registry %s serves at %s", self.boot_id, self.url)
         now = time.monotonic()
         self._table = Table(now, self._ttl, self._preserve)
-        tick = min(0.25, self._ttl / 10)
+        tick = min(LOOKS, self._ttl / 10)
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)

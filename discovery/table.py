@@ -26,8 +26,8 @@ ENOUGH = 0.85
 FEW = 1
 #: Times its ttl that a suspect lease is kept; a ghost must go at last.
 SUSPECT_TTLS = 30
-#: Seconds between two looks at the clock after which it was we who slept, not the holders.
-PAUSE = 2.0
+#: Seconds between two looks at the clock: as a rule, and after which it was we who slept, not the holders.
+LOOKS, PAUSE = 0.25, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +144,12 @@ class Table:
         return [gone]
 
     def expire(self, now: float) -> list[Change]:
-        """To be called often: lets leases run out, or keeps them as suspect when too many would."""
+        """To be called every LOOKS seconds: lets leases run out, or keeps them as suspect when too many would."""
         slept = now - self._looked_at
         self._looked_at = now
         if slept > PAUSE:
-            self._pardon(slept)
+            # No more than that, so that leases run out at last where every look comes late.
+            self._pardon(slept - LOOKS)
         self._forget_the_past(now)
         overdue = [lease for lease in self._leases.values() if now - lease.heard_at > lease.record.ttl]
         if not overdue:

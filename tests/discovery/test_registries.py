@@ -323,7 +323,9 @@ def test_too_many_silent_holders_become_suspect_and_recover(new_registry, new_ho
     names = [f"i{number}" for number in range(6)]
     with RawClient(server.url) as holder:
         for name in names:
-            assert holder.ask(protocol.Register(1, record(name, ttl=0.5))) == protocol.Ack(1)
+            assert holder.ask(protocol.Register(1, record(name, ttl=1.0))) == protocol.Ack(1)
+        # All at once, so that all run out at once: the first one alone might simply go.
+        holder.ask(protocol.Renew([[name, 0, 0] for name in [*names, "nobody"]]))
 
         view = seen.wait_now(lambda view: view.fresh and all(item.suspect for item in view.records.values()))
         assert knows(*names)(view)

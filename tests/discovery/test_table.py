@@ -237,6 +237,23 @@ def test_a_registry_that_slept_blames_nobody(table):
     assert rounds(table, until=62.0, start=60.0) == [Gone("default", "one", (0, 0), False)]
 
 
+def test_a_registry_that_slept_for_about_a_ttl_blames_nobody_either(table):
+    table = Table(now=0.0, ttl=10.0, preserve=False)
+    table.register(record(ttl=1.0), now=0.0)
+    table.expire(0.3)
+
+    assert table.expire(1.3) == []
+
+
+def test_leases_run_out_even_where_every_look_comes_late(table):
+    table = Table(now=0.0, ttl=10.0, preserve=False)
+    table.register(record(ttl=1.0), now=0.0)
+
+    assert [change for look in range(1, 10) for change in table.expire(look * 0.6)] == [
+        Gone("default", "one", (0, 0), False)
+    ]
+
+
 def test_a_full_registry_refuses_new_leases_and_keeps_the_old(table, monkeypatch):
     monkeypatch.setattr(table_module, "MAX_LEASES", 2)
     table.register(record("one"), now=0.0)
