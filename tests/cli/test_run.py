@@ -8,6 +8,14 @@ import pytest
 pytestmark = pytest.mark.system
 
 
+def run_until(start, module, words):
+    """Run the services of a module until it says so, and stop it in good order."""
+    process = start("run", module)
+    process.until(words)
+    process.signal(signal.SIGTERM)
+    assert process.end() == 0
+
+
 def test_20_it_says_when_all_services_are_up_and_stops_on_sigterm(start, ticker):
     process = start("run", "ticker_module")
 
@@ -169,12 +177,7 @@ def test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it(star
                     print((gc.get_threshold()[0] == 10_000, frozen), flush=True)
         """,
     )
-    process = start("run", "collected")
-
-    process.until(told)
-    process.signal(signal.SIGTERM)
-
-    assert process.end() == 0
+    run_until(start, "collected", told)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
@@ -200,12 +203,7 @@ def test_it_keeps_the_memory_of_large_blocks_before_any_message_comes(start, wri
                 print("given back:", full - rss() > 20 * 2**20, flush=True)
         """,
     )
-    process = start("run", "large")
-
-    process.until("given back: False")
-    process.signal(signal.SIGTERM)
-
-    assert process.end() == 0
+    run_until(start, "large", "given back: False")
 
 
 def test_the_end_of_a_method_s_first_child_is_heard_of_however_soon_it_comes(start, write):
@@ -230,12 +228,7 @@ def test_the_end_of_a_method_s_first_child_is_heard_of_however_soon_it_comes(sta
         os.register_at_fork(after_in_parent=lambda: get_original("time", "sleep")(0.2))
         """,
     )
-    process = start("run", "forking")
-
-    process.until("it ended with 7")
-    process.signal(signal.SIGTERM)
-
-    assert process.end() == 0
+    run_until(start, "forking", "it ended with 7")
 
 
 def test_a_service_that_dies_ends_the_process_with_its_traceback_in_the_log(start, write):
