@@ -27,6 +27,7 @@ from zmqservices.cluster.window import UNCOUNTED
 from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
 from zmqservices.resilience.plan import Mishap, Move, next_move
 from zmqservices.transport import Sockets
+from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import encode_call
@@ -39,6 +40,9 @@ SWEEP_INTERVAL = 0.05
 
 #: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
 SHORT_TIMEOUT = 0.5
+
+#: Seconds that a hub gets at least to take up a call of another thread, however little time the call has.
+LEAST_PATIENCE = 1.0
 
 #: What a refusal's code means for the call. All of them say that it did not run.
 MISHAPS = {
@@ -55,6 +59,8 @@ class Caller:
 
     def __init__(self, reactor: Reactor, sockets: Sockets, directory: Any, settings: Settings, node: str) -> None:
         self.reactor = reactor
+        #: The thread that may `begin`; None where whoever holds the lead may.
+        self.thread: int | None = getattr(reactor, "thread", None)
         self.settings = settings
         self.directory = directory
         self._pending: dict[int, Call] = {}
@@ -118,6 +124,28 @@ class Caller:
             self._begin_elsewhere(call, instance, now)
         if not self._sweeping:
             self._sweep_soon()
+        return call
+
+    def begin_outside(
+        self,
+        service: str,
+        method: str,
+        args: Any,
+        kwargs: Any,
+        headers: dict[str, Any] | None,
+        timeout: float | None,
+        deadline: float | None = None,
+        serializer: Any = None,
+    ) -> Call:
+        """`begin`, for threads other than the hub's. RuntimeError where the hub is blocked for as long as the call may take."""
+        limits = [] if timeout is None else [timeout]
+        if deadline is not None:
+            limits.append(deadline - monotonic())
+        reactor: Any = self.reactor
+        patience = max(min(limits, default=TAKE_UP_TIMEOUT), LEAST_PATIENCE)
+        call: Call = reactor.hand_over(
+            self.begin, (service, method, args, kwargs, headers, timeout, deadline, serializer), patience
+        )
         return call
 
     def _begin_elsewhere(self, call: Call, full: Instance | None, now: float, may_be_held: bool = True) -> None:

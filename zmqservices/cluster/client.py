@@ -6,8 +6,10 @@ A thread that runs a gevent hub gets a caller on that hub; all other threads sha
 
 from __future__ import annotations
 
+import itertools
 import os
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from gevent._hub_local import get_hub_if_exists
@@ -18,7 +20,8 @@ from zmqservices.cluster.settings import Settings
 from zmqservices.transport import Sockets
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
-from zmqservices.transport.native import allocate_lock
+from zmqservices.transport.native import reentrant_lock
+from zmqservices.transport.reactor import Reentered
 from zmqservices.transport.sockets import forked_error
 
 #: Seconds that a directory client is given to end its thread.
@@ -32,8 +35,9 @@ class Client:
         self.settings = settings
         self._id = new_id()
         self._pid = os.getpid()
-        self._lock = allocate_lock()
-        #: The caller of each hub; None stands for all threads without one.
+        self._lock = reentrant_lock()
+        #: The caller of each hub. None stands for all threads without one; a number for such a thread that was interrupted
+        #: in a call, and calls meanwhile.
         self._callers: dict[Any, Caller] = {}
         self._sockets: dict[Any, Sockets] = {}
         self._stopped = False
@@ -46,18 +50,41 @@ class Client:
         caller = self._callers.get(hub)
         return self._new_caller(hub) if caller is None else caller
 
+    def callers_aside(self) -> Iterator[Caller]:
+        """Callers for a plain thread that is in the middle of a call, as in a signal handler. Each is tried in turn."""
+        for level in itertools.count(1):
+            yield self._callers.get(level) or self._new_caller(level)
+
     def _new_caller(self, hub: Any) -> Caller:
         if os.getpid() != self._pid:
             raise forked_error(self._pid)
         with self._lock:
-            if self._stopped:
-                raise RuntimeError("this client was stopped and can no longer be used")
+            self._refuse_if_stopped()
             found = self._callers.get(hub)
-            if found is None:
-                reactor: Any = BlockingReactor() if hub is None else HubReactor()
-                sockets = self._sockets[hub] = Sockets(self.settings.sockets)
-                found = self._callers[hub] = Caller(reactor, sockets, self.directory, self.settings, self._id)
-            return found
+            if found is not None:
+                return found
+            reactor: Any = BlockingReactor() if _is_plain(hub) else HubReactor()
+            sockets = None
+            try:
+                sockets = Sockets(self.settings.sockets)
+                made = Caller(reactor, sockets, self.directory, self.settings, self._id)
+            except BaseException:
+                reactor.close()
+                if sockets is not None:
+                    sockets.close()
+                raise
+            # Whatever interrupted us may have called, or stopped us.
+            if hub in self._callers or self._stopped:
+                _close_there(made, sockets)
+                self._refuse_if_stopped()
+                return self._callers[hub]
+            self._sockets[hub] = sockets
+            self._callers[hub] = made
+            return made
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise RuntimeError("this client was stopped and can no longer be used")
 
     def stop(self) -> None:
         """Close everything. Calls that other threads are waiting for end with CallCancelled."""
@@ -71,14 +98,23 @@ class Client:
         here = get_hub_if_exists()
         for hub, caller in callers.items():
             sockets = self._sockets[hub]
-            if hub is None or hub is here:
-                caller.reactor.run(caller.close)
+            if _is_plain(hub) or hub is here:
+                try:
+                    caller.reactor.run(caller.close)
+                except Reentered:
+                    # The thread that was interrupted here does it as soon as it goes on.
+                    caller.reactor.post(_close_there, caller, sockets)
+                    continue
                 caller.reactor.close()
                 sockets.close()
             else:
                 # It belongs to another thread's hub; its sockets may be closed there only.
                 caller.reactor.post(_close_there, caller, sockets)
         self.directory.stop(DIRECTORY_STOP_TIMEOUT)
+
+
+def _is_plain(hub: Any) -> bool:
+    return hub is None or type(hub) is int
 
 
 #: All clients of this process.

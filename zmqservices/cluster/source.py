@@ -25,6 +25,7 @@ from zmqservices.cluster.outlet import Outlet
 from zmqservices.cluster.subscription import NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
+from zmqservices.transport.native import get_ident
 from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages, topics
 
@@ -64,6 +65,7 @@ class Source:
         self._live: set[str] = set()
         self._answered = Flag()
         self._closed = False
+        self._thread = get_ident()
         self._pid = os.getpid()
         _sources.add(self)
 
@@ -178,6 +180,9 @@ class Source:
         """
         if self._closed:
             raise self._refusal()
+        if get_ident() != self._thread:
+            self.reactor.run_greenlet(self.dispatch, type, body, headers, serializer, key, reliable)
+            return
         raw = body if serializer is not None else codec.pack(body)
         name = serializer or "msgpack"
         self.check_size(type, raw)
@@ -197,6 +202,9 @@ class Source:
         """
         if self._closed and isinstance(refusal := self._refusal(), ForkedProcessError):
             raise refusal
+        if get_ident() != self._thread:
+            outcomes: list[Exception | None] = self.reactor.run_greenlet(self.dispatch_all, list(events))
+            return outcomes
         begun = [(event, self._begin(*event)) for event in events]
         return [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
 

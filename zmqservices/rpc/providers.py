@@ -12,6 +12,7 @@ from zmqservices.cluster.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.transport.native import get_ident
 
 
 class WorkerClient(Client):
@@ -32,7 +33,8 @@ class WorkerClient(Client):
             add_context(headers, worker_ctx.data)
         if timeout is UNSET:
             timeout = self._timeout
-        call = caller.begin(
+        begin = caller.begin if get_ident() == caller.thread else caller.begin_outside
+        call = begin(
             service, method, args, kwargs, headers, timeout, worker_ctx.deadline, self._serializer
         )
         return caller, call

@@ -39,7 +39,6 @@ class RpcCall:
         """Wait for the answer. Raises what the call raised, a new instance each time, or RpcTimeout and its kin."""
         call = self._call
         if call.stage != DONE:
-            self._caller.reactor.check_thread()
             self._caller.reactor.park(call, DONE)
         return call.outcome()
 
@@ -80,7 +79,7 @@ class MethodProxy:
             try:
                 caller.reactor.park(call, DONE)
             except BaseException:
-                caller.reactor.run(caller.abandon, call)
+                caller.reactor.tell(caller.abandon, call)
                 raise
         return call.outcome()
 
@@ -88,12 +87,12 @@ class MethodProxy:
         """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:
-            caller.cork.release()  # Who does not wait for the answer may do something else for long.
+            caller.reactor.run(caller.cork.release)  # Who does not wait for the answer may do something else for long.
         if call.stage < SENT:
             try:
                 caller.reactor.park(call, SENT)
             except BaseException:
-                caller.reactor.run(caller.abandon, call)
+                caller.reactor.tell(caller.abandon, call)
                 raise
         if call.error is not None and call.instance is None:
             call.outcome()

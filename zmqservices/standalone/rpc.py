@@ -22,6 +22,7 @@ from zmqservices.gone import gone
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.rpc.providers import add_context
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.transport.reactor import Reentered
 
 _prefix = f"standalone_rpc_client.{os.urandom(6).hex()}."
 _counter = itertools.count(1)
@@ -48,7 +49,16 @@ class StandaloneClient(Client):
         headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [f"{_prefix}{next(_counter)}"], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
-        return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer)
+        try:
+            return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer)
+        except Reentered:
+            pass
+        for caller in cluster.callers_aside():
+            try:
+                return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer)
+            except Reentered:
+                pass
+        raise AssertionError("there is always one more")
 
     def stop(self) -> None:
         cluster, self._cluster = self._cluster, None

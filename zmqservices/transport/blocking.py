@@ -7,6 +7,9 @@ While nobody waits nothing is polled: ZeroMQ's own threads keep the connections 
 It polls the sockets' descriptors (ZMQ_FD), which costs a third of what ZeroMQ's own poll does. A descriptor is readable while
 a socket has not noticed what its ZeroMQ thread did; it notices in any operation. So a socket that was sent to, or that was
 left before it was empty, is asked for its events before a poll.
+
+A thread that is in here, leading or not, may be interrupted anywhere by a signal handler or a finalizer. Whatever that wants
+it cannot have here, since nothing goes on until it returns: it is told so (`Reentered`), and takes another reactor.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from typing import Any
 
 import zmq
 
-from zmqservices.transport.native import allocate_lock, poller
-from zmqservices.transport.reactor import Answer, Drainable, Ticket
+from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller
+from zmqservices.transport.reactor import Answer, Drainable, Reentered, Ticket
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +137,8 @@ class BlockingReactor:
 
     def __init__(self) -> None:
         self._lead = allocate_lock()
+        #: The threads that are in `run` or `park`. Noted before anything else is done, and until all is.
+        self._inside: set[int] = set()
         self._bell_lock = allocate_lock()
         self._errands: deque[Errand] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
@@ -172,7 +177,7 @@ class BlockingReactor:
     def wake(self, tickets: Iterable[Ticket]) -> None:
         for ticket in tickets:
             if ticket.waiter is not None and ticket.stage >= ticket.awaited:
-                _let_go(ticket.waiter)
+                let_go(ticket.waiter)
 
     # --- called by anybody ---------------------------------------------------------------------------------------
 
@@ -181,24 +186,47 @@ class BlockingReactor:
         self._ring()
 
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
-        if self._lead.acquire(False):
-            try:
-                self._catch_up()
-                self._settle()
-                return action(*args)
-            finally:
-                self._pass_the_lead()
-        errand = Errand(action, args)
-        self._errands.append(errand)
-        self._ring()
-        self.park(errand, 1)
-        answer: Answer = errand.answer()
-        return answer
+        me = get_ident()
+        if me in self._inside:
+            raise Reentered(
+                "this thread was interrupted by a signal handler, or by a finalizer, while it was making a call of the same "
+                "client, and nothing can be done with that client before it returns; use a client of its own there"
+            )
+        inside = self._inside
+        try:
+            inside.add(me)
+            if self._lead.acquire(False):
+                try:
+                    self._catch_up()
+                    self._settle()
+                    return action(*args)
+                finally:
+                    self._pass_the_lead()
+            errand = Errand(action, args)
+            self._errands.append(errand)
+            self._ring()
+            self._wait(errand, 1)
+            answer: Answer = errand.answer()
+            return answer
+        finally:
+            inside.discard(me)
 
-    def check_thread(self) -> None:
-        """Any thread may wait."""
+    tell = run
 
     def park(self, ticket: Ticket, stage: int) -> None:
+        me = get_ident()
+        if me in self._inside:
+            raise Reentered(
+                "this call was made by the thread that a signal handler, or a finalizer, has interrupted here: its answer "
+                "cannot be waited for before that returns"
+            )
+        try:
+            self._inside.add(me)
+            self._wait(ticket, stage)
+        finally:
+            self._inside.discard(me)
+
+    def _wait(self, ticket: Ticket, stage: int) -> None:
         ticket.awaited = stage
         while ticket.stage < stage:
             if self._lead.acquire(False):
@@ -242,7 +270,7 @@ class BlockingReactor:
             lock = self._followers.popleft()
         except IndexError:
             return  # Another one was quicker.
-        _let_go(lock)
+        let_go(lock)
 
     def _ring(self) -> None:
         # Under a lock: once closed, the number of the pipe may be somebody else's file.
@@ -343,10 +371,3 @@ class BlockingReactor:
             os.close(self._bell_out)
         self._watches.clear()
         self._timers.clear()
-
-
-def _let_go(lock: Any) -> None:
-    try:
-        lock.release()
-    except RuntimeError:
-        pass  # It was let go already: chosen to lead and answered at the same moment.

@@ -12,20 +12,26 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any
 
 import gevent
 import zmq
-from gevent._hub_local import get_hub_if_exists
 from greenlet import getcurrent
 
-from zmqservices.transport.native import allocate_lock
+from zmqservices.exceptions import RpcTimeout
+from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Bell, Handover
+from zmqservices.transport.native import allocate_lock, get_ident
 from zmqservices.transport.reactor import Answer, Drainable, Ticket
+from zmqservices.transport.sockets import forked_error
 
 _log = logging.getLogger(__name__)
 
 #: Seconds between two looks at every socket. Nothing is known to need it; a stall would end here.
 SAFETY_INTERVAL = 1.0
+
+#: Seconds beyond its deadline after which a thread no longer waits for a hub that does not end the call: it is blocked.
+OVERDUE = 2.0
 
 _EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
@@ -121,8 +127,63 @@ class Crowd:
                 greenlet.switch()
 
 
+class Outsider:
+    """A thread that waits for a ticket of another thread's hub, in the place of a greenlet."""
+
+    __slots__ = ("_ticket", "_stage", "_bell")
+
+    def __init__(self, ticket: Ticket, stage: int) -> None:
+        self._ticket, self._stage = ticket, stage
+        self._bell = Bell()
+
+    def join(self) -> None:
+        """On the hub: from here on it is told."""
+        if self._ticket.stage >= self._stage:
+            self._bell.ring()
+        else:
+            _join(self._ticket, self._stage, self)
+
+    def switch(self) -> None:
+        """On the hub, as a greenlet would be entered."""
+        if self._ticket.stage >= self._stage:
+            _part(self._ticket, self)
+            self._bell.ring()
+
+    def part(self) -> None:
+        """On the hub: nobody waits any more."""
+        waiter = self._ticket.waiter
+        if waiter is self or isinstance(waiter, Crowd) and self in waiter.greenlets:
+            _part(self._ticket, self)
+
+    def let_go(self) -> None:
+        """Nothing happens here any more."""
+        self._bell.ring()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._bell.wait(timeout)
+
+
+def _join(ticket: Ticket, stage: int, waiter: Any) -> None:
+    if ticket.waiter is None:
+        ticket.awaited = stage
+        ticket.waiter = waiter
+    else:
+        ticket.awaited = min(stage, ticket.awaited)
+        Crowd.join(ticket, waiter)
+
+
+def _part(ticket: Ticket, waiter: Any) -> None:
+    if ticket.waiter is waiter:
+        ticket.waiter = None
+    else:
+        ticket.waiter.greenlets.remove(waiter)
+
+
 class HubReactor:
-    """The reactor of a thread that runs a gevent hub. Made and used in that thread; `post` alone may be called elsewhere."""
+    """The reactor of a thread that runs a gevent hub. Made in that thread, and inside on it.
+
+    Other threads may call `post`, `run`, `run_greenlet`, `tell` and `park`: they hand over to the hub and wait.
+    """
 
     must_be_entered = False
     #: It does, but to do so costs a turn of the loop.
@@ -130,6 +191,11 @@ class HubReactor:
 
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
+        #: The thread that is inside.
+        self.thread = get_ident()
+        self._pid = os.getpid()
+        self._handovers: set[Handover] = set()
+        self._outsiders: set[Outsider] = set()
         self.defer = self.hub.loop.run_callback
         self._watches: set[HubWatch] = set()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
@@ -168,12 +234,58 @@ class HubReactor:
                 _log.exception("%r failed on the hub", callback)
 
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
-        return action(*args)
+        if get_ident() == self.thread:
+            return action(*args)
+        return self.hand_over(action, args)
+
+    def tell(self, action: Callable[..., Any], *args: Any) -> None:
+        if get_ident() == self.thread:
+            action(*args)
+        else:
+            self.post(action, *args)
+
+    def run_greenlet(self, action: Callable[..., Answer], *args: Any) -> Answer:
+        """Run `action`, which may block, in a greenlet of the hub; for other threads. Returns what it returns."""
+        return self.hand_over(action, args, by=gevent.spawn)
+
+    def hand_over(
+        self,
+        action: Callable[..., Answer],
+        args: tuple[Any, ...],
+        timeout: float = TAKE_UP_TIMEOUT,
+        by: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> Answer:
+        """Have the hub run `action`, and wait for what it returns or raises.
+
+        RuntimeError where the hub is stopped, or blocked for `timeout` seconds: then nothing was begun.
+        """
+        job = Handover(action, args)
+        with self._bell_lock:
+            if self._closed:
+                raise self._refusal()
+            self._handovers.add(job)
+        try:
+            if by is None:
+                self.post(job.do)
+            else:
+                self.post(by, job.do)
+            answer: Answer = job.wait(timeout)
+            return answer
+        finally:
+            self._handovers.discard(job)
 
     def park(self, ticket: Ticket, stage: int) -> None:
         if ticket.stage >= stage:
             return
+        if get_ident() != self.thread:
+            self._park_outside(ticket, stage)
+            return
         me = getcurrent()
+        if me is self.hub:
+            raise RuntimeError(
+                "a call cannot be waited for on the gevent hub itself, as in a signal handler or a callback of the loop; "
+                "use gevent.signal_handler, or gevent.spawn"
+            )
         if ticket.waiter is None:
             ticket.awaited = stage
             ticket.waiter = me
@@ -185,14 +297,34 @@ class HubReactor:
             while ticket.stage < stage:
                 switch()
         finally:
-            if ticket.waiter is me:
-                ticket.waiter = None
-            else:
-                ticket.waiter.greenlets.remove(me)
+            _part(ticket, me)
 
-    def check_thread(self) -> None:
-        if get_hub_if_exists() is not self.hub:
-            raise RuntimeError("this call was made on the gevent hub of another thread; wait for its result there")
+    def _park_outside(self, ticket: Ticket, stage: int) -> None:
+        deadline: float | None = getattr(ticket, "deadline", None)
+        outsider = Outsider(ticket, stage)
+        with self._bell_lock:
+            if self._closed and ticket.stage < stage:
+                raise self._refusal()
+            self._outsiders.add(outsider)
+        try:
+            self.post(outsider.join)
+            if not outsider.wait(None if deadline is None else deadline - monotonic() + OVERDUE):
+                raise RpcTimeout(
+                    f"no answer in time, and the gevent hub of this service was blocked for {OVERDUE:g} s beyond that; whoever "
+                    "waits there for a thread must wait by gevent's means (gevent.get_hub().threadpool)"
+                )
+            if ticket.stage < stage:
+                raise self._refusal()
+        except BaseException:
+            self.post(outsider.part)
+            raise
+        finally:
+            self._outsiders.discard(outsider)
+
+    def _refusal(self) -> Exception:
+        if os.getpid() != self._pid:
+            return forked_error(self._pid)
+        return RuntimeError("the service or client that this call belongs to was stopped")
 
     def wake(self, tickets: Iterable[Ticket]) -> None:
         # Whoever waits is entered at once when the hub itself is running, else at the loop's next turn: a greenlet
@@ -223,12 +355,17 @@ class HubReactor:
             for watcher in (self._bell, self._safety):
                 watcher.stop()
                 watcher.close()
+            for job in tuple(self._handovers):
+                job.refuse(self._refusal())
+            for outsider in tuple(self._outsiders):
+                outsider.let_go()
         for watch in tuple(self._watches):
             watch.close()
 
     def abandon(self) -> None:
         """In a fork: let the sockets be, which are the parent's. To look at one there never comes to an end."""
         self._closed = True
+        self._bell_lock = allocate_lock()  # Another thread of the parent may have held it.
         for watch in self._watches:
             watch.abandon()
 

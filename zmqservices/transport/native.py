@@ -8,13 +8,30 @@ from typing import Any
 from gevent.monkey import get_original
 
 _allocate_lock = get_original("_thread", "allocate_lock")
+_reentrant_lock = get_original("_thread", "RLock")
 _start_new_thread = get_original("_thread", "start_new_thread")
 _poll = get_original("select", "poll")
+
+#: The number of the current thread of the operating system.
+get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 
 
 def allocate_lock() -> Any:
     """A lock of the operating system's threads: taking it blocks the thread, not the greenlet."""
     return _allocate_lock()
+
+
+def reentrant_lock() -> Any:
+    """The same for a thread that may come back in a signal handler, or as it collects garbage, while it holds the lock."""
+    return _reentrant_lock()
+
+
+def let_go(lock: Any) -> None:
+    """Release a lock that somebody may have released at the same moment."""
+    try:
+        lock.release()
+    except RuntimeError:
+        pass
 
 
 def start_thread(run: Callable[[], None]) -> None:

@@ -20,6 +20,10 @@ DRAIN_QUOTA = 256
 COUNTED_BYTES = 1024
 
 
+class Reentered(RuntimeError):
+    """The thread is in this reactor already: a signal handler, or a finalizer, has interrupted it there."""
+
+
 class Drainable(Protocol):
     """The owner of one socket. `drain` takes what waits and returns True when there may be more."""
 
@@ -78,13 +82,16 @@ class Reactor(Protocol):
         """Run `callback` inside the reactor soon; may be called from any thread."""
 
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
-        """Run `action` inside the reactor now and return what it returns; it must not block."""
+        """Run `action` inside the reactor now and return what it returns; it must not block. Raises Reentered."""
 
-    def check_thread(self) -> None:
-        """Raise RuntimeError where the current thread may not `park`: one that got its ticket from another."""
+    def tell(self, action: Callable[..., Any], *args: Any) -> None:
+        """Run `action` inside the reactor, at once or soon; what becomes of it is not waited for where that takes another."""
 
     def park(self, ticket: Ticket, stage: int) -> None:
-        """Return once `ticket` has reached `stage`. Called by whoever waits, outside the reactor."""
+        """Return once `ticket` has reached `stage`. Called by whoever waits, outside the reactor, in any thread.
+
+        Raises Reentered.
+        """
 
     def wake(self, tickets: Iterable[Ticket]) -> None:
         """The tickets moved on: let whoever is parked on them see. Called inside the reactor."""
