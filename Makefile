@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check lint types imports docs format demo bench test-all $(VERSIONS:%=test-%) clean
+.PHONY: help install test test-fast check lint types imports docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,12 @@ install: $(INSTALLED)  ## Make the virtual environment, with everything the othe
 test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -k codec".
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
+test-fast: $(INSTALLED)  ## Run the tests that start no process of their own: under a minute.
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not system" $(PYTEST_ARGS)
+
+coverage: $(INSTALLED)  ## Run the fast tests and show which lines they ran: .coverage-html/index.html.
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not system" --cov --cov-report=term:skip-covered --cov-report=html:.coverage-html $(PYTEST_ARGS)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 
@@ -39,8 +45,9 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-docs: $(INSTALLED)  ## Check that every .rst file parses without a warning.
-	$(BIN)/python docs/check.py
+docs: $(INSTALLED)  ## Build the documentation into docs/_build/html; warnings and dead links are errors.
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check.py docs/_build/html
 
 check: lint types imports docs test  ## Everything that must be green before a change goes in.
 
@@ -68,5 +75,11 @@ $(VERSIONS:%=test-%): test-%:
 		echo "################################################################" >&2; \
 	fi
 
+dist: $(INSTALLED)  ## Build wheel and source archive, check them, and try the wheel in an environment of its own.
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	.ci/try-wheel $(PYTHON) dist/*.whl
+
 clean:  ## Remove what was made, the virtual environments too.
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist docs/_build .coverage .coverage-html *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,9 +1,9 @@
 """Who is where: a light directory of service instances, kept by registries that need no consensus.
 
-directory = open_directory()        # this machine's own, hosted by whoever comes first
-directory.start()
-directory.announce(Record(service="maths", instance="...", endpoints={"rpc": "tcp://127.0.0.1:4321"}))
-directory.view().records
+    directory = open_directory()        # this machine's own, hosted by whoever comes first
+    directory.start()
+    directory.announce(Record(service="maths", instance="...", endpoints={"rpc": "tcp://127.0.0.1:4321"}))
+    directory.view().records
 """
 
 from discovery.backend import Directory, register_backend

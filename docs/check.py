@@ -1,7 +1,13 @@
-"""Every .rst file of the project parses without a warning: `python docs/check.py`."""
+"""Links between pages of the built site, and .rst files beside it: `python docs/check.py docs/_build/html`.
+
+Sphinx finds broken references; what it takes as it stands is looked at here: links by file name, anchors, and the .rst files
+that are no pages. Nothing is fetched: a link to another host must only be well-formed.
+"""
 
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from docutils.core import publish_doctree
 from docutils.utils import SystemMessage
@@ -21,11 +27,51 @@ def complaint(path: Path) -> str | None:
     return None
 
 
+class Page(HTMLParser):
+    """The links of one page and the anchors that others may name."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if value and (name == "id" or (tag == "a" and name == "name")):
+                self.anchors.add(value)
+            elif value and ((tag == "a" and name == "href") or (tag == "img" and name == "src")):
+                self.links.append(value)
+
+
+def dead_links(site: Path) -> list[str]:
+    """One sentence for each link of the site that leads nowhere."""
+    pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    complaints = []
+    for path, page in pages.items():
+        if "_modules" in path.parts:
+            continue  # Sources point back at what the reference may leave out.
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if not (parts.scheme in ("http", "https", "mailto") and (parts.netloc or parts.path)):
+                    complaints.append(f"{path.relative_to(site.resolve())}: {link} is no address")
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists():
+                complaints.append(f"{path.relative_to(site.resolve())}: {link} leads to no file")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                complaints.append(f"{path.relative_to(site.resolve())}: {link} leads to no part of that page")
+    return complaints
+
+
 def main() -> int:
-    """Name each file with a fault; 1 when there is one."""
-    paths = sorted([*HOME.glob("*.rst"), *HOME.glob("docs/**/*.rst"), *HOME.glob("examples/**/*.rst")])
+    """Print each fault; 1 when there is one."""
+    paths = sorted([*HOME.glob("*.rst"), *HOME.glob("examples/**/*.rst")])
     complaints = [text for text in map(complaint, paths) if text]
-    sys.stdout.write("\n".join([*complaints, f"{len(paths)} files read, {len(complaints)} with a fault\n"]))
+    for site in map(Path, sys.argv[1:]):
+        complaints += dead_links(site)
+    sys.stdout.write("\n".join([*complaints, f"{len(complaints)} faults in files and links\n"]))
     return 1 if complaints else 0
 
 

@@ -2,4 +2,6 @@
 
 from zmqservices.configuration import config
 
-__all__ = ["config"]
+__all__ = ["__version__", "config"]
+
+__version__ = "0.1.0"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from zmqservices import exceptions
+from zmqservices.cli import own_packages
 from zmqservices.gone import gone
 
 #: What Nameko applications import from here.
@@ -39,6 +40,7 @@ COMMANDS = {
     "inspect": "zmqservices.cli.listing",
     "events": "zmqservices.cli.events",
     "relay": "zmqservices.cli.relay",
+    "registry": "zmqservices.cli.registry",
     "shell": "zmqservices.cli.shell",
     "show-config": "zmqservices.cli.show_config",
     "backdoor": "zmqservices.cli.backdoor",
@@ -151,6 +153,7 @@ def complain(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own when None), and return its exit code."""
+    own_packages.protect()
     try:
         code = cli.main(args=argv, prog_name=PROGRAM, standalone_mode=False)
     except click.ClickException as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from zmqservices.cli import own_packages
 from zmqservices.exceptions import CommandError
 
 
@@ -33,6 +34,10 @@ def _import(name: str) -> ModuleType:
     if name.endswith(".py") and Path(name).exists():
         meant = name.removesuffix(".py").removeprefix("./").replace("/", ".")
         raise CommandError(f"{name!r} is a file, not a module; did you mean {meant!r}?")
+    if own_packages.is_own(name) and own_packages.hidden_in(Path.cwd()):
+        raise CommandError(
+            f"the module {name!r} has the name of a package of zmqservices, which is imported in its place; rename it"
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

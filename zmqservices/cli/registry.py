@@ -1,0 +1,34 @@
+"""`zmqservices registry serve | list | watch`: the commands of `python -m discovery`, under the one program."""
+
+from __future__ import annotations
+
+import click
+
+
+class _CommandsOfDiscovery(click.Group):
+    """Its commands are imported when they are asked for, as ZeroMQ comes with them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from discovery.cli import cli
+
+        return cli.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from discovery.cli import cli
+
+        return cli.get_command(ctx, cmd_name)
+
+
+@click.command("registry", cls=_CommandsOfDiscovery)
+def registry_command() -> None:
+    """Run a registry, or show what one knows.
+
+    Needed when services are on more than one machine; on one machine a service hosts the registry by itself. The same commands
+    as `python -m discovery`.
+
+    \b
+    Examples:
+        zmqservices registry serve --bind tcp://10.0.0.5:4190
+        zmqservices registry list --directory tcp://10.0.0.5:4190
+        zmqservices registry watch
+    """
