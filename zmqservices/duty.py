@@ -38,9 +38,8 @@ class Duty(Extension):
 
         Raises ConfigurationError where the directory lists nobody but whom it was told of beforehand.
         """
-        self._node = self.membership.join()
-        self._service = self.container.service_name
-        self._node.claim(self._service, name)
+        self._registration = self.membership.registration()
+        self._registration.claim(name)
         self._name = name
         self.membership.before_leaving(self.give_up)
 
@@ -48,7 +47,7 @@ class Duty(Extension):
         """It stands ready no longer."""
         name, self._name = self._name, None
         if name is not None:
-            self._node.give_up(self._service, name)
+            self._registration.give_up(name)
 
     def wait_until_known(self, cut_short: Event) -> None:
         """Return when it is known whose the duty is, or when `cut_short` is set."""
@@ -57,11 +56,11 @@ class Duty(Extension):
 
     def is_known(self) -> bool:
         """Whether a registry has answered, and lists this instance too."""
-        return self._name is not None and self._node.is_known(self._service, self._name)
+        return self._name is not None and self._registration.is_known(self._name)
 
     def is_ours(self) -> bool:
         """Whether this instance has the duty now."""
-        return self._name is not None and self._node.is_on_duty(self._service, self._name)
+        return self._name is not None and self._registration.is_on_duty(self._name)
 
     def stop(self) -> None:
         self.give_up()

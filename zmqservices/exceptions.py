@@ -74,6 +74,10 @@ class JournalError(ZmqServicesError):
     """The journal of events cannot do what was asked; the text names the file."""
 
 
+class GroupConflict(JournalError):
+    """A group is asked for with another pattern than it was declared with; it keeps that for as long as it lives."""
+
+
 class JournalFull(JournalError):
     """There is no room for an event, in the journal's bounds or on its disk. It was not kept."""
 

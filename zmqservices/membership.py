@@ -13,6 +13,7 @@ from typing import Any
 
 from zmqservices import constants
 from zmqservices.cluster.node import Node
+from zmqservices.cluster.registration import Registration
 from zmqservices.cluster.settings import Settings
 from zmqservices.extensions import SharedExtension
 from zmqservices.wire.serializers import get_serializer
@@ -43,6 +44,7 @@ class Membership(SharedExtension):
     def __init__(self) -> None:
         super().__init__()
         self._node: Node | None = None
+        self._registration: Registration | None = None
         self._farewells: list[Callable[[], None]] = []
         #: Finds a serializer by its name; None as the own one means the wire's own msgpack. Known once joined.
         self.serializers: Callable[[str], Any] = serializers_of({})
@@ -67,6 +69,16 @@ class Membership(SharedExtension):
             self._node = Node.join(Settings.read(config))
         return self._node
 
+    def registration(self) -> Registration:
+        """This container's place in the directory, one of its own also where others run the same service here."""
+        if self._registration is None:
+            self._registration = self.join().register(self.container.service_name)
+        return self._registration
+
+    def number(self) -> int:
+        """Its number among the instances of its service in this process, from 1 on."""
+        return 1 if self._registration is None else self._registration.number
+
     def before_leaving(self, farewell: Callable[[], None]) -> None:
         """Call `farewell` before the node is left, in whatever order the extensions of a container are ended."""
         self._farewells.append(farewell)
@@ -87,4 +99,7 @@ class Membership(SharedExtension):
                 farewell()
             except Exception:
                 _log.exception("a farewell of %s failed", self.container)
+        if self._registration is not None:
+            self._registration.close()
+            self._registration = None
         node.leave(at_once)

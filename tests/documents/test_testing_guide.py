@@ -23,7 +23,7 @@ COMMANDS = {"pytest": ["pytest"], "zmqservices test": ["zmqservices", "test"]}
 def runs(tmp_path_factory):
     """The tests of the guide, as each command runs them: side by side, since they wait most of the time."""
     module, *tests = blocks()
-    assert len(tests) == 7
+    assert len(tests) == 8
     started = {}
     for name, command in COMMANDS.items():
         folder = tmp_path_factory.mktemp("guide")
@@ -46,7 +46,7 @@ def test_the_tests_of_the_guide_pass(runs, command):
     said, _ = runs[command].communicate(timeout=55)
 
     assert runs[command].returncode == 0, said
-    assert re.search(r"\b8 passed", said), said
+    assert re.search(r"\b9 passed", said), said
 
 
 def test_every_fixture_is_in_the_table():

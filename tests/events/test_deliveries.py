@@ -8,9 +8,8 @@ import pytest
 from tests.events.stage import Context, Gate, Notes, Orders, until
 from tests.rpc.stage import aside
 from zmqservices.events import BROADCAST, EventDispatcher, event_handler
-from zmqservices.exceptions import BadRequest, ConfigurationError, JournalError, MessageTooLarge, UnserializableValueError
+from zmqservices.exceptions import BadRequest, JournalError, MessageTooLarge, UnserializableValueError
 from zmqservices.journal import Journal
-from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Nack
@@ -466,24 +465,6 @@ def test_a_publisher_that_is_killed_waits_for_no_answers(serve, cluster):
 
     with gevent.Timeout(3):
         publisher.kill()
-
-
-def test_one_service_is_handled_once_in_a_process_and_the_first_is_listed_on(serve):
-    class Mails:
-        name = "mails"
-
-        @event_handler("orders", "order.paid")
-        def send(self, payload):
-            pass
-
-    first = serve(Mails)
-    node = next(one for one in first.extensions if isinstance(one, Membership)).join()
-
-    with pytest.raises(ConfigurationError, match="events of 'mails' are handled by this process already"):
-        serve(Mails)
-
-    assert [want["group"] for want in node.record("mails").subscriptions] == ["mails.send:order.paid"]
-    node.leave()
 
 
 # --- from outside ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class Crew:
     group = SimpleNamespace(name="mails.send:order.*")
 
     def __init__(self, backlog):
-        self.member = SimpleNamespace(guest=SimpleNamespace(backlog=backlog))
+        self.member = SimpleNamespace(guest=SimpleNamespace(backlog=backlog), id=1)
 
     def next(self):
         return self.member

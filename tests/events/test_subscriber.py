@@ -72,7 +72,10 @@ class House:
         self.taken = []
 
     def subscribe(self, want):
-        return self.subscriber.subscribe(want, self.taken.append, 10)
+        intake = self.subscriber.subscribe(want, self.taken.append, 10)
+        if want.reliable:
+            self.latest = intake.id
+        return intake
 
     def comes(self, node, host="here"):
         peer = Peer(node)
@@ -89,10 +92,11 @@ class House:
         del self.pool.instances[peer.node]
         self.subscriber.look()
 
-    def sends(self, peer, seq, journal="j", group="mails.send"):
-        message = Event(journal, seq, seq - 1, "orders", "order.paid", b"", group, 1, None, None, "msgpack", 0.0)
+    def sends(self, peer, seq, journal="j", group="mails.send", **fields):
+        fields = {"source": "orders", "type": "order.paid", "body": b"", "subscription": self.latest, **fields}
+        message = Event(journal, seq, seq - 1, group=group, serializer="msgpack", **fields)
         self.subscriber.caller.other_kinds[Event](peer, message)
-        return self.taken[-1]
+        return self.taken[-1] if self.taken else None
 
 
 @pytest.fixture
@@ -113,7 +117,7 @@ def test_an_event_that_comes_again_on_the_same_link_is_counted_once(stage):
     assert len(stage.taken) == 1
     assert intake.ties[peer].in_hand == 1
     # Its publisher spent credit on it once more.
-    assert peer.sent[-1] == Grant("mails.send", 1)
+    assert peer.sent[-1] == Grant("mails.send", 1, intake.id)
     event.done()
     assert intake.ties[peer].in_hand == 0
     peer.sent.clear()
@@ -147,7 +151,7 @@ def test_from_another_publisher_it_moves_there(stage):
     assert (intake.ties[one].in_hand, intake.ties[two].in_hand) == (0, 1)
     event.done()
     stage.reactor.turn()
-    assert two.sent[-1] == Ack("mails.send", "j", 1)
+    assert two.sent[-1] == Ack("mails.send", "j", 1, None, intake.id)
 
 
 # --- answers that nobody has heard -----------------------------------------------------------------------------------------

@@ -372,9 +372,9 @@ def test_an_event_that_was_handled_for_the_process_before_is_news_though_it_is_n
     deliveries = schedule(cursor=1)
     deliveries.appended(3)
 
-    assert deliveries.acked("", 2, 0.0)
-    assert not deliveries.acked("", 1, 0.0)
-    assert not deliveries.acked("", 4, 0.0)
+    assert deliveries.acked("", 2, 0.0, is_older=True)
+    assert not deliveries.acked("", 1, 0.0, is_older=True)
+    assert not deliveries.acked("", 4, 0.0, is_older=True)
 
 
 def test_one_that_is_handled_while_its_page_is_on_its_way_is_not_sent():
@@ -382,7 +382,7 @@ def test_one_that_is_handled_while_its_page_is_on_its_way_is_not_sent():
     deliveries.appended(3)
     assert loads(deliveries.due(0.0))
 
-    assert deliveries.acked("", 2, 0.0)
+    assert deliveries.acked("", 2, 0.0, is_older=True)
     deliveries.loaded(page(1, 2, 3))
 
     assert sends(deliveries.due(0.0)) == [("a", 1), ("a", 3)]
@@ -392,7 +392,7 @@ def test_an_answer_from_before_a_rewind_holds_nothing_back():
     deliveries = with_members(schedule(), credit=5)
     deliveries.appended(2)
     deliveries.due(0.0)
-    deliveries.acked("", 2, 0.0)
+    deliveries.acked("", 2, 0.0, is_older=True)
 
     deliveries.rewound(0)
     deliveries.loaded(page(1))
@@ -400,6 +400,47 @@ def test_an_answer_from_before_a_rewind_holds_nothing_back():
     deliveries.loaded(page(1, 2))
 
     assert sends(deliveries.due(0.0)) == [("a", 1), ("a", 2)]
+
+
+# --- answers of somebody who did not have the event ---------------------------------------------------------------------------
+
+
+def test_of_an_event_of_this_opening_only_those_count_to_whom_it_was_sent():
+    deliveries = loaded(1, 2, names=("n.a", "n.b"), credit=1)
+    deliveries.due(0.0)
+
+    assert not deliveries.acked("n.b", 1, 0.0)
+    assert not deliveries.acked("m.c", 1, 0.0, process="m.")
+    assert deliveries.acked("n.a", 1, 0.0)
+    assert deliveries.in_flight == 1
+
+
+def test_one_that_was_sent_to_nobody_is_answered_by_nobody():
+    deliveries = schedule()
+    deliveries.appended(3)
+    deliveries.joined("a", 0.0)
+
+    assert not deliveries.acked("a", 2, 0.0)
+    assert deliveries.acked("a", 2, 0.0, is_older=True)
+
+
+def test_the_answer_may_come_from_another_subscription_of_the_process_that_had_it():
+    deliveries = loaded(1, names=("n.1",))
+    deliveries.due(0.0)
+    deliveries.left("n.1", 0.0)
+
+    assert deliveries.acked("n.2", 1, 0.0, process="n.")
+
+
+def test_what_is_given_back_for_want_of_room_comes_later_and_is_not_counted():
+    deliveries = loaded(1, names=("a",))
+    deliveries.due(0.0)
+
+    deliveries.returned("a", 1, 0.0, delay=1.0)
+    deliveries.granted("a", 1, 0.0)
+
+    assert deliveries.due(0.5) == []
+    assert deliveries.due(1.0) == [Send("a", event(1), 1)]
 
 
 # --- answers that mean nothing ---------------------------------------------------------------------------------------------

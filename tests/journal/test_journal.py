@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.exceptions import ConfigurationError, JournalError
+from zmqservices.exceptions import ConfigurationError, GroupConflict, JournalError
 from zmqservices.journal import Group, Journal, NewEvent, StoredEvent
 
 # --- appending -------------------------------------------------------------------------------------------------------------
@@ -207,17 +207,16 @@ def test_groups_are_remembered_with_what_was_declared(journal, reopened):
     assert journal.groups() == [Group("reports.handle", "order.*", "new", 3, 60.0, {"kind": "pool"})]
 
 
-def test_a_group_may_change_its_pattern_and_keep_its_cursor(journal, reopened):
+def test_a_group_keeps_its_pattern_for_as_long_as_it_lives(journal, reopened):
     journal.ensure(pattern="a")
     journal.append("a")
     journal.append("b")
-    journal.acknowledge(1)
 
-    assert journal.ensure(pattern="b") == 1
+    with pytest.raises(GroupConflict, match="keeps events 'a' for group 'reports.handle', and not 'b'"):
+        journal.ensure(pattern="b")
 
-    assert journal.seqs() == [2]
-    assert journal.stats_of().waiting == 1
-    assert reopened(journal).seqs() == [2]
+    assert journal.seqs() == [1]
+    assert reopened(journal).seqs() == [1]
 
 
 def test_a_group_that_was_removed_is_new_when_it_comes_again(journal, reopened):

@@ -347,7 +347,7 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
 
 
 def desk_of(container):
-    return next(each for each in container.extensions if isinstance(each, Membership)).join()._desk
+    return next(each for each in container.extensions if isinstance(each, Membership)).join().desk
 
 
 def _calls_of(container):

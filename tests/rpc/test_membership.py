@@ -61,26 +61,6 @@ def test_the_node_is_left_by_the_last_service(cluster_config):
     assert len(Node._nodes) == before
 
 
-def test_one_service_twice_in_one_process_is_refused_and_the_first_lives(serve, cluster):
-    serve(Words)
-
-    with pytest.raises(ConfigurationError, match="'words' is served by this process already; a second instance needs"):
-        serve(Words)
-
-    assert cluster.words.hello() == "hello"
-
-
-def test_the_second_of_two_equal_services_takes_nothing_with_it_when_it_goes(serve, cluster, cluster_config):
-    serve(Words)
-    second = ServiceContainer(Words, cluster_config)
-    with pytest.raises(ConfigurationError):
-        second.start()
-
-    second.stop()
-
-    assert cluster.words.hello() == "hello"
-
-
 def test_a_container_without_rpc_opens_no_socket(cluster_config, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a ZeroMQ context was made")
@@ -114,7 +94,7 @@ def test_a_container_that_only_calls_opens_no_door(serve, cluster_config):
 
     container = serve(OnlyCalls)
 
-    assert node_of(container)._desk is None
+    assert node_of(container).desk is None
     assert records(container, "only-calls") == []
 
 
@@ -182,7 +162,7 @@ def test_a_directory_that_makes_no_sense_is_quoted(serve, connect, value):
 
 def test_an_address_that_is_taken_or_another_host_s_is_quoted(serve):
     taken = serve(Words)
-    endpoint = node_of(taken)._desk.endpoint
+    endpoint = node_of(taken).desk.endpoint
 
     with pytest.raises(ConfigurationError, match=f"cannot bind '{endpoint}': .*is the address this host's own"):
         serve(Words, BIND_ADDRESS=endpoint)

@@ -122,7 +122,7 @@ def test_a_service_with_nothing_but_a_timer_is_listed_and_opens_no_door(serve):
     (record,) = records(container, "clock")
     assert (record.endpoints, record.methods, record.state) == ({}, {}, "UP")
     assert record.tags == {"duties": ["on_time"]}
-    assert node_of(container)._desk is None
+    assert node_of(container).desk is None
 
 
 def test_methods_and_timers_of_a_service_are_one_instance(serve, connect):
@@ -166,3 +166,20 @@ def test_a_process_that_was_never_told_of_others_does_not_fire(serve):
 def test_a_directory_that_was_written_down_beforehand_cannot_tell_who_is_there(serve):
     with pytest.raises(ConfigurationError, match="clock.on_time, which one of them does for all, needs local: or tcp://"):
         serve(clock(Ticks()), DIRECTORY="static:clock=tcp://127.0.0.1:4000")
+
+
+# --- several instances in one process, which share its node ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_of_instances_that_share_a_node_the_eldest_fires_and_the_next_takes_over(serve, end):
+    ticks = [Ticks() for _ in range(3)]
+    containers = [serve(clock(one)) for one in ticks]
+    until(lambda: is_listed(containers[0], 3))
+    ticks[0].wait_for(5)
+    assert ticks[1].times == ticks[2].times == []
+
+    getattr(containers[0], end)()
+
+    ticks[1].wait_for(5)
+    assert ticks[2].times == []

@@ -6,7 +6,7 @@ To those who asked for a promise (`send_direct`) they go on the link, as no othe
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from time import time
 from typing import Any
@@ -42,8 +42,8 @@ class BestEffort:
         #: The last number of each topic.
         self._topics: dict[bytes, int] = {}
         self._numbers = itertools.count(1)
-        #: Nodes that are listed as handling such events.
-        self._listed: set[str] = set()
+        #: Who is listed as handling such events: how many for each node and group.
+        self._listed: Counter[tuple[str, str]] = Counter()
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -90,15 +90,15 @@ class BestEffort:
                 continue
             message = messages.Event(
                 self.publisher.id, next(self._numbers), 0, self.name, type, raw, crew.group.name, 1, headers, key,
-                serializer, time(),
+                serializer, time(), member.id,
             )  # fmt: skip
             self.publisher.desk.send(member.guest, envelope.encode(message))
 
     # --- while the publisher is new ------------------------------------------------------------------------------------
 
-    def listed(self, nodes: set[str]) -> None:
-        """These are listed as handling such events: when all of them are there, nobody is waited for any more."""
-        self._listed = nodes
+    def listed(self, handlers: Counter[tuple[str, str]]) -> None:
+        """So many of each (node, group) are listed as handling such events: when all are there, nobody is waited for."""
+        self._listed = handlers
         self._release_if_complete()
 
     def release(self) -> None:
@@ -110,7 +110,8 @@ class BestEffort:
     def _release_if_complete(self) -> None:
         if self.early is None:
             return
-        here = {member.guest.node for crew in self.crews.values() for member in crew.members.values() if member.is_confirmed}
+        members = (member for crew in self.crews.values() for member in crew.members.values())
+        here = Counter((member.guest.node, member.group) for member in members if member.is_confirmed)
         # A view that has not come yet lists nobody: then time decides.
         if self._listed <= here and self.publisher.directory_is_known:
             self.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from zmqservices.cluster.subscription import Subscription
 from zmqservices.journal import Group
 from zmqservices.wire import messages, topics
 
@@ -38,6 +39,10 @@ class Crew:
         self.pattern = topics.compile(group.pattern)
         self.members: dict[str, Member] = {}
         self.turn = 0
+
+    def declares(self, want: Subscription) -> bool:
+        """Whether `want` is what the group was declared with. That is the same for as long as the group lives."""
+        return self.group.pattern == want.pattern and self.kind in (want.kind, "")
 
     def next(self) -> Member | None:
         """The members take turns; those that have not heard us yet or are leaving are left out."""

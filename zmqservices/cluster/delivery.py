@@ -89,18 +89,19 @@ class Delivery:
             self.rules.heard(member, now)
             self.journal.seen(self.group.name)
 
-    def acked(self, member: str, seq: int) -> None:
-        """`member` is "" for one that answers before it has subscribed: it gets no credit back."""
+    def acked(self, member: str, seq: int, process: str, is_older: bool, gets_credit: bool) -> None:
+        """For `process` and `is_older` see `Deliveries.acked`. An answer that is told once more gets no credit back."""
         now = monotonic()
-        if self.rules.acked(member, seq, now):
+        if self.rules.acked(member, seq, now, process=process, is_older=is_older):
             self.journal.acknowledge(self.group.name, seq)
-        self.rules.granted(member, 1, now)
+        if gets_credit:
+            self.rules.granted(member, 1, now)
 
     def nacked(self, member: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
         now = monotonic()
         self.rules.granted(member, 1, now)
         if error is None:
-            self.rules.returned(member, seq, now)
+            self.rules.returned(member, seq, now, delay)
         else:
             self.rules.nacked(member, seq, delay or None, error, now)
 

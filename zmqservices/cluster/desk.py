@@ -15,7 +15,7 @@ from typing import Any
 
 from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.cork import LARGEST_TOGETHER, LONGEST, Cork
-from zmqservices.cluster.incoming import Guest, IncomingCall, Served, refusal
+from zmqservices.cluster.incoming import Guest, IncomingCall, Served, described, least_busy, refusal
 from zmqservices.cluster.leaving import Leaving
 from zmqservices.cluster.window import UNCOUNTED
 from zmqservices.exceptions import ProtocolError
@@ -45,7 +45,9 @@ class Desk:
         self._node = node
         self._namespace = namespace
         self.max_message_size = max_message_size
+        #: An instance of each service; where a service has several here, `_several` has them all.
         self._services: dict[str, Served] = {}
+        self._several: dict[str, list[Served]] = {}
         #: Whoever wants `flush` to be called once all that had arrived was handed over.
         self._touched: set[Any] = set()
         self._on_gone: Callable[[Guest], None] | None = None
@@ -72,7 +74,7 @@ class Desk:
         self._door = Door(reactor, sockets, address, self)
         self._payloads = Payloads(self._door.take_payload)
         self.leaving = Leaving(
-            self._door.guests, self._services, self._tokens, self.send, partial(self._stop, is_told=True)
+            self._door.guests, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
         )
 
     @property
@@ -83,23 +85,45 @@ class Desk:
     def serve(
         self,
         name: str,
+        instance: str,
         take: Callable[[IncomingCall], None],
         flush: Callable[[], None],
         cancel: Callable[[Any, str], None],
         idempotent: Iterable[str] = (),
-    ) -> None:
+    ) -> Served:
         """Calls to `name` go to `take` from now on; `cancel(worker, why)` stops one that is under way.
 
-        `worker` is what `take` left at the call.
+        `worker` is what `take` left at the call. Where several instances serve `name` here, they share its calls.
         """
-        self._services[name] = Served(name, take, flush, cancel, idempotent)
+        served = Served(name, instance, take, flush, cancel, idempotent)
+        self._keep(name, [*self._instances(name), served])
+        self._welcome_all()
+        return served
+
+    def leave(self, served: Served) -> None:
+        """Forget an instance; with the last one of its service, calls to that are refused as unknown."""
+        self._keep(served.name, [other for other in self._instances(served.name) if other is not served])
+
+    def _instances(self, name: str) -> list[Served]:
+        several = self._several.get(name)
+        if several is not None:
+            return several
+        served = self._services.get(name)
+        return [] if served is None else [served]
+
+    def _keep(self, name: str, instances: list[Served]) -> None:
+        self._services.pop(name, None)
+        self._several.pop(name, None)
+        if instances:
+            self._services[name] = instances[0]
+        if len(instances) > 1:
+            self._several[name] = instances
+
+    def _welcome_all(self) -> None:
+        """Tell everybody which instances there are now."""
         for guest in list(self._door.guests.values()):
             if guest.node:
                 self._welcome(guest)
-
-    def leave(self, name: str) -> None:
-        """Forget a service; calls to it are refused as unknown."""
-        self._services.pop(name, None)
 
     def hear_also(self, kinds: dict[type, Callable[[Guest, Any], None]], on_gone: Callable[[Guest], None]) -> None:
         """Messages of these kinds go to those functions from now on; `on_gone` is told of guests that are gone."""
@@ -168,6 +192,8 @@ class Desk:
 
     def _take(self, guest: Guest, call: IncomingCall, size: int) -> None:
         served = self._services.get(call.service)
+        if self._several and call.service in self._several:
+            served = least_busy(self._several[call.service])
         if served is None or served.is_draining or not guest.node or call.id in guest.calls:
             self._turn_away(guest, call, served)
             return
@@ -233,10 +259,7 @@ class Desk:
         self._welcome(guest)
 
     def _welcome(self, guest: Guest) -> None:
-        services = {
-            served.name: {"idempotent": served.idempotent, "draining": served.is_draining}
-            for served in self._services.values()
-        }
+        services = {name: described(self._instances(name)) for name in self._services}
         self.send(guest, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, {"services": services})))
 
     def _on_cancel(self, guest: Guest, cancel: Cancel) -> None:

@@ -109,19 +109,21 @@ class IncomingCall(Call):
 
 
 class Served:
-    """One service behind the desk."""
+    """One instance of a service behind the desk."""
 
-    __slots__ = ("name", "take", "flush", "cancel", "idempotent", "open_calls", "is_draining", "idle")
+    __slots__ = ("name", "instance", "take", "flush", "cancel", "idempotent", "open_calls", "is_draining", "idle")
 
     def __init__(
         self,
         name: str,
+        instance: str,
         take: Callable[[IncomingCall], None],
         flush: Callable[[], None],
         cancel: Callable[[Any, str], None],
         idempotent: Iterable[str],
     ) -> None:
         self.name = name
+        self.instance = instance
         self.take = take
         self.flush = flush
         self.cancel = cancel
@@ -129,6 +131,28 @@ class Served:
         self.open_calls = 0
         self.is_draining = False
         self.idle = Event()
+
+
+def least_busy(instances: list[Served]) -> Served:
+    """The instance of a service that takes the next call: of those that do not drain, the one with the fewest under way.
+
+    Of equally busy ones, the one whose turn is longest ago. One that drains where all do.
+    """
+    chosen = min(instances, key=lambda served: (served.is_draining, served.open_calls))
+    instances.remove(chosen)
+    instances.append(chosen)
+    return chosen
+
+
+def described(instances: list[Served]) -> dict[str, Any]:
+    """What a WELCOME says of a service: its instances that take calls, and the methods that all of them say may be repeated."""
+    active = [served for served in instances if not served.is_draining]
+    repeatable = set.intersection(*(set(served.idempotent) for served in active or instances))
+    return {
+        "idempotent": sorted(repeatable),
+        "draining": not active,
+        "instances": sorted(served.instance for served in active),
+    }
 
 
 def _shortened(error: dict[str, Any]) -> dict[str, Any]:

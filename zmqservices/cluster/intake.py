@@ -9,6 +9,7 @@ How a tie of one intake to one publisher goes:
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -17,14 +18,25 @@ from gevent.event import Event as Flag
 
 from zmqservices.cluster.peer import Peer
 from zmqservices.cluster.subscription import Subscription, publishing
-from zmqservices.wire import envelope
+from zmqservices.wire import codec, envelope, topics
 from zmqservices.wire.messages import Ack, Event, Grant, Nack, Subscribe, Unsubscribe
+
+_log = logging.getLogger(__name__)
 
 #: Seconds that publishers get to echo an UNSUBSCRIBE; one that is frozen must not hold up a stop.
 FAREWELL_TIMEOUT = 2.0
 
 #: Best-effort events that wait for a worker beyond which no more are read for a while, and how many seconds that is.
 LONG_QUEUE, PAUSE = 256, 0.002
+
+#: Bytes of events in hand of one publisher beyond which no more come than the credit of one journal.
+ROOM = 64 << 20
+
+#: Seconds for which a publisher keeps an event to itself that was given back for want of room.
+NO_ROOM_DELAY = 1.0
+
+#: Event types that are known to fit.
+TYPES_REMEMBERED = 1000
 
 
 class Stage(enum.Enum):
@@ -33,12 +45,23 @@ class Stage(enum.Enum):
     LEAVING = "leaving"
     OFF = "off"
     LOST = "not connected"
+    REFUSED = "refused"
+
+
+#: The stages in which events come.
+TAKING = (Stage.ASKED, Stage.ON, Stage.LEAVING)
+
+
+def size_of(message: Event) -> int:
+    """Bytes that the data of an event takes. Publishers of this package send bytes; what others may send is measured."""
+    body = message.body
+    return len(body) if type(body) is bytes else len(codec.pack(body))
 
 
 class Tie:
     """One intake's subscription on one link."""
 
-    __slots__ = ("peer", "host", "stage", "in_hand", "endpoint")
+    __slots__ = ("peer", "host", "stage", "in_hand", "bytes", "journals", "endpoint")
 
     def __init__(self, peer: Peer, host: str) -> None:
         self.peer = peer
@@ -47,8 +70,41 @@ class Tie:
         self.stage = Stage.ASKED
         #: Events that came on this link and are not answered.
         self.in_hand = 0
+        #: The bytes of those that came first on it, and how many of them each journal has.
+        self.bytes = 0
+        self.journals: dict[str, int] = {}
         #: Where its publisher broadcasts; None where that is not needed.
         self.endpoint: str | None = None
+
+    def add(self, message: Event) -> None:
+        """One more is in hand."""
+        self.in_hand += 1
+        self.bytes += size_of(message)
+        self.journals[message.journal] = self.journals.get(message.journal, 0) + 1
+
+    def remove(self, message: Event) -> None:
+        """It was answered, or came again on another link."""
+        self.in_hand -= 1
+        self.bytes -= size_of(message)
+        left = self.journals.get(message.journal, 0) - 1
+        if left > 0:
+            self.journals[message.journal] = left
+        else:
+            self.journals.pop(message.journal, None)
+
+    def forget_all(self) -> None:
+        """The link is lost: what came on it may come again on another."""
+        self.in_hand = self.bytes = 0
+        self.journals.clear()
+
+    def may_take(self, message: Event, credit: int) -> bool:
+        """Whether its publisher keeps to its credit, `credit` events of each journal, and to what there is room for.
+
+        What one journal may send by its credit is taken whatever its size; more than that of several journals is not.
+        """
+        if self.in_hand < credit:
+            return True
+        return self.bytes <= ROOM and self.journals.get(message.journal, 0) < credit
 
 
 class IncomingEvent:
@@ -72,22 +128,22 @@ class IncomingEvent:
         if self.tie is tie:
             return
         if self.tie is not None and self.tie.stage is not Stage.LOST:
-            self.tie.in_hand -= 1
+            self.tie.remove(self.message)
         if tie is not None:
-            tie.in_hand += 1
+            tie.add(self.message)
         self.tie = tie
 
     def done(self) -> None:
         """The handler is through with it: it is not to come again."""
         if self.is_open:
             message = self.message
-            self._answer(Ack(message.group or "", message.journal, message.seq))
+            self._answer(Ack(message.group or "", message.journal, message.seq, None, self.intake.id))
 
     def failed(self, error: dict[str, Any] | None, delay: float = 0.0) -> None:
         """It is to come again, to somebody; without an `error` it was not tried."""
         if self.is_open:
             message = self.message
-            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error))
+            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error, self.intake.id))
 
     def _answer(self, answer: Ack | Nack) -> None:
         self.is_open = False
@@ -123,6 +179,8 @@ class Intake:
         self._credit = credit
         self._options = options
         self._changed = Flag()
+        self._matches = topics.compile(subscription.pattern).matches
+        self._fitting: set[str] = set()
 
     @property
     def is_busy(self) -> bool:
@@ -136,7 +194,7 @@ class Intake:
         for peer, tie in list(self.ties.items()):
             if not peer.is_up and tie.stage is not Stage.LOST:
                 tie.stage = Stage.LOST
-                tie.in_hand = 0
+                tie.forget_all()
                 for heir in self._heirs(tie):
                     self._subscriber.repeat_answers(heir, self.subscription, peer)
         for instance in list(self.pool.instances.values()):
@@ -181,6 +239,12 @@ class Intake:
         tie = self.ties.get(peer)
         if tie is None or tie.stage not in (Stage.ASKED, Stage.ON):
             return
+        refused = info.get("refused")
+        if isinstance(refused, str):
+            _log.error("%s sends no events to %s: %s", peer.endpoint, self.subscription.group, refused[:1000])
+            tie.stage = Stage.REFUSED
+            self._changed.set()
+            return
         endpoint = info.get("events")
         if isinstance(endpoint, str):
             # It broadcasts there, and answers again once it has heard of us on that way.
@@ -212,23 +276,46 @@ class Intake:
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def arrived(self, peer: Peer, message: Event) -> None:
+    def fits(self, message: Event) -> bool:
+        """Whether the event is one of those that were subscribed to."""
+        if message.source != self.subscription.source:
+            return False
+        if message.type not in self._fitting:
+            if not self._matches(message.type):
+                return False
+            if len(self._fitting) >= TYPES_REMEMBERED:
+                self._fitting.clear()
+            self._fitting.add(message.type)
+        return True
+
+    def arrived(self, peer: Peer, message: Event) -> bool:
+        """An event came on a link; False for one that was not asked for, which nobody handles."""
         tie = self.ties.get(peer)
+        if tie is None or tie.stage not in TAKING or not self.fits(message):
+            return False
+        if message.journal == peer.node:
+            # Dispatched without a promise: it is in no journal, and nobody waits for an answer.
+            if not self.is_over:
+                self.take(IncomingEvent(self, None, message))
+            return True
         key = (message.journal, message.seq)
         former = self.in_hand.get(key)
         if former is not None:
             # The link was lost while it is being handled: once more is not needed, its answer will come on this link.
             former.take_over(tie)
-            if tie is not None:
-                # It takes the place that it has taken before: the credit that was spent on it is given again.
-                tie.peer.send(envelope.encode(Grant(self.subscription.group, 1)))
-            return
+            # It takes the place that it has taken before: the credit that was spent on it is given again.
+            peer.send(envelope.encode(Grant(self.subscription.group, 1, self.id)))
+            return True
+        if self.is_over:
+            return True  # Its publisher hears that we are gone, and sends it to somebody else.
+        if not tie.may_take(message, self._credit):
+            peer.send(envelope.encode(Nack(message.group or "", message.journal, message.seq, NO_ROOM_DELAY, None, self.id)))
+            return False
         event = IncomingEvent(self, tie, message)
-        if tie is None or self.is_over:
-            return  # Its publisher hears that we are gone, and sends it to somebody else.
-        tie.in_hand += 1
+        tie.add(message)
         self.in_hand[key] = event
         self.take(event)
+        return True
 
     def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
         message, tie = event.message, event.tie
@@ -236,15 +323,16 @@ class Intake:
         if tie is None or self.is_over:
             return
         if tie.stage is not Stage.LOST:
-            tie.in_hand -= 1
+            tie.remove(message)
         self._subscriber.answer(tie, answer)
         if type(answer) is Ack and not tie.peer.is_up:
+            again = envelope.encode(Ack(answer.group, answer.journal, answer.seq))
             for heir in self._heirs(tie):
-                heir.send(envelope.encode(answer))
+                heir.send(again)
 
     def say_at_work(self) -> None:
         """Publishers whose events are in hand hear that the hub turns."""
-        word = envelope.encode(Grant(self.subscription.group, 0))
+        word = envelope.encode(Grant(self.subscription.group, 0, self.id))
         for tie in self.ties.values():
             if tie.in_hand and tie.stage is not Stage.LOST and tie.peer.is_up:
                 tie.peer.send(word)

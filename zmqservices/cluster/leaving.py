@@ -1,9 +1,12 @@
-"""How the services of a desk take their leave: no call is lost that was taken, and none comes that nobody takes.
+"""How the instances of a desk's services take their leave: no call is lost that was taken, and none comes that nobody takes.
 
     service: BYE [names] ---> caller     it sends no more calls for these on this link
     service: <--- BYE [names] caller     all that it had sent before is here by now
     service: PING t ---------> caller    behind the last answers
     service: <--------- PONG t caller    it has read them
+
+Where another instance of the service goes on here, BYE is not said: that one takes what still comes, and a new WELCOME
+says which instances there are.
 
 Runs on the desk's hub.
 """
@@ -29,59 +32,60 @@ READ_TIMEOUT = 1.0
 
 
 class Leaving:
-    """`guests` and `services` are the desk's own; `tokens` numbers its PINGs.
+    """`guests` are the desk's own, `instances(name)` those of a service; `tokens` numbers its PINGs.
 
-    `send(guest, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so.
+    `send(guest, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so; `welcome_all()`
+    tells callers which instances there are.
     """
 
     def __init__(
         self,
         guests: Mapping[bytes, Guest],
-        services: Mapping[str, Served],
+        instances: Callable[[str], list[Served]],
         tokens: Iterator[int],
         send: Callable[[Guest, Any], None],
         stop: Callable[[IncomingCall, str], None],
+        welcome_all: Callable[[], None],
     ) -> None:
         self._guests = guests
-        self._services = services
+        self._instances = instances
         self._tokens = tokens
         self._send = send
         self._stop = stop
+        self._welcome_all = welcome_all
         #: Set whenever somebody is waited for no longer.
         self._heard = Event()
 
     # --- the service's words -------------------------------------------------------------------------------------------
 
-    def drain(self, name: str, timeout: float | None) -> bool:
-        """Take no more calls to `name`, tell its callers, and wait until those under way are answered.
+    def drain(self, served: Served, timeout: float | None) -> bool:
+        """Let `served` take no more calls, tell its callers, and wait until those under way are answered.
 
         Returns when every caller has said that it sends no more (or BYE_TIMEOUT has passed) and all calls have
         ended. Calls that have not ended within `timeout` seconds (None: however long it takes) are cancelled, and
         False is returned.
         """
-        served = self._services.get(name)
-        if served is None:
-            return True
         end = None if timeout is None else monotonic() + timeout
         if not served.is_draining:
             self._say_bye(served)
-        self._wait_for(name, BYE_TIMEOUT if timeout is None else min(timeout, BYE_TIMEOUT))
+        self._wait_for(served.name, BYE_TIMEOUT if timeout is None else min(timeout, BYE_TIMEOUT))
         if served.open_calls:
             served.idle.wait(None if end is None else max(end - monotonic(), 0.0))
         in_time = not served.open_calls
         if not in_time:
-            self._cancel_all(served, f"{name!r} is shutting down; its calls had {timeout:g} s to end")
+            self._cancel_all(served, f"{served.name!r} is shutting down; its calls had {timeout:g} s to end")
         return in_time
 
-    def drop(self, name: str) -> None:
-        """Take no more calls to `name`; those under way are answered with an error and cancelled."""
-        served = self._services.get(name)
-        if served is not None:
-            self._say_bye(served)
-            self._cancel_all(served, f"{name!r} was killed")
+    def drop(self, served: Served) -> None:
+        """Let `served` take no more calls; those under way are answered with an error and cancelled."""
+        self._say_bye(served)
+        self._cancel_all(served, f"{served.name!r} was killed")
 
     def _say_bye(self, served: Served) -> None:
         served.is_draining = True
+        if not all(other.is_draining for other in self._instances(served.name)):
+            self._welcome_all()
+            return
         for guest in self._known():
             guest.farewells.add(served.name)
             self._send(guest, envelope.encode(Bye([served.name], "shutting down")))

@@ -201,12 +201,20 @@ class Peer:
             # Said again whenever a service comes or goes there. A node that says nothing of its services serves all.
             serves = {n for n, entry in services.items() if not (isinstance(entry, dict) and entry.get("draining"))}
             for instance in self.instances:
-                instance.left = welcome.info is not None and instance.record.service not in serves
+                name = instance.record.service
+                instance.left = welcome.info is not None and (
+                    name not in serves or not self._is_among(instance.record.instance, services[name])
+                )
             self.stage = Stage.UP
             self.is_up = True
             self.is_suspect = False
             self._last_heard = monotonic()
             self._owner.peer_changed(self)
+
+    def _is_among(self, instance: str, service: Any) -> bool:
+        # In a static directory nobody knows the ids; nor does every node tell them.
+        named = service.get("instances") if isinstance(service, dict) else None
+        return not self._expected or not isinstance(named, list) or instance in named
 
     def _refuse(self, why: str) -> None:
         _log.warning("node %s at %s is not used: %s", self.node, self.endpoint, why)

@@ -16,10 +16,11 @@ import discovery
 from zmqservices.cluster.admin import Admin
 from zmqservices.cluster.crew import Member
 from zmqservices.cluster.source import Source
-from zmqservices.cluster.subscription import publishing
+from zmqservices.cluster.subscription import publishing, shortened
+from zmqservices.exceptions import BadRequest
 from zmqservices.transport import Mast
 from zmqservices.wire import envelope
-from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Unsubscribe
+from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Subscribed, Unsubscribe
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,12 @@ AMEND_INTERVAL = 0.02
 
 #: Seconds that members get to answer what they have when their publisher stops.
 ANSWER_TIMEOUT = 5.0
+
+#: Subscriptions of one node.
+MOST_SUBSCRIPTIONS = 1000
+
+#: Messages with answers from before a link that are kept until their node subscribes, and numbers in each of them.
+MOST_ANSWERS, MOST_NUMBERS = 256, 2048
 
 
 class Publisher:
@@ -47,8 +54,11 @@ class Publisher:
         #: Seconds for which `stop` lets members handle what waits for them.
         self.linger = 0.0
         self._sources: dict[str, Source] = {}
+        self._registrations: dict[str, Any] = {}
         self._opening: dict[str, AsyncResult] = {}
         self._members: dict[Any, dict[int, tuple[Source, Member]]] = {}
+        #: Answers from before a link, of groups to which its guest has not subscribed yet.
+        self._answers: dict[Any, list[Ack]] = {}
         self._mast: Mast | None = None
         self._mast_endpoint = ""
         self._listeners: dict[bytes, int] = {}
@@ -97,10 +107,11 @@ class Publisher:
         source.open()
         self._sources[name] = source
         admin = Admin(source)
-        self.node.serve(publishing(name), admin.describe(), admin.take, admin.flush, admin.cancel)
+        registration = self._registrations[name] = self.node.register(publishing(name))
+        registration.serve(admin.describe(), admin.take, admin.flush, admin.cancel)
         self._amend(source)
         # From here on handlers that start can know of us, and we of those that are there.
-        self.node.settle(publishing(name), self.settings.wait_for_peers if self.directory_is_known else 0.0)
+        registration.settle(self.settings.wait_for_peers if self.directory_is_known else 0.0)
         source.learn()
         self.node.groups.add(source.kept_before())
         return source
@@ -118,18 +129,19 @@ class Publisher:
     def _amend_all(self) -> None:
         sources, self._to_amend = self._to_amend, set()
         for source in sources:
-            if not self._closed and self.node.record(publishing(source.name)) is not None:
+            if not self._closed and source.name in self._registrations:
                 self._amend(source)
 
     def _amend(self, source: Source) -> None:
-        record = self.node.record(publishing(source.name))
+        registration = self._registrations[source.name]
+        record = registration.record
         subscriptions = source.subscriptions()
         endpoints = dict(record.endpoints)
         if self._mast is not None:
             endpoints["events"] = self._mast_endpoint
         if record.subscriptions != subscriptions or record.endpoints != endpoints:
             try:
-                self.node.amend(publishing(source.name), subscriptions=subscriptions, endpoints=endpoints)
+                registration.amend(subscriptions=subscriptions, endpoints=endpoints)
             except discovery.DirectoryError as exc:
                 # Journals remember them all the same; only publishers elsewhere that are new do not hear of them.
                 _log.warning("the directory is not told of the groups of %s: %s", source.name, exc)
@@ -191,9 +203,25 @@ class Publisher:
         if self._closed:
             return
         if not guest.node or source is None:
-            _log.warning("node %s wants events of %r, which are not published here", guest.node, message.source)
+            _log.warning("node %s wants events of %s, which are not published here", guest.node, shortened(message.source))
             return
-        self._members.setdefault(guest, {})[message.id] = (source, source.subscribe(guest, message))
+        members = self._members.setdefault(guest, {})
+        answers = self._answers.pop(guest, [])
+        own = [answer for answer in answers if answer.group == message.group]
+        if len(own) < len(answers):
+            self._answers[guest] = [answer for answer in answers if answer.group != message.group]
+        try:
+            if len(members) >= MOST_SUBSCRIPTIONS:
+                raise BadRequest(f"a node has {MOST_SUBSCRIPTIONS:,} subscriptions at most")
+            member = source.subscribe(guest, message, own)
+        except BadRequest as exc:
+            _log.warning("node %s does not get events of %s: %s", guest.node, source.name, exc)
+            self.say(guest, Subscribed(message.id, {"refused": str(exc)}))
+            return
+        former = members.get(message.id)
+        members[message.id] = (source, member)
+        if former is not None:
+            former[0].left(former[1])
 
     def _on_unsubscribe(self, guest: Any, message: Unsubscribe) -> None:
         found = self._members.get(guest, {}).get(message.id)
@@ -207,30 +235,44 @@ class Publisher:
                 source.unsubscribe(member)
         self.say(guest, Unsubscribe(message.id))
 
-    def _of_group(self, guest: Any, group: str) -> list[tuple[Source, Member]]:
-        return [found for found in self._members.get(guest, {}).values() if found[1].group == group]
+    def _named(self, guest: Any, message: Grant | Ack | Nack) -> tuple[Source, Member] | None:
+        """The subscription that the message is about."""
+        found = self._members.get(guest, {}).get(message.subscription or 0)
+        return found if found is not None and found[1].group == message.group else None
 
     def _on_grant(self, guest: Any, message: Grant) -> None:
-        for source, member in self._of_group(guest, message.group):
+        found = self._named(guest, message)
+        if found is not None:
+            source, member = found
             source.granted(member, message.amount)
 
     def _on_ack(self, guest: Any, message: Ack) -> None:
-        seqs = (message.seq, *message.also) if message.also else (message.seq,)
-        for source, member in self._of_group(guest, message.group)[:1]:
-            for seq in seqs:
-                source.acked(member.name, message.group, message.journal, seq)
-            return
-        # Before it subscribes again, a member says what it did while its link was down.
-        for source in self._sources.values():
-            for seq in seqs:
-                source.acked("", message.group, message.journal, seq)
+        found = self._named(guest, message)
+        if found is not None:
+            source, member = found
+            source.acked(member, message.journal, (message.seq, *message.also) if message.also else (message.seq,))
+        elif message.subscription is None:
+            self._on_answer_told_again(guest, message)
+
+    def _on_answer_told_again(self, guest: Any, message: Ack) -> None:
+        """Before it subscribes again, a member says what it did while its link was down: that counts once it is a member."""
+        for source, member in self._members.get(guest, {}).values():
+            if member.group == message.group:
+                source.acked(member, message.journal, (message.seq, *(message.also or ())), is_told_again=True)
+                return
+        answers = self._answers.setdefault(guest, [])
+        if guest.node and len(answers) < MOST_ANSWERS and len(message.also or ()) < MOST_NUMBERS:
+            answers.append(message)
 
     def _on_nack(self, guest: Any, message: Nack) -> None:
-        for source, member in self._of_group(guest, message.group):
+        found = self._named(guest, message)
+        if found is not None:
+            source, member = found
             source.nacked(member, message.journal, message.seq, message.delay, message.error)
 
     def _on_gone(self, guest: Any) -> None:
         # Not from here: it may have been found out in the middle of a send to it.
+        self._answers.pop(guest, None)
         if guest in self._members:
             self.reactor.call_later(0.0, self._forget, guest)
 
@@ -251,8 +293,8 @@ class Publisher:
             gevent.joinall(drains, raise_error=True)
         self._closed = True
         gevent.killall(list(self._greenlets))
-        for name in self._sources:
-            self.node.retract(publishing(name))
+        for registration in self._registrations.values():
+            registration.retract()
         ends = [gevent.spawn(source.close) for source in self._sources.values()]
         gevent.joinall(ends, raise_error=True)
         if self._mast is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from time import monotonic
@@ -22,12 +23,12 @@ from zmqservices.cluster.delivery import Delivery
 from zmqservices.cluster.groups import remembered
 from zmqservices.cluster.orphans import Orphans
 from zmqservices.cluster.outlet import Outlet
-from zmqservices.cluster.subscription import NEW, STARTS, Subscription, publishing
-from zmqservices.exceptions import BadRequest, ForkedProcessError, JournalError, MessageTooLarge
+from zmqservices.cluster.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing, shortened
+from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
 from zmqservices.transport.native import get_ident
 from zmqservices.transport.sockets import forked_error
-from zmqservices.wire import codec, envelope, messages, topics
+from zmqservices.wire import codec, envelope, messages
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,13 @@ FORGOTTEN_FOR = 60.0
 
 #: Bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
+
+#: Groups that a source keeps events for.
+MOST_GROUPS = 10_000
+
+#: Characters of each text of an error that are kept with a dead letter, and how many texts.
+LONGEST_ERROR, MOST_ERROR_TEXTS = 20_000, 16
+
 
 class Source:
     """Made by `Publisher.open`. Dispatching and opening are for greenlets, all else runs inside the reactor."""
@@ -95,7 +103,8 @@ class Source:
 
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
-        listed, live = set(), set()
+        live = set()
+        listed: Counter[tuple[str, str]] = Counter()
         view = self.publisher.directory.view()
         notes = remembered(view, self.name)
         for seen in view.records.values():
@@ -109,7 +118,7 @@ class Source:
                     if found.reliable:
                         live.add(found.group)
                     else:
-                        listed.add(record.node)
+                        listed[record.node, found.group] += 1
                 if not found.reliable:
                     continue
                 if self.own is not None and found.group not in self._crews:
@@ -132,6 +141,9 @@ class Source:
     def _take_up(self, group: Group) -> None:
         """Somebody else keeps events for it: from here on so do we."""
         if group.name not in self._crews:
+            if len(self._crews) >= MOST_GROUPS:
+                _log.warning("%s keeps no events for %s: %d groups are all that it does", self.name, group.name, MOST_GROUPS)
+                return
             self._crew(group)
             if self.own is not None:
                 self.own.with_delivery(group, self._ready)
@@ -154,7 +166,7 @@ class Source:
         if crew is None:
             crew = self._crews[group.name] = Crew(group, str(group.details.get("kind", "")))
         elif crew.group != group:
-            crew.group, crew.pattern = group, topics.compile(group.pattern)
+            crew.group = group  # With other limits; its pattern is the same for as long as it lives.
         return crew
 
     def subscriptions(self) -> list[dict[str, Any]]:
@@ -250,20 +262,51 @@ class Source:
 
     # --- members -----------------------------------------------------------------------------------------------------
 
-    def subscribe(self, guest: Any, message: messages.Subscribe) -> Member:
-        """A guest wants events; it is told once that is in effect."""
+    def subscribe(self, guest: Any, message: messages.Subscribe, answers: Iterable[messages.Ack] = ()) -> Member:
+        """A guest wants events; it is told once that is in effect.
+
+        `answers` of its process to events of the group, from before this link. Raises BadRequest where it is refused.
+        """
+        want = self._wanted(guest, message)
         member = Member(guest, message)
-        options = message.options or {}
-        start, most = options.get("start"), options.get("max_deliveries")
-        want = Subscription(
-            self.name, message.pattern, message.group, message.kind, message.reliable,
-            start if start in STARTS else NEW, most if type(most) is int and most >= 0 else None,
-        )  # fmt: skip
         if message.reliable:
+            for answer in answers:
+                self.acked(member, answer.journal, (answer.seq, *(answer.also or ())), is_told_again=True)
             self._subscribe_reliable(member, want)
         else:
             self.best_effort.subscribe(member, want, self._group(want))
         return member
+
+    def _wanted(self, guest: Any, message: messages.Subscribe) -> Subscription:
+        """What is asked for. Raises BadRequest for what makes no sense, or is not what the group was declared with."""
+        options = message.options or {}
+        start, most = options.get("start"), options.get("max_deliveries")
+        want = Subscription.from_dict({
+            "source": self.name,
+            "pattern": message.pattern,
+            "group": message.group,
+            "kind": message.kind,
+            "reliable": message.reliable,
+            "start": start if start in STARTS else NEW,
+            "max_deliveries": most if type(most) is int and most >= 0 else None,
+        })  # fmt: skip
+        if want is None or not message.member.startswith(process_of(guest)) or len(message.member) > LONGEST_NAME:
+            raise BadRequest(
+                f"a subscription of member {shortened(message.member)} at {shortened(message.group)} is not one: a kind out of "
+                f"{', '.join(KINDS)}, texts of {LONGEST_NAME:,} characters at most without zero bytes, and a member named "
+                f"after its node, {process_of(guest)}1 for example, are needed"
+            )
+        crews = self._crews if want.reliable else self.best_effort.crews
+        crew = crews.get(want.group)
+        if crew is None and len(crews) >= MOST_GROUPS:
+            raise BadRequest(f"{self.name!r} keeps events for {MOST_GROUPS:,} groups already, which is all that it does")
+        if crew is not None and not crew.declares(want):
+            raise BadRequest(
+                f"group {shortened(want.group)} gets the events {shortened(crew.group.pattern)} as {shortened(crew.kind)} for as "
+                f"long as it lives, and not {shortened(want.pattern)} as {want.kind}; take another name, or let an operator end "
+                "it with `zmqservices events forget`"
+            )
+        return want
 
     def _subscribe_reliable(self, member: Member, want: Subscription) -> None:
         group = self._group(want)
@@ -287,7 +330,8 @@ class Source:
         if isinstance(delivery, Exception):
             # It is not confirmed, and its handler says so when it starts.
             _log.error("events for %s cannot be kept: %s", member.group, delivery)
-            self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, outlet)
+            if not isinstance(delivery, GroupConflict):
+                self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, outlet)
             return
         if crew is None or crew.members.get(member.name) is not member or member.is_leaving:
             return
@@ -333,25 +377,30 @@ class Source:
             delivery.granted(member.name, amount)
             self.publisher.desk.touch(delivery)
 
-    def acked(self, member: str, group: str, origin: str, seq: int) -> None:
-        """Somebody of the group handled the event, whether it is still thought to have it or not."""
-        outlet = self._outlet(origin, seq)
-        delivery = None if outlet is None else outlet.deliveries.get(group)
-        if delivery is not None:
-            # What nobody had from here cost no credit here.
-            delivery.acked(member if origin in self._origins else "", seq)
-            self.publisher.desk.touch(delivery)
-        elif outlet is not None:
-            outlet.journal.acknowledge(group, seq)
-        else:
-            self.orphans.claims.keep(group, origin, seq, monotonic())
+    def acked(self, member: Member, origin: str, seqs: Iterable[int], is_told_again: bool = False) -> None:
+        """The member, or another one of its process, handled the events, whether it is still thought to have them or not.
+
+        `is_told_again`: they did not come for its subscription, and so cost no credit.
+        """
+        for seq in seqs:
+            outlet = self._outlet(origin, seq)
+            if outlet is None:
+                self.orphans.claims.keep(member.group, origin, seq, monotonic())
+                continue
+            is_older = origin != outlet.journal.origin
+            delivery = outlet.deliveries.get(member.group)
+            if delivery is not None:
+                delivery.acked(member.name, seq, process_of(member.guest), is_older, not is_told_again)
+                self.publisher.desk.touch(delivery)
+            elif is_older:
+                outlet.journal.acknowledge(member.group, seq)
         self._answered.set()
 
     def nacked(self, member: Member, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
         outlet = self._outlet(origin, seq)
         delivery = None if outlet is None else outlet.deliveries.get(member.group)
         if delivery is not None:
-            delivery.nacked(member.name, seq, delay, error)
+            delivery.nacked(member.name, seq, delay, None if error is None else described(error))
             self.publisher.desk.touch(delivery)
         self._answered.set()
 
@@ -375,7 +424,7 @@ class Source:
         headers, serializer = codec.unpack(item.headers) if item.headers else (None, "msgpack")
         message = messages.Event(
             item.origin, item.seq, item.prev_seq, self.name, item.type, item.body, group, attempt, headers, item.key,
-            serializer, item.at,
+            serializer, item.at, member.id,
         )  # fmt: skip
         self.publisher.desk.send(member.guest, envelope.encode(message))
 
@@ -390,7 +439,7 @@ class Source:
         """From now on its events are delivered by us."""
         self.outlets.append(outlet)
         for group in outlet.journal.groups():
-            crew = self._crew(group)
+            crew = self._crews.get(group.name) or self._crew(group)
             for member in list(crew.members.values()):
                 outlet.with_delivery(crew.group, partial(self._join, member, outlet))
             outlet.with_delivery(crew.group, self._ready)
@@ -456,6 +505,35 @@ class Source:
         self.best_effort.close()
         for outlet in self.outlets:
             outlet.close()
+
+
+def process_of(guest: Any) -> str:
+    """What the names of all members of the guest's process begin with."""
+    return f"{guest.node}."
+
+
+def described(error: dict[Any, Any]) -> dict[str, Any]:
+    """An error as it is kept with a dead letter, whatever a member sent for one: texts, and not too long."""
+    kept: dict[str, Any] = {"exc_type": "Unknown", "exc_path": "", "exc_args": [], "value": ""}
+    for key, value in list(error.items())[:MOST_ERROR_TEXTS]:
+        if type(key) is not str or len(key) > LONGEST_NAME:
+            continue
+        if key == "exc_args":
+            values = value if isinstance(value, (list, tuple)) else [value]
+            kept[key] = [_plain(one) for one in values[:MOST_ERROR_TEXTS]]
+        else:
+            kept[key] = _plain(value)
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in (bool, float) or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    if type(value) is not str:
+        # Never the repr of what a peer sent, which may be large, or nested deeply.
+        return f"[a {type(value).__name__}]"
+    text = value if len(value) <= LONGEST_ERROR else f"{value[:LONGEST_ERROR]}... ({len(value):,} characters)"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 #: All sources of this process.

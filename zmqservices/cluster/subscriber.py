@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.intake import PAUSE, IncomingEvent, Intake, Stage, Tie
@@ -39,6 +39,9 @@ AT_WORK_INTERVAL = 5.0
 
 #: Seconds between two lines in the log about best-effort events that were lost.
 LOSS_LOG_INTERVAL = 10.0
+
+#: Seconds between two lines in the log about events that were not asked for.
+REFUSAL_LOG_INTERVAL = 60.0
 
 
 class Answers:
@@ -81,12 +84,15 @@ class Subscriber:
         self._by_topic: dict[bytes, list[Intake]] = {}
         #: By group and journal, those that were answered last at the end.
         self._answers: OrderedDict[tuple[str, str], Answers] = OrderedDict()
-        self._done: dict[tuple[Tie, str, str], list[int]] = {}
+        self._done: dict[tuple[Tie, str, str, int | None], list[int]] = {}
         self._antenna: Antenna | None = None
         self._touched: set[Intake] = set()
         self._endpoints: dict[str, int] = {}
         #: The last number of each publisher's node that is listened to, for each topic.
         self._counts: dict[str, dict[bytes, int]] = {}
+        #: Events that came on a link without a subscription or without credit.
+        self.refused = 0
+        self._refused_told_at = -REFUSAL_LOG_INTERVAL
         self._missed_told = 0
         self._missed_told_at = -LOSS_LOG_INTERVAL
         self._at_work_interval = AT_WORK_INTERVAL
@@ -167,17 +173,24 @@ class Subscriber:
             intake.echoed(peer)
 
     def _on_event(self, peer: Peer, message: Event) -> None:
-        intakes = self._by_group.get(message.group or "")
-        if not intakes:
-            _log.warning("an event for %r came from %s; nobody here handles that", message.group, peer.endpoint)
-            return
-        intake = intakes[0] if len(intakes) == 1 else min(intakes, key=lambda one: len(one.in_hand))
-        intake.arrived(peer, message)
+        intake = self._intakes.get(message.subscription or 0)
+        if intake is None or intake.subscription.group != message.group or not intake.arrived(peer, message):
+            self._not_asked_for(peer)
+
+    def _not_asked_for(self, peer: Peer) -> None:
+        self.refused += 1
+        now = monotonic()
+        if now - self._refused_told_at >= REFUSAL_LOG_INTERVAL:
+            self._refused_told_at = now
+            _log.warning(
+                "refused %d events so far that were not subscribed to, or for which no credit was given; the last came from %s",
+                self.refused, peer.endpoint,
+            )  # fmt: skip
 
     def _on_gap(self, peer: Peer, message: Gap) -> None:
         _log.error(
             "events %d to %d of journal %s are lost for %s: %s",
-            message.from_seq, message.to_seq, message.journal, message.group, message.reason,
+            message.from_seq, message.to_seq, message.journal[:100], message.group[:1000], message.reason[:1000],
         )  # fmt: skip
 
     # --- answers -----------------------------------------------------------------------------------------------------
@@ -191,7 +204,7 @@ class Subscriber:
         # What is done in one turn of the hub is told in one message: a message costs more than the answers in it.
         if not self._done:
             self._reactor.post(self.tell_done)
-        self._done.setdefault((tie, answer.group, answer.journal), []).append(answer.seq)
+        self._done.setdefault((tie, answer.group, answer.journal, answer.subscription), []).append(answer.seq)
 
     def tell_done(self) -> None:
         """Send the ACKs that wait for company; before anything that must come after them."""
@@ -199,11 +212,11 @@ class Subscriber:
             return
         done, self._done = self._done, {}
         now = monotonic()
-        for (tie, group, journal), seqs in done.items():
+        for (tie, group, journal, subscription), seqs in done.items():
             if group in self._by_group:
                 self._keep(tie, group, journal, seqs, now)
             if tie.peer.is_up:  # Else it is repeated on the next link.
-                tie.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None)))
+                tie.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None, subscription)))
 
     def _keep(self, tie: Tie, group: str, journal: str, seqs: list[int], now: float) -> None:
         key = (group, journal)
@@ -312,9 +325,14 @@ class Subscriber:
         if type(message) is not Event:
             return
         self._count(message, topic)
-        for intake in self._by_topic.get(topic, ()):
-            intake.take(IncomingEvent(intake, None, message))
-            self._touched.add(intake)
+        intakes = self._by_topic.get(topic, ())
+        for intake in intakes:
+            if intake.fits(message):
+                intake.take(IncomingEvent(intake, None, message))
+                self._touched.add(intake)
+                if len(intakes) > 1:
+                    # A copy for each: what one handler does to its own shall not be seen by the next.
+                    message = cast(Event, envelope.decode(body, payload))
 
     def all_received(self) -> None:
         # Reading is faster than handling: what has no room behind us stays in front, where there is room for 10,000.

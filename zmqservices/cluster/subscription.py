@@ -23,6 +23,15 @@ STARTS = (NEW, EARLIEST)
 PUBLISHES = "events:"
 
 
+#: Characters of each name and pattern of a subscription.
+LONGEST_NAME = 4096
+
+
+def shortened(text: str) -> str:
+    """What a peer sent, as it is quoted."""
+    return repr(text) if len(text) <= 200 else f"{text[:200]!r}... ({len(text):,} characters)"
+
+
 def publishing(source: str) -> str:
     """The name by which those who publish events of `source` are found in a directory."""
     return PUBLISHES + source
@@ -55,8 +64,10 @@ class Subscription:
         if not isinstance(found, Mapping):
             return None
         values = {name: found[name] for name in _NAMES if name in found}
+        if not all(isinstance(values.get(name, SERVICE_POOL), str) for name in ("kind", "start")):
+            return None
         texts = [values.get(name) for name in ("source", "pattern", "group")]
-        if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        if not all(isinstance(text, str) and "\0" not in text and len(text) <= LONGEST_NAME for text in texts):
             return None
         if values.get("kind", SERVICE_POOL) not in KINDS or values.get("start", NEW) not in STARTS:
             return None

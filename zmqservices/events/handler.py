@@ -107,6 +107,10 @@ class EventHandler(Entrypoint):
         if not self.is_bound():
             return None
         identifier = self.broadcast_identifier if self.handler_type == BROADCAST and self.reliable_delivery else ""
+        number = self.server.membership.number()
+        if identifier and number > 1:
+            # Instances of one process may well be identified by their host: each is to have its copy all the same.
+            identifier = f"{identifier}#{number}"
         group = group_name(
             self.container.service_name, self.method_name, self.source_service, self.event_type, self.handler_type, identifier
         )
@@ -149,7 +153,7 @@ class EventHandler(Entrypoint):
     def take(self, event: IncomingEvent) -> None:
         """One event came: let a worker handle it."""
         message = event.message
-        if not event.is_reliable and self.server.is_full:
+        if not event.is_reliable and not self.server.has_room_for(event):
             self.server.missed()
             return
         try:
@@ -157,6 +161,7 @@ class EventHandler(Entrypoint):
         except Exception as exc:
             _log.error("event %s of %s cannot be read: %s", message.type, message.source, exc)
             event.failed(serialize(exc))
+            self.server.handled(event)
             return
         headers = message.headers
         # Taken off: what the handler dispatches in its turn is another event.
@@ -166,6 +171,7 @@ class EventHandler(Entrypoint):
             worker_ctx.event = ReceivedEvent(message, event.is_reliable, outbox_id)
         except ContainerBeingKilled:
             event.failed(None)
+            self.server.handled(event)
 
     def _decode(self, message: Any) -> Any:
         if message.serializer is None:
@@ -176,6 +182,7 @@ class EventHandler(Entrypoint):
 
     def handle_result(self, event: IncomingEvent, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         """Called by the worker when the method is through: the publisher is told, before dependencies see the result."""
+        self.server.handled(event)
         if exc_info is None:
             event.done()
         elif isinstance(exc_info[1], (ContainerBeingKilled, WorkerCancelled)):

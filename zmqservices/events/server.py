@@ -7,8 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.intake import Intake
-from zmqservices.exceptions import ConfigurationError
+from zmqservices.cluster.intake import IncomingEvent, Intake, size_of
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 
@@ -27,16 +26,34 @@ class EventServer(ProviderCollector, SharedExtension):
         super().__init__()
         self._intakes: list[Intake] = []
         self._is_announced = False
+        #: Bytes of the events without a promise that wait for a worker or are handled.
+        self._casual_bytes = 0
 
     def setup(self) -> None:
         self._max_queued = configuration.whole_number(
             self.container.config, constants.MAX_QUEUED_CALLS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_CALLS
+        )
+        self._max_bytes = configuration.whole_number(
+            self.container.config, constants.MAX_QUEUED_BYTES_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_BYTES
         )
 
     @property
     def is_full(self) -> bool:
         """Whether so many wait for a worker that what was not promised is thrown away."""
         return self.is_bound() and bool(self.container.queued >= self._max_queued)
+
+    def has_room_for(self, event: IncomingEvent) -> bool:
+        """Whether an event without a promise is taken, by how many wait for a worker and what they take; `handled` follows."""
+        size = size_of(event.message)
+        if self.is_full or (self._casual_bytes and self._casual_bytes + size > self._max_bytes):
+            return False
+        self._casual_bytes += size
+        return True
+
+    def handled(self, event: IncomingEvent) -> None:
+        """A worker is through with it."""
+        if not event.is_reliable:
+            self._casual_bytes -= size_of(event.message)
 
     def missed(self) -> None:
         """One was."""
@@ -54,7 +71,7 @@ class EventServer(ProviderCollector, SharedExtension):
         credit = handler.prefetch or container.max_workers
         intake = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
         self._intakes.append(intake)
-        if not node.settle(self.container.service_name, patience):
+        if not self._registration.settle(patience):
             _log.warning("%s begins without a word from the directory: %s", want.group, node.directory.describe())
         missing = intake.wait_until_reachable(max(end - monotonic(), 0.0))
         if missing:
@@ -71,19 +88,13 @@ class EventServer(ProviderCollector, SharedExtension):
         if self._is_announced:
             return
         self._node = self.membership.join()
-        service = self.container.service_name
-        if self._node.has_amended(service):
-            raise ConfigurationError(
-                f"events of {service!r} are handled by this process already; a second instance needs a process of its own "
-                "(`zmqservices run --processes N`) or another NAMESPACE"
-            )
+        registration = self._registration = self.membership.registration()
         self._is_announced = True
         self.membership.before_leaving(self._leave)
-        self._node.groups.hold(service, [handler.subscription for handler in self._providers])
+        self._node.groups.hold(registration.id, [handler.subscription for handler in self._providers])
         wants = [handler.subscription.to_dict() for handler in self._providers]
-        record = self._node.record(service)
-        state = {} if record is not None else {"state": "UP"}
-        self._node.amend(service, subscriptions=sorted(wants, key=lambda want: str(want["group"])), **state)
+        state = {} if registration.record is not None else {"state": "UP"}
+        registration.amend(subscriptions=sorted(wants, key=lambda want: str(want["group"])), **state)
 
     def _leave(self) -> None:
         """All workers are over: publishers shall have read the last answers before the links are cut."""
@@ -93,7 +104,7 @@ class EventServer(ProviderCollector, SharedExtension):
             intake.leave(max(end - monotonic(), 0.0))
         for intake in intakes:
             intake.end()
-        self._node.retract(self.container.service_name)
+        self._registration.retract()
 
     def kill(self) -> None:
         self._leave_at_once()
@@ -103,4 +114,4 @@ class EventServer(ProviderCollector, SharedExtension):
         for intake in intakes:
             intake.end()
         if self._is_announced:
-            self._node.retract(self.container.service_name)
+            self._registration.retract()

@@ -51,6 +51,10 @@ class Tell(NamedTuple):
 Action = Send | Bury | Load | Tell
 
 
+#: How many of those who had an event before are remembered; their answers count when they come late.
+_REMEMBERED_MEMBERS = 15
+
+
 class Deliveries:
     """The schedule of one group of one journal.
 
@@ -181,13 +185,17 @@ class Deliveries:
         """A sign of life (a heartbeat). The other messages of members are signs as well."""
         self._heard(member, now)
 
-    def acked(self, member: str, seq: int, now: float) -> bool:
-        """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then. From whichever member.
+    def acked(self, member: str, seq: int, now: float, *, process: str = "", is_older: bool = False) -> bool:
+        """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then.
 
-        Also of one that is not loaded yet: somebody had it from the process that served this journal before.
+        From whoever it was sent to, now or before: `member`, or another member whose name begins with `process`. With
+        `is_older` from any member, and also where it is not loaded yet: the event is from before this opening of the
+        journal, and somebody may have had it from the process that served the journal then.
         """
         self._heard(member, now)
         entry = self._line.get(seq)
+        if not is_older and not (entry is not None and _was_sent_to(entry, member, process)):
+            return False
         if entry is None:
             if not self._after < seq <= self._last:
                 return False
@@ -212,17 +220,22 @@ class Deliveries:
         if final or self._was_last(entry):
             self._bury(entry)
         else:
-            self._line.delay(entry)
-            heappush(self._delayed, (now + (self._pause(entry.attempts) if delay is None else delay), seq))
+            self._delay(entry, now + (self._pause(entry.attempts) if delay is None else delay))
 
-    def returned(self, member: str, seq: int, now: float) -> None:
-        """The member gives the event back unhandled (it is stopping); that delivery does not count. As with nacked otherwise."""
+    def returned(self, member: str, seq: int, now: float, delay: float = 0.0) -> None:
+        """The member gives the event back unhandled (it is stopping, or has no room); that delivery does not count.
+
+        It may be sent again after `delay` seconds. As with nacked otherwise.
+        """
         self._heard(member, now)
         entry = self._in_flight_at(member, seq)
         if entry is not None:
             self._no_longer_in_flight(entry)
             entry.attempts -= 1
-            self._line.make_ready(entry)
+            if delay > 0:
+                self._delay(entry, now + delay)
+            else:
+                self._line.make_ready(entry)
 
     # --- what is to be done ----------------------------------------------------------------------------------------------
 
@@ -294,6 +307,8 @@ class Deliveries:
     def _sent(self, entry: Entry, member: Member) -> Send:
         entry.attempts += 1
         entry.member = member.name
+        if member.name not in entry.sent_to:
+            entry.sent_to = (*entry.sent_to[-_REMEMBERED_MEMBERS:], member.name)
         member.credit -= 1
         member.in_flight.add(entry.event.seq)
         return Send(member.name, entry.event, entry.attempts)
@@ -322,6 +337,10 @@ class Deliveries:
         if member.may_take and not member.is_in_turn:
             member.is_in_turn = True
             self._turn.append(member)
+
+    def _delay(self, entry: Entry, until: float) -> None:
+        self._line.delay(entry)
+        heappush(self._delayed, (until, entry.event.seq))
 
     def _in_flight_at(self, name: str, seq: int) -> Entry | None:
         entry = self._line.get(seq)
@@ -369,3 +388,7 @@ class Deliveries:
     def members(self) -> list[str]:
         """Who is there."""
         return list(self._members)
+
+
+def _was_sent_to(entry: Entry, member: str, process: str) -> bool:
+    return member in entry.sent_to or bool(process and any(name.startswith(process) for name in entry.sent_to))

@@ -170,7 +170,8 @@ class Journal:
     def ensure_group(self, group: Group, done: Done) -> None:
         """Keep events for `group` from here on, if that is not done already. done(cursor): fetch after it.
 
-        A known group keeps its cursor; its pattern, limits and details become the new ones. Also a sign of life.
+        A known group keeps its cursor, and its limits and details become the new ones. Also a sign of life. done(GroupConflict)
+        for another pattern than it was declared with: that holds for as long as the group lives.
         """
         self._ask(lambda: self._writer.ledger.ensure(group), done)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
+from typing import Any
 from uuid import uuid4
 
-from zmqservices.exceptions import JournalError
+from zmqservices.exceptions import GroupConflict, JournalError
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.blocks import OVERHEAD, Block, Row, checksum, count_types, pack_events
 from zmqservices.journal.events import Gap, Group, NewEvent, Page
@@ -18,6 +19,16 @@ from zmqservices.journal.library import Library
 from zmqservices.journal.paging import Paging, look
 from zmqservices.journal.standing import Standing
 from zmqservices.journal.store import Store
+
+#: What a group's line in the file calls `Standing.is_proven`.
+IS_PROVEN = "is_proven"
+
+
+def group_of(name: str, declared: dict[str, Any]) -> tuple[Group, bool]:
+    """The group of a line of the file, and whether it is proven; TypeError where it is none."""
+    fields = {key: value for key, value in declared.items() if key != IS_PROVEN}
+    # Files of older releases do not say.
+    return Group(name=name, **fields), bool(declared.get(IS_PROVEN, True))
 
 
 class Ledger:
@@ -70,7 +81,9 @@ class Ledger:
     def _read_groups(self) -> dict[str, Standing]:
         standings = {}
         for name, declared, cursor, ranges, seen_at, expired, lost in self.store.groups():
-            standing = Standing(Group(name=name, **declared), Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
+            group, is_proven = group_of(name, declared)
+            standing = Standing(group, Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
+            standing.is_proven = is_proven
             standing.gaps = self.store.gaps(name)
             standing.requeued = self.store.requeued_seqs(name)
             standings[name] = standing
@@ -223,17 +236,21 @@ class Ledger:
         return standing.acked.cursor
 
     def _declare_again(self, standing: Standing, group: Group) -> None:
-        has_new_pattern = group.pattern != standing.group.pattern
+        if group.pattern != standing.group.pattern:
+            # Events that it was to get would count as none of its business.
+            raise GroupConflict(
+                f"journal {str(self.store.path)!r} keeps events {standing.group.pattern!r} for group {group.name!r}, and not "
+                f"{group.pattern!r}; take another name, or end it with `zmqservices events forget`"
+            )
         standing.seen(self.clock())
         if group != standing.group or group.details != standing.group.details:
             standing.declare(group)
             self._put(standing)
-        if has_new_pattern:
-            self.recount(standing)
 
     def _put(self, standing: Standing) -> None:
         declared = asdict(standing.group)
         del declared["name"]
+        declared[IS_PROVEN] = standing.is_proven
         acked = standing.acked
         self.store.put_group(
             standing.group.name, declared, acked.cursor, acked.ranges(), standing.seen_at, standing.has_expired, standing.lost
@@ -254,7 +271,7 @@ class Ledger:
             if standing.has_expired:
                 standing.seen(self.clock())
             standing.acknowledge(seq)
-            standing.was_heard = True
+            standing.was_heard = standing.is_proven = True
 
     def seen(self, name: str) -> None:
         """A member is there."""

@@ -28,7 +28,7 @@ class State(Enum):
 class Entry:
     """An event, and what happened to it so far."""
 
-    __slots__ = ("event", "size", "state", "attempts", "member", "error")
+    __slots__ = ("event", "size", "state", "attempts", "member", "sent_to", "error")
 
     def __init__(self, event: StoredEvent) -> None:
         self.event = event
@@ -37,6 +37,8 @@ class Entry:
         self.attempts = 0
         #: Who has it in flight.
         self.member: str | None = None
+        #: Who had it in flight, now or before.
+        self.sent_to: tuple[str, ...] = ()
         self.error: dict[str, Any] | None = None
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.blocks import checksum, count_types, unpack_events
-from zmqservices.journal.events import Group, Notice, Reset
-from zmqservices.journal.ledger import Ledger
+from zmqservices.journal.events import Notice, Reset
+from zmqservices.journal.ledger import Ledger, group_of
 from zmqservices.journal.slots import Mark, Slot
 from zmqservices.journal.standing import Standing
 from zmqservices.journal.store import Store, is_damage
@@ -139,7 +139,7 @@ def _take(row: tuple[Any, ...]) -> None:
 
 def _check_group(row: tuple[Any, ...]) -> None:
     name, declared, cursor, ranges, seen_at, *_ = row
-    Standing(Group(name=name, **json.loads(declared)), Acknowledged(int(cursor), json.loads(ranges)), float(seen_at))
+    Standing(group_of(name, json.loads(declared))[0], Acknowledged(int(cursor), json.loads(ranges)), float(seen_at))
 
 
 def _check_block(row: tuple[Any, ...]) -> None:

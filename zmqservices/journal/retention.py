@@ -43,8 +43,10 @@ class Retention:
 
     def room(self, wanted: int) -> int:
         """Bytes that may be appended, after what could go for `wanted` bytes has gone."""
-        while self.free < wanted and self._drop_some(wanted - self.free):
-            pass
+        while self.free < wanted:
+            missing = wanted - self.free
+            if not (self._drop_some(missing, self.floor()) or self._drop_some(missing, self._proven_floor())):
+                break
         return self.free
 
     @property
@@ -52,10 +54,10 @@ class Retention:
         """Bytes that may be appended as things are."""
         return self._bounds.max_bytes - self._ledger.size
 
-    def _drop_some(self, wanted: int) -> bool:
+    def _drop_some(self, wanted: int, floor: int) -> bool:
         # Some more than needed, so that not every append has to drop something.
         wanted += self._bounds.max_bytes // _AT_ONCE
-        limit = 1 << 62 if self._bounds.drops_oldest else self.floor()
+        limit = 1 << 62 if self._bounds.drops_oldest else floor
         going: list[Row] = []
         for row in self._ledger.store.rows(limit=_BLOCKS_AT_A_TIME):
             if wanted <= 0 or row.last > limit:
@@ -67,9 +69,12 @@ class Retention:
 
     def drop_handled(self) -> bool:
         """Everything that all groups are done with goes. False if there was nothing."""
-        going = [row for row in self._ledger.store.rows(limit=_BLOCKS_AT_A_TIME) if row.last <= self.floor()]
-        self._drop(going, "bytes")
-        return bool(going)
+        for floor in (self.floor(), self._proven_floor()):
+            going = [row for row in self._ledger.store.rows(limit=_BLOCKS_AT_A_TIME) if row.last <= floor]
+            self._drop(going, "bytes")
+            if going:
+                return True
+        return False
 
     def full(self) -> JournalFull:
         """The error to tell when there is no room."""
@@ -106,6 +111,13 @@ class Retention:
     def floor(self) -> int:
         """The seq up to which all groups are done."""
         cursors = [standing.acked.cursor for standing in self._ledger.standings.values() if not standing.has_expired]
+        return min(cursors, default=self._ledger.last_seq)
+
+    def _proven_floor(self) -> int:
+        """As `floor`, without groups that exist by name only: nobody has ever answered for them, and nobody is there."""
+        now = self._ledger.clock()
+        standings = [standing for standing in self._ledger.standings.values() if not standing.has_expired]
+        cursors = [standing.acked.cursor for standing in standings if standing.may_be_refused_for(now)]
         return min(cursors, default=self._ledger.last_seq)
 
     def _expire(self, standing: Standing, now: float) -> None:

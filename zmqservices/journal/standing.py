@@ -15,6 +15,8 @@ from zmqservices.journal.events import Gap, Group
 _REMEMBERED_TYPES = 10_000
 #: Seconds after which it is written down anew that a member was seen, if nothing else is.
 SEEN_INTERVAL = 30.0
+#: Seconds after the last sign of a member in which a group that has never answered counts as one that will.
+UNPROVEN_FOR = 120.0
 
 
 class Standing:
@@ -37,13 +39,15 @@ class Standing:
         self.fetched_to = 0
         #: The gaps (by seq) that were handed out.
         self._told: set[int] = set()
+        #: A member has ever answered: the group is more than a name. Events are refused for the sake of such groups only.
+        self.is_proven = False
         #: A member answered since the last flush.
         self.was_heard = False
         self.is_dirty = True
         self.declare(group)
 
     def declare(self, group: Group) -> None:
-        """The group has a new pattern, or new limits."""
+        """The group has a pattern, for as long as it lives, and limits, which may become others."""
         self.group = group
         self._matches = group.compiled().matches
         self._wanted: dict[str, bool] = {}
@@ -97,6 +101,7 @@ class Standing:
     def bury(self, seq: int) -> None:
         """The event became a dead letter: the group is done with it."""
         self.handled_letters.discard(seq)
+        self.is_proven = True
         if seq in self.requeued:
             self.requeued.discard(seq)
         elif seq not in self.acked:
@@ -203,6 +208,10 @@ class Standing:
         """Whether it has been away for too long, and that was not said yet."""
         limit = self.group.expires_after
         return limit is not None and not self.has_expired and now - self.seen_at > limit
+
+    def may_be_refused_for(self, now: float) -> bool:
+        """Whether what waits for it is a reason to refuse new events: a member has answered before, or is there now."""
+        return self.is_proven or now - self.seen_at <= UNPROVEN_FOR
 
     def rewind(self, cursor: int) -> None:
         """Nothing after `cursor` counts as handled. The gaps stay as they are. `waiting` is to be counted again."""

@@ -63,7 +63,8 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._methods = {provider.method_name: provider for provider in self._providers}
         self._service = container.service_name
         self._node = self.membership.join()
-        self._node.serve(self._service, self._describe(), self.take, container._worker_pool.flush, self.cancel)
+        self._registration = self.membership.registration()
+        self._registration.serve(self._describe(), self.take, container._worker_pool.flush, self.cancel)
         self._is_serving = True
         self.membership.before_leaving(self._leave_at_once)
 
@@ -84,10 +85,9 @@ class RpcServer(ProviderCollector, SharedExtension):
             return
         self._drained = Event()
         try:
-            node = self._node
-            if not node.drain(self._service, node.settings.drain_timeout):
+            if not self._registration.drain(self._node.settings.drain_timeout):
                 _log.warning("calls of %s were cancelled: they did not end while it was shutting down", self._service)
-            node.withdraw(self._service)
+            self._registration.withdraw()
         finally:
             self._is_serving = False
             self._drained.set()
@@ -99,8 +99,8 @@ class RpcServer(ProviderCollector, SharedExtension):
     def _leave_at_once(self) -> None:
         if self._is_serving:
             self._is_serving = False
-            self._node.drop(self._service)
-            self._node.withdraw(self._service)
+            self._registration.drop()
+            self._registration.withdraw()
 
     def _describe(self) -> dict[str, dict[str, Any]]:
         described = {}

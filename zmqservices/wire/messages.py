@@ -193,6 +193,7 @@ class Event(Spoken):
 
     `attempt` counts deliveries to the group from 1. `group` is None where every subscriber gets a copy. With a
     `serializer`, `body` is the bytes of one document of that format. `at` is when it was recorded (seconds since 1970).
+    On a link, `subscription` is the id of the SUBSCRIBE that it comes for.
     """
 
     KIND: ClassVar[int] = 16
@@ -208,17 +209,22 @@ class Event(Spoken):
     key: str | None = None
     serializer: str | None = None
     at: Seconds | None = None
+    subscription: Count | None = None
 
 
 @message
 class Ack(Spoken):
-    """The group is done with the event `seq` of the journal, and with those numbered in `also`: do not send them again."""
+    """The group is done with the event `seq` of the journal, and with those numbered in `also`: do not send them again.
+
+    `subscription` is that of the EVENTs; None for those that came on another link, whose answer is told once more.
+    """
 
     KIND: ClassVar[int] = 17
     group: str
     journal: str
     seq: Count
     also: list[Count] | None = None
+    subscription: Count | None = None
 
 
 @message
@@ -231,15 +237,17 @@ class Nack(Spoken):
     seq: Count
     delay: Seconds
     error: Map | None = None
+    subscription: Count | None = None
 
 
 @message
 class Grant(Spoken):
-    """You may send `amount` more events to this member of the group."""
+    """You may send `amount` more events for this `subscription` to the group."""
 
     KIND: ClassVar[int] = 19
     group: str
     amount: Count
+    subscription: Count | None = None
 
 
 @message
