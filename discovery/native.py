@@ -179,31 +179,35 @@ class NativeThread:
 class Wakeup:
     """A file descriptor to poll beside the sockets, that any thread can make readable."""
 
+    #: Until it is open, and where it cannot be: whoever collects it then closes nothing.
+    _is_closed = True
+
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
         self._lock = _allocate_lock()
+        # One descriptor where the system has such, two elsewhere.
+        self._fds = _event_fds()
         self._is_closed = False
 
     @property
     def fd(self) -> int:
         """What to poll for reading."""
-        return self._reader
+        return self._fds[0]
 
     def wake(self) -> None:
         """Makes `fd` readable. Nothing happens once it is closed."""
+        # Under a lock: once closed, its number may be somebody else's file.
         with self._lock:
             if not self._is_closed:
                 try:
-                    os.write(self._writer, b"w")
+                    os.write(self._fds[-1], _ONE)
                 except BlockingIOError:
                     pass  # full of earlier wake-ups: it is readable already
 
     def clear(self) -> None:
         """Takes the wake-ups out; by the thread that polls, before it looks at what it was woken for."""
         try:
-            os.read(self._reader, 4096)
+            while len(os.read(self._fds[0], 4096)) == 4096:
+                pass
         except BlockingIOError:
             pass
 
@@ -211,9 +215,24 @@ class Wakeup:
         self.close()
 
     def close(self) -> None:
-        """Gives the descriptors back; by the thread that polled."""
+        """Gives the descriptors back; by the thread that polled. Twice does no harm."""
+        if self._is_closed:
+            return
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                os.close(self._reader)
-                os.close(self._writer)
+                for fd in self._fds:
+                    os.close(fd)
+
+
+#: What a descriptor for events counts upwards by.
+_ONE = (1).to_bytes(8, sys.byteorder)
+
+
+def _event_fds() -> tuple[int, ...]:
+    if hasattr(os, "eventfd"):
+        return (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)
+    fds = os.pipe()
+    for fd in fds:
+        os.set_blocking(fd, False)
+    return fds

@@ -66,7 +66,7 @@ class Client:
             reactor: Any = BlockingReactor() if _is_plain(hub) else HubReactor()
             sockets = None
             try:
-                sockets = Sockets(self.settings.sockets)
+                sockets = Sockets(self.settings.sockets, shared=True)
                 made = Caller(reactor, sockets, self.directory, self.settings, self._id)
             except BaseException:
                 reactor.close()

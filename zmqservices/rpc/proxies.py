@@ -29,11 +29,12 @@ def check_timeout(timeout: Any, whose: str, may_be_spent: bool = False) -> None:
 class RpcCall:
     """A call under way. `result()` may be asked for any number of times, and in any order among calls."""
 
-    __slots__ = ("_caller", "_call")
+    __slots__ = ("_caller", "_call", "_client")
 
-    def __init__(self, caller: Caller, call: Call) -> None:
+    def __init__(self, caller: Caller, call: Call, client: Client) -> None:
         self._caller = caller
         self._call = call
+        self._client = client  # Held: a client that nobody holds any more is stopped.
 
     def result(self) -> Any:
         """Wait for the answer. Raises what the call raised, a new instance each time, or RpcTimeout and its kin."""
@@ -96,7 +97,7 @@ class MethodProxy:
                 raise
         if call.error is not None and call.instance is None:
             call.outcome()
-        return RpcCall(caller, call)
+        return RpcCall(caller, call, self._client)
 
     def with_timeout(self, seconds: float | None) -> MethodProxy:
         """This method with a limit of its own per call; None waits for ever (a worker still for its own deadline).

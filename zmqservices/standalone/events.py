@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +26,8 @@ from zmqservices.events.dispatcher import check_type
 from zmqservices.events.headers import encoded
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.membership import own_serializer, serializers_of
-from zmqservices.transport.native import allocate_lock
+from zmqservices.standalone.collected import let_go_of
+from zmqservices.transport.native import allocate_lock, reentrant_lock
 from zmqservices.transport.sockets import forked_error
 
 _start_new_thread = get_original("_thread", "start_new_thread")
@@ -124,32 +124,19 @@ def _raiser(exc: BaseException) -> Callable[[], None]:
     return fail
 
 
-class StandaloneDispatcher:
-    """What `event_dispatcher` returns: call it. `stop` lets go; a `with` block does so at its end."""
+class Posts:
+    """The posts of one dispatcher: one on each hub that it is used on, and a thread for all others."""
 
-    def __init__(self, config: Mapping[str, Any], reliable: bool, context_data: Mapping[str, Any] | None) -> None:
-        self._serializer = own_serializer(config, serializers_of(config))
-        self._settings = Settings.read(config)
-        self._is_reliable = reliable
-        self._headers = dict(context_data) if context_data else None
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._lock = allocate_lock()
+        self._stopping = allocate_lock()
         self._posts: dict[Any, Post | Thread] = {}
         self._pid = os.getpid()
         self._stopped = False
-        _dispatchers.add(self)
 
-    def __call__(self, service_name: str, event_type: str, event_data: Any = None, key: str | None = None) -> None:
-        """Tell that something happened at `service_name`; see `zmqservices.events.dispatcher.Dispatcher`."""
-        check_type(event_type)
-        if not isinstance(service_name, str) or not service_name or "\0" in service_name:
-            raise ValueError(f"the service's name is {service_name!r}; a text is needed")
-        body, name = encoded(self._serializer, event_data)
-        headers = dict(self._headers) if self._headers else None
-        self._post().dispatch(service_name, event_type, body, headers, name, key, self._is_reliable)
-
-    dispatch = __call__
-
-    def _post(self) -> Post | Thread:
+    def post(self) -> Post | Thread:
+        """The one for the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
         hub = get_hub_if_exists()
         post = self._posts.get(hub)
         if post is None or os.getpid() != self._pid:
@@ -160,6 +147,7 @@ class StandaloneDispatcher:
                     raise RuntimeError("this event dispatcher was stopped and can no longer be used; make a new one")
                 post = self._posts.get(hub)
                 if post is None:
+                    _open.add(self)
                     # Under a lock that blocks the thread: a first event connects, and everybody else waits for that.
                     post = self._posts[hub] = Thread(self._settings) if hub is None else Post(self._settings)
         return post
@@ -172,27 +160,77 @@ class StandaloneDispatcher:
             self._stopped = True
             posts, self._posts = self._posts, {}
         here = get_hub_if_exists()
+        # Threads first, in a lock: whoever stops it a second time waits, too.
+        with self._stopping:
+            for post in posts.values():
+                if isinstance(post, Thread):
+                    post.close()
         for hub, post in posts.items():
-            if isinstance(post, Thread) or hub is here:
+            if isinstance(post, Thread):
+                continue
+            if hub is here:
                 post.close()
             else:
                 # The node belongs to another thread's hub, and can only be left there.
                 post.reactor.post(gevent.spawn, post.close)
+        _open.discard(self)
+
+
+class StandaloneDispatcher:
+    """What `event_dispatcher` returns: call it. `stop` lets go; a `with` block does so at its end.
+
+    Several threads may enter the block of one dispatcher: the last one that leaves stops it.
+    """
+
+    def __init__(self, config: Mapping[str, Any], reliable: bool, context_data: Mapping[str, Any] | None) -> None:
+        self._serializer = own_serializer(config, serializers_of(config))
+        self._is_reliable = reliable
+        self._headers = dict(context_data) if context_data else None
+        settings = Settings.read(config)
+        self._posts = Posts(settings)
+        self._entered = 0
+        self._lock = reentrant_lock()
+        self._never_stopped: Any = None
+
+    def __call__(self, service_name: str, event_type: str, event_data: Any = None, key: str | None = None) -> None:
+        """Tell that something happened at `service_name`; see `zmqservices.events.dispatcher.Dispatcher`."""
+        check_type(event_type)
+        if not isinstance(service_name, str) or not service_name or "\0" in service_name:
+            raise ValueError(f"the service's name is {service_name!r}; a text is needed")
+        body, name = encoded(self._serializer, event_data)
+        headers = dict(self._headers) if self._headers else None
+        if self._never_stopped is None:
+            self._never_stopped = let_go_of(self, self._posts.stop, "an event dispatcher")
+        self._posts.post().dispatch(service_name, event_type, body, headers, name, key, self._is_reliable)
+
+    dispatch = __call__
+
+    def stop(self) -> None:
+        """Return when the last events are handled, or `events_linger` is over."""
+        if self._never_stopped is not None:
+            self._never_stopped.detach()
+        self._posts.stop()
 
     def __enter__(self) -> StandaloneDispatcher:
+        with self._lock:
+            self._entered += 1
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if self._entered:
+                return
         self.stop()
 
 
-#: Those that nobody has stopped: at the interpreter's end their last events shall leave.
-_dispatchers: weakref.WeakSet[StandaloneDispatcher] = weakref.WeakSet()
+#: Those that were used and that nobody has stopped: at the interpreter's end their last events shall leave.
+_open: set[Posts] = set()
 
 
 def _stop_all() -> None:
-    for dispatcher in list(_dispatchers):
-        dispatcher.stop()
+    for posts in list(_open):
+        posts.stop()
 
 
 atexit.register(_stop_all)

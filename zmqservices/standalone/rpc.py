@@ -22,6 +22,8 @@ from zmqservices.gone import gone
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.rpc.providers import add_context
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.standalone.collected import let_go_of
+from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
 
 _prefix = f"standalone_rpc_client.{os.urandom(6).hex()}."
@@ -31,7 +33,7 @@ _counter = itertools.count(1)
 class StandaloneClient(Client):
     """The calls of one standalone client."""
 
-    __slots__ = ("_cluster", "_context", "_timeout", "_serializer")
+    __slots__ = ("_cluster", "_context", "_timeout", "_serializer", "_never_stopped", "__weakref__")
 
     def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: Any) -> None:
         find = serializers_of(config)
@@ -40,6 +42,8 @@ class StandaloneClient(Client):
         self._context: dict[str, Any] = {}
         add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
+        # What it holds does not hold it: once nobody can call with it any more it is stopped.
+        self._never_stopped = let_go_of(self, self._cluster.stop, f"a standalone RPC client of {self._cluster.settings.directory}")
 
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         cluster = self._cluster
@@ -61,6 +65,7 @@ class StandaloneClient(Client):
         raise AssertionError("there is always one more")
 
     def stop(self) -> None:
+        self._never_stopped.detach()
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             cluster.stop()
@@ -72,6 +77,8 @@ class ClusterRpcClient:
     `config`: a mapping, or None for the process's own configuration. `context_data`: sent as context with every call.
     `timeout`: seconds per call; None for the configuration's `rpc_timeout` (30 s where it says nothing). After an
     RpcTimeout the client is as good as before; late answers are thrown away.
+
+    Several threads may enter one client's block: the last one that leaves stops it.
     """
 
     def __init__(
@@ -88,27 +95,58 @@ class ClusterRpcClient:
         #: Options of Nameko's clients (`reply_listener_cls` and the like) that mean nothing without a broker.
         self.options = options
         self._client: StandaloneClient | None = None
+        #: Guards what follows. A block that was entered is counted; `start` counts as one until `stop`.
+        self._lock = reentrant_lock()
+        self._entered = 0
+        self._is_started = False
+        #: Blocks that were entered when `stop` was called, and whose end means nothing any more.
+        self._ended = 0
 
     def start(self) -> Any:
         """Connect and return the proxy. Returns at once: the first call waits for what it needs."""
+        with self._lock:
+            proxy = self._proxy(self._connected())
+            self._is_started = True
+            return proxy
+
+    def _connected(self) -> StandaloneClient:
         if self._client is None:
             self._client = StandaloneClient(self._config, self._context_data, self._timeout)
-        return self._proxy(self._client)
+        return self._client
 
     def _proxy(self, client: StandaloneClient) -> Any:
         return ClusterProxy(client)
 
     def stop(self) -> None:
-        """Disconnect. The proxy that `start` returned can no longer be used; this client can be started again."""
-        client, self._client = self._client, None
+        """Disconnect, for everybody. The proxies that were returned can no longer be used; this client can be started again."""
+        with self._lock:
+            self._ended += self._entered
+            client = self._given_up()
         if client is not None:
             client.stop()
 
+    def _given_up(self) -> StandaloneClient | None:
+        client, self._client = self._client, None
+        self._entered, self._is_started = 0, False
+        return client
+
     def __enter__(self) -> Any:
-        return self.start()
+        with self._lock:
+            proxy = self._proxy(self._connected())
+            self._entered += 1
+            return proxy
 
     def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+        with self._lock:
+            if self._ended:
+                self._ended -= 1
+                return
+            self._entered -= 1
+            if self._entered or self._is_started:
+                return
+            client = self._given_up()
+        if client is not None:
+            client.stop()
 
 
 class ServiceRpcClient(ClusterRpcClient):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,6 +25,7 @@ from typing import Any
 
 import zmq
 
+from discovery.native import Wakeup
 from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller
 from zmqservices.transport.reactor import Answer, Drainable, Reentered, Ticket
 
@@ -139,7 +139,6 @@ class BlockingReactor:
         self._lead = allocate_lock()
         #: The threads that are in `run` or `park`. Noted before anything else is done, and until all is.
         self._inside: set[int] = set()
-        self._bell_lock = allocate_lock()
         self._errands: deque[Errand] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._followers: deque[Any] = deque()
@@ -149,11 +148,9 @@ class BlockingReactor:
         self._timers: list[tuple[float, int, BlockingTimer]] = []
         self._ticks = itertools.count()
         self._polled_at = monotonic()
-        self._bell_out, self._bell_in = os.pipe()
-        os.set_blocking(self._bell_out, False)
-        os.set_blocking(self._bell_in, False)
+        self._bell = Wakeup()
         self._poller = poller()
-        self._poller.register(self._bell_out, select.POLLIN)
+        self._poller.register(self._bell.fd, select.POLLIN)
         self._closed = False
 
     # --- called inside -------------------------------------------------------------------------------------------
@@ -183,7 +180,7 @@ class BlockingReactor:
 
     def post(self, callback: Callable[..., Any], *args: Any) -> None:
         self._posted.append((callback, args))
-        self._ring()
+        self._bell.wake()
 
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
         me = get_ident()
@@ -204,7 +201,7 @@ class BlockingReactor:
                     self._pass_the_lead()
             errand = Errand(action, args)
             self._errands.append(errand)
-            self._ring()
+            self._bell.wake()
             self._wait(errand, 1)
             answer: Answer = errand.answer()
             return answer
@@ -272,15 +269,6 @@ class BlockingReactor:
             return  # Another one was quicker.
         let_go(lock)
 
-    def _ring(self) -> None:
-        # Under a lock: once closed, the number of the pipe may be somebody else's file.
-        with self._bell_lock:
-            if not self._closed:
-                try:
-                    os.write(self._bell_in, b"!")
-                except BlockingIOError:
-                    pass  # Full: it rings already.
-
     # --- the leader's work -----------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
@@ -336,8 +324,8 @@ class BlockingReactor:
             watch = self._watches.get(descriptor)
             if watch is not None:
                 watch.drain()
-            elif descriptor == self._bell_out:
-                self._hear_the_bell()
+            elif descriptor == self._bell.fd:
+                self._bell.clear()
         return bool(ready or self.armed)
 
     def _look(self) -> bool:
@@ -355,19 +343,8 @@ class BlockingReactor:
             self.armed.extend(armed)  # Those that Ctrl-C came before.
         return found
 
-    def _hear_the_bell(self) -> None:
-        try:
-            while len(os.read(self._bell_out, 4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass
-
     def close(self) -> None:
-        with self._bell_lock:
-            if self._closed:
-                return
-            self._closed = True
-            os.close(self._bell_in)
-            os.close(self._bell_out)
+        self._closed = True
+        self._bell.close()
         self._watches.clear()
         self._timers.clear()

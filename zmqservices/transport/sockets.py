@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import zmq
 
 from zmqservices.exceptions import ForkedProcessError
+from zmqservices.transport.native import allocate_lock
 
 #: Messages that may wait in one pipe, each way. More is refused at the sender instead of being held.
 HIGH_WATER_MARK = 10_000
@@ -25,9 +27,22 @@ _forks = 0
 
 
 def _count_fork() -> None:
-    global _forks
+    global _forks, _shared, _sharers, _shared_lock
     _forks += 1
+    if _shared is not None:
+        _of_parents.append(_shared)
+    _shared, _sharers, _shared_lock = None, 0, allocate_lock()
 
+
+#: The context that the clients of this process share, how many they are, and what guards both.
+_shared: zmq.Context[zmq.Socket[bytes]] | None = None
+_sharers = 0
+_shared_lock = allocate_lock()
+#: Kept: ending a parent's context in a child would hang.
+_of_parents: list[zmq.Context[zmq.Socket[bytes]]] = []
+
+#: Numbers the addresses of monitors, which are of one context.
+_monitors = itertools.count(1)
 
 os.register_at_fork(after_in_child=_count_fork)
 
@@ -48,16 +63,46 @@ class SocketOptions:
     max_message_size: int = 64 * 1024 * 1024
 
 
-class Sockets:
-    """A ZeroMQ context and what is made from it. Belongs to one process: a fork of it is refused."""
+def _new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+    return context
 
-    def __init__(self, options: SocketOptions) -> None:
+
+def _share() -> zmq.Context[zmq.Socket[bytes]]:
+    global _shared, _sharers
+    with _shared_lock:
+        if _shared is None:
+            _shared = _new_context()
+        _sharers += 1
+        return _shared
+
+
+def _share_no_more() -> zmq.Context[zmq.Socket[bytes]] | None:
+    """The context, where nobody shares it any more: it is to be ended."""
+    global _shared, _sharers
+    with _shared_lock:
+        _sharers -= 1
+        if _sharers:
+            return None
+        unused, _shared = _shared, None
+        return unused
+
+
+class Sockets:
+    """A ZeroMQ context and what is made from it. Belongs to one process: a fork of it is refused.
+
+    `shared`: one context with all others of this process that are; six descriptors and two threads less for each. For those
+    who let nothing linger: a context ends with the last of them.
+    """
+
+    def __init__(self, options: SocketOptions, shared: bool = False) -> None:
         self.options = options
-        self._context = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        self._is_shared = shared
+        self._is_closed = False
+        self._context = _share() if shared else _new_context()
         self._pid = os.getpid()
         self._forks = _forks
-        self._monitors = 0
 
     def check_process(self) -> None:
         """Raise ForkedProcessError in a child of the process that made the sockets."""
@@ -104,8 +149,7 @@ class Sockets:
 
     def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
         """A socket on which the connection events of `socket` arrive; see `zmqservices.transport.monitor`."""
-        self._monitors += 1
-        address = f"inproc://monitor-{self._monitors}"
+        address = f"inproc://monitor-{next(_monitors)}"
         socket.monitor(address, events)
         pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)
@@ -129,5 +173,9 @@ class Sockets:
 
     def close(self) -> None:
         """End the context once its sockets are closed. Blocks while replies linger, a second at the most."""
-        if _forks == self._forks:
-            self._context.term()
+        if _forks != self._forks or self._is_closed:
+            return
+        self._is_closed = True
+        context = _share_no_more() if self._is_shared else self._context
+        if context is not None:
+            context.term()
