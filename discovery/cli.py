@@ -53,7 +53,7 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stop_signals():
         signal.signal(number, lambda *_: stop.set())
     try:
         server = RegistryServer(bind_address(bind), ttl=ttl)
@@ -108,7 +108,7 @@ def watch(url: str, namespace: str | None, as_json: bool) -> None:
     """Show who comes, changes and goes, until it is told to stop."""
     directory = _open(url, namespace)
     views: queue.SimpleQueue[View | None] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stop_signals():
         signal.signal(number, lambda *_: views.put(None))
     directory.subscribe(views.put)
     known: dict[str, Seen] = {}
@@ -123,6 +123,14 @@ def watch(url: str, namespace: str | None, as_json: bool) -> None:
             known = view.records
     finally:
         directory.stop()
+
+
+def _stop_signals() -> list[int]:
+    # A terminal that is closed sends SIGHUP; under nohup it is ignored, and stays so.
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    return [int(number) for number in signals]
 
 
 def _open(url: str, namespace: str | None) -> Directory:

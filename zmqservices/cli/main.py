@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from zmqservices import exceptions
-from zmqservices.cli import own_packages
+from zmqservices.cli import own_packages, streams
 from zmqservices.gone import gone
 
 #: What Nameko applications import from here.
@@ -153,6 +153,7 @@ def complain(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own when None), and return its exit code."""
+    streams.open_missing()
     own_packages.protect()
     try:
         code = cli.main(args=argv, prog_name=PROGRAM, standalone_mode=False)

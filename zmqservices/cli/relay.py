@@ -10,7 +10,9 @@ from urllib.parse import unquote
 
 import click
 
+from zmqservices.cli import streams
 from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.signals import stop_signals
 from zmqservices.exceptions import CommandError
 
 _log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def relay_command(folder: str, flags: Flags, once: bool) -> None:
     from zmqservices.cluster.node import Node
     from zmqservices.cluster.settings import Settings
 
+    streams.outlive()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     path = Path(folder).resolve()
     given = flags.setup()
@@ -49,7 +52,7 @@ def relay_command(folder: str, flags: Flags, once: bool) -> None:
         )
     node = Node.join(settings)
     relay = Relay(node, str(path), once)
-    handlers = [gevent.signal_handler(number, relay.stop) for number in (signal.SIGTERM, signal.SIGINT)]
+    handlers = [gevent.signal_handler(number, relay.stop) for number in (*stop_signals(), signal.SIGINT)]
     try:
         click.echo(f"Relaying what was left in {path}", err=True)
         relay.run()

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from zmqservices import constants
+from zmqservices.cli import streams
 from zmqservices.cli.backdoor import setup_backdoor
 from zmqservices.cli.lifeline import Lifeline, imported_files
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
@@ -63,10 +64,11 @@ def run_command(
         zmqservices run shop.orders:Orders shop.stock -c config.yaml
         zmqservices run helloworld --processes 4 --directory tcp://10.0.0.5:4190
 
-    Every class of the module that has an entrypoint is run. SIGTERM or Ctrl-C lets running calls end first; a
-    second Ctrl-C does not.
+    Every class of the module that has an entrypoint is run. SIGTERM, SIGHUP or Ctrl-C lets running calls end
+    first; a second Ctrl-C does not.
     """
     flags = replace(flags, as_nameko=as_nameko)
+    streams.outlive()
     if processes or reload:
         from zmqservices.cli.supervisor import supervise
 
@@ -193,10 +195,10 @@ class Shutdown:
 
         import gevent
 
-        self._handlers = [
-            gevent.signal_handler(signal.SIGTERM, self.stop),
-            gevent.signal_handler(signal.SIGINT, self.interrupted),
-        ]
+        from zmqservices.cli.signals import stop_signals
+
+        self._handlers = [gevent.signal_handler(number, self.stop) for number in stop_signals()]
+        self._handlers.append(gevent.signal_handler(signal.SIGINT, self.interrupted))
         lifeline.on_cut(self.stop)
 
     def forget(self) -> None:

@@ -25,6 +25,7 @@ from zmqservices import constants
 from zmqservices.cli import lifeline
 from zmqservices.cli.options import Flags
 from zmqservices.cli.restarts import Restarts
+from zmqservices.cli.signals import stop_signals
 from zmqservices.cli.watch import Watch
 from zmqservices.configuration import seconds
 
@@ -135,7 +136,7 @@ class Supervisor:
         wake, woken = socket.socketpair()
         wake.setblocking(False)
         woken.setblocking(False)
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._note) for number in (*stop_signals(), signal.SIGINT)}
         old_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._selector.register(woken, selectors.EVENT_READ, None)
         try:

@@ -43,7 +43,8 @@ class StandaloneClient(Client):
         add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
         # What it holds does not hold it: once nobody can call with it any more it is stopped.
-        self._never_stopped = let_go_of(self, self._cluster.stop, f"a standalone RPC client of {self._cluster.settings.directory}")
+        what = f"a standalone RPC client of {self._cluster.settings.directory}"
+        self._never_stopped = let_go_of(self, self._cluster.stop, what)
 
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         cluster = self._cluster
