@@ -8,7 +8,8 @@ import pytest
 
 from tests.rpc.stage import until
 from tests.web.stage import read_all
-from zmqservices.web import protocol
+from zmqservices.web import protocol, reading
+from zmqservices.web.guard import Guard
 from zmqservices.web.handlers import http
 
 
@@ -33,8 +34,9 @@ class Echo:
 
 
 @pytest.fixture
-def web(serve):
+def web(serve, monkeypatch):
     """A service that takes bodies of 1000 bytes at most, and still serves when the test is over."""
+    monkeypatch.setattr(reading, "LINGER", 0.05)  # What is left of a request need not be waited for here.
     web = serve(Echo, WEB_SERVER_MAX_BODY=1000)
     yield web
     assert web.get("/").text == "hello"
@@ -50,39 +52,10 @@ def status_line(web, data):
     return read_all(web.raw(data)).split(b"\r\n")[0].decode()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"nonsense\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/1.1 more\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1_0\r\n\r\n0123456789",
-        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 30\r\n\r\nabc",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\r\nabc",
-        b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 70_000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"X-Many: x\r\n" * 200 + b"\r\n",
-    ],
-)
-def test_a_request_that_is_none(web, data, capfd, caplog, monkeypatch):
-    monkeypatch.setattr(protocol, "LINGER", 0.05)  # What is left of a body need not be waited for here.
-
-    assert status_line(web, data).startswith("HTTP/1.1 400 ")
-    assert "Traceback" not in capfd.readouterr().err
-    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-def test_a_url_that_is_too_long(web):
-    assert status_line(web, b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n").startswith("HTTP/1.1 414 ")
-
-
 def test_what_a_stranger_sends_does_not_move_the_cursor_of_who_reads_the_log(web, caplog):
     caplog.set_level(logging.INFO)
 
-    status_line(web, b"GET /\x1b[2J HTTP/1.1\r\nConnection: close\r\n\r\n")
+    status_line(web, b"GET /\x1b[2J HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 
     assert "\x1b" not in caplog.text
     assert "\\x1b[2J" in caplog.text
@@ -96,36 +69,36 @@ def test_a_body_that_is_too_large(web):
 
 
 def test_a_body_that_says_it_is_too_large_is_never_read(web):
-    connection = web.raw(b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n")
+    connection = web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n")
 
     assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_client_that_sends_it_all_the_same_still_reads_the_answer(web, monkeypatch):
-    monkeypatch.setattr(protocol, "LINGER", 1.0)
-    connection = web.raw(b"POST / HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n")
+    monkeypatch.setattr(reading, "LINGER", 1.0)
+    connection = web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
     connection.sendall(bytes(20_000_000))
 
     assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_what_is_left_of_a_body_is_not_waited_for_for_ever(web, monkeypatch):
-    monkeypatch.setattr(protocol, "LINGER", 0.05)
-    connection = web.raw(b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\nsome of it")
+    monkeypatch.setattr(reading, "LINGER", 0.05)
+    connection = web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\nsome of it")
 
     assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_body_in_chunks_that_becomes_too_large(web):
     chunk = b"200\r\n" + bytes(0x200) + b"\r\n"
-    head = b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     data = read_all(web.raw(head + chunk * 3 + b"0\r\n\r\n"))
 
     assert data.startswith(b"HTTP/1.1 413 ")
 
 
 def test_what_a_method_did_not_read_is_not_taken_for_the_next_request(web):
-    body = b"GET /smuggled HTTP/1.1\r\n\r\n"
+    body = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
     connection = web.connect()
 
     first = connection.ask("POST", "/ignored", iter([body]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
@@ -142,8 +115,8 @@ def test_malformed_json(web):
 
 
 def test_a_client_that_goes_in_the_middle_of_its_request(web, capfd, caplog):
-    web.raw(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf of").close()
-    web.raw(b"POST / HTTP/1.1\r\nContent-Le").close()
+    web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf of").close()
+    web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Le").close()
     web.raw(b"").close()
     until(lambda: not server_of(web).connections)
 
@@ -151,7 +124,7 @@ def test_a_client_that_goes_in_the_middle_of_its_request(web, capfd, caplog):
 
 
 def test_a_client_that_goes_while_it_is_answered(web, capfd, caplog):
-    sock = web.raw(b"GET / HTTP/1.1\r\n\r\n" * 50)
+    sock = web.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
     sock.setsockopt(native.SOL_SOCKET, native.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     sock.close()
     until(lambda: not server_of(web).connections)
@@ -161,7 +134,7 @@ def test_a_client_that_goes_while_it_is_answered(web, capfd, caplog):
 
 def test_a_slow_client_holds_no_worker(serve):
     web = serve(Echo, max_workers=1)
-    slow = [web.raw(b"POST / HTTP/1.1\r\nContent-Length: 10\r\nConnection: close\r\n\r\n123") for _ in range(3)]
+    slow = [web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nConnection: close\r\n\r\n123") for _ in range(3)]
 
     assert web.get("/").text == "hello"
     for sock in slow:
@@ -170,15 +143,70 @@ def test_a_slow_client_holds_no_worker(serve):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nX-Half: o", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"]
+    "data",
+    [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Half: o",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf",
+    ],
 )
 def test_a_client_that_falls_silent_is_closed(serve, data, capfd, caplog):
     web = serve(Echo, WEB_SERVER_IDLE_TIMEOUT=0.05)
 
     answer = read_all(web.raw(data))
 
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
     assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+@pytest.mark.parametrize(
+    "beginning, drip",
+    [
+        (b"", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 10_000),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n", b"x" * 10_000),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 10_000),
+        (b"POST /ignored HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 10_000),
+    ],
+)
+def test_a_client_that_sends_byte_by_byte_is_cut_and_others_are_not(serve, beginning, drip, monkeypatch):
+    monkeypatch.setattr(reading, "GRACE", 0.1)
+    monkeypatch.setattr(reading, "LINGER", 0.1)
+    web = serve(Echo, WEB_SERVER_HEADER_TIMEOUT=0.1)
+    sock = web.raw(beginning)
+    answer = gevent.spawn(read_all, sock)
+
+    with pytest.raises(OSError):
+        for byte in drip:
+            sock.sendall(bytes([byte]))
+            gevent.sleep(0.01)
+
+    assert answer.get().startswith(b"HTTP/1.1 200 " if b"ignored" in beginning else b"HTTP/1.1 408 ")
+    assert web.get("/").text == "hello"
+    until(lambda: not server_of(web).connections)
+
+
+def test_refused_requests_are_a_line_a_minute_that_names_a_client(serve, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "zmqservices.web.protocol")
+    monkeypatch.setattr(protocol, "_refused", Guard(protocol._log, "refused a request that is none"))
+    web = serve(Echo)
+
+    for _ in range(20):
+        assert read_all(web.raw(b"GET /\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+
+    lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert lines == ["refused a request that is none (127.0.0.1): 'GET /\\r\\n' is no request line"]
+
+
+def test_what_breaks_one_connection_breaks_no_other(serve, caplog, monkeypatch):
+    monkeypatch.setattr(protocol, "_broken", Guard(protocol._log, "a connection broke", logging.ERROR))
+    web = serve(Echo)
+    with monkeypatch.context() as patch:
+        patch.setattr(protocol.HttpOnlyProtocol, "_read_request", lambda self: 1 // 0)
+        assert read_all(web.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")) == b""
+
+    assert web.get("/").text == "hello"
+    assert "a connection broke (127.0.0.1): integer division" in caplog.text
 
 
 def test_a_thousand_idle_connections_cost_no_service(serve):

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request, Response
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import Entrypoint
 from zmqservices.web.exchange import Exchange
-from zmqservices.web.results import error_response, to_response
+from zmqservices.web.results import check_response, error_response, to_response
 from zmqservices.web.server import WebServer
 
 _log = logging.getLogger(__name__)
@@ -117,6 +117,7 @@ class HttpRequestHandler(Entrypoint):
                     headers = self.server.headers_from_context_data(worker_ctx)
                     if headers:
                         response.headers.update(headers)
+                    check_response(response, exchange.request.method)
                     exchange.answer(response)
                 else:
                     exchange.fail(TypeError(f"response_from_result gave {response!r:.80}; a Response is needed"))

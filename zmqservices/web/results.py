@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from zmqservices.exceptions import BadRequest, ContainerBeingKilled, Overloaded, WorkerCancelled, safe_for_serialization
+from zmqservices.web.framing import BadAnswer, check_answer
 
 #: Errors of ours that mean "not now".
 NOT_NOW = (ContainerBeingKilled, Overloaded, WorkerCancelled)
@@ -62,6 +63,16 @@ def _content(body: Any) -> tuple[Any, str]:
     if isinstance(body, Iterator):
         return body, "text/plain"
     raise TypeError(f"Payload must be {RETURNS}; it is {body!r:.80}")
+
+
+def check_response(response: Response, method: str) -> None:
+    """Raise BadAnswer for an answer that cannot be sent as it is: here, where it is still the outcome of the call."""
+    length = check_answer(response.status, response.headers)
+    if length is None or response.is_streamed or response.status_code in (204, 304):
+        return
+    size = response.calculate_content_length()
+    if size != length and not (method == "HEAD" and not size):
+        raise BadAnswer(f"Content-Length is {length}, and the body has {size} bytes; leave it to the server")
 
 
 def to_json(value: Any) -> str:

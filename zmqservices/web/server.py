@@ -64,7 +64,10 @@ class WebServer(ProviderCollector, SharedExtension):
         """
         host, port = sock.getsockname()[:2]
         environ = {"SERVER_NAME": host, "SERVER_PORT": str(port)}
-        return Server(sock, wsgi_app, protocol, self.settings.idle_timeout, environ)
+        settings = self.settings
+        return Server(
+            sock, wsgi_app, protocol, settings.idle_timeout, environ, settings.header_timeout, settings.min_body_rate
+        )
 
     def context_data_from_headers(self, request: Request) -> dict[str, Any]:
         """Called for every request: the context data of its worker, which travels on with the calls that it makes.
@@ -174,9 +177,11 @@ class WebServer(ProviderCollector, SharedExtension):
         return self._site.routes(environ).match()
 
     def allowed_methods(self, environ: dict[str, Any]) -> set[str]:
-        """The methods that this URL has, of whichever service; none where there is no such URL."""
+        """The methods that this URL has, of whichever service; none where there is no such URL. Those of all URLs for `*`."""
         if self._site is None:
             return set()
+        if environ["PATH_INFO"] == "*":
+            return {method for rule in self._site.url_map.iter_rules() for method in rule.methods or ()}
         return set(self._site.routes(environ).allowed_methods())
 
 

@@ -17,6 +17,8 @@ class WebSettings:
     reuse_port: bool
     max_body: int
     idle_timeout: float
+    header_timeout: float
+    min_body_rate: int
     drain_timeout: float | None
     max_queued: int
     cors: Cors | None
@@ -33,6 +35,12 @@ class WebSettings:
             ),
             idle_timeout=configuration.seconds(
                 config, constants.WEB_SERVER_IDLE_TIMEOUT_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_IDLE_TIMEOUT
+            ),
+            header_timeout=configuration.seconds(
+                config, constants.WEB_SERVER_HEADER_TIMEOUT_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_HEADER_TIMEOUT
+            ),
+            min_body_rate=configuration.whole_number(
+                config, constants.WEB_SERVER_MIN_BODY_RATE_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_MIN_BODY_RATE, minimum=0
             ),
             drain_timeout=configuration.seconds(
                 config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True

@@ -1,0 +1,42 @@
+"""What is told of broken clients, with time wound by hand."""
+
+import logging
+
+import pytest
+
+from zmqservices.web.guard import Guard
+
+
+@pytest.fixture
+def guard(caplog):
+    caplog.set_level(logging.INFO)
+    return Guard(logging.getLogger("guard"), "a message was refused")
+
+
+def test_the_first_fault_is_told_at_once(guard, caplog):
+    guard.caught("10.0.0.1", ValueError("no"), now=0.0)
+
+    assert caplog.messages == ["a message was refused (10.0.0.1): no"]
+
+
+def test_the_others_are_told_together_a_minute_later(guard, caplog):
+    for moment in range(61):
+        guard.caught("10.0.0.1", ValueError(moment), now=float(moment))
+
+    assert caplog.messages[1:] == ["a message was refused (10.0.0.1): 60 (59 others since the last such line)"]
+    assert guard.count == 61
+
+
+@pytest.mark.parametrize(
+    "exc, told",
+    [
+        (ValueError("x" * 10_000), "x" * 300),
+        (ValueError("a\nINFO forged\x1b[2J"), "a\\nINFO forged\\x1b[2J"),
+        (ValueError(), "ValueError"),
+        (type("Mute", (Exception,), {"__str__": lambda self: 1 // 0})(), "Mute"),
+    ],
+)
+def test_what_is_told_is_one_line_and_bounded(guard, caplog, exc, told):
+    guard.caught("10.0.0.1", exc, now=0.0)
+
+    assert caplog.messages == [f"a message was refused (10.0.0.1): {told}"]

@@ -1,0 +1,205 @@
+"""The bytes that a client sends, in the time that it has for them: a deadline for a head, a least rate for a body."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+from gevent import Timeout
+from werkzeug.exceptions import ClientDisconnected, RequestTimeout
+
+from zmqservices.web.framing import (
+    MAX_CHUNK_LINE,
+    MAX_EXTENSIONS,
+    MAX_FIELDS,
+    MAX_FIELDS_SIZE,
+    BadFraming,
+    RequestHead,
+    chunk_size,
+    read_fields,
+)
+
+#: Seconds for which a body may fall behind its least rate; a network may lose a packet or two.
+GRACE = 20.0
+#: Seconds in which a client gets rid of a body that nobody read, so that it comes to reading the answer (RFC 9112, 9.6).
+LINGER = 5.0
+#: Bytes of a body that nobody asked for after which the connection is given up.
+READ_IN_VAIN = 1024 * 1024
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class SocketReader(io.RawIOBase):
+    """A socket to be read through a BufferedReader. Raises TimeoutError for a client that is slower than it may be.
+
+    Only the time in which the client is waited for counts, and it is looked at only where there is something to wait for.
+    """
+
+    def __init__(self, sock: Any, idle_timeout: float | None, head_timeout: float | None, rate: float) -> None:
+        super().__init__()
+        self._socket = sock
+        self._idle_timeout = idle_timeout
+        self._head_timeout = head_timeout
+        self._rate = rate
+        #: Seconds that the client may still be waited for; None where the idle timeout is all there is.
+        self._left: float | None = None
+        self._gain = 0.0
+        self._is_idle = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing came since the last request."""
+        return self._is_idle
+
+    def begin_request(self) -> None:
+        """The next byte begins a request, whose head has a deadline from then on."""
+        self._is_idle, self._left, self._gain = True, None, 0.0
+
+    def begin_body(self) -> None:
+        """From here on each byte is worth `1 / rate` seconds."""
+        self._is_idle = False
+        self._left, self._gain = (GRACE, 1.0 / self._rate) if self._rate else (None, 0.0)
+
+    def be_patient(self) -> None:
+        """Another protocol is spoken from here on; it has limits of its own."""
+        self._is_idle, self._left, self._idle_timeout = False, None, None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._left is not None:
+            return self._read_in_time(buffer, self._left)
+        received: int = self._socket.recv_into(buffer)
+        if self._is_idle and received:
+            self._is_idle, self._left = False, self._head_timeout
+        return received
+
+    def _read_in_time(self, buffer: Any, left: float) -> int:
+        began = monotonic()
+        idle = self._idle_timeout
+        self._socket.settimeout(max(left if idle is None else min(left, idle), 0.001))
+        try:
+            received: int = self._socket.recv_into(buffer)
+        finally:
+            self._socket.settimeout(idle)
+        left -= monotonic() - began
+        if left <= 0.0:
+            raise TimeoutError("it took too long")
+        self._left = min(left + received * self._gain, GRACE) if self._gain else left
+        return received
+
+
+def header_lines(rfile: Any) -> Iterator[bytes]:
+    """The lines of a header or trailer section, without the empty one at its end. Raises BadFraming, ConnectionError."""
+    size = 0
+    for count in range(MAX_FIELDS + 1):
+        line: bytes = rfile.readline(MAX_FIELDS_SIZE - size + 1)
+        if line == b"\r\n":
+            return
+        size += len(line)
+        if size > MAX_FIELDS_SIZE or count == MAX_FIELDS:
+            raise BadFraming(f"there are more than {MAX_FIELDS_SIZE} bytes or {MAX_FIELDS} lines of headers", 431)
+        if line[-1:] != b"\n":
+            raise ConnectionError("it went in the middle of a request")
+        yield line
+
+
+class RequestBody(io.RawIOBase):
+    """A request's body as it comes: to be read through a BufferedReader. Raises the answer that its faults deserve."""
+
+    def __init__(self, head: RequestHead, rfile: Any, invite: Callable[[], Any]) -> None:
+        super().__init__()
+        self._rfile = rfile
+        self._invite: Callable[[], Any] | None = invite if head.asks_to_continue else None
+        self._is_chunked = head.is_chunked
+        #: Bytes that are left of the body, or of its chunk.
+        self._left = head.length or 0
+        self._is_over = not self._is_chunked and not self._left
+        self._extensions = 0
+        #: What ended it before its end; nothing after it can be told apart.
+        self.failure: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._is_over or not len(buffer):
+            return 0
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self._begin()
+            if self._is_chunked and not self._left and not self._next_chunk():
+                return 0
+            return self._read(buffer)
+        except TimeoutError as exc:
+            self.failure = RequestTimeout("The body came too slowly.")
+            raise self.failure from exc
+        except BadFraming as exc:
+            self.failure = ClientDisconnected(f"The body is none: {exc}.")
+            raise self.failure from exc
+        except OSError as exc:
+            self.failure = ClientDisconnected("The body broke off.")
+            raise self.failure from exc
+
+    def _begin(self) -> None:
+        invite, self._invite = self._invite, None
+        if invite is not None:
+            invite()
+
+    def _read(self, buffer: Any) -> int:
+        received: int = self._rfile.readinto1(memoryview(buffer)[: self._left])
+        if not received:
+            raise ConnectionError("it went in the middle of a body")
+        self._left -= received
+        if not self._left:
+            if not self._is_chunked:
+                self._is_over = True
+            elif self._line(2) != b"\r\n":
+                raise BadFraming("a chunk is longer than it said")
+        return received
+
+    def _next_chunk(self) -> bool:
+        self._left, extensions = chunk_size(self._line(MAX_CHUNK_LINE))
+        self._extensions += extensions
+        if self._extensions > MAX_EXTENSIONS:
+            raise BadFraming("its chunks have more extensions than are read")
+        if not self._left:
+            # Nobody is told of trailers, but they have to be fields.
+            read_fields(header_lines(self._rfile))
+            self._is_over = True
+        return not self._is_over
+
+    def _line(self, longest: int) -> bytes:
+        line: bytes = self._rfile.readline(longest)
+        if not line:
+            raise ConnectionError("it went in the middle of a body")
+        return line
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another request is not to be expected after it: its end cannot be found, or is too far to be read in vain."""
+        return self._has_no_end or self._left > READ_IN_VAIN
+
+    @property
+    def _has_no_end(self) -> bool:
+        # It is at fault, or the client still waits for a word before it sends it.
+        return self.failure is not None or self._invite is not None
+
+    def discard(self) -> bool:
+        """Read what the application left of it, for a while. Whether the next request can be told from it afterwards."""
+        if self._is_over:
+            return True
+        if self._has_no_end:
+            return False
+        waste = bytearray(64 * 1024)
+        try:
+            with Timeout(LINGER):
+                while self.readinto(waste):
+                    pass
+        except (Timeout, ClientDisconnected, RequestTimeout):
+            return False
+        return True
