@@ -11,10 +11,11 @@ from tests.web.rfc9112 import CASES
 from zmqservices.web.framing import BadAnswer, BadFraming, check_answer, chunk_size, cut, read_fields, read_head
 
 PIECES = [
-    b"GET", b"POST", b"HEAD", b"OPTIONS", b" ", b"/", b"*", b"/a?b", b"http://h/", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r",
-    b"Host: h\r\n", b"Host:", b"Content-Length: 3\r\n", b"Content-Length:", b"3", b"+3", b", 3", b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding:", b"chunked", b"gzip, ", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"X", b":", b"\t", b"\0",
-    b"\x0b", b"\x0c", b"\x85", b"\xa0", b"\xff", b"_", b"Expect: 100-continue\r\n",
+    b"GET", b"POST", b"HEAD", b"OPTIONS", b" ", b"/", b"*", b"/a?b", b"http://h/", b"HTTP/1.1", b"HTTP/1.0", b"\r\n",
+    b"\n", b"\r", b"Host: h\r\n", b"Host:", b"Content-Length: 3\r\n", b"Content-Length:", b"3", b"+3", b", 3",
+    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding:", b"chunked", b"gzip, ", b"Connection: close\r\n",
+    b"Connection: keep-alive\r\n", b"X", b":", b"\t", b"\0", b"\x0b", b"\x0c", b"\x85", b"\xa0", b"\xff", b"_",
+    b"Expect: 100-continue\r\n",
 ]  # fmt: skip
 START = b"GET / HTTP/1.1\r\nHost: h\r\n"
 
