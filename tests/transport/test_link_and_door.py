@@ -31,6 +31,9 @@ class Ears:
     def linked(self) -> None:
         self.told.append("linked")
 
+    def unreachable(self) -> None:
+        pass
+
     def lost(self) -> None:
         self.told.append("lost")
 

@@ -21,7 +21,7 @@ class Call(Ticket):
 
     __slots__ = (
         "id", "service", "method", "args", "kwargs", "headers", "serializer", "timeout", "deadline",
-        "pool", "instance", "avoid", "moves", "sent_at", "held_until", "value", "error",
+        "pool", "instance", "avoid", "moves", "sent_at", "ahead", "held_until", "value", "error",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,8 @@ class Call(Ticket):
         self.pool: Any = None
         self.instance: Any = None
         self.sent_at = 0.0
+        #: Calls that its instance had when it was sent.
+        self.ahead = 0
         self.held_until = 0.0
         self.avoid: tuple[Any, ...] = ()
         self.moves = 0

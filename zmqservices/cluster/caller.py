@@ -20,7 +20,7 @@ from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.call import DONE, HELD, SENT, Call
 from zmqservices.cluster.cork import LONGEST, Cork
 from zmqservices.cluster.instances import Instance, ServicePool
-from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.peer import EXPECTED, Peer
 from zmqservices.cluster.roster import Roster
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.window import UNCOUNTED
@@ -118,8 +118,9 @@ class Caller:
                 self._finish(call, failures.timed_out(call))
                 return call
             self.reactor.call_later(deadline - now, self._expire, call)
-        ready = pool.ready
-        instance = ready[0] if len(ready) == 1 else pool.pick(now)
+        instance = pool.only
+        if instance is None:
+            instance = pool.pick(now, method, (), bool(pool.coming) and self._may_wait(call, now))
         if instance is None or not self._send(call, instance, now):
             self._begin_elsewhere(call, instance, now)
         if not self._sweeping:
@@ -150,7 +151,7 @@ class Caller:
 
     def _begin_elsewhere(self, call: Call, full: Instance | None, now: float, may_be_held: bool = True) -> None:
         """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
-        other = None if full is None else call.pool.pick(now, (full,))
+        other = None if full is None else call.pool.pick(now, call.method, (full,))
         if other is None or not self._send(call, other, now, may_be_held):
             self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
             self._hold(call, now)
@@ -187,7 +188,9 @@ class Caller:
         call.instance = instance
         call.sent_at = now
         call.stage = SENT
-        instance.load.in_flight += 1
+        load = instance.load
+        call.ahead = load.in_flight
+        load.in_flight += 1
         self._pending[call.id] = call
         if is_held:
             cork.hold((call, frames), now)
@@ -236,11 +239,15 @@ class Caller:
         """Somebody can be asked now: send what waited, in its order."""
         now = monotonic()
         waiting = pool.waiting
+        is_shared_out = False
         for _ in range(len(waiting)):
             call = waiting.popleft()
             if call.stage != HELD:
                 continue
-            instance = pool.pick(now, call.avoid) or pool.pick(now)
+            instance, method, may_wait = None, call.method, self._may_wait(call, now)
+            if not (is_shared_out and may_wait):
+                instance = (call.avoid and pool.pick(now, method, call.avoid)) or pool.pick(now, method, (), may_wait)
+                is_shared_out = instance is None
             try:
                 sent = instance is not None and self._send(call, instance, now)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
@@ -251,6 +258,11 @@ class Caller:
             else:
                 waiting.append(call)
 
+    @staticmethod
+    def _may_wait(call: Call, now: float) -> bool:
+        """Whether its time allows to wait until others are greeted."""
+        return call.deadline is None or call.deadline - now > 2 * EXPECTED
+
     # --- answers -----------------------------------------------------------------------------------------------------
 
     def on_result(self, result: Result, now: float) -> None:
@@ -259,8 +271,8 @@ class Caller:
             return  # It was given up; its instance has been told so.
         load = call.instance.load
         load.in_flight -= 1
-        if len(call.pool.ready) > 1:
-            load.saw(now - call.sent_at, now)
+        if call.pool.only is None:
+            load.saw(call.method, now - call.sent_at, call.ahead, now)
         if result.serializer is None:
             call.value = result.value
         else:
@@ -314,7 +326,7 @@ class Caller:
         call.held_until = 0.0
         call.avoid = (*call.avoid, instance)
         now = monotonic()
-        other = call.pool.pick(now, call.avoid)
+        other = call.pool.pick(now, call.method, call.avoid)
         try:
             if other is None or not self._send(call, other, now):
                 self._hold(call, now)

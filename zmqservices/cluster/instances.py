@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
+from random import shuffle
+from time import monotonic
 from typing import Any
 
-from zmqservices.resilience.balance import Load, choose
+from zmqservices.resilience.balance import Load, choose, weigh
 
 
 class Instance:
@@ -28,6 +30,14 @@ class Instance:
     def may_be_asked(self) -> bool:
         return self.peer.is_up and not self.peer.is_full and not self.left and self.record.state == "UP"
 
+    @property
+    def may_come(self) -> bool:
+        """It cannot be asked yet, and may be at any moment."""
+        peer = self.peer
+        if peer.is_up or self.left or not self.listed or self.record.state != "UP":
+            return False
+        return bool(peer.expected_until > monotonic())
+
     def is_idempotent(self, method: str) -> bool:
         entry = self.record.methods.get(method)
         if entry is None:
@@ -38,31 +48,63 @@ class Instance:
 class ServicePool:
     """The instances of one service, and the calls that wait for one."""
 
-    __slots__ = ("service", "instances", "ready", "suspects", "waiting")
+    __slots__ = ("service", "instances", "ready", "only", "suspects", "coming", "is_cold", "waiting", "_weighed_until")
 
     def __init__(self, service: str) -> None:
         self.service = service
         self.instances: dict[str, Instance] = {}
         #: Those that may be asked; rebuilt when something changed, so that a call only has to choose.
         self.ready: list[Instance] = []
+        #: The one that is asked where there is no choice.
+        self.only: Instance | None = None
         #: Linked, but silent for longer than the heartbeat allows: asked only when there is nobody else.
         self.suspects: list[Instance] = []
+        #: Those whose first greeting is awaited, while the pool is cold: a burst leaves them their share.
+        self.coming: list[Instance] = []
+        #: Since nobody could be asked, not all who were known have been greeted or given up.
+        self.is_cold = True
         self.waiting: deque[Any] = deque()
+        #: By method.
+        self._weighed_until: dict[str, float] = {}
 
     def refresh(self) -> None:
         """Sort the instances anew after a link, a record or a suspicion changed."""
         able = [instance for instance in self.instances.values() if instance.may_be_asked]
         self.ready = [instance for instance in able if not instance.peer.is_suspect]
         self.suspects = [instance for instance in able if instance.peer.is_suspect]
+        # So that not all clients look at them in the same order.
+        shuffle(self.ready)
+        self._weighed_until.clear()
+        self._expect_others()
 
-    def pick(self, now: float, avoid: Collection[Instance] = ()) -> Instance | None:
-        """The instance to ask, or None when there is none besides those to avoid."""
+    def _expect_others(self) -> None:
+        if not self.ready:
+            self.is_cold = True
+        if self.is_cold:
+            self.coming = [instance for instance in self.instances.values() if instance.may_come]
+            self.is_cold = not self.ready or bool(self.coming)
+        self.only = self.ready[0] if len(self.ready) == 1 and not self.coming else None
+
+    def pick(self, now: float, method: str, avoid: Collection[Instance] = (), may_wait: bool = False) -> Instance | None:
+        """The instance to ask, or None when there is none besides those to avoid.
+
+        With `may_wait` also when the one to ask has its share of the calls already, and others are about to be greeted.
+        """
         for candidates in (self.ready, self.suspects):
             if avoid:
                 candidates = [instance for instance in candidates if instance not in avoid]
             if candidates:
-                return choose(candidates, now)
+                if now >= self._weighed_until.get(method, 0.0):
+                    self._weighed_until[method] = weigh(self.ready or candidates, method, now)
+                chosen = choose(candidates, method)
+                return None if may_wait and self.coming and self._has_its_share(chosen, now) else chosen
         return None
+
+    def _has_its_share(self, chosen: Instance, now: float) -> bool:
+        if not all(instance.peer.expected_until > now for instance in self.coming):
+            self._expect_others()
+        calls = len(self.waiting) + sum(instance.load.in_flight for instance in self.instances.values()) + 1
+        return bool(self.coming) and chosen.load.in_flight * (len(self.ready) + len(self.coming)) >= calls
 
     def why_nobody(self) -> str:
         """For an error text: what stands in the way of asking the instances that are known."""

@@ -17,6 +17,7 @@ from typing import Any
 from zmqservices.cluster.backlog import size_of
 from zmqservices.cluster.window import Window
 from zmqservices.exceptions import ProtocolError
+from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import Link, Sockets
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
@@ -25,8 +26,9 @@ from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Error, Hel
 
 _log = logging.getLogger(__name__)
 
-#: Beats without a word from a node that has calls of ours before it is suspect; so that one lost beat is forgiven.
-SILENT_BEATS = 3
+
+#: Seconds for which a burst leaves a new node its share of the calls before it is greeted, unless it fails sooner.
+EXPECTED = 0.5
 
 
 class Stage(enum.Enum):
@@ -53,6 +55,8 @@ class Peer:
         self.stage = Stage.CONNECTING
         self.is_up = False
         self.is_suspect = False
+        #: Until when its first greeting is expected at any moment; 0 once it was greeted or could not be reached.
+        self.expected_until = monotonic() + EXPECTED
         self.refusal = ""
         #: Methods that may be repeated, by service, as the node itself announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
@@ -66,6 +70,7 @@ class Peer:
         #: Whether the node there said that it does not know us, and has not welcomed us since.
         self._was_forgotten = False
         self._last_heard = 0.0
+        self._silence = Silence()
         #: The clock, read once for all that arrives together; 0 between two batches.
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
@@ -89,8 +94,17 @@ class Peer:
         self._greeted = False
         self._greet()
 
+    def unreachable(self) -> None:
+        self._expect_no_more()
+
+    def _expect_no_more(self) -> None:
+        if self.expected_until:
+            self.expected_until = 0.0
+            self._owner.peer_changed(self)
+
     def lost(self) -> None:
         was_up = self.is_up
+        self.expected_until = 0.0
         if self.stage is not Stage.REFUSED:
             self.stage = Stage.CONNECTING
         self.is_up = self.is_suspect = self.is_full = self._was_forgotten = False
@@ -207,6 +221,7 @@ class Peer:
                 )
             self.stage = Stage.UP
             self.is_up = True
+            self.expected_until = 0.0
             self.is_suspect = False
             self._last_heard = monotonic()
             self._owner.peer_changed(self)
@@ -220,6 +235,7 @@ class Peer:
         _log.warning("node %s at %s is not used: %s", self.node, self.endpoint, why)
         self.stage = Stage.REFUSED
         self.is_up = False
+        self.expected_until = 0.0
         self.refusal = why
         self._owner.peer_changed(self)
 
@@ -279,9 +295,10 @@ class Peer:
         if not self.is_up:
             return
         silence = now - self._last_heard
-        if silence >= heartbeat:
+        unanswered = self._silence.beat(now, heartbeat, self._last_heard)
+        if unanswered:
             self.send(envelope.encode(Ping(0)))
-        if silence >= SILENT_BEATS * heartbeat and not self.is_suspect:
+        if unanswered >= SILENT_BEATS and not self.is_suspect:
             self.is_suspect = True
             _log.warning("node %s at %s has been silent for %.1f s: no new calls", self.node, self.endpoint, silence)
             self._owner.peer_changed(self)

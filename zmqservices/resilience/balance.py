@@ -1,10 +1,15 @@
-"""Which of several instances is asked: the better of two random ones (power of two choices).
+"""Which of several instances is asked: the one where a call costs least (weighted least requests).
 
 Rule 1: no sockets, no greenlets, no clock here; `now` is always an argument.
-Rule 2: the better one has the lower `cost`: calls in flight times latency, where latency is a peak EWMA: a slow answer
-counts at once, fast ones bring it down over DECAY seconds (after Finagle's and Tower's peak EWMA).
-Rule 3: what was seen of one that is not asked any more fades over IDLE_DECAY seconds: it must be asked to be known again,
-or a single slow answer would keep it from all calls for good.
+Rule 2: calls in flight decide first. An instance costs its calls in flight and one more, each times its weight, and the
+weight is 1 unless it is certain to be more than ALIKE times slower than the fastest: an instance that is ten times slower
+gets a tenth of a burst, and small differences, which are chance, do not disturb an even spread. Equals are chosen by lot.
+Rule 3: up to COMPARED instances are all compared. Of more, as many neighbours from a random place on.
+Rule 4: latency is known by method, and is a moving average with a deviation: of a method that takes now a second and now a
+millisecond nothing is certain. An answer that may have waited behind others says only between which two
+values the latency is. An instance that was not measured yet is taken for the median of those that were.
+Rule 5: what was seen of an instance that has no calls fades towards that median over IDLE_DECAY seconds: it must be asked
+to be known again, or a single slow answer would keep it from all calls for good.
 """
 
 from __future__ import annotations
@@ -12,42 +17,88 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import exp
 from random import random
+from statistics import median_low
 from typing import Protocol, TypeVar
 
-#: Seconds over which an old latency fades.
-DECAY = 10.0
+#: The part of a new answer in the average, at least. So little that the queues of others, which nobody here sees, are no
+#: difference between instances; an answer that takes a hundred times as long makes one ten times slower all the same.
+GAIN = 0.1
 
-#: Seconds over which the latency of an instance fades that has no calls.
-IDLE_DECAY = 2.0
+#: Seconds after which an old average counts for little besides a new answer.
+DECAY = 100.0
 
-#: Seconds of latency that an instance is given before it was ever heard: little, so that a new one is tried soon.
-UNMEASURED = 0.001
+#: Seconds over which the latency of an instance fades that has no calls, at least and at most, and the calls that it could
+#: have answered meanwhile: to ask one that is slow for good, which ends this, costs somebody a slow call.
+IDLE_DECAY, LONGEST_IDLE_DECAY, IDLE_CALLS = 5.0, 60.0, 20
+
+#: How many times slower than the fastest an instance may be and still counts as equal. More would leave so much of a burst
+#: to the slower one that the whole takes over 1.2 times as long as it could.
+ALIKE = 1.25
+
+#: Instances that are compared for one call.
+COMPARED = 10
+
+#: Seconds for which the weights of COMPARED instances are used; those of twice as many for twice as long, and so on.
+WEIGHED_FOR = 0.02
+
+#: What a call costs where nothing is known, or nothing that matters.
+EVEN = (1.0, 1.0)
+
+#: What it costs where an instance seems to be UNLIKE times slower than the fastest, and may not be: it is asked after those
+#: that have as many calls, and before those that have more.
+UNLIKE, AFTER_EQUALS = 2.0, (1.0, 1.5)
+
+#: The least latency that is told from none, seconds.
+LEAST = 1e-6
+
+
+class Pace:
+    """How long calls of one method take at one instance."""
+
+    __slots__ = ("latency", "deviation", "seen_at")
+
+    def __init__(self, latency: float, now: float) -> None:
+        self.latency = latency
+        #: How far answers are from that: the largest, which fades with those that are nearer. At first half of it (RFC 6298).
+        self.deviation = latency / 2
+        self.seen_at = now
+
+    def saw(self, latency: float, ahead: int, now: float) -> None:
+        """An answer took `latency` seconds; at most `ahead` calls were answered before it."""
+        known = self.latency
+        found = min(max(known, latency / (ahead + 1)), latency)
+        miss = abs(found - known)
+        self.deviation = miss if miss > self.deviation else self.deviation + (miss - self.deviation) * GAIN
+        self.latency = found + (known - found) * (1.0 - GAIN) * exp((self.seen_at - now) / DECAY)
+        self.seen_at = now
+
+    def idle(self, typical: float, now: float) -> float:
+        """What is left of the latency where nothing was called since: it goes towards `typical`."""
+        decay = min(max(IDLE_DECAY, IDLE_CALLS * self.latency), LONGEST_IDLE_DECAY)
+        kept = exp((self.seen_at - now) / decay)
+        return float(typical * (self.latency / typical) ** kept)
 
 
 class Load:
     """What one instance carries, as this process sees it."""
 
-    __slots__ = ("in_flight", "latency", "_seen_at")
+    __slots__ = ("in_flight", "paces", "weights")
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.latency = UNMEASURED
-        self._seen_at = 0.0
+        #: By method.
+        self.paces: dict[str, Pace] = {}
+        #: By method: what each call in flight costs, and what the next one does.
+        self.weights: dict[str, tuple[float, float]] = {}
 
-    def saw(self, latency: float, now: float) -> None:
-        """An answer took `latency` seconds."""
-        if latency >= self.latency:
-            self.latency = latency
+    def saw(self, method: str, latency: float, ahead: int, now: float) -> None:
+        """A call of `method` took `latency` seconds; `ahead` calls were in flight when it was sent."""
+        latency = max(latency, LEAST)
+        pace = self.paces.get(method)
+        if pace is None:
+            self.paces[method] = Pace(latency, now)
         else:
-            kept = exp((self._seen_at - now) / DECAY)
-            self.latency = latency + (self.latency - latency) * kept
-        self._seen_at = now
-
-    def cost(self, now: float) -> float:
-        """How much there is against asking it, seconds."""
-        if self.in_flight:
-            return (self.in_flight + 1) * self.latency
-        return self.latency * exp((self._seen_at - now) / IDLE_DECAY)
+            pace.saw(latency, ahead, now)
 
 
 class Loaded(Protocol):
@@ -57,14 +108,40 @@ class Loaded(Protocol):
 Candidate = TypeVar("Candidate", bound=Loaded)
 
 
-def choose(candidates: Sequence[Candidate], now: float, rand: Callable[[], float] = random) -> Candidate:
-    """One of `candidates` (at least one): of two picked at random, the one that costs less at `now`."""
+def weigh(candidates: Sequence[Loaded], method: str, now: float) -> float:
+    """Set the weights of all candidates for calls of `method`. Answers until when they hold."""
+    paces = [each.load.paces.get(method) for each in candidates]
+    known = [pace for pace in paces if pace is not None]
+    if known:
+        typical, fastest = median_low([pace.latency for pace in known]), min(pace.latency for pace in known)
+        slow = ALIKE * min(pace.latency + pace.deviation for pace in known)
+        weights = [_weights(pace, slow, fastest, typical, now) for pace in known]
+        usual, following = median_low(weights), iter(weights)
+        for each, pace in zip(candidates, paces, strict=True):
+            each.load.weights[method] = usual if pace is None else next(following)
+    return now + WEIGHED_FOR * max(1.0, len(candidates) / COMPARED)
+
+
+def _weights(pace: Pace, slow: float, fastest: float, typical: float, now: float) -> tuple[float, float]:
+    following = pace.idle(typical, now) / fastest
+    if pace.latency - pace.deviation > slow:
+        return pace.latency / fastest, following if following > ALIKE else 1.0
+    return EVEN if following <= UNLIKE else AFTER_EQUALS
+
+
+def choose(candidates: Sequence[Candidate], method: str, rand: Callable[[], float] = random) -> Candidate:
+    """The one of `candidates` (at least one) where a call of `method` costs least. `weigh` them first, now and then."""
     count = len(candidates)
-    if count == 1:
-        return candidates[0]
-    first = int(rand() * count)
-    second = int(rand() * (count - 1))
-    if second >= first:
-        second += 1
-    one, other = candidates[first], candidates[second]
-    return one if one.load.cost(now) <= other.load.cost(now) else other
+    place = int(rand() * count)
+    best, least = candidates[place], -1.0
+    for _ in range(count if count < COMPARED else COMPARED):
+        candidate = candidates[place]
+        place += 1
+        if place == count:
+            place = 0
+        load = candidate.load
+        each, following = load.weights.get(method, EVEN)
+        cost = load.in_flight * each + following
+        if cost < least or least < 0.0:
+            best, least = candidate, cost
+    return best

@@ -8,7 +8,7 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.transport import uncopied
-from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
+from zmqservices.transport.monitor import CONNECT_FAILED, DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
 from zmqservices.utils.allocator import note_large_message
@@ -27,6 +27,9 @@ class LinkListener(Protocol):
 
     def linked(self) -> None:
         """A connection stands (again). Nothing was said on it yet."""
+
+    def unreachable(self) -> None:
+        """No connection could be made this time."""
 
     def lost(self) -> None:
         """The connection is gone, and with it all that was under way. ZeroMQ goes on trying to connect."""
@@ -55,7 +58,7 @@ class Link:
         self._may_stop_early = reactor.looks_before_it_waits
         self.socket = sockets.dealer()
         self._monitor = Monitor(
-            reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED, self._tell
+            reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED | CONNECT_FAILED, self._tell
         )
         self._get: Any = self.socket.get
         self._watch = reactor.watch(self)
@@ -71,6 +74,8 @@ class Link:
             return
         if event == HANDSHAKE_SUCCEEDED:
             self._listener.linked()
+        elif event & (CONNECT_FAILED | HANDSHAKE_FAILED):
+            self._listener.unreachable()
         elif event == DISCONNECTED:
             # What the peer said before it left stands in the pipe: hear it out before calls are given up.
             while not self._closed and self.drain():

@@ -1,0 +1,60 @@
+"""Many calls at once from a client that has just begun."""
+
+import threading
+from collections import Counter
+
+import discovery
+from tests.system.processes import eventually, free_port
+
+
+def shares(calls):
+    return sorted(Counter(call.result() for call in calls).values())
+
+
+def burst(cluster, calls):
+    """How many of so many calls, made at once by a new client, each instance got."""
+    with cluster.client() as remote:
+        return shares([remote.maths.pause.call_async(0.2) for _ in range(calls)])
+
+
+def burst_of_threads(cluster, calls):
+    with cluster.client() as remote:
+        pids = []
+        threads = [threading.Thread(target=lambda: pids.append(remote.maths.pause(0.2))) for _ in range(calls)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return sorted(Counter(pids).values())
+
+
+def test_a_new_client_spreads_its_first_calls_over_all(peaceful_cluster):
+    cluster = peaceful_cluster
+    cluster.run_all("maths", "maths", "maths", max_workers=4)
+
+    assert burst(cluster, 3) == [1, 1, 1]
+    assert burst(cluster, 12) == [4, 4, 4]
+    assert burst_of_threads(cluster, 12) == [4, 4, 4]
+    with cluster.client() as remote:
+        remote.maths.pause(0.0)
+        for _ in range(3):
+            assert shares([remote.maths.pause.call_async(0.2) for _ in range(6)]) == [2, 2, 2]
+
+
+def test_one_that_cannot_be_reached_takes_nothing_from_the_others(peaceful_cluster):
+    cluster = peaceful_cluster
+    cluster.run_all("maths", "maths")
+    directory = discovery.open_directory(cluster.url, namespace=cluster.namespace, host=False)
+    directory.start()
+    directory.announce(
+        discovery.Record(
+            service="maths", instance="gone", node="gone", incarnation=1, version=1, namespace=cluster.namespace,
+            endpoints={"rpc": f"tcp://127.0.0.1:{free_port()}"}, host="nowhere",
+        )
+    )  # fmt: skip
+    eventually(lambda: len(cluster.listing.records("maths")) == 3)
+
+    found = burst(cluster, 8)
+    directory.stop()
+
+    assert found == [4, 4]
