@@ -79,12 +79,11 @@ class Relay:
 
     def run(self) -> None:
         """Until `stop`, or until all is done."""
-        import gevent
-
         from zmqservices.journal import Journal
+        from zmqservices.utils.concurrency import in_thread
 
         while not self._over.is_set():
-            orphans = gevent.get_hub().threadpool.apply(Journal.orphans, (self._folder,))
+            orphans = in_thread(Journal.orphans, self._folder)
             for source in sorted({orphan.source for orphan in orphans} - set(self._node.publisher.sources)):
                 self._node.publisher.open(source, keeps=False)
                 _log.info("relaying events of %s", source)

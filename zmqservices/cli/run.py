@@ -48,6 +48,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     "--backdoor-port", "--backdoor", "backdoor_port", type=click.IntRange(0, 65535), metavar="N",
     help="Listen on 127.0.0.1:N for `zmqservices backdoor N`. With --processes, N, N+1, ...",
 )  # fmt: skip
+@click.option("--traceback", "with_traceback", is_flag=True, help="Show the traceback of what keeps services from starting.")
 def run_command(
     services: tuple[str, ...],
     flags: Flags,
@@ -55,6 +56,7 @@ def run_command(
     processes: int | None,
     reload: bool,
     backdoor_port: int | None,
+    with_traceback: bool,
 ) -> int:
     """Run the services of one or more modules, in one process or in several.
 
@@ -72,12 +74,12 @@ def run_command(
     if processes or reload:
         from zmqservices.cli.supervisor import supervise
 
-        return supervise(services, flags, processes or 1, reload, backdoor_port)
+        return supervise(services, flags, processes or 1, reload, backdoor_port, with_traceback)
     monkey_patch()
-    return _run_here(services, flags, backdoor_port)
+    return _run_here(services, flags, backdoor_port, with_traceback)
 
 
-def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None) -> int:
+def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, with_traceback: bool = False) -> int:
     import_from_here()
     if flags.as_nameko:
         be_nameko()
@@ -91,7 +93,12 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None) -
         return run(classes, config, backdoor_port, on_started=_tell(lifeline, names), lifeline=lifeline)
     except BaseException as error:
         lifeline.tell(None, partial(imported_files, names, error))
-        raise
+        if not isinstance(error, Exception) or isinstance(error, click.ClickException):
+            raise
+        from zmqservices.cli.failures import CouldNotStart, WronglyConfigured
+        from zmqservices.cli.main import exit_code
+
+        raise (WronglyConfigured if exit_code(error) == 2 else CouldNotStart)(error, with_traceback) from error
 
 
 def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], None]:

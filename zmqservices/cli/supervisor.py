@@ -38,7 +38,14 @@ SHORT_GRACE = 5.0
 KILLED = 130
 
 
-def supervise(services: Sequence[str], flags: Flags, processes: int, reload: bool, backdoor_port: int | None) -> int:
+def supervise(
+    services: Sequence[str],
+    flags: Flags,
+    processes: int,
+    reload: bool,
+    backdoor_port: int | None,
+    with_traceback: bool = False,
+) -> int:
     """Run `zmqservices run` in children until a signal comes. Returns the exit code.
 
     Raises ConfigurationError, before any child is started, when the settings cannot be read.
@@ -52,6 +59,8 @@ def supervise(services: Sequence[str], flags: Flags, processes: int, reload: boo
         if backdoor_port is not None:
             # 0 lets each take any; otherwise each needs its own.
             arguments += ["--backdoor-port", str(backdoor_port and backdoor_port + number)]
+        if with_traceback:
+            arguments.append("--traceback")
         return [*arguments, "--", *services]
 
     supervisor = Supervisor(command, processes, float("inf") if drain is None else drain, reload)

@@ -25,6 +25,7 @@ from zmqservices.cluster.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import Mast, Sockets, addresses
 from zmqservices.transport.hub import HubReactor
+from zmqservices.utils.concurrency import in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -109,10 +110,8 @@ class Node:
             self.desk.close()
         self.reactor.close()
         # Both wait in native threads, so that other greenlets run on meanwhile.
-        pool = gevent.get_hub().threadpool
-        ends = [pool.spawn(self.directory.stop, WITHDRAW_TIMEOUT), pool.spawn(self._sockets.close)]
-        for end in ends:
-            end.get()
+        ends = [gevent.spawn(in_thread, self.directory.stop, WITHDRAW_TIMEOUT), gevent.spawn(in_thread, self._sockets.close)]
+        gevent.joinall(ends, raise_error=True)
 
     # --- events ------------------------------------------------------------------------------------------------------
 

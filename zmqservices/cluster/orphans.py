@@ -8,11 +8,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import gevent
-
 from zmqservices.cluster.outlet import Outlet
 from zmqservices.exceptions import JournalError
 from zmqservices.journal import Journal
+from zmqservices.utils.concurrency import in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Orphans:
     def _adopt_all(self) -> None:
         source = self._source
         try:
-            orphans = gevent.get_hub().threadpool.apply(Journal.orphans, (self._folder, source.name))
+            orphans = in_thread(Journal.orphans, self._folder, source.name)
             for orphan in orphans:
                 if not self._closed:
                     self._adopt(orphan)

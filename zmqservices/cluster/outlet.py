@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from gevent.event import AsyncResult
 
 from zmqservices.cluster.delivery import Delivery, SendOn, Together
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Journal
 from zmqservices.transport.reactor import Reactor
+from zmqservices.utils.concurrency import in_thread
 
 
 class Outlet:
@@ -30,20 +30,19 @@ class Outlet:
     def open(self, source: str, tell: Callable[[Any], None], slot: int | None = None) -> None:
         """Blocks the greenlet while the disk is read. Raises what `Journal.open` raises."""
         settings = self._settings
-        self.journal = gevent.get_hub().threadpool.apply(
+        self.journal = in_thread(
             Journal.open,
-            (settings.folder, source),
-            {
-                "slot": slot,
-                "sync": settings.sync,
-                "max_bytes": settings.max_bytes,
-                "max_age": settings.max_age,
-                "keep": settings.keep,
-                "when_full": settings.when_full,
-                "patience": settings.patience,
-                "tell": lambda notice: self._reactor.post(tell, notice),
-                "committed": lambda last_seq: self._reactor.post(self._committed, last_seq),
-            },
+            settings.folder,
+            source,
+            slot=slot,
+            sync=settings.sync,
+            max_bytes=settings.max_bytes,
+            max_age=settings.max_age,
+            keep=settings.keep,
+            when_full=settings.when_full,
+            patience=settings.patience,
+            tell=lambda notice: self._reactor.post(tell, notice),
+            committed=lambda last_seq: self._reactor.post(self._committed, last_seq),
         )
 
     def _committed(self, last_seq: int) -> None:
@@ -134,4 +133,4 @@ class Outlet:
         if discard:
             self.ask(self.journal.discard)
         else:
-            gevent.get_hub().threadpool.apply(self.journal.close)
+            in_thread(self.journal.close)

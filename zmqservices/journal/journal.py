@@ -75,7 +75,7 @@ class Journal:
         try:
             writer.start()
         except Exception as exc:
-            raise explain(place.path, exc) from exc
+            raise explain(place.path, exc, "start again") from exc
         return cls(writer, bounds)
 
     @staticmethod

@@ -105,7 +105,8 @@ def claim(folder: Path, source: str, number: int | None) -> Slot:
         return _claim(folder, source, number)
     except OSError as exc:
         kind = JournalFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
-        raise kind(f"no journal of {source!r} can be kept in {str(folder)!r}: {exc}") from exc
+        mend = "make room there" if kind is JournalFull else "set JOURNAL_FOLDER to a folder that can be written to"
+        raise kind(f"no journal of {source!r} can be kept in {str(folder)!r}: {exc.strerror or exc}; {mend}") from exc
 
 
 def _claim(folder: Path, source: str, number: int | None) -> Slot:

@@ -54,12 +54,14 @@ def is_damage(exc: BaseException) -> bool:
     return isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED
 
 
-def explain(path: Path, exc: Exception) -> JournalError:
-    """The error to tell for what happened to the file at `path`."""
+def explain(path: Path, exc: Exception, then: str = "dispatch again") -> JournalError:
+    """The error to tell for what happened to the file at `path`; `then` is what may be done once it is mended."""
     if isinstance(exc, JournalError):
         return exc
     if isinstance(exc, sqlite3.Error) and _primary(exc) == _FULL:
-        return JournalFull(f"the disk of journal {str(path)!r} is full; make room there, and dispatch again")
+        return JournalFull(f"the disk of journal {str(path)!r} is full; make room there, and {then}")
+    if isinstance(exc, (sqlite3.Error, OSError)):
+        return JournalError(f"journal {str(path)!r} cannot be used: {exc}")
     return JournalError(f"journal {str(path)!r}: {type(exc).__name__}: {exc}")
 
 

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from gevent import Greenlet, iwait, killall, spawn
+from gevent import Greenlet, get_hub, iwait, killall, spawn
+
+from zmqservices.exceptions import ZmqServicesError
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +33,17 @@ def _outcome_of(call: Callable[[Any], Any], item: Any) -> tuple[Any, BaseExcepti
     except Exception as exc:
         # Carried as a value: the greenlet's own report on stderr would be a second one.
         return None, exc
+
+
+def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run what blocks in a native thread, while the hub runs on. Returns what it returns, raises what it raises.
+
+    gevent's own `threadpool.apply` prints the traceback of every error besides, however well it is handled.
+    """
+    value, error = get_hub().threadpool.apply(_outcome_of, (lambda _: function(*args, **kwargs), None))
+    if error is not None:
+        raise error
+    return value
 
 
 def _raise_error_of(done: Greenlet) -> None:
@@ -76,8 +89,9 @@ def _call_all(call: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         error = done.get()[1]
         if error is not None and first is None:
             first = error
-        elif error is not None and error is not first:
-            _log.error("one of several failed too: %s", error, exc_info=error)
+        elif error is not None and (type(error), str(error)) != (type(first), str(first)):
+            # What we say ourselves is said; for whatever else, where it came from is needed.
+            _log.error("one of several failed too: %s", error, exc_info=None if isinstance(error, ZmqServicesError) else error)
     if first is not None:
         raise first
     return [greenlet.get()[0] for greenlet in outcomes]

@@ -1,0 +1,121 @@
+"""What keeps services from starting is one sentence and a documented exit code; a traceback is for those who ask."""
+
+import socket
+
+import pytest
+
+import discovery
+from zmqservices.cli.failures import CouldNotStart, WronglyConfigured, sentence
+from zmqservices.exceptions import ConfigurationError, JournalError
+
+PUBLISHER = """
+    from zmqservices.events import EventDispatcher
+    from zmqservices.rpc import rpc
+    from zmqservices.web.handlers import http
+
+    class Orders:
+        name = "orders"
+        dispatch = EventDispatcher()
+
+        @rpc
+        def place(self):
+            pass
+
+    class Page:
+        name = "page"
+
+        @http("GET", "/")
+        def show(self, request):
+            return ""
+"""
+
+FAILING = """
+    from zmqservices.extensions import DependencyProvider, Entrypoint
+
+    class Database(DependencyProvider):
+        def setup(self):
+            raise LookupError("no such database")
+
+    class Shop:
+        name = "shop"
+        database = Database()
+
+        @Entrypoint.decorator
+        def sell(self):
+            pass
+"""
+
+
+def test_an_error_of_ours_is_said_as_it_is():
+    for error in (JournalError("the disk is full"), discovery.DirectoryError("no such scheme"), ConfigurationError("wrong")):
+        assert sentence(error) == str(error)
+
+
+def test_any_other_error_is_said_with_its_kind_and_place():
+    try:
+        raise LookupError("no such database")
+    except LookupError as exc:
+        said = sentence(exc)
+
+    assert "LookupError: no such database (" in said
+    assert "test_start_errors.py, line " in said
+    assert "in test_any_other_error_is_said_with_its_kind_and_place); --traceback" in said
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for_and_the_sentence_is_last(capsys):
+    try:
+        raise LookupError("no such database")
+    except LookupError as exc:
+        CouldNotStart(exc, with_traceback=False).show()
+        short = capsys.readouterr().err
+        WronglyConfigured(exc, with_traceback=True).show()
+        long = capsys.readouterr().err
+
+    assert "Traceback" not in short
+    assert long.startswith("Traceback")
+    assert long.endswith(short)
+    assert (CouldNotStart.exit_code, WronglyConfigured.exit_code) == (1, 2)
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.system
+def test_every_failure_of_a_start_is_one_sentence(zmqservices, write, tmp_path, taken_port):
+    write("orders.py", PUBLISHER)
+    write("shop.py", FAILING)
+    write("file", "")
+    write("broken.yaml", "a: [1")
+    static = ("-d", "DIRECTORY=static:none=tcp://127.0.0.1:1", "-d", "events_wait_for_peers=0.01")
+    cases = [
+        (("orders:Orders", *static, "-d", "JOURNAL_FOLDER=file/journals"), 1, "no journal of 'orders' can be kept in"),
+        (("orders:Orders", *static, "-d", f"BIND_ADDRESS=tcp://127.0.0.1:{taken_port}"), 2, "cannot bind"),
+        (("orders:Page", "-d", f"WEB_SERVER_ADDRESS=127.0.0.1:{taken_port}"), 2, "it is taken"),
+        (("orders:Orders", "--directory", "quic://10.0.0.5"), 2, "no backend opens 'quic:'"),
+        (("orders:Page", "-c", "broken.yaml"), 2, "broken.yaml, line"),
+        (("orders:Page", "-c", "missing.yaml"), 2, "'missing.yaml' cannot be read"),
+        (("shop",), 1, "LookupError: no such database ("),
+    ]
+
+    for arguments, code, said in cases:
+        done = zmqservices("run", *arguments)
+        told = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert (done.returncode, len(told)) == (code, 1), done.stderr
+        assert said in told[0]
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.system
+def test_a_traceback_is_there_for_those_who_ask(zmqservices, write):
+    write("shop.py", FAILING)
+
+    done = zmqservices("run", "shop", "--traceback")
+
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: the services could not start: LookupError")
