@@ -7,6 +7,7 @@ import pytest
 from zmqservices.exceptions import JournalFull
 from zmqservices.journal import Gap, NewEvent
 from zmqservices.journal.events import Dropped, Expired
+from zmqservices.journal.standing import UNPROVEN_FOR
 from zmqservices.journal.store import Store
 
 BODY = b"x" * 1000
@@ -46,6 +47,41 @@ def test_an_append_that_finds_no_room_is_told_which_group_holds_it_up(open_journ
 
     assert journal.seqs() == [1, 2, 3, 4]
     assert JournalFull.retryable
+
+
+def test_a_group_of_which_nobody_ever_answered_holds_nobody_up_once_it_was_away_for_a_while(open_journal, clock):
+    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal.ensure("unserved")
+    one_by_one(journal, 4)
+    with pytest.raises(JournalFull):
+        journal.append(body=BODY)
+    clock.now += UNPROVEN_FOR + 1
+
+    one_by_one(journal, 4)
+
+    assert journal.stats_of("unserved").waiting + journal.stats_of("unserved").lost == 8
+    assert journal.items("unserved")[0].reason == "bytes"
+
+
+@pytest.mark.parametrize("answer", ["acknowledge", "bury"])
+def test_one_that_has_answered_does_also_after_a_restart(open_journal, reopened, clock, answer):
+    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal.ensure("unserved")
+    journal.ensure()
+    one_by_one(journal, 1)
+    if answer == "acknowledge":
+        journal.acknowledge(1)
+    else:
+        journal.ask("bury", "reports.handle", journal.items()[0], {}, 1)
+    journal = reopened(journal, max_bytes=5000, patience=0.0)
+    clock.now += UNPROVEN_FOR + 1
+    with pytest.raises(JournalFull, match="'reports.handle' has"):
+        one_by_one(journal, 10)
+
+    journal.acknowledge(*range(1, 10))
+
+    one_by_one(journal, 3)
+    assert "bytes" in {item.reason for item in journal.items("unserved") if isinstance(item, Gap)}
 
 
 def test_an_append_waits_for_room(open_journal):

@@ -79,7 +79,9 @@ class Retention:
     def full(self) -> JournalFull:
         """The error to tell when there is no room."""
         ledger = self._ledger
-        slowest = max(ledger.standings.values(), key=lambda standing: standing.waiting, default=None)
+        now = ledger.clock()
+        reasons = [standing for standing in ledger.standings.values() if standing.may_be_refused_for(now)]
+        slowest = max(reasons, key=lambda standing: standing.waiting, default=None)
         text = f"journal {str(ledger.store.path)!r} holds {ledger.size} of {self._bounds.max_bytes} bytes"
         if slowest is not None and slowest.waiting:
             text += f"; group {slowest.group.name!r} has {slowest.waiting} events to handle: start its service or remove it"

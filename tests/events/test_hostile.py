@@ -1,0 +1,336 @@
+"""Members and publishers that say what they must not: it costs them, and nobody else an event."""
+
+import os
+
+import pytest
+
+from tests.events.stage import Notes, Orders, until
+from tests.events.test_deliveries import mails_that_note
+from tests.events.test_subscriber import CASUAL, RELIABLE, House
+from tests.rpc.test_membership import node_of
+from zmqservices.cluster import publisher as publisher_module
+from zmqservices.cluster import source as source_module
+from zmqservices.cluster.intake import ROOM
+from zmqservices.cluster.source import described
+from zmqservices.cluster.subscription import broadcast_topic
+from zmqservices.events import event_handler
+from zmqservices.journal import standing
+from zmqservices.transport import Link
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Ack, Batch, Event, Hello, Nack, Subscribe, Subscribed
+
+GROUP = "mails.send:order.*"
+
+
+class Stranger:
+    """A node by hand, on a link of its own: what it sends is nobody's fault but its own."""
+
+    def __init__(self, container, namespace):
+        self.node = os.urandom(6).hex()
+        self._heard = []
+        self._is_linked = False
+        node = node_of(container)
+        self._link = Link(node.reactor, node._sockets, node.desk.endpoint, self)
+        until(lambda: self._is_linked)
+        until(lambda: self._link.send(envelope.encode(Hello(1, 0, self.node, namespace))))
+
+    def linked(self):
+        self._is_linked = True
+
+    def lost(self):
+        pass
+
+    def hear(self, body):
+        message = envelope.decode(body)
+        self._heard += [envelope.message_of(one) for one in message.messages] if type(message) is Batch else [message]
+        return False
+
+    def heard(self):
+        pass
+
+    def says(self, *messages):
+        for message in messages:
+            assert self._link.send(envelope.encode(message))
+
+    def subscribe(self, group=GROUP, pattern="order.*", kind="service_pool", id=1, credit=1, member=None, **options):
+        member = member or f"{self.node}.{id}"
+        self.says(Subscribe(id, "orders", pattern, kind, member, group, True, credit, options or None))
+        return self.hears(Subscribed)
+
+    def hears(self, kind):
+        until(lambda: any(type(message) is kind for message in self._heard))
+        found = next(message for message in self._heard if type(message) is kind)
+        self._heard.remove(found)
+        return found
+
+    def close(self):
+        self._link.close()
+
+
+@pytest.fixture
+def stranger(cluster_config):
+    strangers = []
+
+    def make(container):
+        strangers.append(Stranger(container, cluster_config["NAMESPACE"]))
+        return strangers[-1]
+
+    yield make
+    for one in strangers:
+        one.close()
+
+
+def waiting(cluster, group=GROUP):
+    [found] = [one for one in cluster["events:orders"].stats()["journals"][0]["groups"] if one["group"] == group]
+    return found["waiting"]
+
+
+# --- what a group is ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "want", [{"pattern": "nothing"}, {"kind": "singleton"}, {"kind": "junk"}, {"member": "of.another"}, {"group": "x" * 5000}]
+)
+def test_what_contradicts_a_group_is_refused_and_what_waits_for_it_still_comes(serve, cluster, stranger, want):
+    notes = Notes()
+    Mails = mails_that_note(notes)
+    orders = serve(Orders)
+    serve(Mails).stop()
+    cluster.orders.tell_all("order.paid", 5)
+
+    answer = stranger(orders).subscribe(**want)
+
+    assert answer.info["refused"]
+    assert waiting(cluster) == 5
+    serve(Mails)
+    assert notes.wait_for(5) == list(range(5))
+
+
+def test_a_handler_that_is_refused_says_so_and_starts(serve, cluster, stranger, caplog):
+    stranger(serve(Orders)).subscribe(kind="singleton")
+
+    serve(mails_that_note(Notes()))
+
+    assert f"group '{GROUP}' gets the events 'order.*' as 'singleton' for as long as it lives" in caplog.text
+
+
+def test_groups_and_subscriptions_are_bounded(serve, cluster, stranger, monkeypatch):
+    monkeypatch.setattr(source_module, "MOST_GROUPS", 3)
+    monkeypatch.setattr(publisher_module, "MOST_SUBSCRIPTIONS", 2)
+    orders = serve(Orders)
+    one, other = stranger(orders), stranger(orders)
+
+    refused = [bool(one.subscribe(group=f"g{id}", id=id).info.get("refused")) for id in (1, 2, 3)]
+    refused += [bool(other.subscribe(group=f"h{id}", id=id).info.get("refused")) for id in (1, 2)]
+
+    assert refused == [False, False, True, False, True]
+
+
+def test_a_second_subscription_with_an_id_takes_the_place_of_the_first(serve, cluster, stranger):
+    one = stranger(serve(Orders))
+    one.subscribe(group="first")
+    one.subscribe(group="second")
+
+    groups = {group["group"]: group["members"] for group in cluster["events:orders"].stats()["journals"][0]["groups"]}
+
+    assert groups == {"first": [], "second": [f"{one.node}.1"]}
+
+
+# --- who may answer ----------------------------------------------------------------------------------------------------------
+
+
+def test_answers_of_one_that_is_no_member_do_not_count(serve, cluster, stranger):
+    notes = Notes()
+    orders = serve(Orders)
+    serve(mails_that_note(notes)).stop()
+    cluster.orders.tell_all("order.paid", 3)
+    origin = node_of(orders).publisher.sources["orders"].own.journal.origin
+    one = stranger(orders)
+
+    for subscription in (None, 0, 1):
+        one.says(Ack(GROUP, origin, 1, [2, 3], subscription), Nack(GROUP, origin, 1, 0.0, {}, subscription))
+    one.subscribe(group="another")
+
+    assert waiting(cluster) == 3
+    serve(mails_that_note(notes))
+    assert notes.wait_for(3) == [0, 1, 2]
+
+
+def test_answers_of_a_member_to_what_another_one_has_do_not_count(serve, cluster, stranger):
+    orders = serve(Orders)
+    one, other = stranger(orders), stranger(orders)
+    one.subscribe(credit=1)
+    cluster.orders.tell("order.paid", "mine")
+    event = one.hears(Event)
+    other.subscribe(credit=0)
+
+    other.says(Ack(GROUP, event.journal, event.seq, None, 1), Nack(GROUP, event.journal, event.seq, 0.0, {"value": "no"}, 1))
+    other.subscribe(group="all was heard", id=2)
+
+    assert waiting(cluster) == 1
+    one.says(Ack(GROUP, event.journal, event.seq, None, event.subscription))
+    until(lambda: waiting(cluster) == 0)
+    assert cluster["events:orders"].dead_letters() == []
+
+
+# --- what fills a journal ----------------------------------------------------------------------------------------------------
+
+
+def test_a_group_that_nobody_serves_makes_no_dispatch_fail(serve, connect, stranger, monkeypatch):
+    monkeypatch.setattr(standing, "UNPROVEN_FOR", 0.0)
+    settings = {"JOURNAL_MAX_BYTES": 200_000, "JOURNAL_PATIENCE": 0.2}
+    orders = serve(Orders, **settings)
+    stranger(orders).subscribe(group="nobody", pattern="#", credit=0)
+
+    for _ in range(40):
+        connect().orders.tell("order.paid", "x" * 20_000)
+
+
+# --- errors as they come -----------------------------------------------------------------------------------------------------
+
+ODD = {
+    "keys": {1: "a", None: "b", (1, 2): "c", "value": "kept"},
+    "values": {"exc_type": 7, "exc_args": {"a": [b"\xff", {"deep": [[[]]]}]}, "value": "kept"},
+    "numbers": {"value": "kept", "exc_args": [2**200, float("nan")], "x" * 10_000: "long"},
+    "size": {"value": "kept" + "x" * 1_000_000, **{f"k{n}": "v" for n in range(100)}},
+}
+
+
+@pytest.mark.parametrize("error", ODD.values(), ids=ODD)
+def test_an_error_that_cannot_be_written_as_it_is_is_written_all_the_same(serve, cluster, stranger, error):
+    one = stranger(serve(Orders))
+    one.subscribe(max_deliveries=1)
+    cluster.orders.tell("order.paid", 1)
+    event = one.hears(Event)
+
+    one.says(Nack(GROUP, event.journal, event.seq, 0.0, error, event.subscription))
+
+    until(lambda: cluster["events:orders"].dead_letters())
+    [letter] = cluster["events:orders"].dead_letters()
+    assert letter["error"]["value"].startswith("kept")
+
+
+@pytest.mark.parametrize("error", [{}, {"value": "\udcff"}, *ODD.values()])
+def test_what_is_kept_of_an_error_is_plain_and_short(error):
+    kept = described(error)
+
+    assert {"exc_type", "exc_path", "exc_args", "value"} <= set(kept) and len(kept) < 30
+    assert all(type(key) is str for key in kept) and len(str(kept)) < 50_000
+    str(kept).encode("utf-8")
+
+
+# --- what a publisher may do at the receiver -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stage():
+    return House()
+
+
+def test_what_was_not_subscribed_to_is_not_handled(stage):
+    stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    peer.sent.clear()
+
+    for fields in ({"subscription": 7}, {"subscription": None}, {"group": "other"}, {"source": "stock"}, {"type": "stock.low"}):
+        stage.sends(peer, 1, **fields)
+
+    assert stage.taken == [] and stage.subscriber.refused == 5
+    assert peer.sent == []
+
+
+def test_nor_what_comes_from_one_that_was_not_asked(stage):
+    stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    stage.goes(peer)
+
+    stage.sends(peer, 1)
+
+    assert stage.taken == [] and stage.subscriber.refused == 1
+
+
+def test_what_is_beyond_the_credit_is_given_back_and_comes_later(stage):
+    intake = stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+
+    for seq in range(1, 100):
+        stage.sends(peer, seq)
+
+    assert len(stage.taken) == intake.ties[peer].in_hand == 10
+    assert peer.sent[-1] == Nack("mails.send", "j", 99, 1.0, None, intake.id)
+    stage.taken[0].done()
+    stage.sends(peer, 100)
+    assert len(stage.taken) == 11
+
+
+def test_each_journal_has_its_credit_and_all_together_have_bounded_room(stage):
+    intake = stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    body = bytes(ROOM // 15)
+
+    for journal in range(100):
+        for seq in range(1, 20):
+            stage.sends(peer, seq, journal=f"j{journal}", body=body)
+
+    tie = intake.ties[peer]
+    assert 15 <= len(stage.taken) <= 17
+    assert tie.bytes == len(body) * tie.in_hand
+    for event in list(stage.taken):
+        event.done()
+    assert (tie.in_hand, tie.bytes, tie.journals) == (0, 0, {})
+
+
+def test_events_without_a_promise_on_a_link_need_no_answer(stage):
+    intake = stage.subscribe(RELIABLE)
+    peer = stage.comes("one")
+    peer.sent.clear()
+
+    event = stage.sends(peer, 1, journal="one")
+    event.done()
+    stage.reactor.turn()
+
+    assert not event.is_reliable and intake.in_hand == {} and peer.sent == []
+
+
+def test_a_broadcast_of_another_type_or_source_is_not_handled(stage):
+    stage.subscribe(CASUAL)
+    topic = broadcast_topic("orders", "order.*")
+
+    for source, type_ in (("orders", "stock.low"), ("stock", "order.paid"), ("orders", "order.paid")):
+        message = Event("one", 1, 0, source, type_, b"", None, 1, None, None, "msgpack", 0.0)
+        stage.subscriber.received(topic + envelope.encode(message), None)
+
+    assert [event.message.type for event in stage.taken] == ["order.paid"]
+
+
+def test_without_a_promise_no_more_waits_for_a_worker_than_there_is_room_for(serve, cluster):
+    notes = Notes()
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+
+        @event_handler("orders", "order.*", reliable_delivery=False)
+        def send(self, payload):
+            self.notes_.append(len(payload))
+
+    mails = serve(Mails, max_queued_bytes=100_000)
+    [handler] = mails.entrypoints
+    serve(Orders)
+    room = [handler.server.has_room_for(one) for one in [FakeEvent(60_000), FakeEvent(60_000), FakeEvent(30_000)]]
+    handler.server.handled(FakeEvent(60_000))
+    handler.server.handled(FakeEvent(30_000))
+
+    cluster.orders.tell("order.paid", "x" * 500_000)
+
+    assert room == [True, False, True]
+    # One that is alone is taken whatever its size.
+    assert notes.wait_for(1) == [500_000]
+    until(lambda: handler.server._casual_bytes == 0)
+
+
+class FakeEvent:
+    is_reliable = False
+
+    def __init__(self, size):
+        self.message = Event("one", 1, 0, "orders", "order.paid", bytes(size))
