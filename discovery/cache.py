@@ -85,7 +85,7 @@ class DiskCache:
         temporary = ""
         try:
             body = protocol.pack({"format": FORMAT, "key": self._key, **document})
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(body)

@@ -39,7 +39,7 @@ class EventSettings:
         """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
         c = constants
         return cls(
-            folder=os.path.join(_text(config, c.JOURNAL_FOLDER_CONFIG_KEY) or _state_folder(), quote(namespace, safe="")),
+            folder=os.path.join(_text(config, c.JOURNAL_FOLDER_CONFIG_KEY) or _state_folder(), folder_of(namespace)),
             sync=_one_of(config, c.JOURNAL_SYNC_CONFIG_KEY, c.DEFAULT_JOURNAL_SYNC, ("normal", "full")),
             max_bytes=configuration.whole_number(config, c.JOURNAL_MAX_BYTES_CONFIG_KEY, c.DEFAULT_JOURNAL_MAX_BYTES),
             max_age=configuration.seconds(config, c.JOURNAL_MAX_AGE_CONFIG_KEY, None, allow_none=True),
@@ -138,6 +138,13 @@ def _one_of(config: Mapping[str, Any], key: str, default: str, choices: tuple[st
     if found not in choices:
         raise ConfigurationError(f"{key} is {found!r}; {' or '.join(map(repr, choices))} is needed")
     return found
+
+
+def folder_of(namespace: str) -> str:
+    """The name of the folder for what is of a namespace: one step down, whatever characters it has."""
+    quoted = quote(namespace, safe="")
+    # Quoted by hand: "." and ".." are folders already.
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _state_folder() -> str:

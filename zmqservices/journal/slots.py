@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -54,7 +55,7 @@ class Slot:
     def claim(self) -> bool:
         """True if it is ours now, False if another process has it. OSError where locks cannot be had."""
         while True:
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+            fd = open_private(self._lock_path)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_current(fd):
@@ -74,6 +75,10 @@ class Slot:
             return os.path.samestat(os.fstat(fd), os.stat(self._lock_path))
         except FileNotFoundError:
             return False
+
+    def is_linked(self) -> bool:
+        """Whether its lock is a symbolic link."""
+        return self._lock_path.is_symlink()
 
     def mark(self) -> Mark | None:
         """The mark that was left here, if there is one."""
@@ -98,13 +103,41 @@ class Slot:
             os.close(fd)
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder, and those above it that are missing, for this user alone: events hold what customers said."""
+    for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def open_private(path: Path) -> int:
+    """A descriptor of that file, made where it is missing, which only this user may read.
+
+    A symbolic link is not followed: whoever can put one here would have any file of this user written to.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, f"{str(path)!r} is no file")
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+            os.fchmod(fd, 0o600)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def claim(folder: Path, source: str, number: int | None) -> Slot:
     """The slot of that number, or the first free one. JournalError, JournalFull."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         return _claim(folder, source, number)
     except OSError as exc:
         kind = JournalFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
+        if exc.errno == errno.ELOOP:
+            raise JournalError(f"{exc.filename!r} is a symbolic link, which is not followed; remove it") from exc
         mend = "make room there" if kind is JournalFull else "set JOURNAL_FOLDER to a folder that can be written to"
         raise kind(f"no journal of {source!r} can be kept in {str(folder)!r}: {exc.strerror or exc}; {mend}") from exc
 
@@ -123,6 +156,12 @@ def orphans(folder: Path, source: str | None) -> Iterator[Orphan]:
         if match is None or source not in (None, unquote(match["source"])):
             continue
         slot = Slot(folder, unquote(match["source"]), int(match["slot"]))
-        if slot.claim():
+        try:
+            is_ours = slot.claim()
+        except OSError:
+            if path.is_symlink() or slot.is_linked():
+                continue  # Nothing that we left. The others are looked at all the same.
+            raise
+        if is_ours:
             slot.release()
             yield Orphan(path, slot.source, slot.number)

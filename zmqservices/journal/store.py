@@ -6,7 +6,9 @@ disk would turn into a SIGBUS.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from uuid import uuid4
 from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal.blocks import Row
 from zmqservices.journal.events import Gap
+from zmqservices.journal.slots import open_private
 
 _VERSION = 1
 _SYNC = {"normal": "NORMAL", "full": "FULL"}
@@ -60,6 +63,8 @@ def explain(path: Path, exc: Exception, then: str = "dispatch again") -> Journal
         return exc
     if isinstance(exc, sqlite3.Error) and _primary(exc) == _FULL:
         return JournalFull(f"the disk of journal {str(path)!r} is full; make room there, and {then}")
+    if isinstance(exc, OSError) and exc.errno == errno.ELOOP:
+        return JournalError(f"{str(path)!r} is a symbolic link, which is not followed; remove it")
     if isinstance(exc, (sqlite3.Error, OSError)):
         return JournalError(f"journal {str(path)!r} cannot be used: {exc}")
     return JournalError(f"journal {str(path)!r}: {type(exc).__name__}: {exc}")
@@ -74,6 +79,8 @@ class Store:
 
     def __init__(self, path: Path, sync: str) -> None:
         self.path = path
+        # Before SQLite opens it, which would make it as the umask says. Its log beside it gets the same mode.
+        os.close(open_private(path))
         self.is_new = not path.exists() or path.stat().st_size == 0
         self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
         try:
