@@ -23,8 +23,13 @@ import yaml
 
 from zmqservices.exceptions import ConfigurationError
 
-#: A reference without another one inside; what Nameko applications import under this name.
-ENV_VAR_MATCHER = re.compile(r"\$\{([^}:\s]+):?([^}]+)?\}")
+#: How deep braces may be nested in a default that ENV_VAR_MATCHER takes whole; `expand` knows no bound.
+BRACES = 10
+_inside = r"[^{}]*+"
+for _ in range(BRACES):
+    _inside = rf"(?:[^{{}}]|\{{{_inside}\}})*+"
+#: `${NAME}` or `${NAME:default}`, its name and its default as groups; what Nameko applications import under this name.
+ENV_VAR_MATCHER = re.compile(rf"\$\{{([^{{}}:\s]+)(?::((?!\}}){_inside})?)?\}}")
 IMPLICIT_ENV_VAR_MATCHER = re.compile(r".*\$\{.*\}.*", re.DOTALL)
 NAME = re.compile(r"[^{}:\s$]+")
 

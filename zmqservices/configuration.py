@@ -150,6 +150,17 @@ def _own_or_environment(config: Mapping[str, Any], key: str, environ: Mapping[st
     return text(config, key, outside.get(key, DEFAULTS[key]))
 
 
+def completed(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`settings`, with those of the process beneath where they are a Nameko application's: a broker, and no directory.
+
+    `ClusterRpcProxy({"AMQP_URI": ...})` so calls the cluster that its process belongs to.
+    """
+    is_nameko = constants.AMQP_URI_CONFIG_KEY in settings and settings is not config
+    if is_nameko and not {constants.DIRECTORY_CONFIG_KEY, constants.NAMESPACE_CONFIG_KEY} & set(settings):
+        return {**config, **settings}
+    return settings
+
+
 # --- keys that were mistyped -------------------------------------------------------------------------------
 
 

@@ -72,8 +72,7 @@ class ServiceContainer(WorkerLifecycle):
         self.config = global_config if config is None else config
         self.service_name = get_service_name(service_cls)
         self.max_workers = _max_workers(self.config)
-        self.serializer = self.config.get(SERIALIZER_CONFIG_KEY, DEFAULT_SERIALIZER)
-        self.accept = self.config.get(ACCEPT_CONFIG_KEY, [self.serializer])
+        self.serializer, self.accept = _serializers(self.config)
         self.shared_extensions: dict[Any, Any] = {}
         self.dependencies = SpawningSet()
         self.entrypoints = SpawningSet()
@@ -372,6 +371,16 @@ def _kill_safely(extensions: SpawningSet) -> None:
             _log.warning("ignored an error while killing %s: %r", extension, exc, exc_info=True)
 
     gevent.joinall([gevent.spawn(kill, extension) for extension in extensions])
+
+
+def _serializers(config: Any) -> tuple[str, list[str]]:
+    """The serializer to speak, and those to listen to. Raises ConfigurationError for one that nobody knows."""
+    if config.get(SERIALIZER_CONFIG_KEY) is None and config.get(ACCEPT_CONFIG_KEY) is None:
+        return DEFAULT_SERIALIZER, [DEFAULT_SERIALIZER]
+    # Here, for a service that has no use for the network does not load what formats its messages.
+    from zmqservices import serialization
+
+    return serialization.setup(config)
 
 
 def _max_workers(config: Any) -> int:

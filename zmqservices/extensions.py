@@ -84,7 +84,7 @@ class Extension:
 
     def __repr__(self) -> str:
         if not self.is_bound():
-            return f"<{type(self).__name__} [declaration] at 0x{id(self):x}>"
+            return f"<{type(self).__name__} [unbound] at 0x{id(self):x}>"
         return f"<{type(self).__name__} of {_service_name_of(self)} at 0x{id(self):x}>"
 
 

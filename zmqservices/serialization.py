@@ -27,6 +27,10 @@ def setup(config: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
     elif isinstance(accept, str) or not isinstance(accept, (list, tuple)):
         raise ConfigurationError(f"{constants.ACCEPT_CONFIG_KEY} is {accept!r}; a list of serializers is needed")
     configured = settings.get(constants.SERIALIZERS_CONFIG_KEY)
-    for name in (serializer, *accept):
-        get_serializer(name, configured)
+    get_serializer(serializer, configured)
+    for name in accept:
+        try:
+            get_serializer(name, configured)
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace("serializer is", f"{constants.ACCEPT_CONFIG_KEY} has", 1)) from None
     return serializer, list(accept)

@@ -14,6 +14,7 @@ from zmqservices import configuration, constants
 from zmqservices.duty import Duty
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
+from zmqservices.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.schedule import Schedule
 
 _log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Timer(Entrypoint):
         """A tick is due: run the method, and return when it is over."""
         self._is_over.clear()
         try:
-            self.container.submit(self, (), {}, handle_result=self.handle_result)
+            self.container.submit(self, (), {}, handle_result=self._tick_ended)
         except ContainerBeingKilled:
             self._end()
             return
@@ -113,8 +114,16 @@ class Timer(Entrypoint):
 
     def handle_result(self, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         """Called with the outcome of a tick; what it returns is what dependency providers are told."""
-        self._is_over.set()
         return result, exc_info
+
+    def _tick_ended(self, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        try:
+            if not never_began(worker_ctx) and is_overridden(self, Timer):
+                return outcome_of(self, worker_ctx, result, exc_info)
+            return result, exc_info
+        finally:
+            # Whatever an override did: the next tick waits for this.
+            self._is_over.set()
 
 
 def _seconds(interval: Any, cluster: bool) -> float:

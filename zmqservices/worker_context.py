@@ -37,6 +37,11 @@ def new_call_id() -> str:
     return f"{_prefix}-{next(_numbers)}"
 
 
+def is_own_id(made: str) -> bool:
+    """Whether `new_call_id` made it, rather than a test that counts calls."""
+    return made.startswith(_prefix)
+
+
 class WorkerContext:
     """One call, from its submission to its teardown.
 
@@ -120,15 +125,16 @@ class WorkerContext:
         return stack[-(tracked + 1) :]
 
     @property
-    def origin_call_id(self) -> str:
-        """The id of the first call of the stack."""
-        return self.call_id_stack[0]
+    def origin_call_id(self) -> str | None:
+        """The id of the call that began it all, as far as it is tracked; None for a first call."""
+        parents = self._parent_call_ids
+        return parents[0] if parents else None
 
     @property
     def immediate_parent_call_id(self) -> str | None:
         """The id of the call that made this one; None for the first."""
-        stack = self.call_id_stack
-        return stack[-2] if len(stack) > 1 else None
+        parents = self._parent_call_ids
+        return parents[-1] if parents else None
 
     @property
     def context_data(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from contextvars import Context
 from time import monotonic
 from typing import Any
+from weakref import getweakrefcount
 
 from gevent import Greenlet, get_hub, getcurrent, joinall, killall
 from gevent.event import Event
@@ -201,8 +202,9 @@ class WorkerPool:
                     if self._is_watched:
                         self._tell_watchers()
                 job = None
-                if worker.__dict__ or worker.spawn_tree_locals:
-                    return  # Greenlet-locals were left behind; they go with the greenlet.
+                if worker.__dict__ or worker.spawn_tree_locals or getweakrefcount(worker):
+                    # Greenlet-locals were left behind, or somebody keeps a weak mapping of greenlets to what was theirs.
+                    return  # They go with the greenlet.
                 if worker.gr_context:
                     worker.gr_context = Context()
             if len(parked) >= self.kept:

@@ -20,6 +20,10 @@ def test_names_of_nameko_are_there():
     from zmqservices.cli.shell import ShellRunner, make_nameko_helper
 
     assert ENV_VAR_MATCHER.fullmatch("${A:b}").groups() == ("A", "b")
+    assert ENV_VAR_MATCHER.fullmatch("${A}").groups() == ENV_VAR_MATCHER.fullmatch("${A:}").groups() == ("A", None)
+    assert ENV_VAR_MATCHER.fullmatch("${A:${B:{c}}}").groups() == ("A", "${B:{c}}")
+    assert ENV_VAR_MATCHER.findall("${A:${B:c}} and ${D:e}") == [("A", "${B:c}"), ("D", "e")]
+    assert ENV_VAR_MATCHER.search("${A B}") is None and ENV_VAR_MATCHER.search("${A:{b}") is None
     assert all(
         callable(one)
         for one in [

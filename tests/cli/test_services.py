@@ -91,7 +91,21 @@ def test_a_class_that_is_named_twice_is_run_once():
 )
 def test_what_cannot_be_run_is_told_in_a_sentence(name, sentence):
     with pytest.raises(CommandError) as caught:
-        import_service(name)
+        import_services([name])
 
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "error"), [("broken_syntax", SyntaxError), ("broken_inside:Shop", ZeroDivisionError)])
+def test_import_service_lets_the_own_error_of_a_broken_module_through(name, error):
+    with pytest.raises(error):
+        import_service(name)
+
+
+def test_import_service_lets_the_import_error_of_an_import_inside_through(tmp_path, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ImportError, match="^No module named 'no_such_module_at_all'$"):
+        import_service("needs_more")

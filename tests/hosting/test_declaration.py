@@ -304,7 +304,20 @@ def test_the_serializer_and_what_is_accepted_come_from_the_configuration():
 
     assert (plain.serializer, chosen.serializer) == ("msgpack", "json")
     assert chosen.accept == ["json"]
-    assert ServiceContainer(Service, {"ACCEPT": ["a", "b"]}).accept == ["a", "b"]
+    assert ServiceContainer(Service, {"ACCEPT": ["json", "msgpack"]}).accept == ["json", "msgpack"]
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"serializer": "carrier-pigeon"}, "serializer is 'carrier-pigeon', which is not known here"),
+        ({"ACCEPT": ["json", "carrier-pigeon"]}, "ACCEPT has 'carrier-pigeon', which is not known here"),
+        ({"ACCEPT": "json"}, "ACCEPT is 'json'; a list"),
+    ],
+)
+def test_08_an_unknown_serializer_is_told_when_the_container_is_made_whatever_the_service_has(config, text):
+    with pytest.raises(ConfigurationError, match=text):
+        ServiceContainer(Service, config)
 
 
 def test_without_a_configuration_the_global_one_is_used():
@@ -382,7 +395,7 @@ def test_what_an_extension_is_can_be_read_off_it(make_container):
     container = make_container(WithRecorder, start=False)
     (recorder,) = container.dependencies
 
-    assert "declaration" in repr(WithRecorder.recorder)
+    assert "[unbound]" in repr(WithRecorder.recorder)
     assert "service" in repr(recorder)
     assert "service.method" in repr(entrypoint_of(container, "method"))
     assert "service" in repr(container)

@@ -1,12 +1,17 @@
 """What extensions and tools share: redaction (semantic 58), retrying, side-by-side calls, timing logs."""
 
+import collections
+import json
 import logging
+import os.path
+import re
 
 import gevent
 import pytest
 from gevent.event import Event
 from gevent.pool import Pool
 
+import zmqservices.utils
 from tests.hosting.stage import Entry, entrypoint_of
 from zmqservices.containers import ServiceContainer
 from zmqservices.log_helpers import make_timing_logger
@@ -75,6 +80,35 @@ def test_a_dotted_path_is_imported():
     assert import_from_path(None) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("dict", dict),
+        ("dict.fromkeys", dict.fromkeys),
+        ("collections.OrderedDict.fromkeys", collections.OrderedDict.fromkeys),
+        ("os.path", os.path),
+        ("zmqservices.utils", zmqservices.utils),
+        ("json.decoder.JSONDecoder.decode", json.decoder.JSONDecoder.decode),
+    ],
+)
+def test_a_path_may_lead_to_a_module_into_a_class_or_to_a_builtin(path, found):
+    assert import_from_path(path) == found
+
+
+@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a b", "collections.OrderedDict.nothing", "collections.nothing.more"])
+def test_what_is_no_path_or_leads_nowhere_in_a_module_is_quoted(path):
+    with pytest.raises(ImportError, match=re.escape(repr(path))):
+        import_from_path(path)
+
+
+def test_a_module_that_cannot_import_something_else_says_so(tmp_path, monkeypatch):
+    (tmp_path / "broken_inside_it.py").write_text("import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+        import_from_path("broken_inside_it.Name")
+
+
 @pytest.mark.parametrize("path", ["nothing", "zmqservices.utils.nothing", "no.such.module"])
 def test_a_path_that_leads_nowhere_is_an_import_error(path):
     with pytest.raises(ImportError, match=path.split(".")[0]):
@@ -95,7 +129,7 @@ class Flaky:
 @pytest.fixture
 def pauses(monkeypatch):
     made = []
-    monkeypatch.setattr(gevent, "sleep", made.append)
+    monkeypatch.setattr("zmqservices.utils.retry.sleep", made.append)
     return made
 
 

@@ -57,12 +57,19 @@ def test_26_the_stack_comes_out_of_the_callers_data_and_grows_by_this_call(make_
     assert context.immediate_parent_call_id == "b"
 
 
-def test_26_the_first_call_has_no_parent(make_context):
+def test_26_the_first_call_has_no_parent_and_no_origin(make_context):
     context = make_context()
 
     assert context.call_id_stack == [context.call_id]
-    assert context.origin_call_id == context.call_id
+    assert context.origin_call_id is None
     assert context.immediate_parent_call_id is None
+
+
+def test_26_a_parent_is_known_even_if_none_are_tracked(make_context):
+    context = make_context({"call_id_stack": ["a", "b"]}, {"parent_calls_tracked": 0})
+
+    assert context.call_id_stack == [context.call_id]
+    assert (context.origin_call_id, context.immediate_parent_call_id) == ("a", "b")
 
 
 def test_26_the_stack_is_trimmed_to_what_is_tracked_and_this_call(make_context):

@@ -205,6 +205,24 @@ def test_every_job_begins_with_no_greenlet_locals(make_pool):
     assert seen == [(None, None)] * 4
 
 
+def test_what_is_kept_by_greenlet_in_a_weak_mapping_goes_with_its_job(make_pool):
+    kept = weakref.WeakKeyDictionary()
+    seen = []
+
+    def job(number):
+        seen.append(kept.get(gevent.getcurrent()))
+        kept[gevent.getcurrent()] = number
+
+    pool = make_pool(job, size=1)
+    pool.kept = 10
+    for number in range(4):
+        pool.put(number)
+    pool.waitall(5)
+
+    assert seen == [None] * 4
+    until(lambda: not kept)
+
+
 def test_a_job_that_raises_costs_no_slot_and_no_other_job(make_pool):
     ran = []
 

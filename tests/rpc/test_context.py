@@ -130,7 +130,7 @@ def test_26_the_stack_of_call_ids_grows_by_each_hop(serve, cluster):
     assert len(middle) == 2 and len(last) == 3
     assert last[:2] == middle
     assert [call_id.rsplit(".", 1)[0] for call_id in last[1:]] == ["middle.stack", "last.stack"]
-    assert last[0].startswith("standalone_rpc_client.")
+    assert last[0].startswith("standalone_rpc_proxy.call.")
 
 
 def test_26_parents_are_known_by_name(serve, cluster):
@@ -140,7 +140,7 @@ def test_26_parents_are_known_by_name(serve, cluster):
     origin, parent = cluster.middle.parents()
 
     assert origin == parent
-    assert origin.startswith("standalone_rpc_client.")
+    assert origin.startswith("standalone_rpc_proxy.call.")
 
 
 def test_26_the_stack_is_cut_to_the_parents_that_are_tracked(serve, cluster):

@@ -13,10 +13,12 @@ from gevent.pywsgi import WSGIServer
 from tests.testing.test_websocket import Server
 from zmqservices import config
 from zmqservices.containers import ServiceContainer
+from zmqservices.events import event_handler
 from zmqservices.extensions import DependencyProvider, Extension
 from zmqservices.rpc import RpcProxy, rpc
+from zmqservices.standalone.events import event_dispatcher
 from zmqservices.standalone.rpc import ClusterRpcProxy, ServiceRpcProxy
-from zmqservices.testing.services import dummy, entrypoint_hook
+from zmqservices.testing.services import dummy, entrypoint_hook, entrypoint_waiter
 
 
 class Context(DependencyProvider):
@@ -76,6 +78,29 @@ def test_the_global_settings_are_put_back(pytestconfig):
 def test_rabbit_config_is_the_same(rabbit_config, cluster_config, rabbit_ssl_config, fast_teardown):
     assert rabbit_config is cluster_config is rabbit_ssl_config
     assert config["NAMESPACE"] == cluster_config["NAMESPACE"]
+    assert config["AMQP_URI"] == rabbit_config["AMQP_URI"]
+
+
+@pytest.mark.parametrize("uri", [None, "pyamqp://guest:guest@somewhere"])
+def test_what_knows_the_broker_alone_reaches_the_cluster_of_the_test(container_factory, rabbit_config, tmp_path, uri):
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "paid")
+        def send(self, number):
+            return number
+
+    of_a_ported_test = {"AMQP_URI": uri or rabbit_config["AMQP_URI"]}
+    with config.patch({"JOURNAL_FOLDER": str(tmp_path)}):
+        container_factory(Maths, of_a_ported_test).start()
+        mails = container_factory(Mails, of_a_ported_test)
+        mails.start()
+
+        with ClusterRpcProxy(of_a_ported_test) as cluster:
+            assert cluster.maths.add(1, 2) == 3
+        with entrypoint_waiter(mails, "send") as result, event_dispatcher(of_a_ported_test) as dispatch:
+            dispatch("orders", "paid", 7)
+        assert result.get() == 7
 
 
 @pytest.mark.parametrize("turn", range(2))
@@ -187,9 +212,11 @@ def test_call_ids_are_predictable(container_factory, cluster_config, predictable
 
     with ServiceRpcProxy("report") as report:
         stack = report.ids()
+        again = report.ids()
 
-    assert stack[1:] == ["report.ids.0", "maths.ids.1"]
-    assert predictable_call_ids.call_count == 2
+    assert stack == ["standalone_rpc_proxy.call.0", "report.ids.1", "maths.ids.2"]
+    assert again == ["standalone_rpc_proxy.call.0", "report.ids.3", "maths.ids.4"]
+    assert predictable_call_ids.call_count == 5
 
 
 def test_call_ids_are_predictable_past_the_network(container_factory, predictable_call_ids):
@@ -250,7 +277,7 @@ def test_the_websocket_fixture_connects(web_config_port, websocket):
 # --- what is gone, and the plugin itself -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["rabbit_manager", "vhost_pipeline", "amqp_uri", "get_message_from_queue"])
+@pytest.mark.parametrize("name", ["rabbit_manager", "vhost_pipeline", "get_message_from_queue"])
 def test_what_needed_a_broker_fails_and_says_what_to_use(request, name):
     with pytest.raises(pytest.fail.Exception, match="there is no broker|there are no queues"):
         request.getfixturevalue(name)

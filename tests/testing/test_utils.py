@@ -170,7 +170,9 @@ def test_resources_are_made_ahead_and_each_is_destroyed_once(store):
     with ResourcePipeline(store.create, store.destroyed.append, size=2).run() as pipeline:
         with pipeline.get() as first, pipeline.get() as second:
             assert (first, second) == (1, 2)
+        assert pipeline.trash.qsize() == 2
         gevent.sleep(0)
+        assert pipeline.trash.qsize() == 0
 
     assert sorted(store.destroyed) == list(range(1, store.made + 1))
     assert store.made <= 6

@@ -105,6 +105,17 @@ def test_a_method_is_called(connect):
     assert socket.rpc("double", text="x" * 100_000) == "x" * 200_000
 
 
+def test_bytes_are_sent_as_a_text_as_by_namekos_client(connect):
+    app, socket = connect()
+    answers = []
+    app.on_message = lambda app, text: answers.append(json.loads(text)) or socket.take(text)
+
+    app.send(json.dumps({"method": "double", "data": {"text": "é"}, "correlation_id": "mine"}, ensure_ascii=False).encode())
+    socket.rpc("double", text="")
+
+    assert answers[0]["data"] == "éé"
+
+
 def test_an_error_is_raised_as_itself(connect):
     _, socket = connect()
 

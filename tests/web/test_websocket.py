@@ -16,7 +16,7 @@ from zmqservices.exceptions import ConfigurationError, ConnectionNotFound
 from zmqservices.runners import run_services
 from zmqservices.web.handlers import http
 from zmqservices.web.server import WebServer
-from zmqservices.web.websocket import WebSocketHubProvider, WebSocketServer, on_connect, on_disconnect, rpc
+from zmqservices.web.websocket import WebSocketHub, WebSocketHubProvider, WebSocketServer, on_connect, on_disconnect, rpc
 
 
 class Chat:
@@ -27,6 +27,10 @@ class Chat:
     @rpc
     def add(self, socket_id, a, b=1):
         return a + b
+
+    @rpc
+    def who(self, socket_id):
+        return socket_id
 
     @rpc
     def join(self, socket_id, room):
@@ -82,6 +86,21 @@ def test_the_first_message_tells_the_socket_its_id(chat):
 
     assert (first["type"], first["event"]) == ("event", "connected")
     assert list(server_of(chat).connections) == [first["data"]["socket_id"]]
+
+
+def test_who_is_connected_and_who_hears_which_channel_can_be_looked_at(chat):
+    socket, other = chat.websocket(), chat.websocket()
+    ids = [each.result("who") for each in (socket, other)]
+    socket.result("join", room="tea")
+
+    server = server_of(chat)
+    hub = WebSocketHub(server)
+    assert sorted(server.sockets) == sorted(ids)
+    assert [server.sockets[each].socket_id for each in ids] == ids
+    assert hub.subscriptions == {"tea": {ids[0]}}
+
+    socket.result("leave", room="tea")
+    assert hub.subscriptions == {}
 
 
 def test_a_call_is_answered(chat):

@@ -18,7 +18,8 @@ def import_service(name: str) -> list[type]:
     """The service classes of `MODULE` (every class in it with entrypoints, imported ones too) or of
     `MODULE:Class`.
 
-    Raises CommandError when there is no such module or class, or when the module cannot be imported.
+    Raises CommandError when there is no such module or class. A module that is there and cannot be imported raises its
+    own error.
     """
     module_name, colon, class_name = name.partition(":")
     module = _import(module_name)
@@ -26,8 +27,17 @@ def import_service(name: str) -> list[type]:
 
 
 def import_services(names: Iterable[str]) -> list[type]:
-    """The classes of all names, each once, in order."""
-    return list(dict.fromkeys(cls for name in names for cls in import_service(name)))
+    """The classes of all names, each once, in order. Raises CommandError also for a module that cannot be imported."""
+    return list(dict.fromkeys(cls for name in names for cls in _told(name)))
+
+
+def _told(name: str) -> list[type]:
+    try:
+        return import_service(name)
+    except CommandError:
+        raise
+    except Exception as error:
+        raise _broken(name.partition(":")[0], error) from error
 
 
 def _import(name: str) -> ModuleType:
@@ -43,11 +53,11 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise CommandError(f"there is no module {name!r} here or on the Python path") from error
-        raise _broken(name, error) from error
-    except (ImportError, ValueError, TypeError) as error:
-        raise _broken(name, error) from error
-    except Exception as error:
-        raise _broken(name, error) from error
+        raise
+    except (ValueError, TypeError) as error:
+        if not name or name.startswith("."):
+            raise _broken(name, error) from error
+        raise
 
 
 def _broken(name: str, error: Exception) -> CommandError:

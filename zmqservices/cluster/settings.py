@@ -83,6 +83,7 @@ class Settings:
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Settings:
         """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        config = configuration.completed(config)
         namespace = (
             _text(config, constants.NAMESPACE_CONFIG_KEY)
             or os.environ.get(constants.NAMESPACE_ENVIRONMENT_KEY)

@@ -27,6 +27,7 @@ from zmqservices.exceptions import (
     serialize,
 )
 from zmqservices.extensions import Entrypoint
+from zmqservices.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.wire import codec
 
 _log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class EventHandler(Entrypoint):
             )
         self._retries = self.requeue_on_error or on_error == "retry"
         self._submit = self.container.submit
+        self._answer = self._answer_by_override if is_overridden(self, EventHandler) else self.handle_result
         self.server.register_provider(self)
 
     def start(self) -> None:
@@ -167,7 +169,7 @@ class EventHandler(Entrypoint):
         # Taken off: what the handler dispatches in its turn is another event.
         outbox_id = headers.pop(constants.OUTBOX_ID_CONTEXT_KEY, None) if headers else None
         try:
-            worker_ctx = self._submit(self, (data,), {}, headers, functools.partial(self.handle_result, event))
+            worker_ctx = self._submit(self, (data,), {}, headers, functools.partial(self._answer, event))
             worker_ctx.event = ReceivedEvent(message, event.is_reliable, outbox_id)
         except ContainerBeingKilled:
             event.failed(None)
@@ -192,6 +194,12 @@ class EventHandler(Entrypoint):
         else:
             event.done()
         return result, exc_info
+
+    def _answer_by_override(self, event: IncomingEvent, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        if not never_began(worker_ctx):
+            result, exc_info = outcome_of(self, event, worker_ctx, result, exc_info)
+        # Does nothing for an event that the override has answered.
+        return EventHandler.handle_result(self, event, worker_ctx, result, exc_info)
 
 
 def described(exc: BaseException) -> dict[str, Any]:

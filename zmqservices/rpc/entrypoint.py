@@ -7,6 +7,7 @@ from typing import Any
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import Entrypoint
+from zmqservices.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.rpc.server import RpcServer
 
 
@@ -34,7 +35,22 @@ class Rpc(Entrypoint):
         return own if deadline is None or own < deadline else deadline
 
     def setup(self) -> None:
+        #: What the server calls with a call and its outcome. Looked for once: most have no `handle_result` of their own.
+        self.answer = self._answer if is_overridden(self, Rpc) else self.server.handle_result
         self.server.register_provider(self)
+
+    def handle_result(self, message: Any, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        """Called by the worker with the outcome, before its dependencies see it: answer the call, `message`.
+
+        An override may change `result` and `exc_info`; it returns what dependency providers shall be told. What it raises
+        is the answer. See `zmqservices.outcomes`.
+        """
+        return self.server.handle_result(message, worker_ctx, result, exc_info)
+
+    def _answer(self, call: Any, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        if not never_began(worker_ctx):
+            result, exc_info = outcome_of(self, call, worker_ctx, result, exc_info)
+        return self.server.finish(call, worker_ctx, result, exc_info)
 
     def stop(self) -> None:
         """Refuse new calls, answer those that were taken, then part."""

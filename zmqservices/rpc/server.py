@@ -143,7 +143,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             deadline = provider.latest(deadline)
         try:
             call.worker = self._submit(
-                provider, args, kwargs, call.headers, partial(self.handle_result, call), deadline,
+                provider, args, kwargs, call.headers, partial(provider.answer, call), deadline,
                 is_flushed=True,
             )
         except ContainerBeingKilled:
@@ -174,6 +174,7 @@ class RpcServer(ProviderCollector, SharedExtension):
     def handle_result(self, call: IncomingCall, worker_ctx: Any, result: Any, exc_info: ExcInfo) -> tuple[Any, ExcInfo]:
         """Answer `call`; called by the worker, before its dependencies see the result. May replace the result."""
         self._queued_bytes -= call.size
+        call.size = 0  # An override may come here twice.
         if exc_info is None:
             try:
                 if call.serializer is None:
@@ -190,6 +191,14 @@ class RpcServer(ProviderCollector, SharedExtension):
             call.refuse("draining", str(exc))
         else:
             call.fail(describe(exc, self._with_traceback))
+        return result, exc_info
+
+    def finish(self, call: IncomingCall, worker_ctx: Any, result: Any, exc_info: ExcInfo) -> tuple[Any, ExcInfo]:
+        """As `handle_result`, once the method's own entrypoint has had its say: `call` may be answered already."""
+        if call.is_open:
+            return self.handle_result(call, worker_ctx, result, exc_info)
+        self._queued_bytes -= call.size
+        call.size = 0
         return result, exc_info
 
 

@@ -8,8 +8,6 @@ Thread-safe: one client may serve a whole process, and one for the life of the p
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,15 +23,13 @@ from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, c
 from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
-
-_prefix = f"standalone_rpc_client.{os.urandom(6).hex()}."
-_counter = itertools.count(1)
+from zmqservices.worker_context import WorkerContext, is_own_id
 
 
 class StandaloneClient(Client):
     """The calls of one standalone client."""
 
-    __slots__ = ("_cluster", "_context", "_timeout", "_serializer", "_never_stopped", "__weakref__")
+    __slots__ = ("_cluster", "_context", "_timeout", "_serializer", "_never_stopped", "_call_id", "__weakref__")
 
     def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: Any) -> None:
         find = serializers_of(config)
@@ -45,13 +41,15 @@ class StandaloneClient(Client):
         # What it holds does not hold it: once nobody can call with it any more it is stopped.
         what = f"a standalone RPC client of {self._cluster.settings.directory}"
         self._never_stopped = let_go_of(self, self._cluster.stop, what)
+        #: The one id of this client where a test counts call ids, as Nameko counts them.
+        self._call_id: str | None = None
 
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         cluster = self._cluster
         if cluster is None:
             raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")
         caller = cluster.caller()
-        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [f"{_prefix}{next(_counter)}"], **self._context}
+        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [self._call_id or self._new_call_id()], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
         try:
@@ -64,6 +62,14 @@ class StandaloneClient(Client):
             except Reentered:
                 pass
         raise AssertionError("there is always one more")
+
+    def _new_call_id(self) -> str:
+        """Of each call its own, so that what it caused can be told apart by its origin."""
+        unique = WorkerContext.make_call_id()
+        call_id = f"standalone_rpc_proxy.call.{unique}"
+        if not is_own_id(unique):
+            self._call_id = call_id
+        return call_id
 
     def stop(self) -> None:
         self._never_stopped.detach()

@@ -94,15 +94,31 @@ def cluster_config() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def rabbit_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
-    """`cluster_config` by the name that it has in suites for Nameko."""
-    return cluster_config
+def rabbit_config(cluster_config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """`cluster_config` by the name that it has in suites for Nameko, with an AMQP_URI for tests that hand that on.
+
+    No broker is there. A client or a container whose config has an AMQP_URI and no directory finds the services of the test.
+    """
+    from zmqservices import config, constants
+
+    namespace = cluster_config[constants.NAMESPACE_CONFIG_KEY]
+    cluster_config[constants.AMQP_URI_CONFIG_KEY] = f"pyamqp://guest:guest@localhost:5672/{namespace}"
+    with config.patch(cluster_config):
+        yield cluster_config
 
 
 @pytest.fixture
-def rabbit_ssl_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
+def rabbit_ssl_config(rabbit_config: dict[str, Any]) -> dict[str, Any]:
     """As `rabbit_config`; nothing is encrypted between the services of a test."""
-    return cluster_config
+    return rabbit_config
+
+
+@pytest.fixture
+def amqp_uri(rabbit_config: dict[str, Any]) -> Any:
+    """The AMQP_URI of `rabbit_config`: good for settings, and nothing answers there."""
+    from zmqservices import constants
+
+    return rabbit_config[constants.AMQP_URI_CONFIG_KEY]
 
 
 @pytest.fixture
@@ -266,12 +282,6 @@ def rabbit_manager() -> None:
 
 @pytest.fixture
 def vhost_pipeline() -> None:
-    """Fails: there is no broker."""
-    pytest.fail(NO_BROKER)
-
-
-@pytest.fixture
-def amqp_uri() -> None:
     """Fails: there is no broker."""
     pytest.fail(NO_BROKER)
 

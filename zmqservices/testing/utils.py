@@ -155,6 +155,10 @@ class DummyProvider(Entrypoint):
         self.method_name = method_name
 
 
+#: Nothing more comes into the trash.
+_STOP = object()
+
+
 class ResourcePipeline(Generic[Resource]):
     """Makes up to `size` resources ahead of their use, and takes them apart after it, in greenlets of its own.
 
@@ -170,12 +174,13 @@ class ResourcePipeline(Generic[Resource]):
         self.create, self.destroy, self.size = create, destroy, size
         #: Made and not yet used: (resource, error).
         self.ready: Any = Queue(maxsize=size)
-        self._trash: list[Any] = []
+        #: Used, and not yet destroyed.
+        self.trash: Any = Queue()
 
     @contextmanager
     def run(self) -> Iterator[ResourcePipeline[Resource]]:
         """Make resources for the length of the block; every one is destroyed when it ends."""
-        maker = gevent.spawn(self._make)
+        maker, destroyer = gevent.spawn(self._make), gevent.spawn(self._empty_trash)
         try:
             yield self
         finally:
@@ -183,11 +188,10 @@ class ResourcePipeline(Generic[Resource]):
             while not self.ready.empty():
                 resource, error = self.ready.get()
                 if error is None:
-                    self._destroy(resource)
-            failed = [each.get() for each in gevent.joinall(self._trash)]
-            for error in failed:
-                if error is not None:
-                    raise error
+                    self.trash.put(resource)
+            self.trash.put(_STOP)
+            for error in destroyer.get():
+                raise error
 
     def _make(self) -> None:
         while True:
@@ -203,11 +207,18 @@ class ResourcePipeline(Generic[Resource]):
         except BaseException:
             # The end came while there was no room.
             if made[1] is None:
-                self._destroy(made[0])
+                self.trash.put(made[0])
             raise
 
-    def _destroy(self, resource: Any) -> None:
-        self._trash.append(gevent.spawn(_error_of, self.destroy, resource))
+    def _empty_trash(self) -> list[Exception]:
+        """Destroy what is thrown away, one after the other; answers what went wrong."""
+        failed = []
+        while (resource := self.trash.get()) is not _STOP:
+            try:
+                self.destroy(resource)
+            except Exception as exc:
+                failed.append(exc)
+        return failed
 
     @contextmanager
     def get(self) -> Iterator[Resource]:
@@ -218,12 +229,4 @@ class ResourcePipeline(Generic[Resource]):
         try:
             yield resource
         finally:
-            self._destroy(resource)
-
-
-def _error_of(function: Callable[[Any], Any], argument: Any) -> Exception | None:
-    try:
-        function(argument)
-    except Exception as exc:
-        return exc
-    return None
+            self.trash.put(resource)

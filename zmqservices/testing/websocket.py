@@ -112,8 +112,12 @@ class WebSocketApp:
             self._socket.sendall(self._protocol.send(event))
 
     def send(self, text: str | bytes) -> None:
-        """Send a text, or bytes. Raises OSError, or a ProtocolError of wsproto's, once the connection has ended."""
-        self._send(events.Message(data=text))
+        """Send a text; bytes are one in UTF-8. Raises OSError, or a ProtocolError of wsproto's, once the connection has ended."""
+        self._send(events.Message(data=text if isinstance(text, str) else bytes(text).decode()))
+
+    def send_binary(self, data: bytes) -> None:
+        """Send a binary message, for a test of what the service says to one. Raises as `send`."""
+        self._send(events.Message(data=data))
 
     def close(self) -> None:
         """Say goodbye; `run_forever` returns when the server has answered. Nothing happens on one that has ended."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,17 +14,36 @@ __all__ = ["REDACTED", "get_redacted_args", "import_from_path", "sanitize_url"]
 
 
 def import_from_path(path: str | None) -> Any:
-    """The object that a dotted path names; None for None. Raises ImportError quoting the path."""
+    """The object that a dotted path names; None for None. Raises ImportError quoting the path.
+
+    A module, what is in one (`"collections.OrderedDict.fromkeys"`), or a builtin (`"dict"`).
+    """
     if path is None:
         return None
-    module_name, _dot, name = path.rpartition(".")
-    if not module_name:
+    names = path.split(".")
+    if not all(name.isidentifier() for name in names):
         raise ImportError(f"{path!r} is not a dotted path to an object, such as 'package.module.Name'")
-    module = import_module(module_name)
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise ImportError(f"cannot import {path!r}: the module {module_name!r} has no {name!r}") from None
+    found, where, rest = _longest_module(names)
+    for name in rest:
+        try:
+            found, where = getattr(found, name), f"{where}.{name}"
+        except AttributeError:
+            owner = f"the module {where!r}" if isinstance(found, ModuleType) else where
+            raise ImportError(f"cannot import {path!r}: {owner} has no {name!r}") from None
+    return found
+
+
+def _longest_module(names: list[str]) -> tuple[Any, str, list[str]]:
+    """The module that as many of the names as possible make, its own name, and the names that are left."""
+    for length in range(len(names), 0, -1):
+        where = ".".join(names[:length])
+        try:
+            return import_module(where), where, names[length:]
+        except ModuleNotFoundError as error:
+            # One that is there and cannot import something else shall say so itself.
+            if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+                raise
+    return builtins, "builtins", names
 
 
 def sanitize_url(url: str) -> str:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gevent
+from gevent import sleep
 
 
 def retry(
@@ -32,7 +32,8 @@ def retry(
                 try:
                     return function(*args, **kwargs)
                 except for_exceptions:
-                    gevent.sleep(pause)
+                    # The module's name: tests put another one there.
+                    sleep(pause)
             return function(*args, **kwargs)
 
         return trying

@@ -32,6 +32,11 @@ class Exchange:
         self.body: Body | None = None
         self._outcome: AsyncResult = AsyncResult()
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is an outcome."""
+        return self._outcome.ready()
+
     def wait(self) -> tuple[Any, BaseException | None]:
         """In the connection's greenlet: the response, or the error in its place."""
         outcome: tuple[Any, BaseException | None] = self._outcome.get()

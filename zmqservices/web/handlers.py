@@ -14,6 +14,7 @@ from werkzeug.wrappers import Request, Response
 
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import Entrypoint
+from zmqservices.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.web.exchange import Exchange
 from zmqservices.web.results import check_response, error_response, to_response
 from zmqservices.web.server import WebServer
@@ -100,7 +101,7 @@ class HttpRequestHandler(Entrypoint):
         exchange = Exchange(request)
         self._exchanges.add(exchange)
         try:
-            handle_result = partial(self.handle_result, exchange)
+            handle_result = partial(self._answer, exchange)
             self.container.submit(self, args, kwargs, context_data, handle_result)
             response, exc = exchange.wait()
             return response if exc is None else self._told(exc)
@@ -131,6 +132,13 @@ class HttpRequestHandler(Entrypoint):
         if exc_info is not None:
             exchange.fail(exc_info[1])
         return result, exc_info
+
+    def _answer(self, exchange: Exchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        if is_overridden(self, HttpRequestHandler) and not never_began(worker_ctx):
+            result, exc_info = outcome_of(self, exchange, worker_ctx, result, exc_info)
+            if exchange.is_answered:
+                return result, exc_info
+        return HttpRequestHandler.handle_result(self, exchange, worker_ctx, result, exc_info)
 
     def _tell_of_failure(self, worker_ctx: Any, exc: BaseException) -> None:
         if isinstance(exc, WorkerCancelled):

@@ -11,6 +11,7 @@ from gevent.event import AsyncResult
 
 from zmqservices.exceptions import ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
+from zmqservices.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.web.results import error_response
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection
@@ -37,6 +38,22 @@ class WebSocketEntrypoint(Entrypoint):
         super().stop()
 
 
+class PendingCall:
+    """A call that came over a connection and is to be answered once."""
+
+    __slots__ = ("connection", "correlation_id", "is_answered")
+
+    def __init__(self, connection: Connection, correlation_id: Any) -> None:
+        self.connection = connection
+        self.correlation_id = correlation_id
+        self.is_answered = False
+
+    def answer(self, text: str) -> None:
+        """Send what `messages` made of the outcome."""
+        self.is_answered = True
+        self.connection.answer(text)
+
+
 class WebSocketRpc(WebSocketEntrypoint):
     """Makes a method callable over the service's WebSocket: `method(self, socket_id, **data)`.
 
@@ -47,16 +64,21 @@ class WebSocketRpc(WebSocketEntrypoint):
     def handle_message(self, connection: Connection, call: messages.Call) -> None:
         """Called in the connection's greenlet: begin the call. What is raised is the answer."""
         self.check_signature((connection.socket_id,), call.data)
-        handle_result = partial(self.handle_result, connection, call.correlation_id)
+        handle_result = partial(self._answer, PendingCall(connection, call.correlation_id))
         context_data = dict(connection.socket.context_data)
         self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
         connection.begin_call()
 
-    def handle_result(
-        self, connection: Connection, correlation_id: Any, worker_ctx: Any, result: Any, exc_info: Any
-    ) -> tuple[Any, Any]:
-        """Called by the worker with the outcome: send it. May replace the result."""
-        text = ""
+    def _answer(self, pending: PendingCall, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        if is_overridden(self, WebSocketRpc) and not never_began(worker_ctx):
+            result, exc_info = outcome_of(self, pending, worker_ctx, result, exc_info)
+        return WebSocketRpc.handle_result(self, pending, worker_ctx, result, exc_info)
+
+    def handle_result(self, pending: PendingCall, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        """Called by the worker with the outcome: send it, unless it was sent. May replace the result; so may an override."""
+        if pending.is_answered:
+            return result, exc_info
+        correlation_id, text = pending.correlation_id, ""
         if exc_info is None:
             try:
                 text = messages.result(result, correlation_id)
@@ -65,7 +87,7 @@ class WebSocketRpc(WebSocketEntrypoint):
                 _log.error("the result of %s could not be sent", worker_ctx, exc_info=exc_info)
         if exc_info is not None:
             text = messages.error(exc_info[1], self.expected_exceptions, correlation_id)
-        connection.answer(text)
+        pending.answer(text)
         return result, exc_info
 
 

@@ -23,6 +23,14 @@ class WebSocketHub:
             raise ConnectionNotFound(socket_id)
         return connection
 
+    @property
+    def subscriptions(self) -> dict[str, set[str]]:
+        """The channels that somebody hears, and the ids of the sockets that do: a copy, as it is now."""
+        return {
+            channel: {connection.socket_id for connection in connections}
+            for channel, connections in self._server.channels.items()
+        }
+
     def get_subscriptions(self, socket_id: str) -> list[str]:
         """The channels that a socket hears, sorted; none where there is no such socket."""
         connection = self._server.connections.get(socket_id)

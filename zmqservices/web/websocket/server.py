@@ -48,6 +48,11 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         self._is_draining = False
         self._sweeper: Any = None
 
+    @property
+    def sockets(self) -> dict[str, SocketInfo]:
+        """Who is connected, by socket id: a copy, as it is now."""
+        return {socket_id: connection.socket for socket_id, connection in self.connections.items()}
+
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:

@@ -1,0 +1,47 @@
+"""An application's own `handle_result` of an entrypoint: whatever it does, the caller gets an answer.
+
+    class Counted(Rpc):
+        def handle_result(self, message, worker_ctx, result, exc_info):
+            return super().handle_result(message, worker_ctx, self.count(result), exc_info)
+
+Rule 1: it hears of the outcome of each method that ran, and of no call that never began.
+Rule 2: what it raises is the outcome in place of what it was given.
+Rule 3: one that does not call the base class's is answered with what it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from gevent import GreenletExit
+
+from zmqservices.worker_context import OVER
+
+_log = logging.getLogger(__name__)
+
+
+def is_overridden(entrypoint: Any, base: type) -> bool:
+    """Whether `entrypoint` has a `handle_result` of its own rather than that of `base`."""
+    own = getattr(type(entrypoint), "handle_result", None)
+    return own is not base.handle_result or "handle_result" in vars(entrypoint)  # type: ignore[attr-defined]
+
+
+def never_began(worker_ctx: Any) -> bool:
+    """Whether the outcome is that of a call whose method never ran. (It may come in the hub's greenlet.)"""
+    return bool(worker_ctx._phase == OVER)
+
+
+def outcome_of(entrypoint: Any, *arguments: Any) -> tuple[Any, Any]:
+    """What the entrypoint's own `handle_result` makes of an outcome: `(result, exc_info)`, its own error included."""
+    try:
+        outcome = entrypoint.handle_result(*arguments)
+        if not isinstance(outcome, tuple) or len(outcome) != 2:
+            raise TypeError(f"handle_result of {entrypoint!r} returned {outcome!r:.80}; (result, exc_info) is needed")
+        return outcome
+    except BaseException as exc:
+        if isinstance(exc, GreenletExit) and entrypoint.container._being_killed:
+            raise
+        _log.error("handle_result of %r failed: %s", entrypoint, exc, exc_info=exc)
+        return None, sys.exc_info()
