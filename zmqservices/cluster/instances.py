@@ -48,7 +48,9 @@ class Instance:
 class ServicePool:
     """The instances of one service, and the calls that wait for one."""
 
-    __slots__ = ("service", "instances", "ready", "only", "suspects", "coming", "is_cold", "waiting", "_weighed_until")
+    __slots__ = (
+        "service", "instances", "ready", "only", "suspects", "coming", "is_cold", "unlinked", "waiting", "_weighed_until",
+    )  # fmt: skip
 
     def __init__(self, service: str) -> None:
         self.service = service
@@ -63,6 +65,8 @@ class ServicePool:
         self.coming: list[Instance] = []
         #: Since nobody could be asked, not all who were known have been greeted or given up.
         self.is_cold = True
+        #: Records of those that are listed and have no link, since there are too many; the one that waits longest first.
+        self.unlinked: dict[str, Any] = {}
         self.waiting: deque[Any] = deque()
         #: By method.
         self._weighed_until: dict[str, float] = {}
@@ -112,4 +116,5 @@ class ServicePool:
         for instance in self.instances.values():
             record = instance.record
             parts.append(f"{record.instance} at {instance.peer.endpoint} is {instance.peer.condition(instance)}")
-        return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
+        unlinked = f"; and {len(self.unlinked)} to which there are no links: there are too many" if self.unlinked else ""
+        return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + unlinked

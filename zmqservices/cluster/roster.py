@@ -5,12 +5,32 @@ Runs inside the reactor of its owner, as everything of a caller does.
 
 from __future__ import annotations
 
+import logging
+import resource
+from time import monotonic
 from typing import Any, Protocol
 
 from zmqservices.cluster.instances import Instance, ServicePool
 from zmqservices.cluster.peer import Peer
-from zmqservices.transport import Sockets
+from zmqservices.transport import Sockets, UnusableEndpoint
 from zmqservices.transport.reactor import Reactor
+
+_log = logging.getLogger(__name__)
+
+#: Descriptors that a link takes: its socket's, its connection's, and two for what is told of that.
+DESCRIPTORS_PER_LINK = 4
+
+#: The part of this process's descriptors that links may take.
+MOST_DESCRIPTORS = 0.5
+
+#: Links that there may be to one service in any case, so that many instances of another do not keep them from it.
+LEAST_LINKS = 4
+
+#: Seconds after which links that do not stand give place to instances that have none: while nobody can be asked, and else.
+URGENT_TURN, TURN = 0.1, 5.0
+
+#: Records that were passed over and told of are remembered up to so many.
+MOST_TOLD = 1000
 
 
 class RosterOwner(Protocol):
@@ -41,6 +61,10 @@ class Roster:
         self.peers: dict[tuple[str, str], Peer] = {}
         self._has_news = False
         self._is_closed = False
+        self._most_links = most_links()
+        self._turn_is_due = False
+        #: What was passed over, by instance and endpoint: told of once.
+        self._told: set[tuple[str, str]] = set()
         self._unsubscribe = directory.subscribe(self._hear_news)
 
     def expect(self, service: str) -> ServicePool:
@@ -79,19 +103,79 @@ class Roster:
             for seen in self._directory.service(pool.service)
             if seen.record.endpoints.get("rpc")
         }
+        pool.unlinked = {key: record for key, record in pool.unlinked.items() if key in listed}
         for key, record in listed.items():
             instance = pool.instances.get(key)
             if instance is None:
-                peer = self._peer(record.endpoints["rpc"], record.node)
-                instance = pool.instances[key] = Instance(record, peer, pool)
-                peer.instances.append(instance)
-            instance.record = record
-            instance.listed = True
+                self._link(pool, record)
+            else:
+                instance.record = record
+                instance.listed = True
         for key, instance in list(pool.instances.items()):
             if key not in listed:
                 instance.listed = False
                 self._drop_instance_if_gone(instance)
         self._owner.refresh(pool)
+        if pool.unlinked:
+            self._turn_soon(pool)
+
+    def _link(self, pool: ServicePool, record: Any) -> None:
+        """Take `record` in, or pass it over by itself: whatever is wrong with it, the others are not to suffer."""
+        endpoint = record.endpoints["rpc"]
+        if (endpoint, record.node) not in self.peers and self._is_full(pool):
+            if not pool.unlinked:
+                self._tell_once(
+                    record.service, "", f"{self._most_links} links are made at most, which is half of this process's descriptors "
+                    f"(`ulimit -n`): not all instances of {record.service!r} are connected to",
+                )  # fmt: skip
+            pool.unlinked[record.instance] = record
+            return
+        pool.unlinked.pop(record.instance, None)
+        try:
+            peer = self._peer(endpoint, record.node)
+        except UnusableEndpoint as exc:
+            self._tell_once(
+                record.instance, endpoint, f"instance {record.instance[:100]} of {record.service!r} is passed over: {exc}"
+            )
+            return
+        instance = pool.instances[record.instance] = Instance(record, peer, pool)
+        peer.instances.append(instance)
+
+    def _is_full(self, pool: ServicePool) -> bool:
+        return len(self.peers) >= self._most_links and len(pool.instances) >= LEAST_LINKS
+
+    def _tell_once(self, instance: str, endpoint: str, text: str) -> None:
+        if (instance, endpoint) not in self._told:
+            if len(self._told) >= MOST_TOLD:
+                self._told.clear()
+            self._told.add((instance, endpoint))
+            _log.warning("%s", text)
+
+    def _turn_soon(self, pool: ServicePool) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._reactor.call_later(TURN if pool.ready else URGENT_TURN, self._turn)
+
+    def _turn(self) -> None:
+        """Links that do not stand give place to instances that have none: those may be the ones that are there."""
+        self._turn_is_due = False
+        if self._is_closed:
+            return
+        now = monotonic()
+        for pool in [pool for pool in self.pools.values() if pool.unlinked]:
+            following = list(pool.unlinked.values())
+            useless = [one for one in pool.instances.values() if not one.peer.is_up and one.peer.expected_until <= now]
+            for instance in useless[: len(following)]:
+                self._drop_instance(instance)
+                if instance.listed:
+                    pool.unlinked[instance.record.instance] = instance.record
+            self._drop_unused_peers()
+            for record in following:
+                self._link(pool, record)
+            self._owner.refresh(pool)
+            if pool.unlinked:
+                self._turn_soon(pool)
+        self._owner.updated()
 
     def _peer(self, endpoint: str, node: str) -> Peer:
         peer = self.peers.get((endpoint, node))
@@ -114,9 +198,13 @@ class Roster:
     def _drop_instance_if_gone(instance: Instance) -> None:
         # Connections decide: one that the directory no longer lists is used for as long as its link stands.
         if not instance.listed and (not instance.peer.is_up or instance.left) and not instance.load.in_flight:
-            instance.pool.instances.pop(instance.record.instance, None)
-            if instance in instance.peer.instances:
-                instance.peer.instances.remove(instance)
+            Roster._drop_instance(instance)
+
+    @staticmethod
+    def _drop_instance(instance: Instance) -> None:
+        instance.pool.instances.pop(instance.record.instance, None)
+        if instance in instance.peer.instances:
+            instance.peer.instances.remove(instance)
 
     def _drop_unused_peers(self) -> None:
         for key, peer in list(self.peers.items()):
@@ -132,3 +220,11 @@ class Roster:
             peer.close()
         self.peers.clear()
         self.pools.clear()
+
+
+def most_links() -> int:
+    """How many links one caller may have, by the descriptors that this process may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return 1_000_000
+    return max(int(limit * MOST_DESCRIPTORS) // DESCRIPTORS_PER_LINK, LEAST_LINKS)

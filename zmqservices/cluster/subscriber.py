@@ -18,7 +18,7 @@ from zmqservices.cluster.intake import PAUSE, IncomingEvent, Intake, Stage, Tie
 from zmqservices.cluster.peer import Peer
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
-from zmqservices.transport import Antenna, Sockets
+from zmqservices.transport import Antenna, Sockets, UnusableEndpoint
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Gap, Nack, Subscribed, Unsubscribe
 
@@ -300,7 +300,10 @@ class Subscriber:
         count = self._endpoints.get(endpoint, 0)
         self._endpoints[endpoint] = count + 1
         if not count:
-            self._antenna.connect(endpoint)
+            try:
+                self._antenna.connect(endpoint)
+            except UnusableEndpoint as exc:
+                _log.warning("best-effort events of node %s are not heard: %s", tie.peer.node, exc)
 
     def hang_up(self, tie: Tie) -> None:
         endpoint, tie.endpoint = tie.endpoint, None

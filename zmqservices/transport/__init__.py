@@ -3,6 +3,6 @@
 from zmqservices.transport.broadcast import Antenna, Mast
 from zmqservices.transport.door import Door, Sent
 from zmqservices.transport.link import Link
-from zmqservices.transport.sockets import SocketOptions, Sockets
+from zmqservices.transport.sockets import SocketOptions, Sockets, UnusableEndpoint
 
-__all__ = ["Antenna", "Door", "Link", "Mast", "Sent", "SocketOptions", "Sockets"]
+__all__ = ["Antenna", "Door", "Link", "Mast", "Sent", "SocketOptions", "Sockets", "UnusableEndpoint"]

@@ -13,7 +13,7 @@ from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import Sockets
+from zmqservices.transport.sockets import Sockets, UnusableEndpoint, refuse_unless_connectable
 from zmqservices.utils.allocator import note_large_message
 
 _recv = BackendSocket.recv
@@ -98,12 +98,19 @@ class Antenna:
         self._watch = reactor.watch(self)
 
     def connect(self, endpoint: str) -> None:
-        """Listen to one more mast; reconnects by itself. To be called once per endpoint."""
-        self.socket.connect(endpoint)
+        """Listen to one more mast; reconnects by itself. To be called once per endpoint. Raises UnusableEndpoint."""
+        refuse_unless_connectable(endpoint)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as exc:
+            raise UnusableEndpoint(f"broadcasts at {endpoint[:100]!r} cannot be heard: {exc}") from exc
 
     def disconnect(self, endpoint: str) -> None:
         """Listen to it no more."""
-        self.socket.disconnect(endpoint)
+        try:
+            self.socket.disconnect(endpoint)
+        except zmq.ZMQError:
+            pass  # It could not be connected to.
 
     def pause(self) -> None:
         """Leave what comes in ZeroMQ's queues, for as long as there is room in them."""

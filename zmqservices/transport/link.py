@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import zmq
@@ -10,7 +11,7 @@ from zmq.backend import Socket as BackendSocket
 from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import CONNECT_FAILED, DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import Sockets
+from zmqservices.transport.sockets import Sockets, UnusableEndpoint, refuse_unless_connectable
 from zmqservices.utils.allocator import note_large_message
 
 # The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
@@ -45,7 +46,10 @@ class LinkListener(Protocol):
 
 
 class Link:
-    """Sends to and hears from one endpoint (`tcp://IP:port`); reconnects by itself until closed."""
+    """Sends to and hears from one endpoint (`tcp://IP:port`); reconnects by itself until closed.
+
+    Raises UnusableEndpoint where there can be no such link, and then nothing of it is left.
+    """
 
     def __init__(self, reactor: Reactor, sockets: Sockets, endpoint: str, listener: LinkListener) -> None:
         self.endpoint = endpoint
@@ -56,14 +60,25 @@ class Link:
         #: Whether the last turn brought a single message: then so will the next one, most likely.
         self._comes_alone = False
         self._may_stop_early = reactor.looks_before_it_waits
-        self.socket = sockets.dealer()
-        self._monitor = Monitor(
-            reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED | CONNECT_FAILED, self._tell
-        )
-        self._get: Any = self.socket.get
-        self._watch = reactor.watch(self)
-        self._arm = self._watch.arm
-        self.socket.connect(endpoint)
+        refuse_unless_connectable(endpoint)
+        opened: list[Any] = []
+        try:
+            self.socket = sockets.dealer()
+            opened.append(partial(self.socket.close, linger=0))
+            self._monitor = Monitor(
+                reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED | CONNECT_FAILED, self._tell
+            )
+            opened.append(self._monitor.close)
+            self._get: Any = self.socket.get
+            self._watch = reactor.watch(self)
+            opened.append(self._watch.close)
+            self._arm = self._watch.arm
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as exc:
+            self._closed = True
+            for close in reversed(opened):
+                close()
+            raise UnusableEndpoint(f"no link to {endpoint[:100]!r} can be made: {exc}") from exc
 
     @property
     def is_closed(self) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import zmq
 
-from zmqservices.exceptions import ForkedProcessError
+from zmqservices.exceptions import ConfigurationError, ForkedProcessError
+from zmqservices.transport import addresses
 from zmqservices.transport.native import allocate_lock
 
 #: Messages that may wait in one pipe, each way. More is refused at the sender instead of being held.
@@ -53,6 +54,20 @@ def forked_error(pid: int) -> ForkedProcessError:
         f"ZeroMQ sockets of process {pid} cannot be used in its fork {os.getpid()}; "
         "start the client or service after the fork, or spawn instead of forking"
     )
+
+
+class UnusableEndpoint(Exception):
+    """No socket can be connected to what somebody announced; the text quotes it and says why."""
+
+
+def refuse_unless_connectable(endpoint: str) -> None:
+    """Raise UnusableEndpoint for an address of another kind than this release knows: before anything is opened for it."""
+    try:
+        _, port = addresses.parse(endpoint)
+    except ConfigurationError:
+        port = 0
+    if not port or not endpoint.startswith("tcp://"):
+        raise UnusableEndpoint(f"{endpoint[:100]!r} is no address that this release can connect to; tcp://IP:PORT is needed")
 
 
 @dataclass(frozen=True)
