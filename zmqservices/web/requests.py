@@ -8,11 +8,15 @@ from typing import Any
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
+from zmqservices.web import jsontext
+
 
 class WebRequest(Request):
     """werkzeug's request. `path_values`: the parameters that the URL's rule names."""
 
     path_values: dict[str, Any]
+    #: Bounded: what cannot be written again is no JSON, and 400.
+    json_module = jsontext
 
 
 def bounded_request(environ: dict[str, Any], max_body: int) -> WebRequest:

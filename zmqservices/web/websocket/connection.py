@@ -83,7 +83,7 @@ class Connection:
 
     def refuse(self, exc: BaseException, correlation_id: Any) -> None:
         """Answer a call that was never begun."""
-        self.link.send(messages.error(exc, (), correlation_id))
+        self.link.send(messages.refusal(exc, correlation_id))
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.socket_id} of {self.socket.remote_addr}>"

@@ -23,6 +23,7 @@ from zmqservices.exceptions import MalformedRequest
 
 GOING_AWAY = int(CloseReason.GOING_AWAY)
 TOO_BIG = int(CloseReason.MESSAGE_TOO_BIG)
+INTERNAL_ERROR = int(CloseReason.INTERNAL_ERROR)
 
 #: Seconds that a client gets to answer a close before it is cut off.
 CLOSE_TIMEOUT = 2.0
@@ -154,6 +155,10 @@ class Link:
             data = self._protocol.send(event)
         except LocalProtocolError:
             # It is closing, and nothing more may be said.
+            return
+        except Exception as exc:
+            # Whoever sends has done nothing wrong, and goes on.
+            self.cut(f"{type(exc).__name__} while it was sent to")
             return
         self._enqueue(data)
         if self._writer is None and not self._is_over:

@@ -7,6 +7,7 @@
 
 Rule 1: pure; texts in, texts out.
 Rule 2: whatever a client sends, reading it raises MalformedRequest or nothing.
+Rule 3: the message for an error can always be made; whoever answers one has nothing else to say.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import json
 from typing import Any, NamedTuple
 
 from zmqservices.exceptions import BadRequest, MalformedRequest, RemoteUnavailable, UnserializableValueError, serialize
+from zmqservices.web import jsontext
 
 #: The event that every connection begins with.
 CONNECTED = "connected"
+#: Characters of what is told a client of its own mistake, which may quote what it sent.
+LONGEST = 1000
 
 
 class Call(NamedTuple):
@@ -37,8 +41,8 @@ class BadCall(MalformedRequest):
 def read_call(text: str) -> Call:
     """The call in a message. Raises MalformedRequest, as the subclass that knows the correlation id."""
     try:
-        message = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as exc:
+        message = jsontext.loads(text, parse_constant=jsontext.no_constant)
+    except ValueError as exc:
         raise BadCall(f"a message has to be JSON: {exc}") from None
     if not isinstance(message, dict):
         raise BadCall("a message has to be an object with `method`, `data` and `correlation_id`")
@@ -56,17 +60,37 @@ def _bad(correlation_id: Any, text: str) -> BadCall:
     return bad
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
 def result(data: Any, correlation_id: Any) -> str:
     """The message for what a method returned. Raises UnserializableValueError."""
     return _dump({"type": "result", "success": True, "data": data, "correlation_id": correlation_id}, data)
 
 
 def error(exc: BaseException, expected: Any, correlation_id: Any) -> str:
-    """The message for an error. One that is not the client's own mistake tells its class and nothing else."""
+    """The message for an error. One that is not the client's own mistake tells its class and nothing else. Never raises."""
+    try:
+        return _describe(exc, expected, correlation_id)
+    except Exception:
+        described = {"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": "internal error"}
+        message = {"type": "result", "success": False, "error": described, "correlation_id": correlation_id}
+        try:
+            return _dump(message, None)
+        except Exception:
+            return _dump({**message, "correlation_id": None}, None)
+
+
+def refusal(exc: BaseException, correlation_id: Any) -> str:
+    """The message for a call that was never begun; what it quotes of the call is cut. Never raises."""
+    try:
+        if any(isinstance(argument, str) and len(argument) > LONGEST for argument in exc.args):
+            short = type(exc).__new__(type(exc))
+            short.args = tuple(argument[:LONGEST] if isinstance(argument, str) else argument for argument in exc.args)
+            exc = short
+    except Exception:
+        exc = MalformedRequest("the call could not be begun")
+    return error(exc, (), correlation_id)
+
+
+def _describe(exc: BaseException, expected: Any, correlation_id: Any) -> str:
     described = serialize(exc)
     if isinstance(exc, BadCall):
         described.update(serialize(MalformedRequest(*exc.args)))

@@ -14,16 +14,21 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from zmqservices import configuration, constants
-from zmqservices.exceptions import BadRequest, Draining, MethodNotFound, RemoteUnavailable
+from zmqservices.exceptions import BadRequest, Draining, MalformedRequest, MethodNotFound, RemoteUnavailable
 from zmqservices.extensions import ProviderCollector, SharedExtension
+from zmqservices.web.guard import Guard
 from zmqservices.web.protocol import HANDLER
 from zmqservices.web.results import error_response
 from zmqservices.web.server import WebServer
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection, SocketInfo
-from zmqservices.web.websocket.link import Link
+from zmqservices.web.websocket.link import INTERNAL_ERROR, Link
 
 _log = logging.getLogger(__name__)
+
+_refused = Guard(_log, "refused a message that is no call")
+_failed = Guard(_log, "a call could not be begun", logging.ERROR)
+_broken = Guard(_log, "a WebSocket broke", logging.ERROR)
 
 #: Pings that a client may leave without an answer.
 MISSED_PINGS = 2
@@ -144,9 +149,14 @@ class WebSocketServer(ProviderCollector, SharedExtension):
     def handle_request(self, request: Any) -> Any:
         """Called for each request at the path: a Response that refuses it, or the WSGI application of a connection."""
         handler = request.environ.get(HANDLER)
-        if handler is None or request.headers.get("Upgrade", "").lower() != "websocket":
+        is_asked = request.headers.get("Upgrade", "").lower() == "websocket" and handler is not None
+        if not is_asked or request.environ["SERVER_PROTOCOL"] == "HTTP/1.0":
+            # An old client's Upgrade means nothing (RFC 9110, 7.8).
             return Response("a WebSocket is served here\n", 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         try:
+            if request.content_length or "Transfer-Encoding" in request.headers:
+                # What follows the headers would be taken for frames.
+                raise MalformedRequest("a WebSocket handshake has no body")
             self._check_origin(request)
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
             link = Link(handler, headers, self._max_message, self._max_queued_bytes)
@@ -194,6 +204,10 @@ class WebSocketServer(ProviderCollector, SharedExtension):
                     self._take(connection, text)
             except OSError:
                 _log.debug("%r went away during its handshake", connection)
+            except Exception as exc:
+                # Whatever it sent, it ends this connection and no other.
+                _broken.caught(repr(connection), exc, monotonic(), trace=True)
+                link.close(INTERNAL_ERROR, "what was received could not be worked on")
             finally:
                 self._forget(connection)
                 link.end()
@@ -211,10 +225,11 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             correlation_id = call.correlation_id
             self._begin(connection, call)
         except messages.BadCall as exc:
+            _refused.caught(repr(connection), exc, monotonic())
             connection.refuse(exc, exc.correlation_id)
         except Exception as exc:
             if not isinstance(exc, (BadRequest, RemoteUnavailable)):
-                _log.exception("a call of %r could not be begun", connection)
+                _failed.caught(repr(connection), exc, monotonic(), trace=True)
             connection.refuse(exc, correlation_id)
         connection.wait_for_room()
 
