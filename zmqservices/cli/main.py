@@ -148,7 +148,10 @@ def sentence(error: BaseException) -> str:
 
 def complain(text: str) -> None:
     """Say on stderr what went wrong; in red on a terminal."""
-    click.secho(f"Error: {text}", err=True, fg="red")
+    from zmqservices.log_helpers import escaped_lines
+
+    # It may be a service's: on a terminal its control characters would be obeyed.
+    click.secho(f"Error: {escaped_lines(text)}", err=True, fg="red")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,8 +12,10 @@ import click
 
 from zmqservices.cli import streams
 from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.run import log_to_stderr
 from zmqservices.cli.signals import stop_signals
 from zmqservices.exceptions import CommandError
+from zmqservices.log_helpers import escape_what_others_sent
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def relay_command(folder: str, flags: Flags, once: bool) -> None:
     from zmqservices.cluster.settings import Settings
 
     streams.outlive()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    escape_what_others_sent()
+    log_to_stderr()
     path = Path(folder).resolve()
     given = flags.setup()
     settings = Settings.read({**given, "JOURNAL_FOLDER": str(path.parent)})

@@ -21,6 +21,7 @@ from zmqservices.cli.services import import_service, import_services
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.gone import gone
+from zmqservices.log_helpers import Formatter, escape_what_others_sent
 from zmqservices.utils.collector import spare_what_lives
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
@@ -108,11 +109,19 @@ def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], N
     return on_started
 
 
+def log_to_stderr() -> None:
+    """From INFO up, unless somebody has set logging up already."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter(LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def setup_logging(settings: Mapping[str, Any]) -> None:
     """Log as the setting LOGGING says (a `dictConfig`), or to stderr from INFO up."""
+    escape_what_others_sent()
     wanted = settings.get(constants.LOGGING_CONFIG_KEY)
     if wanted is None:
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        log_to_stderr()
         return
     from logging.config import dictConfig
 
