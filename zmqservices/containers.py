@@ -26,7 +26,7 @@ from zmqservices.constants import (
 )
 from zmqservices.deadlines import DeadlineScan
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
-from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, is_dependency, iter_extensions
+from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, is_dependency, iter_extensions, no_class_method
 from zmqservices.lifecycle import TOO_LATE, Providers, WorkerLifecycle
 from zmqservices.log_helpers import make_timing_logger
 from zmqservices.managed_threads import ManagedThreads
@@ -44,6 +44,12 @@ _log_time = make_timing_logger(_log)
 WorkerContext.make_call_id = staticmethod(lambda: new_call_id())
 
 
+#: Characters of a service's name: what a directory takes.
+LONGEST_NAME = 255
+#: What the publishers of a source's events are listed as, beside services.
+RESERVED = "events:"
+
+
 def get_service_name(service_cls: type) -> str:
     """The `name` of a service class. Raises ConfigurationError if there is none, or if it is no text."""
     name = getattr(service_cls, "name", None)
@@ -52,7 +58,19 @@ def get_service_name(service_cls: type) -> str:
         raise ConfigurationError(f"Service class must define a `name` attribute ({where})")
     if not isinstance(name, str):
         raise ConfigurationError(f"Service name attribute must be a string ({where}.name is {name!r})")
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or name.startswith(RESERVED):
+        raise ConfigurationError(
+            f"{where}.name is {name!r:.80}; a service's name is 1 to {LONGEST_NAME} printable characters, such as 'orders', "
+            f"and does not begin with {RESERVED!r}"
+        )
     return name
+
+
+def _check_class_methods(service_cls: type) -> None:
+    # Looked up on a class, a class method is bound, and would be passed over without a word.
+    for name, method in inspect.getmembers(service_cls, inspect.ismethod):
+        for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
+            raise ConfigurationError(no_class_method(type(entrypoint).__name__, f"{service_cls.__qualname__}.{name}"))
 
 
 def get_container_cls(config: Any = None) -> Any:
@@ -93,6 +111,7 @@ class ServiceContainer(WorkerLifecycle):
         self._died = AsyncResult()
 
     def _bind_extensions(self) -> None:
+        _check_class_methods(self.service_cls)
         for attr_name, dependency in inspect.getmembers(self.service_cls, is_dependency):
             bound = dependency.bind(self.interface, attr_name)
             self.dependencies.add(bound)

@@ -8,12 +8,20 @@ registered here on purpose (`deserialize_to_instance`); a peer never names an im
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import difflib
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+import types
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 ExceptionClass = TypeVar("ExceptionClass", bound=type[BaseException])
+
+#: Characters of a name that somebody else gave, and methods of a service, that an error text shows.
+LONGEST_QUOTE, METHODS_NAMED = 80, 10
 
 #: Exception classes that a caller gets back as themselves, by the module path that travels on the wire.
 registry: dict[str, type[BaseException]] = {}
@@ -176,7 +184,12 @@ def get_module_path(exc_type: type[BaseException]) -> str:
 
 
 def deserialize_to_instance(exc_type: ExceptionClass) -> ExceptionClass:
-    """Class decorator: callers in this process get instances of this very class instead of a `RemoteError`."""
+    """Class decorator: callers in this process get instances of this very class instead of a `RemoteError`.
+
+    One whose class has an `__init__` of its own arrives with its `args` and attributes, without `__init__` being called:
+    it may take other arguments than `args`. Attributes of types that do not travel arrive as texts. Where only the caller
+    has decorated the class, the attributes are left behind, and `__init__` is called with the `args`.
+    """
     registry[get_module_path(exc_type)] = exc_type
     return exc_type
 
@@ -194,6 +207,18 @@ class MalformedRequest(BadRequest):
 @deserialize_to_instance
 class MethodNotFound(BadRequest):
     """The service has no such method."""
+
+
+def no_such_method(service: str, method: str, methods: Iterable[str]) -> MethodNotFound:
+    """The error for a method that `service` has not: it names both, and what was probably meant or may be had."""
+    wanted, known = method[:LONGEST_QUOTE], sorted(methods)
+    near = difflib.get_close_matches(wanted, known, n=1)
+    if near:
+        mend = f"did you mean {near[0]!r}?"
+    else:
+        more = f" and {len(known) - METHODS_NAMED} more" if len(known) > METHODS_NAMED else ""
+        mend = f"it has {', '.join(known[:METHODS_NAMED]) or 'none'}{more}"
+    return MethodNotFound(f"the service {service!r} has no method {wanted!r}; {mend}")
 
 
 @deserialize_to_instance
@@ -232,9 +257,45 @@ def serialize(exc: BaseException, with_traceback: bool = False) -> dict[str, Any
         "exc_args": [safe_for_serialization(argument) for argument in exc.args],
         "value": _safe_text(exc),
     }
+    if registry.get(error["exc_path"]) is type(exc) and _has_own_init(type(exc)):
+        error["exc_state"] = {
+            name: _plain(value) for name, value in vars(exc).items() if isinstance(name, str) and not _is_dunder(name)
+        }
     if with_traceback:
         error["traceback"] = format_traceback(exc)
     return error
+
+
+def _has_own_init(exc_type: type) -> bool:
+    return isinstance(exc_type.__init__, types.FunctionType)  # type: ignore[misc]
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+#: What an attribute of an exception may be made of, in order to arrive as itself.
+_PLAIN = (
+    type(None), bool, float, str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+    decimal.Decimal, uuid.UUID,
+)  # fmt: skip
+#: Lists in lists in an attribute; deeper ones are texts.
+_DEEPEST = 20
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    kind = type(value)
+    if kind in _PLAIN or (kind is int and -(2**63) <= value < 2**63):
+        return value
+    if kind in (list, tuple, set, frozenset) and depth < _DEEPEST:
+        return kind(_plain(item, depth + 1) for item in value)
+    if kind is dict and depth < _DEEPEST:
+        return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
+    # Not looked into, whatever it is: an iterator would be used up.
+    try:
+        return str(value)
+    except Exception:
+        return "[__str__ failed]"
 
 
 def _safe_text(exc: BaseException) -> Any:
@@ -254,16 +315,27 @@ def format_traceback(exc: BaseException) -> str:
 
 def deserialize(data: Mapping[str, Any]) -> BaseException:
     """A new exception for what `serialize` made: of its own class when registered, else a `RemoteError`."""
-    make: Callable[..., BaseException] | None = registry.get(data.get("exc_path") or "")
-    exc: BaseException
-    if make is None:
-        exc = RemoteError(data.get("exc_type"), data.get("value", ""))
-    else:
+    exc_type = registry.get(data.get("exc_path") or "")
+    exc: BaseException | None = None
+    if exc_type is not None:
         try:
-            exc = make(*(data.get("exc_args") or ()))
+            exc = _rebuilt(exc_type, data.get("exc_args") or (), data.get("exc_state"))
         except Exception:
-            exc = RemoteError(data.get("exc_type"), data.get("value", ""))
+            exc = None
+    if exc is None:
+        exc = RemoteError(data.get("exc_type"), data.get("value", ""))
     text = data.get("traceback")
     if isinstance(text, str) and text:
         exc.__cause__ = RemoteTraceback(text)
+    return exc
+
+
+def _rebuilt(exc_type: type[BaseException], args: Iterable[Any], state: Any) -> BaseException:
+    if not isinstance(state, Mapping):
+        return exc_type(*args)
+    # With its state its own `__init__`, which may take other arguments, has nothing to do.
+    exc = exc_type.__new__(exc_type, *args)
+    builtin = next(base for base in exc_type.__mro__ if not _has_own_init(base))
+    builtin.__init__(exc, *args)  # type: ignore[misc]
+    vars(exc).update((name, value) for name, value in state.items() if isinstance(name, str) and not _is_dunder(name))
     return exc

@@ -8,6 +8,7 @@ say when each of them is called.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import types
 import warnings
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from gevent.event import Event
 
-from zmqservices.exceptions import IncorrectSignature
+from zmqservices.exceptions import ConfigurationError, IncorrectSignature
 from zmqservices.signatures import CallShape
 
 E = TypeVar("E", bound="Extension")
@@ -40,12 +41,12 @@ class Extension:
 
     __declared_with: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, /, *args: Any, **kwargs: Any) -> Any:
         instance = super().__new__(cls)
         instance.__declared_with = (args, kwargs)
         return instance
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
     def setup(self) -> None:
@@ -201,6 +202,11 @@ class Entrypoint(Extension):
     #: The name of the decorated method; None on the declaration.
     method_name: Any = None
 
+    #: Whether the entrypoint does something with what generator methods give; without that their body would never run.
+    takes_generators: bool = True
+    #: Whether the entrypoint awaits what `async def` methods give. None here does: workers are greenlets.
+    takes_coroutines: bool = False
+
     _call_shape: CallShape | None = None
 
     def __init__(
@@ -239,9 +245,9 @@ class Entrypoint(Extension):
             raise IncorrectSignature(shape.why_not(args, kwargs))
 
     @classmethod
-    def decorator(cls, *args: Any, **kwargs: Any) -> Any:
+    def decorator(cls, /, *args: Any, **kwargs: Any) -> Any:
         """Use as `@name` or `@name(options)`; the decorated function itself is left as it is."""
-        if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, staticmethod)):
+        if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, *DESCRIPTORS)):
             return _register(cls, (), {}, args[0])
         return partial(_register, cls, args, kwargs)
 
@@ -252,8 +258,48 @@ class Entrypoint(Extension):
 
 
 def _register(cls: type[Entrypoint], args: Any, kwargs: Any, function: Any) -> Any:
-    register_entrypoint(function, cls(*args, **kwargs))
+    entrypoint = cls(*args, **kwargs)
+    _check_function(entrypoint, function)
+    register_entrypoint(function, entrypoint)
     return function
+
+
+#: What other decorators make of a function in a class body.
+DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property, functools.partialmethod)
+
+
+def _check_function(entrypoint: Entrypoint, function: Any) -> None:
+    """Raise ConfigurationError for a declaration that could never run."""
+    kind = type(entrypoint).__name__
+    plain = function.__func__ if isinstance(function, staticmethod) else function
+    if not isinstance(plain, types.FunctionType):
+        raise ConfigurationError(_no_method(kind, function))
+    name = plain.__qualname__
+    is_async = inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+    if is_async and not entrypoint.takes_coroutines:
+        raise ConfigurationError(
+            f"{kind} on {name}, an async def: workers are greenlets, and nobody would await it; write a plain def, whose "
+            "calls wait without await"
+        )
+    if inspect.isgeneratorfunction(plain) and not entrypoint.takes_generators:
+        raise ConfigurationError(
+            f"{kind} on {name}, a generator: nobody would iterate over it, so its body would never run; return a list "
+            "in place of yield"
+        )
+
+
+def _no_method(kind: str, function: Any) -> str:
+    if isinstance(function, classmethod):
+        return no_class_method(kind, getattr(function.__func__, "__qualname__", repr(function.__func__)))
+    return (
+        f"{kind} on {f'a {type(function).__name__}' if isinstance(function, DESCRIPTORS) else f'{function!r:.80}'}: "
+        "a method is needed, a plain def in the class"
+    )
+
+
+def no_class_method(kind: str, name: str) -> str:
+    """What to say of an entrypoint on a class method."""
+    return f"{kind} on {name}, a class method: workers call methods of instances; leave @classmethod out"
 
 
 def register_entrypoint(fn: Callable[..., Any], entrypoint: Entrypoint) -> None:

@@ -7,8 +7,14 @@ Rule 2: whatever `fits` says, calling the function says the same.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
+
+#: What Python says of too many arguments: the function, and keyword-only ones that were given besides.
+_TOO_MANY = re.compile(
+    r"(\S+\(\)) takes .*positional arguments? but \d+(?:( positional arguments? \(.*\) were)| were| was) given$"
+)
 
 
 class CallShape:
@@ -64,8 +70,18 @@ class CallShape:
         try:
             inspect.getcallargs(self.function, *head, *args, **(kwargs or {}))
         except TypeError as exc:
-            return str(exc)
+            text = str(exc)
+            too_many = _TOO_MANY.match(text) if self._before else None
+            return text if too_many is None else self._too_many(too_many[1], len(args), too_many[2])
         return f"{getattr(self.function, '__name__', self.function)}() cannot be called with these arguments"
+
+
+    def _too_many(self, name: str, given: int, rest: str) -> str:
+        # As Python says it, without `self`, which the caller does not give.
+        least, most = max(self._required - self._before, 0), int(self._most) - self._before
+        takes = f"{most}" if least >= most else f"from {least} to {most}"
+        plural = "" if takes == "1" else "s"
+        return f"{name} takes {takes} positional argument{plural} but {given}{rest or (' was' if given == 1 else ' were')} given"
 
 
 def _parameters(function: Any) -> list[inspect.Parameter]:

@@ -32,11 +32,13 @@ class Timer(Entrypoint):
     service in the namespace, one fires; see `zmqservices.duty` for what that promises.
     """
 
+    takes_generators = False
+
     def __init__(
         self, interval: float, eager: bool = False, missed: str = "skip", cluster: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.interval = _seconds(interval, cluster)
+        self.interval = _seconds(interval)
         self.eager = eager
         if missed not in MISSED:
             raise ConfigurationError(f"@timer(missed={missed!r}): one of {', '.join(map(repr, MISSED))} is needed")
@@ -126,9 +128,9 @@ class Timer(Entrypoint):
             self._is_over.set()
 
 
-def _seconds(interval: Any, cluster: bool) -> float:
+def _seconds(interval: Any) -> float:
     is_number = isinstance(interval, (int, float)) and not isinstance(interval, bool) and isfinite(interval)
-    if not is_number or interval < 0 or (cluster and not interval):
+    if not is_number or interval <= 0:
         raise ConfigurationError(f"@timer(interval={interval!r}): a number of seconds above 0 is needed, such as 60")
     return float(interval)
 

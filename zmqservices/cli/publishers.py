@@ -27,7 +27,7 @@ class Publisher:
         self._settings = settings
         self._patience = patience
 
-    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def ask(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
         service, endpoint = self.record.service, self.record.endpoints["rpc"]
@@ -60,7 +60,7 @@ def publishers(flags: Flags, source: str | None, patience: float) -> Iterator[li
     yield sorted(found, key=lambda one: (one.source, one.record.instance))
 
 
-def ask_all(found: list[Publisher], method: str, *args: Any, **kwargs: Any) -> list[tuple[Publisher, Any]]:
+def ask_all(found: list[Publisher], method: str, /, *args: Any, **kwargs: Any) -> list[tuple[Publisher, Any]]:
     """What each of them answers. One that is gone is named; BadRequest is raised when nobody could make sense of it."""
     answers, refusals = [], []
     for publisher in found:

@@ -148,17 +148,22 @@ def run(
     """
     import gevent
 
+    from zmqservices.containers import get_service_name
     from zmqservices.runners import ServiceRunner
 
     # gevent learns of ended children from the first one that is watched on: a fork that ended before that was lost, and
     # whoever waited for it waited for ever.
     gevent.get_hub().loop.install_sigchld()
     runner = ServiceRunner(config)
+    classes: dict[str, type] = {}
     for cls in services:
-        known = set(runner.service_names)
+        other = classes.setdefault(get_service_name(cls), cls)
+        if other is not cls:
+            raise ConfigurationError(
+                f"two classes are the service {get_service_name(cls)!r}: {_path(other)} and {_path(cls)}; give one of them "
+                f"another name, or say which is meant: zmqservices run {_path(cls)}"
+            )
         runner.add_service(cls)
-        if known == set(runner.service_names):
-            _log.warning("more than one class is the service %r; %s is run", cls.name, cls)  # type: ignore[attr-defined]
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
     shutdown = Shutdown(runner)
     shutdown.listen(lifeline or Lifeline())
@@ -170,6 +175,10 @@ def run(
         shutdown.forget()
         if backdoor is not None:
             backdoor.stop(timeout=0)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def keep_memory() -> Callable[[], None]:

@@ -11,7 +11,7 @@ import os
 import platform
 from typing import Any
 
-from zmqservices.exceptions import BadRequest, IncorrectSignature, JournalError, MethodNotFound, serialize
+from zmqservices.exceptions import BadRequest, IncorrectSignature, JournalError, no_such_method, serialize
 from zmqservices.wire import codec
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Admin:
 
     def take(self, call: Any) -> None:
         if call.method not in self.METHODS:
-            call.fail(serialize(MethodNotFound(call.method)))
+            call.fail(serialize(no_such_method(f"events:{self._source.name}", call.method, self.METHODS)))
         else:
             self._source.publisher.spawn(lambda: self._answer(call))
 

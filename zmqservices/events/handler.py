@@ -52,6 +52,7 @@ class EventHandler(Entrypoint):
     """
 
     server = EventServer()
+    takes_generators = False
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ class Rpc(Entrypoint):
     """
 
     server = RpcServer()
+    takes_generators = False
 
     def __init__(self, *args: Any, idempotent: bool = False, timeout: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -73,7 +73,7 @@ class MethodProxy:
         self.method_name = method_name
         self._timeout = timeout
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call and wait. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if call.stage != DONE:
@@ -84,7 +84,7 @@ class MethodProxy:
                 raise
         return call.outcome()
 
-    def call_async(self, *args: Any, **kwargs: Any) -> RpcCall:
+    def call_async(self, /, *args: Any, **kwargs: Any) -> RpcCall:
         """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:

@@ -16,9 +16,9 @@ from zmqservices.exceptions import (
     ContainerBeingKilled,
     MalformedRequest,
     MessageTooLarge,
-    MethodNotFound,
     UnserializableValueError,
     WorkerCancelled,
+    no_such_method,
     serialize,
 )
 from zmqservices.extensions import ProviderCollector, SharedExtension
@@ -118,7 +118,7 @@ class RpcServer(ProviderCollector, SharedExtension):
     def take(self, call: IncomingCall) -> None:
         provider = self._methods.get(call.method)
         if provider is None:
-            call.fail(serialize(MethodNotFound(call.method)))
+            call.fail(serialize(no_such_method(self._service, call.method, self._methods)))
             return
         args, kwargs = call.args, call.kwargs or {}
         if call.serializer is not None:

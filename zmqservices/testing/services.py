@@ -45,7 +45,7 @@ __all__ = [
 # --- a service as a plain object -------------------------------------------------------------------------------------
 
 
-def worker_factory(service_cls: type, **dependencies: Any) -> Any:
+def worker_factory(service_cls: type, /, **dependencies: Any) -> Any:
     """An instance of `service_cls` whose dependencies are as given, and a MagicMock each where nothing is given.
 
     Raises ExtensionNotFound for a name that is no dependency of the class.
@@ -82,7 +82,7 @@ class MockDependencyProvider(DependencyProvider):
         return self.dependency
 
 
-def replace_dependencies(container: Any, *dependencies: str, **dependency_map: Any) -> Any:
+def replace_dependencies(container: Any, /, *dependencies: str, **dependency_map: Any) -> Any:
     """Have stand-ins injected: a MagicMock for each name, or the object that a keyword gives.
 
     Returns the mock of the one name, or else an iterator of the mocks in the order of the names; what was given by
@@ -236,7 +236,7 @@ def _wait_for_either(is_over: Event, container: Any) -> None:
 class Once(Entrypoint):
     """Runs the method once, with the arguments of the decorator, when the container starts."""
 
-    def __init__(self, *args: Any, expected_exceptions: Any = (), sensitive_arguments: Any = (), **kwargs: Any) -> None:
+    def __init__(self, /, *args: Any, expected_exceptions: Any = (), sensitive_arguments: Any = (), **kwargs: Any) -> None:
         options = {"sensitive_variables": kwargs.pop("sensitive_variables")} if "sensitive_variables" in kwargs else {}
         super().__init__(expected_exceptions, sensitive_arguments, **options)
         self.args, self.kwargs = args, kwargs

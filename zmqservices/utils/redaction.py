@@ -12,7 +12,7 @@ REDACTED = "********"
 _STEP = re.compile(r"[^.\[\]]+")
 
 
-def get_redacted_args(entrypoint: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def get_redacted_args(entrypoint: Any, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """The arguments by their names, deeply copied, with the entrypoint's `sensitive_arguments` replaced.
 
     A path such as `"card"`, `"user.card[0]"` or `"user[card]"` names what to hide; paths that lead nowhere

@@ -24,6 +24,7 @@ class WebSocketEntrypoint(Entrypoint):
     """What the three have in common."""
 
     server = WebSocketServer()
+    takes_generators = False
 
     #: The end of a connection at which it runs; None for calls.
     hook: str | None = None
