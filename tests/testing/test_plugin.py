@@ -10,10 +10,11 @@ import gevent
 import pytest
 from gevent.pywsgi import WSGIServer
 
+from tests.rpc.stage import until
 from tests.testing.test_websocket import Server
 from zmqservices import config
 from zmqservices.containers import ServiceContainer
-from zmqservices.events import event_handler
+from zmqservices.events import BROADCAST, event_handler
 from zmqservices.extensions import DependencyProvider, Extension
 from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.standalone.events import event_dispatcher
@@ -185,6 +186,42 @@ def test_a_runner_with_and_without_settings(runner_factory, cluster_config, with
     assert set(runner.service_names) == {"maths", "report"}
     with ServiceRpcProxy("report") as report:
         assert report.total([1, 2]) == 3
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_two_runners_of_one_service_coexist(runner_factory, cluster_config, with_config, tmp_path):
+    heard, answered = [], []
+
+    class Service:
+        name = "service"
+
+        @rpc
+        def which(self):
+            answered.append(self)
+            return len(answered)
+
+        @event_handler("source", "event", handler_type=BROADCAST, reliable_delivery=False)
+        def all_hear(self, data):
+            heard.append(("all", data))
+
+        @event_handler("source", "event")
+        def one_hears(self, data):
+            heard.append(("one", data))
+
+    runners = [runner_factory(*((cluster_config, Service) if with_config else (Service,))) for _ in range(2)]
+    for runner in runners:
+        runner.start()
+
+    with event_dispatcher({**cluster_config, "JOURNAL_FOLDER": str(tmp_path)}) as dispatch, ServiceRpcProxy("service") as service:
+        dispatch("source", "event", 1)
+        until(lambda: len(heard) >= 3)
+        assert [service.which() for _ in range(4)] == [1, 2, 3, 4]
+        runners[0].stop()
+        assert service.which() == 5
+        dispatch("source", "event", 2)
+        until(lambda: len(heard) >= 5)
+
+    assert sorted(heard) == [("all", 1), ("all", 1), ("all", 2), ("one", 1), ("one", 2)]
 
 
 # --- mock_container, predictable_call_ids ----------------------------------------------------------------------------
