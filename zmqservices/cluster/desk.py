@@ -35,6 +35,12 @@ BACKLOG_INTERVAL = 0.01
 LOOKS_FOR_GONE = (0.0, 0.05, 0.5, 3.0)
 
 
+#: Stands for the instances of a service that has several here. Looks as if it drained, so that a call of any other service is
+#: not asked about it.
+SHARED = Served("", "", lambda call: None, lambda: None, lambda worker, why: None, ())
+SHARED.is_draining = True
+
+
 class Desk:
     """The door's listener. Bound once; services come and go."""
 
@@ -45,7 +51,7 @@ class Desk:
         self._node = node
         self._namespace = namespace
         self.max_message_size = max_message_size
-        #: An instance of each service; where a service has several here, `_several` has them all.
+        #: The instance of each service; where a service has several here, SHARED, and `_several` has them.
         self._services: dict[str, Served] = {}
         self._several: dict[str, list[Served]] = {}
         #: Whoever wants `flush` to be called once all that had arrived was handed over.
@@ -114,9 +120,10 @@ class Desk:
     def _keep(self, name: str, instances: list[Served]) -> None:
         self._services.pop(name, None)
         self._several.pop(name, None)
-        if instances:
+        if len(instances) == 1:
             self._services[name] = instances[0]
-        if len(instances) > 1:
+        elif instances:
+            self._services[name] = SHARED
             self._several[name] = instances
 
     def _welcome_all(self) -> None:
@@ -192,11 +199,12 @@ class Desk:
 
     def _take(self, guest: Guest, call: IncomingCall, size: int) -> None:
         served = self._services.get(call.service)
-        if self._several and call.service in self._several:
-            served = least_busy(self._several[call.service])
         if served is None or served.is_draining or not guest.node or call.id in guest.calls:
-            self._turn_away(guest, call, served)
-            return
+            if served is SHARED:
+                served = least_busy(self._several[call.service])
+            if served is None or served.is_draining or not guest.node or call.id in guest.calls:
+                self._turn_away(guest, call, served)
+                return
         deadline = None
         if call.time_left is not None:
             if call.time_left <= 0:

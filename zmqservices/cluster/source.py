@@ -382,6 +382,7 @@ class Source:
 
         `is_told_again`: they did not come for its subscription, and so cost no credit.
         """
+        process = process_of(member.guest)
         for seq in seqs:
             outlet = self._outlet(origin, seq)
             if outlet is None:
@@ -390,7 +391,7 @@ class Source:
             is_older = origin != outlet.journal.origin
             delivery = outlet.deliveries.get(member.group)
             if delivery is not None:
-                delivery.acked(member.name, seq, process_of(member.guest), is_older, not is_told_again)
+                delivery.acked(member.name, seq, process, is_older, not is_told_again)
                 self.publisher.desk.touch(delivery)
             elif is_older:
                 outlet.journal.acknowledge(member.group, seq)
