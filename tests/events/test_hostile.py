@@ -14,7 +14,7 @@ from zmqservices.cluster.intake import ROOM
 from zmqservices.cluster.source import described
 from zmqservices.cluster.subscription import broadcast_topic
 from zmqservices.events import event_handler
-from zmqservices.journal import standing
+from zmqservices.journal import Group, Journal, NewEvent, standing
 from zmqservices.transport import Link
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Batch, Event, Hello, Nack, Subscribe, Subscribed
@@ -334,3 +334,29 @@ class FakeEvent:
 
     def __init__(self, size):
         self.message = Event("one", 1, 0, "orders", "order.paid", bytes(size))
+
+
+def test_a_journal_that_was_left_with_another_pattern_for_a_group_is_kept_and_told(serve, cluster, caplog):
+    notes = Notes()
+    orders = serve(Orders)
+    serve(mails_that_note(notes))
+    left = journal_beside(node_of(orders), Group(GROUP, "stock.*", "earliest"))
+
+    until(lambda: "keeps events 'stock.*' for group 'mails.send:order.*'" in caplog.text)
+    cluster.orders.tell("order.paid", 1)
+
+    assert notes.wait_for(1) == [1]
+    assert left.exists()
+
+
+def journal_beside(node, group):
+    """The path of a journal with one event for `group`, which another process has left."""
+    [source] = node.publisher.sources.values()
+    answers = []
+    journal = Journal.open(source.own.journal.path.parent, "orders")
+    journal.ensure_group(group, answers.append)
+    journal.append(NewEvent("stock.low", b"\x01"), answers.append)
+    until(lambda: len(answers) == 2)
+    journal.close()
+    source.orphans.look()
+    return journal.path
