@@ -28,7 +28,7 @@ def test_the_session_of_the_guide_to_http_goes_as_shown():
         address = address_of(runner)
         seen = [(line, run(line.replace("localhost:8000", address))) for line, _ in shown]
 
-    assert len(shown) == 7
+    assert len(shown) == 8
     assert seen == shown
 
 

@@ -46,8 +46,8 @@ class HttpRequestHandler(Entrypoint):
     # --- what subclasses may change ----------------------------------------------------------------------------------
 
     def get_url_rule(self) -> Rule:
-        """Which requests are meant."""
-        return Rule(self.url, methods=_methods(self.method))
+        """Which requests are meant; `url` may lack its first slash."""
+        return Rule(self.url if self.url.startswith("/") else f"/{self.url}", methods=_methods(self.method))
 
     def get_entrypoint_parameters(self, request: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the method."""
@@ -151,8 +151,12 @@ class HttpRequestHandler(Entrypoint):
         try:
             return self.response_from_exception(exc)
         except Exception:
-            _log.exception("%r could not tell of %r", self, exc)
+            _log.exception("%r could not tell of %s", self, type(exc).__name__)
+        try:
             return error_response(exc, ())
+        except Exception:
+            # An HTTPException of the service's own whose answer cannot be made.
+            return error_response(RuntimeError(), ())
 
 
 def _methods(method: str) -> list[str]:
@@ -162,8 +166,8 @@ def _methods(method: str) -> list[str]:
 def _check(method: Any, url: Any) -> None:
     if not isinstance(method, str) or not all(one.isalpha() for one in _methods(method)):
         raise ConfigurationError(f"@http({method!r}, ...): a method is needed, or several with commas, such as 'GET,PUT'")
-    if not isinstance(url, str) or not url.startswith("/"):
-        raise ConfigurationError(f"@http({method!r}, {url!r}): a path that begins with a slash is needed")
+    if not isinstance(url, str):
+        raise ConfigurationError(f"@http({method!r}, {url!r}): a path is needed, such as '/invoices/<int:number>'")
 
 
 http = HttpRequestHandler.decorator

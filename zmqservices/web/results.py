@@ -7,18 +7,49 @@ Rule 2: what an error says of our inside stays inside, unless it is the client's
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import Headers, MIMEAccept
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from zmqservices.exceptions import BadRequest, ContainerBeingKilled, Overloaded, WorkerCancelled, safe_for_serialization
 from zmqservices.web.framing import BadAnswer, check_answer
 
+#: What JSON is called; the second is that of errors (RFC 9457).
+JSON_TYPES = ("application/json", "application/problem+json")
+
 #: Errors of ours that mean "not now".
 NOT_NOW = (ContainerBeingKilled, Overloaded, WorkerCancelled)
+
+class ErrorResponse(Response):
+    """The answer for an error: a text as it always was, or JSON for a client that asks for that (`problem`, RFC 9457)."""
+
+    def __init__(self, body: str, status: int, headers: Any, title: str, detail: str | None) -> None:
+        super().__init__(body, status, headers)
+        self.problem: dict[str, Any] = {"status": status, "title": title, "detail": detail or title}
+        self._body = self.get_data()
+
+    def for_client(self, accept: MIMEAccept) -> ErrorResponse:
+        """The same in the form that is asked for, unless a service has put its own words in."""
+        if self.get_data() == self._body:
+            self.vary.add("Accept")
+            mimetype = _json_type(accept, self.mimetype or "")
+            if mimetype is not None:
+                self.set_data(to_json(self.problem) + "\n")
+                self.content_type = mimetype
+        return self
+
+
+def _json_type(accept: MIMEAccept, mimetype: str) -> str | None:
+    """The kind of JSON that a client names and likes as much as `mimetype`; None for others: `*/*` names nothing."""
+    named = {kind: quality for kind, quality in accept if kind in JSON_TYPES or kind.endswith("+json")}
+    if not named or not 0 < max(named.values()) >= accept[mimetype]:
+        return None
+    return JSON_TYPES[1] if named.get(JSON_TYPES[1]) == max(named.values()) else JSON_TYPES[0]
+
 
 RETURNS = "a text, bytes, a dict or list (JSON), a generator, (status, body), (status, headers, body), or a Response"
 
@@ -62,7 +93,7 @@ def _content(body: Any) -> tuple[Any, str]:
         return to_json(body), "application/json"
     if isinstance(body, Iterator):
         return body, "text/plain"
-    raise TypeError(f"Payload must be {RETURNS}; it is {body!r:.80}")
+    raise TypeError(f"Payload must be {RETURNS}; it is {reprlib.repr(body):.80}")
 
 
 def check_response(response: Response, method: str) -> None:
@@ -83,12 +114,21 @@ def to_json(value: Any) -> str:
 def error_response(exc: BaseException, expected: Any) -> Response:
     """The answer for an error: an HTTPException is its own, a client's mistake is 400 with its text, others tell nothing."""
     if isinstance(exc, HTTPException):
-        return exc.get_response()
+        return _own_response(exc)
     if isinstance(exc, (BadRequest, *_as_tuple(expected))):
-        return Response(f"Error: {type(exc).__name__}: {safe_for_serialization(exc)}\n", 400)
+        text = f"{type(exc).__name__}: {safe_for_serialization(exc)}"
+        return ErrorResponse(f"Error: {text}\n", 400, None, "Bad Request", text)
     if isinstance(exc, NOT_NOW):
-        return Response("Error: Service Unavailable\n", 503, {"Retry-After": "1"})
-    return Response("Error: Internal Server Error\n", 500)
+        return ErrorResponse("Error: Service Unavailable\n", 503, {"Retry-After": "1"}, "Service Unavailable", None)
+    return ErrorResponse("Error: Internal Server Error\n", 500, None, "Internal Server Error", None)
+
+
+def _own_response(exc: HTTPException) -> Response:
+    kind = type(exc)
+    is_plain = kind.get_response is HTTPException.get_response and kind.get_body is HTTPException.get_body
+    if exc.response is not None or not is_plain or exc.code is None:
+        return exc.get_response()
+    return ErrorResponse(exc.get_body(), exc.code, exc.get_headers(), exc.name, str(exc.description or exc.name))
 
 
 def _as_tuple(expected: Any) -> tuple[Any, ...]:

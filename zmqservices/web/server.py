@@ -18,6 +18,7 @@ from zmqservices.web.addresses import BindAddress, parse_address
 from zmqservices.web.exchange import BODY
 from zmqservices.web.protocol import HttpOnlyProtocol, Server
 from zmqservices.web.requests import WebRequest, bounded_request
+from zmqservices.web.results import ErrorResponse, error_response
 from zmqservices.web.settings import WebSettings
 from zmqservices.web.site import Site
 
@@ -197,6 +198,8 @@ class WsgiApp:
         self.server.begin(request)
         try:
             response = self._answer(request, environ)
+            if isinstance(response, ErrorResponse):
+                response = response.for_client(request.accept_mimetypes)
             if self._settings.cors is not None and isinstance(response, Response):
                 self._add_cors(response, self._settings.cors.answer(request.headers.get("Origin")))
             return _Sending(response(environ, start_response), lambda: self._ended(request))
@@ -221,14 +224,15 @@ class WsgiApp:
 
     def _answer(self, request: WebRequest, environ: dict[str, Any]) -> Any:
         if self.server.is_draining:
-            return Response(f"{self.server.name} is shutting down\n", 503, {"Retry-After": "1", "Connection": "close"})
+            text = f"{self.server.name} is shutting down"
+            return ErrorResponse(f"{text}\n", 503, {"Retry-After": "1", "Connection": "close"}, "Service Unavailable", text)
         try:
             provider, request.path_values = self.server.match(environ)
             self._read_ahead(request)
         except HTTPException as exc:
             if request.method == "OPTIONS":
                 return self._options(request, environ, exc)
-            return exc.get_response(environ)
+            return error_response(exc, ())
         return provider.handle_request(request)
 
     def _read_ahead(self, request: WebRequest) -> None:
@@ -242,7 +246,7 @@ class WsgiApp:
         """A client asks what it may do here, or a browser asks it on behalf of a page of another origin."""
         allowed = self.server.allowed_methods(environ)
         if not allowed:
-            return exc.get_response(environ)
+            return error_response(exc, ())
         response = Response(status=204, headers={"Allow": ", ".join(sorted({*allowed, "OPTIONS"}))})
         if self._settings.cors is not None and "Access-Control-Request-Method" in request.headers:
             response.headers.extend(self._settings.cors.preflight(request.headers.get("Origin"), allowed))
