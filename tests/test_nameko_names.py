@@ -193,7 +193,14 @@ NAMES = {
         "HeaderDecoder.unpack_message_headers": ["('message')"],
         "encode_to_headers": ["({})", "({}, prefix='a')"],
         "decode_from_headers": ["({})", "({}, prefix='a')"],
+        "Consumer": ["('queue')", "('queue', requeue_on_error=True)"],
+        "consume": ["('queue')"],
+        "Publisher": ["()", "('exchange', 'queue', declare=[])"],
+        "QueueConsumer": ["()"],
+        "QueueConsumerStopped": ["()"],
     },
+    "amqp": {"UndeliverableMessage": ["()"]},
+    "amqp.publish": {"UndeliverableMessage": ["()"]},
     "serialization": {"setup": ["({})", "()"]},
     # 1.10
     "constants": {name: [] for name in """
@@ -293,16 +300,11 @@ DECORATORS = {
 
 #: Names that spoke to a broker (or to argparse, or eventlet), and a word of what their error must offer.
 GONE = {
-    "messaging": {
-        "Consumer": "event_handler", "consume": "event_handler", "Publisher": "EventDispatcher", "QueueConsumer": "event_handler",
-        "QueueConsumerStopped": "Draining",
-    },
     "rpc": {"ReplyListener": "link", "RpcConsumer": "RpcServer", "Responder": "RpcServer"},
     "standalone.rpc": {"SingleThreadedReplyListener": "leave `reply_listener_cls` out"},
-    "amqp": {"UndeliverableMessage": "UnknownService", "get_connection": "zmqservices.events", "get_producer": "zmqservices.rpc"},
+    "amqp": {"get_connection": "zmqservices.events", "get_producer": "zmqservices.rpc"},
     "amqp.publish": {
         "Publisher": "EventDispatcher", "get_connection": "zmqservices.rpc", "get_producer": "zmqservices.events",
-        "UndeliverableMessage": "UnknownService",
     },
     "testing.rabbit": {"Client": "zmqservices ls"},
     "testing.utils": {

@@ -7,7 +7,9 @@
 
 Rule 1: modules are the same objects under both names, so classes are, too.
 Rule 2: nothing happens by importing this; `install` adds one finder, `uninstall` takes it back.
-Rule 3: the real Nameko and this one cannot be mixed: where it is already imported, that is an error.
+Rule 3: the real Nameko and this one cannot be mixed: where it is already imported, that is an error. So for eventlet.
+Rule 4: eventlet is `zmqservices.eventlet_names`, and only where that is asked for; kombu, where it is not installed, are
+the names of types alone.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from zmqservices.gone import gone
 
 __all__ = ["install", "is_installed", "uninstall"]
 
@@ -62,7 +66,56 @@ class _Finder(MetaPathFinder):
         )
 
 
+class _Names(Loader):
+    """Makes a module of a table of names; every other public name is an ImportError with a sentence."""
+
+    def __init__(self, names: dict[str, Any], sentence: Callable[[str], str]) -> None:
+        self._names = names
+        self._sentence = sentence
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module).update(self._names, __all__=sorted(self._names))
+        vars(module)["__getattr__"] = _gone(module.__name__, self._sentence)
+
+
+def _gone(module: str, sentence: Callable[[str], str]) -> Callable[[str], Any]:
+    def __getattr__(name: str) -> Any:
+        if not name.startswith("_"):
+            # `from eventlet import greenthread`, and `eventlet.greenthread` without an import of its own.
+            try:
+                return importlib.import_module(f"{module}.{name}")
+            except ModuleNotFoundError:
+                pass
+        return gone(module, {}, all_others=sentence(f"{module}.{name}"))(name)
+
+    return __getattr__
+
+
+class _NamesFinder(MetaPathFinder):
+    """Finds one package of which some names are here."""
+
+    def __init__(self, package: str, source: str) -> None:
+        self.package = package
+        self._source = source
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.package and not fullname.startswith(f"{self.package}."):
+            return None
+        # Not before: it needs gevent, and who only asks for nameko may have to patch first.
+        source = importlib.import_module(self._source)
+        if fullname in source.MODULES:
+            return ModuleSpec(fullname, _Names(source.MODULES[fullname], source.sentence), is_package=fullname == self.package)
+        raise ModuleNotFoundError(f"{fullname} is not here: {source.sentence(fullname)}", name=fullname)
+
+
 _finder = _Finder()
+_eventlet = _NamesFinder("eventlet", f"{REAL}.eventlet_names")
+_kombu = _NamesFinder("kombu", f"{REAL}.kombu_names")
 
 
 def is_installed() -> bool:
@@ -70,27 +123,45 @@ def is_installed() -> bool:
     return _finder in sys.meta_path
 
 
-def install() -> None:
+def install(eventlet: bool = False) -> None:
     """From here on `import nameko` and its submodules are zmqservices. A second call does nothing.
 
-    The real Nameko need not be installed; where it is, it is hidden. Raises ImportError when it was imported before.
+    The real Nameko need not be installed; where it is, it is hidden. With `eventlet`, `import eventlet` finds a handful of
+    eventlet's names on gevent (`zmqservices.eventlet_names`). Where kombu is not installed, its types can be imported, too.
+    Raises ImportError when the real one of either was imported before; then nothing is changed.
     """
-    if is_installed():
+    if not is_installed():
+        _refuse_imported(ALIAS)
+    if eventlet and _eventlet not in sys.meta_path:
+        _refuse_imported("eventlet")
+        sys.meta_path.insert(0, _eventlet)
+    if not is_installed():
+        sys.meta_path.insert(0, _finder)
+        if importlib.util.find_spec("kombu") is None:
+            sys.meta_path.append(_kombu)
+
+
+def _refuse_imported(name: str) -> None:
+    imported = sys.modules.get(name)
+    if imported is None:
         return
-    imported = sys.modules.get(ALIAS)
-    if imported is not None:
-        where = getattr(imported, "__file__", None) or "somewhere"
-        raise ImportError(
-            f"the real nameko was imported already (from {where}), so `import nameko` cannot mean zmqservices any more; "
-            "call zmqservices.compat.install() before anything imports nameko, or use `zmqservices run --as-nameko`"
-        )
-    sys.meta_path.insert(0, _finder)
+    where = getattr(imported, "__file__", None) or "somewhere"
+    meaning, argument = ("zmqservices", "") if name == ALIAS else ("gevent", "eventlet=True")
+    raise ImportError(
+        f"the real {name} was imported already (from {where}), so `import {name}` cannot mean {meaning} any more; "
+        f"call zmqservices.compat.install({argument}) before anything imports {name}, or use `zmqservices run --as-nameko`"
+    )
 
 
 def uninstall() -> None:
-    """Undo `install`, for tests: forget the alias. Modules that imported from it keep what they have."""
+    """Undo `install`, for tests: forget the aliases. Modules that imported from them keep what they have."""
     if is_installed():
         sys.meta_path.remove(_finder)
+    for finder in (_eventlet, _kombu):
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+            for name in [name for name in sys.modules if name == finder.package or name.startswith(f"{finder.package}.")]:
+                del sys.modules[name]
     for name in [name for name in sys.modules if name == ALIAS or name.startswith(f"{ALIAS}.")]:
         if sys.modules[name] is sys.modules.get(REAL + name.removeprefix(ALIAS)):
             del sys.modules[name]

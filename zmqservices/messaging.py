@@ -3,7 +3,8 @@
     headers = encode_to_headers(worker_ctx.context_data)      # {"nameko.language": "da", ...}
     context_data = decode_from_headers(headers)               # {"language": "da", ...}
 
-What else Nameko has under this name spoke to a broker, and is gone.
+What else Nameko has under this name spoke to a broker. Its classes can be imported and subclassed, for extensions that ask
+whether an entrypoint is a `Consumer`; a service that has one is refused when its container is made.
 """
 
 from __future__ import annotations
@@ -13,21 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices.constants import HEADER_PREFIX
-from zmqservices.gone import gone
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import DependencyProvider, Entrypoint, ProviderCollector, SharedExtension
 
 _EVENTS = "events that wait for their handlers are zmqservices.events: @event_handler and EventDispatcher"
-
-__getattr__ = gone(
-    __name__,
-    {
-        "Publisher": f"there is no broker to publish to; {_EVENTS}",
-        "Consumer": f"there are no queues to consume; {_EVENTS}",
-        "consume": f"there are no queues to consume; {_EVENTS}",
-        "QueueConsumer": f"there are no queues to consume; {_EVENTS}",
-        "QueueConsumerStopped": "nothing consumes a queue; a service that stops raises "
-        "zmqservices.exceptions.Draining at its callers, who are moved to another instance",
-    },
-)
 
 
 def encode_to_headers(context_data: Mapping[str, Any], prefix: str = HEADER_PREFIX) -> dict[str, Any]:
@@ -61,3 +51,51 @@ class HeaderDecoder:
     def unpack_message_headers(self, message: Any) -> dict[str, Any]:
         """What `spawn_worker` takes as `context_data`."""
         return decode_from_headers(message.headers, self.header_prefix)
+
+
+class QueueConsumerStopped(Exception):
+    """Never raised: a service that stops raises Draining at its callers, who are moved to another instance."""
+
+
+class Consumer(HeaderDecoder, Entrypoint):
+    """What consumed a queue of a broker's. Event handlers are consumers, too; any other one is refused when it is bound."""
+
+    def __init__(self, queue: Any, requeue_on_error: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.queue = queue
+        self.requeue_on_error = requeue_on_error
+
+    def bind(self: Any, container: Any, method_name: str) -> Any:  # type: ignore[override]
+        """Raises ConfigurationError: nothing would ever come."""
+        if self.queue is not None:
+            raise ConfigurationError(
+                f"{container.service_name}.{method_name} consumes {self.queue!r:.80}; there are no queues to consume, {_EVENTS}"
+            )
+        return super().bind(container, method_name)
+
+
+consume = Consumer.decorator
+
+
+class Publisher(HeaderEncoder, DependencyProvider):
+    """What published to a broker; refused when it is bound."""
+
+    def __init__(self, exchange: Any = None, queue: Any = None, declare: Any = None, **options: Any) -> None:
+        super().__init__()
+        self.exchange, self.queue, self.declare, self.options = exchange, queue, declare, options
+
+    def bind(self: Any, container: Any, attr_name: str) -> Any:  # type: ignore[override]
+        """Raises ConfigurationError: nobody would ever hear."""
+        raise ConfigurationError(
+            f"{container.service_name}.{attr_name} is a {type(self).__name__}; there is no broker to publish to, {_EVENTS}"
+        )
+
+
+class QueueConsumer(ProviderCollector, SharedExtension):
+    """What kept a connection for the consumers of a container; refused when it is bound."""
+
+    def bind(self: Any, container: Any) -> Any:
+        """Raises ConfigurationError: there is nothing to connect to."""
+        raise ConfigurationError(
+            f"{container.service_name} has a {type(self).__name__}; there are no queues to consume, {_EVENTS}"
+        )

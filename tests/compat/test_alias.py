@@ -58,7 +58,7 @@ def test_what_is_not_there_is_an_import_error(tmp_path):
             except ModuleNotFoundError as error:
                 print(error)
         try:
-            from nameko.messaging import Publisher
+            from nameko.amqp.publish import Publisher
         except ImportError as error:
             print(error)
         """,
@@ -67,8 +67,8 @@ def test_what_is_not_there_is_an_import_error(tmp_path):
         "No module named 'nameko.nothing'",
         "No module named 'nameko.rpc.nothing'",
         "No module named 'nameko.extensions.nothing'; 'nameko.extensions' is not a package",
-        "zmqservices.messaging has no Publisher: there is no broker to publish to; events that wait for their handlers are "
-        "zmqservices.events: @event_handler and EventDispatcher",
+        "zmqservices.amqp.publish has no Publisher: there is no broker to publish to; use zmqservices.events.EventDispatcher, or "
+        "zmqservices.standalone.events.event_dispatcher outside of a service",
     ]
 
 

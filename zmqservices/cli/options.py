@@ -95,7 +95,7 @@ def be_nameko() -> None:
     """What --as-nameko asks for; to be called before user's code is imported."""
     from zmqservices import compat
 
-    compat.install()
+    compat.install(eventlet=True)
 
 
 def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:

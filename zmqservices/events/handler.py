@@ -26,7 +26,7 @@ from zmqservices.exceptions import (
     WorkerCancelled,
     serialize,
 )
-from zmqservices.extensions import Entrypoint
+from zmqservices.messaging import Consumer
 from zmqservices.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.wire import codec
 
@@ -39,7 +39,7 @@ class EventHandlerConfigurationError(ConfigurationError):
     """What an @event_handler asks for cannot be had."""
 
 
-class EventHandler(Entrypoint):
+class EventHandler(Consumer):
     """Runs a method for the events of `source_service` whose type fits `event_type`, a pattern (`order.*`, `#`).
 
     `handler_type`: with SERVICE_POOL one instance of this service gets each event, with SINGLETON one handler in the whole
@@ -66,7 +66,7 @@ class EventHandler(Entrypoint):
         prefetch: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(None, requeue_on_error, **kwargs)
         if handler_type not in KINDS:
             raise EventHandlerConfigurationError(f"handler_type is {handler_type!r}; one of {', '.join(KINDS)} is needed")
         if start not in STARTS:
@@ -81,7 +81,6 @@ class EventHandler(Entrypoint):
         self.event_type = event_type
         self.handler_type = handler_type
         self.reliable_delivery = reliable_delivery
-        self.requeue_on_error = requeue_on_error
         self.first = start
         self.max_deliveries = max_deliveries
         self.prefetch = prefetch

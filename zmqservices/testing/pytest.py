@@ -27,7 +27,7 @@ NO_BROKER = "there is no broker in these tests: `cluster_config` (or `rabbit_con
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zmqservices")
-    text = "let `import nameko` mean zmqservices, for tests of unchanged Nameko applications"
+    text = "let `import nameko` mean zmqservices and `import eventlet` gevent, for tests of unchanged Nameko applications"
     group.addoption("--as-nameko", action="store_true", default=False, help=text)
     parser.addini("as_nameko", text, type="bool", default=False)
     if not _real_nameko_is_here():
@@ -53,7 +53,11 @@ def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str
     if early_config.known_args_namespace.as_nameko or early_config.getini("as_nameko"):
         from zmqservices import compat
 
-        compat.install()
+        try:
+            compat.install(eventlet=True)
+        except ImportError as error:
+            # A plugin may have been first.
+            raise pytest.UsageError(str(error)) from None
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

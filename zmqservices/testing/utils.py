@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import gevent
 from gevent.queue import Queue
 
+from zmqservices.eventlet_names import Timeout
 from zmqservices.extensions import Entrypoint
 from zmqservices.gone import gone
 
@@ -66,11 +67,11 @@ def find_free_port(host: str = "127.0.0.1") -> int:
 
 @contextmanager
 def wait_for_call(timeout: float, mock_method: Any) -> Iterator[Any]:
-    """Enter the block when `mock_method`, a mock, was called. Raises gevent.Timeout after `timeout` seconds.
+    """Enter the block when `mock_method`, a mock, was called. Raises Timeout after `timeout` seconds.
 
     `zmqservices.testing.waiting.wait_for_call` waits at the end of a block, for any object.
     """
-    with gevent.Timeout(timeout):
+    with Timeout(timeout):
         while not mock_method.called:
             gevent.sleep(0.001)
     yield mock_method
@@ -79,7 +80,7 @@ def wait_for_call(timeout: float, mock_method: Any) -> Iterator[Any]:
 def wait_for_worker_idle(container: Any, timeout: float = 10) -> None:
     """Return when `container` runs no worker. Deprecated: the `entrypoint_waiter` says which it waits for."""
     warnings.warn("use `entrypoint_waiter`, which waits for a certain call", DeprecationWarning, stacklevel=2)
-    with gevent.Timeout(timeout):
+    with Timeout(timeout):
         container._worker_pool.waitall()
 
 
@@ -91,11 +92,11 @@ def assert_stops_raising(
 ) -> None:
     """Try `fn` every `interval` seconds until it raises no more.
 
-    Raises gevent.Timeout, the last error as its cause, after `timeout` seconds; other errors than `exception_type` at
+    Raises Timeout, the last error as its cause, after `timeout` seconds; other errors than `exception_type` at
     once.
     """
     last: BaseException | None = None
-    limit = gevent.Timeout(timeout)
+    limit = Timeout(timeout)
     try:
         with limit:
             while True:

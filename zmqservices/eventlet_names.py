@@ -1,0 +1,322 @@
+"""The handful of eventlet's names that tests and extensions of Nameko applications use, on gevent.
+
+`zmqservices.compat.install(eventlet=True)` lets `import eventlet` find them. What is here behaves as there; every other name
+raises an ImportError that says what to use.
+
+Rule 1: only names whose behaviour gevent can give, and nothing that drives eventlet's own hub.
+Rule 2: an error that is gevent's is one of eventlet's names for it, too: `except eventlet.Timeout` catches what our tests raise.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import gevent
+from gevent import GreenletExit, getcurrent, monkey, sleep, socket
+from gevent.event import AsyncResult
+from gevent.lock import BoundedSemaphore, Semaphore
+from gevent.pool import Pool
+from gevent.queue import Empty, Full, LifoQueue, PriorityQueue, Queue
+
+# --- time limits -----------------------------------------------------------------------------------------------------
+
+
+class Timeout(gevent.Timeout):
+    """Runs from the moment it is made, as eventlet's does; a `with` block ends it, and so does `cancel`."""
+
+    def __init__(self, seconds: float | None = None, exception: Any = None) -> None:
+        super().__init__(seconds, None if exception is True else exception)
+        self.start()
+
+
+def with_timeout(seconds: float | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The function's result, or `timeout_value` where it takes longer; without one, Timeout is raised."""
+    has_value, value = "timeout_value" in kwargs, kwargs.pop("timeout_value", None)
+    limit = Timeout(seconds)
+    try:
+        return function(*args, **kwargs)
+    except Timeout as exc:
+        if exc is limit and has_value:
+            return value
+        raise
+    finally:
+        limit.cancel()
+
+
+# --- greenlets -------------------------------------------------------------------------------------------------------
+
+
+def _error_of(throw_args: tuple[Any, ...]) -> Any:
+    """One error for `(error,)`, `(class, error)` or `(class, error, traceback)`; GreenletExit for nothing."""
+    given = [each for each in throw_args[:2] if each is not None]
+    return given[-1] if given else GreenletExit
+
+
+class GreenThread(gevent.Greenlet):
+    """A greenlet with `wait`, and eventlet's kind of `link`."""
+
+    def wait(self) -> Any:
+        """What the function returned; raises what it raised, and GreenletExit when it was killed."""
+        value = self.get()
+        if isinstance(value, GreenletExit):
+            raise value
+        return value
+
+    def link(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Call `func(this, *args, **kwargs)` at the end, at once where that was."""
+        super().link(lambda ended: func(ended, *args, **kwargs))
+        return True
+
+    def kill(self, *throw_args: Any) -> None:
+        """Raise an error in it, GreenletExit unless another one is given, and wait for its end."""
+        super().kill(_error_of(throw_args))
+
+    def cancel(self, *throw_args: Any) -> None:
+        """As `kill`, unless it has begun."""
+        if self.gr_frame is None:
+            self.kill(*throw_args)
+
+
+def spawn(function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenThread:
+    """Run the function in a greenlet of its own."""
+    return GreenThread.spawn(function, *args, **kwargs)
+
+
+def spawn_after(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenThread:
+    """Run the function in a greenlet of its own, some seconds from now."""
+    return GreenThread.spawn_later(seconds, function, *args, **kwargs)
+
+
+def kill(greenlet: Any, *throw_args: Any) -> None:
+    """Raise an error in a greenlet and wait for its end."""
+    greenlet.kill(_error_of(throw_args))
+
+
+class GreenPool(Pool):
+    """At most `size` greenlets at once; more have to wait in `spawn`."""
+
+    greenlet_class = GreenThread
+
+    def __init__(self, size: int = 1000) -> None:
+        super().__init__(size)
+
+    spawn_n = Pool.spawn
+
+    def waitall(self) -> None:
+        """Return when all are over."""
+        self.join()
+
+    def running(self) -> int:
+        """How many run."""
+        return len(self)
+
+    def free(self) -> int:
+        """How many could begin at once."""
+        return int(self.free_count())
+
+    def starmap(self, function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
+        """The results of `function(*each)`, side by side, in order."""
+        yield from self.imap(lambda each: function(*each), arguments)
+
+
+class GreenPile:
+    """Results in the order in which their functions were spawned: spawn some, then iterate."""
+
+    def __init__(self, size_or_pool: Any = 1000) -> None:
+        self.pool = size_or_pool if isinstance(size_or_pool, GreenPool) else GreenPool(size_or_pool)
+        self._spawned: deque[Any] = deque()
+
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """One more."""
+        self._spawned.append(self.pool.spawn(function, *args, **kwargs))
+
+    def __iter__(self) -> GreenPile:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._spawned:
+            raise StopIteration
+        return self._spawned.popleft().wait()
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+NOT_USED: Any = type("NotUsed", (), {"__repr__": lambda self: "NOT_USED"})()
+
+
+class Event:
+    """One value, or one error, for all who wait; sent once, until `reset`."""
+
+    def __init__(self) -> None:
+        self._outcome: AsyncResult = AsyncResult()
+
+    def send(self, result: Any = None, exc: Any = None) -> None:
+        """Wake all who wait: they get the result, or are raised `exc` (an error, or what `throw` takes)."""
+        assert not self._outcome.ready(), "Trying to re-send() an already-triggered event."
+        if exc is None:
+            self._outcome.set(result)
+        else:
+            error = _error_of(exc if isinstance(exc, tuple) else (exc,))
+            self._outcome.set_exception(error() if isinstance(error, type) else error)
+
+    def send_exception(self, *throw_args: Any) -> None:
+        """Raise an error where somebody waits."""
+        self.send(None, throw_args)
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The result, or its error is raised; None after `timeout` seconds."""
+        self._outcome.wait(timeout)
+        return self._outcome.get() if timeout is None or self._outcome.ready() else None
+
+    def ready(self) -> bool:
+        """Whether something was sent."""
+        return bool(self._outcome.ready())
+
+    def has_result(self) -> bool:
+        """Whether a result was sent."""
+        return bool(self._outcome.successful())
+
+    def has_exception(self) -> bool:
+        """Whether an error was sent."""
+        return self.ready() and not self.has_result()
+
+    def poll(self, notready: Any = None) -> Any:
+        """As `wait`, or `notready` at once."""
+        return self.wait() if self.ready() else notready
+
+    def reset(self) -> None:
+        """May be sent once more."""
+        assert self._outcome.ready(), "Trying to re-reset() a fresh event."
+        self._outcome = AsyncResult()
+
+
+# --- greenlet-locals -------------------------------------------------------------------------------------------------
+
+
+class local:
+    """Attributes that each greenlet has for itself, and that go with it."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_local__greens", weakref.WeakKeyDictionary())
+
+    def __getattribute__(self, name: str) -> Any:
+        greens = object.__getattribute__(self, "__dict__").get("_local__greens")
+        if name == "_local__greens":
+            return greens
+        if name == "__dict__":
+            return greens.setdefault(getcurrent(), {})
+        mine = greens.get(getcurrent(), {})
+        return mine[name] if name in mine else object.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        vars(self)[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in vars(self):
+            raise AttributeError(name)
+        del vars(self)[name]
+
+
+def get_ident() -> int:
+    """A number that no other greenlet has now."""
+    return id(getcurrent())
+
+
+# --- sockets, threads, the standard library --------------------------------------------------------------------------
+
+
+def listen(address: Any, family: int = socket.AF_INET, backlog: int = 50, reuse_addr: bool = True, **_: Any) -> Any:
+    """A socket that listens."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if reuse_addr:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen(backlog)
+    return listener
+
+
+def connect(address: Any, family: int = socket.AF_INET, bind: Any = None) -> Any:
+    """A socket that is connected."""
+    connected = socket.socket(family, socket.SOCK_STREAM)
+    if bind is not None:
+        connected.bind(bind)
+    connected.connect(address)
+    return connected
+
+
+def execute(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a function that blocks in a native thread, and wait for it."""
+    return gevent.get_hub().threadpool.apply(function, args, kwargs)
+
+
+#: What eventlet can be asked to patch, and gevent's word for it.
+PATCHES = {"os": "os", "select": "select", "socket": "socket", "subprocess": "subprocess", "thread": "thread", "time": "time"}
+
+
+def monkey_patch(**on: bool) -> None:
+    """Let the standard library cooperate with greenlets: `gevent.monkey.patch_all`, or the modules that are named."""
+    wanted = on.pop("all", not any(on.values()))
+    asked = {PATCHES[name]: bool(on.get(name, wanted)) for name in PATCHES}
+    missing = [name for name, is_asked in asked.items() if is_asked and not monkey.is_module_patched(name)]
+    if missing:
+        monkey.patch_all(**asked, ssl=asked["socket"], queue=asked["thread"], signal=False, sys=False)
+
+
+def is_monkey_patched(module: Any) -> bool:
+    """Whether a module of the standard library, or the one of that name, cooperates with greenlets."""
+    name = module if isinstance(module, str) else module.__name__
+    return bool(monkey.is_module_patched(name))
+
+
+# --- what `import eventlet` finds --------------------------------------------------------------------------------------
+
+_SPAWNING = {
+    "GreenThread": GreenThread, "getcurrent": getcurrent, "kill": kill, "sleep": sleep, "spawn": spawn, "spawn_n": spawn,
+    "spawn_after": spawn_after, "spawn_after_local": spawn_after,
+}  # fmt: skip
+_QUEUES = {
+    "Empty": Empty, "Full": Full, "LifoQueue": LifoQueue, "LightQueue": Queue, "PriorityQueue": PriorityQueue, "Queue": Queue,
+}  # fmt: skip
+#: Modules and their names.
+MODULES: dict[str, dict[str, Any]] = {
+    "eventlet": {
+        **_SPAWNING, "Event": Event, "GreenPile": GreenPile, "GreenPool": GreenPool, "Queue": Queue, "Semaphore": Semaphore,
+        "Timeout": Timeout, "connect": connect, "listen": listen, "monkey_patch": monkey_patch, "with_timeout": with_timeout,
+        "GreenletExit": GreenletExit,
+    },
+    "eventlet.corolocal": {"local": local, "get_ident": get_ident},
+    "eventlet.event": {"Event": Event, "NOT_USED": NOT_USED},
+    "eventlet.greenpool": {"GreenPile": GreenPile, "GreenPool": GreenPool},
+    "eventlet.greenthread": _SPAWNING,
+    "eventlet.patcher": {"is_monkey_patched": is_monkey_patched, "monkey_patch": monkey_patch},
+    "eventlet.queue": _QUEUES,
+    "eventlet.semaphore": {"BoundedSemaphore": BoundedSemaphore, "Semaphore": Semaphore},
+    "eventlet.timeout": {"Timeout": Timeout, "with_timeout": with_timeout},
+    "eventlet.tpool": {"execute": execute},
+}  # fmt: skip
+
+#: What to use for some of those that are not here.
+GONE = {
+    "eventlet.backdoor": "`zmqservices run --backdoor-port` opens one",
+    "eventlet.debug": "GEVENT_MONITOR_THREAD_ENABLE=true reports what blocks the hub",
+    "eventlet.green": "run in a patched process (`zmqservices run`, `zmqservices test`) and import the standard library's module",
+    "eventlet.hubs": "the hub is gevent's: gevent.get_hub()",
+    "eventlet.import_patched": "patch the process as `zmqservices run` and `zmqservices test` do",
+    "eventlet.serve": "use gevent.server.StreamServer",
+    "eventlet.websocket": "use zmqservices.web.websocket, or gevent-websocket",
+    "eventlet.wrap_ssl": "use gevent.ssl",
+    "eventlet.wsgi": "use @http of zmqservices.web.handlers, or gevent.pywsgi",
+}
+OTHERWISE = "this eventlet is a handful of names on gevent (docs/moving-from-nameko.rst has a table); use gevent's own"
+
+
+def sentence(name: str) -> str:
+    """What to use for a name, such as "eventlet.wsgi.server", that is not here."""
+    while name:
+        if name in GONE:
+            return GONE[name]
+        name = name.rpartition(".")[0]
+    return OTHERWISE

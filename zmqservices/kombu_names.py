@@ -1,0 +1,45 @@
+"""The names of kombu's types, for code that only declares or annotates with them: there is no broker to use them with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zmqservices.gone import NO_BROKER
+
+
+class Declared:
+    """Keeps what it was declared with."""
+
+    def __init__(self, name: str = "", *args: Any, **options: Any) -> None:
+        self.name = name
+        self.args = args
+        self.options = options
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: a declaration, without a broker>"
+
+
+class Exchange(Declared):
+    """An exchange, as it was declared."""
+
+
+class Queue(Declared):
+    """A queue, as it was declared."""
+
+
+class Message:
+    """What annotations of message handlers name."""
+
+
+#: Modules and their names.
+MODULES: dict[str, dict[str, Any]] = {
+    "kombu": {"Exchange": Exchange, "Message": Message, "Queue": Queue},
+    "kombu.entity": {"Exchange": Exchange, "Queue": Queue},
+    "kombu.message": {"Message": Message},
+    "kombu.messaging": {"Exchange": Exchange, "Queue": Queue},
+}
+
+
+def sentence(name: str) -> str:
+    """What to use for a name that is not here."""
+    return NO_BROKER
