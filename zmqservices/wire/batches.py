@@ -19,6 +19,8 @@ from zmqservices.wire import codec
 _BATCH = b"\x92\x0d"
 #: Messages, and their bytes, that are looked for one by one: many more than anybody sends together, and quickly done.
 MOST_PARTED, LARGEST_PARTED = 1024, 1024 * 1024
+#: Messages that a BATCH may hold: many more than are ever sent together, and few enough to be handled in one turn.
+MAX_MESSAGES = 4096
 #: Bytes of a message that is nested as deep as the writer goes, and is still looked for.
 LARGEST_DEEP = 16 * 1024
 
@@ -30,6 +32,14 @@ def encode(bodies: list[bytes]) -> bytes:
         return bodies[0]
     head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
     return b"".join((_BATCH, head, *bodies))
+
+
+def check_count(body: bytes) -> None:
+    """Raises ProtocolError where the body is a BATCH of more messages than may come together; nothing of it is decoded."""
+    first = body[2]
+    count = first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(body[3 : 5 if first == 0xDC else 7], "big")
+    if count > MAX_MESSAGES:
+        raise ProtocolError(f"a BATCH of {count:,} messages; {MAX_MESSAGES:,} may come together")
 
 
 def is_batch(body: bytes) -> bool:

@@ -9,6 +9,7 @@ Rule 3: n bytes make at most n objects, and lists are only as long as the bytes 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -29,6 +30,12 @@ TRUSTED_SIZE = 2048
 MAX_WASTE, POINTER = 16 * 1024 * 1024, 8
 #: Documents of more bytes are skipped through rather than counted.
 COUNTED_SIZE = 8 * 1024
+#: Documents of more bytes may hold enough keys with one hash to stall a process: Python salts the hashes of texts and bytes, and
+#: not those of numbers, tuples and dates.
+COLLIDING_SIZE = 16 * 1024
+#: How many extensions (all but texts, bytes and 64-bit integers are) such a document may hold unlooked at, how many keys a map or
+#: items a set, and how many of those may have one hash.
+MAX_UNSALTED, MAX_ONE_HASH = 1000, 100
 #: A packer keeps the room it once needed; one that needed more than this many bytes is not kept.
 KEPT_PACKER_SIZE = 1024 * 1024
 
@@ -185,6 +192,8 @@ def unpack_with(raw: bytes, hook: Hook) -> Any:
         if len(raw) > TRUSTED_SIZE:
             raw = bytes(raw)  # the very same object, unless it is a view of something
             _check_claims(raw)
+            if len(raw) > COLLIDING_SIZE and _may_collide(raw):
+                return unpackb(raw, ext_hook=hook, strict_map_key=False, timestamp=3, object_pairs_hook=_map_of)
         return unpackb(raw, ext_hook=hook, strict_map_key=False, timestamp=3)
     except StackError:
         return _items_one_by_one(raw, hook)
@@ -209,6 +218,27 @@ def _check_claims(raw: bytes) -> None:
         unpacker = Unpacker(max_buffer_size=len(raw))
         unpacker.feed(raw)
         unpacker.skip()
+
+
+#: The first bytes of extensions of 8 bytes and more, and of those whose length is written out.
+_EXTENSIONS = tuple(bytes((first,)) for first in (0xC7, 0xC8, 0xC9, 0xD7, 0xD8))
+
+
+def _may_collide(raw: bytes) -> bool:
+    return sum(map(raw.count, _EXTENSIONS)) > MAX_UNSALTED
+
+
+def _map_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if len(pairs) > MAX_UNSALTED:
+        _check_hashes([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _check_hashes(keys: list[Any]) -> None:
+    """Raises ProtocolError where many different keys have the same hash: to put n of them into a map takes n * n steps."""
+    [(hash_, count)] = Counter(map(hash, keys)).most_common(1)
+    if count > MAX_ONE_HASH and len({repr(key)[:200] for key in keys if hash(key) == hash_}) > MAX_ONE_HASH:
+        raise ProtocolError(f"{count:,} keys of a map, or items of a set, have the same hash")
 
 
 def _items_one_by_one(raw: bytes, hook: Hook) -> list[Any]:
@@ -253,6 +283,8 @@ def make_hook(level: int, on_payload: Callable[[bytes], Any] | None = None) -> H
         items = unpack_with(raw, _hooks[level + 1])
         if type(items) is not list:
             raise ProtocolError("a tuple or set that holds no array")
+        if len(items) > MAX_UNSALTED and make is not tuple:
+            _check_hashes(items)
         return make(items)
 
     return hook

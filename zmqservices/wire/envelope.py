@@ -18,10 +18,15 @@ from msgpack import StackError, unpackb
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import batches, codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
-from zmqservices.wire.messages import KINDS, Batch, Call, Event, Message, Result, Stream
+from zmqservices.wire.messages import KINDS, Batch, Call, Error, Event, Message, Nack, Result, Stream
 
 #: Bytes from which a value travels in a frame of its own: from about here on, that is cheaper than copying it.
 LARGE = 48 * 1024
+
+#: Bytes of a body that carries no values of users. Longer ones are refused before they are decoded.
+LARGEST_CONTROL = 256 * 1024
+#: The kinds whose bodies carry values of users, and BATCH, which has a bound of its own.
+_CARRY_VALUES = frozenset(cls.KIND for cls in (Call, Result, Error, Stream, Batch, Event, Nack))
 
 Frames: TypeAlias = bytes | tuple[bytes, bytes]
 
@@ -201,6 +206,7 @@ def decode(
     try:
         try:
             if len(body) > TRUSTED_SIZE:
+                _check_size(body)
                 fields = codec.unpack_with(body, hook)
             else:
                 fields = unpackb(body, ext_hook=hook, strict_map_key=False, timestamp=3)
@@ -220,6 +226,14 @@ def decode(
         if isinstance(exc, ProtocolError) and batches.is_batch(body):
             return Batch(batches.part(body, _hook_alone))
         raise
+
+
+def _check_size(body: bytes) -> None:
+    """Raises ProtocolError for a long body that is none of the kinds that may be long, by its first bytes."""
+    if batches.is_batch(body):
+        batches.check_count(body)
+    elif len(body) > LARGEST_CONTROL and body[1] not in _CARRY_VALUES:
+        raise ProtocolError(f"a body of {len(body):,} bytes whose kind takes {LARGEST_CONTROL:,} at most")
 
 
 def message_of(fields: Any, call_class: type[Call] = Call) -> Message:
@@ -272,6 +286,8 @@ def _message(fields: Any, call_class: type[Call]) -> Message:
 def _decode_both(body: bytes, payload: Any, call_class: type[Call]) -> Message:
     """As `decode`, where two frames came: the body must have exactly one placeholder, in its place."""
     seen: list[bytes] = []
+    if len(body) > TRUSTED_SIZE:
+        _check_size(body)
 
     def on_payload(raw: bytes) -> Any:
         seen.append(raw)

@@ -12,7 +12,7 @@ from typing import Any
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire.codec import PLACEHOLDER
-from zmqservices.wire.messages import KINDS, Call, Event, Message, Result
+from zmqservices.wire.messages import KINDS, Call, Error, Event, Message, Result, Welcome
 
 Check = Callable[[Any], None]
 
@@ -98,6 +98,59 @@ def _check_event(event: Any) -> None:
         raise ProtocolError("with a serializer, body of an Event is bytes")
 
 
+#: The texts of the map of an ERROR, and what else it may hold.
+_ERROR_TEXTS = ("code", "exc_type", "exc_path", "traceback")
+
+
+def _check_error(error: Any) -> None:
+    """An ERROR that names its call ends that call, whatever else is wrong with it: its map is replaced by one that says so."""
+    _check_error_by_fields(error)
+    wrong = _fault_of_error(error.error)
+    if wrong is not None:
+        error.error = {"exc_type": "ProtocolError", "exc_path": "", "exc_args": [wrong], "value": wrong}
+
+
+def _fault_of_error(details: dict[Any, Any]) -> str | None:
+    if not are_texts(details):
+        return "the error that came for this call has keys that are no texts"
+    for name in _ERROR_TEXTS:
+        value = details.get(name)
+        if value is not None and type(value) is not str:
+            return f"the error that came for this call is malformed: its {name} is a {type(value).__name__}, not a text"
+    arguments = details.get("exc_args")
+    if arguments is not None and type(arguments) is not list:
+        return f"the error that came for this call is malformed: its exc_args are a {type(arguments).__name__}, not a list"
+    return None
+
+
+def _check_welcome(welcome: Any) -> None:
+    _check_welcome_by_fields(welcome)
+    info = welcome.info
+    services = {} if info is None else info.get("services")
+    if services is None:
+        return
+    if type(services) is not dict or not are_texts(services):
+        raise ProtocolError("services in the info of a Welcome is a map whose keys are texts")
+    for entry in services.values():
+        if type(entry) is not dict:
+            raise ProtocolError("each of the services in the info of a Welcome is described by a map")
+        for name in ("idempotent", "instances"):
+            names = entry.get(name)
+            if names is not None and not (type(names) is list and are_texts(names)):
+                raise ProtocolError(f"{name} of a service in the info of a Welcome is a list of texts")
+
+
+#: Characters of a name: of nodes, namespaces, services, groups, event types and patterns.
+LONGEST_NAME = 255
+
+
+def are_names(*texts: str) -> bool:
+    """Whether each is short enough for a name. Looked at where a name is kept; a CALL's are only looked up."""
+    return all(len(text) <= LONGEST_NAME for text in texts)
+
+
+_check_error_by_fields = _check_by_fields(Error)
+_check_welcome_by_fields = _check_by_fields(Welcome)
 _check_event_by_fields = _check_by_fields(Event)
 _check_call_by_fields = _check_by_fields(Call)
 _check_result_by_fields = _check_by_fields(Result)
@@ -106,4 +159,6 @@ CHECKS: dict[type[Message], Check] = {
     Call: _check_call,
     Result: _check_result,
     Event: _check_event,
+    Error: _check_error,
+    Welcome: _check_welcome,
 }

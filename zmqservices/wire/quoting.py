@@ -1,0 +1,37 @@
+"""What a peer sent, as it may stand in an error or in a log: short, on one line, and without control characters.
+
+Rule: nothing of a value is looked at beyond what is shown, so that quoting costs little whatever came.
+"""
+
+from __future__ import annotations
+
+from reprlib import Repr
+from typing import Any
+
+#: Characters of a text, and bytes of a bytes value, that are quoted.
+LONGEST_QUOTE = 200
+
+_short = Repr()
+_short.maxlevel = 3
+_short.maxstring = _short.maxother = _short.maxlong = LONGEST_QUOTE
+_short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = _short.maxfrozenset = 6
+
+
+def quoted(value: Any) -> str:
+    """The value in quotes as Python would write it, cut by its length first: `'maths'`, `'aaaa'... (60,000,000 characters)`.
+
+    Never raises, and never looks deeper than three levels into a value.
+    """
+    if isinstance(value, str):
+        return repr(value) if len(value) <= LONGEST_QUOTE else f"{value[:LONGEST_QUOTE]!r}... ({len(value):,} characters)"
+    if isinstance(value, bytes):
+        return repr(value) if len(value) <= LONGEST_QUOTE else f"{value[:LONGEST_QUOTE]!r}... ({len(value):,} bytes)"
+    try:
+        return _short.repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def plain(text: str) -> str:
+    """A short text without quotes, for the middle of a sentence: control characters are escaped."""
+    return quoted(text)[1:-1] if len(text) <= LONGEST_QUOTE else quoted(text)
