@@ -217,6 +217,7 @@ def test_stray_frames_do_not_shift_what_follows(stand: Stand) -> None:
     door, hosts = stand.door()
     raw = zmq.Context.instance().socket(zmq.DEALER)
     raw.linger = 0
+    raw.routing_id = b"\x01" + bytes(16)
     raw.connect(door.endpoint)
     other, ears = stand.link(door.endpoint)
     stand.until(lambda: ears.told == ["linked"])

@@ -12,16 +12,33 @@ from zmqservices.transport import Sent
 #: are does not count: a client that is behind by a hundred thousand small answers catches up within seconds.
 LONGEST_BACKLOG = 128 * 1024 * 1024
 
+#: Bytes that are kept for all nodes together before the one with the most is given up.
+ALL_BACKLOGS = 256 * 1024 * 1024
+
 #: Bytes that a message takes in memory besides its own.
 OVERHEAD = 100
 
 
-class Backlog:
-    """In their order, oldest first."""
+class Kept:
+    """What is kept for all nodes that one socket serves."""
 
-    __slots__ = ("bytes", "messages")
+    __slots__ = ("bytes",)
 
     def __init__(self) -> None:
+        self.bytes = 0
+
+    @property
+    def is_too_much(self) -> bool:
+        return self.bytes > ALL_BACKLOGS
+
+
+class Backlog:
+    """In their order, oldest first. `kept` counts what is kept for this node and all others together."""
+
+    __slots__ = ("bytes", "messages", "_kept")
+
+    def __init__(self, kept: Kept | None = None) -> None:
+        self._kept = Kept() if kept is None else kept
         #: What the messages take.
         self.bytes = 0
         self.messages: deque[Any] = deque()
@@ -35,7 +52,9 @@ class Backlog:
 
     def add(self, frames: bytes | tuple[bytes, bytes]) -> None:
         self.messages.append(frames)
-        self.bytes += size_of(frames) + OVERHEAD
+        size = size_of(frames) + OVERHEAD
+        self.bytes += size
+        self._kept.bytes += size
 
     def hand_on(self, send: Callable[[Any], Sent]) -> Sent:
         """Send what there is room for. TAKEN when nothing is left."""
@@ -44,11 +63,14 @@ class Backlog:
             sent = send(messages[0])
             if sent is not Sent.TAKEN:
                 return sent
-            self.bytes -= size_of(messages.popleft()) + OVERHEAD
+            size = size_of(messages.popleft()) + OVERHEAD
+            self.bytes -= size
+            self._kept.bytes -= size
         return Sent.TAKEN
 
     def clear(self) -> None:
         self.messages.clear()
+        self._kept.bytes -= self.bytes
         self.bytes = 0
 
 

@@ -265,10 +265,13 @@ class Caller:
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
-    def on_result(self, result: Result, now: float) -> None:
+    def on_result(self, peer: Peer, result: Result, now: float) -> None:
         call = self._pending.pop(result.id, None)
         if call is None:
             return  # It was given up; its instance has been told so.
+        if call.instance.peer is not peer:
+            self._pending[result.id] = call  # A call belongs to the node that it was made of.
+            return
         load = call.instance.load
         load.in_flight -= 1
         if call.pool.only is None:
@@ -290,11 +293,11 @@ class Caller:
         except Exception as exc:
             call.error = ProtocolError(f"the result of {call.service}.{call.method} cannot be read: {exc}")
 
-    def on_error(self, message: Error) -> None:
-        call = self._pending.pop(message.id or 0, None)
-        if call is None:
+    def on_error(self, peer: Peer, message: Error) -> None:
+        call = self._pending.get(message.id or 0)
+        if call is None or call.instance.peer is not peer:
             return
-        peer = call.instance.peer
+        del self._pending[call.id]
         call.instance.load.in_flight -= 1
         error = message.error
         code = error.get("code")

@@ -13,19 +13,25 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.backlog import size_of
+from zmqservices.cluster.backlog import Kept, size_of
 from zmqservices.cluster.cork import LARGEST_TOGETHER, LONGEST, Cork
 from zmqservices.cluster.incoming import Guest, IncomingCall, Served, described, least_busy, refusal
 from zmqservices.cluster.leaving import Leaving
-from zmqservices.cluster.window import UNCOUNTED
+from zmqservices.cluster.window import UNCOUNTED, Total, Window
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
+from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
+from zmqservices.wire.quoting import plain, quoted
+from zmqservices.wire.shapes import LONGEST_NAME
 
 _log = logging.getLogger(__name__)
+
+#: Bytes of a body that is looked at before its sender has said HELLO.
+LONGEST_GREETING = 64 * 1024
 
 #: Seconds between two tries to hand on replies that a guest's queue had no room for.
 BACKLOG_INTERVAL = 0.01
@@ -79,6 +85,9 @@ class Desk:
         }
         self._door = Door(reactor, sockets, address, self)
         self._payloads = Payloads(self._door.take_payload)
+        self._faults = Faults(_log)
+        self._on_the_way = Total()
+        self._kept = Kept()
         self.leaving = Leaving(
             self._door.guests, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
         )
@@ -144,31 +153,61 @@ class Desk:
     # --- the door's listener -----------------------------------------------------------------------------------------
 
     def stranger(self, routing_id: bytes) -> Guest:
-        return Guest(routing_id)
+        return Guest(routing_id, self._on_the_way, self._kept)
+
+    def refuse_routing_id(self, routing_id: bytes) -> None:
+        self._faults.saw("a peer", "it lets ZeroMQ choose its routing id")
+        text = "set ROUTING_ID to a byte of value 1 and 16 random ones: ZeroMQ's own choice can be guessed by others"
+        self._door.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
 
     def hear(self, guest: Guest, body: bytes) -> bool:
         if not self._batch_time:
             self._batch_time = monotonic()
         self._messages += 1
-        size = len(body)
-        payloads = self._payloads
-        try:
-            message = decode(body, None, IncomingCall, payloads)
-            if payloads.fetched is not None:
-                size += payloads.settle(message)
-        except ProtocolError as exc:
-            self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+        if not guest.node:
+            self._hear_stranger(guest, body)
             return False
-        if type(message) is IncomingCall:
-            self._take(guest, message, size)
-            if size > COUNTED_BYTES:
-                self._batched += size // COUNTED_BYTES
-                return self._batched >= DRAIN_QUOTA
-        elif type(message) is Batch:
-            return self._hear_all(guest, message, size)
-        else:
+        try:
+            size = len(body)
+            payloads = self._payloads
+            try:
+                message = decode(body, None, IncomingCall, payloads)
+                if payloads.fetched is not None:
+                    size += payloads.settle(message)
+            except ProtocolError as exc:
+                self._refuse_junk(guest, exc)
+                return False
+            if type(message) is IncomingCall:
+                self._take(guest, message, size)
+                if size > COUNTED_BYTES:
+                    self._batched += size // COUNTED_BYTES
+                    return self._batched >= DRAIN_QUOTA
+            elif type(message) is Batch:
+                return self._hear_all(guest, message, size)
+            else:
+                self._hear_other(guest, message)
+            return False
+        except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
+            self._faults.saw(f"node {guest.node}", f"{type(exc).__name__}; it is let go", exc)
+            self._forget(guest)
+            return False
+
+    def _hear_stranger(self, guest: Guest, body: bytes) -> None:
+        """Before its HELLO nothing of a peer is heard but that and PING, and nothing long is looked at."""
+        try:
+            if len(body) > LONGEST_GREETING:
+                raise ProtocolError(f"{len(body):,} bytes came before a HELLO, which takes {LONGEST_GREETING:,} at most")
+            message = decode(body, None, IncomingCall)
+        except ProtocolError as exc:
+            self._faults.saw("a peer", exc)
+            self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+            return
+        if type(message) in (Hello, Ping):
             self._hear_other(guest, message)
-        return False
+        else:
+            kind = type(message).__name__.upper() if type(message) is not IncomingCall else "CALL"
+            call_id = message.id if type(message) is IncomingCall else None
+            self._send_refusal(guest, call_id, "protocol", f"a {kind} came before a HELLO")
 
     def _hear_all(self, guest: Guest, batch: Batch, size: int) -> bool:
         messages = batch.messages
@@ -182,13 +221,17 @@ class Desk:
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
-                self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+                self._refuse_junk(guest, exc)
                 continue
             if type(message) is IncomingCall:
                 self._take(guest, message, size)
             else:
                 self._hear_other(guest, message)
         return self._batched >= DRAIN_QUOTA
+
+    def _refuse_junk(self, guest: Guest, fault: ProtocolError) -> None:
+        self._faults.saw(f"node {guest.node}", fault)
+        self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {fault}")
 
     def _hear_other(self, guest: Guest, message: Any) -> None:
         handle = self._hear_by_kind.get(type(message))
@@ -199,10 +242,10 @@ class Desk:
 
     def _take(self, guest: Guest, call: IncomingCall, size: int) -> None:
         served = self._services.get(call.service)
-        if served is None or served.is_draining or not guest.node or call.id in guest.calls:
+        if served is None or served.is_draining or call.id in guest.calls:
             if served is SHARED:
                 served = least_busy(self._several[call.service])
-            if served is None or served.is_draining or not guest.node or call.id in guest.calls:
+            if served is None or served.is_draining or call.id in guest.calls:
                 self._turn_away(guest, call, served)
                 return
         deadline = None
@@ -216,7 +259,7 @@ class Desk:
         try:
             served.take(call)
         except Exception as exc:
-            _log.exception("a call of %s.%s could not be taken", served.name, call.method)
+            _log.exception("a call of %s.%s could not be taken", served.name, plain(call.method))
             call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
 
     def heard(self) -> None:
@@ -243,12 +286,10 @@ class Desk:
 
     def _turn_away(self, guest: Guest, message: Call, served: Served | None) -> None:
         guest.has_late_answers = True
-        if not guest.node:
-            self._send_refusal(guest, message.id, "protocol", "a CALL came before a HELLO")
-        elif message.id in guest.calls:
+        if message.id in guest.calls:
             self._send_refusal(guest, None, "protocol", f"call id {message.id} is in use already")
         elif served is None:
-            self._send_refusal(guest, message.id, "unknown-service", f"{message.service!r} is not served here")
+            self._send_refusal(guest, message.id, "unknown-service", f"{quoted(message.service)} is not served here")
         else:
             self._send_refusal(guest, message.id, "draining", f"{message.service!r} is shutting down here")
 
@@ -259,10 +300,16 @@ class Desk:
             )
             return
         if hello.namespace != self._namespace:
-            self._send_refusal(
-                guest, None, "protocol", f"this node is in namespace {self._namespace!r}, not {hello.namespace!r}"
-            )
+            wanted = quoted(hello.namespace)
+            self._send_refusal(guest, None, "protocol", f"this node is in namespace {self._namespace!r}, not {wanted}")
             return
+        if len(hello.node) > LONGEST_NAME or not hello.node.isprintable():
+            text = f"a node's id has {LONGEST_NAME} printable characters at most; this one is {quoted(hello.node)}"
+            self._send_refusal(guest, None, "protocol", text)
+            return
+        if guest.node:
+            # A new connection took the place of one that was not missed yet, or it was told that we do not know it.
+            self._begin_anew(guest)
         guest.node = hello.node or "?"
         self._welcome(guest)
 
@@ -285,7 +332,7 @@ class Desk:
             if worker is not None:
                 call.served.cancel(worker, why)
         except Exception:
-            _log.exception("a call of %s.%s could not be cancelled", call.served.name, call.method)
+            _log.exception("a call of %s.%s could not be cancelled", call.served.name, plain(call.method))
 
     def _on_ping(self, guest: Guest, ping: Ping) -> None:
         self.send(guest, envelope.encode(Pong(ping.token)))
@@ -360,9 +407,21 @@ class Desk:
                 guest.node, f"{len(guest.backlog):,}", f"{guest.backlog.bytes:,}",
             )  # fmt: skip
             self._forget(guest)
-        elif not self._backlog_timer:
+            return
+        if self._kept.is_too_much:
+            self._give_up_longest()
+        if not self._backlog_timer:
             self._backlog_timer = True
             self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
+
+    def _give_up_longest(self) -> None:
+        """What is kept for all nodes is too much: the one for which the most is kept is given up."""
+        guest = max(self._door.guests.values(), key=lambda guest: guest.backlog.bytes)
+        _log.warning(
+            "gave up node %s: of %s bytes of answers that wait for their nodes to read, it has the most, %s",
+            guest.node, f"{self._kept.bytes:,}", f"{guest.backlog.bytes:,}",
+        )  # fmt: skip
+        self._forget(guest)
 
     def _hand_on(self, guest: Guest, frames: Any) -> Sent:
         size = size_of(frames)
@@ -419,7 +478,16 @@ class Desk:
 
     def _forget(self, guest: Guest) -> None:
         self._door.guests.pop(guest.routing_id, None)
+        self._end(guest)
+
+    def _begin_anew(self, guest: Guest) -> None:
+        """What it asked for before counts no more: for its callers all that was lost with the connection."""
+        self._end(guest)
+        guest.window = Window(self._on_the_way)
+
+    def _end(self, guest: Guest) -> None:
         guest.backlog.clear()
+        guest.window.close()
         self.leaving.forget(guest)
         for call in list(guest.calls.values()):
             self._stop(call, "its caller is gone")

@@ -7,8 +7,8 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.cluster.backlog import Backlog, size_of
-from zmqservices.cluster.window import Window
+from zmqservices.cluster.backlog import Backlog, Kept, size_of
+from zmqservices.cluster.window import Total, Window
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import encode_result
@@ -23,13 +23,13 @@ class Guest:
 
     __slots__ = ("routing_id", "node", "calls", "window", "backlog", "farewells", "has_late_answers")
 
-    def __init__(self, routing_id: bytes) -> None:
+    def __init__(self, routing_id: bytes, on_the_way: Total | None = None, kept: Kept | None = None) -> None:
         self.routing_id = routing_id
         #: The id that it gave in its HELLO; "" before that.
         self.node = ""
         self.calls: dict[int, IncomingCall] = {}
-        self.window = Window()
-        self.backlog = Backlog()
+        self.window = Window(on_the_way)
+        self.backlog = Backlog(kept)
         #: Services to whose BYE no answer came yet, and tokens of last PINGs.
         self.farewells: set[str | int] = set()
         #: Answers went to it after the BYE of their service: its own BYE does not say that it has read them.

@@ -19,10 +19,12 @@ from zmqservices.cluster.window import Window
 from zmqservices.exceptions import ProtocolError
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import Link, Sockets
+from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
+from zmqservices.wire.quoting import plain
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class Peer:
         }
         self._on_result = owner.on_result
         self.link = Link(reactor, sockets, endpoint, self)
+        self._faults = Faults(_log)
         self._payloads = Payloads(self.link.take_payload)
         self.send = self.link.send
 
@@ -118,25 +121,30 @@ class Peer:
         now = self._batch_time
         if not now:
             now = self._batch_time = monotonic()
-        size = len(body)
-        payloads = self._payloads
         try:
-            message = decode(body, None, Call, payloads)
-            if payloads.fetched is not None:
-                size += payloads.settle(message)
-        except ProtocolError as exc:
-            _log.warning("%s sent what is no message: %s", self.endpoint, exc)
+            size = len(body)
+            payloads = self._payloads
+            try:
+                message = decode(body, None, Call, payloads)
+                if payloads.fetched is not None:
+                    size += payloads.settle(message)
+            except ProtocolError as exc:
+                self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
+                return False
+            if type(message) is Result:
+                self._on_result(self, message, now)
+                if size > COUNTED_BYTES:
+                    self._batched += size // COUNTED_BYTES
+                    return self._batched >= DRAIN_QUOTA
+            elif type(message) is Batch:
+                return self._take_all(message, now)
+            else:
+                self._take(message)
             return False
-        if type(message) is Result:
-            self._on_result(message, now)
-            if size > COUNTED_BYTES:
-                self._batched += size // COUNTED_BYTES
-                return self._batched >= DRAIN_QUOTA
-        elif type(message) is Batch:
-            return self._take_all(message, now)
-        else:
-            self._take(message)
-        return False
+        except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
+            self._faults.saw(f"node {self.node} at {self.endpoint}", f"{type(exc).__name__}; it is used no more", exc)
+            self._refuse(f"what it sends cannot be handled: {type(exc).__name__}")
+            return False
 
     def _take_all(self, batch: Batch, now: float) -> bool:
         self._batched += len(batch.messages)
@@ -147,10 +155,10 @@ class Peer:
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
-                _log.warning("%s sent what is no message: %s", self.endpoint, exc)
+                self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
                 continue
             if type(message) is Result:
-                on_result(message, now)
+                on_result(self, message, now)
             else:
                 self._take(message)
         return self._batched >= DRAIN_QUOTA
@@ -203,9 +211,9 @@ class Peer:
         if welcome.major != MAJOR:
             self._refuse(f"it speaks version {welcome.major} of the protocol, and this process {MAJOR}")
         elif self._expected and welcome.node != self._expected:
-            self._refuse(f"another node, {welcome.node}, answers there")
+            self._refuse(f"another node, {plain(welcome.node)}, answers there")
         else:
-            self.node = welcome.node
+            self.node = plain(welcome.node)
             services = (welcome.info or {}).get("services") or {}
             self.idempotent = {
                 name: frozenset(entry.get("idempotent") or ())
@@ -244,9 +252,9 @@ class Peer:
     def _on_error(self, error: Error) -> None:
         if error.id is None:
             details = error.error
-            self._refuse(f"{details.get('code')}: {details.get('value')}")
+            self._refuse(f"{plain(str(details.get('code')))}: {plain(str(details.get('value')))}")
         else:
-            self._owner.on_error(error)
+            self._owner.on_error(self, error)
 
     def _on_bye(self, bye: Bye) -> None:
         for instance in self.instances:

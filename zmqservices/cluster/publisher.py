@@ -16,11 +16,12 @@ import discovery
 from zmqservices.cluster.admin import Admin
 from zmqservices.cluster.crew import Member
 from zmqservices.cluster.source import Source
-from zmqservices.cluster.subscription import publishing, shortened
+from zmqservices.cluster.subscription import publishing
 from zmqservices.exceptions import BadRequest
 from zmqservices.transport import Mast
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Subscribed, Unsubscribe
+from zmqservices.wire.quoting import quoted
 
 _log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ class Publisher:
         if self._closed:
             return
         if not guest.node or source is None:
-            _log.warning("node %s wants events of %s, which are not published here", guest.node, shortened(message.source))
+            _log.warning("node %s wants events of %s, which are not published here", guest.node, quoted(message.source))
             return
         members = self._members.setdefault(guest, {})
         answers = self._answers.pop(guest, [])

@@ -23,12 +23,13 @@ from zmqservices.cluster.delivery import Delivery
 from zmqservices.cluster.groups import remembered
 from zmqservices.cluster.orphans import Orphans
 from zmqservices.cluster.outlet import Outlet
-from zmqservices.cluster.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing, shortened
+from zmqservices.cluster.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
 from zmqservices.transport.native import get_ident
 from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages
+from zmqservices.wire.quoting import quoted
 
 _log = logging.getLogger(__name__)
 
@@ -292,7 +293,7 @@ class Source:
         })  # fmt: skip
         if want is None or not message.member.startswith(process_of(guest)) or len(message.member) > LONGEST_NAME:
             raise BadRequest(
-                f"a subscription of member {shortened(message.member)} at {shortened(message.group)} is not one: a kind out of "
+                f"a subscription of member {quoted(message.member)} at {quoted(message.group)} is not one: a kind out of "
                 f"{', '.join(KINDS)}, texts of {LONGEST_NAME:,} characters at most without zero bytes, and a member named "
                 f"after its node, {process_of(guest)}1 for example, are needed"
             )
@@ -302,8 +303,8 @@ class Source:
             raise BadRequest(f"{self.name!r} keeps events for {MOST_GROUPS:,} groups already, which is all that it does")
         if crew is not None and not crew.declares(want):
             raise BadRequest(
-                f"group {shortened(want.group)} gets the events {shortened(crew.group.pattern)} as {shortened(crew.kind)} for as "
-                f"long as it lives, and not {shortened(want.pattern)} as {want.kind}; take another name, or let an operator end "
+                f"group {quoted(want.group)} gets the events {quoted(crew.group.pattern)} as {quoted(crew.kind)} for as "
+                f"long as it lives, and not {quoted(want.pattern)} as {want.kind}; take another name, or let an operator end "
                 "it with `zmqservices events forget`"
             )
         return want

@@ -27,11 +27,6 @@ PUBLISHES = "events:"
 LONGEST_NAME = 4096
 
 
-def shortened(text: str) -> str:
-    """What a peer sent, as it is quoted."""
-    return repr(text) if len(text) <= 200 else f"{text[:200]!r}... ({len(text):,} characters)"
-
-
 def publishing(source: str) -> str:
     """The name by which those who publish events of `source` are found in a directory."""
     return PUBLISHES + source

@@ -9,6 +9,9 @@ from __future__ import annotations
 #: Bytes that may be on their way. More waits at the sender until some of it is read.
 WINDOW = 128 * 1024 * 1024
 
+#: Bytes that may be on their way to all nodes together, as far as one socket serves them. Beyond, each has a fair share of it.
+ALL_WINDOWS = 256 * 1024 * 1024
+
 #: Seconds after which a full window asks again: a PONG is lost where the one who sends it has no room for it.
 ASKS_AGAIN = 1.0
 
@@ -16,12 +19,28 @@ ASKS_AGAIN = 1.0
 UNCOUNTED = 4096
 
 
-class Window:
-    """Of one node."""
+class Total:
+    """What is on its way to all nodes that one socket serves."""
 
-    __slots__ = ("_sent", "_read", "_asked", "_asked_at", "_marks")
+    __slots__ = ("bytes", "nodes")
 
     def __init__(self) -> None:
+        self.bytes = 0
+        #: How many nodes have something on its way.
+        self.nodes = 0
+
+    def is_too_much(self, own: int) -> bool:
+        """Whether a node to which `own` bytes are on their way has more than its share of a total that is used up."""
+        return self.bytes >= ALL_WINDOWS and own * self.nodes >= ALL_WINDOWS
+
+
+class Window:
+    """The flow-control window of one node. `total` is that of all windows it shares a bound with."""
+
+    __slots__ = ("_sent", "_read", "_asked", "_asked_at", "_marks", "_total")
+
+    def __init__(self, total: Total | None = None) -> None:
+        self._total = Total() if total is None else total
         #: Bytes since the beginning: sent, read as far as is known, and sent when it was last asked for.
         self._sent = self._read = self._asked = 0
         self._asked_at = 0.0
@@ -31,7 +50,7 @@ class Window:
     @property
     def is_full(self) -> bool:
         """Whether the next large message has to wait. An empty one takes a message of any size."""
-        return self.on_the_way >= WINDOW
+        return self.on_the_way >= WINDOW or self._total.is_too_much(self.on_the_way)
 
     @property
     def on_the_way(self) -> int:
@@ -45,7 +64,21 @@ class Window:
         return self.is_full and (not self._marks or now - self._asked_at >= ASKS_AGAIN)
 
     def sent(self, size: int) -> None:
+        if self._sent == self._read:
+            self._total.nodes += 1
+        self._total.bytes += size
         self._sent += size
+
+    def close(self) -> None:
+        """The node is gone, and what was on its way to it."""
+        self._read_up_to(self._sent)
+
+    def _read_up_to(self, mark: int) -> None:
+        if mark > self._read:
+            self._total.bytes -= mark - self._read
+            self._read = mark
+            if mark == self._sent:
+                self._total.nodes -= 1
 
     def asked(self, token: int, now: float) -> None:
         """A PING with this token went behind all that was sent."""
@@ -57,6 +90,6 @@ class Window:
         mark = self._marks.pop(token, None)
         if mark is None:
             return False
-        self._read = max(self._read, mark)
+        self._read_up_to(mark)
         self._marks = {token: mark for token, mark in self._marks.items() if mark > self._read}
         return True

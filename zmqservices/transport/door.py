@@ -12,7 +12,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import Sockets
+from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets
 from zmqservices.utils.allocator import note_large_message
 
 _recv = BackendSocket.recv
@@ -47,6 +47,9 @@ class DoorListener(Protocol):
 
         True: it held so much that others shall have their turn before the next one.
         """
+
+    def refuse_routing_id(self, routing_id: bytes) -> None:
+        """A peer speaks under an id that ZeroMQ made, which others can guess; nothing that it says is heard."""
 
     def heard(self) -> None:
         """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
@@ -118,7 +121,7 @@ class Door:
     def drain(self) -> bool:
         # Frame sync: a message is [routing id, body] and, only where the body says so, a payload. Whether more frames
         # follow is not asked per message (that costs more than both receives): a stray frame comes up here as a routing
-        # id that nobody has, and is thrown away below. Routing ids are ZeroMQ's own, random and never told to anybody.
+        # id that nobody has. It cannot be another peer's: those are 16 random bytes, told to nobody but this node.
         socket, guests, listener = self.socket, self.guests, self._listener
         hear = listener.hear
         count = unheard = 0
@@ -158,13 +161,17 @@ class Door:
         return more
 
     def _admit(self, routing_id: bytes) -> Any:
-        # ZeroMQ makes routing ids of five bytes, the first of them zero; anything else here is a stray frame.
+        # Anything but a routing id of our making is a stray frame, and counts as a message of this turn: so many of them in one
+        # message hold up nobody for long. Or a peer let ZeroMQ choose its id: that one is told what is wrong.
         socket = self.socket
-        if len(routing_id) == 5 and routing_id[0] == 0 and socket.get(zmq.RCVMORE):
+        if not socket.get(zmq.RCVMORE):
+            return None
+        if len(routing_id) == ROUTING_ID_LENGTH and routing_id[:1] == ROUTING_ID_PREFIX:
             guest = self.guests[routing_id] = self._listener.stranger(routing_id)
             return guest
-        while socket.get(zmq.RCVMORE):
+        if len(routing_id) == 5 and routing_id[0] == 0:
             _recv(socket, _NOBLOCK)
+            self._listener.refuse_routing_id(routing_id)
         return None
 
     def close(self, linger: float = LAST_WORDS) -> None:

@@ -19,6 +19,13 @@ HIGH_WATER_MARK = 10_000
 #: Bytes of a message besides the user's own values: envelope, headers, texts.
 ENVELOPE_ROOM = 1024 * 1024
 
+#: Bytes of a frame that an XPUB takes: topics only come there, and each that is taken is kept.
+LONGEST_SUBSCRIPTION = 4096
+
+#: Every routing id is 16 random bytes after this one: nobody can guess another's, and ZeroMQ's own begin with a zero.
+ROUTING_ID_PREFIX = b"\x01"
+ROUTING_ID_LENGTH = 17
+
 #: Sockets of one context; the operating system's limit on files is met first.
 MAX_SOCKETS = 65_536
 
@@ -129,6 +136,8 @@ class Sockets:
         self.check_process()
         socket = self._context.socket(zmq.DEALER)
         self._common(socket)
+        # Random and told to nobody but the node there, so that no other peer can speak in our name.
+        socket.set(zmq.ROUTING_ID, ROUTING_ID_PREFIX + os.urandom(ROUTING_ID_LENGTH - 1))
         socket.set(zmq.IMMEDIATE, 1)
         socket.set(zmq.RECONNECT_IVL, random.randint(50, 150))
         socket.set(zmq.RECONNECT_IVL_MAX, 3000)
@@ -141,6 +150,8 @@ class Sockets:
         socket = self._context.socket(zmq.ROUTER)
         self._common(socket)
         socket.set(zmq.ROUTER_MANDATORY, 1)
+        # A peer that reconnects before its old connection was missed takes its place; its HELLO begins anew.
+        socket.set(zmq.ROUTER_HANDOVER, 1)
         socket.set(zmq.BACKLOG, 1024)
         return socket
 
@@ -150,6 +161,7 @@ class Sockets:
         socket = self._context.socket(zmq.XPUB)
         self._common(socket)
         socket.set(zmq.XPUB_VERBOSER, 1)
+        socket.set(zmq.MAXMSGSIZE, LONGEST_SUBSCRIPTION)
         socket.set(zmq.BACKLOG, 1024)
         return socket
 
