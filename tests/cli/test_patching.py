@@ -72,7 +72,7 @@ def test_ssl_is_patched_however_it_is_first_imported(way):
         # The module is what it would have been: nothing of the detour is left.
         loader = ssl.__spec__.loader
         print(type(loader).__name__, ssl.__loader__ is loader, "class SSLObject" in inspect.getsource(ssl))
-        print([finder for finder in sys.meta_path if "zmqservices" in type(finder).__module__])
+        print([finder for finder in sys.meta_path if "patching" in type(finder).__module__])
         """
     )
 

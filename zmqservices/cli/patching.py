@@ -9,6 +9,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, cast
 
+from zmqservices.cli import multiprocess
+
 
 def monkey_patch() -> None:
     """Make the standard library cooperate with greenlets. To be called before anything heavy is imported.
@@ -25,6 +27,7 @@ def monkey_patch() -> None:
     patch_ssl = monkey.patch_ssl if "ssl" in sys.modules else _patch_ssl_when_imported
     with _replaced(metadata, "entry_points", installed.select), _replaced(monkey, "patch_ssl", patch_ssl):
         monkey.patch_all()
+    multiprocess.patch_when_imported()
 
 
 @contextmanager

@@ -1,0 +1,156 @@
+"""Lets `multiprocessing` wait by gevent's means in a patched process.
+
+gevent makes greenlets of the threads that a pool or a queue starts, but leaves their pipes and semaphores as they were: the
+first greenlet that waits for one blocks the thread, and all that could end the wait. The process would be frozen for good.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+#: What a pipe takes at once, as POSIX promises, when it is said to be writable.
+PIPE_BUF = select.PIPE_BUF
+
+#: Seconds between two looks at a semaphore: it tells nobody when it is free. The first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.01
+
+#: Seconds that a wait for the end of a process lasts before it is looked at.
+LONGEST_WAIT = 1.0
+
+_READ, _WRITE = 1, 2
+
+
+def patch_when_imported() -> None:
+    """To be called once the standard library is patched. Costs a process that never imports it nothing."""
+    for name, patch in _PATCHES.items():
+        module = sys.modules.get(name)
+        if module is not None:
+            patch(module)
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in _PATCHES:
+            return None
+        others = (finder.find_spec(fullname, path, target) for finder in tuple(sys.meta_path) if finder is not self)
+        spec = next((spec for spec in others if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, _PATCHES[fullname])
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, loader: Any, patch: Callable[[Any], None]) -> None:
+        self._loader, self._patch = loader, patch
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._patch(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def _wait_until_ready(fd: int, events: int) -> None:
+    """Let the hub run until the descriptor is readable or writable. Nothing runs between the last look and what follows."""
+    import gevent
+    from gevent.monkey import get_original
+
+    poller = get_original("select", "poll")()
+    poller.register(fd, select.POLLIN if events == _READ else select.POLLOUT)
+    while not poller.poll(0):
+        hub = gevent.get_hub()
+        watcher = hub.loop.io(fd, events)
+        try:
+            hub.wait(watcher)
+        finally:
+            watcher.close()
+
+
+def _read(fd: int, size: int) -> bytes:
+    _wait_until_ready(fd, _READ)
+    return os.read(fd, size)
+
+
+def _write(fd: int, data: Any) -> int:
+    _wait_until_ready(fd, _WRITE)
+    return os.write(fd, memoryview(data)[:PIPE_BUF])
+
+
+def _patch_connections(module: Any) -> None:
+    connection = module.Connection
+    connection._read, connection._write = staticmethod(_read), staticmethod(_write)
+    # Both have bound the functions that they were made with.
+    connection._recv.__defaults__ = (_read,)
+    connection._send.__defaults__ = (_write,)
+
+
+def _patch_semaphores(module: Any) -> None:
+    semaphore = module.SemLock
+    make_methods = semaphore._make_methods
+
+    def make_cooperative_methods(self: Any) -> None:
+        make_methods(self)
+        self.acquire = _acquire_of(self._semlock.acquire)
+
+    semaphore._make_methods = make_cooperative_methods
+    semaphore.__enter__ = lambda self: self.acquire()
+
+
+def _acquire_of(native: Callable[..., bool]) -> Callable[..., bool]:
+    def acquire(block: bool = True, timeout: float | None = None) -> bool:
+        if native(False):
+            return True
+        if not block:
+            return False
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while not native(False):
+            if end is not None and time.monotonic() >= end:
+                return False
+            # Patched: others run meanwhile.
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return True
+
+    return acquire
+
+
+def _patch_processes(module: Any) -> None:
+    popen = module.Popen
+    native_wait = popen.wait
+
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        if timeout is None:
+            from multiprocessing.connection import wait as wait_for
+
+            # Its end of a pipe closes with it. Looked at now and then besides: a child of its own may hold that end.
+            while self.poll(os.WNOHANG) is None and not wait_for([self.sentinel], LONGEST_WAIT):
+                pass
+        return native_wait(self, timeout)
+
+    popen.wait = wait
+
+
+_PATCHES: dict[str, Callable[[Any], None]] = {
+    "multiprocessing.connection": _patch_connections,
+    "multiprocessing.synchronize": _patch_semaphores,
+    "multiprocessing.popen_fork": _patch_processes,
+}
