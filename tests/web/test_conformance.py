@@ -8,7 +8,8 @@ from gevent.event import Event
 from werkzeug.wrappers import Response
 
 from tests.web.rfc9112 import CASES, NEXT
-from tests.web.stage import read_all
+from tests.web.stage import Web, read_all
+from zmqservices.containers import ServiceContainer
 from zmqservices.web import reading
 from zmqservices.web.handlers import HttpRequestHandler, http
 from zmqservices.web.server import WebServer
@@ -61,10 +62,21 @@ def exchange(web, data, method="GET"):
     return answers(read_all(web.raw(data)), method)
 
 
+@pytest.fixture(scope="module")
+def target():
+    """One service for all cases: none of them may hurt those after it."""
+    # At 127.0.0.1:0 it would share the server of others.
+    container = ServiceContainer(Target, {"WEB_SERVER_ADDRESS": "localhost:0", "WEB_SERVER_MAX_BODY": 1000})
+    container.start()
+    yield Web(container)
+    container.kill()
+
+
 @pytest.fixture
-def web(serve, monkeypatch):
-    monkeypatch.setattr(reading, "LINGER", 0.05)
-    return serve(Target, WEB_SERVER_MAX_BODY=1000)
+def web(target, monkeypatch):
+    monkeypatch.setattr(reading, "LINGER", 0.01)
+    yield target
+    target.close()
 
 
 @pytest.mark.parametrize("section, what, data, expected", CASES, ids=[f"{case[0]}: {case[1]}" for case in CASES])

@@ -127,9 +127,21 @@ def _host(values: Sequence[str], version: tuple[int, int]) -> str | None:
         if version > (1, 0):
             raise BadFraming("a request needs a Host header")
         return None
-    if len(values) > 1 or not _HOST_VALUE.fullmatch(values[0]):
+    if len(values) > 1 or not _HOST_VALUE.fullmatch(values[0]) or not _is_readable(values[0]):
         raise BadFraming(f"Host {cut(', '.join(values))} is not a host and its port")
     return values[0]
+
+
+def _is_readable(host: str) -> bool:
+    """Whether what a host has of IDNA can be decoded, as by whoever asks for a request's URL."""
+    host = host.lower()
+    if "xn--" not in host:
+        return True
+    try:
+        host.partition(":")[0].encode("ascii").decode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _target(method: str, target: str, host: str | None) -> tuple[str, str | None]:
@@ -145,7 +157,7 @@ def _target(method: str, target: str, host: str | None) -> tuple[str, str | None
             raise BadFraming(f"{cut(method)} * means nothing; only OPTIONS asks about the server as a whole")
         return target, host
     match = _ABSOLUTE.fullmatch(target)
-    if match is None or not match[1] or match[1][0] == ":":
+    if match is None or not match[1] or match[1][0] == ":" or not _is_readable(match[1]):
         raise BadFraming(f"the target {cut(target)} is neither a path nor a URL")
     path = match[2]
     if path[:1] != "/":

@@ -200,7 +200,7 @@ class HttpOnlyProtocol(WSGIHandler):
         self.status, self.close_connection = str(status), True
         self.time_finish = time.time()
         self.log_request()
-        self.socket.sendall(_refusal(status, text))
+        self.socket.sendall(_refusal(status, text, not self.requestline.startswith("HEAD ")))
         # Whoever stops need not wait for it.
         self.is_idle = True
         self._linger()
@@ -349,7 +349,7 @@ class HttpOnlyProtocol(WSGIHandler):
             return
         code = v.code if isinstance(v, HTTPException) and v.code else 500
         self.status, self.code = str(code), code
-        data = _refusal(code, "" if code == 500 else text_of_http(v))
+        data = _refusal(code, "" if code == 500 else text_of_http(v), self.command != "HEAD")
         self.headers_sent = True
         try:
             self._sendall(data)
@@ -381,7 +381,7 @@ def text_of_http(exc: HTTPException) -> str:
     return exc.description or exc.name
 
 
-def _refusal(status: int, text: str) -> bytes:
+def _refusal(status: int, text: str, has_body: bool) -> bytes:
     reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
     body = f"Error: {text or reason}\n".encode()
     date = format_date_time(time.time()).decode()
@@ -389,7 +389,7 @@ def _refusal(status: int, text: str) -> bytes:
         f"HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
-    return head.encode("latin-1") + body
+    return head.encode("latin-1") + (body if has_body else b"")
 
 
 @lru_cache(1024)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.utils import cached_property
 from werkzeug.wrappers import Request
 
 from zmqservices.web import jsontext
@@ -17,6 +19,14 @@ class WebRequest(Request):
     path_values: dict[str, Any]
     #: Bounded: what cannot be written again is no JSON, and 400.
     json_module = jsontext
+
+    @cached_property
+    def authorization(self) -> Authorization | None:
+        """What the client says of who it is; None where that makes no sense, which werkzeug raises for in some cases."""
+        try:
+            return Authorization.from_header(self.headers.get("Authorization"))
+        except ValueError:
+            return None
 
 
 def bounded_request(environ: dict[str, Any], max_body: int) -> WebRequest:
