@@ -187,10 +187,12 @@ def bind_address(url: str) -> str:
     except ValueError:
         pass
     try:
-        found = getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        found = getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
         raise DirectoryConfigurationError(f"the name {host} in {url!r} was not found: {exc}") from exc
-    return tcp_address(str(found[0][4][0]), port)
+    # IPv4 where the name has both: one socket listens at one address.
+    first = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return tcp_address(str(first[4][0]), port)
 
 
 def tcp_address(ip: str, port: int) -> str:

@@ -57,7 +57,8 @@ def registry_socket(bind: str) -> zmq.Socket[bytes]:
     """A ROUTER with the bounds of a registry, still to be bound to `bind`."""
     socket = context().socket(zmq.ROUTER)
     socket.linger = 0
-    socket.setsockopt(zmq.IPV6, "[" in bind)
+    # `*` is IPv4 and IPv6; ZeroMQ falls back to IPv4 on a host that has nothing else.
+    socket.setsockopt(zmq.IPV6, "[" in bind or "//*:" in bind)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER)

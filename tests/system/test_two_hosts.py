@@ -8,28 +8,29 @@ import time
 import pytest
 
 from tests.system.clusters import QUICK
-from tests.system.hosts import TwoHosts, why_not
+from tests.system.hosts import TwoHosts, why_no_ipv6, why_not
 from tests.system.processes import eventually
 from tests.system.remote import Remote
 
 PORT = 4190
 
 
-@pytest.fixture
-def hosts():
-    reason = why_not()
+@pytest.fixture(params=["ipv4", "ipv6"])
+def hosts(request):
+    is_ipv6 = request.param == "ipv6"
+    reason = why_not() or (why_no_ipv6() if is_ipv6 else "")
     if reason and os.environ.get("CI") == "true":
         pytest.fail(f"CI must test two hosts: {reason}")
     if reason:
         pytest.skip(reason)
-    with TwoHosts() as two:
+    with TwoHosts(is_ipv6) as two:
         yield two
 
 
 @pytest.fixture
 def url(stage, hosts):
     """A registry on the first host."""
-    url = f"tcp://{hosts[0].address}:{PORT}"
+    url = f"tcp://{hosts[0].host}:{PORT}"
     command = [*hosts[0].prefix, sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", "2"]
     stage.start("registry", command).has_said("serving at")
     return url
@@ -69,7 +70,7 @@ def test_hosts_need_nothing_but_the_directory(stage, hosts, url, start_service):
     inspect = command("inspect", "maths", "--json")
     assert inspect.wait() == 0
     (instance,) = json.loads(inspect.output())["instances"]
-    assert instance["addresses"]["rpc"].startswith(f"tcp://{hosts[1].address}:")
+    assert instance["addresses"]["rpc"].startswith(f"tcp://{hosts[1].host}:")
 
 
 def test_a_cut_cable_fails_calls_in_time_and_calls_work_again_once_it_is_healed(hosts, start_service, client):

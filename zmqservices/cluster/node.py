@@ -183,17 +183,20 @@ class Node:
         host, port = addresses.parse(bound)
         if self.settings.advertise_address:
             host, advertised_port = addresses.parse(self.settings.advertise_address, "ADVERTISE_ADDRESS")
-            return addresses.join(addresses.resolve(host), port if keep_port else advertised_port or port)
+            if host not in addresses.ANY_HOST:
+                host = addresses.resolve(host)
+            port = port if keep_port else advertised_port or port
+            return addresses.advertisable(host, port, "ADVERTISE_ADDRESS")
         if host in addresses.ANY_HOST:
-            host = self._towards_registry() or "127.0.0.1"
-        return addresses.join(host, port)
+            host = self._towards_registry(host == addresses.IPV4_ALONE) or "127.0.0.1"
+        return addresses.advertisable(host, port, "BIND_ADDRESS")
 
-    def _towards_registry(self) -> str | None:
+    def _towards_registry(self, ipv4_alone: bool = False) -> str | None:
         """This host's address on the route to its first registry; None where the directory names none."""
         for url in self.settings.directory.split(","):
             parts = urlsplit(url.strip())
             if parts.scheme == "tcp" and parts.hostname:
-                found = addresses.source_address(parts.hostname, parts.port or 0)
+                found = addresses.source_address(parts.hostname, parts.port or 0, ipv4_alone)
                 if found:
                     return found
         return None

@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 
 from zmqservices.exceptions import ConfigurationError
 
-ANY_HOST = ("*", "0.0.0.0", "::", "[::]")
+#: Every address of this host: `*` and `::` are IPv4 and IPv6, `0.0.0.0` is IPv4 alone.
+ANY_HOST = ("*", "0.0.0.0", "::")
+IPV4_ALONE = "0.0.0.0"
+_MEND = "'tcp://HOST:PORT' is needed, with port 0 for any free one, and an IPv6 address in brackets: 'tcp://[fd00::5]:0'"
 
 
 def parse(address: str, key: str = "address") -> tuple[str, int]:
@@ -24,7 +27,7 @@ def parse(address: str, key: str = "address") -> tuple[str, int]:
         parts, port = urlsplit("tcp://"), None
     host = parts.hostname or ("*" if parts.netloc.startswith("*") else "")
     if parts.scheme != "tcp" or not host or port is None:
-        raise ConfigurationError(f"{key} is {address!r}; 'tcp://HOST:PORT' is needed, with port 0 for any free one")
+        raise ConfigurationError(f"{key} is {address[:100]!r}; {_MEND}")
     return host, port
 
 
@@ -33,10 +36,19 @@ def join(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
+def needs_ipv6(address: str) -> bool:
+    """Whether a socket must speak IPv6 to bind or connect to `tcp://IP:PORT`; one for `*` speaks both."""
+    return address.startswith(("tcp://[", "tcp://*:"))
+
+
 def resolve(host: str) -> str:
     """The IP address of a host, IPv4 where it has one. Raises ConfigurationError when the name is unknown."""
+    return _resolve_all(host)[0]
+
+
+def _resolve_all(host: str) -> list[str]:
     try:
-        return str(ipaddress.ip_address(host))
+        return [_plain(ipaddress.ip_address(host))]
     except ValueError:
         pass
     try:
@@ -44,24 +56,58 @@ def resolve(host: str) -> str:
     except OSError as exc:
         raise ConfigurationError(f"host name {host!r} cannot be resolved: {exc}") from exc
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    return str(found[0][4][0])
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    # ::ffff:10.0.0.5 is an IPv4 address; a socket for IPv4 alone reaches it.
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def is_of_one_link(host: str) -> bool:
+    """An IPv6 address (fe80::...) that means nothing beyond one network interface of this host."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.version == 6 and address.is_link_local
+
+
+def advertisable(host: str, port: int, key: str) -> str:
+    """`tcp://HOST:PORT` for others to connect to. Raises ConfigurationError where `host` means nothing to them."""
+    if host in ANY_HOST:
+        raise ConfigurationError(f"{key} is {join(host, port)!r}, every address of this host; others need one of them")
+    if is_of_one_link(host) or "%" in host:
+        raise ConfigurationError(
+            f"this process would be announced at {host!r}, an address of one network interface that other hosts cannot "
+            "use; give ADVERTISE_ADDRESS or BIND_ADDRESS one that they can, such as tcp://[fd00::5]:0"
+        )
+    return join(host, port)
 
 
 def bindable(address: str, key: str = "BIND_ADDRESS") -> str:
     """What ZeroMQ can bind for a configured address: names resolved, `*` kept for any host."""
     host, port = parse(address, key)
-    if host in ANY_HOST:
-        return f"tcp://*:{port}"
-    return join(resolve(host), port)
+    return join(host if host in ANY_HOST else resolve(host), port)
 
 
-def source_address(host: str, port: int) -> str | None:
-    """This host's own address on the route to `host`, or None without a route. Nothing is sent."""
+def source_address(host: str, port: int, ipv4_alone: bool = False) -> str | None:
+    """This host's own address on the route to `host`, or None without a route. Nothing is sent.
+
+    A name may have IPv4 and IPv6 addresses: the first one that has a route decides. `ipv4_alone`: only of IPv4.
+    """
     try:
-        target = resolve(host)
-        family = socket.AF_INET6 if ":" in target else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((target, port or 9))
-            return str(probe.getsockname()[0])
-    except (OSError, ConfigurationError):
+        targets = _resolve_all(host)
+    except ConfigurationError:
         return None
+    for target in targets:
+        if ":" in target and ipv4_alone:
+            continue
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, port or 9))
+                return str(probe.getsockname()[0])
+        except OSError:
+            continue
+    return None

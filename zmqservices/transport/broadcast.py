@@ -13,7 +13,7 @@ from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import Sockets, UnusableEndpoint, refuse_unless_connectable
+from zmqservices.transport.sockets import Sockets, UnusableEndpoint, bind, connect, refuse_unless_connectable
 from zmqservices.utils.allocator import note_large_message
 
 _recv = BackendSocket.recv
@@ -37,7 +37,7 @@ class Mast:
         self._closed = False
         self.socket = sockets.xpub()
         try:
-            self.socket.bind(address)
+            bind(self.socket, address)
         except zmq.ZMQError as exc:
             self.socket.close(linger=0)
             raise ConfigurationError(
@@ -101,7 +101,7 @@ class Antenna:
         """Listen to one more mast; reconnects by itself. To be called once per endpoint. Raises UnusableEndpoint."""
         refuse_unless_connectable(endpoint)
         try:
-            self.socket.connect(endpoint)
+            connect(self.socket, endpoint)
         except zmq.ZMQError as exc:
             raise UnusableEndpoint(f"broadcasts at {endpoint[:100]!r} cannot be heard: {exc}") from exc
 

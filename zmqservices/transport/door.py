@@ -12,7 +12,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets
+from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind
 from zmqservices.utils.allocator import note_large_message
 
 _recv = BackendSocket.recv
@@ -72,7 +72,7 @@ class Door:
         self.guests: dict[bytes, Any] = {}
         self.socket = sockets.router()
         try:
-            self.socket.bind(address)
+            bind(self.socket, address)
         except zmq.ZMQError as exc:
             self.socket.close(linger=0)
             raise ConfigurationError(

@@ -11,7 +11,7 @@ from zmq.backend import Socket as BackendSocket
 from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import CONNECT_FAILED, DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import Sockets, UnusableEndpoint, refuse_unless_connectable
+from zmqservices.transport.sockets import Sockets, UnusableEndpoint, connect, refuse_unless_connectable
 from zmqservices.utils.allocator import note_large_message
 
 # The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
@@ -73,7 +73,7 @@ class Link:
             self._watch = reactor.watch(self)
             opened.append(self._watch.close)
             self._arm = self._watch.arm
-            self.socket.connect(endpoint)
+            connect(self.socket, endpoint)
         except zmq.ZMQError as exc:
             self._closed = True
             for close in reversed(opened):

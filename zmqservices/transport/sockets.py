@@ -77,6 +77,18 @@ def refuse_unless_connectable(endpoint: str) -> None:
         raise UnusableEndpoint(f"{endpoint[:100]!r} is no address that this release can connect to; tcp://IP:PORT is needed")
 
 
+def bind(socket: zmq.Socket[bytes], address: str) -> None:
+    """Listen at `tcp://IP:PORT`, IPv4 or IPv6; `tcp://*:PORT` is both, or IPv4 on a host that has nothing else."""
+    socket.set(zmq.IPV6, addresses.needs_ipv6(address))
+    socket.bind(address)
+
+
+def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Begin to connect to `tcp://IP:PORT`, IPv4 or IPv6; a socket may be connected to some of each."""
+    socket.set(zmq.IPV6, addresses.needs_ipv6(endpoint))
+    socket.connect(endpoint)
+
+
 @dataclass(frozen=True)
 class SocketOptions:
     """What an operator may say of sockets. Sizes in bytes, times in seconds."""

@@ -14,8 +14,8 @@ from zmqservices.exceptions import ConfigurationError
 #: Connections that may wait to be accepted.
 BACKLOG = 1024
 
-_ADDRESS = re.compile(r"(?:(?P<address>[^:\[\]]+|\[[0-9a-fA-F:.%]+\]):)?(?P<port>\d{1,5})")
-_MEND = "[address:]port is needed, such as 0.0.0.0:8000, [::1]:8000 or 8000"
+_ADDRESS = re.compile(r"(?:(?P<address>[^:\[\]]+|\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\]):)?(?P<port>\d{1,5})")
+_MEND = "[address:]port is needed, such as 0.0.0.0:8000, [::1]:8000, *:8000 (IPv4 and IPv6) or 8000"
 
 #: What the operator can do about an address that cannot be bound.
 _MENDS = {
@@ -24,12 +24,12 @@ _MENDS = {
         "WEB_SERVER_REUSE_PORT: true for all processes that shall share it"
     ),
     errno.EACCES: "this user may not listen there; ports from 1024 up are open to everybody",
-    errno.EADDRNOTAVAIL: "this host has no such address; 0.0.0.0 is all that it has",
+    errno.EADDRNOTAVAIL: "this host has no such address; 0.0.0.0 is every IPv4 address that it has, * every one of IPv6 as well",
 }
 
 
 class BindAddress(NamedTuple):
-    """A host, "" for all of this machine's addresses, and a port, 0 for any that is free."""
+    """A host, "" for all IPv4 addresses of this machine, "*" for those of IPv6 too, and a port, 0 for any that is free."""
 
     address: str
     port: int
@@ -47,11 +47,20 @@ def parse_address(address_string: str | int) -> BindAddress:
     return BindAddress((match["address"] or "").strip("[]"), int(match["port"]))
 
 
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
 def listen(bind_addr: BindAddress, reuse_port: bool) -> Any:
     """A listening socket of gevent's. Raises ConfigurationError, saying what can be done, where there can be none."""
     try:
-        # None, unlike "", is every address.
-        found = green.getaddrinfo(bind_addr.address or None, bind_addr.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        # None, unlike "", is every address; "::" takes IPv4 as well, see below.
+        host = "::" if bind_addr.address == "*" and _has_ipv6() else bind_addr.address.replace("*", "")
+        found = green.getaddrinfo(host or None, bind_addr.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
     except OSError as exc:
         raise ConfigurationError(f"WEB_SERVER_ADDRESS is {bind_addr}, which cannot be resolved: {exc}") from exc
     # "" is all IPv4 addresses, as it was in Nameko.
@@ -61,6 +70,9 @@ def listen(bind_addr: BindAddress, reuse_port: bool) -> Any:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # Said, as hosts differ in what they take it for.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as exc:
