@@ -24,8 +24,10 @@ from typing import Protocol, TypeVar
 #: difference between instances; an answer that takes a hundred times as long makes one ten times slower all the same.
 GAIN = 0.1
 
-#: Seconds after which an old average counts for little besides a new answer.
-DECAY = 100.0
+KEPT = 1.0 - GAIN
+
+#: Seconds after which an old average counts for little besides a new answer, and those after which it counts for no less.
+DECAY, SOON = 100.0, 0.1
 
 #: Seconds over which the latency of an instance fades that has no calls, at least and at most, and the calls that it could
 #: have answered meanwhile: to ask one that is slow for good, which ends this, costs somebody a slow call.
@@ -65,11 +67,21 @@ class Pace:
 
     def saw(self, latency: float, ahead: int, now: float) -> None:
         """An answer took `latency` seconds; at most `ahead` calls were answered before it."""
+        # Without calls of functions where it can be: this runs for each answer where there are several instances.
         known = self.latency
-        found = min(max(known, latency / (ahead + 1)), latency)
-        miss = abs(found - known)
-        self.deviation = miss if miss > self.deviation else self.deviation + (miss - self.deviation) * GAIN
-        self.latency = found + (known - found) * (1.0 - GAIN) * exp((self.seen_at - now) / DECAY)
+        found = known
+        if latency < known:
+            found = latency
+        elif latency > known * (ahead + 1):
+            found = latency / (ahead + 1)
+        miss = found - known if found > known else known - found
+        deviation = self.deviation
+        self.deviation = miss if miss > deviation else deviation + (miss - deviation) * GAIN
+        if found != known:
+            kept = KEPT
+            if now - self.seen_at > SOON:
+                kept *= exp((self.seen_at - now) / DECAY)
+            self.latency = found + (known - found) * kept
         self.seen_at = now
 
     def idle(self, typical: float, now: float) -> float:
@@ -93,8 +105,9 @@ class Load:
 
     def saw(self, method: str, latency: float, ahead: int, now: float) -> None:
         """A call of `method` took `latency` seconds; `ahead` calls were in flight when it was sent."""
-        latency = max(latency, LEAST)
         pace = self.paces.get(method)
+        if latency < LEAST:
+            latency = LEAST
         if pace is None:
             self.paces[method] = Pace(latency, now)
         else:
