@@ -297,7 +297,10 @@ class HubReactor:
             while ticket.stage < stage:
                 switch()
         finally:
-            _part(ticket, me)
+            if ticket.waiter is me:
+                ticket.waiter = None
+            else:
+                ticket.waiter.greenlets.remove(me)
 
     def _park_outside(self, ticket: Ticket, stage: int) -> None:
         deadline: float | None = getattr(ticket, "deadline", None)
