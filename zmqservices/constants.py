@@ -16,6 +16,12 @@ DEFAULT_BIND_ADDRESS = "tcp://127.0.0.1:0"
 #: Seconds that a lease lives without renewal.
 DEFAULT_DIRECTORY_TTL = 10.0
 
+#: Whether `zmqservices run` lists services that take no part in the cluster otherwise, such as those with @http alone.
+ANNOUNCE_CONFIG_KEY = "ANNOUNCE"
+DEFAULT_ANNOUNCE = True
+#: The tag of a record under which routes, timers and handlers stand.
+LISTED_ENTRYPOINTS_TAG = "entrypoints"
+
 # --- calls -------------------------------------------------------------------------------------------------------------
 RPC_TIMEOUT_CONFIG_KEY = "rpc_timeout"
 RPC_WAIT_FOR_SERVICE_CONFIG_KEY = "rpc_wait_for_service"

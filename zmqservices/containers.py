@@ -354,7 +354,7 @@ class ServiceContainer(WorkerLifecycle):
         self.cancel(worker_ctx, WorkerCancelled(text))
 
     def _answer_failed(self, worker_ctx: WorkerContext, exc_info: Any) -> None:
-        _log.critical("the outcome of %s could not be handled", worker_ctx, exc_info=exc_info)
+        _log.critical("the outcome of %s could not be handled", worker_ctx.call_id, exc_info=exc_info)
         # Not from here: a worker cannot wait for its own end.
         gevent.spawn(self.kill, exc_info)
 

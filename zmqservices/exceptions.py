@@ -109,13 +109,14 @@ class UnknownService(RemoteUnavailable):
     """No instance of the service is known, and none appeared while the call could wait."""
 
     def __init__(self, service_name: str, reason: str = "") -> None:
-        self._service_name = service_name
-        self._reason = reason
+        #: Who was called, and what is known of why nobody answers.
+        self.service_name = self._service_name = service_name
+        self.reason = reason
         super().__init__(service_name)
 
     def __str__(self) -> str:
-        text = f"Unknown service `{self._service_name}`"
-        return f"{text}: {self._reason}" if self._reason else text
+        text = f"Unknown service `{self.service_name}`"
+        return f"{text}: {self.reason}" if self.reason else text
 
 
 class Overloaded(RemoteUnavailable):

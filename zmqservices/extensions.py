@@ -244,6 +244,10 @@ class Entrypoint(Extension):
         if not shape.fits(args, kwargs):
             raise IncorrectSignature(shape.why_not(args, kwargs))
 
+    def listed(self) -> dict[str, Any] | None:
+        """What `zmqservices inspect` shows of a bound entrypoint: its `kind` and `what` it runs for; None for nothing."""
+        return {"kind": type(self).__name__, "what": ""}
+
     @classmethod
     def decorator(cls, /, *args: Any, **kwargs: Any) -> Any:
         """Use as `@name` or `@name(options)`; the decorated function itself is left as it is."""

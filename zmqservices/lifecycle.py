@@ -17,6 +17,7 @@ from gevent import GreenletExit, get_hub
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
 from zmqservices.probes import Probe, tell
+from zmqservices.utils.redaction import shown_arguments
 from zmqservices.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,12 @@ def _is_expected(entrypoint: Any, exc: BaseException) -> bool:
         return isinstance(exc, entrypoint.expected_exceptions)
     except (AttributeError, TypeError):
         return False
+
+
+def of_call(worker_ctx: WorkerContext) -> str:
+    """For the log: which call it was, who made it, and with what."""
+    caller = worker_ctx.immediate_parent_call_id
+    return f"{worker_ctx.call_id}{f', called by {caller},' if caller else ''} with {shown_arguments(worker_ctx)}"
 
 
 class WorkerLifecycle:
@@ -217,15 +224,18 @@ class WorkerLifecycle:
 
     def _hook_failed(self, hook: str, worker_ctx: WorkerContext, exc: BaseException) -> None:
         self._raise_if_killed(exc)
-        _log.error("error in %s of %s: %r", hook, worker_ctx, exc, exc_info=exc)
+        _log.error("error in %s of %s: %r", hook, worker_ctx.call_id, exc, exc_info=exc)
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             get_hub().handle_system_error(type(exc), exc, exc.__traceback__)
 
     def _log_error(self, worker_ctx: WorkerContext, exc_info: ExcInfo) -> None:
         exc = exc_info[1]
         if isinstance(exc, WorkerCancelled):
-            _log.warning("cancelled worker %s: %s", worker_ctx, exc)
+            _log.warning("cancelled worker of %s: %s", worker_ctx.call_id, exc)
         elif _is_expected(worker_ctx.entrypoint, exc):
-            _log.warning("(expected) error handling worker %s: %s", worker_ctx, exc, exc_info=exc_info)
+            # Its traceback would say what everybody knows.
+            shown = exc_info if _log.isEnabledFor(logging.DEBUG) else None
+            told = f"{type(exc).__name__}: {exc}"
+            _log.warning("(expected) error handling worker of %s: %s", of_call(worker_ctx), told, exc_info=shown)
         else:
-            _log.error("error handling worker %s: %s", worker_ctx, exc, exc_info=exc_info)
+            _log.error("error handling worker of %s: %s: %s", of_call(worker_ctx), type(exc).__name__, exc, exc_info=exc_info)

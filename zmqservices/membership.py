@@ -51,9 +51,10 @@ class Membership(SharedExtension):
         self.serializer: Any = None
 
     def bind(self: Any, container: Any) -> Any:
-        """Also looks at the container's `serializer`: one that is unknown is told when the container is made."""
+        """Also looks at the container's settings: what is wrong in them is told when the container is made."""
         find = serializers_of(container.config)
         own_serializer(container.config, find)
+        Settings.read(container.config)
         return super().bind(container)
 
     def setup(self) -> None:

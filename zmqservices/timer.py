@@ -53,6 +53,10 @@ class Timer(Entrypoint):
         self._is_over = Event()
         self._thread: Any = None
 
+    def listed(self) -> dict[str, Any]:
+        where = ", on one instance" if self.cluster else ""
+        return {"kind": "timer", "what": f"every {self.interval:g} s{where}"}
+
     def setup(self) -> None:
         self._patience = configuration.seconds(
             self.container.config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True

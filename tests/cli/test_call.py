@@ -47,7 +47,12 @@ def test_any_text_is_some_argument(text):
 def test_all_arguments_in_one_document():
     assert parse_arguments([], "[2, 3]") == ([2, 3], {})
     assert parse_arguments([], '{"a": 1}') == ([], {"a": 1})
-    assert parse_arguments(["4", "b=2"], "[2, 3]") == ([2, 3, 4], {"b": 2})
+
+
+def test_a_document_beside_other_arguments_is_refused():
+    for beside in ("4", "b=2"):
+        with pytest.raises(CommandError, match=f"--json-args are all arguments, and '{beside}' is given besides"):
+            parse_arguments([beside], "[2, 3]")
 
 
 @pytest.mark.parametrize("text", ["5", '"a"', "[1", "", "null"])

@@ -94,7 +94,7 @@ def test_methods_are_those_of_the_newest_instance():
 
 
 def test_an_unknown_service_has_nothing():
-    assert describe("nobody", VIEW) == {"service": "nobody", "methods": {}, "instances": []}
+    assert describe("nobody", VIEW) == {"service": "nobody", "methods": {}, "entrypoints": [], "instances": []}
 
 
 def test_the_page_shows_signatures_docstrings_and_leases():

@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
+from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
+from zmqservices.cli.listing import with_near_services
 from zmqservices.cli.options import Flags, takes_settings
-from zmqservices.exceptions import CommandError, RemoteTraceback
+from zmqservices.exceptions import CommandError, RemoteTraceback, UnknownService
 
 KEYWORD = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 
 
 @click.command("call", context_settings={"ignore_unknown_options": True})
-@click.argument("method", metavar="SERVICE.METHOD")
+@click.argument("method", metavar="SERVICE.METHOD", shell_complete=complete.methods)
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT | KEY=ARGUMENT]...")
 @takes_settings
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Seconds to wait at most.")
@@ -54,6 +56,10 @@ def call_command(
     with ClusterRpcProxy(settings, timeout=timeout) as cluster:
         try:
             result = getattr(cluster[service_name], method_name)(*args, **kwargs)
+        except UnknownService as error:
+            if isinstance(error.__cause__, RemoteTraceback):
+                raise  # The service's own trouble, with somebody else.
+            raise with_near_services(error, settings) from error
         except Exception as error:
             if traceback and isinstance(error.__cause__, RemoteTraceback):
                 click.echo(error.__cause__.text, err=True, nl=False)
@@ -71,6 +77,11 @@ def parse_method(text: str) -> tuple[str, str]:
 
 def parse_arguments(arguments: Sequence[str], json_args: str | None = None) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments. Raises CommandError when `json_args` is no list and no object."""
+    if json_args is not None and arguments:
+        raise CommandError(
+            f"--json-args are all arguments, and {arguments[0]!r:.80} is given besides; put it into the JSON, or leave "
+            "--json-args out"
+        )
     args, kwargs = parse_json_arguments(json_args) if json_args is not None else ([], {})
     for argument in arguments:
         keyword = KEYWORD.fullmatch(argument)

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from zmqservices.cli import complete
+from zmqservices.cli.fullhelp import FullHelp
 from zmqservices.cli.groups import groups_command
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.letters import dead_letters_command
@@ -22,7 +24,7 @@ SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-@click.group("events")
+@click.group("events", cls=FullHelp)
 def events_command() -> None:
     """Look after events: what waits for whom, what was given up, what happens now.
 
@@ -36,7 +38,7 @@ def events_command() -> None:
 
 
 @events_command.command("ls")
-@click.argument("source", required=False)
+@click.argument("source", required=False, shell_complete=complete.sources)
 @takes_settings
 @as_json
 @timeout
@@ -80,7 +82,7 @@ def rows(stats: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 @events_command.command("replay")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.sources)
 @click.argument("group")
 @takes_settings
 @as_json
@@ -114,8 +116,9 @@ def replay_command(
     if as_json:
         click.echo(to_json({"group": group, "journals": cursors}))
     else:
-        places = ", ".join(f"{at} of {key}" for key, at in sorted(cursors.items()))
-        click.echo(f"{group} gets again what came after: {places}")
+        for key, at in sorted(cursors.items()):
+            what = f"what came after event {at}" if at else "all that is kept"
+            click.echo(f"{group} gets once more {what} in the journal {key}")
 
 
 def moment(text: str) -> float:
@@ -130,7 +133,7 @@ def moment(text: str) -> float:
 
 
 @events_command.command("forget")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.sources)
 @click.argument("group")
 @takes_settings
 @as_json

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import as_json, columns, looked_up, timeout
 from zmqservices.cli.options import Flags, takes_settings
 
 
 @click.command("groups")
-@click.argument("source", required=False)
+@click.argument("source", required=False, shell_complete=complete.sources)
 @takes_settings
 @as_json
 @timeout

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from zmqservices.cli import complete
+from zmqservices.cli.fullhelp import FullHelp
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import as_json, columns, timeout
 from zmqservices.cli.options import Flags, takes_settings
@@ -14,13 +16,13 @@ from zmqservices.cli.publishers import ask_all, journal, publishers
 from zmqservices.exceptions import CommandError
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=FullHelp)
 def dead_letters_command() -> None:
     """Events that were given up, since their handlers failed each time."""
 
 
 @dead_letters_command.command("ls")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.sources)
 @click.argument("group", required=False)
 @takes_settings
 @as_json
@@ -50,7 +52,7 @@ def _letters(flags: Flags, source: str, group: str | None, timeout: float, limit
 
 
 @dead_letters_command.command("show")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.sources)
 @click.argument("group")
 @click.argument("seq", type=int)
 @takes_settings
@@ -81,7 +83,7 @@ def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:
     """The commands requeue and drop: both take numbers, or --all."""
 
     @dead_letters_command.command(verb, help=doc)
-    @click.argument("source")
+    @click.argument("source", shell_complete=complete.sources)
     @click.argument("group")
     @click.argument("seqs", type=int, nargs=-1, metavar="[SEQ]...")
     @takes_settings

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from zmqservices import configuration, constants
+from zmqservices.cli import complete
+from zmqservices.cli.alive import DEAD, is_dead
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.constants import LISTED_ENTRYPOINTS_TAG as ENTRYPOINTS
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 
 #: Seconds that a directory gets to answer.
 PATIENCE = 3.0
+#: The same, for what only makes an error text better.
+HINT_PATIENCE = 1.0
+#: The same where nobody listens at the port of this machine's directory: one may be just coming.
+NOBODY_PATIENCE = 0.3
+#: Names that a hint shows.
+NAMED = 10
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 timeout = click.option(
@@ -47,13 +57,14 @@ def ls_command(flags: Flags, as_json: bool, timeout: float) -> None:
 
 
 @click.command("inspect")
-@click.argument("service")
+@click.argument("service", shell_complete=complete.services)
 @takes_settings
 @as_json
 @timeout
 def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Show one service: its methods with signatures and docstrings, its instances with addresses and lease
-    ages.
+    """Show one service: its methods, routes, timers and handlers, and its instances.
+
+    Methods have their signatures and docstrings, handlers their groups, instances their addresses and lease ages.
 
     \b
     Example:
@@ -63,8 +74,38 @@ def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -
     with looked_up(settings, timeout) as directory:
         description = describe(service, directory.view())
         if not description["instances"]:
-            raise UnknownService(service, f"no instance is known; {directory.describe()}")
+            mend = did_you_mean(service, services_of(directory.view()))
+            raise UnknownService(service, f"no instance is known; {mend}{directory.describe()}")
     click.echo(to_json(description, indent=2) if as_json else page(description))
+
+
+def services_of(view: Any) -> set[str]:
+    """The names of the services; publishers of events stand beside them."""
+    return {seen.record.service for seen in view.records.values() if not seen.record.service.startswith("events:")}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'maths'? ` for a name that is nearly one of these, else which there are, else nothing."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name[:80], names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}? "
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"there are {', '.join(names[:NAMED])}{more}; "
+
+
+def with_near_services(error: UnknownService, settings: dict[str, Any]) -> UnknownService:
+    """The same, with the service that was probably meant: a caller's directory knows only those that it asked for."""
+    try:
+        with looked_up(settings, HINT_PATIENCE) as directory:
+            mend = did_you_mean(error.service_name, services_of(directory.view()) - {error.service_name})
+    except Exception:
+        return error  # The hint is worth no second error.
+    return UnknownService(error.service_name, f"{mend}{error.reason}")
 
 
 @contextmanager
@@ -87,7 +128,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     )
     directory.start()
     try:
-        has_answered = directory.wait_ready(timeout)
+        has_answered = directory.wait_ready(min(timeout, NOBODY_PATIENCE) if nobody_hosts(url) else timeout)
         knows_some = bool(directory.view().records)
         if not has_answered and not knows_some and not url.startswith("local"):
             raise RemoteUnavailable(directory.describe())
@@ -96,6 +137,24 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         yield directory
     finally:
         directory.stop()
+
+
+def nobody_hosts(url: str) -> bool:
+    """Whether this machine's own directory is meant, and no process serves it."""
+    if not url.startswith("local"):
+        return False
+    import socket
+
+    from discovery.seeds import LOCAL_PORT, LOCAL_PORT_ENVIRONMENT_KEY
+
+    try:
+        port = int(os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or LOCAL_PORT)
+        with socket.create_connection(("127.0.0.1", port), 1.0):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def summaries(view: Any) -> list[dict[str, Any]]:
@@ -109,15 +168,20 @@ def summaries(view: Any) -> list[dict[str, Any]]:
         {
             "service": name,
             "instances": len(seen),
-            "up": sum(one.record.state == "UP" and not one.suspect for one in seen),
-            "addresses": sorted(_address(one.record) for one in seen),
+            "up": sum(_state(one) == "UP" and not one.suspect for one in seen),
+            "addresses": sorted(filter(None, (_address(one.record) for one in seen))),
         }
         for name, seen in sorted(by_name.items())
     ]
 
 
 def _address(record: Any) -> str:
-    return str(record.endpoints.get("rpc") or next(iter(record.endpoints.values()), "-"))
+    return str(record.endpoints.get("rpc") or next(iter(record.endpoints.values()), ""))
+
+
+def _state(seen: Any) -> str:
+    # Its lease lives on for a while; on its own host one can look.
+    return DEAD if seen.record.state == "UP" and is_dead(seen.record) else str(seen.record.state)
 
 
 def describe(service: str, view: Any) -> dict[str, Any]:
@@ -129,15 +193,28 @@ def describe(service: str, view: Any) -> dict[str, Any]:
     return {
         "service": service,
         "methods": dict(sorted(seen[-1].record.methods.items())) if seen else {},
+        "entrypoints": _entrypoints(seen[-1].record) if seen else [],
         "instances": [_instance(one) for one in seen],
     }
+
+
+def _entrypoints(record: Any) -> list[dict[str, Any]]:
+    """Routes, timers, handlers, WebSocket methods: what `zmqservices run` says of them, else the subscriptions."""
+    listed = record.tags.get(ENTRYPOINTS)
+    if isinstance(listed, list):
+        return [dict(one) for one in listed if isinstance(one, dict)]
+    wants = [want for want in record.subscriptions if isinstance(want, dict)]
+    return [
+        {"kind": "event", "method": "", "what": f"{want.get('pattern')} of {want.get('source')}", "group": want.get("group")}
+        for want in wants
+    ]
 
 
 def _instance(seen: Any) -> dict[str, Any]:
     record = seen.record
     return {
         "instance": record.instance,
-        "state": record.state,
+        "state": _state(seen),
         "suspect": seen.suspect,
         "addresses": dict(record.endpoints),
         "host": record.host,
@@ -153,7 +230,7 @@ def _instance(seen: Any) -> dict[str, Any]:
 def table(services: list[dict[str, Any]]) -> str:
     """The services in columns."""
     rows = [("SERVICE", "INSTANCES", "UP", "ADDRESSES")]
-    rows += [(one["service"], str(one["instances"]), str(one["up"]), " ".join(one["addresses"])) for one in services]
+    rows += [(one["service"], str(one["instances"]), str(one["up"]), " ".join(one["addresses"]) or "-") for one in services]
     return columns(rows)
 
 
@@ -172,6 +249,11 @@ def page(description: dict[str, Any]) -> str:
         note = "  (idempotent)" if method.get("idempotent") else ""
         parts.append(f"\n  {name}{method.get('signature') or '(...)'}{note}")
         parts += [f"      {line}".rstrip() for line in (method.get("doc") or "").strip().splitlines()]
+    if description["entrypoints"]:
+        lines: list[tuple[str, ...]] = [("KIND", "METHOD", "RUNS FOR", "GROUP")]
+        for one in description["entrypoints"]:
+            lines.append(tuple(str(one.get(key) or "-") for key in ("kind", "method", "what", "group")))
+        parts += ["", *(f"  {line}" for line in columns(lines).splitlines())]
     rows = [("INSTANCE", "STATE", "ADDRESS", "HOST", "PID", "LEASE AGE")]
     for one in description["instances"]:
         state = f"{one['state']} (suspect)" if one["suspect"] else one["state"]

@@ -11,6 +11,7 @@ import click
 
 from zmqservices import exceptions
 from zmqservices.cli import own_packages, streams
+from zmqservices.cli.fullhelp import FullHelp
 from zmqservices.gone import gone
 
 #: What Nameko applications import from here.
@@ -61,7 +62,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
+class LazyGroup(FullHelp):
     """A group whose commands are imported when they are asked for, so that patching can come first."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

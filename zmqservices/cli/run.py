@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -12,7 +13,8 @@ from typing import Any
 import click
 
 from zmqservices import constants
-from zmqservices.cli import streams
+from zmqservices.cli import complete, streams
+from zmqservices.cli.announce import announce
 from zmqservices.cli.backdoor import setup_backdoor
 from zmqservices.cli.lifeline import Lifeline, imported_files
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
@@ -36,11 +38,13 @@ KILLED = 130
 
 __getattr__ = gone(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})
 
+#: Set by the supervisor of --processes: which of them this one is.
+PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @click.command("run")
-@click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...", shell_complete=complete.modules)
 @takes_settings
 @AS_NAMEKO
 @click.option("--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of the same.")
@@ -112,8 +116,14 @@ def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], N
 def log_to_stderr() -> None:
     """From INFO up, unless somebody has set logging up already."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(LOG_FORMAT))
+    handler.setFormatter(Formatter(process_label() + LOG_FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def process_label() -> str:
+    """What lines of one of several processes begin with, `[2] `; nothing for one that is alone."""
+    number = os.environ.get(PROCESS_NUMBER, "")
+    return f"[{number}] " if number.isdigit() else ""
 
 
 def setup_logging(settings: Mapping[str, Any]) -> None:
@@ -213,6 +223,7 @@ class Shutdown:
         self._main = gevent.getcurrent()
         self._over = Event()
         self._handlers: list[Any] = []
+        self._conceal: Callable[[], None] = lambda: None
 
     def listen(self, lifeline: Lifeline) -> None:
         """From here on signals stop the services, and so does the end of a supervisor."""
@@ -238,20 +249,27 @@ class Shutdown:
         except Killed:
             return KILLED
         finally:
+            self._conceal()
             self._over.set()
 
     def _run(self, on_started: Callable[[list[str]], None] | None) -> int:
         try:
             self.runner.start()
-        except BaseException:
-            self.runner.kill()
+        except BaseException as error:
+            if isinstance(error, ConfigurationError):
+                logging.disable(logging.INFO)  # The sentence says it all.
+            try:
+                self.runner.kill()
+            finally:
+                logging.disable(logging.NOTSET)
             raise
         self._is_started = True
         if self.is_stopping:
             self._stop()
         else:
             names = list(self.runner.service_names)
-            click.echo(f"Services started: {', '.join(names)}", err=True)
+            self._conceal = announce(self.runner)
+            click.echo(f"{process_label()}Services started: {', '.join(names)}", err=True)
             sys.stderr.flush()
             if on_started:
                 on_started(names)

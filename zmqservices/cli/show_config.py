@@ -1,13 +1,17 @@
-"""`zmqservices show-config`: the settings as a command would see them."""
+"""`zmqservices show-config`: the settings as a command would see them, defaults included, and where each comes from."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from zmqservices.cli.options import Flags, takes_settings
+from zmqservices import configuration, constants
+from zmqservices.cli.options import Flags, parse_definition, takes_settings
 
 #: Read when it is there and no other file is named.
 USUAL_FILE = "config.yaml"
@@ -16,17 +20,56 @@ USUAL_FILE = "config.yaml"
 @click.command("show-config")
 @takes_settings
 def show_config_command(flags: Flags) -> None:
-    """Show the settings, with variables replaced and defaults filled in.
+    """Show all settings, with variables replaced and defaults filled in, and where each comes from.
 
     \b
     Example:
         zmqservices show-config -c config.yaml -d rpc_timeout=5
 
-    Without -c, config.yaml is read if there is one. Passwords are shown as they are.
+    Without -c, config.yaml is read if there is one. Passwords are shown as they are. The output is YAML; where a value
+    comes from stands in a comment behind it.
     """
-    import yaml
-
     if flags.config_file is None and Path(USUAL_FILE).exists():
         flags = replace(flags, config_file=USUAL_FILE)
     settings = flags.setup()
-    click.echo(yaml.safe_dump(settings, default_flow_style=False, allow_unicode=True), nl=False)
+    origins = origins_of(flags, settings)
+    for key, value in sorted({**defaults(), **settings}.items(), key=lambda item: str(item[0])):
+        click.echo(entry(key, value, origins.get(key, "default")), nl=False)
+
+
+def defaults() -> dict[str, Any]:
+    """What our settings are when nobody says; those without a default are left out."""
+    found = {}
+    for name, key in vars(constants).items():
+        stem = name.removesuffix("_CONFIG_KEY")
+        if stem != name and key in configuration.KNOWN_KEYS and hasattr(constants, f"DEFAULT_{stem}"):
+            found[key] = getattr(constants, f"DEFAULT_{stem}")
+    # Found out where it is needed, from the directory's and the socket's side.
+    found.pop(constants.BIND_ADDRESS_CONFIG_KEY, None)
+    return found
+
+
+def origins_of(flags: Flags, settings: Mapping[str, Any]) -> dict[str, str]:
+    """For each setting that somebody has made: who."""
+    origins = {}
+    for key, variable in configuration.ENVIRONMENT.items():
+        if os.environ.get(variable):
+            origins[key] = f"environment, {variable}"
+    if flags.config_file:
+        origins.update(dict.fromkeys(configuration.load(flags.config_file), flags.config_file))
+    origins.update((parse_definition(text)[0], "-d") for text in flags.define if parse_definition(text)[1] is not None)
+    if flags.directory:
+        origins[constants.DIRECTORY_CONFIG_KEY] = "--directory"
+    if flags.namespace:
+        origins[constants.NAMESPACE_CONFIG_KEY] = "--namespace"
+    return {key: origin for key, origin in origins.items() if key in settings}
+
+
+def entry(key: Any, value: Any, origin: str) -> str:
+    """One setting as YAML, with a comment."""
+    import yaml
+
+    first, *rest = yaml.safe_dump({key: value}, default_flow_style=False, allow_unicode=True).splitlines()
+    # Behind a text that goes on in the next line, a comment would be part of it.
+    lines = [f"{first}  # {origin}", *rest] if not rest or first.endswith(":") else [f"# {origin}", first, *rest]
+    return "\n".join(lines) + "\n"

@@ -96,7 +96,7 @@ class Child:
         self.line.setblocking(False)
         self.unread = b""
         self.start_at = None
-        environ = {**os.environ, lifeline.VARIABLE: str(theirs.fileno())}
+        environ = {**os.environ, lifeline.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
         with theirs:
             self.process = subprocess.Popen(
                 command, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0

@@ -8,13 +8,17 @@ from typing import Any
 
 import click
 
+from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import PATIENCE, as_json
+from zmqservices.cli.listing import HINT_PATIENCE, PATIENCE, as_json, did_you_mean, looked_up
 from zmqservices.cli.options import Flags, takes_settings
+
+#: What publishers of a source are called in the directory.
+PREFIX = "events:"
 
 
 @click.command("tail")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.sources)
 @click.argument("event", default="#")
 @takes_settings
 @as_json
@@ -41,9 +45,19 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
         node.caller.update()
         intake.wait_until_reachable(PATIENCE)
         click.echo(f"listening for {event} of {source}", err=True)
+        sources = {name.removeprefix(PREFIX) for name in listed_services(node) if name.startswith(PREFIX)}
+        if source not in sources:
+            mend = did_you_mean(source, sources)
+            click.echo(f"nobody publishes events of {source!r} now; {mend}waiting for somebody", err=True)
         shown.wait()
     finally:
         node.leave()
+
+
+def listed_services(node: Any) -> set[str]:
+    """All names in the directory: the node's own directory knows only those that were asked for."""
+    with looked_up({"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}, HINT_PATIENCE) as directory:
+        return {seen.record.service for seen in directory.view().records.values()}
 
 
 class Tail:

@@ -18,6 +18,7 @@ from gevent.event import Event
 import discovery
 from zmqservices.cluster.duties import duties_of, holder, with_duties
 from zmqservices.cluster.incoming import IncomingCall, Served
+from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Registration:
         self._incarnation = incarnation
         self._served: Served | None = None
         self._is_amended = False
+        self._is_described = False
 
     # --- methods to call ---------------------------------------------------------------------------------------------
 
@@ -94,6 +96,20 @@ class Registration:
         """
         self._is_amended = True
         self._announce(**changes)
+
+    def describe(self, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]) -> None:
+        """Say what else runs its methods. Where nothing is announced yet, the instance is listed for that alone.
+
+        It stays listed for that until `conceal`.
+        """
+        self._is_described = self._is_described or self.record is None
+        tags = {**({} if self.record is None else self.record.tags), LISTED_ENTRYPOINTS_TAG: entrypoints}
+        self._announce(tags=tags, endpoints={**self._endpoints(), **endpoints})
+
+    def conceal(self) -> None:
+        """It goes: it is not listed any more for what `describe` said."""
+        self._is_described = False
+        self._part()
 
     def retract(self) -> None:
         """What `amend` said of its subscriptions holds no more."""
@@ -196,7 +212,7 @@ class Registration:
         """There is a reason less to list the instance: say what has changed, or withdraw it with the last reason."""
         if self.record is None:
             return
-        if self._served is not None or self._is_amended or duties_of(self.record.replace(**changes)):
+        if self._served is not None or self._is_amended or self._is_described or duties_of(self.record.replace(**changes)):
             self._announce(**changes)
         else:
             self.record = None

@@ -120,6 +120,14 @@ class EventHandler(Consumer):
             self.max_deliveries,
         )  # fmt: skip
 
+    def listed(self) -> dict[str, Any]:
+        group = self.subscription
+        return {
+            "kind": f"event, {self.handler_type}" + ("" if self.reliable_delivery else ", best effort"),
+            "what": f"{self.event_type} of {self.source_service}",
+            "group": "" if group is None else group.group,
+        }
+
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:

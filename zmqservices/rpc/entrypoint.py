@@ -35,6 +35,9 @@ class Rpc(Entrypoint):
         own = monotonic() + (self.timeout or 0.0)
         return own if deadline is None or own < deadline else deadline
 
+    def listed(self) -> None:
+        """Methods stand in the record already, with their signatures."""
+
     def setup(self) -> None:
         #: What the server calls with a call and its outcome. Looked for once: most have no `handle_result` of their own.
         self.answer = self._answer if is_overridden(self, Rpc) else self.server.handle_result

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import reprlib
 from copy import deepcopy
 from typing import Any
 
 REDACTED = "********"
 
+#: Characters of one value, and of all arguments of a call, that a line of the log shows.
+LONGEST_VALUE, LONGEST_TEXT = 80, 400
+
+_ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-f]+")
 _STEP = re.compile(r"[^.\[\]]+")
 
 
@@ -18,17 +23,57 @@ def get_redacted_args(entrypoint: Any, /, *args: Any, **kwargs: Any) -> dict[str
     A path such as `"card"`, `"user.card[0]"` or `"user[card]"` names what to hide; paths that lead nowhere
     are ignored.
     """
+    callargs = deepcopy(_by_name(entrypoint, args, kwargs))
+    paths = entrypoint.sensitive_arguments
+    for path in (paths,) if isinstance(paths, str) else paths or ():
+        _redact(callargs, path)
+    return callargs
+
+
+def _by_name(entrypoint: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     service_cls, name = entrypoint.container.service_cls, entrypoint.method_name
     has_self = not isinstance(inspect.getattr_static(service_cls, name), staticmethod)
     head = (None,) if has_self else ()
     callargs = inspect.getcallargs(getattr(service_cls, name), *head, *args, **kwargs)
     if has_self:
         del callargs[next(iter(callargs))]
-    callargs = deepcopy(callargs)
-    paths = entrypoint.sensitive_arguments
-    for path in (paths,) if isinstance(paths, str) else paths or ():
-        _redact(callargs, path)
     return callargs
+
+
+class _Short(reprlib.Repr):
+    """Values in few characters, without the addresses of objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = LONGEST_VALUE
+
+    def repr_bytes(self, value: Any, level: int) -> str:
+        return repr(bytes(value)) if len(value) <= LONGEST_VALUE else f"<{len(value):,} bytes>"
+
+    repr_bytearray = repr_memoryview = repr_bytes
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        shown = _ADDRESS.sub("", super().repr_instance(value, level))
+        return shown if len(shown) <= LONGEST_VALUE else f"{shown[:LONGEST_VALUE]}..."
+
+
+_short = _Short()
+
+
+def shown_arguments(worker_ctx: Any) -> str:
+    """The arguments of a call in at most a line, `a=1, b='x'`, the sensitive ones redacted."""
+    entrypoint = worker_ctx.entrypoint
+    try:
+        if entrypoint.sensitive_arguments:
+            named = get_redacted_args(entrypoint, *worker_ctx.args, **worker_ctx.kwargs)
+        else:
+            # Not copied: a request, say, cannot be.
+            named = _by_name(entrypoint, worker_ctx.args, worker_ctx.kwargs)
+        text = ", ".join(f"{name}={_short.repr(value)}" for name, value in named.items()) or "no arguments"
+    except Exception:
+        # Nothing of them: what is sensitive could not be told from the rest.
+        return "arguments that cannot be shown"
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def _redact(callargs: dict[str, Any], path: str) -> None:

@@ -71,6 +71,9 @@ class HttpRequestHandler(Entrypoint):
         """Called with what went wrong: in the method, before it, or with its result."""
         return error_response(exc, self.expected_exceptions)
 
+    def listed(self) -> dict[str, Any]:
+        return {"kind": "http", "what": f"{','.join(_methods(self.method))} {self.url}"}
+
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
@@ -142,9 +145,9 @@ class HttpRequestHandler(Entrypoint):
 
     def _tell_of_failure(self, worker_ctx: Any, exc: BaseException) -> None:
         if isinstance(exc, WorkerCancelled):
-            _log.info("the body of %s ended early: %s", worker_ctx, exc)
+            _log.info("the body of %s ended early: %s", worker_ctx.call_id, exc)
         else:
-            _log.error("the result of %s could not be sent: %s", worker_ctx, exc, exc_info=exc)
+            _log.error("the result of %s could not be sent: %s", worker_ctx.call_id, exc, exc_info=exc)
 
     def _told(self, exc: BaseException) -> Any:
         """The answer for an error; one that a subclass fails to give is given in its place."""

@@ -29,6 +29,9 @@ class WebSocketEntrypoint(Entrypoint):
     #: The end of a connection at which it runs; None for calls.
     hook: str | None = None
 
+    def listed(self) -> dict[str, Any]:
+        return {"kind": "websocket", "what": self.hook or "calls"}
+
     def setup(self) -> None:
         self.server.register_provider(self)
 
@@ -85,7 +88,7 @@ class WebSocketRpc(WebSocketEntrypoint):
                 text = messages.result(result, correlation_id)
             except Exception:
                 result, exc_info = None, sys.exc_info()
-                _log.error("the result of %s could not be sent", worker_ctx, exc_info=exc_info)
+                _log.error("the result of %s could not be sent", worker_ctx.call_id, exc_info=exc_info)
         if exc_info is not None:
             text = messages.error(exc_info[1], self.expected_exceptions, correlation_id)
         pending.answer(text)

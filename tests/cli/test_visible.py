@@ -1,0 +1,97 @@
+"""Services that need no network are seen by `ls` and `inspect` all the same; one that was killed does not look alive."""
+
+import json
+import signal
+import socket
+
+import psutil
+import pytest
+import requests
+
+pytestmark = pytest.mark.system
+
+SHOP = """
+    from zmqservices.events import event_handler
+    from zmqservices.timer import timer
+    from zmqservices.web.handlers import http
+
+
+    class Web:
+        name = "web"
+
+        @http("GET", "/invoices/<int:number>")
+        def get_invoice(self, request, number):
+            return str(number)
+
+        @timer(interval=3600)
+        def clean(self):
+            pass
+
+
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "order.paid")
+        def send(self, payload):
+            pass
+"""
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """A directory of this test's own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(port))
+    monkeypatch.setenv("ZMQSERVICES_DIRECTORY", "local:")
+
+
+def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start, zmqservices, write, here):
+    write("shop.py", SHOP)
+    # The one that hosts the directory outlives the one that is killed.
+    host = start("run", "shop:Mails")
+    host.until("Services started")
+    web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0")
+    web.until("Services started")
+
+    listed = {one["service"]: one for one in json.loads(zmqservices("ls", "--json").stdout)}
+
+    assert listed["mails"] == {"service": "mails", "instances": 1, "up": 1, "addresses": []}
+    assert listed["web"]["up"] == 1
+    (address,) = listed["web"]["addresses"]
+    assert requests.get(f"{address}/invoices/7", timeout=10).text == "7"
+    page = zmqservices("inspect", "web").stdout
+    assert "GET /invoices/<int:number>" in page and "every 3600 s" in page
+    (handler,) = json.loads(zmqservices("inspect", "mails", "--json").stdout)["entrypoints"]
+    assert (handler["method"], handler["group"]) == ("send", "mails.send:order.paid")
+    near = zmqservices("inspect", "webb")
+    assert "did you mean 'web'?" in near.stderr and near.returncode == 3
+
+    web.signal(signal.SIGKILL)
+    web.popen.wait(30)
+
+    after = {one["service"]: one["up"] for one in json.loads(zmqservices("ls", "--json").stdout)}
+    assert after.get("web", 0) == 0
+    assert after["mails"] == 1
+    host.signal(signal.SIGTERM)
+    assert host.end() == 0
+
+
+def test_a_service_that_is_not_to_be_announced_opens_no_socket_of_the_network(start, write, here):
+    write("shop.py", SHOP)
+    web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "ANNOUNCE=false")
+    web.until("Services started")
+
+    ports = psutil.Process(web.popen.pid).net_connections("tcp")
+
+    assert len(ports) == 1  # Its web server's.
+    web.signal(signal.SIGTERM)
+    assert web.end() == 0
+
+
+def test_nothing_is_listed_at_once_where_nobody_hosts(zmqservices, here):
+    done = zmqservices("ls")
+
+    assert "no services in the namespace" in done.stderr
+    assert done.returncode == 0
