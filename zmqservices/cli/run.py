@@ -249,7 +249,8 @@ class Shutdown:
         except Killed:
             return KILLED
         finally:
-            self._conceal()
+            if not self.is_killed:  # Who was killed waits for nobody; the lease runs out.
+                self._conceal()
             self._over.set()
 
     def _run(self, on_started: Callable[[list[str]], None] | None) -> int:
