@@ -8,6 +8,7 @@ Thread-safe: one client may serve a whole process, and one for the life of the p
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,9 @@ from zmqservices.worker_context import WorkerContext, is_own_id
 class StandaloneClient(Client):
     """The calls of one standalone client."""
 
-    __slots__ = ("_cluster", "_context", "_timeout", "_serializer", "_never_stopped", "_call_id", "__weakref__")
+    __slots__ = (
+        "_cluster", "_context", "_timeout", "_serializer", "_never_stopped", "_call_id", "_prefix", "_numbers", "__weakref__",
+    )  # fmt: skip
 
     def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: Any) -> None:
         find = serializers_of(config)
@@ -43,13 +46,16 @@ class StandaloneClient(Client):
         self._never_stopped = let_go_of(self, self._cluster.stop, what)
         #: The one id of this client where a test counts call ids, as Nameko counts them.
         self._call_id: str | None = None
+        #: Before the number of each call, elsewhere.
+        self._prefix = ""
+        self._numbers = itertools.count(1)
 
     def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
         cluster = self._cluster
         if cluster is None:
             raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")
         caller = cluster.caller()
-        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [self._call_id or self._new_call_id()], **self._context}
+        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [self._new_call_id()], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
         try:
@@ -65,11 +71,14 @@ class StandaloneClient(Client):
 
     def _new_call_id(self) -> str:
         """Of each call its own, so that what it caused can be told apart by its origin."""
-        unique = WorkerContext.make_call_id()
-        call_id = f"standalone_rpc_proxy.call.{unique}"
-        if not is_own_id(unique):
-            self._call_id = call_id
-        return call_id
+        if self._prefix:
+            return f"{self._prefix}{next(self._numbers)}"
+        if self._call_id is None:
+            unique = WorkerContext.make_call_id()
+            self._call_id = f"standalone_rpc_proxy.call.{unique}"
+            if is_own_id(unique):
+                self._prefix = f"{self._call_id}-"
+        return self._call_id
 
     def stop(self) -> None:
         self._never_stopped.detach()
