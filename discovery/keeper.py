@@ -20,7 +20,7 @@ from discovery.backend import Callback
 from discovery.cache import DiskCache
 from discovery.link import SUBSCRIBING, UP, WAITING, Link
 from discovery.merge import Entry, Merge
-from discovery.model import Note, Record
+from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 from discovery.notes import Notes
 from discovery.published import Published
@@ -247,6 +247,7 @@ class Keeper:
                 self._unanswered.get(link, set()).discard(message.request)
             case protocol.Refused():
                 self._announced.refused(link, message.request)
+                self._unanswered.get(link, set()).discard(message.request)
                 self._refused(link, message.reason)
             case protocol.Unknown():
                 for again in self._announced.messages(link, message.instances):
@@ -269,7 +270,7 @@ class Keeper:
         # It is asked again with each renewal; once is enough to say so.
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
-            _log.warning("registry %s refused a record: %s", link.address, reason)
+            _log.warning("registry %s refused a record or note: %s", link.address, quoted(reason, 300))
 
     # --- notes ---
 

@@ -13,6 +13,7 @@ import zmq
 
 from discovery import protocol, sockets
 from discovery.exceptions import DirectoryProtocolError
+from discovery.model import quoted
 from discovery.native import Log
 
 _log = Log(__name__)
@@ -25,6 +26,8 @@ SILENCE = 3.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 #: Messages taken from one registry before the others get their turn.
 BATCH = 1000
+#: Seconds between two complaints about what one registry sends.
+COMPLAIN_EVERY = 60.0
 
 WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
 
@@ -63,6 +66,7 @@ class Link:
         self._deadline = 0.0
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
+        self._complained_at = float("-inf")
 
     def open(self, now: float) -> None:
         """Begins an attempt; `retry_at` has come."""
@@ -153,16 +157,22 @@ class Link:
                 if len(frames) != 1:
                     raise DirectoryProtocolError(f"a message of {len(frames)} frames")
                 self._take(protocol.decode(frames[0]), now)
-            except DirectoryProtocolError as exc:
-                _log.warning("left registry %s, which sent no message of the protocol: %s", self.address, exc)
-                self.close(now, f"it sent what is no message of the protocol: {exc}")
+            except Exception as exc:
+                # Whatever it sent costs that registry, never the thread that keeps the others.
+                self._leave(exc, now)
+
+    def _leave(self, exc: Exception, now: float) -> None:
+        if now - self._complained_at > COMPLAIN_EVERY:
+            self._complained_at = now
+            _log.warning("left registry %s, which sent no message of the protocol: %.300s", self.address, exc)
+        self.close(now, f"it sent what is no message of the protocol: {exc!s:.300}")
 
     def _take(self, message: protocol.Message, now: float) -> None:
         self.heard_at = now
         if isinstance(message, protocol.Snapshot):
             self._take_snapshot(message, now)
         elif isinstance(message, protocol.Refused) and message.request == 0:
-            self.close(now, f"it refused: {message.reason:.200}")
+            self.close(now, f"it refused: {quoted(message.reason, 200)}")
         elif self.state == UP or isinstance(message, protocol.Ack | protocol.Refused | protocol.Unknown):
             self._take_push(message, now)
 
@@ -171,6 +181,12 @@ class Link:
             self._parts = []
             return
         self._parts.append(message)
+        entries = sum(len(part.entries) for part in self._parts)
+        if message.parts > protocol.MAX_PARTS or entries > protocol.MAX_ENTRIES:
+            raise DirectoryProtocolError(
+                f"a snapshot of {message.parts} parts and {entries} records so far; {protocol.MAX_PARTS} and "
+                f"{protocol.MAX_ENTRIES} are the most"
+            )
         self._deadline = now + ATTEMPT
         if len(self._parts) < message.parts:
             return

@@ -28,6 +28,8 @@ LONGEST_NAME = 255
 LONGEST_KEY = 1024
 #: Seconds that a note is kept unless its writer says otherwise, and the most that may be asked for.
 DEFAULT_KEEP, LONGEST_KEEP = 30 * 86_400.0, 366 * 86_400.0
+#: Levels of lists and maps within a field; deeper ones would end whoever compares or writes them out.
+NESTING = 16
 #: Bounds of what an integer field may be; msgpack carries no more.
 LARGEST_NUMBER = 2**63 - 1
 
@@ -86,11 +88,26 @@ class Record:
             if name in fields:
                 value = fields[name]
                 if not is_right(value):
-                    raise DirectoryProtocolError(f"{name} of a record is {value!r:.80}; {wanted} is needed")
+                    raise DirectoryProtocolError(f"{name} of a record is {quoted(value)}; {wanted} is needed")
                 known[name] = value
             elif name in ("service", "instance"):
                 raise DirectoryProtocolError(f"a record without {name}")
         return cls(**known)
+
+
+def quoted(value: Any, most: int = 80) -> str:
+    """What a peer said, for a sentence: cut before it is written out, and a list or map never written out at all."""
+    if isinstance(value, str | bytes):
+        return repr(value[:most]) + ("..." if len(value) > most else "")
+    if isinstance(value, list | tuple | dict):
+        return f"a {'map' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return repr(value)[:most]
+
+
+def is_shallow(value: Any, levels: int = NESTING) -> bool:
+    """Lists and maps in it are nested no deeper than `levels`."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return levels >= 0 and all(is_shallow(item, levels - 1) for item in inner if isinstance(item, dict | list | tuple))
 
 
 def is_name(value: Any) -> bool:
@@ -131,7 +148,7 @@ def _is_map(value: Any) -> bool:
 
 
 def _is_map_of_maps(value: Any) -> bool:
-    return _is_map(value) and all(_is_map(item) for item in value.values())
+    return _is_map(value) and all(_is_map(item) for item in value.values()) and is_shallow(value)
 
 
 #: What each field may be, in words and as a test.
@@ -143,14 +160,14 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "version": (is_number, "a whole number"),
     "namespace": (is_name, "a name"),
     "endpoints": (_is_text_map, "a map of texts to texts"),
-    "state": (STATES.__contains__, "one of " + ", ".join(STATES)),
+    "state": (lambda value: isinstance(value, str) and value in STATES, "one of " + ", ".join(STATES)),
     "ttl": (is_ttl, f"a number of seconds between {SHORTEST_TTL} and {LONGEST_TTL}"),
     "methods": (_is_map_of_maps, "a map of names to maps"),
-    "subscriptions": (lambda value: isinstance(value, list), "a list"),
+    "subscriptions": (lambda value: isinstance(value, list) and is_shallow(value), f"a list of {NESTING} levels at most"),
     "public_key": (_is_optional_text, "a text or nothing"),
     "zone": (_is_optional_text, "a text or nothing"),
     "weight": (_is_weight, "a number"),
-    "tags": (_is_map, "a map of texts"),
+    "tags": (lambda value: _is_map(value) and is_shallow(value), f"a map of texts, of {NESTING} levels at most"),
     "host": (_is_short, "a text"),
     "pid": (is_number, "a whole number"),
 }
@@ -186,10 +203,10 @@ class Note:
     def from_list(cls, fields: Any) -> Note:
         """The note that `to_list` gave. Fields after those known are ignored; junk raises DirectoryProtocolError."""
         if not isinstance(fields, list) or len(fields) < len(NOTE_FIELDS):
-            raise DirectoryProtocolError(f"a note is {fields!r:.80}; a list of its fields is needed")
+            raise DirectoryProtocolError(f"a note is {quoted(fields)}; a list of its fields is needed")
         for (name, is_right), value in zip(NOTE_FIELDS.items(), fields, strict=False):
             if not is_right(value):
-                raise DirectoryProtocolError(f"{name} of a note is {value!r:.80}")
+                raise DirectoryProtocolError(f"{name} of a note is {quoted(value)}")
         return cls(*fields[: len(NOTE_FIELDS)])
 
 
@@ -209,7 +226,7 @@ NOTE_FIELDS: dict[str, Callable[[Any], bool]] = {
     "key": is_key,
     "stamp": is_number,
     "keep": is_keep,
-    "value": lambda value: value is None or _is_map(value),
+    "value": lambda value: value is None or (_is_map(value) and is_shallow(value)),
 }
 
 

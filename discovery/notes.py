@@ -21,7 +21,8 @@ AHEAD = 86_400.0
 class Notes:
     """All notes that somebody knows: a registry, or a client of some."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: float = AHEAD) -> None:
+        self.ahead = ahead
         self._notes: dict[str, dict[str, Note]] = {}
 
     def __iter__(self) -> Iterator[Note]:
@@ -57,7 +58,7 @@ class Notes:
 
     def _take(self, note: Note, now: float) -> bool:
         held = self.get(note.namespace, note.key)
-        if not -AHEAD <= note.age(now) <= note.keep or (held is not None and note.rank <= held.rank):
+        if not -self.ahead <= note.age(now) <= note.keep or (held is not None and note.rank <= held.rank):
             return False
         self._notes.setdefault(note.namespace, {})[note.key] = note
         return True

@@ -15,18 +15,22 @@ from typing import Any, ClassVar
 import msgpack
 
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
-from discovery.model import Note, Record, is_name, is_number
+from discovery.model import Note, Record, is_name, is_number, quoted
 
 #: Said in every frame; a peer with another one is refused in words.
 VERSION = 1
 #: Bytes of one frame that a registry accepts; more closes the connection.
 MAX_REQUEST = 1024 * 1024
-#: Bytes of one record; checked by whoever announces it.
+#: Bytes of one record; checked by whoever announces it, and by the registry.
 MAX_RECORD = 256 * 1024
+#: Bytes of a registration besides its record.
+REGISTRATION_ROOM = 1024
 #: Bytes at which a snapshot is cut into parts.
 PART_SIZE = 512 * 1024
 #: Bytes of one frame that a client accepts: a part may overrun its size by one record.
 MAX_PUSH = 2 * 1024 * 1024
+#: Parts of one snapshot, and records in it, that a client accepts; more than a full registry has.
+MAX_PARTS, MAX_ENTRIES = 1000, 25_000
 #: Leases renewed in one message.
 MAX_RENEWALS = 2000
 #: Bytes of one note, and notes in one message.
@@ -243,17 +247,17 @@ def decode(frame: bytes) -> Message:
     version, kind, *values = body
     if version != VERSION:
         raise DirectoryProtocolError(
-            f"a frame of protocol version {version!r:.20}; this is version {VERSION}"
+            f"a frame of protocol version {quoted(version, 20)}; this is version {VERSION}"
         )
     if type(kind) is not int or kind not in KINDS:
-        raise DirectoryProtocolError(f"an unknown kind of message: {kind!r:.40}")
+        raise DirectoryProtocolError(f"an unknown kind of message: {quoted(kind, 40)}")
     names = FIELDS[kind]
     if len(values) < len(names):
         raise DirectoryProtocolError(f"{KINDS[kind].__name__} with {len(values)} of {len(names)} fields")
     values = values[: len(names)]
     for position, (name, value) in enumerate(zip(names, values, strict=True)):
         if not (CHECKS[name](value) or (value is None and (kind, name) in MAY_BE_NONE)):
-            raise DirectoryProtocolError(f"{name} of {KINDS[kind].__name__} is {value!r:.80}")
+            raise DirectoryProtocolError(f"{name} of {KINDS[kind].__name__} is {quoted(value)}")
         if name == "record":
             values[position] = Record.from_dict(value)
         elif name == "entries":

@@ -36,6 +36,18 @@ COMPLAIN_EVERY = 60.0
 READ_NOTES_EVERY = 60.0
 
 
+#: Seconds by which a note may be dated ahead of a registry's clock; more would put honest ones last.
+NOTE_AHEAD = 60.0
+#: Seconds by which a rank, in microseconds since 1970, may be ahead; more could never be outdone.
+RANK_AHEAD = 86_400.0
+
+
+def _check_rank(rank: tuple[int, int]) -> None:
+    most = int((time.time() + RANK_AHEAD) * 1e6)
+    if max(rank) > most:
+        raise DirectoryError(f"incarnation {rank[0]} and version {rank[1]}: the most is {most}, microseconds a day from now")
+
+
 class _Subscriber:
     __slots__ = ("namespace", "seq")
 
@@ -69,7 +81,7 @@ class RegistryServer:
         self._wakeup = Wakeup()
         self._thread = NativeThread(self._run, "discovery-registry")
         self._subscribers: dict[bytes, _Subscriber] = {}
-        self._notes = Notes()
+        self._notes = Notes(NOTE_AHEAD)
         self._complained_at = -COMPLAIN_EVERY
         #: When something of a record or a note was last told.
         self._told_at = -READ_WITHIN
@@ -167,7 +179,8 @@ class RegistryServer:
                 if len(frames) != 2:
                     raise DirectoryProtocolError(f"a message of {len(frames) - 1} frames; one is needed")
                 self._handle(frames[0], protocol.decode(frames[1]), now, len(frames[1]))
-            except DirectoryProtocolError as exc:
+            except Exception as exc:
+                # Whatever a peer sent, the registry serves on, for everybody else.
                 self._complain(frames[0], exc, now)
 
     def _handle(self, peer: bytes, message: protocol.Message, now: float, size: int) -> None:
@@ -196,6 +209,9 @@ class RegistryServer:
 
     def _register(self, peer: bytes, message: protocol.Register, now: float, size: int) -> None:
         try:
+            if size > protocol.MAX_RECORD + protocol.REGISTRATION_ROOM:
+                raise DirectoryError(f"a record of {size} bytes; {protocol.MAX_RECORD} are allowed")
+            _check_rank(message.record.rank)
             changes = self._table.register(message.record, now, size)
         except DirectoryError as exc:
             self._send(peer, protocol.Refused(message.request, str(exc)))
@@ -215,14 +231,26 @@ class RegistryServer:
 
     def _withdraw(self, peer: bytes, message: protocol.Withdraw, now: float, size: int) -> None:
         rank = (message.incarnation, message.version)
+        try:
+            _check_rank(rank)
+        except DirectoryError as exc:
+            self._send(peer, protocol.Refused(message.request, str(exc)))
+            return
         self._tell(self._table.withdraw(message.namespace, message.instance, rank, now))
         self._send(peer, protocol.Ack(message.request))
 
     def _remember(self, peer: bytes, message: protocol.Remember, now: float, size: int) -> None:
-        news = self._notes.take(message.notes, time.time())
+        wall = time.time()
+        ahead = [note for note in message.notes if note.age(wall) < -NOTE_AHEAD]
+        news = self._notes.take(message.notes, wall)
         for namespace in {note.namespace for note in news}:
             told = [note for note in news if note.namespace == namespace]
             self._push_to(namespace, protocol.Push(protocol.Noted(0, self.boot_id, told)))
+        if ahead:
+            most = -min(note.age(wall) for note in ahead)
+            reason = f"{len(ahead)} note(s) dated up to {most:.0f} s ahead of this registry's clock"
+            self._send(peer, protocol.Refused(message.request, f"{reason}; set the clocks"))
+            return
         self._send(peer, protocol.Ack(message.request))
 
     _HANDLERS: dict[type[Any], Callable[..., None]] = {
@@ -275,7 +303,10 @@ class RegistryServer:
 
     def _complain(self, peer: bytes, exc: Exception, now: float) -> None:
         self.junk += 1
-        self._send(peer, protocol.Refused(0, str(exc)))
+        try:
+            self._send(peer, protocol.Refused(0, str(exc)[:500]))
+        except Exception as failure:
+            _log.warning("could not refuse a message from %s: %.200s", peer.hex(), failure)
         if now - self._complained_at > COMPLAIN_EVERY:
             self._complained_at = now
-            _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, peer.hex(), exc)
+            _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, peer.hex(), str(exc)[:500])

@@ -157,6 +157,10 @@ def test_another_major_version_is_named():
         msgpack.packb([1, 5, 1, [["n", "k", 1, 60.0, "text"]]]),
         msgpack.packb([1, 5, 1, [["n", "k", 1, 60.0, {"text": "x" * 4096}]]]),
         msgpack.packb([1, 5, 1, {"n": 1}]),
+        b"\x93\x01" + b"\x91" * 1000 + b"\xc0\xc0",
+        b"\x94\x01\x02\x01" + b"\x91" * 1000 + b"\xc0",
+        b"\x94\x01\x02\x01\x83\xa7service\xa1a\xa8instance\xa1b\xa4tags\x81\xa1t" + b"\x91" * 900 + b"\xc0",
+        b"\x94\x01\x05\x01\x91\x95\xa1n\xa1k\x01\x3c\x81\xa1v" + b"\x91" * 900 + b"\xc0",
     ],
 )
 def test_junk_is_refused_with_the_one_error(frame):

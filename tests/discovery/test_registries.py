@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from discovery import DirectoryError, protocol, sockets
+from discovery import DirectoryError, Note, protocol, sockets
 from discovery import server as server_module
 from discovery.server import RegistryServer
 from tests.discovery.stage import (
@@ -346,6 +346,9 @@ JUNK = [
     [protocol.encode(protocol.Subscribe("default")), b"more"],
     [b"\x93\x02\x01\xc0"],
     [b"\xdd\xff\xff\xff\xff"],
+    [b"\x93\x01" + b"\x91" * 1000 + b"\xc0\xc0"],
+    [b"\x94\x01\x02\x01" + b"\x91" * 1000 + b"\xc0"],
+    [b"\x94\x01\x05\x01\x91\x95\xa1n\xa1k\x01\x3c\x81\xa1v" + b"\x91" * 900 + b"\xc0"],
 ]
 
 
@@ -380,6 +383,41 @@ def test_a_frame_beyond_all_bounds_costs_the_stranger_the_connection(new_registr
 
         assert isinstance(stranger.ask(protocol.Subscribe("default")), protocol.Snapshot)
     assert server.is_serving
+
+
+def _ahead(seconds):
+    return int((time.time() + seconds) * 1e6)
+
+
+@pytest.mark.parametrize(
+    "ask, words",
+    [
+        (lambda: protocol.Register(7, record(tags={"t": "x" * 300_000})), "262144 are allowed"),
+        (lambda: protocol.Register(7, record(incarnation=_ahead(2 * 86_400))), "a day from now"),
+        (lambda: protocol.Register(7, record(version=2**62)), "a day from now"),
+        (lambda: protocol.Withdraw(7, "default", "one", 2**62, 0), "a day from now"),
+        (lambda: protocol.Remember(7, [Note("default", "k", _ahead(120), 1e6, {"is": 1})]), "ahead of this registry's clock"),
+    ],
+)
+def test_what_would_outdo_or_outweigh_everybody_is_refused_in_words(ask, words, new_registry):
+    with RawClient(new_registry().url) as stranger:
+        answer = stranger.ask(ask())
+
+        assert (answer.request, words in answer.reason) == (7, True), answer
+        assert not stranger.ask(protocol.Subscribe("default")).notes
+
+
+def test_an_endless_snapshot_costs_the_registry_its_client(new_house, caplog):
+    context = zmq.Context()
+    try:
+        with context.socket(zmq.ROUTER) as other:
+            port = other.bind_to_random_port("tcp://127.0.0.1")
+            here = new_house(f"tcp://127.0.0.1:{port}").open()
+            peer, _ = other.recv_multipart()
+            other.send_multipart([peer, protocol.encode(protocol.Snapshot(0, "boot", False, 0, 2**40, [], []))])
+            eventually(lambda: "parts" in (here.view().registries[0]["error"] or ""))
+    finally:
+        context.destroy(linger=0)
 
 
 def test_a_client_of_another_version_is_told_so(new_registry):
