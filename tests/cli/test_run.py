@@ -45,7 +45,7 @@ def test_20_a_second_ctrl_c_kills(start, ticker):
     process.signal(signal.SIGINT)
 
     assert process.end() == 130
-    assert "stopped\n" not in process.said
+    assert "stopped" not in process.said.splitlines()
 
 
 def test_ctrl_c_while_it_drains_after_sigterm_kills(start, ticker):
