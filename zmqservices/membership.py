@@ -15,8 +15,10 @@ from zmqservices import constants
 from zmqservices.cluster.node import Node
 from zmqservices.cluster.registration import Registration
 from zmqservices.cluster.settings import Settings
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import SharedExtension
-from zmqservices.wire.serializers import get_serializer
+from zmqservices.wire.quoting import quoted
+from zmqservices.wire.serializers import BUILTIN, get_serializer
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,29 @@ def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
     @functools.cache
     def find(name: str) -> Any:
         return get_serializer(name, configured)
+
+    return find
+
+
+def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
+    """As `serializers_of`, for what others send: those of ACCEPT alone.
+
+    Without ACCEPT the own serializer and those built in, which make plain values only. Raises ConfigurationError for others.
+    """
+    configured = config.get(constants.SERIALIZERS_CONFIG_KEY) or {}
+    accept = config.get(constants.ACCEPT_CONFIG_KEY)
+    if accept is None:
+        own = config.get(constants.SERIALIZER_CONFIG_KEY) or constants.DEFAULT_SERIALIZER
+        accept = [own, *(name for name in BUILTIN if name not in configured)]
+    accepted = {name: get_serializer(name, configured) for name in accept}
+
+    def find(name: str) -> Any:
+        found = accepted.get(name)
+        if found is None:
+            raise ConfigurationError(
+                f"serializer is {quoted(name)}, which is not known here, or not accepted; ACCEPT names {', '.join(accepted)}"
+            )
+        return found
 
     return find
 
@@ -65,8 +90,8 @@ class Membership(SharedExtension):
         """This process's node; the first call joins it. A method, as properties are looked at when extensions are bound."""
         if self._node is None:
             config = self.container.config
-            self.serializers = serializers_of(config)
-            self.serializer = own_serializer(config, self.serializers)
+            self.serializers = accepted_serializers_of(config)
+            self.serializer = own_serializer(config, serializers_of(config))
             self._node = Node.join(Settings.read(config))
         return self._node
 

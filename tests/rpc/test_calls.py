@@ -351,6 +351,26 @@ def test_a_serializer_that_the_service_does_not_know_is_refused_by_name(serve, c
         connect(**own).echo.echo(1)
 
 
+def test_a_serializer_that_accept_does_not_name_is_never_asked(serve, connect):
+    own = {"SERIALIZERS": {"upper": {"encoder": f"{__name__}.upper_dumps", "decoder": f"{__name__}.upper_never"}}}
+    serve(Echo, ACCEPT=["msgpack"], **own)
+
+    with pytest.raises(Exception, match="upper.*not accepted"):
+        connect(serializer="upper", **own).echo.echo(1)
+
+
+def test_nor_is_one_that_the_settings_only_make_known(serve, connect):
+    own = {"SERIALIZERS": {"upper": {"encoder": f"{__name__}.upper_dumps", "decoder": f"{__name__}.upper_never"}}}
+    serve(Echo, **own)
+
+    with pytest.raises(Exception, match="upper.*not accepted"):
+        connect(serializer="upper", **own).echo.echo(1)
+
+
+def upper_never(document):
+    raise AssertionError("nothing may be decoded")
+
+
 # --- proxies ------------------------------------------------------------------------------------------------
 
 

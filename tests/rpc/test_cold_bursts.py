@@ -15,7 +15,7 @@ def instance(pool, is_up=False, expected_until=None, state="UP"):
     """One that is expected to be greeted at any moment, unless it is up or nobody expects it any more."""
     number = len(pool.instances)
     peer = SimpleNamespace(
-        is_up=is_up, is_full=False, is_suspect=False, expected_until=NOW + 60 if expected_until is None else expected_until
+        is_up=is_up, is_full=False, is_suspect=False, expected_until=NOW + 3600 if expected_until is None else expected_until
     )
     record = SimpleNamespace(instance=f"instance-{number}", state=state)
     made = pool.instances[record.instance] = Instance(record, peer, pool)

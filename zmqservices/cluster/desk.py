@@ -26,7 +26,7 @@ from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
 from zmqservices.wire.quoting import plain, quoted
-from zmqservices.wire.shapes import LONGEST_NAME
+from zmqservices.wire.shapes import LONGEST_NAME, is_count
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +195,14 @@ class Desk:
     def _hear_stranger(self, guest: Guest, body: bytes) -> None:
         """Before its HELLO nothing of a peer is heard but that and PING, and nothing long is looked at."""
         try:
+            call_id = envelope.call_id_of(body)
+            if call_id is not None:
+                # By its id, so that a node that we gave up greets again. Nothing else is made of it.
+                self._send_refusal(guest, call_id, "protocol", "a CALL came before a HELLO")
+                return
+            if batches.is_batch(body) and len(body) <= LARGEST_TOGETHER:
+                self._refuse_all(guest, decode(body, None, IncomingCall))
+                return
             if len(body) > LONGEST_GREETING:
                 raise ProtocolError(f"{len(body):,} bytes came before a HELLO, which takes {LONGEST_GREETING:,} at most")
             message = decode(body, None, IncomingCall)
@@ -205,9 +213,16 @@ class Desk:
         if type(message) in (Hello, Ping):
             self._hear_other(guest, message)
         else:
-            kind = type(message).__name__.upper() if type(message) is not IncomingCall else "CALL"
-            call_id = message.id if type(message) is IncomingCall else None
-            self._send_refusal(guest, call_id, "protocol", f"a {kind} came before a HELLO")
+            # A node that we gave up may say so before it learns of that: no refusal, which would end the link for good. But
+            # a word, that finds out whether anybody is there.
+            self._faults.saw("a peer", f"its {type(message).__name__.upper()} came before a HELLO")
+            self.send(guest, envelope.encode(Pong(0)))
+
+    def _refuse_all(self, guest: Guest, batch: Any) -> None:
+        """Refuse the calls of a BATCH that came before a HELLO."""
+        for fields in batch.messages:
+            if type(fields) is list and len(fields) > 1 and fields[0] == Call.KIND and is_count(fields[1]):
+                self._send_refusal(guest, fields[1], "protocol", "a CALL came before a HELLO")
 
     def _hear_all(self, guest: Guest, batch: Batch, size: int) -> bool:
         messages = batch.messages

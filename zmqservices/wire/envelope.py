@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from msgpack import StackError, unpackb
+from msgpack import StackError, Unpacker, unpackb
 
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import batches, codec, shapes
@@ -234,6 +234,19 @@ def _check_size(body: bytes) -> None:
         batches.check_count(body)
     elif len(body) > LARGEST_CONTROL and body[1] not in _CARRY_VALUES:
         raise ProtocolError(f"a body of {len(body):,} bytes whose kind takes {LARGEST_CONTROL:,} at most")
+
+
+def call_id_of(body: bytes) -> int | None:
+    """The id of the CALL that the body begins, of which nothing else is looked at; None where it is none."""
+    try:
+        reader = Unpacker(max_buffer_size=64)
+        reader.feed(body[:64])
+        if reader.read_array_header() < 2 or reader.unpack() != Call.KIND:
+            return None
+        call_id = reader.unpack()
+    except Exception:
+        return None
+    return call_id if shapes.is_count(call_id) else None
 
 
 def message_of(fields: Any, call_class: type[Call] = Call) -> Message:

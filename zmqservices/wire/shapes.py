@@ -23,7 +23,8 @@ NAMES: dict[type[Message], tuple[str, ...]] = {
 COUNTS: dict[type[Message], int] = {cls: len(names) for cls, names in NAMES.items()}
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether the value is a whole number from 0 to 2**64 - 1."""
     return type(value) is int and 0 <= value < 2**64
 
 
@@ -42,14 +43,14 @@ def are_texts(values: Any) -> bool:
 
 #: What a declared type lets pass.
 PREDICATES: dict[str, Callable[[Any], bool]] = {
-    "Count": _is_count,
+    "Count": is_count,
     "Seconds": _is_seconds,
     "str": lambda value: type(value) is str,
     "bool": lambda value: type(value) is bool,
     "Map": lambda value: type(value) is dict,
     "list[str]": lambda value: type(value) is list and are_texts(value),
     "list[Any]": lambda value: type(value) is list,
-    "list[Count]": lambda value: type(value) is list and all(map(_is_count, value)),
+    "list[Count]": lambda value: type(value) is list and all(map(is_count, value)),
     "Any": lambda value: True,
 }
 
