@@ -55,7 +55,9 @@ class StandaloneClient(Client):
         if cluster is None:
             raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")
         caller = cluster.caller()
-        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [self._new_call_id()], **self._context}
+        prefix = self._prefix
+        call_id = f"{prefix}{next(self._numbers)}" if prefix else self._first_call_id()
+        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: [call_id], **self._context}
         if timeout is UNSET:
             timeout = self._timeout
         try:
@@ -69,10 +71,8 @@ class StandaloneClient(Client):
                 pass
         raise AssertionError("there is always one more")
 
-    def _new_call_id(self) -> str:
-        """Of each call its own, so that what it caused can be told apart by its origin."""
-        if self._prefix:
-            return f"{self._prefix}{next(self._numbers)}"
+    def _first_call_id(self) -> str:
+        """The id of the first call. Those that follow have a number besides, so that what each caused can be told apart."""
         if self._call_id is None:
             unique = WorkerContext.make_call_id()
             self._call_id = f"standalone_rpc_proxy.call.{unique}"
