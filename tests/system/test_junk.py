@@ -1,6 +1,7 @@
 """Whatever arrives at a service's socket, or at a registry's, or at a client's: it serves on, and does not grow."""
 
 import random
+import secrets
 import socket
 import threading
 import time
@@ -51,6 +52,8 @@ def raw_socket(endpoint, kind=zmq.DEALER):
     with zmq.Context() as context, context.socket(kind) as raw:
         raw.linger = 0
         raw.sndtimeo = raw.rcvtimeo = 20_000
+        if kind in (zmq.DEALER, zmq.REQ, zmq.ROUTER):
+            raw.routing_id = b"\1" + secrets.token_bytes(16)
         raw.connect(endpoint)
         yield raw
 
@@ -244,6 +247,7 @@ def test_a_guest_that_asks_and_never_reads_is_given_up(lasting_cluster, remote, 
 
     with zmq.Context() as context, context.socket(zmq.DEALER) as raw:
         raw.linger = 0
+        raw.routing_id = b"\1" + secrets.token_bytes(16)
         raw.rcvhwm = 10
         raw.rcvbuf = 10_000
         raw.sndtimeo = 20_000
