@@ -244,8 +244,15 @@ def test_when_the_time_of_the_first_call_is_spent_all_below_it_are_cancelled(ser
 
 def test_a_timeout_around_a_call_cancels_it_at_the_service(serve, cluster, gated):
     serve(gated, max_workers=1)
+    timeout, caller = gevent.Timeout(), gevent.getcurrent()
 
-    with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
+    def run_out():
+        # As the timeout's own timer would, and not before the call has begun.
+        until(lambda: gated.gate.inside == 1)
+        gevent.get_hub().loop.run_callback(caller.throw, timeout)
+
+    gevent.spawn(run_out)
+    with pytest.raises(gevent.Timeout):
         cluster.gated.wait()
 
     until(lambda: gated.gate.torn_down == 1)

@@ -57,7 +57,7 @@ class Hosts:
         self.left = 0
         self.door: Door | None = None
 
-    def stranger(self, routing_id: bytes) -> bytes:
+    def stranger(self, routing_id: bytes, address: str) -> bytes:
         self.strangers.append(routing_id)
         return routing_id
 

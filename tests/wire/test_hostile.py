@@ -9,6 +9,7 @@ from zmqservices.wire import batches, codec, envelope
 from zmqservices.wire.envelope import LARGEST_CONTROL, decode
 from zmqservices.wire.messages import Ack, Error, Hello, Welcome
 from zmqservices.wire.quoting import LONGEST_QUOTE, plain, quoted
+from zmqservices.wire.serializers import JSON
 
 #: Python's hash of an integer is its remainder by this.
 MODULUS = 2**61 - 1
@@ -104,6 +105,19 @@ def test_a_malformed_error_still_ends_its_call(error):
 def test_a_malformed_description_of_services_is_refused(info):
     with pytest.raises(ProtocolError, match="Welcome"):
         decode(envelope.encode(Welcome(1, 0, "node", "default", info)))
+
+
+# --- JSON ---
+
+
+@pytest.mark.parametrize("text", [b"[" * 600 + b"]" * 600, b'{"a":' * 600 + b"1" + b"}" * 600, b"[" * 100_000 + b"]" * 100_000])
+def test_json_that_is_nested_too_deep_is_refused(text):
+    with pytest.raises(ProtocolError, match="not a json document"):
+        JSON.loads(text)
+
+
+def test_json_may_be_nested_as_deep_as_the_bound():
+    assert JSON.loads(b"[" * 400 + b"]" * 400) == JSON.loads(b"[" * 400 + b"]" * 400)
 
 
 # --- quotes ---

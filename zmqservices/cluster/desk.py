@@ -152,11 +152,11 @@ class Desk:
 
     # --- the door's listener -----------------------------------------------------------------------------------------
 
-    def stranger(self, routing_id: bytes) -> Guest:
-        return Guest(routing_id, self._on_the_way, self._kept)
+    def stranger(self, routing_id: bytes, address: str) -> Guest:
+        return Guest(routing_id, self._on_the_way, self._kept, address)
 
-    def refuse_routing_id(self, routing_id: bytes) -> None:
-        self._faults.saw("a peer", "it lets ZeroMQ choose its routing id")
+    def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
+        self._faults.saw(f"a peer at {address}", "it lets ZeroMQ choose its routing id")
         text = "set ROUTING_ID to a byte of value 1 and 16 random ones: ZeroMQ's own choice can be guessed by others"
         self._door.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
 
@@ -164,10 +164,10 @@ class Desk:
         if not self._batch_time:
             self._batch_time = monotonic()
         self._messages += 1
-        if not guest.node:
-            self._hear_stranger(guest, body)
-            return False
         try:
+            if not guest.node:
+                self._hear_stranger(guest, body)
+                return False
             size = len(body)
             payloads = self._payloads
             try:
@@ -188,7 +188,7 @@ class Desk:
                 self._hear_other(guest, message)
             return False
         except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
-            self._faults.saw(f"node {guest.node}", f"{type(exc).__name__}; it is let go", exc)
+            self._faults.saw(str(guest), f"{type(exc).__name__}; it is let go", exc)
             self._forget(guest)
             return False
 
@@ -207,7 +207,7 @@ class Desk:
                 raise ProtocolError(f"{len(body):,} bytes came before a HELLO, which takes {LONGEST_GREETING:,} at most")
             message = decode(body, None, IncomingCall)
         except ProtocolError as exc:
-            self._faults.saw("a peer", exc)
+            self._faults.saw(str(guest), exc)
             self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
             return
         if type(message) in (Hello, Ping):
@@ -215,7 +215,7 @@ class Desk:
         else:
             # A node that we gave up may say so before it learns of that: no refusal, which would end the link for good. But
             # a word, that finds out whether anybody is there.
-            self._faults.saw("a peer", f"its {type(message).__name__.upper()} came before a HELLO")
+            self._faults.saw(str(guest), f"its {type(message).__name__.upper()} came before a HELLO")
             self.send(guest, envelope.encode(Pong(0)))
 
     def _refuse_all(self, guest: Guest, batch: Any) -> None:
@@ -245,7 +245,7 @@ class Desk:
         return self._batched >= DRAIN_QUOTA
 
     def _refuse_junk(self, guest: Guest, fault: ProtocolError) -> None:
-        self._faults.saw(f"node {guest.node}", fault)
+        self._faults.saw(str(guest), fault)
         self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {fault}")
 
     def _hear_other(self, guest: Guest, message: Any) -> None:

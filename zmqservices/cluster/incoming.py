@@ -21,10 +21,14 @@ LONGEST_ERROR_TEXT = 10_000
 class Guest:
     """One connected node."""
 
-    __slots__ = ("routing_id", "node", "calls", "window", "backlog", "farewells", "has_late_answers")
+    __slots__ = ("routing_id", "address", "node", "calls", "window", "backlog", "farewells", "has_late_answers")
 
-    def __init__(self, routing_id: bytes, on_the_way: Total | None = None, kept: Kept | None = None) -> None:
+    def __init__(
+        self, routing_id: bytes, on_the_way: Total | None = None, kept: Kept | None = None, address: str = "?"
+    ) -> None:
         self.routing_id = routing_id
+        #: The host that it connects from.
+        self.address = address
         #: The id that it gave in its HELLO; "" before that.
         self.node = ""
         self.calls: dict[int, IncomingCall] = {}
@@ -34,6 +38,9 @@ class Guest:
         self.farewells: set[str | int] = set()
         #: Answers went to it after the BYE of their service: its own BYE does not say that it has read them.
         self.has_late_answers = False
+
+    def __str__(self) -> str:
+        return f"node {self.node} at {self.address}" if self.node else f"a peer at {self.address}"
 
 
 class IncomingCall(Call):

@@ -19,6 +19,7 @@ from zmqservices.cluster.peer import Peer
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Antenna, Sockets, UnusableEndpoint
+from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Gap, Nack, Subscribed, Unsubscribe
 
@@ -78,6 +79,7 @@ class Subscriber:
         self.missed = 0
         self._sockets = sockets
         self._reactor = caller.reactor
+        self._faults = Faults(_log)
         self._ids = itertools.count(1)
         self._intakes: dict[int, Intake] = {}
         self._by_group: dict[str, list[Intake]] = {}
@@ -318,13 +320,20 @@ class Subscriber:
             self._counts.pop(tie.peer.node, None)
 
     def received(self, frame: bytes, payload: bytes | None) -> None:
-        kind, first, second, body = frame.split(b"\0", 3)
-        topic = b"\0".join((kind, first, second, b""))
         try:
-            message = envelope.decode(body, payload)
+            self._received(frame, payload)
         except ProtocolError as exc:
-            _log.warning("a broadcast for %r is no message: %s", topic, exc)
-            return
+            self._faults.saw("a publisher", exc)
+        except Exception as exc:  # A broadcast that we do not stand is passed over.
+            self._faults.saw("a publisher", f"{type(exc).__name__}, in a broadcast", exc)
+
+    def _received(self, frame: bytes, payload: bytes | None) -> None:
+        pieces = frame.split(b"\0", 3)
+        if len(pieces) < 4:
+            raise ProtocolError(f"a broadcast of {len(frame):,} bytes without a topic")
+        kind, first, second, body = pieces
+        topic = b"\0".join((kind, first, second, b""))
+        message = envelope.decode(body, payload)
         if type(message) is not Event:
             return
         self._count(message, topic)

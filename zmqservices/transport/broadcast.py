@@ -94,6 +94,8 @@ class Antenna:
         self._listener = listener
         self._closed = False
         self._is_paused = False
+        #: Whether frames follow that belong to no event.
+        self._is_skipping = False
         self.socket = sockets.sub()
         self._watch = reactor.watch(self)
 
@@ -139,11 +141,14 @@ class Antenna:
                 if self._closed:
                     return False
                 frame = _recv(socket, _NOBLOCK)
+                if self._is_skipping:
+                    # One frame a time, so that a message of very many holds up nobody for long.
+                    self._is_skipping = bool(socket.get(zmq.RCVMORE))
+                    continue
                 payload = None
                 if socket.get(zmq.RCVMORE):
                     payload = _recv(socket, _NOBLOCK)
-                    while socket.get(zmq.RCVMORE):
-                        _recv(socket, _NOBLOCK)
+                    self._is_skipping = bool(socket.get(zmq.RCVMORE))
                     note_large_message()
                 self._listener.received(frame, payload)
         except zmq.Again:

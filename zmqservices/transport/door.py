@@ -39,8 +39,8 @@ class Sent(enum.Enum):
 class DoorListener(Protocol):
     """Who is told what happens at the door; all are called inside the reactor."""
 
-    def stranger(self, routing_id: bytes) -> Any:
-        """A first message from `routing_id`: the guest to be known by it from now on."""
+    def stranger(self, routing_id: bytes, address: str) -> Any:
+        """A first message from `routing_id`, from the host `address`: the guest to be known by it from now on."""
 
     def hear(self, guest: Any, body: bytes) -> bool:
         """A message's body arrived; a payload that belongs to it is fetched with `Door.take_payload`.
@@ -48,7 +48,7 @@ class DoorListener(Protocol):
         True: it held so much that others shall have their turn before the next one.
         """
 
-    def refuse_routing_id(self, routing_id: bytes) -> None:
+    def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         """A peer speaks under an id that ZeroMQ made, which others can guess; nothing that it says is heard."""
 
     def heard(self) -> None:
@@ -56,6 +56,14 @@ class DoorListener(Protocol):
 
     def somebody_left(self) -> None:
         """A connection ended; ZeroMQ does not say whose."""
+
+
+def _address_of(frame: Any) -> str:
+    """The host that a message came from. ZeroMQ tells it of frames that are not copied, which cost more: of first ones only."""
+    try:
+        return str(frame.get("Peer-Address"))
+    except (KeyError, zmq.ZMQError):
+        return "?"
 
 
 class Door:
@@ -133,9 +141,9 @@ class Door:
                 routing_id = _recv(socket, _NOBLOCK)
                 guest = guests.get(routing_id)
                 if guest is None:
-                    guest = self._admit(routing_id)
-                    if guest is None:
-                        continue
+                    unheard = 1
+                    self._admit(routing_id)
+                    continue
                 count += 1
                 unheard = 1
                 if hear(guest, _recv(socket, _NOBLOCK)):
@@ -160,19 +168,19 @@ class Door:
                 listener.heard()
         return more
 
-    def _admit(self, routing_id: bytes) -> Any:
+    def _admit(self, routing_id: bytes) -> None:
+        """Hear the first message of somebody new."""
         # Anything but a routing id of our making is a stray frame, and counts as a message of this turn: so many of them in one
         # message hold up nobody for long. Or a peer let ZeroMQ choose its id: that one is told what is wrong.
         socket = self.socket
         if not socket.get(zmq.RCVMORE):
-            return None
+            return
         if len(routing_id) == ROUTING_ID_LENGTH and routing_id[:1] == ROUTING_ID_PREFIX:
-            guest = self.guests[routing_id] = self._listener.stranger(routing_id)
-            return guest
-        if len(routing_id) == 5 and routing_id[0] == 0:
-            _recv(socket, _NOBLOCK)
-            self._listener.refuse_routing_id(routing_id)
-        return None
+            frame = _recv(socket, _NOBLOCK, copy=False)
+            guest = self.guests[routing_id] = self._listener.stranger(routing_id, _address_of(frame))
+            self._listener.hear(guest, frame.bytes)
+        elif len(routing_id) == 5 and routing_id[0] == 0:
+            self._listener.refuse_routing_id(routing_id, _address_of(_recv(socket, _NOBLOCK, copy=False)))
 
     def close(self, linger: float = LAST_WORDS) -> None:
         """Shut the door; what was handed over may still leave for `linger` seconds."""

@@ -1,25 +1,30 @@
-"""What peers send that cannot be handled: counted for each socket, and logged once a minute."""
+"""What peers send that cannot be handled: counted for each peer, and logged once a minute."""
 
 from __future__ import annotations
 
 import logging
 from time import monotonic
 
-#: Seconds between two lines about the messages of one socket; whoever sends junk must not fill a log with it.
+#: Seconds between two lines about one peer; whoever sends junk must not fill a log with it.
 LOG_INTERVAL = 60.0
+
+#: Peers that have lines of their own within that time. All beyond share one, so that many names are no way to fill a log either.
+MOST_PEERS = 50
+_OTHERS = "others"
 
 
 class Faults:
-    """The faulty messages that one socket has received."""
+    """The faulty messages that one socket has received, from whomever."""
 
-    __slots__ = ("count", "_log", "_told", "_next_line")
+    __slots__ = ("count", "_log", "_untold", "_next_line")
 
     def __init__(self, log: logging.Logger) -> None:
         #: All of them so far.
         self.count = 0
         self._log = log
-        self._told = 0
-        self._next_line = 0.0
+        #: By peer: faults since its last line, and when the next one may follow.
+        self._untold: dict[str, int] = {}
+        self._next_line: dict[str, float] = {}
 
     def saw(self, peer: str, fault: object, unexpected: BaseException | None = None) -> None:
         """`peer` sent a message that cannot be handled, for the reason that `fault` says.
@@ -28,9 +33,20 @@ class Faults:
         """
         self.count += 1
         now = monotonic()
-        if now < self._next_line:
+        key = peer
+        if key not in self._next_line and len(self._next_line) >= MOST_PEERS:
+            self._forget_quiet_ones(now)
+            if len(self._next_line) >= MOST_PEERS:
+                key = _OTHERS
+        since = self._untold.get(key, 0) + 1
+        if now < self._next_line.get(key, 0.0):
+            self._untold[key] = since
             return
-        self._next_line = now + LOG_INTERVAL
-        since = self.count - self._told
-        self._told = self.count
+        self._next_line[key] = now + LOG_INTERVAL
+        self._untold[key] = 0
         self._log.warning("%s sent what cannot be handled (%d such messages): %s", peer, since, fault, exc_info=unexpected)
+
+    def _forget_quiet_ones(self, now: float) -> None:
+        for key in [key for key, due in self._next_line.items() if due <= now]:
+            del self._next_line[key]
+            self._untold.pop(key, None)

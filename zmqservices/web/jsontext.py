@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any
+
+from zmqservices.wire.nesting import is_deeper, may_be_deeper
 
 #: Arrays and objects within each other.
 MAX_NESTING = 100
@@ -21,10 +22,8 @@ def loads(text: str | bytes, **options: Any) -> Any:
         value = json.loads(text, parse_float=_finite, **options)
     except RecursionError:
         raise ValueError(f"more than {MAX_NESTING} arrays or objects are within each other") from None
-    # Most have fewer of them in all; counting costs nothing beside reading.
-    opening = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
-    if opening > MAX_NESTING:
-        _check_nesting(value)
+    if may_be_deeper(text, MAX_NESTING) and is_deeper(value, MAX_NESTING):
+        raise ValueError(f"more than {MAX_NESTING} arrays or objects are within each other")
     return value
 
 
@@ -44,17 +43,3 @@ def _finite(digits: str) -> float:
         raise ValueError("a number is larger than any that is known here")
     return number
 
-
-def _check_nesting(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_NESTING + 1):
-        level = [item for one in level for item in _items(one)]
-        if not level:
-            return
-    raise ValueError(f"more than {MAX_NESTING} arrays or objects are within each other")
-
-
-def _items(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from zmqservices.exceptions import ConfigurationError, ProtocolError, UnserializableValueError
 from zmqservices.wire import codec
+from zmqservices.wire.nesting import is_deeper, may_be_deeper
 
 
 class Serializer(Protocol):
@@ -62,6 +63,9 @@ class _Functions:
 
 
 # --- JSON with types, spelled as kombu 5.3 and later spell them --------------------------------------------
+
+#: Arrays and objects within each other; what is nested deeper could be read, and not be written or compared.
+MAX_JSON_NESTING = 500
 
 TYPE, VALUE = "__type__", "__value__"
 
@@ -118,7 +122,11 @@ def _json_dumps(value: Any) -> bytes:
 
 
 def _json_loads(raw: bytes) -> Any:
-    return json.loads(str(raw, "utf-8"), object_hook=_object_hook)
+    text = str(raw, "utf-8")
+    value = json.loads(text, object_hook=_object_hook)
+    if may_be_deeper(text, MAX_JSON_NESTING) and is_deeper(value, MAX_JSON_NESTING):
+        raise ValueError(f"more than {MAX_JSON_NESTING} arrays or objects are within each other")
+    return value
 
 
 # --- finding one -------------------------------------------------------------------------------------------

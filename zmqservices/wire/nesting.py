@@ -1,0 +1,29 @@
+"""How deep lists and mappings stand within each other: what is too deep for Python to write or compare is refused when read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and mappings of a JSON value stand within each other on more than `levels` levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [item for one in level for item in _items(one)]
+        if not level:
+            return False
+    return True
+
+
+def may_be_deeper(text: str | bytes, levels: int) -> bool:
+    """Whether a JSON text has brackets enough for that. To count them costs nothing beside reading the text."""
+    if isinstance(text, str):
+        return text.count("[") + text.count("{") > levels
+    return text.count(b"[") + text.count(b"{") > levels
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
