@@ -1,9 +1,13 @@
 """What interrupts the thread that polls does not make sockets deaf."""
 
+import threading
+
 import pytest
 import zmq
 
 from zmqservices.transport.blocking import BlockingReactor
+from zmqservices.transport.native import allocate_lock
+from zmqservices.transport.reactor import Reentered, Ticket
 
 
 class Ear:
@@ -37,6 +41,14 @@ def reactor():
     reactor.close()
 
 
+def in_a_thread(work):
+    outcome = []
+    thread = threading.Thread(target=lambda: outcome.append(work()), daemon=True)
+    thread.start()
+    thread.join(20)
+    return outcome[0]
+
+
 @pytest.mark.parametrize("happens", [KeyboardInterrupt, ValueError])
 def test_an_interruption_leaves_every_socket_heard(reactor, happens):
     with zmq.Context() as context:
@@ -60,3 +72,103 @@ def test_an_interruption_leaves_every_socket_heard(reactor, happens):
             for ear in ears:
                 ear.socket.close()
                 ear.mouth.close()
+
+
+class Interrupted:
+    """A lead that is taken, or let go, at the moment at which Ctrl-C comes."""
+
+    def __init__(self, lead, *moments):
+        self.lead = lead
+        self.moments = moments
+        self.is_over = False
+
+    def __getattr__(self, name):
+        return getattr(self.lead, name)
+
+    def _interrupt(self, moment):
+        if moment in self.moments and not self.is_over:
+            self.is_over = True
+            raise KeyboardInterrupt
+
+    def acquire(self, *args):
+        taken = self.lead.acquire(*args)
+        self._interrupt("taken")
+        return taken
+
+    def release(self):
+        self.lead.release()
+        self._interrupt("let go")
+
+
+@pytest.mark.parametrize("moment", ["taken", "let go"])
+def test_an_interruption_as_the_lead_changes_hands_leaves_it_to_others(reactor, moment):
+    reactor._lead = Interrupted(reactor._lead, moment)
+
+    with pytest.raises(KeyboardInterrupt):
+        reactor.run(int)
+
+    assert in_a_thread(lambda: reactor.run(int)) == 0
+
+
+@pytest.mark.parametrize("moment", ["taken", "let go"])
+def test_an_interruption_of_the_leader_leaves_nobody_behind(reactor, moment):
+    ticket = Ticket()
+    reactor._followers.append(follower := allocate_lock())
+    follower.acquire()
+    reactor._lead = Interrupted(reactor._lead, moment)
+
+    def answered():
+        ticket.stage = 1
+
+    reactor.call_later(0.0, answered)
+    with pytest.raises(KeyboardInterrupt):
+        reactor.park(ticket, 1)
+
+    assert not follower.locked()
+
+
+def test_the_thread_that_leads_cannot_come_in_again(reactor):
+    with pytest.raises(Reentered):
+        reactor.run(reactor.run, int)
+    with pytest.raises(Reentered):
+        reactor.run(reactor.park, Ticket(), 1)
+
+
+def test_a_thread_that_waits_for_the_leader_cannot_come_in_again(reactor):
+    # While another thread leads.
+    enter, leave = threading.Event(), threading.Event()
+
+    def lead():
+        enter.set()
+        leave.wait(20)
+
+    leader = threading.Thread(target=reactor.run, args=(lead,))
+    leader.start()
+    assert enter.wait(20)
+
+    class Interrupting(Ticket):
+        """Where a signal handler comes between two steps of whoever waits."""
+
+        refused = False
+
+        @property
+        def stage(self):
+            if reactor._followers and not self.refused:
+                for again in (lambda: reactor.run(int), lambda: reactor.park(Ticket(), 1)):
+                    with pytest.raises(Reentered):
+                        again()
+                self.refused = True
+            return int(self.refused)
+
+        @stage.setter
+        def stage(self, stage):
+            pass
+
+    try:
+        ticket = Interrupting()
+        reactor.park(ticket, 1)
+        assert ticket.refused
+    finally:
+        leave.set()
+        leader.join(20)
+    assert reactor.run(int) == 0

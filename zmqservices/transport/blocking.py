@@ -26,7 +26,7 @@ from typing import Any
 import zmq
 
 from discovery.native import Wakeup
-from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller
+from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller, reentrant_lock
 from zmqservices.transport.reactor import Answer, Drainable, Reentered, Ticket
 
 _log = logging.getLogger(__name__)
@@ -136,9 +136,10 @@ class BlockingReactor:
     defer = None
 
     def __init__(self) -> None:
-        self._lead = allocate_lock()
-        #: The threads that are in `run` or `park`. Noted before anything else is done, and until all is.
-        self._inside: set[int] = set()
+        #: Held by the leader, and tells whether the current thread is that; taken without waiting, and once only.
+        self._lead = reentrant_lock()
+        #: The threads that wait for the leader.
+        self._following: set[int] = set()
         self._errands: deque[Errand] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._followers: deque[Any] = deque()
@@ -183,69 +184,79 @@ class BlockingReactor:
         self._bell.wake()
 
     def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
-        me = get_ident()
-        if me in self._inside:
+        lead = self._lead
+        if lead._is_owned() or (self._following and get_ident() in self._following):
             raise Reentered(
                 "this thread was interrupted by a signal handler, or by a finalizer, while it was making a call of the same "
                 "client, and nothing can be done with that client before it returns; use a client of its own there"
             )
-        inside = self._inside
+        # An interruption (Ctrl-C) may come between any two steps; the lock itself knows whether it was taken before that.
+        leads = False
         try:
-            inside.add(me)
-            if self._lead.acquire(False):
-                try:
+            leads = lead.acquire(False)
+            if leads:
+                if monotonic() - self._polled_at > IDLE:
                     self._catch_up()
-                    self._settle()
-                    return action(*args)
-                finally:
-                    self._pass_the_lead()
-            errand = Errand(action, args)
-            self._errands.append(errand)
-            self._bell.wake()
-            self._wait(errand, 1)
-            answer: Answer = errand.answer()
-            return answer
+                self._settle()
+                return action(*args)
         finally:
-            inside.discard(me)
+            if leads or lead._is_owned():
+                try:
+                    lead.release()
+                finally:
+                    if self._followers:
+                        self._call_a_follower()
+        errand = Errand(action, args)
+        self._errands.append(errand)
+        self._bell.wake()
+        self._wait(errand, 1)
+        answer: Answer = errand.answer()
+        return answer
 
     tell = run
 
     def park(self, ticket: Ticket, stage: int) -> None:
-        me = get_ident()
-        if me in self._inside:
+        if self._lead._is_owned() or (self._following and get_ident() in self._following):
             raise Reentered(
                 "this call was made by the thread that a signal handler, or a finalizer, has interrupted here: its answer "
                 "cannot be waited for before that returns"
             )
-        try:
-            self._inside.add(me)
-            self._wait(ticket, stage)
-        finally:
-            self._inside.discard(me)
+        self._wait(ticket, stage)
 
     def _wait(self, ticket: Ticket, stage: int) -> None:
+        lead = self._lead
         ticket.awaited = stage
         while ticket.stage < stage:
-            if self._lead.acquire(False):
-                try:
-                    self._catch_up()
+            leads = False
+            try:
+                leads = lead.acquire(False)
+                if leads:
+                    if monotonic() - self._polled_at > IDLE:
+                        self._catch_up()
                     while ticket.stage < stage:
                         self._settle()
                         if ticket.stage < stage:
                             self._poll()
-                finally:
-                    self._pass_the_lead()
-            else:
-                self._follow(ticket, stage)
+                    continue
+            finally:
+                if leads or lead._is_owned():
+                    try:
+                        lead.release()
+                    finally:
+                        if self._followers:
+                            self._call_a_follower()
+            self._follow(ticket, stage)
 
     def _follow(self, ticket: Ticket, stage: int) -> None:
+        me = get_ident()
         lock = allocate_lock()
         lock.acquire()
-        ticket.waiter = lock
-        self._followers.append(lock)
         try:
+            self._following.add(me)
+            ticket.waiter = lock
+            self._followers.append(lock)
             # Look again now that others can see us: the leader may have left, or served us, in between.
-            if ticket.stage < stage and self._lead.locked():
+            if ticket.stage < stage and not self._pass_a_free_lead():
                 lock.acquire()
         finally:
             ticket.waiter = None
@@ -253,12 +264,23 @@ class BlockingReactor:
                 self._followers.remove(lock)
             except ValueError:
                 # We were chosen to lead. If our own answer came at the same moment, somebody else has to.
-                if ticket.stage >= stage and not self._lead.locked():
-                    self._call_a_follower()
+                if ticket.stage >= stage:
+                    self._pass_a_free_lead()
+            self._following.discard(me)
 
-    def _pass_the_lead(self) -> None:
-        self._lead.release()
-        self._call_a_follower()
+    def _pass_a_free_lead(self) -> bool:
+        """Whether nobody leads; then one of those who wait, if any, is let go to do so."""
+        lead = self._lead
+        is_free = False
+        try:
+            is_free = lead.acquire(False)
+        finally:
+            if is_free or lead._is_owned():
+                try:
+                    lead.release()
+                finally:
+                    self._call_a_follower()
+        return is_free
 
     def _call_a_follower(self) -> None:
         if not self._followers:
@@ -273,7 +295,8 @@ class BlockingReactor:
 
     def _settle(self) -> None:
         """What does not need a socket to speak: errands, posts, timers that are due."""
-        self._run_errands()
+        if self._errands or self._posted:
+            self._run_errands()
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
             if self.armed:
@@ -302,8 +325,6 @@ class BlockingReactor:
 
     def _catch_up(self) -> None:
         """Hear what came while nobody polled: answers before timers judge them late, links that were lost and made again."""
-        if monotonic() - self._polled_at <= IDLE:
-            return
         for _ in range(100):  # Bounded: a peer that never stops talking must not keep a call from being made.
             if not self._poll(0.0):
                 return
