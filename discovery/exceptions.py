@@ -20,3 +20,7 @@ class DirectoryProtocolError(DirectoryError):
 
 class DirectoryForkedError(DirectoryError):
     """A directory was carried over a fork, where its sockets would lose messages in silence."""
+
+
+class DirectoryOverloadError(DirectoryProtocolError):
+    """A registry sent more than any registry holds."""

@@ -22,7 +22,7 @@ from discovery.link import SUBSCRIBING, UP, WAITING, Link
 from discovery.merge import Entry, Merge
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
-from discovery.notes import Notes
+from discovery.notes import MAX_ALL_NOTES, Notes
 from discovery.published import Published
 from discovery.seeds import Seed
 from discovery.sites import NEVER, Sites
@@ -47,6 +47,9 @@ READ_NOTES_EVERY = 60.0
 HOPE = 1.0
 #: Sentences of refusal that are told but once.
 MAX_REFUSALS = 10
+
+#: The rank of each note that a registry has, by namespace and key.
+Told = dict[tuple[str, str], tuple[int, bool, str]]
 
 
 class Flush:
@@ -80,7 +83,7 @@ class Keeper:
         self._announced = Announcements()
         self._notes = Notes()
         #: The rank of each note that a connected registry has, as far as we know.
-        self._told: dict[Link, dict[tuple[str, str], tuple[int, bool, str]]] = {}
+        self._told: dict[Link, Told] = {}
         self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
         self._unanswered: dict[Link, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
@@ -276,11 +279,15 @@ class Keeper:
 
     def _noted(self, link: Link, notes: list[Note]) -> None:
         """A registry has these."""
-        self._told[link].update(((note.namespace, note.key), note.rank) for note in notes)
-        self._take_notes(notes)
+        self._take_notes(notes, link.address)
+        # Of others there is nothing that it could be told.
+        told = self._told[link]
+        told.update(((note.namespace, note.key), note.rank) for note in notes if self._notes.get(note.namespace, note.key))
+        if len(told) > 2 * MAX_ALL_NOTES:
+            self._forget_told(told)
 
-    def _take_notes(self, notes: list[Note]) -> bool:
-        is_news = bool(self._notes.take(notes, time.time()))
+    def _take_notes(self, notes: list[Note], writer: str = OWN) -> bool:
+        is_news = bool(self._notes.take(notes, time.time(), writer))
         if is_news:
             self._notes_changed(time.monotonic())
         return is_news
@@ -318,8 +325,11 @@ class Keeper:
         if self._notes.expire(time.time()):
             self._notes_changed(now)
         for told in self._told.values():
-            for place in [place for place in told if self._notes.get(*place) is None]:
-                del told[place]
+            self._forget_told(told)
+
+    def _forget_told(self, told: Told) -> None:
+        for place in [place for place in told if self._notes.get(*place) is None]:
+            del told[place]
 
     def _save_notes(self, now: float) -> None:
         self._save_notes_at = NEVER

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import zmq
 
 from discovery import protocol, sockets
-from discovery.exceptions import DirectoryProtocolError
+from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
 from discovery.model import quoted
 from discovery.native import Log
 
@@ -28,6 +28,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 BATCH = 1000
 #: Seconds between two complaints about what one registry sends.
 COMPLAIN_EVERY = 60.0
+#: Seconds, at least, for which a registry that sends more than any registry holds is left alone.
+LEFT_ALONE = 60.0
+#: Records and notes of no use that are told of, for each registry.
+MAX_PASSED_OVER = 10
 
 WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
 
@@ -48,7 +52,9 @@ class Listener(Protocol):
 class Link:
     """One registry address. `state` is one of waiting, connecting, subscribing, up."""
 
-    def __init__(self, address: str, namespace: str | None, listener: Listener, longest_pause: float) -> None:
+    def __init__(
+        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, hint: str = ""
+    ) -> None:
         self.address = address
         self.state = WAITING
         self.error: str | None = None
@@ -66,7 +72,16 @@ class Link:
         self._deadline = 0.0
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
+        #: Bytes that each record took as it came, the same for each of a part, and of all.
+        self._sizes: dict[str, int] = {}
+        self._held = 0
         self._complained_at = float("-inf")
+        self._passed_over: set[str] = set()
+        #: The last mark that the registry is still to be told of.
+        self._unsaid: protocol.Read | None = None
+        self._is_connected = False
+        #: What to do where something else listens.
+        self._hint = hint
 
     def open(self, now: float) -> None:
         """Begins an attempt; `retry_at` has come."""
@@ -78,21 +93,22 @@ class Link:
             self.close(now, f"cannot connect: {exc}")
             return
         self.state = CONNECTING
+        self._is_connected = False
         self.opened_at = now
         self._deadline = now + ATTEMPT
 
-    def close(self, now: float, error: str | None) -> None:
-        """Ends the connection or the attempt; the next one may come at `retry_at`."""
+    def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
+        """Ends the connection or the attempt; the next one may come at `retry_at`, `rest` seconds from now at least."""
         was_up = self.state == UP
         if self._socket is not None:
             sockets.close_monitored(self._socket, self._monitor)
         self._socket = self._monitor = None
         self.state = WAITING
         self.error = error
-        self._parts = []
+        self._parts, self._sizes, self._held, self._unsaid = [], {}, 0, None
         self.failures = 0 if was_up else self.failures + 1
         pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self.failures, 10))
-        self.retry_at = now + random.uniform(0.25, 1.0) * pause
+        self.retry_at = now + rest + random.uniform(0.25, 1.0) * pause
         self._listener.link_down(self, now)
 
     def register_with(self, poller: zmq.Poller) -> None:
@@ -120,24 +136,46 @@ class Link:
         elif socket in ready:
             self._take_messages(now)
         # Messages first: what a registry said before it went is still true.
-        if monitor is not None and monitor in ready and monitor is self._monitor:
-            if sockets.monitored_event(monitor) is not None:
-                if self.state == UP:
-                    self._take_messages(now)
-                if self._socket is not None:
-                    self.close(
-                        now,
-                        "it closed the connection" if self.state != CONNECTING else "nothing listens there",
-                    )
+        while monitor is not None and monitor is self._monitor and monitor in ready:
+            event = sockets.monitored_event(monitor)
+            if event is None:
+                break
+            if event == zmq.EVENT_CONNECTED:
+                self._is_connected = True
+                continue
+            if self.state == UP:
+                self._take_messages(now)
+            if self._socket is not None:
+                self._ended(event, now)
+
+    def _ended(self, event: int, now: float) -> None:
+        if self.state != CONNECTING:
+            self.close(now, "it closed the connection")
+        elif self._is_connected or sockets.is_handshake_failure(event):
+            self._foreign(now)
+        else:
+            self.close(now, "nothing listens there")
+
+    def _foreign(self, now: float) -> None:
+        """Somebody took the connection and is no registry, or a registry that stands still."""
+        error = "what listens there does not answer as a registry does"
+        if self._hint:
+            error = f"{error}; {self._hint}"
+            if now - self._complained_at > COMPLAIN_EVERY:
+                self._complained_at = now
+                _log.warning("no registry at %s: %s", self.address, error)
+        self.close(now, error)
 
     def check(self, now: float) -> None:
         """Gives up what took too long."""
+        if self._unsaid is not None and self.send(self._unsaid):
+            self._unsaid = None
         if self.state == WAITING or now < self._deadline:
             return
         if self.state == UP:
             self.close(now, f"it was silent for {SILENCE:g} s")
-        elif self.state == SUBSCRIBING:
-            self.close(now, "it does not answer as a registry does")
+        elif self.state == SUBSCRIBING or self._is_connected:
+            self._foreign(now)
         else:
             self.close(now, f"no connection within {ATTEMPT:g} s")
 
@@ -156,7 +194,10 @@ class Link:
             try:
                 if len(frames) != 1:
                     raise DirectoryProtocolError(f"a message of {len(frames)} frames")
-                self._take(protocol.decode(frames[0]), now)
+                self._take(protocol.decode_push(frames[0], self._pass_over), len(frames[0]), now)
+            except DirectoryOverloadError as exc:
+                _log.warning("left registry %s alone for %g s: %s", self.address, LEFT_ALONE, exc)
+                self.close(now, f"it sent too much: {exc}", LEFT_ALONE)
             except Exception as exc:
                 # Whatever it sent costs that registry, never the thread that keeps the others.
                 self._leave(exc, now)
@@ -167,28 +208,38 @@ class Link:
             _log.warning("left registry %s, which sent no message of the protocol: %.300s", self.address, exc)
         self.close(now, f"it sent what is no message of the protocol: {exc!s:.300}")
 
-    def _take(self, message: protocol.Message, now: float) -> None:
+    def _pass_over(self, reason: str) -> None:
+        # One of no use, of a newer release perhaps, hides none of the others; it comes again with each snapshot.
+        reason = reason[:300]
+        if reason not in self._passed_over and len(self._passed_over) < MAX_PASSED_OVER:
+            self._passed_over.add(reason)
+            _log.warning("passed over a record or note of registry %s: %s", self.address, reason)
+
+    def _take(self, message: protocol.Message | protocol.PassedOver, size: int, now: float) -> None:
         self.heard_at = now
-        if isinstance(message, protocol.Snapshot):
-            self._take_snapshot(message, now)
+        if isinstance(message, protocol.Mark):
+            answer = protocol.Read(message.token)
+            self._unsaid = None if self.send(answer) else answer
+        elif isinstance(message, protocol.Snapshot):
+            self._take_snapshot(message, size, now)
         elif isinstance(message, protocol.Refused) and message.request == 0:
             self.close(now, f"it refused: {quoted(message.reason, 200)}")
         elif self.state == UP or isinstance(message, protocol.Ack | protocol.Refused | protocol.Unknown):
-            self._take_push(message, now)
+            self._take_push(message, size, now)
 
-    def _take_snapshot(self, message: protocol.Snapshot, now: float) -> None:
+    def _take_snapshot(self, message: protocol.Snapshot, size: int, now: float) -> None:
         if message.part != len(self._parts):
             self._parts = []
             return
+        if message.part == 0:
+            self._sizes, self._held = {}, 0
         self._parts.append(message)
-        entries = sum(len(part.entries) for part in self._parts)
-        if message.parts > protocol.MAX_PARTS or entries > protocol.MAX_ENTRIES:
-            raise DirectoryProtocolError(
-                f"a snapshot of {message.parts} parts and {entries} records so far; {protocol.MAX_PARTS} and "
-                f"{protocol.MAX_ENTRIES} are the most"
-            )
+        self._held += size
+        self._sizes.update((entry[0].instance, size // len(message.entries)) for entry in message.entries)
+        items = max(sum(len(part.entries) for part in self._parts), sum(len(part.notes) for part in self._parts))
+        self._check_bounds(max(message.parts, len(self._parts)), items)
         self._deadline = now + ATTEMPT
-        if len(self._parts) < message.parts:
+        if message.parts != len(self._parts):
             return
         parts, self._parts = self._parts, []
         self.state = UP
@@ -198,9 +249,27 @@ class Link:
         self._deadline = now + SILENCE
         self._listener.link_up(self, parts, now)
 
-    def _take_push(self, message: protocol.Message, now: float) -> None:
+    def _check_bounds(self, parts: int, items: int) -> None:
+        if parts > protocol.MAX_PARTS or items > protocol.MAX_ENTRIES or self._held > protocol.MAX_HELD:
+            raise DirectoryOverloadError(
+                f"{parts} parts, {items} records or notes, {self._held} bytes; the most are {protocol.MAX_PARTS}, "
+                f"{protocol.MAX_ENTRIES} and {protocol.MAX_HELD}"
+            )
+
+    def _count(self, message: protocol.Update | protocol.Drop, size: int) -> None:
+        if isinstance(message, protocol.Drop):
+            self._held -= self._sizes.pop(message.instance, 0)
+            return
+        instance = message.record.instance
+        self._held += size - self._sizes.get(instance, 0)
+        self._sizes[instance] = size
+        self._check_bounds(0, len(self._sizes))
+
+    def _take_push(self, message: protocol.Message | protocol.PassedOver, size: int, now: float) -> None:
         self._deadline = now + SILENCE
-        if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz | protocol.Noted):
+        if isinstance(
+            message, protocol.Update | protocol.Drop | protocol.Hugz | protocol.Noted | protocol.PassedOver
+        ):
             step = 0 if isinstance(message, protocol.Hugz) else 1
             if message.boot_id != self.boot_id or message.seq != self._seq + step:
                 _log.info("missed updates of registry %s, asked for all", self.address)
@@ -210,4 +279,7 @@ class Link:
             self._seq = message.seq
             if isinstance(message, protocol.Hugz):
                 self.is_warming = message.warming
-        self._listener.link_message(self, message, now)
+            elif isinstance(message, protocol.Update | protocol.Drop):
+                self._count(message, size)
+        if not isinstance(message, protocol.PassedOver):
+            self._listener.link_message(self, message, now)

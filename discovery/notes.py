@@ -2,27 +2,38 @@
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds since 1970, as every host has it).
 Rule 2: of two notes under one key the one of higher rank is true, whoever wrote it and whoever tells of it.
-Rule 3: what is to be forgotten is a note without a value. It is kept as long as the other was to be, so that nobody
+Rule 3: where there are too many, whoever wrote the most loses the oldest of them.
+Rule 4: what is to be forgotten is a note without a value. It is kept as long as the other was to be, so that nobody
 who was away meanwhile brings that one back.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from discovery.model import Note
 
-#: Notes of one namespace, and of all; beyond them those that were written longest ago are let go.
+#: Notes of one namespace, and of all; beyond them the oldest of the writer with the most are let go.
 MAX_NOTES, MAX_ALL_NOTES = 5_000, 20_000
 #: Seconds by which the clock of a writer may be ahead; what is from farther in the future would never be outdone.
 AHEAD = 86_400.0
+
+#: Who told of a note: a connection, or a registry.
+Writer = bytes | str
 
 
 class Notes:
     """All notes that somebody knows: a registry, or a client of some."""
 
-    def __init__(self, ahead: float = AHEAD) -> None:
+    def __init__(self, ahead: float = AHEAD, most_of_writer: int | None = None) -> None:
         self.ahead = ahead
+        #: Notes that one writer may have among those that are held; None: any number.
+        self.most_of_writer = most_of_writer
+        #: Notes of the last `take` that were beyond that.
+        self.refused = 0
+        self._writers: dict[tuple[str, str], Writer] = {}
+        self._written: Counter[Writer] = Counter()
         self._notes: dict[str, dict[str, Note]] = {}
 
     def __iter__(self) -> Iterator[Note]:
@@ -36,13 +47,18 @@ class Notes:
         """Those of a namespace (None: of all)."""
         return list(self) if namespace is None else list(self._notes.get(namespace, {}).values())
 
+    def places(self, namespace: str | None) -> list[tuple[str, str]]:
+        """Namespace and key of each of those."""
+        return [(note.namespace, note.key) for note in self.of(namespace)]
+
     def get(self, namespace: str, key: str) -> Note | None:
         """What is known under that key, if only that it is to be forgotten."""
         return self._notes.get(namespace, {}).get(key)
 
-    def take(self, notes: Iterable[Note], now: float) -> list[Note]:
-        """Those of them that are news, and held from now on."""
-        news = [note for note in notes if self._take(note, now)]
+    def take(self, notes: Iterable[Note], now: float, writer: Writer = "") -> list[Note]:
+        """Those of them that are news, and held from now on; `writer` is who told of them."""
+        self.refused = 0
+        news = [note for note in notes if self._take(note, now, writer)]
         for namespace in {note.namespace for note in news}:
             self._let_go(namespace, len(self._notes[namespace]) - MAX_NOTES)
         while (excess := len(self) - MAX_ALL_NOTES) > 0:
@@ -56,20 +72,38 @@ class Notes:
             self._remove(note)
         return bool(past)
 
-    def _take(self, note: Note, now: float) -> bool:
+    def _take(self, note: Note, now: float, writer: Writer) -> bool:
         held = self.get(note.namespace, note.key)
         if not -self.ahead <= note.age(now) <= note.keep or (held is not None and note.rank <= held.rank):
             return False
+        place = (note.namespace, note.key)
+        is_full = self.most_of_writer is not None and self._written[writer] >= self.most_of_writer
+        if is_full and self._writers.get(place) != writer:
+            self.refused += 1
+            return False
+        if held is not None:
+            self._remove(held)
         self._notes.setdefault(note.namespace, {})[note.key] = note
+        self._writers[place] = writer
+        self._written[writer] += 1
         return True
 
     def _let_go(self, namespace: str, excess: int) -> None:
-        if excess > 0:
-            for note in sorted(self._notes[namespace].values(), key=lambda note: note.rank)[:excess]:
-                self._remove(note)
+        if excess <= 0:
+            return
+        by_writer: dict[Writer, list[Note]] = {}
+        # The newest first, so that the oldest of each is the last.
+        for note in sorted(self._notes[namespace].values(), key=lambda note: note.rank, reverse=True):
+            by_writer.setdefault(self._writers[note.namespace, note.key], []).append(note)
+        for _ in range(excess):
+            self._remove(max(by_writer.values(), key=len).pop())
 
     def _remove(self, note: Note) -> None:
         notes = self._notes[note.namespace]
         del notes[note.key]
         if not notes:
             del self._notes[note.namespace]
+        writer = self._writers.pop((note.namespace, note.key))
+        self._written[writer] -= 1
+        if not self._written[writer]:
+            del self._written[writer]

@@ -8,7 +8,7 @@ Rule 4: pushes of a registry carry `seq` first, so that one packed change serves
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -26,11 +26,14 @@ MAX_RECORD = 256 * 1024
 #: Bytes of a registration besides its record.
 REGISTRATION_ROOM = 1024
 #: Bytes at which a snapshot is cut into parts.
-PART_SIZE = 512 * 1024
+PART_SIZE = 256 * 1024
+#: Bytes after which a registry asks a client to say that it has read so far.
+MARK_EVERY = 128 * 1024
 #: Bytes of one frame that a client accepts: a part may overrun its size by one record.
 MAX_PUSH = 2 * 1024 * 1024
-#: Parts of one snapshot, and records in it, that a client accepts; more than a full registry has.
-MAX_PARTS, MAX_ENTRIES = 1000, 25_000
+#: Parts of one snapshot, records (and notes) of one registry and bytes of all that a client accepts; more than a full
+#: registry has.
+MAX_PARTS, MAX_ENTRIES, MAX_HELD = 2000, 25_000, 256 * 1024 * 1024
 #: Leases renewed in one message.
 MAX_RENEWALS = 2000
 #: Bytes of one note, and notes in one message.
@@ -84,6 +87,14 @@ class Remember:
 
 
 @dataclass(slots=True)
+class Read:
+    """All is read that was sent before the mark with this token."""
+
+    KIND: ClassVar[int] = 6
+    token: int
+
+
+@dataclass(slots=True)
 class Ack:
     """What `request` asked is done."""
 
@@ -110,9 +121,9 @@ class Unknown:
 
 @dataclass(slots=True)
 class Snapshot:
-    """Part `part` of `parts` of all that is held; each entry is [record, age in seconds, suspect].
+    """Part `part` of all that is held; each entry is [record, age in seconds, suspect].
 
-    All parts together have all notes as well.
+    `parts` is 0 while more are to come, and their number in the last one. All together have all notes as well.
     """
 
     KIND: ClassVar[int] = 19
@@ -170,9 +181,40 @@ class Noted:
     notes: list[Note]
 
 
+@dataclass(slots=True)
+class Mark:
+    """Please answer with `Read` of this token once you have read so far; nobody can guess it."""
+
+    KIND: ClassVar[int] = 24
+    token: int
+
+
 Message = (
-    Subscribe | Register | Renew | Withdraw | Remember | Ack | Refused | Unknown | Snapshot | Update | Drop | Hugz | Noted
+    Subscribe
+    | Register
+    | Renew
+    | Withdraw
+    | Remember
+    | Read
+    | Ack
+    | Refused
+    | Unknown
+    | Snapshot
+    | Update
+    | Drop
+    | Hugz
+    | Noted
+    | Mark
 )
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """An update whose record is of no use here; it counts as one."""
+
+    seq: int
+    boot_id: str
+
 
 KINDS: dict[int, type[Any]] = {kind.KIND: kind for kind in Message.__args__}
 
@@ -203,8 +245,8 @@ def _is_entry(value: Any) -> bool:
     return isinstance(value, list) and len(value) >= 3 and _is_age(value[1]) and _is_bool(value[2])
 
 
-def _is_notes(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(note, list) for note in value)
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_ENTRIES
 
 
 #: What a field may be, by its name; the same name means the same in every message.
@@ -223,11 +265,12 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "warming": _is_bool,
     "part": is_number,
     "parts": is_number,
-    "entries": lambda value: isinstance(value, list) and all(map(_is_entry, value)),
-    "notes": _is_notes,
+    "entries": _is_list,
+    "notes": _is_list,
     "age": _is_age,
     "suspect": _is_bool,
     "withdrawn": _is_bool,
+    "token": is_number,
 }
 FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
 #: Where None is an answer too: a subscriber of everything.
@@ -239,8 +282,23 @@ def encode(message: Message) -> bytes:
     return pack([VERSION, message.KIND, *(_plain(getattr(message, name)) for name in FIELDS[message.KIND])])
 
 
+#: Told of each record or note that is passed over, in a sentence.
+OnBad = Callable[[str], None]
+
+
 def decode(frame: bytes) -> Message:
     """The message in a frame; DirectoryProtocolError when there is none."""
+    message = _decode(frame, None)
+    assert not isinstance(message, PassedOver)
+    return message
+
+
+def decode_push(frame: bytes, on_bad: OnBad) -> Message | PassedOver:
+    """As `decode`, but a record or note that is of no use is passed over by itself, and the rest is taken."""
+    return _decode(frame, on_bad)
+
+
+def _decode(frame: bytes, on_bad: OnBad | None) -> Message | PassedOver:
     body = unpack(frame)
     if not isinstance(body, list) or len(body) < 2:
         raise DirectoryProtocolError("a frame is not an array of version, kind and fields")
@@ -256,16 +314,42 @@ def decode(frame: bytes) -> Message:
         raise DirectoryProtocolError(f"{KINDS[kind].__name__} with {len(values)} of {len(names)} fields")
     values = values[: len(names)]
     for position, (name, value) in enumerate(zip(names, values, strict=True)):
+        if name == "record" and on_bad is not None:
+            continue
         if not (CHECKS[name](value) or (value is None and (kind, name) in MAY_BE_NONE)):
             raise DirectoryProtocolError(f"{name} of {KINDS[kind].__name__} is {quoted(value)}")
         if name == "record":
             values[position] = Record.from_dict(value)
         elif name == "entries":
-            values[position] = [[Record.from_dict(entry[0]), *entry[1:3]] for entry in value]
+            values[position] = _each(_entry, value, on_bad)
         elif name == "notes":
-            values[position] = [_note(note) for note in value]
+            values[position] = _each(_note, value, on_bad)
+    if on_bad is not None and "record" in names:
+        position = names.index("record")
+        records = _each(Record.from_dict, [values[position]], on_bad)
+        if not records:
+            return PassedOver(*values[:2])
+        values[position] = records[0]
     message: Message = KINDS[kind](*values)
     return message
+
+
+def _each(make: Callable[[Any], Any], values: list[Any], on_bad: OnBad | None) -> list[Any]:
+    if on_bad is None:
+        return [make(value) for value in values]
+    made = []
+    for value in values:
+        try:
+            made.append(make(value))
+        except DirectoryProtocolError as exc:
+            on_bad(str(exc))
+    return made
+
+
+def _entry(value: Any) -> list[Any]:
+    if not _is_entry(value):
+        raise DirectoryProtocolError(f"an entry of a snapshot is {quoted(value)}")
+    return [Record.from_dict(value[0]), *value[1:3]]
 
 
 class Push:
@@ -285,25 +369,28 @@ class Push:
 
 
 def snapshot_parts(
-    boot_id: str, seq: int, warming: bool, entries: list[list[Any]], notes: list[Note]
-) -> list[bytes]:
-    """The frames of a snapshot, each of bounded size; one frame at least."""
-    #: Of each part, what it holds of `entries` and of `notes`.
-    parts: list[tuple[list[bytes], list[bytes]]] = [([], [])]
-    size = 0
-    for which, item in [*((0, entry) for entry in entries), *((1, note) for note in notes)]:
-        packed = pack(_plain(item))
-        if size + len(packed) > PART_SIZE and size:
-            parts.append(([], []))
-            size = 0
-        parts[-1][which].append(packed)
-        size += len(packed)
+    boot_id: str, seq: int, warming: bool, entries: Iterable[list[Any]], notes: Iterable[Note]
+) -> Iterator[bytes]:
+    """The frames of a snapshot, each of bounded size and made when it is asked for; one frame at least."""
     head = bytes([0x90 + 9]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
     array = msgpack.Packer(autoreset=True).pack_array_header
-    return [
-        b"".join((head, pack(part), pack(len(parts)), *(p for each in lists for p in (array(len(each)), *each))))
-        for part, lists in enumerate(parts)
-    ]
+
+    def frame(is_last: bool) -> bytes:
+        lists = (p for each in held for p in (array(len(each)), *each))
+        return b"".join((head, pack(part), pack(part + 1 if is_last else 0), *lists))
+
+    #: What the next part holds of `entries` and of `notes`.
+    held: tuple[list[bytes], list[bytes]] = ([], [])
+    part = size = 0
+    for which, items in enumerate((entries, notes)):
+        for item in items:
+            packed = pack(_plain(item))
+            if size + len(packed) > PART_SIZE and size:
+                yield frame(is_last=False)
+                held, size, part = ([], []), 0, part + 1
+            held[which].append(packed)
+            size += len(packed)
+    yield frame(is_last=True)
 
 
 def pack(value: Any) -> bytes:
@@ -327,7 +414,7 @@ def _no_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"extension {code} has no meaning here")
 
 
-def _note(fields: list[Any]) -> Note:
+def _note(fields: Any) -> Note:
     note = Note.from_list(fields)
     if len(pack(note.to_list())) > MAX_NOTE:
         raise DirectoryProtocolError(f"a note takes more than {MAX_NOTE} bytes")

@@ -32,6 +32,8 @@ class Seed(Protocol):
     """A place to look for a registry."""
 
     url: str
+    #: What a user can do where something that is no registry listens; empty: nothing in particular.
+    hint: str
 
     def prepare(self, done: Done) -> None:
         """Finds out where to connect, and calls `done`. Returns at once."""
@@ -42,6 +44,8 @@ class Seed(Protocol):
 
 class AddressSeed:
     """A registry whose URL has an IP address."""
+
+    hint = ""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -56,6 +60,8 @@ class AddressSeed:
 
 class NameSeed:
     """Registries behind a host name: one for each address that it stands for."""
+
+    hint = ""
 
     def __init__(self, url: str, name: str, port: int) -> None:
         self.url = url
@@ -88,6 +94,9 @@ class LocalSeed:
     def __init__(self, port: int, ttl: float, host: bool) -> None:
         self.url = "local"
         self.address = f"tcp://127.0.0.1:{port}"
+        self.hint = (
+            f"if port {port} of this machine belongs to another program, set {LOCAL_PORT_ENVIRONMENT_KEY} to one that is free"
+        )
         self._ttl = ttl
         self._host = host
         self._lock = native_lock()

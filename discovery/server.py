@@ -5,6 +5,7 @@ It tells its subscribers of each change at once, and each second that it is stil
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -12,19 +13,24 @@ from typing import Any
 
 import zmq
 
-from discovery import protocol, sockets
+from discovery import pacing, protocol, sockets
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
-from discovery.model import DEFAULT_TTL
+from discovery.model import DEFAULT_TTL, Note
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import Notes
+from discovery.pacing import Client, Key, Subscriber
 from discovery.table import LOOKS, Change, Gone, Held, Table
 
 _log = Log(__name__)
 
 #: Seconds between two signs of life to every subscriber.
 HUGZ_INTERVAL = 1.0
-#: Clients that one registry serves with updates.
-MAX_SUBSCRIBERS = 10_000
+#: Clients that one registry serves with updates, and connections that it answers.
+MAX_SUBSCRIBERS, MAX_CLIENTS = 10_000, 20_000
+#: Notes that one connection may have written of those that are held.
+MAX_NOTES_OF_CLIENT = 2_000
+#: Seconds between two looks whether those that have not subscribed are still there.
+LOOK_FOR_CLIENTS_EVERY = 10.0
 #: Messages taken before the clock is looked at again.
 BATCH = 500
 #: Milliseconds in which a stopping registry gets its last words out, and seconds in which clients read what it said before.
@@ -46,14 +52,6 @@ def _check_rank(rank: tuple[int, int]) -> None:
     most = int((time.time() + RANK_AHEAD) * 1e6)
     if max(rank) > most:
         raise DirectoryError(f"incarnation {rank[0]} and version {rank[1]}: the most is {most}, microseconds a day from now")
-
-
-class _Subscriber:
-    __slots__ = ("namespace", "seq")
-
-    def __init__(self, namespace: str | None) -> None:
-        self.namespace = namespace
-        self.seq = 0
 
 
 class RegistryServer:
@@ -80,8 +78,9 @@ class RegistryServer:
         self._is_stopping = False
         self._wakeup = Wakeup()
         self._thread = NativeThread(self._run, "discovery-registry")
-        self._subscribers: dict[bytes, _Subscriber] = {}
-        self._notes = Notes(NOTE_AHEAD)
+        self._clients: dict[bytes, Client] = {}
+        self._subscribers: dict[bytes, Subscriber] = {}
+        self._notes = Notes(NOTE_AHEAD, MAX_NOTES_OF_CLIENT)
         self._complained_at = -COMPLAIN_EVERY
         #: When something of a record or a note was last told.
         self._told_at = -READ_WITHIN
@@ -139,7 +138,7 @@ class RegistryServer:
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)
         hugz_at, warming = now, True
-        read_notes_at = now
+        read_notes_at, look_at = now, now + LOOK_FOR_CLIENTS_EVERY
         while True:
             ready = dict(poller.poll(int(tick * 1000) + 1))
             if self._wakeup.fd in ready:
@@ -156,6 +155,9 @@ class RegistryServer:
                 warming = self._table.is_warming(now)
                 hugz_at = now + HUGZ_INTERVAL
                 self._hug(warming)
+            if now >= look_at:
+                look_at = now + LOOK_FOR_CLIENTS_EVERY
+                self._look_for_clients(warming)
             if now >= read_notes_at:
                 read_notes_at = now + READ_NOTES_EVERY
                 self._notes.expire(time.time())
@@ -195,24 +197,76 @@ class RegistryServer:
                 peer, protocol.Refused(0, f"this registry is full: it has {MAX_SUBSCRIBERS} subscribers")
             )
             return
-        subscriber = self._subscribers[peer] = _Subscriber(message.namespace)
-        entries = self._table.snapshot(message.namespace, now)
-        warming = self._table.is_warming(now)
-        notes = self._notes.of(message.namespace)
-        for frame in protocol.snapshot_parts(self.boot_id, 0, warming, entries, notes):
-            self._send_frame(peer, frame)
-        if warming:
-            # Until the end of the warm-up what is not listed stays; whoever came after a withdrawal must hear of it.
-            for gone in self._table.withdrawn(message.namespace):
-                subscriber.seq += 1
-                self._send_frame(peer, self._drop(gone).frame(subscriber.seq))
+        client = self._client(peer)
+        if client is None or client.is_given_up:
+            return
+        table, namespace, warming = self._table, message.namespace, self._table.is_warming(now)
+        # Looked up when their part is made: a client that does not read costs names, not records.
+        instances, places = table.instances(namespace), self._notes.places(namespace)
+        held = (table.entry(instance, time.monotonic()) for instance in instances)
+        noted = (self._notes.get(*place) for place in places)
+        parts = protocol.snapshot_parts(
+            self.boot_id, 0, warming, (entry for entry in held if entry), (note for note in noted if note)
+        )
+        # Until the end of the warm-up what is not listed stays; whoever came after a withdrawal must hear of it.
+        gone = table.withdrawn(namespace) if warming else []
+        self._subscribers[peer] = Subscriber(client, namespace, parts, {one.instance: one for one in gone})
+        self._go_on(peer)
+
+    def _go_on(self, peer: bytes) -> None:
+        """Sends a subscriber what waits for it, as far as it reads."""
+        subscriber = self._subscribers.get(peer)
+        if subscriber is None:
+            return
+        most = pacing.share(len(self._clients))
+        while peer in self._subscribers and subscriber.client.unread < most:
+            if subscriber.parts is not None:
+                frame = next(subscriber.parts, None)
+                if frame is None:
+                    subscriber.parts = None
+                elif self._send_frame(peer, frame) is False:
+                    subscriber.parts = itertools.chain([frame], subscriber.parts)
+                    return
+            elif subscriber.owed:
+                key = next(iter(subscriber.owed))
+                gone = subscriber.owed.pop(key)
+                push = self._push_of(key, gone, subscriber.namespace)
+                if push is not None and not self._send_push(peer, subscriber, push, {key: gone}):
+                    return
+            else:
+                return
+
+    def _send_push(self, peer: bytes, subscriber: Subscriber, push: protocol.Push, news: dict[Key, Gone | None]) -> bool:
+        """False when there is no room: it is sent later."""
+        subscriber.seq += 1
+        if self._send_frame(peer, push.frame(subscriber.seq)) is not False:
+            return True
+        subscriber.seq -= 1
+        subscriber.owe(news)
+        return False
+
+    def _push_of(self, key: Key, gone: Gone | None, namespace: str | None) -> protocol.Push | None:
+        if isinstance(key, tuple):
+            note = self._notes.get(*key)
+            return None if note is None else self._noted([note])
+        if gone is not None:
+            return self._drop(gone)
+        entry = self._table.entry(key, time.monotonic())
+        if entry is None or namespace not in (None, entry[0].namespace):
+            return None
+        return protocol.Push(protocol.Update(0, self.boot_id, *entry))
+
+    def _read(self, peer: bytes, message: protocol.Read, now: float, size: int) -> None:
+        client = self._clients.get(peer)
+        if client is not None and client.read(message.token):
+            self._go_on(peer)
 
     def _register(self, peer: bytes, message: protocol.Register, now: float, size: int) -> None:
         try:
             if size > protocol.MAX_RECORD + protocol.REGISTRATION_ROOM:
                 raise DirectoryError(f"a record of {size} bytes; {protocol.MAX_RECORD} are allowed")
             _check_rank(message.record.rank)
-            changes = self._table.register(message.record, now, size)
+            changes = self._table.register(message.record, now, size, peer)
         except DirectoryError as exc:
             self._send(peer, protocol.Refused(message.request, str(exc)))
             return
@@ -242,16 +296,23 @@ class RegistryServer:
     def _remember(self, peer: bytes, message: protocol.Remember, now: float, size: int) -> None:
         wall = time.time()
         ahead = [note for note in message.notes if note.age(wall) < -NOTE_AHEAD]
-        news = self._notes.take(message.notes, wall)
+        news = self._notes.take(message.notes, wall, peer)
         for namespace in {note.namespace for note in news}:
             told = [note for note in news if note.namespace == namespace]
-            self._push_to(namespace, protocol.Push(protocol.Noted(0, self.boot_id, told)))
+            self._push_to(namespace, self._noted(told), {(namespace, note.key): None for note in told})
+        reasons = []
         if ahead:
             most = -min(note.age(wall) for note in ahead)
-            reason = f"{len(ahead)} note(s) dated up to {most:.0f} s ahead of this registry's clock"
-            self._send(peer, protocol.Refused(message.request, f"{reason}; set the clocks"))
-            return
-        self._send(peer, protocol.Ack(message.request))
+            reasons.append(f"{len(ahead)} note(s) dated up to {most:.0f} s ahead of this registry's clock; set the clocks")
+        if self._notes.refused:
+            reasons.append(
+                f"{self._notes.refused} note(s) beyond the {self._notes.most_of_writer} that one connection may have written"
+            )
+        answer = protocol.Refused(message.request, ", and ".join(reasons)) if reasons else protocol.Ack(message.request)
+        self._send(peer, answer)
+
+    def _noted(self, notes: list[Note]) -> protocol.Push:
+        return protocol.Push(protocol.Noted(0, self.boot_id, notes))
 
     _HANDLERS: dict[type[Any], Callable[..., None]] = {
         protocol.Subscribe: _subscribe,
@@ -259,47 +320,81 @@ class RegistryServer:
         protocol.Renew: _renew,
         protocol.Withdraw: _withdraw,
         protocol.Remember: _remember,
+        protocol.Read: _read,
     }
 
     def _tell(self, changes: list[Change]) -> None:
         now = time.monotonic()
         for change in changes:
             if isinstance(change, Held):
-                namespace, known = change.record.namespace, change.record
+                known = change.record
                 age = self._table.age(known.instance, now)
                 push = protocol.Push(protocol.Update(0, self.boot_id, known, age, change.suspect))
+                self._push_to(known.namespace, push, {known.instance: None})
             else:
-                namespace = change.namespace
-                push = self._drop(change)
-            self._push_to(namespace, push)
+                self._push_to(change.namespace, self._drop(change), {change.instance: change})
 
     def _drop(self, gone: Gone) -> protocol.Push:
         return protocol.Push(protocol.Drop(0, self.boot_id, gone.instance, *gone.rank, gone.withdrawn))
 
-    def _push_to(self, namespace: str, push: protocol.Push) -> None:
-        self._push(push, lambda subscriber: subscriber.namespace in (None, namespace), numbered=True)
+    def _push_to(self, namespace: str, push: protocol.Push, news: dict[Key, Gone | None]) -> None:
+        self._told_at = time.monotonic()
+        most = pacing.share(len(self._clients))
+        for peer, subscriber in list(self._subscribers.items()):
+            if subscriber.namespace is not None and subscriber.namespace != namespace:
+                continue
+            if subscriber.is_behind(most):
+                if not subscriber.owe(news):
+                    self._give_up(peer, f"more than {pacing.MAX_OWED} changes wait for you")
+            else:
+                self._send_push(peer, subscriber, push, news)
 
     def _hug(self, warming: bool) -> None:
-        self._push(
-            protocol.Push(protocol.Hugz(0, self.boot_id, warming)), lambda subscriber: True, numbered=False
-        )
-
-    def _push(self, push: protocol.Push, wanted: Callable[[_Subscriber], bool], numbered: bool) -> None:
-        if numbered:
-            self._told_at = time.monotonic()
+        push = protocol.Push(protocol.Hugz(0, self.boot_id, warming))
         for peer, subscriber in list(self._subscribers.items()):
-            if wanted(subscriber):
-                # Counted also when there is no room: the gap in the numbers makes the client ask again.
-                subscriber.seq += numbered
-                self._send_frame(peer, push.frame(subscriber.seq))
+            self._go_on(peer)
+            self._send_frame(peer, push.frame(subscriber.seq))
+
+    def _look_for_clients(self, warming: bool) -> None:
+        # Sending is the only way to learn that a connection has ended; whoever has not subscribed ignores this.
+        frame = protocol.encode(protocol.Hugz(0, self.boot_id, warming))
+        for peer in [peer for peer in self._clients if peer not in self._subscribers]:
+            self._send_frame(peer, frame)
+
+    def _client(self, peer: bytes) -> Client | None:
+        client = self._clients.get(peer)
+        if client is None and len(self._clients) < MAX_CLIENTS:
+            client = self._clients[peer] = Client()
+        return client
 
     def _send(self, peer: bytes, message: protocol.Message) -> None:
+        client = self._client(peer)
+        if client is None or client.is_given_up:
+            return
+        if client.unread > pacing.share(len(self._clients)) + pacing.ANSWER_ROOM:
+            self._give_up(peer, f"you left {client.unread} bytes unread")
+            return
         self._send_frame(peer, protocol.encode(message))
 
-    def _send_frame(self, peer: bytes, frame: bytes) -> None:
+    def _give_up(self, peer: bytes, reason: str) -> None:
+        """The last that it hears; a client that reads this connects anew."""
+        self._subscribers.pop(peer, None)
+        self._clients[peer].is_given_up = True
+        self._send_frame(peer, protocol.encode(protocol.Refused(0, f"{reason}; connect again")))
+
+    def _send_frame(self, peer: bytes, frame: bytes) -> bool:
+        """False when there is no room for now, or nobody to send it to."""
         assert self._socket is not None
-        if sockets.try_send(self._socket, [peer, frame]) is None:
+        sent = sockets.try_send(self._socket, [peer, frame])
+        if sent is None:
             self._subscribers.pop(peer, None)
+            self._clients.pop(peer, None)
+        client = self._clients.get(peer)
+        if sent and client is not None and client.sent(len(frame)):
+            token = client.new_token()
+            if sockets.try_send(self._socket, [peer, protocol.encode(protocol.Mark(token))]):
+                client.marked(token)
+        return bool(sent)
 
     def _complain(self, peer: bytes, exc: Exception, now: float) -> None:
         self.junk += 1

@@ -142,6 +142,8 @@ class Sites:
     def _open(self, site: Site, address: str, now: float) -> None:
         link = site.links.get(address)
         if link is None:
-            link = site.links[address] = Link(address, self._namespace, self._listener, self._longest_pause)
+            link = site.links[address] = Link(
+                address, self._namespace, self._listener, self._longest_pause, site.seed.hint
+            )
         if link.state == WAITING and now >= link.retry_at:
             link.open(now)

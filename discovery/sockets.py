@@ -17,11 +17,12 @@ from discovery.protocol import MAX_PUSH, MAX_REQUEST
 
 #: Seconds between ZMTP pings of a registry; a frozen or unplugged client is let go after three.
 HEARTBEAT = 5.0
-#: Messages that wait for one slow client; more are left out, which it notices by their numbers.
+#: Messages that wait for one slow client; changes beyond them are sent later.
 HIGH_WATER = 5000
 #: What a link wants to be told of its connection.
 _EVENTS = (
-    zmq.EVENT_DISCONNECTED
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CLOSED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -113,6 +114,11 @@ def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
     except zmq.Again:
         return None
     return int(struct.unpack("=HI", frames[0])[0])
+
+
+def is_handshake_failure(event: int) -> bool:
+    """Something listens there, and it does not speak ZeroMQ."""
+    return bool(event & ~(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED))
 
 
 def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:

@@ -17,7 +17,11 @@ from discovery.model import DEFAULT_TTL, Record
 #: Leases of one registry; a record takes some KiB, so this bounds the memory that strangers can take.
 MAX_LEASES = 20_000
 #: Bytes of all records, as they came.
-MAX_BYTES = 256 * 1024 * 1024
+MAX_BYTES = 128 * 1024 * 1024
+#: Leases that one connection may hold, and bytes of their records.
+MAX_LEASES_OF_HOLDER, MAX_BYTES_OF_HOLDER = 2_000, 32 * 1024 * 1024
+#: Times as much as the one who asks that a connection must hold to lose a lease to it in a full registry.
+MUCH_MORE = 2
 #: Withdrawn instances remembered, so that an older registration still on its way does not bring them back.
 MAX_WITHDRAWN = 10_000
 #: Share of nodes that must renew in time; below it leases become suspect (Eureka's rule).
@@ -52,13 +56,25 @@ Change = Held | Gone
 
 
 class _Lease:
-    __slots__ = ("heard_at", "record", "size", "suspect")
+    __slots__ = ("heard_at", "holder", "record", "size", "suspect")
 
-    def __init__(self, record: Record, heard_at: float, size: int) -> None:
+    def __init__(self, record: Record, heard_at: float, size: int, holder: bytes) -> None:
         self.record = record
         self.size = size
+        self.holder = holder
         self.heard_at = heard_at
         self.suspect = False
+
+
+class _Holder:
+    """What one connection has registered."""
+
+    __slots__ = ("bytes", "instances")
+
+    def __init__(self) -> None:
+        #: In the order of their registration.
+        self.instances: dict[str, None] = {}
+        self.bytes = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,7 @@ class Table:
         self._looked_at = now
         self._bytes = 0
         self._leases: dict[str, _Lease] = {}
+        self._holders: dict[bytes, _Holder] = {}
         self._withdrawn: OrderedDict[str, _Withdrawn] = OrderedDict()
         self._expired: deque[tuple[float, str]] = deque()
 
@@ -89,30 +106,32 @@ class Table:
         """True for one ttl after the start: until then holders may not have found their way here."""
         return now < self._started_at + self.ttl
 
-    def register(self, record: Record, now: float, size: int = 0) -> list[Change]:
-        """Holds the record unless a newer one is held already. DirectoryError when the table is full."""
+    def register(self, record: Record, now: float, size: int = 0, holder: bytes = b"") -> list[Change]:
+        """Holds the record unless a newer one is held already. DirectoryError when the table, or its holder's share, is full.
+
+        `holder` is the connection that asks: it holds the lease from now on.
+        """
         withdrawn = self._withdrawn.get(record.instance)
-        if withdrawn is not None:
-            if record.rank <= withdrawn.gone.rank:
-                return []
-            del self._withdrawn[record.instance]
-        lease = self._leases.get(record.instance)
-        if lease is None:
-            if len(self._leases) >= MAX_LEASES:
-                raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
-            self._make_room(size)
-            self._leases[record.instance] = _Lease(record, now, size)
-            return [Held(record, False)]
-        if record.rank < lease.record.rank:
+        if withdrawn is not None and record.rank <= withdrawn.gone.rank:
             return []
-        self._make_room(size - lease.size)
-        lease.size = size
-        changes: list[Change] = []
+        lease = self._leases.get(record.instance)
+        if lease is not None and record.rank < lease.record.rank:
+            return []
+        changes = self._make_room(lease, size, holder)
+        self._withdrawn.pop(record.instance, None)
+        lease = self._leases.get(record.instance)  # It may have had to go itself.
+        if lease is None:
+            self._leases[record.instance] = lease = _Lease(record, now, size, holder)
+            self._hold(lease)
+            return [*changes, Held(record, False)]
+        self._release(lease)
+        lease.size, lease.holder = size, holder
+        self._hold(lease)
         if record.namespace != lease.record.namespace:
             old = lease.record
             changes.append(Gone(old.namespace, old.instance, old.rank, withdrawn=True))
         elif record == lease.record:
-            return self._refresh(lease, now)
+            return [*changes, *self._refresh(lease, now)]
         lease.record, lease.heard_at, lease.suspect = record, now, False
         return [*changes, Held(record, False)]
 
@@ -160,11 +179,19 @@ class Table:
 
     def snapshot(self, namespace: str | None, now: float) -> list[list[Any]]:
         """[record, age, suspect] of each lease of the namespace (None: of all)."""
-        return [
-            [lease.record, max(0.0, now - lease.heard_at), lease.suspect]
-            for lease in self._leases.values()
-            if namespace is None or lease.record.namespace == namespace
-        ]
+        entries = (self.entry(instance, now) for instance in self.instances(namespace))
+        return [entry for entry in entries if entry is not None]
+
+    def instances(self, namespace: str | None) -> list[str]:
+        """Those of the namespace (None: of all) that are held."""
+        if namespace is None:
+            return list(self._leases)
+        return [instance for instance, lease in self._leases.items() if lease.record.namespace == namespace]
+
+    def entry(self, instance: str, now: float) -> list[Any] | None:
+        """[record, age, suspect] of one lease, or None."""
+        lease = self._leases.get(instance)
+        return None if lease is None else [lease.record, max(0.0, now - lease.heard_at), lease.suspect]
 
     def withdrawn(self, namespace: str | None) -> list[Gone]:
         """Those of the namespace (None: of all) that were withdrawn within the last ttl."""
@@ -176,14 +203,51 @@ class Table:
         lease = self._leases.get(instance)
         return 0.0 if lease is None else max(0.0, now - lease.heard_at)
 
-    def _make_room(self, size: int) -> None:
-        if self._bytes + size > MAX_BYTES:
-            raise DirectoryError(f"this registry is full: its records take {self._bytes} bytes")
-        self._bytes += size
+    def _make_room(self, lease: _Lease | None, size: int, holder: bytes) -> list[Change]:
+        """Who has to go. DirectoryError when there is no room, neither in the table nor in the share of this connection."""
+        more = size - (0 if lease is None else lease.size)
+        own = self._holders.get(holder) or _Holder()
+        is_own = lease is not None and lease.holder == holder
+        leases, taken = len(own.instances) + (not is_own), own.bytes + (more if is_own else size)
+        if leases > MAX_LEASES_OF_HOLDER:
+            raise DirectoryError(f"one connection may hold {MAX_LEASES_OF_HOLDER} leases; this would be one more")
+        if taken > MAX_BYTES_OF_HOLDER:
+            raise DirectoryError(f"one connection may hold {MAX_BYTES_OF_HOLDER} bytes of records; these would be {taken}")
+        changes: list[Change] = []
+        while lease is None and len(self._leases) >= MAX_LEASES:
+            most = max(self._holders.values(), key=lambda other: len(other.instances))
+            if len(most.instances) <= MUCH_MORE * leases:
+                raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
+            changes.append(self._take_from(most))
+        while more > 0 and self._bytes + more > MAX_BYTES:
+            most = max(self._holders.values(), key=lambda other: other.bytes, default=own)
+            if most.bytes <= MUCH_MORE * taken:
+                raise DirectoryError(f"this registry is full: its records take {self._bytes} bytes")
+            changes.append(self._take_from(most))
+        return changes
+
+    def _take_from(self, holder: _Holder) -> Change:
+        lease = self._leases[next(iter(holder.instances))]
+        self._remove(lease)
+        return Gone(lease.record.namespace, lease.record.instance, lease.record.rank, withdrawn=False)
+
+    def _hold(self, lease: _Lease) -> None:
+        holder = self._holders.setdefault(lease.holder, _Holder())
+        holder.instances[lease.record.instance] = None
+        holder.bytes += lease.size
+        self._bytes += lease.size
+
+    def _release(self, lease: _Lease) -> None:
+        holder = self._holders[lease.holder]
+        del holder.instances[lease.record.instance]
+        holder.bytes -= lease.size
+        self._bytes -= lease.size
+        if not holder.instances:
+            del self._holders[lease.holder]
 
     def _remove(self, lease: _Lease) -> None:
         del self._leases[lease.record.instance]
-        self._bytes -= lease.size
+        self._release(lease)
 
     def _refresh(self, lease: _Lease, now: float) -> list[Change]:
         lease.heard_at = now

@@ -94,3 +94,32 @@ def test_all_namespaces_together_are_bounded_too():
         notes.take([note(f"k{number}", namespace=f"n{place}") for number in range(MAX_NOTES)], NOW)
 
     assert len(notes) == MAX_ALL_NOTES
+
+
+def test_one_writer_has_only_so_many_and_may_replace_them():
+    notes = Notes(most_of_writer=2)
+    notes.take([note("a"), note("b")], NOW, b"flood")
+
+    assert notes.take([note("c"), note("b", at=1), note("a")], NOW, b"flood") == [note("b", at=1)]
+    assert notes.refused == 1
+    assert notes.take([note("c"), note("a", at=1)], NOW, b"other") == [note("c"), note("a", at=1)]
+    assert notes.refused == 0
+    assert notes.take([note("d")], NOW, b"flood") == [note("d")], "one of its own was replaced by another writer"
+
+
+def test_a_flood_of_new_notes_takes_no_place_of_those_who_wrote_less():
+    notes = Notes()
+    notes.take([note(f"honest{number}", at=-1000) for number in range(100)], NOW, b"a")
+
+    notes.take([note(f"k{number}") for number in range(MAX_NOTES + 100)], NOW, b"flood")
+
+    assert len(notes) == MAX_NOTES
+    assert all(notes.get("n", f"honest{number}") for number in range(100))
+
+
+def test_notes_that_are_gone_count_for_nobody():
+    notes = Notes(most_of_writer=1)
+    notes.take([note("a", keep=DAY)], NOW, b"a")
+    notes.expire(NOW + DAY + 1)
+
+    assert notes.take([note("b", at=DAY + 1)], NOW + DAY + 1, b"a") != []

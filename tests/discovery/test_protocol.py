@@ -46,6 +46,8 @@ ROWS = [
     protocol.Update(5, "boot", FULL, 0.0, True),
     protocol.Drop(6, "boot", "i1", 1, 2, True),
     protocol.Hugz(6, "boot", False),
+    protocol.Mark(2**61),
+    protocol.Read(2**61),
 ]
 
 
@@ -102,15 +104,60 @@ def test_a_large_snapshot_comes_in_parts_of_bounded_size():
 
     notes = [Note("prod", f"n{number}", number, 60.0, {"text": "x" * 3000}) for number in range(400)]
 
-    frames = protocol.snapshot_parts("boot", 3, False, entries, notes)
+    frames = list(protocol.snapshot_parts("boot", 3, False, entries, notes))
     parts = [protocol.decode(frame) for frame in frames]
 
     assert len(frames) > 1
     assert max(map(len, frames)) < protocol.PART_SIZE + 1000
     assert [part.part for part in parts] == list(range(len(frames)))
-    assert {(part.parts, part.seq, part.boot_id) for part in parts} == {(len(frames), 3, "boot")}
+    assert [part.parts for part in parts] == [0] * (len(frames) - 1) + [len(frames)]
+    assert {(part.seq, part.boot_id) for part in parts} == {(3, "boot")}
     assert [entry for part in parts for entry in part.entries] == entries
     assert [note for part in parts for note in part.notes] == notes
+
+
+def test_a_part_of_a_snapshot_is_made_when_it_is_asked_for():
+    made = []
+    entries = ([made.append(number) or record(f"i{number}", tags={"text": "x" * 100_000}), 0.0, False] for number in range(20))
+
+    next(protocol.snapshot_parts("boot", 3, False, entries, []))
+
+    assert made == [0, 1, 2]
+
+
+def of_no_use(fields):
+    """Records and entries that a newer or broken registry might send."""
+    return [{**fields, "endpoints": {"rpc": 7}}, {**fields, "state": "ASLEEP"}, {}, None, [fields]]
+
+
+def test_a_bad_record_in_a_snapshot_is_passed_over_by_itself():
+    good, note = record("good"), NOTE.to_list()
+    entries = [[bad, 0.0, False] for bad in of_no_use(FULL.to_dict())] + [None, [], [FULL.to_dict(), -1.0, False]]
+    bad_notes = [None, [], ["prod", "", 1, 60.0, None], [*note[:4], {"text": "x" * 5000}]]
+    frame = msgpack.packb([1, 19, 0, "boot", False, 0, 1, [*entries, [good.to_dict(), 1.0, False]], [*bad_notes, note]])
+    told = []
+
+    message = protocol.decode_push(frame, told.append)
+
+    assert message == protocol.Snapshot(0, "boot", False, 0, 1, [[good, 1.0, False]], [NOTE])
+    assert len(told) == len(entries) + len(bad_notes)
+    with pytest.raises(DirectoryProtocolError):
+        protocol.decode(frame)
+
+
+@pytest.mark.parametrize("bad", of_no_use(FULL.to_dict()))
+def test_an_update_whose_record_is_bad_still_counts(bad):
+    told = []
+
+    message = protocol.decode_push(msgpack.packb([1, 20, 7, "boot", bad, 0.0, False]), told.append)
+
+    assert message == protocol.PassedOver(7, "boot")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("message", ROWS, ids=lambda message: type(message).__name__)
+def test_a_push_without_fault_is_the_same_either_way(message):
+    assert protocol.decode_push(protocol.encode(message), pytest.fail) == message
 
 
 def test_an_empty_snapshot_is_one_frame():
@@ -190,10 +237,11 @@ values = st.recursive(
 
 @given(st.sampled_from(sorted(protocol.KINDS)), st.lists(values, max_size=8))
 def test_no_values_in_the_frame_of_a_kind_raise_another_error(kind, fields):
-    try:
-        protocol.decode(msgpack.packb([protocol.VERSION, kind, *fields]))
-    except DirectoryProtocolError:
-        pass
+    for decode in (protocol.decode, lambda frame: protocol.decode_push(frame, str)):
+        try:
+            decode(msgpack.packb([protocol.VERSION, kind, *fields]))
+        except DirectoryProtocolError:
+            pass
 
 
 @given(st.dictionaries(st.sampled_from(list(FULL.to_dict())), values))

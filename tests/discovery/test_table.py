@@ -272,3 +272,81 @@ def test_the_bytes_of_all_records_are_bounded_and_given_back(table, monkeypatch)
         table.register(record("two"), now=0.0, size=200)
     table.withdraw("default", "one", (0, 0), now=0.0)
     assert table.register(record("two"), now=0.0, size=1000) != []
+
+
+def register(table, instance, holder, size=0, version=0):
+    return table.register(record(instance, version=version), now=0.0, size=size, holder=holder)
+
+
+def test_one_connection_holds_only_so_many_leases_and_may_change_them(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_LEASES_OF_HOLDER", 2)
+    register(table, "one", b"a")
+    register(table, "two", b"a")
+
+    with pytest.raises(DirectoryError, match="one connection may hold 2 leases"):
+        register(table, "three", b"a")
+    assert register(table, "two", b"a", version=1) != []
+    assert register(table, "three", b"b") != []
+    table.withdraw("default", "one", (0, 0), now=0.0)
+    assert register(table, "four", b"a") != []
+
+
+def test_one_connection_holds_only_so_many_bytes(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_BYTES_OF_HOLDER", 1000)
+    register(table, "one", b"a", size=600)
+
+    with pytest.raises(DirectoryError, match="1000 bytes of records; these would be 1100"):
+        register(table, "two", b"a", size=500)
+    with pytest.raises(DirectoryError, match="these would be 1001"):
+        register(table, "one", b"a", size=1001, version=1)
+    assert register(table, "one", b"a", size=1000, version=1) != []
+    assert register(table, "two", b"b", size=1000) != []
+
+
+def test_a_lease_belongs_to_the_connection_that_registered_it_last(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_LEASES_OF_HOLDER", 1)
+    register(table, "one", b"old")
+
+    register(table, "one", b"new")
+
+    assert register(table, "two", b"old") != []
+    with pytest.raises(DirectoryError):
+        register(table, "three", b"new")
+
+
+def test_in_a_full_registry_the_one_with_much_more_makes_room(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_LEASES", 6)
+    register(table, "honest", b"a")
+    for number in range(5):
+        register(table, f"forged{number}", b"flood")
+
+    changes = register(table, "another", b"b")
+
+    assert changes == [Gone("default", "forged0", (0, 0), withdrawn=False), Held(record("another"), False)]
+    with pytest.raises(DirectoryError, match="full"):
+        register(table, "forged5", b"flood")
+    assert {entry[0].instance for entry in table.snapshot(None, 0.0)} >= {"honest", "another"}
+
+
+def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+    register(table, "large0", b"flood", size=450)
+    register(table, "large1", b"flood", size=450)
+
+    changes = register(table, "small", b"a", size=200)
+
+    assert changes[0] == Gone("default", "large0", (0, 0), withdrawn=False)
+    with pytest.raises(DirectoryError, match="full"):
+        register(table, "large2", b"flood", size=450)
+
+
+def test_whoever_takes_over_the_lease_that_has_to_go_holds_it_anew(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+    for number in range(9):
+        register(table, f"i{number}", b"flood", size=110)
+
+    changes = register(table, "i0", b"a", size=200, version=1)
+
+    assert changes == [Gone("default", "i0", (0, 0), withdrawn=False), Held(record("i0", version=1), False)]
+    assert table._bytes == sum(lease.size for lease in table._leases.values())
+    assert {key: holder.bytes for key, holder in table._holders.items()} == {b"flood": 880, b"a": 200}

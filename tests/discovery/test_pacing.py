@@ -1,0 +1,239 @@
+"""What a registry sends to clients that read slowly, or never; and what one connection may make it hold."""
+
+import time
+
+import pytest
+
+from discovery import Note, pacing, protocol
+from discovery import server as server_module
+from discovery import table as table_module
+from discovery.pacing import Client, Subscriber
+from discovery.table import Gone
+from tests.discovery.stage import AT_LAST, RawClient, eventually, record, start_registry
+
+GONE = Gone("default", "one", (0, 0), withdrawn=True)
+
+
+def sent(client, *sizes):
+    """The token of the mark after each frame, or None."""
+    tokens = []
+    for size in sizes:
+        token = client.new_token() if client.sent(size - pacing.FRAME_COST) else None
+        if token is not None:
+            client.marked(token)
+        tokens.append(token)
+    return tokens
+
+
+def test_what_was_sent_is_unread_until_its_mark_is_answered():
+    client = Client()
+
+    none, token, _ = sent(client, 1000, protocol.MARK_EVERY, 500)
+
+    assert none is None
+    assert client.unread == protocol.MARK_EVERY + 1500
+    assert client.read(token)
+    assert client.unread == 500
+
+
+def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
+    client = Client()
+    first, _, last = sent(client, *[protocol.MARK_EVERY] * 3)
+
+    assert client.read(last)
+    assert client.unread == 0
+    assert not client.read(first)
+
+
+def test_who_guesses_a_token_has_read_nothing():
+    client = Client()
+    (token,) = sent(client, protocol.MARK_EVERY)
+
+    assert not client.read(token + 1)
+    assert not client.read(0)
+    assert client.unread == protocol.MARK_EVERY
+
+
+def test_the_more_clients_the_less_each_may_leave_unread_but_one_part_always():
+    assert pacing.share(0) == pacing.share(32) == pacing.MAX_UNREAD
+    assert pacing.share(64) == pacing.MAX_ALL_UNREAD // 64
+    assert pacing.share(100_000) == protocol.PART_SIZE
+
+
+def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_order():
+    subscriber = Subscriber(Client(), None, iter(()), {})
+
+    for news in ({"one": None}, {"two": None}, {"one": GONE}):
+        assert subscriber.owe(news)
+
+    assert list(subscriber.owed.items()) == [("two", None), ("one", GONE)]
+
+
+def test_a_subscriber_that_is_owed_too_much_is_told_so(monkeypatch):
+    monkeypatch.setattr(pacing, "MAX_OWED", 1)
+    subscriber = Subscriber(Client(), None, iter(()), {})
+
+    assert subscriber.owe({"one": None})
+    assert not subscriber.owe({"two": None})
+
+
+# --- a registry and clients that do not answer marks ---
+
+
+@pytest.fixture
+def server():
+    server = start_registry(ttl=1.0)
+    yield server
+    server.stop()
+
+
+def fill(server, count, size=100_000):
+    """Registers records that are large, and takes the answers."""
+    with RawClient(server.url) as holder:
+        for number in range(count):
+            holder.ask(protocol.Register(1, record(f"i{number}", ttl=60.0, tags={"text": "x" * size})))
+
+
+def all_that_comes(client, until):
+    """Messages, marks unanswered, until one is of that kind."""
+    messages = []
+    while not messages or not isinstance(messages[-1], until):
+        messages.append(client.next())
+    return messages
+
+
+def answered(client, is_last):
+    """Messages but marks, which are answered, until the last."""
+    messages = []
+    while not messages or not is_last(messages[-1]):
+        message = client.next()
+        if isinstance(message, protocol.Mark):
+            client.socket.send(protocol.encode(protocol.Read(message.token)))
+        else:
+            messages.append(message)
+    return messages
+
+
+def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_for_one_that_does(server, monkeypatch):
+    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+    fill(server, 20)
+
+    with RawClient(server.url) as client, RawClient(server.url) as other:
+        client.socket.send(protocol.encode(protocol.Subscribe("default")))
+        first = all_that_comes(client, until=protocol.Hugz)
+        assert [type(message) for message in first if not isinstance(message, protocol.Hugz)] == [
+            protocol.Snapshot,
+            protocol.Mark,
+            protocol.Snapshot,
+            protocol.Mark,
+        ][: 2 * sum(isinstance(message, protocol.Snapshot) for message in first)]
+        (unread,) = [subscriber.client.unread for subscriber in server._subscribers.values()]
+        assert unread <= 2 * protocol.PART_SIZE
+
+        # What happens meanwhile comes after it, as it is by then, and once.
+        for version in range(1, 4):
+            other.ask(protocol.Register(1, record("i0", ttl=60.0, version=version)))
+        other.ask(protocol.Withdraw(1, "default", "i19", 0, 0))
+        noted = Note("default", "k", int(time.time() * 1e6), 60.0, {"is": 1})
+        assert other.ask(protocol.Remember(1, [noted])) == protocol.Ack(1)
+        client.socket.send(protocol.encode(protocol.Read(first[1].token)))
+        rest = answered(client, lambda message: isinstance(message, protocol.Noted))
+
+    parts = [message for message in first + rest if isinstance(message, protocol.Snapshot)]
+    listed = {entry[0].instance for part in parts for entry in part.entries}
+    assert [part.part for part in parts] == list(range(len(parts)))
+    assert [part.parts for part in parts] == [0] * (len(parts) - 1) + [len(parts)]
+    assert listed == {f"i{number}" for number in range(19)}
+    assert [m.record.version for m in rest if isinstance(m, protocol.Update)] == [3]
+    assert [m.instance for m in rest if isinstance(m, protocol.Drop)] == ["i19"]
+
+
+def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(server, monkeypatch):
+    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+    with RawClient(server.url) as client, RawClient(server.url) as holder:
+        client.ask(protocol.Subscribe("default"))
+        for version in range(20):
+            holder.ask(protocol.Register(1, record(version=version, tags={"text": "x" * 100_000})))
+        holder.ask(protocol.Register(1, record(version=20)))
+
+        (subscriber,) = server._subscribers.values()
+        assert subscriber.client.unread <= 2 * protocol.PART_SIZE
+        assert list(subscriber.owed) == ["one"]
+        messages = answered(client, lambda m: isinstance(m, protocol.Update) and m.record.version == 20)
+
+    updates = [message for message in messages if isinstance(message, protocol.Update)]
+    assert [message.seq for message in updates] == list(range(1, len(updates) + 1))
+    assert len(updates) < 10
+
+
+def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(server, monkeypatch):
+    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+    monkeypatch.setattr(pacing, "ANSWER_ROOM", 0)
+    renew = protocol.encode(protocol.Renew([["x" * 250, 0, 0]] * 500))
+
+    with RawClient(server.url) as client:
+        for _ in range(20):
+            client.socket.send(renew)
+        answers = all_that_comes(client, until=protocol.Refused)
+
+        assert "unread; connect again" in answers[-1].reason
+        assert answers[-1].request == 0
+        assert len(answers) < 10
+
+
+def test_clients_that_are_gone_are_forgotten_also_if_they_never_subscribed(monkeypatch):
+    monkeypatch.setattr(server_module, "LOOK_FOR_CLIENTS_EVERY", 0.1)
+    server = start_registry(ttl=1.0)
+    try:
+        fill(server, 1)
+        eventually(lambda: not server._clients)
+    finally:
+        server.stop()
+
+
+# --- what one connection may make a registry hold ---
+
+
+def test_leases_of_one_connection_are_bounded_and_those_of_others_are_not(server, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_LEASES_OF_HOLDER", 2)
+    with RawClient(server.url) as flood, RawClient(server.url) as other:
+        answers = [flood.ask(protocol.Register(number, record(f"i{number}"))) for number in range(1, 4)]
+
+        assert answers[:2] == [protocol.Ack(1), protocol.Ack(2)]
+        assert answers[2] == protocol.Refused(3, "one connection may hold 2 leases; this would be one more")
+        assert flood.ask(protocol.Register(4, record("i1", version=1))) == protocol.Ack(4)
+        assert other.ask(protocol.Register(1, record("i3"))) == protocol.Ack(1)
+
+
+def test_notes_of_one_connection_are_bounded_and_those_of_others_are_not(monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_NOTES_OF_CLIENT", 2)
+    server = start_registry(ttl=1.0)
+
+    def note(key, later=0):
+        return Note("default", key, int(time.time() * 1e6) + later, 60.0, {"is": 1})
+
+    try:
+        with RawClient(server.url) as flood, RawClient(server.url) as other:
+            answer = flood.ask(protocol.Remember(1, [note("a"), note("b"), note("c"), note("d")]))
+
+            assert answer == protocol.Refused(1, "2 note(s) beyond the 2 that one connection may have written")
+            assert flood.ask(protocol.Remember(2, [note("b", later=1)])) == protocol.Ack(2)
+            assert other.ask(protocol.Remember(1, [note("c")])) == protocol.Ack(1)
+            assert {held.key for held in other.ask(protocol.Subscribe("default")).notes} == {"a", "b", "c"}
+    finally:
+        server.stop()
+
+
+def test_a_client_of_a_large_registry_answers_marks(server, monkeypatch):
+    from tests.discovery.stage import House
+
+    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+    fill(server, 30)
+    house = House(server.url)
+    try:
+        there = house.open()
+        assert there.wait_ready(AT_LAST)
+        assert len(there.view().records) == 30
+        eventually(lambda: all(s.client.unread < protocol.MARK_EVERY for s in server._subscribers.values()))
+    finally:
+        house.close()
