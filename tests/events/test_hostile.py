@@ -85,6 +85,27 @@ def waiting(cluster, group=GROUP):
     return found["waiting"]
 
 
+# --- who begins anew ---------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_greets_again_and_subscribes_in_one_breath_is_a_member(serve, cluster, stranger, cluster_config):
+    orders = serve(Orders)
+    mails = stranger(orders)
+    mails.subscribe()
+    member = f"{mails.node}.1"
+
+    mails.says(
+        Hello(1, 0, mails.node, cluster_config["NAMESPACE"]),
+        Subscribe(1, "orders", "order.*", "service_pool", member, GROUP, True, 1, None),
+    )
+    mails.hears(Subscribed)
+    (crew,) = node_of(orders).publisher.sources["orders"].crews().values()
+    cluster.orders.tell_all("order.paid", 1)
+
+    assert mails.hears(Event).type == "order.paid"
+    assert list(crew.members) == [member]
+
+
 # --- what a group is ---------------------------------------------------------------------------------------------------------
 
 

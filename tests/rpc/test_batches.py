@@ -13,7 +13,7 @@ from zmqservices.cluster.peer import Peer
 from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
-from zmqservices.transport import Door, Link
+from zmqservices.transport import Door, Link, Sent
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import Batch, Bye, Call, Result
 
@@ -358,7 +358,7 @@ def sizes_of(batch, desk, monkeypatch):
     """What each call of a batch counts against the queue."""
     sizes = []
     monkeypatch.setattr(type(desk), "_take", lambda self, guest, call, size: sizes.append(size))
-    guest = desk.stranger(b"\0abcd")
+    guest = desk.stranger(b"\0abcd", "")
     guest.node = "somebody"
     desk.hear(guest, batch)
     desk.heard()
@@ -385,3 +385,21 @@ def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
     body = batches.encode([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
 
     assert sizes_of(body, desk_of(maths), monkeypatch) == [len(body)] * 3
+
+
+def test_what_is_sent_to_a_guest_that_was_forgotten_counts_for_no_bound_and_nobody_else(maths, connect, monkeypatch):
+    # Its connection stands, and by now it is known by the same routing id again.
+    service, desk = linked(connect().maths), desk_of(maths)
+    [guest] = desk._door.guests.values()
+    desk._forget(guest)
+    other = desk._door.guests[guest.routing_id] = desk.stranger(guest.routing_id, "")
+
+    desk._send(guest, envelope.encode_result(10**6, bytes(100_000), None))
+    monkeypatch.setattr(desk._door, "send", lambda routing_id, frames: Sent.FULL)
+    desk._send(guest, bytes(10))
+    desk._forget(guest)
+    monkeypatch.undo()
+
+    assert (desk._on_the_way.bytes, desk._on_the_way.nodes, desk._kept.bytes) == (0, 0, 0)
+    assert desk._door.guests == {guest.routing_id: other}
+    assert service.add(1, 2) == 3

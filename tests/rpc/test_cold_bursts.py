@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from zmqservices.cluster.caller import Caller
 from zmqservices.cluster.instances import Instance, ServicePool
 from zmqservices.cluster.peer import EXPECTED
 
@@ -147,3 +148,21 @@ def test_after_a_restart_of_all_it_begins_again():
     assert send(pool, 2) == 0
 
     assert in_flight(new) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "wait_for_service, held_until, deadline, may_wait",
+    [
+        (5.0, 0.0, None, True),
+        (5.0, 0.0, 2 * EXPECTED + 1, True),
+        (5.0, 0.0, 2 * EXPECTED, False),
+        (5.0, 2 * EXPECTED + 1, None, True),
+        (5.0, EXPECTED, None, False),  # It has been held already, for as long as nobody was there.
+        (0.0, 0.0, None, False),
+    ],
+)
+def test_no_call_waits_for_others_until_it_is_given_up(wait_for_service, held_until, deadline, may_wait):
+    caller = SimpleNamespace(settings=SimpleNamespace(rpc_wait_for_service=wait_for_service))
+    call = SimpleNamespace(held_until=held_until and NOW + held_until, deadline=None if deadline is None else NOW + deadline)
+
+    assert Caller._may_wait(caller, call, NOW) is may_wait

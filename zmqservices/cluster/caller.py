@@ -258,10 +258,10 @@ class Caller:
             else:
                 waiting.append(call)
 
-    @staticmethod
-    def _may_wait(call: Call, now: float) -> bool:
+    def _may_wait(self, call: Call, now: float) -> bool:
         """Whether its time allows to wait until others are greeted."""
-        return call.deadline is None or call.deadline - now > 2 * EXPECTED
+        held_until = call.held_until or now + self.settings.rpc_wait_for_service
+        return held_until - now > 2 * EXPECTED and (call.deadline is None or call.deadline - now > 2 * EXPECTED)
 
     # --- answers -----------------------------------------------------------------------------------------------------
 

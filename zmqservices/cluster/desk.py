@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.backlog import Kept, size_of
+from zmqservices.cluster.backlog import Backlog, Kept, size_of
 from zmqservices.cluster.cork import LARGEST_TOGETHER, LONGEST, Cork
 from zmqservices.cluster.incoming import Guest, IncomingCall, Served, described, least_busy, refusal
 from zmqservices.cluster.leaving import Leaving
@@ -492,8 +492,12 @@ class Desk:
                 self._forget(guest)
 
     def _forget(self, guest: Guest) -> None:
-        self._door.guests.pop(guest.routing_id, None)
+        # Another one may be known by its routing id by now: it was given up, and has said something since.
+        if self._door.guests.get(guest.routing_id) is guest:
+            del self._door.guests[guest.routing_id]
         self._end(guest)
+        # What is sent to it in spite of that is nobody's: it counts for no bound that others share.
+        guest.window, guest.backlog = Window(), Backlog()
 
     def _begin_anew(self, guest: Guest) -> None:
         """What it asked for before counts no more: for its callers all that was lost with the connection."""

@@ -272,13 +272,16 @@ class Publisher:
             source.nacked(member, message.journal, message.seq, message.delay, message.error)
 
     def _on_gone(self, guest: Any) -> None:
-        # Not from here: it may have been found out in the middle of a send to it.
         self._answers.pop(guest, None)
-        if guest in self._members:
-            self.reactor.call_later(0.0, self._forget, guest)
+        members = self._members.pop(guest, None)
+        if members:
+            # Not from here: it may have been found out in the middle of a send to it. Those members, and not the guest's, who
+            # may subscribe anew before that.
+            self.reactor.call_later(0.0, self._forget, list(members.values()))
 
-    def _forget(self, guest: Any) -> None:
-        for source, member in self._members.pop(guest, {}).values():
+    @staticmethod
+    def _forget(members: list[tuple[Source, Member]]) -> None:
+        for source, member in members:
             source.left(member)
 
     # --- the end -----------------------------------------------------------------------------------------------------
