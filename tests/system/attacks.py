@@ -1,0 +1,185 @@
+"""Throws hostile messages at a live cluster, and says what held.
+
+By hand, with honest load beside it: `python -m tests.system.attacks --messages 1000000`.
+As the attacker of a test, a process of its own: `python -m tests.system.attacks --throw KIND --at TARGET --messages 3000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zmq
+
+from tests.system import hostile_messages as hostile
+from tests.system.hostile_messages import Frames, Maker
+from zmqservices.wire.messages import Hello
+
+#: Messages that one connection of an attacker sends, before it ends it and comes again.
+FROM_ONE = 400
+
+#: Connections by hand that stay open at once, so that what they left unfinished is really waited for.
+OPEN_AT_ONCE = 50
+
+Message = tuple[str, Frames]
+
+
+class Target(NamedTuple):
+    """Addresses, `HOST:PORT`."""
+
+    namespace: str
+    door: str
+    publisher: str
+    broadcast: str
+    registry: str
+    web: str
+
+
+def address(of: str) -> tuple[str, int]:
+    host, _, port = of.rpartition(":")
+    return host, int(port)
+
+
+@contextmanager
+def dealer(endpoint: str, context: zmq.Context[Any]) -> Iterator[zmq.Socket[Any]]:
+    with context.socket(zmq.DEALER) as raw:
+        raw.linger = 0
+        raw.sndtimeo = 20_000
+        raw.routing_id = b"\1" + secrets.token_bytes(16)
+        raw.connect(f"tcp://{endpoint}")
+        yield raw
+
+
+def throw_by_dealer(endpoint: str, messages: Iterator[Message], hello: bytes | None, sign: bytes, sent: Counter[str]) -> None:
+    """From one DEALER after the other; every second one says HELLO first. Each goes once all that it sent has been heard."""
+    with zmq.Context() as context:
+        for number in range(sys.maxsize):
+            some = list(islice(messages, FROM_ONE))
+            if not some:
+                return
+            with dealer(endpoint, context) as raw:
+                if hello is not None and number % 2:
+                    raw.send(hello)
+                for name, frames in some:
+                    raw.send_multipart(frames)
+                    sent[name] += 1
+                raw.send(sign)
+                end = time.monotonic() + 20
+                # Answers stop when the last message is heard; an attacker that was let go gets none.
+                while raw.poll(300) and time.monotonic() < end:
+                    raw.recv_multipart()
+
+
+def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> None:
+    """Each over a connection of its own, some of which stay open for a while."""
+    waiting: list[socket.socket] = []
+    for name, frames in messages:
+        while True:
+            try:
+                raw = socket.create_connection(address(of), 20)
+                break
+            except OSError:
+                time.sleep(0.05)  # No descriptor or port is free, there or here.
+        waiting.append(raw)
+        raw.settimeout(5)
+        try:
+            for part in frames:
+                raw.sendall(part)
+            if len(waiting) % 2:
+                raw.setblocking(False)
+                raw.recv(65_536)
+        except OSError:
+            pass  # It was thrown out, as it should be, or nothing has been answered yet.
+        sent[name] += 1
+        if len(waiting) > OPEN_AT_ONCE:
+            waiting.pop(0).close()
+    for raw in waiting:
+        raw.close()
+
+
+def throwers(target: Target, seed: int) -> dict[str, Callable[[int, Counter[str]], None]]:
+    """Attacks by name: each throws so many messages and counts them by kind."""
+    hello = hostile.encoded(Hello(1, 0, "evil", target.namespace))
+
+    def some(kinds: tuple[hostile.Kind, ...], count: int) -> Iterator[Message]:
+        return islice(hostile.mixed(Maker(seed, target.namespace), kinds), count)
+
+    def by_dealer(endpoint: str, kinds: tuple[hostile.Kind, ...], greets: bool) -> Callable[[int, Counter[str]], None]:
+        sign = hostile.ARE_YOU_THERE
+        return lambda count, sent: throw_by_dealer(endpoint, some(kinds, count), hello if greets else None, sign, sent)
+
+    def by_hand(endpoint: str, kinds: tuple[hostile.Kind, ...]) -> Callable[[int, Counter[str]], None]:
+        return lambda count, sent: throw_by_hand(endpoint, some(kinds, count), sent)
+
+    return {
+        "service": by_dealer(target.door, hostile.DOOR, greets=True),
+        "publisher": by_dealer(target.publisher, hostile.DOOR, greets=True),
+        "registry": by_dealer(target.registry, hostile.REGISTRY, greets=False),
+        "ZMTP by hand": by_hand(target.door, hostile.BY_HAND),
+        "topics": by_hand(target.broadcast, hostile.BROADCAST),
+        "HTTP": by_hand(target.web, hostile.HTTP),
+        "WebSocket": by_hand(target.web, hostile.WEBSOCKET),
+    }
+
+
+#: The attacks, each with its share of a thousand messages: connections cost more than messages do.
+SHARES = {"service": 350, "publisher": 250, "registry": 200, "ZMTP by hand": 50, "topics": 50, "HTTP": 50, "WebSocket": 50}
+
+
+def throw(name: str, target: Target, count: int, seed: int) -> None:
+    """What a process of an attacker does. Prints what it sent as JSON."""
+    os.nice(10)  # Its processor would be another machine's.
+    sent: Counter[str] = Counter()
+    throwers(target, seed)[name](count, sent)
+    print(json.dumps(sent), flush=True)
+
+
+def besiege(messages: int, seed: int) -> int:
+    """One attack after the other, with honest load all the time, and a table of what it was like. 0: all held."""
+    from tests.system.processes import Guardian, Stage
+    from tests.system.siege import Siege
+
+    guardian = Guardian()
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(guardian, Path(folder))
+        try:
+            with Siege(stage, Path(folder)) as siege:
+                calm = siege.calm(5.0)
+                print(calm, flush=True)
+                for name, share in SHARES.items():
+                    print(siege.attack(name, max(1, messages * share // 1000), seed, timeout=6 * 3600.0), flush=True)
+                faults = siege.faults(calm)
+        finally:
+            stage.end()
+            guardian.close()
+    print("\n".join(faults) or "all held")
+    return 1 if faults else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000, help="how many of all kinds together, or of one attack")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--throw", choices=sorted(SHARES), help="only this attack, at a cluster that runs")
+    parser.add_argument("--at", type=json.loads, help="where: the addresses of a Target, as a JSON list")
+    options = parser.parse_args()
+    if options.throw is None:
+        return besiege(options.messages, options.seed)
+    throw(options.throw, Target(*options.at), options.messages, options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""A cluster under attack: honest load of every sort, measured, and what must hold when an attack is over."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import psutil
+import websocket
+
+from tests.system.attacks import Target
+from tests.system.clusters import Cluster
+from tests.system.load import Load
+from tests.system.processes import PATIENCE, Process, Stage, eventually, free_port
+from tests.system.tallies import Tallies
+
+MEGABYTE = 1024 * 1024
+
+#: What an attack may cost each process, and how many lines of its log.
+MEMORY = 50 * MEGABYTE
+LINES = 100
+
+#: An attack may double the 99th percentile of honest calls. Below so many seconds it is the machine's own noise.
+NOISE = 0.25
+
+#: One call in so many dispatches events, as many as stand behind.
+EVENTS_EVERY, EVENTS_AT_ONCE = 20, 5
+
+
+def percentile(seconds: list[float], share: float = 0.99) -> float:
+    return sorted(seconds)[int(len(seconds) * share)] if seconds else 0.0
+
+
+def call(cluster: Any, number: int) -> bool:
+    """An honest call: True when it is answered as it should be."""
+    if number % EVENTS_EVERY == 0:
+        cluster.orders.publish(number * EVENTS_AT_ONCE, EVENTS_AT_ONCE, 1)
+        return True
+    answer: int = cluster.maths.add(number, 1)
+    return answer == number + 1
+
+
+class WebLoad:
+    """Requests and calls over a WebSocket, in turn, until `stop`: `(began, seconds)` of each, and what went wrong."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._stop = threading.Event()
+        self.done: list[tuple[float, float]] = []
+        self.errors: list[str] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        link = websocket.create_connection(f"ws://127.0.0.1:{self._port}/ws", timeout=PATIENCE)
+        link.recv()
+        with closing(link), closing(HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)) as connection:
+            while not self._stop.wait(0.02):
+                for ask in (self._ask_by_http, self._ask_by_websocket):
+                    began = time.monotonic()
+                    try:
+                        ask(connection, link)
+                    except Exception as exc:
+                        self.errors.append(repr(exc))
+                        return
+                    self.done.append((began, time.monotonic() - began))
+
+    def _ask_by_http(self, connection: HTTPConnection, link: Any) -> None:
+        connection.request("GET", "/pid")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read().isdigit()) == (200, True)
+
+    def _ask_by_websocket(self, connection: HTTPConnection, link: Any) -> None:
+        link.send(json.dumps({"method": "add", "data": {"a": 2, "b": 3}, "correlation_id": "honest"}))
+        assert json.loads(link.recv())["data"] == 5
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(2 * PATIENCE)
+
+
+@dataclass
+class Outcome:
+    """What honest clients met while something went on, and what it cost. Seconds and bytes."""
+
+    name: str
+    took: float
+    calls: int
+    call_p99: float
+    call_worst: float
+    web_p99: float
+    sent: dict[str, int] = field(default_factory=dict)
+    grown: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        grown = ", ".join(f"{name} {size / MEGABYTE:+.0f}" for name, size in self.grown.items() if abs(size) > MEGABYTE)
+        lines = ", ".join(f"{name} {count}" for name, count in self.lines.items() if count)
+        return (
+            f"{self.name:14} {sum(self.sent.values()):>8,} messages in {self.took:6.1f} s; {self.calls:>7,} calls, p99 "
+            f"{self.call_p99 * 1e3:6.1f} ms, worst {self.call_worst * 1e3:6.1f} ms; web p99 {self.web_p99 * 1e3:6.1f} ms; "
+            f"MB: {grown or 'none'}; lines: {lines or 'none'}"
+        )
+
+
+class Siege:
+    """`with Siege(stage, folder) as siege`: the cluster is up, and honest load runs until the end of the block."""
+
+    def __init__(self, stage: Stage, folder: Path) -> None:
+        self._stage = stage
+        self.tallies = Tallies(folder / "tallies")
+        self._web_port = free_port()
+        self._cluster = Cluster(
+            stage,
+            config={
+                "TALLY": str(self.tallies.folder),
+                "JOURNAL_FOLDER": str(folder / "journals"),
+                "WEB_SERVER_ADDRESS": f"127.0.0.1:{self._web_port}",
+            },
+        )
+        self.outcomes: list[Outcome] = []
+
+    def __enter__(self) -> Siege:
+        cluster = self._cluster
+        maths, orders, readers, shop = cluster.run_all("maths", "orders", "readers", "shop")
+        shop.has_said("Services started")
+        self.processes = {"maths": maths, "orders": orders, "readers": readers, "shop": shop, "registry": cluster.registries[0]}
+        with cluster.client(timeout=PATIENCE) as remote:
+            remote.orders.publish(-5, 5, 1)
+        self.tallies.wait_until_handled(5)
+        self.tallies.wait_for("seen", 5)
+
+        def endpoint(service: str, kind: str) -> str:
+            (record,) = cluster.listing.records(service)
+            found: str = record.endpoints.get(kind, "")
+            return found.removeprefix("tcp://")
+
+        self.target = Target(
+            cluster.namespace,
+            endpoint("maths", "rpc"),
+            endpoint("orders", "rpc"),
+            endpoint("events:orders", "events"),
+            cluster.url.removeprefix("tcp://"),
+            f"127.0.0.1:{self._web_port}",
+        )
+        self.load = Load(cluster.client_config(), call, greenlets=4, timeout=30, pause=0.005)
+        self.load.__enter__()
+        self.web = WebLoad(self._web_port)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.web.stop()
+        self.load.stop()
+        self._cluster.close()
+
+    def calm(self, seconds: float) -> Outcome:
+        """What honest clients meet while nobody attacks. Not counted before they are all at work."""
+        self.load.wait_for(50)
+        began = time.monotonic()
+        self.load.wait_for(int(100 * seconds), began + 0.2, timeout=PATIENCE + seconds)
+        return self._outcome("calm", began)
+
+    def attack(self, name: str, messages: int, seed: int, timeout: float = 60.0) -> Outcome:
+        """Let a process throw so many hostile messages; returns when it is done."""
+        before, lines, began = self._memory(), self._lines(), time.monotonic()
+        attacker = self._throw(name, messages, seed)
+        assert attacker.wait(timeout) == 0, f"the attacker failed: {attacker.output()[-2000:]}"
+        ended = time.monotonic()
+        # One more of each is answered after all of it.
+        self.load.wait_for(20, ended, timeout=40)
+        outcome = self._outcome(name, began)
+        outcome.sent = json.loads(attacker.output().splitlines()[-1])
+        try:
+            eventually(lambda: self._most(self._growth(before)) < MEMORY, what="memory is as it was")
+        except AssertionError:
+            pass  # `faults` tells which it is.
+        outcome.grown = self._growth(before)
+        outcome.lines = {key: count - lines[key] for key, count in self._lines().items()}
+        self.outcomes.append(outcome)
+        return outcome
+
+    def _throw(self, name: str, messages: int, seed: int) -> Process:
+        command = [sys.executable, "-m", "tests.system.attacks", "--throw", name, "--at", json.dumps(self.target)]
+        return self._stage.start("attacker", [*command, "--messages", str(messages), "--seed", str(seed)])
+
+    def _outcome(self, name: str, began: float) -> Outcome:
+        seconds = [outcome.seconds for outcome in self.load.begun(began)]
+        web = [took for at, took in list(self.web.done) if at >= began]
+        return Outcome(name, time.monotonic() - began, len(seconds), percentile(seconds), max(seconds), percentile(web))
+
+    def _memory(self) -> dict[str, int]:
+        return {
+            name: psutil.Process(process.pid).memory_info().rss for name, process in self.processes.items() if process.is_running
+        }
+
+    def _growth(self, before: dict[str, int]) -> dict[str, int]:
+        return {name: size - before[name] for name, size in self._memory().items()}
+
+    @staticmethod
+    def _most(growth: dict[str, int]) -> int:
+        return max(growth.values())
+
+    def _lines(self) -> dict[str, int]:
+        return {name: process.output().count("\n") for name, process in self.processes.items()}
+
+    def faults(self, calm: Outcome) -> list[str]:
+        """What did not hold; ends the honest load, and waits for its last events."""
+        self.web.stop()
+        self.load.stop()
+        wrong = [outcome for outcome in self.load.outcomes if outcome.error is not None or not outcome.value]
+        found = [f"{len(wrong)} honest calls failed; the first: {wrong[0]!r}"] if wrong else []
+        found += [f"an honest client of the web failed: {text}" for text in self.web.errors]
+        try:
+            self.tallies.wait_until_handled()
+        except AssertionError as exc:
+            found.append(str(exc))
+        if twice := self.tallies.duplicates():
+            found.append(f"{len(twice)} events were handled more than once")
+        for name, process in self.processes.items():
+            if not process.is_running:
+                found.append(f"{name} ended with {process.popen.returncode}")
+            if "Traceback" in process.output():
+                found.append(f"there is a traceback in the log of {name}")
+        allowed = max(2 * calm.call_p99, NOISE), max(2 * calm.web_p99, NOISE)
+        for outcome in self.outcomes:
+            if outcome.call_p99 > allowed[0] or outcome.web_p99 > allowed[1]:
+                found.append(f"honest clients waited too long: {outcome}; calm: {calm}")
+            found += [f"{outcome.name}: {who} grew by {size:,} bytes" for who, size in outcome.grown.items() if size > MEMORY]
+            found += [f"{outcome.name}: {count} lines in the log of {who}" for who, count in outcome.lines.items() if count > LINES]
+        return found
