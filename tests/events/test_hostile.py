@@ -381,3 +381,18 @@ def journal_beside(node, group):
     journal.close()
     source.orphans.look()
     return journal.path
+
+
+def test_subscriptions_that_are_refused_fill_no_log(serve, cluster, stranger, caplog):
+    container = serve(Orders)
+    cluster.orders.tell_all("order.paid", 1)
+    member = stranger(container)
+
+    for number in range(50):
+        member.says(Subscribe(number, f"nobody-{number}", "#", "service_pool", "m", "g", True, 1))
+        member.subscribe(kind="nothing", id=number)
+
+    lines = [record.getMessage() for record in caplog.records if "sent what cannot be handled" in record.getMessage()]
+    assert len(lines) == 1
+    assert f"node {member.node} at 127.0.0.1" in lines[0]
+    assert "'nobody-0'" in lines[0]

@@ -1,7 +1,7 @@
 """Hostile messages of all kinds, from a seed: the same ones again with the same seed.
 
 Rule 1: pure; no sockets here. A kind is a function of a `Maker` and yields what goes out together.
-Rule 2: DOOR, BROADCAST, REGISTRY, HTTP and WEBSOCKET hold every kind that there is for each sort of socket.
+Rule 2: DOOR, BY_HAND, BROADCAST, REGISTRY, HTTP and WEBSOCKET hold every kind that there is for each sort of socket.
 """
 
 from __future__ import annotations
@@ -15,8 +15,28 @@ from typing import Any
 import msgpack
 
 from zmqservices.wire import batches, envelope
-from zmqservices.wire.messages import KINDS, Ack, Cancel, Credit, End, Error, Event, Gap, Grant, Hello, Nack, Ping, Pong
-from zmqservices.wire.messages import Replay, Result, Stream, Subscribe, Subscribed, Unsubscribe, Welcome
+from zmqservices.wire.messages import (
+    KINDS,
+    Ack,
+    Cancel,
+    Credit,
+    End,
+    Error,
+    Event,
+    Gap,
+    Grant,
+    Hello,
+    Nack,
+    Ping,
+    Pong,
+    Replay,
+    Result,
+    Stream,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Welcome,
+)
 
 #: A greeting of ZMTP 3.0 without security, and the READY of a DEALER and of a SUB.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -121,7 +141,9 @@ def frames_too_many(maker: Maker) -> Iterator[Frames]:
 
 def forged_routing_ids(maker: Maker) -> Iterator[Frames]:
     routing_id = maker.rng.choice(ROUTING_IDS)
-    yield maker.rng.choice(([maker.call(), routing_id, maker.call()], [routing_id, maker.call()], [routing_id, b"", maker.call()]))
+    yield maker.rng.choice(
+        ([maker.call(), routing_id, maker.call()], [routing_id, maker.call()], [routing_id, b"", maker.call()])
+    )
 
 
 def batches_of_all(maker: Maker) -> Iterator[Frames]:
@@ -165,11 +187,17 @@ def answers_nobody_asked_for(maker: Maker) -> Iterator[Frames]:
     id = maker.id()
     message = maker.rng.choice(
         (
-            Result(id, "forged"), Error(id, {"code": ["a", "list"]}), Error(None, {"code": "protocol", "value": maker.text()}),
-            Cancel(id), Stream(id, 0, "chunk"), Credit(id, 1 << 60), End(id), Pong(id),
+            Result(id, "forged"),
+            Error(id, {"code": ["a", "list"]}),
+            Error(None, {"code": "protocol", "value": maker.text()}),
+            Cancel(id),
+            Stream(id, 0, "chunk"),
+            Credit(id, 1 << 60),
+            End(id),
+            Pong(id),
             Welcome(1, 0, maker.text()[:300], maker.namespace, {"services": {"maths": {}}}),
         )
-    )  # fmt: skip
+    )
     yield [encoded(message)]
 
 
@@ -193,7 +221,9 @@ def long_names(maker: Maker) -> Iterator[Frames]:
 
 def greetings(maker: Maker) -> Iterator[Frames]:
     rng = maker.rng
-    yield [encoded(Hello(rng.choice((0, 2, 99)), 0, maker.text(), rng.choice((maker.namespace, maker.text())), {1: maker.text()}))]
+    yield [
+        encoded(Hello(rng.choice((0, 2, 99)), 0, maker.text(), rng.choice((maker.namespace, maker.text())), {1: maker.text()}))
+    ]
 
 
 def forbidden_calls(maker: Maker) -> Iterator[Frames]:
@@ -213,10 +243,23 @@ def large_announcements(maker: Maker) -> Iterator[Frames]:
 
 
 DOOR: tuple[Kind, ...] = (
-    noise, cut_off, changed_bytes, fields_of_any_type, frames_too_many, forged_routing_ids, batches_of_all, events_of_strangers,
-    subscriptions_of_strangers, answers_nobody_asked_for, nested_deeply, keys_that_collide, long_names, greetings,
-    forbidden_calls, large_announcements,
-)  # fmt: skip
+    noise,
+    cut_off,
+    changed_bytes,
+    fields_of_any_type,
+    frames_too_many,
+    forged_routing_ids,
+    batches_of_all,
+    events_of_strangers,
+    subscriptions_of_strangers,
+    answers_nobody_asked_for,
+    nested_deeply,
+    keys_that_collide,
+    long_names,
+    greetings,
+    forbidden_calls,
+    large_announcements,
+)
 
 
 # --- ZMTP by hand: what goes out over one connection ---------------------------------------------------------------------
@@ -237,7 +280,9 @@ def half_a_greeting(maker: Maker) -> Iterator[Frames]:
 def other_protocols(maker: Maker) -> Iterator[Frames]:
     rng = maker.rng
     plain = GREETING[:12] + b"PLAIN".ljust(20, b"\0") + bytes(32)
-    yield [rng.choice((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01", plain, rng.randbytes(2_000), bytes(500), b"\xff" * 64))]
+    yield [
+        rng.choice((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01", plain, rng.randbytes(2_000), bytes(500), b"\xff" * 64))
+    ]
 
 
 def lengths_that_lie(maker: Maker) -> Iterator[Frames]:
@@ -251,7 +296,9 @@ def a_message_without_an_end(maker: Maker) -> Iterator[Frames]:
 
 def commands_by_hand(maker: Maker) -> Iterator[Frames]:
     rng = maker.rng
-    body = rng.choice((b"\4PING\0\0", b"\4PONG", b"\5ERROR\xffx", b"\5READY\xff\xff\xff\xff\xff", b"\x09SUBSCRIBE", b"\0", b"\xff", b""))
+    body = rng.choice(
+        (b"\4PING\0\0", b"\4PONG", b"\5ERROR\xffx", b"\5READY\xff\xff\xff\xff\xff", b"\x09SUBSCRIBE", b"\0", b"\xff", b"")
+    )
     kind = rng.choice((b"DEALER", b"ROUTER", b"SUB", b"XSUB", b"REQ", b"NONSENSE", b"x" * 200))
     yield [GREETING + ready(kind) + frame(body + maker.bytes(200), command=True) * 3]
 
@@ -302,18 +349,26 @@ def registry_nesting(maker: Maker) -> Iterator[Frames]:
 def registry_records(maker: Maker) -> Iterator[Frames]:
     rng = maker.rng
     record = {
-        "service": rng.choice((maker.text(), f"junk-{rng.randrange(50)}")), "instance": f"evil-{rng.randrange(300)}", "node": "evil",
-        "namespace": maker.namespace, "endpoints": rng.choice(({"rpc": "quic://x"}, {"rpc": "tcp://127.0.0.1:1"}, {}, {"rpc": 3})),
-        "incarnation": rng.choice((1, 2**63 - 1)), "version": rng.choice((0, 5, 2**64 - 1)), "ttl": rng.choice((2.0, 1e9, -1.0)),
-        "tags": rng.choice(({}, {"a": "x" * 3_000}, {"a": maker.value()})), "methods": rng.choice(({}, {"m": 7}, {"m": {}})),
-    }  # fmt: skip
+        "service": rng.choice((maker.text(), f"junk-{rng.randrange(50)}")),
+        "instance": f"evil-{rng.randrange(300)}",
+        "node": "evil",
+        "namespace": maker.namespace,
+        "endpoints": rng.choice(({"rpc": "quic://x"}, {"rpc": "tcp://127.0.0.1:1"}, {}, {"rpc": 3})),
+        "incarnation": rng.choice((1, 2**63 - 1)),
+        "version": rng.choice((0, 5, 2**64 - 1)),
+        "ttl": rng.choice((2.0, 1e9, -1.0)),
+        "tags": rng.choice(({}, {"a": "x" * 3_000}, {"a": maker.value()})),
+        "methods": rng.choice(({}, {"m": 7}, {"m": {}})),
+    }
     yield [msgpack.packb([1, 2, maker.id(), record], strict_types=False)]
 
 
 def registry_notes(maker: Maker) -> Iterator[Frames]:
     rng = maker.rng
     at = rng.choice((0.0, 1.0, 1e12, 4e9))
-    notes = [[maker.namespace, f"evil-{rng.randrange(2_000)}", at, rng.choice((60.0, 1e12)), maker.text()[:200]] for _ in range(5)]
+    notes = [
+        [maker.namespace, f"evil-{rng.randrange(2_000)}", at, rng.choice((60.0, 1e12)), maker.text()[:200]] for _ in range(5)
+    ]
     yield [msgpack.packb([1, 5, maker.id(), rng.choice((notes, notes * 50, [maker.value()]))], strict_types=False)]
 
 
@@ -327,8 +382,14 @@ def registry_withdrawals(maker: Maker) -> Iterator[Frames]:
 
 
 REGISTRY: tuple[Kind, ...] = (
-    registry_noise, registry_fields, registry_nesting, registry_records, registry_notes, registry_renewals, registry_withdrawals,
-)  # fmt: skip
+    registry_noise,
+    registry_fields,
+    registry_nesting,
+    registry_records,
+    registry_notes,
+    registry_renewals,
+    registry_withdrawals,
+)
 
 
 # --- HTTP and WebSocket: what goes out over one connection -----------------------------------------------------------------
@@ -336,23 +397,46 @@ REGISTRY: tuple[Kind, ...] = (
 
 def request_lines(maker: Maker) -> Iterator[Frames]:
     line = maker.rng.choice(
-        (b"GET /pid HTTP/9.9", b"GET", b"\0\0\0", b"GET " + b"/x" * 50_000 + b" HTTP/1.1", b"G\x00T / HTTP/1.1", b"GET http://[ HTTP/1.1",
-         b"POST /%zz%00%ff HTTP/1.1", b"\x16\x03\x01", b"TRACE /pid HTTP/1.1")
-    )  # fmt: skip
+        (
+            b"GET /pid HTTP/9.9",
+            b"GET",
+            b"\0\0\0",
+            b"GET " + b"/x" * 50_000 + b" HTTP/1.1",
+            b"G\x00T / HTTP/1.1",
+            b"GET http://[ HTTP/1.1",
+            b"POST /%zz%00%ff HTTP/1.1",
+            b"\x16\x03\x01",
+            b"TRACE /pid HTTP/1.1",
+        )
+    )
     yield [line + b"\r\nHost: x\r\n\r\n"]
 
 
 def header_lines(maker: Maker) -> Iterator[Frames]:
     line = maker.rng.choice(
-        (b"Transfer-Encoding:\x0bchunked", b"Transfer-Encoding: chunked\r\nContent-Length: 5", b"Content-Length: 5\r\nContent-Length: 6",
-         b"Content-Length: -1", b"Content-Length: 99999999999999999999", b" folded", b"Host: y", b"X: " + b"y" * 100_000, b"N\0L: 1",
-         b"\r".join([b"a: b"] * 3), b"Expect: 200-maybe", b"\n".join([b"a: b"] * 2_000), b"no colon")
-    )  # fmt: skip
+        (
+            b"Transfer-Encoding:\x0bchunked",
+            b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+            b"Content-Length: 5\r\nContent-Length: 6",
+            b"Content-Length: -1",
+            b"Content-Length: 99999999999999999999",
+            b" folded",
+            b"Host: y",
+            b"X: " + b"y" * 100_000,
+            b"N\0L: 1",
+            b"\r".join([b"a: b"] * 3),
+            b"Expect: 200-maybe",
+            b"\n".join([b"a: b"] * 2_000),
+            b"no colon",
+        )
+    )
     yield [b"POST /length HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n" + maker.bytes(100)]
 
 
 def chunks_that_lie(maker: Maker) -> Iterator[Frames]:
-    chunk = maker.rng.choice((b"zz\r\nxx", b"-5\r\nxx", b"ffffffffffffffff\r\nxx", b"5;" + b"x" * 20_000 + b"\r\nhello", b"5\r\nhelloo\r\n", b"5"))
+    chunk = maker.rng.choice(
+        (b"zz\r\nxx", b"-5\r\nxx", b"ffffffffffffffff\r\nxx", b"5;" + b"x" * 20_000 + b"\r\nhello", b"5\r\nhelloo\r\n", b"5")
+    )
     yield [b"POST /length HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk]
 
 
@@ -391,8 +475,13 @@ def socket_texts(maker: Maker) -> Iterator[Frames]:
         b'{"method": "add", "data": ' + b"[" * rng.choice((150, 3_000, 90_000)),
         b'{"method": "add", "data": {"a": ' + b'{"a":' * 200 + b"1" + b"}" * 201 + b"}",
         json.dumps({"method": maker.text()[:5_000], "data": {"socket_id": "other"}, "correlation_id": maker.id()}).encode(),
-        b'{"method": ["add"], "data": 7}', b"[]", b"", b"\xff\xfe", b'"\\ud800"', maker.bytes(),
-    ]  # fmt: skip
+        b'{"method": ["add"], "data": 7}',
+        b"[]",
+        b"",
+        b"\xff\xfe",
+        b'"\\ud800"',
+        maker.bytes(),
+    ]
     rng.shuffle(bodies)
     yield [UPGRADE, *(web_frame(body) for body in bodies)]
 
@@ -403,18 +492,27 @@ def socket_frames(maker: Maker) -> Iterator[Frames]:
         UPGRADE,
         rng.choice(
             (
-                web_frame(b"x", opcode=rng.randrange(3, 8)), web_frame(b"x" * 200, opcode=9), web_frame(b"x", masked=False),
-                web_frame(b"", opcode=0), web_frame(b"\x03", opcode=8), web_frame(b"\0\1" + b"\xff" * 50, opcode=8),
-                bytes([0x81, 0xFF]) + b"\xff" * 8 + bytes(100), bytes([0xF1, 0x81]) + bytes(5),
-                web_frame(b"x" * 1_000, final=False) * 20, web_frame(b"", opcode=9) * 500, maker.bytes(),
+                web_frame(b"x", opcode=rng.randrange(3, 8)),
+                web_frame(b"x" * 200, opcode=9),
+                web_frame(b"x", masked=False),
+                web_frame(b"", opcode=0),
+                web_frame(b"\x03", opcode=8),
+                web_frame(b"\0\1" + b"\xff" * 50, opcode=8),
+                bytes([0x81, 0xFF]) + b"\xff" * 8 + bytes(100),
+                bytes([0xF1, 0x81]) + bytes(5),
+                web_frame(b"x" * 1_000, final=False) * 20,
+                web_frame(b"", opcode=9) * 500,
+                maker.bytes(),
             )
         ),
-    ]  # fmt: skip
+    ]
 
 
 def upgrades_that_are_none(maker: Maker) -> Iterator[Frames]:
     rng = maker.rng
-    old, new = rng.choice(((b"13", b"99"), (b"dGhlIHNhbXBsZSBub25jZQ==", b"x" * 500), (b"websocket", b"h2c"), (b"GET", b"POST"), (b"1.1", b"1.0")))
+    old, new = rng.choice(
+        ((b"13", b"99"), (b"dGhlIHNhbXBsZSBub25jZQ==", b"x" * 500), (b"websocket", b"h2c"), (b"GET", b"POST"), (b"1.1", b"1.0"))
+    )
     yield [UPGRADE.replace(old, new) + maker.bytes(50)]
 
 

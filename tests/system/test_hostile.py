@@ -8,7 +8,9 @@ import psutil
 import pytest
 import zmq
 
+from tests.system.attacks import SHARES
 from tests.system.processes import eventually
+from tests.system.siege import Siege
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Cancel, Hello, Ping
 
@@ -66,7 +68,8 @@ def test_a_dealer_that_says_all_that_it_should_not(attack, maths):
 
     attack(steps)
 
-    eventually(lambda: "a peer sent what cannot be handled" in maths.output(), what="the log says so")
+    for who in ("a peer at 127.0.0.1", "node evil at 127.0.0.1"):
+        eventually(lambda who=who: f"{who} sent what cannot be handled" in maths.output(), what="the log says so")
 
 
 def test_zmtp_by_hand_that_never_ends_as_it_should(attack):
@@ -80,3 +83,23 @@ def test_zmtp_by_hand_that_never_ends_as_it_should(attack):
             yield lambda: raw.sendall(b"\x01\x01x" * 1000 + b"\x00\x01x")
 
     attack(steps)
+
+
+#: Hostile messages of all kinds together; `python -m tests.system.attacks` sends as many as one likes.
+MESSAGES = 10_000
+
+
+def test_honest_clients_do_not_notice_attacks_of_all_kinds(stage, tmp_path):
+    with Siege(stage, tmp_path) as siege:
+        calm = siege.calm(2.0)
+        for name, share in SHARES.items():
+            siege.attack(name, MESSAGES * share // 1000, seed=1)
+
+        faults = siege.faults(calm)
+
+        told = {name: "\n".join(siege.lines(name)) for name in siege.processes}
+    assert not faults
+    # Whoever reads the logs learns who it was.
+    assert all("node evil at 127.0.0.1" in told[name] for name in ("maths", "orders"))
+    assert "(127.0.0.1)" in told["shop"]
+    assert "message(s) so far; the last from" in told["registry"]

@@ -19,6 +19,7 @@ from zmqservices.cluster.source import Source
 from zmqservices.cluster.subscription import publishing
 from zmqservices.exceptions import BadRequest
 from zmqservices.transport import Mast
+from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Subscribed, Unsubscribe
 from zmqservices.wire.quoting import quoted
@@ -67,6 +68,7 @@ class Publisher:
         self._greenlets: set[Any] = set()
         self._has_news = False
         self._closed = False
+        self._faults = Faults(_log)
         self.desk.hear_also(
             {
                 Subscribe: self._on_subscribe,
@@ -204,7 +206,7 @@ class Publisher:
         if self._closed:
             return
         if not guest.node or source is None:
-            _log.warning("node %s wants events of %s, which are not published here", guest.node, quoted(message.source))
+            self._faults.saw(str(guest), f"a SUBSCRIBE for events of {quoted(message.source)}, which are not published here")
             return
         members = self._members.setdefault(guest, {})
         answers = self._answers.pop(guest, [])
@@ -216,7 +218,7 @@ class Publisher:
                 raise BadRequest(f"a node has {MOST_SUBSCRIPTIONS:,} subscriptions at most")
             member = source.subscribe(guest, message, own)
         except BadRequest as exc:
-            _log.warning("node %s does not get events of %s: %s", guest.node, source.name, exc)
+            self._faults.saw(str(guest), f"a SUBSCRIBE for events of {source.name}: {exc}")
             self.say(guest, Subscribed(message.id, {"refused": str(exc)}))
             return
         former = members.get(message.id)
