@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -62,7 +64,7 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
     except DirectoryError as exc:
         raise click.ClickException(str(exc)) from exc
     said: dict[str, Any] = {"event": "serving", "url": server.url, "boot_id": server.boot_id}
-    click.echo(json.dumps(said) if as_json else f"serving at {server.url}")
+    _say_if_heard(json.dumps(said) if as_json else f"serving at {server.url}")
     while not stop.wait(0.5):
         if not server.is_serving:
             raise click.ClickException(f"the registry at {server.url} failed; see its log")
@@ -123,6 +125,16 @@ def watch(url: str, namespace: str | None, as_json: bool) -> None:
             known = view.records
     finally:
         directory.stop()
+
+
+def _say_if_heard(line: str) -> None:
+    try:
+        click.echo(line)
+    except OSError:
+        # Whoever started it has closed the pipe: it serves on, and what Python still holds for the pipe is thrown away.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _stop_signals() -> list[int]:

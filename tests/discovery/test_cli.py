@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.discovery.stage import AT_LAST, House, free_port, record, registries
+from tests.discovery.stage import AT_LAST, House, Watch, free_port, knows, record, registries
 
 pytestmark = pytest.mark.system
 
@@ -61,7 +61,7 @@ def house():
         house.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_registry_serves_until_it_is_told_to_stop(number):
     with Running("serve", "--bind", "tcp://127.0.0.1:0", "--json") as serving:
         said = json.loads(serving.line())
@@ -74,6 +74,37 @@ def test_a_registry_serves_until_it_is_told_to_stop(number):
 
         assert serving.stop(number) == (0, "", "")
         house.close()
+
+
+#: The command as in a terminal: whoever runs the tests may have SIGHUP ignored, and that is inherited.
+IN_A_TERMINAL = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from discovery.cli import main; main()"
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["no stdout", "a pipe that nobody reads"])
+def test_a_registry_whose_output_nobody_hears_serves_on_and_stops_in_order_when_its_terminal_closes(is_closed):
+    port = free_port()
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-W", "error", "-c", IN_A_TERMINAL, "serve", "--bind", f"tcp://127.0.0.1:{port}"]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command] if is_closed else command
+    process = subprocess.Popen(shell, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    house = House(f"tcp://127.0.0.1:{port}")
+    try:
+        here, there = house.open(), house.open()
+        seen = Watch(there)
+        here.announce(record())
+        seen.wait_now(knows("one"))
+        assert here.flush(AT_LAST)
+
+        process.send_signal(signal.SIGHUP)
+
+        assert (process.wait(AT_LAST), process.stderr.read()) == (0, "")
+        assert knows("one")(there.view())
+    finally:
+        house.close()
+        process.kill()
+        process.communicate()
 
 
 def test_a_port_that_is_taken_is_one_sentence(house):
