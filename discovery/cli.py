@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from discovery.accepting import raise_soft_limit
 from discovery.backend import Directory
 from discovery.directory import open_directory
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
@@ -54,6 +55,7 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
     """Run a registry until it is told to stop."""
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
+    raise_soft_limit()
     stop = threading.Event()
     for number in _stop_signals():
         signal.signal(number, lambda *_: stop.set())

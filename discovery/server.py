@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 
 from discovery import pacing, protocol, sockets
+from discovery.accepting import CHANGED, AcceptGuard
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL, Note
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
@@ -139,8 +140,11 @@ class RegistryServer:
         poller.register(self._wakeup.fd, zmq.POLLIN)
         hugz_at, warming = now, True
         read_notes_at, look_at = now, now + LOOK_FOR_CLIENTS_EVERY
+        accepting = AcceptGuard(self.url, _log.warning)
+        accepting_at: float | None = now
+        wait = CHANGED
         while True:
-            ready = dict(poller.poll(int(tick * 1000) + 1))
+            ready = dict(poller.poll(int(wait * 1000) + 1))
             if self._wakeup.fd in ready:
                 self._wakeup.clear()
             if self._is_stopping:
@@ -151,6 +155,10 @@ class RegistryServer:
                 self._take_messages(socket)
             now = time.monotonic()
             self._tell(self._table.expire(now))
+            if accepting_at is not None and now >= accepting_at:
+                pause = accepting.look()
+                accepting_at = None if pause is None else now + pause
+                wait = tick if pause is None else min(tick, pause)
             if now >= hugz_at or warming is not self._table.is_warming(now):
                 warming = self._table.is_warming(now)
                 hugz_at = now + HUGZ_INTERVAL

@@ -1,5 +1,8 @@
 """How services listen: shared addresses, addresses that are taken, conflicts, stopping, killing."""
 
+import errno
+import logging
+import os
 import socket as native
 import subprocess
 import sys
@@ -9,6 +12,7 @@ from pathlib import Path
 import gevent
 import pytest
 import zmq
+from gevent.server import StreamServer
 
 from tests.rpc.stage import Gate, until
 from tests.web.stage import Web, is_refused, read_all
@@ -17,7 +21,10 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import Entrypoint
 from zmqservices.rpc import rpc
 from zmqservices.runners import ServiceRunner, run_services
+from zmqservices.web import protocol
+from zmqservices.web.guard import Guard
 from zmqservices.web.handlers import HttpRequestHandler, http
+from zmqservices.web.protocol import FIRST_PAUSE
 from zmqservices.web.server import BindAddress, WebServer, parse_address
 from zmqservices.web.site import Site
 
@@ -89,6 +96,27 @@ def test_every_address_of_this_machine(serve):
     web = serve(service("a", "/"), WEB_SERVER_ADDRESS="0")
 
     assert web.get("/").text == "hello"
+
+
+def test_without_descriptors_it_accepts_after_a_pause_and_says_so_once(serve, monkeypatch, caplog, capfd):
+    web = serve(service("a", "/"))
+    tries = []
+    accept = StreamServer.do_read
+
+    def short_at_first(self):
+        tries.append(self._pause)
+        if len(tries) < 4:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(self)
+
+    monkeypatch.setattr(StreamServer, "do_read", short_at_first)
+    monkeypatch.setattr(protocol, "_short", Guard(protocol._log, "connections wait for descriptors", logging.WARNING))
+
+    assert web.get("/").text == "hello"
+
+    assert tries[:4] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE, 8 * FIRST_PAUSE]
+    assert [line for line in caplog.messages if "wait for descriptors" in line] == [caplog.messages[0]]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 # --- several services, several processes -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from discovery.accepting import raise_soft_limit
 from zmqservices import constants
 from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import announce
@@ -80,6 +81,7 @@ def run_command(
         from zmqservices.cli.supervisor import supervise
 
         return supervise(services, flags, processes or 1, reload, backdoor_port, with_traceback)
+    raise_soft_limit()
     monkey_patch()
     return _run_here(services, flags, backdoor_port, with_traceback)
 

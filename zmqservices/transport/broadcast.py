@@ -12,6 +12,7 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, bind, connect, refuse_unless_connectable
 from zmqservices.utils.allocator import note_large_message
@@ -44,6 +45,7 @@ class Mast:
                 f"cannot bind {address!r} for events: {exc.strerror}; is the address this host's own, and its port free?"
             ) from exc
         self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self._accepting = Accepting(reactor, self.endpoint)
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 
@@ -73,6 +75,7 @@ class Mast:
         """Take it down; what was handed over may still leave for `linger` seconds."""
         if not self._closed:
             self._closed = True
+            self._accepting.close()
             self._watch.close()
             self.socket.close(linger=int(linger * 1000))
 

@@ -10,6 +10,7 @@ from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import uncopied
+from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind
@@ -88,6 +89,7 @@ class Door:
             ) from exc
         self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
+        self._accepting = Accepting(reactor, self.endpoint)
         self._get: Any = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
@@ -186,6 +188,7 @@ class Door:
         """Shut the door; what was handed over may still leave for `linger` seconds."""
         if not self._closed:
             self._closed = True
+            self._accepting.close()
             self._watch.close()
             self._monitor.close()
             self.socket.close(linger=int(linger * 1000))

@@ -6,6 +6,7 @@ pywsgi repairs requests that have to be refused.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import socket
@@ -39,6 +40,8 @@ _access = logging.getLogger("zmqservices.web.access")
 PIECE = 64 * 1024
 #: Characters of a request line that the log gets.
 LONGEST_LINE = 1000
+#: Seconds without accepting after there was no descriptor for a connection: at first, and as long as it lasts.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 #: Answers that have no body, whatever the application gives (RFC 9112, 6.3).
 BODYLESS = (101, 204, 304)
 #: Where an application finds the handler of its connection: the socket, and what was read of it already.
@@ -374,6 +377,7 @@ class HttpOnlyProtocol(WSGIHandler):
 
 _refused = Guard(_log, "refused a request that is none")
 _broken = Guard(_log, "a connection broke", logging.ERROR)
+_short = Guard(_log, "connections wait for descriptors; raise `ulimit -n`, or LimitNOFILE= of a systemd unit", logging.WARNING)
 
 
 def text_of_http(exc: HTTPException) -> str:
@@ -421,9 +425,31 @@ class Server(WSGIServer):
         self.header_timeout = header_timeout
         self.min_body_rate = min_body_rate
         self.is_closing = False
+        #: Seconds until the next try to accept, should there be no descriptor for it.
+        self._pause = FIRST_PAUSE
         super().__init__(
             listener, application, spawn=Pool(), log=None, error_log=None, handler_class=handler_class, environ=environ
         )
+
+    def do_read(self) -> Any:
+        """Called by gevent while connections wait: the next of them, or None."""
+        try:
+            connection = super().do_read()
+        except OSError as exc:
+            if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            _short.caught(f"{self.address}", exc, monotonic())
+            self._wait_for_descriptors()
+            return None
+        self._pause = FIRST_PAUSE
+        return connection
+
+    def _wait_for_descriptors(self) -> None:
+        # As gevent does it after other errors, which it would print with a traceback each time.
+        self.stop_accepting()
+        self._timer = self.loop.timer(self._pause)
+        self._timer.start(self._start_accepting_if_started)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def close(self) -> None:
         """Take no more connections, and close those that are idle; the others end with the answer that is under way."""

@@ -1,0 +1,163 @@
+"""When a listener pauses for want of descriptors, by hand; and that ZeroMQ's own one can be paused, with real sockets."""
+
+import errno
+import os
+import resource
+import socket
+import sys
+
+import pytest
+import zmq
+
+from discovery import accepting
+from discovery.accepting import CALM, CHANGED, NEAR, SPARE, TRIES, AcceptGuard, find_listener, most_descriptors
+
+
+class FakeListener:
+    def __init__(self):
+        self.calls = []
+
+    def listen(self, on):
+        self.calls.append(on)
+
+
+class Process:
+    """One guard, and the descriptors that its process has free."""
+
+    def __init__(self):
+        self.free = (SPARE, 20)
+        self.listener = FakeListener()
+        self.warnings = []
+        self.guard = AcceptGuard("tcp://127.0.0.1:4190", self.warnings.append, lambda port: self.listener, lambda: self.free)
+        self.guard.look()
+
+
+@pytest.fixture
+def process(monkeypatch):
+    monkeypatch.setattr(accepting, "_warned_at", -accepting.WARN_EVERY)
+    return Process()
+
+
+def test_with_descriptors_enough_nothing_is_done_and_looks_become_rare(process):
+    pauses = [process.guard.look() for _ in range(10)]
+
+    assert process.listener.calls == []
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == CALM
+
+
+def test_without_descriptors_the_listener_is_paused_once_and_goes_on_once_there_are_some(process):
+    process.free = (SPARE - 1, 63)
+    process.guard.look()
+    process.guard.look()
+    assert process.listener.calls == [False]
+    assert process.guard.is_paused
+
+    process.free = (SPARE, 30)
+    process.guard.look()
+    assert process.listener.calls == [False, True]
+    assert not process.guard.is_paused
+
+
+def test_the_looks_grow_rarer_while_it_lasts_and_are_frequent_after_a_change(process):
+    process.free = (0, 0)
+    pauses = [process.guard.look() for _ in range(10)]
+    process.free = (SPARE, 30)
+
+    assert pauses[0] == CHANGED
+    assert pauses[-1] == CALM
+    assert process.guard.look() == CHANGED
+
+
+def test_with_few_descriptors_left_the_looks_are_more_frequent(process):
+    process.free = (SPARE, most_descriptors())
+
+    assert [process.guard.look() for _ in range(10)][-1] == NEAR
+
+
+def test_one_warning_a_minute_says_how_many_there_may_be_and_how_to_raise_that(process):
+    process.free = (0, 0)
+    for _ in range(100):
+        process.guard.look()
+
+    (warning,) = process.warnings
+    assert "tcp://127.0.0.1:4190" in warning
+    assert str(most_descriptors()) in warning
+    assert "ulimit -n" in warning and "LimitNOFILE=" in warning
+
+
+def test_a_listener_that_is_not_found_is_given_up():
+    guard = AcceptGuard("tcp://127.0.0.1:4190", print, lambda port: None, lambda: (0, 0))
+
+    assert [guard.look() for _ in range(TRIES)] == [CHANGED] * (TRIES - 1) + [None]
+
+
+def test_a_listener_that_cannot_be_looked_for_without_a_descriptor_is_not_given_up():
+    def find(port):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    guard = AcceptGuard("tcp://127.0.0.1:4190", print, find, lambda: (0, 0))
+
+    assert [guard.look() for _ in range(2 * TRIES)] == [NEAR] * 2 * TRIES
+
+
+def test_after_the_socket_is_closed_and_in_a_fork_nothing_is_touched(process, monkeypatch):
+    process.free = (0, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)
+        assert process.guard.look() is None
+    process.guard.close()
+
+    assert process.guard.look() is None
+    assert process.listener.calls == []
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one_and_never_lowered(monkeypatch):
+    told = []
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: told.append(limits))
+    for limits in [(1024, 4096), (1024, 1_000_000), (1024, resource.RLIM_INFINITY), (4096, 4096), (100_000, 200_000)]:
+        monkeypatch.setattr(resource, "getrlimit", lambda which, limits=limits: limits)
+        accepting.raise_soft_limit()
+
+    assert told == [(4096, 4096), (65_536, 1_000_000), (65_536, resource.RLIM_INFINITY)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere listeners are not paused")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "*"])
+@pytest.mark.parametrize("kind", [zmq.ROUTER, zmq.XPUB])
+def test_a_paused_listener_accepts_nobody_until_it_goes_on_and_peers_notice_nothing(kind, host):
+    other = zmq.SUB if kind == zmq.XPUB else zmq.DEALER
+    with zmq.Context() as context, context.socket(kind) as bound, context.socket(other) as peer:
+        bound.linger = peer.linger = 0
+        bound.ipv6 = peer.ipv6 = host != "127.0.0.1"
+        port = bound.bind_to_random_port(f"tcp://{host}")
+        address = (host.strip("[]").replace("*", "127.0.0.1"), port)
+        peer.connect(f"tcp://{host.replace('*', '127.0.0.1')}:{port}")
+        say(peer, b"before")
+        assert b"before" in hear(bound)[-1]
+
+        listener = find_listener(port)
+        listener.listen(False)
+        with socket.create_connection(address) as waiting:
+            say(peer, b"meanwhile")
+            assert b"meanwhile" in hear(bound)[-1]
+            waiting.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                waiting.recv(1)
+
+            listener.listen(True)
+            waiting.settimeout(20)
+            # The greeting of ZMTP.
+            assert waiting.recv(1) == b"\xff"
+
+
+def say(peer, text):
+    if peer.type == zmq.SUB:
+        peer.subscribe(text)
+    else:
+        peer.send(text)
+
+
+def hear(bound):
+    assert bound.poll(20_000)
+    return bound.recv_multipart()

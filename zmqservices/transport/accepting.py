@@ -1,0 +1,29 @@
+"""Lets a bound socket take new connections only as long as the process has descriptors for them."""
+
+from __future__ import annotations
+
+import logging
+
+from discovery.accepting import AcceptGuard
+from zmqservices.transport.reactor import Reactor, Timer
+
+_log = logging.getLogger(__name__)
+
+
+class Accepting:
+    """Looks after the listener of `endpoint` from time to time. To be closed before its socket is."""
+
+    def __init__(self, reactor: Reactor, endpoint: str) -> None:
+        self._reactor = reactor
+        self._guard = AcceptGuard(endpoint, _log.warning)
+        self._timer: Timer | None = None
+        self._look()
+
+    def _look(self) -> None:
+        pause = self._guard.look()
+        self._timer = None if pause is None else self._reactor.call_later(pause, self._look)
+
+    def close(self) -> None:
+        self._guard.close()
+        if self._timer is not None:
+            self._timer.cancel()
