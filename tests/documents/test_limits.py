@@ -1,0 +1,55 @@
+"""The limits in the documents are those of the code."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from docutils import nodes
+from docutils.core import publish_doctree
+
+from zmqservices import constants
+
+LIMITS = Path(__file__).parents[2] / "docs" / "limits.rst"
+UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+NUMBER = re.compile(r"(?<![\w.])([0-9][0-9,]*(?:\.[0-9]+)?)(?: ([KMG]iB))?")
+#: Defaults by the setting that they are of.
+DEFAULTS = {
+    value: getattr(constants, f"DEFAULT_{name.removesuffix('_CONFIG_KEY')}", None)
+    for name, value in vars(constants).items()
+    if name.endswith("_CONFIG_KEY")
+}
+
+
+def rows():
+    """(what, limit, names of settings and constants) of each row of each table."""
+    document = publish_doctree(LIMITS.read_text("utf-8"), settings_overrides={"report_level": 5, "input_encoding": "utf-8"})
+    for body in document.findall(nodes.tbody):
+        for row in body.findall(nodes.row):
+            what, limit, setting, _ = row.findall(nodes.entry)
+            yield what.astext(), limit.astext(), [name.astext() for name in setting.findall(nodes.literal)]
+
+
+def value_of(name):
+    """Of a constant, or the default of a setting; None for a setting without one."""
+    if name in DEFAULTS:
+        return DEFAULTS[name]
+    package = "discovery" if name.startswith("discovery.") else "zmqservices"
+    module, _, constant = name.removeprefix("discovery.").rpartition(".")
+    return getattr(importlib.import_module(f"{package}.{module}"), constant)
+
+
+def numbers(text):
+    """Those that a cell names, in bytes where they have a unit."""
+    return [float(number.replace(",", "")) * UNITS.get(unit, 1) for number, unit in NUMBER.findall(text)]
+
+
+@pytest.mark.parametrize(("what", "limit", "names"), [row for row in rows() if row[2]], ids=lambda value: str(value)[:40])
+def test_a_limit_is_that_of_the_code(what, limit, names):
+    values = [value for value in map(value_of, names) if value is not None]
+
+    assert numbers(limit)[: len(values)] == values
+
+
+def test_there_are_limits_for_everything():
+    assert len(list(rows())) > 50
