@@ -106,6 +106,21 @@ def test_whoever_greets_again_and_subscribes_in_one_breath_is_a_member(serve, cl
     assert list(crew.members) == [member]
 
 
+def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
+    notes = Notes()
+    orders = serve(Orders)
+    serve(mails_that_note(notes))
+    source = node_of(orders).publisher.sources["orders"]
+    (crew,) = source.crews().values()
+    (member,) = crew.members.values()
+
+    node_of(orders).desk._give_up(member.guest)
+    until(lambda: crew.members and member not in crew.members.values())
+    cluster.orders.tell_all("order.paid", 3)
+
+    assert notes.wait_for(3) == [0, 1, 2]
+
+
 # --- what a group is ---------------------------------------------------------------------------------------------------------
 
 

@@ -346,6 +346,33 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
     assert service.fine() == "fine"
 
 
+def test_a_call_without_limit_ends_where_its_node_was_given_up_and_never_calls_again(serve, connect):
+    class Patient:
+        name = "patient"
+
+        @rpc
+        def wait(self):
+            gevent.sleep(30)
+
+        @rpc
+        def fine(self):
+            return "fine"
+
+    container = serve(Patient)
+    service = linked(connect().patient)
+    waiting = service.wait.with_timeout(None).call_async()
+    until(lambda: _calls_of(container))
+    desk = desk_of(container)
+    [guest] = {served.guest for served in _calls_of(container)}
+
+    desk._give_up(guest)
+
+    with gevent.Timeout(20), pytest.raises(MaybeExecuted):
+        waiting.result()
+    assert service.fine() == "fine"
+    assert not desk._given_up
+
+
 def desk_of(container):
     return next(each for each in container.extensions if isinstance(each, Membership)).join().desk
 

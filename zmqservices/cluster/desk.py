@@ -40,6 +40,9 @@ BACKLOG_INTERVAL = 0.01
 #: it knows itself that nothing more can be sent there; on a busy machine that moment is long.
 LOOKS_FOR_GONE = (0.0, 0.05, 0.5, 3.0)
 
+#: Seconds between two tries to tell a node that it was given up.
+GIVEN_UP_INTERVAL = 0.1
+
 
 #: Stands for the instances of a service that has several here. Looks as if it drained, so that a call of any other service is
 #: not asked about it.
@@ -74,6 +77,9 @@ class Desk:
         self._tokens = itertools.count(1)
         self._backlog_timer = False
         self._looks_for_gone: set[float] = set()
+        #: The routing ids of nodes that were given up and have not been told so yet.
+        self._given_up: set[bytes] = set()
+        self._given_up_timer = False
         self._closed = False
         self._hear_by_kind: dict[type, Callable[[Guest, Any], None]] = {
             Cancel: self._on_cancel,
@@ -189,7 +195,7 @@ class Desk:
             return False
         except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
             self._faults.saw(str(guest), f"{type(exc).__name__}; it is let go", exc)
-            self._forget(guest)
+            self._give_up(guest)
             return False
 
     def _hear_stranger(self, guest: Guest, body: bytes) -> None:
@@ -326,6 +332,7 @@ class Desk:
             # A new connection took the place of one that was not missed yet, or it was told that we do not know it.
             self._begin_anew(guest)
         guest.node = hello.node or "?"
+        self._given_up.discard(guest.routing_id)
         self._welcome(guest)
 
     def _welcome(self, guest: Guest) -> None:
@@ -421,7 +428,7 @@ class Desk:
                 "gave up node %s: it does not read its answers; %s of them wait, with %s bytes",
                 guest.node, f"{len(guest.backlog):,}", f"{guest.backlog.bytes:,}",
             )  # fmt: skip
-            self._forget(guest)
+            self._give_up(guest)
             return
         if self._kept.is_too_much:
             self._give_up_longest()
@@ -436,7 +443,7 @@ class Desk:
             "gave up node %s: of %s bytes of answers that wait for their nodes to read, it has the most, %s",
             guest.node, f"{self._kept.bytes:,}", f"{guest.backlog.bytes:,}",
         )  # fmt: skip
-        self._forget(guest)
+        self._give_up(guest)
 
     def _hand_on(self, guest: Guest, frames: Any) -> Sent:
         size = size_of(frames)
@@ -490,6 +497,30 @@ class Desk:
         for guest in list(self._door.guests.values()):
             if self._door.send(guest.routing_id, word) is Sent.GONE:
                 self._forget(guest)
+
+    def _give_up(self, guest: Guest) -> None:
+        """Forget it, while its connection stands, and tell it so once it has room for that.
+
+        It waits for answers, or for events, that will not come, and may never call again and find out.
+        """
+        if guest.node:
+            self._given_up.add(guest.routing_id)
+            self._tell_given_up_soon()
+        self._forget(guest)
+
+    def _tell_given_up_soon(self) -> None:
+        if self._given_up and not self._given_up_timer:
+            self._given_up_timer = True
+            self._reactor.call_later(GIVEN_UP_INTERVAL, self._tell_given_up)
+
+    def _tell_given_up(self) -> None:
+        self._given_up_timer = False
+        if self._closed:
+            return
+        # About no call: none has this id.
+        word = envelope.encode(Error(0, refusal("protocol", "this node was given up here; it has to say HELLO again")))
+        self._given_up = {one for one in self._given_up if self._door.send(one, word) is Sent.FULL}
+        self._tell_given_up_soon()
 
     def _forget(self, guest: Guest) -> None:
         # Another one may be known by its routing id by now: it was given up, and has said something since.

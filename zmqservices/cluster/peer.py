@@ -255,6 +255,9 @@ class Peer:
             self._refuse(f"{plain(str(details.get('code')))}: {plain(str(details.get('value')))}")
         else:
             self._owner.on_error(self, error)
+            if error.id == 0 and error.error.get("code") == "protocol":
+                # About no call: we were given up there.
+                self.greet_again()
 
     def _on_bye(self, bye: Bye) -> None:
         for instance in self.instances:
