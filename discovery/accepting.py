@@ -50,16 +50,20 @@ class _Event(ctypes.Structure):
 class Listener:
     """A listening descriptor in ZeroMQ's epoll set."""
 
-    def __init__(self, epoll: int, descriptor: int, events: int, pointer: int) -> None:
+    def __init__(self, epoll: int, descriptor: int, port: int, events: int, pointer: int) -> None:
         self._epoll = epoll
         self._descriptor = descriptor
+        self._port = port
         self._events = events
         # ZeroMQ's own pointer: it must be handed back as it was.
         self._pointer = pointer
         self._control = ctypes.CDLL(None, use_errno=True).epoll_ctl
 
     def listen(self, on: bool) -> None:
-        """Let ZeroMQ accept connections, or not for now."""
+        """Let ZeroMQ accept connections, or not for now. Raises OSError where it is not there any more."""
+        if not _listens(self._descriptor, self._port):
+            # Its socket was closed, and its number may be another's.
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         event = _Event(self._events if on else 0, self._pointer)
         if self._control(self._epoll, _MOD, self._descriptor, ctypes.byref(event)):
             number = ctypes.get_errno()
@@ -76,7 +80,7 @@ def find_listener(port: int) -> Listener | None:
                 targets = _TARGET.findall(file.read())
             for descriptor, events, pointer in targets:
                 if int(events, 16) & select.EPOLLIN and _listens(int(descriptor), port):
-                    return Listener(int(name), int(descriptor), int(events, 16), int(pointer, 16))
+                    return Listener(int(name), int(descriptor), port, int(events, 16), int(pointer, 16))
     return None
 
 

@@ -151,6 +151,21 @@ def test_a_paused_listener_accepts_nobody_until_it_goes_on_and_peers_notice_noth
             assert waiting.recv(1) == b"\xff"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere listeners are not paused")
+def test_a_listener_that_is_closed_is_not_touched():
+    with zmq.Context() as context:
+        with context.socket(zmq.ROUTER) as bound, context.socket(zmq.DEALER) as peer:
+            bound.linger = peer.linger = 0
+            port = bound.bind_to_random_port("tcp://127.0.0.1")
+            peer.connect(f"tcp://127.0.0.1:{port}")
+            say(peer, b"listens")
+            hear(bound)
+            listener = find_listener(port)
+    # The context has ended, and ZeroMQ's thread with it.
+    with pytest.raises(OSError):
+        listener.listen(False)
+
+
 def say(peer, text):
     if peer.type == zmq.SUB:
         peer.subscribe(text)
