@@ -69,6 +69,18 @@ def test_a_record_that_cannot_be_used_hides_no_other(serve, cluster, cluster_con
     assert any("of 'words' is passed over: 'quic://127.0.0.1:4190' is no address" in text for text in told)
 
 
+def test_many_records_that_cannot_be_used_fill_no_log(serve, cluster, cluster_config, caplog):
+    strange = [f"quic://{number}" for number in range(2 * roster.MOST_TOLD)]
+    with announced(cluster_config, strange), caplog.at_level(logging.WARNING):
+        serve(Words)
+
+        assert cluster.words.hello() == "hello"
+        until(lambda: len(known(cluster)) > 2 * roster.MOST_TOLD)
+        told = [entry.getMessage() for entry in caplog.records if "is passed over" in entry.getMessage()]
+
+    assert 0 < len(told) <= roster.MOST_TOLD
+
+
 def test_nothing_is_left_of_what_could_not_be_used_however_often_it_changes(serve, cluster, cluster_config):
     serve(Words)
     with announced(cluster_config, STRANGE) as directory:

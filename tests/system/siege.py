@@ -216,8 +216,8 @@ class Siege:
         lines = self.processes[name].output().splitlines()
         return [line for line in lines if not any(mark in line for mark in OF_EACH_REQUEST)]
 
-    def faults(self, calm: Outcome) -> list[str]:
-        """What did not hold; ends the honest load, and waits for its last events."""
+    def faults(self, calm: Outcome, noise: float = NOISE) -> list[str]:
+        """What did not hold; ends the honest load, and waits for its last events. `noise`: see NOISE."""
         self.web.stop()
         self.load.stop()
         wrong = [outcome for outcome in self.load.outcomes if outcome.error is not None or not outcome.value]
@@ -234,7 +234,7 @@ class Siege:
                 found.append(f"{name} ended with {process.popen.returncode}")
             if "Traceback" in process.output():
                 found.append(f"there is a traceback in the log of {name}")
-        allowed = max(2 * calm.call_p99, NOISE), max(2 * calm.web_p99, NOISE)
+        allowed = max(2 * calm.call_p99, noise), max(2 * calm.web_p99, noise)
         for outcome in self.outcomes:
             if outcome.call_p99 > allowed[0] or outcome.web_p99 > allowed[1]:
                 found.append(f"honest clients waited too long: {outcome}; calm: {calm}")

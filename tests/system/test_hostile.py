@@ -88,14 +88,17 @@ def test_zmtp_by_hand_that_never_ends_as_it_should(attack):
 #: Hostile messages of all kinds together; `python -m tests.system.attacks` sends as many as one likes.
 MESSAGES = 10_000
 
+#: Seconds for which honest calls may wait anyhow where a machine has other work: what once was wrong held them up for longer.
+NOISE = 1.0
+
 
 def test_honest_clients_do_not_notice_attacks_of_all_kinds(stage, tmp_path):
     with Siege(stage, tmp_path) as siege:
-        calm = siege.calm(2.0)
+        calm = siege.calm(4.0)
         for name, share in SHARES.items():
             siege.attack(name, MESSAGES * share // 1000, seed=1)
 
-        faults = siege.faults(calm)
+        faults = siege.faults(calm, NOISE)
 
         told = {name: "\n".join(siege.lines(name)) for name in siege.processes}
     assert not faults

@@ -29,8 +29,9 @@ LEAST_LINKS = 4
 #: Seconds after which links that do not stand give place to instances that have none: while nobody can be asked, and else.
 URGENT_TURN, TURN = 0.1, 5.0
 
-#: Records that were passed over and told of are remembered up to so many.
-MOST_TOLD = 1000
+#: Records that were passed over are told of up to so many within so many seconds, each once; whoever announces many must not
+#: fill a log with them.
+MOST_TOLD, TOLD_INTERVAL = 50, 60.0
 
 
 class RosterOwner(Protocol):
@@ -65,6 +66,7 @@ class Roster:
         self._turn_is_due = False
         #: What was passed over, by instance and endpoint: told of once.
         self._told: set[tuple[str, str]] = set()
+        self._tells_anew_at = 0.0
         self._unsubscribe = directory.subscribe(self._hear_news)
 
     def expect(self, service: str) -> ServicePool:
@@ -145,9 +147,13 @@ class Roster:
         return len(self.peers) >= self._most_links and len(pool.instances) >= LEAST_LINKS
 
     def _tell_once(self, instance: str, endpoint: str, text: str) -> None:
-        if (instance, endpoint) not in self._told:
-            if len(self._told) >= MOST_TOLD:
-                self._told.clear()
+        if (instance, endpoint) in self._told:
+            return
+        if len(self._told) >= MOST_TOLD and monotonic() >= self._tells_anew_at:
+            self._told.clear()
+        if not self._told:
+            self._tells_anew_at = monotonic() + TOLD_INTERVAL
+        if len(self._told) < MOST_TOLD:
             self._told.add((instance, endpoint))
             _log.warning("%s", text)
 
