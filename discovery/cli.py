@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import DEFAULT_TTL, Seen, View, is_ttl
 from discovery.seeds import LOCAL_PORT, bind_address
 from discovery.server import RegistryServer
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 #: Loopback: a registry is reachable from other hosts only when somebody asked for it.
 DEFAULT_BIND = f"tcp://127.0.0.1:{LOCAL_PORT}"
@@ -182,7 +185,7 @@ def _to_json(seen: Seen) -> dict[str, Any]:
 
 def _row(seen: Seen) -> list[str]:
     record = seen.record
-    return [
+    cells = [
         record.namespace,
         record.service,
         record.instance,
@@ -191,6 +194,8 @@ def _row(seen: Seen) -> list[str]:
         ",".join(f"{kind}={endpoint}" for kind, endpoint in sorted(record.endpoints.items())),
         f"{record.host}:{record.pid}" if record.host or record.pid else "",
     ]
+    # Others said that of themselves: it moves no cursor and begins no line.
+    return [_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), cell) for cell in cells]
 
 
 def main() -> None:

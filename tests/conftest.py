@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import socket
 import sys
 
 import pytest
@@ -41,6 +42,15 @@ def caches_are_the_tests_own(tmp_path_factory):
     """Nothing that tests remember of directories and events is kept in the home of whoever runs them."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def the_machines_directory_is_the_tests_own():
+    """Services that tests start announce themselves at a port of this run's own: not at that of whoever runs the tests,
+    and not at that of a second run beside it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        os.environ["ZMQSERVICES_LOCAL_PORT"] = str(probe.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)

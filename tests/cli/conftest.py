@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -107,6 +108,14 @@ class Process:
         self._reader.join(PATIENCE)
         assert not self._reader.is_alive(), "a child outlived its parent"
         self.popen.stdout.close()
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """A directory of this test's own: services of another test that were killed stay listed for a while."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(probe.getsockname()[1]))
 
 
 @pytest.fixture

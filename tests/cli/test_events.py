@@ -8,9 +8,10 @@ import pytest
 from tests.events.conftest import *  # noqa: F403 (fixtures)
 from tests.events.stage import Notes, Orders, until
 from tests.rpc.stage import aside
-from zmqservices.cli.events import moment
+from zmqservices.cli.events import moment, rewound
 from zmqservices.cli.groups import span
 from zmqservices.cli.main import main
+from zmqservices.cli.tail import missing
 from zmqservices.events import event_handler
 from zmqservices.exceptions import CommandError
 
@@ -141,7 +142,8 @@ def test_a_replay_delivers_again(serve, cluster, command):
     notes.wait_for(3)
     until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
 
-    assert command("replay", "orders", GROUP, "--since", "1h")[0] == 0
+    code, out, _ = command("replay", "orders", GROUP, "--since", "1h")
+    assert code == 0 and re.fullmatch(rf"{re.escape(GROUP)} gets once more all that is kept in the journal \S+\n", out), out
 
     assert notes.wait_for(6) == [0, 1, 2, 0, 1, 2]
 
@@ -160,6 +162,31 @@ def test_tail_shows_events_as_they_happen(serve, cluster, cluster_config, start)
     assert aside(tail.end) == 0
     shown = [json.loads(line) for line in tail.lines if line.startswith("{")]
     assert [(one["type"], one["data"]["number"]) for one in shown] == [("order.paid", 1), ("order.sent", 2)]
+
+
+def test_a_replay_says_from_where_on():
+    assert rewound(GROUP, "a1", 0) == f"{GROUP} gets once more all that is kept in the journal a1"
+    assert rewound(GROUP, "a1", 7) == f"{GROUP} gets once more what came after event 7 in the journal a1"
+
+
+def test_a_tail_of_a_source_that_nobody_publishes_says_so():
+    assert missing("orders", {"orders", "stock"}) == missing("orders", None) == ""
+    assert missing("ordesr", {"orders"}) == (
+        "nobody publishes events of 'ordesr' now; did you mean 'orders'? waiting for somebody"
+    )
+    assert missing("bills", {"orders\x1b[2J"}) == (
+        "nobody publishes events of 'bills' now; there are orders\\x1b[2J; waiting for somebody"
+    )
+    assert missing("bills", set()) == "nobody publishes events of 'bills' now; waiting for somebody"
+
+
+def test_a_tail_hints_and_waits(serve, cluster, cluster_config, start):
+    serve(Orders)
+    options = ["--directory", cluster_config["DIRECTORY"], "--namespace", cluster_config["NAMESPACE"]]
+    tail = start("events", "tail", "ordesr", *options)
+
+    assert "did you mean 'orders'? waiting for somebody" in aside(tail.until, "nobody publishes")
+    assert tail.popen.poll() is None
 
 
 def test_mistakes_are_told_in_a_sentence(failing, command):

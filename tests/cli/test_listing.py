@@ -1,9 +1,12 @@
 """What `ls` and `inspect` show of a view."""
 
 import json
+import re
 
 from discovery.model import Record, Seen, View
-from zmqservices.cli.listing import describe, page, summaries, table
+from zmqservices.cli.jsontext import to_json
+from zmqservices.cli.listing import describe, did_you_mean, page, summaries, table
+from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 
 METHODS = {
     "hello": {"idempotent": True, "signature": "(name)", "doc": "Greet somebody.\n\nPolitely."},
@@ -104,3 +107,24 @@ def test_the_page_shows_signatures_docstrings_and_leases():
     assert "  add(a, b=1)\n" in text
     assert "  bare(...)\n" in text
     assert "h3        UP (suspect)  rpc=tcp://127.0.0.1:4  blue  77   1.2 s of 10 s" in text
+
+
+def test_what_others_say_of_themselves_moves_no_cursor_and_begins_no_line():
+    evil = "a\x1b[2J\nb\x9bc"
+    record = Record(
+        service=evil,
+        instance=evil,
+        endpoints={"rpc": evil},
+        host=evil,
+        methods={evil: {"signature": f"({evil})", "doc": evil}},
+        tags={LISTED_ENTRYPOINTS_TAG: [{"kind": evil, "method": evil, "what": evil, "group": evil}]},
+    )
+    view = View(records={evil: Seen(record, age=0.0, suspect=False)})
+
+    shown = [table(summaries(view)), page(describe(evil, view)), did_you_mean("x", {evil}), to_json(summaries(view))]
+
+    for text in shown:
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    assert len(shown[0].splitlines()) == 2
+    assert r"a\x1b[2J\nb\x9bc" in shown[0] and r"a\x1b[2J\nb\x9bc" in shown[1]
+    assert json.loads(shown[3])[0]["service"] == evil

@@ -85,6 +85,56 @@ def taken_port():
         yield taken.getsockname()[1]
 
 
+TWO_FAILING = FAILING + """
+    class Stock:
+        name = "stock"
+        database = Database()
+
+        @Entrypoint.decorator
+        def count(self):
+            pass
+"""
+
+
+@pytest.mark.system
+def test_a_second_service_that_fails_is_a_line_as_well(zmqservices, write):
+    write("shop.py", TWO_FAILING.replace('"no such database"', 'f"none for {self.container.service_name}"'))
+
+    short = zmqservices("run", "shop").stderr
+    long = zmqservices("run", "shop", "--traceback").stderr
+
+    (further,) = [line for line in short.splitlines() if "failed to start as well" in line]
+    assert "LookupError: none for " in further and "shop.py, line" in further
+    assert "Traceback" not in short and "killing" not in short
+    assert long.count("Traceback") == 2
+
+
+WEB_ALONE = ("orders:Page", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0")
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("orders:Orders", "-d", "rpc_timeout=abc"), "rpc_timeout is 'abc'; a number of seconds is needed, such as 30.0"),
+        (("orders:Orders", "-d", "max_queued_calls=abc"), "max_queued_calls is 'abc'; a whole number is needed"),
+        (("orders:Orders", "-d", "ANNOUNCE=abc"), "ANNOUNCE is 'abc'; true or false is needed"),
+        ((*WEB_ALONE, "-d", "ANNOUNCE=abc"), "ANNOUNCE is 'abc'; true or false is needed"),
+        ((*WEB_ALONE, "-d", "rpc_timeout=abc"), "rpc_timeout is 'abc'; a number of seconds is needed, such as 30.0"),
+        (
+            (*WEB_ALONE, "-d", "WEB_SERVER_HEADER_TIMEOUT=abc"),
+            "WEB_SERVER_HEADER_TIMEOUT is 'abc'; a number of seconds is needed, such as 20.0",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_nothing_else(zmqservices, write, arguments, said):
+    write("orders.py", PUBLISHER)
+
+    done = zmqservices("run", *arguments)
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"Error: {said}\n")
+
+
 @pytest.mark.system
 def test_every_failure_of_a_start_is_one_sentence(zmqservices, write, tmp_path, taken_port):
     write("orders.py", PUBLISHER)
@@ -97,6 +147,7 @@ def test_every_failure_of_a_start_is_one_sentence(zmqservices, write, tmp_path, 
         (("orders:Orders", *static, "-d", f"BIND_ADDRESS=tcp://127.0.0.1:{taken_port}"), 2, "cannot bind"),
         (("orders:Page", "-d", f"WEB_SERVER_ADDRESS=127.0.0.1:{taken_port}"), 2, "it is taken"),
         (("orders:Orders", "--directory", "quic://10.0.0.5"), 2, "no backend opens 'quic:'"),
+        (("orders:Page", "--directory", "quic://10.0.0.5"), 2, "no backend opens 'quic:'"),
         (("orders:Page", "-c", "broken.yaml"), 2, "broken.yaml, line"),
         (("orders:Page", "-c", "missing.yaml"), 2, "'missing.yaml' cannot be read"),
         (("shop",), 1, "LookupError: no such database ("),

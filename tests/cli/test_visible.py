@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 
 import psutil
 import pytest
@@ -37,17 +36,7 @@ SHOP = """
 """
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """A directory of this test's own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(port))
-    monkeypatch.setenv("ZMQSERVICES_DIRECTORY", "local:")
-
-
-def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start, zmqservices, write, here):
+def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start, zmqservices, write):
     write("shop.py", SHOP)
     # The one that hosts the directory outlives the one that is killed.
     host = start("run", "shop:Mails")
@@ -78,7 +67,7 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     assert host.end() == 0
 
 
-def test_a_service_that_is_not_to_be_announced_opens_no_socket_of_the_network(start, write, here):
+def test_a_service_that_is_not_to_be_announced_opens_no_socket_of_the_network(start, write):
     write("shop.py", SHOP)
     web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "ANNOUNCE=false")
     web.until("Services started")
@@ -90,7 +79,7 @@ def test_a_service_that_is_not_to_be_announced_opens_no_socket_of_the_network(st
     assert web.end() == 0
 
 
-def test_nothing_is_listed_at_once_where_nobody_hosts(zmqservices, here):
+def test_nothing_is_listed_at_once_where_nobody_hosts(zmqservices):
     done = zmqservices("ls")
 
     assert "no services in the namespace" in done.stderr

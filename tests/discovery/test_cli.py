@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from discovery.cli import _row
+from discovery.model import Record, Seen
 from tests.discovery.stage import AT_LAST, House, Watch, free_port, knows, record, registries
 
 pytestmark = pytest.mark.system
@@ -191,3 +193,13 @@ def test_a_watch_shows_who_comes_changes_and_goes(house):
         assert [item["event"] for item in (came, changed, left)] == ["came", "changed", "left"]
         assert changed["state"] == "DRAINING"
         assert watching.stop() == (0, "", "")
+
+
+def test_what_others_say_of_themselves_moves_no_cursor():
+    evil = "a\x1b[2J\nb"
+    record = Record(service=evil, instance=evil, host=evil, endpoints={"rpc": evil})
+
+    cells = _row(Seen(record, age=0.0, suspect=False))
+
+    assert cells[1] == r"a\x1b[2J\nb"
+    assert "\x1b" not in "".join(cells) and "\n" not in "".join(cells)

@@ -61,7 +61,7 @@ def test_the_class_attribute_is_the_declaration_and_the_instance_attribute_the_c
         what = cluster.hello_world.what_is_cache()
         greetings = cluster.greeter.greet_all(["Ada", "Grace"])
 
-    assert "declaration" in what["on the class"]
+    assert "[unbound]" in what["on the class"]
     assert "CacheClient" in what["on the instance"]
     assert greetings == ["Hello, Ada!", "Hello, Grace!"]
 

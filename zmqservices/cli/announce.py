@@ -1,66 +1,145 @@
 """What `zmqservices run` says in the directory of services beside their @rpc methods: routes, timers, handlers.
 
 A container whose service needs no network opens no ZeroMQ socket; that it stands in the directory all the same is the doing
-of this command, and only of it: see the setting ANNOUNCE.
+of this command, and only of it: see the setting ANNOUNCE. Where no service of the process takes part in the cluster, only a
+directory's client is loaded and started for that, and no node.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from zmqservices import configuration, constants
+from zmqservices.exceptions import ConfigurationError
 
 _log = logging.getLogger(__name__)
 
-
-def announce(runner: Any) -> Callable[[], None]:
-    """Say it for all services of a runner that has started. Returns what takes it back, once they have stopped."""
-    listed: list[tuple[Any, Any]] = []
-    for container in runner.containers:
-        try:
-            place = _describe(container)
-        except Exception as error:
-            # The services run, which is what matters.
-            _log.warning("%s is not shown in the directory as it could be: %s", container.service_name, error)
-        else:
-            if place is not None:
-                listed.append(place)
-
-    def conceal() -> None:
-        while listed:
-            node, registration = listed.pop()
-            registration.conceal()
-            registration.close()
-            node.leave()
-
-    return conceal
+#: Seconds that the directory gets to take note of an end.
+WITHDRAW_TIMEOUT = 1.0
 
 
-def _describe(container: Any) -> tuple[Any, Any] | None:
-    """What is to be left at the end: the place of a container that has none of its own."""
-    found = entrypoints_of(container)
-    from zmqservices.membership import Membership
+class Announcement:
+    """Made before the services start, so that a wrong setting keeps them from it. Raises ConfigurationError then."""
 
-    membership = container.shared_extensions.get(Membership)
-    if membership is not None:
-        if found:
-            node = membership.join()
-            membership.registration().describe(found, endpoints_of(container, node))
-        return None
-    config = container.config
-    if not configuration.boolean(config, constants.ANNOUNCE_CONFIG_KEY, constants.DEFAULT_ANNOUNCE):
-        return None
-    if configuration.directory_url(config).startswith("static:"):
-        return None  # A fixed list shows what it shows.
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self._closers: list[Callable[[], None]] = []
+        self._is_wanted = configuration.boolean(runner.config, constants.ANNOUNCE_CONFIG_KEY, constants.DEFAULT_ANNOUNCE)
+        # A fixed list shows what it shows.
+        self._is_wanted &= not configuration.directory_url(runner.config).startswith("static:")
+        self._lean: DirectoryClient | None = None
+        if self._is_wanted and not any(map(_membership_of, runner.containers)):
+            self._lean = DirectoryClient(runner.config)
+
+    def announce(self) -> None:
+        """Say it for all services, which have started."""
+        for container in self._runner.containers:
+            try:
+                self._describe(container)
+            except Exception as error:
+                # The services run, which is what matters.
+                _log.warning("%s is not shown in the directory as it could be: %s", container.service_name, error)
+
+    def conceal(self) -> None:
+        """Take it back, once the services have stopped."""
+        while self._closers:
+            self._closers.pop()()
+
+    def _describe(self, container: Any) -> None:
+        found = entrypoints_of(container)
+        membership = _membership_of(container)
+        if membership is not None:
+            if found:
+                node = membership.join()
+                membership.registration().describe(found, endpoints_of(container, node.settings))
+        elif self._lean is not None:
+            if not self._closers:
+                self._closers.append(self._lean.start())
+            self._lean.announce(container.service_name, found, endpoints_of(container, self._lean.settings))
+        elif self._is_wanted:
+            self._closers.append(_take_place(container, found))
+
+
+def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], None]:
+    """List a service on the node that others of this process have. Returns what takes it back."""
     from zmqservices.cluster.node import Node
     from zmqservices.cluster.settings import Settings
 
-    node = Node.join(Settings.read(config))
+    node = Node.join(Settings.read(container.config))
     registration = node.register(container.service_name)
-    registration.describe(found, endpoints_of(container, node))
-    return node, registration
+
+    def leave() -> None:
+        registration.conceal()
+        registration.close()
+        node.leave()
+
+    registration.describe(found, endpoints_of(container, node.settings))
+    return leave
+
+
+class DirectoryClient:
+    """Lists services of a process in which none has a node. Raises ConfigurationError where the settings are wrong."""
+
+    def __init__(self, config: Any) -> None:
+        import discovery
+        from zmqservices.cluster.settings import Settings
+
+        self.settings = Settings.read(config)
+        try:
+            self._directory = discovery.open_directory(
+                self.settings.directory,
+                namespace=self.settings.namespace,
+                cache_dir=self.settings.directory_cache,
+                ttl=self.settings.directory_ttl,
+            )
+        except discovery.DirectoryError as exc:
+            raise ConfigurationError(str(exc)) from exc
+        self._node = os.urandom(6).hex()
+        self._listed: list[str] = []
+
+    def start(self) -> Callable[[], None]:
+        """From here on services may be announced. Returns what withdraws them all."""
+        self._directory.start()
+        return self._stop
+
+    def announce(self, service: str, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]) -> None:
+        """List one instance of a service."""
+        import discovery
+
+        record = discovery.Record(
+            service=service,
+            instance=os.urandom(6).hex(),
+            node=self._node,
+            incarnation=time.time_ns() // 1000,
+            version=1,
+            namespace=self.settings.namespace,
+            endpoints=endpoints,
+            ttl=self.settings.directory_ttl,
+            tags={constants.LISTED_ENTRYPOINTS_TAG: entrypoints},
+            host=platform.node(),
+            pid=os.getpid(),
+        )
+        self._directory.announce(record)
+        self._listed.append(record.instance)
+
+    def _stop(self) -> None:
+        from zmqservices.utils.concurrency import in_thread
+
+        for instance in self._listed:
+            self._directory.withdraw(instance)
+        in_thread(self._directory.stop, WITHDRAW_TIMEOUT)
+
+
+def _membership_of(container: Any) -> Any:
+    """None where it has none. ZeroMQ is not imported to find that out."""
+    module = sys.modules.get("zmqservices.membership")
+    return None if module is None else container.shared_extensions.get(module.Membership)
 
 
 def entrypoints_of(container: Any) -> list[dict[str, Any]]:
@@ -70,12 +149,15 @@ def entrypoints_of(container: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (one["kind"], one["method"], one["what"]))
 
 
-def endpoints_of(container: Any, node: Any) -> dict[str, str]:
+def endpoints_of(container: Any, settings: Any) -> dict[str, str]:
     """Where its web server is reached, if it has one."""
     for extension in container.subextensions:
         bound = getattr(extension, "address", None) if hasattr(extension, "get_wsgi_app") else None
         if bound is not None:
+            from zmqservices.transport.addresses import advertised
+
             host, port = bound
             host = f"[{host}]" if ":" in host else host or "0.0.0.0"
-            return {"http": node.advertised(f"tcp://{host}:{port}", keep_port=True).replace("tcp://", "http://", 1)}
+            address = advertised(f"tcp://{host}:{port}", settings.directory, settings.advertise_address, keep_port=True)
+            return {"http": address.replace("tcp://", "http://", 1)}
     return {}

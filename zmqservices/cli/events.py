@@ -19,6 +19,7 @@ from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.publishers import ask_all, journal, publishers
 from zmqservices.cli.tail import tail_command
 from zmqservices.exceptions import CommandError, RemoteUnavailable, UnknownService
+from zmqservices.log_helpers import escaped
 
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -117,8 +118,13 @@ def replay_command(
         click.echo(to_json({"group": group, "journals": cursors}))
     else:
         for key, at in sorted(cursors.items()):
-            what = f"what came after event {at}" if at else "all that is kept"
-            click.echo(f"{group} gets once more {what} in the journal {key}")
+            click.echo(rewound(group, key, at))
+
+
+def rewound(group: str, key: str, after: int) -> str:
+    """What a replay has come to for one journal."""
+    what = f"what came after event {after}" if after else "all that is kept"
+    return f"{group} gets once more {what} in the journal {escaped(key)}"
 
 
 def moment(text: str) -> float:

@@ -16,6 +16,7 @@ from zmqservices.exceptions import ZmqServicesError
 #: What a process ends with that could not start although its command line and configuration are right.
 COULD_NOT_START = 1
 
+_OURS = (ZmqServicesError, discovery.DirectoryError)
 _NOT_THE_USERS = tuple(
     os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (zmqservices, discovery, gevent)
 )
@@ -46,10 +47,17 @@ class WronglyConfigured(CouldNotStart):
 
 def sentence(error: BaseException) -> str:
     """What happened, and, where it is no error of ours, where it did."""
-    if isinstance(error, (ZmqServicesError, discovery.DirectoryError)):
+    if isinstance(error, _OURS):
+        return str(error)
+    return f"the services could not start: {what_and_where(error)}; --traceback shows how it came to that"
+
+
+def what_and_where(error: BaseException) -> str:
+    """The same for a log: `LookupError: no such database (shop.py, line 6, in setup)`."""
+    if isinstance(error, _OURS):
         return str(error)
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"the services could not start: {text}{_place_of(error)}; --traceback shows how it came to that"
+    return f"{text}{_place_of(error)}"
 
 
 def _place_of(error: BaseException) -> str:

@@ -10,13 +10,18 @@ import base64
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
+
+#: What JSON leaves as it is, and a terminal obeys, or takes for the end of a line; found within texts only.
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """The JSON text; any value at all has one."""
-    return json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    text = json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from zmqservices.cli.listing import as_json, columns, timeout
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.publishers import ask_all, journal, publishers
 from zmqservices.exceptions import CommandError
+from zmqservices.log_helpers import escaped_lines
 
 
 @click.group("dead-letters", cls=FullHelp)
@@ -76,7 +77,7 @@ def letters_show_command(
             continue
         traceback = one["error"].pop("traceback", "")
         click.echo(to_json(one, indent=2))
-        click.echo(traceback, nl=False)
+        click.echo(escaped_lines(traceback), nl=False)
 
 
 def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:

@@ -16,6 +16,7 @@ from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG as ENTRYPOINTS
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
+from zmqservices.log_helpers import escaped
 
 #: Seconds that a directory gets to answer.
 PATIENCE = 3.0
@@ -95,7 +96,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"there are {', '.join(names[:NAMED])}{more}; "
+    return f"there are {escaped(', '.join(names[:NAMED]))}{more}; "
 
 
 def with_near_services(error: UnknownService, settings: dict[str, Any]) -> UnknownService:
@@ -235,7 +236,11 @@ def table(services: list[dict[str, Any]]) -> str:
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of texts, each column as wide as its widest; the last one is not filled up."""
+    """Rows of texts, each column as wide as its widest; the last one is not filled up.
+
+    The texts may be what others have said of themselves: a control character is shown as Python would write it.
+    """
+    rows = [tuple(map(escaped, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -244,11 +249,11 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
 
 def page(description: dict[str, Any]) -> str:
     """What `describe` gave, for people."""
-    parts = [description["service"]]
+    parts = [escaped(description["service"])]
     for name, method in description["methods"].items():
         note = "  (idempotent)" if method.get("idempotent") else ""
-        parts.append(f"\n  {name}{method.get('signature') or '(...)'}{note}")
-        parts += [f"      {line}".rstrip() for line in (method.get("doc") or "").strip().splitlines()]
+        parts.append("\n  " + escaped(f"{name}{method.get('signature') or '(...)'}{note}"))
+        parts += [f"      {escaped(line)}".rstrip() for line in (method.get("doc") or "").strip().splitlines()]
     if description["entrypoints"]:
         lines: list[tuple[str, ...]] = [("KIND", "METHOD", "RUNS FOR", "GROUP")]
         for one in description["entrypoints"]:

@@ -15,12 +15,13 @@ import click
 from discovery.accepting import raise_soft_limit
 from zmqservices import constants
 from zmqservices.cli import complete, streams
-from zmqservices.cli.announce import announce
+from zmqservices.cli.announce import Announcement
 from zmqservices.cli.backdoor import setup_backdoor
 from zmqservices.cli.lifeline import Lifeline, imported_files
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.services import import_service, import_services
+from zmqservices.cli.shortly import said_in_short
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.gone import gone
@@ -97,7 +98,7 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         setup_logging(settings)
         flags.warn(settings)
         classes = import_services(names)
-        return run(classes, config, backdoor_port, on_started=_tell(lifeline, names), lifeline=lifeline)
+        return run(classes, config, backdoor_port, _tell(lifeline, names), lifeline, with_traceback)
     except BaseException as error:
         lifeline.tell(None, partial(imported_files, names, error))
         if not isinstance(error, Exception) or isinstance(error, click.ClickException):
@@ -150,13 +151,14 @@ def run(
     backdoor_port: int | None = None,
     on_started: Callable[[list[str]], None] | None = None,
     lifeline: Lifeline | None = None,
+    with_traceback: bool = True,
 ) -> int:
     """Run service classes in this process until they are stopped by a signal; 0 when they stopped in good
     order.
 
     `on_started` is called once, with the names of the services, when all of them are up. Raises
-    ConfigurationError and the like when they cannot be started. A service that dies afterwards is logged, and
-    the result is 1.
+    ConfigurationError and the like when they cannot be started; what else kept them from it is logged, without its
+    tracebacks unless `with_traceback`. A service that dies afterwards is logged, and the result is 1.
     """
     import gevent
 
@@ -177,7 +179,7 @@ def run(
             )
         runner.add_service(cls)
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
-    shutdown = Shutdown(runner)
+    shutdown = Shutdown(runner, with_traceback)
     shutdown.listen(lifeline or Lifeline())
     housekeeping = keep_memory()
     try:
@@ -214,7 +216,7 @@ class Killed(BaseException):
 class Shutdown:
     """A runner, and what signals do to it: the first stops it, and a second Ctrl-C kills it."""
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: Any, with_traceback: bool = True) -> None:
         import gevent
         from gevent.event import Event
 
@@ -225,7 +227,8 @@ class Shutdown:
         self._main = gevent.getcurrent()
         self._over = Event()
         self._handlers: list[Any] = []
-        self._conceal: Callable[[], None] = lambda: None
+        self._with_traceback = with_traceback
+        self._announcement: Announcement | None = None
 
     def listen(self, lifeline: Lifeline) -> None:
         """From here on signals stop the services, and so does the end of a supervisor."""
@@ -251,33 +254,39 @@ class Shutdown:
         except Killed:
             return KILLED
         finally:
-            if not self.is_killed:  # Who was killed waits for nobody; the lease runs out.
-                self._conceal()
+            # Who was killed waits for nobody; the lease runs out.
+            if self._announcement is not None and not self.is_killed:
+                self._announcement.conceal()
             self._over.set()
 
     def _run(self, on_started: Callable[[list[str]], None] | None) -> int:
-        try:
-            self.runner.start()
-        except BaseException as error:
-            if isinstance(error, ConfigurationError):
-                logging.disable(logging.INFO)  # The sentence says it all.
-            try:
-                self.runner.kill()
-            finally:
-                logging.disable(logging.NOTSET)
-            raise
+        self._announcement = Announcement(self.runner)
+        self._start()
         self._is_started = True
         if self.is_stopping:
             self._stop()
         else:
             names = list(self.runner.service_names)
-            self._conceal = announce(self.runner)
+            self._announcement.announce()
             click.echo(f"{process_label()}Services started: {', '.join(names)}", err=True)
             sys.stderr.flush()
             if on_started:
                 on_started(names)
             spare_what_lives()
         return self._wait()
+
+    def _start(self) -> None:
+        with said_in_short(self._with_traceback):
+            try:
+                self.runner.start()
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    logging.disable(logging.INFO)  # The sentence says it all.
+                try:
+                    self.runner.kill()
+                finally:
+                    logging.disable(logging.NOTSET)
+                raise
 
     def _wait(self) -> int:
         try:

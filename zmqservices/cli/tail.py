@@ -12,6 +12,8 @@ from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import HINT_PATIENCE, PATIENCE, as_json, did_you_mean, looked_up
 from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.exceptions import RemoteUnavailable
+from zmqservices.log_helpers import escaped
 
 #: What publishers of a source are called in the directory.
 PREFIX = "events:"
@@ -45,19 +47,30 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
         node.caller.update()
         intake.wait_until_reachable(PATIENCE)
         click.echo(f"listening for {event} of {source}", err=True)
-        sources = {name.removeprefix(PREFIX) for name in listed_services(node) if name.startswith(PREFIX)}
-        if source not in sources:
-            mend = did_you_mean(source, sources)
-            click.echo(f"nobody publishes events of {source!r} now; {mend}waiting for somebody", err=True)
+        hint = missing(source, sources_of(node))
+        if hint:
+            click.echo(hint, err=True)
         shown.wait()
     finally:
         node.leave()
 
 
-def listed_services(node: Any) -> set[str]:
-    """All names in the directory: the node's own directory knows only those that were asked for."""
-    with looked_up({"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}, HINT_PATIENCE) as directory:
-        return {seen.record.service for seen in directory.view().records.values()}
+def missing(source: str, sources: set[str] | None) -> str:
+    """What is said where nobody of `sources`, the known ones, is the one that is listened to; None knows nothing."""
+    if sources is None or source in sources:
+        return ""
+    return f"nobody publishes events of {source!r} now; {did_you_mean(source, sources)}waiting for somebody"
+
+
+def sources_of(node: Any) -> set[str] | None:
+    """All sources in the directory; None where it does not answer. The node's own knows only those that were asked for."""
+    where = {"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}
+    try:
+        with looked_up(where, HINT_PATIENCE) as directory:
+            names = [seen.record.service for seen in directory.view().records.values()]
+    except RemoteUnavailable:
+        return None  # The hint is worth no error: events may come all the same.
+    return {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
 
 
 class Tail:
@@ -90,7 +103,7 @@ class Tail:
         if self._as_json:
             return to_json(shown)
         at = datetime.datetime.fromtimestamp(message.at or time.time()).strftime("%H:%M:%S.%f")[:-3]
-        return f"{at}  {message.type}  {to_json(shown['data'])}"
+        return f"{at}  {escaped(message.type)}  {to_json(shown['data'])}"
 
     def wait(self) -> None:
         """Until there were enough, or Ctrl-C."""

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import gevent
 
@@ -176,27 +175,9 @@ class Node:
         if self.settings.bind_address:
             return addresses.bindable(self.settings.bind_address)
         # Without a word from the operator: as far as the directory reaches, and no farther.
-        host = self._towards_registry()
+        host = addresses.towards_registry(self.settings.directory)
         return addresses.join(host or "127.0.0.1", 0)
 
     def advertised(self, bound: str, keep_port: bool = False) -> str:
-        host, port = addresses.parse(bound)
-        if self.settings.advertise_address:
-            host, advertised_port = addresses.parse(self.settings.advertise_address, "ADVERTISE_ADDRESS")
-            if host not in addresses.ANY_HOST:
-                host = addresses.resolve(host)
-            port = port if keep_port else advertised_port or port
-            return addresses.advertisable(host, port, "ADVERTISE_ADDRESS")
-        if host in addresses.ANY_HOST:
-            host = self._towards_registry(host == addresses.IPV4_ALONE) or "127.0.0.1"
-        return addresses.advertisable(host, port, "BIND_ADDRESS")
-
-    def _towards_registry(self, ipv4_alone: bool = False) -> str | None:
-        """This host's address on the route to its first registry; None where the directory names none."""
-        for url in self.settings.directory.split(","):
-            parts = urlsplit(url.strip())
-            if parts.scheme == "tcp" and parts.hostname:
-                found = addresses.source_address(parts.hostname, parts.port or 0, ipv4_alone)
-                if found:
-                    return found
-        return None
+        """What others are told to connect to where `bound` is what was bound."""
+        return addresses.advertised(bound, self.settings.directory, self.settings.advertise_address, keep_port)

@@ -42,7 +42,15 @@ class RpcServer(ProviderCollector, SharedExtension):
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
+    def bind(self, container: Any) -> RpcServer:
+        bound = super().bind(container)
+        bound._read_settings()  # A wrong one is told before anything starts.
+        return bound
+
     def setup(self) -> None:
+        self._read_settings()
+
+    def _read_settings(self) -> None:
         config = self.container.config
         self._max_queued = configuration.whole_number(
             config, constants.MAX_QUEUED_CALLS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_CALLS

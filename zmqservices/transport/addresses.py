@@ -111,3 +111,29 @@ def source_address(host: str, port: int, ipv4_alone: bool = False) -> str | None
         except OSError:
             continue
     return None
+
+
+def towards_registry(directory: str, ipv4_alone: bool = False) -> str | None:
+    """This host's address on the route to its first registry; None where the directory's URL names none."""
+    for url in directory.split(","):
+        parts = urlsplit(url.strip())
+        if parts.scheme == "tcp" and parts.hostname:
+            found = source_address(parts.hostname, parts.port or 0, ipv4_alone)
+            if found:
+                return found
+    return None
+
+
+def advertised(bound: str, directory: str, advertise_address: str | None, keep_port: bool = False) -> str:
+    """What others are told to connect to where `bound` is what was bound: what the operator says, else as far as the directory
+    reaches. `keep_port`: the port that was bound, whatever the operator's is. Raises ConfigurationError."""
+    host, port = parse(bound)
+    if advertise_address:
+        host, advertised_port = parse(advertise_address, "ADVERTISE_ADDRESS")
+        if host not in ANY_HOST:
+            host = resolve(host)
+        port = port if keep_port else advertised_port or port
+        return advertisable(host, port, "ADVERTISE_ADDRESS")
+    if host in ANY_HOST:
+        host = towards_registry(directory, host == IPV4_ALONE) or "127.0.0.1"
+    return advertisable(host, port, "BIND_ADDRESS")

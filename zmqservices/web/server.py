@@ -45,6 +45,11 @@ class WebServer(ProviderCollector, SharedExtension):
         self._idle = Event()
         self._drained: Event | None = None
 
+    def bind(self, container: Any) -> WebServer:
+        bound = super().bind(container)
+        WebSettings.read(container.config)  # A wrong one is told before anything starts.
+        return bound
+
     # --- what subclasses may change ----------------------------------------------------------------------------------
 
     @property

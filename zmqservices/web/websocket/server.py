@@ -60,7 +60,16 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
+    def bind(self, container: Any) -> WebSocketServer:
+        bound = super().bind(container)
+        bound._read_settings()  # A wrong one is told before anything starts.
+        return bound
+
     def setup(self) -> None:
+        self._read_settings()
+        self.wsgi_server.register_provider(self)
+
+    def _read_settings(self) -> None:
         config = self.container.config
         path = configuration.text(config, constants.WEBSOCKET_PATH_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_PATH)
         self.path = path.replace("{service}", self.container.service_name)
@@ -76,7 +85,6 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         self._ping_interval = configuration.seconds(
             config, constants.WEBSOCKET_PING_INTERVAL_CONFIG_KEY, constants.DEFAULT_WEBSOCKET_PING_INTERVAL
         )
-        self.wsgi_server.register_provider(self)
 
     def start(self) -> None:
         """All extensions are set up; from here on clients may connect."""
