@@ -38,6 +38,9 @@ _access = logging.getLogger("zmqservices.web.access")
 
 #: Bytes that are sent in one go; each such piece has the idle timeout to itself, so that slow readers may be slow.
 PIECE = 64 * 1024
+#: Connections that are accepted in one turn of the loop. Those that are there have their turn in between: with gevent's 100,
+#: whoever connects all the time made others wait for seconds, and the process grow.
+ACCEPTED_AT_ONCE = 4
 #: Characters of a request line that the log gets.
 LONGEST_LINE = 1000
 #: Seconds without accepting after there was no descriptor for a connection: at first, and as long as it lasts.
@@ -408,6 +411,8 @@ def _key(name: str) -> str | None:
 
 class Server(WSGIServer):
     """A pywsgi server that knows its connections: those that are idle can be closed, and all of them at the end."""
+
+    max_accept = ACCEPTED_AT_ONCE
 
     def __init__(
         self,
