@@ -26,7 +26,10 @@ def rows():
     document = publish_doctree(LIMITS.read_text("utf-8"), settings_overrides={"report_level": 5, "input_encoding": "utf-8"})
     for body in document.findall(nodes.tbody):
         for row in body.findall(nodes.row):
-            what, limit, setting, _ = row.findall(nodes.entry)
+            cells = list(row.findall(nodes.entry))
+            if len(cells) < 4:
+                continue  # A table in words; its numbers are held by the tests of what it is about.
+            what, limit, setting, _ = cells
             yield what.astext(), limit.astext(), [name.astext() for name in setting.findall(nodes.literal)]
 
 

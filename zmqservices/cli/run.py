@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from discovery.accepting import raise_soft_limit
 from zmqservices import constants
 from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import Announcement
@@ -82,8 +81,10 @@ def run_command(
         from zmqservices.cli.supervisor import supervise
 
         return supervise(services, flags, processes or 1, reload, backdoor_port, with_traceback)
-    raise_soft_limit()
     monkey_patch()
+    from discovery.accepting import raise_soft_limit  # Patching comes before anything that uses sockets.
+
+    raise_soft_limit()
     return _run_here(services, flags, backdoor_port, with_traceback)
 
 
