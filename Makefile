@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+# Seconds for each decoder that is fuzzed.
+FUZZ_SECONDS ?= 60
 # Processes that run tests side by side, each a file at a time.
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 # The interpreters that the project promises to run on.
 VERSIONS := 3.11 3.12 3.13
 
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-fast check lint types imports docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
+.PHONY: help install test test-fast fuzz check lint types imports docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +34,9 @@ test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -
 
 test-fast: $(INSTALLED)  ## Run the tests that start no process of their own: under a minute.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not system" $(PYTEST_ARGS)
+
+fuzz: $(INSTALLED)  ## Fuzz every decoder, guided by coverage, for FUZZ_SECONDS each; what was found stays in .fuzz.
+	$(BIN)/python -m tests.fuzz all --seconds $(FUZZ_SECONDS)
 
 coverage: $(INSTALLED)  ## Run the fast tests and show which lines they ran: .coverage-html/index.html.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not system" --cov --cov-report=term:skip-covered --cov-report=html:.coverage-html $(PYTEST_ARGS)

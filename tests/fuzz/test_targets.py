@@ -1,0 +1,85 @@
+"""No bytes make a decoder raise what it does not promise: known cases, mutations of seeds, and a little guided fuzzing."""
+
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.__main__ import NAMES
+from tests.fuzz.cases import CASES
+from tests.fuzz.targets import TARGETS
+
+HOME = Path(__file__).parents[2]
+#: For one target, in the suite. CI fuzzes all of them for a minute; `make fuzz` takes as long as one wants.
+SECONDS = 2
+
+
+def hold(target, data):
+    try:
+        target.run(data)
+    except target.errors:
+        pass
+
+
+def mutated(seed, chance):
+    """The seed with bytes changed, cut, doubled or put in."""
+    data = bytearray(seed)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randint(0, len(data))
+        match chance.randint(0, 4):
+            case 0 if at < len(data):
+                data[at] = chance.randint(0, 255)
+            case 1:
+                data[at:at] = bytes([chance.choice((0, 0x7F, 0x80, 0x91, 0xC1, 0xC7, 0xDC, 0xDD, 0xDF, 0xFF))])
+            case 2:
+                del data[at : at + chance.randint(1, 8)]
+            case 3:
+                data[at:at] = data[at : at + chance.randint(1, 64)]
+            case _:
+                data += chance.randbytes(chance.randint(1, 16))
+    return bytes(data)
+
+
+def test_the_command_knows_every_target():
+    assert set(NAMES) == set(TARGETS)
+
+
+@pytest.mark.parametrize(("name", "data"), [(name, data) for name, _, data in CASES], ids=[f"{n}: {w}" for n, w, _ in CASES])
+def test_a_known_case_ends_as_promised(name, data):
+    hold(TARGETS[name], data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutations_of_what_is_well_formed_end_as_promised(name):
+    target, chance = TARGETS[name], random.Random(20260)
+    for _ in range(1500):
+        hold(target, mutated(chance.choice(target.seeds), chance))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_bytes_end_as_promised(name):
+    @settings(max_examples=100, database=None)
+    @given(st.binary(max_size=300))
+    def check(data):
+        hold(TARGETS[name], data)
+
+    check()
+
+
+@pytest.mark.system
+def test_guided_fuzzing_finds_nothing(tmp_path):
+    if importlib.util.find_spec("atheris") is None:
+        assert sys.platform != "linux" or os.uname().machine != "x86_64", "atheris belongs to the test requirements here"
+        pytest.skip("atheris has no wheels for this machine")
+
+    command = [sys.executable, "-m", "tests.fuzz", "wire", "--seconds", str(SECONDS), "--corpus", str(tmp_path)]
+    ended = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=50)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr[-4000:]
+    assert "stat::number_of_executed_units" in ended.stderr
