@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # Seconds for each decoder that is fuzzed.
 FUZZ_SECONDS ?= 60
 # Processes that run tests side by side, each a file at a time.
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 2
 # The interpreters that the project promises to run on.
 VERSIONS := 3.11 3.12 3.13
 

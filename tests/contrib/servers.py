@@ -107,6 +107,8 @@ def postgresql():
 def _is_ready(url):
     try:
         psycopg.connect(url, connect_timeout=1).close()
+    except psycopg.errors.ConnectionTimeout:
+        return False  # On a busy machine it may take longer than that to answer its first client.
     except psycopg.OperationalError as exc:
         if "starting up" in str(exc):
             return False
