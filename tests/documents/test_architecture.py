@@ -1,0 +1,22 @@
+"""The architecture page leads to files that are there."""
+
+import re
+from pathlib import Path
+
+HOME = Path(__file__).parents[2]
+PAGE = (HOME / "docs" / "architecture.rst").read_text(encoding="utf-8")
+
+
+def test_every_file_and_package_that_it_names_exists():
+    named = re.findall(r"``((?:zmqservices|discovery)/[\w/]*(?:\.py)?)``", PAGE)
+
+    assert len(named) > 30
+    assert [name for name in named if not (HOME / name).exists()] == []
+
+
+def test_every_class_that_it_names_is_in_the_file_named_last_before_it():
+    for step in re.split(r"\n(?=\d+\. |\S)", PAGE):
+        files = re.findall(r"``(zmqservices/[\w/]+\.py)``", step)
+        for name in re.findall(r"``([A-Z][a-zA-Z]+)(?:\.\w+)?``", step):
+            if files:
+                assert any(f"class {name}" in (HOME / file).read_text(encoding="utf-8") for file in files), (name, files)
