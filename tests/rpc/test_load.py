@@ -150,11 +150,12 @@ def test_calls_that_workers_are_free_for_are_not_counted_as_queued(serve, cluste
 
     calls = [cluster.gated.wait.call_async(number) for number in range(12)]
     gated.gate.wait_for(10)
-    gated.gate.open()
 
-    assert [call.result() for call in calls[:11]] == list(range(11))
+    # All have come when the last one is refused; only then may the others end.
     with pytest.raises(Overloaded, match="1 calls"):
         calls[11].result()
+    gated.gate.open()
+    assert [call.result() for call in calls[:11]] == list(range(11))
 
 
 def test_the_bytes_of_waiting_calls_are_bounded_too(serve, cluster):

@@ -139,9 +139,10 @@ class Siege:
         self.tallies.wait_for("seen", 5)
 
         def endpoint(service: str, kind: str) -> str:
+            # The directory may show a record before it shows all of its endpoints.
+            eventually(lambda: any(record.endpoints.get(kind) for record in cluster.listing.records(service)))
             (record,) = cluster.listing.records(service)
-            found: str = record.endpoints.get(kind, "")
-            return found.removeprefix("tcp://")
+            return str(record.endpoints[kind]).removeprefix("tcp://")
 
         self.target = Target(
             cluster.namespace,
