@@ -14,8 +14,17 @@ import msgpack
 
 from zmqservices.journal.events import NewEvent, StoredEvent
 
+#: What each of an event's fields may be: type, body, headers, key.
+_EVENTS = frozenset((str, bytes, headers, key) for headers in (bytes, type(None)) for key in (str, type(None)))
+#: Those of a stored event before them, and its origin after them.
+_PLACES = frozenset((int, int, at) for at in (float, int))
+
 #: Bytes that a block takes in the file beside what it carries, roughly.
 OVERHEAD = 80
+
+
+class Damaged(ValueError):
+    """What the file holds is not what was ever written to it."""
 
 
 class Block(NamedTuple):
@@ -44,8 +53,12 @@ def pack_events(events: Sequence[NewEvent]) -> bytes:
 
 
 def unpack_events(packed: bytes) -> list[tuple[Any, ...]]:
-    """The events, as plain tuples. ValueError if these are not such bytes."""
-    return [tuple(event) for event in msgpack.unpackb(packed, use_list=False, max_bin_len=len(packed), strict_map_key=False)]
+    """The events, as plain tuples. Damaged if these are not such bytes."""
+    events = _unpacked(packed)
+    for event in events:
+        if type(event) is not tuple or tuple(map(type, event)) not in _EVENTS:
+            raise Damaged("an event of a block is none")
+    return list(events)
 
 
 def size_of(event: NewEvent) -> int:
@@ -73,5 +86,19 @@ def pack_event(event: StoredEvent) -> bytes:
 
 
 def unpack_event(packed: bytes) -> StoredEvent:
-    """What `pack_event` made."""
-    return StoredEvent(*msgpack.unpackb(packed, use_list=False))
+    """What `pack_event` made. Damaged if these are not such bytes."""
+    fields = _unpacked(packed)
+    types = tuple(map(type, fields))
+    if types[:3] not in _PLACES or types[3:7] not in _EVENTS or types[7:] != (str,):
+        raise Damaged("the event of a dead letter is none")
+    return StoredEvent(*fields)
+
+
+def _unpacked(packed: bytes) -> tuple[Any, ...]:
+    try:
+        found = msgpack.unpackb(packed, use_list=False, max_bin_len=len(packed), strict_map_key=False)
+    except Exception as exc:
+        raise Damaged(f"not well-formed: {exc or type(exc).__name__}") from exc
+    if type(found) is not tuple:
+        raise Damaged("not an array")
+    return found

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from zmqservices.exceptions import GroupConflict, JournalError
 from zmqservices.journal.acknowledged import Acknowledged
-from zmqservices.journal.blocks import OVERHEAD, Block, Row, checksum, count_types, pack_events
+from zmqservices.journal.blocks import OVERHEAD, Block, Damaged, Row, checksum, count_types, pack_events
 from zmqservices.journal.events import Gap, Group, NewEvent, Page
 from zmqservices.journal.library import Library
 from zmqservices.journal.paging import Paging, look
@@ -24,11 +24,28 @@ from zmqservices.journal.store import Store
 IS_PROVEN = "is_proven"
 
 
-def group_of(name: str, declared: dict[str, Any]) -> tuple[Group, bool]:
-    """The group of a line of the file, and whether it is proven; TypeError where it is none."""
-    fields = {key: value for key, value in declared.items() if key != IS_PROVEN}
+def standing_of(row: tuple[Any, ...]) -> Standing:
+    """How the group of a line of the file stood (see `Store.groups`). Damaged where the line is none."""
+    name, declared, cursor, ranges, seen_at, expired, lost = row
+    if (
+        not type(cursor) is type(expired) is type(lost) is int
+        or type(seen_at) is not float
+        or type(ranges) is not list
+        or type(declared) is not dict
+        or not all(type(pair) is list and [type(seq) for seq in pair] == [int, int] for pair in ranges)
+    ):
+        raise Damaged(f"the line of group {name!r:.200} is none")
+    try:
+        fields = {key: value for key, value in declared.items() if key != IS_PROVEN}
+        group = Group(name=name, **fields)
+        standing = Standing(group, Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
+    except (TypeError, AttributeError) as exc:
+        raise Damaged(f"group {name!r:.200} is not what was written: {exc}") from exc
+    if type(group.max_deliveries) is not int or type(group.expires_after) not in (float, int, type(None)):
+        raise Damaged(f"the limits of group {name!r:.200} are none")
     # Files of older releases do not say.
-    return Group(name=name, **fields), bool(declared.get(IS_PROVEN, True))
+    standing.is_proven = bool(declared.get(IS_PROVEN, True))
+    return standing
 
 
 class Ledger:
@@ -80,10 +97,8 @@ class Ledger:
 
     def _read_groups(self) -> dict[str, Standing]:
         standings = {}
-        for name, declared, cursor, ranges, seen_at, expired, lost in self.store.groups():
-            group, is_proven = group_of(name, declared)
-            standing = Standing(group, Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
-            standing.is_proven = is_proven
+        for row in self.store.groups():
+            standing, name = standing_of(row), row[0]
             standing.gaps = self.store.gaps(name)
             standing.requeued = self.store.requeued_seqs(name)
             standings[name] = standing
@@ -184,7 +199,8 @@ class Ledger:
         for first, origin in reversed(self._openings):
             if first <= seq:
                 return origin
-        raise JournalError(f"journal {str(self.store.path)!r} does not know who appended event {seq}")
+        # The line that said so is lost. What is lost is no reason to keep back the event; its name is still one of its own.
+        return f"unknown-{self.store.id}"
 
     def recount(self, standing: Standing) -> None:
         """How many events wait, from what is in the file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from zmqservices.journal.blocks import Block, checksum, unpack_events
 from zmqservices.journal.store import Store
@@ -77,7 +78,17 @@ class Library:
 
     def _checked(self, found: list[tuple[int, int, float, int, int, bytes]]) -> Iterator[Block]:
         for first, last, at, before, crc, packed in found:
-            if checksum(first, last, packed, before) == crc:
-                yield Block(first, last, at, unpack_events(packed))
-            else:
+            events = _events(first, last, before, crc, packed)
+            if events is None:
                 self._damaged(first)
+            else:
+                yield Block(first, last, at, events)
+
+
+def _events(first: int, last: int, before: int, crc: int, packed: bytes) -> list[tuple[Any, ...]] | None:
+    """Those of a block; None where it is not what was written."""
+    try:
+        return unpack_events(packed) if checksum(first, last, packed, before) == crc else None
+    except (TypeError, ValueError):
+        # A field of another type.
+        return None

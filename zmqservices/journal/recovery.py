@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from zmqservices.journal.acknowledged import Acknowledged
-from zmqservices.journal.blocks import checksum, count_types, unpack_events
+from zmqservices.journal.blocks import Damaged, checksum, count_types, unpack_event, unpack_events
 from zmqservices.journal.events import Notice, Reset
-from zmqservices.journal.ledger import Ledger, group_of
+from zmqservices.journal.ledger import Ledger, standing_of
 from zmqservices.journal.slots import Mark, Slot
 from zmqservices.journal.standing import Standing
-from zmqservices.journal.store import Store, is_damage
+from zmqservices.journal.store import Store, is_damage, read_json
 
+#: What SQLite says of a file that it cannot read at this moment.
+_NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
 #: Copied row by row into the new file; the blocks come after them.
 _SMALL_TABLES = ("openings", "groups", "gaps", "letters")
 
@@ -31,7 +31,7 @@ def open_ledger(slot: Slot, sync: str, clock: Callable[[], float], tell: Callabl
         except BaseException:
             store.close()
             raise
-    except (sqlite3.Error, ValueError, TypeError) as exc:
+    except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
         if isinstance(exc, sqlite3.Error) and not is_damage(exc):
             raise
         return repair(slot, sync, clock, tell)
@@ -120,32 +120,54 @@ class Reading:
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """In order, until one cannot be read."""
-        check = _CHECKS.get(self._table, _take)
+        check = _CHECKS[self._table]
         try:
             for row in self._old.execute(self._sql):
                 try:
                     check(row)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, OverflowError):
                     self.failed = True
                 else:
                     yield row
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as exc:
+            # What is locked, say, is not damaged: to take it so would be to lose it.
+            if getattr(exc, "sqlite_errorcode", None) in _NOT_NOW:
+                raise
             self.failed = True
 
 
-def _take(row: tuple[Any, ...]) -> None:
-    """Any row will do."""
+def _check_types(*types: type) -> Callable[[tuple[Any, ...]], None]:
+    def check(row: tuple[Any, ...]) -> None:
+        if tuple(map(type, row)) != types:
+            raise Damaged("a field is of another type")
+
+    return check
 
 
 def _check_group(row: tuple[Any, ...]) -> None:
-    name, declared, cursor, ranges, seen_at, *_ = row
-    Standing(group_of(name, json.loads(declared))[0], Acknowledged(int(cursor), json.loads(ranges)), float(seen_at))
+    name, declared, cursor, ranges, *rest = row
+    standing_of((name, read_json(declared), cursor, read_json(ranges), *rest))
 
 
 def _check_block(row: tuple[Any, ...]) -> None:
     last, first, _, _, types, before, crc, packed = row
-    if checksum(first, last, packed, before) != crc or count_types(unpack_events(packed)) != json.loads(types):
-        raise ValueError(f"block {last} is not what was written")
+    _check_types(int, int, float, int, str, int, int, bytes)(row)
+    events = unpack_events(packed)
+    if checksum(first, last, packed, before) != crc or count_types(events) != read_json(types):
+        raise Damaged(f"block {last} is not what was written")
 
 
-_CHECKS: dict[str, Callable[[tuple[Any, ...]], None]] = {"groups": _check_group, "blocks": _check_block}
+def _check_letter(row: tuple[Any, ...]) -> None:
+    _check_types(str, int, bytes, int, int, str, float, int)(row)
+    _, seq, packed, _, _, error, *_ = row
+    if unpack_event(packed).seq != seq or type(read_json(error)) is not dict:
+        raise Damaged(f"dead letter {seq} is not what was written")
+
+
+_CHECKS: dict[str, Callable[[tuple[Any, ...]], None]] = {
+    "openings": _check_types(str, int),
+    "groups": _check_group,
+    "gaps": _check_types(str, int, int, int, str),
+    "letters": _check_letter,
+    "blocks": _check_block,
+}

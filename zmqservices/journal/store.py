@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from zmqservices.exceptions import JournalError, JournalFull
-from zmqservices.journal.blocks import Row
+from zmqservices.journal.blocks import OVERHEAD, Damaged, Row
 from zmqservices.journal.events import Gap
 from zmqservices.journal.slots import open_private
 
@@ -53,8 +53,8 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def is_damage(exc: BaseException) -> bool:
-    """Whether SQLite says that the file is not what was written."""
-    return isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED
+    """Whether SQLite, or who read what it gave, says that the file is not what was written."""
+    return isinstance(exc, Damaged) or (isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED)
 
 
 def explain(path: Path, exc: Exception, then: str = "dispatch again") -> JournalError:
@@ -83,6 +83,8 @@ class Store:
         os.close(open_private(path))
         self.is_new = not path.exists() or path.stat().st_size == 0
         self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        #: Those whose rows are being read.
+        self._cursors: set[sqlite3.Cursor] = set()
         try:
             self._prepare(sync)
             self.id = self.note("id") or ""
@@ -148,7 +150,10 @@ class Store:
 
     def openings(self) -> list[tuple[int, str]]:
         """Who appended from which seq on, in order."""
-        return self._db.execute("SELECT first, origin FROM openings ORDER BY first").fetchall()
+        found = self._db.execute("SELECT first, origin FROM openings ORDER BY first").fetchall()
+        if not all(type(first) is int and type(origin) is str for first, origin in found):
+            raise Damaged("an opening is none")
+        return found
 
     def add_opening(self, first: int, origin: str) -> None:
         """`origin` appends from `first` on. Openings that appended nothing are forgotten."""
@@ -168,10 +173,15 @@ class Store:
 
     def rows(self, after: int = 0, limit: int = -1) -> Iterator[Row]:
         """The blocks with events after that seq, without their events."""
-        found = self._db.execute(
-            "SELECT first, last, at, size, types FROM blocks WHERE last > ? ORDER BY last LIMIT ?", (after, limit)
-        )
-        return (Row(first, last, at, size, json.loads(types)) for first, last, at, size, types in found)
+        # The size as it is, not as it was written down: it counts against the journal's bound.
+        sql = f"SELECT first, last, at, length(packed) + {OVERHEAD}, types FROM blocks WHERE last > ? ORDER BY last LIMIT ?"
+        cursor = self._db.execute(sql, (after, limit))
+        self._cursors.add(cursor)
+        try:
+            yield from map(_row, cursor)
+        finally:
+            self._cursors.discard(cursor)
+            cursor.close()
 
     def packed(self, after: int, limit: int) -> list[tuple[int, int, float, int, int, bytes]]:
         """(first, last, at, before, crc, packed) of the next blocks with events after that seq."""
@@ -205,8 +215,8 @@ class Store:
 
     def groups(self) -> list[tuple[Any, ...]]:
         """(name, declared, cursor, ranges, seen_at, expired, lost) of all groups."""
-        found = self._db.execute("SELECT name, declared, cursor, ranges, seen_at, expired, lost FROM groups")
-        return [(name, json.loads(declared), cursor, json.loads(ranges), *rest)
+        found = self._db.execute("SELECT name, declared, cursor, ranges, seen_at, expired, lost FROM groups").fetchall()
+        return [(name, read_json(declared), cursor, read_json(ranges), *rest)
                 for name, declared, cursor, ranges, *rest in found]  # fmt: skip
 
     def put_group(
@@ -228,8 +238,11 @@ class Store:
 
     def gaps(self, name: str) -> list[Gap]:
         """What the group lost and was not told yet."""
-        found = self._db.execute("SELECT first, last, events, reason FROM gaps WHERE name = ? ORDER BY first", (name,))
-        return [Gap(*row) for row in found]
+        sql = "SELECT first, last, events, reason FROM gaps WHERE name = ? ORDER BY first"
+        gaps = [Gap(*row) for row in self._db.execute(sql, (name,)).fetchall()]
+        if not all(tuple(map(type, gap)) == (int, int, int, str) for gap in gaps):
+            raise Damaged("a gap is none")
+        return gaps
 
     def put_gaps(self, name: str, gaps: Iterable[Gap]) -> None:
         """In the place of those that were remembered."""
@@ -255,8 +268,8 @@ class Store:
             "SELECT name, packed, attempts, error, buried_at FROM letters WHERE requeued = ? AND seq > ?"
             " AND (? IS NULL OR name = ?) ORDER BY seq, name LIMIT ?",
             (int(requeued), after, name, name, limit),
-        )
-        return [(group, packed, attempts, json.loads(error), at) for group, packed, attempts, error, at in found]
+        ).fetchall()
+        return [(group, packed, attempts, read_json(error), at) for group, packed, attempts, error, at in found]
 
     def letter_sizes(self) -> list[tuple[str, int, int, int]]:
         """(group, dead letters, requeued ones, bytes of both)."""
@@ -326,7 +339,33 @@ class Store:
 
     def close(self) -> None:
         """Twice does no harm."""
+        # One that an error left half read, and holds in its traceback, would keep the file locked: nobody could repair it.
+        for cursor in self._cursors:
+            cursor.close()
+        self._cursors.clear()
         self._db.close()
+
+
+def read_json(text: Any) -> Any:
+    """What was written as JSON. Damaged if that is none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise Damaged(f"not the JSON that was written: {exc}") from exc
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    first, last, at, size, text = found
+    types = read_json(text)
+    if (
+        not type(first) is type(last) is type(size) is int
+        or type(at) is not float
+        or type(types) is not dict
+        or not all(type(count) is int for count in types.values())
+        or first > last
+    ):
+        raise Damaged("the line of a block is none")
+    return Row(first, last, at, size, types)
 
 
 def _parts(seqs: Iterable[int] | None) -> list[list[int]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal import native
-from zmqservices.journal.blocks import OVERHEAD, size_of
+from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
 from zmqservices.journal.events import LettersDropped, NewEvent, Notice
 from zmqservices.journal.ledger import Ledger
 from zmqservices.journal.letters import Letters
@@ -178,7 +178,7 @@ class Writer:
         """The error to tell; a damaged file is repaired."""
         if is_damage(exc):
             self._repair()
-        if isinstance(exc, sqlite3.Error):
+        if isinstance(exc, (sqlite3.Error, Damaged)):
             error = explain(self.slot.path, exc)
             self.trouble = str(error)
             return error
