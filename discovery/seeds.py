@@ -150,7 +150,7 @@ def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
     """The seed of `local:`; the port is the argument, or the environment's, or the well-known one."""
     if port is None:
         text = os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or str(LOCAL_PORT)
-        if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        if not is_port(text) or int(text) == 0:
             raise DirectoryConfigurationError(
                 f"{LOCAL_PORT_ENVIRONMENT_KEY} is {text!r}; a port number from 1 to 65535 is needed"
             )
@@ -169,6 +169,11 @@ def tcp_seed(url: str) -> Seed:
         return NameSeed(f"tcp://{host}:{port}", host, port)
 
 
+def is_port(text: str) -> bool:
+    """Whether this is a number from 0 to 65535. One of thousands of digits is more than Python reads."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 65536
+
+
 def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
     """Host and port of tcp://host:port, IPv6 addresses in brackets; else DirectoryConfigurationError."""
     scheme, _, rest = url.strip().partition("://")
@@ -179,7 +184,7 @@ def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
         host = ""
     if scheme != "tcp" or not host or any(character in host for character in "/@?# \t;"):
         raise DirectoryConfigurationError(f"the registry's URL is {url!r}; tcp://HOST:PORT is needed")
-    if not (colon and port.isascii() and port.isdigit() and lowest_port <= int(port) < 65536):
+    if not (colon and is_port(port) and lowest_port <= int(port)):
         raise DirectoryConfigurationError(
             f"the registry's URL is {url!r}; a port from {lowest_port} to 65535 is needed, as in tcp://10.0.0.5:4190"
         )

@@ -1,9 +1,15 @@
 """What `ls` and `inspect` show of a view."""
 
 import json
+import platform
 import re
+import subprocess
+import sys
+
+import pytest
 
 from discovery.model import Record, Seen, View
+from zmqservices.cli.alive import is_dead
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import describe, did_you_mean, page, summaries, table
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
@@ -128,3 +134,11 @@ def test_what_others_say_of_themselves_moves_no_cursor_and_begins_no_line():
     assert len(shown[0].splitlines()) == 2
     assert r"a\x1b[2J\nb\x9bc" in shown[0] and r"a\x1b[2J\nb\x9bc" in shown[1]
     assert json.loads(shown[3])[0]["service"] == evil
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://[", "tcp://[x]:1", "tcp://10.0.0.5:99999"])
+def test_what_an_instance_announced_in_place_of_an_address_ends_no_listing(endpoint):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+
+    assert not is_dead(Record("maths", "one", host=platform.node(), pid=gone.pid, endpoints={"rpc": endpoint}))

@@ -23,6 +23,15 @@ def is_dead(record: Any) -> bool:
     return not any(_listens(endpoint) for endpoint in record.endpoints.values())
 
 
+def address_of(endpoint: str) -> tuple[str, int] | None:
+    """Host and port of what an instance announced; None where that cannot be told."""
+    try:
+        parts = urlsplit(endpoint)
+        return parts.hostname or "", parts.port or 0
+    except ValueError:
+        return None
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -36,9 +45,11 @@ def _runs(pid: int) -> bool:
 def _listens(endpoint: str) -> bool:
     import socket  # For those who look, and not for every command.
 
-    parts = urlsplit(endpoint)
+    address = address_of(endpoint)
+    if address is None:
+        return True
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 0), PATIENCE):
+        with socket.create_connection(address, PATIENCE):
             return True
     except ConnectionRefusedError:
         return False

@@ -16,6 +16,8 @@ from zmqservices.exceptions import ZmqServicesError
 
 #: Bytes of a request line (RFC 9112, 3: 8000 at least), of all header lines together, and the number of these.
 MAX_REQUEST_LINE, MAX_FIELDS_SIZE, MAX_FIELDS = 8190, 64 * 1024, 100
+#: Characters of a host and its port that are looked at for IDNA; a name has 253 at most.
+MAX_HOST = 260
 #: Bytes of the line that begins a chunk, its extensions included; and of all extensions of one body.
 MAX_CHUNK_LINE, MAX_EXTENSIONS = 1024, 16 * 1024
 #: Characters of what a peer sent that are quoted at most.
@@ -137,6 +139,9 @@ def _is_readable(host: str) -> bool:
     host = host.lower()
     if "xn--" not in host:
         return True
+    if len(host) > MAX_HOST:
+        # Longer than any name, and to decode it takes a while.
+        return False
     try:
         host.partition(":")[0].encode("ascii").decode("idna")
     except UnicodeError:

@@ -20,6 +20,7 @@ from uuid import UUID
 from zmqservices.exceptions import ConfigurationError, ProtocolError, UnserializableValueError
 from zmqservices.wire import codec
 from zmqservices.wire.nesting import is_deeper, may_be_deeper
+from zmqservices.wire.quoting import plain
 
 
 class Serializer(Protocol):
@@ -59,7 +60,9 @@ class _Functions:
         except ProtocolError:
             raise
         except Exception as exc:
-            raise ProtocolError(f"not a {self.name} document: {exc or type(exc).__name__}") from exc
+            # What cannot be read stands in some of these texts, whole.
+            why = plain(str(exc) or type(exc).__name__)
+            raise ProtocolError(f"not a {self.name} document: {why}") from exc
 
 
 # --- JSON with types, spelled as kombu 5.3 and later spell them --------------------------------------------
