@@ -27,8 +27,18 @@ class Mesh(RuleBasedStateMachine):
         self.handled = []
         self.buried = {}
         self.members = set()
+        self.heard = {}
+        #: What each member may still be sent, who has what in flight, and who ever had it, by the model.
+        self.credit = {}
+        self.in_flight = {}
+        self.had = {}
+        #: Dead letters, or all of the journal: what came again is no longer in the order of its key.
+        self.is_mixed = False
+        self.requeued = 0
 
     def do(self):
+        # What the silent have is taken from them.
+        self.in_flight = {seq: holder for seq, holder in self.in_flight.items() if self.now - self.heard[holder] < 10.0}
         for action in self.deliveries.due(self.now):
             if isinstance(action, Load):
                 self.loads.append(action)
@@ -43,7 +53,15 @@ class Mesh(RuleBasedStateMachine):
         assert action.member in self.members
         assert action.event.seq not in self.handled and action.event.seq not in self.buried
         assert not self.max_deliveries or action.attempt <= self.max_deliveries
+        seq = action.event.seq
+        assert self.credit[action.member] > 0
+        self.credit[action.member] -= 1
+        assert seq not in self.in_flight
         if action.event.key is not None:
+            assert not [e.seq for e in self.journal if e.key == action.event.key and e.seq in self.in_flight]
+        self.in_flight[seq] = action.member
+        self.had.setdefault(seq, set()).add(action.member)
+        if action.event.key is not None and not self.is_mixed:
             earlier = {e.seq for e in self.journal if e.key == action.event.key and e.seq < action.event.seq}
             assert earlier <= {*self.handled, *self.buried}
         self.sends.append(action)
@@ -70,14 +88,66 @@ class Mesh(RuleBasedStateMachine):
     @rule(member=MEMBERS, credit=st.integers(0, 4))
     def join(self, member, credit):
         self.members.add(member)
+        self.hear(member)
         self.deliveries.joined(member, self.now)
-        self.deliveries.granted(member, credit, self.now)
+        self.grant(member, credit)
         self.do()
 
     @rule(member=MEMBERS)
     def leave(self, member):
         self.members.discard(member)
+        self.credit.pop(member, None)
+        self.in_flight = {seq: holder for seq, holder in self.in_flight.items() if holder != member}
         self.deliveries.left(member, self.now)
+        self.do()
+
+    def hear(self, member):
+        if member in self.members:
+            self.heard[member] = self.now
+
+    def grant(self, member, n):
+        self.hear(member)
+        if member in self.members:
+            self.credit[member] = self.credit.get(member, 0) + n
+        self.deliveries.granted(member, n, self.now)
+
+    @rule(member=MEMBERS, seq=st.integers(-5, 60), answer=st.sampled_from(["ack", "nack", "return"]), process=st.just("z"))
+    def say_anything(self, member, seq, answer, process):
+        """An answer for an event that the member never had changes nothing."""
+        if member in self.had.get(seq, ()):
+            return
+        self.hear(member)
+        if answer == "ack":
+            assert not self.deliveries.acked(member, seq, self.now, process=process)
+        elif answer == "nack":
+            self.deliveries.nacked(member, seq, 0.0, {}, self.now, final=True)
+        else:
+            self.deliveries.returned(member, seq, self.now, 1.0)
+        self.do()
+
+    @rule(member=MEMBERS)
+    def retire(self, member):
+        self.grant(member, -(10**9))
+        self.do()
+
+    @precondition(lambda self: self.journal)
+    @rule(data=st.data())
+    def rewind(self, data):
+        done = {*self.handled, *self.buried}
+        cursor = data.draw(st.integers(0, next(seq for seq in range(len(self.journal) + 1) if seq + 1 not in done)))
+        self.is_mixed = True
+        self.handled = [seq for seq in self.handled if seq <= cursor]
+        self.buried = {seq: bury for seq, bury in self.buried.items() if seq <= cursor}
+        self.deliveries.rewound(cursor)
+        self.do()
+
+    @precondition(lambda self: self.buried)
+    @rule(data=st.data())
+    def requeue(self, data):
+        seq = data.draw(st.sampled_from(sorted(self.buried)))
+        self.is_mixed = True
+        self.requeued += 1
+        self.deliveries.requeued([self.buried.pop(seq).event])
         self.do()
 
     @precondition(lambda self: self.sends)
@@ -85,15 +155,19 @@ class Mesh(RuleBasedStateMachine):
     def answer(self, data, answer):
         sent = data.draw(st.sampled_from(self.sends))
         member, seq = sent.member, sent.event.seq
+        self.hear(member)
         if answer == "ack":
             if self.deliveries.acked(member, seq, self.now):
                 assert seq not in self.handled and seq not in self.buried
                 self.handled.append(seq)
+                self.in_flight.pop(seq, None)
         elif answer == "return":
             self.deliveries.returned(member, seq, self.now)
         else:
             self.deliveries.nacked(member, seq, None, {"value": "no"}, self.now, final=answer == "final")
-        self.deliveries.granted(member, 1, self.now)
+        if answer != "ack" and self.in_flight.get(seq) == member:
+            del self.in_flight[seq]
+        self.grant(member, 1)
         self.do()
 
     @rule(seconds=st.floats(0, 20))
@@ -104,7 +178,7 @@ class Mesh(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         if hasattr(self, "deliveries"):
-            assert self.deliveries.in_memory <= self.deliveries._window
+            assert self.deliveries.in_memory <= self.deliveries._window + self.requeued
 
     def teardown(self):
         """Now everything works: all that is not handled comes, in order as far as it can."""
@@ -113,18 +187,20 @@ class Mesh(RuleBasedStateMachine):
         for member in sorted(self.members):
             self.deliveries.left(member, self.now)
         self.members = {"last"}
+        self.credit, self.in_flight, self.heard = {}, {}, {"last": self.now}
         self.deliveries.joined("last", self.now)
-        for _ in range(10_000):
+        for _ in range(2000):
             if len(self.handled) + len(self.buried) == len(self.journal):
                 break
             self.sends.clear()
-            self.deliveries.granted("last", 1, self.now)
+            self.grant("last", 1)
             self.do()
             if self.loads:
                 self._load()
             for sent in self.sends:
                 if self.deliveries.acked("last", sent.event.seq, self.now):
                     self.handled.append(sent.event.seq)
+                    self.in_flight.pop(sent.event.seq, None)
             self.now = max(self.now, self.deliveries.next_at(self.now) or self.now)
         assert sorted([*self.handled, *self.buried]) == [event.seq for event in self.journal]
         assert self.deliveries.in_flight == 0 and self.deliveries.in_memory == 0
