@@ -8,6 +8,7 @@ Rule 3: when too many leases run out at once the fault is likely ours: they beco
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ MAX_BYTES = 128 * 1024 * 1024
 MAX_LEASES_OF_HOLDER, MAX_BYTES_OF_HOLDER = 2_000, 32 * 1024 * 1024
 #: Times as much as the one who asks that a connection must hold to lose a lease to it in a full registry.
 MUCH_MORE = 2
+#: The two of which a connection has a share.
+_LEASES, _BYTES = 0, 1
 #: Withdrawn instances remembered, so that an older registration still on its way does not bring them back.
 MAX_WITHDRAWN = 10_000
 #: Share of nodes that must renew in time; below it leases become suspect (Eureka's rule).
@@ -213,21 +216,33 @@ class Table:
             raise DirectoryError(f"one connection may hold {MAX_LEASES_OF_HOLDER} leases; this would be one more")
         if taken > MAX_BYTES_OF_HOLDER:
             raise DirectoryError(f"one connection may hold {MAX_BYTES_OF_HOLDER} bytes of records; these would be {taken}")
-        changes: list[Change] = []
-        while lease is None and len(self._leases) >= MAX_LEASES:
-            most = max(self._holders.values(), key=lambda other: len(other.instances))
-            if len(most.instances) <= MUCH_MORE * leases:
-                raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
-            changes.append(self._take_from(most))
-        while more > 0 and self._bytes + more > MAX_BYTES:
-            most = max(self._holders.values(), key=lambda other: other.bytes, default=own)
-            if most.bytes <= MUCH_MORE * taken:
-                raise DirectoryError(f"this registry is full: its records take {self._bytes} bytes")
-            changes.append(self._take_from(most))
-        return changes
+        # Nobody goes before it is known that there will be room: subscribers are not told of what a refused registration did.
+        going: dict[str, _Lease] = {}
+        shares: dict[bytes, tuple[list[int], Iterator[str]]] = {}
+        while (short := self._short_of(lease, size, going)) is not None:
+            if not shares:
+                shares = {name: ([len(one.instances), one.bytes], iter(one.instances)) for name, one in self._holders.items()}
+            most, instances = max(shares.values(), key=lambda share: share[0][short], default=([0, 0], iter(())))
+            if most[short] <= MUCH_MORE * (leases, taken)[short]:
+                raise DirectoryError((
+                    f"this registry is full: it holds {MAX_LEASES} leases",
+                    f"this registry is full: its records take {self._bytes} bytes",
+                )[short])  # fmt: skip
+            victim = self._leases[next(instances)]
+            going[victim.record.instance] = victim
+            most[_LEASES] -= 1
+            most[_BYTES] -= victim.size
+        return [self._give_up(victim) for victim in going.values()]
 
-    def _take_from(self, holder: _Holder) -> Change:
-        lease = self._leases[next(iter(holder.instances))]
+    def _short_of(self, lease: _Lease | None, size: int, going: dict[str, _Lease]) -> int | None:
+        """What there would be too much of, with a record of that size in place of `lease` and without those that go."""
+        if lease is None and len(self._leases) - len(going) >= MAX_LEASES:
+            return _LEASES
+        more = size - (0 if lease is None else lease.size)
+        is_over = self._bytes - sum(victim.size for victim in going.values()) + more > MAX_BYTES
+        return _BYTES if more > 0 and is_over else None
+
+    def _give_up(self, lease: _Lease) -> Change:
         self._remove(lease)
         return Gone(lease.record.namespace, lease.record.instance, lease.record.rank, withdrawn=False)
 

@@ -328,6 +328,20 @@ def test_in_a_full_registry_the_one_with_much_more_makes_room(table, monkeypatch
     assert {entry[0].instance for entry in table.snapshot(None, 0.0)} >= {"honest", "another"}
 
 
+def test_a_registration_that_is_refused_takes_nothing_from_anybody(table, monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_LEASES", 6)
+    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+    register(table, "large", b"a", size=900)
+    for number in range(5):
+        register(table, f"small{number}", b"flood", size=10)
+
+    # A small lease would have to go for its place, and there would be no room for its bytes all the same.
+    with pytest.raises(DirectoryError, match="full"):
+        register(table, "another", b"b", size=500)
+
+    assert {entry[0].instance for entry in table.snapshot(None, 0.0)} == {"large", *(f"small{n}" for n in range(5))}
+
+
 def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(table, monkeypatch):
     monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
     register(table, "large0", b"flood", size=450)
