@@ -588,6 +588,24 @@ def test_rewound_it_starts_over_but_for_what_is_being_handled():
     assert sends(deliveries.due(0.0)) == [("a", 1), ("a", 3), ("a", 4)]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [lambda d: d.acked("a", 2, 0.0), lambda d: d.nacked("a", 2, None, ERROR, 0.0, final=True)],
+    ids=["acked", "given up"],
+)
+def test_what_is_answered_while_the_page_after_a_rewind_is_on_its_way_does_not_come_again(answer):
+    deliveries = loaded(1, 2, 3, credit=2)
+    deliveries.due(0.0)
+    deliveries.rewound(0)
+    assert loads(deliveries.due(0.0))
+
+    answer(deliveries)
+    deliveries.loaded(page(1, 2, 3))
+    deliveries.granted("a", 9, 0.0)
+
+    assert sends(deliveries.due(0.0)) == [("a", 3)]
+
+
 def test_a_page_from_before_a_rewind_is_thrown_away():
     deliveries = with_members(schedule(cursor=10), credit=9)
     deliveries.due(0.0)

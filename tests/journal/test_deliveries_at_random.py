@@ -41,7 +41,8 @@ class Mesh(RuleBasedStateMachine):
         self.in_flight = {seq: holder for seq, holder in self.in_flight.items() if self.now - self.heard[holder] < 10.0}
         for action in self.deliveries.due(self.now):
             if isinstance(action, Load):
-                self.loads.append(action)
+                # The journal reads at once, and the page arrives later.
+                self.loads.append((action, {*self.handled, *self.buried}))
             elif isinstance(action, Bury):
                 assert action.event.seq not in self.buried and action.event.seq not in self.handled
                 self.buried[action.event.seq] = action
@@ -206,8 +207,8 @@ class Mesh(RuleBasedStateMachine):
         assert self.deliveries.in_flight == 0 and self.deliveries.in_memory == 0
 
     def _load(self):
-        load = self.loads.pop()
-        events = [e for e in self.journal[load.after :] if e.seq not in self.handled][: load.limit]
+        load, done = self.loads.pop()
+        events = [e for e in self.journal[load.after :] if e.seq not in done][: load.limit]
         to_seq = events[-1].seq if events else len(self.journal)
         self.deliveries.loaded(Page(tuple(events), to_seq, to_seq == len(self.journal)))
 

@@ -204,6 +204,9 @@ class Deliveries:
             return True
         self._no_longer_in_flight(entry)
         self._line.remove(entry)
+        if self._is_loading:
+            # After a rewind, the page that is on its way may have it.
+            self._handled_meanwhile.add(seq)
         return True
 
     def nacked(
@@ -367,6 +370,8 @@ class Deliveries:
 
     def _bury(self, entry: Entry) -> None:
         self._line.remove(entry)
+        if self._is_loading:
+            self._handled_meanwhile.add(entry.event.seq)
         self._buries.append(Bury(entry.event, entry.attempts, entry.error or {}))
 
     def _pause(self, attempts: int) -> float:
