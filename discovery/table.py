@@ -23,8 +23,6 @@ MAX_BYTES = 128 * 1024 * 1024
 MAX_LEASES_OF_HOLDER, MAX_BYTES_OF_HOLDER = 2_000, 32 * 1024 * 1024
 #: Times as much as the one who asks that a connection must hold to lose a lease to it in a full registry.
 MUCH_MORE = 2
-#: The two of which a connection has a share.
-_LEASES, _BYTES = 0, 1
 #: Withdrawn instances remembered, so that an older registration still on its way does not bring them back.
 MAX_WITHDRAWN = 10_000
 #: Share of nodes that must renew in time; below it leases become suspect (Eureka's rule).
@@ -86,6 +84,15 @@ class _Withdrawn:
 
     gone: Gone
     until: float
+
+
+@dataclass(slots=True)
+class _Share:
+    """What a connection holds, and its instances, oldest first."""
+
+    leases: int
+    bytes: int
+    instances: Iterator[str]
 
 
 class Table:
@@ -216,31 +223,32 @@ class Table:
             raise DirectoryError(f"one connection may hold {MAX_LEASES_OF_HOLDER} leases; this would be one more")
         if taken > MAX_BYTES_OF_HOLDER:
             raise DirectoryError(f"one connection may hold {MAX_BYTES_OF_HOLDER} bytes of records; these would be {taken}")
+        is_new, grows = lease is None, more > 0
         # Nobody goes before it is known that there will be room: subscribers are not told of what a refused registration did.
-        going: dict[str, _Lease] = {}
-        shares: dict[bytes, tuple[list[int], Iterator[str]]] = {}
-        while (short := self._short_of(lease, size, going)) is not None:
-            if not shares:
-                shares = {name: ([len(one.instances), one.bytes], iter(one.instances)) for name, one in self._holders.items()}
-            most, instances = max(shares.values(), key=lambda share: share[0][short], default=([0, 0], iter(())))
-            if most[short] <= MUCH_MORE * (leases, taken)[short]:
-                raise DirectoryError((
-                    f"this registry is full: it holds {MAX_LEASES} leases",
-                    f"this registry is full: its records take {self._bytes} bytes",
-                )[short])  # fmt: skip
-            victim = self._leases[next(instances)]
-            going[victim.record.instance] = victim
-            most[_LEASES] -= 1
-            most[_BYTES] -= victim.size
-        return [self._give_up(victim) for victim in going.values()]
+        going: list[_Lease] = []
+        freed = 0
+        shares: list[_Share] = []
+        while True:
+            if is_new and len(self._leases) - len(going) >= MAX_LEASES:
+                share = max(shares or self._shares(shares), key=lambda other: other.leases, default=None)
+                if share is None or share.leases <= MUCH_MORE * leases:
+                    raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
+            elif grows and self._bytes - freed + more > MAX_BYTES:
+                share = max(shares or self._shares(shares), key=lambda other: other.bytes, default=None)
+                if share is None or share.bytes <= MUCH_MORE * taken:
+                    raise DirectoryError(f"this registry is full: its records take {self._bytes} bytes")
+            else:
+                return [self._give_up(victim) for victim in going]
+            victim = self._leases[next(share.instances)]
+            going.append(victim)
+            freed += victim.size
+            share.leases -= 1
+            share.bytes -= victim.size
 
-    def _short_of(self, lease: _Lease | None, size: int, going: dict[str, _Lease]) -> int | None:
-        """What there would be too much of, with a record of that size in place of `lease` and without those that go."""
-        if lease is None and len(self._leases) - len(going) >= MAX_LEASES:
-            return _LEASES
-        more = size - (0 if lease is None else lease.size)
-        is_over = self._bytes - sum(victim.size for victim in going.values()) + more > MAX_BYTES
-        return _BYTES if more > 0 and is_over else None
+    def _shares(self, shares: list[_Share]) -> list[_Share]:
+        """What each connection holds, to be counted down as its leases go; put into `shares`."""
+        shares += [_Share(len(one.instances), one.bytes, iter(one.instances)) for one in self._holders.values()]
+        return shares
 
     def _give_up(self, lease: _Lease) -> Change:
         self._remove(lease)
