@@ -158,6 +158,23 @@ def test_bytes_that_are_others(original, damages, end):
         check(folder)
 
 
+@pytest.mark.parametrize("column", ["requeued", "error", "packed", "cursor", "last"])
+def test_a_column_of_another_name_costs_nothing(original, column):
+    with copied(original) as folder:
+        path = folder / "orders.0.journal"
+        content = path.read_bytes()
+        damaged = content.replace(column.encode(), b"X" + column.encode()[1:])
+        assert damaged != content
+        path.write_bytes(damaged)
+
+        check(folder)
+        journal = opened(folder, [])
+        try:
+            assert {item.body for item in asked_twice(journal, "fetch", GROUP, 10, 1000).items} >= set(BODIES[10:])
+        finally:
+            journal.close()
+
+
 @settings(max_examples=40)
 @given(st.binary(max_size=130) | st.from_regex(rb"[0-9a-f]{0,40} [0-9]{1,30} [0-9]{1,30}", fullmatch=True))
 def test_a_mark_that_is_another(original, mark):

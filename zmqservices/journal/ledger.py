@@ -28,7 +28,8 @@ def standing_of(row: tuple[Any, ...]) -> Standing:
     """How the group of a line of the file stood (see `Store.groups`). Damaged where the line is none."""
     name, declared, cursor, ranges, seen_at, expired, lost = row
     if (
-        not type(cursor) is type(expired) is type(lost) is int
+        type(name) is not str
+        or not type(cursor) is type(expired) is type(lost) is int
         or type(seen_at) is not float
         or type(ranges) is not list
         or type(declared) is not dict

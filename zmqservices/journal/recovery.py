@@ -13,7 +13,7 @@ from zmqservices.journal.events import Notice, Reset
 from zmqservices.journal.ledger import Ledger, standing_of
 from zmqservices.journal.slots import Mark, Slot
 from zmqservices.journal.standing import Standing
-from zmqservices.journal.store import Store, is_damage, read_json
+from zmqservices.journal.store import Store, is_damage, read_json, text_or_bytes
 
 #: What SQLite says of a file that it cannot read at this moment.
 _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
@@ -94,6 +94,7 @@ def _set_aside(path: Path) -> Path:
 def _copy(aside: Path, store: Store) -> int:
     """How many events were carried over."""
     old = sqlite3.connect(aside, isolation_level=None)
+    old.text_factory = text_or_bytes
     # With this SQLite reads what there is of a file that was cut off, too.
     old.execute("PRAGMA writable_schema = ON")
     try:
@@ -116,7 +117,8 @@ class Reading:
         self.failed = False
         self._old = old
         self._table = table
-        self._sql = f"SELECT * FROM {table}" + (f" ORDER BY last {order}" if order else "")
+        # By their places: what a damaged file calls its columns does not count.
+        self._sql = f"SELECT * FROM {table}" + (f" ORDER BY 1 {order}" if order else "")
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """In order, until one cannot be read."""
@@ -129,6 +131,8 @@ class Reading:
                     self.failed = True
                 else:
                     yield row
+        except UnicodeDecodeError:  # In the name of a column.
+            self.failed = True
         except sqlite3.DatabaseError as exc:
             # What is locked, say, is not damaged: to take it so would be to lose it.
             if getattr(exc, "sqlite_errorcode", None) in _NOT_NOW:

@@ -42,6 +42,9 @@ CREATE TABLE letters (
 );
 """
 
+#: Each table's statement, without line breaks: what the file must say of itself.
+_LAYOUT = sorted(" ".join(statement.split()) for statement in _TABLES.split(";") if statement.strip())
+
 #: Pages of the WAL after which it is copied into the file (16 MB); a commit that meets this waits for it.
 _CHECKPOINT = 4000
 #: Free pages that the file keeps for later, and those that are given back to the disk at a time.
@@ -83,6 +86,7 @@ class Store:
         os.close(open_private(path))
         self.is_new = not path.exists() or path.stat().st_size == 0
         self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        self._db.text_factory = text_or_bytes
         #: Those whose rows are being read.
         self._cursors: set[sqlite3.Cursor] = set()
         try:
@@ -107,6 +111,12 @@ class Store:
             self._create()
         elif version != _VERSION:
             raise JournalError(f"journal {str(self.path)!r} is of layout {version}; this version knows {_VERSION} only")
+        elif self._layout() != _LAYOUT:
+            raise Damaged("its tables are not those of its layout")
+
+    def _layout(self) -> list[str]:
+        found = self._db.execute("SELECT CAST(sql AS BLOB) FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sorted(" ".join(str(sql or b"", "utf-8", "replace").split()) for (sql,) in found)
 
     def _create(self) -> None:
         self.is_new = True
@@ -344,6 +354,14 @@ class Store:
             cursor.close()
         self._cursors.clear()
         self._db.close()
+
+
+def text_or_bytes(raw: bytes) -> str | bytes:
+    """A text of the file; as it is where it is none, so that whoever looks at types finds a damaged one."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def read_json(text: Any) -> Any:
