@@ -176,7 +176,7 @@ def test_only_the_command_line_patches_the_standard_library():
 
     assert len(files) > 30
     # The other is what an application's own call of eventlet.monkey_patch() does, where it asked for eventlet's names.
-    assert {call.split(":")[0] for call in found} == {"zmqservices/cli/patching.py", "zmqservices/eventlet_names.py"}
+    assert {call.split(":")[0] for call in found} == {"zmqservices/cli/patching.py", "zmqservices/compat/eventlet_names.py"}
 
 
 def test_importing_the_command_line_patches_nothing_and_brings_nothing_heavy(zmqservices, write, tmp_path):

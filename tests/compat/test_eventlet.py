@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from tests.compat.test_alias import python
-from zmqservices import eventlet_names as eventlet
+from zmqservices.compat import eventlet_names as eventlet
 from zmqservices.testing.utils import assert_stops_raising, wait_for_call
 
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import gevent
 from gevent.queue import Queue
 
-from zmqservices.eventlet_names import Timeout
+from zmqservices.compat.eventlet_names import Timeout
 from zmqservices.extensions import Entrypoint
 from zmqservices.gone import gone
 

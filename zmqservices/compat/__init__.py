@@ -8,7 +8,7 @@
 Rule 1: modules are the same objects under both names, so classes are, too.
 Rule 2: nothing happens by importing this; `install` adds one finder, `uninstall` takes it back.
 Rule 3: the real Nameko and this one cannot be mixed: where it is already imported, that is an error. So for eventlet.
-Rule 4: eventlet is `zmqservices.eventlet_names`, and only where that is asked for; kombu, where it is not installed, are
+Rule 4: eventlet is `zmqservices.compat.eventlet_names`, and only where that is asked for; kombu, where it is not installed, are
 the names of types alone.
 """
 
@@ -127,7 +127,7 @@ def install(eventlet: bool = False) -> None:
     """From here on `import nameko` and its submodules are zmqservices. A second call does nothing.
 
     The real Nameko need not be installed; where it is, it is hidden. With `eventlet`, `import eventlet` finds a handful of
-    eventlet's names on gevent (`zmqservices.eventlet_names`). Where kombu is not installed, its types can be imported, too.
+    eventlet's names on gevent (`zmqservices.compat.eventlet_names`). Where kombu is not installed, its types can be imported, too.
     Raises ImportError when the real one of either was imported before; then nothing is changed.
     """
     if not is_installed():
