@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from gevent.event import Event
 
 from zmqservices.exceptions import ConfigurationError, IncorrectSignature
-from zmqservices.signatures import CallShape
+from zmqservices.utils.signatures import CallShape
 
 E = TypeVar("E", bound="Extension")
 

@@ -14,7 +14,7 @@ from zmqservices import configuration, constants
 from zmqservices.duty import Duty
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
-from zmqservices.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.schedule import Schedule
 
 _log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ def logged(make_container, caplog, method, args=(), kwargs=None, data=None, leve
     with caplog.at_level(level), entrypoint_hook(container, method, context_data=data) as hook:
         with pytest.raises(Exception):
             hook(*args, **(kwargs or {}))
-    (record,) = [record for record in caplog.records if record.name == "zmqservices.lifecycle"]
+    (record,) = [record for record in caplog.records if record.name == "zmqservices.hosting.lifecycle"]
     return record
 
 

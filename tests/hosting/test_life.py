@@ -306,7 +306,7 @@ def test_12_calls_that_have_not_begun_are_answered_when_the_container_is_killed(
 
 
 def test_12_a_worker_that_ignores_its_end_does_not_hold_up_the_kill(make_container, monkeypatch):
-    monkeypatch.setattr("zmqservices.workers.KILL_GRACE", 0.01)
+    monkeypatch.setattr("zmqservices.hosting.workers.KILL_GRACE", 0.01)
     may_end = Event()
 
     def method(service):

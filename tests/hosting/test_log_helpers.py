@@ -49,7 +49,7 @@ def test_the_text_of_an_error_begins_no_line(written):
         except ValueError as exc:
             raise RemoteError("ValueError", FORGED) from exc
     except RemoteError:
-        text = written("zmqservices.lifecycle", "error handling worker", exc_info=True)
+        text = written("zmqservices.hosting.lifecycle", "error handling worker", exc_info=True)
 
     assert not [line for line in text.splitlines() if line.startswith("2026-01-01")]
     assert "    2026-01-01 00:00:00,000 INFO" in text

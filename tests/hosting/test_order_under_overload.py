@@ -4,8 +4,8 @@ import gevent
 import pytest
 
 from tests.hosting.stage import run_in_hub
-from zmqservices.deadlines import DeadlineScan
-from zmqservices.workers import WorkerPool
+from zmqservices.hosting.deadlines import DeadlineScan
+from zmqservices.hosting.workers import WorkerPool
 
 
 class Waiting:

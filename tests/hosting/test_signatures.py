@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmqservices.signatures import CallShape
+from zmqservices.utils.signatures import CallShape
 
 
 def positional(self, a, b, c=1): ...

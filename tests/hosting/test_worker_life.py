@@ -418,7 +418,7 @@ def test_an_outcome_leaves_no_reference_cycles_behind(make_container, monkeypatc
 
     container = make_container(three_providers([], method=method))
     # Captured log records would keep the traceback.
-    monkeypatch.setattr(logging.getLogger("zmqservices.lifecycle"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("zmqservices.hosting.lifecycle"), "disabled", True)
     gc.disable()
     try:
         container.submit(

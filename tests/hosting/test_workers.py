@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hosting.stage import run_in_hub, until
-from zmqservices import workers
-from zmqservices.workers import PARKED_WORKERS_KEPT, WorkerPool
+from zmqservices.hosting import workers
+from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
 
 
 @pytest.fixture

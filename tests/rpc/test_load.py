@@ -11,7 +11,7 @@ from zmqservices.cluster.call import Call
 from zmqservices.cluster.incoming import IncomingCall
 from zmqservices.exceptions import ConfigurationError, Overloaded, RemoteError, RpcTimeout
 from zmqservices.rpc import RpcProxy, rpc
-from zmqservices.worker_context import WorkerContext
+from zmqservices.hosting.worker_context import WorkerContext
 
 
 @pytest.fixture

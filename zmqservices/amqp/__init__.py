@@ -1,7 +1,7 @@
 """Here is no AMQP: whatever is imported from this name, but for an error, says what to use instead."""
 
 from zmqservices.amqp.publish import UndeliverableMessage
-from zmqservices.gone import NO_BROKER, gone
+from zmqservices.removed import NO_BROKER, gone
 
 __all__ = ["UndeliverableMessage"]
 

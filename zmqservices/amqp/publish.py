@@ -1,6 +1,6 @@
 """Here is nothing to publish to: whatever is imported from this name, but for an error, says what to use instead."""
 
-from zmqservices.gone import NO_BROKER, gone
+from zmqservices.removed import NO_BROKER, gone
 
 
 class UndeliverableMessage(Exception):

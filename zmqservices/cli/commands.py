@@ -1,6 +1,6 @@
 """Nameko's classes of commands are gone: a command is a click command in a module of this package."""
 
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 
 __getattr__ = gone(
     __name__,

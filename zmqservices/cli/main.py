@@ -12,7 +12,7 @@ import click
 from zmqservices import exceptions
 from zmqservices.cli import own_packages, streams
 from zmqservices.cli.fullhelp import FullHelp
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 
 #: What Nameko applications import from here.
 OF_CONFIG_FILES = ["ENV_VAR_MATCHER", "env_var_constructor", "setup_yaml_parser"]

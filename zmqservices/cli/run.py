@@ -23,7 +23,7 @@ from zmqservices.cli.services import import_service, import_services
 from zmqservices.cli.shortly import said_in_short
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 from zmqservices.log_helpers import Formatter, escape_what_others_sent
 from zmqservices.utils.collector import spare_what_lives
 

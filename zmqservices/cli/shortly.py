@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: Who logs what else failed, with a traceback: elsewhere there is no other word of it.
-LOGGERS = ("zmqservices.utils.concurrency", "zmqservices.containers", "zmqservices.lifecycle")
+LOGGERS = ("zmqservices.utils.concurrency", "zmqservices.containers", "zmqservices.hosting.lifecycle")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 
 __all__ = ["install", "is_installed", "uninstall"]
 

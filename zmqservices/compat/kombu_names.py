@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zmqservices.gone import NO_BROKER
+from zmqservices.removed import NO_BROKER
 
 
 class Declared:

@@ -27,7 +27,7 @@ from zmqservices.exceptions import (
     serialize,
 )
 from zmqservices.messaging import Consumer
-from zmqservices.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.wire import codec
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@
             return functools.reduce(self.maths.add, numbers)
 """
 
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 from zmqservices.rpc.entrypoint import Rpc, rpc
 from zmqservices.rpc.providers import ClusterRpc, RpcProxy, ServiceRpc
 from zmqservices.rpc.proxies import Client, ClusterProxy, MethodProxy, RpcCall, RpcReply, ServiceProxy

@@ -7,7 +7,7 @@ from typing import Any
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import Entrypoint
-from zmqservices.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.rpc.server import RpcServer
 
 
@@ -47,7 +47,7 @@ class Rpc(Entrypoint):
         """Called by the worker with the outcome, before its dependencies see it: answer the call, `message`.
 
         An override may change `result` and `exc_info`; it returns what dependency providers shall be told. What it raises
-        is the answer. See `zmqservices.outcomes`.
+        is the answer. See `zmqservices.hosting.outcomes`.
         """
         return self.server.handle_result(message, worker_ctx, result, exc_info)
 

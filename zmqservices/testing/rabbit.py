@@ -1,6 +1,6 @@
 """Here is no RabbitMQ to manage: whatever is imported from this name says what to use instead."""
 
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 
 __getattr__ = gone(
     __name__,

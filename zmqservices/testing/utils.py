@@ -14,7 +14,7 @@ from gevent.queue import Queue
 
 from zmqservices.compat.eventlet_names import Timeout
 from zmqservices.extensions import Entrypoint
-from zmqservices.gone import gone
+from zmqservices.removed import gone
 
 __all__ = [
     "ANY_PARTIAL",

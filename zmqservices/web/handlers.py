@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import Entrypoint
-from zmqservices.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.web.exchange import Exchange
 from zmqservices.web.results import check_response, error_response, to_response
 from zmqservices.web.server import WebServer

@@ -11,7 +11,7 @@ from gevent.event import AsyncResult
 
 from zmqservices.exceptions import ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
-from zmqservices.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.web.results import error_response
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection

@@ -17,7 +17,7 @@ from typing import Any
 
 from gevent import GreenletExit
 
-from zmqservices.worker_context import OVER
+from zmqservices.hosting.worker_context import OVER
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gevent import get_hub
 
-from zmqservices.workers import WorkerPool
+from zmqservices.hosting.workers import WorkerPool
 
 #: Seconds between two looks: how late a deadline may be noticed.
 INTERVAL = 0.05

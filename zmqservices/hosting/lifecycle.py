@@ -18,7 +18,7 @@ from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
 from zmqservices.probes import Probe, tell
 from zmqservices.utils.redaction import shown_arguments
-from zmqservices.worker_context import CLOSING, OVER, RUNNING, WorkerContext
+from zmqservices.hosting.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 
 _log = logging.getLogger(__name__)
 
