@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster import best_effort
-from zmqservices.cluster.backlog import LONGEST_BACKLOG, Backlog
+from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG, Backlog
 from zmqservices.cluster.best_effort import BestEffort
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from zmqservices.cluster import backlog
-from zmqservices.cluster.backlog import OVERHEAD, Backlog
+from zmqservices.cluster.calls import send_queue as backlog
+from zmqservices.cluster.calls.send_queue import OVERHEAD, Backlog
 from zmqservices.transport import Sent
 
 

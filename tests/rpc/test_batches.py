@@ -7,9 +7,9 @@ import pytest
 from gevent.event import Event
 
 from tests.rpc.stage import linked, until
-from zmqservices.cluster import cork
-from zmqservices.cluster.desk import Desk
-from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.calls import cork
+from zmqservices.cluster.calls.server import Desk
+from zmqservices.cluster.calls.peer import Peer
 from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc

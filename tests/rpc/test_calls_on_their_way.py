@@ -7,9 +7,10 @@ import gevent
 import pytest
 
 from tests.rpc.stage import Aside, linked, until
-from zmqservices.cluster import caller, window
-from zmqservices.cluster.call import DONE
-from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.calls import caller
+from zmqservices.cluster.calls import flow_control as window
+from zmqservices.cluster.calls.call import DONE
+from zmqservices.cluster.calls.peer import Peer
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.rpc import rpc
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqservices.cluster.caller import Caller
-from zmqservices.cluster.instances import Instance, ServicePool
-from zmqservices.cluster.peer import EXPECTED
+from zmqservices.cluster.calls.caller import Caller
+from zmqservices.cluster.calls.instances import Instance, ServicePool
+from zmqservices.cluster.calls.peer import EXPECTED
 
 NOW = monotonic()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.cluster.cork import LONGEST_PAUSE, MOST, PAUSE_PER_LOSS, SLOW, Cork
+from zmqservices.cluster.calls.cork import LONGEST_PAUSE, MOST, PAUSE_PER_LOSS, SLOW, Cork
 
 #: What follows the slow jobs of these tests, which take twice SLOW, when they come now and then.
 PAUSE = 2 * SLOW * PAUSE_PER_LOSS

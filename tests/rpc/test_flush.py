@@ -1,6 +1,6 @@
 """Whoever fails to begin what came for him keeps nobody else's from beginning."""
 
-from zmqservices.cluster.desk import Desk
+from zmqservices.cluster.calls.server import Desk
 
 
 class Touched:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.rpc.stage import Gate, until
 from tests.rpc.test_membership import node_of, records
-from zmqservices.cluster.incoming import Served, described, least_busy
+from zmqservices.cluster.calls.incoming import Served, described, least_busy
 from zmqservices.exceptions import CallCancelled
 from zmqservices.rpc import rpc
 from zmqservices.runners import run_services
@@ -214,7 +214,7 @@ def test_instances_of_a_list_that_knows_no_ids_are_not_told_apart(serve, connect
 
 @pytest.mark.parametrize("named", [None, "a", 7, {"a": 1}, [["a"]], [None]])
 def test_what_a_welcome_says_of_instances_may_be_anything(named):
-    from zmqservices.cluster.peer import Peer
+    from zmqservices.cluster.calls.peer import Peer
 
     peer = SimpleNamespace(_expected="node")
 

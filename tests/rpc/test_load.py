@@ -7,8 +7,8 @@ import gevent
 import pytest
 
 from tests.rpc.stage import Gate, linked, until
-from zmqservices.cluster.call import Call
-from zmqservices.cluster.incoming import IncomingCall
+from zmqservices.cluster.calls.call import Call
+from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.exceptions import ConfigurationError, Overloaded, RemoteError, RpcTimeout
 from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.hosting.worker_context import WorkerContext

@@ -9,7 +9,7 @@ import pytest
 
 import discovery
 from tests.rpc.stage import until
-from zmqservices.cluster import roster
+from zmqservices.cluster.calls import peer_pool as roster
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.rpc import rpc
 

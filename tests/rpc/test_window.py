@@ -2,8 +2,8 @@
 
 import pytest
 
-from zmqservices.cluster import window
-from zmqservices.cluster.window import Window
+from zmqservices.cluster.calls import flow_control as window
+from zmqservices.cluster.calls.flow_control import Window
 
 
 @pytest.fixture

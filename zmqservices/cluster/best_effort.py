@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from time import time
 from typing import Any
 
-from zmqservices.cluster.backlog import LONGEST_BACKLOG
+from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG
 from zmqservices.cluster.crew import Crew, Member
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group

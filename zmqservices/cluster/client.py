@@ -14,7 +14,7 @@ from typing import Any
 
 from gevent._hub_local import get_hub_if_exists
 
-from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.node import new_id, open_directory
 from zmqservices.cluster.settings import Settings
 from zmqservices.transport import Sockets

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import gevent
 
 import discovery
-from zmqservices.cluster.caller import Caller
-from zmqservices.cluster.desk import Desk
+from zmqservices.cluster.calls.caller import Caller
+from zmqservices.cluster.calls.server import Desk
 from zmqservices.cluster.groups import Groups
 from zmqservices.cluster.registration import Registration, new_id
 from zmqservices.cluster.settings import Settings

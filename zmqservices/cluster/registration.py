@@ -17,7 +17,7 @@ from gevent.event import Event
 
 import discovery
 from zmqservices.cluster.duties import duties_of, holder, with_duties
-from zmqservices.cluster.incoming import IncomingCall, Served
+from zmqservices.cluster.calls.incoming import IncomingCall, Served
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
 

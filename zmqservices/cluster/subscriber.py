@@ -13,9 +13,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
-from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.intake import PAUSE, IncomingEvent, Intake, Stage, Tie
-from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.calls.peer import Peer
 from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Antenna, Sockets, UnusableEndpoint

@@ -41,7 +41,7 @@ __getattr__ = gone(
     __name__,
     {
         "ReplyListener": "there are no reply queues; answers come over the link that the call went out on "
-        "(zmqservices.cluster.caller.Caller)",
+        "(zmqservices.cluster.calls.caller.Caller)",
         "RpcConsumer": "there are no queues to consume; use zmqservices.rpc.RpcServer, which serves a container's methods",
         "Responder": "answers are sent by zmqservices.rpc.RpcServer.handle_result; override Rpc or RpcServer instead",
         "get_rpc_exchange": "there are no exchanges; a service is found through its directory (docs/discovery.rst)",

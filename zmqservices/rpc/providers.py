@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices import constants
-from zmqservices.cluster.call import Call
-from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.calls.call import Call
+from zmqservices.cluster.calls.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout

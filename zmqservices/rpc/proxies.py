@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from zmqservices.cluster.call import DONE, SENT, Call
-from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.calls.call import DONE, SENT, Call
+from zmqservices.cluster.calls.caller import Caller
 from zmqservices.exceptions import ConfigurationError
 
 #: No timeout was named: the configured one holds. None, in contrast, means to wait for ever.

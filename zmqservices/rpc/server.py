@@ -11,7 +11,7 @@ from typing import Any
 from gevent.event import Event
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.incoming import IncomingCall
+from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.exceptions import (
     ContainerBeingKilled,
     MalformedRequest,

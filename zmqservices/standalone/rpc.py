@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.call import Call
-from zmqservices.cluster.caller import Caller
+from zmqservices.cluster.calls.call import Call
+from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.client import Client as ClusterClient
 from zmqservices.cluster.settings import Settings
 from zmqservices.removed import gone

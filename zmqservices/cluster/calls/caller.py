@@ -15,15 +15,15 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster import failures
-from zmqservices.cluster.backlog import size_of
-from zmqservices.cluster.call import DONE, HELD, SENT, Call
-from zmqservices.cluster.cork import LONGEST, Cork
-from zmqservices.cluster.instances import Instance, ServicePool
-from zmqservices.cluster.peer import EXPECTED, Peer
-from zmqservices.cluster.roster import Roster
+from zmqservices.cluster.calls import failures
+from zmqservices.cluster.calls.send_queue import size_of
+from zmqservices.cluster.calls.call import DONE, HELD, SENT, Call
+from zmqservices.cluster.calls.cork import LONGEST, Cork
+from zmqservices.cluster.calls.instances import Instance, ServicePool
+from zmqservices.cluster.calls.peer import EXPECTED, Peer
+from zmqservices.cluster.calls.peer_pool import Roster
 from zmqservices.cluster.settings import Settings
-from zmqservices.cluster.window import UNCOUNTED
+from zmqservices.cluster.calls.flow_control import UNCOUNTED
 from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
 from zmqservices.resilience.plan import Mishap, Move, next_move
 from zmqservices.transport import Sockets

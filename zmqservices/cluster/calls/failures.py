@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zmqservices.cluster.call import Call
+from zmqservices.cluster.calls.call import Call
 from zmqservices.exceptions import MaybeExecuted, Overloaded, RemoteUnavailable, RpcTimeout, UnknownService
 
 

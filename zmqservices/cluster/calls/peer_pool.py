@@ -10,8 +10,8 @@ import resource
 from time import monotonic
 from typing import Any, Protocol
 
-from zmqservices.cluster.instances import Instance, ServicePool
-from zmqservices.cluster.peer import Peer
+from zmqservices.cluster.calls.instances import Instance, ServicePool
+from zmqservices.cluster.calls.peer import Peer
 from zmqservices.transport import Sockets, UnusableEndpoint
 from zmqservices.transport.reactor import Reactor
 

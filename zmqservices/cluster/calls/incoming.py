@@ -7,8 +7,8 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.cluster.backlog import Backlog, Kept, size_of
-from zmqservices.cluster.window import Total, Window
+from zmqservices.cluster.calls.send_queue import Backlog, Kept, size_of
+from zmqservices.cluster.calls.flow_control import Total, Window
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import encode_result

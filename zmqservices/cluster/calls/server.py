@@ -13,11 +13,11 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.backlog import Backlog, Kept, size_of
-from zmqservices.cluster.cork import LARGEST_TOGETHER, LONGEST, Cork
-from zmqservices.cluster.incoming import Guest, IncomingCall, Served, described, least_busy, refusal
-from zmqservices.cluster.leaving import Leaving
-from zmqservices.cluster.window import UNCOUNTED, Total, Window
+from zmqservices.cluster.calls.send_queue import Backlog, Kept, size_of
+from zmqservices.cluster.calls.cork import LARGEST_TOGETHER, LONGEST, Cork
+from zmqservices.cluster.calls.incoming import Guest, IncomingCall, Served, described, least_busy, refusal
+from zmqservices.cluster.calls.drain import Leaving
+from zmqservices.cluster.calls.flow_control import UNCOUNTED, Total, Window
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.faults import Faults

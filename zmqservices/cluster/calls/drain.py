@@ -19,7 +19,7 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.cluster.incoming import Guest, IncomingCall, Served
+from zmqservices.cluster.calls.incoming import Guest, IncomingCall, Served
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Ping
 
