@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqservices.cluster import best_effort
+from zmqservices.cluster.events import best_effort
 from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG, Backlog
-from zmqservices.cluster.best_effort import BestEffort
+from zmqservices.cluster.events.best_effort import BestEffort
 
 
 class Crew:

@@ -8,11 +8,11 @@ from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note
 from tests.events.test_subscriber import CASUAL, RELIABLE, House
 from tests.rpc.test_membership import node_of
-from zmqservices.cluster import publisher as publisher_module
-from zmqservices.cluster import source as source_module
-from zmqservices.cluster.intake import ROOM
-from zmqservices.cluster.source import described
-from zmqservices.cluster.subscription import broadcast_topic
+from zmqservices.cluster.events import publisher as publisher_module
+from zmqservices.cluster.events import source as source_module
+from zmqservices.cluster.events.consumer import ROOM
+from zmqservices.cluster.events.source import described
+from zmqservices.cluster.events.subscription import broadcast_topic
 from zmqservices.events import event_handler
 from zmqservices.journal import Group, Journal, NewEvent, standing
 from zmqservices.transport import Link

@@ -10,8 +10,8 @@ from discovery import Note, View
 from discovery.server import RegistryServer
 from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note, source_of
-from zmqservices.cluster.groups import LOOK_INTERVAL, REFRESH_AFTER, Groups, key_of, remembered
-from zmqservices.cluster.subscription import Subscription
+from zmqservices.cluster.events.group_registrations import LOOK_INTERVAL, REFRESH_AFTER, Groups, key_of, remembered
+from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.exceptions import BadRequest
 
 GROUP = "mails.send:order.*"

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqservices.cluster import subscriber as module
-from zmqservices.cluster.intake import Stage, Tie
-from zmqservices.cluster.subscriber import Answers, Subscriber
-from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic
+from zmqservices.cluster.events import subscriber as module
+from zmqservices.cluster.events.consumer import Stage, Tie
+from zmqservices.cluster.events.subscriber import Answers, Subscriber
+from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed
 

@@ -169,7 +169,7 @@ def forget_command(source: str, group: str, flags: Flags, as_json: bool, timeout
 
 def _forget_in_directory(flags: Flags, source: str, group: str, timeout: float) -> bool:
     """False when it does not remember the group, or somebody has made it forget."""
-    from zmqservices.cluster.groups import key_of, remembered
+    from zmqservices.cluster.events.group_registrations import key_of, remembered
 
     with looked_up(flags.resolve(), timeout) as directory:
         if remembered(directory.view(), source).get(group) is None:

@@ -40,8 +40,8 @@ def groups_command(source: str | None, flags: Flags, as_json: bool, timeout: flo
 
 def listed(view: Any, source: str | None, now: float) -> list[dict[str, Any]]:
     """A mapping for each group, in the order of sources and names. `gone` is None for one that has members."""
-    from zmqservices.cluster.groups import all_remembered
-    from zmqservices.cluster.subscription import PUBLISHES, Subscription
+    from zmqservices.cluster.events.group_registrations import all_remembered
+    from zmqservices.cluster.events.subscription import PUBLISHES, Subscription
 
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     publishers: dict[str, int] = {}

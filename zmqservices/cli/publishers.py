@@ -12,7 +12,7 @@ from zmqservices.cli.listing import looked_up
 from zmqservices.cli.options import Flags
 from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, RpcTimeout, UnknownService
 
-#: What publishers of a source are called in the directory: see `zmqservices.cluster.subscription`.
+#: What publishers of a source are called in the directory: see `zmqservices.cluster.events.subscription`.
 PREFIX = "events:"
 
 journal = click.option("--journal", metavar="ID", help="Only this journal; `events ls --json` shows their ids.")

@@ -36,7 +36,7 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
     """
     from zmqservices.cluster.node import Node
     from zmqservices.cluster.settings import Settings
-    from zmqservices.cluster.subscription import BROADCAST, Subscription
+    from zmqservices.cluster.events.subscription import BROADCAST, Subscription
 
     node = Node.join(Settings.read(flags.setup()))
     shown = Tail(as_json, count)

@@ -17,10 +17,10 @@ import gevent
 import discovery
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.server import Desk
-from zmqservices.cluster.groups import Groups
+from zmqservices.cluster.events.group_registrations import Groups
 from zmqservices.cluster.registration import Registration, new_id
 from zmqservices.cluster.settings import Settings
-from zmqservices.cluster.subscriber import Subscriber
+from zmqservices.cluster.events.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import Mast, Sockets, addresses
 from zmqservices.transport.hub import HubReactor
@@ -116,9 +116,9 @@ class Node:
 
     @property
     def publisher(self) -> Any:
-        """The publishing half of events (`zmqservices.cluster.publisher`), made when it is first asked for."""
+        """The publishing half of events (`zmqservices.cluster.events.publisher`), made when it is first asked for."""
         if self._publisher is None:
-            from zmqservices.cluster.publisher import Publisher  # SQLite comes with it: for those who publish only
+            from zmqservices.cluster.events.publisher import Publisher  # SQLite comes with it: for those who publish only
 
             self._publisher = Publisher(self)
         return self._publisher

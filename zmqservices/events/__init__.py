@@ -18,7 +18,7 @@
 docs/events.rst says what is promised.
 """
 
-from zmqservices.cluster.subscription import BROADCAST, SERVICE_POOL, SINGLETON
+from zmqservices.cluster.events.subscription import BROADCAST, SERVICE_POOL, SINGLETON
 from zmqservices.events.dispatcher import EventDispatcher
 from zmqservices.events.handler import EventHandler, EventHandlerConfigurationError, event_handler
 

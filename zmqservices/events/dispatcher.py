@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zmqservices import constants
-from zmqservices.cluster.source import Source
+from zmqservices.cluster.events.source import Source
 from zmqservices.events.headers import FromWorker, encoded
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider

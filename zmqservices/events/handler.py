@@ -8,8 +8,8 @@ import os
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.intake import IncomingEvent, Intake
-from zmqservices.cluster.subscription import (
+from zmqservices.cluster.events.consumer import IncomingEvent, Intake
+from zmqservices.cluster.events.subscription import (
     BROADCAST,
     KINDS,
     NEW,

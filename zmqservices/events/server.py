@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.intake import IncomingEvent, Intake, size_of
+from zmqservices.cluster.events.consumer import IncomingEvent, Intake, size_of
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 

@@ -17,7 +17,7 @@ from typing import Any
 from gevent.event import Event as Flag
 
 from zmqservices.cluster.calls.peer import Peer
-from zmqservices.cluster.subscription import Subscription, publishing
+from zmqservices.cluster.events.subscription import Subscription, publishing
 from zmqservices.wire import codec, envelope, topics
 from zmqservices.wire.messages import Ack, Event, Grant, Nack, Subscribe, Unsubscribe
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from gevent.event import Event as Flag
 
-from zmqservices.cluster.best_effort import BestEffort, Packed
-from zmqservices.cluster.commits import Commit, Commits
-from zmqservices.cluster.crew import Crew, Member
-from zmqservices.cluster.delivery import Delivery
-from zmqservices.cluster.groups import remembered
-from zmqservices.cluster.orphans import Orphans
-from zmqservices.cluster.outlet import Outlet
-from zmqservices.cluster.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
+from zmqservices.cluster.events.best_effort import BestEffort, Packed
+from zmqservices.cluster.events.commits import Commit, Commits
+from zmqservices.cluster.events.consumer_group import Crew, Member
+from zmqservices.cluster.events.group_delivery import Delivery
+from zmqservices.cluster.events.group_registrations import remembered
+from zmqservices.cluster.events.orphans import Orphans
+from zmqservices.cluster.events.served_journal import Outlet
+from zmqservices.cluster.events.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
 from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
 from zmqservices.transport.native import get_ident

@@ -7,7 +7,7 @@ from typing import Any
 
 from gevent.event import AsyncResult
 
-from zmqservices.cluster.delivery import Delivery, SendOn, Together
+from zmqservices.cluster.events.group_delivery import Delivery, SendOn, Together
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Journal
 from zmqservices.transport.reactor import Reactor

@@ -15,7 +15,7 @@ from typing import Any
 
 import discovery
 from discovery.model import LONGEST_KEEP
-from zmqservices.cluster.subscription import Subscription, publishing
+from zmqservices.cluster.events.subscription import Subscription, publishing
 
 _log = logging.getLogger(__name__)
 

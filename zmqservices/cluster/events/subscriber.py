@@ -14,9 +14,9 @@ from time import monotonic
 from typing import Any, cast
 
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.intake import PAUSE, IncomingEvent, Intake, Stage, Tie
+from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, Intake, Stage, Tie
 from zmqservices.cluster.calls.peer import Peer
-from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
+from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Antenna, Sockets, UnusableEndpoint
 from zmqservices.transport.faults import Faults

@@ -12,8 +12,8 @@ from time import time
 from typing import Any
 
 from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG
-from zmqservices.cluster.crew import Crew, Member
-from zmqservices.cluster.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
+from zmqservices.cluster.events.consumer_group import Crew, Member
+from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
 from zmqservices.wire import envelope, messages
 

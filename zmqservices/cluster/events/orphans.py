@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.outlet import Outlet
+from zmqservices.cluster.events.served_journal import Outlet
 from zmqservices.exceptions import JournalError
 from zmqservices.journal import Journal
 from zmqservices.utils.concurrency import in_thread

@@ -13,10 +13,10 @@ import gevent
 from gevent.event import AsyncResult
 
 import discovery
-from zmqservices.cluster.admin import Admin
-from zmqservices.cluster.crew import Member
-from zmqservices.cluster.source import Source
-from zmqservices.cluster.subscription import publishing
+from zmqservices.cluster.events.admin import Admin
+from zmqservices.cluster.events.consumer_group import Member
+from zmqservices.cluster.events.source import Source
+from zmqservices.cluster.events.subscription import publishing
 from zmqservices.exceptions import BadRequest
 from zmqservices.transport import Mast
 from zmqservices.transport.faults import Faults

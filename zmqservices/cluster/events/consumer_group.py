@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zmqservices.cluster.subscription import Subscription
+from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.journal import Group
 from zmqservices.wire import messages, topics
 
