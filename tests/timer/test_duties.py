@@ -1,7 +1,7 @@
 """Whose a duty is, as a function of what a directory lists."""
 
 from discovery.model import Record, Seen
-from zmqservices.cluster.duties import duties_of, holder, with_duties
+from zmqservices.cluster.leadership import duties_of, holder, with_duties
 
 
 def listed(instance, incarnation, *duties, state="UP", suspect=False):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.schedule import Schedule
+from zmqservices.timer.schedule import Schedule
 
 
 def ticks(schedule, lasting, count, now=0.0):

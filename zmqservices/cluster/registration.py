@@ -16,7 +16,7 @@ from typing import Any
 from gevent.event import Event
 
 import discovery
-from zmqservices.cluster.duties import duties_of, holder, with_duties
+from zmqservices.cluster.leadership import duties_of, holder, with_duties
 from zmqservices.cluster.calls.incoming import IncomingCall, Served
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError

@@ -11,11 +11,11 @@ from typing import Any
 from gevent.event import Event
 
 from zmqservices import configuration, constants
-from zmqservices.duty import Duty
+from zmqservices.timer.leadership import Duty
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
-from zmqservices.schedule import Schedule
+from zmqservices.timer.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Timer(Entrypoint):
     The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... after the start. `eager=True`: the first one
     comes at the start. `missed`: ticks that come due while one runs are left out (`"skip"`) or follow it back to back
     (`"catch_up"`). An error of the method is logged, and the next tick comes. `cluster=True`: of all instances of the
-    service in the namespace, one fires; see `zmqservices.duty` for what that promises.
+    service in the namespace, one fires; see `zmqservices.timer.leadership` for what that promises.
     """
 
     takes_generators = False
