@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zmqservices.utils import allocator
+from zmqservices.process import allocator
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 

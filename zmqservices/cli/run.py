@@ -25,7 +25,7 @@ from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.removed import gone
 from zmqservices.log_helpers import Formatter, escape_what_others_sent
-from zmqservices.utils.collector import spare_what_lives
+from zmqservices.process.collector import spare_what_lives
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 
@@ -200,7 +200,7 @@ def keep_memory() -> Callable[[], None]:
     """Serve large payloads from memory that is kept, and give it back while idle. Returns what ends the looking."""
     import gevent
 
-    from zmqservices.utils import allocator
+    from zmqservices.process import allocator
 
     if not allocator.keep_large_blocks():
         return lambda: None

@@ -15,7 +15,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, bind, connect, refuse_unless_connectable
-from zmqservices.utils.allocator import note_large_message
+from zmqservices.process.allocator import note_large_message
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send

@@ -14,7 +14,7 @@ from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind
-from zmqservices.utils.allocator import note_large_message
+from zmqservices.process.allocator import note_large_message
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send
