@@ -12,8 +12,8 @@ import zmq
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import Door, Link, Sent, SocketOptions, Sockets
-from zmqservices.transport import door as transport_door
-from zmqservices.transport import link as transport_link
+from zmqservices.transport import router as transport_door
+from zmqservices.transport import dealer as transport_link
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Ticket
