@@ -14,7 +14,8 @@ from zmqservices.cluster.events.consumer import ROOM
 from zmqservices.cluster.events.source import described
 from zmqservices.cluster.events.subscription import broadcast_topic
 from zmqservices.events import event_handler
-from zmqservices.journal import Group, Journal, NewEvent, standing
+from zmqservices.journal import Group, Journal, NewEvent
+from zmqservices.journal import group_state as standing
 from zmqservices.transport import Link
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Batch, Event, Hello, Nack, Subscribe, Subscribed

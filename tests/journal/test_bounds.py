@@ -7,7 +7,7 @@ import pytest
 from zmqservices.exceptions import JournalFull
 from zmqservices.journal import Gap, NewEvent
 from zmqservices.journal.events import Dropped, Expired
-from zmqservices.journal.standing import UNPROVEN_FOR
+from zmqservices.journal.group_state import UNPROVEN_FOR
 from zmqservices.journal.store import Store
 
 BODY = b"x" * 1000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from zmqservices.journal import Gap, Group, NewEvent
-from zmqservices.journal.ledger import Ledger
+from zmqservices.journal.journal_state import Ledger
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.store import Store
 

@@ -5,7 +5,7 @@ it is called back on that thread.
 Rule 2: an event is forgotten only when all groups have handled it or when a bound says so, and then the group is told.
 """
 
-from zmqservices.journal.deliveries import Bury, Deliveries, Load, Send, Tell
+from zmqservices.journal.delivery_schedule import Bury, Deliveries, Load, Send, Tell
 from zmqservices.journal.events import DeadLetter, Gap, Group, NewEvent, Page, StoredEvent
 from zmqservices.journal.journal import Journal
 from zmqservices.journal.slots import Orphan

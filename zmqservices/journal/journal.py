@@ -12,7 +12,7 @@ from zmqservices.journal import slots
 from zmqservices.journal.events import Group, GroupStats, JournalStats, NewEvent, Notice, StoredEvent
 from zmqservices.journal.retention import Bounds
 from zmqservices.journal.slots import Orphan
-from zmqservices.journal.standing import Standing
+from zmqservices.journal.group_state import Standing
 from zmqservices.journal.store import explain
 from zmqservices.journal.writer import Writer
 from zmqservices.wire.topics import compile

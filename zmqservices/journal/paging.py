@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from zmqservices.journal.blocks import Block
 from zmqservices.journal.events import Gap, Page, StoredEvent
-from zmqservices.journal.standing import Standing
+from zmqservices.journal.group_state import Standing
 
 #: Events that one page looks at, at most: the others who wait for the journal shall not wait for long.
 _LOOKED_AT = 20_000

@@ -10,9 +10,9 @@ from typing import Any
 
 from zmqservices.journal.blocks import Damaged, checksum, count_types, unpack_event, unpack_events
 from zmqservices.journal.events import Notice, Reset
-from zmqservices.journal.ledger import Ledger, standing_of
+from zmqservices.journal.journal_state import Ledger, standing_of
 from zmqservices.journal.slots import Mark, Slot
-from zmqservices.journal.standing import Standing
+from zmqservices.journal.group_state import Standing
 from zmqservices.journal.store import Store, is_damage, read_json, text_or_bytes
 
 #: What SQLite says of a file that it cannot read at this moment.

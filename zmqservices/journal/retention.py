@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from zmqservices.exceptions import JournalFull
 from zmqservices.journal.blocks import Row
 from zmqservices.journal.events import Dropped, Expired, Gap, Notice
-from zmqservices.journal.ledger import Ledger
-from zmqservices.journal.standing import Standing
+from zmqservices.journal.journal_state import Ledger
+from zmqservices.journal.group_state import Standing
 
 #: Blocks that go at a time: the others who wait for the journal shall not wait for long.
 _BLOCKS_AT_A_TIME = 256

@@ -15,8 +15,8 @@ from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal import native
 from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
 from zmqservices.journal.events import LettersDropped, NewEvent, Notice
-from zmqservices.journal.ledger import Ledger
-from zmqservices.journal.letters import Letters
+from zmqservices.journal.journal_state import Ledger
+from zmqservices.journal.dead_letters import Letters
 from zmqservices.journal.recovery import open_ledger, repair
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.slots import Mark, Slot

@@ -15,9 +15,9 @@ from zmqservices.exceptions import GroupConflict, JournalError
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.blocks import OVERHEAD, Block, Damaged, Row, checksum, count_types, pack_events
 from zmqservices.journal.events import Gap, Group, NewEvent, Page
-from zmqservices.journal.library import Library
+from zmqservices.journal.block_cache import Library
 from zmqservices.journal.paging import Paging, look
-from zmqservices.journal.standing import Standing
+from zmqservices.journal.group_state import Standing
 from zmqservices.journal.store import Store
 
 #: What a group's line in the file calls `Standing.is_proven`.

@@ -7,7 +7,7 @@ from typing import Any
 
 from zmqservices.journal.blocks import pack_event, unpack_event
 from zmqservices.journal.events import DeadLetter, StoredEvent
-from zmqservices.journal.ledger import Ledger
+from zmqservices.journal.journal_state import Ledger
 
 
 class Letters:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from zmqservices.exceptions import MaybeExecuted, serialize
 from zmqservices.journal.events import Gap, Page, StoredEvent
-from zmqservices.journal.line import Entry, Line, State
+from zmqservices.journal.delivery_queue import Entry, Line, State
 from zmqservices.journal.members import Member
 
 
