@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmqservices.resilience.plan import LOST_MOVES, REFUSED_MOVES, Mishap, Move, next_move
+from zmqservices.resilience.retries import LOST_MOVES, REFUSED_MOVES, Mishap, Move, next_move
 
 
 @pytest.mark.parametrize("idempotent", [False, True])

@@ -25,7 +25,7 @@ from zmqservices.cluster.calls.peer_pool import Roster
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.calls.flow_control import UNCOUNTED
 from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
-from zmqservices.resilience.plan import Mishap, Move, next_move
+from zmqservices.resilience.retries import Mishap, Move, next_move
 from zmqservices.transport import Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
