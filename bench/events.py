@@ -101,7 +101,7 @@ def waiting(events: int) -> Iterator[dict[str, Any]]:
 
 
 def _registry(stack: ExitStack) -> str:
-    from discovery.server import RegistryServer
+    from discovery.server.registry_server import RegistryServer
 
     registry = RegistryServer("tcp://127.0.0.1:0")
     registry.start()

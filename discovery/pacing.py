@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from discovery.protocol import MARK_EVERY, PART_SIZE
-from discovery.table import MAX_LEASES, MAX_WITHDRAWN, Gone
+from discovery.server.table import MAX_LEASES, MAX_WITHDRAWN, Gone
 
 #: Bytes that a client may leave unread before news waits for it, and the same for all clients together, shared equally.
 MAX_UNREAD, MAX_ALL_UNREAD = 8 * 1024 * 1024, 256 * 1024 * 1024

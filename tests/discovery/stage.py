@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import zmq
 
 from discovery import Record, open_directory, protocol
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 
 #: Seconds; a claim about what happens at last, never about how fast.
 AT_LAST = 15.0

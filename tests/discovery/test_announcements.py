@@ -3,7 +3,7 @@
 import pytest
 
 from discovery import DirectoryError, protocol
-from discovery.announcements import Announcements, Claims
+from discovery.client.announcements import Announcements, Claims
 from tests.discovery.stage import record
 
 

@@ -8,10 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from discovery import DirectoryError, Note
 from discovery import notes as notes_module
-from discovery import table as table_module
-from discovery.merge import Entry, Merge
+from discovery.server import table as table_module
+from discovery.client.merge import Entry, Merge
 from discovery.notes import Notes
-from discovery.table import Gone, Held, Table
+from discovery.server.table import Gone, Held, Table
 from tests.discovery.stage import record
 
 INSTANCES = st.sampled_from(["one", "two", "three", "four", "five"])

@@ -10,7 +10,9 @@ import msgpack
 import pytest
 import zmq
 
-from discovery import Note, keeper, link, protocol
+from discovery import Note, protocol
+from discovery.client import state as keeper
+from discovery.client import registry_connection as link
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, record, start_registry
 
 

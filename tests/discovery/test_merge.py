@@ -2,7 +2,7 @@
 
 import pytest
 
-from discovery.merge import Entry, Merge
+from discovery.client.merge import Entry, Merge
 from tests.discovery.stage import record
 
 

@@ -108,7 +108,7 @@ PATCHED = """
 {patch}
 import time, gevent, discovery
 from discovery import Record
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 server = RegistryServer("tcp://127.0.0.1:0"); server.start(); server.wait_bound(10)
 here, there = discovery.open_directory(server.url), discovery.open_directory(server.url)
 longest, last = 0.0, time.perf_counter()
@@ -158,7 +158,7 @@ def test_a_lease_lives_on_while_the_hub_is_busy():
 
 FORK = """
 import os, discovery, warnings
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 server = RegistryServer("tcp://127.0.0.1:0"); server.start(); server.wait_bound(10)
 parent = discovery.open_directory(server.url); parent.start(); parent.announce(discovery.Record("maths", "one"))
 assert parent.flush(10)

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from discovery import Note, pacing, protocol
-from discovery import server as server_module
-from discovery import table as table_module
+from discovery.server import registry_server as server_module
+from discovery.server import table as table_module
 from discovery.pacing import Client, Subscriber
-from discovery.table import Gone
+from discovery.server.table import Gone
 from tests.discovery.stage import AT_LAST, RawClient, eventually, record, start_registry
 
 GONE = Gone("default", "one", (0, 0), withdrawn=True)

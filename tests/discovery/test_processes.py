@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from discovery import link
+from discovery.client import registry_connection as link
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record
 
 pytestmark = pytest.mark.system

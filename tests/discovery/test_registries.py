@@ -8,8 +8,8 @@ import pytest
 import zmq
 
 from discovery import DirectoryError, Note, protocol, sockets
-from discovery import server as server_module
-from discovery.server import RegistryServer
+from discovery.server import registry_server as server_module
+from discovery.server.registry_server import RegistryServer
 from tests.discovery.stage import (
     AT_LAST,
     House,
@@ -243,7 +243,7 @@ def test_a_name_that_stands_for_nothing_is_told_and_tried_again(new_house, caplo
 
 
 def test_a_port_where_something_else_listens_is_no_registry(new_house, monkeypatch):
-    from discovery import link
+    from discovery.client import registry_connection as link
 
     monkeypatch.setattr(link, "ATTEMPT", 0.1)
     context = zmq.Context()
@@ -258,7 +258,7 @@ def test_a_port_where_something_else_listens_is_no_registry(new_house, monkeypat
 
 
 def test_a_registry_that_falls_silent_is_given_up(new_registry, new_house, monkeypatch):
-    from discovery import link
+    from discovery.client import registry_connection as link
 
     monkeypatch.setattr(link, "SILENCE", 0.2)
     monkeypatch.setattr(server_module, "HUGZ_INTERVAL", 1000.0)
@@ -438,7 +438,7 @@ def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new
 
 
 def test_a_full_registry_refuses_in_words_and_serves_on(new_registry, new_house, monkeypatch, caplog):
-    from discovery import table
+    from discovery.server import table
 
     monkeypatch.setattr(table, "MAX_LEASES", 1)
     house = new_house(new_registry().url)
@@ -532,7 +532,7 @@ def test_what_a_warm_registry_does_not_list_leaves_the_view_from_disk(new_regist
 
 @pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x80", b"\x81\xa6format\x01", b"x" * 1000])
 def test_a_junk_file_is_ignored_and_told(junk, tmp_path, new_house, caplog):
-    from discovery.cache import DiskCache
+    from discovery.client.cache import DiskCache
 
     url = "tcp://127.0.0.1:1"
     DiskCache(tmp_path, url, "default").path.write_bytes(junk)
@@ -557,7 +557,7 @@ def test_a_folder_that_cannot_be_written_is_one_warning(new_registry, new_house,
 
 
 def test_the_file_is_replaced_at_one_stroke(tmp_path):
-    from discovery.cache import DiskCache
+    from discovery.client.cache import DiskCache
 
     cache = DiskCache(tmp_path, "tcp://127.0.0.1:1", None)
     cache.save([(record("one"), 1.0)])
@@ -677,7 +677,7 @@ def test_what_another_process_wrote_to_disk_is_not_lost(new_house, tmp_path):
 
 
 def test_junk_in_the_file_of_notes_is_ignored_and_told(tmp_path, new_house, caplog):
-    from discovery.cache import DiskCache
+    from discovery.client.cache import DiskCache
 
     url = "tcp://127.0.0.1:1"
     DiskCache(tmp_path, url, "default").notes_path.write_bytes(b"\x81\xa6format\x01")

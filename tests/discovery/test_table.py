@@ -3,8 +3,8 @@
 import pytest
 
 from discovery import DirectoryError
-from discovery import table as table_module
-from discovery.table import Gone, Held, Table
+from discovery.server import table as table_module
+from discovery.server.table import Gone, Held, Table
 from tests.discovery.stage import record
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import discovery
 from discovery import DirectoryConfigurationError, open_directory, register_backend
-from discovery.seeds import bind_address, local_seed, split_tcp
+from discovery.client.seeds import bind_address, local_seed, split_tcp
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 import discovery
 from discovery import Note, View
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note, source_of
 from zmqservices.cluster.events.group_registrations import LOOK_INTERVAL, REFRESH_AFTER, Groups, key_of, remembered

@@ -19,7 +19,7 @@ import msgpack
 from discovery import protocol
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import Note, Record
-from discovery.seeds import split_tcp
+from discovery.client.seeds import split_tcp
 from zmqservices.cli.alive import address_of
 from zmqservices.exceptions import (
     BadRequest,

@@ -33,7 +33,7 @@ def written():
     logging.setLogRecordFactory(before)
 
 
-@pytest.mark.parametrize("name", ["zmqservices.cluster.calls.server", "discovery.keeper"])
+@pytest.mark.parametrize("name", ["zmqservices.cluster.calls.server", "discovery.client.state"])
 def test_what_a_peer_sent_stays_on_its_line(written, name):
     line = written(name, "refused %s", FORGED)
 

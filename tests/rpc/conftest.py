@@ -6,7 +6,7 @@ import socket
 import gevent
 import pytest
 
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 from zmqservices.containers import ServiceContainer
 from zmqservices.standalone.rpc import ClusterRpcProxy
 

@@ -173,7 +173,7 @@ def test_a_static_directory_needs_no_registry(serve, cluster_config, free_port):
 
 
 def test_a_client_waits_for_a_registry_that_is_just_starting(cluster_config, serve):
-    from discovery.server import RegistryServer
+    from discovery.server.registry_server import RegistryServer
 
     first = RegistryServer("tcp://127.0.0.1:0")
     first.start()

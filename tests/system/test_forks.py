@@ -8,7 +8,7 @@ CODE = """
 import gevent.monkey; gevent.monkey.patch_all()
 import os, sys, gevent
 gevent.get_hub().loop.install_sigchld()  # As `zmqservices run` does: else a child that ends at once is lost.
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 from zmqservices.containers import ServiceContainer
 from zmqservices.exceptions import ForkedProcessError
 from zmqservices.rpc import RpcProxy, rpc
@@ -55,7 +55,7 @@ EVENTS = """
 import gevent.monkey; gevent.monkey.patch_all()
 import os, sys, tempfile, gevent
 gevent.get_hub().loop.install_sigchld()
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 from zmqservices.containers import ServiceContainer
 from zmqservices.events import EventDispatcher
 from zmqservices.exceptions import ForkedProcessError

@@ -51,7 +51,7 @@ if __name__ == "__main__":
     gevent.get_hub().loop.install_sigchld()
     sys.path.insert(0, sys.argv[1])
     import work
-    from discovery.server import RegistryServer
+    from discovery.server.registry_server import RegistryServer
     from zmqservices.containers import ServiceContainer
     from zmqservices.rpc import rpc
     from zmqservices.standalone.rpc import ClusterRpcProxy
@@ -102,7 +102,7 @@ if __name__ == "__main__":
     import sys
     sys.path.insert(0, sys.argv[1])
     from primes import Primes
-    from discovery.server import RegistryServer
+    from discovery.server.registry_server import RegistryServer
     from zmqservices.containers import ServiceContainer
     from zmqservices.standalone.rpc import ServiceRpcProxy
 

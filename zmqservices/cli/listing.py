@@ -146,7 +146,7 @@ def nobody_hosts(url: str) -> bool:
         return False
     import socket
 
-    from discovery.seeds import LOCAL_PORT, LOCAL_PORT_ENVIRONMENT_KEY
+    from discovery.client.seeds import LOCAL_PORT, LOCAL_PORT_ENVIRONMENT_KEY
 
     try:
         port = int(os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or LOCAL_PORT)

@@ -79,7 +79,7 @@ def cluster_config() -> Iterator[dict[str, Any]]:
     """
     import uuid
 
-    from discovery.server import RegistryServer
+    from discovery.server.registry_server import RegistryServer
     from zmqservices import config, constants
 
     registry = RegistryServer("tcp://127.0.0.1:0")

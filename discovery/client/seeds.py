@@ -14,7 +14,7 @@ from typing import Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.native import Log, NativeThread, getaddrinfo, native_lock
-from discovery.server import RegistryServer
+from discovery.server.registry_server import RegistryServer
 
 _log = Log(__name__)
 

@@ -20,7 +20,7 @@ from discovery.model import DEFAULT_TTL, Note
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import Notes
 from discovery.pacing import Client, Key, Subscriber
-from discovery.table import LOOKS, Change, Gone, Held, Table
+from discovery.server.table import LOOKS, Change, Gone, Held, Table
 
 _log = Log(__name__)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from discovery.merge import IN_TIME, Known
+from discovery.client.merge import IN_TIME, Known
 from discovery.model import Note, Seen, View
 
 

@@ -15,17 +15,17 @@ from typing import Any
 import zmq
 
 from discovery import protocol
-from discovery.announcements import Announcements
+from discovery.client.announcements import Announcements
 from discovery.backend import Callback
-from discovery.cache import DiskCache
-from discovery.link import SUBSCRIBING, UP, WAITING, Link
-from discovery.merge import Entry, Merge
+from discovery.client.cache import DiskCache
+from discovery.client.registry_connection import SUBSCRIBING, UP, WAITING, Link
+from discovery.client.merge import Entry, Merge
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 from discovery.notes import MAX_ALL_NOTES, Notes
-from discovery.published import Published
-from discovery.seeds import Seed
-from discovery.sites import NEVER, Sites
+from discovery.client.published import Published
+from discovery.client.seeds import Seed
+from discovery.client.seed_connections import NEVER, Sites
 
 _log = Log(__name__)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from discovery.link import WAITING, Link, Listener
+from discovery.client.registry_connection import WAITING, Link, Listener
 from discovery.native import Log
-from discovery.published import RegistryStatus
-from discovery.seeds import Seed
+from discovery.client.published import RegistryStatus
+from discovery.client.seeds import Seed
 
 _log = Log(__name__)
 
