@@ -20,7 +20,7 @@ MAX_WITHDRAWN = 1000
 REMEMBER_FOR = 60.0
 
 
-class Claims:
+class LeaseClaims:
     """What the callers of a directory have announced so far, to tell them of mistakes at once."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ IN_TIME = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MergedRecord:
     """A record as one registry lists it; `heard_at`, on our clock, is when its holder was heard there."""
 
     record: Record
@@ -41,7 +41,7 @@ class Known:
 
 @dataclass(slots=True)
 class _Replica:
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, MergedRecord] = field(default_factory=dict)
     is_connected: bool = False
     is_warm: bool = False
     lost_at: float | None = None
@@ -63,7 +63,7 @@ class Merge:
         """Some registry is connected and past its warm-up."""
         return any(replica.is_connected and replica.is_warm for replica in self._replicas.values())
 
-    def remember(self, entries: Iterable[Entry]) -> None:
+    def remember(self, entries: Iterable[MergedRecord]) -> None:
         """Records of an earlier run, believed until a registry that is warm says otherwise."""
         for entry in entries:
             self.known.setdefault(
@@ -71,14 +71,14 @@ class Merge:
             )
             self._remembered.add(entry.record.instance)
 
-    def snapshot(self, registry: str, entries: Iterable[Entry], warming: bool) -> None:
+    def snapshot(self, registry: str, entries: Iterable[MergedRecord], warming: bool) -> None:
         """A registry is connected, and this is all that it lists."""
         replica = self._replicas.setdefault(registry, _Replica())
         replica.entries = {entry.record.instance: entry for entry in entries}
         replica.is_connected, replica.is_warm, replica.lost_at = True, not warming, None
         self._all_dirty()
 
-    def update(self, registry: str, entry: Entry) -> None:
+    def update(self, registry: str, entry: MergedRecord) -> None:
         """A connected registry lists a record anew or changed."""
         self._replicas[registry].entries[entry.record.instance] = entry
         self._dirty.add(entry.record.instance)
@@ -140,7 +140,7 @@ class Merge:
         held = [(name, r, r.entries[instance]) for name, r in self._replicas.items() if instance in r.entries]
         candidates = [entry for _, _, entry in held]
         if before is not None:
-            candidates.append(Entry(before.record, before.heard_at, before.suspect))
+            candidates.append(MergedRecord(before.record, before.heard_at, before.suspect))
         withdrawn = self._withdrawn.get(instance)
         if withdrawn is not None:
             candidates = [entry for entry in candidates if entry.record.rank > withdrawn]

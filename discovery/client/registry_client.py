@@ -18,7 +18,7 @@ from typing import Any
 import zmq
 
 from discovery import protocol, sockets
-from discovery.client.announcements import Claims
+from discovery.client.announcements import LeaseClaims
 from discovery.backend import Callback
 from discovery.client.cache import DiskCache
 from discovery.exceptions import DirectoryError
@@ -55,7 +55,7 @@ class RegistryClient:
         self._wakeup = Wakeup()
         self._thread: NativeThread | None = None
         self._is_stopped = False
-        self._claims = Claims()
+        self._claims = LeaseClaims()
         cache = None if cache_dir is None else DiskCache(cache_dir, name, namespace, keeps_records)
         self._keeper = Keeper(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic())
 

@@ -19,7 +19,7 @@ from discovery.client.announcements import Announcements
 from discovery.backend import Callback
 from discovery.client.cache import DiskCache
 from discovery.client.registry_connection import SUBSCRIBING, UP, WAITING, Link
-from discovery.client.merge import Entry, Merge
+from discovery.client.merge import MergedRecord, Merge
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 from discovery.notes import MAX_ALL_NOTES, Notes
@@ -100,7 +100,7 @@ class Keeper:
 
     def announce(self, record: Record, now: float) -> None:
         """Tells everybody of an own record."""
-        self._merge.update(OWN, Entry(record, now))
+        self._merge.update(OWN, MergedRecord(record, now))
         self._announced.announce(record)
         self._tell(record.instance)
         self._renew_at = min(self._renew_at, self._next_renewal(now))
@@ -149,7 +149,7 @@ class Keeper:
     def remember(self, now: float) -> None:
         """Believes the last good view on disk until a registry knows better."""
         if self._cache is not None:
-            self._merge.remember(Entry(record, now - age) for record, age in self._cache.load())
+            self._merge.remember(MergedRecord(record, now - age) for record, age in self._cache.load())
             self._take_notes(self._cache.load_notes())
 
     def is_over(self, now: float) -> bool:
@@ -213,7 +213,7 @@ class Keeper:
     def link_up(self, link: Link, snapshot: list[protocol.Snapshot], now: float) -> None:
         """It sent all that it holds."""
         entries = [
-            Entry(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
+            MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
         self._merge.snapshot(link.address, entries, link.is_warming)
         self._told[link], self._unanswered[link] = {}, set()
@@ -235,7 +235,7 @@ class Keeper:
         """It sent a change or an answer."""
         match message:
             case protocol.Update():
-                entry = Entry(message.record, now - message.age, message.suspect)
+                entry = MergedRecord(message.record, now - message.age, message.suspect)
                 self._merge.update(link.address, entry)
             case protocol.Drop():
                 rank = (message.incarnation, message.version)

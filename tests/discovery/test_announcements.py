@@ -3,7 +3,7 @@
 import pytest
 
 from discovery import DirectoryError, protocol
-from discovery.client.announcements import Announcements, Claims
+from discovery.client.announcements import Announcements, LeaseClaims
 from tests.discovery.stage import record
 
 
@@ -96,7 +96,7 @@ def test_the_shortest_ttl_sets_the_pace():
 
 
 def test_the_same_record_again_is_no_change():
-    claims = Claims()
+    claims = LeaseClaims()
 
     assert claims.announce(record())
     assert not claims.announce(record())
@@ -104,7 +104,7 @@ def test_the_same_record_again_is_no_change():
 
 @pytest.mark.parametrize("is_withdrawn", [False, True])
 def test_a_change_without_a_higher_version_is_refused_in_words(is_withdrawn):
-    claims = Claims()
+    claims = LeaseClaims()
     claims.announce(record(version=3))
     if is_withdrawn:
         claims.withdraw("one")
@@ -115,4 +115,4 @@ def test_a_change_without_a_higher_version_is_refused_in_words(is_withdrawn):
 
 
 def test_what_was_never_announced_is_withdrawn_in_silence():
-    assert Claims().withdraw("nobody") is None
+    assert LeaseClaims().withdraw("nobody") is None

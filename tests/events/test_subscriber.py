@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster.events import subscriber as module
-from zmqservices.cluster.events.consumer import Stage, Tie
+from zmqservices.cluster.events.consumer import SubscriptionStage, Tie
 from zmqservices.cluster.events.subscriber import Answers, Subscriber
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
@@ -242,7 +242,7 @@ def test_of_publishers_that_are_gone_nothing_is_left(stage):
     for node in ("one", "two", "three"):
         peer = stage.comes(node)
         stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
-        assert intake.ties[peer].stage is Stage.ASKED
+        assert intake.ties[peer].stage is SubscriptionStage.ASKED
         message = Event(node, 3, 2, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
         stage.subscriber.received(topic + envelope.encode(message), None)
         assert stage.subscriber._counts == {node: {topic: 3}}

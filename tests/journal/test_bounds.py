@@ -5,7 +5,7 @@ import time
 import pytest
 
 from zmqservices.exceptions import JournalFull
-from zmqservices.journal import Gap, NewEvent
+from zmqservices.journal import LostRange, NewEvent
 from zmqservices.journal.events import Dropped, Expired
 from zmqservices.journal.group_state import UNPROVEN_FOR
 from zmqservices.journal.store import Store
@@ -81,7 +81,7 @@ def test_one_that_has_answered_does_also_after_a_restart(open_journal, reopened,
     journal.acknowledge(*range(1, 10))
 
     one_by_one(journal, 3)
-    assert "bytes" in {item.reason for item in journal.items("unserved") if isinstance(item, Gap)}
+    assert "bytes" in {item.reason for item in journal.items("unserved") if isinstance(item, LostRange)}
 
 
 def test_an_append_waits_for_room(open_journal):
@@ -181,7 +181,7 @@ def test_the_oldest_go_and_their_group_is_told_in_their_place(open_journal):
     one_by_one(journal, 10)
 
     items = journal.items()
-    assert items[0] == Gap(1, 6, 6, "bytes")
+    assert items[0] == LostRange(1, 6, 6, "bytes")
     assert [item.seq for item in items[1:]] == [7, 8, 9, 10]
     assert items[1].prev_seq == 6
     assert journal.stats_of().lost == 6 and journal.stats_of().waiting == 4
@@ -209,7 +209,7 @@ def test_only_events_of_the_group_count_as_lost(open_journal):
     for i in range(10):
         journal.append(("order.paid", "order.created")[i % 2], BODY)
 
-    assert journal.items("some")[0] == Gap(1, 5, 3, "bytes")
+    assert journal.items("some")[0] == LostRange(1, 5, 3, "bytes")
     assert journal.items("none") == []
 
 
@@ -221,7 +221,7 @@ def test_what_was_handled_before_does_not_count_as_lost(open_journal):
 
     one_by_one(journal, 4)
 
-    assert journal.items()[0] == Gap(2, 4, 2, "bytes")
+    assert journal.items()[0] == LostRange(2, 4, 2, "bytes")
 
 
 def test_an_operator_is_told_once_for_many(open_journal):
@@ -247,7 +247,7 @@ def test_what_was_fetched_before_it_was_dropped_may_still_be_handled(open_journa
     for item in in_hand.items:
         journal.acknowledge(item.seq)
 
-    assert journal.items(after=in_hand.to_seq)[0] == Gap(3, 4, 2, "bytes")
+    assert journal.items(after=in_hand.to_seq)[0] == LostRange(3, 4, 2, "bytes")
     assert journal.stats_of().lost == 2
 
 
@@ -262,7 +262,7 @@ def test_what_was_fetched_and_dropped_and_never_handled_is_told_after_a_restart(
 
     journal = reopened(journal, **options)
 
-    assert [item for item in journal.items() if isinstance(item, Gap)] == [Gap(1, 2, 1, "bytes"), Gap(3, 4, 2, "bytes")]
+    assert [item for item in journal.items() if isinstance(item, LostRange)] == [LostRange(1, 2, 1, "bytes"), LostRange(3, 4, 2, "bytes")]
     journal.acknowledge(2, 4)
     assert journal.stats_of().cursor == 4
     assert journal.seqs() == [5, 6, 7, 8]
@@ -275,7 +275,7 @@ def test_a_group_that_stays_away_has_one_gap_however_much_it_loses(open_journal)
         journal.append_many(100, body=BODY)
 
     items = journal.items()
-    gaps = [item for item in items if isinstance(item, Gap)]
+    gaps = [item for item in items if isinstance(item, LostRange)]
 
     assert len(gaps) == 1
     assert gaps[0].events + len(items) - 1 == 2000
@@ -296,7 +296,7 @@ def test_events_that_are_too_old_go_and_are_told(open_journal, clock):
 
     items = journal.items()
 
-    assert items[0] == Gap(1, 3, 3, "age")
+    assert items[0] == LostRange(1, 3, 3, "age")
     assert [item.seq for item in items[1:]] == [4, 5]
 
 
@@ -355,7 +355,7 @@ def test_when_it_comes_back_it_is_told_what_it_missed(open_journal, reopened, cl
     cursor = journal.ensure(expires_after=60.0)
     journal.append()
 
-    assert journal.items(after=cursor)[0] == Gap(1, 6, 6, "expired")
+    assert journal.items(after=cursor)[0] == LostRange(1, 6, 6, "expired")
     assert [item.seq for item in journal.items()[1:]] == [7]
     assert journal.stats_of().waiting == 1
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.journal.conftest import Asked
 from zmqservices.exceptions import JournalError
-from zmqservices.journal import Gap, Group, Journal
+from zmqservices.journal import LostRange, Group, Journal
 
 #: Events of the journal that is damaged, by their bodies.
 BODIES = [b"%d " % n + b"x" * 400 for n in range(1, 61)]
@@ -68,7 +68,7 @@ def check(folder):
             while True:
                 page = asked_twice(journal, "fetch", name, cursor, 1000)
                 for item in page.items:
-                    if isinstance(item, Gap):
+                    if isinstance(item, LostRange):
                         assert 1 <= item.events <= item.to_seq - item.from_seq + 1
                         lost.update(range(item.from_seq, item.to_seq + 1))
                     else:

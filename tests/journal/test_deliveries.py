@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.journal import Bury, Deliveries, Gap, Load, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, Deliveries, LostRange, Fetch, Page, Send, StoredEvent, Tell
 
 ERROR = {"exc_type": "ValueError", "exc_path": "builtins.ValueError", "exc_args": ["no"], "value": "no"}
 
@@ -12,7 +12,7 @@ def event(seq, key=None, body=b"body"):
 
 
 def page(*items, is_last=True):
-    items = [item if isinstance(item, (StoredEvent, Gap)) else event(item) for item in items]
+    items = [item if isinstance(item, (StoredEvent, LostRange)) else event(item) for item in items]
     return Page(tuple(items), items[-1].seq if items else 0, is_last)
 
 
@@ -32,7 +32,7 @@ def sends(actions):
 
 
 def loads(actions):
-    return [action for action in actions if isinstance(action, Load)]
+    return [action for action in actions if isinstance(action, Fetch)]
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def test_nothing_is_loaded_while_nobody_is_there():
 def test_with_the_first_member_events_after_the_cursor_are_asked_for():
     deliveries = with_members(schedule(cursor=41, window=10))
 
-    assert deliveries.due(0.0) == [Load(41, 10)]
+    assert deliveries.due(0.0) == [Fetch(41, 10)]
 
 
 def test_one_load_is_under_way_at_a_time():
@@ -69,7 +69,7 @@ def test_the_next_page_is_asked_for_when_half_of_the_window_is_handled():
     deliveries.acked("a", 1, 0.0)
     assert loads(deliveries.due(0.0)) == []
     deliveries.acked("a", 2, 0.0)
-    assert loads(deliveries.due(0.0)) == [Load(4, 2)]
+    assert loads(deliveries.due(0.0)) == [Fetch(4, 2)]
 
 
 def test_no_more_bytes_than_the_window_allows_are_loaded():
@@ -90,7 +90,7 @@ def test_after_the_last_page_nothing_is_asked_for_until_something_was_appended()
     deliveries.appended(2)
 
     assert deliveries.next_at(0.0) == 0.0
-    assert loads(deliveries.due(0.0)) == [Load(1, 999)]
+    assert loads(deliveries.due(0.0)) == [Fetch(1, 999)]
 
 
 def test_what_was_appended_while_a_page_was_on_its_way_is_asked_for():
@@ -100,7 +100,7 @@ def test_what_was_appended_while_a_page_was_on_its_way_is_asked_for():
 
     deliveries.loaded(page(1))
 
-    assert loads(deliveries.due(0.0)) == [Load(1, 999)]
+    assert loads(deliveries.due(0.0)) == [Fetch(1, 999)]
 
 
 def test_a_load_that_failed_is_asked_for_again_a_second_later():
@@ -111,7 +111,7 @@ def test_a_load_that_failed_is_asked_for_again_a_second_later():
 
     assert deliveries.due(1.0) == []
     assert deliveries.next_at(1.0) == 2.0
-    assert loads(deliveries.due(2.0)) == [Load(0, 1000)]
+    assert loads(deliveries.due(2.0)) == [Fetch(0, 1000)]
 
 
 # --- credit and order ------------------------------------------------------------------------------------------------------
@@ -555,7 +555,7 @@ def test_the_keys_of_a_member_that_leaves_go_to_others():
 
 
 def test_a_gap_is_told_to_a_member_in_its_place_and_needs_no_credit():
-    gap = Gap(1, 5, 3, "bytes")
+    gap = LostRange(1, 5, 3, "bytes")
     deliveries = loaded(gap, event(6), credit=0)
 
     assert deliveries.due(0.0) == [Tell("a", gap)]
@@ -563,7 +563,7 @@ def test_a_gap_is_told_to_a_member_in_its_place_and_needs_no_credit():
 
 
 def test_a_gap_waits_for_a_member():
-    gap = Gap(1, 5, 3, "bytes")
+    gap = LostRange(1, 5, 3, "bytes")
     deliveries = with_members(schedule())
     deliveries.due(0.0)
     deliveries.left("a", 0.0)
@@ -581,7 +581,7 @@ def test_rewound_it_starts_over_but_for_what_is_being_handled():
     deliveries.acked("a", 1, 0.0)
 
     deliveries.rewound(0)
-    assert loads(deliveries.due(0.0)) == [Load(0, 999)]
+    assert loads(deliveries.due(0.0)) == [Fetch(0, 999)]
     deliveries.loaded(page(1, 2, 3, 4))
     deliveries.granted("a", 9, 0.0)
 
@@ -614,7 +614,7 @@ def test_a_page_from_before_a_rewind_is_thrown_away():
 
     deliveries.loaded(page(11, 12))
 
-    assert deliveries.due(0.0) == [Load(2, 1000)]
+    assert deliveries.due(0.0) == [Fetch(2, 1000)]
 
 
 @pytest.mark.parametrize("n", [10_000])

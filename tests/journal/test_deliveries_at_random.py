@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zmqservices.journal import Bury, Deliveries, Load, Page, Send, StoredEvent
+from zmqservices.journal import Bury, Deliveries, Fetch, Page, Send, StoredEvent
 from zmqservices.journal.acknowledged import Acknowledged
 
 MEMBERS = st.sampled_from(["a", "b", "c"])
@@ -40,7 +40,7 @@ class Mesh(RuleBasedStateMachine):
         # What the silent have is taken from them.
         self.in_flight = {seq: holder for seq, holder in self.in_flight.items() if self.now - self.heard[holder] < 10.0}
         for action in self.deliveries.due(self.now):
-            if isinstance(action, Load):
+            if isinstance(action, Fetch):
                 # The journal reads at once, and the page arrives later.
                 self.loads.append((action, {*self.handled, *self.buried}))
             elif isinstance(action, Bury):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from zmqservices.exceptions import JournalError, JournalFull
-from zmqservices.journal import Gap, NewEvent
+from zmqservices.journal import LostRange, NewEvent
 
 pytestmark = pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount here")
 BODY = b"x" * 1000
@@ -115,7 +115,7 @@ def test_a_journal_from_a_full_disk_is_whole_after_a_restart(on_disk, disk):
 
     assert journal.last_seq == kept
     items = journal.items()
-    assert not any(isinstance(item, Gap) for item in items)
+    assert not any(isinstance(item, LostRange) for item in items)
     # The acknowledgements may not have had room: duplicates, never a loss.
     assert {item.seq for item in items} >= set(range(4, kept + 1))
 

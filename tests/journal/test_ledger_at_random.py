@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from zmqservices.journal import Gap, Group, NewEvent
+from zmqservices.journal import LostRange, Group, NewEvent
 from zmqservices.journal.journal_state import Ledger
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.store import Store
@@ -74,11 +74,11 @@ class Keeping(RuleBasedStateMachine):
         page = self.ledger.fetch(name, self.positions[name], limit, 1 << 20)
         self.positions[name] = page.to_seq
         for item in page.items:
-            if isinstance(item, Gap):
+            if isinstance(item, LostRange):
                 self.told(name, item)
             else:
                 assert item.type == self.types[item.seq] and item.seq in self.due[name]
-        events = [item.seq for item in page.items if not isinstance(item, Gap)]
+        events = [item.seq for item in page.items if not isinstance(item, LostRange)]
         for seq in data.draw(st.lists(st.sampled_from(events), max_size=10) if events else st.just([])):
             self.handle(name, seq)
 
@@ -141,7 +141,7 @@ class Keeping(RuleBasedStateMachine):
             while True:
                 page = self.ledger.fetch(name, position, 7, 1 << 20)
                 for item in page.items:
-                    if isinstance(item, Gap):
+                    if isinstance(item, LostRange):
                         came |= {seq for seq in due if item.from_seq <= seq <= item.to_seq}
                     else:
                         came.add(item.seq)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from zmqservices.exceptions import JournalError
-from zmqservices.journal import Gap, recovery
+from zmqservices.journal import LostRange, recovery
 from zmqservices.journal.events import Reset
 
 #: Appends as fast as it can, and says which seqs were committed.
@@ -101,7 +101,7 @@ def test_its_groups_are_told_what_may_be_lost_and_no_seq_is_used_again(backup, o
 
     items = journal.items()
     assert [item.seq for item in items] == [3, 4, 5, 9, 10]
-    assert items[3] == Gap(6, 9, 4, "missing")
+    assert items[3] == LostRange(6, 9, 4, "missing")
     journal = reopened(journal)
     assert journal.notices == []
     assert journal.items() == items
@@ -193,7 +193,7 @@ def test_a_torn_tail_of_the_log_loses_the_last_commits_and_is_told(open_journal,
     items = journal.items()
     last = 50 - reset.lost
     assert [item.seq for item in items[:-1]] == list(range(1, last + 1))
-    assert items[-1] == Gap(last + 1, 50, reset.lost, "missing")
+    assert items[-1] == LostRange(last + 1, 50, reset.lost, "missing")
     assert journal.append() == 51
 
 
@@ -220,8 +220,8 @@ def test_what_can_be_read_of_a_damaged_file_is_carried_over_and_the_rest_is_told
     journal = open_journal()
     items = journal.items()
 
-    gaps = [item for item in items if isinstance(item, Gap)]
-    events = [item for item in items if not isinstance(item, Gap)]
+    gaps = [item for item in items if isinstance(item, LostRange)]
+    events = [item for item in items if not isinstance(item, LostRange)]
     assert len(gaps) >= 1 and 1 <= sum(gap.events for gap in gaps) < 50
     assert len(events) + sum(gap.events for gap in gaps) == 397
     assert all(event.body.startswith(b"%d " % (event.seq - 1)) for event in events)
@@ -251,8 +251,8 @@ def test_a_truncated_file_is_repaired(open_journal):
 
     [reset] = journal.notices
     assert reset.reason == "damaged"
-    assert sum(1 if not isinstance(item, Gap) else item.events for item in items) == 397
-    assert 100 < sum(1 for item in items if not isinstance(item, Gap)) < 300
+    assert sum(1 if not isinstance(item, LostRange) else item.events for item in items) == 397
+    assert 100 < sum(1 for item in items if not isinstance(item, LostRange)) < 300
     assert journal.append() == 401
 
 
@@ -288,7 +288,7 @@ def test_damage_that_is_found_while_running_is_repaired(open_journal, monkeypatc
     items = journal.items()
 
     assert [notice.reason for notice in journal.notices] == ["damaged"]
-    assert sum(1 if not isinstance(item, Gap) else item.events for item in items) == 6000
+    assert sum(1 if not isinstance(item, LostRange) else item.events for item in items) == 6000
     assert journal.append() == 6001
 
 
@@ -299,5 +299,5 @@ def test_bytes_that_changed_are_noticed_when_they_are_read(open_journal):
 
     journal = open_journal()
 
-    assert [item for item in journal.items() if isinstance(item, Gap)] == [Gap(51, 51, 1, "damaged")]
+    assert [item for item in journal.items() if isinstance(item, LostRange)] == [LostRange(51, 51, 1, "damaged")]
     assert len(journal.items()) == 97

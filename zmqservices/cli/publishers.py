@@ -18,7 +18,7 @@ PREFIX = "events:"
 journal = click.option("--journal", metavar="ID", help="Only this journal; `events ls --json` shows their ids.")
 
 
-class Publisher:
+class RemotePublisher:
     """One publisher of a source, as it stands in the directory; `ask` calls one of its methods."""
 
     def __init__(self, record: Any, settings: dict[str, Any], patience: float) -> None:
@@ -43,12 +43,12 @@ class Publisher:
 
 
 @contextmanager
-def publishers(flags: Flags, source: str | None, patience: float) -> Iterator[list[Publisher]]:
+def publishers(flags: Flags, source: str | None, patience: float) -> Iterator[list[RemotePublisher]]:
     """All that publish `source` (None: any). Raises UnknownService when nobody publishes that one."""
     settings = flags.setup()
     with looked_up(settings, patience) as directory:
         found = [
-            Publisher(seen.record, settings, patience)
+            RemotePublisher(seen.record, settings, patience)
             for seen in directory.view().records.values()
             if seen.record.service.startswith(PREFIX) and source in (None, seen.record.service.removeprefix(PREFIX))
         ]
@@ -60,7 +60,7 @@ def publishers(flags: Flags, source: str | None, patience: float) -> Iterator[li
     yield sorted(found, key=lambda one: (one.source, one.record.instance))
 
 
-def ask_all(found: list[Publisher], method: str, /, *args: Any, **kwargs: Any) -> list[tuple[Publisher, Any]]:
+def ask_all(found: list[RemotePublisher], method: str, /, *args: Any, **kwargs: Any) -> list[tuple[RemotePublisher, Any]]:
     """What each of them answers. One that is gone is named; BadRequest is raised when nobody could make sense of it."""
     answers, refusals = [], []
     for publisher in found:

@@ -5,8 +5,8 @@ it is called back on that thread.
 Rule 2: an event is forgotten only when all groups have handled it or when a bound says so, and then the group is told.
 """
 
-from zmqservices.journal.delivery_schedule import Bury, Deliveries, Load, Send, Tell
-from zmqservices.journal.events import DeadLetter, Gap, Group, NewEvent, Page, StoredEvent
+from zmqservices.journal.delivery_schedule import Bury, Deliveries, Fetch, Send, Tell
+from zmqservices.journal.events import DeadLetter, LostRange, Group, NewEvent, Page, StoredEvent
 from zmqservices.journal.journal import Journal
 from zmqservices.journal.slots import Orphan
 
@@ -14,10 +14,10 @@ __all__ = [
     "Bury",
     "DeadLetter",
     "Deliveries",
-    "Gap",
+    "LostRange",
     "Group",
     "Journal",
-    "Load",
+    "Fetch",
     "NewEvent",
     "Orphan",
     "Page",

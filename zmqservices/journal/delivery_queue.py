@@ -25,7 +25,7 @@ class State(Enum):
     GONE = "gone"
 
 
-class Entry:
+class QueuedEvent:
     """An event, and what happened to it so far."""
 
     __slots__ = ("event", "size", "state", "attempts", "member", "sent_to", "error")
@@ -59,7 +59,7 @@ class Line:
     """Use `add` and `share`, then `take`; whatever was taken comes back by make_ready, delay or remove."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, QueuedEvent] = {}
         #: A heap of the seqs without a key that are ready; may also hold some that are not any more.
         self._ready: list[int] = []
         self._keys: dict[str, Key] = {}
@@ -70,14 +70,14 @@ class Line:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, seq: int) -> Entry | None:
+    def get(self, seq: int) -> QueuedEvent | None:
         """The entry, if it is in memory."""
         return self._entries.get(seq)
 
     def add(self, event: StoredEvent) -> None:
         """Ready from now on. One that is here already does no harm."""
         if event.seq not in self._entries:
-            self._entries[event.seq] = entry = Entry(event)
+            self._entries[event.seq] = entry = QueuedEvent(event)
             self.size += entry.size
             if event.key is not None:
                 heappush(self._keys.setdefault(event.key, Key()).seqs, event.seq)
@@ -92,7 +92,7 @@ class Line:
             key.member = None
             self._offer(name, key)
 
-    def take(self, member: Member) -> Entry | None:
+    def take(self, member: Member) -> QueuedEvent | None:
         """The next event for that member; it is in flight from now on."""
         free, keyed = self._first(self._ready), self._first_keyed(member)
         if keyed is not None and (free is None or keyed < free):
@@ -123,7 +123,7 @@ class Line:
             heappop(member.keyed)
         return None
 
-    def make_ready(self, entry: Entry) -> None:
+    def make_ready(self, entry: QueuedEvent) -> None:
         """It may be sent (again)."""
         entry.state = State.READY
         if entry.event.key is None:
@@ -131,13 +131,13 @@ class Line:
         else:
             self._next_of(entry)
 
-    def delay(self, entry: Entry) -> None:
+    def delay(self, entry: QueuedEvent) -> None:
         """Not before make_ready."""
         entry.state = State.DELAYED
         if entry.event.key is not None:
             self._next_of(entry)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: QueuedEvent) -> None:
         """It is done with, or given up."""
         entry.state = State.GONE
         del self._entries[entry.event.seq]
@@ -150,7 +150,7 @@ class Line:
         for entry in [entry for entry in self._entries.values() if entry.state is not State.SENT]:
             self.remove(entry)
 
-    def _next_of(self, entry: Entry) -> None:
+    def _next_of(self, entry: QueuedEvent) -> None:
         name = entry.event.key or ""
         key = self._keys[name]
         if key.in_flight == entry.event.seq:

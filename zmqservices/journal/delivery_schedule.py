@@ -13,8 +13,8 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from zmqservices.exceptions import MaybeExecuted, serialize
-from zmqservices.journal.events import Gap, Page, StoredEvent
-from zmqservices.journal.delivery_queue import Entry, Line, State
+from zmqservices.journal.events import LostRange, Page, StoredEvent
+from zmqservices.journal.delivery_queue import QueuedEvent, Line, State
 from zmqservices.journal.members import Member
 
 
@@ -34,7 +34,7 @@ class Bury(NamedTuple):
     error: dict[str, Any]
 
 
-class Load(NamedTuple):
+class Fetch(NamedTuple):
     """Please fetch: `Journal.fetch(group, after, limit, ...)`, and answer with `loaded` or `not_loaded`."""
 
     after: int
@@ -45,10 +45,10 @@ class Tell(NamedTuple):
     """Please tell `member` (and the log) of `gap`, and acknowledge it: `Journal.acknowledge(group, gap.seq)`."""
 
     member: str
-    gap: Gap
+    gap: LostRange
 
 
-Action = Send | Bury | Load | Tell
+Action = Send | Bury | Fetch | Tell
 
 
 #: How many of those who had an event before are remembered; their answers count when they come late.
@@ -94,12 +94,12 @@ class Deliveries:
         self._line = Line()
         self._delayed: list[tuple[float, int]] = []
         self._buries: list[Bury] = []
-        self._gaps: list[Gap] = []
+        self._gaps: list[LostRange] = []
         #: Looked at up to here; the journal has events up to there.
         self._after = self._last = cursor
         self._is_last = False
         self._is_loading = False
-        #: The answer to a Load from before a rewind is no good.
+        #: The answer to a Fetch from before a rewind is no good.
         self._discards = False
         #: Handled while a page was on its way that may have it still.
         self._handled_meanwhile: set[int] = set()
@@ -109,7 +109,7 @@ class Deliveries:
     # --- what the journal says -------------------------------------------------------------------------------------------
 
     def loaded(self, page: Page) -> None:
-        """The answer to a Load."""
+        """The answer to a Fetch."""
         self._has_news = True
         self._is_loading = False
         handled, self._handled_meanwhile = self._handled_meanwhile, set()
@@ -119,13 +119,13 @@ class Deliveries:
         self._after = max(self._after, page.to_seq)
         self._is_last = page.is_last
         for item in page.items:
-            if isinstance(item, Gap):
+            if isinstance(item, LostRange):
                 self._gaps.append(item)
             elif item.seq not in handled:
                 self._line.add(item)
 
     def not_loaded(self, now: float) -> None:
-        """The Load failed; it is asked for again a second later."""
+        """The Fetch failed; it is asked for again a second later."""
         self._has_news = True
         self._is_loading = self._discards = False
         self._handled_meanwhile.clear()
@@ -252,7 +252,7 @@ class Deliveries:
         self._send(actions, limit)
         if self._wants_more(now):
             self._is_loading = True
-            actions.append(Load(self._after, self._window - len(self._line)))
+            actions.append(Fetch(self._after, self._window - len(self._line)))
         return actions
 
     def next_at(self, now: float) -> float | None:
@@ -307,7 +307,7 @@ class Deliveries:
             if entry is None:
                 refusals += 1
 
-    def _sent(self, entry: Entry, member: Member) -> Send:
+    def _sent(self, entry: QueuedEvent, member: Member) -> Send:
         entry.attempts += 1
         entry.member = member.name
         if member.name not in entry.sent_to:
@@ -341,15 +341,15 @@ class Deliveries:
             member.is_in_turn = True
             self._turn.append(member)
 
-    def _delay(self, entry: Entry, until: float) -> None:
+    def _delay(self, entry: QueuedEvent, until: float) -> None:
         self._line.delay(entry)
         heappush(self._delayed, (until, entry.event.seq))
 
-    def _in_flight_at(self, name: str, seq: int) -> Entry | None:
+    def _in_flight_at(self, name: str, seq: int) -> QueuedEvent | None:
         entry = self._line.get(seq)
         return entry if entry is not None and entry.state is State.SENT and entry.member == name else None
 
-    def _no_longer_in_flight(self, entry: Entry) -> None:
+    def _no_longer_in_flight(self, entry: QueuedEvent) -> None:
         owner = self._members.get(entry.member or "")
         if owner is not None:
             owner.in_flight.discard(entry.event.seq)
@@ -365,10 +365,10 @@ class Deliveries:
             else:
                 self._line.make_ready(entry)
 
-    def _was_last(self, entry: Entry) -> bool:
+    def _was_last(self, entry: QueuedEvent) -> bool:
         return 0 < self._max_deliveries <= entry.attempts
 
-    def _bury(self, entry: Entry) -> None:
+    def _bury(self, entry: QueuedEvent) -> None:
         self._line.remove(entry)
         if self._is_loading:
             self._handled_meanwhile.add(entry.event.seq)
@@ -395,5 +395,5 @@ class Deliveries:
         return list(self._members)
 
 
-def _was_sent_to(entry: Entry, member: str, process: str) -> bool:
+def _was_sent_to(entry: QueuedEvent, member: str, process: str) -> bool:
     return member in entry.sent_to or bool(process and any(name.startswith(process) for name in entry.sent_to))

@@ -40,7 +40,7 @@ class StoredEvent(NamedTuple):
         return len(self.body) + len(self.headers or b"") + len(self.type)
 
 
-class Gap(NamedTuple):
+class LostRange(NamedTuple):
     """`events` events for the group, all from `from_seq` to `to_seq` (both included), are gone for `reason`.
 
     A gap is acknowledged as an event is, with `seq` (its `to_seq`), once the group has been told.
@@ -62,7 +62,7 @@ class Gap(NamedTuple):
 class Page(NamedTuple):
     """The next items of a group, in order. All of its items up to `to_seq` were looked at; `is_last` if no more were there."""
 
-    items: tuple[StoredEvent | Gap, ...]
+    items: tuple[StoredEvent | LostRange, ...]
     to_seq: int
     is_last: bool
 
@@ -137,7 +137,7 @@ class Dropped(NamedTuple):
     """Told when events went before `group` had handled them."""
 
     group: str
-    gap: Gap
+    gap: LostRange
 
 
 class Expired(NamedTuple):

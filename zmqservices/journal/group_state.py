@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zmqservices.journal.acknowledged import Acknowledged
-from zmqservices.journal.events import Gap, Group
+from zmqservices.journal.events import LostRange, Group
 
 #: Event types whose match is remembered; then it starts anew, for who makes up a type per event.
 _REMEMBERED_TYPES = 10_000
@@ -24,7 +24,7 @@ class Standing:
 
     def __init__(self, group: Group, acked: Acknowledged, seen_at: float, expired: bool = False, lost: int = 0) -> None:
         self.acked = acked
-        self.gaps: list[Gap] = []
+        self.gaps: list[LostRange] = []
         self.seen_at = self._noted_at = seen_at
         self.has_expired = expired
         self.lost = lost
@@ -116,7 +116,7 @@ class Standing:
                 return
         self.waiting = max(0, self.waiting - 1)
 
-    def _found_again(self, i: int, gap: Gap) -> None:
+    def _found_again(self, i: int, gap: LostRange) -> None:
         # It had been handed out before it was dropped.
         self.lost = max(0, self.lost - 1)
         self.gaps[i] = gap._replace(events=gap.events - 1)
@@ -135,7 +135,7 @@ class Standing:
 
     # --- what it lost ---------------------------------------------------------------------------------------------------
 
-    def lose(self, gap: Gap) -> None:
+    def lose(self, gap: LostRange) -> None:
         """Those events are gone. Gaps must come in order, but for ones that were found when reading."""
         self.lost += gap.events
         self.waiting = max(0, self.waiting - gap.events)
@@ -149,13 +149,13 @@ class Standing:
         else:
             self.gaps.insert(i, gap)
 
-    def _may_grow(self, before: Gap, gap: Gap) -> bool:
+    def _may_grow(self, before: LostRange, gap: LostRange) -> bool:
         same_side = (before.to_seq <= self.fetched_to) == (gap.to_seq <= self.fetched_to)
         in_a_row = before.reason == gap.reason and before.reason in ("bytes", "age", "expired")
         return same_side and in_a_row and before.to_seq not in self._told
 
     def _lose_more(self, last: int, events: int) -> None:
-        gap = Gap(max(self.gaps[-1].to_seq if self.gaps else 0, self.acked.cursor) + 1, last, events, "expired")
+        gap = LostRange(max(self.gaps[-1].to_seq if self.gaps else 0, self.acked.cursor) + 1, last, events, "expired")
         self.waiting += events
         self.lose(gap)
 
@@ -173,11 +173,11 @@ class Standing:
         """Whether a gap says so already."""
         return any(gap.from_seq <= seq <= gap.to_seq for gap in self.gaps)
 
-    def gaps_after(self, seq: int) -> list[Gap]:
+    def gaps_after(self, seq: int) -> list[LostRange]:
         """Those that one who asks for items after that seq is to be told, in order."""
         return [gap for gap in self.gaps if gap.to_seq > seq]
 
-    def tell(self, gap: Gap) -> Gap:
+    def tell(self, gap: LostRange) -> LostRange:
         """The gap is handed out; from now on it may be acknowledged."""
         self._told.add(gap.to_seq)
         return gap

@@ -61,7 +61,7 @@ class Journal:
         `keep`: seconds for which handled events stay, for replays and for groups that start with "earliest"; they are
         the first to go when there is no room.
         `when_full`: "block" (an append waits up to `patience` seconds for room, then is told JournalFull) or
-        "drop-oldest" (events that were not handled go; their groups get a Gap).
+        "drop-oldest" (events that were not handled go; their groups get a LostRange).
         `tell` hears what an operator should know; `committed` hears the last seq after each commit. Both are called as
         Done callbacks are, on the journal's thread; `tell` for a Reset before `open` returns.
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from zmqservices.exceptions import GroupConflict, JournalError
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.blocks import OVERHEAD, Block, Damaged, Row, checksum, count_types, pack_events
-from zmqservices.journal.events import Gap, Group, NewEvent, Page
+from zmqservices.journal.events import LostRange, Group, NewEvent, Page
 from zmqservices.journal.block_cache import Library
 from zmqservices.journal.paging import Paging, look
 from zmqservices.journal.group_state import Standing
@@ -141,7 +141,7 @@ class Ledger:
             for low, high in standing.open_ranges(first, last):
                 events = high - low + 1
                 standing.waiting += events  # They were not counted.
-                standing.lose(Gap(low, high, events, "missing"))
+                standing.lose(LostRange(low, high, events, "missing"))
 
     def _damaged(self, first: int) -> None:
         for row in self.store.rows(first - 1, 1):
@@ -149,7 +149,7 @@ class Ledger:
                 events = standing.count(row.types)
                 for low, high in standing.open_ranges(row.first, row.last):
                     if events:
-                        standing.lose(Gap(low, high, min(events, high - low + 1), "damaged"))
+                        standing.lose(LostRange(low, high, min(events, high - low + 1), "damaged"))
                     else:
                         standing.skip(low, high)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from zmqservices.journal.blocks import Block
-from zmqservices.journal.events import Gap, Page, StoredEvent
+from zmqservices.journal.events import LostRange, Page, StoredEvent
 from zmqservices.journal.group_state import Standing
 
 #: Events that one page looks at, at most: the others who wait for the journal shall not wait for long.
@@ -20,7 +20,7 @@ class Paging:
         self._limit = limit
         self._bytes_left = max_bytes
         self._looks_left = _LOOKED_AT
-        self._items: list[StoredEvent | Gap] = []
+        self._items: list[StoredEvent | LostRange] = []
         self._position = self._previous = after
 
     def page(self, blocks: Iterable[Block], origin_of: Callable[[int], str], last_seq: int) -> Page:
@@ -59,7 +59,7 @@ class Paging:
             self._bytes_left -= len(body)
             self._previous = seq
 
-    def _tell(self, gap: Gap) -> None:
+    def _tell(self, gap: LostRange) -> None:
         self._items.append(self._standing.tell(gap))
         self._position = self._previous = max(self._position, gap.to_seq)
 
@@ -73,7 +73,7 @@ def look(
     last_seq: int,
 ) -> Page:
     """A page for somebody who only looks."""
-    items: list[StoredEvent | Gap] = []
+    items: list[StoredEvent | LostRange] = []
     position = previous = after
     looked_at = 0
     for block in blocks:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from zmqservices.exceptions import JournalFull
 from zmqservices.journal.blocks import Row
-from zmqservices.journal.events import Dropped, Expired, Gap, Notice
+from zmqservices.journal.events import Dropped, Expired, LostRange, Notice
 from zmqservices.journal.journal_state import Ledger
 from zmqservices.journal.group_state import Standing
 
@@ -37,7 +37,7 @@ class Retention:
         self._ledger = ledger
         self._bounds = bounds
         self._tell = tell
-        self._news: dict[tuple[str, str], Gap] = {}
+        self._news: dict[tuple[str, str], LostRange] = {}
 
     # --- room for new events --------------------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class Retention:
             self._lose(standing, row, "expired")
         if standing.waiting:
             first = max(middle, standing.acked.cursor) + 1
-            standing.lose(Gap(first, ledger.last_seq, standing.waiting, "expired"))
+            standing.lose(LostRange(first, ledger.last_seq, standing.waiting, "expired"))
         standing.has_expired = True
         standing.is_dirty = True
         self._tell(Expired(standing.group.name, now - standing.seen_at, waiting))
@@ -163,11 +163,11 @@ class Retention:
         for low, high in ((0, middle), (middle + 1, 1 << 62)):
             events, first, last = self._ledger.unhandled(standing, row, low, high)
             if events:
-                standing.lose(gap := Gap(first, last, events, reason))
+                standing.lose(gap := LostRange(first, last, events, reason))
                 if low and reason != "expired":
                     self._note(standing.group.name, gap)
 
-    def _note(self, name: str, gap: Gap) -> None:
+    def _note(self, name: str, gap: LostRange) -> None:
         before = self._news.get((name, gap.reason), gap._replace(events=0))
         self._news[name, gap.reason] = before._replace(to_seq=gap.to_seq, events=before.events + gap.events)
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal.blocks import OVERHEAD, Damaged, Row
-from zmqservices.journal.events import Gap
+from zmqservices.journal.events import LostRange
 from zmqservices.journal.slots import open_private
 
 _VERSION = 1
@@ -246,15 +246,15 @@ class Store:
                 self._db.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
         return size
 
-    def gaps(self, name: str) -> list[Gap]:
+    def gaps(self, name: str) -> list[LostRange]:
         """What the group lost and was not told yet."""
         sql = "SELECT first, last, events, reason FROM gaps WHERE name = ? ORDER BY first"
-        gaps = [Gap(*row) for row in self._db.execute(sql, (name,)).fetchall()]
+        gaps = [LostRange(*row) for row in self._db.execute(sql, (name,)).fetchall()]
         if not all(tuple(map(type, gap)) == (int, int, int, str) for gap in gaps):
             raise Damaged("a gap is none")
         return gaps
 
-    def put_gaps(self, name: str, gaps: Iterable[Gap]) -> None:
+    def put_gaps(self, name: str, gaps: Iterable[LostRange]) -> None:
         """In the place of those that were remembered."""
         self._db.execute("DELETE FROM gaps WHERE name = ?", (name,))
         self._db.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?, ?)", [(name, *gap) for gap in gaps])

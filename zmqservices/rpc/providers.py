@@ -11,11 +11,11 @@ from zmqservices.cluster.calls.call import Call
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.rpc.proxies import UNSET, CallClient, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.transport.native import get_ident
 
 
-class WorkerClient(Client):
+class WorkerClient(CallClient):
     """Calls on behalf of one worker: its context data and call ids travel along, and its deadline bounds every call."""
 
     __slots__ = ("worker_ctx", "_caller", "_timeout", "_serializer")

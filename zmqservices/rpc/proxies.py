@@ -31,7 +31,7 @@ class RpcCall:
 
     __slots__ = ("_caller", "_call", "_client")
 
-    def __init__(self, caller: Caller, call: Call, client: Client) -> None:
+    def __init__(self, caller: Caller, call: Call, client: CallClient) -> None:
         self._caller = caller
         self._call = call
         self._client = client  # Held: a client that nobody holds any more is stopped.
@@ -53,7 +53,7 @@ class RpcCall:
 RpcReply = RpcCall
 
 
-class Client:
+class CallClient:
     """How a proxy makes its calls: the seam between proxies and whoever holds the caller, headers and time limits."""
 
     __slots__ = ()
@@ -67,7 +67,7 @@ class MethodProxy:
 
     __slots__ = ("_client", "service_name", "method_name", "_timeout")
 
-    def __init__(self, client: Client, service_name: str, method_name: str, timeout: Any = UNSET) -> None:
+    def __init__(self, client: CallClient, service_name: str, method_name: str, timeout: Any = UNSET) -> None:
         self._client = client
         self.service_name = service_name
         self.method_name = method_name
@@ -114,7 +114,7 @@ class MethodProxy:
 class ServiceProxy:
     """A remote service: its attributes are its methods."""
 
-    def __init__(self, client: Client, service_name: str) -> None:
+    def __init__(self, client: CallClient, service_name: str) -> None:
         self._client = client
         self.service_name = service_name
 
@@ -132,7 +132,7 @@ class ServiceProxy:
 class ClusterProxy:
     """All services: `cluster.maths`, or `cluster["a-name"]` where the name is no identifier."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: CallClient) -> None:
         self._client = client
 
     def __getattr__(self, name: str) -> ServiceProxy:

@@ -33,7 +33,7 @@ from zmqservices.transport.sockets import forked_error
 _start_new_thread = get_original("_thread", "start_new_thread")
 
 
-class Errand:
+class DispatchJob:
     """Something that a plain thread wants done on the hub of another one, and waits for."""
 
     def __init__(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -81,8 +81,8 @@ class Thread:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._post: Any = None
-        self._begun = Errand(lambda: None, ())
-        self._ended = Errand(lambda: None, ())
+        self._begun = DispatchJob(lambda: None, ())
+        self._ended = DispatchJob(lambda: None, ())
         self._stop: Any = None
         _start_new_thread(self._run, ())
         self._begun.wait()
@@ -108,7 +108,7 @@ class Thread:
             gevent.get_hub().destroy()
 
     def dispatch(self, *args: Any) -> None:
-        errand = Errand(self._post.dispatch, args)
+        errand = DispatchJob(self._post.dispatch, args)
         self._post.reactor.post(gevent.spawn, errand.run)
         errand.wait()
 

@@ -15,19 +15,19 @@ from typing import Any
 from zmqservices import configuration, constants
 from zmqservices.cluster.calls.call import Call
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.client import Client as ClusterClient
+from zmqservices.cluster.client import CallClient as ClusterClient
 from zmqservices.cluster.settings import Settings
 from zmqservices.removed import gone
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.rpc.providers import add_context
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.rpc.proxies import UNSET, CallClient, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
 from zmqservices.hosting.worker_context import WorkerContext, is_own_id
 
 
-class StandaloneClient(Client):
+class StandaloneClient(CallClient):
     """The calls of one standalone client."""
 
     __slots__ = (

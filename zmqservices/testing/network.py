@@ -56,7 +56,7 @@ class Wire:
     def __init__(self) -> None:
         #: Set while anything passes.
         self.passes = Event()
-        self._connections: set[Connection] = set()
+        self._connections: set[ProxiedConnection] = set()
         self.heal()
 
     def heal(self) -> None:
@@ -73,7 +73,7 @@ class Wire:
 
     def connect(self, client: Any, target: tuple[str, int]) -> None:
         """Carry a connection to `target`; returns when it has ended."""
-        connection = Connection(self, client)
+        connection = ProxiedConnection(self, client)
         self._connections.add(connection)
         try:
             connection.carry(target)
@@ -81,7 +81,7 @@ class Wire:
             self._connections.discard(connection)
 
 
-class Connection:
+class ProxiedConnection:
     """One TCP connection through a wire."""
 
     def __init__(self, wire: Wire, client: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from discovery.accepting import AcceptGuard
-from zmqservices.transport.reactor import Reactor, Timer
+from zmqservices.transport.reactor import Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ class Accepting:
     def __init__(self, reactor: Reactor, endpoint: str) -> None:
         self._reactor = reactor
         self._guard = AcceptGuard(endpoint, _log.warning)
-        self._timer: Timer | None = None
+        self._timer: ReactorTimer | None = None
         self._look()
 
     def _look(self) -> None:

@@ -32,7 +32,7 @@ class Drainable(Protocol):
     def drain(self) -> bool: ...
 
 
-class Watch(Protocol):
+class SocketWatch(Protocol):
     """A socket under watch. `arm` must follow every send made outside `drain`: a send eats the readable edge."""
 
     #: Nothing may be done with the socket any more: it is closed, or this is a fork and it is its parent's.
@@ -43,7 +43,7 @@ class Watch(Protocol):
     def close(self) -> None: ...
 
 
-class Timer(Protocol):
+class ReactorTimer(Protocol):
     """Something that will happen; `cancel` may come at any time and more than once."""
 
     def cancel(self) -> None: ...
@@ -74,9 +74,9 @@ class Reactor(Protocol):
     #: `defer(callback)`: call it inside the reactor once all that can run now has run; None where that cannot be known.
     defer: Callable[[Callable[[], None]], Any] | None
 
-    def watch(self, owner: Drainable) -> Watch: ...
+    def watch(self, owner: Drainable) -> SocketWatch: ...
 
-    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> Timer: ...
+    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> ReactorTimer: ...
 
     def post(self, callback: Callable[..., Any], *args: Any) -> None:
         """Run `callback` inside the reactor soon; may be called from any thread."""

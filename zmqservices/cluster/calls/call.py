@@ -13,7 +13,7 @@ from zmqservices.transport.reactor import Ticket
 HELD, SENT, DONE = 0, 1, 2
 
 
-class Call(Ticket):
+class PendingCall(Ticket):
     """Please run `method` of `service`, and answer before `deadline` (monotonic; None for no end).
 
     HELD: no instance could be asked yet. SENT: an instance has it. DONE: `value` or `error` is there.

@@ -17,7 +17,7 @@ from typing import Any
 
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.send_queue import size_of
-from zmqservices.cluster.calls.call import DONE, HELD, SENT, Call
+from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall
 from zmqservices.cluster.calls.cork import LONGEST, Cork
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import EXPECTED, Peer
@@ -63,9 +63,9 @@ class Caller:
         self.thread: int | None = getattr(reactor, "thread", None)
         self.settings = settings
         self.directory = directory
-        self._pending: dict[int, Call] = {}
+        self._pending: dict[int, PendingCall] = {}
         self._ids = itertools.count(1)
-        self._woken: list[Call] = []
+        self._woken: list[PendingCall] = []
         #: Holds the calls of those who were woken together, or call in one turn of the loop.
         self.cork = Cork(self._pour, reactor.defer)
         #: Those that are asked for nothing more until they have read some of it.
@@ -75,7 +75,7 @@ class Caller:
         self._closed = False
         self._max_message_size = settings.max_message_size
         #: `begin`, for whoever may stand outside the reactor.
-        self.enter: Callable[..., Call] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
+        self.enter: Callable[..., PendingCall] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
         #: Who takes what peers say besides answers, by kind of message: `take(peer, message)`.
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
         #: Called after each change of links and of who is listed.
@@ -96,7 +96,7 @@ class Caller:
         timeout: float | None,
         deadline: float | None = None,
         serializer: Any = None,
-    ) -> Call:
+    ) -> PendingCall:
         """Send a call, or hold it until an instance can be asked. `deadline` bounds it besides `timeout`.
 
         Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
@@ -108,7 +108,7 @@ class Caller:
                 deadline = own
             else:
                 timeout = None  # What ends the call is its caller's limit.
-        call = Call(next(self._ids), service, method, args, kwargs, headers, serializer, timeout, deadline)
+        call = PendingCall(next(self._ids), service, method, args, kwargs, headers, serializer, timeout, deadline)
         pool = self._pools.get(service)
         if pool is None:
             pool = self.expect(service)
@@ -137,26 +137,26 @@ class Caller:
         timeout: float | None,
         deadline: float | None = None,
         serializer: Any = None,
-    ) -> Call:
+    ) -> PendingCall:
         """`begin`, for threads other than the hub's. RuntimeError where the hub is blocked for as long as the call may take."""
         limits = [] if timeout is None else [timeout]
         if deadline is not None:
             limits.append(deadline - monotonic())
         reactor: Any = self.reactor
         patience = max(min(limits, default=TAKE_UP_TIMEOUT), LEAST_PATIENCE)
-        call: Call = reactor.hand_over(
+        call: PendingCall = reactor.hand_over(
             self.begin, (service, method, args, kwargs, headers, timeout, deadline, serializer), patience
         )
         return call
 
-    def _begin_elsewhere(self, call: Call, full: Instance | None, now: float, may_be_held: bool = True) -> None:
+    def _begin_elsewhere(self, call: PendingCall, full: Instance | None, now: float, may_be_held: bool = True) -> None:
         """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
         other = None if full is None else call.pool.pick(now, call.method, (full,))
         if other is None or not self._send(call, other, now, may_be_held):
             self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
             self._hold(call, now)
 
-    def _encode(self, call: Call, now: float) -> bytes | tuple[bytes, bytes]:
+    def _encode(self, call: PendingCall, now: float) -> bytes | tuple[bytes, bytes]:
         deadline = call.deadline
         time_left = None if deadline is None else deadline - now
         args, kwargs, name = call.args, call.kwargs, None
@@ -172,7 +172,7 @@ class Caller:
             )
         return frames
 
-    def _send(self, call: Call, instance: Instance, now: float, may_be_held: bool = True) -> bool:
+    def _send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
         frames = self._encode(call, now)
         cork = self.cork
         # One who calls all alone has nobody to leave with.
@@ -196,9 +196,9 @@ class Caller:
             cork.hold((call, frames), now)
         return True
 
-    def _pour(self, calls: list[tuple[Call, bytes]]) -> None:
+    def _pour(self, calls: list[tuple[PendingCall, bytes]]) -> None:
         """Send what was held; who was given up meanwhile is left out."""
-        by_peer: dict[Peer, list[tuple[Call, bytes]]] = {}
+        by_peer: dict[Peer, list[tuple[PendingCall, bytes]]] = {}
         for call, body in calls:
             if call.stage == SENT:
                 by_peer.setdefault(call.instance.peer, []).append((call, body))
@@ -207,14 +207,14 @@ class Caller:
             if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch, monotonic())):
                 self._not_sent([call for call, _ in held])
 
-    def _unhold(self, peer: Peer) -> list[Call]:
+    def _unhold(self, peer: Peer) -> list[PendingCall]:
         """The calls that are held for this peer, which now are not; those for others leave."""
         held = [(call, body) for call, body in self.cork.take() if call.stage == SENT]
         own = [call for call, _ in held if call.instance.peer is peer]
         self._pour([(call, body) for call, body in held if call.instance.peer is not peer])
         return own
 
-    def _not_sent(self, calls: list[Call]) -> None:
+    def _not_sent(self, calls: list[PendingCall]) -> None:
         for call in calls:
             if self._pending.pop(call.id, None) is None:
                 continue
@@ -226,7 +226,7 @@ class Caller:
                 self._finish(call, exc)
                 self.reactor.post(self.wake_all)
 
-    def _hold(self, call: Call, now: float) -> None:
+    def _hold(self, call: PendingCall, now: float) -> None:
         call.stage = HELD
         call.instance = None
         if not call.held_until:  # Else it was held before, and never sent.
@@ -258,7 +258,7 @@ class Caller:
             else:
                 waiting.append(call)
 
-    def _may_wait(self, call: Call, now: float) -> bool:
+    def _may_wait(self, call: PendingCall, now: float) -> bool:
         """Whether its time allows to wait until others are greeted."""
         held_until = call.held_until or now + self.settings.rpc_wait_for_service
         return held_until - now > 2 * EXPECTED and (call.deadline is None or call.deadline - now > 2 * EXPECTED)
@@ -284,7 +284,7 @@ class Caller:
         self._woken.append(call)
 
     @staticmethod
-    def _deserialize(call: Call, result: Result) -> None:
+    def _deserialize(call: PendingCall, result: Result) -> None:
         # A result comes in the serialization of its request.
         try:
             if call.serializer is None or call.serializer.name != result.serializer:
@@ -319,7 +319,7 @@ class Caller:
         else:
             self._finish(call, error)
 
-    def _mishap(self, call: Call, mishap: Mishap, error: Mapping[str, Any]) -> None:
+    def _mishap(self, call: PendingCall, mishap: Mishap, error: Mapping[str, Any]) -> None:
         instance = call.instance
         others = len([other for other in call.pool.ready if other is not instance])
         if next_move(mishap, instance.is_idempotent(call.method), call.moves, others) is Move.GIVE_UP:
@@ -337,7 +337,7 @@ class Caller:
         except Exception as exc:
             self._finish(call, exc)
 
-    def _finish(self, call: Call, error: BaseException | Mapping[str, Any]) -> None:
+    def _finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
         call.error = error
         call.stage = DONE
         self._woken.append(call)
@@ -357,7 +357,7 @@ class Caller:
 
     # --- giving up ---------------------------------------------------------------------------------------------------
 
-    def abandon(self, call: Call) -> None:
+    def abandon(self, call: PendingCall) -> None:
         """Nobody waits for this call any more: forget it, and tell its instance to stop."""
         if call.stage == DONE:
             return
@@ -365,17 +365,17 @@ class Caller:
         self._finish(call, CallCancelled(f"{call.service}.{call.method} was given up by its caller"))
         self.wake_all()
 
-    def _tell_to_stop(self, call: Call) -> None:
+    def _tell_to_stop(self, call: PendingCall) -> None:
         if self._pending.pop(call.id, None) is not None:
             call.instance.load.in_flight -= 1
             if call.instance.peer.is_up:
                 call.instance.peer.send(envelope.encode(Cancel(call.id)))
 
     @staticmethod
-    def _is_spent(call: Call) -> bool:
+    def _is_spent(call: PendingCall) -> bool:
         return call.deadline is not None and call.deadline - monotonic() < SWEEP_INTERVAL
 
-    def _expire(self, call: Call) -> None:
+    def _expire(self, call: PendingCall) -> None:
         if call.stage != DONE:
             self._tell_to_stop(call)
             self._finish(call, self._unavailable(call) if call.stage == HELD else failures.timed_out(call))
@@ -420,7 +420,7 @@ class Caller:
             if call.stage == HELD:
                 self._finish(call, self._unavailable(call))
 
-    def _unavailable(self, call: Call) -> BaseException:
+    def _unavailable(self, call: PendingCall) -> BaseException:
         return failures.unavailable(call, self.directory.describe())
 
     def _beat(self) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zmqservices.cluster.calls.call import Call
+from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.exceptions import MaybeExecuted, Overloaded, RemoteUnavailable, RpcTimeout, UnknownService
 
 
-def timed_out(call: Call) -> RpcTimeout:
+def timed_out(call: PendingCall) -> RpcTimeout:
     """The caller's time is over."""
     limit = "its caller's time" if call.timeout is None else f"{call.timeout:g} s"
     where = f" by {call.instance.record.instance}" if call.instance is not None else ""
     return RpcTimeout(f"{call.service}.{call.method} was not answered{where} within {limit}")
 
 
-def ran_out_of_time(call: Call, error: Mapping[str, Any], is_spent: bool) -> RpcTimeout:
+def ran_out_of_time(call: PendingCall, error: Mapping[str, Any], is_spent: bool) -> RpcTimeout:
     """The service ended it. `is_spent`: the caller's own time is over, too."""
     if is_spent:
         return timed_out(call)
@@ -25,7 +25,7 @@ def ran_out_of_time(call: Call, error: Mapping[str, Any], is_spent: bool) -> Rpc
     return RpcTimeout(f"{call.service}.{call.method} was ended by {where}: {error.get('value')}")
 
 
-def unavailable(call: Call, directory: str) -> RemoteUnavailable | UnknownService:
+def unavailable(call: PendingCall, directory: str) -> RemoteUnavailable | UnknownService:
     """Nobody could be asked for as long as it might wait. `directory` describes who was asked for instances."""
     pool = call.pool
     if pool.instances:
@@ -36,12 +36,12 @@ def unavailable(call: Call, directory: str) -> RemoteUnavailable | UnknownServic
     return UnknownService(call.service, f"no instance of {call.service!r} is known; {directory}")
 
 
-def refused(call: Call, error: Mapping[str, Any]) -> Overloaded:
+def refused(call: PendingCall, error: Mapping[str, Any]) -> Overloaded:
     """Every instance that may be asked has too much to do."""
     return Overloaded(f"{call.service}.{call.method} was refused: {error.get('value')}")
 
 
-def lost(call: Call) -> MaybeExecuted:
+def lost(call: PendingCall) -> MaybeExecuted:
     """Its link ended while it was under way, and it must not be made again."""
     instance = call.instance
     return MaybeExecuted(

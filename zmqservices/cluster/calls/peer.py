@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 EXPECTED = 0.5
 
 
-class Stage(enum.Enum):
+class PeerStage(enum.Enum):
     CONNECTING = "not connected"
     GREETING = "connected and not yet welcomed"
     UP = "up"
@@ -54,7 +54,7 @@ class Peer:
         self.node = node
         self._namespace = namespace
         self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, None))
-        self.stage = Stage.CONNECTING
+        self.stage = PeerStage.CONNECTING
         self.is_up = False
         self.is_suspect = False
         #: Until when its first greeting is expected at any moment; 0 once it was greeted or could not be reached.
@@ -93,7 +93,7 @@ class Peer:
     # --- the link's listener ---------------------------------------------------------------------------------------
 
     def linked(self) -> None:
-        self.stage = Stage.GREETING
+        self.stage = PeerStage.GREETING
         self._greeted = False
         self._greet()
 
@@ -108,8 +108,8 @@ class Peer:
     def lost(self) -> None:
         was_up = self.is_up
         self.expected_until = 0.0
-        if self.stage is not Stage.REFUSED:
-            self.stage = Stage.CONNECTING
+        if self.stage is not PeerStage.REFUSED:
+            self.stage = PeerStage.CONNECTING
         self.is_up = self.is_suspect = self.is_full = self._was_forgotten = False
         self._greeted = False
         self._window = Window()
@@ -182,7 +182,7 @@ class Peer:
                 self.is_suspect = False
                 self._owner.peer_changed(self)
             self._owner.wake_all()
-        if self.stage is Stage.GREETING and not self._greeted:
+        if self.stage is PeerStage.GREETING and not self._greeted:
             self._greet()
 
     # --- the greeting ------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Peer:
         """The node there refuses a call because it does not know us: it gave us up, for not reading its answers."""
         if self.is_up:
             _log.info("node %s at %s does not know this one any more: it is greeted again", self.node, self.endpoint)
-            self.stage = Stage.GREETING
+            self.stage = PeerStage.GREETING
             self.is_up = False
             self._was_forgotten = True
             self._owner.peer_changed(self)
@@ -227,7 +227,7 @@ class Peer:
                 instance.left = welcome.info is not None and (
                     name not in serves or not self._is_among(instance.record.instance, services[name])
                 )
-            self.stage = Stage.UP
+            self.stage = PeerStage.UP
             self.is_up = True
             self.expected_until = 0.0
             self.is_suspect = False
@@ -241,7 +241,7 @@ class Peer:
 
     def _refuse(self, why: str) -> None:
         _log.warning("node %s at %s is not used: %s", self.node, self.endpoint, why)
-        self.stage = Stage.REFUSED
+        self.stage = PeerStage.REFUSED
         self.is_up = False
         self.expected_until = 0.0
         self.refusal = why
@@ -316,7 +316,7 @@ class Peer:
 
     def condition(self, instance: Any) -> str:
         """One phrase about an instance here, for error texts."""
-        if self.stage is Stage.REFUSED:
+        if self.stage is PeerStage.REFUSED:
             return f"not used ({self.refusal})"
         if not self.is_up:
             return self.stage.value

@@ -12,7 +12,7 @@ from time import time
 from typing import Any
 
 from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG
-from zmqservices.cluster.events.consumer_group import Crew, Member
+from zmqservices.cluster.events.consumer_group import Crew, GroupMember
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
 from zmqservices.wire import envelope, messages
@@ -122,7 +122,7 @@ class BestEffort:
 
     # --- members -----------------------------------------------------------------------------------------------------
 
-    def subscribe(self, member: Member, want: Subscription, group: Group) -> None:
+    def subscribe(self, member: GroupMember, want: Subscription, group: Group) -> None:
         """It is told where to listen, and once more when it is known here to do so."""
         crew = self.crews.get(want.group)
         if crew is None:
@@ -146,7 +146,7 @@ class BestEffort:
                 self.publisher.say(member.guest, messages.Subscribed(member.id))
         self._release_if_complete()
 
-    def left(self, member: Member) -> None:
+    def left(self, member: GroupMember) -> None:
         """Its link is gone, or it wants no more."""
         crew = self.crews.get(member.group)
         if crew is None or crew.members.get(member.name) is not member:
@@ -158,5 +158,5 @@ class BestEffort:
             self._topics.pop(member.topic, None)
         self.tuned(member.topic)
 
-    def _tuned_to(self, topic: bytes) -> list[Member]:
+    def _tuned_to(self, topic: bytes) -> list[GroupMember]:
         return [member for crew in self.crews.values() for member in crew.members.values() if member.topic == topic]

@@ -39,7 +39,7 @@ NO_ROOM_DELAY = 1.0
 TYPES_REMEMBERED = 1000
 
 
-class Stage(enum.Enum):
+class SubscriptionStage(enum.Enum):
     ASKED = "has not answered"
     ON = "on"
     LEAVING = "leaving"
@@ -49,7 +49,7 @@ class Stage(enum.Enum):
 
 
 #: The stages in which events come.
-TAKING = (Stage.ASKED, Stage.ON, Stage.LEAVING)
+TAKING = (SubscriptionStage.ASKED, SubscriptionStage.ON, SubscriptionStage.LEAVING)
 
 
 def size_of(message: Event) -> int:
@@ -67,7 +67,7 @@ class Tie:
         self.peer = peer
         #: Where its publisher is: another one there takes over its journal, should it not return.
         self.host = host
-        self.stage = Stage.ASKED
+        self.stage = SubscriptionStage.ASKED
         #: Events that came on this link and are not answered.
         self.in_hand = 0
         #: The bytes of those that came first on it, and how many of them each journal has.
@@ -127,7 +127,7 @@ class IncomingEvent:
         """It came again on this link: there it is in hand now. On the same link it is counted already."""
         if self.tie is tie:
             return
-        if self.tie is not None and self.tie.stage is not Stage.LOST:
+        if self.tie is not None and self.tie.stage is not SubscriptionStage.LOST:
             self.tie.remove(self.message)
         if tie is not None:
             tie.add(self.message)
@@ -192,17 +192,17 @@ class Intake:
     def look(self) -> None:
         """Something changed about publishers: subscribe where that is not done, forget ties whose link is gone."""
         for peer, tie in list(self.ties.items()):
-            if not peer.is_up and tie.stage is not Stage.LOST:
-                tie.stage = Stage.LOST
+            if not peer.is_up and tie.stage is not SubscriptionStage.LOST:
+                tie.stage = SubscriptionStage.LOST
                 tie.forget_all()
                 for heir in self._heirs(tie):
                     self._subscriber.repeat_answers(heir, self.subscription, peer)
         for instance in list(self.pool.instances.values()):
             held = self.ties.get(instance.peer)
             may_ask = instance.peer.is_up and not instance.left and not self.is_leaving
-            if may_ask and (held is None or held.stage is Stage.LOST):
+            if may_ask and (held is None or held.stage is SubscriptionStage.LOST):
                 self._subscribe(instance.peer, instance.record.host)
-        for peer in [peer for peer, tie in self.ties.items() if tie.stage is Stage.LOST]:
+        for peer in [peer for peer, tie in self.ties.items() if tie.stage is SubscriptionStage.LOST]:
             if not any(instance.peer is peer for instance in self.pool.instances.values()):
                 self._subscriber.hang_up(self.ties.pop(peer))
         self._changed.set()
@@ -212,7 +212,7 @@ class Intake:
         if not self.subscription.reliable:
             return []
         others = [other for other in self.ties.values() if other.host == tie.host and other is not tie]
-        return [other.peer for other in others if other.stage is not Stage.LOST and other.peer.is_up]
+        return [other.peer for other in others if other.stage is not SubscriptionStage.LOST and other.peer.is_up]
 
     def _subscribe(self, peer: Peer, host: str) -> None:
         # First what it may not have heard: it must not send again what is done.
@@ -232,17 +232,17 @@ class Intake:
             self.id, want.source, want.pattern, want.kind, self.member, want.group, want.reliable, credit, self._options
         )
         if not tie.peer.send(envelope.encode(message)):
-            tie.stage = Stage.LOST
+            tie.stage = SubscriptionStage.LOST
             self._subscriber.look_later()
 
     def confirmed(self, peer: Peer, info: dict[Any, Any]) -> None:
         tie = self.ties.get(peer)
-        if tie is None or tie.stage not in (Stage.ASKED, Stage.ON):
+        if tie is None or tie.stage not in (SubscriptionStage.ASKED, SubscriptionStage.ON):
             return
         refused = info.get("refused")
         if isinstance(refused, str):
             _log.error("%s sends no events to %s: %s", peer.endpoint, self.subscription.group, refused[:1000])
-            tie.stage = Stage.REFUSED
+            tie.stage = SubscriptionStage.REFUSED
             self._changed.set()
             return
         endpoint = info.get("events")
@@ -250,7 +250,7 @@ class Intake:
             # It broadcasts there, and answers again once it has heard of us on that way.
             self._subscriber.listen(tie, endpoint)
             return
-        tie.stage = Stage.ON
+        tie.stage = SubscriptionStage.ON
         self._changed.set()
 
     def unreachable(self) -> list[str]:
@@ -258,7 +258,7 @@ class Intake:
         found = []
         for instance in self.pool.instances.values():
             tie = self.ties.get(instance.peer)
-            if instance.listed and instance.record.state == "UP" and (tie is None or tie.stage is not Stage.ON):
+            if instance.listed and instance.record.state == "UP" and (tie is None or tie.stage is not SubscriptionStage.ON):
                 why = instance.peer.condition(instance) if tie is None else tie.stage.value
                 found.append(f"{instance.record.instance} at {instance.peer.endpoint} ({why})")
         return found
@@ -322,7 +322,7 @@ class Intake:
         self.in_hand.pop((message.journal, message.seq), None)
         if tie is None or self.is_over:
             return
-        if tie.stage is not Stage.LOST:
+        if tie.stage is not SubscriptionStage.LOST:
             tie.remove(message)
         self._subscriber.answer(tie, answer)
         if type(answer) is Ack and not tie.peer.is_up:
@@ -334,7 +334,7 @@ class Intake:
         """Publishers whose events are in hand hear that the hub turns."""
         word = envelope.encode(Grant(self.subscription.group, 0, self.id))
         for tie in self.ties.values():
-            if tie.in_hand and tie.stage is not Stage.LOST and tie.peer.is_up:
+            if tie.in_hand and tie.stage is not SubscriptionStage.LOST and tie.peer.is_up:
                 tie.peer.send(word)
 
     # --- leaving -----------------------------------------------------------------------------------------------------
@@ -349,11 +349,11 @@ class Intake:
         self.is_leaving = True
         self._subscriber.tell_done()
         for tie in self.ties.values():
-            if tie.stage in (Stage.ASKED, Stage.ON, Stage.OFF) and tie.peer.is_up:
-                tie.stage = Stage.LEAVING
+            if tie.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON, SubscriptionStage.OFF) and tie.peer.is_up:
+                tie.stage = SubscriptionStage.LEAVING
                 tie.peer.send(envelope.encode(Unsubscribe(self.id)))
         end = monotonic() + timeout
-        while any(tie.stage is Stage.LEAVING for tie in self.ties.values()):
+        while any(tie.stage is SubscriptionStage.LEAVING for tie in self.ties.values()):
             left = end - monotonic()
             if left <= 0:
                 break
@@ -362,8 +362,8 @@ class Intake:
 
     def echoed(self, peer: Peer) -> None:
         tie = self.ties.get(peer)
-        if tie is not None and tie.stage is Stage.LEAVING:
-            tie.stage = Stage.OFF
+        if tie is not None and tie.stage is SubscriptionStage.LEAVING:
+            tie.stage = SubscriptionStage.OFF
             self._changed.set()
 
     def end(self) -> None:
@@ -372,7 +372,7 @@ class Intake:
         self._subscriber.tell_done()
         for tie in self.ties.values():
             # Said twice: nothing will be answered any more.
-            times = 2 if tie.stage in (Stage.ASKED, Stage.ON) else 1 if tie.stage is Stage.LEAVING else 0
+            times = 2 if tie.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON) else 1 if tie.stage is SubscriptionStage.LEAVING else 0
             for _ in range(times if tie.peer.is_up else 0):
                 tie.peer.send(envelope.encode(Unsubscribe(self.id)))
         self.in_hand.clear()

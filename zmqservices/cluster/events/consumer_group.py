@@ -9,7 +9,7 @@ from zmqservices.journal import Group
 from zmqservices.wire import messages, topics
 
 
-class Member:
+class GroupMember:
     """One subscription of one guest."""
 
     __slots__ = ("guest", "id", "name", "group", "credit", "is_leaving", "is_confirmed", "topic", "pattern")
@@ -37,14 +37,14 @@ class Crew:
         self.group = group
         self.kind = kind
         self.pattern = topics.compile(group.pattern)
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, GroupMember] = {}
         self.turn = 0
 
     def declares(self, want: Subscription) -> bool:
         """Whether `want` is what the group was declared with. That is the same for as long as the group lives."""
         return self.group.pattern == want.pattern and self.kind in (want.kind, "")
 
-    def next(self) -> Member | None:
+    def next(self) -> GroupMember | None:
         """The members take turns; those that have not heard us yet or are leaving are left out."""
         able = [member for member in self.members.values() if member.is_confirmed and not member.is_leaving]
         if not able:

@@ -1,6 +1,6 @@
 """One group's events out of one journal: does what the schedule (`zmqservices.journal.Deliveries`) says.
 
-    SUBSCRIBE, GRANT, ACK, NACK  -->  Deliveries  -->  Send, Load, Bury, Tell  -->  the door, the journal
+    SUBSCRIBE, GRANT, ACK, NACK  -->  Deliveries  -->  Send, Fetch, Bury, Tell  -->  the door, the journal
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.settings import EventSettings
-from zmqservices.journal import Bury, Deliveries, Gap, Group, Load, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, Deliveries, LostRange, Group, Fetch, Page, Send, StoredEvent, Tell
 from zmqservices.transport.reactor import Reactor
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ ALL_CREDIT = 1 << 40
 LATE, HEAR_OUT = 0.1, 0.02
 
 #: How a delivery hands an event, or a gap, to a member: `send(member, group, event or gap, attempt)`.
-SendOn = Callable[[str, str, StoredEvent | Gap, int], None]
+SendOn = Callable[[str, str, StoredEvent | LostRange, int], None]
 
 #: How it has several sent at once: `together(work, argument)` calls `work(argument)`.
 Together = Callable[..., None]
@@ -132,7 +132,7 @@ class Delivery:
         kind = type(action)
         if kind is Send:
             self._send_on(action.member, self.group.name, action.event, action.attempt)
-        elif kind is Load:
+        elif kind is Fetch:
             self.journal.fetch(self.group.name, action.after, action.limit, self._on_thread(self._loaded))
         elif kind is Bury:
             self._bury(action)

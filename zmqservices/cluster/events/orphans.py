@@ -23,7 +23,7 @@ ORPHAN_INTERVAL = 5.0
 CLAIMS_KEPT, CLAIMED_FOR = 10_000, 60.0
 
 
-class Claims:
+class JournalClaims:
     """Answers to events of journals that nobody serves here yet: they count when one of these is taken over soon."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Orphans:
         self._folder = source.settings.folder
         #: Whether journals that others left have been looked for yet.
         self.has_looked = False
-        self.claims = Claims()
+        self.claims = JournalClaims()
         self._is_looking = False
         self._closed = False
 

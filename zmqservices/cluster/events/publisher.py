@@ -14,7 +14,7 @@ from gevent.event import AsyncResult
 
 import discovery
 from zmqservices.cluster.events.admin import Admin
-from zmqservices.cluster.events.consumer_group import Member
+from zmqservices.cluster.events.consumer_group import GroupMember
 from zmqservices.cluster.events.source import Source
 from zmqservices.cluster.events.subscription import publishing
 from zmqservices.exceptions import BadRequest
@@ -58,7 +58,7 @@ class Publisher:
         self._sources: dict[str, Source] = {}
         self._registrations: dict[str, Any] = {}
         self._opening: dict[str, AsyncResult] = {}
-        self._members: dict[Any, dict[int, tuple[Source, Member]]] = {}
+        self._members: dict[Any, dict[int, tuple[Source, GroupMember]]] = {}
         #: Answers from before a link, of groups to which its guest has not subscribed yet.
         self._answers: dict[Any, list[Ack]] = {}
         self._mast: Mast | None = None
@@ -238,7 +238,7 @@ class Publisher:
                 source.unsubscribe(member)
         self.say(guest, Unsubscribe(message.id))
 
-    def _named(self, guest: Any, message: Grant | Ack | Nack) -> tuple[Source, Member] | None:
+    def _named(self, guest: Any, message: Grant | Ack | Nack) -> tuple[Source, GroupMember] | None:
         """The subscription that the message is about."""
         found = self._members.get(guest, {}).get(message.subscription or 0)
         return found if found is not None and found[1].group == message.group else None
@@ -282,7 +282,7 @@ class Publisher:
             self.reactor.call_later(0.0, self._forget, list(members.values()))
 
     @staticmethod
-    def _forget(members: list[tuple[Source, Member]]) -> None:
+    def _forget(members: list[tuple[Source, GroupMember]]) -> None:
         for source, member in members:
             source.left(member)
 

@@ -18,14 +18,14 @@ from gevent.event import Event as Flag
 
 from zmqservices.cluster.events.best_effort import BestEffort, Packed
 from zmqservices.cluster.events.commits import Commit, Commits
-from zmqservices.cluster.events.consumer_group import Crew, Member
+from zmqservices.cluster.events.consumer_group import Crew, GroupMember
 from zmqservices.cluster.events.group_delivery import Delivery
 from zmqservices.cluster.events.group_registrations import remembered
 from zmqservices.cluster.events.orphans import Orphans
 from zmqservices.cluster.events.served_journal import Outlet
 from zmqservices.cluster.events.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
-from zmqservices.journal import Gap, Group, NewEvent, StoredEvent
+from zmqservices.journal import LostRange, Group, NewEvent, StoredEvent
 from zmqservices.transport.native import get_ident
 from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages
@@ -263,13 +263,13 @@ class Source:
 
     # --- members -----------------------------------------------------------------------------------------------------
 
-    def subscribe(self, guest: Any, message: messages.Subscribe, answers: Iterable[messages.Ack] = ()) -> Member:
+    def subscribe(self, guest: Any, message: messages.Subscribe, answers: Iterable[messages.Ack] = ()) -> GroupMember:
         """A guest wants events; it is told once that is in effect.
 
         `answers` of its process to events of the group, from before this link. Raises BadRequest where it is refused.
         """
         want = self._wanted(guest, message)
-        member = Member(guest, message)
+        member = GroupMember(guest, message)
         if message.reliable:
             for answer in answers:
                 self.acked(member, answer.journal, (answer.seq, *(answer.also or ())), is_told_again=True)
@@ -309,7 +309,7 @@ class Source:
             )
         return want
 
-    def _subscribe_reliable(self, member: Member, want: Subscription) -> None:
+    def _subscribe_reliable(self, member: GroupMember, want: Subscription) -> None:
         group = self._group(want)
         is_new = group.name not in self._crews
         crew = self._crew(group)
@@ -326,7 +326,7 @@ class Source:
         if is_new and self.own is not None:
             self.publisher.amend_soon(self)
 
-    def _join(self, member: Member, outlet: Outlet, delivery: Delivery | Exception) -> None:
+    def _join(self, member: GroupMember, outlet: Outlet, delivery: Delivery | Exception) -> None:
         crew = self._crews.get(member.group)
         if isinstance(delivery, Exception):
             # It is not confirmed, and its handler says so when it starts.
@@ -341,22 +341,22 @@ class Source:
             self._confirm(member)
         delivery.flush()
 
-    def _join_again(self, member: Member, outlet: Outlet) -> None:
+    def _join_again(self, member: GroupMember, outlet: Outlet) -> None:
         crew = self._crews.get(member.group)
         if crew is not None and crew.members.get(member.name) is member and outlet in self.outlets and not self._closed:
             outlet.with_delivery(crew.group, partial(self._join, member, outlet))
 
-    def _confirm(self, member: Member) -> None:
+    def _confirm(self, member: GroupMember) -> None:
         member.is_confirmed = True
         self.publisher.say(member.guest, messages.Subscribed(member.id, {"ack_wait": self.settings.ack_wait}))
 
-    def unsubscribe(self, member: Member) -> None:
+    def unsubscribe(self, member: GroupMember) -> None:
         """It wants no more; what it has is answered still, or goes to others when its link ends."""
         member.is_leaving = True
         for delivery in self._deliveries_of(member.group):
             delivery.retire(member.name)
 
-    def left(self, member: Member) -> None:
+    def left(self, member: GroupMember) -> None:
         """Its link is gone, or it is through with everything."""
         crew = self._crews.get(member.group)
         if crew is not None and crew.members.get(member.name) is member:
@@ -365,20 +365,20 @@ class Source:
         self.best_effort.left(member)
         self._answered.set()
 
-    def _left_deliveries(self, member: Member) -> None:
+    def _left_deliveries(self, member: GroupMember) -> None:
         for delivery in self._deliveries_of(member.group):
             delivery.left(member.name)
 
     def _deliveries_of(self, group: str) -> Iterable[Delivery]:
         return [outlet.deliveries[group] for outlet in self.outlets if group in outlet.deliveries]
 
-    def granted(self, member: Member, amount: int) -> None:
+    def granted(self, member: GroupMember, amount: int) -> None:
         member.credit += amount
         for delivery in self._deliveries_of(member.group):
             delivery.granted(member.name, amount)
             self.publisher.desk.touch(delivery)
 
-    def acked(self, member: Member, origin: str, seqs: Iterable[int], is_told_again: bool = False) -> None:
+    def acked(self, member: GroupMember, origin: str, seqs: Iterable[int], is_told_again: bool = False) -> None:
         """The member, or another one of its process, handled the events, whether it is still thought to have them or not.
 
         `is_told_again`: they did not come for its subscription, and so cost no credit.
@@ -398,7 +398,7 @@ class Source:
                 outlet.journal.acknowledge(member.group, seq)
         self._answered.set()
 
-    def nacked(self, member: Member, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
+    def nacked(self, member: GroupMember, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
         outlet = self._outlet(origin, seq)
         delivery = None if outlet is None else outlet.deliveries.get(member.group)
         if delivery is not None:
@@ -410,14 +410,14 @@ class Source:
         # One that is not among these was sent by the process that left that journal, or by our own last start.
         return self._origins.get(origin) or next((one for one in self.outlets if one.journal.knows(origin, seq)), None)
 
-    def _send(self, name: str, group: str, item: StoredEvent | Gap, attempt: int) -> None:
+    def _send(self, name: str, group: str, item: StoredEvent | LostRange, attempt: int) -> None:
         crew = self._crews.get(group)
         member = None if crew is None else crew.members.get(name)
         if member is None:
             return  # Its leaving is on the way to the schedule.
-        if isinstance(item, Gap):
+        if isinstance(item, LostRange):
             origin = self.own.journal.origin if self.own is not None else ""
-            self.publisher.say(member.guest, messages.Gap(group, origin, item.from_seq, item.to_seq, item.reason))
+            self.publisher.say(member.guest, messages.LostRange(group, origin, item.from_seq, item.to_seq, item.reason))
             return
         if item.origin not in self._origins:
             for outlet in self.outlets:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, cast
 
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, Intake, Stage, Tie
+from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, Intake, SubscriptionStage, Tie
 from zmqservices.cluster.calls.peer import Peer
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
@@ -259,7 +259,7 @@ class Subscriber:
     def _let_go_of_answers(self) -> None:
         now = monotonic()
         ties = [tie for intake in self._intakes.values() for tie in intake.ties.values()]
-        hosts = {tie.host for tie in ties if tie.stage is Stage.ON and tie.peer.is_up}
+        hosts = {tie.host for tie in ties if tie.stage is SubscriptionStage.ON and tie.peer.is_up}
         for key, kept in list(self._answers.items()):
             kept.let_go(now, hosts)
             if not kept.seqs:

@@ -65,7 +65,7 @@ class WebSocketRpc(WebSocketEntrypoint):
     BadRequest) are told to the client with their text; of all other errors it hears the class alone.
     """
 
-    def handle_message(self, connection: Connection, call: messages.Call) -> None:
+    def handle_message(self, connection: Connection, call: messages.WebSocketCall) -> None:
         """Called in the connection's greenlet: begin the call. What is raised is the answer."""
         self.check_signature((connection.socket_id,), call.data)
         handle_result = partial(self._answer, PendingCall(connection, call.correlation_id))

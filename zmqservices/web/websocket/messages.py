@@ -24,7 +24,7 @@ CONNECTED = "connected"
 LONGEST = 1000
 
 
-class Call(NamedTuple):
+class WebSocketCall(NamedTuple):
     """Please run `method` with `data` as keyword arguments, and name `correlation_id` in the answer."""
 
     method: str
@@ -38,7 +38,7 @@ class BadCall(MalformedRequest):
     correlation_id: Any = None
 
 
-def read_call(text: str) -> Call:
+def read_call(text: str) -> WebSocketCall:
     """The call in a message. Raises MalformedRequest, as the subclass that knows the correlation id."""
     try:
         message = jsontext.loads(text, parse_constant=jsontext.no_constant)
@@ -51,7 +51,7 @@ def read_call(text: str) -> Call:
         raise _bad(correlation_id, "`method` has to be a text")
     if not isinstance(data, (dict, type(None))):
         raise _bad(correlation_id, "`data` has to be an object")
-    return Call(method, data or {}, correlation_id)
+    return WebSocketCall(method, data or {}, correlation_id)
 
 
 def _bad(correlation_id: Any, text: str) -> BadCall:

@@ -241,7 +241,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             connection.refuse(exc, correlation_id)
         connection.wait_for_room()
 
-    def _begin(self, connection: Connection, call: messages.Call) -> None:
+    def _begin(self, connection: Connection, call: messages.WebSocketCall) -> None:
         provider = self._methods.get(call.method)
         if provider is None:
             raise MethodNotFound(call.method)
