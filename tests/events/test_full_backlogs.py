@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster.events import best_effort
-from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG, Backlog
+from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE, SendQueue
 from zmqservices.cluster.events.best_effort import BestEffort
 
 
@@ -15,8 +15,8 @@ class Crew:
     pattern = SimpleNamespace(matches=lambda type: True)
     group = SimpleNamespace(name="mails.send:order.*")
 
-    def __init__(self, backlog):
-        self.member = SimpleNamespace(guest=SimpleNamespace(backlog=backlog), id=1)
+    def __init__(self, send_queue):
+        self.member = SimpleNamespace(client=SimpleNamespace(send_queue=send_queue), id=1)
 
     def next(self):
         return self.member
@@ -24,13 +24,13 @@ class Crew:
 
 @pytest.fixture
 def dispatch():
-    """`dispatch(backlog, body)`: whether an event for a guest with this backlog is sent or dropped."""
+    """`dispatch(send_queue, body)`: whether an event for a guest with this backlog is sent or dropped."""
 
-    def run(backlog, body=b"x"):
+    def run(send_queue, body=b"x"):
         sent = []
-        desk = SimpleNamespace(send=lambda guest, frames: sent.append(frames))
-        source = BestEffort(SimpleNamespace(id="publisher", desk=desk), "orders")
-        source.send_direct([Crew(backlog)], "order.paid", body, None, "msgpack", None)
+        call_server = SimpleNamespace(send=lambda client, frames: sent.append(frames))
+        source = BestEffort(SimpleNamespace(id="publisher", call_server=call_server), "orders")
+        source.send_direct([Crew(send_queue)], "order.paid", body, None, "msgpack", None)
         assert len(sent) + source.dropped == 1
         return "sent" if sent else "dropped"
 
@@ -38,16 +38,16 @@ def dispatch():
 
 
 def test_a_guest_that_reads_gets_them(dispatch):
-    assert dispatch(Backlog()) == "sent"
+    assert dispatch(SendQueue()) == "sent"
 
 
 @pytest.mark.parametrize(
-    "waiting", [[b"small"] * (best_effort.LONG_BACKLOG + 1), [bytes(LONGEST_BACKLOG // 8)] * 3], ids=["many", "large"]
+    "waiting", [[b"small"] * (best_effort.LONG_BACKLOG + 1), [bytes(LONGEST_SEND_QUEUE // 8)] * 3], ids=["many", "large"]
 )
 def test_a_guest_that_is_behind_does_not(dispatch, waiting):
-    backlog = Backlog()
+    send_queue = SendQueue()
     for frames in waiting:
-        backlog.add(frames)
+        send_queue.add(frames)
 
-    assert not backlog.is_too_long
-    assert dispatch(backlog) == "dropped"
+    assert not send_queue.is_too_long
+    assert dispatch(send_queue) == "dropped"

@@ -31,7 +31,7 @@ class Stranger:
         self._heard = []
         self._is_linked = False
         node = node_of(container)
-        self._link = Link(node.reactor, node._sockets, node.desk.endpoint, self)
+        self._link = Link(node.reactor, node._sockets, node.call_server.endpoint, self)
         until(lambda: self._is_linked)
         until(lambda: self._link.send(envelope.encode(Hello(1, 0, self.node, namespace))))
 
@@ -115,7 +115,7 @@ def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
     (crew,) = source.crews().values()
     (member,) = crew.members.values()
 
-    node_of(orders).desk._give_up(member.guest)
+    node_of(orders).call_server._give_up(member.client)
     until(lambda: crew.members and member not in crew.members.values())
     cluster.orders.tell_all("order.paid", 3)
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from zmqservices.cluster.calls import send_queue as backlog
-from zmqservices.cluster.calls.send_queue import OVERHEAD, Backlog
+from zmqservices.cluster.calls import send_queue as send_queue
+from zmqservices.cluster.calls.send_queue import OVERHEAD, SendQueue
 from zmqservices.transport import Sent
 
 
 @pytest.fixture
 def kept():
-    kept = Backlog()
+    kept = SendQueue()
     for frames in (b"one", (b"two", bytes(1000)), b"three"):
         kept.add(frames)
     return kept
@@ -53,11 +53,11 @@ def test_it_is_kept_where_nobody_is_any_more(kept):
 
 
 def test_bytes_and_not_messages_make_it_too_long(monkeypatch):
-    kept = Backlog()
+    kept = SendQueue()
     for _ in range(20_000):
         kept.add(b"x" * 30)
     assert not kept.is_too_long
 
-    monkeypatch.setattr(backlog, "LONGEST_BACKLOG", kept.bytes)
+    monkeypatch.setattr(send_queue, "LONGEST_SEND_QUEUE", kept.bytes)
     kept.add(b"x")
     assert kept.is_too_long

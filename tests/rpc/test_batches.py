@@ -8,7 +8,7 @@ from gevent.event import Event
 
 from tests.rpc.stage import linked, until
 from zmqservices.cluster.calls import cork
-from zmqservices.cluster.calls.server import Desk
+from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.calls.peer import Peer
 from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
@@ -279,7 +279,7 @@ def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve
     assert sizes and max(sizes) <= cork.LONGEST
 
 
-@pytest.mark.parametrize("cls", [Desk, Peer])
+@pytest.mark.parametrize("cls", [CallServer, Peer])
 def test_of_large_messages_few_are_read_before_they_are_worked_on(cls, serve, connect, monkeypatch):
     turns = [0]
     hear, heard = cls.hear, cls.heard
@@ -333,10 +333,10 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
     service = linked(connect().slow)
     waiting, repeated = service.wait.call_async(), service.once_slow.call_async()
     until(lambda: len(Slow.began) == 2)
-    [desk] = {served.desk for served in _calls_of(container)}
-    [guest] = {served.guest for served in _calls_of(container)}
+    [call_server] = {served.call_server for served in _calls_of(container)}
+    [client] = {served.client for served in _calls_of(container)}
 
-    desk._forget(guest)
+    call_server._forget(client)
 
     # The first call after that is refused, and finds out; all go on from there.
     assert service.fine() == "fine"
@@ -362,33 +362,33 @@ def test_a_call_without_limit_ends_where_its_node_was_given_up_and_never_calls_a
     service = linked(connect().patient)
     waiting = service.wait.with_timeout(None).call_async()
     until(lambda: _calls_of(container))
-    desk = desk_of(container)
-    [guest] = {served.guest for served in _calls_of(container)}
+    call_server = desk_of(container)
+    [client] = {served.client for served in _calls_of(container)}
 
-    desk._give_up(guest)
+    call_server._give_up(client)
 
     with gevent.Timeout(20), pytest.raises(MaybeExecuted):
         waiting.result()
     assert service.fine() == "fine"
-    assert not desk._given_up
+    assert not call_server._given_up
 
 
 def desk_of(container):
-    return next(each for each in container.extensions if isinstance(each, Membership)).join().desk
+    return next(each for each in container.extensions if isinstance(each, Membership)).join().call_server
 
 
 def _calls_of(container):
-    return [call for guest in desk_of(container)._door.guests.values() for call in guest.calls.values()]
+    return [call for client in desk_of(container)._door.clients.values() for call in client.calls.values()]
 
 
-def sizes_of(batch, desk, monkeypatch):
+def sizes_of(batch, call_server, monkeypatch):
     """What each call of a batch counts against the queue."""
     sizes = []
-    monkeypatch.setattr(type(desk), "_take", lambda self, guest, call, size: sizes.append(size))
-    guest = desk.stranger(b"\0abcd", "")
-    guest.node = "somebody"
-    desk.hear(guest, batch)
-    desk.heard()
+    monkeypatch.setattr(type(call_server), "_take", lambda self, client, call, size: sizes.append(size))
+    client = call_server.stranger(b"\0abcd", "")
+    client.node = "somebody"
+    call_server.hear(client, batch)
+    call_server.heard()
     return sizes
 
 
@@ -416,17 +416,17 @@ def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
 
 def test_what_is_sent_to_a_guest_that_was_forgotten_counts_for_no_bound_and_nobody_else(maths, connect, monkeypatch):
     # Its connection stands, and by now it is known by the same routing id again.
-    service, desk = linked(connect().maths), desk_of(maths)
-    [guest] = desk._door.guests.values()
-    desk._forget(guest)
-    other = desk._door.guests[guest.routing_id] = desk.stranger(guest.routing_id, "")
+    service, call_server = linked(connect().maths), desk_of(maths)
+    [client] = call_server._door.clients.values()
+    call_server._forget(client)
+    other = call_server._door.clients[client.routing_id] = call_server.stranger(client.routing_id, "")
 
-    desk._send(guest, envelope.encode_result(10**6, bytes(100_000), None))
-    monkeypatch.setattr(desk._door, "send", lambda routing_id, frames: Sent.FULL)
-    desk._send(guest, bytes(10))
-    desk._forget(guest)
+    call_server._send(client, envelope.encode_result(10**6, bytes(100_000), None))
+    monkeypatch.setattr(call_server._door, "send", lambda routing_id, frames: Sent.FULL)
+    call_server._send(client, bytes(10))
+    call_server._forget(client)
     monkeypatch.undo()
 
-    assert (desk._on_the_way.bytes, desk._on_the_way.nodes, desk._kept.bytes) == (0, 0, 0)
-    assert desk._door.guests == {guest.routing_id: other}
+    assert (call_server._on_the_way.bytes, call_server._on_the_way.nodes, call_server._kept.bytes) == (0, 0, 0)
+    assert call_server._door.clients == {client.routing_id: other}
     assert service.add(1, 2) == 3

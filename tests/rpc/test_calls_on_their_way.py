@@ -181,13 +181,13 @@ def test_calls_held_for_one_are_sent_once_where_the_other_is_lost_meanwhile(serv
 def test_many_small_calls_that_leave_together_count_as_well(serve, connect, monkeypatch):
     """Each of them is held; what they leave in is large."""
     seen = []
-    sent = window.Window.sent
+    sent = window.FlowControlWindow.sent
 
     def note(self, size):
         seen.append(size)
         sent(self, size)
 
-    monkeypatch.setattr(window.Window, "sent", note)
+    monkeypatch.setattr(window.FlowControlWindow, "sent", note)
     serve(Sink, max_workers=100)
     sink = linked(connect().sink)
 

@@ -1,6 +1,6 @@
 """Whoever fails to begin what came for him keeps nobody else's from beginning."""
 
-from zmqservices.cluster.calls.server import Desk
+from zmqservices.cluster.calls.server import CallServer
 
 
 class Touched:
@@ -15,11 +15,11 @@ class Touched:
 
 
 def test_all_are_flushed_though_some_fail(caplog):
-    desk = Desk.__new__(Desk)
+    call_server = CallServer.__new__(CallServer)
     touched = [Touched(ValueError("broken")) if number % 2 else Touched() for number in range(6)]
-    desk._touched = set(touched)
+    call_server._touched = set(touched)
 
-    desk._flush_all()
+    call_server._flush_all()
 
     assert all(one.is_flushed for one in touched)
     assert caplog.text.count("could not be begun") == 3

@@ -94,7 +94,7 @@ def test_a_container_that_only_calls_opens_no_door(serve, cluster_config):
 
     container = serve(OnlyCalls)
 
-    assert node_of(container).desk is None
+    assert node_of(container).call_server is None
     assert records(container, "only-calls") == []
 
 
@@ -162,7 +162,7 @@ def test_a_directory_that_makes_no_sense_is_quoted(serve, connect, value):
 
 def test_an_address_that_is_taken_or_another_host_s_is_quoted(serve):
     taken = serve(Words)
-    endpoint = node_of(taken).desk.endpoint
+    endpoint = node_of(taken).call_server.endpoint
 
     with pytest.raises(ConfigurationError, match=f"cannot bind '{endpoint}': .*is the address this host's own"):
         serve(Words, BIND_ADDRESS=endpoint)

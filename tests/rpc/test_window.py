@@ -3,13 +3,13 @@
 import pytest
 
 from zmqservices.cluster.calls import flow_control as window
-from zmqservices.cluster.calls.flow_control import Window
+from zmqservices.cluster.calls.flow_control import FlowControlWindow
 
 
 @pytest.fixture
 def hundred(monkeypatch):
     monkeypatch.setattr(window, "WINDOW", 100)
-    return Window()
+    return FlowControlWindow()
 
 
 def test_it_is_full_with_what_was_sent_and_not_read(hundred):

@@ -122,7 +122,7 @@ def test_a_service_with_nothing_but_a_timer_is_listed_and_opens_no_door(serve):
     (record,) = records(container, "clock")
     assert (record.endpoints, record.methods, record.state) == ({}, {}, "UP")
     assert record.tags == {"duties": ["on_time"]}
-    assert node_of(container).desk is None
+    assert node_of(container).call_server is None
 
 
 def test_methods_and_timers_of_a_service_are_one_instance(serve, connect):

@@ -16,7 +16,7 @@ import gevent
 
 import discovery
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.calls.server import Desk
+from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import Groups
 from zmqservices.cluster.registration import Registration, new_id
 from zmqservices.cluster.settings import Settings
@@ -58,7 +58,7 @@ class Node:
         self._incarnation = 0
         self._members = 0
         self._registrations: list[Registration] = []
-        self.desk: Desk | None = None
+        self.call_server: CallServer | None = None
         self._publisher: Any = None
         self._subscriber: Subscriber | None = None
         self.reactor = HubReactor()
@@ -99,14 +99,14 @@ class Node:
                 self._publisher.stop(at_once)
             except Exception:
                 _log.exception("a journal could not be closed in good order")
-        if self.desk is not None:
-            self.desk.leaving.wait_until_read()
+        if self.call_server is not None:
+            self.call_server.draining.wait_until_read()
         if self._subscriber is not None:
             self._subscriber.close()
         self.groups.close()
         self.caller.close()
-        if self.desk is not None:
-            self.desk.close()
+        if self.call_server is not None:
+            self.call_server.close()
         self.reactor.close()
         # Both wait in native threads, so that other greenlets run on meanwhile.
         ends = [gevent.spawn(in_thread, self.directory.stop, WITHDRAW_TIMEOUT), gevent.spawn(in_thread, self._sockets.close)]
@@ -141,10 +141,10 @@ class Node:
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
-    def open_door(self) -> Desk:
+    def open_door(self) -> CallServer:
         """The door, opened where it is shut."""
-        if self.desk is None:
-            self.desk = Desk(
+        if self.call_server is None:
+            self.call_server = CallServer(
                 self.reactor,
                 self._sockets,
                 self._bind_address(),
@@ -152,7 +152,7 @@ class Node:
                 self.settings.namespace,
                 self.settings.max_message_size,
             )
-        return self.desk
+        return self.call_server
 
     def register(self, service: str) -> Registration:
         """A place for one more instance of `service`; nothing is announced of it until it has something to announce."""

@@ -59,30 +59,30 @@ class Registration:
         cancel: Callable[[Any, str], None],
     ) -> None:
         """Open the door where it is shut, and announce the instance as UP. `methods` are described as in a record."""
-        desk = self._node.open_door()
-        self._served = desk.serve(self.service, self.id, take, flush, cancel, _idempotent(methods))
-        endpoints = {**self._endpoints(), RPC: self._node.advertised(desk.endpoint)}
+        call_server = self._node.open_door()
+        self._served = call_server.serve(self.service, self.id, take, flush, cancel, _idempotent(methods))
+        endpoints = {**self._endpoints(), RPC: self._node.advertised(call_server.endpoint)}
         record = self._announce(state="UP", methods=methods, endpoints=endpoints)
         _log.info("serving %s as instance %s at %s", self.service, self.id, record.endpoints[RPC])
 
     def drain(self, timeout: float | None) -> bool:
-        """Tell everybody that the instance goes, and return when its calls have ended; see `Leaving.drain`."""
+        """Tell everybody that the instance goes, and return when its calls have ended; see `Drain.drain`."""
         if self.record is None or self._served is None:
             return True
         if self.record.state == "UP":
             self._announce(state="DRAINING")
-        return bool(self._node.desk.leaving.drain(self._served, timeout))
+        return bool(self._node.call_server.draining.drain(self._served, timeout))
 
     def drop(self) -> None:
         """Stop serving at once: calls under way are answered with an error."""
         if self._served is not None:
-            self._node.desk.leaving.drop(self._served)
+            self._node.call_server.draining.drop(self._served)
 
     def withdraw(self) -> None:
         """Its methods are gone."""
         served, self._served = self._served, None
         if served is not None:
-            self._node.desk.leave(served)
+            self._node.call_server.leave(served)
         endpoints = {name: address for name, address in self._endpoints().items() if name != RPC}
         # Where it stays listed for something else, nobody shall call it.
         self._part(endpoints=endpoints, methods={}, state="DRAINING")

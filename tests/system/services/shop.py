@@ -49,7 +49,7 @@ class Shop:
         return a + b
 
 
-class Window:
+class FlowControlWindow:
     name = "window"
 
     @http("GET", "/window")

@@ -19,7 +19,7 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.cluster.calls.incoming import Guest, IncomingCall, Served
+from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Ping
 
@@ -31,23 +31,23 @@ BYE_TIMEOUT = 2.0
 READ_TIMEOUT = 1.0
 
 
-class Leaving:
-    """`guests` are the desk's own, `instances(name)` those of a service; `tokens` numbers its PINGs.
+class Drain:
+    """`clients` are the desk's own, `instances(name)` those of a service; `tokens` numbers its PINGs.
 
-    `send(guest, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so; `welcome_all()`
+    `send(client, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so; `welcome_all()`
     tells callers which instances there are.
     """
 
     def __init__(
         self,
-        guests: Mapping[bytes, Guest],
+        clients: Mapping[bytes, ClientConnection],
         instances: Callable[[str], list[Served]],
         tokens: Iterator[int],
-        send: Callable[[Guest, Any], None],
+        send: Callable[[ClientConnection, Any], None],
         stop: Callable[[IncomingCall, str], None],
         welcome_all: Callable[[], None],
     ) -> None:
-        self._guests = guests
+        self._clients = clients
         self._instances = instances
         self._tokens = tokens
         self._send = send
@@ -86,13 +86,13 @@ class Leaving:
         if not all(other.is_draining for other in self._instances(served.name)):
             self._welcome_all()
             return
-        for guest in self._known():
-            guest.farewells.add(served.name)
-            self._send(guest, envelope.encode(Bye([served.name], "shutting down")))
+        for client in self._known():
+            client.awaited.add(served.name)
+            self._send(client, envelope.encode(Bye([served.name], "shutting down")))
 
     def _cancel_all(self, served: Served, why: str) -> None:
-        for guest in list(self._guests.values()):
-            for call in [call for call in guest.calls.values() if call.served is served]:
+        for client in list(self._clients.values()):
+            for call in [call for call in client.calls.values() if call.served is served]:
                 self._stop(call, why)
 
     def wait_until_read(self, timeout: float = READ_TIMEOUT) -> None:
@@ -102,20 +102,20 @@ class Leaving:
         have it). A PONG to a PING that was sent after the answers shows that they were read.
         """
         token = next(self._tokens)
-        for guest in self._known():
-            if guest.has_late_answers:
-                guest.has_late_answers = False
-                guest.farewells.add(token)
-                self._send(guest, envelope.encode(Ping(token)))
+        for client in self._known():
+            if client.has_late_answers:
+                client.has_late_answers = False
+                client.awaited.add(token)
+                self._send(client, envelope.encode(Ping(token)))
         self._wait_for(token, timeout)
 
-    def _known(self) -> list[Guest]:
+    def _known(self) -> list[ClientConnection]:
         """Those who have said who they are."""
-        return [guest for guest in self._guests.values() if guest.node]
+        return [client for client in self._clients.values() if client.node]
 
     def _wait_for(self, word: str | int, timeout: float) -> None:
         end = monotonic() + timeout
-        while any(word in guest.farewells for guest in self._guests.values()):
+        while any(word in client.awaited for client in self._clients.values()):
             left = end - monotonic()
             if left <= 0:
                 return
@@ -124,18 +124,18 @@ class Leaving:
 
     # --- the callers' words ----------------------------------------------------------------------------------------------
 
-    def hear_bye(self, guest: Guest, bye: Bye) -> None:
+    def on_bye(self, client: ClientConnection, bye: Bye) -> None:
         """It sends no more calls for these services, or for all that it was told of."""
-        guest.farewells.difference_update(bye.services if bye.services is not None else list(guest.farewells))
+        client.awaited.difference_update(bye.services if bye.services is not None else list(client.awaited))
         self._heard.set()
 
-    def hear_pong(self, guest: Guest, token: int) -> None:
+    def on_pong(self, client: ClientConnection, token: int) -> None:
         """It has read what was sent before this PING, if it was one of ours."""
-        if token in guest.farewells:
-            guest.farewells.discard(token)
+        if token in client.awaited:
+            client.awaited.discard(token)
             self._heard.set()
 
-    def forget(self, guest: Guest) -> None:
+    def forget(self, client: ClientConnection) -> None:
         """It is gone."""
-        guest.farewells.clear()
+        client.awaited.clear()
         self._heard.set()

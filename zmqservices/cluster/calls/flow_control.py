@@ -34,7 +34,7 @@ class Total:
         return self.bytes >= ALL_WINDOWS and own * self.nodes >= ALL_WINDOWS
 
 
-class Window:
+class FlowControlWindow:
     """The flow-control window of one node. `total` is that of all windows it shares a bound with."""
 
     __slots__ = ("_sent", "_read", "_asked", "_asked_at", "_marks", "_total")

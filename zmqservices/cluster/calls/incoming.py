@@ -7,8 +7,8 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.cluster.calls.send_queue import Backlog, Kept, size_of
-from zmqservices.cluster.calls.flow_control import Total, Window
+from zmqservices.cluster.calls.send_queue import SendQueue, Kept, size_of
+from zmqservices.cluster.calls.flow_control import Total, FlowControlWindow
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import encode_result
@@ -18,10 +18,10 @@ from zmqservices.wire.messages import Call, Error
 LONGEST_ERROR_TEXT = 10_000
 
 
-class Guest:
+class ClientConnection:
     """One connected node."""
 
-    __slots__ = ("routing_id", "address", "node", "calls", "window", "backlog", "farewells", "has_late_answers")
+    __slots__ = ("routing_id", "address", "node", "calls", "window", "send_queue", "awaited", "has_late_answers")
 
     def __init__(
         self, routing_id: bytes, on_the_way: Total | None = None, kept: Kept | None = None, address: str = "?"
@@ -32,10 +32,10 @@ class Guest:
         #: The id that it gave in its HELLO; "" before that.
         self.node = ""
         self.calls: dict[int, IncomingCall] = {}
-        self.window = Window(on_the_way)
-        self.backlog = Backlog(kept)
+        self.window = FlowControlWindow(on_the_way)
+        self.send_queue = SendQueue(kept)
         #: Services to whose BYE no answer came yet, and tokens of last PINGs.
-        self.farewells: set[str | int] = set()
+        self.awaited: set[str | int] = set()
         #: Answers went to it after the BYE of their service: its own BYE does not say that it has read them.
         self.has_late_answers = False
 
@@ -46,15 +46,15 @@ class Guest:
 class IncomingCall(Call):
     """A CALL to be answered once, by `reply` or `fail`; after either, and after `close`, nothing more is sent."""
 
-    __slots__ = ("desk", "guest", "served", "deadline", "size", "worker", "is_open")
+    __slots__ = ("call_server", "client", "served", "deadline", "size", "worker", "is_open")
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
-    def arrive(self, desk: Any, guest: Guest, served: Served, deadline: float | None, size: int) -> None:
-        """It was read from `guest`, takes `size` bytes, and may be run."""
-        self.desk = desk
-        self.guest = guest
+    def arrive(self, call_server: Any, client: ClientConnection, served: Served, deadline: float | None, size: int) -> None:
+        """It was read from `client`, takes `size` bytes, and may be run."""
+        self.call_server = call_server
+        self.client = client
         self.served = served
         #: In this process's monotonic seconds; None for no end.
         self.deadline = deadline
@@ -62,17 +62,17 @@ class IncomingCall(Call):
         #: Whoever runs it, as the service's own `take` left it here; handed to its `cancel`.
         self.worker: Any = None
         self.is_open = True
-        guest.calls[self.id] = self
+        client.calls[self.id] = self
         served.open_calls += 1
 
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
         frames = encode_result(self.id, value, serializer)
         size = len(frames) if type(frames) is bytes else size_of(frames)
-        if size > self.desk.max_message_size:
+        if size > self.call_server.max_message_size:
             raise MessageTooLarge(
                 f"the result of {self.served.name}.{self.method} takes {size:,} bytes; "
-                f"max_message_size is {self.desk.max_message_size:,}"
+                f"max_message_size is {self.call_server.max_message_size:,}"
             )
         if self.is_open:
             self._answer(frames)
@@ -81,7 +81,7 @@ class IncomingCall(Call):
         """Send an error: what `zmqservices.exceptions.serialize` made."""
         try:
             frames = envelope.encode(Error(self.id, error))
-            if len(frames) > self.desk.max_message_size:
+            if len(frames) > self.call_server.max_message_size:
                 frames = envelope.encode(Error(self.id, _shortened(error)))
         except UnserializableValueError:
             frames = envelope.encode(Error(self.id, _shortened(error)))
@@ -95,8 +95,8 @@ class IncomingCall(Call):
     def _answer(self, frames: Any) -> None:
         self._part()
         if self.served.is_draining:
-            self.guest.has_late_answers = True
-        self.desk.send(self.guest, frames)
+            self.client.has_late_answers = True
+        self.call_server.send(self.client, frames)
 
     def close(self) -> None:
         """Nobody will be answered (any more)."""
@@ -108,7 +108,7 @@ class IncomingCall(Call):
         # The worker knows the call: without this the two would live until the garbage collector comes, and with them
         # all that the call brought.
         self.worker = None
-        del self.guest.calls[self.id]
+        del self.client.calls[self.id]
         served = self.served
         served.open_calls -= 1
         if served.is_draining and not served.open_calls:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.calls.send_queue import size_of
-from zmqservices.cluster.calls.flow_control import Window
+from zmqservices.cluster.calls.flow_control import FlowControlWindow
 from zmqservices.exceptions import ProtocolError
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import Link, Sockets
@@ -63,7 +63,7 @@ class Peer:
         #: Methods that may be repeated, by service, as the node itself announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Any] = []
-        self._window = Window()
+        self._window = FlowControlWindow()
         #: Whether so much is on its way there that it is asked for nothing more until it has read some.
         self.is_full = False
         #: Of PINGs that are sent for the window; those of heartbeats say 0.
@@ -112,7 +112,7 @@ class Peer:
             self.stage = PeerStage.CONNECTING
         self.is_up = self.is_suspect = self.is_full = self._was_forgotten = False
         self._greeted = False
-        self._window = Window()
+        self._window = FlowControlWindow()
         if was_up:
             _log.info("lost the link to node %s at %s", self.node, self.endpoint)
         self._owner.peer_lost(self)

@@ -10,7 +10,7 @@ from zmqservices.transport import Sent
 
 #: Bytes that are kept for one node before it is given up, besides those that are on their way to it. How many messages they
 #: are does not count: a client that is behind by a hundred thousand small answers catches up within seconds.
-LONGEST_BACKLOG = 128 * 1024 * 1024
+LONGEST_SEND_QUEUE = 128 * 1024 * 1024
 
 #: Bytes that are kept for all nodes together before the one with the most is given up.
 ALL_BACKLOGS = 256 * 1024 * 1024
@@ -32,7 +32,7 @@ class Kept:
         return self.bytes > ALL_BACKLOGS
 
 
-class Backlog:
+class SendQueue:
     """In their order, oldest first. `kept` counts what is kept for this node and all others together."""
 
     __slots__ = ("bytes", "messages", "_kept")
@@ -48,7 +48,7 @@ class Backlog:
 
     @property
     def is_too_long(self) -> bool:
-        return self.bytes > LONGEST_BACKLOG
+        return self.bytes > LONGEST_SEND_QUEUE
 
     def add(self, frames: bytes | tuple[bytes, bytes]) -> None:
         self.messages.append(frames)

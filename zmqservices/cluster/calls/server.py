@@ -13,11 +13,11 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.calls.send_queue import Backlog, Kept, size_of
+from zmqservices.cluster.calls.send_queue import SendQueue, Kept, size_of
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER, LONGEST, Cork
-from zmqservices.cluster.calls.incoming import Guest, IncomingCall, Served, described, least_busy, refusal
-from zmqservices.cluster.calls.drain import Leaving
-from zmqservices.cluster.calls.flow_control import UNCOUNTED, Total, Window
+from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served, described, least_busy, refusal
+from zmqservices.cluster.calls.drain import Drain
+from zmqservices.cluster.calls.flow_control import UNCOUNTED, Total, FlowControlWindow
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Door, Sent, Sockets
 from zmqservices.transport.faults import Faults
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 LONGEST_GREETING = 64 * 1024
 
 #: Seconds between two tries to hand on replies that a guest's queue had no room for.
-BACKLOG_INTERVAL = 0.01
+SEND_QUEUE_INTERVAL = 0.01
 
 #: Seconds after the end of a connection at which it is found out whose it was. ZeroMQ tells of the end a moment before
 #: it knows itself that nothing more can be sent there; on a busy machine that moment is long.
@@ -50,7 +50,7 @@ SHARED = Served("", "", lambda call: None, lambda: None, lambda worker, why: Non
 SHARED.is_draining = True
 
 
-class Desk:
+class CallServer:
     """The door's listener. Bound once; services come and go."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Desk:
         self._several: dict[str, list[Served]] = {}
         #: Whoever wants `flush` to be called once all that had arrived was handed over.
         self._touched: set[Any] = set()
-        self._on_gone: Callable[[Guest], None] | None = None
+        self._on_disconnected: Callable[[ClientConnection], None] | None = None
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
@@ -75,13 +75,13 @@ class Desk:
         #: Holds what is sent while a batch is worked on, or in one turn of the loop.
         self._cork = Cork(self._pour, reactor.defer)
         self._tokens = itertools.count(1)
-        self._backlog_timer = False
+        self._send_queue_timer = False
         self._looks_for_gone: set[float] = set()
         #: The routing ids of nodes that were given up and have not been told so yet.
         self._given_up: set[bytes] = set()
         self._given_up_timer = False
         self._closed = False
-        self._hear_by_kind: dict[type, Callable[[Guest, Any], None]] = {
+        self._hear_by_kind: dict[type, Callable[[ClientConnection, Any], None]] = {
             Cancel: self._on_cancel,
             Hello: self._on_hello,
             Ping: self._on_ping,
@@ -94,8 +94,8 @@ class Desk:
         self._faults = Faults(_log)
         self._on_the_way = Total()
         self._kept = Kept()
-        self.leaving = Leaving(
-            self._door.guests, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
+        self.draining = Drain(
+            self._door.clients, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
         )
 
     @property
@@ -143,14 +143,14 @@ class Desk:
 
     def _welcome_all(self) -> None:
         """Tell everybody which instances there are now."""
-        for guest in list(self._door.guests.values()):
-            if guest.node:
-                self._welcome(guest)
+        for client in list(self._door.clients.values()):
+            if client.node:
+                self._welcome(client)
 
-    def hear_also(self, kinds: dict[type, Callable[[Guest, Any], None]], on_gone: Callable[[Guest], None]) -> None:
-        """Messages of these kinds go to those functions from now on; `on_gone` is told of guests that are gone."""
+    def handle_also(self, kinds: dict[type, Callable[[ClientConnection, Any], None]], on_disconnected: Callable[[ClientConnection], None]) -> None:
+        """Messages of these kinds go to those functions from now on; `on_disconnected` is told of guests that are gone."""
         self._hear_by_kind.update(kinds)
-        self._on_gone = on_gone
+        self._on_disconnected = on_disconnected
 
     def touch(self, touched: Any) -> None:
         """Call `touched.flush()` once all that has arrived is heard. For the functions that hear."""
@@ -158,21 +158,21 @@ class Desk:
 
     # --- the door's listener -----------------------------------------------------------------------------------------
 
-    def stranger(self, routing_id: bytes, address: str) -> Guest:
-        return Guest(routing_id, self._on_the_way, self._kept, address)
+    def stranger(self, routing_id: bytes, address: str) -> ClientConnection:
+        return ClientConnection(routing_id, self._on_the_way, self._kept, address)
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         self._faults.saw(f"a peer at {address}", "it lets ZeroMQ choose its routing id")
         text = "set ROUTING_ID to a byte of value 1 and 16 random ones: ZeroMQ's own choice can be guessed by others"
         self._door.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
 
-    def hear(self, guest: Guest, body: bytes) -> bool:
+    def hear(self, client: ClientConnection, body: bytes) -> bool:
         if not self._batch_time:
             self._batch_time = monotonic()
         self._messages += 1
         try:
-            if not guest.node:
-                self._hear_stranger(guest, body)
+            if not client.node:
+                self._hear_stranger(client, body)
                 return False
             size = len(body)
             payloads = self._payloads
@@ -181,56 +181,56 @@ class Desk:
                 if payloads.fetched is not None:
                     size += payloads.settle(message)
             except ProtocolError as exc:
-                self._refuse_junk(guest, exc)
+                self._refuse_junk(client, exc)
                 return False
             if type(message) is IncomingCall:
-                self._take(guest, message, size)
+                self._take(client, message, size)
                 if size > COUNTED_BYTES:
                     self._batched += size // COUNTED_BYTES
                     return self._batched >= DRAIN_QUOTA
             elif type(message) is Batch:
-                return self._hear_all(guest, message, size)
+                return self._hear_all(client, message, size)
             else:
-                self._hear_other(guest, message)
+                self._hear_other(client, message)
             return False
         except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
-            self._faults.saw(str(guest), f"{type(exc).__name__}; it is let go", exc)
-            self._give_up(guest)
+            self._faults.saw(str(client), f"{type(exc).__name__}; it is let go", exc)
+            self._give_up(client)
             return False
 
-    def _hear_stranger(self, guest: Guest, body: bytes) -> None:
+    def _hear_stranger(self, client: ClientConnection, body: bytes) -> None:
         """Before its HELLO nothing of a peer is heard but that and PING, and nothing long is looked at."""
         try:
             call_id = envelope.call_id_of(body)
             if call_id is not None:
                 # By its id, so that a node that we gave up greets again. Nothing else is made of it.
-                self._send_refusal(guest, call_id, "protocol", "a CALL came before a HELLO")
+                self._send_refusal(client, call_id, "protocol", "a CALL came before a HELLO")
                 return
             if batches.is_batch(body) and len(body) <= LARGEST_TOGETHER:
-                self._refuse_all(guest, decode(body, None, IncomingCall))
+                self._refuse_all(client, decode(body, None, IncomingCall))
                 return
             if len(body) > LONGEST_GREETING:
                 raise ProtocolError(f"{len(body):,} bytes came before a HELLO, which takes {LONGEST_GREETING:,} at most")
             message = decode(body, None, IncomingCall)
         except ProtocolError as exc:
-            self._faults.saw(str(guest), exc)
-            self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {exc}")
+            self._faults.saw(str(client), exc)
+            self._send_refusal(client, None, "protocol", f"not a message of this protocol: {exc}")
             return
         if type(message) in (Hello, Ping):
-            self._hear_other(guest, message)
+            self._hear_other(client, message)
         else:
             # A node that we gave up may say so before it learns of that: no refusal, which would end the link for good. But
             # a word, that finds out whether anybody is there.
-            self._faults.saw(str(guest), f"its {type(message).__name__.upper()} came before a HELLO")
-            self.send(guest, envelope.encode(Pong(0)))
+            self._faults.saw(str(client), f"its {type(message).__name__.upper()} came before a HELLO")
+            self.send(client, envelope.encode(Pong(0)))
 
-    def _refuse_all(self, guest: Guest, batch: Any) -> None:
+    def _refuse_all(self, client: ClientConnection, batch: Any) -> None:
         """Refuse the calls of a BATCH that came before a HELLO."""
         for fields in batch.messages:
             if type(fields) is list and len(fields) > 1 and fields[0] == Call.KIND and is_count(fields[1]):
-                self._send_refusal(guest, fields[1], "protocol", "a CALL came before a HELLO")
+                self._send_refusal(client, fields[1], "protocol", "a CALL came before a HELLO")
 
-    def _hear_all(self, guest: Guest, batch: Batch, size: int) -> bool:
+    def _hear_all(self, client: ClientConnection, batch: Batch, size: int) -> bool:
         messages = batch.messages
         self._batched += len(messages)
         # What each of them took is not known. In one that is larger than what is sent together, any of them may be all of it.
@@ -242,40 +242,40 @@ class Desk:
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
-                self._refuse_junk(guest, exc)
+                self._refuse_junk(client, exc)
                 continue
             if type(message) is IncomingCall:
-                self._take(guest, message, size)
+                self._take(client, message, size)
             else:
-                self._hear_other(guest, message)
+                self._hear_other(client, message)
         return self._batched >= DRAIN_QUOTA
 
-    def _refuse_junk(self, guest: Guest, fault: ProtocolError) -> None:
-        self._faults.saw(str(guest), fault)
-        self._send_refusal(guest, None, "protocol", f"not a message of this protocol: {fault}")
+    def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> None:
+        self._faults.saw(str(client), fault)
+        self._send_refusal(client, None, "protocol", f"not a message of this protocol: {fault}")
 
-    def _hear_other(self, guest: Guest, message: Any) -> None:
+    def _hear_other(self, client: ClientConnection, message: Any) -> None:
         handle = self._hear_by_kind.get(type(message))
         if handle is None:
-            self._send_refusal(guest, None, "protocol", f"{type(message).__name__} is not understood here")
+            self._send_refusal(client, None, "protocol", f"{type(message).__name__} is not understood here")
         else:
-            handle(guest, message)
+            handle(client, message)
 
-    def _take(self, guest: Guest, call: IncomingCall, size: int) -> None:
+    def _take(self, client: ClientConnection, call: IncomingCall, size: int) -> None:
         served = self._services.get(call.service)
-        if served is None or served.is_draining or call.id in guest.calls:
+        if served is None or served.is_draining or call.id in client.calls:
             if served is SHARED:
                 served = least_busy(self._several[call.service])
-            if served is None or served.is_draining or call.id in guest.calls:
-                self._turn_away(guest, call, served)
+            if served is None or served.is_draining or call.id in client.calls:
+                self._turn_away(client, call, served)
                 return
         deadline = None
         if call.time_left is not None:
             if call.time_left <= 0:
-                self._send_refusal(guest, call.id, "expired", "its time was spent before it arrived")
+                self._send_refusal(client, call.id, "expired", "its time was spent before it arrived")
                 return
             deadline = self._batch_time + call.time_left
-        call.arrive(self, guest, served, deadline, size)
+        call.arrive(self, client, served, deadline, size)
         self._touched.add(served)
         try:
             served.take(call)
@@ -305,42 +305,42 @@ class Desk:
             except Exception:  # The others' jobs wait for their own.
                 _log.exception("what came for %r could not be begun", touched)
 
-    def _turn_away(self, guest: Guest, message: Call, served: Served | None) -> None:
-        guest.has_late_answers = True
-        if message.id in guest.calls:
-            self._send_refusal(guest, None, "protocol", f"call id {message.id} is in use already")
+    def _turn_away(self, client: ClientConnection, message: Call, served: Served | None) -> None:
+        client.has_late_answers = True
+        if message.id in client.calls:
+            self._send_refusal(client, None, "protocol", f"call id {message.id} is in use already")
         elif served is None:
-            self._send_refusal(guest, message.id, "unknown-service", f"{quoted(message.service)} is not served here")
+            self._send_refusal(client, message.id, "unknown-service", f"{quoted(message.service)} is not served here")
         else:
-            self._send_refusal(guest, message.id, "draining", f"{message.service!r} is shutting down here")
+            self._send_refusal(client, message.id, "draining", f"{message.service!r} is shutting down here")
 
-    def _on_hello(self, guest: Guest, hello: Hello) -> None:
+    def _on_hello(self, client: ClientConnection, hello: Hello) -> None:
         if hello.major != MAJOR:
             self._send_refusal(
-                guest, None, "version", f"version {MAJOR} of the protocol is spoken here, not {hello.major}"
+                client, None, "version", f"version {MAJOR} of the protocol is spoken here, not {hello.major}"
             )
             return
         if hello.namespace != self._namespace:
             wanted = quoted(hello.namespace)
-            self._send_refusal(guest, None, "protocol", f"this node is in namespace {self._namespace!r}, not {wanted}")
+            self._send_refusal(client, None, "protocol", f"this node is in namespace {self._namespace!r}, not {wanted}")
             return
         if len(hello.node) > LONGEST_NAME or not hello.node.isprintable():
             text = f"a node's id has {LONGEST_NAME} printable characters at most; this one is {quoted(hello.node)}"
-            self._send_refusal(guest, None, "protocol", text)
+            self._send_refusal(client, None, "protocol", text)
             return
-        if guest.node:
+        if client.node:
             # A new connection took the place of one that was not missed yet, or it was told that we do not know it.
-            self._begin_anew(guest)
-        guest.node = hello.node or "?"
-        self._given_up.discard(guest.routing_id)
-        self._welcome(guest)
+            self._begin_anew(client)
+        client.node = hello.node or "?"
+        self._given_up.discard(client.routing_id)
+        self._welcome(client)
 
-    def _welcome(self, guest: Guest) -> None:
+    def _welcome(self, client: ClientConnection) -> None:
         services = {name: described(self._instances(name)) for name in self._services}
-        self.send(guest, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, {"services": services})))
+        self.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, {"services": services})))
 
-    def _on_cancel(self, guest: Guest, cancel: Cancel) -> None:
-        call = guest.calls.get(cancel.id)
+    def _on_cancel(self, client: ClientConnection, cancel: Cancel) -> None:
+        call = client.calls.get(cancel.id)
         if call is not None:
             self._stop(call, "its caller gave it up")
 
@@ -356,39 +356,39 @@ class Desk:
         except Exception:
             _log.exception("a call of %s.%s could not be cancelled", call.served.name, plain(call.method))
 
-    def _on_ping(self, guest: Guest, ping: Ping) -> None:
-        self.send(guest, envelope.encode(Pong(ping.token)))
+    def _on_ping(self, client: ClientConnection, ping: Ping) -> None:
+        self.send(client, envelope.encode(Pong(ping.token)))
 
-    def _on_pong(self, guest: Guest, pong: Pong) -> None:
-        if guest.window.answered(pong.token) and guest.backlog:
-            self._work_off_one(guest)
-        self.leaving.hear_pong(guest, pong.token)
+    def _on_pong(self, client: ClientConnection, pong: Pong) -> None:
+        if client.window.answered(pong.token) and client.send_queue:
+            self._work_off_one(client)
+        self.draining.on_pong(client, pong.token)
 
-    def _on_bye(self, guest: Guest, bye: Bye) -> None:
-        self.leaving.hear_bye(guest, bye)
+    def _on_bye(self, client: ClientConnection, bye: Bye) -> None:
+        self.draining.on_bye(client, bye)
 
-    def _ignore(self, guest: Guest, message: Any) -> None:
+    def _ignore(self, client: ClientConnection, message: Any) -> None:
         """A word that needs no answer."""
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def _send_refusal(self, guest: Guest, call_id: int | None, code: str, value: str) -> None:
-        self.send(guest, envelope.encode(Error(call_id, refusal(code, value))))
+    def _send_refusal(self, client: ClientConnection, call_id: int | None, code: str, value: str) -> None:
+        self.send(client, envelope.encode(Error(call_id, refusal(code, value))))
 
-    def send(self, guest: Guest, frames: Any) -> None:
+    def send(self, client: ClientConnection, frames: Any) -> None:
         """Hand on a message, keep it for a while where the guest's queue is full, drop it where the guest is gone."""
         if self._is_alone:
             self._is_alone = False
-            self._send(guest, frames)
+            self._send(client, frames)
             return
         cork = self._cork
         now = monotonic()
         if cork.is_in or cork.join(now):
-            if type(frames) is bytes and len(frames) <= LONGEST and guest.node:
-                cork.hold((guest, frames), now)
+            if type(frames) is bytes and len(frames) <= LONGEST and client.node:
+                cork.hold((client, frames), now)
                 return
             cork.release()
-        self._send(guest, frames)
+        self._send(client, frames)
 
     def together(self, work: Callable[..., None], *args: Any) -> None:
         """Call `work(*args)`; what it sends leaves together."""
@@ -401,64 +401,64 @@ class Desk:
         finally:
             self._cork.end(monotonic)
 
-    def _pour(self, messages: list[tuple[Guest, bytes]]) -> None:
-        by_guest: dict[Guest, list[bytes]] = {}
-        for guest, body in messages:
-            by_guest.setdefault(guest, []).append(body)
-        for guest, bodies in by_guest.items():
-            self._send(guest, batches.encode(bodies))
+    def _pour(self, messages: list[tuple[ClientConnection, bytes]]) -> None:
+        by_client: dict[ClientConnection, list[bytes]] = {}
+        for client, body in messages:
+            by_client.setdefault(client, []).append(body)
+        for client, bodies in by_client.items():
+            self._send(client, batches.encode(bodies))
 
-    def _send(self, guest: Guest, frames: Any) -> None:
-        if not guest.backlog.messages:
+    def _send(self, client: ClientConnection, frames: Any) -> None:
+        if not client.send_queue.messages:
             # As `_hand_on` begins; written out, as nearly all that is sent comes by here.
             if type(frames) is bytes and len(frames) <= UNCOUNTED:
-                sent = self._door.send(guest.routing_id, frames)
+                sent = self._door.send(client.routing_id, frames)
             else:
-                sent = self._hand_on(guest, frames)
+                sent = self._hand_on(client, frames)
             if sent is Sent.TAKEN:
                 return
             if sent is Sent.GONE:
-                self._forget(guest)
+                self._forget(client)
                 return
-        if not guest.node:
+        if not client.node:
             return  # Nothing is kept for somebody who never said who he is.
-        guest.backlog.add(frames)
-        if guest.backlog.is_too_long:
+        client.send_queue.add(frames)
+        if client.send_queue.is_too_long:
             _log.warning(
                 "gave up node %s: it does not read its answers; %s of them wait, with %s bytes",
-                guest.node, f"{len(guest.backlog):,}", f"{guest.backlog.bytes:,}",
+                client.node, f"{len(client.send_queue):,}", f"{client.send_queue.bytes:,}",
             )  # fmt: skip
-            self._give_up(guest)
+            self._give_up(client)
             return
         if self._kept.is_too_much:
             self._give_up_longest()
-        if not self._backlog_timer:
-            self._backlog_timer = True
-            self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
+        if not self._send_queue_timer:
+            self._send_queue_timer = True
+            self._reactor.call_later(SEND_QUEUE_INTERVAL, self._work_off)
 
     def _give_up_longest(self) -> None:
         """What is kept for all nodes is too much: the one for which the most is kept is given up."""
-        guest = max(self._door.guests.values(), key=lambda guest: guest.backlog.bytes)
+        client = max(self._door.clients.values(), key=lambda client: client.send_queue.bytes)
         _log.warning(
             "gave up node %s: of %s bytes of answers that wait for their nodes to read, it has the most, %s",
-            guest.node, f"{self._kept.bytes:,}", f"{guest.backlog.bytes:,}",
+            client.node, f"{self._kept.bytes:,}", f"{client.send_queue.bytes:,}",
         )  # fmt: skip
-        self._give_up(guest)
+        self._give_up(client)
 
-    def _hand_on(self, guest: Guest, frames: Any) -> Sent:
+    def _hand_on(self, client: ClientConnection, frames: Any) -> Sent:
         size = size_of(frames)
         if size <= UNCOUNTED:
-            return self._door.send(guest.routing_id, frames)
-        window = guest.window
+            return self._door.send(client.routing_id, frames)
+        window = client.window
         sent = Sent.FULL
         if not window.is_full:
-            sent = self._door.send(guest.routing_id, frames)
+            sent = self._door.send(client.routing_id, frames)
             if sent is Sent.TAKEN:
                 window.sent(size)
         now = monotonic()
         if window.wants_to_ask(now):
             token = next(self._tokens)
-            asked = self._door.send(guest.routing_id, envelope.encode(Ping(token)))
+            asked = self._door.send(client.routing_id, envelope.encode(Ping(token)))
             if asked is Sent.TAKEN:
                 window.asked(token, now)
             elif asked is Sent.GONE:
@@ -466,19 +466,19 @@ class Desk:
         return sent
 
     def _work_off(self) -> None:
-        self._backlog_timer = False
+        self._send_queue_timer = False
         if self._closed:
             return
-        for guest in [guest for guest in self._door.guests.values() if guest.backlog]:
-            self._work_off_one(guest)
+        for client in [client for client in self._door.clients.values() if client.send_queue]:
+            self._work_off_one(client)
 
-    def _work_off_one(self, guest: Guest) -> None:
-        sent = guest.backlog.hand_on(partial(self._hand_on, guest))
+    def _work_off_one(self, client: ClientConnection) -> None:
+        sent = client.send_queue.hand_on(partial(self._hand_on, client))
         if sent is Sent.GONE:
-            self._forget(guest)
-        elif sent is Sent.FULL and not self._backlog_timer:
-            self._backlog_timer = True
-            self._reactor.call_later(BACKLOG_INTERVAL, self._work_off)
+            self._forget(client)
+        elif sent is Sent.FULL and not self._send_queue_timer:
+            self._send_queue_timer = True
+            self._reactor.call_later(SEND_QUEUE_INTERVAL, self._work_off)
 
     # --- guests that leave -------------------------------------------------------------------------------------------
 
@@ -494,19 +494,19 @@ class Desk:
         if self._closed:
             return
         word = envelope.encode(Pong(0))
-        for guest in list(self._door.guests.values()):
-            if self._door.send(guest.routing_id, word) is Sent.GONE:
-                self._forget(guest)
+        for client in list(self._door.clients.values()):
+            if self._door.send(client.routing_id, word) is Sent.GONE:
+                self._forget(client)
 
-    def _give_up(self, guest: Guest) -> None:
+    def _give_up(self, client: ClientConnection) -> None:
         """Forget it, while its connection stands, and tell it so once it has room for that.
 
         It waits for answers, or for events, that will not come, and may never call again and find out.
         """
-        if guest.node:
-            self._given_up.add(guest.routing_id)
+        if client.node:
+            self._given_up.add(client.routing_id)
             self._tell_given_up_soon()
-        self._forget(guest)
+        self._forget(client)
 
     def _tell_given_up_soon(self) -> None:
         if self._given_up and not self._given_up_timer:
@@ -522,27 +522,27 @@ class Desk:
         self._given_up = {one for one in self._given_up if self._door.send(one, word) is Sent.FULL}
         self._tell_given_up_soon()
 
-    def _forget(self, guest: Guest) -> None:
+    def _forget(self, client: ClientConnection) -> None:
         # Another one may be known by its routing id by now: it was given up, and has said something since.
-        if self._door.guests.get(guest.routing_id) is guest:
-            del self._door.guests[guest.routing_id]
-        self._end(guest)
+        if self._door.clients.get(client.routing_id) is client:
+            del self._door.clients[client.routing_id]
+        self._end(client)
         # What is sent to it in spite of that is nobody's: it counts for no bound that others share.
-        guest.window, guest.backlog = Window(), Backlog()
+        client.window, client.send_queue = FlowControlWindow(), SendQueue()
 
-    def _begin_anew(self, guest: Guest) -> None:
+    def _begin_anew(self, client: ClientConnection) -> None:
         """What it asked for before counts no more: for its callers all that was lost with the connection."""
-        self._end(guest)
-        guest.window = Window(self._on_the_way)
+        self._end(client)
+        client.window = FlowControlWindow(self._on_the_way)
 
-    def _end(self, guest: Guest) -> None:
-        guest.backlog.clear()
-        guest.window.close()
-        self.leaving.forget(guest)
-        for call in list(guest.calls.values()):
+    def _end(self, client: ClientConnection) -> None:
+        client.send_queue.clear()
+        client.window.close()
+        self.draining.forget(client)
+        for call in list(client.calls.values()):
             self._stop(call, "its caller is gone")
-        if self._on_gone is not None:
-            self._on_gone(guest)
+        if self._on_disconnected is not None:
+            self._on_disconnected(client)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

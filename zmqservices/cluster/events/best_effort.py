@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from time import time
 from typing import Any
 
-from zmqservices.cluster.calls.send_queue import LONGEST_BACKLOG
+from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE
 from zmqservices.cluster.events.consumer_group import Crew, GroupMember
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
@@ -21,7 +21,7 @@ from zmqservices.wire import envelope, messages
 EARLY_EVENTS = 10_000
 
 #: Messages in the queue of one guest beyond which events for it are dropped.
-LONG_BACKLOG, LONG_BACKLOG_BYTES = 1000, LONGEST_BACKLOG // 4
+LONG_BACKLOG, LONG_BACKLOG_BYTES = 1000, LONGEST_SEND_QUEUE // 4
 
 #: An event that is packed already: its type, body, headers, serializer's name and key.
 Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
@@ -85,14 +85,14 @@ class BestEffort:
             member = crew.next() if crew.pattern.matches(type) else None
             if member is None:
                 continue
-            if len(member.guest.backlog) > LONG_BACKLOG or member.guest.backlog.bytes > LONG_BACKLOG_BYTES:
+            if len(member.client.send_queue) > LONG_BACKLOG or member.client.send_queue.bytes > LONG_BACKLOG_BYTES:
                 self.dropped += 1
                 continue
             message = messages.Event(
                 self.publisher.id, next(self._numbers), 0, self.name, type, raw, crew.group.name, 1, headers, key,
                 serializer, time(), member.id,
             )  # fmt: skip
-            self.publisher.desk.send(member.guest, envelope.encode(message))
+            self.publisher.call_server.send(member.client, envelope.encode(message))
 
     # --- while the publisher is new ------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class BestEffort:
         if self.early is None:
             return
         members = (member for crew in self.crews.values() for member in crew.members.values())
-        here = Counter((member.guest.node, member.group) for member in members if member.is_confirmed)
+        here = Counter((member.client.node, member.group) for member in members if member.is_confirmed)
         # A view that has not come yet lists nobody: then time decides.
         if self._listed <= here and self.publisher.directory_is_known:
             self.release()
@@ -132,18 +132,18 @@ class BestEffort:
             member.topic = broadcast_topic(self.name, want.pattern)
         else:
             member.topic = member_topic(want.group, member.name)
-        self.publisher.say(member.guest, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
+        self.publisher.say(member.client, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
         self.tuned(member.topic)
 
     def tuned(self, topic: bytes) -> None:
         """Somebody listens for `topic`, or ceases to: confirm those of whom that is known."""
         members = self._tuned_to(topic)
-        if self.publisher.listeners(topic) < len({member.guest for member in members}):
+        if self.publisher.listeners(topic) < len({member.client for member in members}):
             return
         for member in members:
             if not member.is_confirmed:
                 member.is_confirmed = True
-                self.publisher.say(member.guest, messages.Subscribed(member.id))
+                self.publisher.say(member.client, messages.Subscribed(member.id))
         self._release_if_complete()
 
     def left(self, member: GroupMember) -> None:

@@ -12,10 +12,10 @@ from zmqservices.wire import messages, topics
 class GroupMember:
     """One subscription of one guest."""
 
-    __slots__ = ("guest", "id", "name", "group", "credit", "is_leaving", "is_confirmed", "topic", "pattern")
+    __slots__ = ("client", "id", "name", "group", "credit", "is_leaving", "is_confirmed", "topic", "pattern")
 
-    def __init__(self, guest: Any, message: messages.Subscribe) -> None:
-        self.guest = guest
+    def __init__(self, client: Any, message: messages.Subscribe) -> None:
+        self.client = client
         self.id = message.id
         self.name = message.member
         self.group = message.group

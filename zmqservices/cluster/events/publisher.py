@@ -49,7 +49,7 @@ class Publisher:
         self.directory = node.directory
         self.settings = node.settings.events
         self.max_message_size = node.settings.max_message_size
-        self.desk = node.open_door()
+        self.call_server = node.open_door()
         #: Journals that were looked into and hold nothing for anybody, as they were then.
         self.empty_orphans: dict[Any, Any] = {}
         self.directory_is_known = False
@@ -69,7 +69,7 @@ class Publisher:
         self._has_news = False
         self._closed = False
         self._faults = Faults(_log)
-        self.desk.hear_also(
+        self.call_server.handle_also(
             {
                 Subscribe: self._on_subscribe,
                 Unsubscribe: self._on_unsubscribe,
@@ -77,7 +77,7 @@ class Publisher:
                 Ack: self._on_ack,
                 Nack: self._on_nack,
             },
-            self._on_gone,
+            self._on_disconnected,
         )
         self._unsubscribe = self.directory.subscribe(self._hear_news)
 
@@ -198,84 +198,84 @@ class Publisher:
 
     # --- what members say --------------------------------------------------------------------------------------------
 
-    def say(self, guest: Any, message: Message) -> None:
-        self.desk.send(guest, envelope.encode(message))
+    def say(self, client: Any, message: Message) -> None:
+        self.call_server.send(client, envelope.encode(message))
 
-    def _on_subscribe(self, guest: Any, message: Subscribe) -> None:
+    def _on_subscribe(self, client: Any, message: Subscribe) -> None:
         source = self._sources.get(message.source)
         if self._closed:
             return
-        if not guest.node or source is None:
-            self._faults.saw(str(guest), f"a SUBSCRIBE for events of {quoted(message.source)}, which are not published here")
+        if not client.node or source is None:
+            self._faults.saw(str(client), f"a SUBSCRIBE for events of {quoted(message.source)}, which are not published here")
             return
-        members = self._members.setdefault(guest, {})
-        answers = self._answers.pop(guest, [])
+        members = self._members.setdefault(client, {})
+        answers = self._answers.pop(client, [])
         own = [answer for answer in answers if answer.group == message.group]
         if len(own) < len(answers):
-            self._answers[guest] = [answer for answer in answers if answer.group != message.group]
+            self._answers[client] = [answer for answer in answers if answer.group != message.group]
         try:
             if len(members) >= MOST_SUBSCRIPTIONS:
                 raise BadRequest(f"a node has {MOST_SUBSCRIPTIONS:,} subscriptions at most")
-            member = source.subscribe(guest, message, own)
+            member = source.subscribe(client, message, own)
         except BadRequest as exc:
-            self._faults.saw(str(guest), f"a SUBSCRIBE for events of {source.name}: {exc}")
-            self.say(guest, Subscribed(message.id, {"refused": str(exc)}))
+            self._faults.saw(str(client), f"a SUBSCRIBE for events of {source.name}: {exc}")
+            self.say(client, Subscribed(message.id, {"refused": str(exc)}))
             return
         former = members.get(message.id)
         members[message.id] = (source, member)
         if former is not None:
             former[0].left(former[1])
 
-    def _on_unsubscribe(self, guest: Any, message: Unsubscribe) -> None:
-        found = self._members.get(guest, {}).get(message.id)
+    def _on_unsubscribe(self, client: Any, message: Unsubscribe) -> None:
+        found = self._members.get(client, {}).get(message.id)
         if found is not None:
             source, member = found
             if member.is_leaving:
                 # Said twice: it has answered what it had.
-                del self._members[guest][message.id]
+                del self._members[client][message.id]
                 source.left(member)
             else:
                 source.unsubscribe(member)
-        self.say(guest, Unsubscribe(message.id))
+        self.say(client, Unsubscribe(message.id))
 
-    def _named(self, guest: Any, message: Grant | Ack | Nack) -> tuple[Source, GroupMember] | None:
+    def _named(self, client: Any, message: Grant | Ack | Nack) -> tuple[Source, GroupMember] | None:
         """The subscription that the message is about."""
-        found = self._members.get(guest, {}).get(message.subscription or 0)
+        found = self._members.get(client, {}).get(message.subscription or 0)
         return found if found is not None and found[1].group == message.group else None
 
-    def _on_grant(self, guest: Any, message: Grant) -> None:
-        found = self._named(guest, message)
+    def _on_grant(self, client: Any, message: Grant) -> None:
+        found = self._named(client, message)
         if found is not None:
             source, member = found
             source.granted(member, message.amount)
 
-    def _on_ack(self, guest: Any, message: Ack) -> None:
-        found = self._named(guest, message)
+    def _on_ack(self, client: Any, message: Ack) -> None:
+        found = self._named(client, message)
         if found is not None:
             source, member = found
             source.acked(member, message.journal, (message.seq, *message.also) if message.also else (message.seq,))
         elif message.subscription is None:
-            self._on_answer_told_again(guest, message)
+            self._on_answer_told_again(client, message)
 
-    def _on_answer_told_again(self, guest: Any, message: Ack) -> None:
+    def _on_answer_told_again(self, client: Any, message: Ack) -> None:
         """Before it subscribes again, a member says what it did while its link was down: that counts once it is a member."""
-        for source, member in self._members.get(guest, {}).values():
+        for source, member in self._members.get(client, {}).values():
             if member.group == message.group:
                 source.acked(member, message.journal, (message.seq, *(message.also or ())), is_told_again=True)
                 return
-        answers = self._answers.setdefault(guest, [])
-        if guest.node and len(answers) < MOST_ANSWERS and len(message.also or ()) < MOST_NUMBERS:
+        answers = self._answers.setdefault(client, [])
+        if client.node and len(answers) < MOST_ANSWERS and len(message.also or ()) < MOST_NUMBERS:
             answers.append(message)
 
-    def _on_nack(self, guest: Any, message: Nack) -> None:
-        found = self._named(guest, message)
+    def _on_nack(self, client: Any, message: Nack) -> None:
+        found = self._named(client, message)
         if found is not None:
             source, member = found
             source.nacked(member, message.journal, message.seq, message.delay, message.error)
 
-    def _on_gone(self, guest: Any) -> None:
-        self._answers.pop(guest, None)
-        members = self._members.pop(guest, None)
+    def _on_disconnected(self, client: Any) -> None:
+        self._answers.pop(client, None)
+        members = self._members.pop(client, None)
         if members:
             # Not from here: it may have been found out in the middle of a send to it. Those members, and not the guest's, who
             # may subscribe anew before that.

@@ -100,7 +100,7 @@ class Source:
 
     def new_outlet(self) -> Outlet:
         """One whose events leave from here, still to be opened."""
-        return Outlet(self._reactor, self.settings, self._send, self.publisher.desk.together)
+        return Outlet(self._reactor, self.settings, self._send, self.publisher.call_server.together)
 
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
@@ -263,13 +263,13 @@ class Source:
 
     # --- members -----------------------------------------------------------------------------------------------------
 
-    def subscribe(self, guest: Any, message: messages.Subscribe, answers: Iterable[messages.Ack] = ()) -> GroupMember:
+    def subscribe(self, client: Any, message: messages.Subscribe, answers: Iterable[messages.Ack] = ()) -> GroupMember:
         """A guest wants events; it is told once that is in effect.
 
         `answers` of its process to events of the group, from before this link. Raises BadRequest where it is refused.
         """
-        want = self._wanted(guest, message)
-        member = GroupMember(guest, message)
+        want = self._wanted(client, message)
+        member = GroupMember(client, message)
         if message.reliable:
             for answer in answers:
                 self.acked(member, answer.journal, (answer.seq, *(answer.also or ())), is_told_again=True)
@@ -278,7 +278,7 @@ class Source:
             self.best_effort.subscribe(member, want, self._group(want))
         return member
 
-    def _wanted(self, guest: Any, message: messages.Subscribe) -> Subscription:
+    def _wanted(self, client: Any, message: messages.Subscribe) -> Subscription:
         """What is asked for. Raises BadRequest for what makes no sense, or is not what the group was declared with."""
         options = message.options or {}
         start, most = options.get("start"), options.get("max_deliveries")
@@ -291,11 +291,11 @@ class Source:
             "start": start if start in STARTS else NEW,
             "max_deliveries": most if type(most) is int and most >= 0 else None,
         })  # fmt: skip
-        if want is None or not message.member.startswith(process_of(guest)) or len(message.member) > LONGEST_NAME:
+        if want is None or not message.member.startswith(process_of(client)) or len(message.member) > LONGEST_NAME:
             raise BadRequest(
                 f"a subscription of member {quoted(message.member)} at {quoted(message.group)} is not one: a kind out of "
                 f"{', '.join(KINDS)}, texts of {LONGEST_NAME:,} characters at most without zero bytes, and a member named "
-                f"after its node, {process_of(guest)}1 for example, are needed"
+                f"after its node, {process_of(client)}1 for example, are needed"
             )
         crews = self._crews if want.reliable else self.best_effort.crews
         crew = crews.get(want.group)
@@ -348,7 +348,7 @@ class Source:
 
     def _confirm(self, member: GroupMember) -> None:
         member.is_confirmed = True
-        self.publisher.say(member.guest, messages.Subscribed(member.id, {"ack_wait": self.settings.ack_wait}))
+        self.publisher.say(member.client, messages.Subscribed(member.id, {"ack_wait": self.settings.ack_wait}))
 
     def unsubscribe(self, member: GroupMember) -> None:
         """It wants no more; what it has is answered still, or goes to others when its link ends."""
@@ -376,14 +376,14 @@ class Source:
         member.credit += amount
         for delivery in self._deliveries_of(member.group):
             delivery.granted(member.name, amount)
-            self.publisher.desk.touch(delivery)
+            self.publisher.call_server.touch(delivery)
 
     def acked(self, member: GroupMember, origin: str, seqs: Iterable[int], is_told_again: bool = False) -> None:
         """The member, or another one of its process, handled the events, whether it is still thought to have them or not.
 
         `is_told_again`: they did not come for its subscription, and so cost no credit.
         """
-        process = process_of(member.guest)
+        process = process_of(member.client)
         for seq in seqs:
             outlet = self._outlet(origin, seq)
             if outlet is None:
@@ -393,7 +393,7 @@ class Source:
             delivery = outlet.deliveries.get(member.group)
             if delivery is not None:
                 delivery.acked(member.name, seq, process, is_older, not is_told_again)
-                self.publisher.desk.touch(delivery)
+                self.publisher.call_server.touch(delivery)
             elif is_older:
                 outlet.journal.acknowledge(member.group, seq)
         self._answered.set()
@@ -403,7 +403,7 @@ class Source:
         delivery = None if outlet is None else outlet.deliveries.get(member.group)
         if delivery is not None:
             delivery.nacked(member.name, seq, delay, None if error is None else described(error))
-            self.publisher.desk.touch(delivery)
+            self.publisher.call_server.touch(delivery)
         self._answered.set()
 
     def _outlet(self, origin: str, seq: int) -> Outlet | None:
@@ -417,7 +417,7 @@ class Source:
             return  # Its leaving is on the way to the schedule.
         if isinstance(item, LostRange):
             origin = self.own.journal.origin if self.own is not None else ""
-            self.publisher.say(member.guest, messages.LostRange(group, origin, item.from_seq, item.to_seq, item.reason))
+            self.publisher.say(member.client, messages.LostRange(group, origin, item.from_seq, item.to_seq, item.reason))
             return
         if item.origin not in self._origins:
             for outlet in self.outlets:
@@ -428,7 +428,7 @@ class Source:
             item.origin, item.seq, item.prev_seq, self.name, item.type, item.body, group, attempt, headers, item.key,
             serializer, item.at, member.id,
         )  # fmt: skip
-        self.publisher.desk.send(member.guest, envelope.encode(message))
+        self.publisher.call_server.send(member.client, envelope.encode(message))
 
     # --- journals that others left ---------------------------------------------------------------------------------------
 
@@ -509,9 +509,9 @@ class Source:
             outlet.close()
 
 
-def process_of(guest: Any) -> str:
+def process_of(client: Any) -> str:
     """What the names of all members of the guest's process begin with."""
-    return f"{guest.node}."
+    return f"{client.node}."
 
 
 def described(error: dict[Any, Any]) -> dict[str, Any]:
