@@ -16,7 +16,7 @@ from zmqservices.cluster.events.subscription import broadcast_topic
 from zmqservices.events import event_handler
 from zmqservices.journal import Group, Journal, NewEvent
 from zmqservices.journal import group_state as standing
-from zmqservices.transport import Link
+from zmqservices.transport import DealerLink
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Batch, Event, Hello, Nack, Subscribe, Subscribed
 
@@ -31,7 +31,7 @@ class Stranger:
         self._heard = []
         self._is_linked = False
         node = node_of(container)
-        self._link = Link(node.reactor, node._sockets, node.call_server.endpoint, self)
+        self._link = DealerLink(node.reactor, node._sockets, node.call_server.endpoint, self)
         until(lambda: self._is_linked)
         until(lambda: self._link.send(envelope.encode(Hello(1, 0, self.node, namespace))))
 
@@ -335,7 +335,7 @@ def test_a_broadcast_of_another_type_or_source_is_not_handled(stage):
 
     for source, type_ in (("orders", "stock.low"), ("stock", "order.paid"), ("orders", "order.paid")):
         message = Event("one", 1, 0, source, type_, b"", None, 1, None, None, "msgpack", 0.0)
-        stage.subscriber.received(topic + envelope.encode(message), None)
+        stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
 
     assert [event.message.type for event in stage.taken] == ["order.paid"]
 

@@ -244,12 +244,12 @@ def test_of_publishers_that_are_gone_nothing_is_left(stage):
         stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
         assert intake.ties[peer].stage is SubscriptionStage.ASKED
         message = Event(node, 3, 2, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
-        stage.subscriber.received(topic + envelope.encode(message), None)
+        stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
         assert stage.subscriber._counts == {node: {topic: 3}}
 
         stage.goes(peer)
         # Its last words, which were in the queue.
-        stage.subscriber.received(topic + envelope.encode(message), None)
+        stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
 
         assert stage.subscriber._counts == stage.subscriber._endpoints == {}
     assert len(stage.taken) == 6
@@ -261,7 +261,7 @@ def test_a_gap_of_best_effort_events_is_counted(stage):
     stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
     for seq in (3, 4, 9):
         message = Event("one", seq, seq - 1, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
-        stage.subscriber.received(broadcast_topic("orders", "order.*") + envelope.encode(message), None)
+        stage.subscriber.on_broadcast(broadcast_topic("orders", "order.*") + envelope.encode(message), None)
 
     assert stage.subscriber.missed == 4
 

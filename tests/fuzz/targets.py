@@ -36,7 +36,7 @@ from zmqservices.web import framing
 from zmqservices.web.addresses import parse_address
 from zmqservices.web.reading import ClientDisconnected, RequestBody, RequestTimeout, header_lines
 from zmqservices.web.websocket import messages as websocket
-from zmqservices.web.websocket.link import Link
+from zmqservices.web.websocket.link import DealerLink
 from zmqservices.wire import codec, envelope, topics
 from zmqservices.wire.messages import Batch, Error
 from zmqservices.wire.quoting import LONGEST_QUOTE, quoted
@@ -147,7 +147,7 @@ def _read_frames(data: bytes) -> None:
     """What comes over a WebSocket after its handshake, until it is over."""
     socket = SimpleNamespace(sendall=lambda data: None, shutdown=lambda how: None)
     handler: Any = SimpleNamespace(upgrade=lambda data: None, rfile=io.BufferedReader(io.BytesIO(data)), socket=socket)  # type: ignore
-    link = Link(handler, HANDSHAKE, 1024, 4096)
+    link = DealerLink(handler, HANDSHAKE, 1024, 4096)
     try:
         link.open("{}")
         for _ in range(len(data) + 2):

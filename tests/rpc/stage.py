@@ -21,7 +21,7 @@ class Aside:
     def __init__(self, function, *args):
         self._outcome = AsyncResult()
         self._bell = gevent.get_hub().loop.async_()
-        self._bell.start(self._hear)
+        self._bell.start(self._on_message)
         self._told = []
         self.thread = threading.Thread(target=self._run, args=(function, *args), daemon=True)
         self.thread.start()
@@ -33,7 +33,7 @@ class Aside:
             self._told.append((None, exc))
         self._bell.send()
 
-    def _hear(self):
+    def _on_message(self):
         self._bell.close()
         value, exc = self._told[0]
         if exc is None:

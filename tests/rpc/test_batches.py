@@ -13,7 +13,7 @@ from zmqservices.cluster.calls.peer import Peer
 from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
-from zmqservices.transport import Door, Link, Sent
+from zmqservices.transport import RouterSocket, DealerLink, Sent
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import Batch, Bye, Call, Result
 
@@ -61,8 +61,8 @@ def letters(monkeypatch):
 
         monkeypatch.setattr(cls, "send", noted)
 
-    spy(Link)
-    spy(Door)
+    spy(DealerLink)
+    spy(RouterSocket)
     return sent
 
 
@@ -83,8 +83,8 @@ def held(*calls):
 
 def cut(peer):
     """The link to this node is lost, and stands again at once."""
-    peer.lost()
-    peer.linked()
+    peer.on_disconnect()
+    peer.on_connect()
 
 
 def kinds_in(message):
@@ -183,7 +183,7 @@ def test_a_call_without_waiting_leaves_at_once(maths, letters, connect):
 
 
 def test_calls_that_could_not_be_handed_on_together_are_sent_later(maths, monkeypatch, connect):
-    send = Link.send
+    send = DealerLink.send
     refused = []
 
     def moody(self, frames):
@@ -193,7 +193,7 @@ def test_calls_that_could_not_be_handed_on_together_are_sent_later(maths, monkey
             return False
         return send(self, frames)
 
-    monkeypatch.setattr(Link, "send", moody)
+    monkeypatch.setattr(DealerLink, "send", moody)
     answers = run_many(linked(connect().maths))
 
     assert len(refused) == 3
@@ -282,18 +282,18 @@ def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve
 @pytest.mark.parametrize("cls", [CallServer, Peer])
 def test_of_large_messages_few_are_read_before_they_are_worked_on(cls, serve, connect, monkeypatch):
     turns = [0]
-    hear, heard = cls.hear, cls.heard
+    on_message, on_batch_end = cls.on_message, cls.on_batch_end
 
     def counted(self, *args):
         turns[-1] += len(args[-1])
-        return hear(self, *args)
+        return on_message(self, *args)
 
     def turned(self):
         turns.append(0)
-        heard(self)
+        on_batch_end(self)
 
-    monkeypatch.setattr(cls, "hear", counted)
-    monkeypatch.setattr(cls, "heard", turned)
+    monkeypatch.setattr(cls, "on_message", counted)
+    monkeypatch.setattr(cls, "on_batch_end", turned)
 
     serve(Echo)
     service = linked(connect().echo)
@@ -378,17 +378,17 @@ def desk_of(container):
 
 
 def _calls_of(container):
-    return [call for client in desk_of(container)._door.clients.values() for call in client.calls.values()]
+    return [call for client in desk_of(container)._router.clients.values() for call in client.calls.values()]
 
 
 def sizes_of(batch, call_server, monkeypatch):
     """What each call of a batch counts against the queue."""
     sizes = []
     monkeypatch.setattr(type(call_server), "_take", lambda self, client, call, size: sizes.append(size))
-    client = call_server.stranger(b"\0abcd", "")
+    client = call_server.on_connect(b"\0abcd", "")
     client.node = "somebody"
-    call_server.hear(client, batch)
-    call_server.heard()
+    call_server.on_message(client, batch)
+    call_server.on_batch_end()
     return sizes
 
 
@@ -417,16 +417,16 @@ def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
 def test_what_is_sent_to_a_guest_that_was_forgotten_counts_for_no_bound_and_nobody_else(maths, connect, monkeypatch):
     # Its connection stands, and by now it is known by the same routing id again.
     service, call_server = linked(connect().maths), desk_of(maths)
-    [client] = call_server._door.clients.values()
+    [client] = call_server._router.clients.values()
     call_server._forget(client)
-    other = call_server._door.clients[client.routing_id] = call_server.stranger(client.routing_id, "")
+    other = call_server._router.clients[client.routing_id] = call_server.on_connect(client.routing_id, "")
 
     call_server._send(client, envelope.encode_result(10**6, bytes(100_000), None))
-    monkeypatch.setattr(call_server._door, "send", lambda routing_id, frames: Sent.FULL)
+    monkeypatch.setattr(call_server._router, "send", lambda routing_id, frames: Sent.FULL)
     call_server._send(client, bytes(10))
     call_server._forget(client)
     monkeypatch.undo()
 
     assert (call_server._on_the_way.bytes, call_server._on_the_way.nodes, call_server._kept.bytes) == (0, 0, 0)
-    assert call_server._door.clients == {client.routing_id: other}
+    assert call_server._router.clients == {client.routing_id: other}
     assert service.add(1, 2) == 3

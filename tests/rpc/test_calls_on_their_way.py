@@ -168,10 +168,10 @@ def test_calls_held_for_one_are_sent_once_where_the_other_is_lost_meanwhile(serv
     assert {call.instance.peer for call in calls} == {lost, other}
     send = other.send
     other.send = lambda frames: False
-    lost.lost()
+    lost.on_disconnect()
     own.cork.end(monotonic)
     other.send = send
-    lost.linked()
+    lost.on_connect()
 
     for call in calls:
         own.reactor.park(call, DONE)
@@ -207,8 +207,8 @@ def test_a_link_that_is_lost_takes_what_was_on_its_way_with_it(serve, connect):
     fill(pool_of(sink).ready[0])
     assert not pool_of(sink).ready
 
-    peer.lost()
-    peer.linked()
+    peer.on_disconnect()
+    peer.on_connect()
 
     assert sink.size(BLOB) == len(BLOB)
     assert not peer.is_full

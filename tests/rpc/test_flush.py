@@ -16,10 +16,10 @@ class Touched:
 
 def test_all_are_flushed_though_some_fail(caplog):
     call_server = CallServer.__new__(CallServer)
-    touched = [Touched(ValueError("broken")) if number % 2 else Touched() for number in range(6)]
-    call_server._touched = set(touched)
+    to_flush = [Touched(ValueError("broken")) if number % 2 else Touched() for number in range(6)]
+    call_server._to_flush = set(to_flush)
 
     call_server._flush_all()
 
-    assert all(one.is_flushed for one in touched)
+    assert all(one.is_flushed for one in to_flush)
     assert caplog.text.count("could not be begun") == 3

@@ -58,8 +58,8 @@ def test_an_answer_that_comes_late_is_not_taken_for_that_of_the_next_call(slow):
     Slow.gate.wait_for(1)
 
     # As if it had been on its way when its caller gave up.
-    call.instance.peer.hear(envelope.encode_result(call.id, "late", None))
-    call.instance.peer.heard()
+    call.instance.peer.on_message(envelope.encode_result(call.id, "late", None))
+    call.instance.peer.on_batch_end()
     Slow.gate.open()
 
     assert second.result() == "second"

@@ -21,7 +21,7 @@ class Ear:
         self.mouth.linger = 0
         self.mouth.connect(f"tcp://127.0.0.1:{port}")
         self.happens = happens
-        self.heard = []
+        self.on_batch_end = []
 
     def drain(self):
         happens, self.happens = self.happens, None
@@ -29,7 +29,7 @@ class Ear:
             raise happens
         try:
             while True:
-                self.heard.append(self.socket.recv(zmq.NOBLOCK))
+                self.on_batch_end.append(self.socket.recv(zmq.NOBLOCK))
         except zmq.Again:
             return False
 
@@ -65,7 +65,7 @@ def test_an_interruption_leaves_every_socket_heard(reactor, happens):
                 except KeyboardInterrupt:
                     assert happens is KeyboardInterrupt
 
-            assert [ear.heard for ear in ears] == [[b"hello"]] * 3
+            assert [ear.on_batch_end for ear in ears] == [[b"hello"]] * 3
             for watch in watches:
                 watch.close()
         finally:

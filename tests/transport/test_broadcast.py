@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import Antenna, Mast, SocketOptions, Sockets, broadcast
+from zmqservices.transport import BroadcastSubscriber, BroadcastPublisher, SocketOptions, Sockets, broadcast
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Ticket
@@ -22,13 +22,13 @@ class Crowd:
         self.frames = []
         self.on_batch = lambda: None
 
-    def tuned(self, topic, is_on):
+    def on_subscription(self, topic, is_on):
         self.tunings.append((topic, is_on))
 
-    def received(self, frame, payload):
+    def on_broadcast(self, frame, payload):
         self.frames.append((frame, payload))
 
-    def all_received(self):
+    def on_batch_end(self):
         self.on_batch()
 
 
@@ -52,17 +52,17 @@ def crowd():
 
 
 @pytest.fixture
-def mast(reactor, sockets, crowd):
-    mast = reactor.run(Mast, reactor, sockets, "tcp://127.0.0.1:0", crowd)
-    yield mast
-    reactor.run(mast.close, 0.0)
+def broadcast(reactor, sockets, crowd):
+    broadcast = reactor.run(BroadcastPublisher, reactor, sockets, "tcp://127.0.0.1:0", crowd)
+    yield broadcast
+    reactor.run(broadcast.close, 0.0)
 
 
 @pytest.fixture
-def antenna(reactor, sockets, crowd, mast):
-    antenna = reactor.run(Antenna, reactor, sockets, crowd)
-    yield antenna
-    reactor.run(antenna.close)
+def broadcasts(reactor, sockets, crowd, broadcast):
+    broadcasts = reactor.run(BroadcastSubscriber, reactor, sockets, crowd)
+    yield broadcasts
+    reactor.run(broadcasts.close)
 
 
 @pytest.fixture
@@ -81,24 +81,24 @@ def until(reactor):
     return until
 
 
-def test_the_mast_hears_who_listens_and_they_hear_the_mast(reactor, mast, antenna, crowd, until):
-    reactor.run(antenna.tune, b"a\0")
-    reactor.run(antenna.connect, mast.endpoint)
+def test_the_mast_hears_who_listens_and_they_hear_the_mast(reactor, broadcast, broadcasts, crowd, until):
+    reactor.run(broadcasts.subscribe, b"a\0")
+    reactor.run(broadcasts.connect, broadcast.endpoint)
     until(lambda: crowd.tunings == [(b"a\0", True)])
 
-    reactor.run(mast.send, b"a\0", b"one")
-    reactor.run(mast.send, b"ab\0", b"not for us")
-    reactor.run(mast.send, b"a\0", b"two")
+    reactor.run(broadcast.send, b"a\0", b"one")
+    reactor.run(broadcast.send, b"ab\0", b"not for us")
+    reactor.run(broadcast.send, b"a\0", b"two")
 
     until(lambda: len(crowd.frames) == 2)
     assert crowd.frames == [(b"a\0one", None), (b"a\0two", None)]
 
 
-def test_every_listener_of_a_topic_is_told_of(reactor, sockets, mast, antenna, crowd, until):
-    other = reactor.run(Antenna, reactor, sockets, Crowd())
-    for each in (antenna, other):
-        reactor.run(each.tune, b"a\0")
-        reactor.run(each.connect, mast.endpoint)
+def test_every_listener_of_a_topic_is_told_of(reactor, sockets, broadcast, broadcasts, crowd, until):
+    other = reactor.run(BroadcastSubscriber, reactor, sockets, Crowd())
+    for each in (broadcasts, other):
+        reactor.run(each.subscribe, b"a\0")
+        reactor.run(each.connect, broadcast.endpoint)
     until(lambda: crowd.tunings == [(b"a\0", True)] * 2)
 
     reactor.run(other.close)
@@ -106,39 +106,39 @@ def test_every_listener_of_a_topic_is_told_of(reactor, sockets, mast, antenna, c
     until(lambda: crowd.tunings[2:] == [(b"a\0", False)])
 
 
-def test_a_payload_follows_in_a_frame_of_its_own(reactor, mast, antenna, crowd, until, monkeypatch):
+def test_a_payload_follows_in_a_frame_of_its_own(reactor, broadcast, broadcasts, crowd, until, monkeypatch):
     noted = []
     monkeypatch.setattr(broadcast, "note_large_message", lambda: noted.append(len(crowd.frames)))
-    reactor.run(antenna.tune, b"a\0")
-    reactor.run(antenna.connect, mast.endpoint)
+    reactor.run(broadcasts.subscribe, b"a\0")
+    reactor.run(broadcasts.connect, broadcast.endpoint)
     until(lambda: crowd.tunings)
 
-    reactor.run(mast.send, b"a\0", (b"body", b"payload"))
+    reactor.run(broadcast.send, b"a\0", (b"body", b"payload"))
     assert noted == [0], "it was taken notice of when it was sent"
-    reactor.run(mast.send, b"a\0", b"next")
+    reactor.run(broadcast.send, b"a\0", b"next")
 
     until(lambda: len(crowd.frames) == 2)
     assert crowd.frames == [(b"a\0body", b"payload"), (b"a\0next", None)]
     assert noted == [0, 0], "and when it came"
 
 
-def test_nothing_is_read_during_a_pause_and_nothing_is_lost_by_it(reactor, mast, antenna, crowd, until):
-    reactor.run(antenna.tune, b"a\0")
-    reactor.run(antenna.connect, mast.endpoint)
+def test_nothing_is_read_during_a_pause_and_nothing_is_lost_by_it(reactor, broadcast, broadcasts, crowd, until):
+    reactor.run(broadcasts.subscribe, b"a\0")
+    reactor.run(broadcasts.connect, broadcast.endpoint)
     until(lambda: crowd.tunings)
-    crowd.on_batch = lambda: antenna.pause() if len(crowd.frames) == 1 else None
+    crowd.on_batch = lambda: broadcasts.pause() if len(crowd.frames) == 1 else None
 
-    reactor.run(mast.send, b"a\0", b"0")
+    reactor.run(broadcast.send, b"a\0", b"0")
     until(lambda: len(crowd.frames) == 1)
     for number in range(1, 1000):
-        reactor.run(mast.send, b"a\0", b"%d" % number)
+        reactor.run(broadcast.send, b"a\0", b"%d" % number)
     assert len(crowd.frames) == 1
-    reactor.run(antenna.resume)
+    reactor.run(broadcasts.resume)
 
     until(lambda: len(crowd.frames) == 1000)
     assert [frame for frame, _ in crowd.frames] == [b"a\0%d" % number for number in range(1000)]
 
 
-def test_an_address_that_cannot_be_bound_is_named(reactor, sockets, mast, crowd):
+def test_an_address_that_cannot_be_bound_is_named(reactor, sockets, broadcast, crowd):
     with pytest.raises(ConfigurationError, match="cannot bind"):
-        reactor.run(Mast, reactor, sockets, mast.endpoint, crowd)
+        reactor.run(BroadcastPublisher, reactor, sockets, broadcast.endpoint, crowd)

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import Door, Link, Sent, SocketOptions, Sockets
+from zmqservices.transport import RouterSocket, DealerLink, Sent, SocketOptions, Sockets
 from zmqservices.transport import router as transport_door
 from zmqservices.transport import dealer as transport_link
 from zmqservices.transport.blocking import BlockingReactor
@@ -26,24 +26,24 @@ class Ears:
         self.told: list[str] = []
         self.bodies: list[bytes] = []
         self.payloads: list[bytes | None] = []
-        self.link: Link | None = None
+        self.link: DealerLink | None = None
 
-    def linked(self) -> None:
+    def on_connect(self) -> None:
         self.told.append("linked")
 
     def unreachable(self) -> None:
         pass
 
-    def lost(self) -> None:
+    def on_disconnect(self) -> None:
         self.told.append("lost")
 
-    def hear(self, body: bytes) -> None:
+    def on_message(self, body: bytes) -> None:
         self.bodies.append(body)
         if body.startswith(b"large"):
             assert self.link is not None
             self.payloads.append(self.link.take_payload())
 
-    def heard(self) -> None:
+    def on_batch_end(self) -> None:
         pass
 
 
@@ -55,22 +55,22 @@ class Hosts:
         self.strangers: list[bytes] = []
         self.payloads: list[bytes | None] = []
         self.left = 0
-        self.door: Door | None = None
+        self.router: RouterSocket | None = None
 
-    def stranger(self, routing_id: bytes, address: str) -> bytes:
+    def on_connect(self, routing_id: bytes, address: str) -> bytes:
         self.strangers.append(routing_id)
         return routing_id
 
-    def hear(self, guest: bytes, body: bytes) -> None:
-        self.heard_bodies.append((guest, body))
+    def on_message(self, client: bytes, body: bytes) -> None:
+        self.heard_bodies.append((client, body))
         if body.startswith(b"large"):
-            assert self.door is not None
-            self.payloads.append(self.door.take_payload())
+            assert self.router is not None
+            self.payloads.append(self.router.take_payload())
 
-    def heard(self) -> None:
+    def on_batch_end(self) -> None:
         pass
 
-    def somebody_left(self) -> None:
+    def on_disconnect(self) -> None:
         self.left += 1
 
 
@@ -100,15 +100,15 @@ class Stand:
         self.reactor.park(ticket, 1)
         assert held
 
-    def door(self, address: str = "tcp://127.0.0.1:0") -> tuple[Door, Hosts]:
+    def router(self, address: str = "tcp://127.0.0.1:0") -> tuple[RouterSocket, Hosts]:
         hosts = Hosts()
-        door = hosts.door = Door(self.reactor, self.sockets, address, hosts)
-        self.owned.append(door)
-        return door, hosts
+        router = hosts.router = RouterSocket(self.reactor, self.sockets, address, hosts)
+        self.owned.append(router)
+        return router, hosts
 
-    def link(self, endpoint: str) -> tuple[Link, Ears]:
+    def link(self, endpoint: str) -> tuple[DealerLink, Ears]:
         ears = Ears()
-        link = ears.link = Link(self.reactor, self.sockets, endpoint, ears)
+        link = ears.link = DealerLink(self.reactor, self.sockets, endpoint, ears)
         self.owned.append(link)
         return link, ears
 
@@ -127,30 +127,30 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
 
 
 def test_a_message_goes_there_and_its_answer_comes_back(stand: Stand) -> None:
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
 
     stand.until(lambda: link.send(b"hello"))
     stand.until(lambda: len(hosts.heard_bodies) == 1)
-    guest, body = hosts.heard_bodies[0]
-    assert door.send(guest, b"welcome") is Sent.TAKEN
+    client, body = hosts.heard_bodies[0]
+    assert router.send(client, b"welcome") is Sent.TAKEN
     stand.until(lambda: ears.bodies == [b"welcome"])
 
     assert body == b"hello"
-    assert hosts.strangers == [guest]
+    assert hosts.strangers == [client]
 
 
 def test_a_payload_frame_is_taken_with_its_body(stand: Stand) -> None:
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
 
     stand.until(lambda: link.send((b"large", b"x" * 300_000)))
     link.send(b"after")
     stand.until(lambda: len(hosts.heard_bodies) == 2)
-    door.send(hosts.strangers[0], (b"large too", b"y" * 300_000))
-    door.send(hosts.strangers[0], b"after")
+    router.send(hosts.strangers[0], (b"large too", b"y" * 300_000))
+    router.send(hosts.strangers[0], b"after")
     stand.until(lambda: len(ears.bodies) == 2)
 
     assert hosts.payloads == [b"x" * 300_000]
@@ -165,8 +165,8 @@ def test_each_end_takes_notice_of_the_payloads_that_it_sends_and_gets(
     noted = []
     for module in (transport_link, transport_door):
         monkeypatch.setattr(module, "note_large_message", lambda name=module.__name__: noted.append(name.rpartition(".")[2]))
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: link.send(b"hello"))
     stand.until(lambda: len(hosts.heard_bodies) == 1)
     assert noted == []
@@ -175,7 +175,7 @@ def test_each_end_takes_notice_of_the_payloads_that_it_sends_and_gets(
     assert noted == ["link"]
     stand.until(lambda: len(hosts.payloads) == 1)
     assert noted == ["link", "door"]
-    door.send(hosts.strangers[0], (b"large too", b"y"))
+    router.send(hosts.strangers[0], (b"large too", b"y"))
     assert noted == ["link", "door", "door"]
     stand.until(lambda: len(ears.payloads) == 1)
     assert noted == ["link", "door", "door", "link"]
@@ -188,21 +188,21 @@ def test_nothing_is_sent_where_nobody_is_connected(stand: Stand) -> None:
 
 
 def test_a_lost_connection_is_told_and_comes_back(stand: Stand) -> None:
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
 
-    door.close(linger=0)
+    router.close(linger=0)
     stand.until(lambda: ears.told == ["linked", "lost"])
-    again, _ = stand.door(door.endpoint)
+    again, _ = stand.router(router.endpoint)
     stand.until(lambda: ears.told == ["linked", "lost", "linked"])
 
-    assert again.endpoint == door.endpoint
+    assert again.endpoint == router.endpoint
 
 
 def test_the_door_says_when_somebody_left_and_that_he_is_gone(stand: Stand) -> None:
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
     stand.until(lambda: link.send(b"hello"))
     stand.until(lambda: hosts.strangers != [])
@@ -210,16 +210,16 @@ def test_the_door_says_when_somebody_left_and_that_he_is_gone(stand: Stand) -> N
     link.close()
     stand.until(lambda: hosts.left == 1)
 
-    stand.until(lambda: door.send(hosts.strangers[0], b"still there?") is Sent.GONE)
+    stand.until(lambda: router.send(hosts.strangers[0], b"still there?") is Sent.GONE)
 
 
 def test_stray_frames_do_not_shift_what_follows(stand: Stand) -> None:
-    door, hosts = stand.door()
+    router, hosts = stand.router()
     raw = zmq.Context.instance().socket(zmq.DEALER)
     raw.linger = 0
     raw.routing_id = b"\x01" + bytes(16)
-    raw.connect(door.endpoint)
-    other, ears = stand.link(door.endpoint)
+    raw.connect(router.endpoint)
+    other, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
 
     raw.send_multipart([b"one", b"stray"])
@@ -232,15 +232,15 @@ def test_stray_frames_do_not_shift_what_follows(stand: Stand) -> None:
     raw.close()
 
     by_guest: dict[bytes, list[bytes]] = {}
-    for guest, body in hosts.heard_bodies:
-        by_guest.setdefault(guest, []).append(body)
+    for client, body in hosts.heard_bodies:
+        by_guest.setdefault(client, []).append(body)
     assert [b"one", b"two", b"", b"three"] in by_guest.values()
     assert [b"four"] in by_guest.values()
 
 
 def test_a_burst_larger_than_the_quota_arrives_whole_and_in_order(stand: Stand) -> None:
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
 
     sent = 0
@@ -267,31 +267,31 @@ def test_a_frozen_peer_is_noticed_by_the_heartbeat(stand: Stand) -> None:
 
 
 def test_an_address_that_cannot_be_bound_is_quoted(stand: Stand) -> None:
-    door, _ = stand.door()
+    router, _ = stand.router()
 
-    with pytest.raises(ConfigurationError, match=door.endpoint):
-        Door(stand.reactor, stand.sockets, door.endpoint, Hosts())
+    with pytest.raises(ConfigurationError, match=router.endpoint):
+        RouterSocket(stand.reactor, stand.sockets, router.endpoint, Hosts())
 
 
 def test_posts_from_other_threads_are_run(stand: Stand) -> None:
     from gevent.monkey import get_original
 
-    heard: list[int] = []
+    on_batch_end: list[int] = []
 
     def from_elsewhere() -> None:
         for number in range(100):
-            stand.reactor.post(heard.append, number)
+            stand.reactor.post(on_batch_end.append, number)
 
     get_original("_thread", "start_new_thread")(from_elsewhere, ())
-    stand.until(lambda: len(heard) == 100)
+    stand.until(lambda: len(on_batch_end) == 100)
 
-    assert heard == list(range(100))
+    assert on_batch_end == list(range(100))
 
 
 def test_the_hub_runs_other_greenlets_between_bursts() -> None:
     stand = Stand("hub")
-    door, hosts = stand.door()
-    link, ears = stand.link(door.endpoint)
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
     turns = 0
 

@@ -14,7 +14,7 @@ from zmqservices.web.exchange import Body, Exchange
 from zmqservices.web.handlers import http
 from zmqservices.web.protocol import HttpOnlyProtocol
 from zmqservices.web.websocket.connection import Connection
-from zmqservices.web.websocket.link import Link
+from zmqservices.web.websocket.link import DealerLink
 
 
 class Service(Chat):
@@ -65,7 +65,7 @@ def no_records():
 
 def test_nothing_is_left_of_clients_that_came_and_went(serve, no_records):
     web = serve(Service)
-    kinds = (Body, Exchange, HttpOnlyProtocol, Connection, Link)
+    kinds = (Body, Exchange, HttpOnlyProtocol, Connection, DealerLink)
     come_and_go(web)
 
     def is_quiet():

@@ -22,7 +22,7 @@ from zmqservices.cluster.registration import Registration, new_id
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.events.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import Mast, Sockets, addresses
+from zmqservices.transport import BroadcastPublisher, Sockets, addresses
 from zmqservices.transport.hub import HubReactor
 from zmqservices.utils.concurrency import in_thread
 
@@ -130,18 +130,18 @@ class Node:
             self._subscriber = Subscriber(self.caller, self._sockets, self.id)
         return self._subscriber
 
-    def raise_mast(self, listener: Any) -> tuple[Mast, str]:
+    def open_broadcast(self, listener: Any) -> tuple[BroadcastPublisher, str]:
         """A mast for broadcasts, and the address by which others reach it."""
         bound = self.settings.events.bind_address
         if bound is None:
             host, _ = addresses.parse(self._bind_address())
             bound = addresses.join(host, 0)
-        mast = Mast(self.reactor, self._sockets, addresses.bindable(bound), listener)
-        return mast, self.advertised(mast.endpoint, keep_port=True)
+        broadcast = BroadcastPublisher(self.reactor, self._sockets, addresses.bindable(bound), listener)
+        return broadcast, self.advertised(broadcast.endpoint, keep_port=True)
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
-    def open_door(self) -> CallServer:
+    def open_call_server(self) -> CallServer:
         """The door, opened where it is shut."""
         if self.call_server is None:
             self.call_server = CallServer(

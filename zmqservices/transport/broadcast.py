@@ -1,4 +1,4 @@
-"""The two ends of a broadcast: a Mast (an XPUB, bound) that knows who listens, and an Antenna (a SUB) that listens to many.
+"""The two ends of a broadcast: a BroadcastPublisher (an XPUB, bound) that knows who listens, and an BroadcastSubscriber (a SUB) that listens to many.
 
 A broadcast is one frame, its topic first: whoever listens for a topic gets all frames that begin with it. A long bytes
 value may follow in a frame of its own. Nothing is promised: what a full pipe has no room for is dropped by ZeroMQ.
@@ -23,17 +23,17 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
 
 
-class MastListener(Protocol):
+class BroadcastPublisherListener(Protocol):
     """Who is told of listeners; called inside the reactor."""
 
-    def tuned(self, topic: bytes, is_on: bool) -> None:
+    def on_subscription(self, topic: bytes, is_on: bool) -> None:
         """Somebody begins, or ceases, to listen for `topic`. Told once per listener, never by whom."""
 
 
-class Mast:
+class BroadcastPublisher:
     """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got."""
 
-    def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: MastListener) -> None:
+    def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: BroadcastPublisherListener) -> None:
         self._listener = listener
         self._closed = False
         self.socket = sockets.xpub()
@@ -68,7 +68,7 @@ class Mast:
             except zmq.Again:
                 return False
             if frame[:1] in (b"\0", b"\1"):
-                self._listener.tuned(frame[1:], frame[:1] == b"\1")
+                self._listener.on_subscription(frame[1:], frame[:1] == b"\1")
         return True
 
     def close(self, linger: float) -> None:
@@ -80,20 +80,20 @@ class Mast:
             self.socket.close(linger=int(linger * 1000))
 
 
-class AntennaListener(Protocol):
+class BroadcastSubscriberListener(Protocol):
     """Who hears the broadcasts; all are called inside the reactor."""
 
-    def received(self, frame: bytes, payload: bytes | None) -> None:
+    def on_broadcast(self, frame: bytes, payload: bytes | None) -> None:
         """A broadcast: its topic and body, and the frame that followed, if one did."""
 
-    def all_received(self) -> None:
+    def on_batch_end(self) -> None:
         """All that had arrived was handed over."""
 
 
-class Antenna:
-    """Listens to any number of masts (`connect`) for any number of topics (`tune`)."""
+class BroadcastSubscriber:
+    """Listens to any number of masts (`connect`) for any number of topics (`subscribe`)."""
 
-    def __init__(self, reactor: Reactor, sockets: Sockets, listener: AntennaListener) -> None:
+    def __init__(self, reactor: Reactor, sockets: Sockets, listener: BroadcastSubscriberListener) -> None:
         self._listener = listener
         self._closed = False
         self._is_paused = False
@@ -127,11 +127,11 @@ class Antenna:
             self._is_paused = False
             self._watch.arm()
 
-    def tune(self, topic: bytes) -> None:
+    def subscribe(self, topic: bytes) -> None:
         """Hear what begins with `topic`, from all masts."""
         self.socket.set(zmq.SUBSCRIBE, topic)
 
-    def untune(self, topic: bytes) -> None:
+    def unsubscribe(self, topic: bytes) -> None:
         """Hear it no more."""
         self.socket.set(zmq.UNSUBSCRIBE, topic)
 
@@ -153,11 +153,11 @@ class Antenna:
                     payload = _recv(socket, _NOBLOCK)
                     self._is_skipping = bool(socket.get(zmq.RCVMORE))
                     note_large_message()
-                self._listener.received(frame, payload)
+                self._listener.on_broadcast(frame, payload)
         except zmq.Again:
             return False
         finally:
-            self._listener.all_received()
+            self._listener.on_batch_end()
         return not self._is_paused
 
     def close(self) -> None:

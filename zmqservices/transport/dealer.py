@@ -23,35 +23,35 @@ _EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
 
 
-class LinkListener(Protocol):
+class DealerListener(Protocol):
     """Who is told what happens on a link; all are called inside the reactor."""
 
-    def linked(self) -> None:
+    def on_connect(self) -> None:
         """A connection stands (again). Nothing was said on it yet."""
 
     def unreachable(self) -> None:
         """No connection could be made this time."""
 
-    def lost(self) -> None:
+    def on_disconnect(self) -> None:
         """The connection is gone, and with it all that was under way. ZeroMQ goes on trying to connect."""
 
-    def hear(self, body: bytes) -> bool:
-        """A message's body arrived; a payload that belongs to it is fetched with `Link.take_payload`.
+    def on_message(self, body: bytes) -> bool:
+        """A message's body arrived; a payload that belongs to it is fetched with `DealerLink.take_payload`.
 
         True: it held so much that others shall have their turn before the next one.
         """
 
-    def heard(self) -> None:
+    def on_batch_end(self) -> None:
         """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
 
 
-class Link:
+class DealerLink:
     """Sends to and hears from one endpoint (`tcp://IP:port`); reconnects by itself until closed.
 
     Raises UnusableEndpoint where there can be no such link, and then nothing of it is left.
     """
 
-    def __init__(self, reactor: Reactor, sockets: Sockets, endpoint: str, listener: LinkListener) -> None:
+    def __init__(self, reactor: Reactor, sockets: Sockets, endpoint: str, listener: DealerListener) -> None:
         self.endpoint = endpoint
         self._listener = listener
         self._closed = False
@@ -88,7 +88,7 @@ class Link:
         if self._closed:
             return
         if event == HANDSHAKE_SUCCEEDED:
-            self._listener.linked()
+            self._listener.on_connect()
         elif event & (CONNECT_FAILED | HANDSHAKE_FAILED):
             self._listener.unreachable()
         elif event == DISCONNECTED:
@@ -96,7 +96,7 @@ class Link:
             while not self._closed and self.drain():
                 pass
             if not self._closed:
-                self._listener.lost()
+                self._listener.on_disconnect()
 
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
         """True when ZeroMQ took the message; False when no connection stands or its queue is full."""
@@ -129,7 +129,7 @@ class Link:
 
     def drain(self) -> bool:
         socket, listener = self.socket, self._listener
-        hear = listener.hear
+        on_message = listener.on_message
         count = unheard = 0
         more = self._is_draining = True
         try:
@@ -139,13 +139,13 @@ class Link:
                 body = _recv(socket, _NOBLOCK)
                 count += 1
                 unheard = 1
-                if hear(body):
+                if on_message(body):
                     break
                 if self._comes_alone:
                     # Worked on before it is asked for the next one: its answer leaves so much sooner.
                     self._comes_alone = False
                     unheard = 0
-                    listener.heard()
+                    listener.on_batch_end()
                     if self._may_stop_early:
                         break
                     # Asked for, as a receive that finds nothing raises: that costs three times as much.
@@ -160,7 +160,7 @@ class Link:
             self._is_draining = False
             self._comes_alone = count == 1
             if unheard or not count:
-                listener.heard()
+                listener.on_batch_end()
         return more
 
     def close(self) -> None:

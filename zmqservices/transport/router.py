@@ -37,14 +37,14 @@ class Sent(enum.Enum):
     GONE = "gone"
 
 
-class DoorListener(Protocol):
+class RouterListener(Protocol):
     """Who is told what happens at the door; all are called inside the reactor."""
 
-    def stranger(self, routing_id: bytes, address: str) -> Any:
+    def on_connect(self, routing_id: bytes, address: str) -> Any:
         """A first message from `routing_id`, from the host `address`: the guest to be known by it from now on."""
 
-    def hear(self, guest: Any, body: bytes) -> bool:
-        """A message's body arrived; a payload that belongs to it is fetched with `Door.take_payload`.
+    def on_message(self, client: Any, body: bytes) -> bool:
+        """A message's body arrived; a payload that belongs to it is fetched with `RouterSocket.take_payload`.
 
         True: it held so much that others shall have their turn before the next one.
         """
@@ -52,10 +52,10 @@ class DoorListener(Protocol):
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         """A peer speaks under an id that ZeroMQ made, which others can guess; nothing that it says is heard."""
 
-    def heard(self) -> None:
+    def on_batch_end(self) -> None:
         """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
 
-    def somebody_left(self) -> None:
+    def on_disconnect(self) -> None:
         """A connection ended; ZeroMQ does not say whose."""
 
 
@@ -67,10 +67,10 @@ def _address_of(frame: Any) -> str:
         return "?"
 
 
-class Door:
+class RouterSocket:
     """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got."""
 
-    def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: DoorListener) -> None:
+    def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: RouterListener) -> None:
         self._listener = listener
         self._closed = False
         #: Whether a receive still follows in this turn, which sees what a send may have hidden.
@@ -78,7 +78,7 @@ class Door:
         #: Whether the last turn brought a single message: then so will the next one, most likely.
         self._comes_alone = False
         #: Who is known by which routing id. The listener strikes out those who are gone.
-        self.guests: dict[bytes, Any] = {}
+        self.clients: dict[bytes, Any] = {}
         self.socket = sockets.router()
         try:
             bind(self.socket, address)
@@ -96,7 +96,7 @@ class Door:
 
     def _tell(self, event: int) -> None:
         if not self._closed:
-            self._listener.somebody_left()
+            self._listener.on_disconnect()
 
     def send(self, routing_id: bytes, frames: bytes | tuple[bytes, bytes]) -> Sent:
         """Hand a message to ZeroMQ. Only the first frame can be refused; the others follow it."""
@@ -132,8 +132,8 @@ class Door:
         # Frame sync: a message is [routing id, body] and, only where the body says so, a payload. Whether more frames
         # follow is not asked per message (that costs more than both receives): a stray frame comes up here as a routing
         # id that nobody has. It cannot be another peer's: those are 16 random bytes, told to nobody but this node.
-        socket, guests, listener = self.socket, self.guests, self._listener
-        hear = listener.hear
+        socket, clients, listener = self.socket, self.clients, self._listener
+        on_message = listener.on_message
         count = unheard = 0
         more = self._is_draining = True
         try:
@@ -141,20 +141,20 @@ class Door:
                 if self._closed:
                     return False
                 routing_id = _recv(socket, _NOBLOCK)
-                guest = guests.get(routing_id)
-                if guest is None:
+                client = clients.get(routing_id)
+                if client is None:
                     unheard = 1
                     self._admit(routing_id)
                     continue
                 count += 1
                 unheard = 1
-                if hear(guest, _recv(socket, _NOBLOCK)):
+                if on_message(client, _recv(socket, _NOBLOCK)):
                     break
                 if self._comes_alone:
                     # Worked on before it is asked for the next one: its answer leaves so much sooner.
                     self._comes_alone = False
                     unheard = 0
-                    listener.heard()
+                    listener.on_batch_end()
                     # Asked for, as a receive that finds nothing raises: that costs three times as much.
                     if self._watch.is_closed:
                         return False
@@ -167,7 +167,7 @@ class Door:
             self._is_draining = False
             self._comes_alone = count == 1
             if unheard or not count:
-                listener.heard()
+                listener.on_batch_end()
         return more
 
     def _admit(self, routing_id: bytes) -> None:
@@ -179,8 +179,8 @@ class Door:
             return
         if len(routing_id) == ROUTING_ID_LENGTH and routing_id[:1] == ROUTING_ID_PREFIX:
             frame = _recv(socket, _NOBLOCK, copy=False)
-            guest = self.guests[routing_id] = self._listener.stranger(routing_id, _address_of(frame))
-            self._listener.hear(guest, frame.bytes)
+            client = self.clients[routing_id] = self._listener.on_connect(routing_id, _address_of(frame))
+            self._listener.on_message(client, frame.bytes)
         elif len(routing_id) == 5 and routing_id[0] == 0:
             self._listener.refuse_routing_id(routing_id, _address_of(_recv(socket, _NOBLOCK, copy=False)))
 

@@ -18,7 +18,7 @@ from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
 from zmqservices.exceptions import ProtocolError
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
-from zmqservices.transport import Link, Sockets
+from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
@@ -77,7 +77,7 @@ class Peer:
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
-        self._hear_by_kind: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], None]] = {
             Error: self._on_error,
             Welcome: self._on_welcome,
             Bye: self._on_bye,
@@ -85,14 +85,14 @@ class Peer:
             Pong: self._on_pong,
         }
         self._on_result = owner.on_result
-        self.link = Link(reactor, sockets, endpoint, self)
+        self.link = DealerLink(reactor, sockets, endpoint, self)
         self._faults = Faults(_log)
         self._payloads = Payloads(self.link.take_payload)
         self.send = self.link.send
 
     # --- the link's listener ---------------------------------------------------------------------------------------
 
-    def linked(self) -> None:
+    def on_connect(self) -> None:
         self.stage = PeerStage.GREETING
         self._greeted = False
         self._greet()
@@ -105,7 +105,7 @@ class Peer:
             self.expected_until = 0.0
             self._owner.peer_changed(self)
 
-    def lost(self) -> None:
+    def on_disconnect(self) -> None:
         was_up = self.is_up
         self.expected_until = 0.0
         if self.stage is not PeerStage.REFUSED:
@@ -117,7 +117,7 @@ class Peer:
             _log.info("lost the link to node %s at %s", self.node, self.endpoint)
         self._owner.peer_lost(self)
 
-    def hear(self, body: bytes) -> bool:
+    def on_message(self, body: bytes) -> bool:
         now = self._batch_time
         if not now:
             now = self._batch_time = monotonic()
@@ -164,7 +164,7 @@ class Peer:
         return self._batched >= DRAIN_QUOTA
 
     def _take(self, message: Any) -> None:
-        handle = self._hear_by_kind.get(type(message))
+        handle = self._handlers.get(type(message))
         if handle is not None:
             handle(message)
             return
@@ -172,7 +172,7 @@ class Peer:
         if take is not None:
             take(self, message)
 
-    def heard(self) -> None:
+    def on_batch_end(self) -> None:
         if self._batch_time:
             self._last_heard = self._batch_time
             self._batch_time = 0.0

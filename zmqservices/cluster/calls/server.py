@@ -19,7 +19,7 @@ from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, S
 from zmqservices.cluster.calls.drain import Drain
 from zmqservices.cluster.calls.flow_control import UNCOUNTED, Total, FlowControlWindow
 from zmqservices.exceptions import ProtocolError
-from zmqservices.transport import Door, Sent, Sockets
+from zmqservices.transport import RouterSocket, Sent, Sockets
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import batches, envelope
@@ -64,7 +64,7 @@ class CallServer:
         self._services: dict[str, Served] = {}
         self._several: dict[str, list[Served]] = {}
         #: Whoever wants `flush` to be called once all that had arrived was handed over.
-        self._touched: set[Any] = set()
+        self._to_flush: set[Any] = set()
         self._on_disconnected: Callable[[ClientConnection], None] | None = None
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
@@ -81,7 +81,7 @@ class CallServer:
         self._given_up: set[bytes] = set()
         self._given_up_timer = False
         self._closed = False
-        self._hear_by_kind: dict[type, Callable[[ClientConnection, Any], None]] = {
+        self._handlers: dict[type, Callable[[ClientConnection, Any], None]] = {
             Cancel: self._on_cancel,
             Hello: self._on_hello,
             Ping: self._on_ping,
@@ -89,19 +89,19 @@ class CallServer:
             Bye: self._on_bye,
             Error: self._ignore,
         }
-        self._door = Door(reactor, sockets, address, self)
-        self._payloads = Payloads(self._door.take_payload)
+        self._router = RouterSocket(reactor, sockets, address, self)
+        self._payloads = Payloads(self._router.take_payload)
         self._faults = Faults(_log)
         self._on_the_way = Total()
         self._kept = Kept()
         self.draining = Drain(
-            self._door.clients, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
+            self._router.clients, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
         )
 
     @property
     def endpoint(self) -> str:
         """What was bound, with its port."""
-        return self._door.endpoint
+        return self._router.endpoint
 
     def serve(
         self,
@@ -143,30 +143,30 @@ class CallServer:
 
     def _welcome_all(self) -> None:
         """Tell everybody which instances there are now."""
-        for client in list(self._door.clients.values()):
+        for client in list(self._router.clients.values()):
             if client.node:
                 self._welcome(client)
 
     def handle_also(self, kinds: dict[type, Callable[[ClientConnection, Any], None]], on_disconnected: Callable[[ClientConnection], None]) -> None:
         """Messages of these kinds go to those functions from now on; `on_disconnected` is told of guests that are gone."""
-        self._hear_by_kind.update(kinds)
+        self._handlers.update(kinds)
         self._on_disconnected = on_disconnected
 
-    def touch(self, touched: Any) -> None:
-        """Call `touched.flush()` once all that has arrived is heard. For the functions that hear."""
-        self._touched.add(touched)
+    def request_flush(self, to_flush: Any) -> None:
+        """Call `to_flush.flush()` once all that has arrived is heard. For the functions that hear."""
+        self._to_flush.add(to_flush)
 
     # --- the door's listener -----------------------------------------------------------------------------------------
 
-    def stranger(self, routing_id: bytes, address: str) -> ClientConnection:
+    def on_connect(self, routing_id: bytes, address: str) -> ClientConnection:
         return ClientConnection(routing_id, self._on_the_way, self._kept, address)
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         self._faults.saw(f"a peer at {address}", "it lets ZeroMQ choose its routing id")
         text = "set ROUTING_ID to a byte of value 1 and 16 random ones: ZeroMQ's own choice can be guessed by others"
-        self._door.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
+        self._router.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
 
-    def hear(self, client: ClientConnection, body: bytes) -> bool:
+    def on_message(self, client: ClientConnection, body: bytes) -> bool:
         if not self._batch_time:
             self._batch_time = monotonic()
         self._messages += 1
@@ -189,9 +189,9 @@ class CallServer:
                     self._batched += size // COUNTED_BYTES
                     return self._batched >= DRAIN_QUOTA
             elif type(message) is Batch:
-                return self._hear_all(client, message, size)
+                return self._take_batch(client, message, size)
             else:
-                self._hear_other(client, message)
+                self._take_other(client, message)
             return False
         except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
             self._faults.saw(str(client), f"{type(exc).__name__}; it is let go", exc)
@@ -217,7 +217,7 @@ class CallServer:
             self._send_refusal(client, None, "protocol", f"not a message of this protocol: {exc}")
             return
         if type(message) in (Hello, Ping):
-            self._hear_other(client, message)
+            self._take_other(client, message)
         else:
             # A node that we gave up may say so before it learns of that: no refusal, which would end the link for good. But
             # a word, that finds out whether anybody is there.
@@ -230,7 +230,7 @@ class CallServer:
             if type(fields) is list and len(fields) > 1 and fields[0] == Call.KIND and is_count(fields[1]):
                 self._send_refusal(client, fields[1], "protocol", "a CALL came before a HELLO")
 
-    def _hear_all(self, client: ClientConnection, batch: Batch, size: int) -> bool:
+    def _take_batch(self, client: ClientConnection, batch: Batch, size: int) -> bool:
         messages = batch.messages
         self._batched += len(messages)
         # What each of them took is not known. In one that is larger than what is sent together, any of them may be all of it.
@@ -247,15 +247,15 @@ class CallServer:
             if type(message) is IncomingCall:
                 self._take(client, message, size)
             else:
-                self._hear_other(client, message)
+                self._take_other(client, message)
         return self._batched >= DRAIN_QUOTA
 
     def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> None:
         self._faults.saw(str(client), fault)
         self._send_refusal(client, None, "protocol", f"not a message of this protocol: {fault}")
 
-    def _hear_other(self, client: ClientConnection, message: Any) -> None:
-        handle = self._hear_by_kind.get(type(message))
+    def _take_other(self, client: ClientConnection, message: Any) -> None:
+        handle = self._handlers.get(type(message))
         if handle is None:
             self._send_refusal(client, None, "protocol", f"{type(message).__name__} is not understood here")
         else:
@@ -276,16 +276,16 @@ class CallServer:
                 return
             deadline = self._batch_time + call.time_left
         call.arrive(self, client, served, deadline, size)
-        self._touched.add(served)
+        self._to_flush.add(served)
         try:
             served.take(call)
         except Exception as exc:
             _log.exception("a call of %s.%s could not be taken", served.name, plain(call.method))
             call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
 
-    def heard(self) -> None:
+    def on_batch_end(self) -> None:
         try:
-            if self._touched:
+            if self._to_flush:
                 if self._messages == 1 and not self._batched and not self._cork.is_in:
                     # Its answer has nobody to leave with.
                     self._is_alone = True
@@ -298,12 +298,12 @@ class CallServer:
             self._batched = self._messages = 0
 
     def _flush_all(self) -> None:
-        while self._touched:
-            touched = self._touched.pop()
+        while self._to_flush:
+            to_flush = self._to_flush.pop()
             try:
-                touched.flush()
+                to_flush.flush()
             except Exception:  # The others' jobs wait for their own.
-                _log.exception("what came for %r could not be begun", touched)
+                _log.exception("what came for %r could not be begun", to_flush)
 
     def _turn_away(self, client: ClientConnection, message: Call, served: Served | None) -> None:
         client.has_late_answers = True
@@ -412,7 +412,7 @@ class CallServer:
         if not client.send_queue.messages:
             # As `_hand_on` begins; written out, as nearly all that is sent comes by here.
             if type(frames) is bytes and len(frames) <= UNCOUNTED:
-                sent = self._door.send(client.routing_id, frames)
+                sent = self._router.send(client.routing_id, frames)
             else:
                 sent = self._hand_on(client, frames)
             if sent is Sent.TAKEN:
@@ -438,7 +438,7 @@ class CallServer:
 
     def _give_up_longest(self) -> None:
         """What is kept for all nodes is too much: the one for which the most is kept is given up."""
-        client = max(self._door.clients.values(), key=lambda client: client.send_queue.bytes)
+        client = max(self._router.clients.values(), key=lambda client: client.send_queue.bytes)
         _log.warning(
             "gave up node %s: of %s bytes of answers that wait for their nodes to read, it has the most, %s",
             client.node, f"{self._kept.bytes:,}", f"{client.send_queue.bytes:,}",
@@ -448,17 +448,17 @@ class CallServer:
     def _hand_on(self, client: ClientConnection, frames: Any) -> Sent:
         size = size_of(frames)
         if size <= UNCOUNTED:
-            return self._door.send(client.routing_id, frames)
+            return self._router.send(client.routing_id, frames)
         window = client.window
         sent = Sent.FULL
         if not window.is_full:
-            sent = self._door.send(client.routing_id, frames)
+            sent = self._router.send(client.routing_id, frames)
             if sent is Sent.TAKEN:
                 window.sent(size)
         now = monotonic()
         if window.wants_to_ask(now):
             token = next(self._tokens)
-            asked = self._door.send(client.routing_id, envelope.encode(Ping(token)))
+            asked = self._router.send(client.routing_id, envelope.encode(Ping(token)))
             if asked is Sent.TAKEN:
                 window.asked(token, now)
             elif asked is Sent.GONE:
@@ -469,7 +469,7 @@ class CallServer:
         self._send_queue_timer = False
         if self._closed:
             return
-        for client in [client for client in self._door.clients.values() if client.send_queue]:
+        for client in [client for client in self._router.clients.values() if client.send_queue]:
             self._work_off_one(client)
 
     def _work_off_one(self, client: ClientConnection) -> None:
@@ -482,7 +482,7 @@ class CallServer:
 
     # --- guests that leave -------------------------------------------------------------------------------------------
 
-    def somebody_left(self) -> None:
+    def on_disconnect(self) -> None:
         # ZeroMQ does not say whose connection ended. A word to everybody finds out who cannot be reached any more.
         for seconds in LOOKS_FOR_GONE:
             if seconds not in self._looks_for_gone:
@@ -494,8 +494,8 @@ class CallServer:
         if self._closed:
             return
         word = envelope.encode(Pong(0))
-        for client in list(self._door.clients.values()):
-            if self._door.send(client.routing_id, word) is Sent.GONE:
+        for client in list(self._router.clients.values()):
+            if self._router.send(client.routing_id, word) is Sent.GONE:
                 self._forget(client)
 
     def _give_up(self, client: ClientConnection) -> None:
@@ -519,13 +519,13 @@ class CallServer:
             return
         # About no call: none has this id.
         word = envelope.encode(Error(0, refusal("protocol", "this node was given up here; it has to say HELLO again")))
-        self._given_up = {one for one in self._given_up if self._door.send(one, word) is Sent.FULL}
+        self._given_up = {one for one in self._given_up if self._router.send(one, word) is Sent.FULL}
         self._tell_given_up_soon()
 
     def _forget(self, client: ClientConnection) -> None:
         # Another one may be known by its routing id by now: it was given up, and has said something since.
-        if self._door.clients.get(client.routing_id) is client:
-            del self._door.clients[client.routing_id]
+        if self._router.clients.get(client.routing_id) is client:
+            del self._router.clients[client.routing_id]
         self._end(client)
         # What is sent to it in spite of that is nobody's: it counts for no bound that others share.
         client.window, client.send_queue = FlowControlWindow(), SendQueue()
@@ -552,4 +552,4 @@ class CallServer:
             self._cork.release()
             self._work_off()
             self._closed = True
-            self._door.close()
+            self._router.close()

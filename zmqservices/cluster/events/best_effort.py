@@ -75,7 +75,7 @@ class BestEffort:
         message = messages.Event(
             self.publisher.id, seq, seq - 1, self.name, type, raw, group, 1, headers, key, serializer, time()
         )
-        self.publisher.mast().send(topic, envelope.encode(message))
+        self.publisher.broadcast().send(topic, envelope.encode(message))
 
     def send_direct(
         self, crews: Iterable[Crew], type: str, raw: bytes, headers: Any, serializer: str, key: str | None
@@ -133,9 +133,9 @@ class BestEffort:
         else:
             member.topic = member_topic(want.group, member.name)
         self.publisher.say(member.client, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
-        self.tuned(member.topic)
+        self.on_subscription(member.topic)
 
-    def tuned(self, topic: bytes) -> None:
+    def on_subscription(self, topic: bytes) -> None:
         """Somebody listens for `topic`, or ceases to: confirm those of whom that is known."""
         members = self._tuned_to(topic)
         if self.publisher.listeners(topic) < len({member.client for member in members}):
@@ -156,7 +156,7 @@ class BestEffort:
             del self.crews[member.group]
         if not self._tuned_to(member.topic):
             self._topics.pop(member.topic, None)
-        self.tuned(member.topic)
+        self.on_subscription(member.topic)
 
     def _tuned_to(self, topic: bytes) -> list[GroupMember]:
         return [member for crew in self.crews.values() for member in crew.members.values() if member.topic == topic]

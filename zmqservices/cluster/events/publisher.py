@@ -18,7 +18,7 @@ from zmqservices.cluster.events.consumer_group import GroupMember
 from zmqservices.cluster.events.source import Source
 from zmqservices.cluster.events.subscription import publishing
 from zmqservices.exceptions import BadRequest
-from zmqservices.transport import Mast
+from zmqservices.transport import BroadcastPublisher
 from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Subscribed, Unsubscribe
@@ -49,7 +49,7 @@ class Publisher:
         self.directory = node.directory
         self.settings = node.settings.events
         self.max_message_size = node.settings.max_message_size
-        self.call_server = node.open_door()
+        self.call_server = node.open_call_server()
         #: Journals that were looked into and hold nothing for anybody, as they were then.
         self.empty_orphans: dict[Any, Any] = {}
         self.directory_is_known = False
@@ -61,7 +61,7 @@ class Publisher:
         self._members: dict[Any, dict[int, tuple[Source, GroupMember]]] = {}
         #: Answers from before a link, of groups to which its guest has not subscribed yet.
         self._answers: dict[Any, list[Ack]] = {}
-        self._mast: Mast | None = None
+        self._broadcast: BroadcastPublisher | None = None
         self._mast_endpoint = ""
         self._listeners: dict[bytes, int] = {}
         self._to_amend: set[Source] = set()
@@ -140,7 +140,7 @@ class Publisher:
         record = registration.record
         subscriptions = source.subscriptions()
         endpoints = dict(record.endpoints)
-        if self._mast is not None:
+        if self._broadcast is not None:
             endpoints["events"] = self._mast_endpoint
         if record.subscriptions != subscriptions or record.endpoints != endpoints:
             try:
@@ -170,31 +170,31 @@ class Publisher:
 
     # --- broadcasts --------------------------------------------------------------------------------------------------
 
-    def mast(self) -> Mast:
+    def broadcast(self) -> BroadcastPublisher:
         """Bound when somebody first listens."""
-        if self._mast is None:
-            self._mast, self._mast_endpoint = self.node.raise_mast(self)
+        if self._broadcast is None:
+            self._broadcast, self._mast_endpoint = self.node.open_broadcast(self)
             for source in self._sources.values():
                 self.amend_soon(source)
-        return self._mast
+        return self._broadcast
 
     def mast_endpoint(self) -> str:
         """Where to listen."""
-        self.mast()
+        self.broadcast()
         return self._mast_endpoint
 
     def listeners(self, topic: bytes) -> int:
         """How many listen for it."""
         return self._listeners.get(topic, 0)
 
-    def tuned(self, topic: bytes, is_on: bool) -> None:
+    def on_subscription(self, topic: bytes, is_on: bool) -> None:
         count = self._listeners.get(topic, 0) + (1 if is_on else -1)
         if count > 0:
             self._listeners[topic] = count
         else:
             self._listeners.pop(topic, None)
         for source in self._sources.values():
-            source.best_effort.tuned(topic)
+            source.best_effort.on_subscription(topic)
 
     # --- what members say --------------------------------------------------------------------------------------------
 
@@ -303,5 +303,5 @@ class Publisher:
             registration.retract()
         ends = [gevent.spawn(source.close) for source in self._sources.values()]
         gevent.joinall(ends, raise_error=True)
-        if self._mast is not None:
-            self._mast.close(linger=1.0)
+        if self._broadcast is not None:
+            self._broadcast.close(linger=1.0)

@@ -376,7 +376,7 @@ class Source:
         member.credit += amount
         for delivery in self._deliveries_of(member.group):
             delivery.granted(member.name, amount)
-            self.publisher.call_server.touch(delivery)
+            self.publisher.call_server.request_flush(delivery)
 
     def acked(self, member: GroupMember, origin: str, seqs: Iterable[int], is_told_again: bool = False) -> None:
         """The member, or another one of its process, handled the events, whether it is still thought to have them or not.
@@ -393,7 +393,7 @@ class Source:
             delivery = outlet.deliveries.get(member.group)
             if delivery is not None:
                 delivery.acked(member.name, seq, process, is_older, not is_told_again)
-                self.publisher.call_server.touch(delivery)
+                self.publisher.call_server.request_flush(delivery)
             elif is_older:
                 outlet.journal.acknowledge(member.group, seq)
         self._answered.set()
@@ -403,7 +403,7 @@ class Source:
         delivery = None if outlet is None else outlet.deliveries.get(member.group)
         if delivery is not None:
             delivery.nacked(member.name, seq, delay, None if error is None else described(error))
-            self.publisher.call_server.touch(delivery)
+            self.publisher.call_server.request_flush(delivery)
         self._answered.set()
 
     def _outlet(self, origin: str, seq: int) -> Outlet | None:

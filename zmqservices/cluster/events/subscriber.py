@@ -18,7 +18,7 @@ from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, Intake, Su
 from zmqservices.cluster.calls.peer import Peer
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
-from zmqservices.transport import Antenna, Sockets, UnusableEndpoint
+from zmqservices.transport import BroadcastSubscriber, Sockets, UnusableEndpoint
 from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Gap, Nack, Subscribed, Unsubscribe
@@ -87,8 +87,8 @@ class Subscriber:
         #: By group and journal, those that were answered last at the end.
         self._answers: OrderedDict[tuple[str, str], Answers] = OrderedDict()
         self._done: dict[tuple[Tie, str, str, int | None], list[int]] = {}
-        self._antenna: Antenna | None = None
-        self._touched: set[Intake] = set()
+        self._broadcasts: BroadcastSubscriber | None = None
+        self._to_flush: set[Intake] = set()
         self._endpoints: dict[str, int] = {}
         #: The last number of each publisher's node that is listened to, for each topic.
         self._counts: dict[str, dict[bytes, int]] = {}
@@ -274,27 +274,27 @@ class Subscriber:
         return member_topic(want.group, intake.member)
 
     def _tune(self, intake: Intake) -> None:
-        if self._antenna is None:
-            self._antenna = Antenna(self._reactor, self._sockets, self)
+        if self._broadcasts is None:
+            self._broadcasts = BroadcastSubscriber(self._reactor, self._sockets, self)
         topic = self._topic(intake)
         listeners = self._by_topic.setdefault(topic, [])
         if not listeners:
-            self._antenna.tune(topic)
+            self._broadcasts.subscribe(topic)
         listeners.append(intake)
 
     def _untune(self, intake: Intake) -> None:
         topic = self._topic(intake)
         listeners = self._by_topic[topic]
         listeners.remove(intake)
-        if not listeners and self._antenna is not None:
+        if not listeners and self._broadcasts is not None:
             del self._by_topic[topic]
-            self._antenna.untune(topic)
+            self._broadcasts.unsubscribe(topic)
             for counts in self._counts.values():
                 counts.pop(topic, None)
 
     def listen(self, tie: Tie, endpoint: str) -> None:
         """Hear the broadcasts of the publisher at the other end of `tie`."""
-        if self._antenna is None or tie.endpoint == endpoint:
+        if self._broadcasts is None or tie.endpoint == endpoint:
             return
         self.hang_up(tie)
         tie.endpoint = endpoint
@@ -303,23 +303,23 @@ class Subscriber:
         self._endpoints[endpoint] = count + 1
         if not count:
             try:
-                self._antenna.connect(endpoint)
+                self._broadcasts.connect(endpoint)
             except UnusableEndpoint as exc:
                 _log.warning("best-effort events of node %s are not heard: %s", tie.peer.node, exc)
 
     def hang_up(self, tie: Tie) -> None:
         endpoint, tie.endpoint = tie.endpoint, None
-        if endpoint is None or self._antenna is None:
+        if endpoint is None or self._broadcasts is None:
             return
         self._endpoints[endpoint] -= 1
         if not self._endpoints[endpoint]:
             del self._endpoints[endpoint]
-            self._antenna.disconnect(endpoint)
+            self._broadcasts.disconnect(endpoint)
         others = (other for intake in self._intakes.values() for other in intake.ties.values() if other is not tie)
         if not any(other.endpoint is not None and other.peer.node == tie.peer.node for other in others):
             self._counts.pop(tie.peer.node, None)
 
-    def received(self, frame: bytes, payload: bytes | None) -> None:
+    def on_broadcast(self, frame: bytes, payload: bytes | None) -> None:
         try:
             self._received(frame, payload)
         except ProtocolError as exc:
@@ -341,28 +341,28 @@ class Subscriber:
         for intake in intakes:
             if intake.fits(message):
                 intake.take(IncomingEvent(intake, None, message))
-                self._touched.add(intake)
+                self._to_flush.add(intake)
                 if len(intakes) > 1:
                     # A copy for each: what one handler does to its own shall not be seen by the next.
                     message = cast(Event, envelope.decode(body, payload))
 
-    def all_received(self) -> None:
+    def on_batch_end(self) -> None:
         # Reading is faster than handling: what has no room behind us stays in front, where there is room for 10,000.
-        touched, self._touched = self._touched, set()
-        if self._antenna is not None and any(intake.is_busy for intake in touched):
-            self._antenna.pause()
-            self._reactor.call_later(PAUSE, self._read_on, touched)
+        to_flush, self._to_flush = self._to_flush, set()
+        if self._broadcasts is not None and any(intake.is_busy for intake in to_flush):
+            self._broadcasts.pause()
+            self._reactor.call_later(PAUSE, self._read_on, to_flush)
         if self.missed > self._missed_told and monotonic() - self._missed_told_at >= LOSS_LOG_INTERVAL:
             _log.warning("missed %d best-effort events: they came faster than they were handled", self.missed)
             self._missed_told, self._missed_told_at = self.missed, monotonic()
 
-    def _read_on(self, touched: set[Intake]) -> None:
-        if self._closed or self._antenna is None:
+    def _read_on(self, to_flush: set[Intake]) -> None:
+        if self._closed or self._broadcasts is None:
             return
-        if any(intake.is_busy for intake in touched):
-            self._reactor.call_later(PAUSE, self._read_on, touched)
+        if any(intake.is_busy for intake in to_flush):
+            self._reactor.call_later(PAUSE, self._read_on, to_flush)
         else:
-            self._antenna.resume()
+            self._broadcasts.resume()
 
     def _count(self, message: Event, topic: bytes) -> None:
         counts = self._counts.get(message.journal)
@@ -384,5 +384,5 @@ class Subscriber:
         if self._words_timer is not None:
             self._words_timer.cancel()
             self._words_timer = None
-        if self._antenna is not None:
-            self._antenna.close()
+        if self._broadcasts is not None:
+            self._broadcasts.close()
