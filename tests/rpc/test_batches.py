@@ -226,7 +226,7 @@ def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(i
 
     with one_turn(caller):
         calls = held(*[(service.add, number, 1) for number in range(6)])
-        cut(next(iter(caller._roster.peers.values())))
+        cut(next(iter(caller._peer_pool.peers.values())))
     gevent.joinall(calls, raise_error=True)
 
     assert [call.value for call in calls] == list(range(1, 7))
@@ -243,7 +243,7 @@ def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(l
 
     with one_turn(caller):
         calls = held((maths.add, 1, 2), (echo.fine, "x"), (maths.add, 3, 4))
-        cut(next(peer for peer in caller._roster.peers.values() if peer.instances[0].pool.service == "maths"))
+        cut(next(peer for peer in caller._peer_pool.peers.values() if peer.instances[0].pool.service == "maths"))
     gevent.joinall(calls, raise_error=True)
 
     assert [call.value for call in calls] == [3, "x", 7]
@@ -258,7 +258,7 @@ def test_calls_that_are_held_leave_before_the_answer_to_a_bye(maths, letters, co
 
     with one_turn(caller):
         [call] = held((service.add, 1, 2))
-        [peer] = caller._roster.peers.values()
+        [peer] = caller._peer_pool.peers.values()
         peer._on_bye(Bye(["maths"], None))
 
     assert call.get() == 3

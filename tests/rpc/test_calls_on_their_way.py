@@ -203,7 +203,7 @@ def test_many_small_calls_that_leave_together_count_as_well(serve, connect, monk
 def test_a_link_that_is_lost_takes_what_was_on_its_way_with_it(serve, connect):
     serve(Sink)
     sink = linked(connect().sink)
-    (peer,) = sink._client._cluster.caller()._roster.peers.values()
+    (peer,) = sink._client._cluster.caller()._peer_pool.peers.values()
     fill(pool_of(sink).ready[0])
     assert not pool_of(sink).ready
 

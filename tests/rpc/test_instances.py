@@ -122,7 +122,7 @@ def test_when_one_goes_the_other_goes_on_and_no_call_fails(serve, cluster, end):
     assert set(answers[: answers.index("gone")]) == {"first", "second"}
     assert set(answers[answers.index("gone") + 2 :]) == {"second"}
     until(lambda: len(records(second, "words")) == 1)
-    peers = {id(peer): peer for peer in node_of(second).caller._roster.peers.values()}
+    peers = {id(peer): peer for peer in node_of(second).caller._peer_pool.peers.values()}
     assert all(len(peer.instances) <= 1 for peer in peers.values())
 
 

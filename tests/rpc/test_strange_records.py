@@ -9,7 +9,7 @@ import pytest
 
 import discovery
 from tests.rpc.stage import until
-from zmqservices.cluster.calls import peer_pool as roster
+from zmqservices.cluster.calls import peer_pool as peer_pool
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.rpc import rpc
 
@@ -70,15 +70,15 @@ def test_a_record_that_cannot_be_used_hides_no_other(serve, cluster, cluster_con
 
 
 def test_many_records_that_cannot_be_used_fill_no_log(serve, cluster, cluster_config, caplog):
-    strange = [f"quic://{number}" for number in range(2 * roster.MOST_TOLD)]
+    strange = [f"quic://{number}" for number in range(2 * peer_pool.MOST_TOLD)]
     with announced(cluster_config, strange), caplog.at_level(logging.WARNING):
         serve(Words)
 
         assert cluster.words.hello() == "hello"
-        until(lambda: len(known(cluster)) > 2 * roster.MOST_TOLD)
+        until(lambda: len(known(cluster)) > 2 * peer_pool.MOST_TOLD)
         told = [entry.getMessage() for entry in caplog.records if "is passed over" in entry.getMessage()]
 
-    assert 0 < len(told) <= roster.MOST_TOLD
+    assert 0 < len(told) <= peer_pool.MOST_TOLD
 
 
 def test_nothing_is_left_of_what_could_not_be_used_however_often_it_changes(serve, cluster, cluster_config):
@@ -96,7 +96,7 @@ def test_nothing_is_left_of_what_could_not_be_used_however_often_it_changes(serv
         until(lambda: cluster.words.hello() and any(key.startswith("0099") for key in pool.instances))
 
         # One link more, which is that of the last.
-        assert descriptors() <= before + roster.DESCRIPTORS_PER_LINK
+        assert descriptors() <= before + peer_pool.DESCRIPTORS_PER_LINK
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def refusing():
 
 
 def test_many_forged_instances_take_few_descriptors_and_hide_nobody(serve, connect, cluster_config, refusing, monkeypatch):
-    monkeypatch.setattr(roster, "most_links", lambda: 8)
-    monkeypatch.setattr(roster, "TURN", 0.05)
+    monkeypatch.setattr(peer_pool, "most_links", lambda: 8)
+    monkeypatch.setattr(peer_pool, "TURN", 0.05)
     with announced(cluster_config, [refusing] * 60):
         serve(Words)
         cluster = connect(rpc_wait_for_service=10.0)
@@ -119,15 +119,15 @@ def test_many_forged_instances_take_few_descriptors_and_hide_nobody(serve, conne
         assert cluster.words.hello() == "hello"
 
         caller = caller_of(cluster)
-        assert len(caller._roster.peers) <= 8
-        assert descriptors() <= before + 9 * roster.DESCRIPTORS_PER_LINK + 10
+        assert len(caller._peer_pool.peers) <= 8
+        assert descriptors() <= before + 9 * peer_pool.DESCRIPTORS_PER_LINK + 10
         # Whoever answers keeps its link, while the others take turns.
         seen = set()
         until(lambda: cluster.words.hello() and (seen.update(caller._pools["words"].instances) or len(seen) > 30))
 
 
 def test_an_error_tells_of_those_that_are_not_connected_to(connect, cluster_config, refusing, monkeypatch):
-    monkeypatch.setattr(roster, "most_links", lambda: 4)
+    monkeypatch.setattr(peer_pool, "most_links", lambda: 4)
     with announced(cluster_config, [refusing] * 10):
         cluster = connect(rpc_wait_for_service=0.3)
         until(lambda: len(known(cluster)) == 10)
@@ -137,8 +137,8 @@ def test_an_error_tells_of_those_that_are_not_connected_to(connect, cluster_conf
 
 
 def test_links_take_half_of_the_descriptors(monkeypatch):
-    for limit, links in [(1024, 128), (65536, 8192), (64, 8), (16, roster.LEAST_LINKS)]:
-        monkeypatch.setattr(roster.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert roster.most_links() == links
-    monkeypatch.setattr(roster.resource, "getrlimit", lambda _: (roster.resource.RLIM_INFINITY,) * 2)
-    assert roster.most_links() > 10_000
+    for limit, links in [(1024, 128), (65536, 8192), (64, 8), (16, peer_pool.LEAST_LINKS)]:
+        monkeypatch.setattr(peer_pool.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert peer_pool.most_links() == links
+    monkeypatch.setattr(peer_pool.resource, "getrlimit", lambda _: (peer_pool.resource.RLIM_INFINITY,) * 2)
+    assert peer_pool.most_links() > 10_000

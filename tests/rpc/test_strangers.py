@@ -31,7 +31,7 @@ def talk(serve, cluster):
     serve(Maths)
     maths = linked(cluster.maths)
     Maths.ran.clear()
-    (peer,) = maths._client._cluster.caller()._roster.peers.values()
+    (peer,) = maths._client._cluster.caller()._peer_pool.peers.values()
 
     def say(frames):
         with zmq.Context() as context, context.socket(zmq.DEALER) as raw:

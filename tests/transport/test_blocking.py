@@ -7,7 +7,7 @@ import zmq
 
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.native import allocate_lock
-from zmqservices.transport.reactor import Reentered, Ticket
+from zmqservices.transport.reactor import Reentered, Completion
 
 
 class Ear:
@@ -112,17 +112,17 @@ def test_an_interruption_as_the_lead_changes_hands_leaves_it_to_others(reactor, 
 
 @pytest.mark.parametrize("moment", ["taken", "let go"])
 def test_an_interruption_of_the_leader_leaves_nobody_behind(reactor, moment):
-    ticket = Ticket()
+    completion = Completion()
     reactor._followers.append(follower := allocate_lock())
     follower.acquire()
     reactor._lead = Interrupted(reactor._lead, moment)
 
     def answered():
-        ticket.stage = 1
+        completion.stage = 1
 
     reactor.call_later(0.0, answered)
     with pytest.raises(KeyboardInterrupt):
-        reactor.park(ticket, 1)
+        reactor.park(completion, 1)
 
     assert not follower.locked()
 
@@ -131,7 +131,7 @@ def test_the_thread_that_leads_cannot_come_in_again(reactor):
     with pytest.raises(Reentered):
         reactor.run(reactor.run, int)
     with pytest.raises(Reentered):
-        reactor.run(reactor.park, Ticket(), 1)
+        reactor.run(reactor.park, Completion(), 1)
 
 
 def test_a_thread_that_waits_for_the_leader_cannot_come_in_again(reactor):
@@ -146,7 +146,7 @@ def test_a_thread_that_waits_for_the_leader_cannot_come_in_again(reactor):
     leader.start()
     assert enter.wait(20)
 
-    class Interrupting(Ticket):
+    class Interrupting(Completion):
         """Where a signal handler comes between two steps of whoever waits."""
 
         refused = False
@@ -154,7 +154,7 @@ def test_a_thread_that_waits_for_the_leader_cannot_come_in_again(reactor):
         @property
         def stage(self):
             if reactor._followers and not self.refused:
-                for again in (lambda: reactor.run(int), lambda: reactor.park(Ticket(), 1)):
+                for again in (lambda: reactor.run(int), lambda: reactor.park(Completion(), 1)):
                     with pytest.raises(Reentered):
                         again()
                 self.refused = True
@@ -165,9 +165,9 @@ def test_a_thread_that_waits_for_the_leader_cannot_come_in_again(reactor):
             pass
 
     try:
-        ticket = Interrupting()
-        reactor.park(ticket, 1)
-        assert ticket.refused
+        completion = Interrupting()
+        reactor.park(completion, 1)
+        assert completion.refused
     finally:
         leave.set()
         leader.join(20)

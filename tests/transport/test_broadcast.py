@@ -11,7 +11,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import BroadcastSubscriber, BroadcastPublisher, SocketOptions, Sockets, broadcast
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
-from zmqservices.transport.reactor import Ticket
+from zmqservices.transport.reactor import Completion
 
 
 class Crowd:
@@ -74,9 +74,9 @@ def until(reactor):
             if isinstance(reactor, HubReactor):
                 gevent.sleep(0.001)
             else:
-                ticket = Ticket()
-                reactor.run(reactor.call_later, 0.005, setattr, ticket, "stage", 1)
-                reactor.park(ticket, 1)
+                completion = Completion()
+                reactor.run(reactor.call_later, 0.005, setattr, completion, "stage", 1)
+                reactor.park(completion, 1)
 
     return until
 

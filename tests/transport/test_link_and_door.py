@@ -16,7 +16,7 @@ from zmqservices.transport import router as transport_door
 from zmqservices.transport import dealer as transport_link
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
-from zmqservices.transport.reactor import Ticket
+from zmqservices.transport.reactor import Completion
 
 
 class Ears:
@@ -83,7 +83,7 @@ class Stand:
         self.owned: list[Any] = []
 
     def until(self, claim: Callable[[], bool], seconds: float = 5.0) -> None:
-        ticket = Ticket()
+        completion = Completion()
         end = monotonic() + seconds
         held = False
 
@@ -91,13 +91,13 @@ class Stand:
             nonlocal held
             held = claim()
             if held or monotonic() > end:
-                ticket.stage = 1
-                self.reactor.wake((ticket,))
+                completion.stage = 1
+                self.reactor.wake((completion,))
             else:
                 self.reactor.call_later(0.002, look)
 
         self.reactor.run(self.reactor.call_later, 0.0, look)
-        self.reactor.park(ticket, 1)
+        self.reactor.park(completion, 1)
         assert held
 
     def router(self, address: str = "tcp://127.0.0.1:0") -> tuple[RouterSocket, Hosts]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 
 
-class Mishap(enum.Enum):
+class Failure(enum.Enum):
     """Why there is no answer."""
 
     #: The instance refused: it is draining, or serves that service no more. The call did not run.
@@ -21,7 +21,7 @@ class Mishap(enum.Enum):
     LOST = "lost"
 
 
-class Move(enum.Enum):
+class RetryAction(enum.Enum):
     """What to do now."""
 
     GIVE_UP = "give up"
@@ -36,10 +36,10 @@ REFUSED_MOVES = 1
 LOST_MOVES = 5
 
 
-def next_move(mishap: Mishap, idempotent: bool, moves: int, others: int) -> Move:
+def next_action(failure: Failure, idempotent: bool, moves: int, others: int) -> RetryAction:
     """`moves`: how often this call has moved already. `others`: instances that could be asked instead."""
-    if mishap is Mishap.NOT_SERVED:
-        return Move.ELSEWHERE
-    if mishap is Mishap.OVERLOADED:
-        return Move.ELSEWHERE if moves < REFUSED_MOVES and others else Move.GIVE_UP
-    return Move.ELSEWHERE if idempotent and moves < LOST_MOVES else Move.GIVE_UP
+    if failure is Failure.NOT_SERVED:
+        return RetryAction.ELSEWHERE
+    if failure is Failure.OVERLOADED:
+        return RetryAction.ELSEWHERE if moves < REFUSED_MOVES and others else RetryAction.GIVE_UP
+    return RetryAction.ELSEWHERE if idempotent and moves < LOST_MOVES else RetryAction.GIVE_UP

@@ -108,9 +108,9 @@ class Thread:
             gevent.get_hub().destroy()
 
     def dispatch(self, *args: Any) -> None:
-        errand = DispatchJob(self._post.dispatch, args)
-        self._post.reactor.post(gevent.spawn, errand.run)
-        errand.wait()
+        job = DispatchJob(self._post.dispatch, args)
+        self._post.reactor.post(gevent.spawn, job.run)
+        job.wait()
 
     def close(self) -> None:
         self._post.reactor.post(self._stop.set)

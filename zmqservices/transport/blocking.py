@@ -27,7 +27,7 @@ import zmq
 
 from discovery.native import Wakeup
 from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller, reentrant_lock
-from zmqservices.transport.reactor import Answer, Drainable, Reentered, Ticket
+from zmqservices.transport.reactor import Answer, Drainable, Reentered, Completion
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class BlockingTimer:
         self.callback = None
 
 
-class Errand(Ticket):
+class Job(Completion):
     """Something that a thread wants done inside while another thread leads."""
 
     __slots__ = ("_action", "_args", "_answer", "_error")
@@ -140,7 +140,7 @@ class BlockingReactor:
         self._lead = reentrant_lock()
         #: The threads that wait for the leader.
         self._following: set[int] = set()
-        self._errands: deque[Errand] = deque()
+        self._jobs: deque[Job] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._followers: deque[Any] = deque()
         self._watches: dict[int, BlockingWatch] = {}
@@ -172,10 +172,10 @@ class BlockingReactor:
         heapq.heappush(self._timers, (timer.due, next(self._ticks), timer))
         return timer
 
-    def wake(self, tickets: Iterable[Ticket]) -> None:
-        for ticket in tickets:
-            if ticket.waiter is not None and ticket.stage >= ticket.awaited:
-                let_go(ticket.waiter)
+    def wake(self, completions: Iterable[Completion]) -> None:
+        for completion in completions:
+            if completion.waiter is not None and completion.stage >= completion.awaited:
+                let_go(completion.waiter)
 
     # --- called by anybody ---------------------------------------------------------------------------------------
 
@@ -206,36 +206,36 @@ class BlockingReactor:
                 finally:
                     if self._followers:
                         self._call_a_follower()
-        errand = Errand(action, args)
-        self._errands.append(errand)
+        job = Job(action, args)
+        self._jobs.append(job)
         self._bell.wake()
-        self._wait(errand, 1)
-        answer: Answer = errand.answer()
+        self._wait(job, 1)
+        answer: Answer = job.answer()
         return answer
 
     tell = run
 
-    def park(self, ticket: Ticket, stage: int) -> None:
+    def park(self, completion: Completion, stage: int) -> None:
         if self._lead._is_owned() or (self._following and get_ident() in self._following):
             raise Reentered(
                 "this call was made by the thread that a signal handler, or a finalizer, has interrupted here: its answer "
                 "cannot be waited for before that returns"
             )
-        self._wait(ticket, stage)
+        self._wait(completion, stage)
 
-    def _wait(self, ticket: Ticket, stage: int) -> None:
+    def _wait(self, completion: Completion, stage: int) -> None:
         lead = self._lead
-        ticket.awaited = stage
-        while ticket.stage < stage:
+        completion.awaited = stage
+        while completion.stage < stage:
             leads = False
             try:
                 leads = lead.acquire(False)
                 if leads:
                     if monotonic() - self._polled_at > IDLE:
                         self._catch_up()
-                    while ticket.stage < stage:
+                    while completion.stage < stage:
                         self._settle()
-                        if ticket.stage < stage:
+                        if completion.stage < stage:
                             self._poll()
                     continue
             finally:
@@ -245,26 +245,26 @@ class BlockingReactor:
                     finally:
                         if self._followers:
                             self._call_a_follower()
-            self._follow(ticket, stage)
+            self._follow(completion, stage)
 
-    def _follow(self, ticket: Ticket, stage: int) -> None:
+    def _follow(self, completion: Completion, stage: int) -> None:
         me = get_ident()
         lock = allocate_lock()
         lock.acquire()
         try:
             self._following.add(me)
-            ticket.waiter = lock
+            completion.waiter = lock
             self._followers.append(lock)
             # Look again now that others can see us: the leader may have left, or served us, in between.
-            if ticket.stage < stage and not self._pass_a_free_lead():
+            if completion.stage < stage and not self._pass_a_free_lead():
                 lock.acquire()
         finally:
-            ticket.waiter = None
+            completion.waiter = None
             try:
                 self._followers.remove(lock)
             except ValueError:
                 # We were chosen to lead. If our own answer came at the same moment, somebody else has to.
-                if ticket.stage >= stage:
+                if completion.stage >= stage:
                     self._pass_a_free_lead()
             self._following.discard(me)
 
@@ -295,7 +295,7 @@ class BlockingReactor:
 
     def _settle(self) -> None:
         """What does not need a socket to speak: errands, posts, timers that are due."""
-        if self._errands or self._posted:
+        if self._jobs or self._posted:
             self._run_errands()
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
@@ -308,10 +308,10 @@ class BlockingReactor:
                     self._call(timer.callback, timer.args)
 
     def _run_errands(self) -> None:
-        while self._errands:
-            errand = self._errands.popleft()
-            errand.do()
-            self.wake((errand,))
+        while self._jobs:
+            job = self._jobs.popleft()
+            job.do()
+            self.wake((job,))
         while self._posted:
             callback, args = self._posted.popleft()
             self._call(callback, args)

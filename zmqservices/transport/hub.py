@@ -22,7 +22,7 @@ from greenlet import getcurrent
 from zmqservices.exceptions import RpcTimeout
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Bell, Handover
 from zmqservices.transport.native import allocate_lock, get_ident
-from zmqservices.transport.reactor import Answer, Drainable, Ticket
+from zmqservices.transport.reactor import Answer, Drainable, Completion
 from zmqservices.transport.sockets import forked_error
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class HubTimer:
             timer.close()
 
 
-class Crowd:
+class WaitingGreenlets:
     """Several greenlets that wait for one ticket, in the place of the one that mostly does."""
 
     __slots__ = ("greenlets",)
@@ -115,10 +115,10 @@ class Crowd:
         self.greenlets = [first]
 
     @classmethod
-    def join(cls, ticket: Ticket, greenlet: Any) -> None:
-        if not isinstance(ticket.waiter, Crowd):
-            ticket.waiter = cls(ticket.waiter)
-        ticket.waiter.greenlets.append(greenlet)
+    def join(cls, completion: Completion, greenlet: Any) -> None:
+        if not isinstance(completion.waiter, WaitingGreenlets):
+            completion.waiter = cls(completion.waiter)
+        completion.waiter.greenlets.append(greenlet)
 
     def switch(self) -> None:
         """Enter all who are waiting now."""
@@ -130,30 +130,30 @@ class Crowd:
 class Outsider:
     """A thread that waits for a ticket of another thread's hub, in the place of a greenlet."""
 
-    __slots__ = ("_ticket", "_stage", "_bell")
+    __slots__ = ("_completion", "_stage", "_bell")
 
-    def __init__(self, ticket: Ticket, stage: int) -> None:
-        self._ticket, self._stage = ticket, stage
+    def __init__(self, completion: Completion, stage: int) -> None:
+        self._completion, self._stage = completion, stage
         self._bell = Bell()
 
     def join(self) -> None:
         """On the hub: from here on it is told."""
-        if self._ticket.stage >= self._stage:
+        if self._completion.stage >= self._stage:
             self._bell.ring()
         else:
-            _join(self._ticket, self._stage, self)
+            _join(self._completion, self._stage, self)
 
     def switch(self) -> None:
         """On the hub, as a greenlet would be entered."""
-        if self._ticket.stage >= self._stage:
-            _part(self._ticket, self)
+        if self._completion.stage >= self._stage:
+            _part(self._completion, self)
             self._bell.ring()
 
     def part(self) -> None:
         """On the hub: nobody waits any more."""
-        waiter = self._ticket.waiter
-        if waiter is self or isinstance(waiter, Crowd) and self in waiter.greenlets:
-            _part(self._ticket, self)
+        waiter = self._completion.waiter
+        if waiter is self or isinstance(waiter, WaitingGreenlets) and self in waiter.greenlets:
+            _part(self._completion, self)
 
     def let_go(self) -> None:
         """Nothing happens here any more."""
@@ -163,20 +163,20 @@ class Outsider:
         return self._bell.wait(timeout)
 
 
-def _join(ticket: Ticket, stage: int, waiter: Any) -> None:
-    if ticket.waiter is None:
-        ticket.awaited = stage
-        ticket.waiter = waiter
+def _join(completion: Completion, stage: int, waiter: Any) -> None:
+    if completion.waiter is None:
+        completion.awaited = stage
+        completion.waiter = waiter
     else:
-        ticket.awaited = min(stage, ticket.awaited)
-        Crowd.join(ticket, waiter)
+        completion.awaited = min(stage, completion.awaited)
+        WaitingGreenlets.join(completion, waiter)
 
 
-def _part(ticket: Ticket, waiter: Any) -> None:
-    if ticket.waiter is waiter:
-        ticket.waiter = None
+def _part(completion: Completion, waiter: Any) -> None:
+    if completion.waiter is waiter:
+        completion.waiter = None
     else:
-        ticket.waiter.greenlets.remove(waiter)
+        completion.waiter.greenlets.remove(waiter)
 
 
 class HubReactor:
@@ -274,11 +274,11 @@ class HubReactor:
         finally:
             self._handovers.discard(job)
 
-    def park(self, ticket: Ticket, stage: int) -> None:
-        if ticket.stage >= stage:
+    def park(self, completion: Completion, stage: int) -> None:
+        if completion.stage >= stage:
             return
         if get_ident() != self.thread:
-            self._park_outside(ticket, stage)
+            self._park_outside(completion, stage)
             return
         me = getcurrent()
         if me is self.hub:
@@ -286,27 +286,27 @@ class HubReactor:
                 "a call cannot be waited for on the gevent hub itself, as in a signal handler or a callback of the loop; "
                 "use gevent.signal_handler, or gevent.spawn"
             )
-        if ticket.waiter is None:
-            ticket.awaited = stage
-            ticket.waiter = me
+        if completion.waiter is None:
+            completion.awaited = stage
+            completion.waiter = me
         else:
-            ticket.awaited = min(stage, ticket.awaited)
-            Crowd.join(ticket, me)
+            completion.awaited = min(stage, completion.awaited)
+            WaitingGreenlets.join(completion, me)
         switch = self.hub.switch
         try:
-            while ticket.stage < stage:
+            while completion.stage < stage:
                 switch()
         finally:
-            if ticket.waiter is me:
-                ticket.waiter = None
+            if completion.waiter is me:
+                completion.waiter = None
             else:
-                ticket.waiter.greenlets.remove(me)
+                completion.waiter.greenlets.remove(me)
 
-    def _park_outside(self, ticket: Ticket, stage: int) -> None:
-        deadline: float | None = getattr(ticket, "deadline", None)
-        outsider = Outsider(ticket, stage)
+    def _park_outside(self, completion: Completion, stage: int) -> None:
+        deadline: float | None = getattr(completion, "deadline", None)
+        outsider = Outsider(completion, stage)
         with self._bell_lock:
-            if self._closed and ticket.stage < stage:
+            if self._closed and completion.stage < stage:
                 raise self._refusal()
             self._outsiders.add(outsider)
         try:
@@ -316,7 +316,7 @@ class HubReactor:
                     f"no answer in time, and the gevent hub of this service was blocked for {OVERDUE:g} s beyond that; whoever "
                     "waits there for a thread must wait by gevent's means (gevent.get_hub().threadpool)"
                 )
-            if ticket.stage < stage:
+            if completion.stage < stage:
                 raise self._refusal()
         except BaseException:
             self.post(outsider.part)
@@ -329,22 +329,22 @@ class HubReactor:
             return forked_error(self._pid)
         return RuntimeError("the service or client that this call belongs to was stopped")
 
-    def wake(self, tickets: Iterable[Ticket]) -> None:
+    def wake(self, completions: Iterable[Completion]) -> None:
         # Whoever waits is entered at once when the hub itself is running, else at the loop's next turn: a greenlet
         # must not be left in the middle of what it does.
         is_hub = getcurrent() is self.hub
-        for ticket in tickets:
-            waiter = ticket.waiter
-            if waiter is not None and ticket.stage >= ticket.awaited:
+        for completion in completions:
+            waiter = completion.waiter
+            if waiter is not None and completion.stage >= completion.awaited:
                 if is_hub:
                     waiter.switch()
                 else:
-                    self.hub.loop.run_callback(self._enter, ticket)
+                    self.hub.loop.run_callback(self._enter, completion)
 
     @staticmethod
-    def _enter(ticket: Ticket) -> None:
-        if ticket.waiter is not None:
-            ticket.waiter.switch()
+    def _enter(completion: Completion) -> None:
+        if completion.waiter is not None:
+            completion.waiter.switch()
 
     def _look_at_all(self) -> None:
         for watch in tuple(self._watches):

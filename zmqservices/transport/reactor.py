@@ -49,7 +49,7 @@ class ReactorTimer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Ticket:
+class Completion:
     """What a caller waits for. It goes through stages upwards; `reached` says how far it is."""
 
     __slots__ = ("stage", "awaited", "waiter")
@@ -87,13 +87,13 @@ class Reactor(Protocol):
     def tell(self, action: Callable[..., Any], *args: Any) -> None:
         """Run `action` inside the reactor, at once or soon; what becomes of it is not waited for where that takes another."""
 
-    def park(self, ticket: Ticket, stage: int) -> None:
-        """Return once `ticket` has reached `stage`. Called by whoever waits, outside the reactor, in any thread.
+    def park(self, completion: Completion, stage: int) -> None:
+        """Return once `completion` has reached `stage`. Called by whoever waits, outside the reactor, in any thread.
 
         Raises Reentered.
         """
 
-    def wake(self, tickets: Iterable[Ticket]) -> None:
+    def wake(self, completions: Iterable[Completion]) -> None:
         """The tickets moved on: let whoever is parked on them see. Called inside the reactor."""
 
     def close(self) -> None: ...

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices.exceptions import deserialize
-from zmqservices.transport.reactor import Ticket
+from zmqservices.transport.reactor import Completion
 
 #: The stages of a call.
 HELD, SENT, DONE = 0, 1, 2
 
 
-class PendingCall(Ticket):
+class PendingCall(Completion):
     """Please run `method` of `service`, and answer before `deadline` (monotonic; None for no end).
 
     HELD: no instance could be asked yet. SENT: an instance has it. DONE: `value` or `error` is there.

@@ -21,11 +21,11 @@ from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall
 from zmqservices.cluster.calls.cork import LONGEST, Cork
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import EXPECTED, Peer
-from zmqservices.cluster.calls.peer_pool import Roster
+from zmqservices.cluster.calls.peer_pool import PeerPool
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.calls.flow_control import UNCOUNTED
 from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
-from zmqservices.resilience.retries import Mishap, Move, next_move
+from zmqservices.resilience.retries import Failure, RetryAction, next_action
 from zmqservices.transport import Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
@@ -45,12 +45,12 @@ SHORT_TIMEOUT = 0.5
 LEAST_PATIENCE = 1.0
 
 #: What a refusal's code means for the call. All of them say that it did not run.
-MISHAPS = {
-    "draining": Mishap.NOT_SERVED,
-    "unknown-service": Mishap.NOT_SERVED,
+FAILURES = {
+    "draining": Failure.NOT_SERVED,
+    "unknown-service": Failure.NOT_SERVED,
     # It does not know us (any more): another process than the one that was greeted, or it gave us up.
-    "protocol": Mishap.NOT_SERVED,
-    "overloaded": Mishap.OVERLOADED,
+    "protocol": Failure.NOT_SERVED,
+    "overloaded": Failure.OVERLOADED,
 }
 
 
@@ -80,8 +80,8 @@ class Caller:
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
         #: Called after each change of links and of who is listed.
         self.on_change: list[Callable[[], None]] = []
-        self._roster = Roster(self, reactor, sockets, directory, settings.namespace, node)
-        self._pools = self._roster.pools
+        self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node)
+        self._pools = self._peer_pool.pools
         _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -301,12 +301,12 @@ class Caller:
         call.instance.load.in_flight -= 1
         error = message.error
         code = error.get("code")
-        mishap = MISHAPS.get(code) if code else None
-        if mishap is Mishap.NOT_SERVED:
+        failure = FAILURES.get(code) if code else None
+        if failure is Failure.NOT_SERVED:
             call.instance.left = True
             call.pool.refresh()
-        if mishap is not None:
-            self._mishap(call, mishap, error)
+        if failure is not None:
+            self._failure(call, failure, error)
             if code == "protocol":
                 peer.greet_again()
         elif code == "expired":
@@ -319,11 +319,11 @@ class Caller:
         else:
             self._finish(call, error)
 
-    def _mishap(self, call: PendingCall, mishap: Mishap, error: Mapping[str, Any]) -> None:
+    def _failure(self, call: PendingCall, failure: Failure, error: Mapping[str, Any]) -> None:
         instance = call.instance
         others = len([other for other in call.pool.ready if other is not instance])
-        if next_move(mishap, instance.is_idempotent(call.method), call.moves, others) is Move.GIVE_UP:
-            self._finish(call, failures.refused(call, error) if mishap is Mishap.OVERLOADED else failures.lost(call))
+        if next_action(failure, instance.is_idempotent(call.method), call.moves, others) is RetryAction.GIVE_UP:
+            self._finish(call, failures.refused(call, error) if failure is Failure.OVERLOADED else failures.lost(call))
             return
         call.moves += 1
         call.held_until = 0.0
@@ -429,7 +429,7 @@ class Caller:
             return
         peers = {call.instance.peer for call in self._pending.values()}
         # A suspect gets no new calls; it has to be asked whether it lives, or it would be suspect for ever.
-        peers.update(peer for peer in self._roster.peers.values() if peer.is_suspect)
+        peers.update(peer for peer in self._peer_pool.peers.values() if peer.is_suspect)
         if not peers:
             return
         now = monotonic()
@@ -443,11 +443,11 @@ class Caller:
 
     def expect(self, service: str) -> ServicePool:
         """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
-        return self._roster.expect(service)
+        return self._peer_pool.expect(service)
 
     def update(self) -> None:
         """Look at the directory now, and not only when its news have been handed over."""
-        self._roster.update()
+        self._peer_pool.update()
 
     def refresh(self, pool: ServicePool) -> None:
         pool.refresh()
@@ -486,8 +486,8 @@ class Caller:
         for call in [call for call in self._pending.values() if call.instance.peer is peer]:
             del self._pending[call.id]
             call.instance.load.in_flight -= 1
-            self._mishap(call, Mishap.LOST, {})
-        self._roster.drop_if_gone(peer)
+            self._failure(call, Failure.LOST, {})
+        self._peer_pool.drop_if_gone(peer)
         self.wake_all()
 
     def close(self) -> None:
@@ -501,7 +501,7 @@ class Caller:
             if call.stage != DONE:
                 self._tell_to_stop(call)
                 self._finish(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
-        self._roster.close()
+        self._peer_pool.close()
         self.wake_all()
 
 
@@ -513,7 +513,7 @@ def _forget_pools() -> None:
     # So that a call in a fork finds none and is refused in `expect`; looking at each call for a fork costs more.
     for caller in list(_callers):
         caller._pools = {}
-        caller._roster.pools = {}
+        caller._peer_pool.pools = {}
 
 
 os.register_at_fork(after_in_child=_forget_pools)

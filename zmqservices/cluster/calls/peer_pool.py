@@ -34,7 +34,7 @@ URGENT_TURN, TURN = 0.1, 5.0
 MOST_TOLD, TOLD_INTERVAL = 50, 60.0
 
 
-class RosterOwner(Protocol):
+class PeerPoolOwner(Protocol):
     """Who is told; a Caller. The peers tell it, too: see `Peer`."""
 
     def refresh(self, pool: ServicePool) -> None:
@@ -44,11 +44,11 @@ class RosterOwner(Protocol):
         """All that the directory had to tell was taken in."""
 
 
-class Roster:
+class PeerPool:
     """`directory` is a started `discovery.Directory`; `node` is this process's own id."""
 
     def __init__(
-        self, owner: RosterOwner, reactor: Reactor, sockets: Sockets, directory: Any, namespace: str, node: str
+        self, owner: PeerPoolOwner, reactor: Reactor, sockets: Sockets, directory: Any, namespace: str, node: str
     ) -> None:
         self._owner = owner
         self._reactor = reactor
@@ -204,7 +204,7 @@ class Roster:
     def _drop_instance_if_gone(instance: Instance) -> None:
         # Connections decide: one that the directory no longer lists is used for as long as its link stands.
         if not instance.listed and (not instance.peer.is_up or instance.left) and not instance.load.in_flight:
-            Roster._drop_instance(instance)
+            PeerPool._drop_instance(instance)
 
     @staticmethod
     def _drop_instance(instance: Instance) -> None:

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from zmqservices.journal import Journal, NewEvent
-from zmqservices.transport.reactor import Reactor, Ticket
+from zmqservices.transport.reactor import Reactor, Completion
 
 #: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
 GIVE_WAY = 0.002
 
 
-class Commit(Ticket):
+class Commit(Completion):
     """A dispatch that waits for its event to be on disk. `outcome` is an exception where it is not."""
 
     __slots__ = ("outcome",)
