@@ -76,7 +76,7 @@ DEFAULT_EVENTS_ACK_WAIT = 30.0
 DEFAULT_EVENTS_BACKOFF = 0.5
 #: Seconds that this grows to.
 DEFAULT_EVENTS_BACKOFF_MAX = 60.0
-#: Deliveries after which an event is a dead letter.
+#: DeliverySchedule after which an event is a dead letter.
 DEFAULT_EVENTS_MAX_DELIVERIES = 10
 #: What becomes of a reliable event whose handler raised: "retry" or "drop".
 DEFAULT_EVENTS_ON_ERROR = "retry"

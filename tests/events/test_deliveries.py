@@ -564,9 +564,9 @@ def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
     notes.wait_for(5)
 
     [handler] = mails.entrypoints
-    intake = handler._intake
-    [peer] = intake.ties
-    answers = [Ack(*key, seq) for key, kept in intake._subscriber._answers.items() for seq in kept.seqs]
+    consumer = handler._consumer
+    [peer] = consumer.links
+    answers = [Ack(*key, seq) for key, kept in consumer._subscriber._answers.items() for seq in kept.seqs]
     assert len(answers) == 5
     for answer in answers:
         for again in (answer, Ack(answer.group, answer.journal, answer.seq + 1000), Ack(answer.group, "nowhere", 1)):
@@ -604,7 +604,7 @@ def test_an_event_that_was_handled_while_its_publisher_was_away_does_not_come_ag
     first.kill()
     gate.open()
     [handler] = mails.entrypoints
-    until(lambda: not handler._intake.in_hand)
+    until(lambda: not handler._consumer.in_hand)
 
     if returns == "itself":
         second = serve(Orders, elsewhere=True)
@@ -648,7 +648,7 @@ def test_of_best_effort_members_that_are_gone_no_counter_is_left(serve):
 
         caches.stop()
 
-        until(lambda: not source.best_effort._topics and not source.best_effort.crews)
+        until(lambda: not source.best_effort._topics and not source.best_effort.consumer_groups)
 
 
 def test_the_first_answer_counts_whoever_gives_it(serve, cluster):
@@ -670,7 +670,7 @@ def test_the_first_answer_counts_whoever_gives_it(serve, cluster):
     gate.wait_for(1)
     # It says nothing any more, as a process whose hub is stuck.
     [handler] = silent.entrypoints
-    handler._intake.say_at_work = lambda: None
+    handler._consumer.say_at_work = lambda: None
     serve(Mails, elsewhere=True)
     gate.wait_for(2)
     gate.open()

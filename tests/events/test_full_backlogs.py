@@ -9,7 +9,7 @@ from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE, SendQueue
 from zmqservices.cluster.events.best_effort import BestEffort
 
 
-class Crew:
+class ConsumerGroup:
     """One member, who wants all there is."""
 
     pattern = SimpleNamespace(matches=lambda type: True)
@@ -30,7 +30,7 @@ def dispatch():
         sent = []
         call_server = SimpleNamespace(send=lambda client, frames: sent.append(frames))
         source = BestEffort(SimpleNamespace(id="publisher", call_server=call_server), "orders")
-        source.send_direct([Crew(send_queue)], "order.paid", body, None, "msgpack", None)
+        source.send_direct([ConsumerGroup(send_queue)], "order.paid", body, None, "msgpack", None)
         assert len(sent) + source.dropped == 1
         return "sent" if sent else "dropped"
 

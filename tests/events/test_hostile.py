@@ -100,11 +100,11 @@ def test_whoever_greets_again_and_subscribes_in_one_breath_is_a_member(serve, cl
         Subscribe(1, "orders", "order.*", "service_pool", member, GROUP, True, 1, None),
     )
     mails.hears(Subscribed)
-    (crew,) = node_of(orders).publisher.sources["orders"].crews().values()
+    (consumer_group,) = node_of(orders).publisher.sources["orders"].consumer_groups().values()
     cluster.orders.tell_all("order.paid", 1)
 
     assert mails.hears(Event).type == "order.paid"
-    assert list(crew.members) == [member]
+    assert list(consumer_group.members) == [member]
 
 
 def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
@@ -112,11 +112,11 @@ def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
     orders = serve(Orders)
     serve(mails_that_note(notes))
     source = node_of(orders).publisher.sources["orders"]
-    (crew,) = source.crews().values()
-    (member,) = crew.members.values()
+    (consumer_group,) = source.consumer_groups().values()
+    (member,) = consumer_group.members.values()
 
     node_of(orders).call_server._give_up(member.client)
-    until(lambda: crew.members and member not in crew.members.values())
+    until(lambda: consumer_group.members and member not in consumer_group.members.values())
     cluster.orders.tell_all("order.paid", 3)
 
     assert notes.wait_for(3) == [0, 1, 2]
@@ -287,21 +287,21 @@ def test_nor_what_comes_from_one_that_was_not_asked(stage):
 
 
 def test_what_is_beyond_the_credit_is_given_back_and_comes_later(stage):
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
 
     for seq in range(1, 100):
         stage.sends(peer, seq)
 
-    assert len(stage.taken) == intake.ties[peer].in_hand == 10
-    assert peer.sent[-1] == Nack("mails.send", "j", 99, 1.0, None, intake.id)
+    assert len(stage.taken) == consumer.links[peer].in_hand == 10
+    assert peer.sent[-1] == Nack("mails.send", "j", 99, 1.0, None, consumer.id)
     stage.taken[0].done()
     stage.sends(peer, 100)
     assert len(stage.taken) == 11
 
 
 def test_each_journal_has_its_credit_and_all_together_have_bounded_room(stage):
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     body = bytes(ROOM // 15)
 
@@ -309,16 +309,16 @@ def test_each_journal_has_its_credit_and_all_together_have_bounded_room(stage):
         for seq in range(1, 20):
             stage.sends(peer, seq, journal=f"j{journal}", body=body)
 
-    tie = intake.ties[peer]
+    link = consumer.links[peer]
     assert 15 <= len(stage.taken) <= 17
-    assert tie.bytes == len(body) * tie.in_hand
+    assert link.bytes == len(body) * link.in_hand
     for event in list(stage.taken):
         event.done()
-    assert (tie.in_hand, tie.bytes, tie.journals) == (0, 0, {})
+    assert (link.in_hand, link.bytes, link.journals) == (0, 0, {})
 
 
 def test_events_without_a_promise_on_a_link_need_no_answer(stage):
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     peer.sent.clear()
 
@@ -326,7 +326,7 @@ def test_events_without_a_promise_on_a_link_need_no_answer(stage):
     event.done()
     stage.reactor.turn()
 
-    assert not event.is_reliable and intake.in_hand == {} and peer.sent == []
+    assert not event.is_reliable and consumer.in_hand == {} and peer.sent == []
 
 
 def test_a_broadcast_of_another_type_or_source_is_not_handled(stage):

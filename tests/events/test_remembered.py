@@ -10,7 +10,7 @@ from discovery import Note, View
 from discovery.server.registry_server import RegistryServer
 from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note, source_of
-from zmqservices.cluster.events.group_registrations import LOOK_INTERVAL, REFRESH_AFTER, Groups, key_of, remembered
+from zmqservices.cluster.events.group_registrations import LOOK_INTERVAL, REFRESH_AFTER, GroupRegistrations, key_of, remembered
 from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.exceptions import BadRequest
 
@@ -199,7 +199,7 @@ def note(age=0.0, value=True):
 def test_the_note_of_a_group_that_is_there_is_written_anew_when_it_is_old_or_gone():
     for known, is_written in (([note()], False), ([note(REFRESH_AFTER + 1)], True), ([], True), ([note(value=False)], True)):
         book, clock = Book(*known), Clock()
-        groups = Groups(book, clock, 60.0)
+        groups = GroupRegistrations(book, clock, 60.0)
         groups.hold("mails", [WANT])
         assert book.written == [(key_of("orders", GROUP), 60.0 + REFRESH_AFTER, 0.0)] * is_written
         book.written.clear()
@@ -214,7 +214,7 @@ def test_the_note_of_a_group_that_is_there_is_written_anew_when_it_is_old_or_gon
 
 def test_that_of_one_that_is_not_handled_here_any_more_is_let_grow_old():
     book, clock = Book(), Clock()
-    groups = Groups(book, clock, 60.0)
+    groups = GroupRegistrations(book, clock, 60.0)
     groups.hold("mails", [WANT])
     groups.release("mails")
     book.written.clear()
@@ -229,7 +229,7 @@ def test_a_journal_adds_only_what_nobody_has_told_of_and_with_its_age():
     for known, is_written in (([], True), ([note(3000.0)], False), ([note(value=False)], False)):
         book = Book(*known)
 
-        Groups(book, Clock(), 86_400.0).add(want)
+        GroupRegistrations(book, Clock(), 86_400.0).add(want)
 
         assert [age for _, _, age in book.written] == [1000.0] * is_written
 
@@ -237,7 +237,7 @@ def test_a_journal_adds_only_what_nobody_has_told_of_and_with_its_age():
 def test_one_that_was_away_for_too_long_is_not_added():
     book = Book()
 
-    Groups(book, Clock(), 60.0).add({GROUP: (WANT, REFRESH_AFTER + 61.0)})
+    GroupRegistrations(book, Clock(), 60.0).add({GROUP: (WANT, REFRESH_AFTER + 61.0)})
 
     assert book.written == []
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster.events import subscriber as module
-from zmqservices.cluster.events.consumer import SubscriptionStage, Tie
+from zmqservices.cluster.events.consumer import SubscriptionStage, PublisherLink
 from zmqservices.cluster.events.subscriber import Answers, Subscriber
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
@@ -72,10 +72,10 @@ class House:
         self.taken = []
 
     def subscribe(self, want):
-        intake = self.subscriber.subscribe(want, self.taken.append, 10)
+        consumer = self.subscriber.subscribe(want, self.taken.append, 10)
         if want.reliable:
-            self.latest = intake.id
-        return intake
+            self.latest = consumer.id
+        return consumer
 
     def comes(self, node, host="here"):
         peer = Peer(node)
@@ -108,25 +108,25 @@ def stage():
 
 
 def test_an_event_that_comes_again_on_the_same_link_is_counted_once(stage):
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     event = stage.sends(peer, 1)
 
     stage.sends(peer, 1)
 
     assert len(stage.taken) == 1
-    assert intake.ties[peer].in_hand == 1
+    assert consumer.links[peer].in_hand == 1
     # Its publisher spent credit on it once more.
-    assert peer.sent[-1] == Grant("mails.send", 1, intake.id)
+    assert peer.sent[-1] == Grant("mails.send", 1, consumer.id)
     event.done()
-    assert intake.ties[peer].in_hand == 0
+    assert consumer.links[peer].in_hand == 0
     peer.sent.clear()
-    intake.say_at_work()
+    consumer.say_at_work()
     assert peer.sent == []
 
 
 def test_on_a_new_link_it_is_in_hand_there(stage):
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     event = stage.sends(peer, 1)
     stage.lost(peer)
@@ -136,22 +136,22 @@ def test_on_a_new_link_it_is_in_hand_there(stage):
     stage.sends(peer, 1)
 
     assert len(stage.taken) == 1
-    assert intake.ties[peer].in_hand == 1
+    assert consumer.links[peer].in_hand == 1
     event.done()
-    assert intake.ties[peer].in_hand == 0
+    assert consumer.links[peer].in_hand == 0
 
 
 def test_from_another_publisher_it_moves_there(stage):
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     one, two = stage.comes("one"), stage.comes("two")
     event = stage.sends(one, 1)
 
     stage.sends(two, 1)
 
-    assert (intake.ties[one].in_hand, intake.ties[two].in_hand) == (0, 1)
+    assert (consumer.links[one].in_hand, consumer.links[two].in_hand) == (0, 1)
     event.done()
     stage.reactor.turn()
-    assert two.sent[-1] == Ack("mails.send", "j", 1, None, intake.id)
+    assert two.sent[-1] == Ack("mails.send", "j", 1, None, consumer.id)
 
 
 # --- answers that nobody has heard -----------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_publishers_of_its_host_are_told_too_since_one_of_them_takes_over_its_jo
 def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_away(stage, monkeypatch):
     now = 0.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
-    intake = stage.subscribe(RELIABLE)
+    consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     [words] = stage.reactor.timers
     stage.sends(peer, 1).done()
@@ -207,16 +207,16 @@ def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_a
     [kept] = stage.subscriber._answers.values()
     assert list(kept.seqs) == [1]
     # One of another host does not serve its journal; one of its own does, or will have been told before it does.
-    confirmed(stage, intake, stage.comes("elsewhere", host="there"))
+    confirmed(stage, consumer, stage.comes("elsewhere", host="there"))
     stage.reactor.timers[-1].fire()
     assert stage.subscriber._answers
-    confirmed(stage, intake, stage.comes("next"))
+    confirmed(stage, consumer, stage.comes("next"))
     stage.reactor.timers[-1].fire()
     assert not stage.subscriber._answers
 
 
-def confirmed(stage, intake, peer):
-    stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id))
+def confirmed(stage, consumer, peer):
+    stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(consumer.id))
 
 
 def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
@@ -229,7 +229,7 @@ def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
 
     assert [journal for _, journal in stage.subscriber._answers] == ["j7", "j8", "j9"]
     answers = Answers()
-    answers.keep(Tie(peer, "here"), list(range(5000)), 0.0)
+    answers.keep(PublisherLink(peer, "here"), list(range(5000)), 0.0)
     assert len(answers.seqs) == len(answers.times) == module.ANSWERS_KEPT
 
 
@@ -237,12 +237,12 @@ def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
 
 
 def test_of_publishers_that_are_gone_nothing_is_left(stage):
-    intake = stage.subscribe(CASUAL)
+    consumer = stage.subscribe(CASUAL)
     topic = broadcast_topic("orders", "order.*")
     for node in ("one", "two", "three"):
         peer = stage.comes(node)
-        stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
-        assert intake.ties[peer].stage is SubscriptionStage.ASKED
+        stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(consumer.id, {"events": peer.endpoint}))
+        assert consumer.links[peer].stage is SubscriptionStage.ASKED
         message = Event(node, 3, 2, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
         stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
         assert stage.subscriber._counts == {node: {topic: 3}}
@@ -256,9 +256,9 @@ def test_of_publishers_that_are_gone_nothing_is_left(stage):
 
 
 def test_a_gap_of_best_effort_events_is_counted(stage):
-    intake = stage.subscribe(CASUAL)
+    consumer = stage.subscribe(CASUAL)
     peer = stage.comes("one")
-    stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(intake.id, {"events": peer.endpoint}))
+    stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(consumer.id, {"events": peer.endpoint}))
     for seq in (3, 4, 9):
         message = Event("one", seq, seq - 1, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
         stage.subscriber.on_broadcast(broadcast_topic("orders", "order.*") + envelope.encode(message), None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.journal import Bury, Deliveries, LostRange, Fetch, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, DeliverySchedule, LostRange, Fetch, Page, Send, StoredEvent, Tell
 
 ERROR = {"exc_type": "ValueError", "exc_path": "builtins.ValueError", "exc_args": ["no"], "value": "no"}
 
@@ -17,7 +17,7 @@ def page(*items, is_last=True):
 
 
 def schedule(cursor=0, chance=1.0, **options):
-    return Deliveries(cursor, random=lambda: chance, **options)
+    return DeliverySchedule(cursor, random=lambda: chance, **options)
 
 
 def with_members(deliveries, credit=1, names=("a",), now=0.0):

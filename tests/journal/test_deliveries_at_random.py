@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zmqservices.journal import Bury, Deliveries, Fetch, Page, Send, StoredEvent
+from zmqservices.journal import Bury, DeliverySchedule, Fetch, Page, Send, StoredEvent
 from zmqservices.journal.acknowledged import Acknowledged
 
 MEMBERS = st.sampled_from(["a", "b", "c"])
@@ -18,7 +18,7 @@ class Mesh(RuleBasedStateMachine):
     def start(self, window, max_deliveries, chance):
         self.now = 0.0
         self.max_deliveries = max_deliveries
-        self.deliveries = Deliveries(
+        self.deliveries = DeliverySchedule(
             0, window=window, max_deliveries=max_deliveries, ack_wait=10.0, random=lambda: chance
         )
         self.journal = []

@@ -43,9 +43,9 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
     want = Subscription(source, event, f"tail:{node.id}", BROADCAST, reliable=False)
     try:
         node.directory.wait_ready(PATIENCE)
-        intake = node.subscriber.subscribe(want, shown.take, 1)
+        consumer = node.subscriber.subscribe(want, shown.take, 1)
         node.caller.update()
-        intake.wait_until_reachable(PATIENCE)
+        consumer.wait_until_reachable(PATIENCE)
         click.echo(f"listening for {event} of {source}", err=True)
         hint = missing(source, sources_of(node))
         if hint:

@@ -17,7 +17,7 @@ import gevent
 import discovery
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.server import CallServer
-from zmqservices.cluster.events.group_registrations import Groups
+from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.registration import Registration, new_id
 from zmqservices.cluster.settings import Settings
 from zmqservices.cluster.events.subscriber import Subscriber
@@ -71,7 +71,7 @@ class Node:
             raise
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
         #: What the directory is to remember of groups that handle events.
-        self.groups = Groups(self.directory, self.reactor, settings.events.expires_after)
+        self.groups = GroupRegistrations(self.directory, self.reactor, settings.events.expires_after)
 
     @classmethod
     def join(cls, settings: Settings) -> Node:

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.events.consumer import IncomingEvent, Intake
+from zmqservices.cluster.events.consumer import IncomingEvent, EventConsumer
 from zmqservices.cluster.events.subscription import (
     BROADCAST,
     KINDS,
@@ -85,7 +85,7 @@ class EventHandler(Consumer):
         self.max_deliveries = max_deliveries
         self.prefetch = prefetch
         self._own_identifier = os.urandom(8).hex()
-        self._intake: Intake | None = None
+        self._consumer: EventConsumer | None = None
 
     # Properties are looked at when extensions are bound: a broadcast that cannot be reliable fails when its container is made.
     @property
@@ -144,19 +144,19 @@ class EventHandler(Consumer):
 
     def start(self) -> None:
         """From here on events arrive; returns when all publishers that are there know of this handler."""
-        self._intake = self.server.begin(self)
+        self._consumer = self.server.begin(self)
 
     def stop(self) -> None:
         """No more events; those that were taken are handled by the workers that the container still waits for."""
-        if self._intake is not None:
-            self._intake.leave()
+        if self._consumer is not None:
+            self._consumer.leave()
         self.server.unregister_provider(self)
 
     def kill(self) -> None:
         """What was taken is not answered, and goes to somebody else."""
-        intake, self._intake = self._intake, None
-        if intake is not None:
-            intake.end()
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.end()
 
     # --- events: runs inside the node's reactor ------------------------------------------------------------------------
 

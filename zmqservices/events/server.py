@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.events.consumer import IncomingEvent, Intake, size_of
+from zmqservices.cluster.events.consumer import IncomingEvent, EventConsumer, size_of
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 
@@ -24,7 +24,7 @@ class EventServer(ProviderCollector, SharedExtension):
 
     def __init__(self) -> None:
         super().__init__()
-        self._intakes: list[Intake] = []
+        self._consumers: list[EventConsumer] = []
         self._is_announced = False
         #: Bytes of the events without a promise that wait for a worker or are handled.
         self._casual_bytes = 0
@@ -59,7 +59,7 @@ class EventServer(ProviderCollector, SharedExtension):
         """One was."""
         self._node.subscriber.missed += 1
 
-    def begin(self, handler: Any) -> Intake:
+    def begin(self, handler: Any) -> EventConsumer:
         """Subscribe `handler`, and return when all publishers that are there know of it, or have had their time."""
         self._announce()
         node = self._node
@@ -69,11 +69,11 @@ class EventServer(ProviderCollector, SharedExtension):
         options = {} if want.max_deliveries is None else {"max_deliveries": want.max_deliveries}
         container = self.container
         credit = handler.prefetch or container.max_workers
-        intake = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
-        self._intakes.append(intake)
+        consumer = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
+        self._consumers.append(consumer)
         if not self._registration.settle(patience):
             _log.warning("%s begins without a word from the directory: %s", want.group, node.directory.describe())
-        missing = intake.wait_until_reachable(max(end - monotonic(), 0.0))
+        missing = consumer.wait_until_reachable(max(end - monotonic(), 0.0))
         if missing:
             _log.warning(
                 "%s begins, and %d publishers of %s have not answered within %g s: %s",
@@ -81,7 +81,7 @@ class EventServer(ProviderCollector, SharedExtension):
             )  # fmt: skip
         else:
             _log.info("%s handles %s of %s", want.group, want.pattern, want.source)
-        return intake
+        return consumer
 
     def _announce(self) -> None:
         """Say in the directory what is handled here, so that publishers which come later keep it from their first event."""
@@ -98,20 +98,20 @@ class EventServer(ProviderCollector, SharedExtension):
 
     def _leave(self) -> None:
         """All workers are over: publishers shall have read the last answers before the links are cut."""
-        intakes, self._intakes = self._intakes, []
+        consumers, self._consumers = self._consumers, []
         end = monotonic() + LAST_ANSWERS_TIMEOUT
-        for intake in intakes:
-            intake.leave(max(end - monotonic(), 0.0))
-        for intake in intakes:
-            intake.end()
+        for consumer in consumers:
+            consumer.leave(max(end - monotonic(), 0.0))
+        for consumer in consumers:
+            consumer.end()
         self._registration.retract()
 
     def kill(self) -> None:
         self._leave_at_once()
 
     def _leave_at_once(self) -> None:
-        intakes, self._intakes = self._intakes, []
-        for intake in intakes:
-            intake.end()
+        consumers, self._consumers = self._consumers, []
+        for consumer in consumers:
+            consumer.end()
         if self._is_announced:
             self._registration.retract()

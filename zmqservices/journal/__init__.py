@@ -1,11 +1,11 @@
-"""The publisher's memory of its events: a journal on disk (`Journal`), and the schedule of one group (`Deliveries`).
+"""The publisher's memory of its events: a journal on disk (`Journal`), and the schedule of one group (`DeliverySchedule`).
 
 Rule 1: no sockets, no greenlets and no services here. A journal has one thread of the operating system; whoever waits for
 it is called back on that thread.
 Rule 2: an event is forgotten only when all groups have handled it or when a bound says so, and then the group is told.
 """
 
-from zmqservices.journal.delivery_schedule import Bury, Deliveries, Fetch, Send, Tell
+from zmqservices.journal.delivery_schedule import Bury, DeliverySchedule, Fetch, Send, Tell
 from zmqservices.journal.events import DeadLetter, LostRange, Group, NewEvent, Page, StoredEvent
 from zmqservices.journal.journal import Journal
 from zmqservices.journal.slots import Orphan
@@ -13,7 +13,7 @@ from zmqservices.journal.slots import Orphan
 __all__ = [
     "Bury",
     "DeadLetter",
-    "Deliveries",
+    "DeliverySchedule",
     "LostRange",
     "Group",
     "Journal",

@@ -55,7 +55,7 @@ Action = Send | Bury | Fetch | Tell
 _REMEMBERED_MEMBERS = 15
 
 
-class Deliveries:
+class DeliverySchedule:
     """The schedule of one group of one journal.
 
     Started with the cursor that `Journal.ensure_group` told; the first `due` with a member asks for events. After any

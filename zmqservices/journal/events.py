@@ -87,7 +87,7 @@ class Group:
     pattern: str
     #: For a group that the journal does not know yet: "new" (events from now on) or "earliest" (all that are kept).
     start: str = "new"
-    #: Deliveries after which an event becomes a dead letter; 0 for never.
+    #: DeliverySchedule after which an event becomes a dead letter; 0 for never.
     max_deliveries: int = 10
     #: Seconds without a sign of its members after which nothing is kept for it any more; None for never.
     expires_after: float | None = None

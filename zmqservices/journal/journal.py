@@ -190,7 +190,7 @@ class Journal:
     def rewind(self, group: str, done: Done, *, to_seq: int | None = None, to_time: float | None = None) -> None:
         """Deliver again what came after `to_seq`, or at or after `to_time` (wall clock), as far as it is kept.
 
-        done(cursor) for Deliveries.rewound; done(JournalError) when there is no such group.
+        done(cursor) for DeliverySchedule.rewound; done(JournalError) when there is no such group.
         """
         self._ask(lambda: self._writer.ledger.rewind(group, to_seq, to_time), done)
 
@@ -210,14 +210,14 @@ class Journal:
         self._ask(lambda: self._writer.letters.listed(group, limit, after), done)
 
     def requeue(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
-        """Deliver dead letters (all for None) once more. done(list of StoredEvent) for Deliveries.requeued.
+        """Deliver dead letters (all for None) once more. done(list of StoredEvent) for DeliverySchedule.requeued.
 
         They stay on disk until acknowledged, and become dead letters again if buried again.
         """
         self._ask(lambda: self._writer.letters.requeue(group, seqs), done)
 
     def requeued(self, group: str, done: Done) -> None:
-        """done(list of StoredEvent): what was requeued and not acknowledged yet, for Deliveries.requeued after a restart."""
+        """done(list of StoredEvent): what was requeued and not acknowledged yet, for DeliverySchedule.requeued after a restart."""
         self._ask(lambda: self._writer.letters.requeued(group), done)
 
     def drop(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:

@@ -76,19 +76,19 @@ class Admin:
             "pid": os.getpid(),
             "dispatched": source.dispatched,
             "dropped": source.best_effort.dropped,
-            "journals": [self._journal(outlet) for outlet in source.outlets],
+            "journals": [self._journal(served) for served in source.served_journals],
             "best_effort": [
-                {"group": name, "pattern": crew.group.pattern, "kind": crew.kind, "members": len(crew.members)}
-                for name, crew in sorted(source.best_effort.crews.items())
+                {"group": name, "pattern": consumer_group.group.pattern, "kind": consumer_group.kind, "members": len(consumer_group.members)}
+                for name, consumer_group in sorted(source.best_effort.consumer_groups.items())
             ],
         }
 
-    def _journal(self, outlet: Any) -> dict[str, Any]:
-        stats = outlet.journal.stats()
+    def _journal(self, served: Any) -> dict[str, Any]:
+        stats = served.journal.stats()
         return {
-            "id": outlet.journal.id,
-            "path": str(outlet.journal.path),
-            "own": outlet is self._source.own,
+            "id": served.journal.id,
+            "path": str(served.journal.path),
+            "own": served is self._source.own,
             "events": stats.events,
             "bytes": stats.bytes,
             "max_bytes": stats.max_bytes,
@@ -97,11 +97,11 @@ class Admin:
             "dead_letters": stats.dead_letters,
             "blocked": stats.blocked,
             "trouble": stats.trouble,
-            "groups": [self._group(outlet, name, stats.groups[name]) for name in sorted(stats.groups)],
+            "groups": [self._group(served, name, stats.groups[name]) for name in sorted(stats.groups)],
         }
 
-    def _group(self, outlet: Any, name: str, stats: Any) -> dict[str, Any]:
-        delivery = outlet.deliveries.get(name)
+    def _group(self, served: Any, name: str, stats: Any) -> dict[str, Any]:
+        delivery = served.deliveries.get(name)
         return {
             "group": name,
             "pattern": stats.group.pattern,
@@ -120,17 +120,17 @@ class Admin:
     def dead_letters(self, group: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The events that were given up, with the last error of each; of all groups when none is named."""
         found = []
-        for outlet in self._source.outlets:
-            letters = outlet.ask(outlet.journal.dead_letters, group, min(limit, LETTERS))
-            found += [self._letter(outlet, name, letter) for name, letter in letters]
+        for served in self._source.served_journals:
+            letters = served.ask(served.journal.dead_letters, group, min(limit, LETTERS))
+            found += [self._letter(served, name, letter) for name, letter in letters]
         return found[:limit]
 
     @staticmethod
-    def _letter(outlet: Any, group: str, letter: Any) -> dict[str, Any]:
+    def _letter(served: Any, group: str, letter: Any) -> dict[str, Any]:
         event = letter.event
         headers, serializer = codec.unpack(event.headers) if event.headers else (None, "msgpack")
         return {
-            "journal": outlet.journal.id,
+            "journal": served.journal.id,
             "group": group,
             "seq": event.seq,
             "type": event.type,
@@ -147,16 +147,16 @@ class Admin:
     def requeue(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
         """Deliver dead letters of the group once more, all of them when none is named; says how many."""
         count = 0
-        for outlet in self._outlets(group, journal):
-            events = outlet.ask(outlet.journal.requeue, group, seqs)
-            if events and group in outlet.deliveries:
-                outlet.deliveries[group].requeued(events)
+        for served in self._served_journals(group, journal):
+            events = served.ask(served.journal.requeue, group, seqs)
+            if events and group in served.deliveries:
+                served.deliveries[group].requeued(events)
             count += len(events)
         return count
 
     def drop(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
         """Throw dead letters of the group away, all of them when none is named; says how many."""
-        return sum(outlet.ask(outlet.journal.drop, group, seqs) for outlet in self._outlets(group, journal))
+        return sum(served.ask(served.journal.drop, group, seqs) for served in self._served_journals(group, journal))
 
     def forget(self, group: str) -> bool:
         """Keep nothing for the group any more, and throw away what waits for it. False when it is not known."""
@@ -172,19 +172,19 @@ class Admin:
         if (to_time is None) == (to_seq is None):
             raise BadRequest("rewind takes either to_time or to_seq")
         cursors = {}
-        for outlet in self._outlets(group, journal):
-            cursor = outlet.ask(outlet.journal.rewind, group, to_seq=to_seq, to_time=to_time)
-            if group in outlet.deliveries:
-                outlet.deliveries[group].rewound(cursor)
-            cursors[outlet.journal.id] = cursor
+        for served in self._served_journals(group, journal):
+            cursor = served.ask(served.journal.rewind, group, to_seq=to_seq, to_time=to_time)
+            if group in served.deliveries:
+                served.deliveries[group].rewound(cursor)
+            cursors[served.journal.id] = cursor
         return cursors
 
-    def _outlets(self, group: str, journal: str | None) -> list[Any]:
-        found = [outlet for outlet in self._source.outlets if journal in (None, outlet.journal.id)]
+    def _served_journals(self, group: str, journal: str | None) -> list[Any]:
+        found = [served for served in self._source.served_journals if journal in (None, served.journal.id)]
         if not found:
             raise BadRequest(f"there is no journal {journal!r} here")
-        found = [outlet for outlet in found if outlet.knows_group(group)]
+        found = [served for served in found if served.knows_group(group)]
         if not found:
-            known = ", ".join(sorted(self._source.crews())) or "none"
+            known = ", ".join(sorted(self._source.consumer_groups())) or "none"
             raise BadRequest(f"there is no group {group!r} here; there are: {known}")
         return found

@@ -12,7 +12,7 @@ from time import time
 from typing import Any
 
 from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE
-from zmqservices.cluster.events.consumer_group import Crew, GroupMember
+from zmqservices.cluster.events.consumer_group import ConsumerGroup, GroupMember
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
 from zmqservices.wire import envelope, messages
@@ -36,7 +36,7 @@ class BestEffort:
         #: Copies that were thrown away for want of room.
         self.dropped = 0
         #: The groups that have a member here.
-        self.crews: dict[str, Crew] = {}
+        self.consumer_groups: dict[str, ConsumerGroup] = {}
         #: Events from before `release`; None from then on.
         self.early: deque[Packed] | None = deque()
         #: The last number of each topic.
@@ -56,17 +56,17 @@ class BestEffort:
                 self.dropped += 1
             return
         patterns = set()
-        for crew in self.crews.values():
-            if not crew.pattern.matches(type):
+        for consumer_group in self.consumer_groups.values():
+            if not consumer_group.pattern.matches(type):
                 continue
-            if crew.kind == BROADCAST:
-                if crew.group.pattern not in patterns:
-                    patterns.add(crew.group.pattern)
-                    self._transmit(broadcast_topic(self.name, crew.group.pattern), None, type, raw, headers, serializer, key)
+            if consumer_group.kind == BROADCAST:
+                if consumer_group.group.pattern not in patterns:
+                    patterns.add(consumer_group.group.pattern)
+                    self._transmit(broadcast_topic(self.name, consumer_group.group.pattern), None, type, raw, headers, serializer, key)
             else:
-                member = crew.next()
+                member = consumer_group.next()
                 if member is not None:
-                    self._transmit(member.topic, crew.group.name, type, raw, headers, serializer, key)
+                    self._transmit(member.topic, consumer_group.group.name, type, raw, headers, serializer, key)
 
     def _transmit(
         self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Any, serializer: str, key: str | None
@@ -78,18 +78,18 @@ class BestEffort:
         self.publisher.broadcast().send(topic, envelope.encode(message))
 
     def send_direct(
-        self, crews: Iterable[Crew], type: str, raw: bytes, headers: Any, serializer: str, key: str | None
+        self, consumer_groups: Iterable[ConsumerGroup], type: str, raw: bytes, headers: Any, serializer: str, key: str | None
     ) -> None:
         """To those who asked for a promise that this event does not have: one member of each group that is there now."""
-        for crew in crews:
-            member = crew.next() if crew.pattern.matches(type) else None
+        for consumer_group in consumer_groups:
+            member = consumer_group.next() if consumer_group.pattern.matches(type) else None
             if member is None:
                 continue
             if len(member.client.send_queue) > LONG_BACKLOG or member.client.send_queue.bytes > LONG_BACKLOG_BYTES:
                 self.dropped += 1
                 continue
             message = messages.Event(
-                self.publisher.id, next(self._numbers), 0, self.name, type, raw, crew.group.name, 1, headers, key,
+                self.publisher.id, next(self._numbers), 0, self.name, type, raw, consumer_group.group.name, 1, headers, key,
                 serializer, time(), member.id,
             )  # fmt: skip
             self.publisher.call_server.send(member.client, envelope.encode(message))
@@ -110,7 +110,7 @@ class BestEffort:
     def _release_if_complete(self) -> None:
         if self.early is None:
             return
-        members = (member for crew in self.crews.values() for member in crew.members.values())
+        members = (member for consumer_group in self.consumer_groups.values() for member in consumer_group.members.values())
         here = Counter((member.client.node, member.group) for member in members if member.is_confirmed)
         # A view that has not come yet lists nobody: then time decides.
         if self._listed <= here and self.publisher.directory_is_known:
@@ -124,10 +124,10 @@ class BestEffort:
 
     def subscribe(self, member: GroupMember, want: Subscription, group: Group) -> None:
         """It is told where to listen, and once more when it is known here to do so."""
-        crew = self.crews.get(want.group)
-        if crew is None:
-            crew = self.crews[want.group] = Crew(group, want.kind)
-        crew.members[member.name] = member
+        consumer_group = self.consumer_groups.get(want.group)
+        if consumer_group is None:
+            consumer_group = self.consumer_groups[want.group] = ConsumerGroup(group, want.kind)
+        consumer_group.members[member.name] = member
         if want.kind == BROADCAST:
             member.topic = broadcast_topic(self.name, want.pattern)
         else:
@@ -148,15 +148,15 @@ class BestEffort:
 
     def left(self, member: GroupMember) -> None:
         """Its link is gone, or it wants no more."""
-        crew = self.crews.get(member.group)
-        if crew is None or crew.members.get(member.name) is not member:
+        consumer_group = self.consumer_groups.get(member.group)
+        if consumer_group is None or consumer_group.members.get(member.name) is not member:
             return
-        del crew.members[member.name]
-        if not crew.members:
-            del self.crews[member.group]
+        del consumer_group.members[member.name]
+        if not consumer_group.members:
+            del self.consumer_groups[member.group]
         if not self._tuned_to(member.topic):
             self._topics.pop(member.topic, None)
         self.on_subscription(member.topic)
 
     def _tuned_to(self, topic: bytes) -> list[GroupMember]:
-        return [member for crew in self.crews.values() for member in crew.members.values() if member.topic == topic]
+        return [member for consumer_group in self.consumer_groups.values() for member in consumer_group.members.values() if member.topic == topic]

@@ -58,7 +58,7 @@ def size_of(message: Event) -> int:
     return len(body) if type(body) is bytes else len(codec.pack(body))
 
 
-class Tie:
+class PublisherLink:
     """One intake's subscription on one link."""
 
     __slots__ = ("peer", "host", "stage", "in_hand", "bytes", "journals", "endpoint")
@@ -110,47 +110,47 @@ class Tie:
 class IncomingEvent:
     """One event to be answered once, by `done` or `failed`; without a promise, both do nothing."""
 
-    __slots__ = ("intake", "tie", "message", "is_open")
+    __slots__ = ("consumer", "link", "message", "is_open")
 
-    def __init__(self, intake: Intake, tie: Tie | None, message: Event) -> None:
-        self.intake = intake
-        self.tie = tie
+    def __init__(self, consumer: EventConsumer, link: PublisherLink | None, message: Event) -> None:
+        self.consumer = consumer
+        self.link = link
         self.message = message
-        self.is_open = tie is not None
+        self.is_open = link is not None
 
     @property
     def is_reliable(self) -> bool:
         """Whether it comes again when it is not `done`."""
-        return self.tie is not None
+        return self.link is not None
 
-    def take_over(self, tie: Tie | None) -> None:
+    def take_over(self, link: PublisherLink | None) -> None:
         """It came again on this link: there it is in hand now. On the same link it is counted already."""
-        if self.tie is tie:
+        if self.link is link:
             return
-        if self.tie is not None and self.tie.stage is not SubscriptionStage.LOST:
-            self.tie.remove(self.message)
-        if tie is not None:
-            tie.add(self.message)
-        self.tie = tie
+        if self.link is not None and self.link.stage is not SubscriptionStage.LOST:
+            self.link.remove(self.message)
+        if link is not None:
+            link.add(self.message)
+        self.link = link
 
     def done(self) -> None:
         """The handler is through with it: it is not to come again."""
         if self.is_open:
             message = self.message
-            self._answer(Ack(message.group or "", message.journal, message.seq, None, self.intake.id))
+            self._answer(Ack(message.group or "", message.journal, message.seq, None, self.consumer.id))
 
     def failed(self, error: dict[str, Any] | None, delay: float = 0.0) -> None:
         """It is to come again, to somebody; without an `error` it was not tried."""
         if self.is_open:
             message = self.message
-            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error, self.intake.id))
+            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error, self.consumer.id))
 
     def _answer(self, answer: Ack | Nack) -> None:
         self.is_open = False
-        self.intake.answered(self, answer)
+        self.consumer.answered(self, answer)
 
 
-class Intake:
+class EventConsumer:
     """One handler, at all publishers of its source. Made by `Subscriber.subscribe`."""
 
     def __init__(
@@ -171,7 +171,7 @@ class Intake:
         self.member = f"{subscriber.member}.{id}"
         self.is_leaving = False
         self.is_over = False
-        self.ties: dict[Peer, Tie] = {}
+        self.links: dict[Peer, PublisherLink] = {}
         #: Events taken and not answered, over all publishers.
         self.in_hand: dict[tuple[str, int], IncomingEvent] = {}
         self.pool = subscriber.caller.expect(publishing(subscription.source))
@@ -191,75 +191,75 @@ class Intake:
 
     def look(self) -> None:
         """Something changed about publishers: subscribe where that is not done, forget ties whose link is gone."""
-        for peer, tie in list(self.ties.items()):
-            if not peer.is_up and tie.stage is not SubscriptionStage.LOST:
-                tie.stage = SubscriptionStage.LOST
-                tie.forget_all()
-                for heir in self._heirs(tie):
+        for peer, link in list(self.links.items()):
+            if not peer.is_up and link.stage is not SubscriptionStage.LOST:
+                link.stage = SubscriptionStage.LOST
+                link.forget_all()
+                for heir in self._heirs(link):
                     self._subscriber.repeat_answers(heir, self.subscription, peer)
         for instance in list(self.pool.instances.values()):
-            held = self.ties.get(instance.peer)
+            held = self.links.get(instance.peer)
             may_ask = instance.peer.is_up and not instance.left and not self.is_leaving
             if may_ask and (held is None or held.stage is SubscriptionStage.LOST):
                 self._subscribe(instance.peer, instance.record.host)
-        for peer in [peer for peer, tie in self.ties.items() if tie.stage is SubscriptionStage.LOST]:
+        for peer in [peer for peer, link in self.links.items() if link.stage is SubscriptionStage.LOST]:
             if not any(instance.peer is peer for instance in self.pool.instances.values()):
-                self._subscriber.hang_up(self.ties.pop(peer))
+                self._subscriber.hang_up(self.links.pop(peer))
         self._changed.set()
 
-    def _heirs(self, tie: Tie) -> list[Peer]:
+    def _heirs(self, link: PublisherLink) -> list[Peer]:
         """The other publishers of its host that are there. They have been asked for events already, and so been told all."""
         if not self.subscription.reliable:
             return []
-        others = [other for other in self.ties.values() if other.host == tie.host and other is not tie]
+        others = [other for other in self.links.values() if other.host == link.host and other is not link]
         return [other.peer for other in others if other.stage is not SubscriptionStage.LOST and other.peer.is_up]
 
     def _subscribe(self, peer: Peer, host: str) -> None:
         # First what it may not have heard: it must not send again what is done.
         self._subscriber.repeat_answers(peer, self.subscription)
-        former = self.ties.get(peer)
-        tie = self.ties[peer] = Tie(peer, host)
+        former = self.links.get(peer)
+        link = self.links[peer] = PublisherLink(peer, host)
         if former is not None:
-            tie.endpoint = former.endpoint
-        self._ask(tie)
+            link.endpoint = former.endpoint
+        self._ask(link)
 
-    def _ask(self, tie: Tie) -> None:
+    def _ask(self, link: PublisherLink) -> None:
         want = self.subscription
         # What is still in hand from a former link takes its part of the credit until it is answered.
-        left = sum(1 for event in self.in_hand.values() if event.tie is not None and event.tie.peer is tie.peer)
+        left = sum(1 for event in self.in_hand.values() if event.link is not None and event.link.peer is link.peer)
         credit = max(self._credit - left, 0) if want.reliable else 0
         message = Subscribe(
             self.id, want.source, want.pattern, want.kind, self.member, want.group, want.reliable, credit, self._options
         )
-        if not tie.peer.send(envelope.encode(message)):
-            tie.stage = SubscriptionStage.LOST
+        if not link.peer.send(envelope.encode(message)):
+            link.stage = SubscriptionStage.LOST
             self._subscriber.look_later()
 
     def confirmed(self, peer: Peer, info: dict[Any, Any]) -> None:
-        tie = self.ties.get(peer)
-        if tie is None or tie.stage not in (SubscriptionStage.ASKED, SubscriptionStage.ON):
+        link = self.links.get(peer)
+        if link is None or link.stage not in (SubscriptionStage.ASKED, SubscriptionStage.ON):
             return
         refused = info.get("refused")
         if isinstance(refused, str):
             _log.error("%s sends no events to %s: %s", peer.endpoint, self.subscription.group, refused[:1000])
-            tie.stage = SubscriptionStage.REFUSED
+            link.stage = SubscriptionStage.REFUSED
             self._changed.set()
             return
         endpoint = info.get("events")
         if isinstance(endpoint, str):
             # It broadcasts there, and answers again once it has heard of us on that way.
-            self._subscriber.listen(tie, endpoint)
+            self._subscriber.listen(link, endpoint)
             return
-        tie.stage = SubscriptionStage.ON
+        link.stage = SubscriptionStage.ON
         self._changed.set()
 
     def unreachable(self) -> list[str]:
         """The publishers that are listed as UP and have not said SUBSCRIBED, in words."""
         found = []
         for instance in self.pool.instances.values():
-            tie = self.ties.get(instance.peer)
-            if instance.listed and instance.record.state == "UP" and (tie is None or tie.stage is not SubscriptionStage.ON):
-                why = instance.peer.condition(instance) if tie is None else tie.stage.value
+            link = self.links.get(instance.peer)
+            if instance.listed and instance.record.state == "UP" and (link is None or link.stage is not SubscriptionStage.ON):
+                why = instance.peer.condition(instance) if link is None else link.stage.value
                 found.append(f"{instance.record.instance} at {instance.peer.endpoint} ({why})")
         return found
 
@@ -290,8 +290,8 @@ class Intake:
 
     def arrived(self, peer: Peer, message: Event) -> bool:
         """An event came on a link; False for one that was not asked for, which nobody handles."""
-        tie = self.ties.get(peer)
-        if tie is None or tie.stage not in TAKING or not self.fits(message):
+        link = self.links.get(peer)
+        if link is None or link.stage not in TAKING or not self.fits(message):
             return False
         if message.journal == peer.node:
             # Dispatched without a promise: it is in no journal, and nobody waits for an answer.
@@ -302,40 +302,40 @@ class Intake:
         former = self.in_hand.get(key)
         if former is not None:
             # The link was lost while it is being handled: once more is not needed, its answer will come on this link.
-            former.take_over(tie)
+            former.take_over(link)
             # It takes the place that it has taken before: the credit that was spent on it is given again.
             peer.send(envelope.encode(Grant(self.subscription.group, 1, self.id)))
             return True
         if self.is_over:
             return True  # Its publisher hears that we are gone, and sends it to somebody else.
-        if not tie.may_take(message, self._credit):
+        if not link.may_take(message, self._credit):
             peer.send(envelope.encode(Nack(message.group or "", message.journal, message.seq, NO_ROOM_DELAY, None, self.id)))
             return False
-        event = IncomingEvent(self, tie, message)
-        tie.add(message)
+        event = IncomingEvent(self, link, message)
+        link.add(message)
         self.in_hand[key] = event
         self.take(event)
         return True
 
     def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
-        message, tie = event.message, event.tie
+        message, link = event.message, event.link
         self.in_hand.pop((message.journal, message.seq), None)
-        if tie is None or self.is_over:
+        if link is None or self.is_over:
             return
-        if tie.stage is not SubscriptionStage.LOST:
-            tie.remove(message)
-        self._subscriber.answer(tie, answer)
-        if type(answer) is Ack and not tie.peer.is_up:
+        if link.stage is not SubscriptionStage.LOST:
+            link.remove(message)
+        self._subscriber.answer(link, answer)
+        if type(answer) is Ack and not link.peer.is_up:
             again = envelope.encode(Ack(answer.group, answer.journal, answer.seq))
-            for heir in self._heirs(tie):
+            for heir in self._heirs(link):
                 heir.send(again)
 
     def say_at_work(self) -> None:
         """Publishers whose events are in hand hear that the hub turns."""
         word = envelope.encode(Grant(self.subscription.group, 0, self.id))
-        for tie in self.ties.values():
-            if tie.in_hand and tie.stage is not SubscriptionStage.LOST and tie.peer.is_up:
-                tie.peer.send(word)
+        for link in self.links.values():
+            if link.in_hand and link.stage is not SubscriptionStage.LOST and link.peer.is_up:
+                link.peer.send(word)
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
@@ -348,12 +348,12 @@ class Intake:
             return
         self.is_leaving = True
         self._subscriber.tell_done()
-        for tie in self.ties.values():
-            if tie.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON, SubscriptionStage.OFF) and tie.peer.is_up:
-                tie.stage = SubscriptionStage.LEAVING
-                tie.peer.send(envelope.encode(Unsubscribe(self.id)))
+        for link in self.links.values():
+            if link.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON, SubscriptionStage.OFF) and link.peer.is_up:
+                link.stage = SubscriptionStage.LEAVING
+                link.peer.send(envelope.encode(Unsubscribe(self.id)))
         end = monotonic() + timeout
-        while any(tie.stage is SubscriptionStage.LEAVING for tie in self.ties.values()):
+        while any(link.stage is SubscriptionStage.LEAVING for link in self.links.values()):
             left = end - monotonic()
             if left <= 0:
                 break
@@ -361,19 +361,19 @@ class Intake:
             self._changed.wait(left)
 
     def echoed(self, peer: Peer) -> None:
-        tie = self.ties.get(peer)
-        if tie is not None and tie.stage is SubscriptionStage.LEAVING:
-            tie.stage = SubscriptionStage.OFF
+        link = self.links.get(peer)
+        if link is not None and link.stage is SubscriptionStage.LEAVING:
+            link.stage = SubscriptionStage.OFF
             self._changed.set()
 
     def end(self) -> None:
         """Gone for good: what is not answered by now goes to others at once."""
         self.is_leaving = self.is_over = True
         self._subscriber.tell_done()
-        for tie in self.ties.values():
+        for link in self.links.values():
             # Said twice: nothing will be answered any more.
-            times = 2 if tie.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON) else 1 if tie.stage is SubscriptionStage.LEAVING else 0
-            for _ in range(times if tie.peer.is_up else 0):
-                tie.peer.send(envelope.encode(Unsubscribe(self.id)))
+            times = 2 if link.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON) else 1 if link.stage is SubscriptionStage.LEAVING else 0
+            for _ in range(times if link.peer.is_up else 0):
+                link.peer.send(envelope.encode(Unsubscribe(self.id)))
         self.in_hand.clear()
         self._subscriber.forget(self)

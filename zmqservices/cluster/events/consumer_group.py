@@ -28,7 +28,7 @@ class GroupMember:
         self.pattern = message.pattern
 
 
-class Crew:
+class ConsumerGroup:
     """The members of one group that are there, reliable or not."""
 
     __slots__ = ("group", "kind", "pattern", "members", "turn")

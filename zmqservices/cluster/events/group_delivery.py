@@ -1,6 +1,6 @@
-"""One group's events out of one journal: does what the schedule (`zmqservices.journal.Deliveries`) says.
+"""One group's events out of one journal: does what the schedule (`zmqservices.journal.DeliverySchedule`) says.
 
-    SUBSCRIBE, GRANT, ACK, NACK  -->  Deliveries  -->  Send, Fetch, Bury, Tell  -->  the door, the journal
+    SUBSCRIBE, GRANT, ACK, NACK  -->  DeliverySchedule  -->  Send, Fetch, Bury, Tell  -->  the door, the journal
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.settings import EventSettings
-from zmqservices.journal import Bury, Deliveries, LostRange, Group, Fetch, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, DeliverySchedule, LostRange, Group, Fetch, Page, Send, StoredEvent, Tell
 from zmqservices.transport.reactor import Reactor
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ SendOn = Callable[[str, str, StoredEvent | LostRange, int], None]
 Together = Callable[..., None]
 
 
-class Delivery:
+class GroupDelivery:
     """Everything here runs inside the reactor; the journal's answers are posted to it."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Delivery:
         self._timer_at = 0.0
         self._closed = False
         self.is_paused = False
-        self.rules = Deliveries(
+        self.rules = DeliverySchedule(
             cursor,
             max_deliveries=group.max_deliveries,
             ack_wait=settings.ack_wait,
@@ -90,7 +90,7 @@ class Delivery:
             self.journal.seen(self.group.name)
 
     def acked(self, member: str, seq: int, process: str, is_older: bool, gets_credit: bool) -> None:
-        """For `process` and `is_older` see `Deliveries.acked`. An answer that is told once more gets no credit back."""
+        """For `process` and `is_older` see `DeliverySchedule.acked`. An answer that is told once more gets no credit back."""
         now = monotonic()
         if self.rules.acked(member, seq, now, process=process, is_older=is_older):
             self.journal.acknowledge(self.group.name, seq)

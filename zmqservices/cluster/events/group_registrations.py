@@ -48,7 +48,7 @@ def _told_by(note: Any) -> Subscription | None:
     return want if want is not None and note.key == key_of(want.source, want.group) else None
 
 
-class Groups:
+class GroupRegistrations:
     """What one node has the directory remember. `expires_after` as in EventSettings; None is as long as notes are kept."""
 
     def __init__(self, directory: Any, reactor: Any, expires_after: float | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.events.served_journal import Outlet
+from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.exceptions import JournalError
 from zmqservices.journal import Journal
 from zmqservices.utils.concurrency import in_thread
@@ -69,8 +69,8 @@ class Orphans:
             for orphan in orphans:
                 if not self._closed:
                     self._adopt(orphan)
-            for outlet in [outlet for outlet in source.outlets if outlet is not source.own and outlet.is_empty()]:
-                self._drop(outlet)
+            for served in [served for served in source.served_journals if served is not source.own and served.is_empty()]:
+                self._drop(served)
         except Exception:
             _log.exception("journals that were left behind in %s could not be looked at", self._folder)
         finally:
@@ -83,27 +83,27 @@ class Orphans:
         empty, source = self._publisher.empty_orphans, self._source
         if empty.get(orphan.path) == _fingerprint(orphan.path):
             return
-        outlet: Outlet = source.new_outlet()
+        served: ServedJournal = source.new_outlet()
         try:
-            outlet.open(source.name, source.tell, orphan.slot)
+            served.open(source.name, source.tell, orphan.slot)
         except JournalError as exc:
             _log.debug("did not adopt %s: %s", orphan.path, exc)
             return
-        for group, seq in self.claims.of(outlet.journal.knows, monotonic()):
-            outlet.journal.acknowledge(group, seq)
-        source.take_up_all(outlet)
-        if self._closed or outlet.is_empty():
-            outlet.close()
+        for group, seq in self.claims.of(served.journal.knows, monotonic()):
+            served.journal.acknowledge(group, seq)
+        source.take_up_all(served)
+        if self._closed or served.is_empty():
+            served.close()
             empty[orphan.path] = _fingerprint(orphan.path)
             return
         _log.info("adopted %s, which another process has left", orphan.path)
-        source.serve(outlet)
+        source.serve(served)
 
-    def _drop(self, outlet: Outlet) -> None:
-        path = outlet.journal.path
+    def _drop(self, served: ServedJournal) -> None:
+        path = served.journal.path
         _log.info("everything in %s is handled", path)
-        self._source.serve_no_more(outlet)
-        outlet.close(discard=True)
+        self._source.serve_no_more(served)
+        served.close(discard=True)
         self._publisher.empty_orphans[path] = _fingerprint(path)
 
 

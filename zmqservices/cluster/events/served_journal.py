@@ -7,14 +7,14 @@ from typing import Any
 
 from gevent.event import AsyncResult
 
-from zmqservices.cluster.events.group_delivery import Delivery, SendOn, Together
+from zmqservices.cluster.events.group_delivery import GroupDelivery, SendOn, Together
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Journal
 from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.concurrency import in_thread
 
 
-class Outlet:
+class ServedJournal:
     """A journal with a delivery for each of its groups that somebody asked for."""
 
     def __init__(self, reactor: Reactor, settings: EventSettings, send_on: SendOn, together: Together) -> None:
@@ -23,8 +23,8 @@ class Outlet:
         self._send_on = send_on
         self._together = together
         self.journal: Any = None
-        self.deliveries: dict[str, Delivery] = {}
-        self._waiting: dict[str, list[Callable[[Delivery | Exception], None]]] = {}
+        self.deliveries: dict[str, GroupDelivery] = {}
+        self._waiting: dict[str, list[Callable[[GroupDelivery | Exception], None]]] = {}
         self._closed = False
 
     def open(self, source: str, tell: Callable[[Any], None], slot: int | None = None) -> None:
@@ -53,7 +53,7 @@ class Outlet:
     def knows_group(self, name: str) -> bool:
         return name in self.deliveries or any(group.name == name for group in self.journal.groups())
 
-    def with_delivery(self, group: Group, then: Callable[[Delivery | Exception], None]) -> None:
+    def with_delivery(self, group: Group, then: Callable[[GroupDelivery | Exception], None]) -> None:
         """Call `then` with the group's delivery, once the journal keeps events for it; or with the journal's error."""
         delivery = self.deliveries.get(group.name)
         if delivery is not None and delivery.group == group:
@@ -68,11 +68,11 @@ class Outlet:
         waiting = self._waiting.pop(group.name, [])
         if self._closed:
             return
-        answer: Delivery | Exception
+        answer: GroupDelivery | Exception
         if isinstance(outcome, Exception):
             answer = outcome
         else:
-            answer = self.deliveries.get(group.name) or Delivery(
+            answer = self.deliveries.get(group.name) or GroupDelivery(
                 self._reactor, self.journal, group, outcome, self._settings, self._send_on, self._together
             )
             answer.group = group

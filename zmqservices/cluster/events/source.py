@@ -18,11 +18,11 @@ from gevent.event import Event as Flag
 
 from zmqservices.cluster.events.best_effort import BestEffort, Packed
 from zmqservices.cluster.events.commits import Commit, Commits
-from zmqservices.cluster.events.consumer_group import Crew, GroupMember
-from zmqservices.cluster.events.group_delivery import Delivery
+from zmqservices.cluster.events.consumer_group import ConsumerGroup, GroupMember
+from zmqservices.cluster.events.group_delivery import GroupDelivery
 from zmqservices.cluster.events.group_registrations import remembered
 from zmqservices.cluster.events.orphans import Orphans
-from zmqservices.cluster.events.served_journal import Outlet
+from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
 from zmqservices.journal import LostRange, Group, NewEvent, StoredEvent
@@ -58,14 +58,14 @@ class Source:
         self.settings = publisher.settings
         #: Whether it has a journal of its own: a relay serves those of others only.
         self.keeps = keeps
-        self.own: Outlet | None = None
-        self.outlets: list[Outlet] = []
+        self.own: ServedJournal | None = None
+        self.served_journals: list[ServedJournal] = []
         self.dispatched = 0
         self.reactor = self._reactor = publisher.reactor
         self.best_effort = BestEffort(publisher, name)
         self.orphans = Orphans(self)
-        self._crews: dict[str, Crew] = {}
-        self._origins: dict[str, Outlet] = {}
+        self._consumer_groups: dict[str, ConsumerGroup] = {}
+        self._origins: dict[str, ServedJournal] = {}
         self._forgotten: dict[str, float] = {}
         #: Groups that its journal knew when it was opened, and how long a member of each had been away.
         self._kept_before: dict[str, tuple[Subscription, float]] = {}
@@ -86,9 +86,9 @@ class Source:
             own = self.new_outlet()
             own.open(self.name, self.tell)
             self.own = own
-            self.outlets.append(own)
+            self.served_journals.append(own)
             for group in own.journal.groups():
-                self._crew(group)
+                self._consumer_group(group)
                 own.with_delivery(group, self._ready)
             groups = own.journal.stats().groups
             wants = {want["group"]: Subscription.from_dict(want) for want in self.subscriptions()}
@@ -98,9 +98,9 @@ class Source:
         self._reactor.call_later(self.settings.wait_for_peers, self.best_effort.release)
         self.orphans.look()
 
-    def new_outlet(self) -> Outlet:
+    def new_outlet(self) -> ServedJournal:
         """One whose events leave from here, still to be opened."""
-        return Outlet(self._reactor, self.settings, self._send, self.publisher.call_server.together)
+        return ServedJournal(self._reactor, self.settings, self._send, self.publisher.call_server.together)
 
     def learn(self) -> None:
         """The directory's view changed: groups that others know are ours to keep events for."""
@@ -122,7 +122,7 @@ class Source:
                         listed[record.node, found.group] += 1
                 if not found.reliable:
                     continue
-                if self.own is not None and found.group not in self._crews:
+                if self.own is not None and found.group not in self._consumer_groups:
                     if not is_publisher or self._may_take_up(found.group) and notes.get(found.group, found) is not None:
                         self._take_up(self._group(found))
         for want in notes.values():
@@ -141,16 +141,16 @@ class Source:
 
     def _take_up(self, group: Group) -> None:
         """Somebody else keeps events for it: from here on so do we."""
-        if group.name not in self._crews:
-            if len(self._crews) >= MOST_GROUPS:
+        if group.name not in self._consumer_groups:
+            if len(self._consumer_groups) >= MOST_GROUPS:
                 _log.warning("%s keeps no events for %s: %d groups are all that it does", self.name, group.name, MOST_GROUPS)
                 return
-            self._crew(group)
+            self._consumer_group(group)
             if self.own is not None:
                 self.own.with_delivery(group, self._ready)
             self.publisher.amend_soon(self)
 
-    def _ready(self, delivery: Delivery | Exception) -> None:
+    def _ready(self, delivery: GroupDelivery | Exception) -> None:
         if isinstance(delivery, Exception):
             _log.error("a group of %s cannot be kept: %s", self.name, delivery)
         else:
@@ -162,19 +162,19 @@ class Source:
             want.group, want.pattern, want.start, most, self.settings.expires_after, {"kind": want.kind, "source": self.name}
         )
 
-    def _crew(self, group: Group) -> Crew:
-        crew = self._crews.get(group.name)
-        if crew is None:
-            crew = self._crews[group.name] = Crew(group, str(group.details.get("kind", "")))
-        elif crew.group != group:
-            crew.group = group  # With other limits; its pattern is the same for as long as it lives.
-        return crew
+    def _consumer_group(self, group: Group) -> ConsumerGroup:
+        consumer_group = self._consumer_groups.get(group.name)
+        if consumer_group is None:
+            consumer_group = self._consumer_groups[group.name] = ConsumerGroup(group, str(group.details.get("kind", "")))
+        elif consumer_group.group != group:
+            consumer_group.group = group  # With other limits; its pattern is the same for as long as it lives.
+        return consumer_group
 
     def subscriptions(self) -> list[dict[str, Any]]:
         """The groups that events are kept for, as a record says it."""
         return [
-            Subscription(self.name, crew.group.pattern, name, crew.kind, True, NEW, crew.group.max_deliveries).to_dict()
-            for name, crew in sorted(self._crews.items())
+            Subscription(self.name, consumer_group.group.pattern, name, consumer_group.kind, True, NEW, consumer_group.group.max_deliveries).to_dict()
+            for name, consumer_group in sorted(self._consumer_groups.items())
         ]
 
     def tell(self, notice: Any) -> None:
@@ -202,10 +202,10 @@ class Source:
         if reliable:
             self._commits.wait(self._keep(type, raw, headers, name, key))
         else:
-            self.best_effort.send_direct(self._crews.values(), type, raw, headers, name, key)
+            self.best_effort.send_direct(self._consumer_groups.values(), type, raw, headers, name, key)
         self.dispatched += 1
         casual = self.best_effort
-        if casual.crews or casual.early is not None:
+        if casual.consumer_groups or casual.early is not None:
             casual.broadcast(type, raw, headers, name, key)
 
     def dispatch_all(self, events: Iterable[Packed]) -> list[Exception | None]:
@@ -237,7 +237,7 @@ class Source:
             return exc
         self.dispatched += 1
         casual = self.best_effort
-        if casual.crews or casual.early is not None:
+        if casual.consumer_groups or casual.early is not None:
             casual.broadcast(*event)
         return None
 
@@ -297,13 +297,13 @@ class Source:
                 f"{', '.join(KINDS)}, texts of {LONGEST_NAME:,} characters at most without zero bytes, and a member named "
                 f"after its node, {process_of(client)}1 for example, are needed"
             )
-        crews = self._crews if want.reliable else self.best_effort.crews
-        crew = crews.get(want.group)
-        if crew is None and len(crews) >= MOST_GROUPS:
+        consumer_groups = self._consumer_groups if want.reliable else self.best_effort.consumer_groups
+        consumer_group = consumer_groups.get(want.group)
+        if consumer_group is None and len(consumer_groups) >= MOST_GROUPS:
             raise BadRequest(f"{self.name!r} keeps events for {MOST_GROUPS:,} groups already, which is all that it does")
-        if crew is not None and not crew.declares(want):
+        if consumer_group is not None and not consumer_group.declares(want):
             raise BadRequest(
-                f"group {quoted(want.group)} gets the events {quoted(crew.group.pattern)} as {quoted(crew.kind)} for as "
+                f"group {quoted(want.group)} gets the events {quoted(consumer_group.group.pattern)} as {quoted(consumer_group.kind)} for as "
                 f"long as it lives, and not {quoted(want.pattern)} as {want.kind}; take another name, or let an operator end "
                 "it with `zmqservices events forget`"
             )
@@ -311,40 +311,40 @@ class Source:
 
     def _subscribe_reliable(self, member: GroupMember, want: Subscription) -> None:
         group = self._group(want)
-        is_new = group.name not in self._crews
-        crew = self._crew(group)
-        former = crew.members.get(member.name)
-        crew.members[member.name] = member
+        is_new = group.name not in self._consumer_groups
+        consumer_group = self._consumer_group(group)
+        former = consumer_group.members.get(member.name)
+        consumer_group.members[member.name] = member
         if former is not None:
             self._left_deliveries(former)
         self._forgotten.pop(group.name, None)
-        for outlet in self.outlets:
-            if outlet is self.own or outlet.knows_group(group.name) or want.start != NEW:
-                outlet.with_delivery(group, partial(self._join, member, outlet))
+        for served in self.served_journals:
+            if served is self.own or served.knows_group(group.name) or want.start != NEW:
+                served.with_delivery(group, partial(self._join, member, served))
         if self.own is None:
             self._confirm(member)
         if is_new and self.own is not None:
             self.publisher.amend_soon(self)
 
-    def _join(self, member: GroupMember, outlet: Outlet, delivery: Delivery | Exception) -> None:
-        crew = self._crews.get(member.group)
+    def _join(self, member: GroupMember, served: ServedJournal, delivery: GroupDelivery | Exception) -> None:
+        consumer_group = self._consumer_groups.get(member.group)
         if isinstance(delivery, Exception):
             # It is not confirmed, and its handler says so when it starts.
             _log.error("events for %s cannot be kept: %s", member.group, delivery)
             if not isinstance(delivery, GroupConflict):
-                self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, outlet)
+                self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, served)
             return
-        if crew is None or crew.members.get(member.name) is not member or member.is_leaving:
+        if consumer_group is None or consumer_group.members.get(member.name) is not member or member.is_leaving:
             return
         delivery.joined(member.name, member.credit)
-        if outlet is self.own:
+        if served is self.own:
             self._confirm(member)
         delivery.flush()
 
-    def _join_again(self, member: GroupMember, outlet: Outlet) -> None:
-        crew = self._crews.get(member.group)
-        if crew is not None and crew.members.get(member.name) is member and outlet in self.outlets and not self._closed:
-            outlet.with_delivery(crew.group, partial(self._join, member, outlet))
+    def _join_again(self, member: GroupMember, served: ServedJournal) -> None:
+        consumer_group = self._consumer_groups.get(member.group)
+        if consumer_group is not None and consumer_group.members.get(member.name) is member and served in self.served_journals and not self._closed:
+            served.with_delivery(consumer_group.group, partial(self._join, member, served))
 
     def _confirm(self, member: GroupMember) -> None:
         member.is_confirmed = True
@@ -358,9 +358,9 @@ class Source:
 
     def left(self, member: GroupMember) -> None:
         """Its link is gone, or it is through with everything."""
-        crew = self._crews.get(member.group)
-        if crew is not None and crew.members.get(member.name) is member:
-            del crew.members[member.name]
+        consumer_group = self._consumer_groups.get(member.group)
+        if consumer_group is not None and consumer_group.members.get(member.name) is member:
+            del consumer_group.members[member.name]
             self._left_deliveries(member)
         self.best_effort.left(member)
         self._answered.set()
@@ -369,8 +369,8 @@ class Source:
         for delivery in self._deliveries_of(member.group):
             delivery.left(member.name)
 
-    def _deliveries_of(self, group: str) -> Iterable[Delivery]:
-        return [outlet.deliveries[group] for outlet in self.outlets if group in outlet.deliveries]
+    def _deliveries_of(self, group: str) -> Iterable[GroupDelivery]:
+        return [served.deliveries[group] for served in self.served_journals if group in served.deliveries]
 
     def granted(self, member: GroupMember, amount: int) -> None:
         member.credit += amount
@@ -385,34 +385,34 @@ class Source:
         """
         process = process_of(member.client)
         for seq in seqs:
-            outlet = self._outlet(origin, seq)
-            if outlet is None:
+            served = self._served_journal(origin, seq)
+            if served is None:
                 self.orphans.claims.keep(member.group, origin, seq, monotonic())
                 continue
-            is_older = origin != outlet.journal.origin
-            delivery = outlet.deliveries.get(member.group)
+            is_older = origin != served.journal.origin
+            delivery = served.deliveries.get(member.group)
             if delivery is not None:
                 delivery.acked(member.name, seq, process, is_older, not is_told_again)
                 self.publisher.call_server.request_flush(delivery)
             elif is_older:
-                outlet.journal.acknowledge(member.group, seq)
+                served.journal.acknowledge(member.group, seq)
         self._answered.set()
 
     def nacked(self, member: GroupMember, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
-        outlet = self._outlet(origin, seq)
-        delivery = None if outlet is None else outlet.deliveries.get(member.group)
+        served = self._served_journal(origin, seq)
+        delivery = None if served is None else served.deliveries.get(member.group)
         if delivery is not None:
             delivery.nacked(member.name, seq, delay, None if error is None else described(error))
             self.publisher.call_server.request_flush(delivery)
         self._answered.set()
 
-    def _outlet(self, origin: str, seq: int) -> Outlet | None:
+    def _served_journal(self, origin: str, seq: int) -> ServedJournal | None:
         # One that is not among these was sent by the process that left that journal, or by our own last start.
-        return self._origins.get(origin) or next((one for one in self.outlets if one.journal.knows(origin, seq)), None)
+        return self._origins.get(origin) or next((one for one in self.served_journals if one.journal.knows(origin, seq)), None)
 
     def _send(self, name: str, group: str, item: StoredEvent | LostRange, attempt: int) -> None:
-        crew = self._crews.get(group)
-        member = None if crew is None else crew.members.get(name)
+        consumer_group = self._consumer_groups.get(group)
+        member = None if consumer_group is None else consumer_group.members.get(name)
         if member is None:
             return  # Its leaving is on the way to the schedule.
         if isinstance(item, LostRange):
@@ -420,9 +420,9 @@ class Source:
             self.publisher.say(member.client, messages.LostRange(group, origin, item.from_seq, item.to_seq, item.reason))
             return
         if item.origin not in self._origins:
-            for outlet in self.outlets:
-                if outlet.journal.knows(item.origin, item.seq):
-                    self._origins[item.origin] = outlet
+            for served in self.served_journals:
+                if served.journal.knows(item.origin, item.seq):
+                    self._origins[item.origin] = served
         headers, serializer = codec.unpack(item.headers) if item.headers else (None, "msgpack")
         message = messages.Event(
             item.origin, item.seq, item.prev_seq, self.name, item.type, item.body, group, attempt, headers, item.key,
@@ -432,24 +432,24 @@ class Source:
 
     # --- journals that others left ---------------------------------------------------------------------------------------
 
-    def take_up_all(self, outlet: Outlet) -> None:
+    def take_up_all(self, served: ServedJournal) -> None:
         """Its groups are ours to keep events for as well."""
-        for group in outlet.journal.groups():
+        for group in served.journal.groups():
             self._take_up(group)
 
-    def serve(self, outlet: Outlet) -> None:
+    def serve(self, served: ServedJournal) -> None:
         """From now on its events are delivered by us."""
-        self.outlets.append(outlet)
-        for group in outlet.journal.groups():
-            crew = self._crews.get(group.name) or self._crew(group)
-            for member in list(crew.members.values()):
-                outlet.with_delivery(crew.group, partial(self._join, member, outlet))
-            outlet.with_delivery(crew.group, self._ready)
+        self.served_journals.append(served)
+        for group in served.journal.groups():
+            consumer_group = self._consumer_groups.get(group.name) or self._consumer_group(group)
+            for member in list(consumer_group.members.values()):
+                served.with_delivery(consumer_group.group, partial(self._join, member, served))
+            served.with_delivery(consumer_group.group, self._ready)
 
-    def serve_no_more(self, outlet: Outlet) -> None:
+    def serve_no_more(self, served: ServedJournal) -> None:
         """Nothing is in it any more."""
-        self.outlets.remove(outlet)
-        self._origins = {origin: one for origin, one in self._origins.items() if one is not outlet}
+        self.served_journals.remove(served)
+        self._origins = {origin: one for origin, one in self._origins.items() if one is not served}
 
     # --- groups, for operators ---------------------------------------------------------------------------------------
 
@@ -458,25 +458,25 @@ class Source:
 
         Raises BadRequest while it has members.
         """
-        crew = self._crews.get(name)
-        if crew is not None and crew.members:
-            raise BadRequest(f"{name} has {len(crew.members)} members; stop them first")
+        consumer_group = self._consumer_groups.get(name)
+        if consumer_group is not None and consumer_group.members:
+            raise BadRequest(f"{name} has {len(consumer_group.members)} members; stop them first")
         now = monotonic()
         self._forgotten = {group: until for group, until in self._forgotten.items() if until > now}
         self._forgotten[name] = now + FORGOTTEN_FOR
-        self._crews.pop(name, None)
+        self._consumer_groups.pop(name, None)
         self.publisher.node.groups.forget(self.name, name)
-        found = [outlet.forget(name) for outlet in self.outlets]
+        found = [served.forget(name) for served in self.served_journals]
         self.publisher.amend_soon(self)
         return any(found)
 
     @property
     def is_empty(self) -> bool:
         """Nothing waits in any journal for anybody."""
-        return not any(group.waiting for outlet in self.outlets for group in outlet.journal.stats().groups.values())
+        return not any(group.waiting for served in self.served_journals for group in served.journal.stats().groups.values())
 
-    def crews(self) -> dict[str, Crew]:
-        return self._crews
+    def consumer_groups(self) -> dict[str, ConsumerGroup]:
+        return self._consumer_groups
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -485,10 +485,10 @@ class Source:
         self._closed = True
         self.orphans.close()
         self.best_effort.release()
-        self._wait(linger, lambda: all(outlet.is_done(self._live) for outlet in self.outlets))
-        for outlet in self.outlets:
-            outlet.pause()
-        self._wait(timeout, lambda: not any(outlet.in_flight for outlet in self.outlets))
+        self._wait(linger, lambda: all(served.is_done(self._live) for served in self.served_journals))
+        for served in self.served_journals:
+            served.pause()
+        self._wait(timeout, lambda: not any(served.in_flight for served in self.served_journals))
 
     def _wait(self, timeout: float, is_over: Any) -> None:
         end = monotonic() + timeout
@@ -505,8 +505,8 @@ class Source:
         self._closed = True
         self.orphans.close()
         self.best_effort.close()
-        for outlet in self.outlets:
-            outlet.close()
+        for served in self.served_journals:
+            served.close()
 
 
 def process_of(client: Any) -> str:

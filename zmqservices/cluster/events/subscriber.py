@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, cast
 
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, Intake, SubscriptionStage, Tie
+from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, EventConsumer, SubscriptionStage, PublisherLink
 from zmqservices.cluster.calls.peer import Peer
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
@@ -48,22 +48,22 @@ REFUSAL_LOG_INTERVAL = 60.0
 class Answers:
     """What of one journal was handled for one group, and may be unknown to who serves that journal now."""
 
-    __slots__ = ("tie", "seqs", "times")
+    __slots__ = ("link", "seqs", "times")
 
     def __init__(self) -> None:
         #: Over which it came when an event of it was last answered.
-        self.tie: Tie | None = None
+        self.link: PublisherLink | None = None
         self.seqs: deque[int] = deque(maxlen=ANSWERS_KEPT)
         self.times: deque[float] = deque(maxlen=ANSWERS_KEPT)
 
-    def keep(self, tie: Tie, seqs: list[int], now: float) -> None:
-        self.tie = tie
+    def keep(self, link: PublisherLink, seqs: list[int], now: float) -> None:
+        self.link = link
         self.seqs.extend(seqs)
         self.times.extend([now] * len(seqs))
 
     def let_go(self, now: float, hosts: set[str]) -> None:
         """Those that have been heard by now, since a publisher of its host is there: it was told before it could send."""
-        if self.tie is not None and self.tie.host in hosts:
+        if self.link is not None and self.link.host in hosts:
             while self.times and now - self.times[0] > DOUBT:
                 self.times.popleft()
                 self.seqs.popleft()
@@ -81,14 +81,14 @@ class Subscriber:
         self._reactor = caller.reactor
         self._faults = Faults(_log)
         self._ids = itertools.count(1)
-        self._intakes: dict[int, Intake] = {}
-        self._by_group: dict[str, list[Intake]] = {}
-        self._by_topic: dict[bytes, list[Intake]] = {}
+        self._consumers: dict[int, EventConsumer] = {}
+        self._by_group: dict[str, list[EventConsumer]] = {}
+        self._by_topic: dict[bytes, list[EventConsumer]] = {}
         #: By group and journal, those that were answered last at the end.
         self._answers: OrderedDict[tuple[str, str], Answers] = OrderedDict()
-        self._done: dict[tuple[Tie, str, str, int | None], list[int]] = {}
+        self._done: dict[tuple[PublisherLink, str, str, int | None], list[int]] = {}
         self._broadcasts: BroadcastSubscriber | None = None
-        self._to_flush: set[Intake] = set()
+        self._to_flush: set[EventConsumer] = set()
         self._endpoints: dict[str, int] = {}
         #: The last number of each publisher's node that is listened to, for each topic.
         self._counts: dict[str, dict[bytes, int]] = {}
@@ -113,37 +113,37 @@ class Subscriber:
         credit: int,
         options: dict[str, Any] | None = None,
         waiting: Callable[[], int] | None = None,
-    ) -> Intake:
-        """Begin. Publishers that come later are found as well; see `Intake.wait_until_reachable` for those that are there."""
+    ) -> EventConsumer:
+        """Begin. Publishers that come later are found as well; see `EventConsumer.wait_until_reachable` for those that are there."""
         options = {"start": subscription.start, **(options or {})}
-        intake = Intake(self, next(self._ids), subscription, take, credit, options, waiting)
-        self._intakes[intake.id] = intake
-        self._by_group.setdefault(subscription.group, []).append(intake)
+        consumer = EventConsumer(self, next(self._ids), subscription, take, credit, options, waiting)
+        self._consumers[consumer.id] = consumer
+        self._by_group.setdefault(subscription.group, []).append(consumer)
         if not subscription.reliable:
-            self._tune(intake)
-        intake.look()
+            self._tune(consumer)
+        consumer.look()
         self._time_words()
-        return intake
+        return consumer
 
-    def forget(self, intake: Intake) -> None:
-        if self._intakes.pop(intake.id, None) is not None:
-            group = intake.subscription.group
-            self._by_group[group].remove(intake)
+    def forget(self, consumer: EventConsumer) -> None:
+        if self._consumers.pop(consumer.id, None) is not None:
+            group = consumer.subscription.group
+            self._by_group[group].remove(consumer)
             if not self._by_group[group]:
                 del self._by_group[group]
                 for key in [key for key in self._answers if key[0] == group]:
                     del self._answers[key]
-            for tie in intake.ties.values():
-                self.hang_up(tie)
-            if not intake.subscription.reliable:
-                self._untune(intake)
+            for link in consumer.links.values():
+                self.hang_up(link)
+            if not consumer.subscription.reliable:
+                self._untune(consumer)
 
     # --- what publishers say -----------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Called after each change of links and of who is listed."""
-        for intake in list(self._intakes.values()):
-            intake.look()
+        for consumer in list(self._consumers.values()):
+            consumer.look()
 
     def look_later(self) -> None:
         """A link had no room: look again soon."""
@@ -157,7 +157,7 @@ class Subscriber:
             self.look()
 
     def _on_subscribed(self, peer: Peer, message: Subscribed) -> None:
-        intake = self._intakes.get(message.id)
+        consumer = self._consumers.get(message.id)
         info = message.info or {}
         wait = info.get("ack_wait")
         if isinstance(wait, (int, float)) and 0 < wait / 3 < self._at_work_interval:
@@ -166,17 +166,17 @@ class Subscriber:
                 self._words_timer.cancel()
                 self._words_timer = None
             self._time_words()
-        if intake is not None:
-            intake.confirmed(peer, info)
+        if consumer is not None:
+            consumer.confirmed(peer, info)
 
     def _on_echo(self, peer: Peer, message: Unsubscribe) -> None:
-        intake = self._intakes.get(message.id)
-        if intake is not None:
-            intake.echoed(peer)
+        consumer = self._consumers.get(message.id)
+        if consumer is not None:
+            consumer.echoed(peer)
 
     def _on_event(self, peer: Peer, message: Event) -> None:
-        intake = self._intakes.get(message.subscription or 0)
-        if intake is None or intake.subscription.group != message.group or not intake.arrived(peer, message):
+        consumer = self._consumers.get(message.subscription or 0)
+        if consumer is None or consumer.subscription.group != message.group or not consumer.arrived(peer, message):
             self._not_asked_for(peer)
 
     def _not_asked_for(self, peer: Peer) -> None:
@@ -197,16 +197,16 @@ class Subscriber:
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
-    def answer(self, tie: Tie, answer: Ack | Nack) -> None:
+    def answer(self, link: PublisherLink, answer: Ack | Nack) -> None:
         """Send it; an ACK is kept for a while in case the link is lost with it, or its publisher is away."""
         if type(answer) is Nack:
-            if tie.peer.is_up:
-                tie.peer.send(envelope.encode(answer))
+            if link.peer.is_up:
+                link.peer.send(envelope.encode(answer))
             return
         # What is done in one turn of the hub is told in one message: a message costs more than the answers in it.
         if not self._done:
             self._reactor.post(self.tell_done)
-        self._done.setdefault((tie, answer.group, answer.journal, answer.subscription), []).append(answer.seq)
+        self._done.setdefault((link, answer.group, answer.journal, answer.subscription), []).append(answer.seq)
 
     def tell_done(self) -> None:
         """Send the ACKs that wait for company; before anything that must come after them."""
@@ -214,13 +214,13 @@ class Subscriber:
             return
         done, self._done = self._done, {}
         now = monotonic()
-        for (tie, group, journal, subscription), seqs in done.items():
+        for (link, group, journal, subscription), seqs in done.items():
             if group in self._by_group:
-                self._keep(tie, group, journal, seqs, now)
-            if tie.peer.is_up:  # Else it is repeated on the next link.
-                tie.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None, subscription)))
+                self._keep(link, group, journal, seqs, now)
+            if link.peer.is_up:  # Else it is repeated on the next link.
+                link.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None, subscription)))
 
-    def _keep(self, tie: Tie, group: str, journal: str, seqs: list[int], now: float) -> None:
+    def _keep(self, link: PublisherLink, group: str, journal: str, seqs: list[int], now: float) -> None:
         key = (group, journal)
         kept = self._answers.get(key)
         if kept is None:
@@ -229,7 +229,7 @@ class Subscriber:
                 self._answers.popitem(last=False)
         else:
             self._answers.move_to_end(key)
-        kept.keep(tie, seqs, now)
+        kept.keep(link, seqs, now)
 
     def repeat_answers(self, peer: Peer, subscription: Subscription, of: Peer | None = None) -> None:
         """Before it is asked for events: which process of the source serves a journal now is not known here, so each is told.
@@ -238,28 +238,28 @@ class Subscriber:
         """
         self.tell_done()
         for (group, journal), kept in self._answers.items():
-            sender = None if kept.tie is None else kept.tie.peer
+            sender = None if kept.link is None else kept.link.peer
             if group == subscription.group and kept.seqs and of in (None, sender):
                 seq, *also = kept.seqs
                 peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
 
     def _time_words(self) -> None:
-        if self._words_timer is None and self._intakes and not self._closed:
+        if self._words_timer is None and self._consumers and not self._closed:
             self._words_timer = self._reactor.call_later(self._at_work_interval, self._say_at_work)
 
     def _say_at_work(self) -> None:
         self._words_timer = None
         if not self._closed:
-            for intake in self._intakes.values():
-                if intake.in_hand:
-                    intake.say_at_work()
+            for consumer in self._consumers.values():
+                if consumer.in_hand:
+                    consumer.say_at_work()
             self._let_go_of_answers()
             self._time_words()
 
     def _let_go_of_answers(self) -> None:
         now = monotonic()
-        ties = [tie for intake in self._intakes.values() for tie in intake.ties.values()]
-        hosts = {tie.host for tie in ties if tie.stage is SubscriptionStage.ON and tie.peer.is_up}
+        links = [link for consumer in self._consumers.values() for link in consumer.links.values()]
+        hosts = {link.host for link in links if link.stage is SubscriptionStage.ON and link.peer.is_up}
         for key, kept in list(self._answers.items()):
             kept.let_go(now, hosts)
             if not kept.seqs:
@@ -267,57 +267,57 @@ class Subscriber:
 
     # --- best effort -------------------------------------------------------------------------------------------------
 
-    def _topic(self, intake: Intake) -> bytes:
-        want = intake.subscription
+    def _topic(self, consumer: EventConsumer) -> bytes:
+        want = consumer.subscription
         if want.kind == BROADCAST:
             return broadcast_topic(want.source, want.pattern)
-        return member_topic(want.group, intake.member)
+        return member_topic(want.group, consumer.member)
 
-    def _tune(self, intake: Intake) -> None:
+    def _tune(self, consumer: EventConsumer) -> None:
         if self._broadcasts is None:
             self._broadcasts = BroadcastSubscriber(self._reactor, self._sockets, self)
-        topic = self._topic(intake)
+        topic = self._topic(consumer)
         listeners = self._by_topic.setdefault(topic, [])
         if not listeners:
             self._broadcasts.subscribe(topic)
-        listeners.append(intake)
+        listeners.append(consumer)
 
-    def _untune(self, intake: Intake) -> None:
-        topic = self._topic(intake)
+    def _untune(self, consumer: EventConsumer) -> None:
+        topic = self._topic(consumer)
         listeners = self._by_topic[topic]
-        listeners.remove(intake)
+        listeners.remove(consumer)
         if not listeners and self._broadcasts is not None:
             del self._by_topic[topic]
             self._broadcasts.unsubscribe(topic)
             for counts in self._counts.values():
                 counts.pop(topic, None)
 
-    def listen(self, tie: Tie, endpoint: str) -> None:
-        """Hear the broadcasts of the publisher at the other end of `tie`."""
-        if self._broadcasts is None or tie.endpoint == endpoint:
+    def listen(self, link: PublisherLink, endpoint: str) -> None:
+        """Hear the broadcasts of the publisher at the other end of `link`."""
+        if self._broadcasts is None or link.endpoint == endpoint:
             return
-        self.hang_up(tie)
-        tie.endpoint = endpoint
-        self._counts.setdefault(tie.peer.node, {})
+        self.hang_up(link)
+        link.endpoint = endpoint
+        self._counts.setdefault(link.peer.node, {})
         count = self._endpoints.get(endpoint, 0)
         self._endpoints[endpoint] = count + 1
         if not count:
             try:
                 self._broadcasts.connect(endpoint)
             except UnusableEndpoint as exc:
-                _log.warning("best-effort events of node %s are not heard: %s", tie.peer.node, exc)
+                _log.warning("best-effort events of node %s are not heard: %s", link.peer.node, exc)
 
-    def hang_up(self, tie: Tie) -> None:
-        endpoint, tie.endpoint = tie.endpoint, None
+    def hang_up(self, link: PublisherLink) -> None:
+        endpoint, link.endpoint = link.endpoint, None
         if endpoint is None or self._broadcasts is None:
             return
         self._endpoints[endpoint] -= 1
         if not self._endpoints[endpoint]:
             del self._endpoints[endpoint]
             self._broadcasts.disconnect(endpoint)
-        others = (other for intake in self._intakes.values() for other in intake.ties.values() if other is not tie)
-        if not any(other.endpoint is not None and other.peer.node == tie.peer.node for other in others):
-            self._counts.pop(tie.peer.node, None)
+        others = (other for consumer in self._consumers.values() for other in consumer.links.values() if other is not link)
+        if not any(other.endpoint is not None and other.peer.node == link.peer.node for other in others):
+            self._counts.pop(link.peer.node, None)
 
     def on_broadcast(self, frame: bytes, payload: bytes | None) -> None:
         try:
@@ -337,29 +337,29 @@ class Subscriber:
         if type(message) is not Event:
             return
         self._count(message, topic)
-        intakes = self._by_topic.get(topic, ())
-        for intake in intakes:
-            if intake.fits(message):
-                intake.take(IncomingEvent(intake, None, message))
-                self._to_flush.add(intake)
-                if len(intakes) > 1:
+        consumers = self._by_topic.get(topic, ())
+        for consumer in consumers:
+            if consumer.fits(message):
+                consumer.take(IncomingEvent(consumer, None, message))
+                self._to_flush.add(consumer)
+                if len(consumers) > 1:
                     # A copy for each: what one handler does to its own shall not be seen by the next.
                     message = cast(Event, envelope.decode(body, payload))
 
     def on_batch_end(self) -> None:
         # Reading is faster than handling: what has no room behind us stays in front, where there is room for 10,000.
         to_flush, self._to_flush = self._to_flush, set()
-        if self._broadcasts is not None and any(intake.is_busy for intake in to_flush):
+        if self._broadcasts is not None and any(consumer.is_busy for consumer in to_flush):
             self._broadcasts.pause()
             self._reactor.call_later(PAUSE, self._read_on, to_flush)
         if self.missed > self._missed_told and monotonic() - self._missed_told_at >= LOSS_LOG_INTERVAL:
             _log.warning("missed %d best-effort events: they came faster than they were handled", self.missed)
             self._missed_told, self._missed_told_at = self.missed, monotonic()
 
-    def _read_on(self, to_flush: set[Intake]) -> None:
+    def _read_on(self, to_flush: set[EventConsumer]) -> None:
         if self._closed or self._broadcasts is None:
             return
-        if any(intake.is_busy for intake in to_flush):
+        if any(consumer.is_busy for consumer in to_flush):
             self._reactor.call_later(PAUSE, self._read_on, to_flush)
         else:
             self._broadcasts.resume()
@@ -377,7 +377,7 @@ class Subscriber:
         if self._closed:
             return
         self._closed = True
-        self._intakes.clear()
+        self._consumers.clear()
         self._by_group.clear()
         self._answers.clear()
         self._counts.clear()
