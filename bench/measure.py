@@ -14,7 +14,7 @@ from typing import Any
 from bench import summary
 from bench.cases import Case
 from bench.processes import Child, ChildFailed, busy_seconds, cpu_of, zmq_cpu_of
-from bench.stage import Place, Stage, Standing
+from bench.stage import Place, Stage, GroupState
 from bench.subject import interpreter_flags
 from bench.vitals import rss_of
 
@@ -30,7 +30,7 @@ def client(place: Place, job: dict[str, Any], folder: Path) -> Child:
     return Child([*command, json.dumps(job)], folder / "client.log", is_asked=True)
 
 
-def ready(asker: Child, standing: Standing) -> None:
+def ready(asker: Child, standing: GroupState) -> None:
     """Return once the client has had its first answers. Raises ChildFailed: the server's, where it is the server's fault."""
     try:
         asker.read_line(PATIENCE)
@@ -40,7 +40,7 @@ def ready(asker: Child, standing: Standing) -> None:
         raise
 
 
-def load(standing: Standing, case: Case, seconds: float, folder: Path) -> dict[str, Any]:
+def load(standing: GroupState, case: Case, seconds: float, folder: Path) -> dict[str, Any]:
     """Load `standing` as `case` says. Raises ChildFailed when a client fails."""
     job = {
         "in_flight": case.in_flight,

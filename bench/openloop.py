@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import machine, table
 from bench.processes import Child, ChildFailed, cpu_of
-from bench.stage import Stage, Standing
+from bench.stage import Stage, GroupState
 from bench.vitals import rss_of
 
 #: Seconds for which the saturating rate is measured, and calls in flight for it.
@@ -20,7 +20,7 @@ CALIBRATION, IN_FLIGHT = 3.0, 64
 PATIENCE = 60.0
 
 
-def paced(standing: Standing, job: dict[str, Any], stage: Stage) -> Child:
+def paced(standing: GroupState, job: dict[str, Any], stage: Stage) -> Child:
     """A client process that has had its first answer. It waits for nothing: its time runs."""
     command = [sys.executable, "-m", "bench.paced", standing.address, json.dumps(job)]
     child = Child(command, stage.folder / "paced.log", is_asked=True)
@@ -28,7 +28,7 @@ def paced(standing: Standing, job: dict[str, Any], stage: Stage) -> Child:
     return child
 
 
-def saturating_rate(standing: Standing, spin: float, stage: Stage) -> float:
+def saturating_rate(standing: GroupState, spin: float, stage: Stage) -> float:
     """Calls per second of a closed loop."""
     job = {"closed": IN_FLIGHT, "seconds": CALIBRATION, "spin": spin}
     child = paced(standing, job, stage)

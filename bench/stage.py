@@ -22,15 +22,15 @@ class Place:
         self._folder = folder
         self._processes = processes
 
-    def start(self) -> Standing:
+    def start(self) -> GroupState:
         """Start the server; returns at once."""
-        return Standing(self, self._processes, self._folder)
+        return GroupState(self, self._processes, self._folder)
 
     def broker_pids(self) -> list[int]:
         return self.broker.pids() if self.broker is not None else []
 
 
-class Standing(Place):
+class GroupState(Place):
     """A server that stands, or is just being started."""
 
     def __init__(self, place: Place, processes: int, folder: Path) -> None:
@@ -49,7 +49,7 @@ class Stage:
     def __init__(self, folder: Path = venvs.CACHE / "run") -> None:
         self.folder = folder
         self._stack = ExitStack()
-        self._standing: dict[tuple[str, int], Standing] = {}
+        self._standing: dict[tuple[str, int], GroupState] = {}
         self._brokers: dict[tuple[str, str], Broker | None] = {}
         self._reasons: dict[tuple[str, int], str] = {}
 
@@ -59,7 +59,7 @@ class Stage:
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
-    def standing(self, name: str, processes: int = 1) -> Standing:
+    def standing(self, name: str, processes: int = 1) -> GroupState:
         """The server of that subject, put up at the first call. Raises Unavailable, the same each time."""
         key = (name, processes)
         if key in self._reasons:

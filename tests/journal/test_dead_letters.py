@@ -3,7 +3,7 @@
 import pytest
 
 from zmqservices.exceptions import JournalError
-from zmqservices.journal.events import LettersDropped
+from zmqservices.journal.events import DeadLettersDropped
 
 ERROR = {"exc_type": "ValueError", "exc_path": "builtins.ValueError", "exc_args": ["no"], "value": "no", "traceback": "..."}
 
@@ -152,7 +152,7 @@ def test_all_letters_take_half_of_the_bytes_at_most(open_journal, monkeypatch):
     journal.settled()
 
     assert 5 <= len(letters(journal)) <= 10 and letters(journal)[-1] == 30
-    dropped = [notice for notice in journal.notices if isinstance(notice, LettersDropped)]
+    dropped = [notice for notice in journal.notices if isinstance(notice, DeadLettersDropped)]
     assert sum(notice.letters for notice in dropped) == 30 - len(letters(journal))
     assert journal.stats_of().dead_letters == len(letters(journal))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from zmqservices.journal import LostRange, Group, NewEvent
-from zmqservices.journal.journal_state import Ledger
+from zmqservices.journal.journal_state import JournalState
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.store import Store
 
@@ -38,14 +38,14 @@ class Keeping(RuleBasedStateMachine):
         self.store = Store(self.folder / "x.journal", "normal")
         # Nobody cuts the power here: so many files need not wait for the disk.
         self.store._db.execute("PRAGMA synchronous = OFF")
-        self.ledger = Ledger(self.store, lambda: self.now)
-        self.ledger.start()
-        self.retention = Retention(self.ledger, self.bounds, lambda notice: None)
+        self.state = JournalState(self.store, lambda: self.now)
+        self.state.start()
+        self.retention = Retention(self.state, self.bounds, lambda notice: None)
         self.positions = {}
 
     @rule(name=NAMES)
     def ensure(self, name):
-        cursor = self.ledger.ensure(Group(name, PATTERNS[name]))
+        cursor = self.state.ensure(Group(name, PATTERNS[name]))
         self.positions.setdefault(name, cursor)
         self.due.setdefault(name, set())
         self.unsure.setdefault(name, set())
@@ -57,12 +57,12 @@ class Keeping(RuleBasedStateMachine):
             room = self.retention.room(wanted)
         if room < wanted:
             return
-        first = self.ledger.commit([NewEvent(t, b"x" * 50) for t in types])
+        first = self.state.commit([NewEvent(t, b"x" * 50) for t in types])
         for seq, event_type in enumerate(types, first):
             assert seq not in self.types
             self.types[seq] = event_type
             for name in self.due:
-                if self.ledger.standings[name].wants(event_type):
+                if self.state.standings[name].wants(event_type):
                     self.due[name].add(seq)
 
     @precondition(lambda self: self.due)
@@ -71,7 +71,7 @@ class Keeping(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.positions) or sorted(self.due)))
         if name not in self.positions:
             self.ensure(name)
-        page = self.ledger.fetch(name, self.positions[name], limit, 1 << 20)
+        page = self.state.fetch(name, self.positions[name], limit, 1 << 20)
         self.positions[name] = page.to_seq
         for item in page.items:
             if isinstance(item, LostRange):
@@ -87,18 +87,18 @@ class Keeping(RuleBasedStateMachine):
         # After a crash it may say more than is true, for what was handled just before.
         sure = lost - self.unsure[name]
         assert len(sure) <= gap.events <= len(lost | {s for s in self.unsure[name] if gap.from_seq <= s <= gap.to_seq})
-        self.ledger.acknowledge(name, gap.seq)
+        self.state.acknowledge(name, gap.seq)
         self.due[name] -= lost
         self.unsure[name] |= lost
 
     def handle(self, name, seq):
-        self.ledger.acknowledge(name, seq)
+        self.state.acknowledge(name, seq)
         self.due[name].discard(seq)
         self.unsure[name].add(seq)
 
     @rule()
     def flush(self):
-        self.ledger.flush()
+        self.state.flush()
         for seqs in self.unsure.values():
             seqs.clear()
 
@@ -110,9 +110,9 @@ class Keeping(RuleBasedStateMachine):
 
     @contextmanager
     def dropping(self):
-        first = self.ledger.first_seq
+        first = self.state.first_seq
         yield
-        if self.ledger.first_seq != first:
+        if self.state.first_seq != first:
             # How the groups stand is written down with it.
             self.unsure = {name: set() for name in self.due}
 
@@ -135,22 +135,22 @@ class Keeping(RuleBasedStateMachine):
         self.restart()
         for name in self.due:
             due = set(self.due[name])
-            assert self.ledger.standings[name].waiting <= len(due)
-            position = self.ledger.ensure(Group(name, PATTERNS[name]))
+            assert self.state.standings[name].waiting <= len(due)
+            position = self.state.ensure(Group(name, PATTERNS[name]))
             came = set()
             while True:
-                page = self.ledger.fetch(name, position, 7, 1 << 20)
+                page = self.state.fetch(name, position, 7, 1 << 20)
                 for item in page.items:
                     if isinstance(item, LostRange):
                         came |= {seq for seq in due if item.from_seq <= seq <= item.to_seq}
                     else:
                         came.add(item.seq)
-                    self.ledger.acknowledge(name, item.seq)
+                    self.state.acknowledge(name, item.seq)
                 position = page.to_seq
                 if page.is_last:
                     break
             assert came >= due
-            assert self.ledger.standings[name].acked.cursor == self.ledger.last_seq
+            assert self.state.standings[name].acked.cursor == self.state.last_seq
         self.store.close()
         shutil.rmtree(self.folder)
 

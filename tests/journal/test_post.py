@@ -12,7 +12,7 @@ class Thread:
     """Takes what is posted, and does each thing before it looks for more."""
 
     def __init__(self):
-        self.post = native.Post()
+        self.post = native.Mailbox()
         self.done = []
         native.start_thread(self._run, ())
 

@@ -16,7 +16,7 @@ RECENT_BYTES = 1 << 22
 _BLOCKS_AT_A_TIME = 32
 
 
-class Library:
+class BlockCache:
     """The blocks of one store. `damaged(first)` hears of one that is not what was written."""
 
     def __init__(self, store: Store, damaged: Callable[[int], None]) -> None:

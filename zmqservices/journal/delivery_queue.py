@@ -55,7 +55,7 @@ class Key:
         self.member: str | None = None
 
 
-class Line:
+class DeliveryQueue:
     """Use `add` and `share`, then `take`; whatever was taken comes back by make_ready, delay or remove."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from zmqservices.exceptions import MaybeExecuted, serialize
 from zmqservices.journal.events import LostRange, Page, StoredEvent
-from zmqservices.journal.delivery_queue import QueuedEvent, Line, State
+from zmqservices.journal.delivery_queue import QueuedEvent, DeliveryQueue, State
 from zmqservices.journal.members import Member
 
 
@@ -91,7 +91,7 @@ class DeliverySchedule:
         self._members: dict[str, Member] = {}
         #: Members with credit, in the order in which they take.
         self._turn: deque[Member] = deque()
-        self._line = Line()
+        self._queue = DeliveryQueue()
         self._delayed: list[tuple[float, int]] = []
         self._buries: list[Bury] = []
         self._gaps: list[LostRange] = []
@@ -122,7 +122,7 @@ class DeliverySchedule:
             if isinstance(item, LostRange):
                 self._gaps.append(item)
             elif item.seq not in handled:
-                self._line.add(item)
+                self._queue.add(item)
 
     def not_loaded(self, now: float) -> None:
         """The Fetch failed; it is asked for again a second later."""
@@ -141,12 +141,12 @@ class DeliverySchedule:
         """Dead letters, to be delivered once more; attempts count anew."""
         self._has_news = True
         for event in events:
-            self._line.add(event)
+            self._queue.add(event)
 
     def rewound(self, cursor: int) -> None:
         """Everything after `cursor` is delivered again, but for what is being handled at this moment."""
         self._has_news = True
-        self._line.keep_in_flight()
+        self._queue.keep_in_flight()
         self._delayed.clear()
         self._gaps.clear()
         self._after = cursor
@@ -160,7 +160,7 @@ class DeliverySchedule:
         """A member is there, without credit yet."""
         if member not in self._members:
             self._members[member] = Member(member, now)
-            self._line.share(self._members)
+            self._queue.share(self._members)
         self._heard(member, now)
 
     def left(self, member: str, now: float) -> None:
@@ -170,7 +170,7 @@ class DeliverySchedule:
         if gone is not None:
             if gone.is_in_turn:
                 self._turn.remove(gone)
-            self._line.share(self._members)
+            self._queue.share(self._members)
             self._give_to_others(gone, "went away")
 
     def granted(self, member: str, n: int, now: float) -> None:
@@ -193,7 +193,7 @@ class DeliverySchedule:
         journal, and somebody may have had it from the process that served the journal then.
         """
         self._heard(member, now)
-        entry = self._line.get(seq)
+        entry = self._queue.get(seq)
         if not is_older and not (entry is not None and _was_sent_to(entry, member, process)):
             return False
         if entry is None:
@@ -203,7 +203,7 @@ class DeliverySchedule:
                 self._handled_meanwhile.add(seq)
             return True
         self._no_longer_in_flight(entry)
-        self._line.remove(entry)
+        self._queue.remove(entry)
         if self._is_loading:
             # After a rewind, the page that is on its way may have it.
             self._handled_meanwhile.add(seq)
@@ -238,7 +238,7 @@ class DeliverySchedule:
             if delay > 0:
                 self._delay(entry, now + delay)
             else:
-                self._line.make_ready(entry)
+                self._queue.make_ready(entry)
 
     # --- what is to be done ----------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class DeliverySchedule:
         self._send(actions, limit)
         if self._wants_more(now):
             self._is_loading = True
-            actions.append(Fetch(self._after, self._window - len(self._line)))
+            actions.append(Fetch(self._after, self._window - len(self._queue)))
         return actions
 
     def next_at(self, now: float) -> float | None:
@@ -275,9 +275,9 @@ class DeliverySchedule:
 
     def _end_delays(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
-            entry = self._line.get(heappop(self._delayed)[1])
+            entry = self._queue.get(heappop(self._delayed)[1])
             if entry is not None and entry.state is State.DELAYED:
-                self._line.make_ready(entry)
+                self._queue.make_ready(entry)
 
     def _tell(self) -> list[Tell]:
         if not self._gaps or not self._members:
@@ -287,7 +287,7 @@ class DeliverySchedule:
         return [Tell(teller, gap) for gap in gaps]
 
     def _send(self, actions: list[Action], limit: int) -> None:
-        turn, take, refusals = self._turn, self._line.take, 0
+        turn, take, refusals = self._turn, self._queue.take, 0
         while turn and refusals < len(turn):
             if limit <= 0:
                 self._has_news = True
@@ -321,7 +321,7 @@ class DeliverySchedule:
 
     def _has_room(self) -> bool:
         has_more = not self._is_last or self._last > self._after
-        is_low = len(self._line) <= self._window // 2 and self._line.size < self._window_bytes
+        is_low = len(self._queue) <= self._window // 2 and self._queue.size < self._window_bytes
         return has_more and is_low and bool(self._members)
 
     # --- what becomes of events -------------------------------------------------------------------------------------------
@@ -342,11 +342,11 @@ class DeliverySchedule:
             self._turn.append(member)
 
     def _delay(self, entry: QueuedEvent, until: float) -> None:
-        self._line.delay(entry)
+        self._queue.delay(entry)
         heappush(self._delayed, (until, entry.event.seq))
 
     def _in_flight_at(self, name: str, seq: int) -> QueuedEvent | None:
-        entry = self._line.get(seq)
+        entry = self._queue.get(seq)
         return entry if entry is not None and entry.state is State.SENT and entry.member == name else None
 
     def _no_longer_in_flight(self, entry: QueuedEvent) -> None:
@@ -357,19 +357,19 @@ class DeliverySchedule:
 
     def _give_to_others(self, member: Member, why: str) -> None:
         seqs, member.in_flight = sorted(member.in_flight), set()
-        for entry in filter(None, map(self._line.get, seqs)):
+        for entry in filter(None, map(self._queue.get, seqs)):
             entry.member = None
             if self._was_last(entry):
                 entry.error = entry.error or serialize(MaybeExecuted(f"{member.name} {why} with the event in hand"))
                 self._bury(entry)
             else:
-                self._line.make_ready(entry)
+                self._queue.make_ready(entry)
 
     def _was_last(self, entry: QueuedEvent) -> bool:
         return 0 < self._max_deliveries <= entry.attempts
 
     def _bury(self, entry: QueuedEvent) -> None:
-        self._line.remove(entry)
+        self._queue.remove(entry)
         if self._is_loading:
             self._handled_meanwhile.add(entry.event.seq)
         self._buries.append(Bury(entry.event, entry.attempts, entry.error or {}))
@@ -388,7 +388,7 @@ class DeliverySchedule:
     @property
     def in_memory(self) -> int:
         """Events that are loaded and not acknowledged."""
-        return len(self._line)
+        return len(self._queue)
 
     def members(self) -> list[str]:
         """Who is there."""

@@ -148,7 +148,7 @@ class Expired(NamedTuple):
     waiting: int
 
 
-class LettersDropped(NamedTuple):
+class DeadLettersDropped(NamedTuple):
     """Told when the oldest dead letters went, because all of them may fill half of the journal's bytes only."""
 
     group: str
@@ -168,4 +168,4 @@ class Reset(NamedTuple):
     detail: str
 
 
-Notice = Dropped | Expired | LettersDropped | Reset
+Notice = Dropped | Expired | DeadLettersDropped | Reset

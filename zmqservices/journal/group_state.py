@@ -19,7 +19,7 @@ SEEN_INTERVAL = 30.0
 UNPROVEN_FOR = 120.0
 
 
-class Standing:
+class GroupState:
     """One group, as the journal's thread knows it."""
 
     def __init__(self, group: Group, acked: Acknowledged, seen_at: float, expired: bool = False, lost: int = 0) -> None:

@@ -12,7 +12,7 @@ from zmqservices.journal import slots
 from zmqservices.journal.events import Group, GroupStats, JournalStats, NewEvent, Notice, StoredEvent
 from zmqservices.journal.retention import Bounds
 from zmqservices.journal.slots import Orphan
-from zmqservices.journal.group_state import Standing
+from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.store import explain
 from zmqservices.journal.writer import Writer
 from zmqservices.wire.topics import compile
@@ -86,12 +86,12 @@ class Journal:
     @property
     def id(self) -> str:
         """The name of this file for as long as it lives."""
-        return self._writer.ledger.store.id
+        return self._writer.state.store.id
 
     @property
     def origin(self) -> str:
         """The name of this opening; what is appended from now on carries it."""
-        return self._writer.ledger.origin
+        return self._writer.state.origin
 
     @property
     def path(self) -> Path:
@@ -106,24 +106,24 @@ class Journal:
     @property
     def last_seq(self) -> int:
         """The seq of the last event that was committed; 0 when there was none yet."""
-        return self._writer.ledger.last_seq
+        return self._writer.state.last_seq
 
     def knows(self, origin: str, seq: int) -> bool:
         """Whether the event of that name is, or was, in this journal. False for one that a subscriber has seen means that the
         journal was rewound: say RESET to the subscriber (no name is used twice, so nothing else need be done)."""
-        return self._writer.ledger.knows(origin, seq)
+        return self._writer.state.knows(origin, seq)
 
     def stats(self) -> JournalStats:
         """How it stands. Reads memory only."""
-        ledger = self._writer.ledger
+        state = self._writer.state
         now = time()
-        groups = {name: _stats_of(standing, now) for name, standing in list(ledger.standings.items())}
+        groups = {name: _stats_of(group_state, now) for name, group_state in list(state.standings.items())}
         return JournalStats(
-            events=ledger.last_seq - ledger.first_seq + 1,
-            bytes=ledger.size,
+            events=state.last_seq - state.first_seq + 1,
+            bytes=state.size,
             max_bytes=self._bounds.max_bytes,
-            first_seq=ledger.first_seq,
-            last_seq=ledger.last_seq,
+            first_seq=state.first_seq,
+            last_seq=state.last_seq,
             dead_letters=sum(group.dead_letters for group in groups.values()),
             groups=groups,
             blocked=len(self._writer.blocked),
@@ -152,7 +152,7 @@ class Journal:
         At most `limit` items and about `max_bytes` bytes. An empty page with `is_last` False only says: ask again after its
         `to_seq`. Recent events come from memory.
         """
-        self._ask(lambda: self._writer.ledger.fetch(group, after_seq, limit, max_bytes), done)
+        self._ask(lambda: self._writer.state.fetch(group, after_seq, limit, max_bytes), done)
 
     def acknowledge(self, group: str, seq: int) -> None:
         """`group` has handled the event (or was told the gap). On disk within 50 ms: a crash makes duplicates only.
@@ -163,7 +163,7 @@ class Journal:
 
     def read(self, pattern: str, after_seq: int, limit: int, done: Done) -> None:
         """done(Page) with events whose type matches, for somebody who only looks; no group is concerned."""
-        self._ask(lambda: self._writer.ledger.read(after_seq, limit, compile(pattern).matches), done)
+        self._ask(lambda: self._writer.state.read(after_seq, limit, compile(pattern).matches), done)
 
     # --- groups ---------------------------------------------------------------------------------------------------------
 
@@ -173,26 +173,26 @@ class Journal:
         A known group keeps its cursor, and its limits and details become the new ones. Also a sign of life. done(GroupConflict)
         for another pattern than it was declared with: that holds for as long as the group lives.
         """
-        self._ask(lambda: self._writer.ledger.ensure(group), done)
+        self._ask(lambda: self._writer.state.ensure(group), done)
 
     def remove_group(self, name: str, done: Done) -> None:
         """Forget a group, its cursor, its gaps and its dead letters. done(True), or done(False) if it was not known."""
-        self._ask(lambda: self._writer.ledger.remove(name), done)
+        self._ask(lambda: self._writer.state.remove(name), done)
 
     def groups(self) -> list[Group]:
         """The groups for which events are kept. Reads memory only."""
-        return [standing.group for standing in list(self._writer.ledger.standings.values())]
+        return [group_state.group for group_state in list(self._writer.state.standings.values())]
 
     def seen(self, group: str) -> None:
         """A member of the group is there: `expires_after` counts from now. Acknowledging says so as well."""
-        self._ask(lambda: self._writer.ledger.seen(group), _ignore)
+        self._ask(lambda: self._writer.state.seen(group), _ignore)
 
     def rewind(self, group: str, done: Done, *, to_seq: int | None = None, to_time: float | None = None) -> None:
         """Deliver again what came after `to_seq`, or at or after `to_time` (wall clock), as far as it is kept.
 
         done(cursor) for DeliverySchedule.rewound; done(JournalError) when there is no such group.
         """
-        self._ask(lambda: self._writer.ledger.rewind(group, to_seq, to_time), done)
+        self._ask(lambda: self._writer.state.rewind(group, to_seq, to_time), done)
 
     # --- dead letters ---------------------------------------------------------------------------------------------------
 
@@ -242,17 +242,17 @@ class Journal:
         self._writer.stop(done, discards=True)
 
 
-def _stats_of(standing: Standing, now: float) -> GroupStats:
-    oldest_at = standing.oldest_at
+def _stats_of(group_state: GroupState, now: float) -> GroupStats:
+    oldest_at = group_state.oldest_at
     return GroupStats(
-        group=standing.group,
-        cursor=standing.acked.cursor,
-        waiting=standing.waiting,
-        oldest_age=None if oldest_at is None or not standing.waiting else max(0.0, now - oldest_at),
-        dead_letters=standing.dead_letters,
-        lost=standing.lost,
-        idle=max(0.0, now - standing.seen_at),
-        has_expired=standing.has_expired,
+        group=group_state.group,
+        cursor=group_state.acked.cursor,
+        waiting=group_state.waiting,
+        oldest_age=None if oldest_at is None or not group_state.waiting else max(0.0, now - oldest_at),
+        dead_letters=group_state.dead_letters,
+        lost=group_state.lost,
+        idle=max(0.0, now - group_state.seen_at),
+        has_expired=group_state.has_expired,
     )
 
 

@@ -15,16 +15,16 @@ from zmqservices.exceptions import GroupConflict, JournalError
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.blocks import OVERHEAD, Block, Damaged, Row, checksum, count_types, pack_events
 from zmqservices.journal.events import LostRange, Group, NewEvent, Page
-from zmqservices.journal.block_cache import Library
+from zmqservices.journal.block_cache import BlockCache
 from zmqservices.journal.paging import Paging, look
-from zmqservices.journal.group_state import Standing
+from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.store import Store
 
-#: What a group's line in the file calls `Standing.is_proven`.
+#: What a group's line in the file calls `GroupState.is_proven`.
 IS_PROVEN = "is_proven"
 
 
-def standing_of(row: tuple[Any, ...]) -> Standing:
+def standing_of(row: tuple[Any, ...]) -> GroupState:
     """How the group of a line of the file stood (see `Store.groups`). Damaged where the line is none."""
     name, declared, cursor, ranges, seen_at, expired, lost = row
     if (
@@ -39,20 +39,20 @@ def standing_of(row: tuple[Any, ...]) -> Standing:
     try:
         fields = {key: value for key, value in declared.items() if key != IS_PROVEN}
         group = Group(name=name, **fields)
-        standing = Standing(group, Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
+        group_state = GroupState(group, Acknowledged(cursor, ranges), seen_at, bool(expired), lost)
     except (TypeError, AttributeError) as exc:
         raise Damaged(f"group {name!r:.200} is not what was written: {exc}") from exc
     if type(group.max_deliveries) is not int or type(group.expires_after) not in (float, int, type(None)):
         raise Damaged(f"the limits of group {name!r:.200} are none")
     # Files of older releases do not say.
-    standing.is_proven = bool(declared.get(IS_PROVEN, True))
-    return standing
+    group_state.is_proven = bool(declared.get(IS_PROVEN, True))
+    return group_state
 
 
-class Ledger:
+class JournalState:
     """Opened on a store; `clock` is the wall's."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], standings: dict[str, Standing] | None = None) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float], standings: dict[str, GroupState] | None = None) -> None:
         """`standings`: how the groups are known to stand, where the file may not know it."""
         self.store = store
         self.clock = clock
@@ -62,7 +62,7 @@ class Ledger:
         self.block_bytes = 0
         self.letter_bytes = 0
         self.standings = self._read_groups() if standings is None else standings
-        self.library = Library(store, self._damaged)
+        self.block_cache = BlockCache(store, self._damaged)
         self._openings: list[tuple[int, str]] = []
         self._is_on_disk = False
         self._crc = 0
@@ -76,7 +76,7 @@ class Ledger:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is in it that anybody may still want: no events, no dead letters, no gaps to tell."""
-        return not self.size and not any(standing.gaps for standing in self.standings.values())
+        return not self.size and not any(group_state.gaps for group_state in self.standings.values())
 
     @property
     def crc(self) -> int:
@@ -93,16 +93,16 @@ class Ledger:
             if name in self.standings:
                 self.standings[name].dead_letters = dead
         self._read_rows()
-        for standing in self.standings.values():
-            self.recount(standing)
+        for group_state in self.standings.values():
+            self.recount(group_state)
 
-    def _read_groups(self) -> dict[str, Standing]:
+    def _read_groups(self) -> dict[str, GroupState]:
         standings = {}
         for row in self.store.groups():
-            standing, name = standing_of(row), row[0]
-            standing.gaps = self.store.gaps(name)
-            standing.requeued = self.store.requeued_seqs(name)
-            standings[name] = standing
+            group_state, name = standing_of(row), row[0]
+            group_state.gaps = self.store.gaps(name)
+            group_state.requeued = self.store.requeued_seqs(name)
+            standings[name] = group_state
         return standings
 
     def _read_rows(self) -> None:
@@ -121,8 +121,8 @@ class Ledger:
 
     def _last_known(self) -> int:
         known = [int(self.store.note("last seq") or 0)]
-        for standing in self.standings.values():
-            known += [standing.acked.cursor, *(gap.to_seq for gap in standing.gaps)]
+        for group_state in self.standings.values():
+            known += [group_state.acked.cursor, *(gap.to_seq for gap in group_state.gaps)]
         return max(known, default=0)
 
     def start(self, at_least: int = 0) -> None:
@@ -137,21 +137,21 @@ class Ledger:
 
     def hole(self, first: int, last: int) -> None:
         """The file lacks these: every group that is not done with them is told so, whatever they were."""
-        for standing in self.standings.values():
-            for low, high in standing.open_ranges(first, last):
+        for group_state in self.standings.values():
+            for low, high in group_state.open_ranges(first, last):
                 events = high - low + 1
-                standing.waiting += events  # They were not counted.
-                standing.lose(LostRange(low, high, events, "missing"))
+                group_state.waiting += events  # They were not counted.
+                group_state.lose(LostRange(low, high, events, "missing"))
 
     def _damaged(self, first: int) -> None:
         for row in self.store.rows(first - 1, 1):
-            for standing in self.standings.values():
-                events = standing.count(row.types)
-                for low, high in standing.open_ranges(row.first, row.last):
+            for group_state in self.standings.values():
+                events = group_state.count(row.types)
+                for low, high in group_state.open_ranges(row.first, row.last):
                     if events:
-                        standing.lose(LostRange(low, high, min(events, high - low + 1), "damaged"))
+                        group_state.lose(LostRange(low, high, min(events, high - low + 1), "damaged"))
                     else:
-                        standing.skip(low, high)
+                        group_state.skip(low, high)
 
     def knows(self, origin: str, seq: int) -> bool:
         """Whether that opening ever appended that seq, as far as this file knows."""
@@ -177,24 +177,24 @@ class Ledger:
         self._crc = crc
         self.last_seq = last
         self.block_bytes += row.size
-        self.library.remember(Block(first, last, row.at, events), row.size)
-        for standing in self.standings.values():
-            standing.committed(first, last, types)
+        self.block_cache.remember(Block(first, last, row.at, events), row.size)
+        for group_state in self.standings.values():
+            group_state.committed(first, last, types)
         return first
 
     # --- reading --------------------------------------------------------------------------------------------------------
 
     def fetch(self, name: str, after: int, limit: int, max_bytes: int) -> Page:
         """The next items of the group: see Journal.fetch."""
-        standing = self.standing(name)
-        blocks = self.library.blocks(max(after, self.first_seq - 1))
-        page = Paging(standing, after, limit, max_bytes).page(blocks, self._origin_of, self.last_seq)
-        standing.fetched_to = max(standing.fetched_to, page.to_seq)
+        group_state = self.group_state(name)
+        blocks = self.block_cache.blocks(max(after, self.first_seq - 1))
+        page = Paging(group_state, after, limit, max_bytes).page(blocks, self._origin_of, self.last_seq)
+        group_state.fetched_to = max(group_state.fetched_to, page.to_seq)
         return page
 
     def read(self, after: int, limit: int, wants: Callable[[str], bool]) -> Page:
         """Events for somebody who only looks."""
-        return look(self.library.blocks(max(after, self.first_seq - 1)), after, limit, wants, self._origin_of, self.last_seq)
+        return look(self.block_cache.blocks(max(after, self.first_seq - 1)), after, limit, wants, self._origin_of, self.last_seq)
 
     def _origin_of(self, seq: int) -> str:
         for first, origin in reversed(self._openings):
@@ -203,34 +203,34 @@ class Ledger:
         # The line that said so is lost. What is lost is no reason to keep back the event; its name is still one of its own.
         return f"unknown-{self.store.id}"
 
-    def recount(self, standing: Standing) -> None:
+    def recount(self, group_state: GroupState) -> None:
         """How many events wait, from what is in the file."""
-        standing.waiting = 0
-        if not standing.has_expired:
-            for row in self.store.rows(standing.acked.cursor):
-                standing.waiting += self.unhandled(standing, row)[0]
+        group_state.waiting = 0
+        if not group_state.has_expired:
+            for row in self.store.rows(group_state.acked.cursor):
+                group_state.waiting += self.unhandled(group_state, row)[0]
 
     def unhandled(
-        self, standing: Standing, row: Row, low: int = 0, high: int = 1 << 62
+        self, group_state: GroupState, row: Row, low: int = 0, high: int = 1 << 62
     ) -> tuple[int, int, int]:
         """(how many, first, last) of the events of that block that the group still waits for, from `low` to `high`."""
-        wanted = standing.count(row.types)
+        wanted = group_state.count(row.types)
         if not wanted or row.last < low or row.first > high:
             return 0, 0, 0
-        is_whole = low <= row.first and row.last <= high and not standing.acked.touches(row.first, row.last)
-        if is_whole and not any(gap.to_seq >= row.first and gap.from_seq <= row.last for gap in standing.gaps):
+        is_whole = low <= row.first and row.last <= high and not group_state.acked.touches(row.first, row.last)
+        if is_whole and not any(gap.to_seq >= row.first and gap.from_seq <= row.last for gap in group_state.gaps):
             return wanted, row.first, row.last
         seqs = [
             seq
-            for block in self.library.block(row.first)
+            for block in self.block_cache.block(row.first)
             for seq, event in enumerate(block.events, block.first)
-            if low <= seq <= high and standing.wants(event[0]) and seq not in standing.acked and not standing.is_lost(seq)
+            if low <= seq <= high and group_state.wants(event[0]) and seq not in group_state.acked and not group_state.is_lost(seq)
         ]
         return (len(seqs), seqs[0], seqs[-1]) if seqs else (0, 0, 0)
 
     # --- groups ---------------------------------------------------------------------------------------------------------
 
-    def standing(self, name: str) -> Standing:
+    def group_state(self, name: str) -> GroupState:
         """How the group stands. JournalError if it is not known."""
         try:
             return self.standings[name]
@@ -240,37 +240,37 @@ class Ledger:
 
     def ensure(self, group: Group) -> int:
         """Its cursor."""
-        standing = self.standings.get(group.name)
-        if standing is None:
+        group_state = self.standings.get(group.name)
+        if group_state is None:
             from_all = group.start == "earliest" or self.store.note("groups were lost") is not None
             cursor = self.first_seq - 1 if from_all else self.last_seq
-            standing = Standing(group, Acknowledged(cursor), self.clock())
-            self._put(standing)
-            self.standings[group.name] = standing
-            self.recount(standing)
+            group_state = GroupState(group, Acknowledged(cursor), self.clock())
+            self._put(group_state)
+            self.standings[group.name] = group_state
+            self.recount(group_state)
         else:
-            self._declare_again(standing, group)
-        return standing.acked.cursor
+            self._declare_again(group_state, group)
+        return group_state.acked.cursor
 
-    def _declare_again(self, standing: Standing, group: Group) -> None:
-        if group.pattern != standing.group.pattern:
+    def _declare_again(self, group_state: GroupState, group: Group) -> None:
+        if group.pattern != group_state.group.pattern:
             # Events that it was to get would count as none of its business.
             raise GroupConflict(
-                f"journal {str(self.store.path)!r} keeps events {standing.group.pattern!r} for group {group.name!r}, and not "
+                f"journal {str(self.store.path)!r} keeps events {group_state.group.pattern!r} for group {group.name!r}, and not "
                 f"{group.pattern!r}; take another name, or end it with `zmqservices events forget`"
             )
-        standing.seen(self.clock())
-        if group != standing.group or group.details != standing.group.details:
-            standing.declare(group)
-            self._put(standing)
+        group_state.seen(self.clock())
+        if group != group_state.group or group.details != group_state.group.details:
+            group_state.declare(group)
+            self._put(group_state)
 
-    def _put(self, standing: Standing) -> None:
-        declared = asdict(standing.group)
+    def _put(self, group_state: GroupState) -> None:
+        declared = asdict(group_state.group)
         del declared["name"]
-        declared[IS_PROVEN] = standing.is_proven
-        acked = standing.acked
+        declared[IS_PROVEN] = group_state.is_proven
+        acked = group_state.acked
         self.store.put_group(
-            standing.group.name, declared, acked.cursor, acked.ranges(), standing.seen_at, standing.has_expired, standing.lost
+            group_state.group.name, declared, acked.cursor, acked.ranges(), group_state.seen_at, group_state.has_expired, group_state.lost
         )
 
     def remove(self, name: str) -> bool:
@@ -283,12 +283,12 @@ class Ledger:
 
     def acknowledge(self, name: str, seq: int) -> None:
         """In memory; `flush` writes it down."""
-        standing = self.standings.get(name)
-        if standing is not None and seq <= self.last_seq:
-            if standing.has_expired:
-                standing.seen(self.clock())
-            standing.acknowledge(seq)
-            standing.was_heard = standing.is_proven = True
+        group_state = self.standings.get(name)
+        if group_state is not None and seq <= self.last_seq:
+            if group_state.has_expired:
+                group_state.seen(self.clock())
+            group_state.acknowledge(seq)
+            group_state.was_heard = group_state.is_proven = True
 
     def seen(self, name: str) -> None:
         """A member is there."""
@@ -298,46 +298,46 @@ class Ledger:
     def flush(self) -> None:
         """Write down how the groups stand, where that changed."""
         now = self.clock()
-        for standing in self.standings.values():
-            if standing.was_heard:
-                standing.was_heard = False
-                standing.seen(now)
-        if any(standing.is_dirty for standing in self.standings.values()):
+        for group_state in self.standings.values():
+            if group_state.was_heard:
+                group_state.was_heard = False
+                group_state.seen(now)
+        if any(group_state.is_dirty for group_state in self.standings.values()):
             with self.store.transaction():
                 written = self.write_all()
-            for standing in written:
-                standing.is_dirty = False
-                standing.oldest_at = None
+            for group_state in written:
+                group_state.is_dirty = False
+                group_state.oldest_at = None
             self.note_ages()
 
-    def write_all(self) -> list[Standing]:
+    def write_all(self) -> list[GroupState]:
         """The groups whose standing was written, in the transaction that is open."""
-        dirty = [standing for standing in self.standings.values() if standing.is_dirty]
-        for standing in dirty:
-            self._write(standing)
+        dirty = [group_state for group_state in self.standings.values() if group_state.is_dirty]
+        for group_state in dirty:
+            self._write(group_state)
         return dirty
 
-    def _write(self, standing: Standing) -> None:
-        self._put(standing)
-        self.store.put_gaps(standing.group.name, standing.gaps)
-        if standing.handled_letters:
-            self.letter_bytes -= sum(self.store.delete_letters(standing.group.name, standing.handled_letters, requeued=True))
-            standing.handled_letters.clear()
+    def _write(self, group_state: GroupState) -> None:
+        self._put(group_state)
+        self.store.put_gaps(group_state.group.name, group_state.gaps)
+        if group_state.handled_letters:
+            self.letter_bytes -= sum(self.store.delete_letters(group_state.group.name, group_state.handled_letters, requeued=True))
+            group_state.handled_letters.clear()
 
     def note_ages(self) -> None:
         """Since when events wait, of the groups for which that is not known."""
-        for standing in self.standings.values():
-            if standing.waiting and standing.oldest_at is None:
-                standing.oldest_at = self.store.at_of(standing.acked.cursor + 1)
+        for group_state in self.standings.values():
+            if group_state.waiting and group_state.oldest_at is None:
+                group_state.oldest_at = self.store.at_of(group_state.acked.cursor + 1)
 
     def rewind(self, name: str, to_seq: int | None, to_time: float | None) -> int:
         """The new cursor."""
-        standing = self.standing(name)
+        group_state = self.group_state(name)
         if to_seq is None:
             to_seq = self.store.seq_before(to_time or 0.0)
-        standing.rewind(min(max(to_seq, self.first_seq - 1), self.last_seq))
-        standing.fetched_to = standing.acked.cursor
-        self.recount(standing)
+        group_state.rewind(min(max(to_seq, self.first_seq - 1), self.last_seq))
+        group_state.fetched_to = group_state.acked.cursor
+        self.recount(group_state)
         self.flush()
-        return standing.acked.cursor
+        return group_state.acked.cursor
 

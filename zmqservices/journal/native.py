@@ -18,7 +18,7 @@ allocate_lock = get_original("_thread", "allocate_lock")
 GIVES_NO_WAY = 0.1
 
 
-class Post:
+class Mailbox:
     """Things for one thread, from any thread or greenlet; putting never waits."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from zmqservices.journal.blocks import Block
 from zmqservices.journal.events import LostRange, Page, StoredEvent
-from zmqservices.journal.group_state import Standing
+from zmqservices.journal.group_state import GroupState
 
 #: Events that one page looks at, at most: the others who wait for the journal shall not wait for long.
 _LOOKED_AT = 20_000
@@ -15,8 +15,8 @@ _LOOKED_AT = 20_000
 class Paging:
     """One page being made. What it finds not to concern the group is noted at its standing."""
 
-    def __init__(self, standing: Standing, after: int, limit: int, max_bytes: int) -> None:
-        self._standing = standing
+    def __init__(self, group_state: GroupState, after: int, limit: int, max_bytes: int) -> None:
+        self._group_state = group_state
         self._limit = limit
         self._bytes_left = max_bytes
         self._looks_left = _LOOKED_AT
@@ -28,13 +28,13 @@ class Paging:
         for block in blocks:
             if not self._take(block, origin_of(block.first)):
                 return Page(tuple(self._items), self._position, False)
-        for gap in self._standing.gaps_after(self._position):
+        for gap in self._group_state.gaps_after(self._position):
             self._tell(gap)
         return Page(tuple(self._items), max(self._position, last_seq), True)
 
     def _take(self, block: Block, origin: str) -> bool:
         """False when the page ended before the block did."""
-        gaps = self._standing.gaps_after(self._position)
+        gaps = self._group_state.gaps_after(self._position)
         begin = max(block.first, self._position + 1)
         for seq, event in enumerate(block.events[begin - block.first :], begin):
             if gaps:
@@ -48,19 +48,19 @@ class Paging:
         return True
 
     def _look(self, seq: int, event: tuple[str, bytes, bytes | None, str | None], at: float, origin: str) -> None:
-        standing = self._standing
+        group_state = self._group_state
         self._looks_left -= 1
         self._position = seq
-        if not standing.wants(event[0]):
-            standing.skip(seq, seq)
-        elif seq not in standing.acked:
+        if not group_state.wants(event[0]):
+            group_state.skip(seq, seq)
+        elif seq not in group_state.acked:
             event_type, body, headers, key = event
             self._items.append(StoredEvent(seq, self._previous, at, event_type, body, headers, key, origin))
             self._bytes_left -= len(body)
             self._previous = seq
 
     def _tell(self, gap: LostRange) -> None:
-        self._items.append(self._standing.tell(gap))
+        self._items.append(self._group_state.tell(gap))
         self._position = self._previous = max(self._position, gap.to_seq)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from zmqservices.journal.blocks import Damaged, checksum, count_types, unpack_event, unpack_events
 from zmqservices.journal.events import Notice, Reset
-from zmqservices.journal.journal_state import Ledger, standing_of
+from zmqservices.journal.journal_state import JournalState, standing_of
 from zmqservices.journal.slots import Mark, Slot
-from zmqservices.journal.group_state import Standing
+from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.store import Store, is_damage, read_json, text_or_bytes
 
 #: What SQLite says of a file that it cannot read at this moment.
@@ -21,13 +21,13 @@ _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
 _SMALL_TABLES = ("openings", "groups", "gaps", "letters")
 
 
-def open_ledger(slot: Slot, sync: str, clock: Callable[[], float], tell: Callable[[Notice], None]) -> Ledger:
+def open_state(slot: Slot, sync: str, clock: Callable[[], float], tell: Callable[[Notice], None]) -> JournalState:
     """The ledger of the slot's journal, ready for appends. sqlite3.Error, JournalError, OSError."""
     mark = slot.mark()
     try:
         store = Store(slot.path, sync)
         try:
-            ledger = Ledger(store, clock)
+            state = JournalState(store, clock)
         except BaseException:
             store.close()
             raise
@@ -35,24 +35,24 @@ def open_ledger(slot: Slot, sync: str, clock: Callable[[], float], tell: Callabl
         if isinstance(exc, sqlite3.Error) and not is_damage(exc):
             raise
         return repair(slot, sync, clock, tell)
-    reset = _compare(ledger, mark)
+    reset = _compare(state, mark)
     is_same = mark is not None and mark.id == store.id
-    ledger.start(at_least=mark.seq if mark is not None and is_same else 0)
+    state.start(at_least=mark.seq if mark is not None and is_same else 0)
     if reset is not None:
         tell(reset)
-    return ledger
+    return state
 
 
-def _compare(ledger: Ledger, mark: Mark | None) -> Reset | None:
+def _compare(state: JournalState, mark: Mark | None) -> Reset | None:
     if mark is None:
         return None
-    path, store = str(ledger.store.path), ledger.store
+    path, store = str(state.store.path), state.store
     if mark.id != store.id:
         was = "is new" if store.is_new else "is another"
         return Reset("replaced", None, f"{path} {was}; the journal that was here, {mark.id}, had {mark.seq} events")
-    if mark.seq > ledger.last_seq:
-        detail = f"{path} ends at event {ledger.last_seq}, but had {mark.seq}: a copy from a backup, or a power cut"
-        return Reset("rewound", mark.seq - ledger.last_seq, detail)
+    if mark.seq > state.last_seq:
+        detail = f"{path} ends at event {state.last_seq}, but had {mark.seq}: a copy from a backup, or a power cut"
+        return Reset("rewound", mark.seq - state.last_seq, detail)
     crc = store.crc_at(mark.seq)
     if crc is not None and crc != mark.crc:
         return Reset("rewound", None, f"{path} has another event {mark.seq} than the one that was written")
@@ -64,9 +64,9 @@ def repair(
     sync: str,
     clock: Callable[[], float],
     tell: Callable[[Notice], None],
-    standings: dict[str, Standing] | None = None,
+    standings: dict[str, GroupState] | None = None,
     last_seq: int = 0,
-) -> Ledger:
+) -> JournalState:
     """A new file with what can be read of the damaged one, which is kept beside it. Its holes become gaps."""
     mark = slot.mark()
     aside = _set_aside(slot.path)
@@ -74,12 +74,12 @@ def repair(
     if mark is not None:
         store.set_id(mark.id)
     copied = _copy(aside, store)
-    ledger = Ledger(store, clock, standings)
-    last_seq = max(last_seq, mark.seq if mark is not None else 0, ledger.last_seq)
-    lost = max(0, last_seq - ledger.first_seq + 1 - copied) if copied else None
-    ledger.start(at_least=last_seq)
+    state = JournalState(store, clock, standings)
+    last_seq = max(last_seq, mark.seq if mark is not None else 0, state.last_seq)
+    lost = max(0, last_seq - state.first_seq + 1 - copied) if copied else None
+    state.start(at_least=last_seq)
     tell(Reset("damaged", lost, f"{slot.path} could not be read; {copied} events of it could, and it was kept as {aside}"))
-    return ledger
+    return state
 
 
 def _set_aside(path: Path) -> Path:

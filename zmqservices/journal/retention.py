@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from zmqservices.exceptions import JournalFull
 from zmqservices.journal.blocks import Row
 from zmqservices.journal.events import Dropped, Expired, LostRange, Notice
-from zmqservices.journal.journal_state import Ledger
-from zmqservices.journal.group_state import Standing
+from zmqservices.journal.journal_state import JournalState
+from zmqservices.journal.group_state import GroupState
 
 #: Blocks that go at a time: the others who wait for the journal shall not wait for long.
 _BLOCKS_AT_A_TIME = 256
@@ -33,8 +33,8 @@ class Bounds:
 class Retention:
     """The bounds of one ledger. `tell` hears what went unhandled."""
 
-    def __init__(self, ledger: Ledger, bounds: Bounds, tell: Callable[[Notice], None]) -> None:
-        self._ledger = ledger
+    def __init__(self, state: JournalState, bounds: Bounds, tell: Callable[[Notice], None]) -> None:
+        self._state = state
         self._bounds = bounds
         self._tell = tell
         self._news: dict[tuple[str, str], LostRange] = {}
@@ -52,14 +52,14 @@ class Retention:
     @property
     def free(self) -> int:
         """Bytes that may be appended as things are."""
-        return self._bounds.max_bytes - self._ledger.size
+        return self._bounds.max_bytes - self._state.size
 
     def _drop_some(self, wanted: int, floor: int) -> bool:
         # Some more than needed, so that not every append has to drop something.
         wanted += self._bounds.max_bytes // _AT_ONCE
         limit = 1 << 62 if self._bounds.drops_oldest else floor
         going: list[Row] = []
-        for row in self._ledger.store.rows(limit=_BLOCKS_AT_A_TIME):
+        for row in self._state.store.rows(limit=_BLOCKS_AT_A_TIME):
             if wanted <= 0 or row.last > limit:
                 break
             going.append(row)
@@ -70,7 +70,7 @@ class Retention:
     def drop_handled(self) -> bool:
         """Everything that all groups are done with goes. False if there was nothing."""
         for floor in (self.floor(), self._proven_floor()):
-            going = [row for row in self._ledger.store.rows(limit=_BLOCKS_AT_A_TIME) if row.last <= floor]
+            going = [row for row in self._state.store.rows(limit=_BLOCKS_AT_A_TIME) if row.last <= floor]
             self._drop(going, "bytes")
             if going:
                 return True
@@ -78,32 +78,32 @@ class Retention:
 
     def full(self) -> JournalFull:
         """The error to tell when there is no room."""
-        ledger = self._ledger
-        now = ledger.clock()
-        reasons = [standing for standing in ledger.standings.values() if standing.may_be_refused_for(now)]
-        slowest = max(reasons, key=lambda standing: standing.waiting, default=None)
-        text = f"journal {str(ledger.store.path)!r} holds {ledger.size} of {self._bounds.max_bytes} bytes"
+        state = self._state
+        now = state.clock()
+        reasons = [group_state for group_state in state.standings.values() if group_state.may_be_refused_for(now)]
+        slowest = max(reasons, key=lambda group_state: group_state.waiting, default=None)
+        text = f"journal {str(state.store.path)!r} holds {state.size} of {self._bounds.max_bytes} bytes"
         if slowest is not None and slowest.waiting:
             text += f"; group {slowest.group.name!r} has {slowest.waiting} events to handle: start its service or remove it"
-        if ledger.letter_bytes:
-            text += f"; dead letters take {ledger.letter_bytes} of them: requeue or drop them"
+        if state.letter_bytes:
+            text += f"; dead letters take {state.letter_bytes} of them: requeue or drop them"
         return JournalFull(text)
 
     # --- from time to time ----------------------------------------------------------------------------------------------
 
     def sweep(self) -> bool:
         """Drops what is old. True if there is more to do."""
-        now = self._ledger.clock()
-        for standing in self._ledger.standings.values():
-            if standing.expires(now):
-                self._expire(standing, now)
+        now = self._state.clock()
+        for group_state in self._state.standings.values():
+            if group_state.expires(now):
+                self._expire(group_state, now)
         return self._sweep_blocks(now)
 
     def _sweep_blocks(self, now: float) -> bool:
         floor, bounds = self.floor(), self._bounds
         too_old = now - bounds.max_age if bounds.max_age is not None else float("-inf")
         going = []
-        for row in self._ledger.store.rows(limit=_BLOCKS_AT_A_TIME):
+        for row in self._state.store.rows(limit=_BLOCKS_AT_A_TIME):
             if row.at >= too_old and (row.at >= now - bounds.keep or row.last > floor):
                 break
             going.append(row)
@@ -112,60 +112,60 @@ class Retention:
 
     def floor(self) -> int:
         """The seq up to which all groups are done."""
-        cursors = [standing.acked.cursor for standing in self._ledger.standings.values() if not standing.has_expired]
-        return min(cursors, default=self._ledger.last_seq)
+        cursors = [group_state.acked.cursor for group_state in self._state.standings.values() if not group_state.has_expired]
+        return min(cursors, default=self._state.last_seq)
 
     def _proven_floor(self) -> int:
         """As `floor`, without groups that exist by name only: nobody has ever answered for them, and nobody is there."""
-        now = self._ledger.clock()
-        standings = [standing for standing in self._ledger.standings.values() if not standing.has_expired]
-        cursors = [standing.acked.cursor for standing in standings if standing.may_be_refused_for(now)]
-        return min(cursors, default=self._ledger.last_seq)
+        now = self._state.clock()
+        standings = [group_state for group_state in self._state.standings.values() if not group_state.has_expired]
+        cursors = [group_state.acked.cursor for group_state in standings if group_state.may_be_refused_for(now)]
+        return min(cursors, default=self._state.last_seq)
 
-    def _expire(self, standing: Standing, now: float) -> None:
-        ledger, waiting, middle = self._ledger, standing.waiting, standing.fetched_to
-        for row in ledger.store.rows(standing.acked.cursor):
+    def _expire(self, group_state: GroupState, now: float) -> None:
+        state, waiting, middle = self._state, group_state.waiting, group_state.fetched_to
+        for row in state.store.rows(group_state.acked.cursor):
             if row.first > middle:
                 break
-            self._lose(standing, row, "expired")
-        if standing.waiting:
-            first = max(middle, standing.acked.cursor) + 1
-            standing.lose(LostRange(first, ledger.last_seq, standing.waiting, "expired"))
-        standing.has_expired = True
-        standing.is_dirty = True
-        self._tell(Expired(standing.group.name, now - standing.seen_at, waiting))
+            self._lose(group_state, row, "expired")
+        if group_state.waiting:
+            first = max(middle, group_state.acked.cursor) + 1
+            group_state.lose(LostRange(first, state.last_seq, group_state.waiting, "expired"))
+        group_state.has_expired = True
+        group_state.is_dirty = True
+        self._tell(Expired(group_state.group.name, now - group_state.seen_at, waiting))
 
     # --- dropping -------------------------------------------------------------------------------------------------------
 
     def _drop(self, rows: list[Row], reason: str) -> None:
         if not rows:
             return
-        ledger = self._ledger
+        state = self._state
         to_seq = rows[-1].last
-        for standing in ledger.standings.values():
-            if standing.acked.cursor < to_seq:
+        for group_state in state.standings.values():
+            if group_state.acked.cursor < to_seq:
                 for row in rows:
-                    self._lose(standing, row, reason)
-                standing.settle(to_seq)
-        with ledger.store.transaction():
-            ledger.write_all()
-            ledger.store.delete_blocks(to_seq)
-            if to_seq == ledger.last_seq:
+                    self._lose(group_state, row, reason)
+                group_state.settle(to_seq)
+        with state.store.transaction():
+            state.write_all()
+            state.store.delete_blocks(to_seq)
+            if to_seq == state.last_seq:
                 # Nothing in the file says so any more.
-                ledger.store.set_note("last seq", str(to_seq))
-        ledger.first_seq = to_seq + 1
-        ledger.block_bytes -= sum(row.size for row in rows)
-        ledger.library.forget(to_seq)
+                state.store.set_note("last seq", str(to_seq))
+        state.first_seq = to_seq + 1
+        state.block_bytes -= sum(row.size for row in rows)
+        state.block_cache.forget(to_seq)
 
-    def _lose(self, standing: Standing, row: Row, reason: str) -> None:
+    def _lose(self, group_state: GroupState, row: Row, reason: str) -> None:
         # In two parts: what was handed out may still be handled, and need be told only if we end before that.
-        middle = standing.fetched_to
+        middle = group_state.fetched_to
         for low, high in ((0, middle), (middle + 1, 1 << 62)):
-            events, first, last = self._ledger.unhandled(standing, row, low, high)
+            events, first, last = self._state.unhandled(group_state, row, low, high)
             if events:
-                standing.lose(gap := LostRange(first, last, events, reason))
+                group_state.lose(gap := LostRange(first, last, events, reason))
                 if low and reason != "expired":
-                    self._note(standing.group.name, gap)
+                    self._note(group_state.group.name, gap)
 
     def _note(self, name: str, gap: LostRange) -> None:
         before = self._news.get((name, gap.reason), gap._replace(events=0))

@@ -14,10 +14,10 @@ from typing import Any
 from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal import native
 from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
-from zmqservices.journal.events import LettersDropped, NewEvent, Notice
-from zmqservices.journal.journal_state import Ledger
-from zmqservices.journal.dead_letters import Letters
-from zmqservices.journal.recovery import open_ledger, repair
+from zmqservices.journal.events import DeadLettersDropped, NewEvent, Notice
+from zmqservices.journal.journal_state import JournalState
+from zmqservices.journal.dead_letters import DeadLetters
+from zmqservices.journal.recovery import open_state, repair
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.slots import Mark, Slot
 from zmqservices.journal.store import explain, is_damage
@@ -52,12 +52,12 @@ class Writer:
         tell: Callable[[Notice], None],
         committed: Callable[[int], None],
     ) -> None:
-        self.post = native.Post()
+        self.post = native.Mailbox()
         self.slot = slot
         #: The last error of the disk, while it lasts.
         self.trouble: str | None = None
         self.blocked: deque[tuple[float, Append]] = deque()
-        self.ledger: Ledger
+        self.state: JournalState
         self._sync = sync
         self._bounds = bounds
         self._patience = patience
@@ -113,7 +113,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            self._use(open_ledger(self.slot, self._sync, time, self._tell))
+            self._use(open_state(self.slot, self._sync, time, self._tell))
         except Exception as exc:
             self._failure = exc
             self.slot.release()
@@ -125,10 +125,10 @@ class Writer:
             self._work()
         self._end()
 
-    def _use(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.retention = Retention(ledger, self._bounds, self._tell)
-        self.letters = Letters(ledger)
+    def _use(self, state: JournalState) -> None:
+        self.state = state
+        self.retention = Retention(state, self._bounds, self._tell)
+        self.letters = DeadLetters(state)
         self._flush_at = 0.0
 
     def _timeout(self) -> float | None:
@@ -157,7 +157,7 @@ class Writer:
         self._keep_house()
 
     def _acknowledge(self, name: str, seq: int) -> None:
-        self.ledger.acknowledge(name, seq)
+        self.state.acknowledge(name, seq)
         self._flush_soon()
 
     def _answer(self, ask: Callable[[], Any], done: Done) -> None:
@@ -185,7 +185,7 @@ class Writer:
         return exc
 
     def _repair(self) -> None:
-        old = self.ledger
+        old = self.state
         old.store.close()
         try:
             self._use(repair(self.slot, self._sync, time, self._tell, old.standings, old.last_seq))
@@ -246,19 +246,19 @@ class Writer:
         self.trouble = None
         for seq, (_, done) in enumerate(batch, first):
             native.call(done, seq)
-        native.call(self._committed, self.ledger.last_seq)
+        native.call(self._committed, self.state.last_seq)
         self._flush_soon()
 
     def _commit_or_make_room(self, events: list[NewEvent]) -> int:
         try:
-            return self.ledger.commit(events)
+            return self.state.commit(events)
         except sqlite3.Error as exc:
             if not isinstance(explain(self.slot.path, exc), JournalFull):
                 raise
         # The disk is full. What the log of SQLite takes, and what is handled, can go.
-        self.ledger.store.make_room()
+        self.state.store.make_room()
         self.retention.drop_handled()
-        return self.ledger.commit(events)
+        return self.state.commit(events)
 
     def _not_committed(self, batch: list[Append], exc: Exception) -> None:
         if len(batch) > 1 and not isinstance(exc, sqlite3.Error):
@@ -305,26 +305,26 @@ class Writer:
             self._flush_at = now + SWEEP_INTERVAL
 
     def _write_down(self) -> None:
-        ledger = self.ledger
-        ledger.flush()
+        state = self.state
+        state.flush()
         try:
-            self.slot.leave_mark(Mark(ledger.store.id, ledger.last_seq, ledger.crc))
+            self.slot.leave_mark(Mark(state.store.id, state.last_seq, state.crc))
         except OSError as exc:
             raise explain(self.slot.path, exc) from exc
 
     def _sweep(self, now: float) -> None:
         has_more = self._try(self._sweep_once)
         # With an empty journal there is nothing to look at; the next append or question wakes us.
-        is_idle = not self.ledger.size and not self.ledger.standings
+        is_idle = not self.state.size and not self.state.standings
         self._sweep_at = now if has_more is True else _NEVER if is_idle else now + SWEEP_INTERVAL
 
     def _sweep_once(self) -> bool:
         has_more = self.retention.sweep()
         self.retention.tell_news()
-        self.ledger.note_ages()
+        self.state.note_ages()
         for name, letters in self.letters.bound(self._bounds.max_bytes // 2).items():
-            self._tell(LettersDropped(name, letters))
-        return self.ledger.store.give_back() or has_more
+            self._tell(DeadLettersDropped(name, letters))
+        return self.state.store.give_back() or has_more
 
     # --- the end --------------------------------------------------------------------------------------------------------
 
@@ -336,8 +336,8 @@ class Writer:
             native.call(done, self.retention.full())
         self._try(self._write_down)
         self.retention.tell_news()
-        is_empty = self.ledger.is_empty
-        self._try(self.ledger.store.close)
+        is_empty = self.state.is_empty
+        self._try(self.state.store.close)
         if self._discards and is_empty:
             self._try(self.slot.discard)
         self.slot.release()
