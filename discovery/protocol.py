@@ -162,7 +162,7 @@ class Drop:
 
 
 @dataclass(slots=True)
-class Hugz:
+class Heartbeat:
     """Still here, and this is the last `seq` you should have."""
 
     KIND: ClassVar[int] = 22
@@ -202,7 +202,7 @@ Message = (
     | Snapshot
     | Update
     | Drop
-    | Hugz
+    | Heartbeat
     | Noted
     | Mark
 )
@@ -357,7 +357,7 @@ class Push:
 
     __slots__ = ("_head", "_tail")
 
-    def __init__(self, message: Update | Drop | Hugz | Noted) -> None:
+    def __init__(self, message: Update | Drop | Heartbeat | Noted) -> None:
         values = [_plain(getattr(message, name)) for name in FIELDS[message.KIND][1:]]
         # An array of less than 16 items has a head of one byte: 0x90 + length.
         self._head = bytes([0x90 + 3 + len(values)]) + pack(VERSION) + pack(message.KIND)

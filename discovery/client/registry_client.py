@@ -1,6 +1,6 @@
 """A directory kept by registries: a face for any thread and any greenlet, over one thread of its own.
 
-Rule 1: everything behind the `Keeper` is touched by that thread only; others leave it commands.
+Rule 1: everything behind the `ClientState` is touched by that thread only; others leave it commands.
 Rule 2: it is a thread of the operating system also under gevent, so that leases live on while a hub is busy.
 """
 
@@ -22,7 +22,7 @@ from discovery.client.announcements import LeaseClaims
 from discovery.backend import Callback
 from discovery.client.cache import DiskCache
 from discovery.exceptions import DirectoryError
-from discovery.client.state import Flush, Keeper
+from discovery.client.state import Flush, ClientState
 from discovery.model import DEFAULT_KEEP, Note, Record, Seen, View
 from discovery.native import NativeThread, Wakeup, native_lock
 from discovery.client.seeds import Seed
@@ -57,7 +57,7 @@ class RegistryClient:
         self._is_stopped = False
         self._claims = LeaseClaims()
         cache = None if cache_dir is None else DiskCache(cache_dir, name, namespace, keeps_records)
-        self._keeper = Keeper(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic())
+        self._client_state = ClientState(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic())
 
     def start(self) -> None:
         """Begins to look for the registries. A second call does nothing; DirectoryError after `stop`."""
@@ -83,7 +83,7 @@ class RegistryClient:
             self._wakeup.close()
             return
         if not was_stopped:
-            self._post(lambda now: self._keeper.begin_to_stop(records, now, timeout))
+            self._post(lambda now: self._client_state.begin_to_stop(records, now, timeout))
         if not thread.is_current():
             thread.join(timeout + FAREWELL, blocking)
 
@@ -100,7 +100,7 @@ class RegistryClient:
         record = self._as_it_travels(record)
         with self._lock:
             if not self._is_stopped and self._claims.announce(record):
-                self._commands.append(lambda now: self._keeper.announce(record, now))
+                self._commands.append(lambda now: self._client_state.announce(record, now))
         self._wakeup.wake()
 
     def withdraw(self, instance: str) -> None:
@@ -110,7 +110,7 @@ class RegistryClient:
             record = self._claims.withdraw(instance)
             if record is not None:
                 own = record
-                self._commands.append(lambda now: self._keeper.withdraw(own, now))
+                self._commands.append(lambda now: self._client_state.withdraw(own, now))
         self._wakeup.wake()
 
     def note(self, key: str, value: dict[str, Any], *, keep: float = DEFAULT_KEEP, age: float = 0.0) -> None:
@@ -121,7 +121,7 @@ class RegistryClient:
         note = Note(self.namespace, key, _stamp(age), keep, value)
         # What cannot travel is refused here, and what does is what everybody sees, ourselves too.
         (note,) = protocol.decode(protocol.encode(protocol.Remember(0, [note]))).notes  # type: ignore[union-attr]
-        self._post(lambda now: self._keeper.note(note, age <= 0, now))
+        self._post(lambda now: self._client_state.note(note, age <= 0, now))
 
     def forget(self, key: str) -> None:
         """What is remembered under `key` is to be forgotten, by everybody."""
@@ -129,7 +129,7 @@ class RegistryClient:
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(0.0))
-        self._post(lambda now: self._keeper.note(note, True, now))
+        self._post(lambda now: self._client_state.note(note, True, now))
 
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
@@ -137,7 +137,7 @@ class RegistryClient:
         if self._is_stopped:
             return False
         flush = Flush()
-        self._post(lambda now: self._keeper.flush(flush))
+        self._post(lambda now: self._client_state.flush(flush))
         try:
             return flush.done.wait(timeout) or flush.good_enough
         finally:
@@ -146,28 +146,28 @@ class RegistryClient:
     def view(self) -> View:
         """All that is known now."""
         sockets.check_process(self._pid)
-        return self._keeper.published.view(time.monotonic())
+        return self._client_state.published.view(time.monotonic())
 
     def service(self, name: str) -> list[Seen]:
         """The known instances of a service."""
         sockets.check_process(self._pid)
-        return self._keeper.published.service(name, time.monotonic())
+        return self._client_state.published.service(name, time.monotonic())
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Calls `callback(view)` soon, and again after each change, from the directory's own thread."""
         sockets.check_process(self._pid)
         token = object()
-        self._post(lambda now: self._keeper.subscribe(token, callback))
-        return lambda: self._post(lambda now: self._keeper.unsubscribe(token))
+        self._post(lambda now: self._client_state.subscribe(token, callback))
+        return lambda: self._post(lambda now: self._client_state.unsubscribe(token))
 
     def wait_ready(self, timeout: float) -> bool:
         """True once some registry has told all that it holds."""
         sockets.check_process(self._pid)
-        return self._keeper.ready.wait(timeout)
+        return self._client_state.ready.wait(timeout)
 
     def describe(self) -> str:
         """Such as "directory tcp://10.0.0.5:4190 has been stale for 12 s"."""
-        return f"directory {self.name}{self._keeper.published.describe(time.monotonic())}"
+        return f"directory {self.name}{self._client_state.published.describe(time.monotonic())}"
 
     def _as_it_travels(self, record: Record) -> Record:
         if self.namespace is not None and record.namespace != self.namespace:
@@ -192,22 +192,22 @@ class RegistryClient:
     # --- the directory's own thread ---
 
     def _run(self) -> None:
-        keeper = self._keeper
+        client_state = self._client_state
         try:
-            keeper.remember(time.monotonic())
+            client_state.remember(time.monotonic())
             while True:
                 now = time.monotonic()
                 self._do_commands(now)
-                keeper.work(now)
+                client_state.work(now)
                 # Asked before the wait: a client that has nothing to withdraw ends at once.
-                if keeper.is_over(now):
+                if client_state.is_over(now):
                     break
-                ready = self._wait(keeper.next_round(now) - now)
-                keeper.take(ready, time.monotonic())
+                ready = self._wait(client_state.next_round(now) - now)
+                client_state.take(ready, time.monotonic())
         finally:
             with self._lock:
                 self._is_stopped = True
-            keeper.leave(time.monotonic())
+            client_state.leave(time.monotonic())
             self._wakeup.close()
             _running.discard(self)
 
@@ -218,7 +218,7 @@ class RegistryClient:
     def _wait(self, timeout: float) -> dict[object, int]:
         poller = zmq.Poller()
         poller.register(self._wakeup.fd, zmq.POLLIN)
-        self._keeper.register_with(poller)
+        self._client_state.register_with(poller)
         # Rounded up: a wait that ends too early would be a busy loop.
         ready: dict[object, int] = dict(poller.poll(int(max(0.0, timeout) * 1000) + 1))
         if self._wakeup.fd in ready:

@@ -39,17 +39,17 @@ WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "
 class Listener(Protocol):
     """What a link tells."""
 
-    def link_up(self, link: Link, snapshot: list[protocol.Snapshot], now: float) -> None:
+    def link_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """The registry answered with all that it holds (again, after a gap)."""
 
-    def link_message(self, link: Link, message: protocol.Message, now: float) -> None:
+    def link_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
         """An update, drop, hugz, notes, ack, refusal or unknown, in order and without a gap."""
 
-    def link_down(self, link: Link, now: float) -> None:
-        """The connection ended, or an attempt failed; `link.error` says why."""
+    def link_down(self, connection: RegistryConnection, now: float) -> None:
+        """The connection ended, or an attempt failed; `connection.error` says why."""
 
 
-class Link:
+class RegistryConnection:
     """One registry address. `state` is one of waiting, connecting, subscribing, up."""
 
     def __init__(
@@ -268,16 +268,16 @@ class Link:
     def _take_push(self, message: protocol.Message | protocol.PassedOver, size: int, now: float) -> None:
         self._deadline = now + SILENCE
         if isinstance(
-            message, protocol.Update | protocol.Drop | protocol.Hugz | protocol.Noted | protocol.PassedOver
+            message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.Noted | protocol.PassedOver
         ):
-            step = 0 if isinstance(message, protocol.Hugz) else 1
+            step = 0 if isinstance(message, protocol.Heartbeat) else 1
             if message.boot_id != self.boot_id or message.seq != self._seq + step:
                 _log.info("missed updates of registry %s, asked for all", self.address)
                 self.state = SUBSCRIBING
                 self._subscribe(now)
                 return
             self._seq = message.seq
-            if isinstance(message, protocol.Hugz):
+            if isinstance(message, protocol.Heartbeat):
                 self.is_warming = message.warming
             elif isinstance(message, protocol.Update | protocol.Drop):
                 self._count(message, size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from discovery.client.registry_connection import WAITING, Link, Listener
+from discovery.client.registry_connection import WAITING, RegistryConnection, Listener
 from discovery.native import Log
 from discovery.client.published import RegistryStatus
 from discovery.client.seeds import Seed
@@ -22,12 +22,12 @@ FIRST_PAUSE = 0.2
 NEVER = float("inf")
 
 
-class Site:
+class SeedConnection:
     """One seed and its links."""
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
-        self.links: dict[str, Link] = {}
+        self.connections: dict[str, RegistryConnection] = {}
         self.is_preparing = False
         self.retry_at = float("-inf")
         self.failures = 0
@@ -37,13 +37,13 @@ class Site:
         """When its next attempt is to be made; NEVER while none is needed."""
         if self.is_preparing:
             return NEVER
-        if not self.links:
+        if not self.connections:
             return self.retry_at
-        waiting = [link.retry_at for link in self.links.values() if link.state == WAITING]
+        waiting = [connection.retry_at for connection in self.connections.values() if connection.state == WAITING]
         return max(self.retry_at, min(waiting)) if waiting else NEVER
 
 
-class Sites:
+class SeedConnections:
     """All sites of a directory. `post` hands a function to the directory's thread, from whatever thread."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Sites:
         post: Callable[[Callable[[float], None]], None],
         forget: Callable[[str], None],
     ) -> None:
-        self.sites = [Site(seed) for seed in seeds]
+        self.seed_connections = [SeedConnection(seed) for seed in seeds]
         self._namespace = namespace
         self._listener = listener
         self._longest_pause = longest_pause
@@ -63,34 +63,34 @@ class Sites:
         self._forget = forget
         self._is_closed = False
 
-    def links(self) -> list[Link]:
+    def connections(self) -> list[RegistryConnection]:
         """The links to all addresses known by now."""
-        return [link for site in self.sites for link in site.links.values()]
+        return [connection for seed_connection in self.seed_connections for connection in seed_connection.connections.values()]
 
     def is_first_look(self) -> bool:
         """True while some seed has not yet found its first address."""
-        return any(site.is_preparing and not site.links and not site.failures for site in self.sites)
+        return any(seed_connection.is_preparing and not seed_connection.connections and not seed_connection.failures for seed_connection in self.seed_connections)
 
     def next_attempt(self) -> float:
         """When `attempt` has something to do."""
-        return NEVER if self._is_closed else min(site.due_at() for site in self.sites)
+        return NEVER if self._is_closed else min(seed_connection.due_at() for seed_connection in self.seed_connections)
 
     def attempt(self, now: float) -> None:
         """Begins what is due, at the seed each time: its name may stand for other addresses by now."""
-        for site in self.sites:
-            if not self._is_closed and now >= site.due_at():
-                site.is_preparing = True
-                site.seed.prepare(self._prepared_later(site))
+        for seed_connection in self.seed_connections:
+            if not self._is_closed and now >= seed_connection.due_at():
+                seed_connection.is_preparing = True
+                seed_connection.seed.prepare(self._prepared_later(seed_connection))
 
     def statuses(self) -> tuple[RegistryStatus, ...]:
         """How it stands with each."""
         statuses = []
-        for site in self.sites:
-            if not site.links:
-                statuses.append(RegistryStatus(site.seed.url, None, WAITING, None, False, site.error))
-            for link in site.links.values():
-                told = (link.address, link.state, link.boot_id, link.is_warming, link.error)
-                statuses.append(RegistryStatus(site.seed.url, *told))
+        for seed_connection in self.seed_connections:
+            if not seed_connection.connections:
+                statuses.append(RegistryStatus(seed_connection.seed.url, None, WAITING, None, False, seed_connection.error))
+            for connection in seed_connection.connections.values():
+                told = (connection.address, connection.state, connection.boot_id, connection.is_warming, connection.error)
+                statuses.append(RegistryStatus(seed_connection.seed.url, *told))
         return tuple(statuses)
 
     def end_attempts(self) -> None:
@@ -100,50 +100,50 @@ class Sites:
     def close(self, now: float, timeout: float) -> None:
         """Ends all connections, and then the registry that is hosted here, if any."""
         self._is_closed = True
-        for link in self.links():
-            link.close(now, "the directory stopped")
-        for site in self.sites:
-            site.seed.close(timeout)
+        for connection in self.connections():
+            connection.close(now, "the directory stopped")
+        for seed_connection in self.seed_connections:
+            seed_connection.seed.close(timeout)
 
-    def _prepared_later(self, site: Site) -> Callable[[list[str], str | None], None]:
-        return lambda addresses, error: self._post(lambda now: self._prepared(site, addresses, error, now))
+    def _prepared_later(self, seed_connection: SeedConnection) -> Callable[[list[str], str | None], None]:
+        return lambda addresses, error: self._post(lambda now: self._prepared(seed_connection, addresses, error, now))
 
-    def _prepared(self, site: Site, addresses: list[str], error: str | None, now: float) -> None:
-        site.is_preparing = False
+    def _prepared(self, seed_connection: SeedConnection, addresses: list[str], error: str | None, now: float) -> None:
+        seed_connection.is_preparing = False
         if self._is_closed:
             return
         if error is not None:
-            self._not_found(site, error, now)
+            self._not_found(seed_connection, error, now)
             return
-        site.error, site.failures, site.retry_at = None, 0, float("-inf")
-        self._forget_former(site, addresses)
+        seed_connection.error, seed_connection.failures, seed_connection.retry_at = None, 0, float("-inf")
+        self._forget_former(seed_connection, addresses)
         # Two names of one registry: it is asked once.
-        others = {link.address for other in self.sites if other is not site for link in other.links.values()}
+        others = {connection.address for other in self.seed_connections if other is not seed_connection for connection in other.connections.values()}
         for address in addresses:
             if address not in others:
-                self._open(site, address, now)
-        if not site.links:
-            site.retry_at = now + NOTHING_NEW
+                self._open(seed_connection, address, now)
+        if not seed_connection.connections:
+            seed_connection.retry_at = now + NOTHING_NEW
 
-    def _not_found(self, site: Site, error: str, now: float) -> None:
-        if site.error is None:
-            _log.warning("cannot reach registry %s: %s", site.seed.url, error)
-        site.failures += 1
-        site.error = error
-        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(site.failures, 10))
-        site.retry_at = now + random.uniform(0.25, 1.0) * pause
+    def _not_found(self, seed_connection: SeedConnection, error: str, now: float) -> None:
+        if seed_connection.error is None:
+            _log.warning("cannot reach registry %s: %s", seed_connection.seed.url, error)
+        seed_connection.failures += 1
+        seed_connection.error = error
+        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(seed_connection.failures, 10))
+        seed_connection.retry_at = now + random.uniform(0.25, 1.0) * pause
 
-    def _forget_former(self, site: Site, addresses: list[str]) -> None:
-        former = [a for a, link in site.links.items() if a not in addresses and link.state == WAITING]
+    def _forget_former(self, seed_connection: SeedConnection, addresses: list[str]) -> None:
+        former = [a for a, connection in seed_connection.connections.items() if a not in addresses and connection.state == WAITING]
         for address in former:
-            del site.links[address]
+            del seed_connection.connections[address]
             self._forget(address)
 
-    def _open(self, site: Site, address: str, now: float) -> None:
-        link = site.links.get(address)
-        if link is None:
-            link = site.links[address] = Link(
-                address, self._namespace, self._listener, self._longest_pause, site.seed.hint
+    def _open(self, seed_connection: SeedConnection, address: str, now: float) -> None:
+        connection = seed_connection.connections.get(address)
+        if connection is None:
+            connection = seed_connection.connections[address] = RegistryConnection(
+                address, self._namespace, self._listener, self._longest_pause, seed_connection.seed.hint
             )
-        if link.state == WAITING and now >= link.retry_at:
-            link.open(now)
+        if connection.state == WAITING and now >= connection.retry_at:
+            connection.open(now)

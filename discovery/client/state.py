@@ -18,14 +18,14 @@ from discovery import protocol
 from discovery.client.announcements import Announcements
 from discovery.backend import Callback
 from discovery.client.cache import DiskCache
-from discovery.client.registry_connection import SUBSCRIBING, UP, WAITING, Link
+from discovery.client.registry_connection import SUBSCRIBING, UP, WAITING, RegistryConnection
 from discovery.client.merge import MergedRecord, Merge
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 from discovery.notes import MAX_ALL_NOTES, Notes
 from discovery.client.published import Published
 from discovery.client.seeds import Seed
-from discovery.client.seed_connections import NEVER, Sites
+from discovery.client.seed_connections import NEVER, SeedConnections
 
 _log = Log(__name__)
 
@@ -60,7 +60,7 @@ class Flush:
         self.good_enough = False
 
 
-class Keeper:
+class ClientState:
     """Everything that the thread of one directory owns."""
 
     def __init__(
@@ -76,16 +76,16 @@ class Keeper:
         self.ready = NativeEvent()
         self._name = name
         self._cache = cache
-        self._sites = Sites(seeds, namespace, self, longest_pause, post, self._forget)
-        self.published = Published({}, self._sites.statuses(), False, now, {})
+        self._seed_connections = SeedConnections(seeds, namespace, self, longest_pause, post, self._forget)
+        self.published = Published({}, self._seed_connections.statuses(), False, now, {})
         self._merge = Merge()
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()
         self._notes = Notes()
         #: The rank of each note that a connected registry has, as far as we know.
-        self._told: dict[Link, Told] = {}
+        self._told: dict[RegistryConnection, Told] = {}
         self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
-        self._unanswered: dict[Link, set[int]] = {}
+        self._unanswered: dict[RegistryConnection, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
@@ -138,7 +138,7 @@ class Keeper:
     def begin_to_stop(self, records: list[Record], now: float, timeout: float) -> None:
         """Withdraws what is left, for `timeout` seconds at most."""
         self._stop_at = now + timeout
-        self._sites.end_attempts()
+        self._seed_connections.end_attempts()
         for record in records:
             self.withdraw(record, now)
         # At once: nobody else may know what a registry that is new has not been told.
@@ -156,35 +156,35 @@ class Keeper:
         """True when the thread was told to stop and has nothing left to wait for."""
         if self._stop_at is None:
             return False
-        connected = [link for link in self._sites.links() if link.state in (UP, SUBSCRIBING)]
+        connected = [connection for connection in self._seed_connections.connections() if connection.state in (UP, SUBSCRIBING)]
         return not connected or now >= self._stop_at or self._is_acknowledged(connected)
 
     def register_with(self, poller: zmq.Poller) -> None:
         """What the thread should wait for."""
-        for link in self._sites.links():
-            link.register_with(poller)
+        for connection in self._seed_connections.connections():
+            connection.register_with(poller)
 
     def next_round(self, now: float) -> float:
         """Until when it may wait."""
-        times = [now + IDLE, self._renew_at, self._save_at, self._sites.next_attempt()]
+        times = [now + IDLE, self._renew_at, self._save_at, self._seed_connections.next_attempt()]
         times += [self._tell_at, self._save_notes_at]
-        times += [link.next_deadline() for link in self._sites.links() if link.state != WAITING]
+        times += [connection.next_deadline() for connection in self._seed_connections.connections() if connection.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
             times.append(now + EAGER)
         return min(times)
 
     def take(self, ready: dict[Any, int], now: float) -> None:
         """Takes what the sockets have, and then gives up those that were silent for too long."""
-        links = self._sites.links()
-        for link in links:
-            link.handle(ready, now)
+        connections = self._seed_connections.connections()
+        for connection in connections:
+            connection.handle(ready, now)
         # After the messages: a pause of this whole process is not a registry's silence.
-        for link in links:
-            link.check(now)
+        for connection in connections:
+            connection.check(now)
 
     def work(self, now: float) -> None:
         """Does what is due, and publishes what has changed."""
-        self._sites.attempt(now)
+        self._seed_connections.attempt(now)
         if now >= self._renew_at:
             self._renew(now)
         if now >= self._tell_at:
@@ -205,83 +205,83 @@ class Keeper:
         self._save(now)
         if self._save_notes_at is not NEVER:
             self._save_notes(now)
-        self._sites.close(now, left)
+        self._seed_connections.close(now, left)
         self._publish(now)
 
     # --- what registries say (see link.Listener) ---
 
-    def link_up(self, link: Link, snapshot: list[protocol.Snapshot], now: float) -> None:
+    def link_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """It sent all that it holds."""
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
-        self._merge.snapshot(link.address, entries, link.is_warming)
-        self._told[link], self._unanswered[link] = {}, set()
+        self._merge.snapshot(connection.address, entries, connection.is_warming)
+        self._told[connection], self._unanswered[connection] = {}, set()
         for part in snapshot:
-            self._noted(link, part.notes)
+            self._noted(connection, part.notes)
         if self._stop_at is not None:
             self._tell_notes(now)
         # Else not now: what another client tells it meanwhile is not told twice.
         self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
         self._announced.forget_the_past(now)
-        self._announced.forget_acknowledgements(link)
-        for message in self._announced.messages(link):
-            link.send(message)
-        _log.info("registry %s (boot %s) lists %d records", link.address, link.boot_id, len(entries))
+        self._announced.forget_acknowledgements(connection)
+        for message in self._announced.messages(connection):
+            connection.send(message)
+        _log.info("registry %s (boot %s) lists %d records", connection.address, connection.boot_id, len(entries))
         self._publish(now)
         self.ready.set()
 
-    def link_message(self, link: Link, message: protocol.Message, now: float) -> None:
+    def link_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
         """It sent a change or an answer."""
         match message:
             case protocol.Update():
                 entry = MergedRecord(message.record, now - message.age, message.suspect)
-                self._merge.update(link.address, entry)
+                self._merge.update(connection.address, entry)
             case protocol.Drop():
                 rank = (message.incarnation, message.version)
-                self._merge.drop(link.address, message.instance, rank, message.withdrawn)
-            case protocol.Hugz():
-                self._merge.warmed(link.address, message.warming)
+                self._merge.drop(connection.address, message.instance, rank, message.withdrawn)
+            case protocol.Heartbeat():
+                self._merge.warmed(connection.address, message.warming)
             case protocol.Noted():
-                self._noted(link, message.notes)
+                self._noted(connection, message.notes)
                 self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
             case protocol.Ack():
-                self._announced.acknowledged(link, message.request)
-                self._unanswered.get(link, set()).discard(message.request)
+                self._announced.acknowledged(connection, message.request)
+                self._unanswered.get(connection, set()).discard(message.request)
             case protocol.Refused():
-                self._announced.refused(link, message.request)
-                self._unanswered.get(link, set()).discard(message.request)
-                self._refused(link, message.reason)
+                self._announced.refused(connection, message.request)
+                self._unanswered.get(connection, set()).discard(message.request)
+                self._refused(connection, message.reason)
             case protocol.Unknown():
-                for again in self._announced.messages(link, message.instances):
-                    link.send(again)
+                for again in self._announced.messages(connection, message.instances):
+                    connection.send(again)
 
-    def link_down(self, link: Link, now: float) -> None:
+    def link_down(self, connection: RegistryConnection, now: float) -> None:
         """It went away, or was never there."""
-        self._merge.lost(link.address, now)
-        self._told.pop(link, None)
-        self._unanswered.pop(link, None)
-        self._announced.forget_acknowledgements(link)
-        if link.failures == 0:
-            _log.info("lost registry %s: %s", link.address, link.error)
+        self._merge.lost(connection.address, now)
+        self._told.pop(connection, None)
+        self._unanswered.pop(connection, None)
+        self._announced.forget_acknowledgements(connection)
+        if connection.failures == 0:
+            _log.info("lost registry %s: %s", connection.address, connection.error)
 
     def _forget(self, address: str) -> None:
-        if all(link.address != address for link in self._sites.links()):
+        if all(connection.address != address for connection in self._seed_connections.connections()):
             self._merge.forget(address)
 
-    def _refused(self, link: Link, reason: str) -> None:
+    def _refused(self, connection: RegistryConnection, reason: str) -> None:
         # It is asked again with each renewal; once is enough to say so.
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
-            _log.warning("registry %s refused a record or note: %s", link.address, quoted(reason, 300))
+            _log.warning("registry %s refused a record or note: %s", connection.address, quoted(reason, 300))
 
     # --- notes ---
 
-    def _noted(self, link: Link, notes: list[Note]) -> None:
+    def _noted(self, connection: RegistryConnection, notes: list[Note]) -> None:
         """A registry has these."""
-        self._take_notes(notes, link.address)
+        self._take_notes(notes, connection.address)
         # Of others there is nothing that it could be told.
-        told = self._told[link]
+        told = self._told[connection]
         told.update(((note.namespace, note.key), note.rank) for note in notes if self._notes.get(note.namespace, note.key))
         if len(told) > 2 * MAX_ALL_NOTES:
             self._forget_told(told)
@@ -300,24 +300,24 @@ class Keeper:
     def _tell_notes(self, now: float) -> None:
         """Registries that lack some, or have older ones, are told."""
         self._tell_at = NEVER
-        for link, told in self._told.items():
-            news = self._unknown_to(link)
+        for connection, told in self._told.items():
+            news = self._unknown_to(connection)
             for start in range(0, len(news), protocol.MAX_NOTES):
                 message = protocol.Remember(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
-                if not link.send(message):
+                if not connection.send(message):
                     self._tell_at = now + IDLE
                     break
-                self._unanswered[link].add(message.request)
+                self._unanswered[connection].add(message.request)
                 told.update(((note.namespace, note.key), note.rank) for note in message.notes)
 
-    def _unknown_to(self, link: Link) -> list[Note]:
-        told = self._told.get(link, {})
+    def _unknown_to(self, connection: RegistryConnection) -> list[Note]:
+        told = self._told.get(connection, {})
         return [note for note in self._notes if note.rank > told.get((note.namespace, note.key), (-1, False, ""))]
 
-    def _is_acknowledged(self, links: list[Link]) -> bool:
+    def _is_acknowledged(self, connections: list[RegistryConnection]) -> bool:
         """Every one of these registries has what we announced, and all notes."""
-        return self._announced.is_acknowledged(links) and not any(
-            self._unanswered.get(link) or self._unknown_to(link) for link in links
+        return self._announced.is_acknowledged(connections) and not any(
+            self._unanswered.get(connection) or self._unknown_to(connection) for connection in connections
         )
 
     def _read_notes(self, now: float) -> None:
@@ -342,15 +342,15 @@ class Keeper:
     # --- our own records ---
 
     def _tell(self, instance: str) -> None:
-        for link in self._sites.links():
-            if link.state == UP:
-                for message in self._announced.messages(link, [instance]):
-                    link.send(message)
+        for connection in self._seed_connections.connections():
+            if connection.state == UP:
+                for message in self._announced.messages(connection, [instance]):
+                    connection.send(message)
 
     def _renew(self, now: float) -> None:
         for message in self._announced.renewals():
-            for link in self._sites.links():
-                link.send(message)
+            for connection in self._seed_connections.connections():
+                connection.send(message)
         self._renew_at = self._next_renewal(now)
 
     def _next_renewal(self, now: float) -> float:
@@ -360,11 +360,11 @@ class Keeper:
     def _answer_flushes(self, now: float) -> None:
         if not self._flushes:
             return
-        links = self._sites.links()
-        connected = [link for link in links if link.state in (UP, SUBSCRIBING) and link.boot_id is not None]
+        connections = self._seed_connections.connections()
+        connected = [connection for connection in connections if connection.state in (UP, SUBSCRIBING) and connection.boot_id is not None]
         is_acknowledged = bool(connected) and self._is_acknowledged(connected)
-        may_come = self._sites.is_first_look() or any(
-            link.state not in (UP, WAITING) and now - link.opened_at < HOPE for link in links
+        may_come = self._seed_connections.is_first_look() or any(
+            connection.state not in (UP, WAITING) and now - connection.opened_at < HOPE for connection in connections
         )
         for flush in list(self._flushes):
             flush.good_enough = is_acknowledged
@@ -378,9 +378,9 @@ class Keeper:
     def _publish(self, now: float) -> None:
         if self._merge.settle(now):
             self._has_changed = True
-        before, statuses = self.published, self._sites.statuses()
+        before, statuses = self.published, self._seed_connections.statuses()
         if self._has_changed or statuses != before.statuses:
-            contact = {link.address: link for link in self._sites.links()}
+            contact = {connection.address: connection for connection in self._seed_connections.connections()}
             known = dict(self._merge.known)
             notes = tuple(self._notes) if self._has_changed else before.notes
             self.published = before.next(now, known, statuses, self._merge.is_fresh, contact, notes)

@@ -25,7 +25,7 @@ from discovery.server.table import LOOKS, Change, Gone, Held, Table
 _log = Log(__name__)
 
 #: Seconds between two signs of life to every subscriber.
-HUGZ_INTERVAL = 1.0
+HEARTBEAT_INTERVAL = 1.0
 #: Clients that one registry serves with updates, and connections that it answers.
 MAX_SUBSCRIBERS, MAX_CLIENTS = 10_000, 20_000
 #: Notes that one connection may have written of those that are held.
@@ -161,7 +161,7 @@ class RegistryServer:
                 wait = tick if pause is None else min(tick, pause)
             if now >= hugz_at or warming is not self._table.is_warming(now):
                 warming = self._table.is_warming(now)
-                hugz_at = now + HUGZ_INTERVAL
+                hugz_at = now + HEARTBEAT_INTERVAL
                 self._hug(warming)
             if now >= look_at:
                 look_at = now + LOOK_FOR_CLIENTS_EVERY
@@ -358,14 +358,14 @@ class RegistryServer:
                 self._send_push(peer, subscriber, push, news)
 
     def _hug(self, warming: bool) -> None:
-        push = protocol.Push(protocol.Hugz(0, self.boot_id, warming))
+        push = protocol.Push(protocol.Heartbeat(0, self.boot_id, warming))
         for peer, subscriber in list(self._subscribers.items()):
             self._go_on(peer)
             self._send_frame(peer, push.frame(subscriber.seq))
 
     def _look_for_clients(self, warming: bool) -> None:
         # Sending is the only way to learn that a connection has ended; whoever has not subscribed ignores this.
-        frame = protocol.encode(protocol.Hugz(0, self.boot_id, warming))
+        frame = protocol.encode(protocol.Heartbeat(0, self.boot_id, warming))
         for peer in [peer for peer in self._clients if peer not in self._subscribers]:
             self._send_frame(peer, frame)
 

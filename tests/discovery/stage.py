@@ -146,7 +146,7 @@ class RawClient:
         return protocol.decode(self.socket.recv())
 
     def next_but_hugz(self):
-        while isinstance(message := self.next(), protocol.Hugz):
+        while isinstance(message := self.next(), protocol.Heartbeat):
             pass
         return message
 

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from discovery import Note, protocol
-from discovery.client import state as keeper
+from discovery.client import state as client_state
 from discovery.client import registry_connection as link
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, record, start_registry
 
@@ -136,7 +136,7 @@ def test_a_registry_that_sends_more_than_any_holds_is_left_alone_with_a_warning(
 
     eventually(lambda: "it sent too much" in (state_of(directory, fake)["error"] or ""))
     assert caplog.text.count(f"left registry {fake.url} alone for 60 s") == 1
-    (link_to_it,) = [one for one in directory._keeper._sites.links() if one.address == fake.url]
+    (link_to_it,) = [one for one in directory._client_state._seed_connections.links() if one.address == fake.url]
     assert link_to_it.retry_at > time.monotonic() + link.LEFT_ALONE / 2
     Watch(directory).wait_now(lambda view: view.fresh and "honest" in view.records)
 
@@ -175,7 +175,7 @@ def test_one_bad_record_hides_no_other_and_is_told_once(fake, directory, caplog)
 
 
 def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, monkeypatch):
-    monkeypatch.setattr(keeper, "MAX_ALL_NOTES", 10)
+    monkeypatch.setattr(client_state, "MAX_ALL_NOTES", 10)
     now = int(time.time() * 1e6)
     fake.snapshot()
 
@@ -185,7 +185,7 @@ def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, mon
     fake.update(record("last").to_dict())
 
     Watch(directory).wait_now(knows("honest", "last"))
-    (told,) = [told for one, told in directory._keeper._told.items() if one.address == fake.url]
+    (told,) = [told for one, told in directory._client_state._told.items() if one.address == fake.url]
     assert not any(key.startswith("old") for _, key in told)
 
 
@@ -235,7 +235,7 @@ def test_a_local_port_that_another_program_has_is_one_warning_that_offers_the_me
     directory = house.open()
 
     eventually(lambda: "does not answer as a registry does" in (directory.view().registries[0]["error"] or ""))
-    first = directory._keeper._sites.sites[0].links[f"tcp://127.0.0.1:{taken_port}"]
+    first = directory._client_state._seed_connections.sites[0].links[f"tcp://127.0.0.1:{taken_port}"]
     eventually(lambda: first.failures >= 3)
 
     (warning,) = [one.getMessage() for one in caplog.records if "no registry at" in one.getMessage()]

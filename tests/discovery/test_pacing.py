@@ -120,8 +120,8 @@ def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_f
 
     with RawClient(server.url) as client, RawClient(server.url) as other:
         client.socket.send(protocol.encode(protocol.Subscribe("default")))
-        first = all_that_comes(client, until=protocol.Hugz)
-        assert [type(message) for message in first if not isinstance(message, protocol.Hugz)] == [
+        first = all_that_comes(client, until=protocol.Heartbeat)
+        assert [type(message) for message in first if not isinstance(message, protocol.Heartbeat)] == [
             protocol.Snapshot,
             protocol.Mark,
             protocol.Snapshot,

@@ -45,7 +45,7 @@ ROWS = [
     protocol.Noted(7, "boot", [NOTE, FORGOTTEN]),
     protocol.Update(5, "boot", FULL, 0.0, True),
     protocol.Drop(6, "boot", "i1", 1, 2, True),
-    protocol.Hugz(6, "boot", False),
+    protocol.Heartbeat(6, "boot", False),
     protocol.Mark(2**61),
     protocol.Read(2**61),
 ]
@@ -89,7 +89,7 @@ def test_every_kind_has_its_row():
 
 @pytest.mark.parametrize(
     "message",
-    [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Hugz | protocol.Noted)],
+    [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.Noted)],
 )
 def test_a_push_is_the_message_with_the_number_of_its_subscriber(message):
     frame = protocol.Push(message).frame(2**40)

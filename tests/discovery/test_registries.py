@@ -94,7 +94,7 @@ def test_a_registry_that_restarts_empty_is_filled_again_and_nobody_misses_a_reco
     with RawClient(second.url) as late:
         late.ask(protocol.Subscribe("default"))
         while not isinstance(message := late.next(), protocol.Update):
-            assert isinstance(message, protocol.Hugz | protocol.Snapshot)
+            assert isinstance(message, protocol.Heartbeat | protocol.Snapshot)
 
     assert message.record == record(ttl=100.0)
     seen.wait_now(is_fresh)
@@ -261,14 +261,14 @@ def test_a_registry_that_falls_silent_is_given_up(new_registry, new_house, monke
     from discovery.client import registry_connection as link
 
     monkeypatch.setattr(link, "SILENCE", 0.2)
-    monkeypatch.setattr(server_module, "HUGZ_INTERVAL", 1000.0)
+    monkeypatch.setattr(server_module, "HEARTBEAT_INTERVAL", 1000.0)
     here = new_house(new_registry().url).open()
 
     eventually(lambda: "silent" in (here.view().registries[0]["error"] or ""))
 
 
 def test_a_gap_in_the_numbers_brings_a_new_snapshot(new_registry, new_house, monkeypatch):
-    monkeypatch.setattr(server_module, "HUGZ_INTERVAL", 0.1)  # The next of these shows the gap.
+    monkeypatch.setattr(server_module, "HEARTBEAT_INTERVAL", 0.1)  # The next of these shows the gap.
     server = new_registry()
     house = new_house(server.url)
     here, there = house.open(), house.open()
@@ -341,7 +341,7 @@ JUNK = [
     [b"\x91" * 5000],
     [b"a", b"b", b"c"],
     [b"x"] * 500,
-    [protocol.encode(protocol.Hugz(1, "boot", False))],
+    [protocol.encode(protocol.Heartbeat(1, "boot", False))],
     [protocol.encode(protocol.Ack(1))],
     [protocol.encode(protocol.Subscribe("default")), b"more"],
     [b"\x93\x02\x01\xc0"],
