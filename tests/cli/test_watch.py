@@ -3,7 +3,7 @@
 import os
 import sys
 
-from zmqservices.cli.lifeline import imported_files
+from zmqservices.cli.parent_pipe import imported_files
 from zmqservices.cli.watch import Watch
 
 

@@ -18,7 +18,7 @@ from typing import Any
 VARIABLE = "ZMQSERVICES_LIFELINE_FD"
 
 
-class Lifeline:
+class ParentPipe:
     """The end of the process that is watched over. Tells nothing when there is no supervisor."""
 
     def __init__(self, fd: int | None = None) -> None:
@@ -26,7 +26,7 @@ class Lifeline:
         self._watcher: Any = None
 
     @classmethod
-    def from_environment(cls) -> Lifeline:
+    def from_environment(cls) -> ParentPipe:
         """The end that a supervisor left for this process. Its own children are not to hold it."""
         text = os.environ.pop(VARIABLE, "")
         if not text.isdigit():

@@ -16,7 +16,7 @@ from zmqservices import constants
 from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import Announcement
 from zmqservices.cli.backdoor import setup_backdoor
-from zmqservices.cli.lifeline import Lifeline, imported_files
+from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.services import import_service, import_services
@@ -92,16 +92,16 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
     import_from_here()
     if flags.as_nameko:
         be_nameko()
-    lifeline = Lifeline.from_environment()
+    parent_pipe = ParentPipe.from_environment()
     try:
         settings = flags.resolve()
         config.setup(settings)
         setup_logging(settings)
         flags.warn(settings)
         classes = import_services(names)
-        return run(classes, config, backdoor_port, _tell(lifeline, names), lifeline, with_traceback)
+        return run(classes, config, backdoor_port, _tell(parent_pipe, names), parent_pipe, with_traceback)
     except BaseException as error:
-        lifeline.tell(None, partial(imported_files, names, error))
+        parent_pipe.tell(None, partial(imported_files, names, error))
         if not isinstance(error, Exception) or isinstance(error, click.ClickException):
             raise
         from zmqservices.cli.failures import CouldNotStart, WronglyConfigured
@@ -110,9 +110,9 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         raise (WronglyConfigured if exit_code(error) == 2 else CouldNotStart)(error, with_traceback) from error
 
 
-def _tell(lifeline: Lifeline, names: tuple[str, ...]) -> Callable[[list[str]], None]:
+def _tell(parent_pipe: ParentPipe, names: tuple[str, ...]) -> Callable[[list[str]], None]:
     def on_started(service_names: list[str]) -> None:
-        lifeline.tell(service_names, partial(imported_files, names))
+        parent_pipe.tell(service_names, partial(imported_files, names))
 
     return on_started
 
@@ -151,7 +151,7 @@ def run(
     config: Mapping[str, Any] | None = None,
     backdoor_port: int | None = None,
     on_started: Callable[[list[str]], None] | None = None,
-    lifeline: Lifeline | None = None,
+    parent_pipe: ParentPipe | None = None,
     with_traceback: bool = True,
 ) -> int:
     """Run service classes in this process until they are stopped by a signal; 0 when they stopped in good
@@ -181,7 +181,7 @@ def run(
         runner.add_service(cls)
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
     shutdown = Shutdown(runner, with_traceback)
-    shutdown.listen(lifeline or Lifeline())
+    shutdown.listen(parent_pipe or ParentPipe())
     housekeeping = keep_memory()
     try:
         return shutdown.run(on_started)
@@ -231,7 +231,7 @@ class Shutdown:
         self._with_traceback = with_traceback
         self._announcement: Announcement | None = None
 
-    def listen(self, lifeline: Lifeline) -> None:
+    def listen(self, parent_pipe: ParentPipe) -> None:
         """From here on signals stop the services, and so does the end of a supervisor."""
         import signal
 
@@ -241,7 +241,7 @@ class Shutdown:
 
         self._handlers = [gevent.signal_handler(number, self.stop) for number in stop_signals()]
         self._handlers.append(gevent.signal_handler(signal.SIGINT, self.interrupted))
-        lifeline.on_cut(self.stop)
+        parent_pipe.on_cut(self.stop)
 
     def forget(self) -> None:
         """Signals do what they did before."""

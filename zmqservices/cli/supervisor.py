@@ -3,7 +3,7 @@
 Rule 1: no greenlet, no patched library and no ZeroMQ socket here, and nothing is forked: children are
 spawned.
 Rule 2: children are in process groups of their own, so that Ctrl-C reaches them once, through here.
-Rule 3: a child never outlives its supervisor by more than its running calls: see `lifeline`.
+Rule 3: a child never outlives its supervisor by more than its running calls: see `parent_pipe`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from zmqservices import constants
-from zmqservices.cli import lifeline
+from zmqservices.cli import parent_pipe
 from zmqservices.cli.options import Flags
 from zmqservices.cli.restarts import Restarts
 from zmqservices.cli.signals import stop_signals
@@ -96,7 +96,7 @@ class Child:
         self.line.setblocking(False)
         self.unread = b""
         self.start_at = None
-        environ = {**os.environ, lifeline.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
+        environ = {**os.environ, parent_pipe.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
         with theirs:
             self.process = subprocess.Popen(
                 command, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
