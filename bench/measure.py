@@ -14,7 +14,7 @@ from typing import Any
 from bench import summary
 from bench.cases import Case
 from bench.processes import Child, ChildFailed, busy_seconds, cpu_of, zmq_cpu_of
-from bench.stage import Place, Stage, GroupState
+from bench.stage import GroupState, Place, Stage
 from bench.subject import interpreter_flags
 from bench.vitals import rss_of
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import machine, table
 from bench.processes import Child, ChildFailed, cpu_of
-from bench.stage import Stage, GroupState
+from bench.stage import GroupState, Stage
 from bench.vitals import rss_of
 
 #: Seconds for which the saturating rate is measured, and calls in flight for it.

@@ -47,7 +47,7 @@ class _Event(ctypes.Structure):
     _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
-class Listener:
+class ListeningSocket:
     """A listening descriptor in ZeroMQ's epoll set."""
 
     def __init__(self, epoll: int, descriptor: int, port: int, events: int, pointer: int) -> None:
@@ -70,7 +70,7 @@ class Listener:
             raise OSError(number, os.strerror(number))
 
 
-def find_listener(port: int) -> Listener | None:
+def find_listener(port: int) -> ListeningSocket | None:
     """The listener of this process at a TCP port that waits in an epoll set; None where there is none. Raises OSError."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def find_listener(port: int) -> Listener | None:
                 targets = _TARGET.findall(file.read())
             for descriptor, events, pointer in targets:
                 if int(events, 16) & select.EPOLLIN and _listens(int(descriptor), port):
-                    return Listener(int(name), int(descriptor), port, int(events, 16), int(pointer, 16))
+                    return ListeningSocket(int(name), int(descriptor), port, int(events, 16), int(pointer, 16))
     return None
 
 
@@ -131,7 +131,7 @@ class AcceptGuard:
         self,
         endpoint: str,
         warn: Callable[[str], object],
-        find: Callable[[int], Listener | None] = find_listener,
+        find: Callable[[int], ListeningSocket | None] = find_listener,
         free: Callable[[], tuple[int, int]] = free_descriptors,
     ) -> None:
         self._endpoint = endpoint
@@ -139,7 +139,7 @@ class AcceptGuard:
         self._find = find
         self._free = free
         self._port = int(endpoint.rpartition(":")[2])
-        self._listener: Listener | None = None
+        self._listener: ListeningSocket | None = None
         self._tries = 0
         self._pid = os.getpid()
         self._pause = CHANGED

@@ -15,10 +15,10 @@ import click
 
 from discovery.accepting import raise_soft_limit
 from discovery.backend import Directory
+from discovery.client.seeds import LOCAL_PORT, bind_address
 from discovery.directory import open_directory
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import DEFAULT_TTL, Seen, View, is_ttl
-from discovery.client.seeds import LOCAL_PORT, bind_address
 from discovery.server.registry_server import RegistryServer
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -11,7 +11,6 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult
 
-from zmqservices.hosting import worker_context
 from zmqservices.configuration import config as global_config
 from zmqservices.configuration import seconds, whole_number
 from zmqservices.constants import (
@@ -24,16 +23,17 @@ from zmqservices.constants import (
     SERIALIZER_CONFIG_KEY,
     SERVICE_CONTAINER_CONFIG_KEY,
 )
-from zmqservices.hosting.deadlines import DeadlineScan
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, is_dependency, iter_extensions, no_class_method
+from zmqservices.hosting import worker_context
+from zmqservices.hosting.deadlines import DeadlineScan
 from zmqservices.hosting.lifecycle import TOO_LATE, Providers, WorkerLifecycle
-from zmqservices.log_helpers import make_timing_logger
 from zmqservices.hosting.managed_threads import ManagedThreads
-from zmqservices.utils import import_from_path
-from zmqservices.utils.concurrency import SpawningSet
 from zmqservices.hosting.worker_context import RUNNING, WAITING, WorkerContext, new_call_id
 from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
+from zmqservices.log_helpers import make_timing_logger
+from zmqservices.utils import import_from_path
+from zmqservices.utils.concurrency import SpawningSet
 
 __all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from discovery.client.registry_client import RegistryClient
-from discovery.exceptions import DirectoryConfigurationError
 from discovery.client.seeds import Seed, local_seed, tcp_seed
+from discovery.exceptions import DirectoryConfigurationError
 
 #: Registries that one client talks to; more would make nothing safer.
 MAX_REGISTRIES = 16

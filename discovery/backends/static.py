@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from discovery.backend import Callback
+from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_KEEP, DEFAULT_NAMESPACE, LONGEST_TTL, Record, Seen, View, is_name
 from discovery.native import Log, NativeThread
-from discovery.client.seeds import split_tcp
 
 _log = Log(__name__)
 

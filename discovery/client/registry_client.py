@@ -18,14 +18,14 @@ from typing import Any
 import zmq
 
 from discovery import protocol, sockets
-from discovery.client.announcements import LeaseClaims
 from discovery.backend import Callback
+from discovery.client.announcements import LeaseClaims
 from discovery.client.cache import DiskCache
+from discovery.client.seeds import Seed
+from discovery.client.state import ClientState, Flush
 from discovery.exceptions import DirectoryError
-from discovery.client.state import Flush, ClientState
 from discovery.model import DEFAULT_KEEP, Note, Record, Seen, View
 from discovery.native import NativeThread, Wakeup, native_lock
-from discovery.client.seeds import Seed
 
 #: Seconds between new attempts at a registry that is away, at most.
 LONGEST_PAUSE = 3.0

@@ -1,7 +1,7 @@
 """The connection of a client to one registry, and the state of the talk over it.
 
 Used on the directory's own thread only. It opens and closes sockets and reads messages; what they mean for
-the view is told to a `Listener`.
+the view is told to a `RegistryListener`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = Log(__name__)
 
 #: Seconds that a connection and the first answer over it may take.
 ATTEMPT = 3.0
-#: Seconds without a sign of life after which a registry is given up; its hugz come each second.
+#: Seconds without a sign of life after which a registry is given up; its heartbeats come each second.
 SILENCE = 3.5
 #: Seconds before the first new attempt, and the most that this pause grows to; both with jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
@@ -36,14 +36,14 @@ MAX_PASSED_OVER = 10
 WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
 
 
-class Listener(Protocol):
+class RegistryListener(Protocol):
     """What a link tells."""
 
     def link_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """The registry answered with all that it holds (again, after a gap)."""
 
     def link_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
-        """An update, drop, hugz, notes, ack, refusal or unknown, in order and without a gap."""
+        """An update, drop, heartbeat, notes, ack, refusal or unknown, in order and without a gap."""
 
     def link_down(self, connection: RegistryConnection, now: float) -> None:
         """The connection ended, or an attempt failed; `connection.error` says why."""
@@ -53,7 +53,7 @@ class RegistryConnection:
     """One registry address. `state` is one of waiting, connecting, subscribing, up."""
 
     def __init__(
-        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, hint: str = ""
+        self, address: str, namespace: str | None, listener: RegistryListener, longest_pause: float, hint: str = ""
     ) -> None:
         self.address = address
         self.state = WAITING

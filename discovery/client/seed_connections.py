@@ -8,10 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from discovery.client.registry_connection import WAITING, RegistryConnection, Listener
-from discovery.native import Log
 from discovery.client.published import RegistryStatus
+from discovery.client.registry_connection import WAITING, RegistryConnection, RegistryListener
 from discovery.client.seeds import Seed
+from discovery.native import Log
 
 _log = Log(__name__)
 
@@ -50,7 +50,7 @@ class SeedConnections:
         self,
         seeds: list[Seed],
         namespace: str | None,
-        listener: Listener,
+        listener: RegistryListener,
         longest_pause: float,
         post: Callable[[Callable[[float], None]], None],
         forget: Callable[[str], None],
@@ -69,7 +69,7 @@ class SeedConnections:
 
     def is_first_look(self) -> bool:
         """True while some seed has not yet found its first address."""
-        return any(seed_connection.is_preparing and not seed_connection.connections and not seed_connection.failures for seed_connection in self.seed_connections)
+        return any(one.is_preparing and not one.connections and not one.failures for one in self.seed_connections)
 
     def next_attempt(self) -> float:
         """When `attempt` has something to do."""
@@ -118,7 +118,12 @@ class SeedConnections:
         seed_connection.error, seed_connection.failures, seed_connection.retry_at = None, 0, float("-inf")
         self._forget_former(seed_connection, addresses)
         # Two names of one registry: it is asked once.
-        others = {connection.address for other in self.seed_connections if other is not seed_connection for connection in other.connections.values()}
+        others = {
+            connection.address
+            for other in self.seed_connections
+            if other is not seed_connection
+            for connection in other.connections.values()
+        }
         for address in addresses:
             if address not in others:
                 self._open(seed_connection, address, now)
@@ -134,7 +139,11 @@ class SeedConnections:
         seed_connection.retry_at = now + random.uniform(0.25, 1.0) * pause
 
     def _forget_former(self, seed_connection: SeedConnection, addresses: list[str]) -> None:
-        former = [a for a, connection in seed_connection.connections.items() if a not in addresses and connection.state == WAITING]
+        former = [
+            address
+            for address, connection in seed_connection.connections.items()
+            if address not in addresses and connection.state == WAITING
+        ]
         for address in former:
             del seed_connection.connections[address]
             self._forget(address)

@@ -15,17 +15,17 @@ from typing import Any
 import zmq
 
 from discovery import protocol
-from discovery.client.announcements import Announcements
 from discovery.backend import Callback
+from discovery.client.announcements import Announcements
 from discovery.client.cache import DiskCache
+from discovery.client.merge import Merge, MergedRecord
+from discovery.client.published import Published
 from discovery.client.registry_connection import SUBSCRIBING, UP, WAITING, RegistryConnection
-from discovery.client.merge import MergedRecord, Merge
+from discovery.client.seed_connections import NEVER, SeedConnections
+from discovery.client.seeds import Seed
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 from discovery.notes import MAX_ALL_NOTES, Notes
-from discovery.client.published import Published
-from discovery.client.seeds import Seed
-from discovery.client.seed_connections import NEVER, SeedConnections
 
 _log = Log(__name__)
 
@@ -168,7 +168,7 @@ class ClientState:
         """Until when it may wait."""
         times = [now + IDLE, self._renew_at, self._save_at, self._seed_connections.next_attempt()]
         times += [self._tell_at, self._save_notes_at]
-        times += [connection.next_deadline() for connection in self._seed_connections.connections() if connection.state != WAITING]
+        times += [one.next_deadline() for one in self._seed_connections.connections() if one.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
             times.append(now + EAGER)
         return min(times)
@@ -208,7 +208,7 @@ class ClientState:
         self._seed_connections.close(now, left)
         self._publish(now)
 
-    # --- what registries say (see link.Listener) ---
+    # --- what registries say (see link.RegistryListener) ---
 
     def link_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """It sent all that it holds."""
@@ -361,7 +361,7 @@ class ClientState:
         if not self._flushes:
             return
         connections = self._seed_connections.connections()
-        connected = [connection for connection in connections if connection.state in (UP, SUBSCRIBING) and connection.boot_id is not None]
+        connected = [one for one in connections if one.state in (UP, SUBSCRIBING) and one.boot_id is not None]
         is_acknowledged = bool(connected) and self._is_acknowledged(connected)
         may_come = self._seed_connections.is_first_look() or any(
             connection.state not in (UP, WAITING) and now - connection.opened_at < HOPE for connection in connections

@@ -13,13 +13,14 @@ from typing import Any
 
 import zmq
 
-from discovery import pacing, protocol, sockets
+from discovery import protocol, sockets
 from discovery.accepting import CHANGED, AcceptGuard
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL, Note
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import Notes
-from discovery.pacing import Client, Key, Subscriber
+from discovery.server import pacing
+from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
 from discovery.server.table import LOOKS, Change, Gone, Held, Table
 
 _log = Log(__name__)
@@ -79,8 +80,8 @@ class RegistryServer:
         self._is_stopping = False
         self._wakeup = Wakeup()
         self._thread = NativeThread(self._run, "discovery-registry")
-        self._clients: dict[bytes, Client] = {}
-        self._subscribers: dict[bytes, Subscriber] = {}
+        self._clients: dict[bytes, SubscriberConnection] = {}
+        self._subscribers: dict[bytes, TrackedSubscriber] = {}
         self._notes = Notes(NOTE_AHEAD, MAX_NOTES_OF_CLIENT)
         self._complained_at = -COMPLAIN_EVERY
         #: When something of a record or a note was last told.
@@ -138,7 +139,7 @@ class RegistryServer:
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)
-        hugz_at, warming = now, True
+        heartbeat_at, warming = now, True
         read_notes_at, look_at = now, now + LOOK_FOR_CLIENTS_EVERY
         accepting = AcceptGuard(self.url, _log.warning)
         accepting_at: float | None = now
@@ -159,9 +160,9 @@ class RegistryServer:
                 pause = accepting.look()
                 accepting_at = None if pause is None else now + pause
                 wait = tick if pause is None else min(tick, pause)
-            if now >= hugz_at or warming is not self._table.is_warming(now):
+            if now >= heartbeat_at or warming is not self._table.is_warming(now):
                 warming = self._table.is_warming(now)
-                hugz_at = now + HEARTBEAT_INTERVAL
+                heartbeat_at = now + HEARTBEAT_INTERVAL
                 self._hug(warming)
             if now >= look_at:
                 look_at = now + LOOK_FOR_CLIENTS_EVERY
@@ -218,7 +219,7 @@ class RegistryServer:
         )
         # Until the end of the warm-up what is not listed stays; whoever came after a withdrawal must hear of it.
         gone = table.withdrawn(namespace) if warming else []
-        self._subscribers[peer] = Subscriber(client, namespace, parts, {one.instance: one for one in gone})
+        self._subscribers[peer] = TrackedSubscriber(client, namespace, parts, {one.instance: one for one in gone})
         self._go_on(peer)
 
     def _go_on(self, peer: bytes) -> None:
@@ -244,7 +245,7 @@ class RegistryServer:
             else:
                 return
 
-    def _send_push(self, peer: bytes, subscriber: Subscriber, push: protocol.Push, news: dict[Key, Gone | None]) -> bool:
+    def _send_push(self, peer: bytes, subscriber: TrackedSubscriber, push: protocol.Push, news: dict[Key, Gone | None]) -> bool:
         """False when there is no room: it is sent later."""
         subscriber.seq += 1
         if self._send_frame(peer, push.frame(subscriber.seq)) is not False:
@@ -369,10 +370,10 @@ class RegistryServer:
         for peer in [peer for peer in self._clients if peer not in self._subscribers]:
             self._send_frame(peer, frame)
 
-    def _client(self, peer: bytes) -> Client | None:
+    def _client(self, peer: bytes) -> SubscriberConnection | None:
         client = self._clients.get(peer)
         if client is None and len(self._clients) < MAX_CLIENTS:
-            client = self._clients[peer] = Client()
+            client = self._clients[peer] = SubscriberConnection()
         return client
 
     def _send(self, peer: bytes, message: protocol.Message) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.events.conftest import *  # noqa: F403 (fixtures)
 from tests.events.stage import Notes, Orders, until
-from tests.rpc.stage import aside
+from tests.stage import aside
 from zmqservices.cli.events import moment, rewound
 from zmqservices.cli.groups import span
 from zmqservices.cli.main import main

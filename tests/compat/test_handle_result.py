@@ -4,7 +4,7 @@ import gevent
 import pytest
 from gevent.event import AsyncResult, Event
 
-from tests.rpc.stage import until
+from tests.stage import until
 from zmqservices.events import EventHandler
 from zmqservices.exceptions import RemoteError
 from zmqservices.extensions import DependencyProvider

@@ -145,7 +145,7 @@ class RawClient:
         assert self.socket.poll(timeout * 1000), "no answer came"
         return protocol.decode(self.socket.recv())
 
-    def next_but_hugz(self):
+    def next_but_heartbeats(self):
         while isinstance(message := self.next(), protocol.Heartbeat):
             pass
         return message

@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from discovery import DirectoryError, Note
 from discovery import notes as notes_module
-from discovery.server import table as table_module
-from discovery.client.merge import Entry, Merge
+from discovery.client.merge import Merge, MergedRecord
 from discovery.notes import Notes
+from discovery.server import table as table_module
 from discovery.server.table import Gone, Held, Table
 from tests.discovery.stage import record
 
@@ -152,7 +152,7 @@ class Client(RuleBasedStateMachine):
         self.listed = {"x": None, "y": None}
 
     def entry(self, instance, rank, suspect=False):
-        return Entry(record(instance, incarnation=rank[0], version=rank[1], ttl=10.0), self.now, suspect)
+        return MergedRecord(record(instance, incarnation=rank[0], version=rank[1], ttl=10.0), self.now, suspect)
 
     registries = st.sampled_from(["x", "y"])
 

@@ -11,8 +11,8 @@ import pytest
 import zmq
 
 from discovery import Note, protocol
-from discovery.client import state as client_state
 from discovery.client import registry_connection as link
+from discovery.client import state as client_state
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, record, start_registry
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from discovery.client.merge import Entry, Merge
+from discovery.client.merge import Merge, MergedRecord
 from tests.discovery.stage import record
 
 
@@ -12,7 +12,7 @@ def merge():
 
 
 def entries(*records, heard_at=0.0, suspect=False):
-    return [Entry(item, heard_at, suspect) for item in records]
+    return [MergedRecord(item, heard_at, suspect) for item in records]
 
 
 def test_the_union_of_all_registries_is_known(merge):
@@ -37,7 +37,7 @@ def test_what_did_not_change_is_no_change(merge):
     merge.snapshot("a", entries(record()), warming=False)
     merge.settle(0.0)
 
-    merge.update("a", Entry(record(), 5.0))
+    merge.update("a", MergedRecord(record(), 5.0))
 
     assert merge.settle(5.0) == set()
     assert merge.known["one"].heard_at == 5.0
@@ -67,7 +67,7 @@ def test_a_withdrawal_is_believed_at_once_though_another_registry_has_not_heard_
     merge.snapshot("b", entries(record(version=4)), warming=False)
     merge.settle(1.0)
     assert merge.known == {}
-    merge.update("b", Entry(record(version=5), 2.0))
+    merge.update("b", MergedRecord(record(version=5), 2.0))
     merge.settle(2.0)
     assert set(merge.known) == {"one"}
 
@@ -115,7 +115,7 @@ def test_a_record_is_suspect_when_all_who_list_it_say_so(merge):
     merge.settle(0.0)
     assert not merge.known["one"].suspect
 
-    merge.update("b", Entry(record(), 0.0, suspect=True))
+    merge.update("b", MergedRecord(record(), 0.0, suspect=True))
 
     assert merge.settle(1.0) == {"one"}
     assert merge.known["one"].suspect

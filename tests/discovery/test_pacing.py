@@ -4,10 +4,11 @@ import time
 
 import pytest
 
-from discovery import Note, pacing, protocol
+from discovery import Note, protocol
+from discovery.server import pacing
 from discovery.server import registry_server as server_module
 from discovery.server import table as table_module
-from discovery.pacing import Client, Subscriber
+from discovery.server.pacing import SubscriberConnection, TrackedSubscriber
 from discovery.server.table import Gone
 from tests.discovery.stage import AT_LAST, RawClient, eventually, record, start_registry
 
@@ -26,7 +27,7 @@ def sent(client, *sizes):
 
 
 def test_what_was_sent_is_unread_until_its_mark_is_answered():
-    client = Client()
+    client = SubscriberConnection()
 
     none, token, _ = sent(client, 1000, protocol.MARK_EVERY, 500)
 
@@ -37,7 +38,7 @@ def test_what_was_sent_is_unread_until_its_mark_is_answered():
 
 
 def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
-    client = Client()
+    client = SubscriberConnection()
     first, _, last = sent(client, *[protocol.MARK_EVERY] * 3)
 
     assert client.read(last)
@@ -46,7 +47,7 @@ def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
 
 
 def test_who_guesses_a_token_has_read_nothing():
-    client = Client()
+    client = SubscriberConnection()
     (token,) = sent(client, protocol.MARK_EVERY)
 
     assert not client.read(token + 1)
@@ -61,7 +62,7 @@ def test_the_more_clients_the_less_each_may_leave_unread_but_one_part_always():
 
 
 def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_order():
-    subscriber = Subscriber(Client(), None, iter(()), {})
+    subscriber = TrackedSubscriber(SubscriberConnection(), None, iter(()), {})
 
     for news in ({"one": None}, {"two": None}, {"one": GONE}):
         assert subscriber.owe(news)
@@ -71,7 +72,7 @@ def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_or
 
 def test_a_subscriber_that_is_owed_too_much_is_told_so(monkeypatch):
     monkeypatch.setattr(pacing, "MAX_OWED", 1)
-    subscriber = Subscriber(Client(), None, iter(()), {})
+    subscriber = TrackedSubscriber(SubscriberConnection(), None, iter(()), {})
 
     assert subscriber.owe({"one": None})
     assert not subscriber.owe({"two": None})

@@ -191,7 +191,7 @@ def test_whoever_subscribes_after_a_withdrawal_hears_of_it_while_the_registry_wa
         assert holder.ask(protocol.Withdraw(1, "default", "one", 0, 0)) == protocol.Ack(1)
 
         snapshot = late.ask(protocol.Subscribe("default"))
-        dropped = late.next_but_hugz()
+        dropped = late.next_but_heartbeats()
 
     assert snapshot.warming and not snapshot.entries
     assert (dropped.instance, dropped.withdrawn, dropped.seq) == ("one", True, snapshot.seq + 1)

@@ -1,7 +1,7 @@
 """The examples of the guide to timers hold."""
 
 from tests.documents.examples import run_examples
-from tests.rpc.stage import until
+from tests.stage import until
 
 
 def test_the_examples_of_the_guide_hold():

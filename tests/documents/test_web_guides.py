@@ -7,7 +7,7 @@ import pytest
 
 from tests.documents.examples import run_examples
 from tests.documents.sessions import run, sessions
-from tests.rpc.stage import until
+from tests.stage import until
 from tests.web.sockets import Refused, WebSocket
 from tests.web.stage import Web
 from zmqservices.runners import run_services

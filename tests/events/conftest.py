@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.rpc.conftest import bound_on_time, cluster, connect, free_port, registry_url, serve  # noqa: F401 (fixtures)
-from tests.rpc.conftest import cluster_config as cluster_without_journals  # noqa: F401
+from tests.fixtures import bound_on_time, cluster, connect, free_port, registry_url, serve  # noqa: F401 (fixtures)
+from tests.fixtures import cluster_config as cluster_without_journals  # noqa: F401
 from zmqservices.standalone.events import event_dispatcher
 
 

@@ -1,6 +1,6 @@
 """What tests of events play with: services that dispatch when they are told to, and handlers that write down what came."""
 
-from tests.rpc.stage import Context, Gate, until
+from tests.stage import Context, Gate, until
 from zmqservices.events import EventDispatcher
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import rpc

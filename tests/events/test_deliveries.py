@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from tests.events.stage import Context, Gate, Notes, Orders, until
-from tests.rpc.stage import aside
+from tests.stage import aside
 from zmqservices.events import BROADCAST, EventDispatcher, event_handler
 from zmqservices.exceptions import BadRequest, JournalError, MessageTooLarge, UnserializableValueError
 from zmqservices.journal import Journal

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from tests.rpc.stage import until
+from tests.stage import until
 from zmqservices.dependency_providers import Config, Logger
 from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import MethodNotFound, RemoteError

@@ -5,7 +5,7 @@ import threading
 import gevent
 import pytest
 
-from tests.rpc.stage import aside, until
+from tests.stage import aside, until
 from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import UnserializableValueError
 from zmqservices.rpc import rpc

@@ -17,9 +17,9 @@ from typing import Any
 import msgpack
 
 from discovery import protocol
+from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import Note, Record
-from discovery.client.seeds import split_tcp
 from zmqservices.cli.alive import address_of
 from zmqservices.exceptions import (
     BadRequest,
@@ -36,7 +36,7 @@ from zmqservices.web import framing
 from zmqservices.web.addresses import parse_address
 from zmqservices.web.reading import ClientDisconnected, RequestBody, RequestTimeout, header_lines
 from zmqservices.web.websocket import messages as websocket
-from zmqservices.web.websocket.link import DealerLink
+from zmqservices.web.websocket.transport import WebSocketTransport
 from zmqservices.wire import codec, envelope, topics
 from zmqservices.wire.messages import Batch, Error
 from zmqservices.wire.quoting import LONGEST_QUOTE, quoted
@@ -147,17 +147,17 @@ def _read_frames(data: bytes) -> None:
     """What comes over a WebSocket after its handshake, until it is over."""
     socket = SimpleNamespace(sendall=lambda data: None, shutdown=lambda how: None)
     handler: Any = SimpleNamespace(upgrade=lambda data: None, rfile=io.BufferedReader(io.BytesIO(data)), socket=socket)  # type: ignore
-    link = DealerLink(handler, HANDSHAKE, 1024, 4096)
+    transport = WebSocketTransport(handler, HANDSHAKE, 1024, 4096)
     try:
-        link.open("{}")
+        transport.open("{}")
         for _ in range(len(data) + 2):
-            text = link.receive()
+            text = transport.receive()
             if text is None:
                 return
             assert len(text) <= 1024
         raise AssertionError("there are more messages than bytes")
     finally:
-        link.end()
+        transport.end()
 
 
 def _read_requests(data: bytes) -> None:

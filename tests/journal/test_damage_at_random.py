@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.journal.conftest import Asked
 from zmqservices.exceptions import JournalError
-from zmqservices.journal import LostRange, Group, Journal
+from zmqservices.journal import Group, Journal, LostRange
 
 #: Events of the journal that is damaged, by their bodies.
 BODIES = [b"%d " % n + b"x" * 400 for n in range(1, 61)]

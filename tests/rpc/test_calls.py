@@ -11,7 +11,7 @@ from uuid import UUID
 import gevent
 import pytest
 
-from tests.rpc.stage import Gate
+from tests.stage import Gate
 from zmqservices.exceptions import MessageTooLarge, RemoteError, UnserializableValueError
 from zmqservices.rpc import ClusterRpc, RpcProxy, ServiceRpc, rpc
 from zmqservices.wire.envelope import LARGE

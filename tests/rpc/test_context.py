@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.rpc.stage import Context
+from tests.stage import Context
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import RpcProxy, rpc

@@ -5,7 +5,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.rpc.stage import Context, Gate, linked, until
+from tests.stage import Context, Gate, linked, until
 from zmqservices.exceptions import CallCancelled, ConfigurationError, RemoteError, RpcTimeout, UnknownService
 from zmqservices.rpc import ClusterRpc, RpcProxy, rpc
 

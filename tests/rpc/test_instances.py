@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import gevent
 import pytest
 
-from tests.rpc.stage import Gate, until
 from tests.rpc.test_membership import node_of, records
+from tests.stage import Gate, until
 from zmqservices.cluster.calls.incoming import Served, described, least_busy
 from zmqservices.exceptions import CallCancelled
 from zmqservices.rpc import rpc

@@ -4,7 +4,7 @@ from time import monotonic
 
 import gevent
 
-from tests.rpc.stage import linked
+from tests.stage import linked
 from zmqservices.exceptions import RpcTimeout
 from zmqservices.rpc import rpc
 

@@ -5,7 +5,7 @@ import threading
 import gevent
 import pytest
 
-from tests.rpc.stage import Aside, Gate, aside, until
+from tests.stage import Aside, Gate, aside, until
 from zmqservices.exceptions import CallCancelled, MethodNotFound, RemoteError, UnserializableValueError
 from zmqservices.rpc import RpcProxy, rpc
 

@@ -3,7 +3,7 @@
 import gevent
 import pytest
 
-from tests.rpc.stage import until
+from tests.stage import until
 from zmqservices import config
 from zmqservices.exceptions import CallCancelled, RpcTimeout, UnknownService
 from zmqservices.rpc import rpc

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.rpc.stage import Aside, aside, until
+from tests.stage import Aside, aside, until
 from zmqservices.rpc import rpc
 from zmqservices.standalone.events import event_dispatcher
 from zmqservices.standalone.rpc import ClusterRpcProxy, ServiceRpcProxy

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.rpc.stage import aside
+from tests.stage import aside
 from zmqservices.rpc import rpc
 
 PROGRAM = """

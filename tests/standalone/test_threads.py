@@ -6,7 +6,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.rpc.stage import Aside, Gate, aside, until
+from tests.stage import Aside, Gate, aside, until
 from zmqservices.exceptions import (
     CallCancelled,
     MessageTooLarge,

@@ -234,7 +234,8 @@ class Siege:
             if not process.is_running:
                 found.append(f"{name} ended with {process.popen.returncode}")
             # A call with arguments that a method does not stand is the method's own error, and has its traceback.
-            if process.output().count("Traceback") > process.output().count("ERROR zmqservices.hosting.lifecycle: error handling worker"):
+            of_methods = process.output().count("ERROR zmqservices.hosting.lifecycle: error handling worker")
+            if process.output().count("Traceback") > of_methods:
                 found.append(f"there is a traceback in the log of {name}")
         allowed = max(2 * calm.call_p99, noise), max(2 * calm.web_p99, noise)
         for outcome in self.outcomes:

@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent.pywsgi import WSGIServer
 
-from tests.rpc.stage import until
+from tests.stage import until
 from tests.testing.test_websocket import Server
 from zmqservices import config
 from zmqservices.containers import ServiceContainer

@@ -3,8 +3,8 @@
 import gevent
 import pytest
 
-from tests.rpc.stage import Gate, until
 from tests.rpc.test_membership import node_of, records
+from tests.stage import Gate, until
 from tests.timer.test_timer import Ticks
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.rpc import rpc

@@ -8,7 +8,7 @@ import pytest
 import zmq
 from gevent.event import Event
 
-from tests.rpc.stage import Gate, until
+from tests.stage import Gate, until
 from zmqservices.containers import ServiceContainer
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider

@@ -7,7 +7,7 @@ import zmq
 
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.native import allocate_lock
-from zmqservices.transport.reactor import Reentered, Completion
+from zmqservices.transport.reactor import Completion, Reentered
 
 
 class Ear:

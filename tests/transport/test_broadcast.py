@@ -8,7 +8,8 @@ import gevent
 import pytest
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import BroadcastSubscriber, BroadcastPublisher, SocketOptions, Sockets, broadcast
+from zmqservices.transport import BroadcastPublisher, BroadcastSubscriber, SocketOptions, Sockets
+from zmqservices.transport import broadcast as module
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Completion
@@ -108,7 +109,7 @@ def test_every_listener_of_a_topic_is_told_of(reactor, sockets, broadcast, broad
 
 def test_a_payload_follows_in_a_frame_of_its_own(reactor, broadcast, broadcasts, crowd, until, monkeypatch):
     noted = []
-    monkeypatch.setattr(broadcast, "note_large_message", lambda: noted.append(len(crowd.frames)))
+    monkeypatch.setattr(module, "note_large_message", lambda: noted.append(len(crowd.frames)))
     reactor.run(broadcasts.subscribe, b"a\0")
     reactor.run(broadcasts.connect, broadcast.endpoint)
     until(lambda: crowd.tunings)

@@ -3,7 +3,7 @@
 import gevent
 import pytest
 
-from tests.rpc.conftest import free_port
+from tests.fixtures import free_port
 from tests.web.stage import Web
 from zmqservices.containers import ServiceContainer
 

@@ -6,7 +6,7 @@ import socket as native
 import gevent
 import pytest
 
-from tests.rpc.stage import until
+from tests.stage import until
 from tests.web.stage import read_all
 from zmqservices.web import protocol, reading
 from zmqservices.web.guard import Guard

@@ -9,8 +9,8 @@ import pytest
 from gevent.event import AsyncResult
 
 from tests.documents.sessions import run
-from tests.rpc.conftest import cluster_config, registry_url
-from tests.rpc.stage import aside
+from tests.fixtures import cluster_config, registry_url
+from tests.stage import aside
 from tests.web.browser import Browser
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ClusterRpcProxy

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from tests.rpc.stage import until
+from tests.stage import until
 from tests.web.sockets import Closed
 from zmqservices.web.handlers import http
-from zmqservices.web.websocket import link, rpc
+from zmqservices.web.websocket import rpc, transport
 from zmqservices.web.websocket import server as websocket_server
 from zmqservices.web.websocket.server import WebSocketServer
 
@@ -117,7 +117,7 @@ def test_a_fault_of_ours_ends_the_connection_that_met_it(web, caplog, monkeypatc
     socket, other = web.websocket(), web.websocket()
     with monkeypatch.context() as patch:
         patch.setattr(websocket_server, "_broken", websocket_server.Guard(websocket_server._log, "broke", logging.ERROR))
-        patch.setattr(link, "_text", lambda parts: 1 // 0)
+        patch.setattr(transport, "_text", lambda parts: 1 // 0)
         socket.send_text("{}")
         with pytest.raises(Closed) as closed:
             socket.receive()
@@ -131,7 +131,7 @@ def test_an_answer_that_cannot_be_sent_is_no_matter_of_the_service(web, monkeypa
     socket = web.websocket()
     socket.send("hi")
     with monkeypatch.context() as patch:
-        patch.setattr(link.WSConnection, "send", lambda self, event: 1 // 0)
+        patch.setattr(transport.WSConnection, "send", lambda self, event: 1 // 0)
         with pytest.raises(Closed):
             socket.receive()
 

@@ -11,7 +11,7 @@ from gevent.event import Event
 from werkzeug.wrappers import Response
 
 from tests.hosting.stage import Recorder
-from tests.rpc.stage import Context, Gate, until
+from tests.stage import Context, Gate, until
 from zmqservices.exceptions import BadRequest, ConfigurationError
 from zmqservices.web.handlers import HttpRequestHandler, http
 from zmqservices.web.server import WebServer

@@ -8,13 +8,13 @@ import psutil
 import pytest
 from gevent import Greenlet
 
-from tests.rpc.stage import until
+from tests.stage import until
 from tests.web.test_websocket import Chat, server_of
-from zmqservices.web.exchange import Body, Exchange
+from zmqservices.web.exchange import Body, HttpExchange
 from zmqservices.web.handlers import http
 from zmqservices.web.protocol import HttpOnlyProtocol
 from zmqservices.web.websocket.connection import Connection
-from zmqservices.web.websocket.link import DealerLink
+from zmqservices.web.websocket.transport import WebSocketTransport
 
 
 class Service(Chat):
@@ -65,7 +65,7 @@ def no_records():
 
 def test_nothing_is_left_of_clients_that_came_and_went(serve, no_records):
     web = serve(Service)
-    kinds = (Body, Exchange, HttpOnlyProtocol, Connection, DealerLink)
+    kinds = (Body, HttpExchange, HttpOnlyProtocol, Connection, WebSocketTransport)
     come_and_go(web)
 
     def is_quiet():

@@ -14,7 +14,7 @@ import pytest
 import zmq
 from gevent.server import StreamServer
 
-from tests.rpc.stage import Gate, until
+from tests.stage import Gate, until
 from tests.web.stage import Web, is_refused, read_all
 from zmqservices.containers import ServiceContainer
 from zmqservices.exceptions import ConfigurationError

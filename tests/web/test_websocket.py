@@ -10,7 +10,7 @@ import werkzeug.exceptions
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from tests.hosting.stage import Recorder
-from tests.rpc.stage import Context, Gate, until
+from tests.stage import Context, Gate, until
 from tests.web.sockets import Closed, Refused
 from zmqservices.exceptions import ConfigurationError, ConnectionNotFound
 from zmqservices.runners import run_services
@@ -455,11 +455,11 @@ def test_a_slow_client_is_cut_off_and_costs_no_more_than_its_queue(serve, caplog
     hub = hub_of(chat)
     for socket in (slow, quick):
         hub.subscribe(socket.id, "news")
-    link = server_of(chat).connections[slow.id].link
+    transport = server_of(chat).connections[slow.id].transport
 
     while slow.id in server_of(chat).connections:
         hub.broadcast("news", "more", "x" * 10_000)
-        assert link._queued <= 100_000
+        assert transport._queued <= 100_000
         assert quick.receive()["event"] == "more"
 
     assert "it did not read the" in caplog.text

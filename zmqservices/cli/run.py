@@ -16,16 +16,16 @@ from zmqservices import constants
 from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import Announcement
 from zmqservices.cli.backdoor import setup_backdoor
-from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
+from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.services import import_service, import_services
 from zmqservices.cli.shortly import said_in_short
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.removed import gone
 from zmqservices.log_helpers import Formatter, escape_what_others_sent
 from zmqservices.process.collector import spare_what_lives
+from zmqservices.removed import gone
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 

@@ -34,9 +34,9 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
     Example:
         zmqservices events tail orders 'order.*'
     """
+    from zmqservices.cluster.events.subscription import BROADCAST, Subscription
     from zmqservices.cluster.node import Node
     from zmqservices.cluster.settings import Settings
-    from zmqservices.cluster.events.subscription import BROADCAST, Subscription
 
     node = Node.join(Settings.read(flags.setup()))
     shown = Tail(as_json, count)

@@ -28,7 +28,7 @@ from zmqservices.transport.sockets import forked_error
 DIRECTORY_STOP_TIMEOUT = 1.0
 
 
-class Client:
+class ClientNode:
     """Thread-safe. Made started; `stop` ends the calls that are under way."""
 
     def __init__(self, settings: Settings) -> None:
@@ -118,7 +118,7 @@ def _is_plain(hub: Any) -> bool:
 
 
 #: All clients of this process.
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_clients: weakref.WeakSet[ClientNode] = weakref.WeakSet()
 
 
 def _forget_callers() -> None:

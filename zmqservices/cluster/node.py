@@ -18,9 +18,9 @@ import discovery
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
+from zmqservices.cluster.events.subscriber import EventSubscriber
 from zmqservices.cluster.registration import Registration, new_id
 from zmqservices.cluster.settings import Settings
-from zmqservices.cluster.events.subscriber import Subscriber
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import BroadcastPublisher, Sockets, addresses
 from zmqservices.transport.hub import HubReactor
@@ -60,7 +60,7 @@ class Node:
         self._registrations: list[Registration] = []
         self.call_server: CallServer | None = None
         self._publisher: Any = None
-        self._subscriber: Subscriber | None = None
+        self._subscriber: EventSubscriber | None = None
         self.reactor = HubReactor()
         self._sockets = Sockets(settings.sockets)
         try:
@@ -118,16 +118,16 @@ class Node:
     def publisher(self) -> Any:
         """The publishing half of events (`zmqservices.cluster.events.publisher`), made when it is first asked for."""
         if self._publisher is None:
-            from zmqservices.cluster.events.publisher import Publisher  # SQLite comes with it: for those who publish only
+            from zmqservices.cluster.events.publisher import EventPublisher  # SQLite comes with it: for those who publish only
 
-            self._publisher = Publisher(self)
+            self._publisher = EventPublisher(self)
         return self._publisher
 
     @property
-    def subscriber(self) -> Subscriber:
+    def subscriber(self) -> EventSubscriber:
         """The handling half of events, made when it is first asked for."""
         if self._subscriber is None:
-            self._subscriber = Subscriber(self.caller, self._sockets, self.id)
+            self._subscriber = EventSubscriber(self.caller, self._sockets, self.id)
         return self._subscriber
 
     def open_broadcast(self, listener: Any) -> tuple[BroadcastPublisher, str]:

@@ -16,8 +16,8 @@ from typing import Any
 from gevent.event import Event
 
 import discovery
-from zmqservices.cluster.leadership import duties_of, holder, with_duties
 from zmqservices.cluster.calls.incoming import IncomingCall, Served
+from zmqservices.cluster.leadership import duties_of, holder, with_duties
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
 

@@ -114,8 +114,8 @@ class _NamesFinder(MetaPathFinder):
 
 
 _finder = _Finder()
-_eventlet = _NamesFinder("eventlet", f"{REAL}.eventlet_names")
-_kombu = _NamesFinder("kombu", f"{REAL}.kombu_names")
+_eventlet = _NamesFinder("eventlet", f"{REAL}.compat.eventlet_names")
+_kombu = _NamesFinder("kombu", f"{REAL}.compat.kombu_names")
 
 
 def is_installed() -> bool:
@@ -127,7 +127,8 @@ def install(eventlet: bool = False) -> None:
     """From here on `import nameko` and its submodules are zmqservices. A second call does nothing.
 
     The real Nameko need not be installed; where it is, it is hidden. With `eventlet`, `import eventlet` finds a handful of
-    eventlet's names on gevent (`zmqservices.compat.eventlet_names`). Where kombu is not installed, its types can be imported, too.
+    eventlet's names on gevent (`zmqservices.compat.eventlet_names`). Where kombu is not installed, its types can be imported,
+    too.
     Raises ImportError when the real one of either was imported before; then nothing is changed.
     """
     if not is_installed():

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.events.consumer import IncomingEvent, EventConsumer
+from zmqservices.cluster.events.consumer import EventConsumer, IncomingEvent
 from zmqservices.cluster.events.subscription import (
     BROADCAST,
     KINDS,
@@ -26,8 +26,8 @@ from zmqservices.exceptions import (
     WorkerCancelled,
     serialize,
 )
-from zmqservices.messaging import Consumer
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.messaging import Consumer
 from zmqservices.wire import codec
 
 _log = logging.getLogger(__name__)

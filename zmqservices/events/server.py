@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.events.consumer import IncomingEvent, EventConsumer, size_of
+from zmqservices.cluster.events.consumer import EventConsumer, IncomingEvent, size_of
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 

@@ -16,9 +16,9 @@ from gevent import GreenletExit, get_hub
 
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
+from zmqservices.hosting.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 from zmqservices.probes import Probe, tell
 from zmqservices.utils.redaction import shown_arguments
-from zmqservices.hosting.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 
 _log = logging.getLogger(__name__)
 

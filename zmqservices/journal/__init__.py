@@ -6,7 +6,7 @@ Rule 2: an event is forgotten only when all groups have handled it or when a bou
 """
 
 from zmqservices.journal.delivery_schedule import Bury, DeliverySchedule, Fetch, Send, Tell
-from zmqservices.journal.events import DeadLetter, LostRange, Group, NewEvent, Page, StoredEvent
+from zmqservices.journal.events import DeadLetter, Group, LostRange, NewEvent, Page, StoredEvent
 from zmqservices.journal.journal import Journal
 from zmqservices.journal.slots import Orphan
 

@@ -13,8 +13,8 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from zmqservices.exceptions import MaybeExecuted, serialize
+from zmqservices.journal.delivery_queue import DeliveryQueue, QueuedEvent, State
 from zmqservices.journal.events import LostRange, Page, StoredEvent
-from zmqservices.journal.delivery_queue import QueuedEvent, DeliveryQueue, State
 from zmqservices.journal.members import Member
 
 

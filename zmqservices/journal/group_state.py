@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zmqservices.journal.acknowledged import Acknowledged
-from zmqservices.journal.events import LostRange, Group
+from zmqservices.journal.events import Group, LostRange
 
 #: Event types whose match is remembered; then it starts anew, for who makes up a type per event.
 _REMEMBERED_TYPES = 10_000

@@ -10,9 +10,9 @@ from typing import Any
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.journal import slots
 from zmqservices.journal.events import Group, GroupStats, JournalStats, NewEvent, Notice, StoredEvent
+from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.retention import Bounds
 from zmqservices.journal.slots import Orphan
-from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.store import explain
 from zmqservices.journal.writer import Writer
 from zmqservices.wire.topics import compile
@@ -217,7 +217,10 @@ class Journal:
         self._ask(lambda: self._writer.letters.requeue(group, seqs), done)
 
     def requeued(self, group: str, done: Done) -> None:
-        """done(list of StoredEvent): what was requeued and not acknowledged yet, for DeliverySchedule.requeued after a restart."""
+        """Ask for what was requeued and not acknowledged yet: `done(list of StoredEvent)`.
+
+        For `DeliverySchedule.requeued`, after a restart.
+        """
         self._ask(lambda: self._writer.letters.requeued(group), done)
 
     def drop(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:

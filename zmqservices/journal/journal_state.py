@@ -13,11 +13,11 @@ from uuid import uuid4
 
 from zmqservices.exceptions import GroupConflict, JournalError
 from zmqservices.journal.acknowledged import Acknowledged
-from zmqservices.journal.blocks import OVERHEAD, Block, Damaged, Row, checksum, count_types, pack_events
-from zmqservices.journal.events import LostRange, Group, NewEvent, Page
 from zmqservices.journal.block_cache import BlockCache
-from zmqservices.journal.paging import Paging, look
+from zmqservices.journal.blocks import OVERHEAD, Block, Damaged, Row, checksum, count_types, pack_events
+from zmqservices.journal.events import Group, LostRange, NewEvent, Page
 from zmqservices.journal.group_state import GroupState
+from zmqservices.journal.paging import Paging, look
 from zmqservices.journal.store import Store
 
 #: What a group's line in the file calls `GroupState.is_proven`.
@@ -224,7 +224,10 @@ class JournalState:
             seq
             for block in self.block_cache.block(row.first)
             for seq, event in enumerate(block.events, block.first)
-            if low <= seq <= high and group_state.wants(event[0]) and seq not in group_state.acked and not group_state.is_lost(seq)
+            if low <= seq <= high
+            and group_state.wants(event[0])
+            and seq not in group_state.acked
+            and not group_state.is_lost(seq)
         ]
         return (len(seqs), seqs[0], seqs[-1]) if seqs else (0, 0, 0)
 
@@ -270,7 +273,8 @@ class JournalState:
         declared[IS_PROVEN] = group_state.is_proven
         acked = group_state.acked
         self.store.put_group(
-            group_state.group.name, declared, acked.cursor, acked.ranges(), group_state.seen_at, group_state.has_expired, group_state.lost
+            group_state.group.name, declared, acked.cursor, acked.ranges(),
+            group_state.seen_at, group_state.has_expired, group_state.lost,
         )
 
     def remove(self, name: str) -> bool:
@@ -321,7 +325,8 @@ class JournalState:
         self._put(group_state)
         self.store.put_gaps(group_state.group.name, group_state.gaps)
         if group_state.handled_letters:
-            self.letter_bytes -= sum(self.store.delete_letters(group_state.group.name, group_state.handled_letters, requeued=True))
+            deleted = self.store.delete_letters(group_state.group.name, group_state.handled_letters, requeued=True)
+            self.letter_bytes -= sum(deleted)
             group_state.handled_letters.clear()
 
     def note_ages(self) -> None:

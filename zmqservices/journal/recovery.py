@@ -10,9 +10,9 @@ from typing import Any
 
 from zmqservices.journal.blocks import Damaged, checksum, count_types, unpack_event, unpack_events
 from zmqservices.journal.events import Notice, Reset
-from zmqservices.journal.journal_state import JournalState, standing_of
-from zmqservices.journal.slots import Mark, Slot
 from zmqservices.journal.group_state import GroupState
+from zmqservices.journal.journal_state import JournalState, standing_of
+from zmqservices.journal.slots import Slot, SlotMark
 from zmqservices.journal.store import Store, is_damage, read_json, text_or_bytes
 
 #: What SQLite says of a file that it cannot read at this moment.
@@ -43,7 +43,7 @@ def open_state(slot: Slot, sync: str, clock: Callable[[], float], tell: Callable
     return state
 
 
-def _compare(state: JournalState, mark: Mark | None) -> Reset | None:
+def _compare(state: JournalState, mark: SlotMark | None) -> Reset | None:
     if mark is None:
         return None
     path, store = str(state.store.path), state.store

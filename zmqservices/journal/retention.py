@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from zmqservices.exceptions import JournalFull
 from zmqservices.journal.blocks import Row
 from zmqservices.journal.events import Dropped, Expired, LostRange, Notice
-from zmqservices.journal.journal_state import JournalState
 from zmqservices.journal.group_state import GroupState
+from zmqservices.journal.journal_state import JournalState
 
 #: Blocks that go at a time: the others who wait for the journal shall not wait for long.
 _BLOCKS_AT_A_TIME = 256

@@ -33,7 +33,7 @@ class Orphan(NamedTuple):
     slot: int
 
 
-class Mark(NamedTuple):
+class SlotMark(NamedTuple):
     """How far the journal `id` went at least, and the checksum of that block."""
 
     id: str
@@ -80,14 +80,14 @@ class Slot:
         """Whether its lock is a symbolic link."""
         return self._lock_path.is_symlink()
 
-    def mark(self) -> Mark | None:
+    def mark(self) -> SlotMark | None:
         """The mark that was left here, if there is one."""
         match os.pread(self._fd, _MARK, 0).split():
             case [name, seq, crc] if seq.isdigit() and crc.isdigit():
-                return Mark(name.decode("ascii", "replace"), int(seq), int(crc))
+                return SlotMark(name.decode("ascii", "replace"), int(seq), int(crc))
         return None
 
-    def leave_mark(self, mark: Mark) -> None:
+    def leave_mark(self, mark: SlotMark) -> None:
         """Remember how far the journal went. OSError if the disk will not."""
         os.pwrite(self._fd, f"{mark.id} {mark.seq} {mark.crc}\n".encode().ljust(_MARK), 0)
 

@@ -14,12 +14,12 @@ from typing import Any
 from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal import native
 from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
+from zmqservices.journal.dead_letters import DeadLetters
 from zmqservices.journal.events import DeadLettersDropped, NewEvent, Notice
 from zmqservices.journal.journal_state import JournalState
-from zmqservices.journal.dead_letters import DeadLetters
 from zmqservices.journal.recovery import open_state, repair
 from zmqservices.journal.retention import Bounds, Retention
-from zmqservices.journal.slots import Mark, Slot
+from zmqservices.journal.slots import Slot, SlotMark
 from zmqservices.journal.store import explain, is_damage
 
 #: Called once with a result, or with an exception (not raised).
@@ -308,7 +308,7 @@ class Writer:
         state = self.state
         state.flush()
         try:
-            self.slot.leave_mark(Mark(state.store.id, state.last_seq, state.crc))
+            self.slot.leave_mark(SlotMark(state.store.id, state.last_seq, state.crc))
         except OSError as exc:
             raise explain(self.slot.path, exc) from exc
 

@@ -19,11 +19,11 @@
 from zmqservices.removed import gone
 from zmqservices.rpc.entrypoint import Rpc, rpc
 from zmqservices.rpc.providers import ClusterRpc, RpcProxy, ServiceRpc
-from zmqservices.rpc.proxies import CallClient, ClusterProxy, MethodProxy, RpcCall, RpcReply, ServiceProxy
+from zmqservices.rpc.proxies import Client, ClusterProxy, MethodProxy, RpcCall, RpcReply, ServiceProxy
 from zmqservices.rpc.server import RpcServer
 
 __all__ = [
-    "CallClient",
+    "Client",
     "ClusterProxy",
     "ClusterRpc",
     "MethodProxy",

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices import constants
-from zmqservices.cluster.calls.call import Call
+from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
-from zmqservices.rpc.proxies import UNSET, CallClient, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.transport.native import get_ident
 
 
-class WorkerClient(CallClient):
+class WorkerClient(Client):
     """Calls on behalf of one worker: its context data and call ids travel along, and its deadline bounds every call."""
 
     __slots__ = ("worker_ctx", "_caller", "_timeout", "_serializer")
@@ -26,7 +26,7 @@ class WorkerClient(CallClient):
         self._timeout = caller.settings.rpc_timeout if timeout is UNSET else timeout
         self._serializer = serializer
 
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, PendingCall]:
         worker_ctx, caller = self.worker_ctx, self._caller
         headers = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}
         if worker_ctx.data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from zmqservices.cluster.calls.call import DONE, SENT, Call
+from zmqservices.cluster.calls.call import DONE, SENT, PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.exceptions import ConfigurationError
 
@@ -31,7 +31,7 @@ class RpcCall:
 
     __slots__ = ("_caller", "_call", "_client")
 
-    def __init__(self, caller: Caller, call: Call, client: CallClient) -> None:
+    def __init__(self, caller: Caller, call: PendingCall, client: Client) -> None:
         self._caller = caller
         self._call = call
         self._client = client  # Held: a client that nobody holds any more is stopped.
@@ -53,12 +53,12 @@ class RpcCall:
 RpcReply = RpcCall
 
 
-class CallClient:
+class Client:
     """How a proxy makes its calls: the seam between proxies and whoever holds the caller, headers and time limits."""
 
     __slots__ = ()
 
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, PendingCall]:
         raise NotImplementedError
 
 
@@ -67,14 +67,14 @@ class MethodProxy:
 
     __slots__ = ("_client", "service_name", "method_name", "_timeout")
 
-    def __init__(self, client: CallClient, service_name: str, method_name: str, timeout: Any = UNSET) -> None:
+    def __init__(self, client: Client, service_name: str, method_name: str, timeout: Any = UNSET) -> None:
         self._client = client
         self.service_name = service_name
         self.method_name = method_name
         self._timeout = timeout
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Call and wait. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
+        """PendingCall and wait. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if call.stage != DONE:
             try:
@@ -85,7 +85,7 @@ class MethodProxy:
         return call.outcome()
 
     def call_async(self, /, *args: Any, **kwargs: Any) -> RpcCall:
-        """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
+        """PendingCall without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:
             caller.reactor.run(caller.cork.release)  # Who does not wait for the answer may do something else for long.
@@ -114,7 +114,7 @@ class MethodProxy:
 class ServiceProxy:
     """A remote service: its attributes are its methods."""
 
-    def __init__(self, client: CallClient, service_name: str) -> None:
+    def __init__(self, client: Client, service_name: str) -> None:
         self._client = client
         self.service_name = service_name
 
@@ -132,7 +132,7 @@ class ServiceProxy:
 class ClusterProxy:
     """All services: `cluster.maths`, or `cluster["a-name"]` where the name is no identifier."""
 
-    def __init__(self, client: CallClient) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
 
     def __getattr__(self, name: str) -> ServiceProxy:

@@ -13,21 +13,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.calls.call import Call
+from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.client import CallClient as ClusterClient
+from zmqservices.cluster.client import ClientNode
 from zmqservices.cluster.settings import Settings
-from zmqservices.removed import gone
+from zmqservices.hosting.worker_context import WorkerContext, is_own_id
 from zmqservices.membership import own_serializer, serializers_of
+from zmqservices.removed import gone
 from zmqservices.rpc.providers import add_context
-from zmqservices.rpc.proxies import UNSET, CallClient, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
-from zmqservices.hosting.worker_context import WorkerContext, is_own_id
 
 
-class StandaloneClient(CallClient):
+class StandaloneClient(Client):
     """The calls of one standalone client."""
 
     __slots__ = (
@@ -37,7 +37,7 @@ class StandaloneClient(CallClient):
     def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: Any) -> None:
         find = serializers_of(config)
         self._serializer = own_serializer(config, find)
-        self._cluster: ClusterClient | None = ClusterClient(Settings.read(config))
+        self._cluster: ClientNode | None = ClientNode(Settings.read(config))
         self._context: dict[str, Any] = {}
         add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
@@ -50,7 +50,7 @@ class StandaloneClient(CallClient):
         self._prefix = ""
         self._numbers = itertools.count(1)
 
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, Call]:
+    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, PendingCall]:
         cluster = self._cluster
         if cluster is None:
             raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")

@@ -11,10 +11,10 @@ from typing import Any
 from gevent.event import Event
 
 from zmqservices import configuration, constants
-from zmqservices.timer.leadership import Duty
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.timer.leadership import Duty
 from zmqservices.timer.schedule import Schedule
 
 _log = logging.getLogger(__name__)

@@ -1,8 +1,17 @@
 """The only code that touches ZeroMQ sockets: links, doors, broadcasts, and the two reactors that drive them."""
 
-from zmqservices.transport.broadcast import BroadcastSubscriber, BroadcastPublisher
-from zmqservices.transport.router import RouterSocket, Sent
+from zmqservices.transport.broadcast import BroadcastPublisher, BroadcastSubscriber
 from zmqservices.transport.dealer import DealerLink
+from zmqservices.transport.router import RouterSocket, Sent
 from zmqservices.transport.sockets import SocketOptions, Sockets, UnusableEndpoint
 
-__all__ = ["BroadcastSubscriber", "RouterSocket", "DealerLink", "BroadcastPublisher", "Sent", "SocketOptions", "Sockets", "UnusableEndpoint"]
+__all__ = [
+    "BroadcastPublisher",
+    "BroadcastSubscriber",
+    "DealerLink",
+    "RouterSocket",
+    "Sent",
+    "SocketOptions",
+    "Sockets",
+    "UnusableEndpoint",
+]

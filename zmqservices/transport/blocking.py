@@ -27,7 +27,7 @@ import zmq
 
 from discovery.native import Wakeup
 from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller, reentrant_lock
-from zmqservices.transport.reactor import Answer, Drainable, Reentered, Completion
+from zmqservices.transport.reactor import Answer, Completion, Drainable, Reentered
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The two ends of a broadcast: a BroadcastPublisher (an XPUB, bound) that knows who listens, and an BroadcastSubscriber (a SUB) that listens to many.
+"""The two ends of a broadcast: an XPUB, bound, that knows who listens, and a SUB that listens to many of them.
 
 A broadcast is one frame, its topic first: whoever listens for a topic gets all frames that begin with it. A long bytes
 value may follow in a frame of its own. Nothing is promised: what a full pipe has no room for is dropped by ZeroMQ.
@@ -12,10 +12,10 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.process.allocator import note_large_message
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, bind, connect, refuse_unless_connectable
-from zmqservices.process.allocator import note_large_message
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import zmq
 from zmq.backend import Socket as BackendSocket
 
+from zmqservices.process.allocator import note_large_message
 from zmqservices.transport import uncopied
 from zmqservices.transport.monitor import CONNECT_FAILED, DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, connect, refuse_unless_connectable
-from zmqservices.process.allocator import note_large_message
 
 # The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
 _recv = BackendSocket.recv

@@ -22,7 +22,7 @@ from greenlet import getcurrent
 from zmqservices.exceptions import RpcTimeout
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Bell, Handover
 from zmqservices.transport.native import allocate_lock, get_ident
-from zmqservices.transport.reactor import Answer, Drainable, Completion
+from zmqservices.transport.reactor import Answer, Completion, Drainable
 from zmqservices.transport.sockets import forked_error
 
 _log = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.process.allocator import note_large_message
 from zmqservices.transport import uncopied
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind
-from zmqservices.process.allocator import note_large_message
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send

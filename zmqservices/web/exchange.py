@@ -24,7 +24,7 @@ BODY = "zmqservices.web.body"
 PIECES_AHEAD = 4
 
 
-class Exchange:
+class HttpExchange:
     """One request that is with a worker."""
 
     def __init__(self, request: Any) -> None:

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request, Response
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
-from zmqservices.web.exchange import Exchange
+from zmqservices.web.exchange import HttpExchange
 from zmqservices.web.results import check_response, error_response, to_response
 from zmqservices.web.server import WebServer
 
@@ -40,7 +40,7 @@ class HttpRequestHandler(Entrypoint):
         # They are answers, and no reason for alarm.
         expected = self.expected_exceptions
         self.expected_exceptions = (*(expected if isinstance(expected, tuple) else (expected,)), HTTPException)
-        self._exchanges: set[Exchange] = set()
+        self._exchanges: set[HttpExchange] = set()
         _check(method, url)
 
     # --- what subclasses may change ----------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class HttpRequestHandler(Entrypoint):
 
     def _ask_worker(self, request: Any, args: Any, kwargs: Any, context_data: Any) -> Any:
         self.server.check_load()
-        exchange = Exchange(request)
+        exchange = HttpExchange(request)
         self._exchanges.add(exchange)
         try:
             handle_result = partial(self._answer, exchange)
@@ -112,7 +112,7 @@ class HttpRequestHandler(Entrypoint):
             if exchange.body is None:
                 self._exchanges.discard(exchange)
 
-    def handle_result(self, exchange: Exchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def handle_result(self, exchange: HttpExchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         """Called by the worker with the outcome. Returns when a streamed body is produced; may replace the result."""
         if exc_info is None:
             try:
@@ -136,7 +136,7 @@ class HttpRequestHandler(Entrypoint):
             exchange.fail(exc_info[1])
         return result, exc_info
 
-    def _answer(self, exchange: Exchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _answer(self, exchange: HttpExchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         if is_overridden(self, HttpRequestHandler) and not never_began(worker_ctx):
             result, exc_info = outcome_of(self, exchange, worker_ctx, result, exc_info)
             if exchange.is_answered:

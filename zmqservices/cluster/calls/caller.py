@@ -16,14 +16,14 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.calls import failures
-from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall
 from zmqservices.cluster.calls.cork import LONGEST, Cork
+from zmqservices.cluster.calls.flow_control import UNCOUNTED
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import EXPECTED, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
+from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.cluster.settings import Settings
-from zmqservices.cluster.calls.flow_control import UNCOUNTED
 from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
 from zmqservices.resilience.retries import Failure, RetryAction, next_action
 from zmqservices.transport import Sockets

@@ -7,8 +7,8 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.cluster.calls.send_queue import SendQueue, Kept, size_of
-from zmqservices.cluster.calls.flow_control import Total, FlowControlWindow
+from zmqservices.cluster.calls.flow_control import FlowControlWindow, Total
+from zmqservices.cluster.calls.send_queue import Kept, SendQueue, size_of
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import encode_result

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
+from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import ProtocolError
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import DealerLink, Sockets

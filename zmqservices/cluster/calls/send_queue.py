@@ -13,7 +13,7 @@ from zmqservices.transport import Sent
 LONGEST_SEND_QUEUE = 128 * 1024 * 1024
 
 #: Bytes that are kept for all nodes together before the one with the most is given up.
-ALL_BACKLOGS = 256 * 1024 * 1024
+ALL_SEND_QUEUES = 256 * 1024 * 1024
 
 #: Bytes that a message takes in memory besides its own.
 OVERHEAD = 100
@@ -29,7 +29,7 @@ class Kept:
 
     @property
     def is_too_much(self) -> bool:
-        return self.bytes > ALL_BACKLOGS
+        return self.bytes > ALL_SEND_QUEUES
 
 
 class SendQueue:

@@ -13,11 +13,11 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from zmqservices.cluster.calls.send_queue import SendQueue, Kept, size_of
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER, LONGEST, Cork
-from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served, described, least_busy, refusal
 from zmqservices.cluster.calls.drain import Drain
-from zmqservices.cluster.calls.flow_control import UNCOUNTED, Total, FlowControlWindow
+from zmqservices.cluster.calls.flow_control import UNCOUNTED, FlowControlWindow, Total
+from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served, described, least_busy, refusal
+from zmqservices.cluster.calls.send_queue import Kept, SendQueue, size_of
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import RouterSocket, Sent, Sockets
 from zmqservices.transport.faults import Faults
@@ -147,7 +147,11 @@ class CallServer:
             if client.node:
                 self._welcome(client)
 
-    def handle_also(self, kinds: dict[type, Callable[[ClientConnection, Any], None]], on_disconnected: Callable[[ClientConnection], None]) -> None:
+    def handle_also(
+        self,
+        kinds: dict[type, Callable[[ClientConnection, Any], None]],
+        on_disconnected: Callable[[ClientConnection], None],
+    ) -> None:
         """Messages of these kinds go to those functions from now on; `on_disconnected` is told of guests that are gone."""
         self._handlers.update(kinds)
         self._on_disconnected = on_disconnected

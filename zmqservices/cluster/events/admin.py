@@ -78,7 +78,12 @@ class Admin:
             "dropped": source.best_effort.dropped,
             "journals": [self._journal(served) for served in source.served_journals],
             "best_effort": [
-                {"group": name, "pattern": consumer_group.group.pattern, "kind": consumer_group.kind, "members": len(consumer_group.members)}
+                {
+                    "group": name,
+                    "pattern": consumer_group.group.pattern,
+                    "kind": consumer_group.kind,
+                    "members": len(consumer_group.members),
+                }
                 for name, consumer_group in sorted(source.best_effort.consumer_groups.items())
             ],
         }

@@ -21,7 +21,7 @@ from zmqservices.wire import envelope, messages
 EARLY_EVENTS = 10_000
 
 #: Messages in the queue of one guest beyond which events for it are dropped.
-LONG_BACKLOG, LONG_BACKLOG_BYTES = 1000, LONGEST_SEND_QUEUE // 4
+LONG_SEND_QUEUE, LONG_SEND_QUEUE_BYTES = 1000, LONGEST_SEND_QUEUE // 4
 
 #: An event that is packed already: its type, body, headers, serializer's name and key.
 Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
@@ -62,7 +62,8 @@ class BestEffort:
             if consumer_group.kind == BROADCAST:
                 if consumer_group.group.pattern not in patterns:
                     patterns.add(consumer_group.group.pattern)
-                    self._transmit(broadcast_topic(self.name, consumer_group.group.pattern), None, type, raw, headers, serializer, key)
+                    topic = broadcast_topic(self.name, consumer_group.group.pattern)
+                    self._transmit(topic, None, type, raw, headers, serializer, key)
             else:
                 member = consumer_group.next()
                 if member is not None:
@@ -85,7 +86,7 @@ class BestEffort:
             member = consumer_group.next() if consumer_group.pattern.matches(type) else None
             if member is None:
                 continue
-            if len(member.client.send_queue) > LONG_BACKLOG or member.client.send_queue.bytes > LONG_BACKLOG_BYTES:
+            if len(member.client.send_queue) > LONG_SEND_QUEUE or member.client.send_queue.bytes > LONG_SEND_QUEUE_BYTES:
                 self.dropped += 1
                 continue
             message = messages.Event(
@@ -159,4 +160,9 @@ class BestEffort:
         self.on_subscription(member.topic)
 
     def _tuned_to(self, topic: bytes) -> list[GroupMember]:
-        return [member for consumer_group in self.consumer_groups.values() for member in consumer_group.members.values() if member.topic == topic]
+        return [
+            member
+            for consumer_group in self.consumer_groups.values()
+            for member in consumer_group.members.values()
+            if member.topic == topic
+        ]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from zmqservices.journal import Journal, NewEvent
-from zmqservices.transport.reactor import Reactor, Completion
+from zmqservices.transport.reactor import Completion, Reactor
 
 #: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
 GIVE_WAY = 0.002

@@ -58,6 +58,10 @@ def size_of(message: Event) -> int:
     return len(body) if type(body) is bytes else len(codec.pack(body))
 
 
+#: How many times its credit may be in hand, by stage: what was sent before a subscription was renewed may still come.
+_TIMES_OF_CREDIT = {SubscriptionStage.ASKED: 2, SubscriptionStage.ON: 2, SubscriptionStage.LEAVING: 1}
+
+
 class PublisherLink:
     """One intake's subscription on one link."""
 
@@ -151,7 +155,7 @@ class IncomingEvent:
 
 
 class EventConsumer:
-    """One handler, at all publishers of its source. Made by `Subscriber.subscribe`."""
+    """One handler, at all publishers of its source. Made by `EventSubscriber.subscribe`."""
 
     def __init__(
         self,
@@ -372,7 +376,7 @@ class EventConsumer:
         self._subscriber.tell_done()
         for link in self.links.values():
             # Said twice: nothing will be answered any more.
-            times = 2 if link.stage in (SubscriptionStage.ASKED, SubscriptionStage.ON) else 1 if link.stage is SubscriptionStage.LEAVING else 0
+            times = _TIMES_OF_CREDIT.get(link.stage, 0)
             for _ in range(times if link.peer.is_up else 0):
                 link.peer.send(envelope.encode(Unsubscribe(self.id)))
         self.in_hand.clear()

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.settings import EventSettings
-from zmqservices.journal import Bury, DeliverySchedule, LostRange, Group, Fetch, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, DeliverySchedule, Fetch, Group, LostRange, Page, Send, StoredEvent, Tell
 from zmqservices.transport.reactor import Reactor
 
 _log = logging.getLogger(__name__)

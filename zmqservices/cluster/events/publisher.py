@@ -39,7 +39,7 @@ MOST_SUBSCRIPTIONS = 1000
 MOST_ANSWERS, MOST_NUMBERS = 256, 2048
 
 
-class Publisher:
+class EventPublisher:
     """Made by the node; `stop` ends it."""
 
     def __init__(self, node: Any) -> None:

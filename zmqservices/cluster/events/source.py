@@ -25,7 +25,7 @@ from zmqservices.cluster.events.orphans import Orphans
 from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
-from zmqservices.journal import LostRange, Group, NewEvent, StoredEvent
+from zmqservices.journal import Group, LostRange, NewEvent, StoredEvent
 from zmqservices.transport.native import get_ident
 from zmqservices.transport.sockets import forked_error
 from zmqservices.wire import codec, envelope, messages
@@ -50,7 +50,7 @@ LONGEST_ERROR, MOST_ERROR_TEXTS = 20_000, 16
 
 
 class Source:
-    """Made by `Publisher.open`. Dispatching and opening are for greenlets, all else runs inside the reactor."""
+    """Made by `EventPublisher.open`. Dispatching and opening are for greenlets, all else runs inside the reactor."""
 
     def __init__(self, publisher: Any, name: str, keeps: bool) -> None:
         self.name = name
@@ -173,7 +173,15 @@ class Source:
     def subscriptions(self) -> list[dict[str, Any]]:
         """The groups that events are kept for, as a record says it."""
         return [
-            Subscription(self.name, consumer_group.group.pattern, name, consumer_group.kind, True, NEW, consumer_group.group.max_deliveries).to_dict()
+            Subscription(
+                self.name,
+                consumer_group.group.pattern,
+                name,
+                consumer_group.kind,
+                True,
+                NEW,
+                consumer_group.group.max_deliveries,
+            ).to_dict()
             for name, consumer_group in sorted(self._consumer_groups.items())
         ]
 
@@ -303,7 +311,8 @@ class Source:
             raise BadRequest(f"{self.name!r} keeps events for {MOST_GROUPS:,} groups already, which is all that it does")
         if consumer_group is not None and not consumer_group.declares(want):
             raise BadRequest(
-                f"group {quoted(want.group)} gets the events {quoted(consumer_group.group.pattern)} as {quoted(consumer_group.kind)} for as "
+                f"group {quoted(want.group)} gets the events {quoted(consumer_group.group.pattern)} as "
+                f"{quoted(consumer_group.kind)} for as "
                 f"long as it lives, and not {quoted(want.pattern)} as {want.kind}; take another name, or let an operator end "
                 "it with `zmqservices events forget`"
             )
@@ -343,7 +352,9 @@ class Source:
 
     def _join_again(self, member: GroupMember, served: ServedJournal) -> None:
         consumer_group = self._consumer_groups.get(member.group)
-        if consumer_group is not None and consumer_group.members.get(member.name) is member and served in self.served_journals and not self._closed:
+        if consumer_group is None or consumer_group.members.get(member.name) is not member:
+            return
+        if served in self.served_journals and not self._closed:
             served.with_delivery(consumer_group.group, partial(self._join, member, served))
 
     def _confirm(self, member: GroupMember) -> None:
@@ -417,7 +428,7 @@ class Source:
             return  # Its leaving is on the way to the schedule.
         if isinstance(item, LostRange):
             origin = self.own.journal.origin if self.own is not None else ""
-            self.publisher.say(member.client, messages.LostRange(group, origin, item.from_seq, item.to_seq, item.reason))
+            self.publisher.say(member.client, messages.Gap(group, origin, item.from_seq, item.to_seq, item.reason))
             return
         if item.origin not in self._origins:
             for served in self.served_journals:

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any, cast
 
 from zmqservices.cluster.calls.caller import Caller
-from zmqservices.cluster.events.consumer import PAUSE, IncomingEvent, EventConsumer, SubscriptionStage, PublisherLink
 from zmqservices.cluster.calls.peer import Peer
+from zmqservices.cluster.events.consumer import PAUSE, EventConsumer, IncomingEvent, PublisherLink, SubscriptionStage
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import BroadcastSubscriber, Sockets, UnusableEndpoint
@@ -69,7 +69,7 @@ class Answers:
                 self.seqs.popleft()
 
 
-class Subscriber:
+class EventSubscriber:
     """All intakes of one node."""
 
     def __init__(self, caller: Caller, sockets: Sockets, member: str) -> None:
@@ -114,7 +114,10 @@ class Subscriber:
         options: dict[str, Any] | None = None,
         waiting: Callable[[], int] | None = None,
     ) -> EventConsumer:
-        """Begin. Publishers that come later are found as well; see `EventConsumer.wait_until_reachable` for those that are there."""
+        """Begin. Publishers that come later are found as well.
+
+        See `EventConsumer.wait_until_reachable` for those that are there.
+        """
         options = {"start": subscription.start, **(options or {})}
         consumer = EventConsumer(self, next(self._ids), subscription, take, credit, options, waiting)
         self._consumers[consumer.id] = consumer

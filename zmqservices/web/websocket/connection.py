@@ -9,7 +9,7 @@ from typing import Any
 from gevent.event import Event
 
 from zmqservices.web.websocket import messages
-from zmqservices.web.websocket.link import GOING_AWAY, Link
+from zmqservices.web.websocket.transport import GOING_AWAY, WebSocketTransport
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ class SocketInfo:
 class Connection:
     """`socket` says who it is; `subscriptions` are the channels whose events it gets."""
 
-    def __init__(self, socket: SocketInfo, link: Link, max_calls: int) -> None:
+    def __init__(self, socket: SocketInfo, transport: WebSocketTransport, max_calls: int) -> None:
         self.socket = socket
         self.subscriptions: set[str] = set()
-        self.link = link
+        self.transport = transport
         self._max_calls = max_calls
         self._calls = 0
         self._has_room = Event()
@@ -43,7 +43,7 @@ class Connection:
 
     def send_event(self, text: str) -> None:
         """Send what `messages.event` made."""
-        self.link.send(text)
+        self.transport.send(text)
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class Connection:
 
     def answer(self, text: str) -> None:
         """Send the answer of a call that is under way."""
-        self.link.send(text)
+        self.transport.send(text)
         self._calls -= 1
         self._has_room.set()
         if self._goodbye is not None:
@@ -74,16 +74,16 @@ class Connection:
         """Close, as soon as the calls under way are answered."""
         self._goodbye = reason
         if not self._calls:
-            self.link.close(GOING_AWAY, reason)
+            self.transport.close(GOING_AWAY, reason)
 
     def cut(self, reason: str) -> None:
         """End it without a word, whatever it is about."""
-        self.link.cut(reason)
+        self.transport.cut(reason)
         self._has_room.set()
 
     def refuse(self, exc: BaseException, correlation_id: Any) -> None:
         """Answer a call that was never begun."""
-        self.link.send(messages.refusal(exc, correlation_id))
+        self.transport.send(messages.refusal(exc, correlation_id))
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.socket_id} of {self.socket.remote_addr}>"

@@ -42,7 +42,7 @@ class WebSocketEntrypoint(Entrypoint):
         super().stop()
 
 
-class PendingCall:
+class WebSocketReply:
     """A call that came over a connection and is to be answered once."""
 
     __slots__ = ("connection", "correlation_id", "is_answered")
@@ -68,17 +68,17 @@ class WebSocketRpc(WebSocketEntrypoint):
     def handle_message(self, connection: Connection, call: messages.WebSocketCall) -> None:
         """Called in the connection's greenlet: begin the call. What is raised is the answer."""
         self.check_signature((connection.socket_id,), call.data)
-        handle_result = partial(self._answer, PendingCall(connection, call.correlation_id))
+        handle_result = partial(self._answer, WebSocketReply(connection, call.correlation_id))
         context_data = dict(connection.socket.context_data)
         self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
         connection.begin_call()
 
-    def _answer(self, pending: PendingCall, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _answer(self, pending: WebSocketReply, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         if is_overridden(self, WebSocketRpc) and not never_began(worker_ctx):
             result, exc_info = outcome_of(self, pending, worker_ctx, result, exc_info)
         return WebSocketRpc.handle_result(self, pending, worker_ctx, result, exc_info)
 
-    def handle_result(self, pending: PendingCall, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def handle_result(self, pending: WebSocketReply, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         """Called by the worker with the outcome: send it, unless it was sent. May replace the result; so may an override."""
         if pending.is_answered:
             return result, exc_info

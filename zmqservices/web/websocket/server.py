@@ -22,7 +22,7 @@ from zmqservices.web.results import error_response
 from zmqservices.web.server import WebServer
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection, SocketInfo
-from zmqservices.web.websocket.link import INTERNAL_ERROR, Link
+from zmqservices.web.websocket.transport import INTERNAL_ERROR, WebSocketTransport
 
 _log = logging.getLogger(__name__)
 
@@ -139,14 +139,14 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         """In the hub, now and then: ask the silent for a sign of life, and give up those who gave none for too long."""
         now = monotonic()
         for connection in list(self.connections.values()):
-            silence = now - connection.link.heard_at
+            silence = now - connection.transport.heard_at
             if not connection.is_read:
                 # It may have said anything; it will be heard when one of its calls is over.
-                connection.link.heard_at = now
+                connection.transport.heard_at = now
             elif silence > (MISSED_PINGS + 0.5) * self._ping_interval:
                 connection.cut(f"it was silent for {silence:.0f} s")
             elif silence > 0.5 * self._ping_interval:
-                connection.link.ping()
+                connection.transport.ping()
 
     # --- connections: each in the greenlet of its HTTP connection ------------------------------------------------------
 
@@ -167,12 +167,12 @@ class WebSocketServer(ProviderCollector, SharedExtension):
                 raise MalformedRequest("a WebSocket handshake has no body")
             self._check_origin(request)
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
-            link = Link(handler, headers, self._max_message, self._max_queued_bytes)
+            transport = WebSocketTransport(handler, headers, self._max_message, self._max_queued_bytes)
             context_data = self.wsgi_server.context_data_from_headers(request)
         except Exception as exc:
             return error_response(exc, ())
         socket = SocketInfo(str(uuid.uuid4()), context_data, request.remote_addr)
-        connection = self.connections[socket.socket_id] = Connection(socket, link, self._max_calls)
+        connection = self.connections[socket.socket_id] = Connection(socket, transport, self._max_calls)
         try:
             refusal = self._greet(connection, request)
         except BaseException:
@@ -201,27 +201,27 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     def serve(self, connection: Connection) -> None:
         """From the handshake to the end of a connection."""
-        link = connection.link
+        transport = connection.transport
         try:
             try:
-                link.open(messages.event(messages.CONNECTED, {"socket_id": connection.socket_id}))
+                transport.open(messages.event(messages.CONNECTED, {"socket_id": connection.socket_id}))
                 _log.debug("%r connected", connection)
                 if self._is_draining:
                     connection.say_goodbye(STOPPING)
-                while (text := link.receive()) is not None:
+                while (text := transport.receive()) is not None:
                     self._take(connection, text)
             except OSError:
                 _log.debug("%r went away during its handshake", connection)
             except Exception as exc:
                 # Whatever it sent, it ends this connection and no other.
                 _broken.caught(repr(connection), exc, monotonic(), trace=True)
-                link.close(INTERNAL_ERROR, "what was received could not be worked on")
+                transport.close(INTERNAL_ERROR, "what was received could not be worked on")
             finally:
                 self._forget(connection)
-                link.end()
+                transport.end()
         finally:
-            if link.reason:
-                _log.info("closed %r: %s", connection, link.reason)
+            if transport.reason:
+                _log.info("closed %r: %s", connection, transport.reason)
             for hook in self._hooks["disconnect"]:
                 hook.tell(connection)
 

@@ -6,7 +6,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.rpc.stage import Aside, linked, until
+from tests.stage import Aside, linked, until
 from zmqservices.cluster.calls import caller
 from zmqservices.cluster.calls import flow_control as window
 from zmqservices.cluster.calls.call import DONE

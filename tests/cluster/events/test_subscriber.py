@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from zmqservices.cluster.events import subscriber as module
-from zmqservices.cluster.events.consumer import SubscriptionStage, PublisherLink
-from zmqservices.cluster.events.subscriber import Answers, Subscriber
+from zmqservices.cluster.events.consumer import PublisherLink, SubscriptionStage
+from zmqservices.cluster.events.subscriber import Answers, EventSubscriber
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed
@@ -68,7 +68,7 @@ class House:
         self.reactor = Reactor()
         self.pool = SimpleNamespace(instances={})
         caller = SimpleNamespace(reactor=self.reactor, expect=lambda service: self.pool, on_change=[], other_kinds={})
-        self.subscriber = Subscriber(caller, SimpleNamespace(sub=Socket), "member")
+        self.subscriber = EventSubscriber(caller, SimpleNamespace(sub=Socket), "member")
         self.taken = []
 
     def subscribe(self, want):
@@ -278,7 +278,7 @@ def test_of_handlers_that_are_gone_nothing_is_left(stage):
         reliable.end()
         casual.end()
 
-    for kept in ("_intakes", "_by_group", "_by_topic", "_answers", "_counts", "_endpoints"):
+    for kept in ("_consumers", "_by_group", "_by_topic", "_answers", "_counts", "_endpoints"):
         assert not getattr(subscriber, kept), kept
 
 

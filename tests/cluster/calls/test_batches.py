@@ -6,14 +6,14 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from tests.rpc.stage import linked, until
+from tests.stage import linked, until
 from zmqservices.cluster.calls import cork
-from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.calls.peer import Peer
+from zmqservices.cluster.calls.server import CallServer
 from zmqservices.exceptions import MaybeExecuted
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
-from zmqservices.transport import RouterSocket, DealerLink, Sent
+from zmqservices.transport import DealerLink, RouterSocket, Sent
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import Batch, Bye, Call, Result
 

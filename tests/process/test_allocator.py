@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallo
 
 KEPT = """
 import time
-from zmqservices.utils import allocator
+from zmqservices.process import allocator
 
 def rss():
     with open("/proc/self/statm") as statm:
@@ -53,7 +53,7 @@ def test_blocks_are_kept_until_the_process_is_idle():
 
 
 NOTED = """
-from zmqservices.utils import allocator
+from zmqservices.process import allocator
 
 def rss():
     with open("/proc/self/statm") as statm:
@@ -96,7 +96,7 @@ def test_a_message_changes_nothing_for_whoever_has_set_the_allocator():
 
 @pytest.mark.parametrize("name", allocator.VARIABLES)
 def test_whoever_has_set_the_allocator_keeps_his_settings(name):
-    code = "from zmqservices.utils import allocator; print(allocator.keep_large_blocks())"
+    code = "from zmqservices.process import allocator; print(allocator.keep_large_blocks())"
 
     assert run(code, **{name: "1000000" if name != "GLIBC_TUNABLES" else "glibc.malloc.perturb=0"}) == "False\n"
 

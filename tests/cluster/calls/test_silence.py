@@ -4,7 +4,7 @@ import logging
 
 import gevent
 
-from tests.rpc.stage import linked
+from tests.stage import linked
 from zmqservices.rpc import rpc
 
 

@@ -33,7 +33,7 @@ PIECE = 64 * 1024
 LONGEST_REASON = 120
 
 
-class Link:
+class WebSocketTransport:
     """`handler` is that of the HTTP connection, whose request asked for the upgrade.
 
     Raises MalformedRequest where the request is no handshake.

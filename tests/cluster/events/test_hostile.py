@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+from tests.cluster.events.test_subscriber import CASUAL, RELIABLE, House
 from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note
-from tests.events.test_subscriber import CASUAL, RELIABLE, House
 from tests.rpc.test_membership import node_of
 from zmqservices.cluster.events import publisher as publisher_module
 from zmqservices.cluster.events import source as source_module
@@ -35,18 +35,18 @@ class Stranger:
         until(lambda: self._is_linked)
         until(lambda: self._link.send(envelope.encode(Hello(1, 0, self.node, namespace))))
 
-    def linked(self):
+    def on_connect(self):
         self._is_linked = True
 
-    def lost(self):
+    def on_disconnect(self):
         pass
 
-    def hear(self, body):
+    def on_message(self, body):
         message = envelope.decode(body)
         self._heard += [envelope.message_of(one) for one in message.messages] if type(message) is Batch else [message]
         return False
 
-    def heard(self):
+    def on_batch_end(self):
         pass
 
     def says(self, *messages):

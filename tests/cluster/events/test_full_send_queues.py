@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqservices.cluster.events import best_effort
 from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE, SendQueue
+from zmqservices.cluster.events import best_effort
 from zmqservices.cluster.events.best_effort import BestEffort
 
 
@@ -42,7 +42,7 @@ def test_a_guest_that_reads_gets_them(dispatch):
 
 
 @pytest.mark.parametrize(
-    "waiting", [[b"small"] * (best_effort.LONG_BACKLOG + 1), [bytes(LONGEST_SEND_QUEUE // 8)] * 3], ids=["many", "large"]
+    "waiting", [[b"small"] * (best_effort.LONG_SEND_QUEUE + 1), [bytes(LONGEST_SEND_QUEUE // 8)] * 3], ids=["many", "large"]
 )
 def test_a_guest_that_is_behind_does_not(dispatch, waiting):
     send_queue = SendQueue()

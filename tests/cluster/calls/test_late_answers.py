@@ -7,7 +7,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.rpc.stage import Gate, aside, linked
+from tests.stage import Gate, aside, linked
 from zmqservices.exceptions import CallCancelled, RpcTimeout
 from zmqservices.rpc import rpc
 from zmqservices.wire import envelope

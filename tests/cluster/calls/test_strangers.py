@@ -5,7 +5,7 @@ import secrets
 import pytest
 import zmq
 
-from tests.rpc.stage import aside, linked
+from tests.stage import aside, linked
 from zmqservices.rpc import rpc
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import Ack, Batch, Bye, Cancel, Error, Hello, Ping, Pong, Welcome
@@ -41,11 +41,11 @@ def talk(serve, cluster):
             raw.connect(peer.endpoint)
             for body in (*frames, envelope.encode(Ping(99))):
                 raw.send_multipart([body] if isinstance(body, bytes) else body)
-            on_batch_end = []
-            while Pong(99) not in on_batch_end:
+            heard = []
+            while Pong(99) not in heard:
                 message = envelope.decode(raw.recv())
-                on_batch_end += map(envelope.message_of, message.messages) if isinstance(message, Batch) else [message]
-            return on_batch_end
+                heard += map(envelope.message_of, message.messages) if isinstance(message, Batch) else [message]
+            return heard
 
     return lambda *frames: aside(say, frames)
 
@@ -54,14 +54,14 @@ def call(number, *args):
     return envelope.encode_call(number, "maths", "add", args, None, 5.0, {})
 
 
-def refused(on_batch_end):
-    return [(message.id, message.error["code"]) for message in on_batch_end if isinstance(message, Error)]
+def refused(heard):
+    return [(message.id, message.error["code"]) for message in heard if isinstance(message, Error)]
 
 
 def test_each_call_is_refused_by_its_id(talk):
-    on_batch_end = talk(call(7, 1, 2), batches.encode([call(8, 1, 2), call(9, 1, 2)]), call(10, "x" * 100_000), call(11, bytes(100_000)))
+    heard = talk(call(7, 1, 2), batches.encode([call(8, 1, 2), call(9, 1, 2)]), call(10, "x" * 100_000), call(11, bytes(100_000)))
 
-    assert refused(on_batch_end) == [(number, "protocol") for number in (7, 8, 9, 10, 11)]
+    assert refused(heard) == [(number, "protocol") for number in (7, 8, 9, 10, 11)]
     assert Maths.ran == []
 
 
@@ -77,9 +77,9 @@ def test_what_is_long_is_not_read(talk):
 
 
 def test_frames_behind_a_message_are_nobody_s(talk):
-    on_batch_end = talk([envelope.encode(Ping(1)), b"\1" * 17, call(7, 1, 2), b"stray"])
+    heard = talk([envelope.encode(Ping(1)), b"\1" * 17, call(7, 1, 2), b"stray"])
 
-    assert on_batch_end == [Pong(1), Pong(99)]
+    assert heard == [Pong(1), Pong(99)]
     assert Maths.ran == []
 
 

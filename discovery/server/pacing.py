@@ -34,7 +34,7 @@ def share(clients: int) -> int:
     return max(PART_SIZE, min(MAX_UNREAD, MAX_ALL_UNREAD // max(1, clients)))
 
 
-class Client:
+class SubscriberConnection:
     """One connection: what was sent over it and not yet read."""
 
     __slots__ = ("_marks", "is_given_up", "unmarked", "unread")
@@ -74,12 +74,18 @@ class Client:
         return True
 
 
-class Subscriber:
+class TrackedSubscriber:
     """One client that is told of all changes of a namespace (None: of all)."""
 
     __slots__ = ("client", "namespace", "owed", "parts", "seq")
 
-    def __init__(self, client: Client, namespace: str | None, parts: Iterator[bytes], owed: dict[Key, Gone | None]) -> None:
+    def __init__(
+        self,
+        client: SubscriberConnection,
+        namespace: str | None,
+        parts: Iterator[bytes],
+        owed: dict[Key, Gone | None],
+    ) -> None:
         self.client = client
         self.namespace = namespace
         self.seq = 0

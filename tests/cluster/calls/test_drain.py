@@ -3,7 +3,7 @@
 import gevent
 import pytest
 
-from tests.rpc.stage import Gate, aside, until
+from tests.stage import Gate, aside, until
 from zmqservices.exceptions import CallCancelled, RemoteError, UnknownService, ZmqServicesError
 from zmqservices.rpc import RpcProxy, rpc
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.journal import Bury, DeliverySchedule, LostRange, Fetch, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, DeliverySchedule, Fetch, LostRange, Page, Send, StoredEvent, Tell
 
 ERROR = {"exc_type": "ValueError", "exc_path": "builtins.ValueError", "exc_args": ["no"], "value": "no"}
 

@@ -11,9 +11,9 @@ import pytest
 import zmq
 
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import RouterSocket, DealerLink, Sent, SocketOptions, Sockets
-from zmqservices.transport import router as transport_door
-from zmqservices.transport import dealer as transport_link
+from zmqservices.transport import DealerLink, RouterSocket, Sent, SocketOptions, Sockets
+from zmqservices.transport import dealer as dealer
+from zmqservices.transport import router as router_module
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Completion
@@ -163,7 +163,7 @@ def test_each_end_takes_notice_of_the_payloads_that_it_sends_and_gets(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted = []
-    for module in (transport_link, transport_door):
+    for module in (dealer, router_module):
         monkeypatch.setattr(module, "note_large_message", lambda name=module.__name__: noted.append(name.rpartition(".")[2]))
     router, hosts = stand.router()
     link, ears = stand.link(router.endpoint)
@@ -172,13 +172,13 @@ def test_each_end_takes_notice_of_the_payloads_that_it_sends_and_gets(
     assert noted == []
 
     link.send((b"large", b"x"))
-    assert noted == ["link"]
+    assert noted == ["dealer"]
     stand.until(lambda: len(hosts.payloads) == 1)
-    assert noted == ["link", "door"]
+    assert noted == ["dealer", "router"]
     router.send(hosts.strangers[0], (b"large too", b"y"))
-    assert noted == ["link", "door", "door"]
+    assert noted == ["dealer", "router", "router"]
     stand.until(lambda: len(ears.payloads) == 1)
-    assert noted == ["link", "door", "door", "link"]
+    assert noted == ["dealer", "router", "router", "dealer"]
 
 
 def test_nothing_is_sent_where_nobody_is_connected(stand: Stand) -> None:

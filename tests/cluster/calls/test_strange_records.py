@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 import discovery
-from tests.rpc.stage import until
+from tests.stage import until
 from zmqservices.cluster.calls import peer_pool as peer_pool
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.rpc import rpc

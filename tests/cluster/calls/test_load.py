@@ -6,12 +6,12 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.rpc.stage import Gate, linked, until
-from zmqservices.cluster.calls.call import Call
+from tests.stage import Gate, linked, until
+from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.exceptions import ConfigurationError, Overloaded, RemoteError, RpcTimeout
-from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.hosting.worker_context import WorkerContext
+from zmqservices.rpc import RpcProxy, rpc
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_a_call_leaves_nothing_for_the_garbage_collector(serve, cluster):
             assert linked_add(number, 1) == number + 1
         gc.collect()
         # Of others, who may have been here before, there may be more.
-        left = [it for it in gc.garbage if type(it) in (IncomingCall, Call, WorkerContext) and service_of(it) == "plain"]
+        left = [it for it in gc.garbage if type(it) in (IncomingCall, PendingCall, WorkerContext) and service_of(it) == "plain"]
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from zmqservices.journal import LostRange, Group, NewEvent
+from zmqservices.journal import Group, LostRange, NewEvent
 from zmqservices.journal.journal_state import JournalState
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.store import Store
