@@ -33,7 +33,7 @@ def test_modules_are_completed_folder_by_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop").mkdir()
     for name in ("hello.py", "no-module.py", "shop/__init__.py", "shop/orders.py"):
-        (tmp_path / name).request_flush()
+        (tmp_path / name).touch()
 
     assert complete.modules(None, None, "") == ["hello", "shop"]
     assert complete.modules(None, None, "shop.o") == ["shop.orders"]

@@ -64,7 +64,7 @@ def test_a_registry_is_a_command_of_the_one_program(folder):
 
 
 def test_only_names_of_ours_are_hidden(folder):
-    (folder / "orders.py").request_flush()
+    (folder / "orders.py").touch()
 
     assert own_packages.hidden_in(folder) == [folder / "discovery.py"]
     assert own_packages.hidden_in(folder / "nowhere") == []

@@ -65,7 +65,7 @@ def has_told(process):
 
 def tells_on(process):
     process.told.unlink(missing_ok=True)
-    process.told.with_name(f"{process.told.name}.again").request_flush()
+    process.told.with_name(f"{process.told.name}.again").touch()
     _until(process, process.told.exists)
 
 

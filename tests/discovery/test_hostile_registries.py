@@ -136,7 +136,7 @@ def test_a_registry_that_sends_more_than_any_holds_is_left_alone_with_a_warning(
 
     eventually(lambda: "it sent too much" in (state_of(directory, fake)["error"] or ""))
     assert caplog.text.count(f"left registry {fake.url} alone for 60 s") == 1
-    (link_to_it,) = [one for one in directory._client_state._seed_connections.links() if one.address == fake.url]
+    (link_to_it,) = [one for one in directory._client_state._seed_connections.connections() if one.address == fake.url]
     assert link_to_it.retry_at > time.monotonic() + link.LEFT_ALONE / 2
     Watch(directory).wait_now(lambda view: view.fresh and "honest" in view.records)
 
@@ -235,7 +235,7 @@ def test_a_local_port_that_another_program_has_is_one_warning_that_offers_the_me
     directory = house.open()
 
     eventually(lambda: "does not answer as a registry does" in (directory.view().registries[0]["error"] or ""))
-    first = directory._client_state._seed_connections.sites[0].links[f"tcp://127.0.0.1:{taken_port}"]
+    first = directory._client_state._seed_connections.seed_connections[0].connections[f"tcp://127.0.0.1:{taken_port}"]
     eventually(lambda: first.failures >= 3)
 
     (warning,) = [one.getMessage() for one in caplog.records if "no registry at" in one.getMessage()]

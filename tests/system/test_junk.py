@@ -34,7 +34,7 @@ def remote(lasting_cluster, maths, tmp_path):
         assert remote.maths.add(2, 3) == 5
         pending = remote.maths.stay_until.with_timeout(50).call_async(str(tmp_path / "end"))
         yield remote
-        (tmp_path / "end").request_flush()
+        (tmp_path / "end").touch()
         assert pending.result() == maths.pid
         assert remote.maths.whoami() == maths.pid
     assert maths.is_running

@@ -43,7 +43,7 @@ def test_a_full_queue_is_told_at_once_and_recovers(cluster, end):
         calls = [remote.maths.stay_until.call_async(str(end)) for _ in range(20)]
         # One runs, five wait; the others are told so while they do.
         refused = [settle(call) for call in calls[6:]]
-        end.request_flush()
+        end.touch()
 
         assert all(isinstance(answer, Overloaded) and answer.retryable for answer in refused)
         assert "max_queued_calls is 5" in str(refused[0])
@@ -77,7 +77,7 @@ def test_memory_is_bounded_while_a_queue_is_full(cluster, end):
         # 20 MB are 209 calls. The others are refused while these wait.
         refused = [settle(call) for call in calls[250:]]
         grown = process.memory_info().rss - before
-        end.request_flush()
+        end.touch()
         first = [settle(call) for call in calls[:250]]
 
         assert blocker.result() == maths.pid
@@ -98,7 +98,7 @@ def test_an_instance_that_is_full_has_its_calls_taken_by_another(cluster, end):
         # From the moment that the client has found it, no call is refused.
         eventually(lambda: settle(remote.maths.whoami.call_async()) == other.pid)
         assert {remote.maths.whoami() for _ in range(30)} == {other.pid}
-        end.request_flush()
+        end.touch()
         assert {call.result() for call in calls} == {full.pid}
 
 
