@@ -134,6 +134,31 @@ def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:
     return frames
 
 
+def receive_message(socket: zmq.Socket[bytes], most: int) -> tuple[zmq.Frame, list[bytes]] | None:
+    """The routing id's frame of the next message that waits at a ROUTER, for `address_of`, and its frames; None if none waits.
+
+    Of a message of too many frames only `most` and one are kept.
+    """
+    try:
+        first = socket.recv(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+    frames = [first.bytes]
+    while socket.getsockopt(zmq.RCVMORE):
+        frame = socket.recv(zmq.NOBLOCK)
+        if len(frames) <= most:
+            frames.append(frame)
+    return first, frames
+
+
+def address_of(frame: zmq.Frame) -> str:
+    """The host that a message came from, for log lines; "an unknown address" where ZeroMQ does not tell."""
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        return "an unknown address"
+
+
 def try_send(socket: zmq.Socket[bytes], frames: list[Any]) -> bool | None:
     """True when taken, False when there is no room for now, None when the peer is gone."""
     try:

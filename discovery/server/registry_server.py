@@ -182,9 +182,10 @@ class RegistryServer:
 
     def _take_messages(self, socket: zmq.Socket[bytes]) -> None:
         for _ in range(BATCH):
-            frames = sockets.receive_frames(socket, most=2)
-            if frames is None:
+            message = sockets.receive_message(socket, most=2)
+            if message is None:
                 return
+            first, frames = message
             now = time.monotonic()
             try:
                 if len(frames) != 2:
@@ -192,7 +193,7 @@ class RegistryServer:
                 self._handle(frames[0], protocol.decode(frames[1]), now, len(frames[1]))
             except Exception as exc:
                 # Whatever a peer sent, the registry serves on, for everybody else.
-                self._complain(frames[0], exc, now)
+                self._complain(frames[0], sockets.address_of(first), exc, now)
 
     def _handle(self, peer: bytes, message: protocol.Message, now: float, size: int) -> None:
         handle = self._HANDLERS.get(type(message))
@@ -405,12 +406,12 @@ class RegistryServer:
                 client.marked(token)
         return bool(sent)
 
-    def _complain(self, peer: bytes, exc: Exception, now: float) -> None:
+    def _complain(self, peer: bytes, address: str, exc: Exception, now: float) -> None:
         self.junk += 1
         try:
             self._send(peer, protocol.Refused(0, str(exc)[:500]))
         except Exception as failure:
-            _log.warning("could not refuse a message from %s: %.200s", peer.hex(), failure)
+            _log.warning("could not refuse a message from %s: %.200s", address, failure)
         if now - self._complained_at > COMPLAIN_EVERY:
             self._complained_at = now
-            _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, peer.hex(), str(exc)[:500])
+            _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, address, str(exc)[:500])

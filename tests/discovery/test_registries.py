@@ -1,6 +1,7 @@
 """Registries that come, go, restart and are lied to, and the clients that live through it."""
 
 import os
+import re
 import time
 from contextlib import ExitStack
 
@@ -352,7 +353,7 @@ JUNK = [
 ]
 
 
-def test_junk_at_a_registry_does_no_harm(new_registry, new_house):
+def test_junk_at_a_registry_does_no_harm_and_the_log_names_the_host_it_came_from(new_registry, new_house, caplog):
     server = new_registry()
     house = new_house(server.url)
     here, there = house.open(), house.open()
@@ -365,6 +366,9 @@ def test_junk_at_a_registry_does_no_harm(new_registry, new_house):
             stranger.socket.send_multipart(frames)
         assert isinstance(stranger.next(), protocol.Refused)
         eventually(lambda: server.junk >= len(JUNK) * 20)
+    told = [one.getMessage() for one in caplog.records if "refused" in one.getMessage()]
+    assert len(told) == 1
+    assert re.fullmatch(r"refused 1 message\(s\) so far; the last from 127\.0\.0\.1: .+", told[0], re.DOTALL)
 
     with RawClient(server.url) as stranger:
         snapshot = stranger.ask(protocol.Subscribe("default"))
