@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
 from zmqservices.transport.sockets import forked_error
+from zmqservices.utils.forks import ForkHook
 
 #: Seconds that a directory client is given to end its thread.
 DIRECTORY_STOP_TIMEOUT = 1.0
@@ -112,25 +112,20 @@ class ClientNode:
                 caller.reactor.post(_close_there, caller, sockets)
         self.directory.stop(DIRECTORY_STOP_TIMEOUT)
 
+    def _refuse_calls(self) -> None:
+        # In a forked child. Without a caller, `caller` refuses there; to check for a fork at each call would cost more.
+        self._callers = {}
+
 
 def _is_plain(hub: Any) -> bool:
     return hub is None or type(hub) is int
-
-
-#: All clients of this process.
-_clients: weakref.WeakSet[ClientNode] = weakref.WeakSet()
-
-
-def _forget_callers() -> None:
-    # So that a call in a fork finds none and is refused; looking at each call whether this is a fork costs more.
-    for client in list(_clients):
-        client._callers = {}
-
-
-os.register_at_fork(after_in_child=_forget_callers)
 
 
 def _close_there(caller: Caller, sockets: Sockets) -> None:
     caller.close()
     caller.reactor.close()
     sockets.close()
+
+
+#: All clients of this process.
+_clients = ForkHook(ClientNode._refuse_calls)

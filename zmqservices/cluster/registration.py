@@ -20,6 +20,7 @@ from zmqservices.cluster.calls.incoming import IncomingCall, Served
 from zmqservices.cluster.leadership import duties_of, holder, with_duties
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
 
@@ -129,18 +130,18 @@ class Registration:
         # All that it holds first: what we announce ourselves may come back before that.
         if not directory.wait_ready(timeout):
             return False
+
+        def is_shown() -> bool:
+            return any(
+                seen.record.instance == record.instance and seen.record.version >= record.version
+                for seen in directory.service(self.service)
+            )
+
         changed = Event()
         caller.on_change.append(changed.set)
         try:
-            while not any(
-                seen.record.instance == record.instance and seen.record.version >= record.version
-                for seen in directory.service(self.service)
-            ):
-                left = end - time.monotonic()
-                if left <= 0:
-                    return False
-                changed.clear()
-                changed.wait(left)
+            if not wait_until(is_shown, changed, end - time.monotonic()):
+                return False
         finally:
             caller.on_change.remove(changed.set)
         caller.update()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -24,6 +23,7 @@ from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Bell, Handover
 from zmqservices.transport.native import allocate_lock, get_ident
 from zmqservices.transport.reactor import Answer, Completion, Drainable
 from zmqservices.transport.sockets import forked_error
+from zmqservices.utils.forks import ForkHook
 
 _log = logging.getLogger(__name__)
 
@@ -374,12 +374,4 @@ class HubReactor:
 
 
 #: All reactors of this process.
-_reactors: weakref.WeakSet[HubReactor] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for reactor in list(_reactors):
-        reactor.abandon()
-
-
-os.register_at_fork(after_in_child=_abandon_all)
+_reactors = ForkHook(HubReactor.abandon)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -29,6 +27,7 @@ from zmqservices.resilience.retries import Failure, RetryAction, next_action
 from zmqservices.transport import Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
+from zmqservices.utils.forks import ForkHook
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import encode_call
 from zmqservices.wire.messages import Cancel, Error, Result
@@ -504,16 +503,11 @@ class Caller:
         self._peer_pool.close()
         self.wake_all()
 
+    def _refuse_calls(self) -> None:
+        # In a forked child. Without a pool, `expect` refuses each call there; to check for a fork at each call would cost more.
+        self._pools = {}
+        self._peer_pool.pools = {}
+
 
 #: All callers of this process.
-_callers: weakref.WeakSet[Caller] = weakref.WeakSet()
-
-
-def _forget_pools() -> None:
-    # So that a call in a fork finds none and is refused in `expect`; looking at each call for a fork costs more.
-    for caller in list(_callers):
-        caller._pools = {}
-        caller._peer_pool.pools = {}
-
-
-os.register_at_fork(after_in_child=_forget_pools)
+_callers = ForkHook(Caller._refuse_calls)

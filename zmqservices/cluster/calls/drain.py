@@ -20,6 +20,7 @@ from typing import Any
 from gevent.event import Event
 
 from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served
+from zmqservices.utils.waiting import wait_until
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Ping
 
@@ -114,13 +115,7 @@ class Drain:
         return [client for client in self._clients.values() if client.node]
 
     def _wait_for(self, word: str | int, timeout: float) -> None:
-        end = monotonic() + timeout
-        while any(word in client.awaited for client in self._clients.values()):
-            left = end - monotonic()
-            if left <= 0:
-                return
-            self._heard.clear()
-            self._heard.wait(left)
+        wait_until(lambda: not any(word in client.awaited for client in self._clients.values()), self._heard, timeout)
 
     # --- the callers' words ----------------------------------------------------------------------------------------------
 
