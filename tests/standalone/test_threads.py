@@ -134,6 +134,32 @@ def test_two_threads_may_wait_for_one_result(serve, connect, words):
     assert [thread.get() for thread in threads] == ["waited"] * 3
 
 
+def test_threads_that_wait_for_one_result_all_go_on_while_another_thread_leads(serve, connect, words):
+    class Slow:
+        name = "slow"
+        gate = Gate()
+
+        @rpc
+        def wait(self):
+            self.gate()
+
+    serve(words)
+    serve(Slow)
+    cluster = connect()
+    leader = Aside(cluster.slow.wait)
+    Slow.gate.wait_for(1)
+    call = aside(cluster.words.wait.call_async)
+    threads = [Aside(call.result) for _ in range(3)]
+    until(lambda: len(call._caller.reactor._followers) == 3)
+
+    words.gate.open()
+
+    assert [thread.get(timeout=5) for thread in threads] == ["waited"] * 3
+    assert not leader.is_over
+    Slow.gate.open()
+    leader.get()
+
+
 def test_two_greenlets_may_wait_for_one_result(serve, connect, words):
     serve(words)
     call = connect().words.wait.call_async()

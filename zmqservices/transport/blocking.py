@@ -127,6 +127,19 @@ class Job(Completion):
         return self._answer
 
 
+class WaitingThreads:
+    """The locks of several threads that wait for one completion; released together, as the lock of one thread is."""
+
+    __slots__ = ("locks",)
+
+    def __init__(self, first: Any) -> None:
+        self.locks = [first]
+
+    def release(self) -> None:
+        for lock in list(self.locks):
+            let_go(lock)
+
+
 class BlockingReactor:
     """The reactor of plain threads; see the module."""
 
@@ -140,6 +153,8 @@ class BlockingReactor:
         self._lead = reentrant_lock()
         #: The threads that wait for the leader.
         self._following: set[int] = set()
+        #: Held while a thread enters itself as the waiter of a completion, or leaves: another thread may do the same.
+        self._entering = allocate_lock()
         self._jobs: deque[Job] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._followers: deque[Any] = deque()
@@ -174,8 +189,9 @@ class BlockingReactor:
 
     def wake(self, completions: Iterable[Completion]) -> None:
         for completion in completions:
-            if completion.waiter is not None and completion.stage >= completion.awaited:
-                let_go(completion.waiter)
+            waiter = completion.waiter
+            if waiter is not None and completion.stage >= completion.awaited:
+                let_go(waiter)
 
     # --- called by anybody ---------------------------------------------------------------------------------------
 
@@ -225,7 +241,6 @@ class BlockingReactor:
 
     def _wait(self, completion: Completion, stage: int) -> None:
         lead = self._lead
-        completion.awaited = stage
         while completion.stage < stage:
             leads = False
             try:
@@ -253,13 +268,15 @@ class BlockingReactor:
         lock.acquire()
         try:
             self._following.add(me)
-            completion.waiter = lock
+            with self._entering:
+                _enter_waiter(completion, stage, lock)
             self._followers.append(lock)
             # Look again now that others can see us: the leader may have left, or served us, in between.
             if completion.stage < stage and not self._pass_a_free_lead():
                 lock.acquire()
         finally:
-            completion.waiter = None
+            with self._entering:
+                _remove_waiter(completion, lock)
             try:
                 self._followers.remove(lock)
             except ValueError:
@@ -369,3 +386,24 @@ class BlockingReactor:
         self._bell.close()
         self._watches.clear()
         self._timers.clear()
+
+
+def _enter_waiter(completion: Completion, stage: int, lock: Any) -> None:
+    if completion.waiter is None:
+        completion.awaited = stage
+        completion.waiter = lock
+        return
+    completion.awaited = min(stage, completion.awaited)
+    if not isinstance(completion.waiter, WaitingThreads):
+        completion.waiter = WaitingThreads(completion.waiter)
+    completion.waiter.locks.append(lock)
+
+
+def _remove_waiter(completion: Completion, lock: Any) -> None:
+    waiter = completion.waiter
+    if waiter is lock:
+        completion.waiter = None
+    elif isinstance(waiter, WaitingThreads) and lock in waiter.locks:
+        waiter.locks.remove(lock)
+        if not waiter.locks:
+            completion.waiter = None
