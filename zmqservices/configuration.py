@@ -55,6 +55,11 @@ IGNORED_KEYS = frozenset(
         "DECLARE_EVENT_EXCHANGES",
     }
 )
+#: Settings that have another name now: the old name, and the new one.
+RENAMED_KEYS = {
+    "JOURNAL_KEEP": constants.JOURNAL_RETENTION_CONFIG_KEY,
+    "JOURNAL_PATIENCE": constants.JOURNAL_FULL_TIMEOUT_CONFIG_KEY,
+}
 #: Settings that mean something here.
 KNOWN_KEYS = (
     frozenset(value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")) - IGNORED_KEYS
@@ -165,11 +170,14 @@ def completed(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def unknown_keys(config: Mapping[str, Any]) -> dict[str, str]:
-    """The keys that look like a typo, and what was probably meant."""
+    """The keys that look like a typo or have an old name, and the key that was probably meant."""
     by_folded = {key.casefold(): key for key in KNOWN_KEYS | IGNORED_KEYS}
     meant = {}
     for key in config:
         if key in by_folded.values() or not isinstance(key, str):
+            continue
+        if key in RENAMED_KEYS:
+            meant[key] = RENAMED_KEYS[key]
             continue
         close = difflib.get_close_matches(key.casefold().replace("-", "_"), by_folded, n=1, cutoff=TYPO)
         if close:

@@ -48,9 +48,9 @@ JOURNAL_FOLDER_CONFIG_KEY = "JOURNAL_FOLDER"
 JOURNAL_SYNC_CONFIG_KEY = "JOURNAL_SYNC"
 JOURNAL_MAX_BYTES_CONFIG_KEY = "JOURNAL_MAX_BYTES"
 JOURNAL_MAX_AGE_CONFIG_KEY = "JOURNAL_MAX_AGE"
-JOURNAL_KEEP_CONFIG_KEY = "JOURNAL_KEEP"
+JOURNAL_RETENTION_CONFIG_KEY = "JOURNAL_RETENTION"
 JOURNAL_WHEN_FULL_CONFIG_KEY = "JOURNAL_WHEN_FULL"
-JOURNAL_PATIENCE_CONFIG_KEY = "JOURNAL_PATIENCE"
+JOURNAL_FULL_TIMEOUT_CONFIG_KEY = "JOURNAL_FULL_TIMEOUT"
 EVENTS_BIND_ADDRESS_CONFIG_KEY = "EVENTS_BIND_ADDRESS"
 EVENTS_ACK_WAIT_CONFIG_KEY = "events_ack_wait"
 EVENTS_BACKOFF_CONFIG_KEY = "events_backoff"
@@ -65,11 +65,11 @@ DEFAULT_JOURNAL_SYNC = "normal"
 #: Bytes that the events of one journal may take.
 DEFAULT_JOURNAL_MAX_BYTES = 1024 * 1024 * 1024
 #: Seconds that events which everybody has handled are kept, for replays.
-DEFAULT_JOURNAL_KEEP = 3600.0
+DEFAULT_JOURNAL_RETENTION = 3600.0
 #: What a full journal does: "block" or "drop-oldest".
 DEFAULT_JOURNAL_WHEN_FULL = "block"
 #: Seconds that a dispatch waits for room in a full journal.
-DEFAULT_JOURNAL_PATIENCE = 10.0
+DEFAULT_JOURNAL_FULL_TIMEOUT = 10.0
 #: Seconds without a sign of life after which a member's events go to others.
 DEFAULT_EVENTS_ACK_WAIT = 30.0
 #: Seconds, at most, before the second delivery of an event whose handler failed; doubles with each.

@@ -38,7 +38,7 @@ def one_by_one(journal, n, body=BODY):
 
 
 def test_an_append_that_finds_no_room_is_told_which_group_holds_it_up(open_journal):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure()
     one_by_one(journal, 4)
 
@@ -50,7 +50,7 @@ def test_an_append_that_finds_no_room_is_told_which_group_holds_it_up(open_journ
 
 
 def test_a_group_of_which_nobody_ever_answered_holds_nobody_up_once_it_was_away_for_a_while(open_journal, clock):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure("unserved")
     one_by_one(journal, 4)
     with pytest.raises(JournalFull):
@@ -65,7 +65,7 @@ def test_a_group_of_which_nobody_ever_answered_holds_nobody_up_once_it_was_away_
 
 @pytest.mark.parametrize("answer", ["acknowledge", "bury"])
 def test_one_that_has_answered_does_also_after_a_restart(open_journal, reopened, clock, answer):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure("unserved")
     journal.ensure()
     one_by_one(journal, 1)
@@ -73,7 +73,7 @@ def test_one_that_has_answered_does_also_after_a_restart(open_journal, reopened,
         journal.acknowledge(1)
     else:
         journal.ask("bury", "reports.handle", journal.items()[0], {}, 1)
-    journal = reopened(journal, max_bytes=5000, patience=0.0)
+    journal = reopened(journal, max_bytes=5000, full_timeout=0.0)
     clock.now += UNPROVEN_FOR + 1
     with pytest.raises(JournalFull, match="'reports.handle' has"):
         one_by_one(journal, 10)
@@ -85,7 +85,7 @@ def test_one_that_has_answered_does_also_after_a_restart(open_journal, reopened,
 
 
 def test_an_append_waits_for_room(open_journal):
-    journal = open_journal(max_bytes=5000, patience=30.0)
+    journal = open_journal(max_bytes=5000, full_timeout=30.0)
     journal.ensure()
     one_by_one(journal, 4)
     answers = []
@@ -104,7 +104,7 @@ def test_an_append_waits_for_room(open_journal):
 
 
 def test_those_that_wait_keep_their_order_and_later_ones_queue_behind(open_journal):
-    journal = open_journal(max_bytes=5000, patience=30.0)
+    journal = open_journal(max_bytes=5000, full_timeout=30.0)
     journal.ensure()
     one_by_one(journal, 4)
     answers = []
@@ -120,7 +120,7 @@ def test_those_that_wait_keep_their_order_and_later_ones_queue_behind(open_journ
 
 
 def test_an_event_that_can_never_fit_says_so(open_journal):
-    journal = open_journal(max_bytes=5000, patience=3600.0)
+    journal = open_journal(max_bytes=5000, full_timeout=3600.0)
 
     with pytest.raises(JournalFull, match="an event of .* cannot fit the journal's max_bytes, 5000"):
         journal.append(body=b"x" * 6000)
@@ -140,14 +140,14 @@ def test_nothing_goes_for_an_event_that_can_never_fit(open_journal):
 
 
 def test_without_groups_nothing_is_ever_full(open_journal):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, full_timeout=0.0)
 
     assert one_by_one(journal, 20)[-1] == 20
     assert journal.stats().bytes <= 5000
 
 
 def test_handled_events_are_the_first_to_go(open_journal, reopened):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure()
     for seq in one_by_one(journal, 4):
         journal.acknowledge(seq)
@@ -160,7 +160,7 @@ def test_handled_events_are_the_first_to_go(open_journal, reopened):
 
 
 def test_what_is_appended_while_it_is_full_is_refused_at_the_end(open_journal):
-    journal = open_journal(max_bytes=5000, patience=30.0)
+    journal = open_journal(max_bytes=5000, full_timeout=30.0)
     journal.ensure()
     one_by_one(journal, 4)
     answers = []
@@ -302,7 +302,7 @@ def test_events_that_are_too_old_go_and_are_told(open_journal, clock):
 
 
 def test_handled_events_are_kept_for_replays_for_a_while(open_journal, clock):
-    journal = open_journal(keep=60.0)
+    journal = open_journal(retention=60.0)
     journal.ensure()
     for seq in one_by_one(journal, 3):
         journal.acknowledge(seq)
@@ -318,7 +318,7 @@ def test_handled_events_are_kept_for_replays_for_a_while(open_journal, clock):
 
 
 def test_events_that_wait_are_kept_without_limit(open_journal, clock):
-    journal = open_journal(keep=0.0)
+    journal = open_journal(retention=0.0)
     journal.ensure()
     one_by_one(journal, 3)
 
@@ -330,7 +330,7 @@ def test_events_that_wait_are_kept_without_limit(open_journal, clock):
 
 
 def test_a_group_that_stays_away_for_too_long_is_not_kept_for(open_journal, clock):
-    journal = open_journal(max_bytes=5000, patience=0.0)
+    journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure(expires_after=60.0)
     one_by_one(journal, 4)
 
@@ -391,10 +391,10 @@ def test_a_group_whose_members_are_busy_for_long_does_not_expire_when_they_answe
 def test_what_went_is_given_back_to_the_disk(open_journal, reopened, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.store._SPARE_PAGES", 16)
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
-    journal = open_journal(keep=0.0)
+    journal = open_journal(retention=0.0)
     journal.ensure()
     journal.append_many(4000, body=BODY)
-    journal = reopened(journal, keep=0.0)
+    journal = reopened(journal, retention=0.0)
     full = journal.path.stat().st_size
     journal.acknowledge(*range(1, 4001))
     until = time.monotonic() + 30

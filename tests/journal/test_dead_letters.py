@@ -110,7 +110,7 @@ def test_many_are_requeued_and_dropped_at_once(journal):
 
 
 def test_a_letter_outlives_its_event(open_journal):
-    journal = open_journal(max_bytes=6000, patience=0.0)
+    journal = open_journal(max_bytes=6000, full_timeout=0.0)
     journal.ensure()
     journal.append(body=b"x" * 1000)
     bury(journal, 1)
@@ -144,7 +144,7 @@ def test_the_bytes_of_letters_are_counted_over_all_that_is_done_with_them(buried
 
 def test_all_letters_take_half_of_the_bytes_at_most(open_journal, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
-    journal = open_journal(max_bytes=20_000, patience=0.0)
+    journal = open_journal(max_bytes=20_000, full_timeout=0.0)
     journal.ensure()
     for _ in range(30):
         journal.append(body=b"x" * 1000)

@@ -318,7 +318,7 @@ def test_a_journal_knows_the_names_that_it_gave(journal, reopened):
 
 def test_seqs_go_on_when_everything_was_handled_and_went(journal, reopened, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
-    journal = reopened(journal, keep=0.0)
+    journal = reopened(journal, retention=0.0)
     journal.append_many(3)
     journal.settled()
     assert journal.stats().events == 0
@@ -387,7 +387,7 @@ def test_the_end_may_be_told_instead_of_waited_for(journal, open_journal):
         ({"sync": "fast"}, "sync is 'fast'; 'normal' or 'full'"),
         ({"when_full": "panic"}, "when_full is 'panic'; 'block' or 'drop-oldest'"),
         ({"max_bytes": 0}, "max_bytes is 0"),
-        ({"keep": -1.0}, "keep is -1.0"),
+        ({"retention": -1.0}, "retention is -1.0"),
     ],
 )
 def test_settings_that_are_wrong_are_quoted(tmp_path, options, text):

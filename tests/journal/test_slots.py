@@ -104,7 +104,7 @@ def test_a_source_may_have_any_name(open_journal, tmp_path, source):
 
 def test_an_orphan_that_was_emptied_is_taken_away(open_journal, tmp_path, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
-    journal = open_journal(keep=0.0)
+    journal = open_journal(retention=0.0)
     journal.ensure()
     journal.acknowledge(journal.append())
     journal.settled()

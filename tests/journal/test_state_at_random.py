@@ -25,7 +25,7 @@ class Keeping(RuleBasedStateMachine):
     @initialize(drops=st.booleans())
     def start(self, drops):
         self.folder = Path(tempfile.mkdtemp())
-        self.bounds = Bounds(max_bytes=1500, keep=0.0, drops_oldest=drops)
+        self.bounds = Bounds(max_bytes=1500, retention=0.0, drops_oldest=drops)
         self.now = 1000.0
         self.types = {}
         self.due = {}

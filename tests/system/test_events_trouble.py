@@ -101,7 +101,7 @@ def test_a_full_disk_fails_dispatches_with_a_clear_error_and_calls_go_on(event_c
     cluster = event_cluster
     journals = small_disk / "journals"
     member = cluster.run_one("mails")
-    publisher = cluster.run_one("orders", JOURNAL_FOLDER=str(journals), JOURNAL_PATIENCE=0.2)
+    publisher = cluster.run_one("orders", JOURNAL_FOLDER=str(journals), JOURNAL_FULL_TIMEOUT=0.2)
     filler = small_disk / "filler"
 
     with cluster.client(timeout=30) as remote:

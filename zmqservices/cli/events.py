@@ -101,7 +101,7 @@ def replay_command(
     after: int | None,
     journal: str | None,
 ) -> None:
-    """Deliver events again to GROUP, as far as they are kept (see JOURNAL_KEEP).
+    """Deliver events again to GROUP, as far as they are kept (see JOURNAL_RETENTION).
 
     \b
     Examples:

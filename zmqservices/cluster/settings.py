@@ -22,9 +22,9 @@ class EventSettings:
     sync: str
     max_bytes: int
     max_age: float | None
-    keep: float
+    retention: float
     when_full: str
-    patience: float
+    full_timeout: float
     bind_address: str | None
     ack_wait: float
     backoff: float
@@ -43,11 +43,11 @@ class EventSettings:
             sync=_one_of(config, c.JOURNAL_SYNC_CONFIG_KEY, c.DEFAULT_JOURNAL_SYNC, ("normal", "full")),
             max_bytes=configuration.whole_number(config, c.JOURNAL_MAX_BYTES_CONFIG_KEY, c.DEFAULT_JOURNAL_MAX_BYTES),
             max_age=configuration.seconds(config, c.JOURNAL_MAX_AGE_CONFIG_KEY, None, allow_none=True),
-            keep=_seconds(config, c.JOURNAL_KEEP_CONFIG_KEY, c.DEFAULT_JOURNAL_KEEP),
+            retention=_seconds(config, c.JOURNAL_RETENTION_CONFIG_KEY, c.DEFAULT_JOURNAL_RETENTION),
             when_full=_one_of(
                 config, c.JOURNAL_WHEN_FULL_CONFIG_KEY, c.DEFAULT_JOURNAL_WHEN_FULL, ("block", "drop-oldest")
             ),
-            patience=_seconds(config, c.JOURNAL_PATIENCE_CONFIG_KEY, c.DEFAULT_JOURNAL_PATIENCE),
+            full_timeout=_seconds(config, c.JOURNAL_FULL_TIMEOUT_CONFIG_KEY, c.DEFAULT_JOURNAL_FULL_TIMEOUT),
             bind_address=_text(config, c.EVENTS_BIND_ADDRESS_CONFIG_KEY),
             ack_wait=_seconds(config, c.EVENTS_ACK_WAIT_CONFIG_KEY, c.DEFAULT_EVENTS_ACK_WAIT),
             backoff=_seconds(config, c.EVENTS_BACKOFF_CONFIG_KEY, c.DEFAULT_EVENTS_BACKOFF),

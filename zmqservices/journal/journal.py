@@ -46,9 +46,9 @@ class Journal:
         sync: str = "normal",
         max_bytes: int = 1 << 30,
         max_age: float | None = None,
-        keep: float = 3600.0,
+        retention: float = 3600.0,
         when_full: str = "block",
-        patience: float = 10.0,
+        full_timeout: float = 10.0,
         tell: Callable[[Notice], None] | None = None,
         committed: Callable[[int], None] | None = None,
     ) -> Journal:
@@ -58,9 +58,9 @@ class Journal:
 
         `sync`: "normal" survives kill -9 of the process; "full" a power cut as well, for an fsync per commit.
         `max_bytes`: what the events and dead letters may take. `max_age`: seconds after which events go, handled or not.
-        `keep`: seconds for which handled events stay, for replays and for groups that start with "earliest"; they are
+        `retention`: seconds for which handled events stay, for replays and for groups that start with "earliest"; they are
         the first to go when there is no room.
-        `when_full`: "block" (an append waits up to `patience` seconds for room, then is told JournalFull) or
+        `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then is told JournalFull) or
         "drop-oldest" (events that were not handled go; their groups get a LostRange).
         `tell` hears what an operator should know; `committed` hears the last seq after each commit. Both are called as
         Done callbacks are, on the journal's thread; `tell` for a Reset before `open` returns.
@@ -68,10 +68,10 @@ class Journal:
         JournalError when the slot is owned by another process or the file cannot be used, JournalFull on a full disk,
         ConfigurationError for a setting that is wrong.
         """
-        _check(sync, max_bytes, when_full, max_age=max_age, keep=keep, patience=patience)
-        bounds = Bounds(max_bytes, max_age, keep, drops_oldest=when_full == "drop-oldest")
+        _check(sync, max_bytes, when_full, max_age=max_age, retention=retention, full_timeout=full_timeout)
+        bounds = Bounds(max_bytes, max_age, retention, drops_oldest=when_full == "drop-oldest")
         place = slots.claim(Path(folder), source, slot)
-        writer = Writer(place, sync, bounds, patience, tell or _ignore, committed or _ignore)
+        writer = Writer(place, sync, bounds, full_timeout, tell or _ignore, committed or _ignore)
         try:
             writer.start()
         except Exception as exc:

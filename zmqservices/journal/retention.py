@@ -26,7 +26,7 @@ class Bounds:
 
     max_bytes: int = 1 << 30
     max_age: float | None = None
-    keep: float = 3600.0
+    retention: float = 3600.0
     drops_oldest: bool = False
 
 
@@ -104,7 +104,7 @@ class Retention:
         too_old = now - bounds.max_age if bounds.max_age is not None else float("-inf")
         going = []
         for row in self._state.store.rows(limit=_BLOCKS_AT_A_TIME):
-            if row.at >= too_old and (row.at >= now - bounds.keep or row.last > floor):
+            if row.at >= too_old and (row.at >= now - bounds.retention or row.last > floor):
                 break
             going.append(row)
         self._drop(going, "age")

@@ -48,7 +48,7 @@ class Writer:
         slot: Slot,
         sync: str,
         bounds: Bounds,
-        patience: float,
+        full_timeout: float,
         tell: Callable[[Notice], None],
         committed: Callable[[int], None],
     ) -> None:
@@ -60,7 +60,7 @@ class Writer:
         self.state: JournalState
         self._sync = sync
         self._bounds = bounds
-        self._patience = patience
+        self._full_timeout = full_timeout
         self._tell = lambda notice: native.call(tell, notice)
         self._committed = committed
         self._failure: Exception | None = None
@@ -210,7 +210,7 @@ class Writer:
         self._block(batch[fitting:])
 
     def _block(self, batch: list[Append]) -> None:
-        until = monotonic() + self._patience
+        until = monotonic() + self._full_timeout
         self.blocked.extend((until, item) for item in self._possible(batch))
 
     def _possible(self, batch: list[Append]) -> list[Append]:

@@ -215,7 +215,7 @@ def test_answers_of_a_member_to_what_another_one_has_do_not_count(serve, cluster
 
 def test_a_group_that_nobody_serves_makes_no_dispatch_fail(serve, connect, stranger, monkeypatch):
     monkeypatch.setattr(standing, "UNPROVEN_FOR", 0.0)
-    settings = {"JOURNAL_MAX_BYTES": 200_000, "JOURNAL_PATIENCE": 0.2}
+    settings = {"JOURNAL_MAX_BYTES": 200_000, "JOURNAL_FULL_TIMEOUT": 0.2}
     orders = serve(Orders, **settings)
     stranger(orders).subscribe(group="nobody", pattern="#", credit=0)
 

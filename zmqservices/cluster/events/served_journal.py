@@ -38,9 +38,9 @@ class ServedJournal:
             sync=settings.sync,
             max_bytes=settings.max_bytes,
             max_age=settings.max_age,
-            keep=settings.keep,
+            retention=settings.retention,
             when_full=settings.when_full,
-            patience=settings.patience,
+            full_timeout=settings.full_timeout,
             tell=lambda notice: self._reactor.post(tell, notice),
             committed=lambda last_seq: self._reactor.post(self._committed, last_seq),
         )
