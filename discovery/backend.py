@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
-from discovery.model import DEFAULT_KEEP, Record, Seen, View
+from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View
 
 Callback = Callable[[View], None]
 Factory = Callable[..., "Directory"]
@@ -35,16 +35,20 @@ class Directory(Protocol):
     def withdraw(self, instance: str) -> None:
         """Takes an own record back; everybody is told at once. One never announced is passed over."""
 
-    def note(self, key: str, value: dict[str, Any], *, keep: float = DEFAULT_KEEP, age: float = 0.0) -> None:
-        """Has `value` remembered under `key`, for all clients of the namespace and beyond the life of this one.
+    def put(self, key: str, value: dict[str, Any], *, ttl: float = DEFAULT_NOTE_TTL, age: float = 0.0) -> None:
+        """Stores a note: `value` under `key`, for all clients of the namespace, beyond the life of this process.
 
-        For `keep` seconds, unless it is written again; so whoever wants it to last writes it now and then. `age`: it is
-        known to be true of so many seconds ago, and replaces nothing that is newer. Returns at once. DirectoryError for
-        what cannot be remembered: it is too large, or the directory was opened for all namespaces.
+        The note expires after `ttl` seconds. Put it again from time to time if it shall last. `age`: seconds since the
+        value was observed; an observation replaces no newer note. Returns at once; see `flush`. DirectoryError when
+        the note is too large, or when the directory was opened for all namespaces.
         """
 
-    def forget(self, key: str) -> None:
-        """What is remembered under `key` is to be forgotten: by all clients, those included that are away now."""
+    def delete(self, key: str) -> None:
+        """Deletes the note under `key`, for all clients of the namespace.
+
+        A tombstone replaces it for the rest of the note's ttl, so that no client that is away now brings it back.
+        Returns at once; see `flush`. DirectoryError when the directory was opened for all namespaces.
+        """
 
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""

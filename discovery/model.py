@@ -26,8 +26,8 @@ SHORTEST_TTL, LONGEST_TTL = 0.1, 3600.0
 LONGEST_NAME = 255
 #: Characters of a note's key.
 LONGEST_KEY = 1024
-#: Seconds that a note is kept unless its writer says otherwise, and the most that may be asked for.
-DEFAULT_KEEP, LONGEST_KEEP = 30 * 86_400.0, 366 * 86_400.0
+#: Seconds that a note lives unless its writer says otherwise, and the most that a writer may ask for.
+DEFAULT_NOTE_TTL, LONGEST_NOTE_TTL = 30 * 86_400.0, 366 * 86_400.0
 #: Levels of lists and maps within a field; deeper ones would end whoever compares or writes them out.
 NESTING = 16
 #: Bounds of what an integer field may be; msgpack carries no more.
@@ -175,15 +175,15 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Please remember `value` under `key`, beyond all leases, until `keep` seconds after `stamp`.
+    """Please store `value` under `key`, beyond all leases, until `ttl` seconds after `stamp`.
 
-    `stamp` is when it was written, in microseconds since 1970. No value: what was under that key is to be forgotten.
+    `stamp` is the time of writing, in microseconds since 1970. A note without a value is a tombstone: the key was deleted.
     """
 
     namespace: str
     key: str
     stamp: int
-    keep: float = DEFAULT_KEEP
+    ttl: float = DEFAULT_NOTE_TTL
     value: dict[str, Any] | None = None
 
     @property
@@ -197,7 +197,7 @@ class Note:
 
     def to_list(self) -> list[Any]:
         """The fields as plain values."""
-        return [self.namespace, self.key, self.stamp, self.keep, self.value]
+        return [self.namespace, self.key, self.stamp, self.ttl, self.value]
 
     @classmethod
     def from_list(cls, fields: Any) -> Note:
@@ -215,9 +215,9 @@ def is_key(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST_KEY
 
 
-def is_keep(value: Any) -> bool:
-    """Seconds that a note may be kept; False for nan."""
-    return type(value) in (int, float) and 0 < value <= LONGEST_KEEP
+def is_note_ttl(value: Any) -> bool:
+    """Seconds that a note may live; False for nan."""
+    return type(value) in (int, float) and 0 < value <= LONGEST_NOTE_TTL
 
 
 #: What each field of a note may be.
@@ -225,7 +225,7 @@ NOTE_FIELDS: dict[str, Callable[[Any], bool]] = {
     "namespace": is_name,
     "key": is_key,
     "stamp": is_number,
-    "keep": is_keep,
+    "ttl": is_note_ttl,
     "value": lambda value: value is None or (_is_map(value) and is_shallow(value)),
 }
 
@@ -251,7 +251,7 @@ class View:
 
     `fresh`: some registry is connected and past its warm-up. `stale_for`: seconds since that was last so.
     `registries`: for each one a mapping with url, address, state, boot_id, warming, records, error.
-    `notes`: what is remembered beyond leases, and what is remembered to be forgotten.
+    `notes`: all notes of the namespace, tombstones included.
     """
 
     records: dict[str, Seen] = field(default_factory=dict)

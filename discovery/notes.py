@@ -23,7 +23,7 @@ AHEAD = 86_400.0
 Writer = bytes | str
 
 
-class Notes:
+class NoteStore:
     """All notes that somebody knows: a registry, or a client of some."""
 
     def __init__(self, ahead: float = AHEAD, most_of_writer: int | None = None) -> None:
@@ -67,14 +67,14 @@ class Notes:
 
     def expire(self, now: float) -> bool:
         """To be called now and then: lets go of what is too old. Everybody finds that out alone. True: some was."""
-        past = [note for note in self if note.age(now) > note.keep]
+        past = [note for note in self if note.age(now) > note.ttl]
         for note in past:
             self._remove(note)
         return bool(past)
 
     def _take(self, note: Note, now: float, writer: Writer) -> bool:
         held = self.get(note.namespace, note.key)
-        if not -self.ahead <= note.age(now) <= note.keep or (held is not None and note.rank <= held.rank):
+        if not -self.ahead <= note.age(now) <= note.ttl or (held is not None and note.rank <= held.rank):
             return False
         place = (note.namespace, note.key)
         is_full = self.most_of_writer is not None and self._written[writer] >= self.most_of_writer

@@ -78,8 +78,8 @@ class Withdraw:
 
 
 @dataclass(slots=True)
-class Remember:
-    """Please remember these notes, where you know none of higher rank, and tell everybody."""
+class PutNotes:
+    """Please store each of these notes unless you have one of higher rank under its key, and tell all subscribers."""
 
     KIND: ClassVar[int] = 5
     request: int
@@ -172,7 +172,7 @@ class Heartbeat:
 
 
 @dataclass(slots=True)
-class Noted:
+class NotesChanged:
     """These notes are new, or newer than those that were under their keys."""
 
     KIND: ClassVar[int] = 23
@@ -194,7 +194,7 @@ Message = (
     | Register
     | Renew
     | Withdraw
-    | Remember
+    | PutNotes
     | Read
     | Ack
     | Refused
@@ -203,7 +203,7 @@ Message = (
     | Update
     | Drop
     | Heartbeat
-    | Noted
+    | NotesChanged
     | Mark
 )
 
@@ -357,7 +357,7 @@ class Push:
 
     __slots__ = ("_head", "_tail")
 
-    def __init__(self, message: Update | Drop | Heartbeat | Noted) -> None:
+    def __init__(self, message: Update | Drop | Heartbeat | NotesChanged) -> None:
         values = [_plain(getattr(message, name)) for name in FIELDS[message.KIND][1:]]
         # An array of less than 16 items has a head of one byte: 0x90 + length.
         self._head = bytes([0x90 + 3 + len(values)]) + pack(VERSION) + pack(message.KIND)

@@ -12,7 +12,6 @@ EXCEPTIONS = {
     "Subscribe": "a message of the calls' protocol, and one of the directory's: two specifications that never meet",
     "Config": "the settings, and Nameko's dependency provider of that name",
     "Event": "a message of the calls' protocol, and eventlet's class of that name",
-    "Notes": "what a directory remembers, and the notes of an inbox's example",
 }
 
 

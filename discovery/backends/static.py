@@ -10,7 +10,7 @@ from typing import Any
 from discovery.backend import Callback
 from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError
-from discovery.model import DEFAULT_KEEP, DEFAULT_NAMESPACE, LONGEST_TTL, Record, Seen, View, is_name
+from discovery.model import DEFAULT_NAMESPACE, DEFAULT_NOTE_TTL, LONGEST_TTL, Record, Seen, View, is_name
 from discovery.native import Log, NativeThread
 
 _log = Log(__name__)
@@ -61,10 +61,10 @@ class StaticDirectory:
     def withdraw(self, instance: str) -> None:
         """Accepted and ignored."""
 
-    def note(self, key: str, value: dict[str, Any], *, keep: float = DEFAULT_KEEP, age: float = 0.0) -> None:
-        """Accepted and ignored: there is nobody who could remember it."""
+    def put(self, key: str, value: dict[str, Any], *, ttl: float = DEFAULT_NOTE_TTL, age: float = 0.0) -> None:
+        """Accepted and ignored: no registry could store it."""
 
-    def forget(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         """Accepted and ignored."""
 
     def flush(self, timeout: float) -> bool:

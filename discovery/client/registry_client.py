@@ -24,7 +24,7 @@ from discovery.client.cache import DiskCache
 from discovery.client.seeds import Seed
 from discovery.client.state import ClientState, Flush
 from discovery.exceptions import DirectoryError
-from discovery.model import DEFAULT_KEEP, Note, Record, Seen, View
+from discovery.model import DEFAULT_NOTE_TTL, Note, Record, Seen, View
 from discovery.native import NativeThread, Wakeup, native_lock
 
 #: Seconds between new attempts at a registry that is away, at most.
@@ -113,23 +113,23 @@ class RegistryClient:
                 self._commands.append(lambda now: self._client_state.withdraw(own, now))
         self._wakeup.wake()
 
-    def note(self, key: str, value: dict[str, Any], *, keep: float = DEFAULT_KEEP, age: float = 0.0) -> None:
-        """Has `value` remembered under `key`, by everybody, for `keep` seconds. See `Directory.note`."""
+    def put(self, key: str, value: dict[str, Any], *, ttl: float = DEFAULT_NOTE_TTL, age: float = 0.0) -> None:
+        """Stores a note for all clients of the namespace, for `ttl` seconds. See `Directory.put`."""
         sockets.check_process(self._pid)
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
-        note = Note(self.namespace, key, _stamp(age), keep, value)
+        note = Note(self.namespace, key, _stamp(age), ttl, value)
         # What cannot travel is refused here, and what does is what everybody sees, ourselves too.
-        (note,) = protocol.decode(protocol.encode(protocol.Remember(0, [note]))).notes  # type: ignore[union-attr]
-        self._post(lambda now: self._client_state.note(note, age <= 0, now))
+        (note,) = protocol.decode(protocol.encode(protocol.PutNotes(0, [note]))).notes  # type: ignore[union-attr]
+        self._post(lambda now: self._client_state.put(note, age <= 0, now))
 
-    def forget(self, key: str) -> None:
-        """What is remembered under `key` is to be forgotten, by everybody."""
+    def delete(self, key: str) -> None:
+        """Deletes the note under `key`, for all clients of the namespace. See `Directory.delete`."""
         sockets.check_process(self._pid)
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(0.0))
-        self._post(lambda now: self._client_state.note(note, True, now))
+        self._post(lambda now: self._client_state.put(note, True, now))
 
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""

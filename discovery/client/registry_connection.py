@@ -268,7 +268,7 @@ class RegistryConnection:
     def _take_push(self, message: protocol.Message | protocol.PassedOver, size: int, now: float) -> None:
         self._deadline = now + SILENCE
         if isinstance(
-            message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.Noted | protocol.PassedOver
+            message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.NotesChanged | protocol.PassedOver
         ):
             step = 0 if isinstance(message, protocol.Heartbeat) else 1
             if message.boot_id != self.boot_id or message.seq != self._seq + step:

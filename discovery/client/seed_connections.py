@@ -55,7 +55,7 @@ class SeedConnections:
         post: Callable[[Callable[[float], None]], None],
         forget: Callable[[str], None],
     ) -> None:
-        self.seed_connections = [SeedConnection(seed) for seed in seeds]
+        self.by_seed = [SeedConnection(seed) for seed in seeds]
         self._namespace = namespace
         self._listener = listener
         self._longest_pause = longest_pause
@@ -65,19 +65,19 @@ class SeedConnections:
 
     def connections(self) -> list[RegistryConnection]:
         """The links to all addresses known by now."""
-        return [connection for seed_connection in self.seed_connections for connection in seed_connection.connections.values()]
+        return [connection for seed_connection in self.by_seed for connection in seed_connection.connections.values()]
 
     def is_first_look(self) -> bool:
         """True while some seed has not yet found its first address."""
-        return any(one.is_preparing and not one.connections and not one.failures for one in self.seed_connections)
+        return any(one.is_preparing and not one.connections and not one.failures for one in self.by_seed)
 
     def next_attempt(self) -> float:
         """When `attempt` has something to do."""
-        return NEVER if self._is_closed else min(seed_connection.due_at() for seed_connection in self.seed_connections)
+        return NEVER if self._is_closed else min(seed_connection.due_at() for seed_connection in self.by_seed)
 
     def attempt(self, now: float) -> None:
         """Begins what is due, at the seed each time: its name may stand for other addresses by now."""
-        for seed_connection in self.seed_connections:
+        for seed_connection in self.by_seed:
             if not self._is_closed and now >= seed_connection.due_at():
                 seed_connection.is_preparing = True
                 seed_connection.seed.prepare(self._prepared_later(seed_connection))
@@ -85,7 +85,7 @@ class SeedConnections:
     def statuses(self) -> tuple[RegistryStatus, ...]:
         """How it stands with each."""
         statuses = []
-        for seed_connection in self.seed_connections:
+        for seed_connection in self.by_seed:
             if not seed_connection.connections:
                 statuses.append(RegistryStatus(seed_connection.seed.url, None, WAITING, None, False, seed_connection.error))
             for connection in seed_connection.connections.values():
@@ -102,7 +102,7 @@ class SeedConnections:
         self._is_closed = True
         for connection in self.connections():
             connection.close(now, "the directory stopped")
-        for seed_connection in self.seed_connections:
+        for seed_connection in self.by_seed:
             seed_connection.seed.close(timeout)
 
     def _prepared_later(self, seed_connection: SeedConnection) -> Callable[[list[str], str | None], None]:
@@ -120,7 +120,7 @@ class SeedConnections:
         # Two names of one registry: it is asked once.
         others = {
             connection.address
-            for other in self.seed_connections
+            for other in self.by_seed
             if other is not seed_connection
             for connection in other.connections.values()
         }

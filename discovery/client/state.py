@@ -25,7 +25,7 @@ from discovery.client.seed_connections import NEVER, SeedConnections
 from discovery.client.seeds import Seed
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
-from discovery.notes import MAX_ALL_NOTES, Notes
+from discovery.notes import MAX_ALL_NOTES, NoteStore
 
 _log = Log(__name__)
 
@@ -81,7 +81,7 @@ class ClientState:
         self._merge = Merge()
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()
-        self._notes = Notes()
+        self._notes = NoteStore()
         #: The rank of each note that a connected registry has, as far as we know.
         self._told: dict[RegistryConnection, Told] = {}
         self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
@@ -111,14 +111,14 @@ class ClientState:
         self._announced.withdraw(record, now)
         self._tell(record.instance)
 
-    def note(self, note: Note, is_new: bool, now: float) -> None:
-        """Has it remembered everywhere. One that is new replaces what is known by now, whatever that says of its time."""
+    def put(self, note: Note, is_new: bool, now: float) -> None:
+        """Stores a note at every registry. A new one replaces the note that is known now, whatever the stamp of that."""
         held = self._notes.get(note.namespace, note.key)
         if held is not None and is_new:
-            # Whoever wrote that one may have a clock that is ahead of ours.
+            # The clock of the host that wrote the known note may be ahead of ours.
             note = dataclasses.replace(note, stamp=max(note.stamp, held.stamp + 1))
             if note.value is None:
-                note = dataclasses.replace(note, keep=max(note.keep, held.keep))
+                note = dataclasses.replace(note, ttl=max(note.ttl, held.ttl))
         if self._take_notes([note]):
             self._tell_notes(now)
 
@@ -218,7 +218,7 @@ class ClientState:
         self._merge.snapshot(connection.address, entries, connection.is_warming)
         self._told[connection], self._unanswered[connection] = {}, set()
         for part in snapshot:
-            self._noted(connection, part.notes)
+            self._on_notes(connection, part.notes)
         if self._stop_at is not None:
             self._tell_notes(now)
         # Else not now: what another client tells it meanwhile is not told twice.
@@ -242,8 +242,8 @@ class ClientState:
                 self._merge.drop(connection.address, message.instance, rank, message.withdrawn)
             case protocol.Heartbeat():
                 self._merge.warmed(connection.address, message.warming)
-            case protocol.Noted():
-                self._noted(connection, message.notes)
+            case protocol.NotesChanged():
+                self._on_notes(connection, message.notes)
                 self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
             case protocol.Ack():
                 self._announced.acknowledged(connection, message.request)
@@ -277,7 +277,7 @@ class ClientState:
 
     # --- notes ---
 
-    def _noted(self, connection: RegistryConnection, notes: list[Note]) -> None:
+    def _on_notes(self, connection: RegistryConnection, notes: list[Note]) -> None:
         """A registry has these."""
         self._take_notes(notes, connection.address)
         # Of others there is nothing that it could be told.
@@ -303,7 +303,7 @@ class ClientState:
         for connection, told in self._told.items():
             news = self._unknown_to(connection)
             for start in range(0, len(news), protocol.MAX_NOTES):
-                message = protocol.Remember(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
+                message = protocol.PutNotes(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
                 if not connection.send(message):
                     self._tell_at = now + IDLE
                     break

@@ -18,7 +18,7 @@ from discovery.accepting import CHANGED, AcceptGuard
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL, Note
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
-from discovery.notes import Notes
+from discovery.notes import NoteStore
 from discovery.server import pacing
 from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
 from discovery.server.table import LOOKS, Change, Gone, Held, Table
@@ -82,7 +82,7 @@ class RegistryServer:
         self._thread = NativeThread(self._run, "discovery-registry")
         self._clients: dict[bytes, SubscriberConnection] = {}
         self._subscribers: dict[bytes, TrackedSubscriber] = {}
-        self._notes = Notes(NOTE_AHEAD, MAX_NOTES_OF_CLIENT)
+        self._notes = NoteStore(NOTE_AHEAD, MAX_NOTES_OF_CLIENT)
         self._complained_at = -COMPLAIN_EVERY
         #: When something of a record or a note was last told.
         self._told_at = -READ_WITHIN
@@ -258,7 +258,7 @@ class RegistryServer:
     def _push_of(self, key: Key, gone: Gone | None, namespace: str | None) -> protocol.Push | None:
         if isinstance(key, tuple):
             note = self._notes.get(*key)
-            return None if note is None else self._noted([note])
+            return None if note is None else self._notes_changed([note])
         if gone is not None:
             return self._drop(gone)
         entry = self._table.entry(key, time.monotonic())
@@ -303,13 +303,13 @@ class RegistryServer:
         self._tell(self._table.withdraw(message.namespace, message.instance, rank, now))
         self._send(peer, protocol.Ack(message.request))
 
-    def _remember(self, peer: bytes, message: protocol.Remember, now: float, size: int) -> None:
+    def _put_notes(self, peer: bytes, message: protocol.PutNotes, now: float, size: int) -> None:
         wall = time.time()
         ahead = [note for note in message.notes if note.age(wall) < -NOTE_AHEAD]
         news = self._notes.take(message.notes, wall, peer)
         for namespace in {note.namespace for note in news}:
             told = [note for note in news if note.namespace == namespace]
-            self._push_to(namespace, self._noted(told), {(namespace, note.key): None for note in told})
+            self._push_to(namespace, self._notes_changed(told), {(namespace, note.key): None for note in told})
         reasons = []
         if ahead:
             most = -min(note.age(wall) for note in ahead)
@@ -321,15 +321,15 @@ class RegistryServer:
         answer = protocol.Refused(message.request, ", and ".join(reasons)) if reasons else protocol.Ack(message.request)
         self._send(peer, answer)
 
-    def _noted(self, notes: list[Note]) -> protocol.Push:
-        return protocol.Push(protocol.Noted(0, self.boot_id, notes))
+    def _notes_changed(self, notes: list[Note]) -> protocol.Push:
+        return protocol.Push(protocol.NotesChanged(0, self.boot_id, notes))
 
     _HANDLERS: dict[type[Any], Callable[..., None]] = {
         protocol.Subscribe: _subscribe,
         protocol.Register: _register,
         protocol.Renew: _renew,
         protocol.Withdraw: _withdraw,
-        protocol.Remember: _remember,
+        protocol.PutNotes: _put_notes,
         protocol.Read: _read,
     }
 

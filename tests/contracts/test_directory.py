@@ -320,8 +320,8 @@ def remembers(**values):
 def test_noting_and_forgetting_are_accepted(any_house):
     directory = any_house.open()
 
-    directory.note("group", {"is": 1})
-    directory.forget("group")
+    directory.put("group", {"is": 1})
+    directory.delete("group")
 
     assert directory.flush(AT_LAST)
 
@@ -330,7 +330,7 @@ def test_a_note_outlives_its_writer(house):
     keeps = Watch(house.open())
     writer = house.open()
     writer.announce(record())
-    writer.note("group", {"is": [1, None, "text"]})
+    writer.put("group", {"is": [1, None, "text"]})
     keeps.wait(remembers(group=[1, None, "text"]))
 
     writer.stop()
@@ -343,7 +343,7 @@ def test_one_reads_what_one_noted_oneself(house):
     here = house.open()
     seen = Watch(here)
 
-    here.note("group", {"is": 1})
+    here.put("group", {"is": 1})
 
     seen.wait(remembers(group=1))
 
@@ -352,11 +352,11 @@ def test_of_two_notes_the_later_one_counts_and_one_of_the_past_does_not(house):
     here, there = house.open(), house.open()
     seen = Watch(there)
 
-    here.note("group", {"is": 1})
+    here.put("group", {"is": 1})
     seen.wait(remembers(group=1))
-    there.note("group", {"is": 2})
-    there.note("group", {"is": 3}, age=60.0)
-    there.note("other", {"is": 4}, age=60.0)
+    there.put("group", {"is": 2})
+    there.put("group", {"is": 3}, age=60.0)
+    there.put("other", {"is": 4}, age=60.0)
 
     Watch(here).wait(remembers(group=2, other=4))
 
@@ -364,13 +364,13 @@ def test_of_two_notes_the_later_one_counts_and_one_of_the_past_does_not(house):
 def test_what_is_forgotten_is_forgotten_by_all(house):
     here, there = house.open(), house.open()
     seen = Watch(there)
-    here.note("group", {"is": 1})
+    here.put("group", {"is": 1})
     seen.wait(remembers(group=1))
 
-    there.forget("group")
+    there.delete("group")
 
     Watch(here).wait_now(remembers(group=None))
-    here.note("group", {"is": 2})
+    here.put("group", {"is": 2})
     seen.wait_now(remembers(group=2))
 
 
@@ -379,7 +379,7 @@ def test_a_note_that_is_flushed_is_known_to_all_registries(house):
     keeps.wait(lambda view: view.registries and all(one["state"] == "up" for one in view.registries))
     for number in range(10):
         writer = house.open()
-        writer.note(f"k{number}", {"is": number})
+        writer.put(f"k{number}", {"is": number})
         assert writer.flush(AT_LAST)
         writer.stop()
 
@@ -391,16 +391,16 @@ def test_notes_of_namespaces_are_apart(house):
     both = house.open(namespace=None)
     seen = Watch(both)
 
-    blue.note("group", {"is": 1})
+    blue.put("group", {"is": 1})
     seen.wait(remembers(group=1))
-    red.note("group", {"is": 2})
+    red.put("group", {"is": 2})
 
     seen.wait(lambda view: {(note.namespace, note.value["is"]) for note in view.notes} == {("blue", 1), ("red", 2)})
     assert remembers(group=1)(blue.view())
     with pytest.raises(DirectoryError, match="one namespace"):
-        both.note("group", {"is": 1})
+        both.put("group", {"is": 1})
     with pytest.raises(DirectoryError, match="one namespace"):
-        both.forget("group")
+        both.delete("group")
 
 
 @pytest.mark.parametrize(
@@ -408,4 +408,4 @@ def test_notes_of_namespaces_are_apart(house):
 )
 def test_a_note_that_cannot_be_kept_is_refused(house, key, value):
     with pytest.raises(DirectoryError):
-        house.open().note(key, value)
+        house.open().put(key, value)

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from discovery import DirectoryError, Note
 from discovery import notes as notes_module
 from discovery.client.merge import Merge, MergedRecord
-from discovery.notes import Notes
+from discovery.notes import NoteStore
 from discovery.server import table as table_module
 from discovery.server.table import Gone, Held, Table
 from tests.discovery.stage import record
@@ -98,23 +98,23 @@ class Remembered(RuleBasedStateMachine):
         self.patch = patch.multiple(notes_module, MAX_NOTES=4, MAX_ALL_NOTES=6)
         self.patch.start()
         self.now = 1_000_000.0
-        self.places = [Notes(ahead=60.0, most_of_writer=3), Notes(ahead=60.0)]
+        self.places = [NoteStore(ahead=60.0, most_of_writer=3), NoteStore(ahead=60.0)]
 
     def teardown(self):
         self.patch.stop()
 
     @rule(
-        place=st.integers(0, 1), writer=HOLDERS, ahead=st.floats(-500, 500), keep=st.floats(1, 400), namespace=NAMESPACES,
+        place=st.integers(0, 1), writer=HOLDERS, ahead=st.floats(-500, 500), ttl=st.floats(1, 400), namespace=NAMESPACES,
         keys=st.lists(st.sampled_from("abcdefgh"), max_size=6), value=st.none() | st.just({"x": 1}),
     )  # fmt: skip
-    def take(self, place, writer, ahead, keep, namespace, keys, value):
+    def take(self, place, writer, ahead, ttl, namespace, keys, value):
         notes = self.places[place]
         before = {(note.namespace, note.key): note for note in notes}
         stamp = int((self.now + ahead) * 1e6)
-        news = notes.take([Note(namespace, key, stamp, keep, value) for key in keys], self.now, writer)
+        news = notes.take([Note(namespace, key, stamp, ttl, value) for key in keys], self.now, writer)
         for note in news:
             assert notes.get(note.namespace, note.key) is note
-            assert note.age(self.now) >= -60.0 and note.age(self.now) <= note.keep
+            assert note.age(self.now) >= -60.0 and note.age(self.now) <= note.ttl
             old = before.get((note.namespace, note.key))
             assert old is None or note.rank > old.rank
 
@@ -123,7 +123,7 @@ class Remembered(RuleBasedStateMachine):
         self.now += seconds
         for notes in self.places:
             notes.expire(self.now)
-            assert all(note.age(self.now) <= note.keep for note in notes)
+            assert all(note.age(self.now) <= note.ttl for note in notes)
 
     @rule()
     def tell_each_other(self):

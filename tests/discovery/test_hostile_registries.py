@@ -235,7 +235,7 @@ def test_a_local_port_that_another_program_has_is_one_warning_that_offers_the_me
     directory = house.open()
 
     eventually(lambda: "does not answer as a registry does" in (directory.view().registries[0]["error"] or ""))
-    first = directory._client_state._seed_connections.seed_connections[0].connections[f"tcp://127.0.0.1:{taken_port}"]
+    first = directory._client_state._seed_connections.by_seed[0].connections[f"tcp://127.0.0.1:{taken_port}"]
     eventually(lambda: first.failures >= 3)
 
     (warning,) = [one.getMessage() for one in caplog.records if "no registry at" in one.getMessage()]

@@ -1,28 +1,28 @@
 """Notes by hand-wound time: which of two is true, how long one is kept, and how many."""
 
 from discovery import Note
-from discovery.notes import AHEAD, MAX_ALL_NOTES, MAX_NOTES, Notes
+from discovery.notes import AHEAD, MAX_ALL_NOTES, MAX_NOTES, NoteStore
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
 
 
-def note(key="k", at=0.0, value=("v",), keep=DAY, namespace="n"):
-    return Note(namespace, key, int((NOW + at) * 1e6), keep, None if value is None else dict.fromkeys(value))
+def note(key="k", at=0.0, value=("v",), ttl=DAY, namespace="n"):
+    return Note(namespace, key, int((NOW + at) * 1e6), ttl, None if value is None else dict.fromkeys(value))
 
 
 def test_of_two_notes_the_newer_one_is_true_whichever_comes_first():
     old, new = note(at=0, value="a"), note(at=1, value="b")
 
     for order in ([old, new], [new, old]):
-        notes = Notes()
+        notes = NoteStore()
         for one in order:
             notes.take([one], NOW)
         assert list(notes) == [new]
 
 
 def test_only_news_is_news():
-    notes = Notes()
+    notes = NoteStore()
 
     assert notes.take([note()], NOW) == [note()]
     assert notes.take([note()], NOW) == []
@@ -33,7 +33,7 @@ def test_two_that_were_written_at_once_have_the_same_winner_everywhere():
     rivals = [note(value="a"), note(value="b"), note(value=None)]
     held = set()
     for order in (rivals, rivals[::-1], rivals[1:] + rivals[:1]):
-        notes = Notes()
+        notes = NoteStore()
         notes.take(order, NOW)
         held.add(repr(list(notes)))
 
@@ -41,7 +41,7 @@ def test_two_that_were_written_at_once_have_the_same_winner_everywhere():
 
 
 def test_what_was_forgotten_is_not_brought_back_by_one_who_was_away():
-    notes = Notes()
+    notes = NoteStore()
     notes.take([note(at=0)], NOW)
 
     notes.take([note(at=1, value=None)], NOW)
@@ -51,7 +51,7 @@ def test_what_was_forgotten_is_not_brought_back_by_one_who_was_away():
 
 
 def test_one_that_is_written_again_later_is_back():
-    notes = Notes()
+    notes = NoteStore()
     notes.take([note(at=1, value=None)], NOW)
 
     notes.take([note(at=2)], NOW)
@@ -60,24 +60,24 @@ def test_one_that_is_written_again_later_is_back():
 
 
 def test_a_note_that_is_too_old_is_let_go_and_not_taken_again():
-    notes = Notes()
-    notes.take([note(keep=DAY)], NOW)
+    notes = NoteStore()
+    notes.take([note(ttl=DAY)], NOW)
 
     assert not notes.expire(NOW + DAY - 1)
     assert notes.expire(NOW + DAY + 1)
     assert len(notes) == 0
-    assert notes.take([note(keep=DAY)], NOW + DAY + 1) == []
+    assert notes.take([note(ttl=DAY)], NOW + DAY + 1) == []
 
 
 def test_one_from_the_far_future_is_not_believed():
-    notes = Notes()
+    notes = NoteStore()
 
     assert notes.take([note(at=AHEAD + 1)], NOW) == []
     assert notes.take([note(at=AHEAD - 1)], NOW) != []
 
 
 def test_of_too_many_in_a_namespace_the_oldest_go_and_the_others_are_safe():
-    notes = Notes()
+    notes = NoteStore()
     notes.take([note("mine", namespace="other", at=-1000)], NOW)
     many = [note(f"k{number}", at=-number / 1000) for number in range(MAX_NOTES + 10)]
 
@@ -89,7 +89,7 @@ def test_of_too_many_in_a_namespace_the_oldest_go_and_the_others_are_safe():
 
 
 def test_all_namespaces_together_are_bounded_too():
-    notes = Notes()
+    notes = NoteStore()
     for place in range(MAX_ALL_NOTES // MAX_NOTES + 1):
         notes.take([note(f"k{number}", namespace=f"n{place}") for number in range(MAX_NOTES)], NOW)
 
@@ -97,7 +97,7 @@ def test_all_namespaces_together_are_bounded_too():
 
 
 def test_one_writer_has_only_so_many_and_may_replace_them():
-    notes = Notes(most_of_writer=2)
+    notes = NoteStore(most_of_writer=2)
     notes.take([note("a"), note("b")], NOW, b"flood")
 
     assert notes.take([note("c"), note("b", at=1), note("a")], NOW, b"flood") == [note("b", at=1)]
@@ -108,7 +108,7 @@ def test_one_writer_has_only_so_many_and_may_replace_them():
 
 
 def test_a_flood_of_new_notes_takes_no_place_of_those_who_wrote_less():
-    notes = Notes()
+    notes = NoteStore()
     notes.take([note(f"honest{number}", at=-1000) for number in range(100)], NOW, b"a")
 
     notes.take([note(f"k{number}") for number in range(MAX_NOTES + 100)], NOW, b"flood")
@@ -118,8 +118,8 @@ def test_a_flood_of_new_notes_takes_no_place_of_those_who_wrote_less():
 
 
 def test_notes_that_are_gone_count_for_nobody():
-    notes = Notes(most_of_writer=1)
-    notes.take([note("a", keep=DAY)], NOW, b"a")
+    notes = NoteStore(most_of_writer=1)
+    notes.take([note("a", ttl=DAY)], NOW, b"a")
     notes.expire(NOW + DAY + 1)
 
     assert notes.take([note("b", at=DAY + 1)], NOW + DAY + 1, b"a") != []

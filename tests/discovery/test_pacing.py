@@ -136,9 +136,9 @@ def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_f
             other.ask(protocol.Register(1, record("i0", ttl=60.0, version=version)))
         other.ask(protocol.Withdraw(1, "default", "i19", 0, 0))
         noted = Note("default", "k", int(time.time() * 1e6), 60.0, {"is": 1})
-        assert other.ask(protocol.Remember(1, [noted])) == protocol.Ack(1)
+        assert other.ask(protocol.PutNotes(1, [noted])) == protocol.Ack(1)
         client.socket.send(protocol.encode(protocol.Read(first[1].token)))
-        rest = answered(client, lambda message: isinstance(message, protocol.Noted))
+        rest = answered(client, lambda message: isinstance(message, protocol.NotesChanged))
 
     parts = [message for message in first + rest if isinstance(message, protocol.Snapshot)]
     listed = {entry[0].instance for part in parts for entry in part.entries}
@@ -215,11 +215,11 @@ def test_notes_of_one_connection_are_bounded_and_those_of_others_are_not(monkeyp
 
     try:
         with RawClient(server.url) as flood, RawClient(server.url) as other:
-            answer = flood.ask(protocol.Remember(1, [note("a"), note("b"), note("c"), note("d")]))
+            answer = flood.ask(protocol.PutNotes(1, [note("a"), note("b"), note("c"), note("d")]))
 
             assert answer == protocol.Refused(1, "2 note(s) beyond the 2 that one connection may have written")
-            assert flood.ask(protocol.Remember(2, [note("b", later=1)])) == protocol.Ack(2)
-            assert other.ask(protocol.Remember(1, [note("c")])) == protocol.Ack(1)
+            assert flood.ask(protocol.PutNotes(2, [note("b", later=1)])) == protocol.Ack(2)
+            assert other.ask(protocol.PutNotes(1, [note("c")])) == protocol.Ack(1)
             assert {held.key for held in other.ask(protocol.Subscribe("default")).notes} == {"a", "b", "c"}
     finally:
         server.stop()

@@ -18,10 +18,10 @@ import sys, discovery
 directory = discovery.open_directory(ttl={ttl})
 directory.start()
 directory.announce(discovery.Record("maths", sys.argv[1], ttl={ttl}))
-print(directory.flush(15), directory._client_state._seed_connections.seed_connections[0].seed.is_hosting, flush=True)
+print(directory.flush(15), directory._client_state._seed_connections.by_seed[0].seed.is_hosting, flush=True)
 for line in sys.stdin:
     known = ",".join(sorted(directory.view().records))
-    print(known, directory._client_state._seed_connections.seed_connections[0].seed.is_hosting, flush=True)
+    print(known, directory._client_state._seed_connections.by_seed[0].seed.is_hosting, flush=True)
 """
 
 

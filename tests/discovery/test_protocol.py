@@ -40,9 +40,9 @@ ROWS = [
     protocol.Ack(2),
     protocol.Refused(2, "this registry is full"),
     protocol.Unknown(["i1"]),
-    protocol.Remember(3, [NOTE, FORGOTTEN]),
+    protocol.PutNotes(3, [NOTE, FORGOTTEN]),
     protocol.Snapshot(0, "boot", True, 0, 1, [[FULL, 1.5, False]], [NOTE]),
-    protocol.Noted(7, "boot", [NOTE, FORGOTTEN]),
+    protocol.NotesChanged(7, "boot", [NOTE, FORGOTTEN]),
     protocol.Update(5, "boot", FULL, 0.0, True),
     protocol.Drop(6, "boot", "i1", 1, 2, True),
     protocol.Heartbeat(6, "boot", False),
@@ -89,7 +89,7 @@ def test_every_kind_has_its_row():
 
 @pytest.mark.parametrize(
     "message",
-    [message for message in ROWS if isinstance(message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.Noted)],
+    [row for row in ROWS if isinstance(row, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.NotesChanged)],
 )
 def test_a_push_is_the_message_with_the_number_of_its_subscriber(message):
     frame = protocol.Push(message).frame(2**40)

@@ -400,7 +400,7 @@ def _ahead(seconds):
         (lambda: protocol.Register(7, record(incarnation=_ahead(2 * 86_400))), "a day from now"),
         (lambda: protocol.Register(7, record(version=2**62)), "a day from now"),
         (lambda: protocol.Withdraw(7, "default", "one", 2**62, 0), "a day from now"),
-        (lambda: protocol.Remember(7, [Note("default", "k", _ahead(120), 1e6, {"is": 1})]), "ahead of this registry's clock"),
+        (lambda: protocol.PutNotes(7, [Note("default", "k", _ahead(120), 1e6, {"is": 1})]), "ahead of this registry's clock"),
     ],
 )
 def test_what_would_outdo_or_outweigh_everybody_is_refused_in_words(ask, words, new_registry):
@@ -595,9 +595,9 @@ def test_a_registry_that_restarts_empty_is_told_of_notes_by_those_who_know_them(
     first = new_registry()
     house = new_house(first.url)
     writer, knower = house.open(), house.open()
-    writer.note("kept", {"is": 1})
-    writer.note("gone", {"is": 1})
-    writer.forget("gone")
+    writer.put("kept", {"is": 1})
+    writer.put("gone", {"is": 1})
+    writer.delete("gone")
     Watch(knower).wait_now(notes(kept=1, gone=None))
     writer.stop()
 
@@ -619,7 +619,7 @@ def test_a_registry_is_told_what_was_noted_while_it_was_away(new_registry, new_h
     two.stop()
     eventually(lambda: here.view().registries[1]["state"] != "up")
 
-    here.note("kept", {"is": 1})
+    here.put("kept", {"is": 1})
 
     again = new_registry(two.url)
     eventually(lambda: [note.key for note in held_by(again)] == ["kept"])
@@ -628,7 +628,7 @@ def test_a_registry_is_told_what_was_noted_while_it_was_away(new_registry, new_h
 def test_what_one_registry_knows_another_learns_from_a_client_of_both(new_registry, new_house):
     one, two = new_registry(), new_registry()
     writer = new_house(one.url).open()
-    writer.note("kept", {"is": 1})
+    writer.put("kept", {"is": 1})
     eventually(lambda: [note.key for note in held_by(one)] == ["kept"])
 
     new_house(one.url, two.url).open()
@@ -639,11 +639,11 @@ def test_what_one_registry_knows_another_learns_from_a_client_of_both(new_regist
 def test_one_who_was_away_does_not_bring_back_what_was_forgotten(new_registry, new_house):
     first = new_registry()
     absent = new_house(first.url).open()
-    absent.note("gone", {"is": 1})
+    absent.put("gone", {"is": 1})
     eventually(lambda: held_by(first))
     first.stop()
     eventually(lambda: is_down(absent.view()))
-    new_house(first.url).open().forget("gone")
+    new_house(first.url).open().delete("gone")
 
     second = new_registry(first.url)
 
@@ -657,7 +657,7 @@ def test_notes_outlive_everybody_on_disk(new_registry, new_house, tmp_path, opti
     house = new_house("tcp://127.0.0.1:1", cache_dir=tmp_path, **{key: options[key] for key in options if key != "url"})
     url = options.get("url")
     writer = house.open(url=url)
-    writer.note("kept", {"is": 1})
+    writer.put("kept", {"is": 1})
     writer.announce(record())
     Watch(writer).wait(notes(kept=1))
     writer.stop()
@@ -671,7 +671,7 @@ def test_what_another_process_wrote_to_disk_is_not_lost(new_house, tmp_path):
     house = new_house("tcp://127.0.0.1:1", cache_dir=tmp_path)
     here, there = house.open(), house.open()
     for name, directory in (("here", here), ("there", there)):
-        directory.note(name, {"is": 1})
+        directory.put(name, {"is": 1})
         Watch(directory).wait(notes(**{name: 1}))
 
     here.stop()

@@ -216,7 +216,7 @@ TARGETS = {
             protocol.encode(protocol.Subscribe("default")),
             protocol.encode(protocol.Register(7, RECORD)),
             protocol.encode(protocol.Renew([["a" * 12, 1, 1]])),
-            protocol.encode(protocol.Remember(3, [NOTE])),
+            protocol.encode(protocol.PutNotes(3, [NOTE])),
             protocol.encode(protocol.Snapshot(0, "boot", True, 0, 1, [[RECORD, 1.5, False]], [NOTE])),
             protocol.encode(protocol.Update(5, "boot", RECORD, 0.0, True)),
             protocol.encode(protocol.Drop(6, "boot", "i1", 1, 2, True)),

@@ -174,7 +174,7 @@ def _forget_in_directory(flags: Flags, source: str, group: str, timeout: float) 
     with looked_up(flags.resolve(), timeout) as directory:
         if remembered(directory.view(), source).get(group) is None:
             return False
-        directory.forget(key_of(source, group))
+        directory.delete(key_of(source, group))
         if not directory.flush(timeout):
             raise RemoteUnavailable(f"the directory may remember the group still; {directory.describe()}")
         return True

@@ -53,7 +53,7 @@ def listed(view: Any, source: str | None, now: float) -> list[dict[str, Any]]:
     for want, note in all_remembered(view):
         entry = group(want)
         entry["gone"] = round(note.age(now), 1)
-        entry["forgotten_in"] = round(note.keep - note.age(now), 1)
+        entry["forgotten_in"] = round(note.ttl - note.age(now), 1)
     for seen in view.records.values():
         if seen.record.service.startswith(PUBLISHES):
             found = seen.record.service.removeprefix(PUBLISHES)

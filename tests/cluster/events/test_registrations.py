@@ -114,7 +114,7 @@ def test_a_publisher_that_was_away_when_it_was_removed_passes_it_to_nobody(new_h
     new_host(mails_that_note(Notes())).stop()
     until(lambda: directory.view().notes)
     knows = new_host(Orders)
-    directory.forget(key_of("orders", GROUP))
+    directory.delete(key_of("orders", GROUP))
     until(lambda: remembered(directory.view(), "orders") == {GROUP: None})
 
     new_host(Orders, HEARTBEAT=2.5)
@@ -176,8 +176,8 @@ class Book:
     def view(self):
         return View(notes=self.notes)
 
-    def note(self, key, value, *, keep, age=0.0):
-        self.written.append((key, keep, age))
+    def put(self, key, value, *, ttl, age=0.0):
+        self.written.append((key, ttl, age))
 
 
 class Clock:

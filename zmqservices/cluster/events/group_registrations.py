@@ -14,7 +14,7 @@ from time import time
 from typing import Any
 
 import discovery
-from discovery.model import LONGEST_KEEP
+from discovery.model import LONGEST_NOTE_TTL
 from zmqservices.cluster.events.subscription import Subscription, publishing
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class GroupRegistrations:
     def __init__(self, directory: Any, reactor: Any, expires_after: float | None) -> None:
         self._directory = directory
         self._reactor = reactor
-        self._keep = LONGEST_KEEP if expires_after is None else min(expires_after + REFRESH_AFTER, LONGEST_KEEP)
+        self._ttl = LONGEST_NOTE_TTL if expires_after is None else min(expires_after + REFRESH_AFTER, LONGEST_NOTE_TTL)
         self._held: dict[str, list[Subscription]] = {}
         self._timer: Any = None
 
@@ -73,19 +73,19 @@ class GroupRegistrations:
         """Groups that a journal knows, and how many seconds ago a member of each was last there: if nobody told of them yet."""
         known = {note.key for note in self._directory.view().notes} if wants else set()
         for want, age in wants.values():
-            if key_of(want.source, want.group) not in known and age < self._keep:
+            if key_of(want.source, want.group) not in known and age < self._ttl:
                 self._note(want, max(age, 1.0))
 
     def forget(self, source: str, group: str) -> None:
         """An operator says that it does not return."""
         try:
-            self._directory.forget(key_of(source, group))
+            self._directory.delete(key_of(source, group))
         except discovery.DirectoryError as exc:
             _log.warning("the directory does not forget %s: %s", group, exc)
 
     def _note(self, want: Subscription, age: float) -> None:
         try:
-            self._directory.note(key_of(want.source, want.group), want.to_dict(), keep=self._keep, age=age)
+            self._directory.put(key_of(want.source, want.group), want.to_dict(), ttl=self._ttl, age=age)
         except discovery.DirectoryError as exc:
             # Journals remember it all the same, and members that are there are listed.
             _log.warning("the directory does not remember %s: %s", want.group, exc)
