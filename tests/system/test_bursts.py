@@ -67,3 +67,22 @@ def test_one_that_cannot_be_reached_takes_nothing_from_the_others(peaceful_clust
     directory.stop()
 
     assert is_spread
+
+
+def test_a_client_that_outlived_all_instances_spreads_over_those_that_came_after(peaceful_cluster):
+    cluster = peaceful_cluster
+    processes = cluster.run_all("maths", "maths", "maths", max_workers=4)
+    found = []
+    with cluster.client() as remote:
+        for _ in range(3):
+            known = {process.pid for process in processes}
+            eventually(lambda known=known: {remote.maths.whoami() for _ in range(9)} == known)
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+                cluster.wait_unlisted("maths", process.pid)
+            processes = cluster.run_all("maths", "maths", "maths", max_workers=4)
+            found.append(shares([remote.maths.pause.call_async(0.2) for _ in range(12)]))
+
+    assert found.count([4, 4, 4]) >= 2, found
