@@ -6,7 +6,7 @@
     directory.view().records
 """
 
-from discovery.backend import Directory, register_backend
+from discovery.backend import Capabilities, Directory, Options, register_backend
 from discovery.directory import default_cache_dir, open_directory
 from discovery.exceptions import (
     DirectoryConfigurationError,
@@ -17,12 +17,14 @@ from discovery.exceptions import (
 from discovery.model import Note, Record, Seen, View
 
 __all__ = [
+    "Capabilities",
     "Directory",
     "DirectoryConfigurationError",
     "DirectoryError",
     "DirectoryForkedError",
     "DirectoryProtocolError",
     "Note",
+    "Options",
     "Record",
     "Seen",
     "View",

@@ -1,24 +1,58 @@
 """The seam: what every kind of directory can do, and which kinds there are.
 
-A kind is a URL scheme and the place of a factory `open(url, **options) -> Directory`; its module, and with
-it whatever client library it needs, is imported when the first URL of that scheme is opened.
+A kind is a URL scheme and the place of a factory `open(url, options) -> Directory`. Its module, and with it
+the client library that it needs, is imported when the first URL of that scheme is opened.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View
 
 Callback = Callable[[View], None]
-Factory = Callable[..., "Directory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every kind of directory is opened with; see `open_directory`."""
+
+    namespace: str | None
+    cache_dir: Path | None
+    ttl: float
+    #: Whether this process may host what the URL names, where that can be hosted at all.
+    host: bool = True
+
+
+Factory = Callable[[str, Options], "Directory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a directory can do, so that nobody has to guess it from a URL."""
+
+    #: Instances can tell others of themselves. False where addresses are written down elsewhere, as in `static:`.
+    can_announce: bool = True
+    #: The first client on the machine hosts it: where no server answers, no other client is there.
+    is_hosted_by_clients: bool = False
+    #: Notes are stored; see `Directory.put`.
+    stores_notes: bool = True
+    #: Host and port of its servers. The route to one of them is the route to the peers: a process listens there.
+    servers: tuple[tuple[str, int], ...] = ()
+
 
 
 class Directory(Protocol):
     """Who is where. Usable from any thread and any greenlet; only methods with a timeout ever wait."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this directory can do; known from the start, and always the same."""
 
     def start(self) -> None:
         """Begins to look for its registries. Never raises because none is there."""

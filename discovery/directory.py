@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from discovery.backend import Directory, factory_for
+from discovery.backend import Directory, Options, factory_for
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
 
@@ -20,20 +19,18 @@ def open_directory(
     namespace: str | None = DEFAULT_NAMESPACE,
     cache_dir: str | os.PathLike[str] | None = None,
     ttl: float = DEFAULT_TTL,
-    local_port: int | None = None,
     host: bool = True,
 ) -> Directory:
     """The directory at `url`, not yet started.
 
-    `local:` (or None) is the machine's own; `tcp://host:port[,tcp://host:port...]` are one or several
-    registries that know nothing of each other; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
-    needs none at all.
+    `local:` (or None) is the machine's own, `local:PORT` one at another port;
+    `tcp://host:port[,tcp://host:port...]` are one or several registries that know nothing of each other;
+    `static:name=tcp://ip:port,...;name=...` or `static:FILE` needs none at all.
 
     `namespace`: what it sees, and what it may announce; None is all. `cache_dir`: a folder for the last
     good view, used when a process starts with every registry down; None keeps none. `ttl`: seconds of
     warm-up where this process hosts the local registry; a third of it is the longest pause between
-    attempts. `local_port`: the loopback port of the local directory (else ZMQSERVICES_LOCAL_PORT, else
-    4190). `host`: False looks at the local directory and never hosts it.
+    attempts. `host`: False looks at the local directory and never hosts it.
 
     Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
 
@@ -54,14 +51,8 @@ def open_directory(
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
-    options: dict[str, Any] = {
-        "namespace": namespace,
-        "cache_dir": None if cache_dir is None or cache_dir == "" else Path(cache_dir),
-        "ttl": float(ttl),
-        "local_port": local_port,
-        "host": host,
-    }
-    return factory_for(url)(url, **options)
+    cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
+    return factory_for(url)(url, Options(namespace, cache, float(ttl), host))
 
 
 def default_cache_dir() -> str:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from discovery.backend import Capabilities, Options
 from discovery.client.registry_client import RegistryClient
-from discovery.client.seeds import Seed, local_seed, tcp_seed
+from discovery.client.seeds import Seed, is_port, local_seed, split_tcp, tcp_seed
 from discovery.exceptions import DirectoryConfigurationError
 
 #: Registries that one client talks to; more would make nothing safer.
 MAX_REGISTRIES = 16
 
 
-def open_local(
-    url: str, *, namespace: str | None, cache_dir: Path | None, ttl: float, local_port: int | None, host: bool
-) -> RegistryClient:
-    """`local:`: the first process on the machine hosts it. What it lists dies with the machine: notes alone are cached."""
-    if url != "local:":
+def open_local(url: str, options: Options) -> RegistryClient:
+    """`local:` or `local:PORT`: the first process on the machine hosts it.
+
+    What it lists dies with the machine, so only notes are cached.
+    """
+    port = url.removeprefix("local:")
+    if port and not (is_port(port) and int(port)):
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}; local: alone is needed, "
-            "with another port in ZMQSERVICES_LOCAL_PORT"
+            f"the directory URL is {url!r}; local: or local:PORT is needed, with a port from 1 to 65535"
         )
-    seed = local_seed(local_port, ttl, host)
+    seed = local_seed(int(port) if port else None, options.ttl, options.host)
     # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.
-    return RegistryClient(f"local ({seed.address})", [seed], namespace, cache_dir, min(0.5, ttl / 3), keeps_records=False)
+    pause = min(0.5, options.ttl / 3)
+    name = f"local ({seed.address})"
+    capabilities = Capabilities(is_hosted_by_clients=True, servers=(split_tcp(seed.address),))
+    return RegistryClient(
+        name, [seed], options.namespace, options.cache_dir, pause, keeps_records=False, capabilities=capabilities
+    )
 
 
-def open_tcp(
-    url: str, *, namespace: str | None, cache_dir: Path | None, ttl: float, local_port: int | None, host: bool
-) -> RegistryClient:
+def open_tcp(url: str, options: Options) -> RegistryClient:
     """`tcp://host:port[,tcp://host:port...]`: one registry, or several that know nothing of each other."""
     seeds: dict[str, Seed] = {}
     for part in url.split(","):
@@ -38,4 +41,7 @@ def open_tcp(
         raise DirectoryConfigurationError(
             f"the directory URL names {len(seeds)} registries; {MAX_REGISTRIES} is the most"
         )
-    return RegistryClient(",".join(seeds), list(seeds.values()), namespace, cache_dir, ttl / 3)
+    capabilities = Capabilities(servers=tuple(split_tcp(one) for one in seeds))
+    return RegistryClient(
+        ",".join(seeds), list(seeds.values()), options.namespace, options.cache_dir, options.ttl / 3, capabilities=capabilities
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from discovery.backend import Callback
+from discovery.backend import Callback, Capabilities, Options
 from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_NOTE_TTL, LONGEST_TTL, Record, Seen, View, is_name
@@ -18,15 +18,17 @@ _log = Log(__name__)
 _MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://... or static:FILE.json is needed"
 
 
-def open_static(url: str, *, namespace: str | None, **others: Any) -> StaticDirectory:
+def open_static(url: str, options: Options) -> StaticDirectory:
     """`static:name=tcp://ip:port,...;name=...`, or `static:FILE` with {name: [url, ...]} in JSON or YAML."""
     text = url.partition(":")[2].strip()
     services = _from_text(text, url) if "=" in text else _from_file(text, url)
-    return StaticDirectory(url, services, namespace or DEFAULT_NAMESPACE)
+    return StaticDirectory(url, services, options.namespace or DEFAULT_NAMESPACE)
 
 
 class StaticDirectory:
     """The `Directory` of what was written down. It is always fresh, and announcing changes nothing."""
+
+    capabilities = Capabilities(can_announce=False, stores_notes=False)
 
     def __init__(self, url: str, services: Mapping[str, list[str]], namespace: str) -> None:
         self._url = url

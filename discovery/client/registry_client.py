@@ -18,7 +18,7 @@ from typing import Any
 import zmq
 
 from discovery import protocol, sockets
-from discovery.backend import Callback
+from discovery.backend import Callback, Capabilities
 from discovery.client.announcements import LeaseClaims
 from discovery.client.cache import DiskCache
 from discovery.client.seeds import Seed
@@ -46,8 +46,10 @@ class RegistryClient:
         cache_dir: Path | None = None,
         longest_pause: float = LONGEST_PAUSE,
         keeps_records: bool = True,
+        capabilities: Capabilities = Capabilities(),  # noqa: B008
     ) -> None:
         self.name = name
+        self.capabilities = capabilities
         self.namespace = namespace
         self._pid = os.getpid()
         self._lock = native_lock()

@@ -147,7 +147,7 @@ class LocalSeed:
 
 
 def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
-    """The seed of `local:`; the port is the argument, or the environment's, or the well-known one."""
+    """The seed of `local:`; the port is the URL's, or the environment's, or the well-known one."""
     if port is None:
         text = os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or str(LOCAL_PORT)
         if not is_port(text) or int(text) == 0:
@@ -155,8 +155,6 @@ def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
                 f"{LOCAL_PORT_ENVIRONMENT_KEY} is {text!r}; a port number from 1 to 65535 is needed"
             )
         port = int(text)
-    elif type(port) is not int or not 0 < port < 65536:
-        raise DirectoryConfigurationError(f"local_port is {port!r}; a port number from 1 to 65535 is needed")
     return LocalSeed(port, ttl, host)
 
 

@@ -230,7 +230,7 @@ def taken_port(request, stack, monkeypatch):
 
 
 def test_a_local_port_that_another_program_has_is_one_warning_that_offers_the_mend(taken_port, stack, caplog):
-    house = House("local:", local_port=taken_port)
+    house = House(f"local:{taken_port}")
     stack.callback(house.close)
     directory = house.open()
 

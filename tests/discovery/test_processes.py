@@ -83,7 +83,7 @@ def new_service(port):
 
 @pytest.fixture
 def onlooker(port):
-    house = House("local:", local_port=port, host=False)
+    house = House(f"local:{port}", host=False)
     yield house.open()
     house.close()
 
@@ -165,7 +165,7 @@ def test_a_host_that_was_stopped_and_continues_has_forgotten_nobody(new_service,
 
 
 def test_who_only_looks_never_hosts(port):
-    house = House("local:", local_port=port, host=False)
+    house = House(f"local:{port}", host=False)
     directory = house.open()
 
     assert not directory.wait_ready(0.3)
@@ -174,7 +174,7 @@ def test_who_only_looks_never_hosts(port):
 
 
 def test_two_directories_of_one_process_share_its_registry(port):
-    house = House("local:", local_port=port)
+    house = House(f"local:{port}")
     here, there = house.open(), house.open()
     seen = Watch(there)
     here.announce(record())

@@ -651,18 +651,16 @@ def test_one_who_was_away_does_not_bring_back_what_was_forgotten(new_registry, n
     assert [note.value for note in held_by(second)] == [None]
 
 
-@pytest.mark.parametrize("options", [{}, {"url": "local:", "local_port": 0}], ids=["tcp", "local"])
-def test_notes_outlive_everybody_on_disk(new_registry, new_house, tmp_path, options):
-    options = {**options, **({"local_port": free_port()} if options else {})}
-    house = new_house("tcp://127.0.0.1:1", cache_dir=tmp_path, **{key: options[key] for key in options if key != "url"})
-    url = options.get("url")
-    writer = house.open(url=url)
+@pytest.mark.parametrize("kind", ["tcp", "local"])
+def test_notes_outlive_everybody_on_disk(new_house, tmp_path, kind):
+    house = new_house("tcp://127.0.0.1:1" if kind == "tcp" else f"local:{free_port()}", cache_dir=tmp_path)
+    writer = house.open()
     writer.put("kept", {"is": 1})
     writer.announce(record())
     Watch(writer).wait(notes(kept=1))
     writer.stop()
 
-    later = house.open(url=url)
+    later = house.open()
 
     assert Watch(later).wait(notes(kept=1)).records == {}
 

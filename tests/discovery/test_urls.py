@@ -5,7 +5,7 @@ import json
 import pytest
 
 import discovery
-from discovery import DirectoryConfigurationError, open_directory, register_backend
+from discovery import Capabilities, DirectoryConfigurationError, open_directory, register_backend
 from discovery.client.seeds import bind_address, local_seed, split_tcp
 
 
@@ -15,6 +15,7 @@ from discovery.client.seeds import bind_address, local_seed, split_tcp
         (None, "directory local (tcp://127.0.0.1:4190)"),
         ("", "directory local (tcp://127.0.0.1:4190)"),
         ("local:", "directory local (tcp://127.0.0.1:4190)"),
+        ("local:4191", "directory local (tcp://127.0.0.1:4191)"),
         ("tcp://10.0.0.5:4190", "directory tcp://10.0.0.5:4190 "),
         ("tcp://10.0.0.5:4190, tcp://10.0.0.6:4190", "directory tcp://10.0.0.5:4190,tcp://10.0.0.6:4190 "),
         ("tcp://registry.example:4190", "directory tcp://registry.example:4190 "),
@@ -48,7 +49,8 @@ def test_a_url_opens(url, text, monkeypatch):
         "tcp://10.0.0.5:4190,10.0.0.6:4190",
         "tcp://10.0.0.5:4190/path",
         ",".join(f"tcp://10.0.0.{number}:4190" for number in range(17)),
-        "local:4191",
+        "local:port",
+        "local:0",
         "local://host",
         "static:",
         "static:=tcp://10.0.0.5:4000",
@@ -76,7 +78,7 @@ def test_an_engine_that_is_not_there_names_those_that_are():
 
 
 @pytest.mark.parametrize(
-    "options", [{"namespace": ""}, {"namespace": 5}, {"ttl": 0}, {"ttl": "10"}, {"local_port": 0}]
+    "options", [{"namespace": ""}, {"namespace": 5}, {"ttl": 0}, {"ttl": "10"}]
 )
 def test_a_setting_that_makes_no_sense_is_refused(options):
     with pytest.raises(DirectoryConfigurationError, match="needed"):
@@ -93,18 +95,30 @@ def test_the_environment_sets_the_local_port(monkeypatch):
         open_directory()
 
 
+@pytest.mark.parametrize(
+    ("url", "can"),
+    [
+        ("local:4191", Capabilities(is_hosted_by_clients=True, servers=(("127.0.0.1", 4191),))),
+        ("tcp://10.0.0.5:4190,tcp://[::1]:4191", Capabilities(servers=(("10.0.0.5", 4190), ("::1", 4191)))),
+        ("static:maths=tcp://10.0.0.5:4000", Capabilities(can_announce=False, stores_notes=False)),
+    ],
+)
+def test_a_directory_says_what_it_can_do(url, can):
+    assert open_directory(url).capabilities == can
+
+
 def test_another_scheme_can_be_registered(monkeypatch):
     from discovery import backend
 
     monkeypatch.setattr(backend, "_factories", dict(backend._factories))
     opened = []
     register_backend(
-        "paper", lambda url, **options: opened.append(url) or open_directory("static:a=tcp://1.2.3.4:5")
+        "paper", lambda url, options: opened.append((url, options.namespace)) or open_directory("static:a=tcp://1.2.3.4:5")
     )
 
-    open_directory("paper:phonebook")
+    open_directory("paper:phonebook", namespace="shop")
 
-    assert opened == ["paper:phonebook"]
+    assert opened == [("paper:phonebook", "shop")]
 
 
 @pytest.mark.parametrize(

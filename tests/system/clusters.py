@@ -21,8 +21,8 @@ QUICK = {"HEARTBEAT": 0.5, "DIRECTORY_TTL": 2}
 class Listing:
     """The directory as somebody who makes no calls sees it."""
 
-    def __init__(self, url: str, namespace: str, local_port: int | None = None) -> None:
-        self.directory = discovery.open_directory(url, namespace=namespace, local_port=local_port, host=False)
+    def __init__(self, url: str, namespace: str) -> None:
+        self.directory = discovery.open_directory(url, namespace=namespace, host=False)
         self._changed = threading.Condition()
         self.directory.subscribe(self._tell)
         self.directory.start()
@@ -79,7 +79,7 @@ class Cluster:
         if self.local_port is not None:
             self.environment["ZMQSERVICES_LOCAL_PORT"] = str(self.local_port)
         self.registries = [] if port else [self.registry(number) for number in self.ports]
-        self.listing = Listing(self.url, self.namespace, self.local_port)
+        self.listing = Listing(self.url if self.local_port is None else f"local:{self.local_port}", self.namespace)
         self._closers.append(self.listing.close)
 
     def registry(self, port: int) -> Process:

@@ -31,11 +31,11 @@ class Announcement:
         self._runner = runner
         self._closers: list[Callable[[], None]] = []
         self._is_wanted = configuration.boolean(runner.config, constants.ANNOUNCE_CONFIG_KEY, constants.DEFAULT_ANNOUNCE)
-        # A fixed list shows what it shows.
-        self._is_wanted &= not configuration.directory_url(runner.config).startswith("static:")
         self._lean: DirectoryClient | None = None
         if self._is_wanted and not any(map(_membership_of, runner.containers)):
             self._lean = DirectoryClient(runner.config)
+            if not self._lean.can_announce:
+                self._lean, self._is_wanted = None, False
 
     def announce(self) -> None:
         """Say it for all services, which have started."""
@@ -57,11 +57,11 @@ class Announcement:
         if membership is not None:
             if found:
                 node = membership.join()
-                membership.registration().describe(found, endpoints_of(container, node.settings))
+                membership.registration().describe(found, endpoints_of(container, node.advertised))
         elif self._lean is not None:
             if not self._closers:
                 self._closers.append(self._lean.start())
-            self._lean.announce(container.service_name, found, endpoints_of(container, self._lean.settings))
+            self._lean.announce(container.service_name, found, endpoints_of(container, self._lean.advertised))
         elif self._is_wanted:
             self._closers.append(_take_place(container, found))
 
@@ -79,7 +79,7 @@ def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], Non
         registration.close()
         node.leave()
 
-    registration.describe(found, endpoints_of(container, node.settings))
+    registration.describe(found, endpoints_of(container, node.advertised))
     return leave
 
 
@@ -100,6 +100,7 @@ class DirectoryClient:
             )
         except discovery.DirectoryError as exc:
             raise ConfigurationError(str(exc)) from exc
+        self.can_announce = self._directory.capabilities.can_announce
         self._node = os.urandom(6).hex()
         self._listed: list[str] = []
 
@@ -107,6 +108,13 @@ class DirectoryClient:
         """From here on services may be announced. Returns what withdraws them all."""
         self._directory.start()
         return self._stop
+
+    def advertised(self, bound: str, keep_port: bool = False) -> str:
+        """What others are told to connect to where `bound` is what was bound."""
+        from zmqservices.transport import addresses
+
+        servers = self._directory.capabilities.servers
+        return addresses.advertised(bound, servers, self.settings.advertise_address, keep_port)
 
     def announce(self, service: str, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]) -> None:
         """List one instance of a service."""
@@ -149,15 +157,13 @@ def entrypoints_of(container: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (one["kind"], one["method"], one["what"]))
 
 
-def endpoints_of(container: Any, settings: Any) -> dict[str, str]:
-    """Where its web server is reached, if it has one."""
+def endpoints_of(container: Any, advertised: Callable[..., str]) -> dict[str, str]:
+    """Where its web server is reached, if it has one. `advertised`: see `Node.advertised`."""
     for extension in container.subextensions:
         bound = getattr(extension, "address", None) if hasattr(extension, "get_wsgi_app") else None
         if bound is not None:
-            from zmqservices.transport.addresses import advertised
-
             host, port = bound
             host = f"[{host}]" if ":" in host else host or "0.0.0.0"
-            address = advertised(f"tcp://{host}:{port}", settings.directory, settings.advertise_address, keep_port=True)
+            address = advertised(f"tcp://{host}:{port}", keep_port=True)
             return {"http": address.replace("tcp://", "http://", 1)}
     return {}

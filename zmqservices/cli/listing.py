@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -129,9 +128,9 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     )
     directory.start()
     try:
-        has_answered = directory.wait_ready(min(timeout, NOBODY_PATIENCE) if nobody_hosts(url) else timeout)
+        has_answered = directory.wait_ready(min(timeout, NOBODY_PATIENCE) if nobody_hosts(directory.capabilities) else timeout)
         knows_some = bool(directory.view().records)
-        if not has_answered and not knows_some and not url.startswith("local"):
+        if not has_answered and not knows_some and not directory.capabilities.is_hosted_by_clients:
             raise RemoteUnavailable(directory.describe())
         if not has_answered and knows_some:
             click.echo(f"Nothing answers; this is the last known view: {directory.describe()}", err=True)
@@ -140,21 +139,18 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         directory.stop()
 
 
-def nobody_hosts(url: str) -> bool:
+def nobody_hosts(capabilities: Any) -> bool:
     """Whether this machine's own directory is meant, and no process serves it."""
-    if not url.startswith("local"):
+    if not capabilities.is_hosted_by_clients:
         return False
     import socket
 
-    from discovery.client.seeds import LOCAL_PORT, LOCAL_PORT_ENVIRONMENT_KEY
-
     try:
-        port = int(os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or LOCAL_PORT)
-        with socket.create_connection(("127.0.0.1", port), 1.0):
+        with socket.create_connection(capabilities.servers[0], 1.0):
             return False
     except ConnectionRefusedError:
         return True
-    except (OSError, ValueError):
+    except OSError:
         return False
 
 

@@ -175,9 +175,10 @@ class Node:
         if self.settings.bind_address:
             return addresses.bindable(self.settings.bind_address)
         # Without a word from the operator: as far as the directory reaches, and no farther.
-        host = addresses.towards_registry(self.settings.directory)
+        host = addresses.towards(self.directory.capabilities.servers)
         return addresses.join(host or "127.0.0.1", 0)
 
     def advertised(self, bound: str, keep_port: bool = False) -> str:
         """What others are told to connect to where `bound` is what was bound."""
-        return addresses.advertised(bound, self.settings.directory, self.settings.advertise_address, keep_port)
+        servers = self.directory.capabilities.servers
+        return addresses.advertised(bound, servers, self.settings.advertise_address, keep_port)

@@ -182,7 +182,7 @@ class Registration:
 
     @property
     def _is_fixed(self) -> bool:
-        return str(self._node.settings.directory).startswith("static:")
+        return not self._node.directory.capabilities.can_announce
 
     def _endpoints(self) -> dict[str, str]:
         return {} if self.record is None else dict(self.record.endpoints)

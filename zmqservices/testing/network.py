@@ -322,7 +322,8 @@ class Network:
         self.close()
 
 
-def _open(url: str, **options: Any) -> Any:
+def _open(url: str, options: discovery.Options) -> Any:
     """The factory of this scheme: `testing-network:ID/HOST`."""
     number, _, host = url.partition(":")[2].partition("/")
-    return Network._networks[number].open(host, **{key: options[key] for key in ("namespace", "cache_dir", "ttl")})
+    network = Network._networks[number]
+    return network.open(host, namespace=options.namespace, cache_dir=options.cache_dir, ttl=options.ttl)

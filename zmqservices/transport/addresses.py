@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from zmqservices.exceptions import ConfigurationError
@@ -113,20 +114,20 @@ def source_address(host: str, port: int, ipv4_alone: bool = False) -> str | None
     return None
 
 
-def towards_registry(directory: str, ipv4_alone: bool = False) -> str | None:
-    """This host's address on the route to its first registry; None where the directory's URL names none."""
-    for url in directory.split(","):
-        parts = urlsplit(url.strip())
-        if parts.scheme == "tcp" and parts.hostname:
-            found = source_address(parts.hostname, parts.port or 0, ipv4_alone)
-            if found:
-                return found
-    return None
+def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False) -> str | None:
+    """This host's address on the route to the first of a directory's servers (host, port) that has one, else None."""
+    routes = (source_address(host, port, ipv4_alone) for host, port in servers)
+    return next(filter(None, routes), None)
 
 
-def advertised(bound: str, directory: str, advertise_address: str | None, keep_port: bool = False) -> str:
-    """What others are told to connect to where `bound` is what was bound: what the operator says, else as far as the directory
-    reaches. `keep_port`: the port that was bound, whatever the operator's is. Raises ConfigurationError."""
+def advertised(
+    bound: str, servers: Iterable[tuple[str, int]], advertise_address: str | None, keep_port: bool = False
+) -> str:
+    """What others are told to connect to where `bound` is what was bound: what the operator says, else the address on the
+    route to the directory's `servers`. `keep_port`: the port that was bound, whatever the operator's is.
+
+    Raises ConfigurationError for an address that means nothing to others.
+    """
     host, port = parse(bound)
     if advertise_address:
         host, advertised_port = parse(advertise_address, "ADVERTISE_ADDRESS")
@@ -135,5 +136,5 @@ def advertised(bound: str, directory: str, advertise_address: str | None, keep_p
         port = port if keep_port else advertised_port or port
         return advertisable(host, port, "ADVERTISE_ADDRESS")
     if host in ANY_HOST:
-        host = towards_registry(directory, host == IPV4_ALONE) or "127.0.0.1"
+        host = towards(servers, host == IPV4_ALONE) or "127.0.0.1"
     return advertisable(host, port, "BIND_ADDRESS")
