@@ -2,7 +2,8 @@
 
 import pytest
 
-from zmqservices.journal import native
+from zmqservices.journal import mailbox
+from zmqservices.utils.native_threads import start_thread
 
 #: Seconds that nobody reaches unless something is wrong.
 LONG = 20.0
@@ -12,9 +13,9 @@ class Thread:
     """Takes what is posted, and does each thing before it looks for more."""
 
     def __init__(self):
-        self.post = native.Mailbox()
+        self.post = mailbox.Mailbox()
         self.done = []
-        native.start_thread(self._run, ())
+        start_thread(self._run)
 
     def _run(self):
         while True:
@@ -52,7 +53,7 @@ def test_giving_way_to_a_thread_with_nothing_to_do_costs_nothing(thread):
 
 
 def test_nobody_gives_way_for_longer_than_he_would_nor_again_soon(thread):
-    gate = native.Flag()
+    gate = mailbox.Flag()
     thread.post.put(gate.wait)
 
     assert not thread.post.give_way(0.001)
@@ -62,9 +63,9 @@ def test_nobody_gives_way_for_longer_than_he_would_nor_again_soon(thread):
 
 
 def test_a_thread_that_is_through_too_late_ends_no_later_wait(thread, monkeypatch):
-    monkeypatch.setattr(native, "GIVES_NO_WAY", 0.0)
+    monkeypatch.setattr(mailbox, "GIVES_NO_WAY", 0.0)
     for _ in range(50):
-        gate = native.Flag()
+        gate = mailbox.Flag()
         thread.post.put(gate.wait)
         assert not thread.post.give_way(0.0001)
         gate.set()

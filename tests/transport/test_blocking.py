@@ -6,8 +6,8 @@ import pytest
 import zmq
 
 from zmqservices.transport.blocking import BlockingReactor
-from zmqservices.transport.native import allocate_lock
 from zmqservices.transport.reactor import Completion, Reentered
+from zmqservices.utils.native_threads import allocate_lock
 
 
 class Ear:

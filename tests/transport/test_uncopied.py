@@ -164,7 +164,7 @@ def test_threads_that_begin_together_share_one_collector(patch):
         patch
         + ECHO
         + """
-from zmqservices.transport.native import allocate_lock, start_thread
+from zmqservices.utils.native_threads import allocate_lock, start_thread
 
 frames, gate = [], allocate_lock()
 

@@ -11,10 +11,10 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from zmqservices.cli.import_hooks import ImportHook
 
 #: What a pipe takes at once, as POSIX promises, when it is said to be writable.
 PIPE_BUF = select.PIPE_BUF
@@ -27,6 +27,9 @@ LONGEST_WAIT = 1.0
 
 _READ, _WRITE = 1, 2
 
+#: The modules that are patched, each by a function of _PATCHES.
+MODULES = ("multiprocessing.connection", "multiprocessing.synchronize", "multiprocessing.popen_fork")
+
 
 def patch_when_imported() -> None:
     """To be called once the standard library is patched. Costs a process that never imports it nothing."""
@@ -34,46 +37,25 @@ def patch_when_imported() -> None:
         module = sys.modules.get(name)
         if module is not None:
             patch(module)
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if not any(isinstance(finder, _PatchAfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PatchAfterImport())
 
 
-class _Finder(MetaPathFinder):
-    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname not in _PATCHES:
-            return None
-        others = (finder.find_spec(fullname, path, target) for finder in tuple(sys.meta_path) if finder is not self)
-        spec = next((spec for spec in others if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, _PATCHES[fullname])
-        return spec
+class _PatchAfterImport(ImportHook):
+    NAMES = MODULES
 
-
-class _Loader(Loader):
-    def __init__(self, loader: Any, patch: Callable[[Any], None]) -> None:
-        self._loader, self._patch = loader, patch
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._patch(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
+    def run(self, module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
+        execute(module)
+        _PATCHES[module.__name__](module)
 
 
 def _wait_until_ready(fd: int, events: int) -> None:
     """Let the hub run until the descriptor is readable or writable. Nothing runs between the last look and what follows."""
     import gevent
-    from gevent.monkey import get_original
 
-    poller = get_original("select", "poll")()
+    from zmqservices.utils import native_threads
+
+    poller = native_threads.poller()
     poller.register(fd, select.POLLIN if events == _READ else select.POLLOUT)
     while not poller.poll(0):
         hub = gevent.get_hub()

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from zmqservices.cli import multiprocess
+from zmqservices.cli.import_hooks import ImportHook
 
 
 def monkey_patch() -> None:
@@ -41,11 +42,11 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
 
 
 def _patch_ssl_when_imported(*args: Any, **kwargs: Any) -> None:
-    sys.meta_path.insert(0, PatchedWhenImported())
+    sys.meta_path.insert(0, SslHook())
 
 
-class PatchedWhenImported:
-    """Finds `ssl` and `gevent.ssl`, which import each other; patches once the one that was asked for has run."""
+class SslHook(ImportHook):
+    """Finds `ssl` and `gevent.ssl`, which import each other. Patches once the one that was imported first has run."""
 
     NAMES = ("ssl", "gevent.ssl")
 
@@ -54,17 +55,10 @@ class PatchedWhenImported:
         self._running: list[str] = []
         self._is_patching = False
 
-    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in self.NAMES or self._is_patching:
-            return None
-        others = (finder.find_spec(name, path, target) for finder in tuple(sys.meta_path) if finder is not self)
-        spec = next((spec for spec in others if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader = cast(Any, _Loader(spec.loader, self))
-        return spec
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return None if self._is_patching else super().find_spec(fullname, path, target)
 
     def run(self, module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
-        """Execute a module of the two."""
         self._running.append(module.__name__)
         try:
             execute(module)
@@ -85,28 +79,6 @@ def _patch_ssl() -> None:
 
     # By their names, as one of the two is still being imported.
     monkey.patch_module(import_module("ssl"), import_module("gevent.ssl"))
-
-
-class _Loader:
-    """A module's own loader, which the module gets back once it is there."""
-
-    def __init__(self, loader: Any, finder: PatchedWhenImported) -> None:
-        self._loader = loader
-        self._finder = finder
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._finder.run(module, self._loader.exec_module)
-
-    def __getattr__(self, name: str) -> Any:
-        # Who looks at the spec before the module is imported.
-        return getattr(self._loader, name)
 
 
 def import_from_here() -> None:

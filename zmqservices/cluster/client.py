@@ -19,10 +19,10 @@ from zmqservices.cluster.settings import Settings
 from zmqservices.transport import Sockets
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
-from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
 from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.forks import ForkHook
+from zmqservices.utils.native_threads import reentrant_lock
 
 #: Seconds that a directory client is given to end its thread.
 DIRECTORY_STOP_TIMEOUT = 1.0

@@ -12,7 +12,7 @@ from time import monotonic, time
 from typing import Any
 
 from zmqservices.exceptions import JournalError, JournalFull
-from zmqservices.journal import native
+from zmqservices.journal import mailbox
 from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
 from zmqservices.journal.dead_letters import DeadLetters
 from zmqservices.journal.events import DeadLettersDropped, NewEvent, Notice
@@ -21,6 +21,7 @@ from zmqservices.journal.recovery import open_state, repair
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.slots import Slot, SlotMark
 from zmqservices.journal.store import explain, is_damage
+from zmqservices.utils.native_threads import start_thread
 
 #: Called once with a result, or with an exception (not raised).
 Done = Callable[[Any], None]
@@ -52,7 +53,7 @@ class Writer:
         tell: Callable[[Notice], None],
         committed: Callable[[int], None],
     ) -> None:
-        self.post = native.Mailbox()
+        self.post = mailbox.Mailbox()
         self.slot = slot
         #: The last error of the disk, while it lasts.
         self.trouble: str | None = None
@@ -61,11 +62,11 @@ class Writer:
         self._sync = sync
         self._bounds = bounds
         self._full_timeout = full_timeout
-        self._tell = lambda notice: native.call(tell, notice)
+        self._tell = lambda notice: mailbox.call(tell, notice)
         self._committed = committed
         self._failure: Exception | None = None
-        self._ready = native.Flag()
-        self._over = native.Flag()
+        self._ready = mailbox.Flag()
+        self._over = mailbox.Flag()
         self._told_over: list[Done] = []
         self.has_ended = False
         self._discards = False
@@ -77,7 +78,7 @@ class Writer:
 
     def start(self) -> None:
         """Returns when the journal is open. sqlite3.Error, JournalError, OSError."""
-        native.start_thread(self._run, ())
+        start_thread(self._run)
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
@@ -107,7 +108,7 @@ class Writer:
             except IndexError:
                 return
             if thing[0].__class__ is not str:
-                native.call(thing[-1], None if thing[1] == self._stop else closed)
+                mailbox.call(thing[-1], None if thing[1] == self._stop else closed)
 
     # --- the thread -----------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Writer:
             self._is_running = False
             self._told_over.append(done)
         else:
-            native.call(done, self._try(ask))
+            mailbox.call(done, self._try(ask))
             self._flush_soon()
 
     def _try(self, ask: Callable[[], Any]) -> Any:
@@ -221,7 +222,7 @@ class Writer:
                 possible.append((event, done))
             else:
                 limit = self._bounds.max_bytes
-                native.call(done, JournalFull(f"an event of {size_of(event)} bytes cannot fit the journal's max_bytes, {limit}"))
+                mailbox.call(done, JournalFull(f"an event of {size_of(event)} bytes cannot fit the journal's max_bytes, {limit}"))
         return possible
 
     def _fitting(self, batch: list[Append]) -> int:
@@ -245,8 +246,8 @@ class Writer:
             return
         self.trouble = None
         for seq, (_, done) in enumerate(batch, first):
-            native.call(done, seq)
-        native.call(self._committed, self.state.last_seq)
+            mailbox.call(done, seq)
+        mailbox.call(self._committed, self.state.last_seq)
         self._flush_soon()
 
     def _commit_or_make_room(self, events: list[NewEvent]) -> int:
@@ -268,7 +269,7 @@ class Writer:
             return
         error = self._failed(exc)
         for _, done in batch:
-            native.call(done, error)
+            mailbox.call(done, error)
 
     def _unblock(self, now: float) -> None:
         items = [item for _, item in self.blocked]
@@ -279,7 +280,7 @@ class Writer:
             self._commit(items[:fitting])
         while self.blocked and self.blocked[0][0] <= now:
             _, (_, done) = self.blocked.popleft()
-            native.call(done, self.retention.full())
+            mailbox.call(done, self.retention.full())
 
     # --- in between -----------------------------------------------------------------------------------------------------
 
@@ -333,7 +334,7 @@ class Writer:
 
     def _end(self) -> None:
         for _, (_, done) in self.blocked:
-            native.call(done, self.retention.full())
+            mailbox.call(done, self.retention.full())
         self._try(self._write_down)
         self.retention.tell_news()
         is_empty = self.state.is_empty
@@ -344,7 +345,7 @@ class Writer:
         self.has_ended = True
         self._refuse_rest()
         for done in self._told_over:
-            native.call(done, is_empty if self._discards else None)
+            mailbox.call(done, is_empty if self._discards else None)
         self._over.set()
 
 

@@ -12,7 +12,7 @@ from zmqservices.cluster.calls.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
-from zmqservices.transport.native import get_ident
+from zmqservices.utils.native_threads import get_ident
 
 
 class WorkerClient(Client):

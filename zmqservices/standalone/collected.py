@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from zmqservices.transport.native import start_thread
+from zmqservices.utils.native_threads import start_thread
 
 
 def let_go_of(owner: Any, stop: Callable[[], Any], what: str) -> weakref.finalize[Any, Any]:

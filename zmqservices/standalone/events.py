@@ -17,7 +17,6 @@ from typing import Any
 import gevent
 import gevent.event
 from gevent._hub_local import get_hub_if_exists
-from gevent.monkey import get_original
 
 from zmqservices import configuration, constants
 from zmqservices.cluster.node import Node
@@ -27,10 +26,8 @@ from zmqservices.events.headers import encoded
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.standalone.collected import let_go_of
-from zmqservices.transport.native import allocate_lock, reentrant_lock
 from zmqservices.transport.sockets import forked_error
-
-_start_new_thread = get_original("_thread", "start_new_thread")
+from zmqservices.utils.native_threads import allocate_lock, reentrant_lock, start_thread
 
 
 class DispatchJob:
@@ -84,7 +81,7 @@ class Thread:
         self._begun = DispatchJob(lambda: None, ())
         self._ended = DispatchJob(lambda: None, ())
         self._stop: Any = None
-        _start_new_thread(self._run, ())
+        start_thread(self._run)
         self._begun.wait()
 
     def _run(self) -> None:

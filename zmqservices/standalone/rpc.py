@@ -23,8 +23,8 @@ from zmqservices.removed import gone
 from zmqservices.rpc.providers import add_context
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.standalone.collected import let_go_of
-from zmqservices.transport.native import reentrant_lock
 from zmqservices.transport.reactor import Reentered
+from zmqservices.utils.native_threads import reentrant_lock
 
 
 class StandaloneClient(Client):

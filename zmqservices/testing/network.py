@@ -37,7 +37,7 @@ from gevent.queue import Queue
 import discovery
 from discovery.model import Record, Seen, View
 from zmqservices import constants
-from zmqservices.transport.native import allocate_lock
+from zmqservices.utils.native_threads import allocate_lock
 
 #: The name of the host that the registry is.
 DIRECTORY = "directory"

@@ -26,8 +26,8 @@ from typing import Any
 import zmq
 
 from discovery.native import Wakeup
-from zmqservices.transport.native import allocate_lock, get_ident, let_go, poller, reentrant_lock
 from zmqservices.transport.reactor import Answer, Completion, Drainable, Reentered
+from zmqservices.utils.native_threads import allocate_lock, get_ident, poller, reentrant_lock, release
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class WaitingThreads:
 
     def release(self) -> None:
         for lock in list(self.locks):
-            let_go(lock)
+            release(lock)
 
 
 class BlockingReactor:
@@ -191,7 +191,7 @@ class BlockingReactor:
         for completion in completions:
             waiter = completion.waiter
             if waiter is not None and completion.stage >= completion.awaited:
-                let_go(waiter)
+                release(waiter)
 
     # --- called by anybody ---------------------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ class BlockingReactor:
             lock = self._followers.popleft()
         except IndexError:
             return  # Another one was quicker.
-        let_go(lock)
+        release(lock)
 
     # --- the leader's work -----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 import gevent.event
 from gevent._hub_local import get_hub_if_exists
 
-from zmqservices.transport.native import allocate_lock, let_go
+from zmqservices.utils.native_threads import allocate_lock, release
 
 #: Seconds that a hub gets to take up what another thread asks of it, where nothing else bounds the wait.
 TAKE_UP_TIMEOUT = 30.0
@@ -30,7 +30,7 @@ class Bell:
     def ring(self) -> None:
         """Twice does no harm."""
         if self._hub is None:
-            let_go(self._lock)
+            release(self._lock)
         elif self._hub.loop is not None:  # A hub that is gone had nobody left to hear it.
             self._hub.loop.run_callback_threadsafe(self._rung.set)
 

@@ -20,10 +20,10 @@ from greenlet import getcurrent
 
 from zmqservices.exceptions import RpcTimeout
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Bell, Handover
-from zmqservices.transport.native import allocate_lock, get_ident
 from zmqservices.transport.reactor import Answer, Completion, Drainable
 from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.forks import ForkHook
+from zmqservices.utils.native_threads import allocate_lock, get_ident
 
 _log = logging.getLogger(__name__)
 

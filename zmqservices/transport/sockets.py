@@ -11,7 +11,7 @@ import zmq
 
 from zmqservices.exceptions import ConfigurationError, ForkedProcessError
 from zmqservices.transport import addresses
-from zmqservices.transport.native import allocate_lock
+from zmqservices.utils.native_threads import allocate_lock
 
 #: Messages that may wait in one pipe, each way. More is refused at the sender instead of being held.
 HIGH_WATER_MARK = 10_000

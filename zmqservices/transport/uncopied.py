@@ -18,7 +18,7 @@ import zmq
 from gevent.monkey import is_module_patched
 from zmq.utils import garbage
 
-from zmqservices.transport.native import allocate_lock, start_thread
+from zmqservices.utils.native_threads import allocate_lock, start_thread
 
 _log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.subscription import KINDS, LONGEST_NAME, NEW, STARTS, Subscription, publishing
 from zmqservices.exceptions import BadRequest, ForkedProcessError, GroupConflict, JournalError, MessageTooLarge
 from zmqservices.journal import Group, LostRange, NewEvent, StoredEvent
-from zmqservices.transport.native import get_ident
 from zmqservices.transport.sockets import forked_error
+from zmqservices.utils.native_threads import get_ident
 from zmqservices.wire import codec, envelope, messages
 from zmqservices.wire.quoting import quoted
 

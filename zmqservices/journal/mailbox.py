@@ -1,4 +1,4 @@
-"""A thread of the operating system and what it is handed, whether or not gevent has patched the process."""
+"""The mailbox of the journal's thread: other threads and greenlets put in what it shall do, and may wait for it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from gevent.monkey import get_original
-
-start_thread = get_original("_thread", "start_new_thread")
-allocate_lock = get_original("_thread", "allocate_lock")
+from zmqservices.utils.native_threads import allocate_lock, release
 
 #: Seconds for which nobody gives way to a thread that needed longer than it was given.
 GIVES_NO_WAY = 0.1
@@ -36,7 +33,7 @@ class Mailbox:
         self.things.append(thing)
         if self._is_asleep:
             self._is_asleep = False
-            _release(self._lock)  # Unless another thread woke it at the same moment.
+            release(self._lock)  # Unless another thread woke it at the same moment.
 
     def wait(self, timeout: float | None) -> None:
         """Returns when there is something, or after `timeout` seconds, or now and then for nothing. By the one thread."""
@@ -45,7 +42,7 @@ class Mailbox:
         if not self.things:
             if self._is_awaited:
                 self._is_awaited = False
-                _release(self._rest)
+                release(self._rest)
             self._lock.acquire(True, -1 if timeout is None else max(0.0, timeout))
         self._is_asleep = False
 
@@ -81,20 +78,12 @@ class Flag:
 
     def set(self) -> None:
         """It happened. Twice does no harm."""
-        _release(self._lock)
+        release(self._lock)
 
     def wait(self) -> None:
         """Until it has happened."""
         with self._lock:
             pass
-
-
-def _release(lock: Any) -> None:
-    """Also where it is released already."""
-    try:
-        lock.release()
-    except RuntimeError:
-        pass
 
 
 def call(callback: Callable[[Any], None], argument: Any) -> None:

@@ -1,4 +1,7 @@
-"""Real threads, their locks and waits, whether or not gevent has patched the standard library."""
+"""Threads of the operating system, with their locks and waits, whether or not gevent has patched the standard library.
+
+Internal. `discovery` has a module of its own for this, since it stands alone and works without gevent.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ def allocate_lock() -> Any:
 
 
 def reentrant_lock() -> Any:
-    """The same for a thread that may come back in a signal handler, or as it collects garbage, while it holds the lock."""
+    """A lock that its own thread may take again, as in a signal handler or a finalizer that runs while it holds the lock."""
     return _reentrant_lock()
 
 
-def let_go(lock: Any) -> None:
-    """Release a lock that somebody may have released at the same moment."""
+def release(lock: Any) -> None:
+    """Release a lock that another thread may have released at the same moment."""
     try:
         lock.release()
     except RuntimeError:
@@ -35,7 +38,7 @@ def let_go(lock: Any) -> None:
 
 
 def start_thread(run: Callable[[], None]) -> None:
-    """A daemon thread of the operating system's; nobody can wait for it."""
+    """Start a daemon thread. It cannot be joined."""
     _start_new_thread(run, ())
 
 
