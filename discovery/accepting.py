@@ -1,5 +1,7 @@
 """Pauses a listening ZeroMQ socket while the process has no descriptor left for another connection.
 
+Internal.
+
 ZeroMQ has no back-off of its own: its I/O thread asks again at once when `accept` fails, as long as a connection waits, and
 takes a whole core. Unbinding is no remedy, as it also ends the connections that were accepted. So the listening descriptor
 stays in ZeroMQ's epoll set, and only what it waits for there is changed: nothing for now. Connected peers notice nothing;

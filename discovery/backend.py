@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View
 
+__all__ = ["Callback", "Directory", "Factory", "factory_for", "register_backend"]
+
 Callback = Callable[[View], None]
 
 

@@ -1,4 +1,7 @@
-"""The command line: `discovery serve`, `list` and `watch`; what goes wrong is one sentence."""
+"""The command line: `discovery serve`, `list` and `watch`; what goes wrong is one sentence.
+
+Internal. Operators use `zmqservices registry`, or `python -m discovery`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The door: from a URL to a directory."""
+"""The door: from a URL to a directory.
+
+Internal. The package `discovery` hands on its functions.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,14 @@ Rule 1: this is a leaf; it imports nothing of the package.
 
 from __future__ import annotations
 
+__all__ = [
+    "DirectoryConfigurationError",
+    "DirectoryError",
+    "DirectoryForkedError",
+    "DirectoryOverloadError",
+    "DirectoryProtocolError",
+]
+
 
 class DirectoryError(Exception):
     """The root of all errors of this package."""

@@ -15,6 +15,8 @@ from typing import Any
 
 from discovery.exceptions import DirectoryProtocolError
 
+__all__ = ["Note", "Record", "Seen", "View"]
+
 #: What an instance may say of itself. Calls go to UP; STARTING is not yet there, DRAINING is on its way out.
 STATES = ("STARTING", "UP", "DRAINING")
 DEFAULT_NAMESPACE = "default"

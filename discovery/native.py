@@ -1,5 +1,7 @@
 """Threads of the operating system and ways to wait for them, whether or not gevent has patched the process.
 
+Internal.
+
 Rule 1: gevent is never imported here; if somebody else did, it is looked up in sys.modules.
 Rule 2: a wait on a thread that runs a gevent hub waits by gevent's means, so that the hub runs on.
 """

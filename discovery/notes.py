@@ -1,5 +1,7 @@
 """What a directory remembers beyond all leases: notes, each under a key, until they are too old.
 
+Internal. Programs use `Directory.put`, `Directory.delete` and `View.notes`.
+
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds since 1970, as every host has it).
 Rule 2: of two notes under one key the one of higher rank is true, whoever wrote it and whoever tells of it.
 Rule 3: where there are too many, whoever wrote the most loses the oldest of them.

@@ -1,5 +1,7 @@
 """What registries and their clients say to each other: messages and the one frame that each becomes.
 
+Internal. docs/discovery.rst describes the protocol.
+
 Rule 1: no sockets, no clock here.
 Rule 2: a frame is a msgpack array `[version, kind, field, ...]`; fields after those known here are ignored.
 Rule 3: whatever the bytes are, decoding raises DirectoryProtocolError and nothing else.

@@ -1,5 +1,7 @@
 """The ZeroMQ context of this package and the sockets made in it.
 
+Internal.
+
 A context of our own, so that nobody else can close our sockets; one per process, never carried over a fork.
 """
 

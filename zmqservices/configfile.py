@@ -1,5 +1,7 @@
 """Configuration files: YAML in which `${VAR}` and `${VAR:default}` stand for the environment.
 
+Internal. `zmqservices.configuration.load` is public.
+
     DIRECTORY: ${REGISTRIES:tcp://127.0.0.1:4190}
     rpc_timeout: ${TIMEOUT:5}
     password: !raw_env_var "${PASSWORD}"

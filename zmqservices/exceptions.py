@@ -18,6 +18,44 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+__all__ = [
+    "BadRequest",
+    "CallCancelled",
+    "CommandError",
+    "ConfigurationError",
+    "ConnectionNotFound",
+    "ContainerBeingKilled",
+    "Draining",
+    "ExtensionNotFound",
+    "ForkedProcessError",
+    "GroupConflict",
+    "IncorrectSignature",
+    "JournalError",
+    "JournalFull",
+    "MalformedRequest",
+    "MaybeExecuted",
+    "MessageTooLarge",
+    "MethodNotFound",
+    "Overloaded",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteTraceback",
+    "RemoteUnavailable",
+    "RpcTimeout",
+    "UnknownService",
+    "UnserializableValueError",
+    "WorkerCancelled",
+    "ZmqServicesError",
+    "deserialize",
+    "deserialize_to_instance",
+    "format_traceback",
+    "get_module_path",
+    "no_such_method",
+    "registry",
+    "safe_for_serialization",
+    "serialize",
+]
+
 ExceptionClass = TypeVar("ExceptionClass", bound=type[BaseException])
 
 #: Characters of a name that somebody else gave, and methods of a service, that an error text shows.

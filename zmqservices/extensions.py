@@ -22,6 +22,20 @@ from gevent.event import Event
 from zmqservices.exceptions import ConfigurationError, IncorrectSignature
 from zmqservices.utils.signatures import CallShape
 
+__all__ = [
+    "ENTRYPOINT_EXTENSIONS_ATTR",
+    "DependencyProvider",
+    "Entrypoint",
+    "Extension",
+    "ProviderCollector",
+    "SharedExtension",
+    "is_dependency",
+    "is_entrypoint",
+    "is_extension",
+    "iter_extensions",
+    "register_entrypoint",
+]
+
 E = TypeVar("E", bound="Extension")
 
 #: Where a function carries the entrypoints that it was decorated with.

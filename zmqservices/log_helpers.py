@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+__all__ = ["Formatter", "escape_what_others_sent", "make_timing_logger"]
+
 
 def make_timing_logger(
     logger: logging.Logger, precision: int = 3, level: int = logging.DEBUG

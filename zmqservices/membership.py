@@ -1,5 +1,7 @@
 """Where the two towers meet: the extension by which a container takes its place in the cluster.
 
+Internal. Extensions that call or publish use `zmqservices.rpc` and `zmqservices.events`.
+
 Everything that needs the network declares `membership = Membership()` and uses `self.membership.join()`. A container
 without such an extension (one with @http methods only, say) opens no ZeroMQ socket.
 """

@@ -17,6 +17,18 @@ from zmqservices.constants import HEADER_PREFIX
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider, Entrypoint, ProviderCollector, SharedExtension
 
+__all__ = [
+    "Consumer",
+    "HeaderDecoder",
+    "HeaderEncoder",
+    "Publisher",
+    "QueueConsumer",
+    "QueueConsumerStopped",
+    "consume",
+    "decode_from_headers",
+    "encode_to_headers",
+]
+
 _EVENTS = "events that wait for their handlers are zmqservices.events: @event_handler and EventDispatcher"
 
 

@@ -27,6 +27,8 @@ from gevent import GreenletExit
 
 from zmqservices.exceptions import WorkerCancelled
 
+__all__ = ["ExcInfo", "Probe", "watching"]
+
 _log = logging.getLogger(__name__)
 
 ExcInfo = tuple[Any, Any, Any]

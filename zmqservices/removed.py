@@ -1,5 +1,7 @@
 """Names of Nameko's that have no counterpart here: asking for one raises an ImportError that says what to use.
 
+Internal.
+
     __getattr__ = gone(__name__, {"Publisher": "there is no broker to publish to; use zmqservices.events.EventDispatcher"})
 
 Other names stay what they are without it, an AttributeError.

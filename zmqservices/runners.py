@@ -11,6 +11,8 @@ from zmqservices.configuration import config as global_config
 from zmqservices.containers import get_container_cls, get_service_name
 from zmqservices.utils.concurrency import SpawningProxy
 
+__all__ = ["ServiceRunner", "run_services"]
+
 _log = logging.getLogger(__name__)
 
 

@@ -13,6 +13,8 @@ from zmqservices.configuration import config as global_config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.wire.serializers import get_serializer
 
+__all__ = ["setup"]
+
 
 def setup(config: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
     """The name of the serializer for what is sent, and the names of those accepted. To be called at construction.

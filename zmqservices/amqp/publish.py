@@ -2,6 +2,8 @@
 
 from zmqservices.removed import NO_BROKER, gone
 
+__all__ = ["UndeliverableMessage"]
+
 
 class UndeliverableMessage(Exception):
     """Never raised: a call that nobody can take raises `zmqservices.exceptions.UnknownService`."""

@@ -1,5 +1,7 @@
 """The handful of eventlet's names that tests and extensions of Nameko applications use, on gevent.
 
+Internal. `zmqservices.compat.install` is public.
+
 `zmqservices.compat.install(eventlet=True)` lets `import eventlet` find them. What is here behaves as there; every other name
 raises an ImportError that says what to use.
 

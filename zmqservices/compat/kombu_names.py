@@ -1,4 +1,7 @@
-"""The names of kombu's types, for code that only declares or annotates with them: there is no broker to use them with."""
+"""The names of kombu's types, for code that only declares or annotates with them: there is no broker to use them with.
+
+Internal. `zmqservices.compat.install` is public.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The tables of the outbox and the inbox, and what is asked of them: SQL for SQLite and PostgreSQL, without any waiting.
 
+Internal. `zmqservices.contrib.outbox` and `zmqservices.contrib.inbox` are public.
+
 A row of the outbox belongs to the process that recorded it, `owner`, up to the time `until`. After that whoever comes first
 may have it. So each process relays what it recorded, in order, and what a process leaves behind is taken up by another.
 """

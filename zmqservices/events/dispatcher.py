@@ -11,6 +11,8 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
 
+__all__ = ["Dispatcher", "EventDispatcher"]
+
 
 class Dispatcher(FromWorker):
     """What a worker has in its hands: `dispatch(event_type, event_data, key=None)`, or simply called."""

@@ -30,6 +30,8 @@ from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.messaging import Consumer
 from zmqservices.wire import codec
 
+__all__ = ["EventHandler", "EventHandlerConfigurationError", "event_handler"]
+
 _log = logging.getLogger(__name__)
 
 ON_ERROR = ("retry", "drop")

@@ -1,4 +1,7 @@
-"""What travels with an event besides its data: the context of whoever dispatched it, and the form of the data."""
+"""What travels with an event besides its data: the context of whoever dispatched it, and the form of the data.
+
+Internal. Services use `zmqservices.events`.
+"""
 
 from __future__ import annotations
 

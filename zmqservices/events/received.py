@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+__all__ = ["ReceivedEvent"]
+
 
 class ReceivedEvent:
     """One delivery of one event. Several deliveries of an event, and copies that an outbox made of it, have the same `id`."""

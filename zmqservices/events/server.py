@@ -1,4 +1,7 @@
-"""What all @event_handler methods of a container share: its place in the cluster, and one word about it in the directory."""
+"""What all @event_handler methods of a container share: its place in the cluster, and one word about it in the directory.
+
+Internal. Services use `zmqservices.events`.
+"""
 
 from __future__ import annotations
 

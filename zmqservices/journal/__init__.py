@@ -1,5 +1,7 @@
 """The publisher's memory of its events: a journal on disk (`Journal`), and the schedule of one group (`DeliverySchedule`).
 
+Internal. Services use `zmqservices.events`; operators use `zmqservices events`.
+
 Rule 1: no sockets, no greenlets and no services here. A journal has one thread of the operating system; whoever waits for
 it is called back on that thread.
 Rule 2: an event is forgotten only when all groups have handled it or when a bound says so, and then the group is told.

@@ -1,4 +1,10 @@
-"""Settings of the whole process: the memory allocator and the garbage collector.
+"""Settings of the whole process: the memory allocator, and (internal) the garbage collector.
 
-Internal; `zmqservices.keep_large_blocks` is the public name of the one setting that programs change.
+    from zmqservices.process import keep_large_blocks
+
+    keep_large_blocks()
 """
+
+from zmqservices.process.allocator import keep_large_blocks
+
+__all__ = ["keep_large_blocks"]

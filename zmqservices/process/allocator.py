@@ -1,5 +1,7 @@
 """How the C library's allocator treats large blocks: kept for the next message, or given back to the system each time.
 
+Internal. `zmqservices.process.keep_large_blocks` is public.
+
 A payload of 1 MiB is a block of its own. The allocator of glibc asks the system for it and gives it back, page by page,
 for every message, and does so with the end of its memory once 128 KiB of that are free; that costs more than sending a payload
 does. A process that keeps such blocks serves large payloads with half the processor time (see docs/performance.rst).

@@ -1,5 +1,7 @@
 """When Python's garbage collector looks for cycles in a process that serves calls.
 
+Internal. `zmqservices run` applies it.
+
 Reference counts free nearly all that a call makes; the collector looks at it all the same, every few hundred objects, and now
 and then at everything that was imported. That is 3 % of a small call's processor time (bench/).
 

@@ -10,6 +10,8 @@ from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.rpc.server import RpcServer
 
+__all__ = ["Rpc", "rpc"]
+
 
 class Rpc(Entrypoint):
     """Makes a method callable by other services and by standalone clients.

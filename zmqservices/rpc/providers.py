@@ -14,6 +14,8 @@ from zmqservices.membership import Membership
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.utils.native_threads import get_ident
 
+__all__ = ["ClusterRpc", "RpcProvider", "RpcProxy", "ServiceRpc"]
+
 
 class WorkerClient(Client):
     """Calls on behalf of one worker: its context data and call ids travel along, and its deadline bounds every call."""

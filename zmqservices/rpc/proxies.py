@@ -9,6 +9,8 @@ from zmqservices.cluster.calls.call import DONE, SENT, PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.exceptions import ConfigurationError
 
+__all__ = ["Client", "ClusterProxy", "MethodProxy", "RpcCall", "RpcReply", "ServiceProxy"]
+
 #: No timeout was named: the configured one holds. None, in contrast, means to wait for ever.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 

@@ -1,4 +1,7 @@
-"""Serves the @rpc methods of one container: takes calls from the node, hands them to workers, sends what they return."""
+"""Serves the @rpc methods of one container: takes calls from the node, hands them to workers, sends what they return.
+
+Internal. Services use `zmqservices.rpc`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What becomes of a standalone client, or dispatcher, that is collected and was never stopped."""
+"""What becomes of a standalone client, or dispatcher, that is collected and was never stopped.
+
+Internal. Programs use `zmqservices.standalone.rpc` and `zmqservices.standalone.events`.
+"""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.native_threads import allocate_lock, reentrant_lock, start_thread
 
+__all__ = ["StandaloneDispatcher", "event_dispatcher", "get_event_exchange"]
+
 
 class DispatchJob:
     """Something that a plain thread wants done on the hub of another one, and waits for."""

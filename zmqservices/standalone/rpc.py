@@ -26,6 +26,8 @@ from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.reactor import Reentered
 from zmqservices.utils.native_threads import reentrant_lock
 
+__all__ = ["ClusterRpcClient", "ClusterRpcProxy", "ServiceRpcClient", "ServiceRpcProxy", "StandaloneClient"]
+
 
 class StandaloneClient(Client):
     """The calls of one standalone client."""

@@ -23,6 +23,8 @@ from typing import Any, Protocol, runtime_checkable
 import gevent
 from gevent.event import Event
 
+__all__ = ["Clock"]
+
 
 @runtime_checkable
 class Wound(Protocol):

@@ -39,6 +39,8 @@ from discovery.model import Record, Seen, View
 from zmqservices import constants
 from zmqservices.utils.native_threads import allocate_lock
 
+__all__ = ["Forwarder", "Network", "ProxiedConnection", "SeenFrom", "Wire"]
+
 #: The name of the host that the registry is.
 DIRECTORY = "directory"
 SCHEME = "testing-network"

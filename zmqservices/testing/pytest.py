@@ -11,6 +11,29 @@ from typing import Any
 
 import pytest
 
+__all__ = [
+    "amqp_uri",
+    "cluster_config",
+    "container_factory",
+    "empty_config",
+    "fast_teardown",
+    "get_message_from_queue",
+    "mock_container",
+    "network",
+    "predictable_call_ids",
+    "pytest_addoption",
+    "pytest_load_initial_conftests",
+    "rabbit_config",
+    "rabbit_manager",
+    "rabbit_ssl_config",
+    "runner_factory",
+    "vhost_pipeline",
+    "web_config",
+    "web_config_port",
+    "web_session",
+    "websocket",
+]
+
 #: Options of Nameko's plugin that mean nothing here; suites that pass them still run.
 BROKER_OPTIONS = (
     ("--amqp-uri", "--rabbit-amqp-uri"),

@@ -2,6 +2,8 @@
 
 from zmqservices.removed import gone
 
+__all__: list[str] = []
+
 __getattr__ = gone(
     __name__,
     {"Client": "there is no broker to manage; `zmqservices ls` and `discovery.open_directory` show who is there"},

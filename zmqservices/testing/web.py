@@ -13,6 +13,8 @@ try:
 except ImportError as error:
     raise ImportError("requests is not installed; `pip install zmqservices[testing]` brings it") from error
 
+__all__ = ["WebSession"]
+
 
 class WebSession(requests.Session):
     """Takes paths instead of URLs. Where sockets would block the hub that serves, they do so in another thread."""

@@ -27,6 +27,8 @@ try:
 except ImportError as error:
     raise ImportError("wsproto is not installed; `pip install zmqservices[testing]` brings it") from error
 
+__all__ = ["ConnectionRefused", "VirtualSocket", "WebSocketApp", "make_virtual_socket"]
+
 #: Bytes read at once.
 CHUNK = 64 * 1024
 

@@ -1,4 +1,7 @@
-"""`@timer` makes a method run at intervals: on every instance of the service or, with `cluster=True`, on one of them."""
+"""`@timer` makes a method run at intervals: on every instance of the service or, with `cluster=True`, on one of them.
+
+Internal. Services use `zmqservices.timer`.
+"""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ from gevent.event import Event
 from zmqservices.extensions import Extension
 from zmqservices.membership import Membership
 
+__all__ = ["Duty"]
+
 #: Seconds between two looks at whether a registry has answered; only at the start.
 LOOK = 0.02
 

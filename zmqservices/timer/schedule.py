@@ -1,5 +1,7 @@
 """When the ticks of a timer are due: every `interval` seconds, counted from the start and not from the last tick.
 
+Internal. Services use `zmqservices.timer`.
+
 Rule 1: no clock, no greenlets here; `now` is always an argument (seconds, monotonic).
 Rule 2: tick `n` is due `n` intervals after the start, however long the ticks before it took.
 """

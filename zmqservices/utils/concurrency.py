@@ -10,6 +10,8 @@ from gevent import Greenlet, get_hub, iwait, killall, spawn
 
 from zmqservices.exceptions import ZmqServicesError
 
+__all__ = ["SpawningProxy", "SpawningSet", "fail_fast_imap", "in_thread"]
+
 _log = logging.getLogger(__name__)
 
 

@@ -1,4 +1,7 @@
-"""What happens, in a forked child, to objects that belong to its parent."""
+"""What happens, in a forked child, to objects that belong to its parent.
+
+Internal.
+"""
 
 from __future__ import annotations
 

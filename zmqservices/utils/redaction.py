@@ -1,4 +1,7 @@
-"""Arguments that may be logged: what an entrypoint declared sensitive is replaced by asterisks."""
+"""Arguments that may be logged: what an entrypoint declared sensitive is replaced by asterisks.
+
+Internal. `zmqservices.utils` hands on the public names.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from gevent import sleep
 
+__all__ = ["retry"]
+
 
 def retry(
     for_exceptions: Any = Exception,

@@ -1,5 +1,7 @@
 """Whether arguments fit a function, found out once per function instead of once per call.
 
+Internal.
+
 Rule 1: pure; a shape is made of the function's own parameters, a decorator's `*args` are taken at their word.
 Rule 2: whatever `fits` says, calling the function says the same.
 """

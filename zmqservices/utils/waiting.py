@@ -1,4 +1,7 @@
-"""Waiting in a greenlet until a condition holds, for a bounded time."""
+"""Waiting in a greenlet until a condition holds, for a bounded time.
+
+Internal. Tests use `zmqservices.testing.waiting`.
+"""
 
 from __future__ import annotations
 

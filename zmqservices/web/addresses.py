@@ -1,4 +1,7 @@
-"""Where a web server listens: reading the address, and binding it with a sentence for whatever goes wrong."""
+"""Where a web server listens: reading the address, and binding it with a sentence for whatever goes wrong.
+
+Internal. Services use `zmqservices.web.handlers`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Which pages of other origins may read what is answered here (the Fetch standard's CORS protocol).
 
+Internal. Services use `zmqservices.web.handlers`.
+
 Rule 1: pure; a request's headers in, a response's headers out.
 Rule 2: off unless it is configured; an origin that is not allowed gets no header, and the browser does the rest.
 """

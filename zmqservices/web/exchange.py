@@ -1,5 +1,7 @@
 """What passes between a worker, which runs a method, and the greenlet of the connection, which waits for the answer.
 
+Internal. Services use `zmqservices.web.handlers`.
+
 A body that is not known whole is produced by the worker, piece by piece, before it is torn down: a generator may use what was
 injected to its end. The connection takes the pieces; while it is slow the worker waits, and when it is gone the worker stops.
 """

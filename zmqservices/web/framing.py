@@ -1,5 +1,7 @@
 """Where an HTTP/1.1 message begins and ends (RFC 9112): the head of a request, the chunks of its body, the head of an answer.
 
+Internal. Services use `zmqservices.web.handlers`.
+
 Rule 1: pure; lines in, a RequestHead or BadFraming out.
 Rule 2: nothing is repaired. Where the RFC lets a server choose between repairing and refusing, it is refused: a proxy in front
 may have chosen otherwise, and would see another request (request smuggling).

@@ -1,5 +1,7 @@
 """Tells of what broken or hostile clients send: counted, and logged once a minute, however much of it there is.
 
+Internal. Services use `zmqservices.web.handlers`.
+
 Rule 1: no sockets, no greenlets, no clock here; `now` is always an argument.
 Rule 2: telling never raises, and what is told is bounded.
 """

@@ -19,6 +19,8 @@ from zmqservices.web.exchange import HttpExchange
 from zmqservices.web.results import check_response, error_response, to_response
 from zmqservices.web.server import WebServer
 
+__all__ = ["HttpRequestHandler", "http"]
+
 _log = logging.getLogger(__name__)
 
 

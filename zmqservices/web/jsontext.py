@@ -1,5 +1,7 @@
 """JSON that clients send: read with bounds, so that whatever was read can be handed on and written again.
 
+Internal. Services use `zmqservices.web.handlers`.
+
 Rule 1: pure; a text in, its value or a ValueError out.
 """
 

@@ -1,5 +1,7 @@
 """HTTP/1.1 on a gevent socket: pywsgi's connections and greenlets, with framing by RFC 9112, time limits, and lines in the log.
 
+Internal. Services use `zmqservices.web.handlers`.
+
 Everything that leans on pywsgi's insides stands in this file. What it reads and what it says of a message's framing are ours:
 pywsgi repairs requests that have to be refused.
 """

@@ -1,4 +1,7 @@
-"""The bytes that a client sends, in the time that it has for them: a deadline for a head, a least rate for a body."""
+"""The bytes that a client sends, in the time that it has for them: a deadline for a head, a least rate for a body.
+
+Internal. Services use `zmqservices.web.handlers`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Requests as methods get them: werkzeug's own, with a bound on the body that holds however the body comes."""
+"""Requests as methods get them: werkzeug's own, with a bound on the body that holds however the body comes.
+
+Internal. Services use `zmqservices.web.handlers`.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from werkzeug.wrappers import Response
 from zmqservices.exceptions import BadRequest, ContainerBeingKilled, Overloaded, WorkerCancelled, safe_for_serialization
 from zmqservices.web.framing import BadAnswer, check_answer
 
+__all__ = ["check_response", "error_response", "to_json", "to_response"]
+
 #: What JSON is called; the second is that of errors (RFC 9457).
 JSON_TYPES = ("application/json", "application/problem+json")
 

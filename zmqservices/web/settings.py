@@ -1,4 +1,7 @@
-"""What an operator may set about HTTP, read once from a configuration."""
+"""What an operator may set about HTTP, read once from a configuration.
+
+Internal. Services use `zmqservices.web.handlers`.
+"""
 
 from __future__ import annotations
 

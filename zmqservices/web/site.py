@@ -1,4 +1,7 @@
-"""One address that this process listens on, shared by all services that have it in their configuration."""
+"""One address that this process listens on, shared by all services that have it in their configuration.
+
+Internal. Services use `zmqservices.web.handlers`.
+"""
 
 from __future__ import annotations
 

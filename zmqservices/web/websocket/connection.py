@@ -1,4 +1,7 @@
-"""One client of a service's WebSocket: its calls under way, its subscriptions, and how it ends."""
+"""One client of a service's WebSocket: its calls under way, its subscriptions, and how it ends.
+
+Internal. Services use `zmqservices.web.websocket`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The decorators: `@rpc` for calls, `@on_connect` and `@on_disconnect` for the ends of a connection."""
+"""The decorators: `@rpc` for calls, `@on_connect` and `@on_disconnect` for the ends of a connection.
+
+Internal. Services use `zmqservices.web.websocket`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What methods use to speak to those who are connected to this instance of their service."""
+"""What methods use to speak to those who are connected to this instance of their service.
+
+Internal. Services use `zmqservices.web.websocket`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """What travels over a WebSocket, as Nameko's clients know it: JSON objects, one for each message.
 
+Internal. Services use `zmqservices.web.websocket`.
+
     a call      {"method": "add", "data": {"a": 2, "b": 3}, "correlation_id": "any"}
     its result  {"type": "result", "success": true, "data": 5, "correlation_id": "any"}
     its error   {"type": "result", "success": false, "error": {"exc_type": ..., "value": ...}, "correlation_id": "any"}

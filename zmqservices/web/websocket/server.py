@@ -1,4 +1,7 @@
-"""The WebSocket of one container: takes connections at a path of its web server, hands calls to methods, pings the silent."""
+"""The WebSocket of one container: takes connections at a path of its web server, hands calls to methods, pings the silent.
+
+Internal. Services use `zmqservices.web.websocket`.
+"""
 
 from __future__ import annotations
 

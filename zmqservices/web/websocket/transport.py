@@ -1,5 +1,7 @@
 """One WebSocket (RFC 6455) on the socket of an HTTP connection: wsproto speaks the protocol, gevent's socket carries it.
 
+Internal. Services use `zmqservices.web.websocket`.
+
 One greenlet, the connection's own, receives. Anybody may send: what is sent waits in a bounded queue, written by a greenlet
 that lives as long as there is something to write. wsproto is imported here alone. Compression is not offered: a few bytes
 could then become more than any bound.
