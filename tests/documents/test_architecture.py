@@ -1,7 +1,10 @@
 """The architecture page leads to files that are there."""
 
 import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+
+import pytest
 
 HOME = Path(__file__).parents[2]
 PAGE = (HOME / "docs" / "architecture.rst").read_text(encoding="utf-8")
@@ -20,3 +23,15 @@ def test_every_class_that_it_names_is_in_the_file_named_last_before_it():
         for name in re.findall(r"``([A-Z][a-zA-Z]+)(?:\.\w+)?``", step):
             if files:
                 assert any(f"class {name}" in (HOME / file).read_text(encoding="utf-8") for file in files), (name, files)
+
+
+@pytest.mark.parametrize("drawing", sorted((HOME / "docs" / "images").glob("*.svg")), ids=lambda path: path.name)
+def test_every_class_in_a_drawing_exists(drawing):
+    texts = ElementTree.parse(drawing).iter("{http://www.w3.org/2000/svg}text")
+    titles = [text.text or "" for text in texts if text.get("class") == "title"]
+    named = {name for title in titles for name in re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", title)}
+    sources = "\n".join(path.read_text("utf-8") for path in (HOME / "zmqservices").rglob("*.py"))
+    classes = set(re.findall(r"^class (\w+)", sources, re.MULTILINE))
+
+    assert titles
+    assert named - classes == set()
