@@ -19,6 +19,9 @@ DEFAULT_DIRECTORY_TTL = 10.0
 #: Whether `zmqservices run` lists services that take no part in the cluster otherwise, such as those with @http alone.
 ANNOUNCE_CONFIG_KEY = "ANNOUNCE"
 DEFAULT_ANNOUNCE = True
+#: A file that exists, and an address (HOST:PORT) that listens, while all services of `zmqservices run` are up.
+READY_FILE_CONFIG_KEY = "READY_FILE"
+READY_ADDRESS_CONFIG_KEY = "READY_ADDRESS"
 #: The tag of a record under which routes, timers and handlers stand.
 LISTED_ENTRYPOINTS_TAG = "entrypoints"
 

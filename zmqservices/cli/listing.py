@@ -165,7 +165,7 @@ def summaries(view: Any) -> list[dict[str, Any]]:
         {
             "service": name,
             "instances": len(seen),
-            "up": sum(_state(one) == "UP" and not one.suspect for one in seen),
+            "up": sum(state_of(one) == "UP" and not one.suspect for one in seen),
             "addresses": sorted(filter(None, (_address(one.record) for one in seen))),
         }
         for name, seen in sorted(by_name.items())
@@ -176,7 +176,7 @@ def _address(record: Any) -> str:
     return str(record.endpoints.get("rpc") or next(iter(record.endpoints.values()), ""))
 
 
-def _state(seen: Any) -> str:
+def state_of(seen: Any) -> str:
     # Its lease lives on for a while; on its own host one can look.
     return DEAD if seen.record.state == "UP" and is_dead(seen.record) else str(seen.record.state)
 
@@ -211,7 +211,7 @@ def _instance(seen: Any) -> dict[str, Any]:
     record = seen.record
     return {
         "instance": record.instance,
-        "state": _state(seen),
+        "state": state_of(seen),
         "suspect": seen.suspect,
         "addresses": dict(record.endpoints),
         "host": record.host,

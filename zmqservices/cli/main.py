@@ -39,6 +39,7 @@ COMMANDS = {
     "call": "zmqservices.cli.call",
     "ls": "zmqservices.cli.listing",
     "inspect": "zmqservices.cli.listing",
+    "health": "zmqservices.cli.health",
     "events": "zmqservices.cli.events",
     "relay": "zmqservices.cli.relay",
     "registry": "zmqservices.cli.registry",

@@ -19,6 +19,7 @@ from zmqservices.cli.backdoor import setup_backdoor
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
 from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.patching import import_from_here, monkey_patch
+from zmqservices.cli.readiness import Readiness
 from zmqservices.cli.services import import_service, import_services
 from zmqservices.cli.shortly import said_in_short
 from zmqservices.configuration import config
@@ -98,8 +99,11 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         config.setup(settings)
         setup_logging(settings)
         flags.warn(settings)
+        # Of several processes the supervisor tells whether all are ready.
+        readiness = Readiness() if parent_pipe.fd is not None else Readiness.read(settings)
         classes = import_services(names)
-        return run(classes, config, backdoor_port, _tell(parent_pipe, names), parent_pipe, with_traceback)
+        on_started = _tell(parent_pipe, names)
+        return run(classes, config, backdoor_port, on_started, parent_pipe, with_traceback, readiness)
     except BaseException as error:
         parent_pipe.tell(None, partial(imported_files, names, error))
         if not isinstance(error, Exception) or isinstance(error, click.ClickException):
@@ -153,6 +157,7 @@ def run(
     on_started: Callable[[list[str]], None] | None = None,
     parent_pipe: ParentPipe | None = None,
     with_traceback: bool = True,
+    readiness: Readiness | None = None,
 ) -> int:
     """Run service classes in this process until they are stopped by a signal; 0 when they stopped in good
     order.
@@ -180,7 +185,7 @@ def run(
             )
         runner.add_service(cls)
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
-    shutdown = Shutdown(runner, with_traceback)
+    shutdown = Shutdown(runner, with_traceback, readiness or Readiness())
     shutdown.listen(parent_pipe or ParentPipe())
     housekeeping = keep_memory()
     try:
@@ -217,7 +222,7 @@ class Killed(BaseException):
 class Shutdown:
     """A runner, and what signals do to it: the first stops it, and a second Ctrl-C kills it."""
 
-    def __init__(self, runner: Any, with_traceback: bool = True) -> None:
+    def __init__(self, runner: Any, with_traceback: bool, readiness: Readiness) -> None:
         import gevent
         from gevent.event import Event
 
@@ -230,6 +235,8 @@ class Shutdown:
         self._handlers: list[Any] = []
         self._with_traceback = with_traceback
         self._announcement: Announcement | None = None
+        self._readiness = readiness
+        self._port_watcher: Any = None
 
     def listen(self, parent_pipe: ParentPipe) -> None:
         """From here on signals stop the services, and so does the end of a supervisor."""
@@ -258,6 +265,7 @@ class Shutdown:
             # Who was killed waits for nobody; the lease runs out.
             if self._announcement is not None and not self.is_killed:
                 self._announcement.conceal()
+            self._become_unready()
             self._over.set()
 
     def _run(self, on_started: Callable[[list[str]], None] | None) -> int:
@@ -269,12 +277,27 @@ class Shutdown:
         else:
             names = list(self.runner.service_names)
             self._announcement.announce()
+            self._become_ready()
             click.echo(f"{process_label()}Services started: {', '.join(names)}", err=True)
             sys.stderr.flush()
             if on_started:
                 on_started(names)
             spare_what_lives()
         return self._wait()
+
+    def _become_ready(self) -> None:
+        import gevent
+
+        self._readiness.open()
+        if self._readiness.listener is not None:
+            self._port_watcher = gevent.get_hub().loop.io(self._readiness.listener.fileno(), 1)
+            self._port_watcher.start(self._readiness.accept)
+
+    def _become_unready(self) -> None:
+        if self._port_watcher is not None:
+            self._port_watcher.close()
+            self._port_watcher = None
+        self._readiness.stopping()
 
     def _start(self) -> None:
         with said_in_short(self._with_traceback):
@@ -310,6 +333,7 @@ class Shutdown:
         if self.is_stopping:
             return
         self.is_stopping = True
+        self._become_unready()
         if self._is_started:
             self._stop()
 

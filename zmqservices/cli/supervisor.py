@@ -24,6 +24,7 @@ import click
 from zmqservices import constants
 from zmqservices.cli import parent_pipe
 from zmqservices.cli.options import Flags
+from zmqservices.cli.readiness import Readiness
 from zmqservices.cli.restarts import Restarts
 from zmqservices.cli.signals import stop_signals
 from zmqservices.cli.watch import Watch
@@ -50,8 +51,9 @@ def supervise(
 
     Raises ConfigurationError, before any child is started, when the settings cannot be read.
     """
+    settings = flags.resolve()
     drain = seconds(
-        flags.resolve(), constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
+        settings, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
     )
 
     def command(number: int) -> list[str]:
@@ -63,7 +65,7 @@ def supervise(
             arguments.append("--traceback")
         return [*arguments, "--", *services]
 
-    supervisor = Supervisor(command, processes, float("inf") if drain is None else drain, reload)
+    supervisor = Supervisor(command, processes, float("inf") if drain is None else drain, reload, Readiness.read(settings))
     if flags.config_file:
         supervisor.watch.add([flags.config_file])
     return supervisor.run()
@@ -84,6 +86,8 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.line: socket.socket | None = None
         self.unread = b""
+        #: Whether all its services are up.
+        self.is_up = False
         #: When to start it; None while it runs or is given up.
         self.start_at: float | None = 0.0
 
@@ -96,6 +100,7 @@ class Child:
         self.line.setblocking(False)
         self.unread = b""
         self.start_at = None
+        self.is_up = False
         environ = {**os.environ, parent_pipe.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
         with theirs:
             self.process = subprocess.Popen(
@@ -126,7 +131,12 @@ class Supervisor:
     """The processes, and the loop that looks after them."""
 
     def __init__(
-        self, command: Callable[[int], list[str]], count: int, drain_timeout: float, reload: bool = False
+        self,
+        command: Callable[[int], list[str]],
+        count: int,
+        drain_timeout: float,
+        reload: bool = False,
+        readiness: Readiness | None = None,
     ) -> None:
         self.children = [Child(number) for number in range(count)]
         self.watch = Watch()
@@ -139,6 +149,9 @@ class Supervisor:
         self._is_killed = False
         self._kill_at = float("inf")
         self._selector = selectors.DefaultSelector()
+        self._readiness = readiness or Readiness()
+        #: The readiness port, while it listens.
+        self._port: socket.socket | None = None
 
     def run(self) -> int:
         """Look after the processes until they have been stopped, or none is left that could be started."""
@@ -151,6 +164,7 @@ class Supervisor:
         try:
             return self._loop(woken)
         finally:
+            self._readiness.stopping()
             signal.set_wakeup_fd(old_fd)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -176,9 +190,27 @@ class Supervisor:
             for key, _ in self._selector.select(self._pause(now)):
                 if key.data is None:
                     woken.recv(4096)
+                elif key.data is self._readiness:
+                    self._readiness.accept()
                 else:
                     self._listen_to(key.data)
             self._reap()
+            self._tell_whether_ready()
+
+    def _tell_whether_ready(self) -> None:
+        if not self._is_stopping and all(child.is_up for child in self.children):
+            self._readiness.open()
+        elif self._is_stopping:
+            self._readiness.stopping()
+        elif self._readiness.is_open:
+            self._readiness.close()
+        port = self._readiness.listener if self._readiness.is_open else None
+        if port is not self._port:
+            if self._port is not None:
+                self._selector.unregister(self._port)
+            self._port = port
+            if port is not None:
+                self._selector.register(port, selectors.EVENT_READ, self._readiness)
 
     def _pause(self, now: float) -> float:
         moments = [child.start_at for child in self.children if child.start_at is not None and not self._is_stopping]
@@ -211,6 +243,7 @@ class Supervisor:
         for message in messages or ():
             self.watch.add(message["files"])
             if message["up"] is not None:
+                child.is_up = True
                 child.restarts.came_up(time.monotonic())
                 say(f"{child} is up: {', '.join(message['up'])}")
         if messages is None:
@@ -243,7 +276,7 @@ class Supervisor:
 
     def _ended(self, child: Child, code: int) -> None:
         now = time.monotonic()
-        name, child.process = str(child), None
+        name, child.process, child.is_up = str(child), None, False
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         child.start_at = child.restarts.ended(code, now)
         if self._is_stopping:

@@ -146,7 +146,7 @@ class BlockingReactor:
     must_be_entered = True
     looks_before_it_waits = True
     #: Threads do not tell whether they are about to call.
-    defer = None
+    defer: Callable[[Callable[[], None]], Any] | None = None
 
     def __init__(self) -> None:
         #: Held by the leader, and tells whether the current thread is that; taken without waiting, and once only.

@@ -1,0 +1,136 @@
+"""`zmqservices health`: whether instances answer, for people, load balancers and the probes of an orchestrator."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from zmqservices.cli import complete
+from zmqservices.cli.jsontext import to_json
+from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of, state_of
+from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.exceptions import RemoteUnavailable, UnknownService
+
+OK, DRAINING, LISTED = "ok", "draining", "listed"
+
+
+@click.command("health")
+@click.argument("services", nargs=-1, metavar="[SERVICE]...", shell_complete=complete.services)
+@takes_settings
+@click.option("--here", is_flag=True, help="Ask only the instances of this host, as a probe inside a container does.")
+@click.option("--all", "every", is_flag=True, help="Every instance must answer; otherwise one of each service is enough.")
+@as_json
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
+    help="Seconds that the directory and the instances get to answer.",
+)  # fmt: skip
+def health_command(
+    services: tuple[str, ...], flags: Flags, here: bool, every: bool, as_json: bool, timeout: float
+) -> None:
+    """Ask the instances of services, or of all services, whether they answer.
+
+    Each instance is greeted over the network; no method is run, so a service whose workers are all busy is healthy. An
+    instance that is draining is not: it takes no new calls. Of a service that answers no calls (with nothing but HTTP routes
+    or timers) only its lease is looked at.
+
+    \b
+    Examples:
+        zmqservices health
+        zmqservices health maths --all
+        zmqservices health maths --here --timeout 1
+
+    Exit codes: 0 healthy, 2 wrong command line or configuration, 3 no such service, 5 no healthy instance.
+    """
+    settings = flags.setup()
+    with looked_up(settings, timeout) as directory:
+        view = directory.view()
+        for service in services:
+            if service not in services_of(view):
+                raise UnknownService(
+                    service, f"no instance is known; {did_you_mean(service, services_of(view))}{directory.describe()}"
+                )
+        seen = [one for one in view.records.values() if _is_wanted(one.record, services, here)]
+    found = judged(seen, settings, timeout)
+    if as_json:
+        click.echo(to_json(found, indent=2))
+    elif found:
+        click.echo(_table(found))
+    complaint = complaint_of(services, found, here, every)
+    if complaint:
+        raise RemoteUnavailable(complaint)
+
+
+def _is_wanted(record: Any, services: Sequence[str], here: bool) -> bool:
+    if record.service.startswith("events:") or (here and record.host != platform.node()):
+        return False
+    return not services or record.service in services
+
+
+def judged(seen: Iterable[Any], settings: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
+    """One mapping for each instance: `service`, `instance`, `address`, `health`, `seconds`, `is_healthy`."""
+    from zmqservices.cluster.health import greet
+    from zmqservices.cluster.node import new_id
+    from zmqservices.cluster.settings import Settings
+
+    instances = sorted(seen, key=lambda one: (one.record.service, one.record.instance))
+    read = Settings.read(settings)
+    addresses = sorted({one.record.endpoints["rpc"] for one in instances if "rpc" in one.record.endpoints})
+    answers = {one.endpoint: one for one in greet(addresses, new_id(), read.namespace, timeout, read.sockets)}
+    return [_judged(one, answers.get(one.record.endpoints.get("rpc", ""))) for one in instances]
+
+
+def _judged(seen: Any, answer: Any) -> dict[str, Any]:
+    record, seconds = seen.record, None
+    if answer is None:
+        state = "suspect" if seen.suspect else state_of(seen)
+        health = LISTED if state == "UP" else state.lower()
+    elif answer.seconds is None:
+        health = answer.problem
+    else:
+        seconds = round(answer.seconds, 6)
+        health = _health_of(record, answer.services.get(record.service))
+    return {
+        "service": record.service,
+        "instance": record.instance,
+        "address": record.endpoints.get("rpc") or next(iter(record.endpoints.values()), ""),
+        "health": health,
+        "seconds": seconds,
+        "is_healthy": health in (OK, LISTED),
+    }
+
+
+def _health_of(record: Any, served: Any) -> str:
+    if not isinstance(served, dict):
+        return "does not serve it any more"
+    if served.get("draining"):
+        return DRAINING
+    instances = served.get("instances")
+    # A directory of fixed addresses has no ids of its own.
+    return OK if not record.node or not isinstance(instances, list) or record.instance in instances else DRAINING
+
+
+def complaint_of(services: Sequence[str], found: list[dict[str, Any]], here: bool, every: bool) -> str:
+    """The sentence that the command fails with; "" when all is well."""
+    where = " of this host" if here else ""
+    names = sorted(set(services) or {one["service"] for one in found})
+    if not names:
+        return f"no service{where} is listed"
+    ill = [f"{one['service']} {one['instance']}: {one['health']}" for one in found if not one["is_healthy"]]
+    if every and ill:
+        return f"{len(ill)} of {len(found)} instances{where} are not healthy: {'; '.join(ill[:5])}"
+    healthy = {one["service"] for one in found if one["is_healthy"]}
+    without = [name for name in names if name not in healthy]
+    if without:
+        return f"no healthy instance{where} of {', '.join(without[:10])}"
+    return ""
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    rows: list[tuple[str, ...]] = [("SERVICE", "INSTANCE", "ADDRESS", "HEALTH", "ANSWERED IN")]
+    for one in found:
+        took = "-" if one["seconds"] is None else f"{one['seconds'] * 1000:.1f} ms"
+        rows.append((one["service"], one["instance"], one["address"] or "-", one["health"], took))
+    return columns(rows)

@@ -1,0 +1,136 @@
+"""Tells what stands around a process whether it is ready: a file, a port, and systemd.
+
+Ready is from the moment when all services are up until they begin to stop. A process that is killed leaves its file behind;
+the next one that starts removes it. Nothing of this runs unless it was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zmqservices import configuration, constants
+from zmqservices.exceptions import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+#: systemd's: where a service of `Type=notify` tells its state (sd_notify(3)).
+NOTIFY_SOCKET = "NOTIFY_SOCKET"
+
+
+class Readiness:
+    """`open` when all is up, `close` when not all is any more, `stopping` when all is to end. Nothing is told twice."""
+
+    def __init__(self, path: Path | None = None, address: tuple[str, int] | None = None, notify: str = "") -> None:
+        self._path = path
+        self._address = address
+        self._notify = notify
+        self.is_open = False
+        #: Bound from the start, so that a port that is taken is told then; listens while ready. Whoever drives it calls
+        #: `accept` when it is readable.
+        self.listener: socket.socket | None = None if address is None else self._bind(address)
+        self._remove_file()
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Readiness:
+        """What READY_FILE, READY_ADDRESS and the environment ask for.
+
+        Raises ConfigurationError where a value is of the wrong kind, the file cannot be written, or the port is taken.
+        """
+        file = configuration.text(settings, constants.READY_FILE_CONFIG_KEY, None)
+        path = Path(file).absolute() if file else None
+        if path is not None and not path.parent.is_dir():
+            raise ConfigurationError(f"READY_FILE is {file!r}, and there is no folder {str(path.parent)!r}; make it first")
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK)):
+            why = "that is a folder" if path.is_dir() else f"this user may not write into {str(path.parent)!r}"
+            raise ConfigurationError(f"READY_FILE is {file!r}, and {why}")
+        # Children of this process are not the unit's main process: only this one speaks to systemd.
+        return cls(path, _address(settings), os.environ.pop(NOTIFY_SOCKET, ""))
+
+    def open(self) -> None:
+        """Say that all is up. What fails is logged: services that run are not stopped for it."""
+        if self.is_open:
+            return
+        self.is_open = True
+        try:
+            if self._path is not None:
+                self._write_file(self._path)
+            if self._address is not None:
+                self.listener = self.listener or self._bind(self._address)
+                self.listener.listen(16)
+        except (OSError, ConfigurationError) as error:
+            _log.warning("cannot tell that all is ready: %s", error)
+        self._tell_systemd("READY=1")
+
+    def close(self) -> None:
+        """Say that not all is up any more."""
+        self.is_open = False
+        self._remove_file()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.close()
+
+    def stopping(self) -> None:
+        """Say that no more work is wanted here, for good."""
+        self.close()
+        self._tell_systemd("STOPPING=1")
+        self._notify = ""
+
+    def accept(self) -> None:
+        """Take and end the connections that wait: that one could be made was the answer."""
+        while self.listener is not None:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            connection.close()
+
+    @staticmethod
+    def _write_file(path: Path) -> None:
+        # Whoever looks sees the whole file, or none.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(f"{os.getpid()}\n")
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+
+    def _remove_file(self) -> None:
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+
+    @staticmethod
+    def _bind(address: tuple[str, int]) -> socket.socket:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            raise ConfigurationError(f"cannot bind READY_ADDRESS {address[0]}:{address[1]}: {error.strerror}") from error
+        return listener
+
+    def _tell_systemd(self, state: str) -> None:
+        if not self._notify:
+            return
+        # A leading @ stands for the zero byte of Linux's abstract addresses.
+        address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unit:
+            unit.sendto(state.encode(), address)
+
+
+def _address(settings: Mapping[str, Any]) -> tuple[str, int] | None:
+    text = configuration.text(settings, constants.READY_ADDRESS_CONFIG_KEY, None)
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigurationError(f"READY_ADDRESS is {text!r}; HOST:PORT is needed, such as '0.0.0.0:9465'")
+    return host.removeprefix("[").removesuffix("]"), int(port)
