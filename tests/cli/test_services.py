@@ -97,6 +97,28 @@ def test_what_cannot_be_run_is_told_in_a_sentence(name, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_declaration_that_is_refused_is_told_with_the_line_of_the_module_that_made_it(tmp_path, monkeypatch):
+    (tmp_path / "declares_wrongly.py").write_text(
+        "from zmqservices.rpc import rpc\n\n\nclass Shop:\n    name = 'shop'\n\n    @rpc\n    async def sell(self):\n        pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(CommandError) as caught:
+        import_services(["declares_wrongly"])
+
+    told = str(caught.value)
+    assert told.startswith("the module 'declares_wrongly' cannot be imported: ConfigurationError: Rpc on Shop.sell")
+    assert told.endswith(f"({tmp_path / 'declares_wrongly.py'}, line 7)")
+
+
+@pytest.mark.parametrize("name", ["broken_syntax", ".shop"])
+def test_where_no_line_of_the_module_was_run_no_line_of_ours_is_named(name):
+    with pytest.raises(CommandError) as caught:
+        import_services([name])
+
+    assert "zmqservices" not in str(caught.value) and "importlib" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("name", "error"), [("broken_syntax", SyntaxError), ("broken_inside:Shop", ZeroDivisionError)])
 def test_import_service_lets_the_own_error_of_a_broken_module_through(name, error):
     with pytest.raises(error):

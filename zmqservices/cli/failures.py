@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from typing import Any
@@ -18,7 +19,7 @@ COULD_NOT_START = 1
 
 _OURS = (ZmqServicesError, discovery.DirectoryError)
 _NOT_THE_USERS = tuple(
-    os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (zmqservices, discovery, gevent)
+    os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (zmqservices, discovery, gevent, importlib)
 )
 
 
@@ -57,12 +58,15 @@ def what_and_where(error: BaseException) -> str:
     if isinstance(error, _OURS):
         return str(error)
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{text}{_place_of(error)}"
+    frame = users_frame(error)
+    return text if frame is None else f"{text} ({frame.filename}, line {frame.lineno}, in {frame.name})"
 
 
-def _place_of(error: BaseException) -> str:
+def users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of the error's traceback that is neither ours, nor gevent's, nor of the import machinery."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not os.path.abspath(frame.filename).startswith(_NOT_THE_USERS)]
-    if not own:
-        return ""
-    return f" ({own[-1].filename}, line {own[-1].lineno}, in {own[-1].name})"
+    return next((frame for frame in reversed(frames) if _is_users(frame.filename)), None)
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith("<frozen ") and not os.path.abspath(filename).startswith(_NOT_THE_USERS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -61,9 +60,11 @@ def _import(name: str) -> ModuleType:
 
 
 def _broken(name: str, error: Exception) -> CommandError:
-    # The last frame that is not of the import machinery is where the fault is.
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    # Imported here: a command that only completes names on a command line needs no gevent.
+    from zmqservices.cli.failures import users_frame
+
+    frame = users_frame(error)
+    where = "" if frame is None else f" ({frame.filename}, line {frame.lineno})"
     return CommandError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}{where}")
 
 
