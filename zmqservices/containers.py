@@ -97,12 +97,13 @@ class ServiceContainer(WorkerLifecycle):
         self.subextensions = SpawningSet()
         self._bind_extensions()
         self.started = False
-        self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
-        self._worker_threads = self._worker_pool.threads
+        #: What runs the workers: at most `max_workers` at a time.
+        self.pool = self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
+        self._worker_threads = self.pool.threads
         # Here and not on the class, where each look would take longer.
         self._probes = ()
         self._managed_threads = ManagedThreads(self.kill)
-        self._deadlines = DeadlineScan(self._worker_pool, self._expire)
+        self._deadlines = DeadlineScan(self.pool, self._expire)
         self._drain_timeout = seconds(
             self.config, DRAIN_TIMEOUT_CONFIG_KEY, DEFAULT_DRAIN_TIMEOUT, allow_none=True
         )
@@ -143,7 +144,7 @@ class ServiceContainer(WorkerLifecycle):
         _log.debug("starting %s", self)
         self.started = True
         self._settled_providers = Providers.of(self.dependencies)
-        self._worker_pool.kept = PARKED_WORKERS_KEPT
+        self.pool.kept = PARKED_WORKERS_KEPT
         with _log_time("started %s", self):
             self.extensions.all.setup()
             self._check_wanted()
@@ -189,7 +190,7 @@ class ServiceContainer(WorkerLifecycle):
             raise failed[0]
 
     def _drain_workers(self, began: float) -> None:
-        pool = self._worker_pool
+        pool = self.pool
         limit = self._drain_timeout
         if not pool.waitall(None if limit is None else max(0.0, began + limit - monotonic())):
             _log.warning("cancelling what %s did not end within %s s of stopping", self, limit)
@@ -222,13 +223,13 @@ class ServiceContainer(WorkerLifecycle):
         self._ended(exc_info)
 
     def _kill_workers(self) -> None:
-        for worker_ctx in self._worker_pool.drop_all():
+        for worker_ctx in self.pool.drop_all():
             self._answer_unstarted(worker_ctx, ContainerBeingKilled(f"{self.service_name} was killed"))
-        self._worker_pool.kill()
+        self.pool.kill()
 
     def _ended(self, exc_info: Any) -> None:
         self._deadlines.stop()
-        self._worker_pool.release()
+        self.pool.release()
         self.started = False
         if self._died.ready():
             return
@@ -281,7 +282,7 @@ class ServiceContainer(WorkerLifecycle):
             # Somebody counts the ids: make them in the order of the calls.
             _ = worker_ctx.call_id
         worker_ctx._phase = WAITING
-        self._worker_pool.put(worker_ctx, is_flushed)
+        self.pool.put(worker_ctx, is_flushed)
         return worker_ctx
 
     def spawn_worker(
@@ -303,22 +304,22 @@ class ServiceContainer(WorkerLifecycle):
         worker_ctx._handle_result = handle_result
         if new_call_id is not worker_context.new_call_id:
             _ = worker_ctx.call_id
-        self._worker_pool.claim_slot()
+        self.pool.claim_slot()
         if self._being_killed:
-            self._worker_pool.give_slot_back()
+            self.pool.give_slot_back()
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
         worker_ctx._phase = WAITING
-        self._worker_pool.put_claimed(worker_ctx)
+        self.pool.put_claimed(worker_ctx)
         return worker_ctx
 
     def flush(self) -> None:
         """Let submitted calls begin: at once when called from the hub's greenlet, else at the next turn."""
-        self._worker_pool.flush()
+        self.pool.flush()
 
     @property
     def queued(self) -> int:
         """Calls submitted that have not begun."""
-        return self._worker_pool.queued
+        return self.pool.queued
 
     def cancel(self, worker_ctx: WorkerContext, exc: BaseException) -> bool:
         """End a call with `exc`, a WorkerCancelled, as its outcome. False if it is over or answering.
@@ -333,7 +334,7 @@ class ServiceContainer(WorkerLifecycle):
             return True
         worker_ctx._is_cancelled = True
         if worker_ctx._phase == WAITING:
-            self._worker_pool.drop(worker_ctx)
+            self.pool.drop(worker_ctx)
             self._answer_unstarted(worker_ctx, exc)
         elif gevent.getcurrent() is gevent.get_hub():
             self._interrupt(worker_ctx, exc)

@@ -85,7 +85,7 @@ def test_a_running_call_is_cancelled_where_it_waits_and_torn_down(container, beg
     assert cancel(container, call.context, where) is True
 
     assert isinstance(call.error(), WorkerCancelled)
-    container._worker_pool.waitall(5)
+    container.pool.waitall(5)
     assert calls[-2:] == [("recorder", "result", None, WorkerCancelled), ("recorder", "teardown")]
     assert Call(container, "quick").result() == "done"
 
@@ -108,7 +108,7 @@ def test_a_waiting_call_is_dropped_without_a_life_cycle(container, begun, calls,
 def test_a_call_that_is_over_cannot_be_cancelled(container):
     call = Call(container, "quick")
     call.result()
-    container._worker_pool.waitall(5)
+    container.pool.waitall(5)
 
     assert cancel(container, call.context, "hub") is False
 
@@ -176,7 +176,7 @@ def test_an_answer_that_takes_its_time_is_not_interrupted(container):
 
     assert cancel(container, context, "hub") is False
     may_answer.set()
-    container._worker_pool.waitall(5)
+    container.pool.waitall(5)
     assert answered == ["done"]
 
 

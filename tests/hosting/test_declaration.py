@@ -286,7 +286,7 @@ def test_8_max_workers_is_ten_when_nobody_says(config):
     container = ServiceContainer(Service, config)
 
     assert container.max_workers == 10
-    assert container._worker_pool.free() == 10
+    assert container.pool.free() == 10
 
 
 @pytest.mark.parametrize("value", ["ten", -1, 2.5, True])

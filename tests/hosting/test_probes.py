@@ -54,7 +54,7 @@ def run(container, *args, **kwargs):
     """The call's outcome, once it is torn down."""
     call = Call(container, *args, **kwargs)
     call.outcome.get(timeout=30)
-    container._worker_pool.waitall()
+    container.pool.waitall()
     return call
 
 
@@ -114,7 +114,7 @@ def test_a_probe_sees_what_handle_result_made_of_it(make_container, notes):
         container.spawn_worker(
             entrypoint_of(container, "double"), (2,), {}, handle_result=lambda ctx, result, exc_info: ("replaced", None)
         )
-        container._worker_pool.waitall()
+        container.pool.waitall()
 
     assert notes.seen[1:] == [("result", "replaced", None), ("ended", "replaced", None)]
 
@@ -141,7 +141,7 @@ def test_who_comes_while_a_call_is_ending_hears_nothing_of_it(make_container, no
 
     with watching(container, notes):
         leave.set()
-        container._worker_pool.waitall()
+        container.pool.waitall()
 
     assert notes.seen == []
 
@@ -163,7 +163,7 @@ def test_who_comes_while_a_method_runs_hears_of_its_end(make_container, notes):
 
     with watching(container, notes):
         leave.set()
-        container._worker_pool.waitall()
+        container.pool.waitall()
 
     assert notes.seen == [("result", None, None), ("ended", None, None)]
 

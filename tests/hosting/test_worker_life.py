@@ -72,7 +72,7 @@ def test_21_the_order_of_a_workers_life(make_container):
         return result, exc_info
 
     container.submit(entrypoint_of(container, "run"), (), {}, handle_result=answer)
-    container._worker_pool.waitall(5)
+    container.pool.waitall(5)
 
     assert calls == [
         *[(name, "get") for name in "abc"],
@@ -103,7 +103,7 @@ def test_21_the_answer_is_given_before_results_and_teardown(make_container):
     call = Call(container, "run")
 
     assert call.result() == "done"
-    assert container._worker_pool.running() == 1
+    assert container.pool.running() == 1
     may_go_on.set()
 
 
@@ -144,7 +144,7 @@ def test_23_what_handle_result_returns_is_what_providers_are_told(make_container
     container.submit(
         entrypoint_of(container, "run"), (), {}, handle_result=lambda *outcome: ("other", replaced)
     )
-    container._worker_pool.waitall(5)
+    container.pool.waitall(5)
 
     assert ("a", "result", "other", ValueError) in calls
 
@@ -288,7 +288,7 @@ def test_17_spawn_worker_makes_the_instance_at_once_and_blocks_while_all_workers
     second = gevent.spawn(Call, container, "run", how="spawn_worker")
     until(lambda: len(made) == 2)
 
-    assert container._worker_pool.free() == 0
+    assert container.pool.free() == 0
     assert container.queued == 0
     assert not second.ready()
     may_end.set()
@@ -304,7 +304,7 @@ def test_17_an_instance_that_cannot_be_made_is_the_spawners_error(make_container
 
     with pytest.raises(ValueError, match="not today"):
         Call(container, "run", how="spawn_worker")
-    assert container._worker_pool.free() == 10
+    assert container.pool.free() == 10
 
 
 ODD = [gevent.Timeout(None, "late"), gevent.GreenletExit("bye"), WorkerCancelled("enough"), BaseException("odd")]
@@ -424,7 +424,7 @@ def test_an_outcome_leaves_no_reference_cycles_behind(make_container, monkeypatc
         container.submit(
             entrypoint_of(container, "run"), (), {}, handle_result=lambda *outcome: (None, None)
         )
-        container._worker_pool.waitall(5)
+        container.pool.waitall(5)
 
         assert weighty[0]() is None
     finally:

@@ -448,3 +448,17 @@ def test_whatever_jobs_do_each_is_run_once_and_no_slot_is_lost(jobs, size, kept)
     assert (pool.free(), pool.queued, pool.running()) == (size, 0, 0)
     pool.release()
     gevent.sleep(0)
+
+
+def test_the_backlog_is_what_waits_beyond_free_slots(make_pool):
+    gate = Event()
+    pool = make_pool(lambda job: gate.wait(), size=3)
+    for number in range(5):
+        pool.put(number)
+
+    assert (pool.queued, pool.backlog()) == (5, 2)
+    gevent.sleep(0)
+    assert (pool.queued, pool.backlog()) == (2, 2)
+    gate.set()
+    pool.waitall(5)
+    assert pool.backlog() == 0

@@ -107,10 +107,10 @@ def test_it_winds_the_deadlines_of_a_container(container_factory, cluster_config
     with ServiceRpcProxy("slow", timeout=600) as slow, clock.winds(container):
         with entrypoint_waiter(container, "method"):
             call = slow.method.call_async()
-            while not container._worker_pool.running():
+            while not container.pool.running():
                 gevent.sleep(0.001)
             clock.wind(599)
-            assert container._worker_pool.running()
+            assert container.pool.running()
             clock.wind(2)
         with pytest.raises(RpcTimeout):
             call.result()
@@ -154,7 +154,7 @@ def test_it_winds_extensions_that_take_a_clock(container_factory):
         container.start()
         gevent.sleep(0)
         clock.wind(3599)
-        assert container._worker_pool.running() == 0
+        assert container.pool.running() == 0
         with entrypoint_waiter(container, "ring", timeout=30) as rung:
             clock.wind(2)
 

@@ -508,7 +508,7 @@ def test_a_client_that_goes_away_stops_the_generator_wherever_it_waits(serve):
 
     until(lambda: ended)
     until(lambda: steps(web) == ["get", "setup", "result", "teardown"])
-    assert web.container._worker_pool.running() == 0
+    assert web.container.pool.running() == 0
 
 
 def test_head_produces_nothing(serve):
@@ -541,7 +541,7 @@ def test_a_body_that_a_subclass_throws_away_is_stopped(serve):
     web = serve(Service)
 
     assert web.get("/").text == "something else"
-    until(lambda: web.container._worker_pool.running() == 0)
+    until(lambda: web.container.pool.running() == 0)
 
 
 def test_of_a_body_under_way_dependencies_hear_nothing_when_the_service_is_killed(serve):
@@ -576,7 +576,7 @@ def test_a_slow_client_holds_the_generator_back(serve):
 
     assert count == len(produced) < 50
     sock.close()
-    until(lambda: web.container._worker_pool.running() == 0)
+    until(lambda: web.container.pool.running() == 0)
 
 
 def test_a_file_is_streamed_and_closed(serve):

@@ -79,7 +79,7 @@ def test_nothing_is_left_of_clients_that_came_and_went(serve, no_records):
     for _ in range(50):
         come_and_go(web)
     until(is_quiet)
-    until(lambda: web.container._worker_pool.running() == 0)
+    until(lambda: web.container.pool.running() == 0)
 
     assert server_of(web).connections == server_of(web).channels == {}
     assert all(not entrypoint._exchanges for entrypoint in web.container.entrypoints if hasattr(entrypoint, "_exchanges"))

@@ -91,6 +91,13 @@ class WorkerPool:
         """Jobs that are being run."""
         return len(self.threads)
 
+    def backlog(self) -> int:
+        """Jobs that will still wait when every free slot has taken one; load shedding goes by this number.
+
+        Jobs that arrive together are queued together before any of them begins, so `queued` alone says too much.
+        """
+        return max(0, self.queued - (self.size - len(self.threads)))
+
     def free(self) -> int:
         """Jobs that could begin at once."""
         return max(0, self.size - len(self.threads) - self.queued - self._promised_slots)

@@ -69,13 +69,13 @@ class RpcServer(ProviderCollector, SharedExtension):
         # The weak reference that extensions hold costs a look-up more per call.
         container = self.container
         self._submit, self._cancel_worker = container.submit, container.cancel
-        self._jobs = container._worker_pool.jobs
+        self._jobs = container.pool.jobs
         # There may be none, where a test has restricted the entrypoints; its callers shall hear of it at once.
         self._methods = {provider.method_name: provider for provider in self._providers}
         self._service = container.service_name
         self._node = self.membership.join()
         self._registration = self.membership.registration()
-        self._registration.serve(self._describe(), self.take, container._worker_pool.flush, self.cancel)
+        self._registration.serve(self._describe(), self.take, container.pool.flush, self.cancel)
         self._is_serving = True
         self.membership.before_leaving(self._leave_at_once)
 
@@ -164,15 +164,11 @@ class RpcServer(ProviderCollector, SharedExtension):
 
     def container_is_full(self, call: IncomingCall) -> bool:
         """Refuse `call` where too many wait already, so that the caller may ask another instance at once."""
-        container = self.container
-        queued = container.queued
-        if queued >= self._max_queued:
-            # What arrived together is queued together, and for some of it workers are free.
-            queued = max(0, queued - container.max_workers + container._worker_pool.running())
-        if queued >= self._max_queued or self._queued_bytes > self._max_bytes:
+        backlog = self.container.pool.backlog()
+        if backlog >= self._max_queued or self._queued_bytes > self._max_bytes:
             call.refuse(
                 "overloaded",
-                f"{queued} calls ({self._queued_bytes:,} bytes with those that run) wait for a worker of "
+                f"{backlog} calls ({self._queued_bytes:,} bytes with those that run) wait for a worker of "
                 f"{self._service!r}; max_queued_calls is {self._max_queued}, max_queued_bytes {self._max_bytes:,}",
             )
             return True

@@ -81,7 +81,7 @@ def wait_for_worker_idle(container: Any, timeout: float = 10) -> None:
     """Return when `container` runs no worker. Deprecated: the `entrypoint_waiter` says which it waits for."""
     warnings.warn("use `entrypoint_waiter`, which waits for a certain call", DeprecationWarning, stacklevel=2)
     with Timeout(timeout):
-        container._worker_pool.waitall()
+        container.pool.waitall()
 
 
 def assert_stops_raising(

@@ -169,13 +169,10 @@ class WebServer(ProviderCollector, SharedExtension):
             self._idle.set()
 
     def check_load(self) -> None:
-        """Raise Overloaded where as many calls wait for a worker as may."""
-        container, most = self.container, self.settings.max_queued
-        if container.queued >= most:
-            # What arrived together is queued together, and for some of it workers are free.
-            waiting = container.queued - container.max_workers + container._worker_pool.running()
-            if waiting >= most:
-                raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
+        """Raise Overloaded when `max_queued_calls` calls wait for a worker already."""
+        waiting, most = self.container.pool.backlog(), self.settings.max_queued
+        if waiting >= most:
+            raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
 
     def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
         """Who answers, with the URL's parameters. Raises werkzeug's NotFound, MethodNotAllowed, or RequestRedirect."""

@@ -205,7 +205,7 @@ def test_bytes_are_given_back_however_a_call_ends(serve, cluster):
                 getattr(cluster.hungry, method)(b"x" * 900_000)
         with pytest.raises(RpcTimeout):
             cluster.hungry.eat.with_timeout(0.03)(b"x" * 900_000)
-        until(lambda: container._worker_pool.running() == 0)
+        until(lambda: container.pool.running() == 0)
 
 
 def test_a_call_that_one_instance_refuses_is_made_at_another(serve, cluster, gated):
