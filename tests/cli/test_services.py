@@ -99,7 +99,8 @@ def test_what_cannot_be_run_is_told_in_a_sentence(name, sentence):
 
 def test_a_declaration_that_is_refused_is_told_with_the_line_of_the_module_that_made_it(tmp_path, monkeypatch):
     (tmp_path / "declares_wrongly.py").write_text(
-        "from zmqservices.rpc import rpc\n\n\nclass Shop:\n    name = 'shop'\n\n    @rpc\n    async def sell(self):\n        pass\n"
+        "from zmqservices.rpc import rpc\n\n\nclass Shop:\n    name = 'shop'\n\n"
+        "    @rpc\n    async def sell(self):\n        pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 
