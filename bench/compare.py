@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import summary, table
-from bench.summary import DeliveryQueue
+from bench.summary import Line
 
 #: The chance of a false alarm that is accepted per comparison; five rounds a side can reach 0.008.
 ALPHA = 0.03
@@ -60,7 +60,7 @@ class Change:
 
 
 def compare(
-    old: Sequence[DeliveryQueue], new: Sequence[DeliveryQueue], against: str | None = "pyzmq", least: float = 0.03
+    old: Sequence[Line], new: Sequence[Line], against: str | None = "pyzmq", least: float = 0.03
 ) -> list[Change]:
     """Every figure that both have. `least`: the part by which a figure must have changed to matter."""
     before, after = summary.measured(old), summary.measured(new)
@@ -79,7 +79,7 @@ def compare(
     return sorted(changes, key=lambda change: (change.subject, change.case, change.metric))
 
 
-def _values(lines: Mapping[int, DeliveryQueue], yardstick: Mapping[int, DeliveryQueue] | None, metric: str) -> list[float]:
+def _values(lines: Mapping[int, Line], yardstick: Mapping[int, Line] | None, metric: str) -> list[float]:
     if yardstick is None:
         return [line[metric] for line in lines.values() if line.get(metric) is not None]
     return summary.ratios(lines, yardstick, metric)

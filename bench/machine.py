@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES} | {"libzmq": zmq.zmq_version()},
         "commit": _commit(),
+        "day": time.strftime("%Y-%m-%d"),
     }
 
 

@@ -30,8 +30,10 @@ def page(lines: Lines, made: dict[str, str]) -> str:
     """The page; `made` names the plots and says what each shows."""
     parts = [
         _title("Measured figures", "="),
-        "Written by ``python -m bench report``; do not edit. Medians over the rounds; spread is (largest - smallest) / median; "
-        "ratios are taken within each round. CPU is user and system time of client, server and broker together.",
+        "Written by ``python -m bench report``; do not edit. Figures are medians over the rounds. *spread* is (largest - "
+        "smallest) / median. *CPU us/call* is the user and system time of client, server and broker together, in "
+        "microseconds; *server*, *client* and *ZeroMQ's* are parts of it. *x pyzmq* and *x hub* are ratios to those rows, "
+        "taken within each round. *p50*, *p99* and *p99.9* are the times that 50, 99 and 99.9 % of the callers waited at most.",
         *table.where(lines),
     ]
     for title, headings, rows in table.tables(lines):
@@ -69,7 +71,7 @@ def _who(lines: Lines) -> list[str]:
     for name, line in measured.items():
         about = subjects.find(name).about if name in subjects.ALL else ""
         rows.append([name, about, ", ".join(f"{library} {version}" for library, version in line["versions"].items())])
-    return [_title("Who is who", "-"), list_table(["", "", "versions"], rows)]
+    return [_title("What is measured", "-"), list_table(["subject", "what it is", "versions"], rows)]
 
 
 def _title(text: str, line: str) -> str:

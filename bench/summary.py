@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-DeliveryQueue = Mapping[str, Any]
+Line = Mapping[str, Any]
 
 #: The latencies that a line gives, in percent.
 PERCENTILES = {"p50_us": 50.0, "p99_us": 99.0, "p999_us": 99.9}
@@ -47,16 +47,16 @@ def spread(values: Iterable[float]) -> float:
     return (max(known) - min(known)) / middle if len(known) > 1 and middle else math.nan
 
 
-def measured(lines: Iterable[DeliveryQueue]) -> dict[tuple[str, str], dict[int, DeliveryQueue]]:
+def measured(lines: Iterable[Line]) -> dict[tuple[str, str], dict[int, Line]]:
     """Lines that carry a result, by case and subject, then by round."""
-    found: dict[tuple[str, str], dict[int, DeliveryQueue]] = {}
+    found: dict[tuple[str, str], dict[int, Line]] = {}
     for line in lines:
         if line.get("kind") == "rpc" and "failed" not in line:
             found.setdefault((line["case"], line["subject"]), {})[line["round"]] = line
     return found
 
 
-def failures(lines: Iterable[DeliveryQueue]) -> dict[str, list[str]]:
+def failures(lines: Iterable[Line]) -> dict[str, list[str]]:
     """Why a subject, or one case of it, was not measured: each reason once."""
     found: dict[str, list[str]] = {}
     for line in lines:
@@ -68,7 +68,7 @@ def failures(lines: Iterable[DeliveryQueue]) -> dict[str, list[str]]:
     return found
 
 
-def ratios(lines: Mapping[int, DeliveryQueue], yardstick: Mapping[int, DeliveryQueue], metric: str) -> list[float]:
+def ratios(lines: Mapping[int, Line], yardstick: Mapping[int, Line], metric: str) -> list[float]:
     """`metric` of each round as a multiple of the yardstick's in the same round; rounds that lack either are left out."""
     return [
         lines[number][metric] / yardstick[number][metric]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench import cases, summary
-from bench.summary import DeliveryQueue
+from bench.summary import Line
 
 #: What ratios are taken to, and the heading of each: a plainly written loop, and the hub without features.
 YARDSTICKS = {"pyzmq": "x pyzmq", "pyzmq-hub": "x hub"}
@@ -31,7 +31,7 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.0%}"
 
 
-def row(found: dict[tuple[str, str], dict[int, DeliveryQueue]], case: str, subject: str) -> list[str]:
+def row(found: dict[tuple[str, str], dict[int, Line]], case: str, subject: str) -> list[str]:
     """The cells of one subject in one case."""
     rounds = found[case, subject]
     cells = {name: summary.median(line[name] for line in rounds.values()) for name in (*summary.PERCENTILES, "rate")}
@@ -50,7 +50,7 @@ def row(found: dict[tuple[str, str], dict[int, DeliveryQueue]], case: str, subje
     ]
 
 
-def start_row(rounds: dict[int, DeliveryQueue]) -> list[str]:
+def start_row(rounds: dict[int, Line]) -> list[str]:
     """The cells of one subject's start."""
     return [
         number(summary.median(line["first_answer_s"] for line in rounds.values()), 3),
@@ -61,7 +61,7 @@ def start_row(rounds: dict[int, DeliveryQueue]) -> list[str]:
     ]
 
 
-def tables(lines: Sequence[DeliveryQueue]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+def tables(lines: Sequence[Line]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """For each case: its title, headings and rows, the subjects in the order in which they were measured."""
     found = summary.measured(lines)
     for name, case in cases.ALL.items():
@@ -88,7 +88,7 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def where(lines: Sequence[DeliveryQueue]) -> list[str]:
+def where(lines: Sequence[Line]) -> list[str]:
     """A sentence or two on where, with what and how quietly it was measured."""
     if not lines:
         return []
@@ -97,8 +97,10 @@ def where(lines: Sequence[DeliveryQueue]) -> list[str]:
     commits = list(dict.fromkeys(str(line.get("commit")) for line in lines))
     rounds = len({line["round"] for line in lines if "round" in line})
     repeated = f"; {rounds} rounds, medians; ratios within the round" if rounds else ""
+    days = list(dict.fromkeys(line["day"] for line in lines if "day" in line))
+    measured = f"Measured on {' and '.join(days)}: " if days else ""
     told = [
-        f"{machine['cores']} cores, {machine['processor']}, {machine['system']}; Python {last['python']}, {libraries}; "
+        f"{measured}{machine['cores']} cores, {machine['processor']}, {machine['system']}; Python {last['python']}, {libraries}; "
         f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}{repeated}."
     ]
     disturbance = summary.median(line["others_cores"] + line["stolen_cores"] for line in lines if "others_cores" in line)
@@ -110,7 +112,7 @@ def where(lines: Sequence[DeliveryQueue]) -> list[str]:
     return told
 
 
-def text(lines: Sequence[DeliveryQueue]) -> str:
+def text(lines: Sequence[Line]) -> str:
     """Everything, what failed too."""
     parts = [f"{title}\n{grid(headings, rows)}" for title, headings, rows in tables(lines)]
     for subject, reasons in summary.failures(lines).items():
