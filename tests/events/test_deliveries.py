@@ -612,7 +612,7 @@ def test_an_event_that_was_handled_while_its_publisher_was_away_does_not_come_ag
     if returns == "another":
         monkeypatch.setattr("zmqservices.cluster.events.orphans.ORPHAN_INTERVAL", 0.1)
         source.orphans.look()
-        until(lambda: source.publisher.empty_orphans)
+        until(lambda: source._owner.empty_orphans)
     until(lambda: source.is_empty)
     connect().orders.tell("order.paid", 2)
 

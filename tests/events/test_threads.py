@@ -69,4 +69,4 @@ def test_what_cannot_be_dispatched_is_told_to_the_native_thread(serve):
     with pytest.raises(UnserializableValueError):
         aside(source.dispatch, "order.placed", object(), None, None, None, True)
     assert aside(source.dispatch_all, [("order.placed", b"", None, "msgpack", None)] * 3) == [None] * 3
-    assert source.own.journal.last_seq == 3
+    assert source.journals.own.journal.last_seq == 3

@@ -90,7 +90,7 @@ def open_journal(tmp_path):
 
     def open_journal(source="orders", folder=tmp_path / "journals", **options):
         notices = []
-        journal = Journal.open(folder, source, tell=notices.append, **options)
+        journal = Journal.open(folder, source, on_notice=notices.append, **options)
         opened.append(journal)
         return Asked(journal, notices)
 

@@ -23,7 +23,7 @@ GROUP, OTHER = "reports.handle", "mails.send"
 def original(tmp_path_factory):
     """A closed journal with 60 events, two groups, dead letters and a gap that was not told yet."""
     folder = tmp_path_factory.mktemp("original")
-    journal = Asked(Journal.open(folder, "orders", tell=lambda notice: None), [])
+    journal = Asked(Journal.open(folder, "orders", on_notice=lambda notice: None), [])
     journal.ensure(GROUP)
     journal.ensure(OTHER, "order.*")
     for body in BODIES:
@@ -40,7 +40,7 @@ def original(tmp_path_factory):
 
 
 def opened(folder, notices):
-    return Asked(Journal.open(folder, "orders", tell=notices.append), notices)
+    return Asked(Journal.open(folder, "orders", on_notice=notices.append), notices)
 
 
 def asked_twice(journal, *question, **options):

@@ -153,7 +153,7 @@ def test_all_letters_take_half_of_the_bytes_at_most(open_journal, monkeypatch):
 
     assert 5 <= len(letters(journal)) <= 10 and letters(journal)[-1] == 30
     dropped = [notice for notice in journal.notices if isinstance(notice, DeadLettersDropped)]
-    assert sum(notice.letters for notice in dropped) == 30 - len(letters(journal))
+    assert sum(notice.dead_letters for notice in dropped) == 30 - len(letters(journal))
     assert journal.stats_of().dead_letters == len(letters(journal))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqservices.journal import Bury, DeliverySchedule, Fetch, LostRange, Page, Send, StoredEvent, Tell
+from zmqservices.journal import Bury, DeliverySchedule, Fetch, LostRange, Page, Send, SendGap, StoredEvent
 
 ERROR = {"exc_type": "ValueError", "exc_path": "builtins.ValueError", "exc_args": ["no"], "value": "no"}
 
@@ -321,7 +321,7 @@ def test_what_a_silent_member_had_in_flight_goes_to_others():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0)
     deliveries.due(0.0)
     assert deliveries.next_at(0.0) == 5.0
-    deliveries.heard("b", 4.0)
+    deliveries.alive("b", 4.0)
     assert deliveries.due(4.9) == []
 
     assert deliveries.due(5.0) == [Send("b", event(1), 2)]
@@ -330,7 +330,7 @@ def test_what_a_silent_member_had_in_flight_goes_to_others():
 def test_a_silent_member_with_credit_left_does_not_stand_in_the_way_of_others():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0, credit=2)
     deliveries.due(0.0)
-    deliveries.heard("b", 4.0)
+    deliveries.alive("b", 4.0)
 
     assert deliveries.due(5.0) == [Send("b", event(1), 2)]
 
@@ -340,7 +340,7 @@ def test_a_member_that_is_heard_of_keeps_what_it_has_however_long_it_takes():
     deliveries.due(0.0)
 
     for now in range(1, 1000):
-        deliveries.heard("a", float(now))
+        deliveries.alive("a", float(now))
         assert deliveries.due(float(now)) == []
 
 
@@ -357,7 +357,7 @@ def test_a_silent_member_gets_nothing_until_it_is_heard_again():
 def test_the_late_answer_of_a_member_that_was_silent_counts():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0)
     deliveries.due(0.0)
-    deliveries.heard("b", 5.0)
+    deliveries.alive("b", 5.0)
     deliveries.due(5.0)
 
     assert deliveries.acked("a", 1, 6.0)
@@ -457,7 +457,7 @@ def test_answers_that_come_twice_or_to_nothing_do_no_harm():
     deliveries.nacked("a", 2, None, ERROR, 0.0)
     deliveries.returned("a", 2, 0.0)
     deliveries.left("nobody", 0.0)
-    deliveries.heard("nobody", 0.0)
+    deliveries.alive("nobody", 0.0)
     deliveries.granted("a", 1, 0.0)
 
     assert deliveries.due(0.0) == [Send("a", event(2), 1)]
@@ -558,7 +558,7 @@ def test_a_gap_is_told_to_a_member_in_its_place_and_needs_no_credit():
     gap = LostRange(1, 5, 3, "bytes")
     deliveries = loaded(gap, event(6), credit=0)
 
-    assert deliveries.due(0.0) == [Tell("a", gap)]
+    assert deliveries.due(0.0) == [SendGap("a", gap)]
     assert deliveries.due(0.0) == []
 
 
@@ -572,7 +572,7 @@ def test_a_gap_waits_for_a_member():
 
     deliveries.joined("b", 0.0)
 
-    assert deliveries.due(0.0) == [Tell("b", gap)]
+    assert deliveries.due(0.0) == [SendGap("b", gap)]
 
 
 def test_rewound_it_starts_over_but_for_what_is_being_handled():

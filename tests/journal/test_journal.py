@@ -47,7 +47,7 @@ def test_more_events_than_stay_in_memory_are_read(journal):
 
 def test_the_commit_is_told_once_for_all_of_its_events(tmp_path):
     told = []
-    journal = Journal.open(tmp_path, "orders", committed=told.append)
+    journal = Journal.open(tmp_path, "orders", on_commit=told.append)
     for _ in range(1000):
         journal.append(NewEvent("a", b""), lambda seq: None)
 

@@ -13,15 +13,15 @@ class Thread:
     """Takes what is posted, and does each thing before it looks for more."""
 
     def __init__(self):
-        self.post = mailbox.Mailbox()
+        self.mailbox = mailbox.Mailbox()
         self.done = []
         start_thread(self._run)
 
     def _run(self):
         while True:
-            self.post.wait(None)
-            while self.post.things:
-                thing = self.post.things.popleft()
+            self.mailbox.wait(None)
+            while self.mailbox.items:
+                thing = self.mailbox.items.popleft()
                 if thing is None:
                     return
                 thing()
@@ -32,33 +32,33 @@ class Thread:
 def thread():
     thread = Thread()
     yield thread
-    thread.post.put(None)
+    thread.mailbox.put(None)
 
 
 def test_giving_way_lasts_until_all_that_was_posted_is_done(thread):
     for n in range(200):
         things = [lambda: None for _ in range(n % 5)]
         for thing in things:
-            thread.post.put(thing)
+            thread.mailbox.put(thing)
 
-        assert thread.post.give_way(LONG)
+        assert thread.mailbox.give_way(LONG)
         assert thread.done[len(thread.done) - len(things) :] == things
 
 
 def test_giving_way_to_a_thread_with_nothing_to_do_costs_nothing(thread):
-    thread.post.put(lambda: None)
-    thread.post.give_way(LONG)
+    thread.mailbox.put(lambda: None)
+    thread.mailbox.give_way(LONG)
 
-    assert thread.post.give_way(0.0)
+    assert thread.mailbox.give_way(0.0)
 
 
 def test_nobody_gives_way_for_longer_than_he_would_nor_again_soon(thread):
     gate = mailbox.Flag()
-    thread.post.put(gate.wait)
+    thread.mailbox.put(gate.wait)
 
-    assert not thread.post.give_way(0.001)
+    assert not thread.mailbox.give_way(0.001)
     # At once, although the thread is not through: LONG would be noticed.
-    assert not thread.post.give_way(LONG)
+    assert not thread.mailbox.give_way(LONG)
     gate.set()
 
 
@@ -66,10 +66,10 @@ def test_a_thread_that_is_through_too_late_ends_no_later_wait(thread, monkeypatc
     monkeypatch.setattr(mailbox, "GIVES_NO_WAY", 0.0)
     for _ in range(50):
         gate = mailbox.Flag()
-        thread.post.put(gate.wait)
-        assert not thread.post.give_way(0.0001)
+        thread.mailbox.put(gate.wait)
+        assert not thread.mailbox.give_way(0.0001)
         gate.set()
-        thread.post.put(last := lambda: None)
+        thread.mailbox.put(last := lambda: None)
 
-        assert thread.post.give_way(LONG)
+        assert thread.mailbox.give_way(LONG)
         assert thread.done[-1] is last

@@ -62,7 +62,7 @@ class Keeping(RuleBasedStateMachine):
             assert seq not in self.types
             self.types[seq] = event_type
             for name in self.due:
-                if self.state.standings[name].wants(event_type):
+                if self.state.groups[name].wants(event_type):
                     self.due[name].add(seq)
 
     @precondition(lambda self: self.due)
@@ -135,7 +135,7 @@ class Keeping(RuleBasedStateMachine):
         self.restart()
         for name in self.due:
             due = set(self.due[name])
-            assert self.state.standings[name].waiting <= len(due)
+            assert self.state.groups[name].waiting <= len(due)
             position = self.state.ensure(Group(name, PATTERNS[name]))
             came = set()
             while True:
@@ -150,7 +150,7 @@ class Keeping(RuleBasedStateMachine):
                 if page.is_last:
                     break
             assert came >= due
-            assert self.state.standings[name].acked.cursor == self.state.last_seq
+            assert self.state.groups[name].acked.cursor == self.state.last_seq
         self.store.close()
         shutil.rmtree(self.folder)
 

@@ -88,7 +88,7 @@ class Relay:
         while not self._over.is_set():
             orphans = in_thread(Journal.orphans, self._folder)
             for source in sorted({orphan.source for orphan in orphans} - set(self._node.publisher.sources)):
-                self._node.publisher.open(source, keeps=False)
+                self._node.publisher.open(source, has_journal=False)
                 _log.info("relaying events of %s", source)
             if self._once and self._is_done():
                 return

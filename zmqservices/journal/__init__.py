@@ -7,23 +7,27 @@ it is called back on that thread.
 Rule 2: an event is forgotten only when all groups have handled it or when a bound says so, and then the group is told.
 """
 
-from zmqservices.journal.delivery_schedule import Bury, DeliverySchedule, Fetch, Send, Tell
-from zmqservices.journal.events import DeadLetter, Group, LostRange, NewEvent, Page, StoredEvent
+from zmqservices.journal.delivery_schedule import Action, Bury, DeliverySchedule, Fetch, Send, SendGap
+from zmqservices.journal.events import DeadLetter, Group, GroupStats, JournalStats, LostRange, NewEvent, Notice, Page, StoredEvent
 from zmqservices.journal.journal import Journal
 from zmqservices.journal.slots import Orphan
 
 __all__ = [
+    "Action",
     "Bury",
     "DeadLetter",
     "DeliverySchedule",
-    "LostRange",
-    "Group",
-    "Journal",
     "Fetch",
+    "Group",
+    "GroupStats",
+    "Journal",
+    "JournalStats",
+    "LostRange",
     "NewEvent",
+    "Notice",
     "Orphan",
     "Page",
     "Send",
+    "SendGap",
     "StoredEvent",
-    "Tell",
 ]

@@ -20,8 +20,8 @@ class DeadLetters:
         """A dead letter from now on, and then acknowledged: a crash in between makes a duplicate, never a loss."""
         state = self._state
         group_state = state.group_state(name)
-        more_bytes, is_one_more = state.store.put_letter(name, event.seq, pack_event(event), attempts, error)
-        state.letter_bytes += more_bytes
+        more_bytes, is_one_more = state.store.put_dead_letter(name, event.seq, pack_event(event), attempts, error)
+        state.dead_letter_bytes += more_bytes
         group_state.dead_letters += is_one_more
         group_state.bury(event.seq)
 
@@ -29,7 +29,7 @@ class DeadLetters:
         """(group, letter), oldest seq first."""
         return [
             (group, DeadLetter(unpack_event(packed), attempts, error, buried_at))
-            for group, packed, attempts, error, buried_at in self._state.store.letters(name, after, limit, requeued=False)
+            for group, packed, attempts, error, buried_at in self._state.store.dead_letters(name, after, limit, requeued=False)
         ]
 
     def requeue(self, name: str, seqs: Iterable[int] | None) -> list[StoredEvent]:
@@ -43,14 +43,14 @@ class DeadLetters:
     def requeued(self, name: str) -> list[StoredEvent]:
         """Those that are being delivered once more."""
         group_state = self._state.group_state(name)
-        found = self._state.store.letters(name, 0, -1, requeued=True)
+        found = self._state.store.dead_letters(name, 0, -1, requeued=True)
         return [event for _, packed, *_ in found if (event := unpack_event(packed)).seq in group_state.requeued]
 
     def drop(self, name: str, seqs: Iterable[int] | None) -> int:
         """How many went."""
         group_state = self._state.group_state(name)
-        sizes = self._state.store.delete_letters(name, seqs)
-        self._state.letter_bytes -= sum(sizes)
+        sizes = self._state.store.delete_dead_letters(name, seqs)
+        self._state.dead_letter_bytes -= sum(sizes)
         group_state.dead_letters -= len(sizes)
         return len(sizes)
 
@@ -58,7 +58,7 @@ class DeadLetters:
         """How many of the oldest dead letters of each group went, so that all take no more than that."""
         state = self._state
         gone: dict[str, int] = {}
-        while state.letter_bytes > max_bytes and (oldest := state.store.oldest_letters(1)):
+        while state.dead_letter_bytes > max_bytes and (oldest := state.store.oldest_dead_letters(1)):
             for name, seq in oldest:
                 gone[name] = gone.get(name, 0) + self.drop(name, [seq])
         return gone

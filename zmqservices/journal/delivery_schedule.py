@@ -41,14 +41,14 @@ class Fetch(NamedTuple):
     limit: int
 
 
-class Tell(NamedTuple):
+class SendGap(NamedTuple):
     """Please tell `member` (and the log) of `gap`, and acknowledge it: `Journal.acknowledge(group, gap.seq)`."""
 
     member: str
     gap: LostRange
 
 
-Action = Send | Bury | Fetch | Tell
+Action = Send | Bury | Fetch | SendGap
 
 
 #: How many of those who had an event before are remembered; their answers count when they come late.
@@ -161,7 +161,7 @@ class DeliverySchedule:
         if member not in self._members:
             self._members[member] = Member(member, now)
             self._queue.share(self._members)
-        self._heard(member, now)
+        self._seen(member, now)
 
     def left(self, member: str, now: float) -> None:
         """A member is gone; what it had in flight goes to others at once."""
@@ -176,14 +176,14 @@ class DeliverySchedule:
     def granted(self, member: str, n: int, now: float) -> None:
         """`member` can take `n` more events than were granted before; a large negative `n` retires it: it gets no more, and
         what it has in flight stays its own until it answers or leaves (asked for by M, for members that stop)."""
-        taker = self._heard(member, now)
+        taker = self._seen(member, now)
         if taker is not None:
             taker.credit += n
             self._take_turn(taker)
 
-    def heard(self, member: str, now: float) -> None:
+    def alive(self, member: str, now: float) -> None:
         """A sign of life (a heartbeat). The other messages of members are signs as well."""
-        self._heard(member, now)
+        self._seen(member, now)
 
     def acked(self, member: str, seq: int, now: float, *, process: str = "", is_older: bool = False) -> bool:
         """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then.
@@ -192,7 +192,7 @@ class DeliverySchedule:
         `is_older` from any member, and also where it is not loaded yet: the event is from before this opening of the
         journal, and somebody may have had it from the process that served the journal then.
         """
-        self._heard(member, now)
+        self._seen(member, now)
         entry = self._queue.get(seq)
         if not is_older and not (entry is not None and _was_sent_to(entry, member, process)):
             return False
@@ -214,7 +214,7 @@ class DeliverySchedule:
     ) -> None:
         """The handler failed with `error`: again after `delay` seconds (None: after the backoff), or a dead letter when it was
         the last delivery or `final`. Ignored unless it is in flight at `member`."""
-        self._heard(member, now)
+        self._seen(member, now)
         entry = self._in_flight_at(member, seq)
         if entry is None:
             return
@@ -230,7 +230,7 @@ class DeliverySchedule:
 
         It may be sent again after `delay` seconds. As with nacked otherwise.
         """
-        self._heard(member, now)
+        self._seen(member, now)
         entry = self._in_flight_at(member, seq)
         if entry is not None:
             self._no_longer_in_flight(entry)
@@ -247,7 +247,7 @@ class DeliverySchedule:
         self._has_news = False
         self._note_silence(now)
         self._end_delays(now)
-        actions: list[Action] = [*self._buries, *self._tell()]
+        actions: list[Action] = [*self._buries, *self._gaps_to_send()]
         self._buries = []
         self._send(actions, limit)
         if self._wants_more(now):
@@ -260,7 +260,7 @@ class DeliverySchedule:
         if self._has_news:
             return now
         times = [self._delayed[0][0]] if self._delayed else []
-        times += [m.heard_at + self._ack_wait for m in self._members.values() if m.in_flight and not m.is_silent]
+        times += [m.seen_at + self._ack_wait for m in self._members.values() if m.in_flight and not m.is_silent]
         if self._load_at > now and self._has_room():
             times.append(self._load_at)
         return max(now, min(times)) if times else None
@@ -269,7 +269,7 @@ class DeliverySchedule:
 
     def _note_silence(self, now: float) -> None:
         for member in self._members.values():
-            if member.in_flight and not member.is_silent and now - member.heard_at >= self._ack_wait:
+            if member.in_flight and not member.is_silent and now - member.seen_at >= self._ack_wait:
                 member.is_silent = True
                 self._give_to_others(member, f"was silent for {self._ack_wait:g} s")
 
@@ -279,12 +279,12 @@ class DeliverySchedule:
             if entry is not None and entry.state is State.DELAYED:
                 self._queue.make_ready(entry)
 
-    def _tell(self) -> list[Tell]:
+    def _gaps_to_send(self) -> list[SendGap]:
         if not self._gaps or not self._members:
             return []
         teller = next(iter(self._members))
         gaps, self._gaps = self._gaps, []
-        return [Tell(teller, gap) for gap in gaps]
+        return [SendGap(teller, gap) for gap in gaps]
 
     def _send(self, actions: list[Action], limit: int) -> None:
         turn, take, refusals = self._turn, self._queue.take, 0
@@ -326,11 +326,11 @@ class DeliverySchedule:
 
     # --- what becomes of events -------------------------------------------------------------------------------------------
 
-    def _heard(self, name: str, now: float) -> Member | None:
+    def _seen(self, name: str, now: float) -> Member | None:
         member = self._members.get(name)
         if member is not None:
             self._has_news = True
-            member.heard_at = now
+            member.seen_at = now
             member.is_silent = False
             if not member.is_in_turn:
                 self._take_turn(member)

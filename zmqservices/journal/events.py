@@ -152,7 +152,7 @@ class DeadLettersDropped(NamedTuple):
     """Told when the oldest dead letters went, because all of them may fill half of the journal's bytes only."""
 
     group: str
-    letters: int
+    dead_letters: int
 
 
 class Reset(NamedTuple):

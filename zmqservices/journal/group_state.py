@@ -32,17 +32,17 @@ class GroupState:
         self.dead_letters = 0
         self.requeued: set[int] = set()
         #: Requeued letters that were handled since the last flush.
-        self.handled_letters: set[int] = set()
+        self.handled_dead_letters: set[int] = set()
         #: When the first event that waits was committed.
         self.oldest_at: float | None = None
         #: Up to where events were handed out since the opening; those before may be on their way to a member.
         self.fetched_to = 0
         #: The gaps (by seq) that were handed out.
-        self._told: set[int] = set()
+        self._handed_out: set[int] = set()
         #: A member has ever answered: the group is more than a name. Events are refused for the sake of such groups only.
         self.is_proven = False
         #: A member answered since the last flush.
-        self.was_heard = False
+        self.was_seen = False
         self.is_dirty = True
         self.declare(group)
 
@@ -90,9 +90,9 @@ class GroupState:
         """The event was handled, or the gap was told. Twice does no harm."""
         if seq in self.requeued:
             self.requeued.discard(seq)
-            self.handled_letters.add(seq)
-        elif seq in self._told:
-            self._told.discard(seq)
+            self.handled_dead_letters.add(seq)
+        elif seq in self._handed_out:
+            self._handed_out.discard(seq)
             self._close_gap(next(i for i, gap in enumerate(self.gaps) if gap.to_seq == seq))
         elif seq not in self.acked:
             self._handled(seq)
@@ -100,7 +100,7 @@ class GroupState:
 
     def bury(self, seq: int) -> None:
         """The event became a dead letter: the group is done with it."""
-        self.handled_letters.discard(seq)
+        self.handled_dead_letters.discard(seq)
         self.is_proven = True
         if seq in self.requeued:
             self.requeued.discard(seq)
@@ -120,7 +120,7 @@ class GroupState:
         # It had been handed out before it was dropped.
         self.lost = max(0, self.lost - 1)
         self.gaps[i] = gap._replace(events=gap.events - 1)
-        if gap.events <= 1 and gap.to_seq not in self._told:
+        if gap.events <= 1 and gap.to_seq not in self._handed_out:
             self._close_gap(i)
 
     def _close_gap(self, i: int) -> None:
@@ -152,7 +152,7 @@ class GroupState:
     def _may_grow(self, before: LostRange, gap: LostRange) -> bool:
         same_side = (before.to_seq <= self.fetched_to) == (gap.to_seq <= self.fetched_to)
         in_a_row = before.reason == gap.reason and before.reason in ("bytes", "age", "expired")
-        return same_side and in_a_row and before.to_seq not in self._told
+        return same_side and in_a_row and before.to_seq not in self._handed_out
 
     def _lose_more(self, last: int, events: int) -> None:
         gap = LostRange(max(self.gaps[-1].to_seq if self.gaps else 0, self.acked.cursor) + 1, last, events, "expired")
@@ -177,9 +177,9 @@ class GroupState:
         """Those that one who asks for items after that seq is to be told, in order."""
         return [gap for gap in self.gaps if gap.to_seq > seq]
 
-    def tell(self, gap: LostRange) -> LostRange:
+    def hand_out(self, gap: LostRange) -> LostRange:
         """The gap is handed out; from now on it may be acknowledged."""
-        self._told.add(gap.to_seq)
+        self._handed_out.add(gap.to_seq)
         return gap
 
     def open_ranges(self, first: int, last: int) -> list[tuple[int, int]]:

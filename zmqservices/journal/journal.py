@@ -49,8 +49,8 @@ class Journal:
         retention: float = 3600.0,
         when_full: str = "block",
         full_timeout: float = 10.0,
-        tell: Callable[[Notice], None] | None = None,
-        committed: Callable[[int], None] | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
+        on_commit: Callable[[int], None] | None = None,
     ) -> Journal:
         """The journal of the first free slot of `source` in `folder` (or of `slot`: to adopt an orphan); made if missing.
 
@@ -62,8 +62,8 @@ class Journal:
         the first to go when there is no room.
         `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then is told JournalFull) or
         "drop-oldest" (events that were not handled go; their groups get a LostRange).
-        `tell` hears what an operator should know; `committed` hears the last seq after each commit. Both are called as
-        Done callbacks are, on the journal's thread; `tell` for a Reset before `open` returns.
+        `on_notice` hears what an operator should know; `on_commit` hears the last seq after each commit. Both are called as
+        Done callbacks are, on the journal's thread; `on_notice` for a Reset before `open` returns.
 
         JournalError when the slot is owned by another process or the file cannot be used, JournalFull on a full disk,
         ConfigurationError for a setting that is wrong.
@@ -71,7 +71,7 @@ class Journal:
         _check(sync, max_bytes, when_full, max_age=max_age, retention=retention, full_timeout=full_timeout)
         bounds = Bounds(max_bytes, max_age, retention, drops_oldest=when_full == "drop-oldest")
         place = slots.claim(Path(folder), source, slot)
-        writer = Writer(place, sync, bounds, full_timeout, tell or _ignore, committed or _ignore)
+        writer = Writer(place, sync, bounds, full_timeout, on_notice or _ignore, on_commit or _ignore)
         try:
             writer.start()
         except Exception as exc:
@@ -117,7 +117,7 @@ class Journal:
         """How it stands. Reads memory only."""
         state = self._writer.state
         now = time()
-        groups = {name: _stats_of(group_state, now) for name, group_state in list(state.standings.items())}
+        groups = {name: _stats_of(group_state, now) for name, group_state in list(state.groups.items())}
         return JournalStats(
             events=state.last_seq - state.first_seq + 1,
             bytes=state.size,
@@ -144,7 +144,7 @@ class Journal:
         For a hub that has put something and has more to do: without it the journal's thread waits for the interpreter longer
         than for the disk. At once where nothing is to be done, and where the disk was slow a moment ago.
         """
-        return self._writer.post.give_way(seconds)
+        return self._writer.mailbox.give_way(seconds)
 
     def fetch(self, group: str, after_seq: int, limit: int, done: Done, max_bytes: int = 1 << 22) -> None:
         """done(Page) with the next events and gaps of `group` after `after_seq`, without those that it acknowledged.
@@ -181,7 +181,7 @@ class Journal:
 
     def groups(self) -> list[Group]:
         """The groups for which events are kept. Reads memory only."""
-        return [group_state.group for group_state in list(self._writer.state.standings.values())]
+        return [group_state.group for group_state in list(self._writer.state.groups.values())]
 
     def seen(self, group: str) -> None:
         """A member of the group is there: `expires_after` counts from now. Acknowledging says so as well."""
@@ -203,29 +203,29 @@ class Journal:
 
         done(an error) when it could not be: then nothing has changed, and the event is delivered again after a restart.
         """
-        self._ask(lambda: self._writer.letters.bury(group, event, error, attempts), done or _ignore)
+        self._ask(lambda: self._writer.dead_letters.bury(group, event, error, attempts), done or _ignore)
 
     def dead_letters(self, group: str | None, limit: int, done: Done, after: int = 0) -> None:
         """done(list of (group name, DeadLetter)), of all groups for None; oldest seq first, those after the seq `after`."""
-        self._ask(lambda: self._writer.letters.listed(group, limit, after), done)
+        self._ask(lambda: self._writer.dead_letters.listed(group, limit, after), done)
 
     def requeue(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
         """Deliver dead letters (all for None) once more. done(list of StoredEvent) for DeliverySchedule.requeued.
 
         They stay on disk until acknowledged, and become dead letters again if buried again.
         """
-        self._ask(lambda: self._writer.letters.requeue(group, seqs), done)
+        self._ask(lambda: self._writer.dead_letters.requeue(group, seqs), done)
 
     def requeued(self, group: str, done: Done) -> None:
         """Ask for what was requeued and not acknowledged yet: `done(list of StoredEvent)`.
 
         For `DeliverySchedule.requeued`, after a restart.
         """
-        self._ask(lambda: self._writer.letters.requeued(group), done)
+        self._ask(lambda: self._writer.dead_letters.requeued(group), done)
 
     def drop(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
         """Throw dead letters away (all for None). done(how many)."""
-        self._ask(lambda: self._writer.letters.drop(group, seqs), done)
+        self._ask(lambda: self._writer.dead_letters.drop(group, seqs), done)
 
     # --- the end --------------------------------------------------------------------------------------------------------
 

@@ -52,16 +52,16 @@ def standing_of(row: tuple[Any, ...]) -> GroupState:
 class JournalState:
     """Opened on a store; `clock` is the wall's."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], standings: dict[str, GroupState] | None = None) -> None:
-        """`standings`: how the groups are known to stand, where the file may not know it."""
+    def __init__(self, store: Store, clock: Callable[[], float], groups: dict[str, GroupState] | None = None) -> None:
+        """`groups`: how the groups are known to stand, where the file may not know it."""
         self.store = store
         self.clock = clock
         self.origin = uuid4().hex
         self.first_seq = 1
         self.last_seq = 0
         self.block_bytes = 0
-        self.letter_bytes = 0
-        self.standings = self._read_groups() if standings is None else standings
+        self.dead_letter_bytes = 0
+        self.groups = self._read_groups() if groups is None else groups
         self.block_cache = BlockCache(store, self._damaged)
         self._openings: list[tuple[int, str]] = []
         self._is_on_disk = False
@@ -71,12 +71,12 @@ class JournalState:
     @property
     def size(self) -> int:
         """What counts against the bound."""
-        return self.block_bytes + self.letter_bytes
+        return self.block_bytes + self.dead_letter_bytes
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is in it that anybody may still want: no events, no dead letters, no gaps to tell."""
-        return not self.size and not any(group_state.gaps for group_state in self.standings.values())
+        return not self.size and not any(group_state.gaps for group_state in self.groups.values())
 
     @property
     def crc(self) -> int:
@@ -88,22 +88,22 @@ class JournalState:
     def _read_all(self) -> None:
         self._openings = self.store.openings()
         self._crc = self.store.last_crc()
-        for name, dead, _, size in self.store.letter_sizes():
-            self.letter_bytes += size
-            if name in self.standings:
-                self.standings[name].dead_letters = dead
+        for name, dead, _, size in self.store.dead_letter_sizes():
+            self.dead_letter_bytes += size
+            if name in self.groups:
+                self.groups[name].dead_letters = dead
         self._read_rows()
-        for group_state in self.standings.values():
+        for group_state in self.groups.values():
             self.recount(group_state)
 
     def _read_groups(self) -> dict[str, GroupState]:
-        standings = {}
+        groups = {}
         for row in self.store.groups():
             group_state, name = standing_of(row), row[0]
             group_state.gaps = self.store.gaps(name)
             group_state.requeued = self.store.requeued_seqs(name)
-            standings[name] = group_state
-        return standings
+            groups[name] = group_state
+        return groups
 
     def _read_rows(self) -> None:
         previous = None
@@ -121,7 +121,7 @@ class JournalState:
 
     def _last_known(self) -> int:
         known = [int(self.store.note("last seq") or 0)]
-        for group_state in self.standings.values():
+        for group_state in self.groups.values():
             known += [group_state.acked.cursor, *(gap.to_seq for gap in group_state.gaps)]
         return max(known, default=0)
 
@@ -137,7 +137,7 @@ class JournalState:
 
     def hole(self, first: int, last: int) -> None:
         """The file lacks these: every group that is not done with them is told so, whatever they were."""
-        for group_state in self.standings.values():
+        for group_state in self.groups.values():
             for low, high in group_state.open_ranges(first, last):
                 events = high - low + 1
                 group_state.waiting += events  # They were not counted.
@@ -145,7 +145,7 @@ class JournalState:
 
     def _damaged(self, first: int) -> None:
         for row in self.store.rows(first - 1, 1):
-            for group_state in self.standings.values():
+            for group_state in self.groups.values():
                 events = group_state.count(row.types)
                 for low, high in group_state.open_ranges(row.first, row.last):
                     if events:
@@ -178,7 +178,7 @@ class JournalState:
         self.last_seq = last
         self.block_bytes += row.size
         self.block_cache.remember(Block(first, last, row.at, events), row.size)
-        for group_state in self.standings.values():
+        for group_state in self.groups.values():
             group_state.committed(first, last, types)
         return first
 
@@ -236,20 +236,20 @@ class JournalState:
     def group_state(self, name: str) -> GroupState:
         """How the group stands. JournalError if it is not known."""
         try:
-            return self.standings[name]
+            return self.groups[name]
         except KeyError:
-            known = ", ".join(sorted(self.standings)) or "none"
+            known = ", ".join(sorted(self.groups)) or "none"
             raise JournalError(f"journal {str(self.store.path)!r} has no group {name!r}; known: {known}") from None
 
     def ensure(self, group: Group) -> int:
         """Its cursor."""
-        group_state = self.standings.get(group.name)
+        group_state = self.groups.get(group.name)
         if group_state is None:
             from_all = group.start == "earliest" or self.store.note("groups were lost") is not None
             cursor = self.first_seq - 1 if from_all else self.last_seq
             group_state = GroupState(group, Acknowledged(cursor), self.clock())
             self._put(group_state)
-            self.standings[group.name] = group_state
+            self.groups[group.name] = group_state
             self.recount(group_state)
         else:
             self._declare_again(group_state, group)
@@ -279,34 +279,34 @@ class JournalState:
 
     def remove(self, name: str) -> bool:
         """Whether it was known."""
-        if name not in self.standings:
+        if name not in self.groups:
             return False
-        self.letter_bytes -= self.store.delete_group(name)
-        del self.standings[name]
+        self.dead_letter_bytes -= self.store.delete_group(name)
+        del self.groups[name]
         return True
 
     def acknowledge(self, name: str, seq: int) -> None:
         """In memory; `flush` writes it down."""
-        group_state = self.standings.get(name)
+        group_state = self.groups.get(name)
         if group_state is not None and seq <= self.last_seq:
             if group_state.has_expired:
                 group_state.seen(self.clock())
             group_state.acknowledge(seq)
-            group_state.was_heard = group_state.is_proven = True
+            group_state.was_seen = group_state.is_proven = True
 
     def seen(self, name: str) -> None:
         """A member is there."""
-        if name in self.standings:
-            self.standings[name].seen(self.clock())
+        if name in self.groups:
+            self.groups[name].seen(self.clock())
 
     def flush(self) -> None:
         """Write down how the groups stand, where that changed."""
         now = self.clock()
-        for group_state in self.standings.values():
-            if group_state.was_heard:
-                group_state.was_heard = False
+        for group_state in self.groups.values():
+            if group_state.was_seen:
+                group_state.was_seen = False
                 group_state.seen(now)
-        if any(group_state.is_dirty for group_state in self.standings.values()):
+        if any(group_state.is_dirty for group_state in self.groups.values()):
             with self.store.transaction():
                 written = self.write_all()
             for group_state in written:
@@ -316,7 +316,7 @@ class JournalState:
 
     def write_all(self) -> list[GroupState]:
         """The groups whose standing was written, in the transaction that is open."""
-        dirty = [group_state for group_state in self.standings.values() if group_state.is_dirty]
+        dirty = [group_state for group_state in self.groups.values() if group_state.is_dirty]
         for group_state in dirty:
             self._write(group_state)
         return dirty
@@ -324,14 +324,14 @@ class JournalState:
     def _write(self, group_state: GroupState) -> None:
         self._put(group_state)
         self.store.put_gaps(group_state.group.name, group_state.gaps)
-        if group_state.handled_letters:
-            deleted = self.store.delete_letters(group_state.group.name, group_state.handled_letters, requeued=True)
-            self.letter_bytes -= sum(deleted)
-            group_state.handled_letters.clear()
+        if group_state.handled_dead_letters:
+            deleted = self.store.delete_dead_letters(group_state.group.name, group_state.handled_dead_letters, requeued=True)
+            self.dead_letter_bytes -= sum(deleted)
+            group_state.handled_dead_letters.clear()
 
     def note_ages(self) -> None:
         """Since when events wait, of the groups for which that is not known."""
-        for group_state in self.standings.values():
+        for group_state in self.groups.values():
             if group_state.waiting and group_state.oldest_at is None:
                 group_state.oldest_at = self.store.at_of(group_state.acked.cursor + 1)
 

@@ -19,7 +19,7 @@ class Mailbox:
     """Things for one thread, from any thread or greenlet; putting never waits."""
 
     def __init__(self) -> None:
-        self.things: deque[Any] = deque()
+        self.items: deque[Any] = deque()
         self._lock = allocate_lock()
         self._lock.acquire()
         self._is_asleep = False
@@ -30,7 +30,7 @@ class Mailbox:
 
     def put(self, thing: Any) -> None:
         """The thread wakes for it."""
-        self.things.append(thing)
+        self.items.append(thing)
         if self._is_asleep:
             self._is_asleep = False
             release(self._lock)  # Unless another thread woke it at the same moment.
@@ -39,7 +39,7 @@ class Mailbox:
         """Returns when there is something, or after `timeout` seconds, or now and then for nothing. By the one thread."""
         self._is_asleep = True
         # Looked at after saying so: whoever puts something from here on sees that we sleep.
-        if not self.things:
+        if not self.items:
             if self._is_awaited:
                 self._is_awaited = False
                 release(self._rest)
@@ -59,7 +59,7 @@ class Mailbox:
         end = now + seconds
         while True:
             self._is_awaited = True
-            if self._is_asleep and not self.things:
+            if self._is_asleep and not self.items:
                 self._is_awaited = False
                 return True
             # What woke us may have been meant for an earlier wait, so we look again.

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 class Member:
     """Somebody who takes events, as long as there is credit."""
 
-    __slots__ = ("name", "credit", "in_flight", "heard_at", "is_silent", "keyed", "is_in_turn")
+    __slots__ = ("name", "credit", "in_flight", "seen_at", "is_silent", "keyed", "is_in_turn")
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
         self.credit = 0
         self.in_flight: set[int] = set()
-        self.heard_at = now
+        self.seen_at = now
         self.is_silent = False
         #: A heap of seqs that are ready and, by their key, this member's.
         self.keyed: list[int] = []

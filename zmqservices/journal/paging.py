@@ -29,7 +29,7 @@ class Paging:
             if not self._take(block, origin_of(block.first)):
                 return Page(tuple(self._items), self._position, False)
         for gap in self._group_state.gaps_after(self._position):
-            self._tell(gap)
+            self._add_gap(gap)
         return Page(tuple(self._items), max(self._position, last_seq), True)
 
     def _take(self, block: Block, origin: str) -> bool:
@@ -39,7 +39,7 @@ class Paging:
         for seq, event in enumerate(block.events[begin - block.first :], begin):
             if gaps:
                 while gaps and gaps[0].from_seq <= seq and len(self._items) < self._limit:
-                    self._tell(gaps.pop(0))
+                    self._add_gap(gaps.pop(0))
                 if seq <= self._position:
                     continue
             if len(self._items) >= self._limit or self._bytes_left <= 0 or self._looks_left <= 0:
@@ -59,8 +59,8 @@ class Paging:
             self._bytes_left -= len(body)
             self._previous = seq
 
-    def _tell(self, gap: LostRange) -> None:
-        self._items.append(self._group_state.tell(gap))
+    def _add_gap(self, gap: LostRange) -> None:
+        self._items.append(self._group_state.hand_out(gap))
         self._position = self._previous = max(self._position, gap.to_seq)
 
 

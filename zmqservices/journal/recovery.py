@@ -21,7 +21,7 @@ _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
 _SMALL_TABLES = ("openings", "groups", "gaps", "letters")
 
 
-def open_state(slot: Slot, sync: str, clock: Callable[[], float], tell: Callable[[Notice], None]) -> JournalState:
+def open_state(slot: Slot, sync: str, clock: Callable[[], float], on_notice: Callable[[Notice], None]) -> JournalState:
     """The ledger of the slot's journal, ready for appends. sqlite3.Error, JournalError, OSError."""
     mark = slot.mark()
     try:
@@ -34,12 +34,12 @@ def open_state(slot: Slot, sync: str, clock: Callable[[], float], tell: Callable
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
         if isinstance(exc, sqlite3.Error) and not is_damage(exc):
             raise
-        return repair(slot, sync, clock, tell)
+        return repair(slot, sync, clock, on_notice)
     reset = _compare(state, mark)
     is_same = mark is not None and mark.id == store.id
     state.start(at_least=mark.seq if mark is not None and is_same else 0)
     if reset is not None:
-        tell(reset)
+        on_notice(reset)
     return state
 
 
@@ -63,8 +63,8 @@ def repair(
     slot: Slot,
     sync: str,
     clock: Callable[[], float],
-    tell: Callable[[Notice], None],
-    standings: dict[str, GroupState] | None = None,
+    on_notice: Callable[[Notice], None],
+    groups: dict[str, GroupState] | None = None,
     last_seq: int = 0,
 ) -> JournalState:
     """A new file with what can be read of the damaged one, which is kept beside it. Its holes become gaps."""
@@ -74,11 +74,11 @@ def repair(
     if mark is not None:
         store.set_id(mark.id)
     copied = _copy(aside, store)
-    state = JournalState(store, clock, standings)
+    state = JournalState(store, clock, groups)
     last_seq = max(last_seq, mark.seq if mark is not None else 0, state.last_seq)
     lost = max(0, last_seq - state.first_seq + 1 - copied) if copied else None
     state.start(at_least=last_seq)
-    tell(Reset("damaged", lost, f"{slot.path} could not be read; {copied} events of it could, and it was kept as {aside}"))
+    on_notice(Reset("damaged", lost, f"{slot.path} could not be read; {copied} events of it could, and it was kept as {aside}"))
     return state
 
 
@@ -161,7 +161,7 @@ def _check_block(row: tuple[Any, ...]) -> None:
         raise Damaged(f"block {last} is not what was written")
 
 
-def _check_letter(row: tuple[Any, ...]) -> None:
+def _check_dead_letter(row: tuple[Any, ...]) -> None:
     _check_types(str, int, bytes, int, int, str, float, int)(row)
     _, seq, packed, _, _, error, *_ = row
     if unpack_event(packed).seq != seq or type(read_json(error)) is not dict:
@@ -172,6 +172,6 @@ _CHECKS: dict[str, Callable[[tuple[Any, ...]], None]] = {
     "openings": _check_types(str, int),
     "groups": _check_group,
     "gaps": _check_types(str, int, int, int, str),
-    "letters": _check_letter,
+    "letters": _check_dead_letter,
     "blocks": _check_block,
 }

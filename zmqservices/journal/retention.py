@@ -31,12 +31,12 @@ class Bounds:
 
 
 class Retention:
-    """The bounds of one ledger. `tell` hears what went unhandled."""
+    """The bounds of one ledger. `on_notice` hears what went unhandled."""
 
-    def __init__(self, state: JournalState, bounds: Bounds, tell: Callable[[Notice], None]) -> None:
+    def __init__(self, state: JournalState, bounds: Bounds, on_notice: Callable[[Notice], None]) -> None:
         self._state = state
         self._bounds = bounds
-        self._tell = tell
+        self._on_notice = on_notice
         self._news: dict[tuple[str, str], LostRange] = {}
 
     # --- room for new events --------------------------------------------------------------------------------------------
@@ -80,13 +80,13 @@ class Retention:
         """The error to tell when there is no room."""
         state = self._state
         now = state.clock()
-        reasons = [group_state for group_state in state.standings.values() if group_state.may_be_refused_for(now)]
+        reasons = [group_state for group_state in state.groups.values() if group_state.may_be_refused_for(now)]
         slowest = max(reasons, key=lambda group_state: group_state.waiting, default=None)
         text = f"journal {str(state.store.path)!r} holds {state.size} of {self._bounds.max_bytes} bytes"
         if slowest is not None and slowest.waiting:
             text += f"; group {slowest.group.name!r} has {slowest.waiting} events to handle: start its service or remove it"
-        if state.letter_bytes:
-            text += f"; dead letters take {state.letter_bytes} of them: requeue or drop them"
+        if state.dead_letter_bytes:
+            text += f"; dead letters take {state.dead_letter_bytes} of them: requeue or drop them"
         return JournalFull(text)
 
     # --- from time to time ----------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class Retention:
     def sweep(self) -> bool:
         """Drops what is old. True if there is more to do."""
         now = self._state.clock()
-        for group_state in self._state.standings.values():
+        for group_state in self._state.groups.values():
             if group_state.expires(now):
                 self._expire(group_state, now)
         return self._sweep_blocks(now)
@@ -112,14 +112,14 @@ class Retention:
 
     def floor(self) -> int:
         """The seq up to which all groups are done."""
-        cursors = [group_state.acked.cursor for group_state in self._state.standings.values() if not group_state.has_expired]
+        cursors = [group_state.acked.cursor for group_state in self._state.groups.values() if not group_state.has_expired]
         return min(cursors, default=self._state.last_seq)
 
     def _proven_floor(self) -> int:
         """As `floor`, without groups that exist by name only: nobody has ever answered for them, and nobody is there."""
         now = self._state.clock()
-        standings = [group_state for group_state in self._state.standings.values() if not group_state.has_expired]
-        cursors = [group_state.acked.cursor for group_state in standings if group_state.may_be_refused_for(now)]
+        groups = [group_state for group_state in self._state.groups.values() if not group_state.has_expired]
+        cursors = [group_state.acked.cursor for group_state in groups if group_state.may_be_refused_for(now)]
         return min(cursors, default=self._state.last_seq)
 
     def _expire(self, group_state: GroupState, now: float) -> None:
@@ -133,7 +133,7 @@ class Retention:
             group_state.lose(LostRange(first, state.last_seq, group_state.waiting, "expired"))
         group_state.has_expired = True
         group_state.is_dirty = True
-        self._tell(Expired(group_state.group.name, now - group_state.seen_at, waiting))
+        self._on_notice(Expired(group_state.group.name, now - group_state.seen_at, waiting))
 
     # --- dropping -------------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Retention:
             return
         state = self._state
         to_seq = rows[-1].last
-        for group_state in state.standings.values():
+        for group_state in state.groups.values():
             if group_state.acked.cursor < to_seq:
                 for row in rows:
                     self._lose(group_state, row, reason)
@@ -171,8 +171,8 @@ class Retention:
         before = self._news.get((name, gap.reason), gap._replace(events=0))
         self._news[name, gap.reason] = before._replace(to_seq=gap.to_seq, events=before.events + gap.events)
 
-    def tell_news(self) -> None:
+    def report_losses(self) -> None:
         """Says what went since it was last said; once a second is often enough for a log."""
         news, self._news = self._news, {}
         for (name, _), gap in news.items():
-            self._tell(Dropped(name, gap))
+            self._on_notice(Dropped(name, gap))

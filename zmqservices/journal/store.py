@@ -261,7 +261,7 @@ class Store:
 
     # --- dead letters -----------------------------------------------------------------------------------------------------
 
-    def put_letter(self, name: str, seq: int, packed: bytes, attempts: int, error: Any) -> tuple[int, bool]:
+    def put_dead_letter(self, name: str, seq: int, packed: bytes, attempts: int, error: Any) -> tuple[int, bool]:
         """In the place of an earlier one of the same event. (bytes more, whether there is a dead letter more)."""
         size = len(packed) + len(error_text := json.dumps(error, default=str))
         find = "SELECT size, requeued FROM letters WHERE name = ? AND seq = ?"
@@ -272,7 +272,7 @@ class Store:
         )
         return size - old_size, bool(was_requeued)
 
-    def letters(self, name: str | None, after: int, limit: int, requeued: bool) -> list[tuple[Any, ...]]:
+    def dead_letters(self, name: str | None, after: int, limit: int, requeued: bool) -> list[tuple[Any, ...]]:
         """(name, packed, attempts, error, buried_at), oldest seq first."""
         found = self._db.execute(
             "SELECT name, packed, attempts, error, buried_at FROM letters WHERE requeued = ? AND seq > ?"
@@ -281,7 +281,7 @@ class Store:
         ).fetchall()
         return [(group, packed, attempts, read_json(error), at) for group, packed, attempts, error, at in found]
 
-    def letter_sizes(self) -> list[tuple[str, int, int, int]]:
+    def dead_letter_sizes(self) -> list[tuple[str, int, int, int]]:
         """(group, dead letters, requeued ones, bytes of both)."""
         return self._db.execute(
             "SELECT name, count(*) - sum(requeued), sum(requeued), sum(size) FROM letters GROUP BY name"
@@ -304,7 +304,7 @@ class Store:
             ]
         return [packed for _, packed in sorted(found)]
 
-    def delete_letters(self, name: str, seqs: Iterable[int] | None, requeued: bool = False) -> list[int]:
+    def delete_dead_letters(self, name: str, seqs: Iterable[int] | None, requeued: bool = False) -> list[int]:
         """The sizes of those that there were."""
         return [
             size
@@ -315,7 +315,7 @@ class Store:
             ).fetchall()
         ]
 
-    def oldest_letters(self, limit: int) -> list[tuple[str, int]]:
+    def oldest_dead_letters(self, limit: int) -> list[tuple[str, int]]:
         """(group, seq) of the dead letters that were buried first."""
         return self._db.execute(
             "SELECT name, seq FROM letters WHERE NOT requeued ORDER BY buried_at, seq LIMIT ?", (limit,)

@@ -31,8 +31,8 @@ Append = tuple[NewEvent, Done]
 #: Events and bytes of one commit.
 EVENTS_PER_COMMIT = 512
 BYTES_PER_COMMIT = 1 << 20
-#: Things taken from the post before the clock is looked at.
-THINGS_AT_A_TIME = 4096
+#: Items taken from the mailbox between two readings of the clock.
+ITEMS_AT_A_TIME = 4096
 #: Seconds within which acknowledgements are on disk.
 FLUSH_INTERVAL = 0.05
 #: Seconds between two looks at what is old; also before a disk that failed is tried again.
@@ -42,7 +42,7 @@ _NEVER = float("inf")
 
 
 class Writer:
-    """Runs on its own thread from `start` until `stop`. Everything but `post` is the thread's."""
+    """Runs on its own thread from `start` until `stop`. Everything but `mailbox` is the thread's."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Writer:
         sync: str,
         bounds: Bounds,
         full_timeout: float,
-        tell: Callable[[Notice], None],
-        committed: Callable[[int], None],
+        on_notice: Callable[[Notice], None],
+        on_commit: Callable[[int], None],
     ) -> None:
-        self.post = mailbox.Mailbox()
+        self.mailbox = mailbox.Mailbox()
         self.slot = slot
         #: The last error of the disk, while it lasts.
         self.trouble: str | None = None
@@ -62,12 +62,12 @@ class Writer:
         self._sync = sync
         self._bounds = bounds
         self._full_timeout = full_timeout
-        self._tell = lambda notice: mailbox.call(tell, notice)
-        self._committed = committed
+        self._on_notice = lambda notice: mailbox.call(on_notice, notice)
+        self._on_commit = on_commit
         self._failure: Exception | None = None
         self._ready = mailbox.Flag()
         self._over = mailbox.Flag()
-        self._told_over: list[Done] = []
+        self._on_stopped: list[Done] = []
         self.has_ended = False
         self._discards = False
         self._is_running = True
@@ -95,16 +95,16 @@ class Writer:
 
     def put(self, thing: Any) -> None:
         """(event, done), (group, seq) to acknowledge, or (None, question, done)."""
-        self.post.put(thing)
+        self.mailbox.put(thing)
         if self.has_ended:
             self._refuse_rest()
 
     def _refuse_rest(self) -> None:
         # By the thread as it ends, and by whoever posts after that.
         closed = JournalError(f"journal {str(self.slot.path)!r} is closed")
-        while self.post.things:
+        while self.mailbox.items:
             try:
-                thing = self.post.things.popleft()
+                thing = self.mailbox.items.popleft()
             except IndexError:
                 return
             if thing[0].__class__ is not str:
@@ -114,7 +114,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            self._use(open_state(self.slot, self._sync, time, self._tell))
+            self._use(open_state(self.slot, self._sync, time, self._on_notice))
         except Exception as exc:
             self._failure = exc
             self.slot.release()
@@ -122,14 +122,14 @@ class Writer:
             return
         self._ready.set()
         while self._is_running:
-            self.post.wait(self._timeout())
+            self.mailbox.wait(self._timeout())
             self._work()
         self._end()
 
     def _use(self, state: JournalState) -> None:
         self.state = state
-        self.retention = Retention(state, self._bounds, self._tell)
-        self.letters = DeadLetters(state)
+        self.retention = Retention(state, self._bounds, self._on_notice)
+        self.dead_letters = DeadLetters(state)
         self._flush_at = 0.0
 
     def _timeout(self) -> float | None:
@@ -137,9 +137,9 @@ class Writer:
         return None if next_at == _NEVER else next_at - monotonic()
 
     def _work(self) -> None:
-        things, size = self.post.things, 0
+        things, size = self.mailbox.items, 0
         batch: list[Append] = []
-        for _ in range(min(len(things), THINGS_AT_A_TIME)):
+        for _ in range(min(len(things), ITEMS_AT_A_TIME)):
             thing = things.popleft()
             kind = thing[0]
             if kind.__class__ is str:
@@ -164,7 +164,7 @@ class Writer:
     def _answer(self, ask: Callable[[], Any], done: Done) -> None:
         if ask == self._stop:
             self._is_running = False
-            self._told_over.append(done)
+            self._on_stopped.append(done)
         else:
             mailbox.call(done, self._try(ask))
             self._flush_soon()
@@ -189,7 +189,7 @@ class Writer:
         old = self.state
         old.store.close()
         try:
-            self._use(repair(self.slot, self._sync, time, self._tell, old.standings, old.last_seq))
+            self._use(repair(self.slot, self._sync, time, self._on_notice, old.groups, old.last_seq))
         except Exception as exc:
             self.trouble = str(explain(self.slot.path, exc))
 
@@ -247,7 +247,7 @@ class Writer:
         self.trouble = None
         for seq, (_, done) in enumerate(batch, first):
             mailbox.call(done, seq)
-        mailbox.call(self._committed, self.state.last_seq)
+        mailbox.call(self._on_commit, self.state.last_seq)
         self._flush_soon()
 
     def _commit_or_make_room(self, events: list[NewEvent]) -> int:
@@ -316,15 +316,15 @@ class Writer:
     def _sweep(self, now: float) -> None:
         has_more = self._try(self._sweep_once)
         # With an empty journal there is nothing to look at; the next append or question wakes us.
-        is_idle = not self.state.size and not self.state.standings
+        is_idle = not self.state.size and not self.state.groups
         self._sweep_at = now if has_more is True else _NEVER if is_idle else now + SWEEP_INTERVAL
 
     def _sweep_once(self) -> bool:
         has_more = self.retention.sweep()
-        self.retention.tell_news()
+        self.retention.report_losses()
         self.state.note_ages()
-        for name, letters in self.letters.bound(self._bounds.max_bytes // 2).items():
-            self._tell(DeadLettersDropped(name, letters))
+        for name, count in self.dead_letters.bound(self._bounds.max_bytes // 2).items():
+            self._on_notice(DeadLettersDropped(name, count))
         return self.state.store.give_back() or has_more
 
     # --- the end --------------------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ class Writer:
         for _, (_, done) in self.blocked:
             mailbox.call(done, self.retention.full())
         self._try(self._write_down)
-        self.retention.tell_news()
+        self.retention.report_losses()
         is_empty = self.state.is_empty
         self._try(self.state.store.close)
         if self._discards and is_empty:
@@ -344,7 +344,7 @@ class Writer:
         self.slot.release()
         self.has_ended = True
         self._refuse_rest()
-        for done in self._told_over:
+        for done in self._on_stopped:
             mailbox.call(done, is_empty if self._discards else None)
         self._over.set()
 

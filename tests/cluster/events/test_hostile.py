@@ -9,13 +9,12 @@ from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note
 from tests.rpc.test_membership import node_of
 from zmqservices.cluster.events import publisher as publisher_module
-from zmqservices.cluster.events import source as source_module
+from zmqservices.cluster.events import source_groups
 from zmqservices.cluster.events.consumer import ROOM
-from zmqservices.cluster.events.source import described
+from zmqservices.cluster.events.dead_letter_errors import plain_error
 from zmqservices.cluster.events.subscription import broadcast_topic
 from zmqservices.events import event_handler
-from zmqservices.journal import Group, Journal, NewEvent
-from zmqservices.journal import group_state as standing
+from zmqservices.journal import Group, Journal, NewEvent, group_state
 from zmqservices.transport import DealerLink
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Batch, Event, Hello, Nack, Subscribe, Subscribed
@@ -100,7 +99,7 @@ def test_whoever_greets_again_and_subscribes_in_one_breath_is_a_member(serve, cl
         Subscribe(1, "orders", "order.*", "service_pool", member, GROUP, True, 1, None),
     )
     mails.hears(Subscribed)
-    (consumer_group,) = node_of(orders).publisher.sources["orders"].consumer_groups().values()
+    (consumer_group,) = node_of(orders).publisher.sources["orders"].groups.by_name.values()
     cluster.orders.tell_all("order.paid", 1)
 
     assert mails.hears(Event).type == "order.paid"
@@ -112,7 +111,7 @@ def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
     orders = serve(Orders)
     serve(mails_that_note(notes))
     source = node_of(orders).publisher.sources["orders"]
-    (consumer_group,) = source.consumer_groups().values()
+    (consumer_group,) = source.groups.by_name.values()
     (member,) = consumer_group.members.values()
 
     node_of(orders).call_server._give_up(member.client)
@@ -152,7 +151,7 @@ def test_a_handler_that_is_refused_says_so_and_starts(serve, cluster, stranger, 
 
 
 def test_groups_and_subscriptions_are_bounded(serve, cluster, stranger, monkeypatch):
-    monkeypatch.setattr(source_module, "MOST_GROUPS", 3)
+    monkeypatch.setattr(source_groups, "MOST_GROUPS", 3)
     monkeypatch.setattr(publisher_module, "MOST_SUBSCRIPTIONS", 2)
     orders = serve(Orders)
     one, other = stranger(orders), stranger(orders)
@@ -181,7 +180,7 @@ def test_answers_of_one_that_is_no_member_do_not_count(serve, cluster, stranger)
     orders = serve(Orders)
     serve(mails_that_note(notes)).stop()
     cluster.orders.tell_all("order.paid", 3)
-    origin = node_of(orders).publisher.sources["orders"].own.journal.origin
+    origin = node_of(orders).publisher.sources["orders"].journals.own.journal.origin
     one = stranger(orders)
 
     for subscription in (None, 0, 1):
@@ -214,7 +213,7 @@ def test_answers_of_a_member_to_what_another_one_has_do_not_count(serve, cluster
 
 
 def test_a_group_that_nobody_serves_makes_no_dispatch_fail(serve, connect, stranger, monkeypatch):
-    monkeypatch.setattr(standing, "UNPROVEN_FOR", 0.0)
+    monkeypatch.setattr(group_state, "UNPROVEN_FOR", 0.0)
     settings = {"JOURNAL_MAX_BYTES": 200_000, "JOURNAL_FULL_TIMEOUT": 0.2}
     orders = serve(Orders, **settings)
     stranger(orders).subscribe(group="nobody", pattern="#", credit=0)
@@ -249,7 +248,7 @@ def test_an_error_that_cannot_be_written_as_it_is_is_written_all_the_same(serve,
 
 @pytest.mark.parametrize("error", [{}, {"value": "\udcff"}, *ODD.values()])
 def test_what_is_kept_of_an_error_is_plain_and_short(error):
-    kept = described(error)
+    kept = plain_error(error)
 
     assert {"exc_type", "exc_path", "exc_args", "value"} <= set(kept) and len(kept) < 30
     assert all(type(key) is str for key in kept) and len(str(kept)) < 50_000
@@ -390,7 +389,7 @@ def journal_beside(node, group):
     """The path of a journal with one event for `group`, which another process has left."""
     [source] = node.publisher.sources.values()
     answers = []
-    journal = Journal.open(source.own.journal.path.parent, "orders")
+    journal = Journal.open(source.journals.own.journal.path.parent, "orders")
     journal.ensure_group(group, answers.append)
     journal.append(NewEvent("stock.low", b"\x01"), answers.append)
     until(lambda: len(answers) == 2)

@@ -1,6 +1,6 @@
-"""What operators may ask of a source: a service beside those of users, called `events:SOURCE`, on the same door.
+"""The operators' service of a source, called `events:SOURCE`: statistics, dead letters, rewind, removal of groups.
 
-Its methods are called as any other; `zmqservices events` asks every publisher of the source.
+It is served beside the user's services and called as they are; `zmqservices events` calls it at every publisher of the source.
 """
 
 from __future__ import annotations
@@ -9,46 +9,55 @@ import inspect
 import logging
 import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
+from zmqservices.cluster.calls.incoming import IncomingCall
+from zmqservices.cluster.events.served_journal import ServedJournal
+from zmqservices.cluster.events.source import Source
 from zmqservices.exceptions import BadRequest, IncorrectSignature, JournalError, no_such_method, serialize
+from zmqservices.journal import DeadLetter, GroupStats
 from zmqservices.wire import codec
 
 _log = logging.getLogger(__name__)
 
 #: Dead letters of one answer.
-LETTERS = 1000
+MOST_DEAD_LETTERS = 1000
 
 
 class Admin:
-    """The methods are those without an underscore that take no call; each runs in a greenlet of its own."""
+    """`METHODS` may be called by operators. Each call runs in a greenlet of its own, started by `spawn`."""
 
     METHODS = ("stats", "dead_letters", "requeue", "drop", "forget", "rewind")
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Source, node: str, spawn: Callable[[Callable[[], None]], None]) -> None:
         self._source = source
+        self._node = node
+        self._spawn = spawn
 
-    # --- the desk's service ------------------------------------------------------------------------------------------
+    # --- what a served instance does: see `CallServer.serve` -----------------------------------------------------------
 
     def describe(self) -> dict[str, dict[str, Any]]:
+        """The methods as a record of the directory lists them."""
         return {
             name: {"signature": str(inspect.signature(getattr(self, name))), "doc": inspect.getdoc(getattr(self, name))}
             for name in self.METHODS
         }
 
-    def take(self, call: Any) -> None:
+    def take(self, call: IncomingCall) -> None:
+        """Begin the call."""
         if call.method not in self.METHODS:
             call.fail(serialize(no_such_method(f"events:{self._source.name}", call.method, self.METHODS)))
         else:
-            self._source.publisher.spawn(lambda: self._answer(call))
+            self._spawn(lambda: self._answer(call))
 
     def flush(self) -> None:
-        """Calls have begun already."""
+        """Nothing: `take` begins each call at once."""
 
-    def cancel(self, call: Any, why: str) -> None:
-        """None takes long."""
+    def cancel(self, worker: Any, why: str) -> None:
+        """Nothing: all calls are short."""
 
-    def _answer(self, call: Any) -> None:
+    def _answer(self, call: IncomingCall) -> None:
         try:
             args, kwargs = call.args, call.kwargs or {}
             if call.serializer is not None:
@@ -67,16 +76,16 @@ class Admin:
     # --- the methods -------------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """How it stands with the journals, the groups and the members."""
+        """The journals, groups and members of this publisher, with counts and ages."""
         source = self._source
         return {
             "source": source.name,
-            "node": source.publisher.id,
+            "node": self._node,
             "host": platform.node(),
             "pid": os.getpid(),
-            "dispatched": source.dispatched,
+            "dispatched": source.dispatching.dispatched,
             "dropped": source.best_effort.dropped,
-            "journals": [self._journal(served) for served in source.served_journals],
+            "journals": [self._journal(served) for served in source.journals.all],
             "best_effort": [
                 {
                     "group": name,
@@ -88,12 +97,12 @@ class Admin:
             ],
         }
 
-    def _journal(self, served: Any) -> dict[str, Any]:
+    def _journal(self, served: ServedJournal) -> dict[str, Any]:
         stats = served.journal.stats()
         return {
             "id": served.journal.id,
             "path": str(served.journal.path),
-            "own": served is self._source.own,
+            "own": served is self._source.journals.own,
             "events": stats.events,
             "bytes": stats.bytes,
             "max_bytes": stats.max_bytes,
@@ -105,7 +114,7 @@ class Admin:
             "groups": [self._group(served, name, stats.groups[name]) for name in sorted(stats.groups)],
         }
 
-    def _group(self, served: Any, name: str, stats: Any) -> dict[str, Any]:
+    def _group(self, served: ServedJournal, name: str, stats: GroupStats) -> dict[str, Any]:
         delivery = served.deliveries.get(name)
         return {
             "group": name,
@@ -123,16 +132,16 @@ class Admin:
         }
 
     def dead_letters(self, group: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The events that were given up, with the last error of each; of all groups when none is named."""
+        """The dead letters of the group (of all groups if none is named), each with its last error."""
         found = []
-        for served in self._source.served_journals:
-            letters = served.ask(served.journal.dead_letters, group, min(limit, LETTERS))
-            found += [self._letter(served, name, letter) for name, letter in letters]
+        for served in self._source.journals.all:
+            dead_letters = served.ask(served.journal.dead_letters, group, min(limit, MOST_DEAD_LETTERS))
+            found += [self._dead_letter(served, name, dead_letter) for name, dead_letter in dead_letters]
         return found[:limit]
 
     @staticmethod
-    def _letter(served: Any, group: str, letter: Any) -> dict[str, Any]:
-        event = letter.event
+    def _dead_letter(served: ServedJournal, group: str, dead_letter: DeadLetter) -> dict[str, Any]:
+        event = dead_letter.event
         headers, serializer = codec.unpack(event.headers) if event.headers else (None, "msgpack")
         return {
             "journal": served.journal.id,
@@ -144,13 +153,13 @@ class Admin:
             "data": codec.unpack(event.body) if serializer == "msgpack" else event.body,
             "serializer": serializer,
             "headers": headers,
-            "attempts": letter.attempts,
-            "error": letter.error,
-            "buried_at": letter.buried_at,
+            "attempts": dead_letter.attempts,
+            "error": dead_letter.error,
+            "buried_at": dead_letter.buried_at,
         }
 
     def requeue(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
-        """Deliver dead letters of the group once more, all of them when none is named; says how many."""
+        """Deliver dead letters of the group once more, all of them if no seqs are named. Returns their number."""
         count = 0
         for served in self._served_journals(group, journal):
             events = served.ask(served.journal.requeue, group, seqs)
@@ -160,19 +169,19 @@ class Admin:
         return count
 
     def drop(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
-        """Throw dead letters of the group away, all of them when none is named; says how many."""
+        """Delete dead letters of the group, all of them if no seqs are named. Returns their number."""
         return sum(served.ask(served.journal.drop, group, seqs) for served in self._served_journals(group, journal))
 
     def forget(self, group: str) -> bool:
-        """Keep nothing for the group any more, and throw away what waits for it. False when it is not known."""
-        return bool(self._source.forget(group))
+        """Keep no events for the group any more, and delete those that wait for it. False where the group is not known."""
+        return self._source.remove_group(group)
 
     def rewind(
         self, group: str, to_time: float | None = None, to_seq: int | None = None, journal: str | None = None
     ) -> dict[str, int]:
-        """Deliver again what was dispatched since `to_time` (seconds since 1970), or after `to_seq` of each journal.
+        """Deliver again the events since `to_time` (seconds since 1970), or after `to_seq` of each journal, as far as kept.
 
-        As far as it is kept. Says where the group stands in each journal now.
+        Returns the group's cursor in each journal.
         """
         if (to_time is None) == (to_seq is None):
             raise BadRequest("rewind takes either to_time or to_seq")
@@ -184,12 +193,12 @@ class Admin:
             cursors[served.journal.id] = cursor
         return cursors
 
-    def _served_journals(self, group: str, journal: str | None) -> list[Any]:
-        found = [served for served in self._source.served_journals if journal in (None, served.journal.id)]
+    def _served_journals(self, group: str, journal: str | None) -> list[ServedJournal]:
+        found = [served for served in self._source.journals.all if journal in (None, served.journal.id)]
         if not found:
             raise BadRequest(f"there is no journal {journal!r} here")
         found = [served for served in found if served.knows_group(group)]
         if not found:
-            known = ", ".join(sorted(self._source.consumer_groups())) or "none"
+            known = ", ".join(sorted(self._source.groups.by_name)) or "none"
             raise BadRequest(f"there is no group {group!r} here; there are: {known}")
         return found

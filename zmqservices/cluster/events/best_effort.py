@@ -1,6 +1,7 @@
-"""Events without a promise: one source's dispatches to who is there, over its node's mast, without a trace on a disk.
+"""Best-effort events of one source: sent to the members that are there, written to no disk, and dropped where there is no room.
 
-To those who asked for a promise (`send_direct`) they go on the link, as no other way leads there.
+Best-effort members get them from the node's broadcast socket. Members of reliable groups do not listen there, so they get
+them over the link of calls (`send_direct`).
 """
 
 from __future__ import annotations
@@ -9,31 +10,70 @@ import itertools
 from collections import Counter, deque
 from collections.abc import Iterable
 from time import time
-from typing import Any
+from typing import Any, Protocol
 
+from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE
 from zmqservices.cluster.events.consumer_group import ConsumerGroup, GroupMember
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
 from zmqservices.wire import envelope, messages
 
-#: Events that wait for handlers which are listed and not connected yet, while a publisher is new.
+#: Events that wait, while a publisher is new, for handlers that are listed and not connected yet.
 EARLY_EVENTS = 10_000
 
-#: Messages in the queue of one guest beyond which events for it are dropped.
+#: Messages, and bytes, in the send queue of one client beyond which events for it are dropped.
 LONG_SEND_QUEUE, LONG_SEND_QUEUE_BYTES = 1000, LONGEST_SEND_QUEUE // 4
 
-#: An event that is packed already: its type, body, headers, serializer's name and key.
-Packed = tuple[str, bytes, dict[str, Any] | None, str, str | None]
+#: The headers of an event.
+Headers = dict[str, Any] | None
+
+#: An event with a packed body: its type, body, headers, serializer's name and key.
+Packed = tuple[str, bytes, Headers, str, str | None]
+
+
+class DirectLinks(Protocol):
+    """How messages reach the processes of members; a CallServer."""
+
+    def send(self, client: ClientConnection, frames: bytes | tuple[bytes, bytes]) -> None:
+        """Send an encoded message to the process of a member."""
+
+
+class Broadcasting(Protocol):
+    """The socket for broadcasts; a BroadcastPublisher."""
+
+    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> None:
+        """Send to all that listen for `topic`."""
+
+
+class BestEffortOwner(Protocol):
+    """The publisher that sends the events; an EventPublisher."""
+
+    #: The id of its node: it names the events that are in no journal.
+    id: str
+    #: Whether the directory's view has come.
+    directory_is_known: bool
+
+    @property
+    def call_server(self) -> DirectLinks: ...
+
+    def broadcast(self) -> Broadcasting:
+        """The socket for broadcasts, bound when it is first needed."""
+
+    def broadcast_endpoint(self) -> str:
+        """The address at which others listen to it."""
+
+    def listeners(self, topic: bytes) -> int:
+        """How many listen for `topic`."""
 
 
 class BestEffort:
-    """Made by the source `name`; everything here runs inside the reactor."""
+    """The best-effort events of the source `name`; everything here runs inside the reactor."""
 
-    def __init__(self, publisher: Any, name: str) -> None:
-        self.publisher = publisher
-        self.name = name
-        #: Copies that were thrown away for want of room.
+    def __init__(self, owner: BestEffortOwner, name: str) -> None:
+        self._owner = owner
+        self._name = name
+        #: Copies that were dropped for want of room.
         self.dropped = 0
         #: The groups that have a member here.
         self.consumer_groups: dict[str, ConsumerGroup] = {}
@@ -42,13 +82,13 @@ class BestEffort:
         #: The last number of each topic.
         self._topics: dict[bytes, int] = {}
         self._numbers = itertools.count(1)
-        #: Who is listed as handling such events: how many for each node and group.
-        self._listed: Counter[tuple[str, str]] = Counter()
+        #: Number of listed handlers for each (node, group).
+        self._expected: Counter[tuple[str, str]] = Counter()
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def broadcast(self, type: str, raw: bytes, headers: Any, serializer: str, key: str | None) -> None:
-        """Hand it to one member of each group, and to all of those that are BROADCAST."""
+    def broadcast(self, type: str, raw: bytes, headers: Headers, serializer: str, key: str | None) -> None:
+        """Send an event to one member of each group, and to every member of a BROADCAST group."""
         if self.early is not None:
             self.early.append((type, raw, headers, serializer, key))
             if len(self.early) > EARLY_EVENTS:
@@ -62,7 +102,7 @@ class BestEffort:
             if consumer_group.kind == BROADCAST:
                 if consumer_group.group.pattern not in patterns:
                     patterns.add(consumer_group.group.pattern)
-                    topic = broadcast_topic(self.name, consumer_group.group.pattern)
+                    topic = broadcast_topic(self._name, consumer_group.group.pattern)
                     self._transmit(topic, None, type, raw, headers, serializer, key)
             else:
                 member = consumer_group.next()
@@ -70,18 +110,18 @@ class BestEffort:
                     self._transmit(member.topic, consumer_group.group.name, type, raw, headers, serializer, key)
 
     def _transmit(
-        self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Any, serializer: str, key: str | None
+        self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Headers, serializer: str, key: str | None
     ) -> None:
         seq = self._topics[topic] = self._topics.get(topic, 0) + 1
         message = messages.Event(
-            self.publisher.id, seq, seq - 1, self.name, type, raw, group, 1, headers, key, serializer, time()
+            self._owner.id, seq, seq - 1, self._name, type, raw, group, 1, headers, key, serializer, time()
         )
-        self.publisher.broadcast().send(topic, envelope.encode(message))
+        self._owner.broadcast().send(topic, envelope.encode(message))
 
     def send_direct(
-        self, consumer_groups: Iterable[ConsumerGroup], type: str, raw: bytes, headers: Any, serializer: str, key: str | None
+        self, consumer_groups: Iterable[ConsumerGroup], type: str, raw: bytes, headers: Headers, serializer: str, key: str | None
     ) -> None:
-        """To those who asked for a promise that this event does not have: one member of each group that is there now."""
+        """Send a best-effort event to one present member of each reliable group."""
         for consumer_group in consumer_groups:
             member = consumer_group.next() if consumer_group.pattern.matches(type) else None
             if member is None:
@@ -90,20 +130,20 @@ class BestEffort:
                 self.dropped += 1
                 continue
             message = messages.Event(
-                self.publisher.id, next(self._numbers), 0, self.name, type, raw, consumer_group.group.name, 1, headers, key,
+                self._owner.id, next(self._numbers), 0, self._name, type, raw, consumer_group.group.name, 1, headers, key,
                 serializer, time(), member.id,
             )  # fmt: skip
-            self.publisher.call_server.send(member.client, envelope.encode(message))
+            self._owner.call_server.send(member.client, envelope.encode(message))
 
     # --- while the publisher is new ------------------------------------------------------------------------------------
 
-    def listed(self, handlers: Counter[tuple[str, str]]) -> None:
-        """So many of each (node, group) are listed as handling such events: when all are there, nobody is waited for."""
-        self._listed = handlers
+    def expect(self, handlers: Counter[tuple[str, str]]) -> None:
+        """The directory lists these handlers, so many for each (node, group): early events wait until all are connected."""
+        self._expected = handlers
         self._release_if_complete()
 
     def release(self) -> None:
-        """Whoever is not there by now does not get what was dispatched so far."""
+        """Send the early events now. Members that come later do not get them."""
         early, self.early = self.early, None
         for event in early or ():
             self.broadcast(*event)
@@ -113,53 +153,56 @@ class BestEffort:
             return
         members = (member for consumer_group in self.consumer_groups.values() for member in consumer_group.members.values())
         here = Counter((member.client.node, member.group) for member in members if member.is_confirmed)
-        # A view that has not come yet lists nobody: then time decides.
-        if self._listed <= here and self.publisher.directory_is_known:
+        # Until the directory's view has come it lists no handlers, which says nothing: then `release` is called in time.
+        if self._expected <= here and self._owner.directory_is_known:
             self.release()
 
     def close(self) -> None:
-        """Nothing leaves any more."""
+        """Send no more events."""
         self.early = None
 
     # --- members -----------------------------------------------------------------------------------------------------
 
     def subscribe(self, member: GroupMember, want: Subscription, group: Group) -> None:
-        """It is told where to listen, and once more when it is known here to do so."""
+        """Add a member. It is told where to listen, and confirmed once it is known to listen there."""
         consumer_group = self.consumer_groups.get(want.group)
         if consumer_group is None:
             consumer_group = self.consumer_groups[want.group] = ConsumerGroup(group, want.kind)
         consumer_group.members[member.name] = member
         if want.kind == BROADCAST:
-            member.topic = broadcast_topic(self.name, want.pattern)
+            member.topic = broadcast_topic(self._name, want.pattern)
         else:
             member.topic = member_topic(want.group, member.name)
-        self.publisher.say(member.client, messages.Subscribed(member.id, {"events": self.publisher.mast_endpoint()}))
+        self._say(member, {"events": self._owner.broadcast_endpoint()})
         self.on_subscription(member.topic)
 
     def on_subscription(self, topic: bytes) -> None:
-        """Somebody listens for `topic`, or ceases to: confirm those of whom that is known."""
-        members = self._tuned_to(topic)
-        if self.publisher.listeners(topic) < len({member.client for member in members}):
+        """A subscriber begins or ceases to listen for `topic`: confirm the members that are known to listen."""
+        members = self._members_on(topic)
+        if self._owner.listeners(topic) < len({member.client for member in members}):
             return
         for member in members:
             if not member.is_confirmed:
                 member.is_confirmed = True
-                self.publisher.say(member.client, messages.Subscribed(member.id))
+                self._say(member, None)
         self._release_if_complete()
 
+    def _say(self, member: GroupMember, info: dict[Any, Any] | None) -> None:
+        self._owner.call_server.send(member.client, envelope.encode(messages.Subscribed(member.id, info)))
+
     def left(self, member: GroupMember) -> None:
-        """Its link is gone, or it wants no more."""
+        """The member's link is lost, or it wants no more events."""
         consumer_group = self.consumer_groups.get(member.group)
         if consumer_group is None or consumer_group.members.get(member.name) is not member:
             return
         del consumer_group.members[member.name]
         if not consumer_group.members:
             del self.consumer_groups[member.group]
-        if not self._tuned_to(member.topic):
+        if not self._members_on(member.topic):
             self._topics.pop(member.topic, None)
         self.on_subscription(member.topic)
 
-    def _tuned_to(self, topic: bytes) -> list[GroupMember]:
+    def _members_on(self, topic: bytes) -> list[GroupMember]:
         return [
             member
             for consumer_group in self.consumer_groups.values()

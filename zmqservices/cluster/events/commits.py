@@ -1,39 +1,38 @@
-"""Dispatches that wait for their events to be on disk: the journal commits on a thread of its own, and the hub goes on."""
+"""Dispatches that wait until their events are on disk: the journal commits on a thread of its own while the hub goes on."""
 
 from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import Any
 
 from zmqservices.journal import Journal, NewEvent
 from zmqservices.transport.reactor import Completion, Reactor
 
-#: Seconds that a turn of the hub lets the journal's thread commit what was dispatched; a commit takes a tenth of that.
+#: Seconds that a turn of the hub lets the journal's thread commit the events that were dispatched; a commit takes a tenth.
 GIVE_WAY = 0.002
 
 
 class Commit(Completion):
-    """A dispatch that waits for its event to be on disk. `outcome` is an exception where it is not."""
+    """A dispatch that waits until its event is on disk. `outcome` is then the event's seq, or the error."""
 
     __slots__ = ("outcome",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.outcome: Any = None
+        self.outcome: int | Exception | None = None
 
 
 class Commits:
-    """Of one source."""
+    """The dispatches of one source that wait for its journal."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._done: deque[tuple[Commit, Any]] = deque()
+        self._done: deque[tuple[Commit, int | Exception]] = deque()
         self._is_posted = False
         self._gives_way = False
 
     def append(self, journal: Journal, event: NewEvent) -> Commit:
-        """Hand on an event; to be followed by `wait`. Raises JournalError where the journal takes nothing."""
+        """Append an event to the journal; `wait` is to follow. Raises JournalError where the journal is closed."""
         commit = Commit()
         journal.append(event, partial(self._committed, commit))
         if not self._gives_way:
@@ -48,12 +47,12 @@ class Commits:
             raise commit.outcome
 
     def _give_way(self, journal: Journal) -> None:
-        # Once for all that were dispatched in this turn of the hub.
+        # Once for all events that were dispatched in this turn of the hub.
         self._gives_way = False
         journal.give_way(GIVE_WAY)
 
-    def _committed(self, commit: Commit, outcome: Any) -> None:
-        # On the journal's thread: one bell for all that were committed together.
+    def _committed(self, commit: Commit, outcome: int | Exception) -> None:
+        # On the journal's thread: the hub is woken once for all events that were committed together.
         self._done.append((commit, outcome))
         if not self._is_posted:
             self._is_posted = True

@@ -1,29 +1,29 @@
-"""Who is there of a group: the members that subscribed at one publisher, and whose turn it is."""
+"""A consumer group at one publisher: the members that subscribed there, and which of them is next."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.journal import Group
 from zmqservices.wire import messages, topics
 
 
 class GroupMember:
-    """One subscription of one guest."""
+    """One subscription of one client."""
 
     __slots__ = ("client", "id", "name", "group", "credit", "is_leaving", "is_confirmed", "topic", "pattern")
 
-    def __init__(self, client: Any, message: messages.Subscribe) -> None:
+    def __init__(self, client: ClientConnection, message: messages.Subscribe) -> None:
         self.client = client
         self.id = message.id
         self.name = message.member
         self.group = message.group
-        #: Events of one journal that it takes at once.
+        #: Events of each journal that it takes at once.
         self.credit = message.credit
         self.is_leaving = False
+        #: Whether it was sent SUBSCRIBED.
         self.is_confirmed = False
-        #: Only of best-effort members: what they listen for.
+        #: The topic that it listens for; only of best-effort members.
         self.topic = b""
         self.pattern = message.pattern
 
@@ -41,11 +41,11 @@ class ConsumerGroup:
         self.turn = 0
 
     def declares(self, want: Subscription) -> bool:
-        """Whether `want` is what the group was declared with. That is the same for as long as the group lives."""
+        """Whether `want` agrees with the group's pattern and kind, which stay the same for as long as the group lives."""
         return self.group.pattern == want.pattern and self.kind in (want.kind, "")
 
     def next(self) -> GroupMember | None:
-        """The members take turns; those that have not heard us yet or are leaving are left out."""
+        """The next member in turn, without members that are not confirmed yet or are leaving; None where there is no other."""
         able = [member for member in self.members.values() if member.is_confirmed and not member.is_leaving]
         if not able:
             return None

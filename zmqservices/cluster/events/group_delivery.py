@@ -1,6 +1,8 @@
-"""One group's events out of one journal: does what the schedule (`zmqservices.journal.DeliverySchedule`) says.
+"""Delivery of one group's events out of one journal: carries out what the `DeliverySchedule` of the group says.
 
-    SUBSCRIBE, GRANT, ACK, NACK  -->  DeliverySchedule  -->  Send, Fetch, Bury, Tell  -->  the door, the journal
+    SUBSCRIBE, GRANT, ACK, NACK  -->  DeliverySchedule  -->  Send, SendGap, Fetch, Bury  -->  the members, the journal
+
+Rule 1: no sockets and no clock here; events leave through `send_on`, time comes from `clock`.
 """
 
 from __future__ import annotations
@@ -9,25 +11,25 @@ import logging
 import random
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from zmqservices.cluster.settings import EventSettings
-from zmqservices.journal import Bury, DeliverySchedule, Fetch, Group, LostRange, Page, Send, StoredEvent, Tell
-from zmqservices.transport.reactor import Reactor
+from zmqservices.journal import Action, Bury, DeliverySchedule, Fetch, Group, Journal, LostRange, Page, Send, SendGap, StoredEvent
+from zmqservices.transport.reactor import Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
 
-#: Credit taken from a member that leaves: more than it can ever have.
+#: Credit that is taken from a member that leaves: more than it can ever have.
 ALL_CREDIT = 1 << 40
 
-#: Seconds by which a timer that is late tells of a hub that was busy, and seconds in which it then hears what has come.
-LATE, HEAR_OUT = 0.1, 0.02
+#: A timer that fires so many seconds late shows that the hub was busy; messages that arrived meanwhile are then handled for
+#: so many seconds before a member counts as silent.
+LATE, CATCH_UP = 0.1, 0.02
 
-#: How a delivery hands an event, or a gap, to a member: `send(member, group, event or gap, attempt)`.
+#: How an event, or a gap, is sent to a member: `send_on(member, group, event or gap, attempt)`.
 SendOn = Callable[[str, str, StoredEvent | LostRange, int], None]
 
-#: How it has several sent at once: `together(work, argument)` calls `work(argument)`.
+#: How several events are sent in one message: `together(work, argument)` calls `work(argument)`.
 Together = Callable[..., None]
 
 
@@ -37,22 +39,25 @@ class GroupDelivery:
     def __init__(
         self,
         reactor: Reactor,
-        journal: Any,
+        journal: Journal,
         group: Group,
         cursor: int,
         settings: EventSettings,
         send_on: SendOn,
         together: Together,
+        clock: Callable[[], float],
     ) -> None:
         self.group = group
         self.journal = journal
+        #: Nothing is sent while this is True; answers still count.
+        self.is_paused = False
         self._reactor = reactor
         self._send_on = send_on
         self._together = together
-        self._timer: Any = None
+        self._clock = clock
+        self._timer: ReactorTimer | None = None
         self._timer_at = 0.0
         self._closed = False
-        self.is_paused = False
         self.rules = DeliverySchedule(
             cursor,
             max_deliveries=group.max_deliveries,
@@ -64,41 +69,48 @@ class GroupDelivery:
         self.rules.appended(journal.last_seq)
         journal.requeued(group.name, self._on_thread(self._requeued))
 
-    # --- what members say: the schedule is told, and looked at once for all that arrives together ----------------------
+    # --- what members do: the schedule is told, and `flush` follows once for all messages that arrived together ----------
 
     def joined(self, member: str, credit: int) -> None:
-        now = monotonic()
+        """The member takes events, `credit` of them at once."""
+        now = self._clock()
         self.rules.joined(member, now)
         if credit:
             self.rules.granted(member, credit, now)
         self.journal.seen(self.group.name)
 
     def left(self, member: str) -> None:
-        self.rules.left(member, monotonic())
+        """The member is gone: its unanswered events go to others."""
+        self.rules.left(member, self._clock())
         self.flush()
 
     def retire(self, member: str) -> None:
-        """It gets nothing more; what it has, it answers still."""
-        self.rules.granted(member, -ALL_CREDIT, monotonic())
+        """Send the member no more events; it may still answer those that it has."""
+        self.rules.granted(member, -ALL_CREDIT, self._clock())
 
     def granted(self, member: str, amount: int) -> None:
-        now = monotonic()
+        """The member takes `amount` more events; 0 only says that it is alive."""
+        now = self._clock()
         if amount:
             self.rules.granted(member, amount, now)
         else:
-            self.rules.heard(member, now)
+            self.rules.alive(member, now)
             self.journal.seen(self.group.name)
 
     def acked(self, member: str, seq: int, process: str, is_older: bool, gets_credit: bool) -> None:
-        """For `process` and `is_older` see `DeliverySchedule.acked`. An answer that is told once more gets no credit back."""
-        now = monotonic()
+        """The member handled an event. For `process` and `is_older` see `DeliverySchedule.acked`.
+
+        `gets_credit` is False for an answer that is repeated on a new link.
+        """
+        now = self._clock()
         if self.rules.acked(member, seq, now, process=process, is_older=is_older):
             self.journal.acknowledge(self.group.name, seq)
         if gets_credit:
             self.rules.granted(member, 1, now)
 
-    def nacked(self, member: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
-        now = monotonic()
+    def nacked(self, member: str, seq: int, delay: float, error: dict[str, Any] | None) -> None:
+        """The member failed with `error`, or gives the event back untried (None)."""
+        now = self._clock()
         self.rules.granted(member, 1, now)
         if error is None:
             self.rules.returned(member, seq, now, delay)
@@ -108,15 +120,15 @@ class GroupDelivery:
     # --- what is due -------------------------------------------------------------------------------------------------
 
     def appended(self, last_seq: int) -> None:
-        """The journal has more."""
+        """The journal has events up to `last_seq` now."""
         self.rules.appended(last_seq)
         self.flush()
 
     def flush(self) -> None:
-        """Do all that is due, and come again when more is."""
+        """Do all that is due, and set a timer for the next action."""
         if self._closed or self.is_paused:
             return
-        now = monotonic()
+        now = self._clock()
         while actions := self.rules.due(now):
             if len(actions) == 1:
                 self._do(actions[0])
@@ -124,19 +136,18 @@ class GroupDelivery:
                 self._together(self._do_all, actions)
         self._set_timer(now)
 
-    def _do_all(self, actions: list[Any]) -> None:
+    def _do_all(self, actions: list[Action]) -> None:
         for action in actions:
             self._do(action)
 
-    def _do(self, action: Any) -> None:
-        kind = type(action)
-        if kind is Send:
+    def _do(self, action: Action) -> None:
+        if type(action) is Send:
             self._send_on(action.member, self.group.name, action.event, action.attempt)
-        elif kind is Fetch:
+        elif type(action) is Fetch:
             self.journal.fetch(self.group.name, action.after, action.limit, self._on_thread(self._loaded))
-        elif kind is Bury:
+        elif type(action) is Bury:
             self._bury(action)
-        elif kind is Tell:
+        elif type(action) is SendGap:
             gap = action.gap
             _log.error(
                 "%d events from %d to %d are lost for %s: %s", gap.events, gap.from_seq, gap.to_seq, self.group.name, gap.reason
@@ -153,58 +164,61 @@ class GroupDelivery:
         done = self._on_thread(partial(self._buried, action.event))
         self.journal.bury(self.group.name, action.event, error, action.attempts, done)
 
-    def _buried(self, event: StoredEvent, outcome: Any) -> None:
+    def _buried(self, event: StoredEvent, outcome: Exception | None) -> None:
         if isinstance(outcome, Exception):
             _log.error("a dead letter of %s could not be written, and is delivered again: %s", self.group.name, outcome)
             self.rules.requeued([event])
             self.flush()
 
-    def _loaded(self, outcome: Any) -> None:
+    def _loaded(self, outcome: Page | Exception) -> None:
         if isinstance(outcome, Page):
             self.rules.loaded(outcome)
         else:
             _log.error("events of %s could not be read: %s", self.group.name, outcome)
-            self.rules.not_loaded(monotonic())
+            self.rules.not_loaded(self._clock())
         self.flush()
 
-    def _requeued(self, outcome: Any) -> None:
+    def _requeued(self, outcome: list[StoredEvent] | Exception) -> None:
         if isinstance(outcome, Exception):
             _log.error("requeued dead letters of %s could not be read: %s", self.group.name, outcome)
         elif outcome:
             self.requeued(outcome)
 
     def requeued(self, events: list[StoredEvent]) -> None:
-        """Dead letters that somebody wants delivered once more."""
+        """Deliver these dead letters once more."""
         self.rules.requeued(events)
         self.flush()
 
     def rewound(self, cursor: int) -> None:
+        """Deliver everything after `cursor` again."""
         self.rules.rewound(cursor)
         self.flush()
+
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def _set_timer(self, now: float) -> None:
         at = self.rules.next_at(now)
         if self._timer is not None:
             if at is not None and self._timer_at <= at:
-                return  # It comes early enough, and will set the next one.
+                return  # It fires early enough, and sets the next one.
             self._timer.cancel()
             self._timer = None
         if at is not None:
             self._timer_at = at
-            self._timer = self._reactor.call_later(max(at - now, 0.0), self._time_came)
+            self._timer = self._reactor.call_later(max(at - now, 0.0), self._on_timer)
 
-    def _time_came(self, has_heard_out: bool = False) -> None:
+    def _on_timer(self, has_caught_up: bool = False) -> None:
         self._timer = None
-        now = monotonic()
-        if now - self._timer_at > LATE and not has_heard_out:
-            # The hub was busy: what members said meanwhile is heard before anybody is taken for silent.
-            self._timer_at = now + HEAR_OUT
-            self._timer = self._reactor.call_later(HEAR_OUT, self._time_came, True)
+        now = self._clock()
+        if now - self._timer_at > LATE and not has_caught_up:
+            # The hub was busy: handle what members sent meanwhile before any of them counts as silent.
+            self._timer_at = now + CATCH_UP
+            self._timer = self._reactor.call_later(CATCH_UP, self._on_timer, True)
         else:
             self.flush()
 
     def _on_thread(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """What the journal's thread calls: hands over to the reactor."""
+        """A function for the journal's thread: it posts the answer to `callback` in the reactor."""
         return lambda outcome: self._reactor.post(self._unless_closed, callback, outcome)
 
     def _unless_closed(self, callback: Callable[[Any], None], outcome: Any) -> None:
@@ -212,6 +226,7 @@ class GroupDelivery:
             callback(outcome)
 
     def close(self) -> None:
+        """Send nothing more, and ignore what the journal still answers."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

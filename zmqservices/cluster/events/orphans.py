@@ -1,113 +1,160 @@
-"""Journals that other processes of this host have left: found, served until nothing waits in them, and removed."""
+"""Orphans: journals that other processes of this host left. They are found, served until they are empty, and removed."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
-from typing import Any
+from pathlib import Path
+from typing import Protocol
 
 from zmqservices.cluster.events.served_journal import ServedJournal
+from zmqservices.cluster.events.source_journals import SourceJournals
 from zmqservices.exceptions import JournalError
-from zmqservices.journal import Journal
+from zmqservices.journal import Journal, Notice, Orphan
+from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.concurrency import in_thread
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two searches.
 ORPHAN_INTERVAL = 5.0
 
-#: Answers to events of journals that are not served here which are kept, and seconds for which they are. A journal that is
-#: left is found within five; much later an operator may have wanted these events once more.
+#: The number of early answers that are kept, and the seconds for which they are. A journal that is left is found within five
+#: seconds; much later, an operator may have rewound it on purpose.
 CLAIMS_KEPT, CLAIMED_FOR = 10_000, 60.0
+
+#: The time of a file's last change and its size; None for a file that is gone.
+Fingerprint = tuple[int, int] | None
 
 
 class JournalClaims:
-    """Answers to events of journals that nobody serves here yet: they count when one of these is taken over soon."""
+    """Answers to events of journals that no process serves yet: they count once such a journal is adopted, if that is soon.
+
+    Pure: `now` is an argument, in monotonic seconds.
+    """
 
     def __init__(self) -> None:
         self._claims: deque[tuple[float, str, str, int]] = deque(maxlen=CLAIMS_KEPT)
 
-    def keep(self, group: str, origin: str, seq: int, now: float) -> None:
+    def add(self, group: str, origin: str, seq: int, now: float) -> None:
+        """A member of `group` handled this event."""
         self._claims.append((now, group, origin, seq))
 
     def of(self, knows: Callable[[str, int], bool], now: float) -> list[tuple[str, int]]:
-        """The groups and numbers of the events that a journal knows."""
+        """The (group, seq) of the events for which `knows(origin, seq)`."""
         while self._claims and now - self._claims[0][0] > CLAIMED_FOR:
             self._claims.popleft()
         return [(group, seq) for _, group, origin, seq in self._claims if knows(origin, seq)]
 
 
-class Orphans:
-    """Made by a source. `look` is called once; the looks that follow end with `close`."""
+class OrphanOwner(Protocol):
+    """The source that adopts journals; a Source."""
 
-    def __init__(self, source: Any) -> None:
-        self._source = source
-        self._publisher = source.publisher
-        self._folder = source.settings.folder
-        #: Whether journals that others left have been looked for yet.
-        self.has_looked = False
+    name: str
+    journals: SourceJournals
+
+    def new_served_journal(self) -> ServedJournal:
+        """A journal to be opened."""
+
+    def log_notice(self, notice: Notice) -> None:
+        """Log a journal's notice to operators."""
+
+    def take_up_groups(self, served: ServedJournal) -> None:
+        """Keep events for the groups of an adopted journal, too."""
+
+    def serve(self, served: ServedJournal) -> None:
+        """Deliver the events of an adopted journal from now on."""
+
+
+class Orphans:
+    """Made by a source. `look` starts the search; it is repeated until `close`.
+
+    `empty` holds the journals that were found to hold nothing, with the fingerprints of their files at that time. All
+    sources of a publisher share it. `spawn` starts a greenlet.
+    """
+
+    def __init__(
+        self,
+        owner: OrphanOwner,
+        folder: str,
+        empty: dict[Path, Fingerprint],
+        spawn: Callable[[Callable[[], None]], None],
+        reactor: Reactor,
+        clock: Callable[[], float],
+    ) -> None:
         self.claims = JournalClaims()
+        #: Whether a search has ended.
+        self.has_looked = False
+        self._owner = owner
+        self._folder = folder
+        self._empty = empty
+        self._spawn = spawn
+        self._reactor = reactor
+        self._clock = clock
         self._is_looking = False
         self._closed = False
 
     def look(self) -> None:
-        """Look now, in a greenlet, and again and again."""
+        """Search now, in a greenlet, and again every `ORPHAN_INTERVAL` seconds."""
         if not self._closed and not self._is_looking:
             self._is_looking = True
-            self._publisher.spawn(self._adopt_all)
+            self._spawn(self._adopt_all)
 
     def close(self) -> None:
-        """Nothing more is taken over."""
+        """Adopt no more journals."""
         self._closed = True
 
     def _adopt_all(self) -> None:
-        source = self._source
+        owner = self._owner
         try:
-            orphans = in_thread(Journal.orphans, self._folder, source.name)
-            for orphan in orphans:
+            for orphan in in_thread(Journal.orphans, self._folder, owner.name):
                 if not self._closed:
-                    self._adopt(orphan)
-            for served in [served for served in source.served_journals if served is not source.own and served.is_empty()]:
-                self._drop(served)
+                    self._open(orphan)
+            for served in owner.journals.adopted():
+                if served.is_empty():
+                    self._remove(served)
         except Exception:
-            _log.exception("journals that were left behind in %s could not be looked at", self._folder)
+            _log.exception("the search for orphaned journals in %s failed", self._folder)
         finally:
             self._is_looking = False
             self.has_looked = True
             if not self._closed:
-                source.reactor.call_later(ORPHAN_INTERVAL, self.look)
+                self._reactor.call_later(ORPHAN_INTERVAL, self.look)
 
-    def _adopt(self, orphan: Any) -> None:
-        empty, source = self._publisher.empty_orphans, self._source
-        if empty.get(orphan.path) == _fingerprint(orphan.path):
+    def _open(self, orphan: Orphan) -> None:
+        owner, path = self._owner, orphan.path
+        if self._empty.get(path) == _fingerprint(path):
             return
-        served: ServedJournal = source.new_outlet()
+        served = owner.new_served_journal()
         try:
-            served.open(source.name, source.tell, orphan.slot)
+            served.open(owner.name, owner.log_notice, orphan.slot)
         except JournalError as exc:
-            _log.debug("did not adopt %s: %s", orphan.path, exc)
+            _log.debug("did not adopt %s: %s", path, exc)
             return
-        for group, seq in self.claims.of(served.journal.knows, monotonic()):
-            served.journal.acknowledge(group, seq)
-        source.take_up_all(served)
+        self.adopt(served)
         if self._closed or served.is_empty():
             served.close()
-            empty[orphan.path] = _fingerprint(orphan.path)
+            self._empty[path] = _fingerprint(path)
             return
-        _log.info("adopted %s, which another process has left", orphan.path)
-        source.serve(served)
+        _log.info("adopted %s, which another process has left", path)
+        owner.serve(served)
 
-    def _drop(self, served: ServedJournal) -> None:
+    def adopt(self, served: ServedJournal) -> None:
+        """Apply the answers that came before the journal was opened, and take up its groups."""
+        for group, seq in self.claims.of(served.journal.knows, self._clock()):
+            served.journal.acknowledge(group, seq)
+        self._owner.take_up_groups(served)
+
+    def _remove(self, served: ServedJournal) -> None:
         path = served.journal.path
         _log.info("everything in %s is handled", path)
-        self._source.serve_no_more(served)
+        self._owner.journals.remove(served)
         served.close(discard=True)
-        self._publisher.empty_orphans[path] = _fingerprint(path)
+        self._empty[path] = _fingerprint(path)
 
 
-def _fingerprint(path: Any) -> tuple[int, int] | None:
+def _fingerprint(path: Path) -> Fingerprint:
     try:
         found = path.stat()
     except OSError:

@@ -1,24 +1,32 @@
-"""The publishing half of events: the sources of one node, the members that come to its door, and its mast.
+"""The publishing half of events of one node: its sources, the subscriptions that arrive, and its socket for broadcasts.
 
-Runs on a gevent hub. `open(name)` is for greenlets; what members say is heard inside the reactor.
+Runs on a gevent hub. `open(name)` and `stop` are for greenlets; messages of members are handled inside the reactor.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import AsyncResult
 
 import discovery
+from zmqservices.cluster.calls.incoming import ClientConnection
+from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.admin import Admin
 from zmqservices.cluster.events.consumer_group import GroupMember
+from zmqservices.cluster.events.group_registrations import GroupRegistrations
+from zmqservices.cluster.events.orphans import Fingerprint
 from zmqservices.cluster.events.source import Source
+from zmqservices.cluster.events.source_dispatch import HubLike
 from zmqservices.cluster.events.subscription import publishing
+from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import BadRequest
 from zmqservices.transport import BroadcastPublisher
+from zmqservices.transport.broadcast import BroadcastPublisherListener
 from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Grant, Message, Nack, Subscribe, Subscribed, Unsubscribe
@@ -29,7 +37,7 @@ _log = logging.getLogger(__name__)
 #: Seconds in which changes of a record are collected before it is announced anew.
 AMEND_INTERVAL = 0.02
 
-#: Seconds that members get to answer what they have when their publisher stops.
+#: Seconds that members get to answer the events that they have when their publisher stops.
 ANSWER_TIMEOUT = 5.0
 
 #: Subscriptions of one node.
@@ -39,34 +47,79 @@ MOST_SUBSCRIPTIONS = 1000
 MOST_ANSWERS, MOST_NUMBERS = 256, 2048
 
 
+class SourceRegistration(Protocol):
+    """The entry of one source in the directory; a Registration."""
+
+    record: discovery.Record | None
+
+    def serve(
+        self,
+        methods: dict[str, dict[str, Any]],
+        take: Callable[..., None],
+        flush: Callable[[], None],
+        cancel: Callable[[Any, str], None],
+    ) -> None:
+        """Announce that these methods may be called."""
+
+    def amend(self, **changes: Any) -> None:
+        """Change fields of the record."""
+
+    def retract(self) -> None:
+        """Take the subscriptions back."""
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until the directory shows the record."""
+
+
+class PublisherNode(Protocol):
+    """The node that a publisher belongs to; a Node."""
+
+    id: str
+    settings: Settings
+    directory: Any
+    groups: GroupRegistrations
+
+    @property
+    def reactor(self) -> HubLike: ...
+
+    def open_call_server(self) -> CallServer:
+        """The server that members connect to, opened where it is not open."""
+
+    def open_broadcast(self, listener: BroadcastPublisherListener) -> tuple[BroadcastPublisher, str]:
+        """A socket for broadcasts, and the address by which others reach it."""
+
+    def register(self, service: str) -> SourceRegistration:
+        """A place in the directory for one instance of `service`."""
+
+
 class EventPublisher:
     """Made by the node; `stop` ends it."""
 
-    def __init__(self, node: Any) -> None:
-        self.node = node
+    def __init__(self, node: PublisherNode) -> None:
         self.id = node.id
         self.reactor = node.reactor
         self.directory = node.directory
         self.settings = node.settings.events
         self.max_message_size = node.settings.max_message_size
         self.call_server = node.open_call_server()
-        #: Journals that were looked into and hold nothing for anybody, as they were then.
-        self.empty_orphans: dict[Any, Any] = {}
+        #: Journals that were found to hold no events, with the state of their files at that time.
+        self.empty_orphans: dict[Path, Fingerprint] = {}
         self.directory_is_known = False
-        #: Seconds for which `stop` lets members handle what waits for them.
+        #: Seconds for which `stop` lets members handle waiting events.
         self.linger = 0.0
+        self._node = node
         self._sources: dict[str, Source] = {}
-        self._registrations: dict[str, Any] = {}
+        self._registrations: dict[str, SourceRegistration] = {}
         self._opening: dict[str, AsyncResult] = {}
-        self._members: dict[Any, dict[int, tuple[Source, GroupMember]]] = {}
-        #: Answers from before a link, of groups to which its guest has not subscribed yet.
-        self._answers: dict[Any, list[Ack]] = {}
+        self._members: dict[ClientConnection, dict[int, tuple[Source, GroupMember]]] = {}
+        #: Answers from before a link, of groups to which its client has not subscribed yet.
+        self._answers: dict[ClientConnection, list[Ack]] = {}
         self._broadcast: BroadcastPublisher | None = None
-        self._mast_endpoint = ""
+        self._broadcast_endpoint = ""
         self._listeners: dict[bytes, int] = {}
-        self._to_amend: set[Source] = set()
-        self._greenlets: set[Any] = set()
-        self._has_news = False
+        self._to_announce: set[Source] = set()
+        self._greenlets: set[gevent.Greenlet] = set()
+        self._update_is_posted = False
         self._closed = False
         self._faults = Faults(_log)
         self.call_server.handle_also(
@@ -79,14 +132,14 @@ class EventPublisher:
             },
             self._on_disconnected,
         )
-        self._unsubscribe = self.directory.subscribe(self._hear_news)
+        self._unsubscribe = self.directory.subscribe(self._on_directory_change)
 
     # --- sources -----------------------------------------------------------------------------------------------------
 
-    def open(self, name: str, keeps: bool = True) -> Source:
-        """The source of that name, opened and announced at the first time. Blocks the greenlet until it may dispatch.
+    def open(self, name: str, has_journal: bool = True) -> Source:
+        """The source of that name, opened and announced at the first call. Blocks the greenlet until it may dispatch.
 
-        Raises JournalError where its journal cannot be used. `keeps=False`: only journals that others left are served.
+        Raises JournalError where its journal cannot be used. Without `has_journal`, only journals that others left are served.
         """
         source = self._sources.get(name)
         if source is not None:
@@ -95,7 +148,7 @@ class EventPublisher:
         if opening is None:
             opening = self._opening[name] = AsyncResult()
             try:
-                opening.set(self._open(name, keeps))
+                opening.set(self._open(name, has_journal))
             except BaseException as exc:
                 opening.set_exception(exc)
             finally:
@@ -103,63 +156,68 @@ class EventPublisher:
         opened: Source = opening.get()
         return opened
 
-    def _open(self, name: str, keeps: bool) -> Source:
-        # Who listens is known from the directory; without it, from what the journal remembers.
+    def _open(self, name: str, has_journal: bool) -> Source:
+        # The directory says which groups get events; without it, the journal does.
         self.directory_is_known = self.directory.wait_ready(self.settings.wait_for_peers)
-        source = Source(self, name, keeps)
-        source.open()
+        source = Source(self, name, has_journal)
+        known_groups = source.open()
         self._sources[name] = source
-        admin = Admin(source)
-        registration = self._registrations[name] = self.node.register(publishing(name))
+        admin = Admin(source, self.id, self.spawn)
+        registration = self._registrations[name] = self._node.register(publishing(name))
         registration.serve(admin.describe(), admin.take, admin.flush, admin.cancel)
-        self._amend(source)
-        # From here on handlers that start can know of us, and we of those that are there.
+        self._announce(source)
+        # From here on, handlers that start can find this publisher; those that are there are found by `update`.
         registration.settle(self.settings.wait_for_peers if self.directory_is_known else 0.0)
-        source.learn()
-        self.node.groups.add(source.kept_before())
+        source.update()
+        self._node.groups.add(known_groups)
         return source
 
     @property
     def sources(self) -> dict[str, Source]:
+        """The open sources by name."""
         return self._sources
 
-    def amend_soon(self, source: Source) -> None:
-        """What is known of its groups has changed: others shall know."""
-        if not self._to_amend:
-            self.reactor.call_later(AMEND_INTERVAL, self._amend_all)
-        self._to_amend.add(source)
+    def announce_soon(self, source: Source) -> None:
+        """The groups of `source` changed: announce them in the directory soon."""
+        if not self._to_announce:
+            self.reactor.call_later(AMEND_INTERVAL, self._announce_all)
+        self._to_announce.add(source)
 
-    def _amend_all(self) -> None:
-        sources, self._to_amend = self._to_amend, set()
+    def _announce_all(self) -> None:
+        sources, self._to_announce = self._to_announce, set()
         for source in sources:
             if not self._closed and source.name in self._registrations:
-                self._amend(source)
+                self._announce(source)
 
-    def _amend(self, source: Source) -> None:
+    def _announce(self, source: Source) -> None:
         registration = self._registrations[source.name]
         record = registration.record
         subscriptions = source.subscriptions()
-        endpoints = dict(record.endpoints)
+        endpoints = {} if record is None else dict(record.endpoints)
         if self._broadcast is not None:
-            endpoints["events"] = self._mast_endpoint
-        if record.subscriptions != subscriptions or record.endpoints != endpoints:
+            endpoints["events"] = self._broadcast_endpoint
+        if record is None or record.subscriptions != subscriptions or record.endpoints != endpoints:
             try:
                 registration.amend(subscriptions=subscriptions, endpoints=endpoints)
             except discovery.DirectoryError as exc:
-                # Journals remember them all the same; only publishers elsewhere that are new do not hear of them.
-                _log.warning("the directory is not told of the groups of %s: %s", source.name, exc)
+                # Journals keep the groups all the same; only new publishers elsewhere do not learn of them.
+                _log.warning("the groups of %s could not be announced in the directory: %s", source.name, exc)
 
-    def _hear_news(self, view: Any) -> None:
+    def unregister_group(self, source: str, group: str) -> None:
+        """An operator removed the group: the directory shall not bring it back."""
+        self._node.groups.forget(source, group)
+
+    def _on_directory_change(self, view: discovery.View) -> None:
         # On the directory's thread.
-        if not self._has_news:
-            self._has_news = True
-            self.reactor.post(self._learn)
+        if not self._update_is_posted:
+            self._update_is_posted = True
+            self.reactor.post(self._update)
 
-    def _learn(self) -> None:
-        self._has_news = False
+    def _update(self) -> None:
+        self._update_is_posted = False
         if not self._closed:
             for source in self._sources.values():
-                source.learn()
+                source.update()
 
     def spawn(self, function: Callable[[], None]) -> None:
         """Run it in a greenlet that ends with the publisher."""
@@ -171,23 +229,24 @@ class EventPublisher:
     # --- broadcasts --------------------------------------------------------------------------------------------------
 
     def broadcast(self) -> BroadcastPublisher:
-        """Bound when somebody first listens."""
+        """The socket for broadcasts, bound when it is first needed."""
         if self._broadcast is None:
-            self._broadcast, self._mast_endpoint = self.node.open_broadcast(self)
+            self._broadcast, self._broadcast_endpoint = self._node.open_broadcast(self)
             for source in self._sources.values():
-                self.amend_soon(source)
+                self.announce_soon(source)
         return self._broadcast
 
-    def mast_endpoint(self) -> str:
-        """Where to listen."""
+    def broadcast_endpoint(self) -> str:
+        """The address at which others listen to broadcasts."""
         self.broadcast()
-        return self._mast_endpoint
+        return self._broadcast_endpoint
 
     def listeners(self, topic: bytes) -> int:
-        """How many listen for it."""
+        """How many listen for `topic`."""
         return self._listeners.get(topic, 0)
 
     def on_subscription(self, topic: bytes, is_on: bool) -> None:
+        """See `BroadcastPublisherListener`."""
         count = self._listeners.get(topic, 0) + (1 if is_on else -1)
         if count > 0:
             self._listeners[topic] = count
@@ -196,12 +255,12 @@ class EventPublisher:
         for source in self._sources.values():
             source.best_effort.on_subscription(topic)
 
-    # --- what members say --------------------------------------------------------------------------------------------
+    # --- messages of members -----------------------------------------------------------------------------------------
 
-    def say(self, client: Any, message: Message) -> None:
+    def _send(self, client: ClientConnection, message: Message) -> None:
         self.call_server.send(client, envelope.encode(message))
 
-    def _on_subscribe(self, client: Any, message: Subscribe) -> None:
+    def _on_subscribe(self, client: ClientConnection, message: Subscribe) -> None:
         source = self._sources.get(message.source)
         if self._closed:
             return
@@ -216,82 +275,82 @@ class EventPublisher:
         try:
             if len(members) >= MOST_SUBSCRIPTIONS:
                 raise BadRequest(f"a node has {MOST_SUBSCRIPTIONS:,} subscriptions at most")
-            member = source.subscribe(client, message, own)
+            member = source.members.subscribe(client, message, own)
         except BadRequest as exc:
             self._faults.saw(str(client), f"a SUBSCRIBE for events of {source.name}: {exc}")
-            self.say(client, Subscribed(message.id, {"refused": str(exc)}))
+            self._send(client, Subscribed(message.id, {"refused": str(exc)}))
             return
         former = members.get(message.id)
         members[message.id] = (source, member)
         if former is not None:
-            former[0].left(former[1])
+            former[0].members.left(former[1])
 
-    def _on_unsubscribe(self, client: Any, message: Unsubscribe) -> None:
+    def _on_unsubscribe(self, client: ClientConnection, message: Unsubscribe) -> None:
         found = self._members.get(client, {}).get(message.id)
         if found is not None:
             source, member = found
             if member.is_leaving:
-                # Said twice: it has answered what it had.
+                # The second UNSUBSCRIBE: the member has answered all its events.
                 del self._members[client][message.id]
-                source.left(member)
+                source.members.left(member)
             else:
-                source.unsubscribe(member)
-        self.say(client, Unsubscribe(message.id))
+                source.members.unsubscribe(member)
+        self._send(client, Unsubscribe(message.id))
 
-    def _named(self, client: Any, message: Grant | Ack | Nack) -> tuple[Source, GroupMember] | None:
-        """The subscription that the message is about."""
+    def _member(self, client: ClientConnection, message: Grant | Ack | Nack) -> tuple[Source, GroupMember] | None:
+        """The member that the message is about."""
         found = self._members.get(client, {}).get(message.subscription or 0)
         return found if found is not None and found[1].group == message.group else None
 
-    def _on_grant(self, client: Any, message: Grant) -> None:
-        found = self._named(client, message)
+    def _on_grant(self, client: ClientConnection, message: Grant) -> None:
+        found = self._member(client, message)
         if found is not None:
             source, member = found
-            source.granted(member, message.amount)
+            source.members.granted(member, message.amount)
 
-    def _on_ack(self, client: Any, message: Ack) -> None:
-        found = self._named(client, message)
+    def _on_ack(self, client: ClientConnection, message: Ack) -> None:
+        found = self._member(client, message)
         if found is not None:
             source, member = found
-            source.acked(member, message.journal, (message.seq, *message.also) if message.also else (message.seq,))
+            source.members.acked(member, message.journal, (message.seq, *message.also) if message.also else (message.seq,))
         elif message.subscription is None:
-            self._on_answer_told_again(client, message)
+            self._on_repeated_ack(client, message)
 
-    def _on_answer_told_again(self, client: Any, message: Ack) -> None:
-        """Before it subscribes again, a member says what it did while its link was down: that counts once it is a member."""
+    def _on_repeated_ack(self, client: ClientConnection, message: Ack) -> None:
+        """An answer from while the link was down, sent before the client subscribes: it counts once the client is a member."""
         for source, member in self._members.get(client, {}).values():
             if member.group == message.group:
-                source.acked(member, message.journal, (message.seq, *(message.also or ())), is_told_again=True)
+                source.members.acked(member, message.journal, (message.seq, *(message.also or ())), is_repeated=True)
                 return
         answers = self._answers.setdefault(client, [])
         if client.node and len(answers) < MOST_ANSWERS and len(message.also or ()) < MOST_NUMBERS:
             answers.append(message)
 
-    def _on_nack(self, client: Any, message: Nack) -> None:
-        found = self._named(client, message)
+    def _on_nack(self, client: ClientConnection, message: Nack) -> None:
+        found = self._member(client, message)
         if found is not None:
             source, member = found
-            source.nacked(member, message.journal, message.seq, message.delay, message.error)
+            source.members.nacked(member, message.journal, message.seq, message.delay, message.error)
 
-    def _on_disconnected(self, client: Any) -> None:
+    def _on_disconnected(self, client: ClientConnection) -> None:
         self._answers.pop(client, None)
         members = self._members.pop(client, None)
         if members:
-            # Not from here: it may have been found out in the middle of a send to it. Those members, and not the guest's, who
-            # may subscribe anew before that.
-            self.reactor.call_later(0.0, self._forget, list(members.values()))
+            # Later, since this may be called in the middle of a send to the client. By then the client may have subscribed
+            # again, so the members that it had now are handed over.
+            self.reactor.call_later(0.0, self._remove_members, list(members.values()))
 
     @staticmethod
-    def _forget(members: list[tuple[Source, GroupMember]]) -> None:
+    def _remove_members(members: list[tuple[Source, GroupMember]]) -> None:
         for source, member in members:
-            source.left(member)
+            source.members.left(member)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def stop(self, at_once: bool = False) -> None:
-        """Blocks the greenlet until members have answered what they have, or time is up, and journals are closed.
+        """Blocks the greenlet until members have answered their events, or time is up, and journals are closed.
 
-        With `at_once` no answer is waited for: what is in hand is delivered again.
+        With `at_once` no answer is awaited: events in flight are delivered again after the next start.
         """
         self._unsubscribe()
         if not at_once:

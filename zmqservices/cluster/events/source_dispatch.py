@@ -1,0 +1,149 @@
+"""Dispatching the events of one source: reliable events are appended to its journal, best-effort events are sent at once.
+
+Called in greenlets of the hub; a call in another thread is handed over to the hub.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+from zmqservices.cluster.events.best_effort import BestEffort, Headers, Packed
+from zmqservices.cluster.events.commits import Commit, Commits
+from zmqservices.cluster.events.source_groups import SourceGroups
+from zmqservices.cluster.events.source_journals import SourceJournals
+from zmqservices.exceptions import ForkedProcessError, JournalError, MessageTooLarge
+from zmqservices.journal import NewEvent
+from zmqservices.transport.reactor import Reactor
+from zmqservices.transport.sockets import forked_error
+from zmqservices.utils.forks import ForkHook
+from zmqservices.utils.native_threads import get_ident
+from zmqservices.wire import codec
+
+#: Bytes of an EVENT besides its body, headers and names.
+OVERHEAD = 1024
+
+Answer = TypeVar("Answer")
+
+
+class HubLike(Reactor, Protocol):
+    """A reactor that runs greenlets for other threads; a HubReactor."""
+
+    def run_greenlet(self, action: Callable[..., Answer], *args: Any) -> Answer:
+        """Run `action`, which may block, in a greenlet of the hub. Returns what it returns."""
+
+
+class SourceDispatch:
+    """The dispatches of the source `source`. Made in the thread of its hub."""
+
+    def __init__(
+        self,
+        source: str,
+        groups: SourceGroups,
+        journals: SourceJournals,
+        best_effort: BestEffort,
+        reactor: HubLike,
+        max_message_size: int,
+    ) -> None:
+        #: Events that were dispatched without an error.
+        self.dispatched = 0
+        self._source = source
+        self._groups = groups
+        self._journals = journals
+        self._best_effort = best_effort
+        self._reactor = reactor
+        self._max_message_size = max_message_size
+        self._commits = Commits(reactor)
+        self._closed = False
+        self._thread = get_ident()
+        self._pid = os.getpid()
+        _fork_hook.add(self)
+
+    def dispatch(
+        self, type: str, body: Any, headers: Headers, serializer: str | None, key: str | None, reliable: bool
+    ) -> None:
+        """Dispatch one event. A reliable event is on disk when this returns, whether or not a member is there.
+
+        `serializer` names what made the bytes `body`; None packs any value in the wire's own format. Raises
+        UnserializableValueError, MessageTooLarge, JournalFull and JournalError; then nobody gets the event. Raises
+        ForkedProcessError in a fork of the publishing process: journal and links stay with the parent.
+        """
+        if self._closed:
+            raise self._refusal()
+        if get_ident() != self._thread:
+            self._reactor.run_greenlet(self.dispatch, type, body, headers, serializer, key, reliable)
+            return
+        raw = body if serializer is not None else codec.pack(body)
+        name = serializer or "msgpack"
+        self.check_size(type, raw)
+        best_effort = self._best_effort
+        if reliable:
+            self._commits.wait(self._append(type, raw, headers, name, key))
+        else:
+            best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
+        self.dispatched += 1
+        if best_effort.consumer_groups or best_effort.early is not None:
+            best_effort.broadcast(type, raw, headers, name, key)
+
+    def dispatch_all(self, events: Iterable[Packed]) -> list[Exception | None]:
+        """Dispatch several reliable events in this order, with one wait for all. Returns the error of each event, or None.
+
+        Raises ForkedProcessError as `dispatch` does.
+        """
+        if self._closed and isinstance(refusal := self._refusal(), ForkedProcessError):
+            raise refusal
+        if get_ident() != self._thread:
+            return self._reactor.run_greenlet(self.dispatch_all, list(events))
+        begun = [(event, self._begin(event)) for event in events]
+        return [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
+
+    def _begin(self, event: Packed) -> Commit | Exception:
+        if self._closed:
+            return JournalError(str(self._refusal()))
+        try:
+            self.check_size(event[0], event[1])
+            return self._append(*event)
+        except (MessageTooLarge, JournalError) as exc:
+            return exc
+
+    def _end(self, event: Packed, commit: Commit) -> Exception | None:
+        try:
+            self._commits.wait(commit)
+        except JournalError as exc:
+            return exc
+        self.dispatched += 1
+        best_effort = self._best_effort
+        if best_effort.consumer_groups or best_effort.early is not None:
+            best_effort.broadcast(*event)
+        return None
+
+    def _append(self, type: str, raw: bytes, headers: Headers, serializer: str, key: str | None) -> Commit:
+        own = self._journals.own
+        if own is None:
+            raise JournalError(f"{self._source!r} has no journal here: a relay dispatches nothing itself")
+        return self._commits.append(own.journal, NewEvent(type, raw, codec.pack([headers, serializer]), key))
+
+    def check_size(self, type: str, raw: bytes) -> None:
+        """Raise MessageTooLarge for an event that could not be sent."""
+        size = len(raw) + len(type) + OVERHEAD
+        if size > self._max_message_size:
+            raise MessageTooLarge(
+                f"the event {type!r} of {self._source!r} takes {size:,} bytes; max_message_size is "
+                f"{self._max_message_size:,}"
+            )
+
+    def close(self) -> None:
+        """Accept no more events."""
+        self._closed = True
+
+    def _refusal(self) -> Exception:
+        """The reason why no event is accepted any more."""
+        if os.getpid() != self._pid:
+            return forked_error(self._pid)
+        return RuntimeError(f"{self._source!r} does not publish any more: its process is stopping")
+
+
+#: A fork finds its copies closed: a dispatch there would wait for the parent's threads for ever, and checking for a fork at
+#: each dispatch costs more.
+_fork_hook: ForkHook[SourceDispatch] = ForkHook(SourceDispatch.close)
