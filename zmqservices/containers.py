@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
 
+from zmqservices import worker_context
 from zmqservices.configuration import config as global_config
 from zmqservices.configuration import seconds, whole_number
 from zmqservices.constants import (
@@ -24,16 +25,24 @@ from zmqservices.constants import (
     SERVICE_CONTAINER_CONFIG_KEY,
 )
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
-from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, is_dependency, iter_extensions, no_class_method
-from zmqservices.hosting import worker_context
+from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension, is_dependency, iter_extensions, no_class_method
 from zmqservices.hosting.deadlines import DeadlineScan
 from zmqservices.hosting.lifecycle import TOO_LATE, Providers, WorkerLifecycle
 from zmqservices.hosting.managed_threads import ManagedThreads
-from zmqservices.hosting.worker_context import RUNNING, WAITING, WorkerContext, new_call_id
 from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
 from zmqservices.log_helpers import make_timing_logger
 from zmqservices.utils import import_from_path
 from zmqservices.utils.concurrency import SpawningSet
+from zmqservices.worker_context import (
+    RUNNING,
+    WAITING,
+    Container,
+    EntrypointOfCall,
+    ExcInfo,
+    HandleResult,
+    WorkerContext,
+    new_call_id,
+)
 
 __all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
 
@@ -73,7 +82,7 @@ def _check_class_methods(service_cls: type) -> None:
             raise ConfigurationError(no_class_method(type(entrypoint).__name__, f"{service_cls.__qualname__}.{name}"))
 
 
-def get_container_cls(config: Any = None) -> Any:
+def get_container_cls(config: Mapping[str, Any] | None = None) -> Any:
     """The container class that the configuration names by a dotted path, else `ServiceContainer`."""
     settings = global_config if config is None else config
     return import_from_path(settings.get(SERVICE_CONTAINER_CONFIG_KEY)) or ServiceContainer
@@ -85,9 +94,9 @@ class ServiceContainer(WorkerLifecycle):
     `config` falls back to the global one. Made, started, fed and stopped on one hub's thread.
     """
 
-    def __init__(self, service_cls: type, config: Any = None) -> None:
+    def __init__(self, service_cls: type, config: Mapping[str, Any] | None = None) -> None:
         self.service_cls = service_cls
-        self.config = global_config if config is None else config
+        self.config: Mapping[str, Any] = global_config if config is None else config
         self.service_name = get_service_name(service_cls)
         self.max_workers = _max_workers(self.config)
         self.serializer, self.accept = _serializers(self.config)
@@ -124,7 +133,7 @@ class ServiceContainer(WorkerLifecycle):
                 self.subextensions.update(iter_extensions(bound))
 
     @property
-    def interface(self) -> Any:
+    def interface(self) -> Container:
         """What extensions are bound to."""
         return self
 
@@ -198,7 +207,7 @@ class ServiceContainer(WorkerLifecycle):
                 self.cancel(worker_ctx, WorkerCancelled(f"the service {self.service_name} is stopping"))
             pool.waitall()
 
-    def kill(self, exc_info: Any = None) -> None:
+    def kill(self, exc_info: ExcInfo | None = None) -> None:
         """Give up at once. `wait` raises the error of `exc_info`, if there is one. The first call counts.
 
         Entrypoints are killed; calls that have not begun are answered with ContainerBeingKilled; running
@@ -227,7 +236,7 @@ class ServiceContainer(WorkerLifecycle):
             self._answer_unstarted(worker_ctx, ContainerBeingKilled(f"{self.service_name} was killed"))
         self.pool.kill()
 
-    def _ended(self, exc_info: Any) -> None:
+    def _ended(self, exc_info: ExcInfo | None) -> None:
         self._deadlines.stop()
         self.pool.release()
         self.started = False
@@ -252,11 +261,11 @@ class ServiceContainer(WorkerLifecycle):
 
     def submit(
         self,
-        entrypoint: Any,
-        args: Any,
-        kwargs: Any,
+        entrypoint: EntrypointOfCall,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
         context_data: dict[str, Any] | None = None,
-        handle_result: Callable[..., Any] | None = None,
+        handle_result: HandleResult | None = None,
         deadline: float | None = None,
         is_flushed: bool = False,
     ) -> WorkerContext:
@@ -287,11 +296,11 @@ class ServiceContainer(WorkerLifecycle):
 
     def spawn_worker(
         self,
-        entrypoint: Any,
-        args: Any,
-        kwargs: Any,
+        entrypoint: EntrypointOfCall,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
         context_data: dict[str, Any] | None = None,
-        handle_result: Callable[..., Any] | None = None,
+        handle_result: HandleResult | None = None,
     ) -> WorkerContext:
         """Run a call, blocking until it is certain to begin: while `max_workers` others run, that is.
 
@@ -354,7 +363,7 @@ class ServiceContainer(WorkerLifecycle):
             text = f"deadline exceeded in {self.service_name}.{worker_ctx.entrypoint.method_name}"
         self.cancel(worker_ctx, WorkerCancelled(text))
 
-    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: Any) -> None:
+    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: ExcInfo) -> None:
         _log.critical("the outcome of %s could not be handled", worker_ctx.call_id, exc_info=exc_info)
         # Not from here: a worker cannot wait for its own end.
         gevent.spawn(self.kill, exc_info)
@@ -384,7 +393,7 @@ def _stop_all(extensions: SpawningSet) -> list[Exception]:
 
 
 def _kill_safely(extensions: SpawningSet) -> None:
-    def kill(extension: Any) -> None:
+    def kill(extension: Extension) -> None:
         try:
             extension.kill()
         except Exception as exc:
@@ -393,7 +402,7 @@ def _kill_safely(extensions: SpawningSet) -> None:
     gevent.joinall([gevent.spawn(kill, extension) for extension in extensions])
 
 
-def _serializers(config: Any) -> tuple[str, list[str]]:
+def _serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The serializer to speak, and those to listen to. Raises ConfigurationError for one that nobody knows."""
     if config.get(SERIALIZER_CONFIG_KEY) is None and config.get(ACCEPT_CONFIG_KEY) is None:
         return DEFAULT_SERIALIZER, [DEFAULT_SERIALIZER]
@@ -403,7 +412,7 @@ def _serializers(config: Any) -> tuple[str, list[str]]:
     return serialization.setup(config)
 
 
-def _max_workers(config: Any) -> int:
+def _max_workers(config: Mapping[str, Any]) -> int:
     if config.get(MAX_WORKERS_CONFIG_KEY) == 0:
         return DEFAULT_MAX_WORKERS
     return whole_number(config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS)

@@ -20,6 +20,7 @@ from zmqservices.constants import (
     USER_ID_CONTEXT_KEY,
 )
 from zmqservices.extensions import DependencyProvider
+from zmqservices.worker_context import WorkerContext
 
 __all__ = ["AuthToken", "ContextDataProvider", "Language", "UserAgent", "UserId"]
 
@@ -29,7 +30,7 @@ class ContextDataProvider(DependencyProvider):
 
     context_key: Any = None
 
-    def get_dependency(self, worker_ctx: Any) -> Any:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         return worker_ctx.data.get(self.context_key)
 
 

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from zmqservices.extensions import DependencyProvider
+from zmqservices.worker_context import WorkerContext
 
 __all__ = ["CallLogger", "Config", "Logger"]
 
@@ -17,7 +18,7 @@ class Config(DependencyProvider):
     Deprecated in Nameko 3, and here for services that have it: `from zmqservices import config` needs no provider.
     """
 
-    def get_dependency(self, worker_ctx: Any) -> dict[str, Any]:
+    def get_dependency(self, worker_ctx: WorkerContext) -> dict[str, Any]:
         return dict(self.container.config)
 
 
@@ -27,11 +28,11 @@ class CallLogger(logging.LoggerAdapter[logging.Logger]):
     A format such as `"%(call_id)s %(message)s"` shows them. They are made only for records that are logged.
     """
 
-    def __init__(self, logger: logging.Logger, worker_ctx: Any) -> None:
+    def __init__(self, logger: logging.Logger, worker_ctx: WorkerContext) -> None:
         super().__init__(logger, {})
         self._worker_ctx = worker_ctx
 
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
         worker_ctx = self._worker_ctx
         of_the_call = {
             "service_name": worker_ctx.service_name,
@@ -52,5 +53,5 @@ class Logger(DependencyProvider):
     def setup(self) -> None:
         self.logger = logging.getLogger(self.name or self.container.service_cls.__module__)
 
-    def get_dependency(self, worker_ctx: Any) -> CallLogger:
+    def get_dependency(self, worker_ctx: WorkerContext) -> CallLogger:
         return CallLogger(self.logger, worker_ctx)

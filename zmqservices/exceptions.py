@@ -101,7 +101,7 @@ class ForkedProcessError(ZmqServicesError):
 class UnserializableValueError(ZmqServicesError):
     """A value cannot travel: its type is neither of the wire's own nor one of the typed extensions."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         try:
             self.repr_value = repr(value)
         except Exception:
@@ -185,7 +185,7 @@ class RemoteError(ZmqServicesError):
     `exc_type` is the name of the remote class, `value` its text. `args` are those two.
     """
 
-    def __init__(self, exc_type: str | None = None, value: Any = "") -> None:
+    def __init__(self, exc_type: str | None = None, value: object = "") -> None:
         self.exc_type = exc_type
         self.value = value
         super().__init__(f"{exc_type} {value}")
@@ -269,7 +269,7 @@ class ConnectionNotFound(BadRequest):
     """No WebSocket connection has that id."""
 
 
-def safe_for_serialization(value: Any) -> Any:
+def safe_for_serialization(value: object) -> Any:
     """`value` as texts, mappings and lists of texts: what any serializer can carry. None stays None."""
     if isinstance(value, str):
         return value
@@ -369,7 +369,7 @@ def deserialize(data: Mapping[str, Any]) -> BaseException:
     return exc
 
 
-def _rebuilt(exc_type: type[BaseException], args: Iterable[Any], state: Any) -> BaseException:
+def _rebuilt(exc_type: type[BaseException], args: Iterable[Any], state: object) -> BaseException:
     if not isinstance(state, Mapping):
         return exc_type(*args)
     # With its state its own `__init__`, which may take other arguments, has nothing to do.

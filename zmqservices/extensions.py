@@ -13,7 +13,7 @@ import inspect
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -21,6 +21,7 @@ from gevent.event import Event
 
 from zmqservices.exceptions import ConfigurationError, IncorrectSignature
 from zmqservices.utils.signatures import CallShape
+from zmqservices.worker_context import Container, ExcInfo, WorkerContext
 
 __all__ = [
     "ENTRYPOINT_EXTENSIONS_ATTR",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound="Extension")
+D = TypeVar("D", bound="DependencyProvider")
+P = TypeVar("P", bound="Entrypoint")
+F = TypeVar("F")
 
 #: Where a function carries the entrypoints that it was decorated with.
 ENTRYPOINT_EXTENSIONS_ATTR = "nameko_entrypoints"
@@ -51,7 +55,7 @@ class Extension:
     """
 
     #: The container of a bound extension (a weak proxy); None on the declaration.
-    container: Any = None
+    container: Container = None  # type: ignore[assignment]
 
     __declared_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -78,7 +82,7 @@ class Extension:
         Entrypoints are asked first of all, and once more with all the others.
         """
 
-    def bind(self: E, container: Any) -> E:
+    def bind(self: E, container: Container) -> E:
         """A clone of this declaration that belongs to `container`, sub-extensions included.
 
         Raises RuntimeError on an extension that is bound already.
@@ -111,7 +115,7 @@ class SharedExtension(Extension):
         """What makes two declarations one; the class itself unless a subclass says otherwise."""
         return type(self)
 
-    def bind(self: E, container: Any) -> E:
+    def bind(self: E, container: Container) -> E:
         """The container's one instance for the `sharing_key`, made at the first time."""
         key = self.sharing_key  # type: ignore[attr-defined]
         shared: E | None = container.shared_extensions.get(key)
@@ -140,24 +144,24 @@ class DependencyProvider(Extension):
         def __get__(self, instance: object, owner: type) -> Any: ...
         def __get__(self, instance: object, owner: type) -> Any: ...
 
-    def bind(self: Any, container: Any, attr_name: str) -> Any:  # type: ignore[override]
+    def bind(self: D, container: Container, attr_name: str) -> D:  # type: ignore[override]
         """A clone for `container`, injected as `attr_name`."""
         clone = super().bind(container)
         clone.attr_name = attr_name
         self.attr_name = attr_name
         return clone
 
-    def get_dependency(self, worker_ctx: Any) -> Any:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         """Called before each worker's method: return what `self.<attr_name>` shall be.
 
         An error here is answered to the caller, and the workers after this one are not affected.
         """
 
-    def worker_setup(self, worker_ctx: Any) -> None:
+    def worker_setup(self, worker_ctx: WorkerContext) -> None:
         """Called once all dependencies are injected, before the method. Errors: as in `get_dependency`."""
 
     def worker_result(
-        self, worker_ctx: Any, result: Any = None, exc_info: tuple[Any, Any, Any] | None = None
+        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
     ) -> None:
         """Called once the outcome of the method is on its way to the caller. An error here is logged.
 
@@ -165,7 +169,7 @@ class DependencyProvider(Extension):
         injected.
         """
 
-    def worker_teardown(self, worker_ctx: Any) -> None:
+    def worker_teardown(self, worker_ctx: WorkerContext) -> None:
         """Called last, whatever happened, if this provider was injected: give back what was taken.
 
         An error here is logged.
@@ -183,13 +187,13 @@ class ProviderCollector:
         self._last_provider_left = Event()
         super().__init__(*args, **kwargs)
 
-    def register_provider(self, provider: Any) -> None:
+    def register_provider(self, provider: object) -> None:
         """Called by a provider, usually in its `setup`, that wants to be served."""
         self._had_providers = True
         self._providers.add(provider)
         self._last_provider_left.clear()
 
-    def unregister_provider(self, provider: Any) -> None:
+    def unregister_provider(self, provider: object) -> None:
         """Called by a provider, usually in its `stop`, once it needs nothing more."""
         self._providers.discard(provider)
         if not self._providers and self._had_providers:
@@ -243,13 +247,13 @@ class Entrypoint(Extension):
         self.sensitive_arguments = sensitive_arguments
         super().__init__()
 
-    def bind(self: Any, container: Any, method_name: str) -> Any:  # type: ignore[override]
+    def bind(self: P, container: Container, method_name: str) -> P:  # type: ignore[override]
         """A clone for `container` that runs `method_name`."""
         clone = super().bind(container)
         clone.method_name = method_name
         return clone
 
-    def check_signature(self, args: Any, kwargs: dict[str, Any] | None) -> None:
+    def check_signature(self, args: Collection[Any], kwargs: dict[str, Any] | None) -> None:
         """Raise IncorrectSignature unless the method can be called with these arguments."""
         shape = self._call_shape
         # Looked up each time, for a test may have put something else there.
@@ -275,7 +279,7 @@ class Entrypoint(Extension):
         return f"<{type(self).__name__} [{_service_name_of(self)}.{self.method_name}] at 0x{id(self):x}>"
 
 
-def _register(cls: type[Entrypoint], args: Any, kwargs: Any, function: Any) -> Any:
+def _register(cls: type[Entrypoint], args: tuple[Any, ...], kwargs: dict[str, Any], function: F) -> F:
     entrypoint = cls(*args, **kwargs)
     _check_function(entrypoint, function)
     register_entrypoint(function, entrypoint)
@@ -286,7 +290,7 @@ def _register(cls: type[Entrypoint], args: Any, kwargs: Any, function: Any) -> A
 DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property, functools.partialmethod)
 
 
-def _check_function(entrypoint: Entrypoint, function: Any) -> None:
+def _check_function(entrypoint: Entrypoint, function: object) -> None:
     """Raise ConfigurationError for a declaration that could never run."""
     kind = type(entrypoint).__name__
     plain = function.__func__ if isinstance(function, staticmethod) else function
@@ -306,7 +310,7 @@ def _check_function(entrypoint: Entrypoint, function: Any) -> None:
         )
 
 
-def _no_method(kind: str, function: Any) -> str:
+def _no_method(kind: str, function: object) -> str:
     if isinstance(function, classmethod):
         return no_class_method(kind, getattr(function.__func__, "__qualname__", repr(function.__func__)))
     return (
@@ -320,7 +324,7 @@ def no_class_method(kind: str, name: str) -> str:
     return f"{kind} on {name}, a class method: workers call methods of instances; leave @classmethod out"
 
 
-def register_entrypoint(fn: Callable[..., Any], entrypoint: Entrypoint) -> None:
+def register_entrypoint(fn: object, entrypoint: Entrypoint) -> None:
     """Note on `fn` that `entrypoint` shall run it."""
     plain = fn.__func__ if isinstance(fn, staticmethod) else fn
     entrypoints = getattr(plain, ENTRYPOINT_EXTENSIONS_ATTR, None)
@@ -330,17 +334,17 @@ def register_entrypoint(fn: Callable[..., Any], entrypoint: Entrypoint) -> None:
     entrypoints.add(entrypoint)
 
 
-def is_extension(obj: Any) -> bool:
+def is_extension(obj: object) -> bool:
     """Whether `obj` is an extension."""
     return isinstance(obj, Extension)
 
 
-def is_dependency(obj: Any) -> bool:
+def is_dependency(obj: object) -> bool:
     """Whether `obj` is a dependency provider."""
     return isinstance(obj, DependencyProvider)
 
 
-def is_entrypoint(obj: Any) -> bool:
+def is_entrypoint(obj: object) -> bool:
     """Whether `obj` is an entrypoint. (A method that has some carries them as ENTRYPOINT_EXTENSIONS_ATTR.)"""
     return isinstance(obj, Entrypoint)
 

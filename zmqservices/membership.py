@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from zmqservices import constants
 from zmqservices.cluster.node import Node
@@ -21,6 +21,9 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import SharedExtension
 from zmqservices.wire.quoting import quoted
 from zmqservices.wire.serializers import BUILTIN, get_serializer
+from zmqservices.worker_context import Container
+
+M = TypeVar("M", bound="Membership")
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class Membership(SharedExtension):
         self.serializers: Callable[[str], Any] = serializers_of({})
         self.serializer: Any = None
 
-    def bind(self: Any, container: Any) -> Any:
+    def bind(self: M, container: Container) -> M:
         """Also looks at the container's settings: what is wrong in them is told when the container is made."""
         find = serializers_of(container.config)
         own_serializer(container.config, find)

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from zmqservices.constants import HEADER_PREFIX
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider, Entrypoint, ProviderCollector, SharedExtension
+from zmqservices.worker_context import Container, WorkerContext
+
+C = TypeVar("C", bound="Consumer")
 
 __all__ = [
     "Consumer",
@@ -50,9 +53,15 @@ class HeaderEncoder:
 
     header_prefix = HEADER_PREFIX
 
-    def get_message_headers(self, worker_ctx: Any) -> dict[str, Any]:
+    def get_message_headers(self, worker_ctx: WorkerContext) -> dict[str, Any]:
         """The headers for a message that a worker sends, the call id stack among them."""
         return encode_to_headers(worker_ctx.context_data, self.header_prefix)
+
+
+class HasHeaders(Protocol):
+    """A message with headers, of whatever transport."""
+
+    headers: Mapping[str, Any]
 
 
 class HeaderDecoder:
@@ -60,7 +69,7 @@ class HeaderDecoder:
 
     header_prefix = HEADER_PREFIX
 
-    def unpack_message_headers(self, message: Any) -> dict[str, Any]:
+    def unpack_message_headers(self, message: HasHeaders) -> dict[str, Any]:
         """What `spawn_worker` takes as `context_data`."""
         return decode_from_headers(message.headers, self.header_prefix)
 
@@ -72,12 +81,12 @@ class QueueConsumerStopped(Exception):
 class Consumer(HeaderDecoder, Entrypoint):
     """What consumed a queue of a broker's. Event handlers are consumers, too; any other one is refused when it is bound."""
 
-    def __init__(self, queue: Any, requeue_on_error: bool = False, **kwargs: Any) -> None:
+    def __init__(self, queue: object, requeue_on_error: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.queue = queue
         self.requeue_on_error = requeue_on_error
 
-    def bind(self: Any, container: Any, method_name: str) -> Any:  # type: ignore[override]
+    def bind(self: C, container: Container, method_name: str) -> C:  # type: ignore[override]
         """Raises ConfigurationError: nothing would ever come."""
         if self.queue is not None:
             raise ConfigurationError(
@@ -92,11 +101,11 @@ consume = Consumer.decorator
 class Publisher(HeaderEncoder, DependencyProvider):
     """What published to a broker; refused when it is bound."""
 
-    def __init__(self, exchange: Any = None, queue: Any = None, declare: Any = None, **options: Any) -> None:
+    def __init__(self, exchange: object = None, queue: object = None, declare: object = None, **options: Any) -> None:
         super().__init__()
         self.exchange, self.queue, self.declare, self.options = exchange, queue, declare, options
 
-    def bind(self: Any, container: Any, attr_name: str) -> Any:  # type: ignore[override]
+    def bind(self, container: Container, attr_name: str) -> NoReturn:  # type: ignore[override]
         """Raises ConfigurationError: nobody would ever hear."""
         raise ConfigurationError(
             f"{container.service_name}.{attr_name} is a {type(self).__name__}; there is no broker to publish to, {_EVENTS}"
@@ -106,7 +115,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
 class QueueConsumer(ProviderCollector, SharedExtension):
     """What kept a connection for the consumers of a container; refused when it is bound."""
 
-    def bind(self: Any, container: Any) -> Any:
+    def bind(self, container: Container) -> NoReturn:
         """Raises ConfigurationError: there is nothing to connect to."""
         raise ConfigurationError(
             f"{container.service_name} has a {type(self).__name__}; there are no queues to consume, {_EVENTS}"

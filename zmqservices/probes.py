@@ -21,17 +21,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import GreenletExit
 
 from zmqservices.exceptions import WorkerCancelled
+from zmqservices.worker_context import ExcInfo, WorkerContext
 
 __all__ = ["ExcInfo", "Probe", "watching"]
 
 _log = logging.getLogger(__name__)
-
-ExcInfo = tuple[Any, Any, Any]
 
 
 class Probe:
@@ -41,20 +40,28 @@ class Probe:
     killed with their container are not told of any more.
     """
 
-    def worker_started(self, worker_ctx: Any) -> None:
+    def worker_started(self, worker_ctx: WorkerContext) -> None:
         """Called when a call's turn has come, before its service is made and its dependencies are injected."""
 
-    def worker_result(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_result(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
         """Called once the outcome is on its way to the caller, before providers hear of it. As they will see it."""
 
-    def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_ended(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
         """Called when every provider is torn down, with the same outcome."""
 
-    def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
+    def worker_dropped(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
         """Called for a call that never began: too late, cancelled, or in the queue of a container that was killed."""
 
 
-def tell(probes: tuple[Probe, ...], point: str, *args: Any) -> None:
+class Watched(Protocol):
+    """A container, as those see it who watch its calls."""
+
+    def attach(self, probe: Probe) -> None: ...
+
+    def detach(self, probe: Probe) -> None: ...
+
+
+def tell(probes: tuple[Probe, ...], point: str, *args: object) -> None:
     """Call the hook `point` of every probe, in the order in which they came."""
     for probe in probes:
         try:
@@ -66,7 +73,7 @@ def tell(probes: tuple[Probe, ...], point: str, *args: Any) -> None:
 
 
 @contextmanager
-def watching(container: Any, probe: Probe) -> Iterator[None]:
+def watching(container: Watched, probe: Probe) -> Iterator[None]:
     """Attach `probe` to a container for the length of a block."""
     container.attach(probe)
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView, Mapping, ValuesView
 from contextlib import contextmanager
 from typing import Any
 
 from zmqservices.configuration import config as global_config
-from zmqservices.containers import get_container_cls, get_service_name
+from zmqservices.containers import ServiceContainer, get_container_cls, get_service_name
 from zmqservices.utils.concurrency import SpawningProxy
 
 __all__ = ["ServiceRunner", "run_services"]
@@ -25,18 +25,18 @@ class ServiceRunner:
         runner.wait()
     """
 
-    def __init__(self, config: Any = None) -> None:
-        self.config = global_config if config is None else config
-        self.service_map: dict[str, Any] = {}
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self.config: Mapping[str, Any] = global_config if config is None else config
+        self.service_map: dict[str, ServiceContainer] = {}
         self.container_cls = get_container_cls(config)
 
     @property
-    def service_names(self) -> Any:
+    def service_names(self) -> KeysView[str]:
         """The names of the services that were added."""
         return self.service_map.keys()
 
     @property
-    def containers(self) -> Any:
+    def containers(self) -> ValuesView[ServiceContainer]:
         """Their containers."""
         return self.service_map.values()
 
@@ -76,7 +76,7 @@ class ServiceRunner:
 
 
 @contextmanager
-def run_services(*services: Any, kill_on_exit: bool = False) -> Iterator[ServiceRunner]:
+def run_services(*services: type | Mapping[str, Any], kill_on_exit: bool = False) -> Iterator[ServiceRunner]:
     """Run services for the length of a block: `with run_services(Maths, Words): ...`.
 
     A configuration may come first; without one it is the global one.
@@ -102,7 +102,7 @@ def run_services(*services: Any, kill_on_exit: bool = False) -> Iterator[Service
             runner.stop()
 
 
-def _part_config(arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+def _part_config(arguments: tuple[Any, ...]) -> tuple[Mapping[str, Any] | None, tuple[type, ...]]:
     if arguments and not isinstance(arguments[0], type):
         return arguments[0], arguments[1:]
     return None, arguments

@@ -12,6 +12,7 @@ from typing import Any
 from gevent import get_hub
 
 from zmqservices.hosting.workers import WorkerPool
+from zmqservices.worker_context import WorkerContext
 
 #: Seconds between two looks: how late a deadline may be noticed.
 INTERVAL = 0.05
@@ -20,7 +21,7 @@ INTERVAL = 0.05
 class DeadlineScan:
     """Calls `expire(worker_ctx)`, once and from the hub's greenlet, for calls whose deadline has passed."""
 
-    def __init__(self, pool: WorkerPool, expire: Callable[[Any], Any]) -> None:
+    def __init__(self, pool: WorkerPool[WorkerContext], expire: Callable[[WorkerContext], object]) -> None:
         self._pool = pool
         self._expire = expire
         self._timer: Any = None
@@ -39,22 +40,22 @@ class DeadlineScan:
         """Expire what has run out of time by now."""
         now = self.clock()
         running, waiting = self._limited(self._pool.threads), self._limited(self._pool.jobs)
-        for worker_ctx in (*running, *waiting):
-            if now >= worker_ctx.deadline:
+        for deadline, worker_ctx in (*running, *waiting):
+            if now >= deadline:
                 self._expire(worker_ctx)
         self._choose_an_order(waiting, now)
         if not (running or waiting):
             self.stop()
 
     @staticmethod
-    def _limited(calls: Iterable[Any]) -> list[Any]:
-        return [each for each in calls if each.deadline is not None and not each._is_cancelled]
+    def _limited(calls: Iterable[WorkerContext]) -> list[tuple[float, WorkerContext]]:
+        return [(call.deadline, call) for call in calls if call.deadline is not None and not call._is_cancelled]
 
-    def _choose_an_order(self, waiting: list[Any], now: float) -> None:
+    def _choose_an_order(self, waiting: list[tuple[float, WorkerContext]], now: float) -> None:
         # More comes than can be served where the oldest has waited for half of its time. In their order each would begin when
         # its time is all but over, and its answer would come too late: all work would be for nothing. The newest have time.
-        oldest = next((each for each in waiting if not each._is_cancelled), None)
-        self._pool.newest_first = oldest is not None and now - oldest._queued_at > oldest.deadline - now
+        oldest = next(((deadline, call) for deadline, call in waiting if not call._is_cancelled), None)
+        self._pool.newest_first = oldest is not None and now - oldest[1]._queued_at > oldest[0] - now
 
     def stop(self) -> None:
         """Stop looking."""

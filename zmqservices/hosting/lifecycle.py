@@ -8,7 +8,6 @@ told. Only an answer that cannot be given (a failing `handle_result`) is worth t
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -16,13 +15,11 @@ from gevent import GreenletExit, get_hub
 
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
-from zmqservices.hosting.worker_context import CLOSING, OVER, RUNNING, WorkerContext
 from zmqservices.probes import Probe, tell
 from zmqservices.utils.redaction import shown_arguments
+from zmqservices.worker_context import CLOSING, OVER, RUNNING, EntrypointOfCall, ExcInfo, WorkerContext, exc_info_of
 
 _log = logging.getLogger(__name__)
-
-ExcInfo = tuple[Any, Any, Any]
 
 #: What the caller reads whose call was never begun.
 TOO_LATE = "deadline exceeded before the method was started"
@@ -37,7 +34,7 @@ class Providers(NamedTuple):
     torn_down: tuple[Any, ...]
 
     @classmethod
-    def of(cls, dependencies: Iterable[Any]) -> Providers:
+    def of(cls, dependencies: Iterable[DependencyProvider]) -> Providers:
         """In the order of the attribute names; in reverse on the way out."""
         ordered = sorted(dependencies, key=lambda provider: provider.attr_name or "")
         return cls(
@@ -48,12 +45,12 @@ class Providers(NamedTuple):
         )
 
 
-def _has_hook(provider: Any, name: str) -> bool:
+def _has_hook(provider: DependencyProvider, name: str) -> bool:
     is_default = getattr(type(provider), name, None) is getattr(DependencyProvider, name)
     return not is_default or name in vars(provider)
 
 
-def _is_expected(entrypoint: Any, exc: BaseException) -> bool:
+def _is_expected(entrypoint: EntrypointOfCall, exc: BaseException) -> bool:
     try:
         return isinstance(exc, entrypoint.expected_exceptions)
     except (AttributeError, TypeError):
@@ -128,7 +125,8 @@ class WorkerLifecycle:
             self._answer_unstarted(worker_ctx, WorkerCancelled(TOO_LATE))
             return False
         worker_ctx._phase = RUNNING
-        result = exc_info = None
+        result: Any = None
+        exc_info: ExcInfo | None = None
         try:
             if self._probes:
                 worker_ctx._injected = ()
@@ -145,9 +143,9 @@ class WorkerLifecycle:
             kwargs = worker_ctx.kwargs
             result = method(*worker_ctx.args, **kwargs) if kwargs else method(*worker_ctx.args)
             worker_ctx._phase = CLOSING
-        except BaseException:
+        except BaseException as exc:
             worker_ctx._phase = CLOSING
-            exc_info = sys.exc_info()
+            exc_info = exc_info_of(exc)
         try:
             return self._close(worker_ctx, result, exc_info)
         except GreenletExit:
@@ -162,7 +160,8 @@ class WorkerLifecycle:
             result = exc_info = None
 
     def _close(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> bool:
-        failure = escaped = None
+        failure: ExcInfo | None = None
+        escaped: ExcInfo | None = None
         # Looked at once: whoever comes in the middle of a call's end hears nothing of it.
         probes = self._probes
         if exc_info is not None:
@@ -176,7 +175,7 @@ class WorkerLifecycle:
                     result, exc_info = worker_ctx._handle_result(worker_ctx, result, exc_info)
                 except BaseException as exc:
                     self._raise_if_killed(exc)
-                    failure = sys.exc_info()
+                    failure = exc_info_of(exc)
                     result, exc_info = None, failure
             if probes:
                 tell(probes, "worker_result", worker_ctx, result, exc_info)
@@ -213,9 +212,9 @@ class WorkerLifecycle:
             handle_result(worker_ctx, None, (type(exc), exc, exc.__traceback__))
         except BaseException as failure:
             self._raise_if_killed(failure)
-            self._answer_failed(worker_ctx, sys.exc_info())
+            self._answer_failed(worker_ctx, exc_info_of(failure))
 
-    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: Any) -> None:
+    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: ExcInfo) -> None:
         raise NotImplementedError
 
     def _raise_if_killed(self, exc: BaseException) -> None:

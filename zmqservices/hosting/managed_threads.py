@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from gevent import Greenlet, GreenletExit, getcurrent, joinall, killall
+
+from zmqservices.worker_context import ExcInfo, exc_info_of
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ class ManagedThread(Greenlet):
     """A greenlet whose error is kept for `get` and `wait`, and told to its container instead of stderr."""
 
     def __init__(
-        self, function: Callable[[], Any], failed: Callable[[Any], Any], ended: Callable[[Any], Any]
+        self, function: Callable[[], Any], failed: Callable[[ManagedThread], object], ended: Callable[[ManagedThread], object]
     ) -> None:
         super().__init__()
         self._function = function
@@ -27,15 +28,15 @@ class ManagedThread(Greenlet):
         self._ended = ended
         # Also when it is killed before it ever ran.
         self.rawlink(ended)
-        self.failure: tuple[Any, Any, Any] | None = None
+        self.failure: ExcInfo | None = None
 
     def _run(self) -> Any:
         try:
             return self._function()
         except GreenletExit:
             raise
-        except Exception:
-            self.failure = sys.exc_info()
+        except Exception as exc:
+            self.failure = exc_info_of(exc)
             self._failed(self)
         finally:
             self._ended(self)
@@ -51,21 +52,21 @@ class ManagedThread(Greenlet):
     wait = get
 
 
-class ManagedThreads(dict[Any, str]):
+class ManagedThreads(dict[ManagedThread, str]):
     """The threads of one container that are alive, and their identifiers."""
 
-    def __init__(self, kill_container: Callable[[Any], Any]) -> None:
+    def __init__(self, kill_container: Callable[[ExcInfo | None], object]) -> None:
         super().__init__()
         self._kill_container = kill_container
 
     def spawn(self, function: Callable[[], Any], identifier: str | None = None) -> ManagedThread:
         """Run `function` in a greenlet of its own; see `ServiceContainer.spawn_managed_thread`."""
-        thread = ManagedThread(function, self._thread_failed, self._forget)
+        thread = ManagedThread(function, self._thread_failed, self._remove)
         self[thread] = str(identifier or getattr(function, "__name__", "<unknown>"))
         thread.start()
         return thread
 
-    def _forget(self, thread: Any) -> None:
+    def _remove(self, thread: ManagedThread) -> None:
         self.pop(thread, None)
 
     def _thread_failed(self, thread: ManagedThread) -> None:

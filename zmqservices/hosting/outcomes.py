@@ -12,28 +12,37 @@ Rule 3: one that does not call the base class's is answered with what it returns
 from __future__ import annotations
 
 import logging
-import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 from gevent import GreenletExit
 
-from zmqservices.hosting.worker_context import OVER
+from zmqservices.worker_context import OVER, Container, Outcome, WorkerContext, exc_info_of
 
 _log = logging.getLogger(__name__)
 
 
-def is_overridden(entrypoint: Any, base: type) -> bool:
+class HandlesResults(Protocol):
+    """An entrypoint with a `handle_result`, as those that answer callers have one."""
+
+    container: Container
+
+    @property
+    def handle_result(self) -> Callable[..., Outcome]: ...
+
+
+def is_overridden(entrypoint: HandlesResults, base: type) -> bool:
     """Whether `entrypoint` has a `handle_result` of its own rather than that of `base`."""
     own = getattr(type(entrypoint), "handle_result", None)
     return own is not base.handle_result or "handle_result" in vars(entrypoint)  # type: ignore[attr-defined]
 
 
-def never_began(worker_ctx: Any) -> bool:
+def never_began(worker_ctx: WorkerContext) -> bool:
     """Whether the outcome is that of a call whose method never ran. (It may come in the hub's greenlet.)"""
     return bool(worker_ctx._phase == OVER)
 
 
-def outcome_of(entrypoint: Any, *arguments: Any) -> tuple[Any, Any]:
+def outcome_of(entrypoint: HandlesResults, *arguments: object) -> Outcome:
     """What the entrypoint's own `handle_result` makes of an outcome: `(result, exc_info)`, its own error included."""
     try:
         outcome = entrypoint.handle_result(*arguments)
@@ -44,4 +53,4 @@ def outcome_of(entrypoint: Any, *arguments: Any) -> tuple[Any, Any]:
         if isinstance(exc, GreenletExit) and entrypoint.container._being_killed:
             raise
         _log.error("handle_result of %r failed: %s", entrypoint, exc, exc_info=exc)
-        return None, sys.exc_info()
+        return None, exc_info_of(exc)

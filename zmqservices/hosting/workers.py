@@ -16,11 +16,13 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import getweakrefcount
 
 from gevent import Greenlet, get_hub, getcurrent, joinall, killall
 from gevent.event import Event
+
+Job = TypeVar("Job", bound=Hashable)
 
 #: Jobs run back to back before the hub's loop gets a turn, so that timers and sockets live.
 JOBS_PER_TURN = 256
@@ -40,7 +42,7 @@ class Worker(Greenlet):
 
     __slots__ = ("pool",)
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool[Any]) -> None:
         super().__init__()
         self.pool = pool
 
@@ -51,23 +53,23 @@ class Worker(Greenlet):
             self.pool._worker_left()
 
 
-class WorkerPool:
+class WorkerPool(Generic[Job]):
     """Runs `run_job(job, now)` for every job that is put, at most `size` at a time, in their order (but see `newest_first`).
 
     `run_job` answers whether the worker is spent and must not be used again; it should not raise.
     """
 
-    def __init__(self, run_job: Callable[[Any, float], Any], size: int) -> None:
+    def __init__(self, run_job: Callable[[Job, float], object], size: int) -> None:
         self.size = size
-        self.jobs: deque[Any] = deque()
+        self.jobs: deque[Job] = deque()
         #: The jobs that run, and the workers that run them.
-        self.threads: dict[Any, Worker] = {}
+        self.threads: dict[Job, Worker] = {}
         #: How many idle workers may stay parked.
         self.kept = 0
         #: Whether the job that was put last begins first: set where those that came first have no time left anyway.
         self.newest_first = False
         self._run_job = run_job
-        self._dropped: set[Hashable] = set()
+        self._dropped: set[Job] = set()
         self._parked: list[Worker] = []
         self._hub: Any = None
         self._turn_timer: Any = None
@@ -104,7 +106,7 @@ class WorkerPool:
 
     # --- putting and taking back ----------------------------------------------------------------------------
 
-    def put(self, job: Hashable, is_flushed: bool = False) -> None:
+    def put(self, job: Job, is_flushed: bool = False) -> None:
         """Queue a job. It begins with the next `flush`; one comes by itself at the loop's next turn.
 
         Not with `is_flushed`: whoever puts it calls `flush` before that.
@@ -113,7 +115,7 @@ class WorkerPool:
         if not (is_flushed or self._flush_is_due):
             self._arrange_flush()
 
-    def drop(self, job: Hashable) -> None:
+    def drop(self, job: Job) -> None:
         """Take back a job that has not begun."""
         self._dropped.add(job)
         if len(self._dropped) * 2 > len(self.jobs):
@@ -124,7 +126,7 @@ class WorkerPool:
         if self._is_watched:
             self._tell_watchers()
 
-    def drop_all(self) -> list[Any]:
+    def drop_all(self) -> list[Job]:
         """Take back every job that has not begun, and return them."""
         jobs = [job for job in self.jobs if job not in self._dropped]
         self.jobs.clear()
@@ -208,7 +210,7 @@ class WorkerPool:
                     del threads[job]
                     if self._is_watched:
                         self._tell_watchers()
-                job = None
+                del job
                 if worker.__dict__ or worker.spawn_tree_locals or getweakrefcount(worker):
                     # Greenlet-locals were left behind, or somebody keeps a weak mapping of greenlets to what was theirs.
                     return  # They go with the greenlet.
@@ -258,7 +260,7 @@ class WorkerPool:
                 self._slot_waiters.remove(event)
             raise
 
-    def put_claimed(self, job: Hashable) -> None:
+    def put_claimed(self, job: Job) -> None:
         """Queue a job in the place that `claim_slot` kept."""
         self._promised_slots -= 1
         self.put(job)

@@ -17,7 +17,6 @@ from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.client import ClientNode
 from zmqservices.cluster.settings import Settings
-from zmqservices.hosting.worker_context import WorkerContext, is_own_id
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.removed import gone
 from zmqservices.rpc.providers import add_context
@@ -25,6 +24,7 @@ from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, c
 from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.reactor import Reentered
 from zmqservices.utils.native_threads import reentrant_lock
+from zmqservices.worker_context import WorkerContext, is_own_id
 
 __all__ = ["ClusterRpcClient", "ClusterRpcProxy", "ServiceRpcClient", "ServiceRpcProxy", "StandaloneClient"]
 

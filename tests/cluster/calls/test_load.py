@@ -10,8 +10,8 @@ from tests.stage import Gate, linked, until
 from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.exceptions import ConfigurationError, Overloaded, RemoteError, RpcTimeout
-from zmqservices.hosting.worker_context import WorkerContext
 from zmqservices.rpc import RpcProxy, rpc
+from zmqservices.worker_context import WorkerContext
 
 
 @pytest.fixture

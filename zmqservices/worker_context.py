@@ -1,17 +1,110 @@
-"""What a worker knows of the call it runs: whose it is, what was asked, and the headers that travel on."""
+"""One call as its worker knows it: what was asked, and the headers that travel on; and the container, as workers see it.
+
+Internal: `WorkerContext` is public as `zmqservices.containers.WorkerContext`. It stands here, below extensions, so that
+these can name the types of what they are given.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
 
 from zmqservices.constants import (
     CALL_ID_STACK_CONTEXT_KEY,
     DEFAULT_PARENT_CALLS_TRACKED,
     PARENT_CALLS_CONFIG_KEY,
 )
+
+#: An error that was raised, as `sys.exc_info()` gives it.
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+#: What a call came to: the result, and the error in its place if there was one.
+Outcome: TypeAlias = tuple[Any, ExcInfo | None]
+
+
+def exc_info_of(exc: BaseException) -> ExcInfo:
+    """An error that was caught, as `sys.exc_info()` gives it."""
+    return type(exc), exc, exc.__traceback__
+
+
+class Pool(Protocol):
+    """A container's worker pool, as extensions see it; see `zmqservices.hosting.workers.WorkerPool`."""
+
+    jobs: deque[WorkerContext]
+
+    @property
+    def queued(self) -> int: ...
+
+    def running(self) -> int: ...
+
+    def backlog(self) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def waitall(self, timeout: float | None = None) -> bool: ...
+
+
+class Container(Protocol):
+    """The container of a service, as its extensions and workers see it; see `zmqservices.containers.ServiceContainer`."""
+
+    service_cls: type
+    service_name: str
+    max_workers: int
+    shared_extensions: dict[Any, Any]
+    _being_killed: bool
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def pool(self) -> Pool: ...
+
+    @property
+    def queued(self) -> int: ...
+
+    def submit(
+        self,
+        entrypoint: EntrypointOfCall,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        context_data: dict[str, Any] | None = None,
+        handle_result: HandleResult | None = None,
+        deadline: float | None = None,
+        is_flushed: bool = False,
+    ) -> WorkerContext: ...
+
+    def spawn_worker(
+        self,
+        entrypoint: EntrypointOfCall,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        context_data: dict[str, Any] | None = None,
+        handle_result: HandleResult | None = None,
+    ) -> WorkerContext: ...
+
+    def flush(self) -> None: ...
+
+    def cancel(self, worker_ctx: WorkerContext, exc: BaseException) -> bool: ...
+
+    def spawn_managed_thread(self, fn: Callable[[], Any], identifier: str | None = None) -> Any: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self, exc_info: ExcInfo | None = None) -> None: ...
+
+    def wait(self) -> None: ...
+
+
+class EntrypointOfCall(Protocol):
+    """The entrypoint that a call came by; see `zmqservices.extensions.Entrypoint`."""
+
+    method_name: Any
+    expected_exceptions: Any
+    sensitive_arguments: Any
+
 
 #: The phases of a call: made; queued; up to the end of its method (may be cancelled); answering and tearing
 #: down (may not); over.
@@ -64,16 +157,17 @@ class WorkerContext:
 
     def __init__(
         self,
-        container: Any,
-        service: Any,
-        entrypoint: Any,
-        args: Any = None,
+        container: Container,
+        service: object,
+        entrypoint: EntrypointOfCall,
+        args: Sequence[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
         self.container = container
-        self.service = service
-        self.entrypoint = entrypoint
+        self.service: Any = service
+        # Any, since every kind of entrypoint has attributes of its own.
+        self.entrypoint: Any = entrypoint
         self.args = args if args is not None else ()
         self.kwargs = kwargs if kwargs is not None else {}
         self.deadline: float | None = None
@@ -90,12 +184,12 @@ class WorkerContext:
         self._call_id: str | None = None
         self._phase = MADE
         self._is_cancelled = False
-        self._handle_result: Callable[..., Any] | None = None
+        self._handle_result: HandleResult | None = None
         #: The providers that were injected, when not all were.
         self._injected: tuple[Any, ...] | None = None
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Mapping[str, Any]:
         """The container's configuration."""
         return self.container.config
 
@@ -145,3 +239,7 @@ class WorkerContext:
 
     def __repr__(self) -> str:
         return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
+
+
+#: Called with the outcome of a call, before its providers are told; returns what they shall be told.
+HandleResult: TypeAlias = Callable[[WorkerContext, Any, ExcInfo | None], Outcome]
