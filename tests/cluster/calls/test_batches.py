@@ -71,7 +71,7 @@ def one_turn(caller):
     """A turn of the loop that holds what its callers send until it is over."""
     caller.cork.begin(1e9)
     yield
-    caller.cork.end(lambda: 1e9)
+    caller.cork.end()
 
 
 def held(*calls):

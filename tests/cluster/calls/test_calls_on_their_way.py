@@ -169,7 +169,7 @@ def test_calls_held_for_one_are_sent_once_where_the_other_is_lost_meanwhile(serv
     send = other.send
     other.send = lambda frames: False
     lost.on_disconnect()
-    own.cork.end(monotonic)
+    own.cork.end()
     other.send = send
     lost.on_connect()
 

@@ -1,6 +1,5 @@
 """Bursts of a client whose links are still being made: nobody gets more than a share while others are about to be greeted."""
 
-from time import monotonic
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,7 @@ from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import EXPECTED
 
-NOW = monotonic()
+NOW = 100.0
 
 
 def instance(pool, is_up=False, expected_until=None, state="UP"):
@@ -26,7 +25,7 @@ def instance(pool, is_up=False, expected_until=None, state="UP"):
 def pool_of(up, coming):
     pool = ServicePool("maths")
     made = [instance(pool, is_up=number < up) for number in range(up + coming)]
-    pool.refresh()
+    pool.refresh(NOW)
     return pool, made
 
 
@@ -45,7 +44,7 @@ def send(pool, calls, now=NOW):
 
 def greet(pool, greeted):
     greeted.peer.is_up = True
-    pool.refresh()
+    pool.refresh(NOW)
 
 
 def in_flight(made):
@@ -95,7 +94,7 @@ def test_nobody_waits_for_one_that_could_not_be_reached():
     assert send(pool, 4) == 2
 
     other.peer.expected_until = 0.0
-    pool.refresh()
+    pool.refresh(NOW)
     pool.waiting.clear()
 
     assert send(pool, 2) == 0
@@ -116,7 +115,7 @@ def test_nobody_waits_for_one_that_could_not_be_asked_anyway(state):
     pool = ServicePool("maths")
     one = instance(pool, is_up=True)
     instance(pool, state=state)
-    pool.refresh()
+    pool.refresh(NOW)
 
     assert pool.only is one
 
@@ -126,7 +125,7 @@ def test_under_way_nobody_waits_for_one_that_is_new():
     assert send(pool, 20) == 0
 
     made.append(instance(pool))
-    pool.refresh()
+    pool.refresh(NOW)
 
     assert send(pool, 1) == 0
     greet(pool, made[2])
@@ -138,7 +137,7 @@ def test_after_a_restart_of_all_it_begins_again():
     pool, made = pool_of(up=2, coming=0)
     for one in made:
         one.left = True
-    pool.refresh()
+    pool.refresh(NOW)
     new = [instance(pool), instance(pool)]
 
     greet(pool, new[0])

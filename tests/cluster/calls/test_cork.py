@@ -14,7 +14,12 @@ class Poured:
     def __init__(self):
         self.batches = []
         self.deferred = []
-        self.cork = Cork(self.batches.append, self.deferred.append)
+        self.now = 5.0
+        self.cork = Cork(self.batches.append, self.deferred.append, lambda: self.now)
+
+    def end(self, now):
+        self.now = now
+        self.cork.end()
 
     def end_turn(self):
         deferred, self.deferred[:] = list(self.deferred), []
@@ -30,7 +35,7 @@ class Poured:
                 self.cork.hold(item, now)
             else:
                 self.batches.append([item])
-        self.cork.end(lambda: now)
+        self.end(now)
         return self.batches[before:]
 
 
@@ -62,7 +67,7 @@ def test_nobody_waits_longer_than_a_slow_job_takes_for_many_that_are_not_quite_s
     cork.begin(5.0)
     for step in range(4):
         cork.hold(step, 5.0 + step * 0.6 * SLOW)
-    cork.end(lambda: 5.0 + 4 * 0.6 * SLOW)
+    poured.end(5.0 + 4 * 0.6 * SLOW)
 
     assert poured.batches == [[0, 1, 2], [3]]
     assert poured.quick("ab", 5.1) == [["a", "b"]]
@@ -77,7 +82,7 @@ def test_after_a_slow_job_nothing_is_held_for_a_while(poured):
 
     assert poured.batches == [["first", "second"]]
     assert not cork.is_in
-    cork.end(lambda: later)
+    poured.end(later)
     assert poured.quick("ab", later + PAUSE / 2) == [["a"], ["b"]]
     assert poured.quick("ab", later + 2 * PAUSE) == [["a", "b"]]
 
@@ -86,7 +91,7 @@ def test_a_slow_job_that_sends_nothing_counts_too(poured):
     cork = poured.cork
     cork.begin(5.0)
     cork.hold("first", 5.0)
-    cork.end(lambda: 5.0 + 2 * SLOW)
+    poured.end(5.0 + 2 * SLOW)
 
     assert poured.batches == [["first"]]
     assert poured.quick("ab", 5.0 + 2 * SLOW + PAUSE / 2) == [["a"], ["b"]]
@@ -99,7 +104,7 @@ def pauses(poured, now, times):
         poured.cork.begin(now)
         poured.cork.hold("slow", now)
         now += 2 * SLOW
-        poured.cork.end(lambda now=now: now)
+        poured.end(now)
         since = now
         while poured.quick("ab", now) != [["a", "b"]]:
             now += SLOW / 2
@@ -123,7 +128,7 @@ def test_of_jobs_that_compute_for_long_few_make_others_wait(job, turn):
         waited.extend(now - each for each in since)
 
     deferred = []
-    cork = Cork(pour, deferred.append)
+    cork = Cork(pour, deferred.append, lambda: now)
     for _ in range(600 // turn):
         cork.begin(now)
         for _ in range(turn):
@@ -132,7 +137,7 @@ def test_of_jobs_that_compute_for_long_few_make_others_wait(job, turn):
                 cork.hold(now, now)
             else:
                 waited.append(0.0)
-        cork.end(lambda now=now: now)
+        cork.end()
         while deferred:
             deferred.pop()()
 
@@ -149,7 +154,7 @@ def test_a_slow_job_before_the_first_message_delays_nobody(poured):
     poured.cork.begin(5.0)
     poured.cork.hold("a", 7.0)
     poured.cork.hold("b", 7.0)
-    poured.cork.end(lambda: 7.0)
+    poured.end(7.0)
 
     assert poured.batches == [["a", "b"]]
 
@@ -169,7 +174,7 @@ def test_what_is_held_can_be_taken_back(poured):
 
     assert poured.cork.take() == ["a"]
     poured.cork.hold("b", 5.0)
-    poured.cork.end(lambda: 5.0)
+    poured.end(5.0)
     assert poured.batches == [["b"]]
 
 

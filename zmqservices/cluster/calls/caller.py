@@ -13,18 +13,19 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from discovery import Directory
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall
 from zmqservices.cluster.calls.cork import LONGEST, Cork
 from zmqservices.cluster.calls.flow_control import UNCOUNTED
 from zmqservices.cluster.calls.instances import Instance, ServicePool
-from zmqservices.cluster.calls.peer import EXPECTED, Peer
+from zmqservices.cluster.calls.peer import EXPECTED, NewLink, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
 from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
 from zmqservices.resilience.retries import Failure, RetryAction, next_action
-from zmqservices.transport import Sockets
+from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.forks import ForkHook
@@ -54,10 +55,20 @@ FAILURES = {
 
 
 class Caller:
-    """All calls of one node or client. `directory` is a started `discovery.Directory`."""
+    """All calls of one node or client. `directory` is started already; `clock` says monotonic time."""
 
-    def __init__(self, reactor: Reactor, sockets: Sockets, directory: Any, settings: Settings, node: str) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        sockets: Sockets,
+        directory: Directory,
+        settings: Settings,
+        node: str,
+        clock: Callable[[], float] = monotonic,
+        new_link: NewLink = DealerLink,
+    ) -> None:
         self.reactor = reactor
+        self._clock = clock
         #: The thread that may `begin`; None where whoever holds the lead may.
         self.thread: int | None = getattr(reactor, "thread", None)
         self.settings = settings
@@ -66,7 +77,7 @@ class Caller:
         self._ids = itertools.count(1)
         self._woken: list[PendingCall] = []
         #: Holds the calls of those who were woken together, or call in one turn of the loop.
-        self.cork = Cork(self._pour, reactor.defer)
+        self.cork = Cork(self._pour, reactor.defer, clock)
         #: Those that are asked for nothing more until they have read some of it.
         self._full: set[Peer] = set()
         self._sweeping = False
@@ -79,7 +90,7 @@ class Caller:
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
         #: Called after each change of links and of who is listed.
         self.on_change: list[Callable[[], None]] = []
-        self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node)
+        self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node, clock, new_link)
         self._pools = self._peer_pool.pools
         _callers.add(self)
 
@@ -100,7 +111,7 @@ class Caller:
 
         Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
         """
-        now = monotonic()
+        now = self._clock()
         if timeout is not None:
             own = now + timeout
             if deadline is None or own < deadline:
@@ -140,7 +151,7 @@ class Caller:
         """`begin`, for threads other than the hub's. RuntimeError where the hub is blocked for as long as the call may take."""
         limits = [] if timeout is None else [timeout]
         if deadline is not None:
-            limits.append(deadline - monotonic())
+            limits.append(deadline - self._clock())
         reactor: Any = self.reactor
         patience = max(min(limits, default=TAKE_UP_TIMEOUT), LEAST_PATIENCE)
         call: PendingCall = reactor.hand_over(
@@ -203,7 +214,7 @@ class Caller:
                 by_peer.setdefault(call.instance.peer, []).append((call, body))
         for peer, held in by_peer.items():
             batch = batches.encode([body for _, body in held])
-            if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch, monotonic())):
+            if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch, self._clock())):
                 self._not_sent([call for call, _ in held])
 
     def _unhold(self, peer: Peer) -> list[PendingCall]:
@@ -220,7 +231,7 @@ class Caller:
             call.instance.load.in_flight -= 1
             try:
                 # Not held again: its turn would come again and again while nobody has room.
-                self._begin_elsewhere(call, call.instance, monotonic(), may_be_held=False)
+                self._begin_elsewhere(call, call.instance, self._clock(), may_be_held=False)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
                 self._finish(call, exc)
                 self.reactor.post(self.wake_all)
@@ -236,7 +247,7 @@ class Caller:
 
     def _release_held(self, pool: ServicePool) -> None:
         """Somebody can be asked now: send what waited, in its order."""
-        now = monotonic()
+        now = self._clock()
         waiting = pool.waiting
         is_shared_out = False
         for _ in range(len(waiting)):
@@ -303,7 +314,7 @@ class Caller:
         failure = FAILURES.get(code) if code else None
         if failure is Failure.NOT_SERVED:
             call.instance.left = True
-            call.pool.refresh()
+            call.pool.refresh(self._clock())
         if failure is not None:
             self._failure(call, failure, error)
             if code == "protocol":
@@ -327,7 +338,7 @@ class Caller:
         call.moves += 1
         call.held_until = 0.0
         call.avoid = (*call.avoid, instance)
-        now = monotonic()
+        now = self._clock()
         other = call.pool.pick(now, call.method, call.avoid)
         try:
             if other is None or not self._send(call, other, now):
@@ -348,11 +359,11 @@ class Caller:
             if len(woken) == 1:
                 self.reactor.wake(woken)
                 continue
-            self.cork.begin(monotonic())
+            self.cork.begin(self._clock())
             try:
                 self.reactor.wake(woken)
             finally:
-                self.cork.end(monotonic)
+                self.cork.end()
 
     # --- giving up ---------------------------------------------------------------------------------------------------
 
@@ -370,9 +381,8 @@ class Caller:
             if call.instance.peer.is_up:
                 call.instance.peer.send(envelope.encode(Cancel(call.id)))
 
-    @staticmethod
-    def _is_spent(call: PendingCall) -> bool:
-        return call.deadline is not None and call.deadline - monotonic() < SWEEP_INTERVAL
+    def _is_spent(self, call: PendingCall) -> bool:
+        return call.deadline is not None and call.deadline - self._clock() < SWEEP_INTERVAL
 
     def _expire(self, call: PendingCall) -> None:
         if call.stage != DONE:
@@ -389,7 +399,7 @@ class Caller:
         self._sweeping = False
         if self._closed:
             return
-        now = monotonic()
+        now = self._clock()
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
             # The instance saw the deadline too and stops by itself; the word is for one whose clock runs behind.
             self._tell_to_stop(call)
@@ -431,7 +441,7 @@ class Caller:
         peers.update(peer for peer in self._peer_pool.peers.values() if peer.is_suspect)
         if not peers:
             return
-        now = monotonic()
+        now = self._clock()
         for peer in peers:
             peer.beat(now, self.settings.heartbeat)
         self._beating = True
@@ -449,7 +459,7 @@ class Caller:
         self._peer_pool.update()
 
     def refresh(self, pool: ServicePool) -> None:
-        pool.refresh()
+        pool.refresh(self._clock())
         if pool.waiting and (pool.ready or pool.suspects):
             self._release_held(pool)
 
@@ -472,13 +482,13 @@ class Caller:
         """Too much is on its way there; when that has changed, `peer_changed` is told."""
         self._full.add(peer)
         for pool in {instance.pool for instance in peer.instances}:
-            pool.refresh()
+            pool.refresh(self._clock())
 
     def peer_lost(self, peer: Peer) -> None:
         """Everything that was under way with this node is in doubt; what was held for it never left."""
         # Before anything is sent: nothing more goes there.
         for pool in {instance.pool for instance in peer.instances}:
-            pool.refresh()
+            pool.refresh(self._clock())
         held = self._unhold(peer)
         self.peer_changed(peer)
         self._not_sent(held)

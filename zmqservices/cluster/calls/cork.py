@@ -42,9 +42,14 @@ class Cork:
     `defer(callback)` calls `callback` once all that can run now has run; None where nothing can promise that.
     """
 
-    __slots__ = ("is_in", "_pour", "_defer", "_is_joined", "_held", "_first_at", "_last_at", "_open_until", "_pause")
+    __slots__ = ("is_in", "_pour", "_defer", "_is_joined", "_held", "_first_at", "_last_at", "_open_until", "_pause", "_clock")
 
-    def __init__(self, pour: Callable[[list[Any]], None], defer: Callable[[Callable[[], None]], Any] | None = None) -> None:
+    def __init__(
+        self,
+        pour: Callable[[list[Any]], None],
+        defer: Callable[[Callable[[], None]], object] | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         #: Whether `hold` may be called.
         self.is_in = False
         self._pour = pour
@@ -55,6 +60,7 @@ class Cork:
         self._first_at = self._last_at = 0.0
         self._open_until = 0.0
         self._pause = FIRST_PAUSE
+        self._clock = clock
 
     def begin(self, now: float) -> None:
         """A batch begins; `now` is monotonic time, as everywhere here."""
@@ -73,7 +79,7 @@ class Cork:
     def _end_turn(self) -> None:
         self._is_joined = False
         if self.is_in:
-            self.end(monotonic)
+            self.end()
 
     def hold(self, item: Any, now: float) -> None:
         """Keep `item` for later, or not, if its turn has come."""
@@ -105,11 +111,11 @@ class Cork:
         if self._held:
             self._pour(self.take())
 
-    def end(self, clock: Callable[[], float]) -> None:
+    def end(self) -> None:
         """The batch is over."""
         self.is_in = False
         if self._held:
-            now = clock()
+            now = self._clock()
             if now - self._last_at > SLOW:
                 self._open(now, now - self._last_at)
             self.release()

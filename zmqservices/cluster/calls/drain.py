@@ -20,7 +20,7 @@ from typing import Any
 from gevent.event import Event
 
 from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served
-from zmqservices.utils.waiting import wait_until
+from zmqservices.utils.waiting import ChangeEvent, wait_until
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Ping
 
@@ -47,6 +47,8 @@ class Drain:
         send: Callable[[ClientConnection, Any], None],
         stop: Callable[[IncomingCall, str], None],
         welcome_all: Callable[[], None],
+        clock: Callable[[], float] = monotonic,
+        changed: ChangeEvent | None = None,
     ) -> None:
         self._clients = clients
         self._instances = instances
@@ -55,7 +57,8 @@ class Drain:
         self._stop = stop
         self._welcome_all = welcome_all
         #: Set whenever somebody is waited for no longer.
-        self._heard = Event()
+        self._changed: Any = Event() if changed is None else changed
+        self._clock = clock
 
     # --- the service's words -------------------------------------------------------------------------------------------
 
@@ -66,12 +69,12 @@ class Drain:
         ended. Calls that have not ended within `timeout` seconds (None: however long it takes) are cancelled, and
         False is returned.
         """
-        end = None if timeout is None else monotonic() + timeout
+        end = None if timeout is None else self._clock() + timeout
         if not served.is_draining:
             self._say_bye(served)
         self._wait_for(served.name, BYE_TIMEOUT if timeout is None else min(timeout, BYE_TIMEOUT))
         if served.open_calls:
-            served.idle.wait(None if end is None else max(end - monotonic(), 0.0))
+            served.idle.wait(None if end is None else max(end - self._clock(), 0.0))
         in_time = not served.open_calls
         if not in_time:
             self._cancel_all(served, f"{served.name!r} is shutting down; its calls had {timeout:g} s to end")
@@ -115,22 +118,25 @@ class Drain:
         return [client for client in self._clients.values() if client.node]
 
     def _wait_for(self, word: str | int, timeout: float) -> None:
-        wait_until(lambda: not any(word in client.awaited for client in self._clients.values()), self._heard, timeout)
+        def is_over() -> bool:
+            return not any(word in client.awaited for client in self._clients.values())
+
+        wait_until(is_over, self._changed, timeout, clock=self._clock)
 
     # --- the callers' words ----------------------------------------------------------------------------------------------
 
     def on_bye(self, client: ClientConnection, bye: Bye) -> None:
         """It sends no more calls for these services, or for all that it was told of."""
         client.awaited.difference_update(bye.services if bye.services is not None else list(client.awaited))
-        self._heard.set()
+        self._changed.set()
 
     def on_pong(self, client: ClientConnection, token: int) -> None:
         """It has read what was sent before this PING, if it was one of ours."""
         if token in client.awaited:
             client.awaited.discard(token)
-            self._heard.set()
+            self._changed.set()
 
     def forget(self, client: ClientConnection) -> None:
         """It is gone."""
         client.awaited.clear()
-        self._heard.set()
+        self._changed.set()

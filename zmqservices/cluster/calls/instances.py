@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from random import shuffle
-from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
+from discovery import Record
 from zmqservices.resilience.balance import Load, choose, weigh
+
+
+class InstancePeer(Protocol):
+    """What the choice of an instance depends on at its node; a Peer."""
+
+    endpoint: str
+    is_up: bool
+    is_full: bool
+    is_suspect: bool
+    expected_until: float
+    idempotent: dict[str, frozenset[str]]
+
+    def condition(self, instance: Instance) -> str:
+        """One phrase about an instance there, for error texts."""
 
 
 class Instance:
@@ -16,9 +30,10 @@ class Instance:
 
     __slots__ = ("record", "peer", "load", "listed", "left", "pool")
 
-    def __init__(self, record: Any, peer: Any, pool: ServicePool) -> None:
+    def __init__(self, record: Record, peer: InstancePeer, pool: ServicePool) -> None:
         self.record = record
-        self.peer = peer
+        #: A Peer.
+        self.peer: Any = peer
         self.pool = pool
         self.load = Load()
         #: The directory still shows it. One that it dropped is used for as long as its link stands: connections decide.
@@ -30,13 +45,12 @@ class Instance:
     def may_be_asked(self) -> bool:
         return self.peer.is_up and not self.peer.is_full and not self.left and self.record.state == "UP"
 
-    @property
-    def may_come(self) -> bool:
+    def may_come(self, now: float) -> bool:
         """It cannot be asked yet, and may be at any moment."""
         peer = self.peer
         if peer.is_up or self.left or not self.listed or self.record.state != "UP":
             return False
-        return bool(peer.expected_until > monotonic())
+        return bool(peer.expected_until > now)
 
     def is_idempotent(self, method: str) -> bool:
         entry = self.record.methods.get(method)
@@ -66,12 +80,12 @@ class ServicePool:
         #: Since nobody could be asked, not all who were known have been greeted or given up.
         self.is_cold = True
         #: Records of those that are listed and have no link, since there are too many; the one that waits longest first.
-        self.unlinked: dict[str, Any] = {}
+        self.unlinked: dict[str, Record] = {}
         self.waiting: deque[Any] = deque()
         #: By method.
         self._weighed_until: dict[str, float] = {}
 
-    def refresh(self) -> None:
+    def refresh(self, now: float) -> None:
         """Sort the instances anew after a link, a record or a suspicion changed."""
         able = [instance for instance in self.instances.values() if instance.may_be_asked]
         self.ready = [instance for instance in able if not instance.peer.is_suspect]
@@ -79,13 +93,13 @@ class ServicePool:
         # So that not all clients look at them in the same order.
         shuffle(self.ready)
         self._weighed_until.clear()
-        self._expect_others()
+        self._expect_others(now)
 
-    def _expect_others(self) -> None:
+    def _expect_others(self, now: float) -> None:
         if not self.ready:
             self.is_cold = True
         if self.is_cold:
-            self.coming = [instance for instance in self.instances.values() if instance.may_come]
+            self.coming = [instance for instance in self.instances.values() if instance.may_come(now)]
             self.is_cold = not self.ready or bool(self.coming)
         self.only = self.ready[0] if len(self.ready) == 1 and not self.coming else None
 
@@ -106,7 +120,7 @@ class ServicePool:
 
     def _has_its_share(self, chosen: Instance, now: float) -> bool:
         if not all(instance.peer.expected_until > now for instance in self.coming):
-            self._expect_others()
+            self._expect_others(now)
         calls = len(self.waiting) + sum(instance.load.in_flight for instance in self.instances.values()) + 1
         return bool(self.coming) and chosen.load.in_flight * (len(self.ready) + len(self.coming)) >= calls
 

@@ -12,13 +12,16 @@ import itertools
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
+from zmqservices.cluster.calls.cork import Cork
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
+from zmqservices.cluster.calls.instances import Instance
 from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import ProtocolError
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import DealerLink, Sockets
+from zmqservices.transport.dealer import DealerListener
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
@@ -40,13 +43,66 @@ class PeerStage(enum.Enum):
     REFUSED = "refused"
 
 
+class PeerLink(Protocol):
+    """The connection to a node, as `DealerLink` is."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    @property
+    def send(self) -> Callable[[bytes | tuple[bytes, bytes]], bool]: ...
+
+    def take_payload(self) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
+#: Makes a link to an endpoint, which tells the listener what happens on it.
+NewLink: TypeAlias = Callable[[Reactor, Sockets, str, DealerListener], PeerLink]
+
+
+class PeerOwner(Protocol):
+    """Receives what a peer's node answers, and what becomes of the link; a Caller. All are called inside the reactor."""
+
+    #: Released before the last message of a link, so that no held call follows it.
+    cork: Cork
+    #: Receive the messages of other kinds than answers: `other_kinds[kind](peer, message)`.
+    other_kinds: dict[type, Callable[[Any, Any], None]]
+
+    def on_result(self, peer: Peer, result: Result, now: float) -> None: ...
+
+    def on_error(self, peer: Peer, message: Error) -> None: ...
+
+    def peer_changed(self, peer: Peer) -> None:
+        """Other instances of this peer may be called now: its stage, its flow-control window or its services changed."""
+
+    def peer_is_full(self, peer: Peer) -> None:
+        """Its flow-control window is full. `peer_changed` follows when it is not any more."""
+
+    def peer_lost(self, peer: Peer) -> None:
+        """The connection ended; calls in flight there may or may not have run."""
+
+    def wake_all(self) -> None:
+        """Wake the callers whose calls have ended. Called once after all messages that had arrived."""
+
+
 class Peer:
-    """Tells `owner` (a Caller) of answers and of what becomes of the link."""
+    """Tells `owner` of answers and of what becomes of the link."""
 
     def __init__(
-        self, owner: Any, reactor: Reactor, sockets: Sockets, endpoint: str, node: str, namespace: str, own_node: str
+        self,
+        owner: PeerOwner,
+        reactor: Reactor,
+        sockets: Sockets,
+        endpoint: str,
+        node: str,
+        namespace: str,
+        own_node: str,
+        clock: Callable[[], float] = monotonic,
+        new_link: NewLink = DealerLink,
     ) -> None:
         self._owner = owner
+        self._clock = clock
         self.endpoint = endpoint
         #: The node that is expected there; "" where the directory cannot know (a static one), and whoever answers is right.
         self._expected = node
@@ -58,11 +114,11 @@ class Peer:
         self.is_up = False
         self.is_suspect = False
         #: Until when its first greeting is expected at any moment; 0 once it was greeted or could not be reached.
-        self.expected_until = monotonic() + EXPECTED
+        self.expected_until = clock() + EXPECTED
         self.refusal = ""
         #: Methods that may be repeated, by service, as the node itself announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
-        self.instances: list[Any] = []
+        self.instances: list[Instance] = []
         self._window = FlowControlWindow()
         #: Whether so much is on its way there that it is asked for nothing more until it has read some.
         self.is_full = False
@@ -85,7 +141,7 @@ class Peer:
             Pong: self._on_pong,
         }
         self._on_result = owner.on_result
-        self.link = DealerLink(reactor, sockets, endpoint, self)
+        self.link = new_link(reactor, sockets, endpoint, self)
         self._faults = Faults(_log)
         self._payloads = Payloads(self.link.take_payload)
         self.send = self.link.send
@@ -120,7 +176,7 @@ class Peer:
     def on_message(self, body: bytes) -> bool:
         now = self._batch_time
         if not now:
-            now = self._batch_time = monotonic()
+            now = self._batch_time = self._clock()
         try:
             size = len(body)
             payloads = self._payloads
@@ -231,7 +287,7 @@ class Peer:
             self.is_up = True
             self.expected_until = 0.0
             self.is_suspect = False
-            self._last_heard = monotonic()
+            self._last_heard = self._clock()
             self._owner.peer_changed(self)
 
     def _is_among(self, instance: str, service: Any) -> bool:
@@ -314,7 +370,7 @@ class Peer:
             _log.warning("node %s at %s has been silent for %.1f s: no new calls", self.node, self.endpoint, silence)
             self._owner.peer_changed(self)
 
-    def condition(self, instance: Any) -> str:
+    def condition(self, instance: Instance) -> str:
         """One phrase about an instance here, for error texts."""
         if self.stage is PeerStage.REFUSED:
             return f"not used ({self.refusal})"
@@ -326,7 +382,7 @@ class Peer:
             return "silent"
         if self.is_full:
             return f"behind: {self._window.on_the_way:,} bytes are on their way to it and not read"
-        return str(instance.record.state).lower()
+        return instance.record.state.lower()
 
     def close(self) -> None:
         self.is_up = False

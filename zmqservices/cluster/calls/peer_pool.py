@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import resource
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
+from discovery import Directory, Record, View
 from zmqservices.cluster.calls.instances import Instance, ServicePool
-from zmqservices.cluster.calls.peer import Peer
-from zmqservices.transport import Sockets, UnusableEndpoint
+from zmqservices.cluster.calls.peer import NewLink, Peer, PeerOwner
+from zmqservices.transport import DealerLink, Sockets, UnusableEndpoint
 from zmqservices.transport.reactor import Reactor
 
 _log = logging.getLogger(__name__)
@@ -34,8 +36,8 @@ URGENT_TURN, TURN = 0.1, 5.0
 MOST_TOLD, TOLD_INTERVAL = 50, 60.0
 
 
-class PeerPoolOwner(Protocol):
-    """Who is told; a Caller. The peers tell it, too: see `Peer`."""
+class PeerPoolOwner(PeerOwner, Protocol):
+    """Receives changes of the pool and, as a PeerOwner, those of each peer; a Caller."""
 
     def refresh(self, pool: ServicePool) -> None:
         """The instances of `pool` may be others now, or others of them may be asked."""
@@ -48,9 +50,19 @@ class PeerPool:
     """`directory` is a started `discovery.Directory`; `node` is this process's own id."""
 
     def __init__(
-        self, owner: PeerPoolOwner, reactor: Reactor, sockets: Sockets, directory: Any, namespace: str, node: str
+        self,
+        owner: PeerPoolOwner,
+        reactor: Reactor,
+        sockets: Sockets,
+        directory: Directory,
+        namespace: str,
+        node: str,
+        clock: Callable[[], float] = monotonic,
+        new_link: NewLink = DealerLink,
     ) -> None:
         self._owner = owner
+        self._clock = clock
+        self._new_link = new_link
         self._reactor = reactor
         self._sockets = sockets
         self._directory = directory
@@ -82,7 +94,7 @@ class PeerPool:
 
     # --- what the directory lists ------------------------------------------------------------------------------------
 
-    def _hear_news(self, view: Any) -> None:
+    def _hear_news(self, view: View) -> None:
         # On the directory's thread. Posted once for all news: a client that makes no call takes nothing in.
         if not self._has_news:
             self._has_news = True
@@ -121,7 +133,7 @@ class PeerPool:
         if pool.unlinked:
             self._turn_soon(pool)
 
-    def _link(self, pool: ServicePool, record: Any) -> None:
+    def _link(self, pool: ServicePool, record: Record) -> None:
         """Take `record` in, or pass it over by itself: whatever is wrong with it, the others are not to suffer."""
         endpoint = record.endpoints["rpc"]
         if (endpoint, record.node) not in self.peers and self._is_full(pool):
@@ -149,10 +161,10 @@ class PeerPool:
     def _tell_once(self, instance: str, endpoint: str, text: str) -> None:
         if (instance, endpoint) in self._told:
             return
-        if len(self._told) >= MOST_TOLD and monotonic() >= self._tells_anew_at:
+        if len(self._told) >= MOST_TOLD and self._clock() >= self._tells_anew_at:
             self._told.clear()
         if not self._told:
-            self._tells_anew_at = monotonic() + TOLD_INTERVAL
+            self._tells_anew_at = self._clock() + TOLD_INTERVAL
         if len(self._told) < MOST_TOLD:
             self._told.add((instance, endpoint))
             _log.warning("%s", text)
@@ -167,7 +179,7 @@ class PeerPool:
         self._turn_is_due = False
         if self._is_closed:
             return
-        now = monotonic()
+        now = self._clock()
         for pool in [pool for pool in self.pools.values() if pool.unlinked]:
             following = list(pool.unlinked.values())
             useless = [one for one in pool.instances.values() if not one.peer.is_up and one.peer.expected_until <= now]
@@ -187,8 +199,9 @@ class PeerPool:
         peer = self.peers.get((endpoint, node))
         if peer is None:
             peer = self.peers[endpoint, node] = Peer(
-                self._owner, self._reactor, self._sockets, endpoint, node, self._namespace, self._node
-            )
+                self._owner, self._reactor, self._sockets, endpoint, node, self._namespace, self._node, self._clock,
+                self._new_link,
+            )  # fmt: skip
         return peer
 
     # --- who is gone -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER, LONGEST, Cork
 from zmqservices.cluster.calls.drain import Drain
@@ -22,6 +22,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import RouterSocket, Sent, Sockets
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
+from zmqservices.transport.router import RouterListener
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Cancel, Error, Hello, Ping, Pong, Welcome
@@ -50,13 +51,46 @@ SHARED = Served("", "", lambda call: None, lambda: None, lambda worker, why: Non
 SHARED.is_draining = True
 
 
+class ServerSocket(Protocol):
+    """The socket that nodes connect to, as `RouterSocket` is."""
+
+    endpoint: str
+    #: The connected nodes, by routing id.
+    clients: dict[bytes, ClientConnection]
+
+    def send(self, routing_id: bytes, frames: bytes | tuple[bytes, bytes]) -> Sent: ...
+
+    def take_payload(self) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
+#: Binds a socket to an address; it tells the listener what happens on it.
+NewServerSocket: TypeAlias = Callable[[Reactor, Sockets, str, RouterListener], ServerSocket]
+
+
+class Flushable(Protocol):
+    """Something whose `flush` can be asked for; see `CallServer.request_flush`."""
+
+    def flush(self) -> None: ...
+
+
 class CallServer:
-    """The door's listener. Bound once; services come and go."""
+    """The listener of the server socket. Bound once; services come and go. `clock` says monotonic time."""
 
     def __init__(
-        self, reactor: Reactor, sockets: Sockets, address: str, node: str, namespace: str, max_message_size: int
+        self,
+        reactor: Reactor,
+        sockets: Sockets,
+        address: str,
+        node: str,
+        namespace: str,
+        max_message_size: int,
+        clock: Callable[[], float] = monotonic,
+        new_socket: NewServerSocket = RouterSocket,
     ) -> None:
         self._reactor = reactor
+        self._clock = clock
         self._node = node
         self._namespace = namespace
         self.max_message_size = max_message_size
@@ -64,7 +98,7 @@ class CallServer:
         self._services: dict[str, Served] = {}
         self._several: dict[str, list[Served]] = {}
         #: Whoever wants `flush` to be called once all that had arrived was handed over.
-        self._to_flush: set[Any] = set()
+        self._to_flush: set[Flushable] = set()
         self._on_disconnected: Callable[[ClientConnection], None] | None = None
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
@@ -73,7 +107,7 @@ class CallServer:
         self._messages = 0
         self._is_alone = False
         #: Holds what is sent while a batch is worked on, or in one turn of the loop.
-        self._cork = Cork(self._pour, reactor.defer)
+        self._cork = Cork(self._pour, reactor.defer, clock)
         self._tokens = itertools.count(1)
         self._send_queue_timer = False
         self._looks_for_gone: set[float] = set()
@@ -89,14 +123,15 @@ class CallServer:
             Bye: self._on_bye,
             Error: self._ignore,
         }
-        self._router = RouterSocket(reactor, sockets, address, self)
+        self._router = new_socket(reactor, sockets, address, self)
         self._payloads = Payloads(self._router.take_payload)
         self._faults = Faults(_log)
         self._on_the_way = Total()
         self._kept = Kept()
         self.draining = Drain(
-            self._router.clients, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all
-        )
+            self._router.clients, self._instances, self._tokens, self.send, partial(self._stop, is_told=True), self._welcome_all,
+            clock,
+        )  # fmt: skip
 
     @property
     def endpoint(self) -> str:
@@ -156,7 +191,7 @@ class CallServer:
         self._handlers.update(kinds)
         self._on_disconnected = on_disconnected
 
-    def request_flush(self, to_flush: Any) -> None:
+    def request_flush(self, to_flush: Flushable) -> None:
         """Call `to_flush.flush()` once all that has arrived is heard. For the functions that hear."""
         self._to_flush.add(to_flush)
 
@@ -172,7 +207,7 @@ class CallServer:
 
     def on_message(self, client: ClientConnection, body: bytes) -> bool:
         if not self._batch_time:
-            self._batch_time = monotonic()
+            self._batch_time = self._clock()
         self._messages += 1
         try:
             if not client.node:
@@ -386,7 +421,7 @@ class CallServer:
             self._send(client, frames)
             return
         cork = self._cork
-        now = monotonic()
+        now = self._clock()
         if cork.is_in or cork.join(now):
             if type(frames) is bytes and len(frames) <= LONGEST and client.node:
                 cork.hold((client, frames), now)
@@ -399,11 +434,11 @@ class CallServer:
         if self._cork.is_in:
             work(*args)
             return
-        self._cork.begin(monotonic())
+        self._cork.begin(self._clock())
         try:
             work(*args)
         finally:
-            self._cork.end(monotonic)
+            self._cork.end()
 
     def _pour(self, messages: list[tuple[ClientConnection, bytes]]) -> None:
         by_client: dict[ClientConnection, list[bytes]] = {}
@@ -459,7 +494,7 @@ class CallServer:
             sent = self._router.send(client.routing_id, frames)
             if sent is Sent.TAKEN:
                 window.sent(size)
-        now = monotonic()
+        now = self._clock()
         if window.wants_to_ask(now):
             token = next(self._tokens)
             asked = self._router.send(client.routing_id, envelope.encode(Ping(token)))
