@@ -1,0 +1,501 @@
+"""The rules of the calling half: which instance gets a call, and what becomes of calls that go wrong."""
+
+import pytest
+
+from tests.cluster.calls.world import Calling
+from zmqservices.cluster.calls.call import DONE, HELD, SENT
+from zmqservices.cluster.calls.caller import SWEEP_INTERVAL
+from zmqservices.cluster.calls.peer import EXPECTED
+from zmqservices.exceptions import (
+    CallCancelled,
+    MaybeExecuted,
+    MessageTooLarge,
+    Overloaded,
+    RemoteError,
+    RemoteUnavailable,
+    RpcTimeout,
+    UnknownService,
+    UnserializableValueError,
+)
+from zmqservices.resilience.retries import LOST_MOVES
+from zmqservices.wire import envelope
+from zmqservices.wire.messages import Bye, Call, Cancel, Error, Hello, Ping, Pong
+
+
+@pytest.fixture
+def calling():
+    return Calling()
+
+
+def refusal(call, code, value="no"):
+    return Error(call.id, {"exc_type": "Refusal", "exc_path": "", "exc_args": [], "value": value, "code": code})
+
+
+def ids(link):
+    return [message.id for message in link.said(Call)]
+
+
+def only(links, call):
+    """Of two links, the one on which the call was sent, and the other."""
+    return links if ids(links[0]) and ids(links[0])[-1] == call.id else links[::-1]
+
+
+# --- a call that goes well ---------------------------------------------------------------------------------
+
+
+def test_a_call_is_sent_to_the_instance_and_answered(calling):
+    link = calling.add_instance("one")
+
+    call = calling.begin(2, 3)
+    [sent] = link.said(Call)
+    link.answer(call, 5)
+
+    assert (sent.service, sent.method, sent.args, sent.time_left) == ("maths", "add", [2, 3], 10.0)
+    assert call.outcome() == 5
+    assert calling.reactor.woken == [call]
+
+
+def test_a_link_is_greeted_before_anything_else_is_sent(calling):
+    link = calling.add_instance("one", is_greeted=False)
+    call = calling.begin()
+    assert (call.stage, link.sent) == (HELD, [])
+
+    link.greet()
+
+    assert [type(message) for message in link.sent] == [Hello, Call]
+    assert call.stage == SENT
+
+
+def test_an_error_of_the_method_is_raised_at_the_caller(calling):
+    link = calling.add_instance("one")
+    call = calling.begin()
+
+    link.say(Error(call.id, {"exc_type": "ZeroDivisionError", "exc_path": "x", "exc_args": ["by 0"], "value": "by 0"}))
+
+    with pytest.raises(RemoteError, match="by 0"):
+        call.outcome()
+
+
+def test_arguments_that_cannot_travel_fail_at_once_and_nothing_is_sent():
+    calling = Calling(max_message_size=1000)
+    link = calling.add_instance("one")
+
+    with pytest.raises(UnserializableValueError):
+        calling.begin(object())
+    with pytest.raises(MessageTooLarge, match="max_message_size"):
+        calling.begin("x" * 1000)
+
+    assert link.said(Call) == []
+
+
+def test_arguments_that_cannot_travel_fail_at_once_even_where_no_instance_is_known(calling):
+    with pytest.raises(UnserializableValueError):
+        calling.begin(object())
+
+
+# --- answers that do not belong to a call ------------------------------------------------------------------
+
+
+def test_an_answer_that_comes_after_the_call_was_given_up_is_ignored(calling):
+    link = calling.add_instance("one")
+    first = calling.begin()
+    calling.caller.abandon(first)
+    second = calling.begin()
+
+    link.answer(first, "late")
+    assert second.stage == SENT
+    link.answer(second, "in time")
+
+    with pytest.raises(CallCancelled):
+        first.outcome()
+    assert second.outcome() == "in time"
+
+
+def test_an_answer_or_a_refusal_from_another_node_is_ignored(calling):
+    links = calling.add_instance("one"), calling.add_instance("other")
+    call = calling.begin()
+    asked, other = only(links, call)
+
+    other.answer(call, "forged")
+    other.say(refusal(call, "overloaded"))
+    assert call.stage == SENT
+    asked.answer(call, "true")
+
+    assert call.outcome() == "true"
+
+
+def test_a_second_answer_is_ignored(calling):
+    link = calling.add_instance("one")
+    call = calling.begin()
+
+    link.answer(call, "first")
+    link.answer(call, "second")
+
+    assert call.outcome() == "first"
+    assert calling.reactor.woken == [call]
+
+
+# --- deadlines ---------------------------------------------------------------------------------------------
+
+
+def test_a_call_without_an_answer_ends_with_its_time_and_its_instance_is_told(calling):
+    link = calling.add_instance("one")
+    call = calling.begin(timeout=3.0)
+
+    calling.reactor.wind(2.9)
+    assert call.stage == SENT
+    calling.reactor.wind(0.1 + SWEEP_INTERVAL)
+
+    with pytest.raises(RpcTimeout, match="maths.add was not answered by one within 3 s"):
+        call.outcome()
+    assert link.said(Cancel) == [Cancel(call.id)]
+
+
+def test_a_short_call_ends_on_time(calling):
+    calling.add_instance("one")
+    call = calling.begin(timeout=0.01)
+
+    calling.reactor.wind(0.01)
+
+    assert call.stage == DONE
+
+
+def test_of_timeout_and_deadline_the_earlier_one_counts(calling):
+    calling.add_instance("one")
+    by_timeout = calling.begin(timeout=2.0, deadline=calling.reactor.now + 5.0)
+    by_deadline = calling.begin(timeout=5.0, deadline=calling.reactor.now + 2.0)
+
+    calling.reactor.wind(2.0 + SWEEP_INTERVAL)
+
+    with pytest.raises(RpcTimeout, match="within 2 s"):
+        by_timeout.outcome()
+    with pytest.raises(RpcTimeout, match="its caller's time"):
+        by_deadline.outcome()
+
+
+def test_a_call_whose_time_is_over_is_not_sent(calling):
+    link = calling.add_instance("one")
+
+    call = calling.begin(timeout=None, deadline=calling.reactor.now)
+
+    assert call.stage == DONE
+    assert link.said(Call) == []
+
+
+def test_the_time_left_is_told_and_not_the_time_of_day(calling):
+    link = calling.add_instance("one", is_greeted=False)
+    calling.begin(timeout=3.0)
+
+    calling.reactor.wind(1.0)
+    link.greet()
+
+    assert [message.time_left for message in link.said(Call)] == pytest.approx([2.0])
+
+
+def test_a_call_without_a_limit_waits_for_as_long_as_it_takes(calling):
+    link = calling.add_instance("one")
+    call = calling.begin(timeout=None)
+
+    for _ in range(10):
+        calling.reactor.wind(10.0)
+        link.say(Pong(0))
+    link.answer(call, "at last")
+
+    assert call.outcome() == "at last"
+
+
+# --- waiting for an instance -------------------------------------------------------------------------------
+
+
+def test_a_call_of_a_service_that_nobody_knows_waits_and_then_says_so():
+    calling = Calling(rpc_wait_for_service=2.0)
+    call = calling.begin()
+
+    calling.reactor.wind(1.9)
+    assert call.stage == HELD
+    calling.reactor.wind(0.1 + SWEEP_INTERVAL)
+
+    with pytest.raises(UnknownService, match="the directory of this test"):
+        call.outcome()
+
+
+def test_a_call_of_a_service_whose_instances_cannot_be_reached_says_which(calling):
+    calling.add_instance("one", is_greeted=False)
+    call = calling.begin(timeout=1.0)
+
+    calling.reactor.wind(1.0 + SWEEP_INTERVAL)
+
+    with pytest.raises(RemoteUnavailable, match="one at tcp://one:1 is not connected"):
+        call.outcome()
+
+
+def test_calls_that_wait_are_sent_in_their_order_once_an_instance_is_there(calling):
+    calls = [calling.begin(number) for number in range(5)]
+    calling.reactor.wind(1.0)
+
+    link = calling.add_instance("one")
+
+    assert ids(link) == [call.id for call in calls]
+    assert calling.reactor.woken == calls
+
+
+def test_a_call_that_was_given_up_while_it_waited_is_not_sent(calling):
+    call = calling.begin()
+    calling.caller.abandon(call)
+
+    link = calling.add_instance("one")
+    calling.reactor.wind(1.0)
+
+    assert link.said(Call) == []
+
+
+def test_a_call_that_the_queue_has_no_room_for_is_sent_when_it_has(calling):
+    link = calling.add_instance("one")
+    link.has_room = False
+    call = calling.begin()
+    assert call.stage == HELD
+
+    link.has_room = True
+    calling.reactor.wind(SWEEP_INTERVAL)
+
+    assert ids(link) == [call.id]
+
+
+def test_a_call_that_one_queue_has_no_room_for_goes_to_the_other_instance(calling):
+    one, other = calling.add_instance("one"), calling.add_instance("other")
+    one.has_room = False
+
+    calls = [calling.begin() for _ in range(4)]
+
+    assert ids(other) == [call.id for call in calls]
+
+
+# --- calls that leave together -----------------------------------------------------------------------------
+
+
+def test_calls_made_in_one_turn_leave_together_at_its_end(calling):
+    link = calling.add_instance("one")
+    calls = [calling.caller.begin("maths", "add", (number,), None, None, 10.0) for number in range(4)]
+    assert ids(link) == [calls[0].id, calls[1].id][: len(ids(link))]
+
+    calling.reactor.turn()
+
+    assert ids(link) == [call.id for call in calls]
+
+
+# --- refusals: the call did not run ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["draining", "unknown-service"])
+def test_a_call_that_was_not_served_goes_elsewhere_and_nothing_more_is_sent_there(calling, code):
+    links = calling.add_instance("one"), calling.add_instance("other")
+    call = calling.begin()
+    asked, other = only(links, call)
+
+    asked.say(refusal(call, code))
+    following = calling.begin()
+
+    assert ids(other) == [call.id, following.id]
+    assert ids(asked) == [call.id]
+
+
+def test_a_call_that_the_only_instance_does_not_serve_waits_for_the_next(calling):
+    one = calling.add_instance("one")
+    call = calling.begin()
+
+    one.say(refusal(call, "draining"))
+    assert call.stage == HELD
+    other = calling.add_instance("other")
+
+    assert ids(other) == [call.id]
+
+
+def test_an_overloaded_instance_is_replaced_by_another_once(calling):
+    links = calling.add_instance("one"), calling.add_instance("other"), calling.add_instance("third")
+    call = calling.begin()
+
+    for _ in range(2):
+        [asked] = [link for link in links if ids(link) and not getattr(link, "is_asked", False)]
+        asked.is_asked = True
+        asked.say(refusal(call, "overloaded", "the queue is full"))
+
+    with pytest.raises(Overloaded, match="the queue is full"):
+        call.outcome()
+    assert sum(len(ids(link)) for link in links) == 2
+
+
+def test_the_only_instance_is_not_asked_again_where_it_is_overloaded(calling):
+    one = calling.add_instance("one")
+    call = calling.begin()
+
+    one.say(refusal(call, "overloaded"))
+
+    with pytest.raises(Overloaded):
+        call.outcome()
+    assert len(ids(one)) == 1
+
+
+def test_a_node_that_does_not_know_this_one_any_more_is_greeted_again_and_then_asked(calling):
+    one = calling.add_instance("one")
+    call = calling.begin()
+
+    one.say(refusal(call, "protocol"))
+    assert [type(message) for message in one.sent] == [Hello, Call, Hello]
+    one.greet()
+
+    assert ids(one)[-1] == call.id
+
+
+def test_a_service_that_says_that_time_is_over_ends_the_call(calling):
+    one = calling.add_instance("one")
+    call = calling.begin(timeout=5.0)
+
+    one.say(refusal(call, "expired", "after 1 s"))
+
+    with pytest.raises(RpcTimeout, match="maths.add was ended by one: after 1 s"):
+        call.outcome()
+
+
+# --- links that are lost: the call may have run ------------------------------------------------------------
+
+
+def test_a_call_under_way_on_a_link_that_is_lost_is_not_repeated(calling):
+    links = calling.add_instance("one"), calling.add_instance("other")
+    call = calling.begin()
+    asked, other = only(links, call)
+
+    asked.listener.on_disconnect()
+
+    with pytest.raises(MaybeExecuted, match="may or may not have run"):
+        call.outcome()
+    assert ids(other) == []
+
+
+def test_an_idempotent_call_is_repeated_elsewhere(calling):
+    links = [calling.add_instance(name, add={"idempotent": True}) for name in ("one", "other")]
+    call = calling.begin()
+    asked, other = only(links, call)
+
+    asked.listener.on_disconnect()
+    other.answer(call, 5)
+
+    assert call.outcome() == 5
+
+
+def test_an_idempotent_call_gives_up_after_so_many_links(calling):
+    link = calling.add_instance("one", add={"idempotent": True})
+    call = calling.begin(timeout=None)
+
+    for _ in range(LOST_MOVES):
+        link.listener.on_disconnect()
+        assert call.stage == HELD
+        link.greet()
+    link.listener.on_disconnect()
+
+    with pytest.raises(MaybeExecuted):
+        call.outcome()
+    assert len(ids(link)) == LOST_MOVES + 1
+
+
+def test_a_call_that_was_still_held_for_a_link_that_is_lost_moves(calling):
+    """It never left, so it is safe to send it elsewhere."""
+    links = calling.add_instance("one"), calling.add_instance("other")
+    calling.caller.cork.begin(calling.reactor.now)
+    call, following = (calling.caller.begin("maths", "add", (), None, None, 10.0) for _ in range(2))
+    asked = call.instance.peer.link
+    [other] = [link for link in links if link is not asked]
+    assert call.stage == following.stage == SENT and ids(asked) == []
+
+    asked.listener.on_disconnect()
+    calling.caller.cork.end()
+
+    assert sorted(ids(other)) == sorted([call.id, following.id])
+
+
+def test_a_node_that_says_bye_gets_no_more_calls_and_is_told_that_it_had_all(calling):
+    links = calling.add_instance("one"), calling.add_instance("other")
+    call = calling.begin()
+    asked, other = only(links, call)
+
+    asked.say(Bye(["maths"], "shutting down"))
+    calls = [calling.begin() for _ in range(3)]
+    asked.answer(call, "read")
+
+    assert asked.said(Bye) == [Bye(["maths"], None)]
+    assert ids(other) == [each.id for each in calls]
+    assert call.outcome() == "read"
+
+
+# --- silence -----------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_silent_is_asked_and_then_gets_no_new_calls_until_it_speaks():
+    calling = Calling(HEARTBEAT=1.0)
+    links = calling.add_instance("one"), calling.add_instance("other")
+    call = calling.begin(timeout=None)
+    silent, other = only(links, call)
+
+    for _ in range(50):
+        calling.reactor.wind(0.1)
+    assert len(silent.said(Ping)) >= 3
+    calls = [calling.begin() for _ in range(4)]
+    assert ids(other) == [each.id for each in calls]
+
+    silent.answer(call, "slow")
+    following = [calling.begin() for _ in range(4)]
+
+    assert call.outcome() == "slow"
+    assert ids(silent)[1:] == [each.id for each in following]
+
+
+# --- a burst at the start ----------------------------------------------------------------------------------
+
+
+def test_a_burst_leaves_a_share_to_an_instance_that_is_about_to_be_greeted(calling):
+    one, other = (calling.add_instance(name, is_greeted=False) for name in ("one", "other"))
+    one.greet()
+
+    calls = [calling.begin() for _ in range(4)]
+    assert len(ids(one)) == 2
+    other.greet()
+
+    assert len(ids(other)) == 2
+    assert sorted(ids(one) + ids(other)) == [call.id for call in calls]
+
+
+def test_a_burst_waits_for_no_instance_that_does_not_come(calling):
+    one, _ = (calling.add_instance(name, is_greeted=False) for name in ("one", "other"))
+    one.greet()
+    calls = [calling.begin() for _ in range(4)]
+
+    calling.reactor.wind(EXPECTED + SWEEP_INTERVAL)
+
+    assert sorted(ids(one)) == [call.id for call in calls]
+
+
+# --- the end -----------------------------------------------------------------------------------------------
+
+
+def test_closing_ends_all_calls_and_refuses_more(calling):
+    link = calling.add_instance("one")
+    sent, held = calling.begin(), calling.begin(service="words")
+
+    calling.caller.close()
+
+    for call in (sent, held):
+        with pytest.raises(CallCancelled, match="the client was stopped"):
+            call.outcome()
+    assert link.said(Cancel) == [Cancel(sent.id)]
+    assert link.is_closed
+    with pytest.raises(RuntimeError, match="was stopped"):
+        calling.begin()
+
+
+def test_junk_costs_nothing_but_a_line_in_the_log(calling, caplog):
+    link = calling.add_instance("one")
+    call = calling.begin()
+
+    link.say(b"\xc1", envelope.encode_result(call.id, 5, None))
+
+    assert call.outcome() == 5
+    assert "sent what cannot be handled" in caplog.text

@@ -1,0 +1,515 @@
+"""The rules of the serving half: what is taken, refused and answered, and how services and clients leave."""
+
+import gevent
+import pytest
+
+from tests.cluster.calls.world import NAMESPACE, Serving
+from zmqservices.cluster.calls import flow_control, send_queue
+from zmqservices.cluster.calls.drain import BYE_TIMEOUT, READ_TIMEOUT
+from zmqservices.exceptions import MessageTooLarge
+from zmqservices.wire import batches
+from zmqservices.wire.envelope import encode_call
+from zmqservices.wire.messages import MAJOR, MINOR, Bye, Cancel, Error, Ping, Pong, Result, Welcome
+
+
+@pytest.fixture
+def serving():
+    return Serving()
+
+
+def call(id=1, service="maths", method="add", args=(2, 3), time_left=10.0):
+    return encode_call(id, service, method, args, None, time_left)
+
+
+def codes(messages):
+    """The codes of refusals, by the id of the call that each is about."""
+    return {message.id: message.error["code"] for message in messages if type(message) is Error}
+
+
+def kinds(messages):
+    return [type(message) for message in messages]
+
+
+# --- the greeting ------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_says_hello_is_told_which_services_there_are(serving):
+    serving.serve("maths", "one", idempotent=["add"])
+    client = serving.connect(is_greeted=False).greet()
+
+    [welcome] = client.heard()
+
+    services = {"maths": {"idempotent": ["add"], "draining": False, "instances": ["one"]}}
+    assert welcome == Welcome(MAJOR, MINOR, "server", NAMESPACE, {"services": services})
+
+
+def test_a_call_before_the_hello_is_refused_by_its_id_and_not_run(serving):
+    serving.serve()
+    client = serving.connect(is_greeted=False)
+
+    client.say(call(7))
+    client.say(batches.encode([call(8), call(9)]))
+
+    assert codes(client.heard()) == {7: "protocol", 8: "protocol", 9: "protocol"}
+    assert serving.taken == []
+
+
+def test_a_node_of_another_version_or_namespace_is_refused(serving):
+    other_version, other_namespace = (serving.connect(is_greeted=False) for _ in range(2))
+
+    other_version.greet(major=MAJOR + 1)
+    other_namespace.greet(namespace="production")
+
+    assert codes(other_version.heard()) == {None: "version"}
+    assert codes(other_namespace.heard()) == {None: "protocol"}
+
+
+def test_a_new_service_is_told_to_all_that_are_connected(serving):
+    client = serving.connect()
+
+    serving.serve("words", "w")
+
+    [welcome] = client.heard()
+    assert list(welcome.info["services"]) == ["words"]
+
+
+# --- taking and answering ----------------------------------------------------------------------------------
+
+
+def test_a_call_is_taken_with_its_deadline_and_answered(serving):
+    serving.serve()
+    client = serving.connect()
+
+    client.say(call(7, time_left=2.0))
+    [taken] = serving.taken
+    taken.reply(5)
+
+    assert taken.args == [2, 3]
+    assert taken.deadline == serving.reactor.now + 2.0
+    assert client.heard() == [Result(7, 5)]
+    assert serving.flushes == 1
+
+
+def test_the_calls_of_a_batch_are_all_taken_before_the_service_is_flushed(serving):
+    serving.serve()
+    client = serving.connect()
+
+    client.say(batches.encode([call(1), call(2)]), call(3))
+
+    assert [taken.id for taken in serving.taken] == [1, 2, 3]
+    assert serving.flushes == 1
+
+
+def test_answers_given_in_one_turn_leave_together(serving):
+    flushed = []
+    served = serving.serve(take=flushed.append)
+    served.flush = lambda: [taken.reply(taken.id) for taken in flushed]
+    client = serving.connect()
+
+    client.say(call(1), call(2), call(3))
+
+    assert client.heard() == [Result(1, 1), Result(2, 2), Result(3, 3)]
+
+
+def test_a_call_is_answered_once(serving):
+    serving.serve()
+    client = serving.connect()
+    client.say(call())
+    [taken] = serving.taken
+
+    taken.reply(5)
+    taken.reply(6)
+    taken.fail({"exc_type": "E", "exc_path": "", "exc_args": [], "value": ""})
+
+    assert client.heard() == [Result(1, 5)]
+
+
+def test_a_result_that_is_too_large_leaves_the_call_open(serving):
+    serving.serve()
+    client = serving.connect()
+    client.say(call())
+    [taken] = serving.taken
+
+    with pytest.raises(MessageTooLarge, match="max_message_size"):
+        taken.reply("x" * serving.server.max_message_size)
+    taken.reply("shorter")
+
+    assert client.heard() == [Result(1, "shorter")]
+
+
+def test_a_service_that_cannot_take_a_call_answers_with_the_error(serving, caplog):
+    def fail(taken):
+        raise OSError("no more files")
+
+    serving.serve(take=fail)
+    client = serving.connect()
+
+    client.say(call())
+
+    [error] = client.heard()
+    assert (error.id, error.error["exc_type"], error.error["value"]) == (1, "OSError", "no more files")
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_whose_time_was_spent_on_the_way_is_refused(serving):
+    serving.serve()
+    client = serving.connect()
+
+    client.say(call(time_left=0.0))
+
+    assert codes(client.heard()) == {1: "expired"}
+    assert serving.taken == []
+
+
+def test_a_call_of_a_service_that_is_not_here_is_refused(serving):
+    client = serving.connect()
+
+    client.say(call(service="words"))
+
+    assert codes(client.heard()) == {1: "unknown-service"}
+
+
+def test_an_overloaded_service_refuses_by_code(serving):
+    serving.serve(take=lambda taken: taken.refuse("overloaded", "the queue is full"))
+    client = serving.connect()
+
+    client.say(call())
+
+    [error] = client.heard()
+    assert (error.error["code"], error.error["value"]) == ("overloaded", "the queue is full")
+
+
+def test_an_id_that_is_in_use_is_refused_and_the_first_call_goes_on(serving):
+    serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    [taken] = serving.taken
+
+    client.say(call(7))
+    taken.reply(5)
+
+    refusal, result = client.heard()
+    assert (refusal.id, refusal.error["code"]) == (None, "protocol")
+    assert result == Result(7, 5)
+
+
+def test_the_same_id_of_two_clients_is_two_calls(serving):
+    serving.serve()
+    one, other = serving.connect(), serving.connect()
+
+    one.say(call(7))
+    other.say(call(7))
+    serving.taken[1].reply("other")
+    serving.taken[0].reply("one")
+
+    assert (one.heard(), other.heard()) == ([Result(7, "one")], [Result(7, "other")])
+
+
+def test_one_message_of_a_batch_that_is_no_message_costs_no_other(serving, caplog):
+    serving.serve()
+    client = serving.connect()
+
+    client.say(batches.encode([call(1), b"\x91\xcc\xc8", batches.encode([call(2), call(3)]), call(4)]))
+
+    assert [taken.id for taken in serving.taken] == [1, 4]
+    assert [message.error["code"] for message in client.heard()] == ["protocol"] * 2
+
+
+# --- cancelling --------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_its_caller_gives_up_is_cancelled_and_not_answered(serving):
+    serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    [taken] = serving.taken
+    taken.worker = "worker"
+
+    client.say(Cancel(7))
+    taken.reply(5)
+
+    assert serving.cancelled == [("worker", "its caller gave it up")]
+    assert client.heard() == []
+
+
+def test_a_cancel_of_a_call_that_was_answered_is_ignored(serving):
+    serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    serving.taken[0].reply(5)
+
+    client.say(Cancel(7))
+
+    assert serving.cancelled == []
+
+
+# --- several instances of a service ------------------------------------------------------------------------
+
+
+def test_instances_of_one_service_share_its_calls(serving):
+    one, other = [], []
+    serving.serve("maths", "one", one.append)
+    serving.serve("maths", "other", other.append)
+    client = serving.connect()
+
+    client.say(*[call(number) for number in range(6)])
+
+    assert (len(one), len(other)) == (3, 3)
+
+
+def test_an_instance_that_drains_leaves_the_calls_to_the_other(serving):
+    one, other = [], []
+    leaving = serving.serve("maths", "one", one.append)
+    serving.serve("maths", "other", other.append)
+    client = serving.connect()
+
+    serving.server.draining.drop(leaving)
+    client.say(*[call(number) for number in range(4)])
+
+    assert (len(one), len(other)) == (0, 4)
+    assert Bye not in kinds(client.heard())
+
+
+# --- draining ----------------------------------------------------------------------------------------------
+
+
+class HandWoundEvent:
+    """An event whose waits pass at once: each lets so much time pass, and then the next of `steps` happens."""
+
+    def __init__(self, reactor, *steps):
+        self._reactor, self._steps, self.is_set = reactor, list(steps), False
+
+    def set(self):
+        self.is_set = True
+
+    def clear(self):
+        self.is_set = False
+
+    def wait(self, timeout=None):
+        assert timeout is not None or self._steps, "this wait would never end"
+        if self._steps:
+            self._steps.pop(0)()
+        else:
+            self._reactor.wind(timeout)
+
+
+def by_hand(serving, served=None, changes=(), idle=()):
+    """Wind the waits of a drain by hand: what happens while it waits for clients, and for the calls under way."""
+    serving.server.draining._changed = HandWoundEvent(serving.reactor, *changes)
+    if served is not None:
+        served.idle = HandWoundEvent(serving.reactor, *idle)
+    return serving.server.draining
+
+
+def test_a_service_that_drains_says_bye_and_ends_once_all_clients_and_calls_have(serving):
+    served = serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    steps = [lambda: client.say(Bye(["maths"], None))], [lambda: serving.taken[0].reply(5)]
+
+    assert by_hand(serving, served, *steps).drain(served, None)
+
+    assert client.heard() == [Bye(["maths"], "shutting down"), Result(7, 5)]
+
+
+def test_a_call_that_comes_after_the_bye_is_refused_so_that_it_moves(serving):
+    served = serving.serve()
+    client = serving.connect()
+    draining = by_hand(serving, served, [lambda: client.say(call(8)), lambda: client.say(Bye(None, None))])
+
+    assert draining.drain(served, None)
+
+    assert codes(client.heard()) == {8: "draining"}
+
+
+def test_a_client_that_does_not_answer_the_bye_is_waited_for_so_long(serving):
+    served = serving.serve()
+    serving.connect()
+    began = serving.reactor.now
+
+    assert by_hand(serving, served).drain(served, None)
+
+    assert serving.reactor.now - began == pytest.approx(BYE_TIMEOUT)
+
+
+def test_calls_that_do_not_end_in_time_are_cancelled_and_their_callers_told(serving):
+    served = serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    serving.taken[0].worker = "worker"
+
+    assert not by_hand(serving, served, [lambda: client.say(Bye(None, None))]).drain(served, 3.0)
+
+    assert codes(client.heard()) == {7: "cancelled"}
+    assert serving.cancelled == [("worker", "'maths' is shutting down; its calls had 3 s to end")]
+
+
+def test_before_the_end_those_who_were_answered_late_show_that_they_have_read_it(serving):
+    served = serving.serve()
+    late, early = serving.connect(), serving.connect()
+    late.say(call(7))
+    serving.server.draining.drop(served)
+    late.heard(), early.heard()
+
+    def read():
+        [ping] = late.heard()
+        assert type(ping) is Ping
+        late.say(Pong(ping.token))
+
+    began = serving.reactor.now
+    by_hand(serving, None, [read]).wait_until_read()
+
+    assert serving.reactor.now == began
+    assert early.heard() == []
+
+
+def test_a_client_that_reads_nothing_is_waited_for_so_long(serving):
+    served = serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    serving.server.draining.drop(served)
+    began = serving.reactor.now
+
+    by_hand(serving).wait_until_read()
+
+    assert serving.reactor.now - began == pytest.approx(READ_TIMEOUT)
+
+
+def test_a_real_drain_waits_in_its_greenlet(serving):
+    served = serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    draining = gevent.spawn(serving.server.draining.drain, served, None)
+
+    gevent.sleep(0)
+    client.say(Bye(["maths"], None))
+    gevent.sleep(0)
+    assert not draining.ready()
+    serving.taken[0].reply(5)
+
+    assert draining.get(timeout=1)
+
+
+# --- clients that do not read ------------------------------------------------------------------------------
+
+
+def test_an_answer_that_the_queue_has_no_room_for_is_sent_when_it_has(serving):
+    serving.serve()
+    client = serving.connect()
+    client.is_behind()
+    client.say(call(1), call(2))
+    for taken in serving.taken:
+        taken.reply(taken.id)
+    assert client.heard() == []
+
+    client.is_behind(False)
+    serving.wind(0.02)
+
+    assert client.heard() == [Result(1, 1), Result(2, 2)]
+
+
+def test_a_client_that_does_not_read_is_disconnected_and_told_to_greet_again(serving, monkeypatch, caplog):
+    monkeypatch.setattr(send_queue, "LONGEST_SEND_QUEUE", 1000)
+    serving.serve()
+    client = serving.connect()
+    client.say(call(1), call(2))
+    serving.taken[1].worker = "worker"
+    client.is_behind()
+
+    serving.taken[0].reply("x" * 2000)
+    serving.reactor.turn()
+    client.is_behind(False)
+    serving.wind(1.0)
+
+    assert serving.cancelled == [("worker", "its caller is gone")]
+    assert codes(client.heard()) == {0: "protocol"}
+    assert "does not read its answers" in caplog.text
+
+
+def test_of_all_clients_the_one_that_is_furthest_behind_is_disconnected(serving, monkeypatch, caplog):
+    monkeypatch.setattr(send_queue, "ALL_SEND_QUEUES", 5000)
+    serving.serve()
+    clients = [serving.connect() for _ in range(2)]
+    for client, size in zip(clients, (1000, 4500), strict=True):
+        client.say(call(1))
+        client.is_behind()
+        serving.taken[-1].reply("x" * size)
+        serving.reactor.turn()
+
+    for client in clients:
+        client.is_behind(False)
+    serving.wind(1.0)
+
+    assert [kinds(client.heard()) for client in clients] == [[Result], [Error]]
+
+
+def test_large_answers_wait_for_a_client_to_read_those_before(serving, monkeypatch):
+    monkeypatch.setattr(flow_control, "WINDOW", 100_000)
+    serving.serve()
+    client = serving.connect()
+    client.say(*[call(number) for number in range(1, 4)])
+    for taken in serving.taken:
+        taken.reply("x" * 60_000)
+    heard = client.heard()
+    assert [message.id for message in heard if type(message) is Result] == [1, 2]
+
+    client.say(*[Pong(message.token) for message in heard if type(message) is Ping])
+
+    assert [message.id for message in client.heard() if type(message) is Result] == [3]
+
+
+# --- clients that leave ------------------------------------------------------------------------------------
+
+
+def test_the_calls_of_a_client_that_is_gone_are_cancelled(serving):
+    serving.serve()
+    client, other = serving.connect(), serving.connect()
+    client.say(call(1))
+    other.say(call(1))
+    serving.taken[0].worker = "worker"
+
+    client.is_gone()
+    serving.wind(5.0)
+
+    assert serving.cancelled == [("worker", "its caller is gone")]
+    assert list(serving.socket.clients) == [other.routing_id]
+
+
+def test_a_client_that_greets_again_begins_anew(serving):
+    serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+    [first] = serving.taken
+    client.greet().heard()
+
+    client.say(call(7))
+    first.reply("late")
+    serving.taken[1].reply("new")
+
+    assert client.heard() == [Result(7, "new")]
+
+
+def test_what_is_closed_is_closed_once(serving):
+    serving.server.close()
+    serving.server.close()
+
+    assert serving.socket.is_closed
+
+
+def test_a_call_of_another_kind_is_answered_by_a_refusal(serving):
+    client = serving.connect()
+
+    client.say(Result(1, 5))
+
+    [refusal] = client.heard()
+    assert "Result is not understood here" in refusal.error["value"]
+
+
+def test_a_ping_is_answered(serving):
+    client = serving.connect()
+
+    client.say(Ping(9))
+
+    assert client.heard() == [Pong(9)]
