@@ -566,7 +566,7 @@ def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
     [handler] = mails.entrypoints
     consumer = handler._consumer
     [peer] = consumer.links
-    answers = [Ack(*key, seq) for key, kept in consumer._subscriber._answers.items() for seq in kept.seqs]
+    answers = [Ack(*key, seq) for key, kept in consumer._answers._kept.items() for seq in kept.seqs]
     assert len(answers) == 5
     for answer in answers:
         for again in (answer, Ack(answer.group, answer.journal, answer.seq + 1000), Ack(answer.group, "nowhere", 1)):
@@ -670,7 +670,7 @@ def test_the_first_answer_counts_whoever_gives_it(serve, cluster):
     gate.wait_for(1)
     # It says nothing any more, as a process whose hub is stuck.
     [handler] = silent.entrypoints
-    handler._consumer.say_at_work = lambda: None
+    handler._consumer.send_alive = lambda: None
     serve(Mails, elsewhere=True)
     gate.wait_for(2)
     gate.open()

@@ -196,7 +196,7 @@ def test_an_event_that_fails_at_one_instance_costs_the_other_no_credit(serve, cl
 
     heard.wait_for(30)
     until(lambda: len(cluster["events:orders"].dead_letters()) == 10)
-    assert {handler._consumer._subscriber.refused for one in containers for handler in one.entrypoints} == {0}
+    assert {handler._consumer._owner.refused for one in containers for handler in one.entrypoints} == {0}
 
 
 def test_instances_that_publish_share_the_journal_and_the_last_to_go_closes_it(serve, cluster, heard):

@@ -8,7 +8,8 @@ import os
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.events.consumer import EventConsumer, IncomingEvent
+from zmqservices.cluster.events.consumer import EventConsumer
+from zmqservices.cluster.events.incoming_event import IncomingEvent
 from zmqservices.cluster.events.subscription import (
     BROADCAST,
     KINDS,

@@ -10,7 +10,9 @@ from time import monotonic
 from typing import Any
 
 from zmqservices import configuration, constants
-from zmqservices.cluster.events.consumer import EventConsumer, IncomingEvent, size_of
+from zmqservices.cluster.events.consumer import EventConsumer
+from zmqservices.cluster.events.incoming_event import IncomingEvent
+from zmqservices.cluster.events.publisher_link import size_of
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 
@@ -60,7 +62,7 @@ class EventServer(ProviderCollector, SharedExtension):
 
     def missed(self) -> None:
         """One was."""
-        self._node.subscriber.missed += 1
+        self._node.subscriber.broadcasts.missed += 1
 
     def begin(self, handler: Any) -> EventConsumer:
         """Subscribe `handler`, and return when all publishers that are there know of it, or have had their time."""

@@ -10,8 +10,8 @@ from tests.events.test_deliveries import mails_that_note
 from tests.rpc.test_membership import node_of
 from zmqservices.cluster.events import publisher as publisher_module
 from zmqservices.cluster.events import source_groups
-from zmqservices.cluster.events.consumer import ROOM
 from zmqservices.cluster.events.dead_letter_errors import plain_error
+from zmqservices.cluster.events.publisher_link import ROOM
 from zmqservices.cluster.events.subscription import broadcast_topic
 from zmqservices.events import event_handler
 from zmqservices.journal import Group, Journal, NewEvent, group_state
@@ -334,7 +334,7 @@ def test_a_broadcast_of_another_type_or_source_is_not_handled(stage):
 
     for source, type_ in (("orders", "stock.low"), ("stock", "order.paid"), ("orders", "order.paid")):
         message = Event("one", 1, 0, source, type_, b"", None, 1, None, None, "msgpack", 0.0)
-        stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
+        stage.subscriber.broadcasts.on_broadcast(topic + envelope.encode(message), None)
 
     assert [event.message.type for event in stage.taken] == ["order.paid"]
 

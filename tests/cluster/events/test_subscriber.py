@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqservices.cluster.events import subscriber as module
-from zmqservices.cluster.events.consumer import PublisherLink, SubscriptionStage
-from zmqservices.cluster.events.subscriber import Answers, EventSubscriber
+from zmqservices.cluster.events import answers as module
+from zmqservices.cluster.events.answers import JournalAnswers
+from zmqservices.cluster.events.publisher_link import PublisherLink, SubscriptionStage
+from zmqservices.cluster.events.subscriber import EventSubscriber
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed
@@ -65,10 +66,11 @@ class House:
     """A subscriber, and publishers that come and go."""
 
     def __init__(self):
+        self.now = 0.0
         self.reactor = Reactor()
         self.pool = SimpleNamespace(instances={})
         caller = SimpleNamespace(reactor=self.reactor, expect=lambda service: self.pool, on_change=[], other_kinds={})
-        self.subscriber = EventSubscriber(caller, SimpleNamespace(sub=Socket), "member")
+        self.subscriber = EventSubscriber(caller, SimpleNamespace(sub=Socket), "member", lambda: self.now)
         self.taken = []
 
     def subscribe(self, want):
@@ -80,17 +82,17 @@ class House:
     def comes(self, node, host="here"):
         peer = Peer(node)
         self.pool.instances[node] = SimpleNamespace(peer=peer, left=False, record=SimpleNamespace(host=host))
-        self.subscriber.look()
+        self.subscriber.update()
         return peer
 
     def lost(self, peer):
         peer.is_up = False
-        self.subscriber.look()
+        self.subscriber.update()
 
     def goes(self, peer):
         peer.is_up = False
         del self.pool.instances[peer.node]
-        self.subscriber.look()
+        self.subscriber.update()
 
     def sends(self, peer, seq, journal="j", group="mails.send", **fields):
         fields = {"source": "orders", "type": "order.paid", "body": b"", "subscription": self.latest, **fields}
@@ -121,7 +123,7 @@ def test_an_event_that_comes_again_on_the_same_link_is_counted_once(stage):
     event.done()
     assert consumer.links[peer].in_hand == 0
     peer.sent.clear()
-    consumer.say_at_work()
+    consumer.send_alive()
     assert peer.sent == []
 
 
@@ -131,7 +133,7 @@ def test_on_a_new_link_it_is_in_hand_there(stage):
     event = stage.sends(peer, 1)
     stage.lost(peer)
     peer.is_up = True
-    stage.subscriber.look()
+    stage.subscriber.update()
 
     stage.sends(peer, 1)
 
@@ -191,9 +193,7 @@ def test_publishers_of_its_host_are_told_too_since_one_of_them_takes_over_its_jo
     assert other.sent == []
 
 
-def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_away(stage, monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(module, "monotonic", lambda: now)
+def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_away(stage):
     consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     [words] = stage.reactor.timers
@@ -201,18 +201,18 @@ def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_a
     stage.reactor.turn()
     stage.lost(peer)
 
-    now = 1000.0
+    stage.now = 1000.0
     words.fire()
 
-    [kept] = stage.subscriber._answers.values()
+    [kept] = stage.subscriber.answers._kept.values()
     assert list(kept.seqs) == [1]
     # One of another host does not serve its journal; one of its own does, or will have been told before it does.
     confirmed(stage, consumer, stage.comes("elsewhere", host="there"))
     stage.reactor.timers[-1].fire()
-    assert stage.subscriber._answers
+    assert stage.subscriber.answers._kept
     confirmed(stage, consumer, stage.comes("next"))
     stage.reactor.timers[-1].fire()
-    assert not stage.subscriber._answers
+    assert not stage.subscriber.answers._kept
 
 
 def confirmed(stage, consumer, peer):
@@ -227,9 +227,9 @@ def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
         stage.sends(peer, 1, journal=f"j{number}").done()
         stage.reactor.turn()
 
-    assert [journal for _, journal in stage.subscriber._answers] == ["j7", "j8", "j9"]
-    answers = Answers()
-    answers.keep(PublisherLink(peer, "here"), list(range(5000)), 0.0)
+    assert [journal for _, journal in stage.subscriber.answers._kept] == ["j7", "j8", "j9"]
+    answers = JournalAnswers()
+    answers.add(PublisherLink(peer, "here"), list(range(5000)), 0.0)
     assert len(answers.seqs) == len(answers.times) == module.ANSWERS_KEPT
 
 
@@ -244,14 +244,14 @@ def test_of_publishers_that_are_gone_nothing_is_left(stage):
         stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(consumer.id, {"events": peer.endpoint}))
         assert consumer.links[peer].stage is SubscriptionStage.ASKED
         message = Event(node, 3, 2, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
-        stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
-        assert stage.subscriber._counts == {node: {topic: 3}}
+        stage.subscriber.broadcasts.on_broadcast(topic + envelope.encode(message), None)
+        assert stage.subscriber.broadcasts._last_seqs == {node: {topic: 3}}
 
         stage.goes(peer)
         # Its last words, which were in the queue.
-        stage.subscriber.on_broadcast(topic + envelope.encode(message), None)
+        stage.subscriber.broadcasts.on_broadcast(topic + envelope.encode(message), None)
 
-        assert stage.subscriber._counts == stage.subscriber._endpoints == {}
+        assert stage.subscriber.broadcasts._last_seqs == stage.subscriber.broadcasts._endpoints == {}
     assert len(stage.taken) == 6
 
 
@@ -261,9 +261,9 @@ def test_a_gap_of_best_effort_events_is_counted(stage):
     stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(consumer.id, {"events": peer.endpoint}))
     for seq in (3, 4, 9):
         message = Event("one", seq, seq - 1, "orders", "order.paid", b"", None, 1, None, None, "msgpack", 0.0)
-        stage.subscriber.on_broadcast(broadcast_topic("orders", "order.*") + envelope.encode(message), None)
+        stage.subscriber.broadcasts.on_broadcast(broadcast_topic("orders", "order.*") + envelope.encode(message), None)
 
-    assert stage.subscriber.missed == 4
+    assert stage.subscriber.broadcasts.missed == 4
 
 
 def test_of_handlers_that_are_gone_nothing_is_left(stage):
@@ -274,12 +274,14 @@ def test_of_handlers_that_are_gone_nothing_is_left(stage):
         subscriber.caller.other_kinds[Subscribed](peer, Subscribed(casual.id, {"events": peer.endpoint}))
         stage.sends(peer, 1).done()
         stage.reactor.turn()
-        assert subscriber._answers and subscriber._counts and subscriber._by_group and subscriber._by_topic
+        assert subscriber.answers._kept and subscriber._by_group
+        assert subscriber.broadcasts._last_seqs and subscriber.broadcasts._by_topic
         reliable.end()
         casual.end()
 
-    for kept in ("_consumers", "_by_group", "_by_topic", "_answers", "_counts", "_endpoints"):
-        assert not getattr(subscriber, kept), kept
+    assert not subscriber._consumers and not subscriber._by_group and not subscriber.answers._kept
+    for kept in ("_by_topic", "_last_seqs", "_endpoints"):
+        assert not getattr(subscriber.broadcasts, kept), kept
 
 
 def test_when_it_is_closed_its_timer_is_cancelled(stage):

@@ -1,0 +1,61 @@
+"""One event as it arrives at a consumer, to be answered once."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from zmqservices.cluster.events.publisher_link import PublisherLink, SubscriptionStage
+from zmqservices.wire.messages import Ack, Event, Nack
+
+
+class EventOwner(Protocol):
+    """The consumer that took an event; an EventConsumer."""
+
+    @property
+    def id(self) -> int: ...
+
+    def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
+        """The handler of `event` ended; `answer` goes to the publisher."""
+
+
+class IncomingEvent:
+    """An event to be answered once, by `done` or `failed`. For a best-effort event both do nothing."""
+
+    __slots__ = ("consumer", "link", "message", "is_open")
+
+    def __init__(self, consumer: EventOwner, link: PublisherLink | None, message: Event) -> None:
+        self.consumer = consumer
+        #: The link that it came on; None for a best-effort event.
+        self.link = link
+        self.message = message
+        self.is_open = link is not None
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether it is delivered again if it is not `done`."""
+        return self.link is not None
+
+    def move_to(self, link: PublisherLink) -> None:
+        """The event came again, on `link`: from now on it counts as in hand there."""
+        if self.link is link:
+            return
+        if self.link is not None and self.link.stage is not SubscriptionStage.LOST:
+            self.link.remove(self.message)
+        link.add(self.message)
+        self.link = link
+
+    def done(self) -> None:
+        """The event is handled: it is not delivered again."""
+        if self.is_open:
+            message = self.message
+            self._answer(Ack(message.group or "", message.journal, message.seq, None, self.consumer.id))
+
+    def failed(self, error: dict[str, Any] | None, delay: float = 0.0) -> None:
+        """The event is to be delivered again, after `delay` seconds. No `error`: it was not tried, and no attempt counts."""
+        if self.is_open:
+            message = self.message
+            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error, self.consumer.id))
+
+    def _answer(self, answer: Ack | Nack) -> None:
+        self.is_open = False
+        self.consumer.answered(self, answer)
