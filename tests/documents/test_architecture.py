@@ -25,13 +25,24 @@ def test_every_class_that_it_names_is_in_the_file_named_last_before_it():
                 assert any(f"class {name}" in (HOME / file).read_text(encoding="utf-8") for file in files), (name, files)
 
 
+def classes():
+    sources = (path.read_text("utf-8") for package in ("zmqservices", "discovery") for path in (HOME / package).rglob("*.py"))
+    return set(re.findall(r"^class (\w+)", "\n".join(sources), re.MULTILINE))
+
+
+def test_every_class_in_the_glossary_exists():
+    glossary = (HOME / "docs" / "glossary.rst").read_text("utf-8")
+    named = set(re.findall(r"^   ([A-Z][a-z]+[A-Z]\w+)$", glossary, re.MULTILINE))
+
+    assert len(named) > 20
+    assert named - classes() == set()
+
+
 @pytest.mark.parametrize("drawing", sorted((HOME / "docs" / "images").glob("*.svg")), ids=lambda path: path.name)
 def test_every_class_in_a_drawing_exists(drawing):
     texts = ElementTree.parse(drawing).iter("{http://www.w3.org/2000/svg}text")
     titles = [text.text or "" for text in texts if text.get("class") == "title"]
     named = {name for title in titles for name in re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", title)}
-    sources = "\n".join(path.read_text("utf-8") for path in (HOME / "zmqservices").rglob("*.py"))
-    classes = set(re.findall(r"^class (\w+)", sources, re.MULTILINE))
 
     assert titles
-    assert named - classes == set()
+    assert named - classes() == set()
