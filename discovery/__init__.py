@@ -1,6 +1,6 @@
-"""Who is where: a light directory of service instances, kept by registries that need no consensus.
+"""A light directory of service instances: which services run, and where. Registries keep it and need no consensus.
 
-    directory = open_directory()        # this machine's own, hosted by whoever comes first
+    directory = open_directory()        # this machine's own; the first process to open it hosts it
     directory.start()
     directory.announce(Record(service="maths", instance="...", endpoints={"rpc": "tcp://127.0.0.1:4321"}))
     directory.view().records

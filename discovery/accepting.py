@@ -1,13 +1,13 @@
-"""Pauses a listening ZeroMQ socket while the process has no descriptor left for another connection.
+"""Pauses a listening ZeroMQ socket while the process has no file descriptor left for another connection.
 
 Internal.
 
-ZeroMQ has no back-off of its own: its I/O thread asks again at once when `accept` fails, as long as a connection waits, and
-takes a whole core. Unbinding is no remedy, as it also ends the connections that were accepted. So the listening descriptor
-stays in ZeroMQ's epoll set, and only what it waits for there is changed: nothing for now. Connected peers notice nothing;
-connections wait in the kernel's queue, and are accepted as soon as there are descriptors again.
+ZeroMQ has no back-off: when `accept` fails, its I/O thread calls it again at once as long as a connection waits, and uses a
+whole core. Unbinding would also end the accepted connections. So the listening descriptor stays in ZeroMQ's epoll set, and
+only its events there are cleared. Connected peers notice nothing. New connections wait in the kernel's queue and are accepted
+as soon as there are descriptors again.
 
-This is for Linux with /proc, where ZeroMQ waits with epoll. Elsewhere a listener is not found, and all is as without this.
+This works on Linux with /proc, where ZeroMQ uses epoll. Elsewhere no listener is found, and this module has no effect.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-#: Descriptors that must be free for more connections to be accepted: the process needs some for files and calls of its own.
+#: Descriptors that must be free before connections are accepted: the process needs some for its own files and calls.
 SPARE = 4
-#: Seconds between two looks: while all is well, with few descriptors left, and just after a change.
+#: Seconds between two checks: while many descriptors are free, while few are, and just after a change.
 CALM = 1.0
 NEAR = 0.1
 CHANGED = 0.01
-#: Of the descriptors that a process may have, the part from which on they count as few.
+#: Share of the allowed descriptors in use from which on few count as free.
 FEW = 0.75
-#: Looks for the listener before it is given up; ZeroMQ adds it in its own thread, soon after the bind.
+#: Attempts to find the listener; ZeroMQ adds it to its epoll set in its own thread, soon after the bind.
 TRIES = 10
 #: Seconds between two warnings of one process.
-WARN_EVERY = 60.0
+WARN_INTERVAL = 60.0
 
 _MOD = 3  # EPOLL_CTL_MOD; the select module has no name for it.
 _TARGET = re.compile(r"tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-9a-f]+)")
 
-_warned_at = -WARN_EVERY
+_warned_at = -WARN_INTERVAL
 
 
 class _Event(ctypes.Structure):
@@ -57,14 +57,14 @@ class ListeningSocket:
         self._descriptor = descriptor
         self._port = port
         self._events = events
-        # ZeroMQ's own pointer: it must be handed back as it was.
+        # ZeroMQ's own pointer, which must be handed back unchanged.
         self._pointer = pointer
         self._control = ctypes.CDLL(None, use_errno=True).epoll_ctl
 
     def listen(self, on: bool) -> None:
-        """Let ZeroMQ accept connections, or not for now. Raises OSError where it is not there any more."""
+        """Lets ZeroMQ accept connections, or not for now. Raises OSError when the socket has been closed."""
         if not _listens(self._descriptor, self._port):
-            # Its socket was closed, and its number may be another's.
+            # The socket was closed, and its descriptor may belong to another file now.
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         event = _Event(self._events if on else 0, self._pointer)
         if self._control(self._epoll, _MOD, self._descriptor, ctypes.byref(event)):
@@ -73,7 +73,7 @@ class ListeningSocket:
 
 
 def find_listener(port: int) -> ListeningSocket | None:
-    """The listener of this process at a TCP port that waits in an epoll set; None where there is none. Raises OSError."""
+    """The listening socket of this process at a TCP port, if it is in an epoll set; otherwise None. May raise OSError."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):
             if os.readlink(f"/proc/self/fd/{name}") != "anon_inode:[eventpoll]":
@@ -103,16 +103,16 @@ def _listens(descriptor: int, port: int) -> bool:
 
 
 def most_descriptors() -> int:
-    """How many descriptors this process may have open."""
+    """The number of descriptors that this process may have open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def free_descriptors() -> tuple[int, int]:
-    """How many descriptors can be opened now, SPARE at most, and the highest number among them."""
+    """The number of descriptors that can be opened now, SPARE at most, and the highest descriptor among them."""
     opened: list[int] = []
     try:
         for _ in range(SPARE):
-            # A file of its own and not a duplicate: the system's limit (ENFILE) is met, too.
+            # New files and not duplicates, so that the limit of the whole system (ENFILE) counts as well.
             opened.append(os.eventfd(0, os.EFD_CLOEXEC))
     except OSError:
         pass
@@ -125,8 +125,8 @@ def free_descriptors() -> tuple[int, int]:
 class AcceptGuard:
     """Pauses the listener of one bound socket as long as descriptors are short.
 
-    `look` is to be called by the owner of the socket, again after as many seconds as it returns, until it returns None; and
-    `close` before the socket is closed. `warn` is given the text of a warning.
+    The owner of the socket calls `check`, again after as many seconds as it returns, until it returns None, and `close` before
+    the socket is closed. `warn` is called with the text of a warning.
     """
 
     def __init__(
@@ -146,16 +146,16 @@ class AcceptGuard:
         self._pid = os.getpid()
         self._pause = CHANGED
         self._is_closed = False
-        #: Whether connections wait for descriptors now.
+        #: Whether new connections wait for descriptors now.
         self.is_paused = False
 
-    def look(self) -> float | None:
-        """Pause or resume as the descriptors say. Returns the seconds until the next look; None: there shall be none."""
-        # A fork shares the epoll set with its parent, whose business this is.
+    def check(self) -> float | None:
+        """Pauses or resumes accepting. Returns the seconds until the next check; None when there shall be none."""
+        # A forked child shares the epoll set with its parent, and must leave it alone.
         if self._is_closed or os.getpid() != self._pid:
             return None
         if self._listener is None:
-            return self._look_for_listener()
+            return self._find_listener()
         count, highest = self._free()
         is_short = count < SPARE
         try:
@@ -166,26 +166,26 @@ class AcceptGuard:
         except OSError:
             return None
         if is_short:
-            self._tell()
+            self._warn_of_shortage()
         most = NEAR if highest >= most_descriptors() * FEW and not is_short else CALM
         pause = min(self._pause, most)
         self._pause = min(self._pause * 2, CALM)
         return pause
 
-    def _look_for_listener(self) -> float | None:
+    def _find_listener(self) -> float | None:
         try:
             self._listener = self._find(self._port)
         except (OSError, AttributeError) as exc:
             if getattr(exc, "errno", 0) in (errno.EMFILE, errno.ENFILE):
-                # Connections came at once, and took all: it is found as soon as one is gone.
+                # Connections have used up all descriptors already. The listener can be found once one is closed.
                 return NEAR
         self._tries += 1
         return None if self._listener is None and self._tries >= TRIES else CHANGED
 
-    def _tell(self) -> None:
+    def _warn_of_shortage(self) -> None:
         global _warned_at
         now = time.monotonic()
-        if now - _warned_at >= WARN_EVERY:
+        if now - _warned_at >= WARN_INTERVAL:
             _warned_at = now
             self._warn(
                 f"new connections to {self._endpoint} wait: this process may have {most_descriptors()} descriptors, and fewer "
@@ -193,12 +193,12 @@ class AcceptGuard:
             )
 
     def close(self) -> None:
-        """The socket is about to be closed: nothing is done with its listener from now on."""
+        """The socket is about to be closed: its listener is not touched from now on."""
         self._is_closed = True
 
 
 def raise_soft_limit(most: int = 65_536) -> None:
-    """Let this process have as many descriptors as its hard limit allows, `most` at the most; never fewer than it had."""
+    """Raises the soft limit of descriptors to the hard limit, but not beyond `most`, and never lowers it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -50,26 +50,26 @@ class Capabilities:
 
 
 class Directory(Protocol):
-    """Who is where. Usable from any thread and any greenlet; only methods with a timeout ever wait."""
+    """The known instances of every service. Usable from any thread and any greenlet; only methods with a timeout wait."""
 
     @property
     def capabilities(self) -> Capabilities:
         """What this directory can do; known from the start, and always the same."""
 
     def start(self) -> None:
-        """Begins to look for its registries. Never raises because none is there."""
+        """Starts connecting to the registries. An unreachable registry is not an error."""
 
     def stop(self, timeout: float = 1.0) -> None:
-        """Withdraws what was announced, if a registry answers in `timeout` seconds, and ends the threads."""
+        """Withdraws the announced records and ends the threads. Waits at most `timeout` seconds for registries to confirm."""
 
     def announce(self, record: Record) -> None:
-        """Adds an own record or replaces it by one of higher version, and keeps it leased until `withdraw`.
+        """Adds a record of this process, or replaces it by a higher version, and renews its lease until `withdraw`.
 
         Returns at once; see `flush`. DirectoryError when the record cannot be sent.
         """
 
     def withdraw(self, instance: str) -> None:
-        """Takes an own record back; everybody is told at once. One never announced is passed over."""
+        """Removes a record of this process; subscribers learn of it at once. An instance never announced is ignored."""
 
     def put(self, key: str, value: dict[str, Any], *, ttl: float = DEFAULT_NOTE_TTL, age: float = 0.0) -> None:
         """Stores a note: `value` under `key`, for all clients of the namespace, beyond the life of this process.
@@ -90,25 +90,25 @@ class Directory(Protocol):
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
 
     def view(self) -> View:
-        """All that is known now."""
+        """All records and notes as they are known now."""
 
     def service(self, name: str) -> list[Seen]:
-        """The known instances of a service; dearer questions are for `view`."""
+        """The known instances of one service. Cheaper than `view`."""
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Calls `callback(view)` soon, and again after each change, from the directory's own thread.
 
-        Returns a function that ends it. The callback must not block. What it raises is logged and never felt.
+        Returns a function that ends the subscription. The callback must not block. Its exceptions are logged and ignored.
         """
 
     def wait_ready(self, timeout: float) -> bool:
-        """True once some registry has told all that it holds; False after `timeout` seconds."""
+        """True once some registry has sent a complete snapshot; False after `timeout` seconds."""
 
     def describe(self) -> str:
-        """Where it looks and how fresh that is, to be quoted in error texts."""
+        """The directory's URL and how fresh its view is, for error texts."""
 
 
-#: Where the factory of each scheme is: "module:function".
+#: The factory of each scheme, or its import path "module:function".
 _factories: dict[str, str | Factory] = {
     "local": "discovery.backends.registries:open_local",
     "tcp": "discovery.backends.registries:open_tcp",
@@ -117,12 +117,12 @@ _factories: dict[str, str | Factory] = {
 
 
 def register_backend(scheme: str, factory: str | Factory) -> None:
-    """Makes URLs of `scheme` open with `factory`, a function or the place of one as "module:function"."""
+    """Lets `factory` open URLs of `scheme`. `factory` is a function, or its import path "module:function"."""
     _factories[scheme] = factory
 
 
 def factory_for(url: str) -> Factory:
-    """What opens this URL; DirectoryConfigurationError when nothing does."""
+    """The factory for this URL; DirectoryConfigurationError when its scheme is unknown."""
     scheme, colon, _ = url.partition(":")
     factory = _factories.get(scheme) if colon else None
     if factory is None:
@@ -134,10 +134,10 @@ def factory_for(url: str) -> Factory:
     if isinstance(factory, str):
         module, _, name = factory.partition(":")
         found: Any = getattr(importlib.import_module(module), name)
-        return _remember(scheme, found)
+        return _register_factory(scheme, found)
     return factory
 
 
-def _remember(scheme: str, factory: Factory) -> Factory:
+def _register_factory(scheme: str, factory: Factory) -> Factory:
     _factories[scheme] = factory
     return factory

@@ -1,4 +1,4 @@
-"""The command line: `discovery serve`, `list` and `watch`; what goes wrong is one sentence.
+"""The command line: `discovery serve`, `list` and `watch`. Errors are one sentence.
 
 Internal. Operators use `zmqservices registry`, or `python -m discovery`.
 """
@@ -26,9 +26,9 @@ from discovery.server.registry_server import RegistryServer
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-#: Loopback: a registry is reachable from other hosts only when somebody asked for it.
+#: Loopback: a registry is reachable from other hosts only when the user says so.
 DEFAULT_BIND = f"tcp://127.0.0.1:{LOCAL_PORT}"
-#: Seconds that a registry has to bind its port.
+#: Seconds in which a registry must have bound its port.
 BIND_TIMEOUT = 5.0
 
 directory_option = click.option(
@@ -48,7 +48,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Who is where: a registry of service instances, and what it knows."""
+    """Run a registry of service instances, or show what one lists."""
 
 
 @cli.command()
@@ -58,7 +58,7 @@ def cli() -> None:
 @click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
 @json_option
 def serve(bind: str, ttl: float, as_json: bool) -> None:
-    """Run a registry until it is told to stop."""
+    """Run a registry until a signal stops it."""
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
     raise_soft_limit()
@@ -71,8 +71,8 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
         server.wait_bound(BIND_TIMEOUT)
     except DirectoryError as exc:
         raise click.ClickException(str(exc)) from exc
-    said: dict[str, Any] = {"event": "serving", "url": server.url, "boot_id": server.boot_id}
-    _say_if_heard(json.dumps(said) if as_json else f"serving at {server.url}")
+    line: dict[str, Any] = {"event": "serving", "url": server.url, "boot_id": server.boot_id}
+    _print_if_possible(json.dumps(line) if as_json else f"serving at {server.url}")
     while not stop.wait(0.5):
         if not server.is_serving:
             raise click.ClickException(f"the registry at {server.url} failed; see its log")
@@ -85,7 +85,7 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
 @json_option
 @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a registry.")
 def list_(url: str, namespace: str | None, as_json: bool, timeout: float) -> None:
-    """Show who is where."""
+    """List the known instances, with state, age and addresses."""
     directory = _open(url, namespace)
     try:
         directory.start()
@@ -115,7 +115,7 @@ def list_(url: str, namespace: str | None, as_json: bool, timeout: float) -> Non
 @namespace_option
 @json_option
 def watch(url: str, namespace: str | None, as_json: bool) -> None:
-    """Show who comes, changes and goes, until it is told to stop."""
+    """Show each instance that is added, changed or removed, until a signal stops it."""
     directory = _open(url, namespace)
     views: queue.SimpleQueue[View | None] = queue.SimpleQueue()
     for number in _stop_signals():
@@ -135,18 +135,18 @@ def watch(url: str, namespace: str | None, as_json: bool) -> None:
         directory.stop()
 
 
-def _say_if_heard(line: str) -> None:
+def _print_if_possible(line: str) -> None:
     try:
         click.echo(line)
     except OSError:
-        # Whoever started it has closed the pipe: it serves on, and what Python still holds for the pipe is thrown away.
+        # The parent has closed the pipe. Go on serving, and discard what Python still buffers for the pipe.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
 
 
 def _stop_signals() -> list[int]:
-    # A terminal that is closed sends SIGHUP; under nohup it is ignored, and stays so.
+    # Closing a terminal sends SIGHUP. Under nohup it is ignored, and stays ignored.
     signals = [signal.SIGTERM, signal.SIGINT]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals.append(signal.SIGHUP)
@@ -197,7 +197,7 @@ def _row(seen: Seen) -> list[str]:
         ",".join(f"{kind}={endpoint}" for kind, endpoint in sorted(record.endpoints.items())),
         f"{record.host}:{record.pid}" if record.host or record.pid else "",
     ]
-    # Others said that of themselves: it moves no cursor and begins no line.
+    # Other processes chose these texts: they must not move the cursor or begin a new line.
     return [_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), cell) for cell in cells]
 
 

@@ -1,4 +1,4 @@
-"""The door: from a URL to a directory.
+"""Opens the directory that a URL names.
 
 Internal. The package `discovery` hands on its functions.
 """
@@ -12,7 +12,7 @@ from discovery.backend import Directory, Options, factory_for
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
 
-#: This machine's own directory: whoever comes first hosts it.
+#: This machine's own directory; the first process to open it hosts it.
 LOCAL_URL = "local:"
 
 
@@ -30,10 +30,10 @@ def open_directory(
     `tcp://host:port[,tcp://host:port...]` are one or several registries that know nothing of each other;
     `static:name=tcp://ip:port,...;name=...` or `static:FILE` needs none at all.
 
-    `namespace`: what it sees, and what it may announce; None is all. `cache_dir`: a folder for the last
-    good view, used when a process starts with every registry down; None keeps none. `ttl`: seconds of
-    warm-up where this process hosts the local registry; a third of it is the longest pause between
-    attempts. `host`: False looks at the local directory and never hosts it.
+    `namespace`: the namespace that it shows and that it may announce in; None is all of them. `cache_dir`: a folder
+    for the last good view, used when a process starts while every registry is down; None caches nothing. `ttl`: seconds
+    of warm-up where this process hosts the local registry; a third of it is the longest pause between attempts to connect.
+    `host`: False uses the local directory and never hosts it.
 
     Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
 
@@ -59,6 +59,6 @@ def open_directory(
 
 
 def default_cache_dir() -> str:
-    """Where a user's programs keep such things: $XDG_CACHE_HOME/zmqservices, or ~/.cache/zmqservices."""
+    """The usual cache folder of this user: $XDG_CACHE_HOME/zmqservices, or ~/.cache/zmqservices."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "zmqservices")

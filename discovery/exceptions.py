@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a directory, named for what the user can do about it.
+"""The errors of a directory, named for what the user can do about them.
 
 Rule 1: this is a leaf; it imports nothing of the package.
 """
@@ -19,16 +19,16 @@ class DirectoryError(Exception):
 
 
 class DirectoryConfigurationError(DirectoryError):
-    """A directory URL or a setting is wrong; the text quotes the value and offers the mend."""
+    """A directory URL or a setting is wrong; the text quotes the value and says what is needed."""
 
 
 class DirectoryProtocolError(DirectoryError):
-    """Bytes or fields are not what the registry protocol says. The only error that decoding raises."""
+    """Bytes or fields violate the registry protocol. The only error that decoding raises."""
 
 
 class DirectoryForkedError(DirectoryError):
-    """A directory was carried over a fork, where its sockets would lose messages in silence."""
+    """A directory was used in a forked child, where its sockets would silently lose messages."""
 
 
 class DirectoryOverloadError(DirectoryProtocolError):
-    """A registry sent more than any registry holds."""
+    """A registry sent more data than any registry may hold."""

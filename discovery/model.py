@@ -1,8 +1,8 @@
-"""What a directory knows: the record of one instance of a service, notes, and the view over all of them.
+"""The data of a directory: the record of one service instance, the note, and the view over all of them.
 
 Rule 1: no sockets, no threads, no clock here.
-Rule 2: a record has exactly one writer, its instance; of two versions the one with the higher `rank` is true.
-Rule 3: a note has as many writers as like; of two under one key the one with the higher `rank` is true.
+Rule 2: a record has exactly one writer, its instance; of two versions the one with the higher `rank` wins.
+Rule 3: a note may have many writers; of two notes under one key the one with the higher `rank` wins.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from discovery.exceptions import DirectoryProtocolError
 
 __all__ = ["Note", "Record", "Seen", "View"]
 
-#: What an instance may say of itself. Calls go to UP; STARTING is not yet there, DRAINING is on its way out.
+#: The states of an instance. Only UP gets new calls: STARTING is not ready yet, DRAINING is about to stop.
 STATES = ("STARTING", "UP", "DRAINING")
 DEFAULT_NAMESPACE = "default"
 #: Seconds that a lease lives without renewal.
 DEFAULT_TTL = 10.0
-#: Seconds; shorter leases would be lost to the scheduling of a busy machine, longer ones to boredom.
+#: Bounds of a lease in seconds. A shorter lease would expire whenever a busy machine delays its holder.
 SHORTEST_TTL, LONGEST_TTL = 0.1, 3600.0
 #: Characters of a service, instance, node or namespace name.
 LONGEST_NAME = 255
@@ -30,19 +30,19 @@ LONGEST_NAME = 255
 LONGEST_KEY = 1024
 #: Seconds that a note lives unless its writer says otherwise, and the most that a writer may ask for.
 DEFAULT_NOTE_TTL, LONGEST_NOTE_TTL = 30 * 86_400.0, 366 * 86_400.0
-#: Levels of lists and maps within a field; deeper ones would end whoever compares or writes them out.
+#: Levels of lists and maps within a field. Comparing or formatting deeper ones could exhaust the stack.
 NESTING = 16
-#: Bounds of what an integer field may be; msgpack carries no more.
+#: The largest value of an integer field; msgpack carries no more.
 LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Please tell callers of `service` where this instance is, until it is silent for `ttl` seconds.
+    """Please list this instance of `service` until it has been silent for `ttl` seconds.
 
     `instance` is fresh per start; several records (services of one process) may share a `node`. `incarnation`
-    tells starts apart, `version` grows with each change of the record. `endpoints` maps a kind ("rpc",
-    "events") to an IP address and port; `methods` maps a name to what is known of it.
+    distinguishes starts, `version` grows with each change of the record. `endpoints` maps a kind ("rpc",
+    "events") to an IP address and port; `methods` maps a method's name to its description.
     """
 
     service: str
@@ -65,7 +65,7 @@ class Record:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The higher one is the truth: (incarnation, version)."""
+        """(incarnation, version): of two records of an instance the higher rank wins."""
         return (self.incarnation, self.version)
 
     def __hash__(self) -> int:
@@ -98,7 +98,7 @@ class Record:
 
 
 def quoted(value: Any, most: int = 80) -> str:
-    """What a peer said, for a sentence: cut before it is written out, and a list or map never written out at all."""
+    """A peer's value, shortened for an error text. Lists and maps are described by their length only."""
     if isinstance(value, str | bytes):
         return repr(value[:most]) + ("..." if len(value) > most else "")
     if isinstance(value, list | tuple | dict):
@@ -107,18 +107,18 @@ def quoted(value: Any, most: int = 80) -> str:
 
 
 def is_shallow(value: Any, levels: int = NESTING) -> bool:
-    """Lists and maps in it are nested no deeper than `levels`."""
+    """Whether lists and maps in `value` are nested no deeper than `levels`."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return levels >= 0 and all(is_shallow(item, levels - 1) for item in inner if isinstance(item, dict | list | tuple))
 
 
 def is_name(value: Any) -> bool:
-    """A text that may name a service, an instance or a namespace."""
+    """Whether this is a text that may name a service, an instance or a namespace."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
 
 
 def is_number(value: Any) -> bool:
-    """A whole number that fits the protocol."""
+    """Whether this is a whole number that fits the protocol."""
     return type(value) is int and 0 <= value <= LARGEST_NUMBER
 
 
@@ -131,7 +131,7 @@ def _is_optional_text(value: Any) -> bool:
 
 
 def is_ttl(value: Any) -> bool:
-    """Seconds that a lease may have; False for nan."""
+    """Whether a lease may last this many seconds; False for nan."""
     return type(value) in (int, float) and SHORTEST_TTL <= value <= LONGEST_TTL
 
 
@@ -153,7 +153,7 @@ def _is_map_of_maps(value: Any) -> bool:
     return _is_map(value) and all(_is_map(item) for item in value.values()) and is_shallow(value)
 
 
-#: What each field may be, in words and as a test.
+#: For each field a test of its value, and the expected value in words.
 FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "service": (is_name, "a name"),
     "instance": (is_name, "a name"),
@@ -190,11 +190,11 @@ class Note:
 
     @property
     def rank(self) -> tuple[int, bool, str]:
-        """The higher one is the truth, for everybody."""
+        """Of two notes under one key the higher rank wins, at every registry and client."""
         return (self.stamp, self.value is None, repr(self.value))
 
     def age(self, now: float) -> float:
-        """Seconds since it was written."""
+        """Seconds since the note was written."""
         return now - self.stamp / 1e6
 
     def to_list(self) -> list[Any]:
@@ -213,16 +213,16 @@ class Note:
 
 
 def is_key(value: Any) -> bool:
-    """A text that may be the key of a note."""
+    """Whether this is a text that may be the key of a note."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_KEY
 
 
 def is_note_ttl(value: Any) -> bool:
-    """Seconds that a note may live; False for nan."""
+    """Whether a note may live for this many seconds; False for nan."""
     return type(value) in (int, float) and 0 < value <= LONGEST_NOTE_TTL
 
 
-#: What each field of a note may be.
+#: A test for each field of a note.
 NOTE_FIELDS: dict[str, Callable[[Any], bool]] = {
     "namespace": is_name,
     "key": is_key,
@@ -236,10 +236,9 @@ NOTE_FIELDS: dict[str, Callable[[Any], bool]] = {
 class Seen:
     """A record as a client sees it.
 
-    `age` is how many seconds ago its holder was last heard of, as far as this client can know: a registry
-    that is connected vouches for what it lists, one that is away lets everything it listed grow old.
-    `suspect` is a lease that ran out while too many ran out at once; the registry keeps it, since the fault
-    is likely its own.
+    `age`: seconds since the last known contact with the record's holder. While a registry is connected, the ages of its
+    records stay low; once it is unreachable, they grow. `suspect`: the lease ran out together with too many others at
+    once; the registry keeps such records, since the fault is probably its own.
     """
 
     record: Record
@@ -249,9 +248,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All records that a client knows, and what may still be believed.
+    """All records that a client knows, and how far they can be trusted.
 
-    `fresh`: some registry is connected and past its warm-up. `stale_for`: seconds since that was last so.
+    `fresh`: some registry is connected and past its warm-up. `stale_for`: seconds since the view was last fresh.
     `registries`: for each one a mapping with url, address, state, boot_id, warming, records, error.
     `notes`: all notes of the namespace, tombstones included.
     """

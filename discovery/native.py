@@ -1,9 +1,9 @@
-"""Threads of the operating system and ways to wait for them, whether or not gevent has patched the process.
+"""Threads of the operating system, and ways to wait for them, whether or not gevent has patched the process.
 
 Internal.
 
-Rule 1: gevent is never imported here; if somebody else did, it is looked up in sys.modules.
-Rule 2: a wait on a thread that runs a gevent hub waits by gevent's means, so that the hub runs on.
+Rule 1: gevent is never imported here. If the process uses it, it is found in sys.modules.
+Rule 2: on a thread with a gevent hub, waits use gevent, so that other greenlets run meanwhile.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-#: Seconds between two looks while a greenlet waits; short against what is waited for (a registry's answer).
+#: Seconds between two checks while a greenlet waits; short compared with a registry's answer.
 _LOOK = 0.005
 
 
 def original(module: str, name: str) -> Any:
-    """The function of the standard library as it was before gevent patched it, if it did."""
+    """A function of the standard library as it was before gevent patched it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
@@ -36,7 +36,7 @@ getaddrinfo = original("socket", "getaddrinfo")
 
 
 def native_lock() -> Any:
-    """A lock between threads, never between greenlets: hold it for a few instructions only."""
+    """A lock between threads, not between greenlets: hold it for a few instructions only."""
     return _allocate_lock()
 
 
@@ -50,7 +50,7 @@ _hubs: dict[int, Any] = {}
 
 
 def _patched_hub() -> Any:
-    """The hub to which the current thread hands what needs locks that gevent has patched; None where it has not."""
+    """The hub on which the current thread runs code that needs locks patched by gevent; None if nothing is patched."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("threading"):
         return None
@@ -58,10 +58,10 @@ def _patched_hub() -> Any:
 
 
 class Log:
-    """A module's logger that threads of ours may use in a patched process, too.
+    """A module's logger that our native threads can use in a patched process as well.
 
-    The locks of `logging` belong to greenlets there: waited for from a thread without a hub they may never come. So
-    such a thread hands its lines to the hub of the thread that started it.
+    There the locks of `logging` work between greenlets, and a native thread might wait for one for ever. So such a thread
+    hands its lines to the hub of the thread that started it.
     """
 
     def __init__(self, name: str) -> None:
@@ -81,7 +81,7 @@ class Log:
         hub = _hubs.get(_get_ident())
         if hub is None:
             self._logger.log(level, text, *args, exc_info=exc_info)
-        elif hub.loop is not None:  # A hub that is gone had nobody left to read it.
+        elif hub.loop is not None:  # After the end of the hub nobody would read the line.
             hub.loop.run_callback_threadsafe(partial(self._logger.log, level, text, *args, exc_info=exc_info))
 
 
@@ -89,7 +89,7 @@ _log = Log(__name__)
 
 
 class NativeEvent:
-    """Something that happened once; may be set from any thread and waited for from any thread or greenlet."""
+    """A flag that is set once, from any thread, and waited for from any thread or greenlet."""
 
     def __init__(self) -> None:
         self._lock = _allocate_lock()
@@ -97,11 +97,11 @@ class NativeEvent:
         self._waiters: list[Any] = []
 
     def is_set(self) -> bool:
-        """True once it happened."""
+        """Whether `set` was called."""
         return self._is_set
 
     def set(self) -> None:
-        """It happened. Wakes everybody who waits."""
+        """Sets the flag and wakes all waiters."""
         with self._lock:
             self._is_set = True
             waiters, self._waiters = self._waiters, []
@@ -109,10 +109,10 @@ class NativeEvent:
             waiter.release()
 
     def wait(self, timeout: float | None = None, blocking: bool = False) -> bool:
-        """True as soon as it happened, False after `timeout` seconds.
+        """Waits until the flag is set, at most `timeout` seconds (None: for ever). Returns whether it is set.
 
-        A greenlet sleeps meanwhile and its hub runs on; on the hub itself, where nothing may wait, the answer
-        comes at once. With `blocking` the thread waits whatever runs on it.
+        In a greenlet, others run meanwhile. On the hub itself, where nothing may wait, it returns at once. With `blocking`
+        the whole thread waits.
         """
         hub = None if blocking else _hub_of_this_thread()
         if hub is not None:
@@ -143,7 +143,7 @@ class NativeEvent:
 
 
 class NativeThread:
-    """A daemon thread of the operating system; it never keeps the interpreter from leaving."""
+    """A daemon thread of the operating system; it does not keep the interpreter from ending."""
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self.name = name
@@ -153,16 +153,16 @@ class NativeThread:
         self._hub: Any = None
 
     def start(self) -> None:
-        """From here on `target` runs beside us. RuntimeError when no thread can be made."""
+        """Starts the thread. RuntimeError when the system cannot start one."""
         self._hub = _patched_hub()
         _start_new_thread(self._run, ())
 
     def is_current(self) -> bool:
-        """True on the thread itself."""
+        """Whether the caller runs on this thread."""
         return self._ident == _get_ident()
 
     def join(self, timeout: float, blocking: bool = False) -> bool:
-        """True once `target` has returned, False after `timeout` seconds."""
+        """Waits until `target` has returned, at most `timeout` seconds. Returns whether it has."""
         return self._over.wait(timeout, blocking)
 
     def _run(self) -> None:
@@ -179,34 +179,34 @@ class NativeThread:
 
 
 class Wakeup:
-    """A file descriptor to poll beside the sockets, that any thread can make readable."""
+    """A file descriptor for a poll, which any thread can make readable."""
 
-    #: Until it is open, and where it cannot be: whoever collects it then closes nothing.
+    #: True until the descriptors are open, so that `__del__` closes nothing if they cannot be opened.
     _is_closed = True
 
     def __init__(self) -> None:
         self._lock = _allocate_lock()
-        # One descriptor where the system has such, two elsewhere.
+        # One eventfd where the system has it, the two ends of a pipe elsewhere.
         self._fds = _event_fds()
         self._is_closed = False
 
     @property
     def fd(self) -> int:
-        """What to poll for reading."""
+        """The descriptor to poll for reading."""
         return self._fds[0]
 
     def wake(self) -> None:
-        """Makes `fd` readable. Nothing happens once it is closed."""
-        # Under a lock: once closed, its number may be somebody else's file.
+        """Makes `fd` readable; does nothing once it is closed."""
+        # Under a lock: once closed, the descriptor may belong to another file.
         with self._lock:
             if not self._is_closed:
                 try:
                     os.write(self._fds[-1], _ONE)
                 except BlockingIOError:
-                    pass  # full of earlier wake-ups: it is readable already
+                    pass  # Full of earlier wake-ups, so it is readable already.
 
     def clear(self) -> None:
-        """Takes the wake-ups out; by the thread that polls, before it looks at what it was woken for."""
+        """Makes `fd` unreadable again. The polling thread calls it before it does what it was woken for."""
         try:
             while len(os.read(self._fds[0], 4096)) == 4096:
                 pass
@@ -217,7 +217,7 @@ class Wakeup:
         self.close()
 
     def close(self) -> None:
-        """Gives the descriptors back; by the thread that polled. Twice does no harm."""
+        """Closes the descriptors; called by the thread that polled. A second call does nothing."""
         if self._is_closed:
             return
         with self._lock:
@@ -227,7 +227,7 @@ class Wakeup:
                     os.close(fd)
 
 
-#: What a descriptor for events counts upwards by.
+#: What a wake-up adds to the counter of an eventfd.
 _ONE = (1).to_bytes(8, sys.byteorder)
 
 

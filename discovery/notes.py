@@ -1,12 +1,12 @@
-"""What a directory remembers beyond all leases: notes, each under a key, until they are too old.
+"""The store of notes: values under keys that outlive all leases, until their ttl is over.
 
 Internal. Programs use `Directory.put`, `Directory.delete` and `View.notes`.
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds since 1970, as every host has it).
-Rule 2: of two notes under one key the one of higher rank is true, whoever wrote it and whoever tells of it.
-Rule 3: where there are too many, whoever wrote the most loses the oldest of them.
-Rule 4: what is to be forgotten is a note without a value. It is kept as long as the other was to be, so that nobody
-who was away meanwhile brings that one back.
+Rule 2: of two notes under one key the one of higher rank wins, whoever wrote or forwarded it.
+Rule 3: when there are too many, the writer with the most notes loses its oldest ones.
+Rule 4: a deleted note becomes a tombstone, a note without a value. It lives as long as the deleted note would have, so that
+a client that was away meanwhile does not bring the note back.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from collections.abc import Iterable, Iterator
 
 from discovery.model import Note
 
-#: Notes of one namespace, and of all; beyond them the oldest of the writer with the most are let go.
+#: Notes of one namespace, and of all. Beyond them the oldest notes of the writer with the most are dropped.
 MAX_NOTES, MAX_ALL_NOTES = 5_000, 20_000
-#: Seconds by which the clock of a writer may be ahead; what is from farther in the future would never be outdone.
+#: Seconds by which a writer's clock may be ahead. A note from farther in the future could not be replaced until then.
 AHEAD = 86_400.0
 
-#: Who told of a note: a connection, or a registry.
+#: The connection or registry that a note came from.
 Writer = bytes | str
 
 
 class NoteStore:
-    """All notes that somebody knows: a registry, or a client of some."""
+    """All notes that one registry or one client holds."""
 
     def __init__(self, ahead: float = AHEAD, most_of_writer: int | None = None) -> None:
         self.ahead = ahead
-        #: Notes that one writer may have among those that are held; None: any number.
+        #: Stored notes that may come from one writer; None: any number.
         self.most_of_writer = most_of_writer
-        #: Notes of the last `take` that were beyond that.
+        #: Notes of the last `take` that exceeded `most_of_writer`.
         self.refused = 0
         self._writers: dict[tuple[str, str], Writer] = {}
         self._written: Counter[Writer] = Counter()
@@ -46,29 +46,29 @@ class NoteStore:
         return sum(map(len, self._notes.values()))
 
     def of(self, namespace: str | None) -> list[Note]:
-        """Those of a namespace (None: of all)."""
+        """The notes of a namespace (None: of all namespaces)."""
         return list(self) if namespace is None else list(self._notes.get(namespace, {}).values())
 
     def places(self, namespace: str | None) -> list[tuple[str, str]]:
-        """Namespace and key of each of those."""
+        """Namespace and key of each note of a namespace (None: of all namespaces)."""
         return [(note.namespace, note.key) for note in self.of(namespace)]
 
     def get(self, namespace: str, key: str) -> Note | None:
-        """What is known under that key, if only that it is to be forgotten."""
+        """The note under that key, which may be a tombstone."""
         return self._notes.get(namespace, {}).get(key)
 
     def take(self, notes: Iterable[Note], now: float, writer: Writer = "") -> list[Note]:
-        """Those of them that are news, and held from now on; `writer` is who told of them."""
+        """Stores the notes that are new or of higher rank, and returns those. `writer` is where they came from."""
         self.refused = 0
         news = [note for note in notes if self._take(note, now, writer)]
         for namespace in {note.namespace for note in news}:
-            self._let_go(namespace, len(self._notes[namespace]) - MAX_NOTES)
+            self._evict(namespace, len(self._notes[namespace]) - MAX_NOTES)
         while (excess := len(self) - MAX_ALL_NOTES) > 0:
-            self._let_go(max(self._notes, key=lambda name: len(self._notes[name])), excess)
+            self._evict(max(self._notes, key=lambda name: len(self._notes[name])), excess)
         return [note for note in news if self.get(note.namespace, note.key) is note]
 
     def expire(self, now: float) -> bool:
-        """To be called now and then: lets go of what is too old. Everybody finds that out alone. True: some was."""
+        """Drops notes whose ttl is over; to be called now and then. Returns whether there were any."""
         past = [note for note in self if note.age(now) > note.ttl]
         for note in past:
             self._remove(note)
@@ -90,7 +90,7 @@ class NoteStore:
         self._written[writer] += 1
         return True
 
-    def _let_go(self, namespace: str, excess: int) -> None:
+    def _evict(self, namespace: str, excess: int) -> None:
         if excess <= 0:
             return
         by_writer: dict[Writer, list[Note]] = {}

@@ -1,11 +1,11 @@
-"""What registries and their clients say to each other: messages and the one frame that each becomes.
+"""The messages between registries and their clients, and the one frame that each becomes.
 
 Internal. docs/discovery.rst describes the protocol.
 
 Rule 1: no sockets, no clock here.
 Rule 2: a frame is a msgpack array `[version, kind, field, ...]`; fields after those known here are ignored.
 Rule 3: whatever the bytes are, decoding raises DirectoryProtocolError and nothing else.
-Rule 4: pushes of a registry carry `seq` first, so that one packed change serves all subscribers (see `Push`).
+Rule 4: the first field of a change is `seq`, so that one packed change serves all subscribers (see `Push`).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import msgpack
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import Note, Record, is_name, is_number, quoted
 
-#: Said in every frame; a peer with another one is refused in words.
+#: The protocol version in every frame. A peer with another version is refused with a sentence.
 VERSION = 1
-#: Bytes of one frame that a registry accepts; more closes the connection.
+#: Bytes of one frame that a registry accepts; a larger frame closes the connection.
 MAX_REQUEST = 1024 * 1024
-#: Bytes of one record; checked by whoever announces it, and by the registry.
+#: Bytes of one record; checked by the client that announces it, and by the registry.
 MAX_RECORD = 256 * 1024
 #: Bytes of a registration besides its record.
 REGISTRATION_ROOM = 1024
-#: Bytes at which a snapshot is cut into parts.
+#: Bytes of one part of a snapshot.
 PART_SIZE = 256 * 1024
-#: Bytes after which a registry asks a client to say that it has read so far.
-MARK_EVERY = 128 * 1024
+#: Bytes after which a registry asks a client to confirm that it has read so far.
+MARK_INTERVAL = 128 * 1024
 #: Bytes of one frame that a client accepts: a part may overrun its size by one record.
 MAX_PUSH = 2 * 1024 * 1024
-#: Parts of one snapshot, records (and notes) of one registry and bytes of all that a client accepts; more than a full
-#: registry has.
+#: The most that a client accepts from one registry: parts of one snapshot, records (and as many notes), and bytes of all
+#: together. A full registry has less.
 MAX_PARTS, MAX_ENTRIES, MAX_HELD = 2000, 25_000, 256 * 1024 * 1024
 #: Leases renewed in one message.
 MAX_RENEWALS = 2000
@@ -44,7 +44,7 @@ MAX_NOTE, MAX_NOTES = 4096, 200
 
 @dataclass(slots=True)
 class Subscribe:
-    """Please send what you hold of `namespace` (None: of all), and from then on each change."""
+    """Please send a snapshot of `namespace` (None: of all namespaces), and from then on each change."""
 
     KIND: ClassVar[int] = 1
     namespace: str | None
@@ -52,7 +52,7 @@ class Subscribe:
 
 @dataclass(slots=True)
 class Register:
-    """Please hold this record for as long as it is renewed; it replaces one of lower rank."""
+    """Please list this record for as long as its lease is renewed. It replaces a record of lower rank."""
 
     KIND: ClassVar[int] = 2
     request: int
@@ -61,7 +61,7 @@ class Register:
 
 @dataclass(slots=True)
 class Renew:
-    """Please let these live on; each is [instance, incarnation, version]."""
+    """Please renew these leases; each is [instance, incarnation, version]."""
 
     KIND: ClassVar[int] = 3
     leases: list[list[Any]]
@@ -69,7 +69,7 @@ class Renew:
 
 @dataclass(slots=True)
 class Withdraw:
-    """Please forget this instance at once, and tell everybody, also if you never knew it."""
+    """Please remove this instance at once and tell all subscribers, even if you do not list it."""
 
     KIND: ClassVar[int] = 4
     request: int
@@ -90,7 +90,7 @@ class PutNotes:
 
 @dataclass(slots=True)
 class Read:
-    """All is read that was sent before the mark with this token."""
+    """Everything before the mark with this token has been read."""
 
     KIND: ClassVar[int] = 6
     token: int
@@ -98,7 +98,7 @@ class Read:
 
 @dataclass(slots=True)
 class Ack:
-    """What `request` asked is done."""
+    """`request` was carried out."""
 
     KIND: ClassVar[int] = 16
     request: int
@@ -106,7 +106,7 @@ class Ack:
 
 @dataclass(slots=True)
 class Refused:
-    """What `request` asked will not be done; `reason` is a sentence. `request` 0: the message as a whole."""
+    """`request` was refused; `reason` is a sentence. `request` 0: a message without a number, or the connection."""
 
     KIND: ClassVar[int] = 17
     request: int
@@ -115,7 +115,7 @@ class Refused:
 
 @dataclass(slots=True)
 class Unknown:
-    """These leases are not held here; please register again."""
+    """These leases are unknown here; please register the records again."""
 
     KIND: ClassVar[int] = 18
     instances: list[str]
@@ -123,9 +123,9 @@ class Unknown:
 
 @dataclass(slots=True)
 class Snapshot:
-    """Part `part` of all that is held; each entry is [record, age in seconds, suspect].
+    """Part `part` of a snapshot; each entry is [record, age in seconds, suspect].
 
-    `parts` is 0 while more are to come, and their number in the last one. All together have all notes as well.
+    `parts` is the number of parts in the last one, and 0 in those before. The parts together contain all notes as well.
     """
 
     KIND: ClassVar[int] = 19
@@ -140,7 +140,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Update:
-    """A record is new, or changed, or became or ceased to be suspect."""
+    """A record is new, or it changed, or it became suspect or is not suspect any more."""
 
     KIND: ClassVar[int] = 20
     seq: int
@@ -152,7 +152,7 @@ class Update:
 
 @dataclass(slots=True)
 class Drop:
-    """A record is gone: withdrawn by its holder, or expired."""
+    """A record was removed: its holder withdrew it, or its lease expired."""
 
     KIND: ClassVar[int] = 21
     seq: int
@@ -165,7 +165,7 @@ class Drop:
 
 @dataclass(slots=True)
 class Heartbeat:
-    """Still here, and this is the last `seq` you should have."""
+    """The registry is alive, and `seq` is the number of the last change that it sent you."""
 
     KIND: ClassVar[int] = 22
     seq: int
@@ -175,7 +175,7 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class NotesChanged:
-    """These notes are new, or newer than those that were under their keys."""
+    """These notes are new, or they replace older notes under their keys."""
 
     KIND: ClassVar[int] = 23
     seq: int
@@ -185,7 +185,7 @@ class NotesChanged:
 
 @dataclass(slots=True)
 class Mark:
-    """Please answer with `Read` of this token once you have read so far; nobody can guess it."""
+    """Please answer with `Read` of this token once you have read so far. The token cannot be guessed."""
 
     KIND: ClassVar[int] = 24
     token: int
@@ -211,8 +211,8 @@ Message = (
 
 
 @dataclass(slots=True)
-class PassedOver:
-    """An update whose record is of no use here; it counts as one."""
+class SkippedUpdate:
+    """An update whose record this client cannot use. Its number counts."""
 
     seq: int
     boot_id: str
@@ -251,7 +251,7 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= MAX_ENTRIES
 
 
-#: What a field may be, by its name; the same name means the same in every message.
+#: A test for each field, by its name. The same name means the same in every message.
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "namespace": is_name,
     "request": is_number,
@@ -275,32 +275,32 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "token": is_number,
 }
 FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
-#: Where None is an answer too: a subscriber of everything.
+#: Fields that may be None: a subscriber of all namespaces.
 MAY_BE_NONE = {(Subscribe.KIND, "namespace")}
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message. A value that cannot travel raises DirectoryError."""
+    """The frame of a message. A value that msgpack cannot carry raises DirectoryError."""
     return pack([VERSION, message.KIND, *(_plain(getattr(message, name)) for name in FIELDS[message.KIND])])
 
 
-#: Told of each record or note that is passed over, in a sentence.
+#: Called with a sentence for each record or note that is skipped.
 OnBad = Callable[[str], None]
 
 
 def decode(frame: bytes) -> Message:
-    """The message in a frame; DirectoryProtocolError when there is none."""
+    """The message in a frame; DirectoryProtocolError when the frame is not a message."""
     message = _decode(frame, None)
-    assert not isinstance(message, PassedOver)
+    assert not isinstance(message, SkippedUpdate)
     return message
 
 
-def decode_push(frame: bytes, on_bad: OnBad) -> Message | PassedOver:
-    """As `decode`, but a record or note that is of no use is passed over by itself, and the rest is taken."""
+def decode_push(frame: bytes, on_bad: OnBad) -> Message | SkippedUpdate:
+    """As `decode`, but skips each record or note that this client cannot use, and takes the rest."""
     return _decode(frame, on_bad)
 
 
-def _decode(frame: bytes, on_bad: OnBad | None) -> Message | PassedOver:
+def _decode(frame: bytes, on_bad: OnBad | None) -> Message | SkippedUpdate:
     body = unpack(frame)
     if not isinstance(body, list) or len(body) < 2:
         raise DirectoryProtocolError("a frame is not an array of version, kind and fields")
@@ -330,7 +330,7 @@ def _decode(frame: bytes, on_bad: OnBad | None) -> Message | PassedOver:
         position = names.index("record")
         records = _each(Record.from_dict, [values[position]], on_bad)
         if not records:
-            return PassedOver(*values[:2])
+            return SkippedUpdate(*values[:2])
         values[position] = records[0]
     message: Message = KINDS[kind](*values)
     return message
@@ -355,7 +355,7 @@ def _entry(value: Any) -> list[Any]:
 
 
 class Push:
-    """A change packed once; `frame(seq)` is what one subscriber gets."""
+    """A change, packed once for all subscribers. `frame(seq)` is the frame for one of them."""
 
     __slots__ = ("_head", "_tail")
 
@@ -366,14 +366,14 @@ class Push:
         self._tail = b"".join(map(pack, values))
 
     def frame(self, seq: int) -> bytes:
-        """The frame for a subscriber for whom this is number `seq`."""
+        """The frame for a subscriber whose change number `seq` this is."""
         return self._head + pack(seq) + self._tail
 
 
 def snapshot_parts(
     boot_id: str, seq: int, warming: bool, entries: Iterable[list[Any]], notes: Iterable[Note]
 ) -> Iterator[bytes]:
-    """The frames of a snapshot, each of bounded size and made when it is asked for; one frame at least."""
+    """Yields the frames of a snapshot, at least one, each of bounded size and made only when it is asked for."""
     head = bytes([0x90 + 9]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
     array = msgpack.Packer(autoreset=True).pack_array_header
 
@@ -381,7 +381,7 @@ def snapshot_parts(
         lists = (p for each in held for p in (array(len(each)), *each))
         return b"".join((head, pack(part), pack(part + 1 if is_last else 0), *lists))
 
-    #: What the next part holds of `entries` and of `notes`.
+    #: The packed entries and notes of the next part.
     held: tuple[list[bytes], list[bytes]] = ([], [])
     part = size = 0
     for which, items in enumerate((entries, notes)):
@@ -396,7 +396,7 @@ def snapshot_parts(
 
 
 def pack(value: Any) -> bytes:
-    """`value` as msgpack; DirectoryError when its type cannot travel."""
+    """`value` as msgpack; DirectoryError when msgpack cannot carry its type."""
     try:
         packed: bytes = msgpack.packb(value, use_bin_type=True)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
@@ -405,7 +405,7 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(frame: bytes) -> Any:
-    """The value in msgpack bytes; DirectoryProtocolError when they are anything else. Map keys are texts."""
+    """The value in msgpack bytes; DirectoryProtocolError when they are not msgpack. Map keys are texts."""
     try:
         return msgpack.unpackb(frame, raw=False, strict_map_key=True, ext_hook=_no_extension)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:

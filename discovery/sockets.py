@@ -2,7 +2,7 @@
 
 Internal.
 
-A context of our own, so that nobody else can close our sockets; one per process, never carried over a fork.
+The context is the package's own, so that other code cannot close its sockets. There is one per process, never used after a fork.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from discovery.exceptions import DirectoryForkedError
 from discovery.native import native_lock
 from discovery.protocol import MAX_PUSH, MAX_REQUEST
 
-#: Seconds between ZMTP pings of a registry; a frozen or unplugged client is let go after three.
+#: Seconds between ZMTP heartbeats of a registry; a frozen or unplugged client is disconnected after three.
 HEARTBEAT = 5.0
-#: Messages that wait for one slow client; changes beyond them are sent later.
+#: High-water mark: messages that ZeroMQ queues for one slow client. Further changes wait in the registry.
 HIGH_WATER = 5000
-#: What a link wants to be told of its connection.
+#: The monitor events that a client's connection needs.
 _EVENTS = (
     zmq.EVENT_CONNECTED
     | zmq.EVENT_DISCONNECTED
@@ -32,13 +32,13 @@ _EVENTS = (
 )
 
 _lock = native_lock()
-#: Contexts by process id. Those of a parent process stay referenced: ending them in a child would hang.
+#: Contexts by process id. A parent's context stays referenced in a child, since terminating it there would hang.
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
 _monitors = 0
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
-    """The context of this process, made at its first use."""
+    """The context of this process, created at its first use."""
     pid = os.getpid()
     with _lock:
         if pid not in _contexts:
@@ -57,7 +57,7 @@ def check_process(pid: int) -> None:
 
 
 def registry_socket(bind: str) -> zmq.Socket[bytes]:
-    """A ROUTER with the bounds of a registry, still to be bound to `bind`."""
+    """A ROUTER with the bounds of a registry. The caller binds it to `bind`."""
     socket = context().socket(zmq.ROUTER)
     socket.linger = 0
     # `*` is IPv4 and IPv6; ZeroMQ falls back to IPv4 on a host that has nothing else.
@@ -93,16 +93,16 @@ def monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     socket.monitor(address, _EVENTS)
     monitor = context().socket(zmq.PAIR)
     monitor.linger = 0
-    # No bound: ZeroMQ's own thread, which serves all sockets, would wait for us to read.
+    # Unbounded: otherwise ZeroMQ's I/O thread, which serves all sockets, would wait for us to read.
     monitor.setsockopt(zmq.RCVHWM, 0)
     monitor.connect(address)
     return monitor
 
 
 def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
-    """Close a socket and its monitor, if it got that far."""
-    # Before anything is closed: ZeroMQ's own thread tells of the end of the connection a moment later, and its send to
-    # a monitor that nobody reads any more never returns. All sockets of this context would stand still.
+    """Closes a socket and its monitor, if it has one."""
+    # First, before anything is closed: ZeroMQ's I/O thread reports the end of the connection a moment later. Its send to a
+    # monitor that is not read any more would never return, and all sockets of this context would stop.
     socket.disable_monitor()
     socket.close(0)
     if monitor is not None:
@@ -110,7 +110,7 @@ def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None
 
 
 def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
-    """The next event that waits, or None."""
+    """The next waiting event, or None."""
     try:
         frames = monitor.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:
@@ -119,12 +119,12 @@ def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
 
 
 def is_handshake_failure(event: int) -> bool:
-    """Something listens there, and it does not speak ZeroMQ."""
+    """Whether something listens at the address that does not speak ZeroMQ."""
     return bool(event & ~(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED))
 
 
 def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:
-    """The frames of the next message that waits, or None; of too many only `most` and one are kept."""
+    """The frames of the next waiting message, or None. If it has more than `most`, only one frame beyond that is kept."""
     try:
         frames = [socket.recv(zmq.NOBLOCK)]
     except zmq.Again:
@@ -162,7 +162,7 @@ def address_of(frame: zmq.Frame) -> str:
 
 
 def try_send(socket: zmq.Socket[bytes], frames: list[Any]) -> bool | None:
-    """True when taken, False when there is no room for now, None when the peer is gone."""
+    """True when ZeroMQ took the message, False when there is no room for now, None when the peer has disconnected."""
     try:
         socket.send_multipart(frames, zmq.NOBLOCK)
     except zmq.Again:

@@ -1,4 +1,4 @@
-"""A process's side of the registries: connections, leases that are renewed, and the merged view.
+"""The client of registries: its connections, the leases that it renews, and the merged view.
 
 Internal. Programs use `discovery.open_directory`.
 """

@@ -1,7 +1,7 @@
-"""What this process announced, and which registries have acknowledged it.
+"""The records that this process announced, and which registries have acknowledged them.
 
 Rule 1: no sockets, no threads, no clock here; `now` is an argument (seconds, monotonic).
-Rule 2: changes are numbered; a registry is up to date when it acknowledged the last one of every instance.
+Rule 2: changes are numbered; a registry is up to date once it has acknowledged the last change of every instance.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from discovery import protocol
 from discovery.exceptions import DirectoryError
 from discovery.model import DEFAULT_TTL, Record
 
-#: Withdrawn records remembered, so that none comes back by mistake.
-MAX_WITHDRAWN = 1000
-#: Seconds in which a registry that comes (back) is told of a withdrawal: its clients may remember the record.
-REMEMBER_FOR = 60.0
+#: Tombstones of withdrawn records, so that an older version cannot be announced by mistake.
+MAX_TOMBSTONES = 1000
+#: Seconds during which a registry that (re)connects is told of a withdrawal: its clients may still have the record.
+TOMBSTONE_TTL = 60.0
 
 
 class LeaseClaims:
-    """What the callers of a directory have announced so far, to tell them of mistakes at once."""
+    """The records that callers have announced so far; checks each call, so that mistakes are raised at once."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
         self._withdrawn: OrderedDict[str, Record] = OrderedDict()
 
     def announce(self, record: Record) -> bool:
-        """False when this very record is announced already. DirectoryError when it is not newer."""
+        """False when this record is announced already. DirectoryError when it is not newer than the announced one."""
         held = self._records.get(record.instance)
         if record == held:
             return False
@@ -44,16 +44,16 @@ class LeaseClaims:
         return True
 
     def withdraw(self, instance: str) -> Record | None:
-        """The record that is taken back; None when it was not announced."""
+        """The record that was announced; None when the instance was not announced."""
         record = self._records.pop(instance, None)
         if record is not None:
             self._withdrawn[instance] = record
-            if len(self._withdrawn) > MAX_WITHDRAWN:
+            if len(self._withdrawn) > MAX_TOMBSTONES:
                 self._withdrawn.popitem(last=False)
         return record
 
     def withdraw_all(self) -> list[Record]:
-        """Takes everything back."""
+        """Withdraws all records, and returns them."""
         return [record for instance in list(self._records) if (record := self.withdraw(instance)) is not None]
 
 
@@ -65,7 +65,7 @@ class _Own:
 
 
 class Announcements:
-    """What the registries are to know of us, what to send them for it, and what they have acknowledged."""
+    """The records that the registries shall list, the messages for that, and what each registry has acknowledged."""
 
     def __init__(self) -> None:
         self._own: dict[str, _Own] = {}
@@ -75,25 +75,25 @@ class Announcements:
         self._acknowledged: dict[Hashable, dict[str, int]] = {}
 
     def announce(self, record: Record) -> None:
-        """From here on this is what registries are told of the instance."""
+        """From now on registries are sent this record of the instance."""
         self._last_change += 1
         self._own[record.instance] = _Own(record, self._last_change)
 
     def withdraw(self, record: Record, now: float) -> None:
-        """From here on registries are told that the instance is gone."""
+        """From now on registries are told to remove the instance."""
         self._last_change += 1
         self._own[record.instance] = _Own(record, self._last_change, now)
 
-    def forget_the_past(self, now: float) -> None:
-        """Lets go of what was withdrawn long ago."""
-        past = [
-            own for own in self._own.values() if own.withdrawn_at and now - own.withdrawn_at > REMEMBER_FOR
+    def drop_old_tombstones(self, now: float) -> None:
+        """Drops the tombstones of records that were withdrawn long ago."""
+        old = [
+            own for own in self._own.values() if own.withdrawn_at and now - own.withdrawn_at > TOMBSTONE_TTL
         ]
-        for own in past:
+        for own in old:
             del self._own[own.record.instance]
 
     def messages(self, registry: Hashable, instances: Iterable[str] | None = None) -> list[protocol.Message]:
-        """What a registry is to be told of these instances (None: of all)."""
+        """The messages that bring a registry up to date about these instances (None: about all)."""
         messages: list[protocol.Message] = []
         for instance in list(self._own) if instances is None else instances:
             own = self._own.get(instance)
@@ -102,33 +102,33 @@ class Announcements:
         return messages
 
     def renewals(self) -> list[protocol.Message]:
-        """What keeps the leases alive, in messages of bounded size."""
+        """The messages that renew all leases, each of bounded size."""
         leases = [[record.instance, *record.rank] for record in self._leased()]
         most = protocol.MAX_RENEWALS
         return [protocol.Renew(leases[start : start + most]) for start in range(0, len(leases), most)]
 
     def shortest_ttl(self) -> float:
-        """Seconds; of all that is announced."""
+        """The shortest ttl of the announced records, in seconds."""
         return min((record.ttl for record in self._leased()), default=DEFAULT_TTL)
 
     def acknowledged(self, registry: Hashable, request: int) -> None:
-        """A registry did what `request` asked."""
+        """A registry carried out `request`."""
         instance, change = self._requests.get(registry, {}).pop(request, ("", 0))
         if instance:
             known = self._acknowledged.setdefault(registry, {})
             known[instance] = max(change, known.get(instance, 0))
 
     def refused(self, registry: Hashable, request: int) -> None:
-        """A registry will not do what `request` asked."""
+        """A registry refused `request`."""
         self._requests.get(registry, {}).pop(request, None)
 
-    def forget_acknowledgements(self, registry: Hashable) -> None:
-        """A registry went, or came anew: what it acknowledged before counts no more."""
+    def reset_acknowledgements(self, registry: Hashable) -> None:
+        """A registry was lost or has restarted: its earlier acknowledgements no longer count."""
         self._requests.pop(registry, None)
         self._acknowledged.pop(registry, None)
 
     def is_acknowledged(self, registries: Iterable[Hashable]) -> bool:
-        """Every one of these registries has acknowledged every change."""
+        """Whether each of these registries has acknowledged every change."""
         return all(
             self._acknowledged.get(registry, {}).get(instance, 0) >= own.change
             for registry in registries

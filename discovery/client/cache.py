@@ -1,4 +1,4 @@
-"""The last good view and the notes on disk, for a process that starts while every registry is down."""
+"""The last good view and all notes, on disk: for a process that starts while every registry is down."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from discovery.native import Log
 _log = Log(__name__)
 
 FORMAT = 1
-#: Bytes; a larger file is not ours.
+#: Bytes; a larger file was not written by this module.
 MAX_SIZE = 64 * 1024 * 1024
 
 
 class DiskCache:
-    """Two files per URL and namespace. Nothing here raises: a cache that fails is a warning, once.
+    """Two files per URL and namespace. Methods never raise; a cache that fails is logged once, as a warning.
 
-    `keeps_records=False`: only notes are kept.
+    `keeps_records=False`: only notes are cached.
     """
 
     def __init__(self, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
         self._key = [url, namespace]
-        # The key itself is in the file and is looked at. hashlib would bring all of OpenSSL into every process: 3.5 MB.
+        # A collision does no harm: the key itself is in the file and is compared. hashlib would load OpenSSL, 3.5 MB.
         digest = zlib.crc32(repr(self._key).encode())
         self.path = folder / f"directory-{digest:08x}.msgpack"
         self.notes_path = folder / f"notes-{digest:08x}.msgpack"
@@ -38,12 +38,12 @@ class DiskCache:
         self._has_warned = False
 
     def load(self) -> list[tuple[Record, float]]:
-        """(record, age in seconds) of the last good view; nothing when there is none."""
+        """(record, age in seconds) for each record of the last good view; empty when there is none."""
         try:
             document = self._read(self.path) if self._keeps_records else None
             if document is None:
                 return []
-            # Two processes share the wall clock only; set back, it makes nothing younger than it was.
+            # Two processes share only the wall clock. If it was set back, ages must not shrink.
             passed = max(0.0, time.time() - float(document["saved_at"]))
             return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
         except (OSError, DirectoryError, KeyError, TypeError, ValueError) as exc:
@@ -57,7 +57,7 @@ class DiskCache:
             self._write(self.path, {"saved_at": time.time(), "records": records})
 
     def load_notes(self) -> list[Note]:
-        """What was saved of notes, also by other processes."""
+        """The saved notes, including those that other processes saved."""
         try:
             document = self._read(self.notes_path)
             return [] if document is None else [Note.from_list(fields) for fields in document["notes"]]
@@ -66,7 +66,7 @@ class DiskCache:
             return []
 
     def save_notes(self, notes: Iterable[Note]) -> None:
-        """Replaces them."""
+        """Replaces the saved notes."""
         self._write(self.notes_path, {"notes": [note.to_list() for note in notes]})
 
     def _read(self, path: Path) -> dict[str, Any] | None:
@@ -77,11 +77,11 @@ class DiskCache:
         except FileNotFoundError:
             return None
         if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("key") != self._key:
-            raise DirectoryError("it is of another kind")
+            raise DirectoryError("it belongs to another directory or format")
         return document
 
     def _write(self, path: Path, document: dict[str, Any]) -> None:
-        # At one stroke, so that a reader sees the old one or the new one.
+        # Atomically, so that a reader sees either the old file or the new one.
         temporary = ""
         try:
             body = protocol.pack({"format": FORMAT, "key": self._key, **document})

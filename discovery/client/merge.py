@@ -1,9 +1,9 @@
-"""Several registries that know nothing of each other, merged into one view.
+"""Merges what several registries list, which do not talk to each other, into one view.
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
-Rule 2: of two versions of a record the higher rank wins, wherever it came from.
-Rule 3: a record leaves when its holder withdrew it, or when some registry is connected and past its warm-up
-and no connected registry lists it. What a registry listed when contact with it was lost stays a ttl longer.
+Rule 2: of two versions of a record the higher rank wins, whichever registry it came from.
+Rule 3: a record is removed when its holder withdrew it, or when some registry is connected and past its warm-up and no
+connected registry lists it. Records that a registry listed when its connection was lost stay for one more ttl, their grace.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from dataclasses import dataclass, field
 
 from discovery.model import Record
 
-#: Withdrawn instances remembered, so that a registry that has not heard of it yet does not bring them back.
-MAX_WITHDRAWN = 10_000
-#: Share of its ttl that a holder may be silent when it renews in time: a third, and a fifth for jitter.
+#: Tombstones of withdrawn instances, so that a registry that does not know of a withdrawal yet does not bring one back.
+MAX_TOMBSTONES = 10_000
+#: Share of the ttl between two renewals of a healthy holder, at most: a third, and a fifth more for jitter.
 IN_TIME = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class MergedRecord:
-    """A record as one registry lists it; `heard_at`, on our clock, is when its holder was heard there."""
+    """A record as one registry lists it. `last_contact`: when the holder last contacted that registry, by our clock."""
 
     record: Record
-    heard_at: float
+    last_contact: float
     suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A record as all registries together list it; `listed_by` are those that do so now."""
+    """A record as all registries together list it. `listed_by`: the connected registries that list it now."""
 
     record: Record
-    heard_at: float
+    last_contact: float
     suspect: bool
     listed_by: tuple[str, ...]
 
@@ -48,7 +48,7 @@ class _Replica:
 
 
 class Merge:
-    """What a client knows. Tell it what happened at each registry, then ask `settle` what that changed."""
+    """The records that a client knows. Call the methods for events of each registry, then `settle` for the changes."""
 
     def __init__(self) -> None:
         self.known: dict[str, Known] = {}
@@ -56,67 +56,67 @@ class Merge:
         self._withdrawn: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._dirty: set[str] = set()
         self._in_grace: set[str] = set()
-        self._remembered: set[str] = set()
+        self._restored: set[str] = set()
 
     @property
     def is_fresh(self) -> bool:
-        """Some registry is connected and past its warm-up."""
+        """Whether some registry is connected and past its warm-up."""
         return any(replica.is_connected and replica.is_warm for replica in self._replicas.values())
 
-    def remember(self, entries: Iterable[MergedRecord]) -> None:
-        """Records of an earlier run, believed until a registry that is warm says otherwise."""
+    def restore(self, entries: Iterable[MergedRecord]) -> None:
+        """Adds records of an earlier run. They stay until a registry that is past its warm-up does not list them."""
         for entry in entries:
             self.known.setdefault(
-                entry.record.instance, Known(entry.record, entry.heard_at, entry.suspect, ())
+                entry.record.instance, Known(entry.record, entry.last_contact, entry.suspect, ())
             )
-            self._remembered.add(entry.record.instance)
+            self._restored.add(entry.record.instance)
 
     def snapshot(self, registry: str, entries: Iterable[MergedRecord], warming: bool) -> None:
-        """A registry is connected, and this is all that it lists."""
+        """A registry is connected and sent everything that it lists."""
         replica = self._replicas.setdefault(registry, _Replica())
         replica.entries = {entry.record.instance: entry for entry in entries}
         replica.is_connected, replica.is_warm, replica.lost_at = True, not warming, None
         self._all_dirty()
 
     def update(self, registry: str, entry: MergedRecord) -> None:
-        """A connected registry lists a record anew or changed."""
+        """A connected registry lists a new or changed record."""
         self._replicas[registry].entries[entry.record.instance] = entry
         self._dirty.add(entry.record.instance)
 
     def drop(self, registry: str, instance: str, rank: tuple[int, int], withdrawn: bool) -> None:
-        """A connected registry no longer lists an instance; `withdrawn`: nobody does, its holder said so."""
+        """A connected registry no longer lists an instance. `withdrawn`: its holder withdrew it, so no registry shall list it."""
         replica = self._replicas.get(registry)
         if replica is not None:
             replica.entries.pop(instance, None)
         if withdrawn:
             self._withdrawn[instance] = max(rank, self._withdrawn.get(instance, rank))
             self._withdrawn.move_to_end(instance)
-            while len(self._withdrawn) > MAX_WITHDRAWN:
+            while len(self._withdrawn) > MAX_TOMBSTONES:
                 self._withdrawn.popitem(last=False)
         self._dirty.add(instance)
 
     def warmed(self, registry: str, warming: bool) -> None:
-        """A connected registry said whether it is still warming."""
+        """A connected registry said whether it is still warming up."""
         replica = self._replicas.get(registry)
         if replica is not None and replica.is_warm is warming:
             replica.is_warm = not warming
             self._all_dirty()
 
     def lost(self, registry: str, now: float) -> None:
-        """Contact with a registry was lost; what it listed is remembered."""
+        """The connection to a registry was lost; its records begin their grace."""
         replica = self._replicas.get(registry)
         if replica is not None and replica.is_connected:
             replica.is_connected, replica.lost_at = False, now
             self._all_dirty()
 
-    def forget(self, registry: str) -> None:
-        """A registry is no longer one of ours."""
+    def remove_registry(self, registry: str) -> None:
+        """A registry is no longer part of this directory."""
         if self._replicas.pop(registry, None) is not None:
             self._all_dirty()
 
     def settle(self, now: float) -> set[str]:
-        """Brings `known` up to date; the instances that came, changed or left."""
-        changed, self._remembered = self._remembered, set()
+        """Brings `known` up to date, and returns the instances that were added, changed or removed."""
+        changed, self._restored = self._restored, set()
         dirty, self._dirty = self._dirty | self._in_grace | changed, set()
         self._in_grace = set()
         for instance in dirty:
@@ -133,30 +133,30 @@ class Merge:
 
     @property
     def is_waiting(self) -> bool:
-        """Some record stays for its grace only: settle again soon."""
+        """Whether some record stays only for its grace, so that `settle` must be called again soon."""
         return bool(self._in_grace)
 
     def _decide(self, instance: str, before: Known | None, now: float) -> Known | None:
         held = [(name, r, r.entries[instance]) for name, r in self._replicas.items() if instance in r.entries]
         candidates = [entry for _, _, entry in held]
         if before is not None:
-            candidates.append(MergedRecord(before.record, before.heard_at, before.suspect))
+            candidates.append(MergedRecord(before.record, before.last_contact, before.suspect))
         withdrawn = self._withdrawn.get(instance)
         if withdrawn is not None:
             candidates = [entry for entry in candidates if entry.record.rank > withdrawn]
         if not candidates:
             return None
-        best = max(candidates, key=lambda entry: (entry.record.rank, entry.heard_at))
+        best = max(candidates, key=lambda entry: (entry.record.rank, entry.last_contact))
         listed = [(name, entry) for name, replica, entry in held if replica.is_connected]
         if listed:
             suspect = all(entry.suspect for _, entry in listed)
-            return Known(best.record, best.heard_at, suspect, tuple(name for name, _ in listed))
+            return Known(best.record, best.last_contact, suspect, tuple(name for name, _ in listed))
         if self.is_fresh:
             last = max((replica.lost_at or 0.0 for _, replica, _ in held), default=0.0)
             if not last or now - last > best.record.ttl:
                 return None
             self._in_grace.add(instance)
-        return Known(best.record, best.heard_at, best.suspect, ())
+        return Known(best.record, best.last_contact, best.suspect, ())
 
     def _all_dirty(self) -> None:
         self._dirty.update(self.known)

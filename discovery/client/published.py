@@ -1,4 +1,4 @@
-"""What the directory's thread has last published, to be read by every other thread without a lock.
+"""The last state that the directory's thread published. Every other thread reads it without a lock.
 
 Rule 1: an object here never changes once it is published; `now` is always an argument.
 """
@@ -14,7 +14,7 @@ from discovery.model import Note, Seen, View
 
 @dataclass(frozen=True, slots=True)
 class RegistryStatus:
-    """How it stands with one registry."""
+    """The state of the connection to one registry."""
 
     url: str
     address: str | None
@@ -25,9 +25,9 @@ class RegistryStatus:
 
 
 class Contact(Protocol):
-    """Who knows when a registry was last heard of."""
+    """An object that knows when a registry last sent something."""
 
-    heard_at: float
+    last_contact: float
 
 
 class Published:
@@ -59,12 +59,12 @@ class Published:
         contact: dict[str, Any],
         notes: tuple[Note, ...],
     ) -> Published:
-        """What comes after this one; it remembers since when the view is not fresh."""
+        """The state that follows this one. It carries over since when the view has been fresh or stale."""
         since = self._since if is_fresh is self.is_fresh else now
         return Published(known, statuses, is_fresh, since, contact, notes)
 
     def view(self, now: float) -> View:
-        """All of it, with ages as they are now."""
+        """The whole view, with ages as of `now`."""
         return View(
             {instance: self._seen(item, now) for instance, item in self._known.items()},
             self.is_fresh,
@@ -83,11 +83,11 @@ class Published:
         return [self._seen(item, now) for item in self._by_service.get(name, ())]
 
     def stale_for(self, now: float) -> float:
-        """Seconds since it was last fresh, or since the start."""
+        """Seconds since the view was last fresh, or since the start; 0 while it is fresh."""
         return 0.0 if self.is_fresh else max(0.0, now - self._since)
 
     def describe(self, now: float) -> str:
-        """The second half of a sentence about the directory."""
+        """The second half of a sentence that begins with the directory's name."""
         if self.is_fresh:
             return ", fresh"
         if any(status.state == "up" for status in self.statuses):
@@ -98,20 +98,18 @@ class Published:
         )
 
     def _seen(self, item: Known, now: float) -> Seen:
-        heard_at = item.heard_at
+        last_contact = item.last_contact
         if not item.suspect:
-            # A registry that is there and lists a lease vouches for it: its holder renewed in time.
+            # A connected registry lists a lease only while its holder renews it in time.
             for registry in item.listed_by:
                 contact = self._contact.get(registry)
-                vouched = now if contact is None else contact.heard_at - IN_TIME * item.record.ttl
-                heard_at = max(heard_at, vouched)
-        return Seen(item.record, max(0.0, now - heard_at), item.suspect)
+                renewed = now if contact is None else contact.last_contact - IN_TIME * item.record.ttl
+                last_contact = max(last_contact, renewed)
+        return Seen(item.record, max(0.0, now - last_contact), item.suspect)
 
     def _registry(self, status: RegistryStatus, now: float) -> dict[str, Any]:
         contact = None if status.address is None else self._contact.get(status.address)
-        heard = (
-            None if contact is None or contact.heard_at == float("-inf") else max(0.0, now - contact.heard_at)
-        )
+        is_known = contact is not None and contact.last_contact != float("-inf")
         return {
             "url": status.url,
             "address": status.address,
@@ -119,6 +117,6 @@ class Published:
             "boot_id": status.boot_id,
             "warming": status.warming,
             "error": status.error,
-            "heard": heard,
+            "last_contact": max(0.0, now - contact.last_contact) if contact is not None and is_known else None,
             "records": sum(status.address in item.listed_by for item in self._known.values()),
         }

@@ -1,7 +1,7 @@
-"""A directory kept by registries: a face for any thread and any greenlet, over one thread of its own.
+"""A directory kept by registries: usable from any thread and greenlet, with one thread of its own.
 
-Rule 1: everything behind the `ClientState` is touched by that thread only; others leave it commands.
-Rule 2: it is a thread of the operating system also under gevent, so that leases live on while a hub is busy.
+Rule 1: only that thread touches the `ClientState`; other threads queue commands for it.
+Rule 2: it is a thread of the operating system also under gevent, so that leases are renewed while a hub is busy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from discovery.exceptions import DirectoryError
 from discovery.model import DEFAULT_NOTE_TTL, Note, Record, Seen, View
 from discovery.native import NativeThread, Wakeup, native_lock
 
-#: Seconds between new attempts at a registry that is away, at most.
+#: The longest pause between attempts to connect to a registry, in seconds.
 LONGEST_PAUSE = 3.0
-#: Seconds that a stop waits for the thread beyond what it was given for withdrawing.
-FAREWELL = 1.0
+#: Seconds that `stop` waits for the thread beyond the time given for withdrawals.
+STOP_GRACE = 1.0
 
 _Command = Callable[[float], None]
 
@@ -62,7 +62,7 @@ class RegistryClient:
         self._client_state = ClientState(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic())
 
     def start(self) -> None:
-        """Begins to look for the registries. A second call does nothing; DirectoryError after `stop`."""
+        """Starts connecting to the registries. A second call does nothing; DirectoryError after `stop`."""
         sockets.check_process(self._pid)
         with self._lock:
             if self._is_stopped:
@@ -76,7 +76,7 @@ class RegistryClient:
     def stop(self, timeout: float = 1.0, blocking: bool = False) -> None:
         """Withdraws what was announced, if a registry answers in `timeout` seconds, and ends the threads."""
         if os.getpid() != self._pid:
-            return  # a child's copy: the threads are its parent's
+            return  # In a forked child: the thread is the parent's.
         with self._lock:
             was_stopped, self._is_stopped = self._is_stopped, True
             thread = self._thread
@@ -87,7 +87,7 @@ class RegistryClient:
         if not was_stopped:
             self._post(lambda now: self._client_state.begin_to_stop(records, now, timeout))
         if not thread.is_current():
-            thread.join(timeout + FAREWELL, blocking)
+            thread.join(timeout + STOP_GRACE, blocking)
 
     def __enter__(self) -> RegistryClient:
         self.start()
@@ -97,7 +97,7 @@ class RegistryClient:
         self.stop()
 
     def announce(self, record: Record) -> None:
-        """Adds or replaces an own record, and keeps it leased until `withdraw`. See `Directory.announce`."""
+        """Adds or replaces a record of this process, and renews its lease until `withdraw`. See `Directory.announce`."""
         sockets.check_process(self._pid)
         record = self._as_it_travels(record)
         with self._lock:
@@ -106,7 +106,7 @@ class RegistryClient:
         self._wakeup.wake()
 
     def withdraw(self, instance: str) -> None:
-        """Takes an own record back; everybody is told at once."""
+        """Removes a record of this process; subscribers learn of it at once."""
         sockets.check_process(self._pid)
         with self._lock:
             record = self._claims.withdraw(instance)
@@ -121,7 +121,7 @@ class RegistryClient:
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(age), ttl, value)
-        # What cannot travel is refused here, and what does is what everybody sees, ourselves too.
+        # Encoded and decoded, so that errors are raised here, and this process sees the note as all others do.
         (note,) = protocol.decode(protocol.encode(protocol.PutNotes(0, [note]))).notes  # type: ignore[union-attr]
         self._post(lambda now: self._client_state.put(note, age <= 0, now))
 
@@ -143,10 +143,10 @@ class RegistryClient:
         try:
             return flush.done.wait(timeout) or flush.good_enough
         finally:
-            self._post(lambda now: flush.done.set())  # nobody waits any more
+            self._post(lambda now: flush.done.set())  # So that it is removed: this caller waits no more.
 
     def view(self) -> View:
-        """All that is known now."""
+        """All records and notes as they are known now."""
         sockets.check_process(self._pid)
         return self._client_state.published.view(time.monotonic())
 
@@ -163,7 +163,7 @@ class RegistryClient:
         return lambda: self._post(lambda now: self._client_state.unsubscribe(token))
 
     def wait_ready(self, timeout: float) -> bool:
-        """True once some registry has told all that it holds."""
+        """True once some registry has sent a complete snapshot; False after `timeout` seconds."""
         sockets.check_process(self._pid)
         return self._client_state.ready.wait(timeout)
 
@@ -183,7 +183,7 @@ class RegistryClient:
                 f"the record of {record.service!r} takes {len(packed)} bytes; {protocol.MAX_RECORD} are "
                 "allowed, so shorten what it says of its methods"
             )
-        # What travels is what everybody sees, ourselves too: tuples are lists from here on.
+        # Decoded again, so that this process sees the record as all others do: tuples become lists.
         return Record.from_dict(protocol.unpack(packed))
 
     def _post(self, command: _Command) -> None:
@@ -196,12 +196,12 @@ class RegistryClient:
     def _run(self) -> None:
         client_state = self._client_state
         try:
-            client_state.remember(time.monotonic())
+            client_state.restore(time.monotonic())
             while True:
                 now = time.monotonic()
                 self._do_commands(now)
                 client_state.work(now)
-                # Asked before the wait: a client that has nothing to withdraw ends at once.
+                # Checked before the wait, so that a client with nothing to withdraw ends at once.
                 if client_state.is_over(now):
                     break
                 ready = self._wait(client_state.next_round(now) - now)
@@ -209,7 +209,7 @@ class RegistryClient:
         finally:
             with self._lock:
                 self._is_stopped = True
-            client_state.leave(time.monotonic())
+            client_state.finish(time.monotonic())
             self._wakeup.close()
             _running.discard(self)
 
@@ -221,7 +221,7 @@ class RegistryClient:
         poller = zmq.Poller()
         poller.register(self._wakeup.fd, zmq.POLLIN)
         self._client_state.register_with(poller)
-        # Rounded up: a wait that ends too early would be a busy loop.
+        # Rounded up: a wait that ended too early would make a busy loop.
         ready: dict[object, int] = dict(poller.poll(int(max(0.0, timeout) * 1000) + 1))
         if self._wakeup.fd in ready:
             self._wakeup.clear()
@@ -232,13 +232,13 @@ def _stamp(age: float) -> int:
     return max(int((time.time() - age) * 1e6), 0)
 
 
-#: Directories whose thread runs: stopped at the interpreter's end, so that what they announced is withdrawn.
+#: Directories whose thread runs. They are stopped when the interpreter ends, so that their records are withdrawn.
 _running: weakref.WeakSet[RegistryClient] = weakref.WeakSet()
 
 
 def _stop_all() -> None:
     for directory in list(_running):
-        # Blocking: a hub may be gone by now.
+        # Blocking: there may be no hub any more.
         directory.stop(0.5, blocking=True)
 
 

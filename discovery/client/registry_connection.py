@@ -1,7 +1,7 @@
-"""The connection of a client to one registry, and the state of the talk over it.
+"""The connection of a client to one registry, and the state of the conversation over it.
 
-Used on the directory's own thread only. It opens and closes sockets and reads messages; what they mean for
-the view is told to a `RegistryListener`.
+Used on the directory's own thread only. It opens and closes sockets and reads messages; a `RegistryListener` decides what
+they mean for the view.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _log = Log(__name__)
 
 #: Seconds that a connection and the first answer over it may take.
 ATTEMPT = 3.0
-#: Seconds without a sign of life after which a registry is given up; its heartbeats come each second.
+#: Seconds of silence after which the connection to a registry is closed; its heartbeats come each second.
 SILENCE = 3.5
-#: Seconds before the first new attempt, and the most that this pause grows to; both with jitter.
+#: Seconds before the first new attempt, and the longest pause that this grows to; both with jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 #: Messages taken from one registry before the others get their turn.
 BATCH = 1000
-#: Seconds between two complaints about what one registry sends.
-COMPLAIN_EVERY = 60.0
-#: Seconds, at least, for which a registry that sends more than any registry holds is left alone.
-LEFT_ALONE = 60.0
-#: Records and notes of no use that are told of, for each registry.
-MAX_PASSED_OVER = 10
+#: Seconds between two warnings about messages of one registry.
+WARN_INTERVAL = 60.0
+#: Seconds without a new attempt after a registry sent more than any registry may hold.
+OVERLOAD_PAUSE = 60.0
+#: Warnings about skipped records and notes, for each registry.
+MAX_SKIP_WARNINGS = 10
 
 WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
 
 
 class RegistryListener(Protocol):
-    """What a link tells."""
+    """Receives the events of a connection."""
 
-    def link_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
-        """The registry answered with all that it holds (again, after a gap)."""
+    def on_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
+        """The registry sent a complete snapshot; after a gap it sends another one."""
 
-    def link_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
-        """An update, drop, heartbeat, notes, ack, refusal or unknown, in order and without a gap."""
+    def on_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
+        """The registry sent an Update, Drop, Heartbeat, NotesChanged, Ack, Refused or Unknown, in order and without a gap."""
 
-    def link_down(self, connection: RegistryConnection, now: float) -> None:
+    def on_down(self, connection: RegistryConnection, now: float) -> None:
         """The connection ended, or an attempt failed; `connection.error` says why."""
 
 
@@ -60,7 +60,7 @@ class RegistryConnection:
         self.error: str | None = None
         self.boot_id: str | None = None
         self.is_warming = False
-        self.heard_at = float("-inf")
+        self.last_contact = float("-inf")
         self.opened_at = float("-inf")
         self.retry_at = float("-inf")
         self.failures = 0
@@ -72,19 +72,19 @@ class RegistryConnection:
         self._deadline = 0.0
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
-        #: Bytes that each record took as it came, the same for each of a part, and of all.
+        #: Bytes of each record as it was received (an equal share of its snapshot part), and of all records.
         self._sizes: dict[str, int] = {}
         self._held = 0
-        self._complained_at = float("-inf")
-        self._passed_over: set[str] = set()
-        #: The last mark that the registry is still to be told of.
-        self._unsaid: protocol.Read | None = None
+        self._warned_at = float("-inf")
+        self._skipped: set[str] = set()
+        #: The confirmation of the last mark, if it could not be sent yet.
+        self._unsent_read: protocol.Read | None = None
         self._is_connected = False
-        #: What to do where something else listens.
+        #: Advice for the error text when something that is not a registry listens at the address.
         self._hint = hint
 
     def open(self, now: float) -> None:
-        """Begins an attempt; `retry_at` has come."""
+        """Begins an attempt to connect. To be called once `retry_at` has come."""
         try:
             self._socket = sockets.client_socket()
             self._monitor = sockets.monitor_of(self._socket)
@@ -98,27 +98,27 @@ class RegistryConnection:
         self._deadline = now + ATTEMPT
 
     def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
-        """Ends the connection or the attempt; the next one may come at `retry_at`, `rest` seconds from now at least."""
+        """Ends the connection or the attempt. The next attempt may begin at `retry_at`, at least `rest` seconds from now."""
         was_up = self.state == UP
         if self._socket is not None:
             sockets.close_monitored(self._socket, self._monitor)
         self._socket = self._monitor = None
         self.state = WAITING
         self.error = error
-        self._parts, self._sizes, self._held, self._unsaid = [], {}, 0, None
+        self._parts, self._sizes, self._held, self._unsent_read = [], {}, 0, None
         self.failures = 0 if was_up else self.failures + 1
         pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self.failures, 10))
         self.retry_at = now + rest + random.uniform(0.25, 1.0) * pause
-        self._listener.link_down(self, now)
+        self._listener.on_down(self, now)
 
     def register_with(self, poller: zmq.Poller) -> None:
-        """What the thread should wait for."""
+        """Registers the sockets that the thread waits for."""
         if self._socket is not None and self._monitor is not None:
             poller.register(self._socket, zmq.POLLOUT if self.state == CONNECTING else zmq.POLLIN)
             poller.register(self._monitor, zmq.POLLIN)
 
     def next_deadline(self) -> float:
-        """When `check` has something to do."""
+        """The time at which `check` or `open` is next needed."""
         return self.retry_at if self.state == WAITING else self._deadline
 
     def send(self, message: protocol.Message) -> bool:
@@ -128,14 +128,14 @@ class RegistryConnection:
         return bool(sockets.try_send(self._socket, [protocol.encode(message)]))
 
     def handle(self, ready: dict[Any, int], now: float) -> None:
-        """Takes what the poll found."""
+        """Reads messages and events from the sockets that are ready."""
         socket, monitor = self._socket, self._monitor
         if self.state == CONNECTING and socket in ready:
             self.state = SUBSCRIBING
             self._subscribe(now)
         elif socket in ready:
             self._take_messages(now)
-        # Messages first: what a registry said before it went is still true.
+        # Messages first: those that a registry sent before its connection ended still count.
         while monitor is not None and monitor is self._monitor and monitor in ready:
             event = sockets.monitored_event(monitor)
             if event is None:
@@ -157,19 +157,19 @@ class RegistryConnection:
             self.close(now, "nothing listens there")
 
     def _foreign(self, now: float) -> None:
-        """Somebody took the connection and is no registry, or a registry that stands still."""
+        """The connection was accepted, but by something that is not a registry, or by a registry that is frozen."""
         error = "what listens there does not answer as a registry does"
         if self._hint:
             error = f"{error}; {self._hint}"
-            if now - self._complained_at > COMPLAIN_EVERY:
-                self._complained_at = now
+            if now - self._warned_at > WARN_INTERVAL:
+                self._warned_at = now
                 _log.warning("no registry at %s: %s", self.address, error)
         self.close(now, error)
 
     def check(self, now: float) -> None:
-        """Gives up what took too long."""
-        if self._unsaid is not None and self.send(self._unsaid):
-            self._unsaid = None
+        """Closes a connection or ends an attempt that took too long."""
+        if self._unsent_read is not None and self.send(self._unsent_read):
+            self._unsent_read = None
         if self.state == WAITING or now < self._deadline:
             return
         if self.state == UP:
@@ -194,32 +194,32 @@ class RegistryConnection:
             try:
                 if len(frames) != 1:
                     raise DirectoryProtocolError(f"a message of {len(frames)} frames")
-                self._take(protocol.decode_push(frames[0], self._pass_over), len(frames[0]), now)
+                self._take(protocol.decode_push(frames[0], self._skip), len(frames[0]), now)
             except DirectoryOverloadError as exc:
-                _log.warning("left registry %s alone for %g s: %s", self.address, LEFT_ALONE, exc)
-                self.close(now, f"it sent too much: {exc}", LEFT_ALONE)
+                _log.warning("left registry %s alone for %g s: %s", self.address, OVERLOAD_PAUSE, exc)
+                self.close(now, f"it sent too much: {exc}", OVERLOAD_PAUSE)
             except Exception as exc:
-                # Whatever it sent costs that registry, never the thread that keeps the others.
-                self._leave(exc, now)
+                # An invalid message must end this connection only, never the thread that serves all of them.
+                self._reject(exc, now)
 
-    def _leave(self, exc: Exception, now: float) -> None:
-        if now - self._complained_at > COMPLAIN_EVERY:
-            self._complained_at = now
+    def _reject(self, exc: Exception, now: float) -> None:
+        if now - self._warned_at > WARN_INTERVAL:
+            self._warned_at = now
             _log.warning("left registry %s, which sent no message of the protocol: %.300s", self.address, exc)
         self.close(now, f"it sent what is no message of the protocol: {exc!s:.300}")
 
-    def _pass_over(self, reason: str) -> None:
-        # One of no use, of a newer release perhaps, hides none of the others; it comes again with each snapshot.
+    def _skip(self, reason: str) -> None:
+        # One unusable record, perhaps of a newer release, must not hide the others. It comes again with each snapshot.
         reason = reason[:300]
-        if reason not in self._passed_over and len(self._passed_over) < MAX_PASSED_OVER:
-            self._passed_over.add(reason)
-            _log.warning("passed over a record or note of registry %s: %s", self.address, reason)
+        if reason not in self._skipped and len(self._skipped) < MAX_SKIP_WARNINGS:
+            self._skipped.add(reason)
+            _log.warning("skipped a record or note of registry %s: %s", self.address, reason)
 
-    def _take(self, message: protocol.Message | protocol.PassedOver, size: int, now: float) -> None:
-        self.heard_at = now
+    def _take(self, message: protocol.Message | protocol.SkippedUpdate, size: int, now: float) -> None:
+        self.last_contact = now
         if isinstance(message, protocol.Mark):
             answer = protocol.Read(message.token)
-            self._unsaid = None if self.send(answer) else answer
+            self._unsent_read = None if self.send(answer) else answer
         elif isinstance(message, protocol.Snapshot):
             self._take_snapshot(message, size, now)
         elif isinstance(message, protocol.Refused) and message.request == 0:
@@ -247,7 +247,7 @@ class RegistryConnection:
         self.failures = 0
         self.boot_id, self._seq, self.is_warming = message.boot_id, message.seq, message.warming
         self._deadline = now + SILENCE
-        self._listener.link_up(self, parts, now)
+        self._listener.on_up(self, parts, now)
 
     def _check_bounds(self, parts: int, items: int) -> None:
         if parts > protocol.MAX_PARTS or items > protocol.MAX_ENTRIES or self._held > protocol.MAX_HELD:
@@ -265,14 +265,14 @@ class RegistryConnection:
         self._sizes[instance] = size
         self._check_bounds(0, len(self._sizes))
 
-    def _take_push(self, message: protocol.Message | protocol.PassedOver, size: int, now: float) -> None:
+    def _take_push(self, message: protocol.Message | protocol.SkippedUpdate, size: int, now: float) -> None:
         self._deadline = now + SILENCE
         if isinstance(
-            message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.NotesChanged | protocol.PassedOver
+            message, protocol.Update | protocol.Drop | protocol.Heartbeat | protocol.NotesChanged | protocol.SkippedUpdate
         ):
             step = 0 if isinstance(message, protocol.Heartbeat) else 1
             if message.boot_id != self.boot_id or message.seq != self._seq + step:
-                _log.info("missed updates of registry %s, asked for all", self.address)
+                _log.info("missed updates of registry %s, asked for a new snapshot", self.address)
                 self.state = SUBSCRIBING
                 self._subscribe(now)
                 return
@@ -281,5 +281,5 @@ class RegistryConnection:
                 self.is_warming = message.warming
             elif isinstance(message, protocol.Update | protocol.Drop):
                 self._count(message, size)
-        if not isinstance(message, protocol.PassedOver):
-            self._listener.link_message(self, message, now)
+        if not isinstance(message, protocol.SkippedUpdate):
+            self._listener.on_message(self, message, now)

@@ -1,4 +1,4 @@
-"""The registries that a client looks for: one site per seed, with a link to each address that it stands for.
+"""The connections of a client: for each seed, one to every address that it resolves to.
 
 Used on the directory's own thread only.
 """
@@ -15,15 +15,15 @@ from discovery.native import Log
 
 _log = Log(__name__)
 
-#: Seconds until a name that stands for nothing new is looked up again.
+#: Seconds until a name that resolved to no new address is looked up again.
 NOTHING_NEW = 10.0
-#: Seconds before the first new look-up of a name that was not found; it doubles, with jitter.
+#: Seconds before the first new look-up of a name that was not found. The pause doubles each time, with jitter.
 FIRST_PAUSE = 0.2
 NEVER = float("inf")
 
 
 class SeedConnection:
-    """One seed and its links."""
+    """One seed and its connections, by address."""
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
@@ -34,7 +34,7 @@ class SeedConnection:
         self.error: str | None = None
 
     def due_at(self) -> float:
-        """When its next attempt is to be made; NEVER while none is needed."""
+        """The time of the next attempt; NEVER while none is needed."""
         if self.is_preparing:
             return NEVER
         if not self.connections:
@@ -44,7 +44,10 @@ class SeedConnection:
 
 
 class SeedConnections:
-    """All sites of a directory. `post` hands a function to the directory's thread, from whatever thread."""
+    """The seeds of a directory with their connections. `post` hands a function to the directory's thread, from any thread.
+
+    `address_removed` is called with each address that a seed no longer resolves to.
+    """
 
     def __init__(
         self,
@@ -53,37 +56,37 @@ class SeedConnections:
         listener: RegistryListener,
         longest_pause: float,
         post: Callable[[Callable[[float], None]], None],
-        forget: Callable[[str], None],
+        address_removed: Callable[[str], None],
     ) -> None:
         self.by_seed = [SeedConnection(seed) for seed in seeds]
         self._namespace = namespace
         self._listener = listener
         self._longest_pause = longest_pause
         self._post = post
-        self._forget = forget
+        self._address_removed = address_removed
         self._is_closed = False
 
     def connections(self) -> list[RegistryConnection]:
-        """The links to all addresses known by now."""
+        """The connections to all addresses known by now."""
         return [connection for seed_connection in self.by_seed for connection in seed_connection.connections.values()]
 
-    def is_first_look(self) -> bool:
-        """True while some seed has not yet found its first address."""
-        return any(one.is_preparing and not one.connections and not one.failures for one in self.by_seed)
+    def has_unresolved_seeds(self) -> bool:
+        """Whether some seed is still looking for its first address."""
+        return any(seed.is_preparing and not seed.connections and not seed.failures for seed in self.by_seed)
 
     def next_attempt(self) -> float:
-        """When `attempt` has something to do."""
+        """The time at which `attempt` is next needed."""
         return NEVER if self._is_closed else min(seed_connection.due_at() for seed_connection in self.by_seed)
 
     def attempt(self, now: float) -> None:
-        """Begins what is due, at the seed each time: its name may stand for other addresses by now."""
+        """Begins the attempts that are due. Each begins at the seed, as its name may resolve to other addresses by now."""
         for seed_connection in self.by_seed:
             if not self._is_closed and now >= seed_connection.due_at():
                 seed_connection.is_preparing = True
                 seed_connection.seed.prepare(self._prepared_later(seed_connection))
 
     def statuses(self) -> tuple[RegistryStatus, ...]:
-        """How it stands with each."""
+        """The state of each connection, and of each seed without one."""
         statuses = []
         for seed_connection in self.by_seed:
             if not seed_connection.connections:
@@ -94,11 +97,11 @@ class SeedConnections:
         return tuple(statuses)
 
     def end_attempts(self) -> None:
-        """From here on nothing new is begun."""
+        """No new attempts from now on."""
         self._is_closed = True
 
     def close(self, now: float, timeout: float) -> None:
-        """Ends all connections, and then the registry that is hosted here, if any."""
+        """Closes all connections, and then the registry that this process hosts, if any."""
         self._is_closed = True
         for connection in self.connections():
             connection.close(now, "the directory stopped")
@@ -116,8 +119,8 @@ class SeedConnections:
             self._not_found(seed_connection, error, now)
             return
         seed_connection.error, seed_connection.failures, seed_connection.retry_at = None, 0, float("-inf")
-        self._forget_former(seed_connection, addresses)
-        # Two names of one registry: it is asked once.
+        self._remove_former(seed_connection, addresses)
+        # Two seeds may resolve to one registry: one connection is enough.
         others = {
             connection.address
             for other in self.by_seed
@@ -138,7 +141,7 @@ class SeedConnections:
         pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(seed_connection.failures, 10))
         seed_connection.retry_at = now + random.uniform(0.25, 1.0) * pause
 
-    def _forget_former(self, seed_connection: SeedConnection, addresses: list[str]) -> None:
+    def _remove_former(self, seed_connection: SeedConnection, addresses: list[str]) -> None:
         former = [
             address
             for address, connection in seed_connection.connections.items()
@@ -146,7 +149,7 @@ class SeedConnections:
         ]
         for address in former:
             del seed_connection.connections[address]
-            self._forget(address)
+            self._address_removed(address)
 
     def _open(self, seed_connection: SeedConnection, address: str, now: float) -> None:
         connection = seed_connection.connections.get(address)

@@ -1,6 +1,6 @@
-"""Where registries are looked for: one seed per URL, which finds addresses again before each attempt.
+"""Seeds: where a client looks for registries. Each seed resolves its URL to addresses before every attempt to connect.
 
-ZeroMQ is handed IP addresses only: it would look up a name once and believe the first answer for ever.
+ZeroMQ is given IP addresses only, since it would look up a name once and keep the first answer for ever.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _log = Log(__name__)
 #: The well-known loopback port of a machine's own directory.
 LOCAL_PORT = 4190
 LOCAL_PORT_ENVIRONMENT_KEY = "ZMQSERVICES_LOCAL_PORT"
-#: Addresses that one name may stand for; each is a registry of its own.
+#: Addresses that one name may resolve to; each is taken for a registry of its own.
 MAX_ADDRESSES = 16
 
-#: Called once with addresses, or with none and a sentence on why; from whatever thread.
+#: Called once, from any thread: with addresses, or with none and a sentence that says why.
 Done = Callable[[list[str], str | None], None]
 
 
 class Seed(Protocol):
-    """A place to look for a registry."""
+    """Resolves one part of a directory's URL to the addresses of registries."""
 
     url: str
-    #: What a user can do where something that is no registry listens; empty: nothing in particular.
+    #: Advice for the user when something that is not a registry listens at the address; may be empty.
     hint: str
 
     def prepare(self, done: Done) -> None:
-        """Finds out where to connect, and calls `done`. Returns at once."""
+        """Resolves the addresses and calls `done`. Returns at once."""
 
     def close(self, timeout: float) -> None:
-        """The directory stops."""
+        """Called when the directory stops."""
 
 
 class AddressSeed:
@@ -51,7 +51,7 @@ class AddressSeed:
         self.url = url
 
     def prepare(self, done: Done) -> None:
-        """Nothing is to be found out."""
+        """The address is known already."""
         done([self.url], None)
 
     def close(self, timeout: float) -> None:
@@ -59,7 +59,7 @@ class AddressSeed:
 
 
 class NameSeed:
-    """Registries behind a host name: one for each address that it stands for."""
+    """Registries behind a host name: one for each address that it resolves to."""
 
     hint = ""
 
@@ -89,7 +89,7 @@ class NameSeed:
 
 
 class LocalSeed:
-    """The machine's own registry: hosted here if nobody else does, and taken over when its host dies."""
+    """The machine's own registry. This process hosts it unless another one does, and takes over when that process dies."""
 
     def __init__(self, port: int, ttl: float, host: bool) -> None:
         self.url = "local"
@@ -109,7 +109,7 @@ class LocalSeed:
             if self._is_closed or not self._host or (self._server is not None and self._server.is_serving):
                 server = None
             else:
-                # No self-preservation: loopback is never cut, so a silent process is a dead one.
+                # No self-preservation: loopback never fails, so a silent process is a dead one.
                 server = self._server = RegistryServer(
                     self.address,
                     ttl=self._ttl,
@@ -133,12 +133,12 @@ class LocalSeed:
 
     @property
     def is_hosting(self) -> bool:
-        """True while this process is the host."""
+        """Whether this process hosts the registry now."""
         server = self._server
         return server is not None and server.is_serving
 
     def close(self, timeout: float) -> None:
-        """Leaves the door to the next process."""
+        """Stops hosting, so that another process can bind the port."""
         with self._lock:
             self._is_closed = True
             server = self._server
@@ -147,7 +147,7 @@ class LocalSeed:
 
 
 def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
-    """The seed of `local:`; the port is the URL's, or the environment's, or the well-known one."""
+    """The seed of `local:`, with the given port, or that of the environment, or the well-known one."""
     if port is None:
         text = os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or str(LOCAL_PORT)
         if not is_port(text) or int(text) == 0:
@@ -159,7 +159,7 @@ def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
 
 
 def tcp_seed(url: str) -> Seed:
-    """The seed of one tcp://host:port; DirectoryConfigurationError when it is none."""
+    """The seed for tcp://host:port; DirectoryConfigurationError when `url` is something else."""
     host, port = split_tcp(url)
     try:
         return AddressSeed(tcp_address(str(ipaddress.ip_address(host)), port))
@@ -168,12 +168,12 @@ def tcp_seed(url: str) -> Seed:
 
 
 def is_port(text: str) -> bool:
-    """Whether this is a number from 0 to 65535. One of thousands of digits is more than Python reads."""
+    """Whether this is a number from 0 to 65535. The length is checked first: `int` refuses thousands of digits."""
     return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 65536
 
 
 def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
-    """Host and port of tcp://host:port, IPv6 addresses in brackets; else DirectoryConfigurationError."""
+    """Host and port of tcp://host:port; IPv6 addresses are in brackets. DirectoryConfigurationError for anything else."""
     scheme, _, rest = url.strip().partition("://")
     host, colon, port = (rest, "", "") if rest.endswith("]") or ":" not in rest else rest.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -190,7 +190,7 @@ def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
 
 
 def bind_address(url: str) -> str:
-    """Where a registry is to listen: `*` and IP addresses as they are, a name looked up; port 0 is any."""
+    """The address for a registry to bind: `*` and IP addresses as they are, a name is looked up. Port 0 means any port."""
     host, port = split_tcp(url, lowest_port=0)
     if host == "*":
         return f"tcp://*:{port}"
@@ -202,7 +202,7 @@ def bind_address(url: str) -> str:
         found = getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
         raise DirectoryConfigurationError(f"the name {host} in {url!r} was not found: {exc}") from exc
-    # IPv4 where the name has both: one socket listens at one address.
+    # IPv4 if the name has both: one socket listens at one address.
     first = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return tcp_address(str(first[4][0]), port)
 

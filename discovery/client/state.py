@@ -1,4 +1,4 @@
-"""The keeper of a client's view: what its thread does with what registries say and what callers want.
+"""The state of a client, and what its thread does with messages of registries and requests of callers.
 
 Used on the directory's own thread only; `published` alone may be read from others.
 """
@@ -29,31 +29,31 @@ from discovery.notes import MAX_ALL_NOTES, NoteStore
 
 _log = Log(__name__)
 
-#: The name under which our own records are merged: they are known also while no registry is.
+#: The registry name under which our own records are merged, so that they are known while no registry is.
 OWN = ""
-#: Seconds between two looks when nothing happens.
+#: Seconds between two rounds when nothing happens.
 IDLE = 1.0
-#: Seconds between two looks while a flush, a grace or a stop waits.
+#: Seconds between two rounds while a flush, a grace or a stop waits.
 EAGER = 0.05
 #: Seconds between two writes of the cache.
-SAVE_EVERY = 1.0
-#: Seconds, at random, before a registry that lacks notes is told of them: one of its clients is enough.
-TELL_WITHIN = 1.0
-#: Requests about notes are numbered from here on: those about our own records never get so far.
+SAVE_INTERVAL = 1.0
+#: Seconds, at random, before a registry is sent notes that it lacks: one of its clients is enough.
+SEND_NOTES_WITHIN = 1.0
+#: The first number of a request about notes; requests about our own records never get so far.
 FIRST_NOTE_REQUEST = 1 << 40
-#: Seconds between two looks for notes that are too old.
-READ_NOTES_EVERY = 60.0
-#: Seconds that a first attempt counts as reachable, for `flush`.
-HOPE = 1.0
-#: Sentences of refusal that are told but once.
+#: Seconds between two searches for expired notes.
+EXPIRE_NOTES_INTERVAL = 60.0
+#: Seconds during which `flush` takes a registry for reachable while the first attempt to connect is under way.
+FIRST_ATTEMPT = 1.0
+#: Different refusals that are logged, each once.
 MAX_REFUSALS = 10
 
 #: The rank of each note that a registry has, by namespace and key.
-Told = dict[tuple[str, str], tuple[int, bool, str]]
+NoteRanks = dict[tuple[str, str], tuple[int, bool, str]]
 
 
 class Flush:
-    """Somebody waits until all registries know of all changes; `good_enough`: those that are connected do."""
+    """A caller waits until all reachable registries have acknowledged all changes. `good_enough`: the connected ones have."""
 
     def __init__(self) -> None:
         self.done = NativeEvent()
@@ -61,7 +61,7 @@ class Flush:
 
 
 class ClientState:
-    """Everything that the thread of one directory owns."""
+    """Everything that the thread of one directory owns. `post` hands a function to that thread, from any thread."""
 
     def __init__(
         self,
@@ -76,40 +76,40 @@ class ClientState:
         self.ready = NativeEvent()
         self._name = name
         self._cache = cache
-        self._seed_connections = SeedConnections(seeds, namespace, self, longest_pause, post, self._forget)
+        self._seed_connections = SeedConnections(seeds, namespace, self, longest_pause, post, self._address_removed)
         self.published = Published({}, self._seed_connections.statuses(), False, now, {})
         self._merge = Merge()
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()
         self._notes = NoteStore()
         #: The rank of each note that a connected registry has, as far as we know.
-        self._told: dict[RegistryConnection, Told] = {}
+        self._note_ranks: dict[RegistryConnection, NoteRanks] = {}
         self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
         self._unanswered: dict[RegistryConnection, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
         self._refusals: set[str] = set()
-        self._renew_at = self._save_at = self._tell_at = self._save_notes_at = NEVER
-        self._read_notes_at = now
+        self._renew_at = self._save_at = self._send_notes_at = self._save_notes_at = NEVER
+        self._expire_notes_at = now
         self._saved_at = float("-inf")
         self._stop_at: float | None = None
         self._has_changed = False
 
-    # --- what callers want ---
+    # --- requests of callers ---
 
     def announce(self, record: Record, now: float) -> None:
-        """Tells everybody of an own record."""
+        """Sends a record of this process to all registries."""
         self._merge.update(OWN, MergedRecord(record, now))
         self._announced.announce(record)
-        self._tell(record.instance)
+        self._send_announcement(record.instance)
         self._renew_at = min(self._renew_at, self._next_renewal(now))
 
     def withdraw(self, record: Record, now: float) -> None:
-        """Tells everybody that an own record is gone."""
+        """Removes a record of this process at all registries."""
         self._merge.drop(OWN, record.instance, record.rank, withdrawn=True)
         self._announced.withdraw(record, now)
-        self._tell(record.instance)
+        self._send_announcement(record.instance)
 
     def put(self, note: Note, is_new: bool, now: float) -> None:
         """Stores a note at every registry. A new one replaces the note that is known now, whatever the stamp of that."""
@@ -120,77 +120,77 @@ class ClientState:
             if note.value is None:
                 note = dataclasses.replace(note, ttl=max(note.ttl, held.ttl))
         if self._take_notes([note]):
-            self._tell_notes(now)
+            self._send_missing_notes(now)
 
     def flush(self, flush: Flush) -> None:
-        """Sets `flush.done` when the time has come."""
+        """Sets `flush.done` once all reachable registries have acknowledged all changes."""
         self._flushes.append(flush)
 
     def subscribe(self, token: object, callback: Callback) -> None:
-        """Calls back at the end of this round, and after each change."""
+        """Calls `callback` at the end of this round, and after each change."""
         self._callbacks[token] = callback
         self._to_call.add(token)
 
     def unsubscribe(self, token: object) -> None:
-        """Calls back no more."""
+        """Ends a subscription."""
         self._callbacks.pop(token, None)
 
     def begin_to_stop(self, records: list[Record], now: float, timeout: float) -> None:
-        """Withdraws what is left, for `timeout` seconds at most."""
+        """Withdraws `records`; the thread ends once that is acknowledged, or after `timeout` seconds."""
         self._stop_at = now + timeout
         self._seed_connections.end_attempts()
         for record in records:
             self.withdraw(record, now)
-        # At once: nobody else may know what a registry that is new has not been told.
-        self._tell_notes(now)
+        # At once: this client may be the only one that has notes which a new registry lacks.
+        self._send_missing_notes(now)
 
     # --- the rounds of the thread ---
 
-    def remember(self, now: float) -> None:
-        """Believes the last good view on disk until a registry knows better."""
+    def restore(self, now: float) -> None:
+        """Loads the last good view and the notes from disk."""
         if self._cache is not None:
-            self._merge.remember(MergedRecord(record, now - age) for record, age in self._cache.load())
+            self._merge.restore(MergedRecord(record, now - age) for record, age in self._cache.load())
             self._take_notes(self._cache.load_notes())
 
     def is_over(self, now: float) -> bool:
-        """True when the thread was told to stop and has nothing left to wait for."""
+        """Whether the thread was told to stop and has nothing left to wait for."""
         if self._stop_at is None:
             return False
         connected = [connection for connection in self._seed_connections.connections() if connection.state in (UP, SUBSCRIBING)]
         return not connected or now >= self._stop_at or self._is_acknowledged(connected)
 
     def register_with(self, poller: zmq.Poller) -> None:
-        """What the thread should wait for."""
+        """Registers the sockets that the thread waits for."""
         for connection in self._seed_connections.connections():
             connection.register_with(poller)
 
     def next_round(self, now: float) -> float:
-        """Until when it may wait."""
+        """The time until which the thread may wait."""
         times = [now + IDLE, self._renew_at, self._save_at, self._seed_connections.next_attempt()]
-        times += [self._tell_at, self._save_notes_at]
-        times += [one.next_deadline() for one in self._seed_connections.connections() if one.state != WAITING]
+        times += [self._send_notes_at, self._save_notes_at]
+        times += [each.next_deadline() for each in self._seed_connections.connections() if each.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
             times.append(now + EAGER)
         return min(times)
 
     def take(self, ready: dict[Any, int], now: float) -> None:
-        """Takes what the sockets have, and then gives up those that were silent for too long."""
+        """Reads from the sockets that are ready, and then closes connections that were silent for too long."""
         connections = self._seed_connections.connections()
         for connection in connections:
             connection.handle(ready, now)
-        # After the messages: a pause of this whole process is not a registry's silence.
+        # After the messages: a pause of this whole process must not count as silence of a registry.
         for connection in connections:
             connection.check(now)
 
     def work(self, now: float) -> None:
-        """Does what is due, and publishes what has changed."""
+        """Does all work that is due, and publishes changes."""
         self._seed_connections.attempt(now)
         if now >= self._renew_at:
             self._renew(now)
-        if now >= self._tell_at:
-            self._tell_notes(now)
-        if now >= self._read_notes_at:
-            self._read_notes(now)
+        if now >= self._send_notes_at:
+            self._send_missing_notes(now)
+        if now >= self._expire_notes_at:
+            self._expire_notes(now)
         self._publish(now)
         if now >= self._save_at:
             self._save(now)
@@ -198,8 +198,8 @@ class ClientState:
             self._save_notes(now)
         self._answer_flushes(now)
 
-    def leave(self, now: float) -> None:
-        """The last round."""
+    def finish(self, now: float) -> None:
+        """The last round: saves the view and closes all connections."""
         left = max(0.2, (self._stop_at or now) - now)
         self._publish(now)
         self._save(now)
@@ -208,31 +208,31 @@ class ClientState:
         self._seed_connections.close(now, left)
         self._publish(now)
 
-    # --- what registries say (see link.RegistryListener) ---
+    # --- messages of registries (see RegistryListener) ---
 
-    def link_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
-        """It sent all that it holds."""
+    def on_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
+        """The registry sent a snapshot: merge it, and send the registry our records and, soon, notes that it lacks."""
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
         self._merge.snapshot(connection.address, entries, connection.is_warming)
-        self._told[connection], self._unanswered[connection] = {}, set()
+        self._note_ranks[connection], self._unanswered[connection] = {}, set()
         for part in snapshot:
             self._on_notes(connection, part.notes)
         if self._stop_at is not None:
-            self._tell_notes(now)
-        # Else not now: what another client tells it meanwhile is not told twice.
-        self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
-        self._announced.forget_the_past(now)
-        self._announced.forget_acknowledgements(connection)
+            self._send_missing_notes(now)
+        # Otherwise later: another client may send the same notes meanwhile.
+        self._send_notes_at = min(self._send_notes_at, now + random.uniform(0, SEND_NOTES_WITHIN))
+        self._announced.drop_old_tombstones(now)
+        self._announced.reset_acknowledgements(connection)
         for message in self._announced.messages(connection):
             connection.send(message)
         _log.info("registry %s (boot %s) lists %d records", connection.address, connection.boot_id, len(entries))
         self._publish(now)
         self.ready.set()
 
-    def link_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
-        """It sent a change or an answer."""
+    def on_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
+        """The registry sent a change or an answer."""
         match message:
             case protocol.Update():
                 entry = MergedRecord(message.record, now - message.age, message.suspect)
@@ -244,7 +244,7 @@ class ClientState:
                 self._merge.warmed(connection.address, message.warming)
             case protocol.NotesChanged():
                 self._on_notes(connection, message.notes)
-                self._tell_at = min(self._tell_at, now + random.uniform(0, TELL_WITHIN))
+                self._send_notes_at = min(self._send_notes_at, now + random.uniform(0, SEND_NOTES_WITHIN))
             case protocol.Ack():
                 self._announced.acknowledged(connection, message.request)
                 self._unanswered.get(connection, set()).discard(message.request)
@@ -256,21 +256,21 @@ class ClientState:
                 for again in self._announced.messages(connection, message.instances):
                     connection.send(again)
 
-    def link_down(self, connection: RegistryConnection, now: float) -> None:
-        """It went away, or was never there."""
+    def on_down(self, connection: RegistryConnection, now: float) -> None:
+        """The connection ended, or the attempt failed."""
         self._merge.lost(connection.address, now)
-        self._told.pop(connection, None)
+        self._note_ranks.pop(connection, None)
         self._unanswered.pop(connection, None)
-        self._announced.forget_acknowledgements(connection)
+        self._announced.reset_acknowledgements(connection)
         if connection.failures == 0:
             _log.info("lost registry %s: %s", connection.address, connection.error)
 
-    def _forget(self, address: str) -> None:
+    def _address_removed(self, address: str) -> None:
         if all(connection.address != address for connection in self._seed_connections.connections()):
-            self._merge.forget(address)
+            self._merge.remove_registry(address)
 
     def _refused(self, connection: RegistryConnection, reason: str) -> None:
-        # It is asked again with each renewal; once is enough to say so.
+        # The request is repeated with each renewal; one log line is enough.
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
             _log.warning("registry %s refused a record or note: %s", connection.address, quoted(reason, 300))
@@ -278,13 +278,13 @@ class ClientState:
     # --- notes ---
 
     def _on_notes(self, connection: RegistryConnection, notes: list[Note]) -> None:
-        """A registry has these."""
+        """A registry sent notes, so it has them."""
         self._take_notes(notes, connection.address)
-        # Of others there is nothing that it could be told.
-        told = self._told[connection]
-        told.update(((note.namespace, note.key), note.rank) for note in notes if self._notes.get(note.namespace, note.key))
-        if len(told) > 2 * MAX_ALL_NOTES:
-            self._forget_told(told)
+        # Only notes that we hold as well could ever be sent to it.
+        ranks = self._note_ranks[connection]
+        ranks.update(((note.namespace, note.key), note.rank) for note in notes if self._notes.get(note.namespace, note.key))
+        if len(ranks) > 2 * MAX_ALL_NOTES:
+            self._drop_removed(ranks)
 
     def _take_notes(self, notes: list[Note], writer: str = OWN) -> bool:
         is_news = bool(self._notes.take(notes, time.time(), writer))
@@ -295,53 +295,53 @@ class ClientState:
     def _notes_changed(self, now: float) -> None:
         self._has_changed = True
         if self._cache is not None:
-            self._save_notes_at = min(self._save_notes_at, now + SAVE_EVERY)
+            self._save_notes_at = min(self._save_notes_at, now + SAVE_INTERVAL)
 
-    def _tell_notes(self, now: float) -> None:
-        """Registries that lack some, or have older ones, are told."""
-        self._tell_at = NEVER
-        for connection, told in self._told.items():
-            news = self._unknown_to(connection)
+    def _send_missing_notes(self, now: float) -> None:
+        """Sends each registry the notes that it lacks or has only in older versions."""
+        self._send_notes_at = NEVER
+        for connection, ranks in self._note_ranks.items():
+            news = self._missing_notes(connection)
             for start in range(0, len(news), protocol.MAX_NOTES):
                 message = protocol.PutNotes(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
                 if not connection.send(message):
-                    self._tell_at = now + IDLE
+                    self._send_notes_at = now + IDLE
                     break
                 self._unanswered[connection].add(message.request)
-                told.update(((note.namespace, note.key), note.rank) for note in message.notes)
+                ranks.update(((note.namespace, note.key), note.rank) for note in message.notes)
 
-    def _unknown_to(self, connection: RegistryConnection) -> list[Note]:
-        told = self._told.get(connection, {})
-        return [note for note in self._notes if note.rank > told.get((note.namespace, note.key), (-1, False, ""))]
+    def _missing_notes(self, connection: RegistryConnection) -> list[Note]:
+        ranks = self._note_ranks.get(connection, {})
+        return [note for note in self._notes if note.rank > ranks.get((note.namespace, note.key), (-1, False, ""))]
 
     def _is_acknowledged(self, connections: list[RegistryConnection]) -> bool:
-        """Every one of these registries has what we announced, and all notes."""
+        """Whether each of these registries has acknowledged our records and all notes."""
         return self._announced.is_acknowledged(connections) and not any(
-            self._unanswered.get(connection) or self._unknown_to(connection) for connection in connections
+            self._unanswered.get(connection) or self._missing_notes(connection) for connection in connections
         )
 
-    def _read_notes(self, now: float) -> None:
-        self._read_notes_at = now + READ_NOTES_EVERY
+    def _expire_notes(self, now: float) -> None:
+        self._expire_notes_at = now + EXPIRE_NOTES_INTERVAL
         if self._notes.expire(time.time()):
             self._notes_changed(now)
-        for told in self._told.values():
-            self._forget_told(told)
+        for ranks in self._note_ranks.values():
+            self._drop_removed(ranks)
 
-    def _forget_told(self, told: Told) -> None:
-        for place in [place for place in told if self._notes.get(*place) is None]:
-            del told[place]
+    def _drop_removed(self, ranks: NoteRanks) -> None:
+        for place in [place for place in ranks if self._notes.get(*place) is None]:
+            del ranks[place]
 
     def _save_notes(self, now: float) -> None:
         self._save_notes_at = NEVER
         if self._cache is not None:
-            # Others may have written theirs meanwhile, with no registry between us.
+            # Other processes may have saved notes meanwhile, without a registry in common.
             self._take_notes(self._cache.load_notes())
             self._save_notes_at = NEVER
             self._cache.save_notes(self._notes)
 
     # --- our own records ---
 
-    def _tell(self, instance: str) -> None:
+    def _send_announcement(self, instance: str) -> None:
         for connection in self._seed_connections.connections():
             if connection.state == UP:
                 for message in self._announced.messages(connection, [instance]):
@@ -363,8 +363,8 @@ class ClientState:
         connections = self._seed_connections.connections()
         connected = [one for one in connections if one.state in (UP, SUBSCRIBING) and one.boot_id is not None]
         is_acknowledged = bool(connected) and self._is_acknowledged(connected)
-        may_come = self._seed_connections.is_first_look() or any(
-            connection.state not in (UP, WAITING) and now - connection.opened_at < HOPE for connection in connections
+        may_come = self._seed_connections.has_unresolved_seeds() or any(
+            connection.state not in (UP, WAITING) and now - connection.opened_at < FIRST_ATTEMPT for connection in connections
         )
         for flush in list(self._flushes):
             flush.good_enough = is_acknowledged
@@ -373,7 +373,7 @@ class ClientState:
             if flush.done.is_set():
                 self._flushes.remove(flush)
 
-    # --- what others see ---
+    # --- the published view ---
 
     def _publish(self, now: float) -> None:
         if self._merge.settle(now):
@@ -386,7 +386,7 @@ class ClientState:
             self.published = before.next(now, known, statuses, self._merge.is_fresh, contact, notes)
         if self._has_changed or self.published.is_fresh is not before.is_fresh:
             self._has_changed = False
-            self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_EVERY))
+            self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_INTERVAL))
             self._to_call.update(self._callbacks)
         if self._to_call:
             self._call_back(now)
@@ -405,8 +405,8 @@ class ClientState:
 
     def _save(self, now: float) -> None:
         self._save_at = NEVER
-        # Only what a registry vouches for is good: a view nobody confirmed must not replace one that was.
+        # Only a fresh view is saved: a view that no registry confirmed must not replace one that was confirmed.
         if self._cache is not None and self._merge.is_fresh:
             self._saved_at = now
             known = self._merge.known.values()
-            self._cache.save((item.record, max(0.0, now - item.heard_at)) for item in known)
+            self._cache.save((item.record, max(0.0, now - item.last_contact)) for item in known)

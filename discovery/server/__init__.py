@@ -1,4 +1,4 @@
-"""A registry's side: the table of leases and the server that tells its subscribers of every change.
+"""The registry: the table of leases, and the server that sends its subscribers every change.
 
 Internal. Operators use `zmqservices registry serve`.
 """

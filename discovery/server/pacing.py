@@ -1,8 +1,8 @@
-"""How fast a registry sends: what each client has not yet read, and what a subscriber is still to be sent.
+"""Flow control of a registry: the bytes that each client has not read yet, and the changes that wait for a subscriber.
 
 Rule 1: no sockets, no clock here.
-Rule 2: only a client that answers a mark has read what came before it; tokens cannot be guessed.
-Rule 3: a subscriber that is behind is owed keys, not frames: however often a record changes, it is sent once.
+Rule 2: a client has read everything before a mark once it answers the mark; tokens cannot be guessed.
+Rule 3: changes for a slow subscriber are coalesced. Keys wait, not frames: however often a record changes, it is sent once.
 """
 
 from __future__ import annotations
@@ -11,51 +11,51 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from discovery.protocol import MARK_EVERY, PART_SIZE
-from discovery.server.table import MAX_LEASES, MAX_WITHDRAWN, Gone
+from discovery.protocol import MARK_INTERVAL, PART_SIZE
+from discovery.server.table import MAX_LEASES, MAX_TOMBSTONES, Removed
 
-#: Bytes that a client may leave unread before news waits for it, and the same for all clients together, shared equally.
+#: Unread bytes of one client beyond which changes wait, and of all clients together, shared equally.
 MAX_UNREAD, MAX_ALL_UNREAD = 8 * 1024 * 1024, 256 * 1024 * 1024
-#: Bytes of answers beyond that; a client that leaves these unread, too, is given up.
+#: Bytes of answers beyond that. If a client leaves these unread as well, it is refused.
 ANSWER_ROOM = 1024 * 1024
-#: Bytes that a frame takes besides its own.
+#: Bytes of overhead for each frame.
 FRAME_COST = 100
-#: Keys that a subscriber may be owed; one that is owed more is given up.
-MAX_OWED = MAX_LEASES + MAX_WITHDRAWN
+#: Keys that may wait for one subscriber; beyond them it is refused.
+MAX_PENDING = MAX_LEASES + MAX_TOMBSTONES
 
 _random = random.SystemRandom()
 
-#: The instance of a record, or namespace and key of a note.
+#: The instance of a record, or the namespace and key of a note.
 Key = str | tuple[str, str]
 
 
 def share(clients: int) -> int:
-    """Bytes that each of so many clients may leave unread; a part of a snapshot at least."""
+    """Bytes that each of `clients` clients may leave unread; at least one part of a snapshot."""
     return max(PART_SIZE, min(MAX_UNREAD, MAX_ALL_UNREAD // max(1, clients)))
 
 
 class SubscriberConnection:
-    """One connection: what was sent over it and not yet read."""
+    """One connection, with the bytes that were sent over it and are not read yet."""
 
-    __slots__ = ("_marks", "is_given_up", "unmarked", "unread")
+    __slots__ = ("_marks", "is_refused", "unmarked", "unread")
 
     def __init__(self) -> None:
         self.unread = 0
-        #: Bytes of it since the last mark.
+        #: Bytes since the last mark.
         self.unmarked = 0
-        self.is_given_up = False
-        #: The token of each mark that is unanswered, with the bytes before it.
+        self.is_refused = False
+        #: The token of each unanswered mark, with the bytes before it.
         self._marks: deque[tuple[int, int]] = deque()
 
     def sent(self, size: int) -> bool:
-        """Counts a frame; True when a mark should follow it."""
+        """Counts a frame that was sent. True when a mark should follow."""
         size += FRAME_COST
         self.unread += size
         self.unmarked += size
-        return self.unmarked >= MARK_EVERY
+        return self.unmarked >= MARK_INTERVAL
 
     def new_token(self) -> int:
-        """What the next mark asks to be told."""
+        """The token for the next mark."""
         return _random.getrandbits(62)
 
     def marked(self, token: int) -> None:
@@ -64,7 +64,7 @@ class SubscriberConnection:
         self.unmarked = 0
 
     def read(self, token: int) -> bool:
-        """True when that is the token of a mark: all before it is read, also if answers to earlier marks were lost."""
+        """A mark was answered: everything before it is read, even if earlier answers were lost. False for an unknown token."""
         if not any(token == known for known, _ in self._marks):
             return False
         known = None
@@ -75,33 +75,33 @@ class SubscriberConnection:
 
 
 class TrackedSubscriber:
-    """One client that is told of all changes of a namespace (None: of all)."""
+    """A client that is sent all changes of a namespace (None: of all namespaces)."""
 
-    __slots__ = ("client", "namespace", "owed", "parts", "seq")
+    __slots__ = ("client", "namespace", "pending", "parts", "seq")
 
     def __init__(
         self,
         client: SubscriberConnection,
         namespace: str | None,
         parts: Iterator[bytes],
-        owed: dict[Key, Gone | None],
+        pending: dict[Key, Removed | None],
     ) -> None:
         self.client = client
         self.namespace = namespace
         self.seq = 0
-        #: Parts of the snapshot that are still to be made and sent; None once all are.
+        #: Parts of the snapshot that are not sent yet; None once all are sent.
         self.parts: Iterator[bytes] | None = parts
-        #: What is to be sent after that: who is gone, and of all others the state that they will be in by then.
-        self.owed = owed
+        #: Keys to be sent after the snapshot: with a removal, or with None for the state that the key has by then.
+        self.pending = pending
 
     def is_behind(self, most: int) -> bool:
-        """What is new is to be owed, not sent."""
-        return bool(self.owed) or self.parts is not None or self.client.unread >= most
+        """Whether new changes must wait; `most` is the number of bytes that may be unread."""
+        return bool(self.pending) or self.parts is not None or self.client.unread >= most
 
-    def owe(self, news: dict[Key, Gone | None]) -> bool:
-        """Sends it later; False when that becomes too much."""
+    def defer(self, news: dict[Key, Removed | None]) -> bool:
+        """Keeps changes for later; False when too many wait."""
         for key, gone in news.items():
-            # In the order of the last change, so that none is overtaken by an older one.
-            self.owed.pop(key, None)
-            self.owed[key] = gone
-        return len(self.owed) <= MAX_OWED
+            # Ordered by the last change, so that an older change never overtakes a newer one.
+            self.pending.pop(key, None)
+            self.pending[key] = gone
+        return len(self.pending) <= MAX_PENDING

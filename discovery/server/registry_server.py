@@ -1,6 +1,6 @@
 """A registry: a ROUTER socket in a thread of its own around a table of leases.
 
-It tells its subscribers of each change at once, and each second that it is still there.
+It sends subscribers each change at once, and a heartbeat each second.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import NoteStore
 from discovery.server import pacing
 from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
-from discovery.server.table import LOOKS, Change, Gone, Held, Table
+from discovery.server.table import CHECK_INTERVAL, Change, Removed, Table, Updated
 
 _log = Log(__name__)
 
-#: Seconds between two signs of life to every subscriber.
+#: Seconds between two heartbeats to every subscriber.
 HEARTBEAT_INTERVAL = 1.0
-#: Clients that one registry serves with updates, and connections that it answers.
+#: Subscribers of one registry, and connections that it answers.
 MAX_SUBSCRIBERS, MAX_CLIENTS = 10_000, 20_000
-#: Notes that one connection may have written of those that are held.
+#: Stored notes that may have been written by one connection.
 MAX_NOTES_OF_CLIENT = 2_000
-#: Seconds between two looks whether those that have not subscribed are still there.
-LOOK_FOR_CLIENTS_EVERY = 10.0
-#: Messages taken before the clock is looked at again.
+#: Seconds between two checks whether clients that have not subscribed are still connected.
+CHECK_CLIENTS_INTERVAL = 10.0
+#: Messages handled before leases are checked again.
 BATCH = 500
-#: Milliseconds in which a stopping registry gets its last words out, and seconds in which clients read what it said before.
-LAST_WORDS = 300
+#: Milliseconds in which a stopping registry sends its last messages, and seconds in which clients may read earlier ones.
+LINGER_MS = 300
 READ_WITHIN = 0.25
-#: Seconds between two complaints about frames that are no messages.
-COMPLAIN_EVERY = 60.0
-#: Seconds between two looks for notes that are too old.
-READ_NOTES_EVERY = 60.0
+#: Seconds between two warnings about frames that are not messages.
+WARN_INTERVAL = 60.0
+#: Seconds between two searches for expired notes.
+EXPIRE_NOTES_INTERVAL = 60.0
 
 
-#: Seconds by which a note may be dated ahead of a registry's clock; more would put honest ones last.
+#: Seconds by which a note may be dated ahead of the registry's clock. One dated later would win over honest notes.
 NOTE_AHEAD = 60.0
-#: Seconds by which a rank, in microseconds since 1970, may be ahead; more could never be outdone.
+#: Seconds by which a rank, in microseconds since 1970, may be ahead. A higher one could not be replaced until then.
 RANK_AHEAD = 86_400.0
 
 
@@ -69,7 +69,7 @@ class RegistryServer:
     ) -> None:
         self.bind = bind
         self.boot_id = os.urandom(8).hex()
-        #: Where it listens, once bound: a port 0 has become a number.
+        #: The address at which it listens, once bound; a port 0 has become a number by then.
         self.url = ""
         self.error: Exception | None = None
         self.junk = 0
@@ -83,9 +83,9 @@ class RegistryServer:
         self._clients: dict[bytes, SubscriberConnection] = {}
         self._subscribers: dict[bytes, TrackedSubscriber] = {}
         self._notes = NoteStore(NOTE_AHEAD, MAX_NOTES_OF_CLIENT)
-        self._complained_at = -COMPLAIN_EVERY
-        #: When something of a record or a note was last told.
-        self._told_at = -READ_WITHIN
+        self._warned_at = -WARN_INTERVAL
+        #: When a change was last sent to subscribers.
+        self._pushed_at = -READ_WITHIN
 
     def start(self) -> None:
         """Returns at once; see `wait_bound`."""
@@ -100,11 +100,11 @@ class RegistryServer:
 
     @property
     def is_serving(self) -> bool:
-        """True from the moment it listens until its thread ends."""
+        """Whether it listens and its thread runs."""
         return self._bound.is_set() and self.error is None and not self._thread.join(0, blocking=True)
 
     def stop(self, timeout: float = 1.0, blocking: bool = False) -> bool:
-        """Closes the door; clients notice at once. True when its thread ended within `timeout` seconds."""
+        """Stops listening; clients notice at once. True when its thread ended within `timeout` seconds."""
         self._is_stopping = True
         self._wakeup.wake()
         return self._thread.is_current() or self._thread.join(timeout, blocking)
@@ -128,19 +128,19 @@ class RegistryServer:
                 self._serve(socket)
         finally:
             if socket is not None:
-                socket.close(LAST_WORDS)
+                socket.close(LINGER_MS)
             self._wakeup.close()
 
     def _serve(self, socket: zmq.Socket[bytes]) -> None:
         _log.info("registry %s serves at %s", self.boot_id, self.url)
         now = time.monotonic()
         self._table = Table(now, self._ttl, self._preserve)
-        tick = min(LOOKS, self._ttl / 10)
+        tick = min(CHECK_INTERVAL, self._ttl / 10)
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)
         heartbeat_at, warming = now, True
-        read_notes_at, look_at = now, now + LOOK_FOR_CLIENTS_EVERY
+        expire_notes_at, look_at = now, now + CHECK_CLIENTS_INTERVAL
         accepting = AcceptGuard(self.url, _log.warning)
         accepting_at: float | None = now
         wait = CHANGED
@@ -151,32 +151,32 @@ class RegistryServer:
             if self._is_stopping:
                 self._wait_until_read(socket)
                 break
-            # Take what waits before leases are judged: after a pause, renewals are in the socket.
+            # Messages before leases: after a pause of this process, renewals wait in the socket.
             if socket in ready:
                 self._take_messages(socket)
             now = time.monotonic()
-            self._tell(self._table.expire(now))
+            self._push_changes(self._table.expire(now))
             if accepting_at is not None and now >= accepting_at:
-                pause = accepting.look()
+                pause = accepting.check()
                 accepting_at = None if pause is None else now + pause
                 wait = tick if pause is None else min(tick, pause)
             if now >= heartbeat_at or warming is not self._table.is_warming(now):
                 warming = self._table.is_warming(now)
                 heartbeat_at = now + HEARTBEAT_INTERVAL
-                self._hug(warming)
+                self._send_heartbeats(warming)
             if now >= look_at:
-                look_at = now + LOOK_FOR_CLIENTS_EVERY
-                self._look_for_clients(warming)
-            if now >= read_notes_at:
-                read_notes_at = now + READ_NOTES_EVERY
+                look_at = now + CHECK_CLIENTS_INTERVAL
+                self._check_clients(warming)
+            if now >= expire_notes_at:
+                expire_notes_at = now + EXPIRE_NOTES_INTERVAL
                 self._notes.expire(time.time())
         _log.info("registry %s at %s stopped", self.boot_id, self.url)
 
     def _wait_until_read(self, socket: zmq.Socket[bytes]) -> None:
-        # ZeroMQ drops what a client has received and not yet read when the connection ends (with IMMEDIATE, as clients have
-        # it): what was said last would be lost to one whose thread is late.
-        self._hug(self._table.is_warming(time.monotonic()))  # Whoever is gone is struck out by this.
-        while self._subscribers and (left := self._told_at + READ_WITHIN - time.monotonic()) > 0:
+        # ZeroMQ drops messages that a client has received and not yet read when the connection ends (clients use IMMEDIATE).
+        # Without this wait the last changes would be lost to a client whose thread is late.
+        self._send_heartbeats(self._table.is_warming(time.monotonic()))  # This also removes disconnected subscribers.
+        while self._subscribers and (left := self._pushed_at + READ_WITHIN - time.monotonic()) > 0:
             if socket.poll(int(left * 1000) + 1):
                 self._take_messages(socket)
 
@@ -192,8 +192,8 @@ class RegistryServer:
                     raise DirectoryProtocolError(f"a message of {len(frames) - 1} frames; one is needed")
                 self._handle(frames[0], protocol.decode(frames[1]), now, len(frames[1]))
             except Exception as exc:
-                # Whatever a peer sent, the registry serves on, for everybody else.
-                self._complain(frames[0], sockets.address_of(first), exc, now)
+                # Whatever a peer sent, the registry must go on serving all others.
+                self._refuse_junk(frames[0], sockets.address_of(first), exc, now)
 
     def _handle(self, peer: bytes, message: protocol.Message, now: float, size: int) -> None:
         handle = self._HANDLERS.get(type(message))
@@ -208,23 +208,23 @@ class RegistryServer:
             )
             return
         client = self._client(peer)
-        if client is None or client.is_given_up:
+        if client is None or client.is_refused:
             return
         table, namespace, warming = self._table, message.namespace, self._table.is_warming(now)
-        # Looked up when their part is made: a client that does not read costs names, not records.
+        # Records are looked up when their part is made, so that a client that does not read costs only names.
         instances, places = table.instances(namespace), self._notes.places(namespace)
         held = (table.entry(instance, time.monotonic()) for instance in instances)
         noted = (self._notes.get(*place) for place in places)
         parts = protocol.snapshot_parts(
             self.boot_id, 0, warming, (entry for entry in held if entry), (note for note in noted if note)
         )
-        # Until the end of the warm-up what is not listed stays; whoever came after a withdrawal must hear of it.
-        gone = table.withdrawn(namespace) if warming else []
+        # During the warm-up clients keep records that are not listed, so a new one must learn of earlier withdrawals.
+        gone = table.tombstones(namespace) if warming else []
         self._subscribers[peer] = TrackedSubscriber(client, namespace, parts, {one.instance: one for one in gone})
-        self._go_on(peer)
+        self._send_pending(peer)
 
-    def _go_on(self, peer: bytes) -> None:
-        """Sends a subscriber what waits for it, as far as it reads."""
+    def _send_pending(self, peer: bytes) -> None:
+        """Sends a subscriber its pending parts and changes, as far as flow control allows."""
         subscriber = self._subscribers.get(peer)
         if subscriber is None:
             return
@@ -237,25 +237,27 @@ class RegistryServer:
                 elif self._send_frame(peer, frame) is False:
                     subscriber.parts = itertools.chain([frame], subscriber.parts)
                     return
-            elif subscriber.owed:
-                key = next(iter(subscriber.owed))
-                gone = subscriber.owed.pop(key)
+            elif subscriber.pending:
+                key = next(iter(subscriber.pending))
+                gone = subscriber.pending.pop(key)
                 push = self._push_of(key, gone, subscriber.namespace)
                 if push is not None and not self._send_push(peer, subscriber, push, {key: gone}):
                     return
             else:
                 return
 
-    def _send_push(self, peer: bytes, subscriber: TrackedSubscriber, push: protocol.Push, news: dict[Key, Gone | None]) -> bool:
-        """False when there is no room: it is sent later."""
+    def _send_push(
+        self, peer: bytes, subscriber: TrackedSubscriber, push: protocol.Push, news: dict[Key, Removed | None]
+    ) -> bool:
+        """Sends one change. False when there is no room: then the change waits."""
         subscriber.seq += 1
         if self._send_frame(peer, push.frame(subscriber.seq)) is not False:
             return True
         subscriber.seq -= 1
-        subscriber.owe(news)
+        subscriber.defer(news)
         return False
 
-    def _push_of(self, key: Key, gone: Gone | None, namespace: str | None) -> protocol.Push | None:
+    def _push_of(self, key: Key, gone: Removed | None, namespace: str | None) -> protocol.Push | None:
         if isinstance(key, tuple):
             note = self._notes.get(*key)
             return None if note is None else self._notes_changed([note])
@@ -269,7 +271,7 @@ class RegistryServer:
     def _read(self, peer: bytes, message: protocol.Read, now: float, size: int) -> None:
         client = self._clients.get(peer)
         if client is not None and client.read(message.token):
-            self._go_on(peer)
+            self._send_pending(peer)
 
     def _register(self, peer: bytes, message: protocol.Register, now: float, size: int) -> None:
         try:
@@ -280,14 +282,14 @@ class RegistryServer:
         except DirectoryError as exc:
             self._send(peer, protocol.Refused(message.request, str(exc)))
             return
-        self._tell(changes)
+        self._push_changes(changes)
         self._send(peer, protocol.Ack(message.request))
 
     def _renew(self, peer: bytes, message: protocol.Renew, now: float, size: int) -> None:
         unknown = []
         for instance, incarnation, version, *_ in message.leases:
             known, changes = self._table.renew(instance, (incarnation, version), now)
-            self._tell(changes)
+            self._push_changes(changes)
             if not known:
                 unknown.append(instance)
         if unknown:
@@ -300,7 +302,7 @@ class RegistryServer:
         except DirectoryError as exc:
             self._send(peer, protocol.Refused(message.request, str(exc)))
             return
-        self._tell(self._table.withdraw(message.namespace, message.instance, rank, now))
+        self._push_changes(self._table.withdraw(message.namespace, message.instance, rank, now))
         self._send(peer, protocol.Ack(message.request))
 
     def _put_notes(self, peer: bytes, message: protocol.PutNotes, now: float, size: int) -> None:
@@ -333,10 +335,10 @@ class RegistryServer:
         protocol.Read: _read,
     }
 
-    def _tell(self, changes: list[Change]) -> None:
+    def _push_changes(self, changes: list[Change]) -> None:
         now = time.monotonic()
         for change in changes:
-            if isinstance(change, Held):
+            if isinstance(change, Updated):
                 known = change.record
                 age = self._table.age(known.instance, now)
                 push = protocol.Push(protocol.Update(0, self.boot_id, known, age, change.suspect))
@@ -344,29 +346,29 @@ class RegistryServer:
             else:
                 self._push_to(change.namespace, self._drop(change), {change.instance: change})
 
-    def _drop(self, gone: Gone) -> protocol.Push:
+    def _drop(self, gone: Removed) -> protocol.Push:
         return protocol.Push(protocol.Drop(0, self.boot_id, gone.instance, *gone.rank, gone.withdrawn))
 
-    def _push_to(self, namespace: str, push: protocol.Push, news: dict[Key, Gone | None]) -> None:
-        self._told_at = time.monotonic()
+    def _push_to(self, namespace: str, push: protocol.Push, news: dict[Key, Removed | None]) -> None:
+        self._pushed_at = time.monotonic()
         most = pacing.share(len(self._clients))
         for peer, subscriber in list(self._subscribers.items()):
             if subscriber.namespace is not None and subscriber.namespace != namespace:
                 continue
             if subscriber.is_behind(most):
-                if not subscriber.owe(news):
-                    self._give_up(peer, f"more than {pacing.MAX_OWED} changes wait for you")
+                if not subscriber.defer(news):
+                    self._refuse_client(peer, f"more than {pacing.MAX_PENDING} changes wait for you")
             else:
                 self._send_push(peer, subscriber, push, news)
 
-    def _hug(self, warming: bool) -> None:
+    def _send_heartbeats(self, warming: bool) -> None:
         push = protocol.Push(protocol.Heartbeat(0, self.boot_id, warming))
         for peer, subscriber in list(self._subscribers.items()):
-            self._go_on(peer)
+            self._send_pending(peer)
             self._send_frame(peer, push.frame(subscriber.seq))
 
-    def _look_for_clients(self, warming: bool) -> None:
-        # Sending is the only way to learn that a connection has ended; whoever has not subscribed ignores this.
+    def _check_clients(self, warming: bool) -> None:
+        # Only sending shows that a connection has ended. A client that has not subscribed ignores the heartbeat.
         frame = protocol.encode(protocol.Heartbeat(0, self.boot_id, warming))
         for peer in [peer for peer in self._clients if peer not in self._subscribers]:
             self._send_frame(peer, frame)
@@ -379,21 +381,21 @@ class RegistryServer:
 
     def _send(self, peer: bytes, message: protocol.Message) -> None:
         client = self._client(peer)
-        if client is None or client.is_given_up:
+        if client is None or client.is_refused:
             return
         if client.unread > pacing.share(len(self._clients)) + pacing.ANSWER_ROOM:
-            self._give_up(peer, f"you left {client.unread} bytes unread")
+            self._refuse_client(peer, f"you left {client.unread} bytes unread")
             return
         self._send_frame(peer, protocol.encode(message))
 
-    def _give_up(self, peer: bytes, reason: str) -> None:
-        """The last that it hears; a client that reads this connects anew."""
+    def _refuse_client(self, peer: bytes, reason: str) -> None:
+        """Tells a client to connect again, and sends it nothing more."""
         self._subscribers.pop(peer, None)
-        self._clients[peer].is_given_up = True
+        self._clients[peer].is_refused = True
         self._send_frame(peer, protocol.encode(protocol.Refused(0, f"{reason}; connect again")))
 
     def _send_frame(self, peer: bytes, frame: bytes) -> bool:
-        """False when there is no room for now, or nobody to send it to."""
+        """Sends a frame. False when there is no room for now, or when the client has disconnected."""
         assert self._socket is not None
         sent = sockets.try_send(self._socket, [peer, frame])
         if sent is None:
@@ -406,12 +408,12 @@ class RegistryServer:
                 client.marked(token)
         return bool(sent)
 
-    def _complain(self, peer: bytes, address: str, exc: Exception, now: float) -> None:
+    def _refuse_junk(self, peer: bytes, address: str, exc: Exception, now: float) -> None:
         self.junk += 1
         try:
             self._send(peer, protocol.Refused(0, str(exc)[:500]))
         except Exception as failure:
             _log.warning("could not refuse a message from %s: %.200s", address, failure)
-        if now - self._complained_at > COMPLAIN_EVERY:
-            self._complained_at = now
+        if now - self._warned_at > WARN_INTERVAL:
+            self._warned_at = now
             _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, address, str(exc)[:500])

@@ -29,17 +29,17 @@ class Process:
         self.listener = FakeListener()
         self.warnings = []
         self.guard = AcceptGuard("tcp://127.0.0.1:4190", self.warnings.append, lambda port: self.listener, lambda: self.free)
-        self.guard.look()
+        self.guard.check()
 
 
 @pytest.fixture
 def process(monkeypatch):
-    monkeypatch.setattr(accepting, "_warned_at", -accepting.WARN_EVERY)
+    monkeypatch.setattr(accepting, "_warned_at", -accepting.WARN_INTERVAL)
     return Process()
 
 
 def test_with_descriptors_enough_nothing_is_done_and_looks_become_rare(process):
-    pauses = [process.guard.look() for _ in range(10)]
+    pauses = [process.guard.check() for _ in range(10)]
 
     assert process.listener.calls == []
     assert pauses == sorted(pauses)
@@ -48,37 +48,37 @@ def test_with_descriptors_enough_nothing_is_done_and_looks_become_rare(process):
 
 def test_without_descriptors_the_listener_is_paused_once_and_goes_on_once_there_are_some(process):
     process.free = (SPARE - 1, 63)
-    process.guard.look()
-    process.guard.look()
+    process.guard.check()
+    process.guard.check()
     assert process.listener.calls == [False]
     assert process.guard.is_paused
 
     process.free = (SPARE, 30)
-    process.guard.look()
+    process.guard.check()
     assert process.listener.calls == [False, True]
     assert not process.guard.is_paused
 
 
 def test_the_looks_grow_rarer_while_it_lasts_and_are_frequent_after_a_change(process):
     process.free = (0, 0)
-    pauses = [process.guard.look() for _ in range(10)]
+    pauses = [process.guard.check() for _ in range(10)]
     process.free = (SPARE, 30)
 
     assert pauses[0] == CHANGED
     assert pauses[-1] == CALM
-    assert process.guard.look() == CHANGED
+    assert process.guard.check() == CHANGED
 
 
 def test_with_few_descriptors_left_the_looks_are_more_frequent(process):
     process.free = (SPARE, most_descriptors())
 
-    assert [process.guard.look() for _ in range(10)][-1] == NEAR
+    assert [process.guard.check() for _ in range(10)][-1] == NEAR
 
 
 def test_one_warning_a_minute_says_how_many_there_may_be_and_how_to_raise_that(process):
     process.free = (0, 0)
     for _ in range(100):
-        process.guard.look()
+        process.guard.check()
 
     (warning,) = process.warnings
     assert "tcp://127.0.0.1:4190" in warning
@@ -89,7 +89,7 @@ def test_one_warning_a_minute_says_how_many_there_may_be_and_how_to_raise_that(p
 def test_a_listener_that_is_not_found_is_given_up():
     guard = AcceptGuard("tcp://127.0.0.1:4190", print, lambda port: None, lambda: (0, 0))
 
-    assert [guard.look() for _ in range(TRIES)] == [CHANGED] * (TRIES - 1) + [None]
+    assert [guard.check() for _ in range(TRIES)] == [CHANGED] * (TRIES - 1) + [None]
 
 
 def test_a_listener_that_cannot_be_looked_for_without_a_descriptor_is_not_given_up():
@@ -98,17 +98,17 @@ def test_a_listener_that_cannot_be_looked_for_without_a_descriptor_is_not_given_
 
     guard = AcceptGuard("tcp://127.0.0.1:4190", print, find, lambda: (0, 0))
 
-    assert [guard.look() for _ in range(2 * TRIES)] == [NEAR] * 2 * TRIES
+    assert [guard.check() for _ in range(2 * TRIES)] == [NEAR] * 2 * TRIES
 
 
 def test_after_the_socket_is_closed_and_in_a_fork_nothing_is_touched(process, monkeypatch):
     process.free = (0, 0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 1)
-        assert process.guard.look() is None
+        assert process.guard.check() is None
     process.guard.close()
 
-    assert process.guard.look() is None
+    assert process.guard.check() is None
     assert process.listener.calls == []
 
 

@@ -53,7 +53,7 @@ def test_a_registry_that_went_is_told_all_again():
     (message,) = announced.messages("a")
     announced.acknowledged("a", message.request)
 
-    announced.forget_acknowledgements("a")
+    announced.reset_acknowledgements("a")
 
     assert not announced.is_acknowledged(["a"])
 
@@ -63,10 +63,10 @@ def test_a_registry_that_comes_soon_hears_what_was_withdrawn_and_later_it_does_n
     announced.announce(record(version=2))
     announced.withdraw(record(version=2), now=100.0)
 
-    announced.forget_the_past(now=159.0)
+    announced.drop_old_tombstones(now=159.0)
     assert announced.messages("a") == [protocol.Withdraw(1, "default", "one", 0, 2)]
 
-    announced.forget_the_past(now=161.0)
+    announced.drop_old_tombstones(now=161.0)
     assert announced.messages("a") == []
 
 

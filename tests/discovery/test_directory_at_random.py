@@ -11,7 +11,7 @@ from discovery import notes as notes_module
 from discovery.client.merge import Merge, MergedRecord
 from discovery.notes import NoteStore
 from discovery.server import table as table_module
-from discovery.server.table import Gone, Held, Table
+from discovery.server.table import Removed, Table, Updated
 from tests.discovery.stage import record
 
 INSTANCES = st.sampled_from(["one", "two", "three", "four", "five"])
@@ -25,7 +25,7 @@ class Registry(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        bounds = {"MAX_LEASES": 4, "MAX_BYTES": 100, "MAX_LEASES_OF_HOLDER": 3, "MAX_BYTES_OF_HOLDER": 60, "MAX_WITHDRAWN": 3}
+        bounds = {"MAX_LEASES": 4, "MAX_BYTES": 100, "MAX_LEASES_OF_HOLDER": 3, "MAX_BYTES_OF_HOLDER": 60, "MAX_TOMBSTONES": 3}
         self.patch = patch.multiple(table_module, **bounds)
         self.patch.start()
         self.now = 0.0
@@ -37,10 +37,10 @@ class Registry(RuleBasedStateMachine):
 
     def hear(self, changes):
         for change in changes:
-            if isinstance(change, Held):
+            if isinstance(change, Updated):
                 self.told[change.record.instance] = (change.record, change.suspect)
             else:
-                assert isinstance(change, Gone)
+                assert isinstance(change, Removed)
                 self.told.pop(change.instance, None)
 
     @rule(instance=INSTANCES, rank=RANKS, holder=HOLDERS, size=st.integers(1, 50), namespace=NAMESPACES, ttl=st.floats(1, 10))
@@ -81,7 +81,7 @@ class Registry(RuleBasedStateMachine):
     def bounds_hold(self):
         table = self.table
         # By one record more, where the lease that it replaces is the one that had to go.
-        assert len(table) <= 4 and table._bytes <= 100 + 50 and len(table.withdrawn(None)) <= 3
+        assert len(table) <= 4 and table._bytes <= 100 + 50 and len(table.tombstones(None)) <= 3
         assert table._bytes == sum(lease.size for lease in table._leases.values())
         held = {instance: name for name, holder in table._holders.items() for instance in holder.instances}
         assert held == {instance: lease.holder for instance, lease in table._leases.items()}
@@ -182,7 +182,7 @@ class Client(RuleBasedStateMachine):
         self.merge.lost(name, self.now)
         self.listed[name] = None
         if forget:
-            self.merge.forget(name)
+            self.merge.remove_registry(name)
 
     @rule(seconds=st.floats(0, 15))
     def wait(self, seconds):

@@ -137,7 +137,7 @@ def test_a_registry_that_sends_more_than_any_holds_is_left_alone_with_a_warning(
     eventually(lambda: "it sent too much" in (state_of(directory, fake)["error"] or ""))
     assert caplog.text.count(f"left registry {fake.url} alone for 60 s") == 1
     (link_to_it,) = [one for one in directory._client_state._seed_connections.connections() if one.address == fake.url]
-    assert link_to_it.retry_at > time.monotonic() + link.LEFT_ALONE / 2
+    assert link_to_it.retry_at > time.monotonic() + link.OVERLOAD_PAUSE / 2
     Watch(directory).wait_now(lambda view: view.fresh and "honest" in view.records)
 
 
@@ -171,7 +171,7 @@ def test_one_bad_record_hides_no_other_and_is_told_once(fake, directory, caplog)
     view = Watch(directory).wait_now(knows("honest", "one", "two", "three"))
     assert [held.key for held in view.notes] == ["k"]
     assert state_of(directory, fake)["state"] == "up"
-    assert caplog.text.count(f"passed over a record or note of registry {fake.url}: endpoints of a record") == 1
+    assert caplog.text.count(f"skipped a record or note of registry {fake.url}: endpoints of a record") == 1
 
 
 def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, monkeypatch):
@@ -185,7 +185,7 @@ def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, mon
     fake.update(record("last").to_dict())
 
     Watch(directory).wait_now(knows("honest", "last"))
-    (told,) = [told for one, told in directory._client_state._told.items() if one.address == fake.url]
+    (told,) = [told for one, told in directory._client_state._note_ranks.items() if one.address == fake.url]
     assert not any(key.startswith("old") for _, key in told)
 
 

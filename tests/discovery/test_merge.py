@@ -11,8 +11,8 @@ def merge():
     return Merge()
 
 
-def entries(*records, heard_at=0.0, suspect=False):
-    return [MergedRecord(item, heard_at, suspect) for item in records]
+def entries(*records, last_contact=0.0, suspect=False):
+    return [MergedRecord(item, last_contact, suspect) for item in records]
 
 
 def test_the_union_of_all_registries_is_known(merge):
@@ -40,7 +40,7 @@ def test_what_did_not_change_is_no_change(merge):
     merge.update("a", MergedRecord(record(), 5.0))
 
     assert merge.settle(5.0) == set()
-    assert merge.known["one"].heard_at == 5.0
+    assert merge.known["one"].last_contact == 5.0
 
 
 def test_a_record_leaves_only_when_every_connected_registry_dropped_it(merge):
@@ -122,7 +122,7 @@ def test_a_record_is_suspect_when_all_who_list_it_say_so(merge):
 
 
 def test_a_view_from_disk_is_believed_until_a_warm_registry_knows_better(merge):
-    merge.remember(entries(record("old")))
+    merge.restore(entries(record("old")))
     assert merge.settle(0.0) == {"old"}
     assert merge.settle(0.0) == set()
     assert set(merge.known) == {"old"}
@@ -150,6 +150,6 @@ def test_a_forgotten_registry_has_no_say(merge):
     merge.snapshot("b", entries(record("two")), warming=False)
     merge.settle(0.0)
 
-    merge.forget("a")
+    merge.remove_registry("a")
 
     assert merge.settle(0.0) == {"one"}

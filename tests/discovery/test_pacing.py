@@ -9,10 +9,10 @@ from discovery.server import pacing
 from discovery.server import registry_server as server_module
 from discovery.server import table as table_module
 from discovery.server.pacing import SubscriberConnection, TrackedSubscriber
-from discovery.server.table import Gone
+from discovery.server.table import Removed
 from tests.discovery.stage import AT_LAST, RawClient, eventually, record, start_registry
 
-GONE = Gone("default", "one", (0, 0), withdrawn=True)
+GONE = Removed("default", "one", (0, 0), withdrawn=True)
 
 
 def sent(client, *sizes):
@@ -29,17 +29,17 @@ def sent(client, *sizes):
 def test_what_was_sent_is_unread_until_its_mark_is_answered():
     client = SubscriberConnection()
 
-    none, token, _ = sent(client, 1000, protocol.MARK_EVERY, 500)
+    none, token, _ = sent(client, 1000, protocol.MARK_INTERVAL, 500)
 
     assert none is None
-    assert client.unread == protocol.MARK_EVERY + 1500
+    assert client.unread == protocol.MARK_INTERVAL + 1500
     assert client.read(token)
     assert client.unread == 500
 
 
 def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
     client = SubscriberConnection()
-    first, _, last = sent(client, *[protocol.MARK_EVERY] * 3)
+    first, _, last = sent(client, *[protocol.MARK_INTERVAL] * 3)
 
     assert client.read(last)
     assert client.unread == 0
@@ -48,11 +48,11 @@ def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
 
 def test_who_guesses_a_token_has_read_nothing():
     client = SubscriberConnection()
-    (token,) = sent(client, protocol.MARK_EVERY)
+    (token,) = sent(client, protocol.MARK_INTERVAL)
 
     assert not client.read(token + 1)
     assert not client.read(0)
-    assert client.unread == protocol.MARK_EVERY
+    assert client.unread == protocol.MARK_INTERVAL
 
 
 def test_the_more_clients_the_less_each_may_leave_unread_but_one_part_always():
@@ -65,17 +65,17 @@ def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_or
     subscriber = TrackedSubscriber(SubscriberConnection(), None, iter(()), {})
 
     for news in ({"one": None}, {"two": None}, {"one": GONE}):
-        assert subscriber.owe(news)
+        assert subscriber.defer(news)
 
-    assert list(subscriber.owed.items()) == [("two", None), ("one", GONE)]
+    assert list(subscriber.pending.items()) == [("two", None), ("one", GONE)]
 
 
 def test_a_subscriber_that_is_owed_too_much_is_told_so(monkeypatch):
-    monkeypatch.setattr(pacing, "MAX_OWED", 1)
+    monkeypatch.setattr(pacing, "MAX_PENDING", 1)
     subscriber = TrackedSubscriber(SubscriberConnection(), None, iter(()), {})
 
-    assert subscriber.owe({"one": None})
-    assert not subscriber.owe({"two": None})
+    assert subscriber.defer({"one": None})
+    assert not subscriber.defer({"two": None})
 
 
 # --- a registry and clients that do not answer marks ---
@@ -159,7 +159,7 @@ def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(server, monkey
 
         (subscriber,) = server._subscribers.values()
         assert subscriber.client.unread <= 2 * protocol.PART_SIZE
-        assert list(subscriber.owed) == ["one"]
+        assert list(subscriber.pending) == ["one"]
         messages = answered(client, lambda m: isinstance(m, protocol.Update) and m.record.version == 20)
 
     updates = [message for message in messages if isinstance(message, protocol.Update)]
@@ -183,7 +183,7 @@ def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(server, mo
 
 
 def test_clients_that_are_gone_are_forgotten_also_if_they_never_subscribed(monkeypatch):
-    monkeypatch.setattr(server_module, "LOOK_FOR_CLIENTS_EVERY", 0.1)
+    monkeypatch.setattr(server_module, "CHECK_CLIENTS_INTERVAL", 0.1)
     server = start_registry(ttl=1.0)
     try:
         fill(server, 1)
@@ -235,6 +235,6 @@ def test_a_client_of_a_large_registry_answers_marks(server, monkeypatch):
         there = house.open()
         assert there.wait_ready(AT_LAST)
         assert len(there.view().records) == 30
-        eventually(lambda: all(s.client.unread < protocol.MARK_EVERY for s in server._subscribers.values()))
+        eventually(lambda: all(s.client.unread < protocol.MARK_INTERVAL for s in server._subscribers.values()))
     finally:
         house.close()

@@ -151,7 +151,7 @@ def test_an_update_whose_record_is_bad_still_counts(bad):
 
     message = protocol.decode_push(msgpack.packb([1, 20, 7, "boot", bad, 0.0, False]), told.append)
 
-    assert message == protocol.PassedOver(7, "boot")
+    assert message == protocol.SkippedUpdate(7, "boot")
     assert len(told) == 1
 
 

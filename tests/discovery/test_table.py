@@ -4,7 +4,7 @@ import pytest
 
 from discovery import DirectoryError
 from discovery.server import table as table_module
-from discovery.server.table import Gone, Held, Table
+from discovery.server.table import Removed, Table, Updated
 from tests.discovery.stage import record
 
 
@@ -27,7 +27,7 @@ def rounds(table, until, step=0.5, start=0.0, each=lambda now: None):
 def test_a_registered_record_is_held_and_told(table):
     changes = table.register(record(), now=0.0)
 
-    assert changes == [Held(record(), suspect=False)]
+    assert changes == [Updated(record(), suspect=False)]
     assert table.snapshot("default", now=2.0) == [[record(), 2.0, False]]
 
 
@@ -43,7 +43,7 @@ def test_a_higher_version_replaces_and_a_lower_one_is_passed_over(table):
 
     assert table.register(record(version=1, state="STARTING"), now=1.0) == []
     assert table.register(record(version=3, state="DRAINING"), now=1.0) == [
-        Held(record(version=3, state="DRAINING"), False)
+        Updated(record(version=3, state="DRAINING"), False)
     ]
 
 
@@ -52,7 +52,7 @@ def test_a_new_incarnation_wins_whatever_its_version(table):
 
     changes = table.register(record(incarnation=2, version=0), now=0.0)
 
-    assert changes == [Held(record(incarnation=2, version=0), False)]
+    assert changes == [Updated(record(incarnation=2, version=0), False)]
 
 
 def test_a_lease_runs_out_after_its_own_ttl_and_not_before(table):
@@ -60,7 +60,7 @@ def test_a_lease_runs_out_after_its_own_ttl_and_not_before(table):
     table.register(record("long", ttl=10.0), now=0.0)
 
     assert rounds(table, until=1.0) == []
-    assert rounds(table, until=1.5, start=1.0) == [Gone("default", "short", (0, 0), withdrawn=False)]
+    assert rounds(table, until=1.5, start=1.0) == [Removed("default", "short", (0, 0), withdrawn=False)]
     assert [entry[0].instance for entry in table.snapshot(None, 1.5)] == ["long"]
 
 
@@ -98,7 +98,7 @@ def test_a_withdrawn_record_is_gone_at_once(table):
     table.register(record(version=3), now=0.0)
 
     assert table.withdraw("default", "one", (0, 3), now=0.1) == [
-        Gone("default", "one", (0, 3), withdrawn=True)
+        Removed("default", "one", (0, 3), withdrawn=True)
     ]
     assert len(table) == 0
 
@@ -106,7 +106,7 @@ def test_a_withdrawn_record_is_gone_at_once(table):
 def test_a_withdrawal_of_what_is_not_held_is_told_all_the_same(table):
     changes = table.withdraw("default", "one", (0, 0), now=0.0)
 
-    assert changes == [Gone("default", "one", (0, 0), withdrawn=True)]
+    assert changes == [Removed("default", "one", (0, 0), withdrawn=True)]
 
 
 def test_a_registration_that_a_withdrawal_overtook_brings_nothing_back(table):
@@ -117,13 +117,13 @@ def test_a_registration_that_a_withdrawal_overtook_brings_nothing_back(table):
 
 
 def test_withdrawals_are_forgotten_after_a_ttl_and_never_more_than_so_many(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_WITHDRAWN", 3)
+    monkeypatch.setattr(table_module, "MAX_TOMBSTONES", 3)
     for number in range(5):
         table.withdraw("default", f"i{number}", (0, 0), now=0.0)
 
-    assert list(table._withdrawn) == ["i2", "i3", "i4"]
+    assert list(table._tombstones) == ["i2", "i3", "i4"]
     rounds(table, until=11.0)
-    assert not table._withdrawn
+    assert not table._tombstones
 
 
 def test_what_was_withdrawn_is_known_by_namespace(table):
@@ -131,8 +131,8 @@ def test_what_was_withdrawn_is_known_by_namespace(table):
     table.withdraw("default", "one", (0, 0), now=0.1)
     table.withdraw("other", "two", (0, 0), now=0.1)
 
-    assert table.withdrawn("other") == [Gone("other", "two", (0, 0), withdrawn=True)]
-    assert [gone.instance for gone in table.withdrawn(None)] == ["one", "two"]
+    assert table.tombstones("other") == [Removed("other", "two", (0, 0), withdrawn=True)]
+    assert [gone.instance for gone in table.tombstones(None)] == ["one", "two"]
 
 
 def test_a_registry_warms_up_for_one_ttl(table):
@@ -153,7 +153,7 @@ def test_a_record_that_changes_its_namespace_leaves_the_old_one(table):
 
     changes = table.register(record(namespace="b", version=2), now=0.0)
 
-    assert changes == [Gone("a", "one", (0, 1), True), Held(record(namespace="b", version=2), False)]
+    assert changes == [Removed("a", "one", (0, 1), True), Updated(record(namespace="b", version=2), False)]
 
 
 def test_one_dead_node_of_three_expires_with_all_its_services(table):
@@ -169,7 +169,7 @@ def test_one_dead_node_of_three_expires_with_all_its_services(table):
     changes = rounds(table, until=2.0, each=renew_b_and_c)
 
     assert {change.instance for change in changes} == {"maths-a", "words-a"}
-    assert all(isinstance(change, Gone) for change in changes)
+    assert all(isinstance(change, Removed) for change in changes)
 
 
 def renew_only(table, instances):
@@ -183,7 +183,7 @@ def test_when_too_many_fall_silent_at_once_they_become_suspect_and_stay(table):
 
     changes = rounds(table, until=3.0, each=renew_only(table, names[:5]))
 
-    assert changes == [Held(record(name, ttl=1.0), suspect=True) for name in names[5:]]
+    assert changes == [Updated(record(name, ttl=1.0), suspect=True) for name in names[5:]]
     assert len(table) == 10
 
 
@@ -194,7 +194,7 @@ def test_leases_that_run_out_one_after_the_other_are_still_the_same_trouble(tabl
 
     changes = rounds(table, until=4.0, step=0.05)
 
-    assert sum(isinstance(change, Gone) for change in changes) <= 1
+    assert sum(isinstance(change, Removed) for change in changes) <= 1
     assert len(table) >= 9
 
 
@@ -205,7 +205,7 @@ def test_a_suspect_that_renews_is_suspect_no_more(table):
     rounds(table, until=1.5)
 
     assert table.snapshot(None, 1.5)[0][2] is True
-    assert table.renew("a", (0, 0), now=1.5) == (True, [Held(record("a", ttl=1.0), suspect=False)])
+    assert table.renew("a", (0, 0), now=1.5) == (True, [Updated(record("a", ttl=1.0), suspect=False)])
 
 
 def test_a_suspect_does_not_haunt_for_ever(table):
@@ -224,7 +224,7 @@ def test_without_preservation_the_silent_go_however_many(table):
 
     changes = rounds(table, until=1.5)
 
-    assert all(isinstance(change, Gone) for change in changes)
+    assert all(isinstance(change, Removed) for change in changes)
     assert len(table) == 0
 
 
@@ -234,7 +234,7 @@ def test_a_registry_that_slept_blames_nobody(table):
     table.expire(0.5)
 
     assert table.expire(60.0) == []
-    assert rounds(table, until=62.0, start=60.0) == [Gone("default", "one", (0, 0), False)]
+    assert rounds(table, until=62.0, start=60.0) == [Removed("default", "one", (0, 0), False)]
 
 
 def test_a_registry_that_slept_for_about_a_ttl_blames_nobody_either(table):
@@ -250,7 +250,7 @@ def test_leases_run_out_even_where_every_look_comes_late(table):
     table.register(record(ttl=1.0), now=0.0)
 
     assert [change for look in range(1, 10) for change in table.expire(look * 0.6)] == [
-        Gone("default", "one", (0, 0), False)
+        Removed("default", "one", (0, 0), False)
     ]
 
 
@@ -322,7 +322,7 @@ def test_in_a_full_registry_the_one_with_much_more_makes_room(table, monkeypatch
 
     changes = register(table, "another", b"b")
 
-    assert changes == [Gone("default", "forged0", (0, 0), withdrawn=False), Held(record("another"), False)]
+    assert changes == [Removed("default", "forged0", (0, 0), withdrawn=False), Updated(record("another"), False)]
     with pytest.raises(DirectoryError, match="full"):
         register(table, "forged5", b"flood")
     assert {entry[0].instance for entry in table.snapshot(None, 0.0)} >= {"honest", "another"}
@@ -349,7 +349,7 @@ def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(table, mo
 
     changes = register(table, "small", b"a", size=200)
 
-    assert changes[0] == Gone("default", "large0", (0, 0), withdrawn=False)
+    assert changes[0] == Removed("default", "large0", (0, 0), withdrawn=False)
     with pytest.raises(DirectoryError, match="full"):
         register(table, "large2", b"flood", size=450)
 
@@ -361,6 +361,6 @@ def test_whoever_takes_over_the_lease_that_has_to_go_holds_it_anew(table, monkey
 
     changes = register(table, "i0", b"a", size=200, version=1)
 
-    assert changes == [Gone("default", "i0", (0, 0), withdrawn=False), Held(record("i0", version=1), False)]
+    assert changes == [Removed("default", "i0", (0, 0), withdrawn=False), Updated(record("i0", version=1), False)]
     assert table._bytes == sum(lease.size for lease in table._leases.values())
     assert {key: holder.bytes for key, holder in table._holders.items()} == {b"flood": 880, b"a": 200}

@@ -20,7 +20,7 @@ class Accepting:
         self._look()
 
     def _look(self) -> None:
-        pause = self._guard.look()
+        pause = self._guard.check()
         self._timer = None if pause is None else self._reactor.call_later(pause, self._look)
 
     def close(self) -> None:
