@@ -47,12 +47,27 @@ def test_a_module_of_the_same_name_is_passed_over(folder, program):
 
 
 @pytest.mark.system
-def test_a_service_module_of_that_name_gets_a_sentence(folder):
-    ended = run(folder, "-m", "zmqservices", "run", "discovery")
+@pytest.mark.parametrize("name", own_packages.NAMES)
+def test_a_service_module_of_that_name_gets_a_sentence(folder, name):
+    (folder / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
+
+    # As the console script: `python -m zmqservices` would run the user's own module of that name.
+    ended = run(folder, "-P", "-c", CONSOLE_SCRIPT, "run", name)
 
     assert ended.returncode == 2
-    assert "the module 'discovery' has the name of a package of zmqservices" in ended.stderr
+    assert f"the module {name!r} has the name of a package of zmqservices" in ended.stderr
     assert "rename it" in ended.stderr
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("name", ["bench", "examples", "tests"])
+def test_folders_of_the_project_that_are_no_packages_hide_no_service_module(folder, name):
+    (folder / f"{name}.py").write_text(SERVICE.replace("@rpc", "@staticmethod"))
+
+    ended = run(folder, "-P", "-c", CONSOLE_SCRIPT, "run", name)
+
+    assert ended.returncode == 2
+    assert f"no service in the module {name!r}" in ended.stderr, "it is the user's module that was imported"
 
 
 @pytest.mark.system

@@ -22,7 +22,10 @@ def are_mostly(burst, cluster, calls, expected):
 
     One may not be: a greeting is waited for half a second, which is short for a process that a busy machine does not run.
     """
-    found = [burst(cluster, calls) for _ in range(3)]
+    found = []
+    # Two that agree decide: the third is not needed then.
+    while len(found) < 3 and found.count(expected) < 2:
+        found.append(burst(cluster, calls))
     return found.count(expected) >= 2
 
 
@@ -74,7 +77,8 @@ def test_a_client_that_outlived_all_instances_spreads_over_those_that_came_after
     processes = cluster.run_all("maths", "maths", "maths", max_workers=4)
     found = []
     with cluster.client() as remote:
-        for _ in range(3):
+        # As above: two that agree decide.
+        while len(found) < 3 and found.count([4, 4, 4]) < 2:
             known = {process.pid for process in processes}
             eventually(lambda known=known: {remote.maths.whoami() for _ in range(9)} == known)
             for process in processes:

@@ -9,7 +9,7 @@ import pytest
 from tests.system.processes import eventually
 
 #: Events of a scenario: enough that whatever happens finds some under way.
-MANY = 10_000
+MANY = 6_000
 
 #: Events that one member may have in hand of one journal: its workers.
 IN_HAND = 10

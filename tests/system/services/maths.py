@@ -8,7 +8,11 @@ from typing import Any
 
 import gevent
 
+from zmqservices.cli import run
 from zmqservices.rpc import rpc
+
+#: Tests wait until an idle service has given its memory back; a user would not notice.
+run.IDLE_LOOK = 0.5
 
 
 class Maths:
