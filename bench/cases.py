@@ -9,12 +9,12 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 class UnknownCase(ValueError):
-    """The name is not one of ours."""
+    """There is no case of that name."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to load a server. `in_flight` is per client process; `payload` bytes are echoed, 0 is add()."""
+    """One way to load a server. `in_flight`: calls of each client process. `payload`: bytes to echo; 0 calls add()."""
 
     name: str
     title: str
@@ -22,7 +22,7 @@ class Case:
     clients: int = 1
     processes: int = 1
     payload: int = 0
-    #: A fresh server: its first answer is timed, and its memory taken before and after a load.
+    #: Measures a new server: the time to its first answer, and its memory before and after a load.
     is_start: bool = False
 
 

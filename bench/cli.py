@@ -15,7 +15,7 @@ Command = Callable[..., Any]
 
 
 def takes_json(command: Command) -> Command:
-    """Every measuring command can keep its lines."""
+    """The option of every measuring command that saves its results."""
     return click.option("--json", "path", metavar="FILE", help="Append a line of JSON per measurement to FILE.")(command)
 
 
@@ -24,10 +24,10 @@ def takes_rounds(seconds: float, count: int) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         command = click.option(
-            "--seconds", type=click.FloatRange(0.01), default=seconds, show_default=True, help="Per measurement."
+            "--seconds", type=click.FloatRange(0.01), default=seconds, show_default=True, help="Seconds of one measurement."
         )(command)
         return click.option(
-            "--rounds", "count", type=click.IntRange(1), default=count, show_default=True, help="Interleaved rounds."
+            "--rounds", "count", type=click.IntRange(1), default=count, show_default=True, help="Each measures every subject."
         )(command)
 
     return add
@@ -37,23 +37,43 @@ def split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class Bench(click.Group):
+    """Shows whole summaries of its commands, and what each case and subject is."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(commands)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        named = [(case.name, case.title) for case in cases.ALL.values()]
+        groups = [(name, ", ".join(members)) for name, members in cases.GROUPS.items() if name != "all"]
+        with formatter.section("Cases: what the clients do"):
+            formatter.write_dl([*named, *groups, ("all", "every case")])
+        with formatter.section("Subjects: what is measured"):
+            formatter.write_dl([(name, subjects.find(name).about) for name in subjects.ALL])
+
+
+@click.group(cls=Bench, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @takes_rounds(1.0, 5)
-@click.option("--cases", "case_names", default="usual", show_default=True, help=f"Of {', '.join(cases.ALL)}, all.")
+@click.option("--cases", "case_names", default="usual", show_default=True, help="Cases or groups of cases, see below.")
 @click.option(
     "--subjects", "subject_names", default="usual", show_default=True,
-    help=f"Of {', '.join(subjects.ALL)}; or groups: {', '.join(subjects.GROUPS)}.",
+    help=f"Subjects, see below, or groups of them: {', '.join(subjects.GROUPS)}.",
 )  # fmt: skip
-@click.option("--peers", "peer_names", default="", help="Peers to measure besides: names, or all.")
+@click.option("--peers", "peer_names", default="", help="Other products to measure as well: their names, or all.")
 @takes_json
 @click.pass_context
 def bench(
     context: click.Context, count: int, seconds: float, case_names: str, subject_names: str, peer_names: str, path: str | None
 ) -> None:
-    """How fast zmqservices is, beside bare pyzmq (and peers), in interleaved rounds on this machine.
+    """Measure how fast zmqservices is on this machine, and compare it with bare pyzmq and with other products.
+
+    Subjects are measured in turn, round by round, so that changes of the machine's speed affect all of them alike. Without a
+    command, calls per second, latency and CPU time per call are measured, beside those of bare pyzmq: a minute or two.
 
     \b
-    Without a command: RPC against the limits, in a minute or two.
+    Examples:
         python -m bench
         python -m bench --cases 64,1m --subjects zmqservices,pyzmq-hub --rounds 9 --json new.jsonl
     """
@@ -66,10 +86,10 @@ def bench(
 @takes_rounds(2.0, 5)
 @click.option("--only", default="peers", show_default=True, help=f"Of {', '.join(subjects.PEERS)}.")
 @click.option("--cases", "case_names", default="peers", show_default=True, help="As for the bench itself.")
-@click.option("--install-only", is_flag=True, help="Make their environments, start nothing.")
+@click.option("--install-only", is_flag=True, help="Only make their virtual environments.")
 @takes_json
 def peers(count: int, seconds: float, only: str, case_names: str, install_only: bool, path: str | None) -> None:
-    """What a user might take instead, each in an environment of its own under .bench/, beside the limits and ours."""
+    """Measure calls of gRPC, NATS, zerorpc, Nameko and others beside ours, each in a virtual environment under .bench/."""
     if install_only:
         sys.exit(install(subjects.names_of(split(only))))
     measure(["pyzmq", "pyzmq-hub", "zmqservices", *split(only)], split(case_names), count, seconds, path)
@@ -77,11 +97,11 @@ def peers(count: int, seconds: float, only: str, case_names: str, install_only: 
 
 @bench.command("growth")
 @click.option("--axis", type=click.Choice(["instances", "clients", "in-flight", "all"]), default="all", show_default=True)
-@click.option("--most", type=click.IntRange(1), help="Leave larger numbers out.")
+@click.option("--most", type=click.IntRange(1), help="Skip numbers larger than this.")
 @takes_rounds(2.0, 3)
 @takes_json
 def growth(axis: str, most: int | None, count: int, seconds: float, path: str | None) -> None:
-    """Does a call's price stay flat from 1 to 1,000 instances or clients, and to 10,000 calls in flight?"""
+    """Measure CPU time per call and memory as instances, clients or calls in flight grow, to 1,000, 1,000 and 10,000."""
     from bench import growth
 
     axes = ["instances", "clients", "in-flight"] if axis == "all" else [axis]
@@ -89,13 +109,16 @@ def growth(axis: str, most: int | None, count: int, seconds: float, path: str | 
 
 
 @bench.command("openloop")
-@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Per rate.")
-@click.option("--spin", type=click.FloatRange(0.0), default=500.0, show_default=True, help="Microseconds of work in a call.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for each rate.")
+@click.option("--spin", type=click.FloatRange(0.0), default=500.0, show_default=True, help="Microseconds of work in each call.")
 @click.option("--timeout", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds that a call may take.")
-@click.option("--loads", default="0.5,0.8,0.9,1.0,1.2,1.5,2.0", show_default=True, help="As parts of the saturating rate.")
+@click.option("--loads", default="0.5,0.8,0.9,1.0,1.2,1.5,2.0", show_default=True, help="Multiples of the saturating rate.")
 @takes_json
 def openloop(seconds: float, spin: float, timeout: float, loads: str, path: str | None) -> None:
-    """Calls that come at a rate, whatever became of those before; latency counts from when a call was due."""
+    """Measure goodput and latency while calls arrive at a fixed rate, up to twice what can be served.
+
+    Calls are sent whether or not earlier ones are answered. Latency counts from the time at which a call was due.
+    """
     from bench import openloop
 
     collect(path, openloop.run([float(load) for load in split(loads)], seconds, spin / 1e6, timeout), openloop.text)
@@ -108,22 +131,22 @@ def openloop(seconds: float, spin: float, timeout: float, loads: str, path: str 
     type=click.FloatRange(0.01, 1.0),
     default=0.25,
     show_default=True,
-    help="Part of the rate of a closed loop. Calls that come one by one cost a client about twice as much as those of a closed "
-    "loop, which travel together: a quarter is half of what it can send.",
+    help="Share of the rate of a closed loop. Single calls cost a client about twice as much as the batches of a closed loop, "
+    "so a quarter is half of what it can send.",
 )
 @click.option("--every", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds between two samples.")
 @takes_json
 def soak(minutes: float, load: float, every: float, path: str | None) -> None:
-    """Half load for a while, with memory, greenlets and files taken down."""
+    """Record memory, greenlets and open files of a server under half load, for minutes: none of them may grow."""
     from bench import soak
 
     collect(path, soak.run(minutes * 60, load, every), soak.text)
 
 
 @bench.command("events")
-@click.option("--subscribers", default="1,4", show_default=True, help="How many, each of which gets every event.")
-@click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Per measurement.")
-@click.option("--waiting", type=click.IntRange(1), metavar="N", help="Only memory and disk while N events wait.")
+@click.option("--subscribers", default="1,4", show_default=True, help="Numbers of subscribers. Each gets every event.")
+@click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Events of one measurement.")
+@click.option("--waiting", type=click.IntRange(1), metavar="N", help="Measure only memory and disk while N events wait.")
 @click.option(
     "--subjects", "names", default="pyzmq,best-effort,reliable", show_default=True,
     help="Of pyzmq, best-effort, reliable, nats, nameko; or all.",
@@ -131,7 +154,7 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
 @click.option("--rounds", "count", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds.")
 @takes_json
 def events(subscribers: str, events: int, waiting: int | None, names: str, count: int, path: str | None) -> None:
-    """Events delivered per second and the price of each, best-effort and reliable, beside bare PUB and SUB (and peers)."""
+    """Measure events per second and CPU time per event, best-effort and reliable, beside bare PUB and SUB and other products."""
     from bench import events as measured
 
     wanted = measured.SUBJECTS if names == "all" else split(names)
@@ -144,20 +167,20 @@ def events(subscribers: str, events: int, waiting: int | None, names: str, count
 
 @bench.command("wire")
 @click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.001), default=0.05, show_default=True, help="Per repeat and operation.")
+@click.option("--seconds", type=click.FloatRange(0.001), default=0.05, show_default=True, help="Seconds of each repeat.")
 @takes_json
 def wire(repeats: int, seconds: float, path: str | None) -> None:
-    """The wire alone, without a socket: nanoseconds per message, beside bare msgpack."""
+    """Measure encoding and decoding alone, without sockets: nanoseconds per message, beside bare msgpack."""
     from bench import wire
 
     collect(path, wire.run(repeats, seconds), wire.text)
 
 
 @bench.command("imports")
-@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="Fresh processes for each.")
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="New processes for each import.")
 @takes_json
 def imports(repeats: int, path: str | None) -> None:
-    """How long it takes to import a client and a service, beyond what their dependencies take."""
+    """Measure how long importing a client and a service takes, beyond their dependencies."""
     from bench import imports
 
     collect(path, imports.run(repeats), imports.text)
@@ -167,7 +190,7 @@ def imports(repeats: int, path: str | None) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--into", default="docs", show_default=True, type=click.Path(file_okay=False), help="Folder for page and plots.")
 def report(files: tuple[str, ...], into: str) -> None:
-    """Write results down as a page of reStructuredText, with plots."""
+    """Write saved results as a page of reStructuredText, with plots."""
     from bench import report
 
     for made in report.write(read(files), into):
@@ -177,10 +200,10 @@ def report(files: tuple[str, ...], into: str) -> None:
 @bench.command("compare")
 @click.argument("old", type=click.Path(exists=True, dir_okay=False))
 @click.argument("new", type=click.Path(exists=True, dir_okay=False))
-@click.option("--against", default="pyzmq", show_default=True, help="Subject whose drift is taken out; '' for none.")
-@click.option("--least", type=click.FloatRange(0.0, 1.0), default=0.03, show_default=True, help="Changes that matter.")
+@click.option("--against", default="pyzmq", show_default=True, help="Subject that corrects for the machine's drift; '' for none.")
+@click.option("--least", type=click.FloatRange(0.0, 1.0), default=0.03, show_default=True, help="Least change that counts.")
 def compare(old: str, new: str, against: str, least: float) -> None:
-    """Tell a regression from noise. Ends with 1 where there is one."""
+    """Compare two files of saved results. Exits with 1 if there is a regression beyond the noise."""
     from bench import compare
 
     found = compare.compare(read([old]), read([new]), against or None, least)
@@ -196,7 +219,7 @@ def read(files: Any) -> list[dict[str, Any]]:
 
 
 def install(names: list[str]) -> int:
-    """Make environments; 1 when one could not be made."""
+    """Make virtual environments. Returns 1 when one could not be made."""
     from bench import venvs
 
     failed = 0
@@ -219,7 +242,7 @@ def measure(words: list[str], case_names: list[str], count: int, seconds: float,
 
 
 def collect(path: str | None, results: Any, text: Callable[[list[dict[str, Any]]], str]) -> None:
-    """Take lines as they come, keep them, and show them at the end; what was measured before Ctrl-C, too."""
+    """Save results as they come, and print all at the end, also those measured before Ctrl-C."""
     writer, found = lines.Writer(path), []
     try:
         for line in results:
@@ -227,14 +250,14 @@ def collect(path: str | None, results: Any, text: Callable[[list[dict[str, Any]]
             found.append(line)
             progress(line)
     except KeyboardInterrupt:
-        click.echo("broken off", err=True)
+        click.echo("interrupted", err=True)
     finally:
         writer.close()
     click.echo(text(found))
 
 
 def progress(line: dict[str, Any]) -> None:
-    """A dot per measurement on a terminal, so that one sees that it goes on."""
+    """Print a dot per measurement on a terminal, to show progress."""
     if sys.stderr.isatty():
         click.echo("!" if "failed" in line else ".", nl=False, err=True)
 
