@@ -52,10 +52,12 @@ _BESIDE = {"CHANGES": "changes", "CONTRIBUTING": "contributing", "SECURITY": "se
 
 def _as_page_link(match: re.Match[str]) -> str:
     text, page, anchor = match.groups()
+    text = " ".join(text.split())
     page = _BESIDE.get(page, page)
     if anchor:
         return f"`{text} <{page}.html{anchor}>`__"
-    return f":doc:`{text} <{page}>`" if text else f":doc:`{page}`"
+    # A link that shows the file's name shows the page's title here.
+    return f":doc:`{text} <{page}>`" if text and text != match[2] + ".rst" else f":doc:`{page}`"
 
 
 def _link_pages(text: str) -> str:

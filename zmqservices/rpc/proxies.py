@@ -76,7 +76,7 @@ class MethodProxy:
         self._timeout = timeout
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """PendingCall and wait. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
+        """Call, and wait for the answer. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if call.stage != DONE:
             try:
@@ -87,7 +87,7 @@ class MethodProxy:
         return call.outcome()
 
     def call_async(self, /, *args: Any, **kwargs: Any) -> RpcCall:
-        """PendingCall without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
+        """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:
             caller.reactor.run(caller.cork.release)  # Who does not wait for the answer may do something else for long.
