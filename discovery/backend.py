@@ -1,6 +1,6 @@
 """The seam: what every kind of directory can do, and which kinds there are.
 
-A kind is a URL scheme and the place of a factory `open(url, options) -> Directory`. Its module, and with it
+A kind is a URL scheme and the place of a factory `open(url, options) -> Kind or Directory`. Its module, and with it
 the client library that it needs, is imported when the first URL of that scheme is opened.
 """
 
@@ -31,7 +31,6 @@ class Options:
     host: bool = True
 
 
-Factory = Callable[[str, Options], "Directory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,21 @@ class Capabilities:
     #: Host and port of its servers. The route to one of them is the route to the peers: a process listens there.
     servers: tuple[tuple[str, int], ...] = ()
 
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a factory makes of a URL whose servers one client can talk to beside those of other URLs."""
+
+    #: What is shown of the URL: no password.
+    name: str
+    #: Where to look: each is a `discovery.client.seeds.Seed`.
+    seeds: tuple[Any, ...]
+    capabilities: Capabilities
+    #: Seconds between two attempts to connect, at most.
+    longest_pause: float
+    #: Whether what is listed may be believed by a process that starts while no server answers.
+    keeps_records: bool = True
 
 
 class Directory(Protocol):
@@ -108,10 +122,14 @@ class Directory(Protocol):
         """The directory's URL and how fresh its view is, for error texts."""
 
 
+#: Opens a URL. What it makes is a `Kind`, or a whole directory, which then stands alone.
+Factory = Callable[[str, Options], Kind | Directory]
+
 #: The factory of each scheme, or its import path "module:function".
 _factories: dict[str, str | Factory] = {
     "local": "discovery.backends.registries:open_local",
     "tcp": "discovery.backends.registries:open_tcp",
+    "etcd": "discovery.backends.etcd:open_etcd",
     "static": "discovery.backends.static:open_static",
 }
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from discovery.backend import Directory, Options, factory_for
+from discovery.backend import Directory, Kind, Options, factory_for
+from discovery.client.registry_client import RegistryClient
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
 
@@ -55,7 +56,12 @@ def open_directory(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
     cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
-    return factory_for(url)(url, Options(namespace, cache, float(ttl), host))
+    made = factory_for(url)(url, Options(namespace, cache, float(ttl), host))
+    if not isinstance(made, Kind):
+        return made
+    return RegistryClient(
+        made.name, list(made.seeds), namespace, cache, made.longest_pause, made.keeps_records, made.capabilities
+    )
 
 
 def default_cache_dir() -> str:

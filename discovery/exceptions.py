@@ -22,6 +22,14 @@ class DirectoryConfigurationError(DirectoryError):
     """A directory URL or a setting is wrong; the text quotes the value and says what is needed."""
 
 
+class EngineError(DirectoryError):
+    """An engine that keeps the directory (etcd, say) cannot be used; the text says why and offers the mend."""
+
+
+class EngineRefusal(DirectoryError):
+    """An engine refused one record or note; all else goes on."""
+
+
 class DirectoryProtocolError(DirectoryError):
     """Bytes or fields violate the registry protocol. The only error that decoding raises."""
 

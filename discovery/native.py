@@ -142,6 +142,13 @@ class NativeEvent:
         return self._is_set
 
 
+def end_hub() -> None:
+    """Ends the gevent hub of this thread, which a library's sockets made in a patched process; for the thread's last act."""
+    hub = _hub_of_this_thread()
+    if hub is not None:
+        hub.destroy(destroy_loop=True)
+
+
 class NativeThread:
     """A daemon thread of the operating system; it does not keep the interpreter from ending."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from discovery.backend import Capabilities, Options
-from discovery.client.registry_client import RegistryClient
+from discovery.backend import Capabilities, Kind, Options
 from discovery.client.seeds import Seed, is_port, local_seed, split_tcp, tcp_seed
 from discovery.exceptions import DirectoryConfigurationError
 
@@ -11,7 +10,7 @@ from discovery.exceptions import DirectoryConfigurationError
 MAX_REGISTRIES = 16
 
 
-def open_local(url: str, options: Options) -> RegistryClient:
+def open_local(url: str, options: Options) -> Kind:
     """`local:` or `local:PORT`: the first process on the machine hosts it.
 
     What it lists dies with the machine, so only notes are cached.
@@ -26,12 +25,10 @@ def open_local(url: str, options: Options) -> RegistryClient:
     pause = min(0.5, options.ttl / 3)
     name = f"local ({seed.address})"
     capabilities = Capabilities(is_hosted_by_clients=True, servers=(split_tcp(seed.address),))
-    return RegistryClient(
-        name, [seed], options.namespace, options.cache_dir, pause, keeps_records=False, capabilities=capabilities
-    )
+    return Kind(name, (seed,), capabilities, pause, keeps_records=False)
 
 
-def open_tcp(url: str, options: Options) -> RegistryClient:
+def open_tcp(url: str, options: Options) -> Kind:
     """`tcp://host:port[,tcp://host:port...]`: one registry, or several that know nothing of each other."""
     seeds: dict[str, Seed] = {}
     for part in url.split(","):
@@ -42,6 +39,4 @@ def open_tcp(url: str, options: Options) -> RegistryClient:
             f"the directory URL names {len(seeds)} registries; {MAX_REGISTRIES} is the most"
         )
     capabilities = Capabilities(servers=tuple(split_tcp(one) for one in seeds))
-    return RegistryClient(
-        ",".join(seeds), list(seeds.values()), options.namespace, options.cache_dir, options.ttl / 3, capabilities=capabilities
-    )
+    return Kind(",".join(seeds), tuple(seeds.values()), capabilities, options.ttl / 3)

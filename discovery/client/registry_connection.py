@@ -1,17 +1,18 @@
 """The connection of a client to one registry, and the state of the conversation over it.
 
-Used on the directory's own thread only. It opens and closes sockets and reads messages; a `RegistryListener` decides what
+Used on the directory's own thread only. It opens and closes sockets and reads messages; a `Listener` decides what
 they mean for the view.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
 from discovery import protocol, sockets
+from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, WAITING, Listener
 from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
 from discovery.model import quoted
 from discovery.native import Log
@@ -33,27 +34,12 @@ OVERLOAD_PAUSE = 60.0
 #: Warnings about skipped records and notes, for each registry.
 MAX_SKIP_WARNINGS = 10
 
-WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
-
-
-class RegistryListener(Protocol):
-    """Receives the events of a connection."""
-
-    def on_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
-        """The registry sent a complete snapshot; after a gap it sends another one."""
-
-    def on_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
-        """The registry sent an Update, Drop, Heartbeat, NotesChanged, Ack, Refused or Unknown, in order and without a gap."""
-
-    def on_down(self, connection: RegistryConnection, now: float) -> None:
-        """The connection ended, or an attempt failed; `connection.error` says why."""
-
 
 class RegistryConnection:
     """One registry address. `state` is one of waiting, connecting, subscribing, up."""
 
     def __init__(
-        self, address: str, namespace: str | None, listener: RegistryListener, longest_pause: float, hint: str = ""
+        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, hint: str = ""
     ) -> None:
         self.address = address
         self.state = WAITING

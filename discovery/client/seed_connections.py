@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from discovery.client.connection import WAITING, Connection, Listener, Post
 from discovery.client.published import RegistryStatus
-from discovery.client.registry_connection import WAITING, RegistryConnection, RegistryListener
 from discovery.client.seeds import Seed
 from discovery.native import Log
 
@@ -27,7 +27,7 @@ class SeedConnection:
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
-        self.connections: dict[str, RegistryConnection] = {}
+        self.connections: dict[str, Connection] = {}
         self.is_preparing = False
         self.retry_at = float("-inf")
         self.failures = 0
@@ -53,9 +53,9 @@ class SeedConnections:
         self,
         seeds: list[Seed],
         namespace: str | None,
-        listener: RegistryListener,
+        listener: Listener,
         longest_pause: float,
-        post: Callable[[Callable[[float], None]], None],
+        post: Post,
         address_removed: Callable[[str], None],
     ) -> None:
         self.by_seed = [SeedConnection(seed) for seed in seeds]
@@ -66,7 +66,7 @@ class SeedConnections:
         self._address_removed = address_removed
         self._is_closed = False
 
-    def connections(self) -> list[RegistryConnection]:
+    def connections(self) -> list[Connection]:
         """The connections to all addresses known by now."""
         return [connection for seed_connection in self.by_seed for connection in seed_connection.connections.values()]
 
@@ -154,8 +154,9 @@ class SeedConnections:
     def _open(self, seed_connection: SeedConnection, address: str, now: float) -> None:
         connection = seed_connection.connections.get(address)
         if connection is None:
-            connection = seed_connection.connections[address] = RegistryConnection(
-                address, self._namespace, self._listener, self._longest_pause, seed_connection.seed.hint
+            connection = seed_connection.seed.connection(
+                address, self._namespace, self._listener, self._longest_pause, self._post
             )
+            seed_connection.connections[address] = connection
         if connection.state == WAITING and now >= connection.retry_at:
             connection.open(now)

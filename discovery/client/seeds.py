@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from discovery.client.connection import Connection, Listener, Post
+from discovery.client.registry_connection import RegistryConnection
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.native import Log, NativeThread, getaddrinfo, native_lock
 from discovery.server.registry_server import RegistryServer
@@ -38,14 +40,29 @@ class Seed(Protocol):
     def prepare(self, done: Done) -> None:
         """Resolves the addresses and calls `done`. Returns at once."""
 
+    def connection(
+        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, post: Post
+    ) -> Connection:
+        """A connection to one address that `prepare` found, not yet opened. `post`: for threads of its own."""
+
     def close(self, timeout: float) -> None:
         """Called when the directory stops."""
 
 
-class AddressSeed:
-    """A registry whose URL has an IP address."""
+class _RegistrySeed:
+    """What the seeds of registries of this package share."""
 
     hint = ""
+
+    def connection(
+        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, post: Post
+    ) -> RegistryConnection:
+        """A connection over ZeroMQ."""
+        return RegistryConnection(address, namespace, listener, longest_pause, self.hint)
+
+
+class AddressSeed(_RegistrySeed):
+    """A registry whose URL has an IP address."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -58,10 +75,8 @@ class AddressSeed:
         """Nothing is held."""
 
 
-class NameSeed:
+class NameSeed(_RegistrySeed):
     """Registries behind a host name: one for each address that it resolves to."""
-
-    hint = ""
 
     def __init__(self, url: str, name: str, port: int) -> None:
         self.url = url
@@ -88,7 +103,7 @@ class NameSeed:
         """A look-up under way ends by itself."""
 
 
-class LocalSeed:
+class LocalSeed(_RegistrySeed):
     """The machine's own registry. This process hosts it unless another one does, and takes over when that process dies."""
 
     def __init__(self, port: int, ttl: float, host: bool) -> None:

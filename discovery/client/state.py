@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -18,9 +17,9 @@ from discovery import protocol
 from discovery.backend import Callback
 from discovery.client.announcements import Announcements
 from discovery.client.cache import DiskCache
+from discovery.client.connection import SUBSCRIBING, UP, WAITING, Connection, Post
 from discovery.client.merge import Merge, MergedRecord
 from discovery.client.published import Published
-from discovery.client.registry_connection import SUBSCRIBING, UP, WAITING, RegistryConnection
 from discovery.client.seed_connections import NEVER, SeedConnections
 from discovery.client.seeds import Seed
 from discovery.model import Note, Record, quoted
@@ -70,7 +69,7 @@ class ClientState:
         namespace: str | None,
         cache: DiskCache | None,
         longest_pause: float,
-        post: Callable[[Callable[[float], None]], None],
+        post: Post,
         now: float,
     ) -> None:
         self.ready = NativeEvent()
@@ -83,9 +82,9 @@ class ClientState:
         self._announced = Announcements()
         self._notes = NoteStore()
         #: The rank of each note that a connected registry has, as far as we know.
-        self._note_ranks: dict[RegistryConnection, NoteRanks] = {}
+        self._note_ranks: dict[Connection, NoteRanks] = {}
         self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
-        self._unanswered: dict[RegistryConnection, set[int]] = {}
+        self._unanswered: dict[Connection, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
@@ -208,9 +207,9 @@ class ClientState:
         self._seed_connections.close(now, left)
         self._publish(now)
 
-    # --- messages of registries (see RegistryListener) ---
+    # --- messages of registries (see connection.Listener) ---
 
-    def on_up(self, connection: RegistryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
+    def on_up(self, connection: Connection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """The registry sent a snapshot: merge it, and send the registry our records and, soon, notes that it lacks."""
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
@@ -231,7 +230,7 @@ class ClientState:
         self._publish(now)
         self.ready.set()
 
-    def on_message(self, connection: RegistryConnection, message: protocol.Message, now: float) -> None:
+    def on_message(self, connection: Connection, message: protocol.Message, now: float) -> None:
         """The registry sent a change or an answer."""
         match message:
             case protocol.Update():
@@ -256,7 +255,7 @@ class ClientState:
                 for again in self._announced.messages(connection, message.instances):
                     connection.send(again)
 
-    def on_down(self, connection: RegistryConnection, now: float) -> None:
+    def on_down(self, connection: Connection, now: float) -> None:
         """The connection ended, or the attempt failed."""
         self._merge.lost(connection.address, now)
         self._note_ranks.pop(connection, None)
@@ -269,7 +268,7 @@ class ClientState:
         if all(connection.address != address for connection in self._seed_connections.connections()):
             self._merge.remove_registry(address)
 
-    def _refused(self, connection: RegistryConnection, reason: str) -> None:
+    def _refused(self, connection: Connection, reason: str) -> None:
         # The request is repeated with each renewal; one log line is enough.
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
@@ -277,7 +276,7 @@ class ClientState:
 
     # --- notes ---
 
-    def _on_notes(self, connection: RegistryConnection, notes: list[Note]) -> None:
+    def _on_notes(self, connection: Connection, notes: list[Note]) -> None:
         """A registry sent notes, so it has them."""
         self._take_notes(notes, connection.address)
         # Only notes that we hold as well could ever be sent to it.
@@ -310,11 +309,11 @@ class ClientState:
                 self._unanswered[connection].add(message.request)
                 ranks.update(((note.namespace, note.key), note.rank) for note in message.notes)
 
-    def _missing_notes(self, connection: RegistryConnection) -> list[Note]:
+    def _missing_notes(self, connection: Connection) -> list[Note]:
         ranks = self._note_ranks.get(connection, {})
         return [note for note in self._notes if note.rank > ranks.get((note.namespace, note.key), (-1, False, ""))]
 
-    def _is_acknowledged(self, connections: list[RegistryConnection]) -> bool:
+    def _is_acknowledged(self, connections: list[Connection]) -> bool:
         """Whether each of these registries has acknowledged our records and all notes."""
         return self._announced.is_acknowledged(connections) and not any(
             self._unanswered.get(connection) or self._missing_notes(connection) for connection in connections

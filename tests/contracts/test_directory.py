@@ -1,10 +1,14 @@
 """What every kind of directory promises, whoever keeps it."""
 
+import itertools
 import threading
+from contextlib import closing, contextmanager
 
 import pytest
 
-from discovery import DirectoryError
+from discovery import DirectoryError, Options
+from discovery.backend import factory_for
+from tests.discovery.engine_servers import EtcdServer
 from tests.discovery.stage import (
     AT_LAST,
     House,
@@ -14,7 +18,6 @@ from tests.discovery.stage import (
     knows,
     record,
     registries,
-    silent_holder,
 )
 
 
@@ -40,7 +43,37 @@ def static_house():
     return House("static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://10.0.0.5:4000")
 
 
-@pytest.fixture(params=["local", "tcp", "two"])
+class EngineHouse(House):
+    """Directories kept by an engine, each house under a prefix of its own."""
+
+    numbers = itertools.count()
+
+    def __init__(self, server):
+        super().__init__(f"{server.url}/test/{next(self.numbers)}", ttl=1.0)
+
+    @contextmanager
+    def silent_holder(self, address, held):
+        """Registers a record and renews no lease."""
+        (seed,) = factory_for(self.url)(self.url, Options("default", None, 1.0)).seeds
+        session = seed.session("default")
+        session.open()
+        session.put_record(held)
+        yield
+        session.close()
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
+        yield server
+
+
+@pytest.fixture
+def etcd_house(etcd):
+    return EngineHouse(etcd)
+
+
+@pytest.fixture(params=["local", "tcp", "two", "etcd"])
 def house(request):
     """A directory that can be written to, of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")
@@ -48,7 +81,7 @@ def house(request):
     house.close()
 
 
-@pytest.fixture(params=["local", "tcp", "two", "static"])
+@pytest.fixture(params=["local", "tcp", "two", "static", "etcd"])
 def any_house(request):
     """A directory of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")
@@ -277,7 +310,7 @@ def test_a_lease_is_kept_alive_beyond_its_ttl(house):
 
     # The clock is another lease, three times as long, that nobody renews.
     address = next(item["address"] for item in there.view().registries if item["state"] == "up")
-    with silent_holder(address, record("silent", ttl=0.9)):
+    with house.silent_holder(address, record("silent", ttl=0.9)):
         seen.wait(lambda view: "silent" in view.records)
         seen.wait_now(lambda view: "silent" not in view.records)
 

@@ -1,0 +1,67 @@
+"""The URLs of engines: `scheme://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX][?OPTION=VALUE&...]`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
+
+from discovery.client.seeds import split_tcp
+from discovery.exceptions import DirectoryConfigurationError
+
+#: Where an engine keeps a directory unless its URL says otherwise.
+DEFAULT_PREFIX = "zmqservices"
+MAX_SERVERS = 16
+#: Characters of a prefix, before anything is encoded.
+LONGEST_PREFIX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUrl:
+    """The parts of the URL. `name` is what is shown of it: everything but the password."""
+
+    name: str
+    servers: tuple[tuple[str, int], ...]
+    prefix: str
+    user: str
+    password: str = field(repr=False)
+    options: dict[str, str]
+
+
+def parse_engine_url(url: str, default_port: int, mend: str, known: tuple[str, ...]) -> EngineUrl:
+    """The parts. DirectoryConfigurationError, which ends with `mend`, for a URL that makes no sense; it shows no password."""
+    scheme, _, rest = url.partition("://")
+    rest, question, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    shown = f"{scheme}://{user + '@' if at else ''}{hosts}"
+    prefix = path.strip("/") or DEFAULT_PREFIX
+    servers = tuple(_server(host.strip(), default_port, shown, mend) for host in hosts.split(","))
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        allowed = f"{', '.join(known)} are known" if known else "none is known"
+        raise DirectoryConfigurationError(f"the directory URL {shown}/{prefix} has the option {unknown[0]!r}; {allowed}")
+    if len(servers) > MAX_SERVERS or len(prefix) > LONGEST_PREFIX or not all(prefix.split("/")):
+        raise DirectoryConfigurationError(
+            f"the directory URL is {shown}/{prefix:.300}; {mend}, with {MAX_SERVERS} servers and a prefix of "
+            f"{LONGEST_PREFIX} characters at most"
+        )
+    return EngineUrl(f"{shown}/{prefix}", servers, prefix, unquote(user), unquote(password), options)
+
+
+def truth(text: str, url: EngineUrl) -> bool:
+    """What an option says that is yes or no."""
+    if text.lower() in ("", "1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise DirectoryConfigurationError(f"an option of the directory URL {url.name} is {text!r}; yes or no is needed")
+
+
+def _server(host: str, default_port: int, shown: str, mend: str) -> tuple[str, int]:
+    is_bare = host.endswith("]") or ":" not in host
+    try:
+        return split_tcp(f"tcp://{host}:{default_port}" if is_bare else f"tcp://{host}")
+    except DirectoryConfigurationError as exc:
+        raise DirectoryConfigurationError(f"the directory URL is {shown!r}, and {host!r} is no server; {mend}") from exc

@@ -1,0 +1,326 @@
+"""A directory kept by an engine that people run anyway, such as etcd: what one must offer, and how its answers are heard.
+
+An engine is written as a session: blocking calls that run in native threads of their own. `EngineConnection` makes a session
+look like a connection to one registry, so that merging, notes, the cache and flushes are the same for every kind.
+
+Rule 1: a session is used by two threads, one that writes and one in `watch`; `close` alone may come from a third.
+Rule 2: an attempt that failed is over. The next one has a session of its own, which reads everything anew.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zmq
+
+from discovery import protocol
+from discovery.client.connection import CONNECTING, UP, WAITING, Listener, Post
+from discovery.client.registry_connection import FIRST_PAUSE, LONGEST_PAUSE
+from discovery.client.seeds import Done
+from discovery.exceptions import EngineError, EngineRefusal
+from discovery.model import Note, Record
+from discovery.native import Log, NativeEvent, NativeThread, end_hub
+
+_log = Log(__name__)
+
+NEVER = float("inf")
+#: Seconds for which an engine that lost what it held (another cluster answers at the same place) is not believed about what
+#: it does not list; instances need that long to announce themselves again.
+WARM_UP = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The engine lists an instance no more: it was withdrawn, or its lease ran out."""
+
+    instance: str
+
+
+Change = Record | Note | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that an engine holds of a namespace. `cluster` tells one that lost everything from the one before."""
+
+    cluster: str
+    records: list[Record]
+    notes: list[Note]
+
+
+class EngineSession(Protocol):
+    """One attempt at an engine. EngineError, whose text is for users, ends it; EngineRefusal is about one record or note."""
+
+    def open(self) -> Contents:
+        """Connects and reads everything."""
+
+    def watch(self) -> Iterator[list[Change]]:
+        """All changes after what `open` returned, in their order; ends when the session is closed."""
+
+    def put_record(self, record: Record) -> None:
+        """Stores a record, leased for its ttl until `keep` comes again."""
+
+    def delete_record(self, namespace: str, instance: str) -> None:
+        """Deletes a record; one that is not there is passed over."""
+
+    def put_note(self, note: Note) -> None:
+        """Stores a note or tombstone, unless one of a higher rank is there."""
+
+    def keep(self) -> list[str]:
+        """Renews the leases, and makes sure that the engine answers. Returns own instances whose lease is lost."""
+
+    def keep_every(self) -> float:
+        """Seconds until `keep` is to be called again."""
+
+    def close(self) -> None:
+        """Ends `watch` and lets go of the connections. Called once or more, from any thread."""
+
+
+class EngineSeed:
+    """An engine at one URL; `url` has no password in it. `session` makes one for a namespace (None: for all)."""
+
+    hint = ""
+
+    def __init__(self, url: str, session: Callable[[str | None], EngineSession]) -> None:
+        self.url = url
+        self.session = session
+
+    def prepare(self, done: Done) -> None:
+        """The session itself finds the servers."""
+        done([self.url], None)
+
+    def connection(
+        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, post: Post
+    ) -> EngineConnection:
+        """The connection to this engine."""
+        return EngineConnection(address, lambda: self.session(namespace), listener, longest_pause, post)
+
+    def close(self, timeout: float) -> None:
+        """Nothing is held."""
+
+
+class EngineConnection:
+    """What `RegistryConnection` is for a registry, for an engine. Used on the directory's own thread only."""
+
+    def __init__(
+        self,
+        address: str,
+        session: Callable[[], EngineSession],
+        listener: Listener,
+        longest_pause: float,
+        post: Post,
+    ) -> None:
+        self.address = address
+        self.state = WAITING
+        self.error: str | None = None
+        self.boot_id: str | None = None
+        self.is_warming = False
+        self.last_contact = float("-inf")
+        self.opened_at = float("-inf")
+        self.retry_at = float("-inf")
+        self.failures = 0
+        self._session = session
+        self._listener = listener
+        self._longest_pause = min(LONGEST_PAUSE, longest_pause)
+        self._post = post
+        self._attempt: _Attempt | None = None
+        self._warm_at = NEVER
+        self._has_warned = False
+
+    def open(self, now: float) -> None:
+        """Begins an attempt; `retry_at` has come."""
+        self.state = CONNECTING
+        self.opened_at = now
+        self._attempt = _Attempt(self.address, self._session(), self._hand_over)
+        try:
+            self._attempt.start()
+        except RuntimeError as exc:
+            self.close(now, f"no thread for it: {exc}")
+
+    def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
+        """Ends the connection or the attempt; the next one may come at `retry_at`, `rest` seconds from now at least."""
+        was_up = self.state == UP
+        if self._attempt is not None:
+            self._attempt.end()
+            self._attempt = None
+        self.state = WAITING
+        self.error = error
+        self._warm_at = NEVER
+        self.failures = 0 if was_up else self.failures + 1
+        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self.failures, 10))
+        self.retry_at = now + rest + random.uniform(0.25, 1.0) * pause
+        self._listener.on_down(self, now)
+
+    def register_with(self, poller: zmq.Poller) -> None:
+        """There is nothing to poll: the threads of an attempt hand over what they hear."""
+
+    def next_deadline(self) -> float:
+        """When `check` has something to do."""
+        return self.retry_at if self.state == WAITING else self._warm_at
+
+    def send(self, message: protocol.Message) -> bool:
+        """True when the attempt took it."""
+        if self._attempt is None or self.state != UP:
+            return False
+        self._attempt.take(message)
+        return True
+
+    def handle(self, ready: dict[Any, int], now: float) -> None:
+        """Nothing was polled."""
+
+    def check(self, now: float) -> None:
+        """Ends the warm-up."""
+        if now >= self._warm_at:
+            self._warm_at = NEVER
+            self.is_warming = False
+            self._listener.on_message(self, protocol.Heartbeat(0, str(self.boot_id), False), now)
+
+    def _hand_over(self, attempt: _Attempt, news: _News) -> None:
+        """Called by the threads of an attempt."""
+        self._post(lambda now: self._take(news, now) if attempt is self._attempt else None)
+
+    def _take(self, news: _News, now: float) -> None:
+        if isinstance(news, EngineError):
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("cannot use directory %s: %s", self.address, news)
+            self.close(now, str(news))
+            return
+        self.last_contact = now
+        if isinstance(news, Contents):
+            self._up(news, now)
+        elif self.state == UP:
+            for message in news:
+                self._listener.on_message(self, message, now)
+
+    def _up(self, contents: Contents, now: float) -> None:
+        # Another cluster than before has no records yet: they come within one renewal of everybody.
+        self.is_warming = self.boot_id not in (None, contents.cluster)
+        self._warm_at = now + WARM_UP if self.is_warming else NEVER
+        self.boot_id = contents.cluster
+        self.state = UP
+        self.error = None
+        self.failures = 0
+        self._has_warned = False
+        entries = [(record, 0.0, False) for record in contents.records]
+        part = protocol.Snapshot(0, contents.cluster, self.is_warming, 0, 1, entries, contents.notes)
+        self._listener.on_up(self, [part], now)
+
+
+_News = Contents | EngineError | list[protocol.Message]
+
+
+class _Attempt:
+    """The two threads of one session."""
+
+    def __init__(self, address: str, session: EngineSession, tell: Callable[[_Attempt, _News], None]) -> None:
+        self._address = address
+        self._session = session
+        self._tell = lambda news: tell(self, news)
+        self._tasks: deque[protocol.Message] = deque()
+        self._wake = NativeEvent()
+        self._is_over = False
+        #: Instances that were announced through this session, and not withdrawn since.
+        self._own: set[str] = set()
+
+    def start(self) -> None:
+        """Begins it. RuntimeError when no thread can be made."""
+        NativeThread(self._work, "discovery-engine").start()
+
+    def take(self, message: protocol.Message) -> None:
+        """Hands a message to the thread that writes."""
+        self._tasks.append(message)
+        self._wake.set()
+
+    def end(self) -> None:
+        """Both threads end as soon as they can."""
+        self._is_over = True
+        self._wake.set()
+
+    def _work(self) -> None:
+        try:
+            self._tell(self._session.open())
+            NativeThread(self._watch, "discovery-engine-watch").start()
+            keep_at = time.monotonic() + self._session.keep_every()
+            while not self._is_over:
+                self._wake.wait(max(0.0, keep_at - time.monotonic()), blocking=True)
+                self._wake = NativeEvent()
+                # After the new event is there: what comes from now on sets that one.
+                while self._tasks and not self._is_over:
+                    self._do(self._tasks.popleft())
+                now = time.monotonic()
+                if now >= keep_at and not self._is_over:
+                    lost = self._session.keep()
+                    self._tell([protocol.Unknown(lost)] if lost else [])
+                    keep_at = now + self._session.keep_every()
+                # A record with a shorter lease may have come.
+                keep_at = min(keep_at, now + self._session.keep_every())
+        except Exception as exc:
+            self._fail(exc)
+        finally:
+            self._session.close()
+            end_hub()
+
+    def _watch(self) -> None:
+        try:
+            for changes in self._session.watch():
+                if self._is_over:
+                    break
+                self._tell(list(self._messages(changes)))
+            else:
+                if not self._is_over:
+                    raise EngineError("it ended the watch")
+        except Exception as exc:
+            self._fail(exc)
+        finally:
+            end_hub()
+
+    def _fail(self, exc: Exception) -> None:
+        if self._is_over:
+            return  # What a session that is closed under its own feet says is of no use.
+        self.end()
+        if not isinstance(exc, EngineError):
+            _log.exception("the session with directory %s failed", self._address)
+            exc = EngineError(f"its session failed: {exc!r:.200}")
+        self._tell(exc)
+
+    def _messages(self, changes: Iterable[Change]) -> Iterator[protocol.Message]:
+        for change in changes:
+            match change:
+                case Record():
+                    yield protocol.Update(0, "", change, 0.0, False)
+                case Note():
+                    yield protocol.NotesChanged(0, "", [change])
+                case Gone(instance):
+                    yield protocol.Drop(0, "", instance, 0, 0, False)
+                    if instance in self._own:
+                        # Deleted by somebody else, or its lease ran out while this process stood still.
+                        yield protocol.Unknown([instance])
+
+    def _do(self, message: protocol.Message) -> None:
+        match message:
+            case protocol.Register(request, record):
+                self._own.add(record.instance)
+                self._ask(request, lambda: self._session.put_record(record))
+            case protocol.Withdraw(request, namespace, instance):
+                self._own.discard(instance)
+                self._ask(request, lambda: self._session.delete_record(namespace, instance))
+            case protocol.PutNotes(request, notes):
+                self._ask(request, lambda: self._put_notes(notes))
+
+    def _put_notes(self, notes: list[Note]) -> None:
+        for note in notes:
+            self._session.put_note(note)
+
+    def _ask(self, request: int, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except EngineRefusal as exc:
+            self._tell([protocol.Refused(request, str(exc))])
+        else:
+            self._tell([protocol.Ack(request)])

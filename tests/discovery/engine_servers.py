@@ -1,0 +1,122 @@
+"""Real servers of engines, on loopback and on ports of their own, for the tests of the directory."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from tests.discovery.stage import AT_LAST, free_port
+
+
+def needed(program, package, *places):
+    """The path of a program. Where it is missing the test is skipped, on a machine for CI it fails."""
+    found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), *places]))
+    if found is None:
+        reason = f"{program} is not installed; `apt-get install {package}` brings it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class Server:
+    """A process that may be killed and started again with what it had on disk."""
+
+    def __init__(self):
+        self._process = None
+        self.start()
+
+    def start(self):
+        silent = subprocess.DEVNULL
+        self._process = subprocess.Popen(self.command(), stdout=silent, stderr=silent, env=self.environment())
+        deadline = time.monotonic() + AT_LAST * 2
+        while not self.answers():
+            assert self._process.poll() is None, f"{self.command()[0]} ended with {self._process.returncode}"
+            assert time.monotonic() < deadline, f"{self.command()[0]} never answered"
+            time.sleep(0.02)
+
+    def environment(self):
+        return dict(os.environ)
+
+    def kill(self):
+        """SIGKILL: it says goodbye to nobody."""
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self):
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        self.kill()
+
+
+class EtcdServer(Server):
+    """One member, alone or one of those in `peers` (name: port for peers)."""
+
+    def __init__(self, folder, name="one", peers=None, tls=()):
+        self._program = needed("etcd", "etcd-server", "/usr/sbin")
+        self._folder = folder / f"etcd-{name}"
+        self._name = name
+        self.port = free_port()
+        self._peers = peers or {name: free_port()}
+        self._tls = list(tls)
+        self._tokens = 0
+        self.host = f"127.0.0.1:{self.port}"
+        super().__init__()
+
+    @property
+    def url(self):
+        return f"etcd://{self.host}"
+
+    @property
+    def scheme(self):
+        return "https" if self._tls else "http"
+
+    def command(self):
+        client = f"{self.scheme}://{self.host}"
+        peer = f"http://127.0.0.1:{self._peers[self._name]}"
+        cluster = ",".join(f"{name}=http://127.0.0.1:{port}" for name, port in self._peers.items())
+        return [
+            self._program, "--name", self._name, "--data-dir", str(self._folder), "--log-level", "error", "--logger", "zap",
+            "--listen-client-urls", client, "--advertise-client-urls", client,
+            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
+            "--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync",
+            "--initial-cluster-token", str(self._tokens), *self._tls,
+        ]  # fmt: skip
+
+    def environment(self):
+        return {**os.environ, "ETCD_UNSUPPORTED_ARCH": os.uname().machine}
+
+    def answers(self):
+        if self._tls or len(self._peers) > 1:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        try:
+            self.call("/v3/kv/range", '{"key": "AA=="}')
+        except OSError:
+            return False
+        return True
+
+    def forget(self):
+        """What it had on disk is lost; call it while it is down. As a new cluster it has another id."""
+        shutil.rmtree(self._folder)
+        self._tokens += 1
+
+    def is_leader(self):
+        status = json.loads(self.call("/v3/maintenance/status", "{}"))
+        return status.get("leader") == status["header"]["member_id"]
+
+    def call(self, path, body):
+        """One request to its JSON gateway, as anybody could make it."""
+        request = urllib.request.Request(f"http://{self.host}{path}", body.encode())
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.read()

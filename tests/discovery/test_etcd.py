@@ -1,0 +1,369 @@
+"""A directory kept by etcd: what is particular to it, against real servers. The rest is in tests/contracts."""
+
+import base64
+import http.server
+import itertools
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+from contextlib import ExitStack, closing
+
+import pytest
+
+from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory
+from discovery.backend import factory_for
+from discovery.exceptions import EngineError
+from tests.discovery.engine_servers import EtcdServer, needed
+from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
+        yield server
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def new_house(stack):
+    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
+
+
+@pytest.fixture
+def url(etcd):
+    """A prefix of its own."""
+    return f"{etcd.url}/etcd-test/{next(_numbers)}"
+
+
+def session_of(url, namespace="default"):
+    (seed,) = factory_for(url)(url, Options(namespace, None, 1.0)).seeds
+    return seed.session(namespace)
+
+
+def error_of(directory):
+    """The sentence that a user sees once the first attempt failed."""
+    return eventually(lambda: directory.view().registries[0]["error"])
+
+
+def code(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+# --- URLs and what is missing ---
+
+
+def test_its_capabilities_name_the_servers():
+    can = open_directory("etcd://10.0.0.5,[fd00::5]:2380/shop").capabilities
+
+    assert can == Capabilities(servers=(("10.0.0.5", 2379), ("fd00::5", 2380)))
+
+
+def test_the_password_is_not_shown():
+    directory = open_directory("etcd://me:secret@10.0.0.5:2379/shop")
+
+    assert directory.describe().startswith("directory etcd://me@10.0.0.5:2379/shop ")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("etcd://", "no server; etcd://HOST:PORT.*is needed"),
+        ("etcd://me:secret@host:port", "'host:port' is no server"),
+        ("etcd://host,/shop", "no server"),
+        ("etcd://host//shop//x", "needed"),
+        ("etcd://host/shop?tlss=yes", "option 'tlss'; tls, ca, cert, key are known"),
+        ("etcd://host/shop?tls=perhaps", "'perhaps'; yes or no is needed"),
+        ("etcd://host/shop?ca=/no/such/file", "cannot be read.*in PEM"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_told_without_the_password(url, words):
+    with pytest.raises(DirectoryConfigurationError, match=words) as caught:
+        open_directory(url)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_without_its_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+
+    with pytest.raises(DirectoryConfigurationError, match=r"pip install zmqservices\[etcd\]"):
+        open_directory("etcd://10.0.0.5:2379")
+
+
+# --- what a user is told ---
+
+
+def test_a_server_that_is_absent_is_named(new_house, caplog):
+    port = free_port()
+    directory = new_house(f"etcd://127.0.0.1:{port}").open()
+
+    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused"
+    assert not directory.wait_ready(0)
+    assert "cannot be reached" in directory.describe()
+    assert caplog.text.count("cannot be reached") == 1
+
+
+def test_something_else_that_listens_is_told_of(new_house):
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever).start()
+        directory = new_house(f"etcd://127.0.0.1:{server.server_port}").open()
+
+        assert "does not answer as etcd 3.4 does (HTTP status 404)" in error_of(directory)
+        directory.stop()
+        server.shutdown()
+
+
+def test_one_member_that_answers_is_enough(etcd, new_house):
+    house = new_house(f"etcd://127.0.0.1:{free_port()},{etcd.host}/{next(_numbers)}")
+
+    assert house.open().wait_ready(AT_LAST)
+    assert house.open().wait_ready(AT_LAST)
+
+
+def test_users_and_passwords(tmp_path, stack, new_house):
+    server = stack.enter_context(closing(EtcdServer(tmp_path)))
+    server.call("/v3/auth/user/add", '{"name": "root", "password": "top"}')
+    server.call("/v3/auth/user/grant", '{"user": "root", "role": "root"}')
+    server.call("/v3/auth/user/add", '{"name": "me", "password": "right/@:"}')
+    server.call("/v3/auth/role/add", '{"name": "shop"}')
+    span = {"permType": "READWRITE", "key": code("/shop/"), "range_end": code("/shop0")}
+    server.call("/v3/auth/role/grant", json.dumps({"name": "shop", "perm": span}))
+    server.call("/v3/auth/user/grant", '{"user": "me", "role": "shop"}')
+    server.call("/v3/auth/enable", "{}")
+
+    seen = Watch(new_house(f"etcd://me:right%2F%40%3A@{server.host}/shop").open())
+    writer = new_house(f"etcd://me:right%2F%40%3A@{server.host}/shop").open()
+    writer.announce(record())
+    seen.wait(knows("one"))
+
+    wrong = new_house(f"etcd://me:wrong@{server.host}/shop").open()
+    assert "refused user 'me' or the password" in error_of(wrong)
+    nobody = new_house(f"etcd://{server.host}/shop").open()
+    assert "wants a user name and a password: etcd://USER:PASSWORD@" in error_of(nobody)
+    elsewhere = new_house(f"etcd://me:right%2F%40%3A@{server.host}/other").open()
+    assert "does not let 'me' read and write under '/other/default/'" in error_of(elsewhere)
+
+
+def test_tls_on_both_sides(tmp_path, stack, new_house):
+    openssl = needed("openssl", "openssl")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ("--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
+    server = stack.enter_context(closing(EtcdServer(tmp_path, tls=map(str, tls))))
+
+    house = new_house(f"etcd://{server.host}/shop?ca={cert}&cert={cert}&key={key}")
+    seen = Watch(house.open())
+    house.open().announce(record())
+    seen.wait(knows("one"))
+
+    assert "TLS with" in error_of(new_house(f"etcd://{server.host}/shop?tls=yes").open())
+    assert "is it TLS" in error_of(new_house(f"etcd://{server.host}/shop").open())
+
+
+# --- what may happen to a server, and to what it holds ---
+
+
+def test_killed_and_started_again_it_has_everybody(tmp_path, stack, new_house):
+    server = stack.enter_context(closing(EtcdServer(tmp_path)))
+    house = new_house(server.url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record(ttl=1.0))
+    here.put("group", {"is": 1})
+    seen.wait(lambda view: knows("one")(view) and view.notes)
+
+    server.kill()
+    eventually(lambda: not there.view().fresh)
+    assert knows("one")(there.view()), "the last view stays"
+    here.announce(record("two", ttl=1.0))
+    server.start()
+
+    seen.wait_now(lambda view: view.fresh and knows("one", "two")(view))
+    after = len(seen.views)
+    # The leases are renewed: longer than they last nobody leaves.
+    eventually(lambda: here.view().fresh)
+    assert not came(seen, after, 2.0, lambda view: not knows("one", "two")(view))
+    assert Watch(house.open()).wait(lambda view: view.notes)
+
+
+def came(watch, start, seconds, claim):
+    """Whether a view of which the claim holds came within so many seconds."""
+    try:
+        watch.wait(lambda view: view in watch.views[start:] and claim(view), seconds)
+    except AssertionError:
+        return False
+    return True
+
+
+def test_a_server_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
+    server = stack.enter_context(closing(EtcdServer(tmp_path)))
+    house = new_house(server.url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    seen.wait(knows("one"))
+    start = len(seen.views)
+
+    server.kill()
+    server.forget()
+    server.start()
+
+    Watch(house.open()).wait(knows("one"))
+    eventually(lambda: there.view().registries[0]["state"] == "up")
+    assert all(knows("one")(view) for view in seen.views[start:])
+
+
+def test_a_server_that_stands_still_is_given_up(etcd, new_house, url, monkeypatch):
+    monkeypatch.setattr("discovery.backends.etcd.TIMEOUT", 1.0)
+    directory = new_house(url).open()
+    assert directory.wait_ready(AT_LAST)
+
+    etcd.freeze()
+    try:
+        eventually(lambda: not directory.view().fresh)
+        assert "did not answer within" in error_of(directory)
+    finally:
+        etcd.thaw()
+
+    eventually(lambda: directory.view().fresh)
+
+
+def test_what_somebody_deleted_comes_back(etcd, new_house, url):
+    house = new_house(url)
+    seen = Watch(house.open())
+    house.open().announce(record())
+    seen.wait(knows("one"))
+    start = len(seen.views)
+
+    key = "/" + url.split("/", 3)[3] + "/default/records/maths/one"
+    assert json.loads(etcd.call("/v3/kv/deleterange", json.dumps({"key": code(key)})))["deleted"] == "1"
+
+    seen.wait(lambda view: view in seen.views[start:] and knows()(view))
+    seen.wait_now(knows("one"))
+
+
+def test_a_lease_that_was_lost_is_taken_again(etcd, new_house, url):
+    house = new_house(url)
+    seen = Watch(house.open())
+    house.open().announce(record(ttl=2.0))
+    seen.wait(knows("one"))
+    start = len(seen.views)
+
+    leases = json.loads(etcd.call("/v3/lease/leases", "{}"))["leases"]
+    for lease in leases:
+        etcd.call("/v3/lease/revoke", json.dumps(lease))
+
+    seen.wait(lambda view: view in seen.views[start:] and knows()(view))
+    seen.wait_now(knows("one"))
+
+
+def test_a_revision_that_is_compacted_away_is_told(etcd, url):
+    with closing(session_of(url)) as session, closing(session_of(url)) as other:
+        session.open()
+        other.open()
+        for number in range(3):
+            other.put_record(record(version=number))
+        revision = json.loads(etcd.call("/v3/kv/range", '{"key": "AA=="}'))["header"]["revision"]
+        etcd.call("/v3/kv/compaction", json.dumps({"revision": revision}))
+
+        with pytest.raises(EngineError, match="read anew"):
+            list(session.watch())
+
+
+def test_junk_under_the_prefix_is_passed_over(etcd, new_house, url, caplog):
+    root = "/" + url.split("/", 3)[3]
+    records = [f"default/records/{end}" for end in ("maths/junk", "maths", "a/b/c")]
+    for key in ("x", "default/notes/k", "default/else/a/b", *records):
+        etcd.call("/v3/kv/put", json.dumps({"key": code(f"{root}/{key}"), "value": code("junk")}))
+    house = new_house(url)
+    seen = Watch(house.open())
+
+    house.open().announce(record("fine/é", "a b"))
+
+    seen.wait_now(knows("fine/é"))
+    assert "passed over key" in caplog.text
+
+
+def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
+    writer = session_of(url)
+    writer.open()
+    for number in range(7):
+        writer.put_record(record(str(number), ttl=60.0))
+
+    with closing(session_of(url)) as reader:
+        from discovery.backends import etcd
+
+        page, etcd.PAGE = etcd.PAGE, 3
+        try:
+            assert sorted(found.instance for found in reader.open().records) == list("0123456")
+        finally:
+            etcd.PAGE = page
+            writer.close()
+
+
+def test_a_member_less_is_felt_by_nobody(tmp_path, stack, new_house):
+    ports = {name: free_port() for name in ("one", "two", "three")}
+    servers = [stack.enter_context(closing(EtcdServer(tmp_path, name, ports))) for name in ports]
+    house = new_house("etcd://" + ",".join(server.host for server in servers))
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    seen.wait(knows("one"))
+    start = len(seen.views)
+
+    leader = eventually(lambda: next((server for server in servers if server.is_leader()), None))
+    leader.kill()
+
+    here.announce(record("two"))
+    seen.wait_now(lambda view: view.fresh and knows("one", "two")(view))
+    assert all("one" in view.records for view in seen.views[start:])
+
+
+def test_in_a_patched_process_leases_live_while_its_hub_is_busy(etcd, new_house, url):
+    program = f"""
+        from gevent import monkey
+        monkey.patch_all()
+        import time, threading
+        from discovery import Record, open_directory
+        directory = open_directory({url!r}, ttl=1.0)
+        directory.start()
+        directory.announce(Record(service="maths", instance="one", ttl=1.0))
+        assert directory.flush(10) and directory.wait_ready(10)
+        print("there", flush=True)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            pass
+        assert "one" in directory.view().records
+        print("done", flush=True)
+        directory.stop(3.0)
+    """
+    seen = Watch(new_house(url).open())
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "there\n"
+        seen.wait(knows("one"))
+        start = len(seen.views)
+        assert process.stdout.readline() == "done\n"
+        assert all(knows("one")(view) for view in seen.views[start:])
+        assert process.wait(AT_LAST) == 0
+    seen.wait_now(knows())
