@@ -1,4 +1,4 @@
-"""Log lines that say how long something took, and lines that nobody else can forge."""
+"""Log lines with durations, and protection against forged lines: texts of other processes cannot begin a line of the log."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Formatter", "escape_what_others_sent", "make_timing_logger"]
 def make_timing_logger(
     logger: logging.Logger, precision: int = 3, level: int = logging.DEBUG
 ) -> Callable[..., AbstractContextManager[None]]:
-    """A context manager `log_time(text, *args)` that logs the text and the seconds that its block took.
+    """Returns a context manager `log_time(text, *args)` that logs the text and the seconds that its block took.
 
-    The line is logged whether or not the block raises; `precision` is the number of decimals.
+    The line is logged even if the block raises; `precision` is the number of decimals.
     """
 
     @contextmanager
@@ -33,22 +33,22 @@ def make_timing_logger(
     return log_time
 
 
-#: Whatever ends a line, moves a terminal's cursor or rings its bell; the tabulator is harmless.
+#: Characters that end a line, move a terminal's cursor or ring its bell. The tabulator is harmless.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-#: The same, where lines may be several.
+#: The same without the newline, for texts of several lines.
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
-#: The loggers that tell what others have sent.
+#: The packages whose log lines quote what other processes have sent.
 _OWN = ("zmqservices", "discovery")
 
 
 def escaped(text: str) -> str:
-    """The text on one line, its control characters as Python would write them."""
+    """The text on one line, with control characters as escapes."""
     return _CONTROL.sub(_as_written, text)
 
 
 def escaped_lines(text: str, indent: str = "") -> str:
-    """The text with its lines, all but the first one indented; other control characters as Python would write them."""
+    """The text with its line breaks, and each line after the first indented; other control characters become escapes."""
     return _CONTROL_BUT_NEWLINE.sub(_as_written, text).replace("\n", "\n" + indent)
 
 
@@ -57,16 +57,16 @@ def _as_written(found: re.Match[str]) -> str:
 
 
 class OneLineRecord(logging.LogRecord):
-    """A record of ours: its message is one line, whatever peers have put into it."""
+    """A log record whose message is always one line, whatever a peer has put into it."""
 
     def getMessage(self) -> str:
         return escaped(super().getMessage())
 
 
 class Formatter(logging.Formatter):
-    """As Python's own; the text of an exception, which may be a peer's, begins no line.
+    """Python's formatter, but lines of an exception's text are indented, as a peer may have chosen it.
 
-    What `zmqservices run` logs with where LOGGING does not say otherwise.
+    `zmqservices run` uses it unless the setting LOGGING says otherwise.
     """
 
     def formatException(self, ei: Any) -> str:
@@ -74,7 +74,7 @@ class Formatter(logging.Formatter):
 
 
 def format_exception(error: BaseException) -> str:
-    """Its traceback as Python prints it, with the lines of the errors' own texts indented."""
+    """The traceback of an exception as Python prints it, with the lines of the exceptions' texts indented."""
     whole = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
     waiting: list[Any] = [whole]
@@ -91,10 +91,10 @@ def format_exception(error: BaseException) -> str:
 
 
 def escape_what_others_sent() -> None:
-    """From here on no peer can forge a line of this process's log, whatever handlers write it.
+    """Escape control characters in log lines of this package from now on, so that no peer can forge a line of the log.
 
-    What `zmqservices run` does; for programs that configure logging themselves. The application's own loggers are left alone,
-    and so is a record factory of its own.
+    `zmqservices run` calls it; programs that configure logging themselves may. It works with all handlers. The
+    application's own loggers are not changed, and if it has set a record factory, nothing is.
     """
     if logging.getLogRecordFactory() is logging.LogRecord:
         logging.setLogRecordFactory(_record)

@@ -1,10 +1,10 @@
-"""Names of Nameko's that have no counterpart here: asking for one raises an ImportError that says what to use.
+"""For Nameko's names that have no counterpart here: importing one raises an ImportError that says what to use instead.
 
 Internal.
 
-    __getattr__ = gone(__name__, {"Publisher": "there is no broker to publish to; use zmqservices.events.EventDispatcher"})
+    __getattr__ = removed_names(__name__, {"Publisher": "there is no broker; use zmqservices.events.EventDispatcher"})
 
-Other names stay what they are without it, an AttributeError.
+Other missing names raise AttributeError as usual.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: For names about a broker that nobody has foreseen one by one.
+#: The sentence for all names of brokers that have none of their own.
 NO_BROKER = (
     "there is no AMQP and no broker here; calls are zmqservices.rpc, events are zmqservices.events "
     "(docs/moving-from-nameko.rst has a table)"
 )
 
 
-def gone(module: str, names: Mapping[str, str], all_others: str | None = None) -> Callable[[str], Any]:
-    """A `__getattr__` for `module`: each of `names` raises ImportError with its sentence, which says what to use.
+def removed_names(module: str, names: Mapping[str, str], all_others: str | None = None) -> Callable[[str], Any]:
+    """A `__getattr__` for `module`: each of `names` raises ImportError with its sentence.
 
-    With `all_others`, every further public name raises that one.
+    With `all_others`, every other public name raises ImportError with that sentence.
     """
 
     def __getattr__(name: str) -> Any:

@@ -7,8 +7,8 @@ import pytest
 
 from discovery.model import Record
 from zmqservices.cli import alive, complete
+from zmqservices.cli.dead_letters import dead_letters_command
 from zmqservices.cli.events import events_command
-from zmqservices.cli.letters import dead_letters_command
 from zmqservices.cli.listing import did_you_mean
 from zmqservices.cli.main import cli
 from zmqservices.cli.run import LOG_FORMAT, process_label

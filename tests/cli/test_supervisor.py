@@ -78,7 +78,7 @@ def test_settings_reach_the_processes(start, write):
     )
     process = start(
         *("run", "settings:Service", "--processes", "1", "-c", "own.yaml", "-d", "other=[1, 2]"),
-        *("--namespace", "shop", "--directory", "static:"),
+        *("--namespace", "shop", "--directory", "static:a=tcp://127.0.0.1:9"),
     )
 
     process.until("from file [1, 2] shop static:")

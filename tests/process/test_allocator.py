@@ -26,12 +26,12 @@ blocks = [bytearray(1024 * 1024) for _ in range(60)]
 for block in blocks:
     block[:] = b"x" * len(block)
 full = rss()
-while trim.look():
+while trim.check():
     pass
 del block, blocks
 kept = rss()
 end = time.monotonic() + 20
-while not trim.look() and time.monotonic() < end:
+while not trim.check() and time.monotonic() < end:
     time.sleep(0.05)
 print((full - kept) // 2**20, (kept - rss()) // 2**20)
 """
@@ -112,7 +112,7 @@ def test_an_idle_process_gives_back_once(monkeypatch):
     def after(seconds, used):
         times["now"] += seconds
         times["used"] += used
-        return trim.look()
+        return trim.check()
 
     assert not after(10.0, 0.05)  # Nothing was ever done.
     assert not after(10.0, 5.0)

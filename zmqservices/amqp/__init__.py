@@ -1,11 +1,11 @@
-"""Here is no AMQP: whatever is imported from this name, but for an error, says what to use instead."""
+"""There is no AMQP here. Importing a name of Nameko's raises an ImportError that says what to use; one exception class exists."""
 
 from zmqservices.amqp.publish import UndeliverableMessage
-from zmqservices.removed import NO_BROKER, gone
+from zmqservices.removed import NO_BROKER, removed_names
 
 __all__ = ["UndeliverableMessage"]
 
-__getattr__ = gone(
+__getattr__ = removed_names(
     __name__,
     {
         "verify_amqp_uri": "there is no broker to verify; `zmqservices ls` shows who is there",

@@ -1,15 +1,15 @@
-"""Here is nothing to publish to: whatever is imported from this name, but for an error, says what to use instead."""
+"""There is no broker here. Importing a name raises an ImportError that says what to use; one exception class exists."""
 
-from zmqservices.removed import NO_BROKER, gone
+from zmqservices.removed import NO_BROKER, removed_names
 
 __all__ = ["UndeliverableMessage"]
 
 
 class UndeliverableMessage(Exception):
-    """Never raised: a call that nobody can take raises `zmqservices.exceptions.UnknownService`."""
+    """Never raised. A call to a service without instances raises `zmqservices.exceptions.UnknownService`."""
 
 
-__getattr__ = gone(
+__getattr__ = removed_names(
     __name__,
     {
         "Publisher": "there is no broker to publish to; use zmqservices.events.EventDispatcher, or "

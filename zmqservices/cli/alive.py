@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 #: The state of an instance whose process is gone although its lease lives.
 DEAD = "DEAD"
 #: Seconds that its port gets to answer.
-PATIENCE = 0.5
+TIMEOUT = 0.5
 
 
 def is_dead(record: Any) -> bool:
@@ -49,7 +49,7 @@ def _listens(endpoint: str) -> bool:
     if address is None:
         return True
     try:
-        with socket.create_connection(address, PATIENCE):
+        with socket.create_connection(address, TIMEOUT):
             return True
     except ConnectionRefusedError:
         return False

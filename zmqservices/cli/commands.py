@@ -1,8 +1,8 @@
 """Nameko's classes of commands are gone: a command is a click command in a module of this package."""
 
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 
-__getattr__ = gone(
+__getattr__ = removed_names(
     __name__,
     {
         "Run": "use zmqservices.cli.run.run_command, or `run` there to run services from Python",

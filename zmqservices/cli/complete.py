@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 #: Seconds that the directory gets while somebody waits at the prompt.
-PATIENCE = 0.7
+TIMEOUT = 0.7
 PREFIX = "events:"
 
 
@@ -55,7 +55,7 @@ def _listed(ctx: click.Context) -> dict[str, set[str]]:
             given.get("config_file"), tuple(given.get("define") or ()), given.get("directory"), given.get("namespace")
         )
         found: dict[str, set[str]] = {}
-        with looked_up(flags.resolve(), PATIENCE) as directory:
+        with looked_up(flags.resolve(), TIMEOUT) as directory:
             for seen in directory.view().records.values():
                 found.setdefault(seen.record.service, set()).update(seen.record.methods)
         return found

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from zmqservices.cli import complete
+from zmqservices.cli.dead_letters import dead_letters_command
 from zmqservices.cli.fullhelp import FullHelp
 from zmqservices.cli.groups import groups_command
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.letters import dead_letters_command
 from zmqservices.cli.listing import as_json, columns, looked_up, timeout
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.publishers import ask_all, journal, publishers

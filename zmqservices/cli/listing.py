@@ -18,17 +18,17 @@ from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
 
 #: Seconds that a directory gets to answer.
-PATIENCE = 3.0
+TIMEOUT = 3.0
 #: The same, for what only makes an error text better.
-HINT_PATIENCE = 1.0
+HINT_TIMEOUT = 1.0
 #: The same where nobody listens at the port of this machine's directory: one may be just coming.
-NOBODY_PATIENCE = 0.3
+NO_HOST_TIMEOUT = 0.3
 #: Names that a hint shows.
 NAMED = 10
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 timeout = click.option(
-    "--timeout", type=click.FloatRange(0), default=PATIENCE, metavar="S", show_default=True,
+    "--timeout", type=click.FloatRange(0), default=TIMEOUT, metavar="S", show_default=True,
     help="Seconds that the directory gets to answer.",
 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def with_near_services(error: UnknownService, settings: dict[str, Any]) -> UnknownService:
     """The same, with the service that was probably meant: a caller's directory knows only those that it asked for."""
     try:
-        with looked_up(settings, HINT_PATIENCE) as directory:
+        with looked_up(settings, HINT_TIMEOUT) as directory:
             mend = did_you_mean(error.service_name, services_of(directory.view()) - {error.service_name})
     except Exception:
         return error  # The hint is worth no second error.
@@ -128,7 +128,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     )
     directory.start()
     try:
-        has_answered = directory.wait_ready(min(timeout, NOBODY_PATIENCE) if nobody_hosts(directory.capabilities) else timeout)
+        has_answered = directory.wait_ready(min(timeout, NO_HOST_TIMEOUT) if nobody_hosts(directory.capabilities) else timeout)
         knows_some = bool(directory.view().records)
         if not has_answered and not knows_some and not directory.capabilities.is_hosted_by_clients:
             raise RemoteUnavailable(directory.describe())

@@ -12,19 +12,19 @@ import click
 from zmqservices import exceptions
 from zmqservices.cli import own_packages, streams
 from zmqservices.cli.fullhelp import FullHelp
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 
 #: What Nameko applications import from here.
 OF_CONFIG_FILES = ["ENV_VAR_MATCHER", "env_var_constructor", "setup_yaml_parser"]
 
 __all__ = ["cli", "exit_code", "main", *OF_CONFIG_FILES]
 
-_gone = gone(__name__, {"setup_parser": "the command line is a click group, zmqservices.cli.main.cli"})
+_removed = removed_names(__name__, {"setup_parser": "the command line is a click group, zmqservices.cli.main.cli"})
 
 
 def __getattr__(name: str) -> Any:
     if name not in OF_CONFIG_FILES:
-        return _gone(name)
+        return _removed(name)
     # YAML is read by those who have a file, and not by every command.
     from zmqservices import configfile
 

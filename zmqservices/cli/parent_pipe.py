@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 #: The variable that tells a process which file descriptor its end is.
-VARIABLE = "ZMQSERVICES_LIFELINE_FD"
+VARIABLE = "ZMQSERVICES_PARENT_PIPE_FD"
 
 
 class ParentPipe:

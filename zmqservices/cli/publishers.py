@@ -21,11 +21,11 @@ journal = click.option("--journal", metavar="ID", help="Only this journal; `even
 class RemotePublisher:
     """One publisher of a source, as it stands in the directory; `ask` calls one of its methods."""
 
-    def __init__(self, record: Any, settings: dict[str, Any], patience: float) -> None:
+    def __init__(self, record: Any, settings: dict[str, Any], timeout: float) -> None:
         self.source = record.service.removeprefix(PREFIX)
         self.record = record
         self._settings = settings
-        self._patience = patience
+        self._timeout = timeout
 
     def ask(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         from zmqservices.standalone.rpc import ServiceRpcProxy
@@ -33,7 +33,7 @@ class RemotePublisher:
         service, endpoint = self.record.service, self.record.endpoints["rpc"]
         # This one and no other: a directory of its own, in which nobody else stands.
         own = {**self._settings, "DIRECTORY": f"static:{service}={endpoint}", "serializer": "msgpack"}
-        with ServiceRpcProxy(service, own, timeout=self._patience) as proxy:
+        with ServiceRpcProxy(service, own, timeout=self._timeout) as proxy:
             return getattr(proxy, method)(*args, **kwargs)
 
     @property
@@ -43,12 +43,12 @@ class RemotePublisher:
 
 
 @contextmanager
-def publishers(flags: Flags, source: str | None, patience: float) -> Iterator[list[RemotePublisher]]:
+def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[list[RemotePublisher]]:
     """All that publish `source` (None: any). Raises UnknownService when nobody publishes that one."""
     settings = flags.setup()
-    with looked_up(settings, patience) as directory:
+    with looked_up(settings, timeout) as directory:
         found = [
-            RemotePublisher(seen.record, settings, patience)
+            RemotePublisher(seen.record, settings, timeout)
             for seen in directory.view().records.values()
             if seen.record.service.startswith(PREFIX) and source in (None, seen.record.service.removeprefix(PREFIX))
         ]

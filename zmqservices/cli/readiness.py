@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import socket
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +108,8 @@ class Readiness:
 
     @staticmethod
     def _bind(address: tuple[str, int]) -> socket.socket:
+        import socket  # Only for processes that have such an address.
+
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -120,6 +124,8 @@ class Readiness:
     def _tell_systemd(self, state: str) -> None:
         if not self._notify:
             return
+        import socket
+
         # A leading @ stands for the zero byte of Linux's abstract addresses.
         address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unit:

@@ -21,24 +21,23 @@ from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.readiness import Readiness
 from zmqservices.cli.services import import_service, import_services
-from zmqservices.cli.shortly import said_in_short
+from zmqservices.cli.short_errors import short_errors
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.log_helpers import Formatter, escape_what_others_sent
-from zmqservices.process.collector import spare_what_lives
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 
 _log = logging.getLogger(__name__)
 
 #: Seconds that killed services get to let go of what they hold, before the process ends anyway.
-KILL_PATIENCE = 3.0
+KILL_TIMEOUT = 3.0
 #: Seconds between two looks whether there is nothing to do, and memory is to be given back.
-IDLE_LOOK = 5.0
+IDLE_CHECK_INTERVAL = 5.0
 KILLED = 130
 
-__getattr__ = gone(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})
+__getattr__ = removed_names(__name__, {"main": "use zmqservices.cli.run.run_command, or `run` there to run services from Python"})
 
 #: Set by the supervisor of --processes: which of them this one is.
 PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
@@ -192,13 +191,19 @@ def run(
         return shutdown.run(on_started)
     finally:
         housekeeping()
-        shutdown.forget()
+        shutdown.restore_signals()
         if backdoor is not None:
             backdoor.stop(timeout=0)
 
 
 def _path(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _relax_collector() -> None:
+    from zmqservices.process.collector import spare_what_lives  # A supervisor needs nothing of it.
+
+    spare_what_lives()
 
 
 def keep_memory() -> Callable[[], None]:
@@ -210,8 +215,8 @@ def keep_memory() -> Callable[[], None]:
     if not allocator.keep_large_blocks():
         return lambda: None
     trim = allocator.IdleTrim()
-    timer = gevent.get_hub().loop.timer(IDLE_LOOK, IDLE_LOOK, ref=False)
-    timer.start(trim.look)
+    timer = gevent.get_hub().loop.timer(IDLE_CHECK_INTERVAL, IDLE_CHECK_INTERVAL, ref=False)
+    timer.start(trim.check)
     return timer.close
 
 
@@ -250,7 +255,7 @@ class Shutdown:
         self._handlers.append(gevent.signal_handler(signal.SIGINT, self.interrupted))
         parent_pipe.on_cut(self.stop)
 
-    def forget(self) -> None:
+    def restore_signals(self) -> None:
         """Signals do what they did before."""
         for handler in self._handlers:
             handler.cancel()
@@ -282,7 +287,7 @@ class Shutdown:
             sys.stderr.flush()
             if on_started:
                 on_started(names)
-            spare_what_lives()
+            _relax_collector()
         return self._wait()
 
     def _become_ready(self) -> None:
@@ -300,7 +305,7 @@ class Shutdown:
         self._readiness.stopping()
 
     def _start(self) -> None:
-        with said_in_short(self._with_traceback):
+        with short_errors(self._with_traceback):
             try:
                 self.runner.start()
             except BaseException as error:
@@ -349,9 +354,9 @@ class Shutdown:
         import gevent
 
         self.is_stopping = self.is_killed = True
-        with gevent.Timeout(KILL_PATIENCE, False):
+        with gevent.Timeout(KILL_TIMEOUT, False):
             self.runner.kill()
-        if not self._over.wait(KILL_PATIENCE):
+        if not self._over.wait(KILL_TIMEOUT):
             gevent.get_hub().loop.run_callback(self._end)
 
     def _end(self) -> None:

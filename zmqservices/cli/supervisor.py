@@ -84,7 +84,7 @@ class Child:
         self.number = number
         self.restarts = Restarts()
         self.process: subprocess.Popen[bytes] | None = None
-        self.line: socket.socket | None = None
+        self.pipe: socket.socket | None = None
         self.unread = b""
         #: Whether all its services are up.
         self.is_up = False
@@ -96,8 +96,8 @@ class Child:
 
     def start(self, command: list[str]) -> None:
         """Spawn it."""
-        self.line, theirs = socket.socketpair()
-        self.line.setblocking(False)
+        self.pipe, theirs = socket.socketpair()
+        self.pipe.setblocking(False)
         self.unread = b""
         self.start_at = None
         self.is_up = False
@@ -114,9 +114,9 @@ class Child:
 
     def read(self) -> list[dict[str, Any]] | None:
         """What it said on the line; None when its end is closed."""
-        assert self.line is not None
+        assert self.pipe is not None
         try:
-            received = self.line.recv(1 << 20)
+            received = self.pipe.recv(1 << 20)
         except BlockingIOError:
             return []
         except OSError:
@@ -143,7 +143,7 @@ class Supervisor:
         self._command = command
         self._drain_timeout = drain_timeout
         self._reload = reload
-        self._look_at = 0.0
+        self._check_files_at = 0.0
         self._signals: list[int] = []
         self._is_stopping = False
         self._is_killed = False
@@ -158,7 +158,7 @@ class Supervisor:
         wake, woken = socket.socketpair()
         wake.setblocking(False)
         woken.setblocking(False)
-        before = {number: signal.signal(number, self._note) for number in (*stop_signals(), signal.SIGINT)}
+        before = {number: signal.signal(number, self._on_signal) for number in (*stop_signals(), signal.SIGINT)}
         old_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._selector.register(woken, selectors.EVENT_READ, None)
         try:
@@ -172,7 +172,7 @@ class Supervisor:
             wake.close()
             woken.close()
 
-    def _note(self, number: int, _frame: Any) -> None:
+    def _on_signal(self, number: int, _frame: Any) -> None:
         self._signals.append(number)
 
     def _loop(self, woken: socket.socket) -> int:
@@ -181,9 +181,9 @@ class Supervisor:
             self._obey_signals(now)
             self._start_those_due(now)
             self._kill_those_overdue(now)
-            if self._reload and now >= self._look_at:
-                self._look_at = now + TICK
-                self._look_at_files(now)
+            if self._reload and now >= self._check_files_at:
+                self._check_files_at = now + TICK
+                self._check_files(now)
             code = self._result()
             if code is not None:
                 return code
@@ -193,7 +193,7 @@ class Supervisor:
                 elif key.data is self._readiness:
                     self._readiness.accept()
                 else:
-                    self._listen_to(key.data)
+                    self._read_messages(key.data)
             self._reap()
             self._tell_whether_ready()
 
@@ -235,10 +235,10 @@ class Supervisor:
         for child in self.children:
             if child.start_at is not None and child.start_at <= now and not self._is_stopping:
                 child.start(self._command(child.number))
-                assert child.line is not None
-                self._selector.register(child.line, selectors.EVENT_READ, child)
+                assert child.pipe is not None
+                self._selector.register(child.pipe, selectors.EVENT_READ, child)
 
-    def _listen_to(self, child: Child) -> None:
+    def _read_messages(self, child: Child) -> None:
         messages = child.read()
         for message in messages or ():
             self.watch.add(message["files"])
@@ -247,16 +247,16 @@ class Supervisor:
                 child.restarts.came_up(time.monotonic())
                 say(f"{child} is up: {', '.join(message['up'])}")
         if messages is None:
-            self._hang_up(child)
+            self._close_pipe(child)
 
-    def _hang_up(self, child: Child) -> None:
-        if child.line is not None:
-            self._selector.unregister(child.line)
-            child.line.close()
-            child.line = None
-            self._await_end(child)
+    def _close_pipe(self, child: Child) -> None:
+        if child.pipe is not None:
+            self._selector.unregister(child.pipe)
+            child.pipe.close()
+            child.pipe = None
+            self._wait_for_end(child)
 
-    def _await_end(self, child: Child) -> None:
+    def _wait_for_end(self, child: Child) -> None:
         # Its end of the line closes a moment before the process can be reaped.
         if child.process:
             try:
@@ -269,9 +269,9 @@ class Supervisor:
     def _reap(self) -> None:
         for child in self.children:
             if child.process and child.process.poll() is not None:
-                if child.line is not None:
-                    self._listen_to(child)
-                self._hang_up(child)
+                if child.pipe is not None:
+                    self._read_messages(child)
+                self._close_pipe(child)
                 self._ended(child, child.process.returncode)
 
     def _ended(self, child: Child, code: int) -> None:
@@ -316,7 +316,7 @@ class Supervisor:
 
     # --- reloading
 
-    def _look_at_files(self, now: float) -> None:
+    def _check_files(self, now: float) -> None:
         changed = self.watch.changed()
         if not changed or self._is_stopping:
             return

@@ -10,7 +10,7 @@ import click
 
 from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import HINT_PATIENCE, PATIENCE, as_json, did_you_mean, looked_up
+from zmqservices.cli.listing import HINT_TIMEOUT, TIMEOUT, as_json, did_you_mean, looked_up
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.log_helpers import escaped
@@ -42,10 +42,10 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
     shown = Tail(as_json, count)
     want = Subscription(source, event, f"tail:{node.id}", BROADCAST, reliable=False)
     try:
-        node.directory.wait_ready(PATIENCE)
+        node.directory.wait_ready(TIMEOUT)
         consumer = node.subscriber.subscribe(want, shown.take, 1)
         node.caller.update()
-        consumer.wait_until_reachable(PATIENCE)
+        consumer.wait_until_reachable(TIMEOUT)
         click.echo(f"listening for {event} of {source}", err=True)
         hint = missing(source, sources_of(node))
         if hint:
@@ -66,7 +66,7 @@ def sources_of(node: Any) -> set[str] | None:
     """All sources in the directory; None where it does not answer. The node's own knows only those that were asked for."""
     where = {"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}
     try:
-        with looked_up(where, HINT_PATIENCE) as directory:
+        with looked_up(where, HINT_TIMEOUT) as directory:
             names = [seen.record.service for seen in directory.view().records.values()]
     except RemoteUnavailable:
         return None  # The hint is worth no error: events may come all the same.

@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 
 __all__ = ["install", "is_installed", "uninstall"]
 
@@ -78,10 +78,10 @@ class _Names(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module).update(self._names, __all__=sorted(self._names))
-        vars(module)["__getattr__"] = _gone(module.__name__, self._sentence)
+        vars(module)["__getattr__"] = _removed(module.__name__, self._sentence)
 
 
-def _gone(module: str, sentence: Callable[[str], str]) -> Callable[[str], Any]:
+def _removed(module: str, sentence: Callable[[str], str]) -> Callable[[str], Any]:
     def __getattr__(name: str) -> Any:
         if not name.startswith("_"):
             # `from eventlet import greenthread`, and `eventlet.greenthread` without an import of its own.
@@ -89,7 +89,7 @@ def _gone(module: str, sentence: Callable[[str], str]) -> Callable[[str], Any]:
                 return importlib.import_module(f"{module}.{name}")
             except ModuleNotFoundError:
                 pass
-        return gone(module, {}, all_others=sentence(f"{module}.{name}"))(name)
+        return removed_names(module, {}, all_others=sentence(f"{module}.{name}"))(name)
 
     return __getattr__
 

@@ -301,7 +301,7 @@ MODULES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 #: What to use for some of those that are not here.
-GONE = {
+REMOVED = {
     "eventlet.backdoor": "`zmqservices run --backdoor-port` opens one",
     "eventlet.debug": "GEVENT_MONITOR_THREAD_ENABLE=true reports what blocks the hub",
     "eventlet.green": "run in a patched process (`zmqservices run`, `zmqservices test`) and import the standard library's module",
@@ -318,7 +318,7 @@ OTHERWISE = "this eventlet is a handful of names on gevent (docs/moving-from-nam
 def sentence(name: str) -> str:
     """What to use for a name, such as "eventlet.wsgi.server", that is not here."""
     while name:
-        if name in GONE:
-            return GONE[name]
+        if name in REMOVED:
+            return REMOVED[name]
         name = name.rpartition(".")[0]
     return OTHERWISE

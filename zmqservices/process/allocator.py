@@ -1,15 +1,15 @@
-"""How the C library's allocator treats large blocks: kept for the next message, or given back to the system each time.
+"""Settings of the C library's allocator for large blocks: keep them for the next message, or return them to the system.
 
 Internal. `zmqservices.process.keep_large_blocks` is public.
 
-A payload of 1 MiB is a block of its own. The allocator of glibc asks the system for it and gives it back, page by page,
-for every message, and does so with the end of its memory once 128 KiB of that are free; that costs more than sending a payload
-does. A process that keeps such blocks serves large payloads with half the processor time (see docs/performance.rst).
+By default glibc requests the memory of a 1 MiB payload from the system for every message and returns it afterwards, page by
+page. It also returns free memory at the end of an arena once that exceeds 128 KiB. Both cost more than sending the payload: a
+process that keeps such blocks serves large payloads with half the processor time (see docs/performance.rst).
 
-`zmqservices run` keeps KEPT bytes from its start and gives all back while there is nothing to do, but for the last 64 MiB at
-most that ZeroMQ's thread took: glibc keeps the end of a thread's memory until that thread frees something there. Every other
-process keeps KEPT_ELSEWHERE from its first large message on, in each of its arenas (there is about one per thread, and eight
-per processor at most). Whoever wants it otherwise sets one of VARIABLES in the environment.
+`zmqservices run` keeps up to RETAINED bytes from its start, and returns them while it is idle. Up to 64 MiB that ZeroMQ's thread
+used stay: glibc keeps the end of a thread's memory until that thread frees something there. Every other process keeps
+RETAINED_ELSEWHERE bytes from its first large message on, in each of its arenas (about one for each thread, at most eight for
+each processor). If one of VARIABLES is set in the environment, nothing is changed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import os
 import time
 from typing import Any
 
-# Not in the midst of a message, where it may meet others who import it, with locks that gevent has patched.
+# Imported at the start and not during a message: another thread may import it then, and gevent has patched the locks.
 try:
     import ctypes
-except ImportError:  # There are Pythons without.
+except ImportError:  # Some builds of Python lack it.
     ctypes = None  # type: ignore[assignment]
 
-#: Bytes at the end of an arena's memory that may be free before they are given back: of a process that is there to serve,
-#: and of any other, which may have many threads. The more a process has in hand at once, the more it takes to make a difference.
-KEPT, KEPT_ELSEWHERE = 128 * 1024 * 1024, 8 * 1024 * 1024
-#: Blocks of more bytes than this are given back at once; more is not allowed by glibc.
-LARGEST_KEPT = 32 * 1024 * 1024
-#: Who has set one of these has made up his mind.
+#: Bytes at the end of an arena that may be free before they are returned: for a service, and for any other process, which may
+#: have many threads.
+RETAINED, RETAINED_ELSEWHERE = 128 * 1024 * 1024, 8 * 1024 * 1024
+#: Larger blocks are returned at once; glibc allows no higher limit.
+LARGEST_RETAINED = 32 * 1024 * 1024
+#: Environment variables by which users configure the allocator themselves.
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 #: Seconds of processor time per second below which a process counts as idle.
 IDLE = 0.1
-#: Seconds of processor time since it was last given back that may have left something to give back.
+#: Seconds of processor time since the last trim after which there may be memory to return.
 WORTH_A_TRIM = 0.1
 
 # From malloc.h.
@@ -49,16 +49,17 @@ _is_decided = False
 
 
 def note_large_message() -> None:
-    """To be called for each message with a payload: the first one in a process makes it keep some, if nothing was decided yet."""
+    """To be called for each large message. The first one lets the process keep some memory, unless that was set before."""
     if not _is_decided:
-        keep_large_blocks(KEPT_ELSEWHERE)
+        keep_large_blocks(RETAINED_ELSEWHERE)
 
 
-def keep_large_blocks(kept: int = KEPT) -> bool:
-    """Keep blocks of up to LARGEST_KEPT bytes for the next use. False where the C library is no glibc, or is set otherwise.
+def keep_large_blocks(kept: int = RETAINED) -> bool:
+    """Keep freed memory for the next large payload instead of returning it to the system. Call it once, early in a program.
 
-    For the whole process and its life; `kept` bytes at most in each arena. `IdleTrim` gives back what is kept while there is
-    nothing to do.
+    It holds for the whole process until its end: blocks of up to 32 MiB, and at most `kept` bytes in each arena of the
+    allocator. Returns False, and changes nothing, if the C library is not glibc or if the environment configures the
+    allocator (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TOP_PAD_`, `GLIBC_TUNABLES`).
     """
     global _is_decided
     _is_decided = True
@@ -68,23 +69,23 @@ def keep_large_blocks(kept: int = KEPT) -> bool:
         mallopt = _libc().mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, kept))
+    return bool(mallopt(_M_MMAP_THRESHOLD, LARGEST_RETAINED) and mallopt(_M_TRIM_THRESHOLD, kept))
 
 
 class IdleTrim:
-    """Gives kept blocks back to the system when a process that has worked is idle. To be called now and then."""
+    """Returns kept memory to the system when the process becomes idle after work."""
 
     def __init__(self) -> None:
         self._trim = _libc().malloc_trim
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._used = time.process_time()
         self._used_when_trimmed = self._used
 
-    def look(self) -> bool:
-        """Whether it was time to give back, since the process has used next to no time since the last look."""
+    def check(self) -> bool:
+        """To be called now and then. Returns memory if the process has been idle since the last call; True if it did."""
         now, used = time.monotonic(), time.process_time()
-        is_idle = used - self._used < IDLE * (now - self._looked_at)
-        self._looked_at, self._used = now, used
+        is_idle = used - self._used < IDLE * (now - self._checked_at)
+        self._checked_at, self._used = now, used
         if not is_idle or used - self._used_when_trimmed < WORTH_A_TRIM:
             return False
         self._used_when_trimmed = used

@@ -2,26 +2,26 @@
 
 Internal. `zmqservices run` applies it.
 
-Reference counts free nearly all that a call makes; the collector looks at it all the same, every few hundred objects, and now
-and then at everything that was imported. That is 3 % of a small call's processor time (bench/).
+Reference counts free nearly every object of a call. Yet by default the collector examines young objects every few hundred
+allocations, and from time to time everything that was imported: 3 % of a small call's processor time (see bench/).
 
-`zmqservices run` does this for its process once its services are up; cycles that methods make live longer for it. Whoever has
-set a threshold himself has the last word.
+`zmqservices run` relaxes it once its services are up. Reference cycles of methods live longer then. If the application has
+set a threshold of its own, nothing is changed.
 """
 
 from __future__ import annotations
 
 import gc
 
-#: Objects that are made, and not freed again, before the youngest are looked at. Python's own is 700 or 2,000.
+#: Surviving allocations between two collections of the youngest objects. Python's default is 700 or 2,000.
 YOUNG = 10_000
 
-#: Python's own, of all versions.
+#: The default thresholds of all Python versions.
 DEFAULTS = ((700, 10, 10), (2000, 10, 10), (2000, 10, 0))
 
 
 def spare_what_lives() -> None:
-    """Look at the youngest objects less often, and never again at those that are there now: modules, classes, services."""
+    """Collect young objects less often, and never again examine those that exist now: modules, classes, services."""
     threshold = gc.get_threshold()
     if gc.isenabled() and threshold in DEFAULTS:
         gc.collect()

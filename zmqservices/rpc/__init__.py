@@ -16,7 +16,7 @@
             return functools.reduce(self.maths.add, numbers)
 """
 
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 from zmqservices.rpc.entrypoint import Rpc, rpc
 from zmqservices.rpc.providers import ClusterRpc, RpcProxy, ServiceRpc
 from zmqservices.rpc.proxies import Client, ClusterProxy, MethodProxy, RpcCall, RpcReply, ServiceProxy
@@ -37,7 +37,7 @@ __all__ = [
     "rpc",
 ]
 
-__getattr__ = gone(
+__getattr__ = removed_names(
     __name__,
     {
         "ReplyListener": "there are no reply queues; answers come over the link that the call went out on "

@@ -18,7 +18,7 @@ from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.client import ClientNode
 from zmqservices.cluster.settings import Settings
 from zmqservices.membership import own_serializer, serializers_of
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 from zmqservices.rpc.providers import add_context
 from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
 from zmqservices.standalone.collected import let_go_of
@@ -189,7 +189,7 @@ ClusterRpcProxy = ClusterRpcClient
 ServiceRpcProxy = ServiceRpcClient
 
 _NO_LISTENER = "there are no reply queues to listen to, and one client serves all threads; leave `reply_listener_cls` out"
-__getattr__ = gone(
+__getattr__ = removed_names(
     __name__,
     {
         "SingleThreadedReplyListener": _NO_LISTENER,

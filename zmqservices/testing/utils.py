@@ -14,7 +14,7 @@ from gevent.queue import Queue
 
 from zmqservices.compat.eventlet_names import Timeout
 from zmqservices.extensions import Entrypoint
-from zmqservices.removed import gone
+from zmqservices.removed import removed_names
 
 __all__ = [
     "ANY_PARTIAL",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _NO_RABBIT = "there is no broker; to see what a lost connection does, use zmqservices.testing.network"
-__getattr__ = gone(__name__, {"get_rabbit_connections": _NO_RABBIT, "reset_rabbit_connections": _NO_RABBIT})
+__getattr__ = removed_names(__name__, {"get_rabbit_connections": _NO_RABBIT, "reset_rabbit_connections": _NO_RABBIT})
 
 Resource = TypeVar("Resource")
 

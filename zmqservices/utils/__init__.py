@@ -1,4 +1,4 @@
-"""Small things that extensions and tools share."""
+"""Helpers for extensions and tools."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["REDACTED", "get_redacted_args", "import_from_path", "sanitize_url"]
 
 
 def import_from_path(path: str | None) -> Any:
-    """The object that a dotted path names; None for None. Raises ImportError quoting the path.
+    """Import the object that a dotted path names; None for None. Raises ImportError quoting the path.
 
-    A module, what is in one (`"collections.OrderedDict.fromkeys"`), or a builtin (`"dict"`).
+    The path names a module, something in a module (`"collections.OrderedDict.fromkeys"`), or a builtin (`"dict"`).
     """
     if path is None:
         return None
@@ -34,20 +34,20 @@ def import_from_path(path: str | None) -> Any:
 
 
 def _longest_module(names: list[str]) -> tuple[Any, str, list[str]]:
-    """The module that as many of the names as possible make, its own name, and the names that are left."""
+    """Import the longest prefix of `names` that is a module. Returns it, its name, and the remaining names."""
     for length in range(len(names), 0, -1):
         where = ".".join(names[:length])
         try:
             return import_module(where), where, names[length:]
         except ModuleNotFoundError as error:
-            # One that is there and cannot import something else shall say so itself.
+            # A module that exists but fails to import another one must raise its own error.
             if error.name is None or not f"{where}.".startswith(f"{error.name}."):
                 raise
     return builtins, "builtins", names
 
 
 def sanitize_url(url: str) -> str:
-    """The URL with its password, if any, made unreadable."""
+    """The URL with its password, if it has one, replaced by asterisks."""
     parts = urlsplit(url)
     if not parts.password:
         return url

@@ -1,4 +1,4 @@
-"""One call on many objects at once, each in a greenlet of its own."""
+"""Calls a method on many objects at once, each in a greenlet of its own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _log = logging.getLogger(__name__)
 
 
 def fail_fast_imap(pool: Any, call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """The results of `call(item)` in the order of the items, each run in a greenlet that `pool.spawn` makes.
+    """Yields the results of `call(item)` in the order of the items; each call runs in a greenlet of `pool.spawn`.
 
-    The first call that raises has the others killed, and its error is raised here.
+    When a call raises, the other calls are killed and its error is raised here.
     """
     outcomes = [pool.spawn(_outcome_of, call, item) for item in items]
     try:
@@ -33,14 +33,14 @@ def _outcome_of(call: Callable[[Any], Any], item: Any) -> tuple[Any, BaseExcepti
     try:
         return call(item), None
     except Exception as exc:
-        # Carried as a value: the greenlet's own report on stderr would be a second one.
+        # Returned as a value: otherwise gevent would print the traceback as well.
         return None, exc
 
 
 def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run what blocks in a native thread, while the hub runs on. Returns what it returns, raises what it raises.
+    """Run a blocking function in a native thread while other greenlets run. Returns its result, or raises its error.
 
-    gevent's own `threadpool.apply` prints the traceback of every error besides, however well it is handled.
+    Unlike gevent's `threadpool.apply`, it does not also print the traceback of an error.
     """
     value, error = get_hub().threadpool.apply(_outcome_of, (lambda _: function(*args, **kwargs), None))
     if error is not None:
@@ -61,10 +61,10 @@ class _Spawner:
 
 
 class SpawningProxy:
-    """Calling a method here calls it on every item, side by side, and returns the results once all are over.
+    """Calling a method of the proxy calls it on every item concurrently, and returns the results once all have ended.
 
-    If some raise, the first error in time is raised once all are over, and the others are logged; with
-    `abort_on_error` it is raised at once, and the calls under way are killed.
+    If calls raise, the first error is raised once all have ended, and the others are logged. With `abort_on_error` the
+    first error is raised at once, and the other calls are killed.
     """
 
     def __init__(self, items: Iterable[Any], abort_on_error: bool = False) -> None:
@@ -92,7 +92,7 @@ def _call_all(call: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         if error is not None and first is None:
             first = error
         elif error is not None and (type(error), str(error)) != (type(first), str(first)):
-            # What we say ourselves is said; for whatever else, where it came from is needed.
+            # Errors of this package explain themselves; others need their traceback.
             _log.error("one of several failed too: %s", error, exc_info=None if isinstance(error, ZmqServicesError) else error)
     if first is not None:
         raise first
@@ -100,9 +100,9 @@ def _call_all(call: Callable[[Any], Any], items: list[Any]) -> list[Any]:
 
 
 class SpawningSet(set[Any]):
-    """A set whose `all` calls a method on every item side by side: `extensions.all.start()`."""
+    """A set whose `all` calls a method on every item concurrently: `extensions.all.start()`."""
 
     @property
     def all(self) -> SpawningProxy:
-        """Every item at once; see `SpawningProxy`."""
+        """A `SpawningProxy` of all items."""
         return SpawningProxy(self)

@@ -1,4 +1,4 @@
-"""Arguments that may be logged: what an entrypoint declared sensitive is replaced by asterisks.
+"""Arguments of calls for logs: those that an entrypoint declares sensitive are replaced by asterisks.
 
 Internal. `zmqservices.utils` hands on the public names.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 REDACTED = "********"
 
-#: Characters of one value, and of all arguments of a call, that a line of the log shows.
+#: Characters of one value, and of all arguments together, that a log line shows.
 LONGEST_VALUE, LONGEST_TEXT = 80, 400
 
 _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-f]+")
@@ -21,9 +21,9 @@ _STEP = re.compile(r"[^.\[\]]+")
 
 
 def get_redacted_args(entrypoint: Any, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """The arguments by their names, deeply copied, with the entrypoint's `sensitive_arguments` replaced.
+    """A deep copy of the arguments by their names, with the entrypoint's `sensitive_arguments` replaced.
 
-    A path such as `"card"`, `"user.card[0]"` or `"user[card]"` names what to hide; paths that lead nowhere
+    `sensitive_arguments` are paths such as `"card"`, `"user.card[0]"` or `"user[card]"`. Paths that do not exist
     are ignored.
     """
     callargs = deepcopy(_by_name(entrypoint, args, kwargs))
@@ -44,7 +44,7 @@ def _by_name(entrypoint: Any, args: Any, kwargs: Any) -> dict[str, Any]:
 
 
 class _Short(reprlib.Repr):
-    """Values in few characters, without the addresses of objects."""
+    """Shortens values, and leaves out the addresses of objects."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,17 +64,17 @@ _short = _Short()
 
 
 def shown_arguments(worker_ctx: Any) -> str:
-    """The arguments of a call in at most a line, `a=1, b='x'`, the sensitive ones redacted."""
+    """The arguments of a call on one line, `a=1, b='x'`, with sensitive ones redacted."""
     entrypoint = worker_ctx.entrypoint
     try:
         if entrypoint.sensitive_arguments:
             named = get_redacted_args(entrypoint, *worker_ctx.args, **worker_ctx.kwargs)
         else:
-            # Not copied: a request, say, cannot be.
+            # Not copied, since some arguments, such as an HTTP request, cannot be.
             named = _by_name(entrypoint, worker_ctx.args, worker_ctx.kwargs)
         text = ", ".join(f"{name}={_short.repr(value)}" for name, value in named.items()) or "no arguments"
     except Exception:
-        # Nothing of them: what is sensitive could not be told from the rest.
+        # Show none of them: sensitive arguments cannot be told from others here.
         return "arguments that cannot be shown"
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
@@ -95,7 +95,7 @@ def _item(holder: Any, step: str) -> Any:
 
 
 def _keys(holder: Any, step: str) -> list[Any]:
-    """The keys of `holder` that `step` means: one or none."""
+    """The key of `holder` that `step` names, in a list; empty if there is none."""
     if isinstance(holder, dict):
         candidates: list[Any] = [step, int(step)] if _is_number(step) else [step]
         return [key for key in candidates if key in holder][:1]

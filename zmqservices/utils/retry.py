@@ -1,4 +1,4 @@
-"""Trying again what failed, with pauses that grow."""
+"""Retries a failed function, with growing pauses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ def retry(
     backoff: float = 1,
     max_delay: float | None = None,
 ) -> Any:
-    """Decorator: run the function again when it raises one of `for_exceptions`.
+    """Decorator: call the function again when it raises one of `for_exceptions`.
 
-    At most `max_attempts` more times (None: for ever), after `delay` seconds, which grow by the factor
-    `backoff` up to `max_delay`. Then the last error is raised. Use as `@retry` or `@retry(ConnectionError,
-    delay=0.1)`.
+    It is retried at most `max_attempts` times (None: for ever), after a pause of `delay` seconds that grows by the factor
+    `backoff` up to `max_delay`. Then the last error is raised. Use it as `@retry` or `@retry(ConnectionError, delay=0.1)`.
     """
     if callable(for_exceptions) and not isinstance(for_exceptions, type):
         return retry()(for_exceptions)
@@ -34,7 +33,7 @@ def retry(
                 try:
                     return function(*args, **kwargs)
                 except for_exceptions:
-                    # The module's name: tests put another one there.
+                    # Looked up in this module, so that tests can replace it.
                     sleep(pause)
             return function(*args, **kwargs)
 

@@ -1,9 +1,9 @@
-"""Whether arguments fit a function, found out once per function instead of once per call.
+"""Checks whether arguments fit a function. The signature is analysed once per function, not once per call.
 
 Internal.
 
-Rule 1: pure; a shape is made of the function's own parameters, a decorator's `*args` are taken at their word.
-Rule 2: whatever `fits` says, calling the function says the same.
+Rule 1: pure. A shape consists of the function's own parameters; a decorator that takes `*args` takes any arguments.
+Rule 2: `fits` is true exactly if Python can call the function with the arguments.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from zmqservices.cli import run
 from zmqservices.rpc import rpc
 
 #: Tests wait until an idle service has given its memory back; a user would not notice.
-run.IDLE_LOOK = 0.5
+run.IDLE_CHECK_INTERVAL = 0.5
 
 
 class Maths:

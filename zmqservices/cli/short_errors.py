@@ -11,7 +11,7 @@ LOGGERS = ("zmqservices.utils.concurrency", "zmqservices.containers", "zmqservic
 
 
 @contextmanager
-def said_in_short(with_traceback: bool) -> Iterator[None]:
+def short_errors(with_traceback: bool) -> Iterator[None]:
     """For the length of the block those loggers log no traceback, unless it is asked for."""
     loggers = [] if with_traceback else [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
