@@ -40,7 +40,7 @@ from zmqservices.contrib.sqlalchemy import (
 )
 from zmqservices.contrib.tables import outbox_table
 from zmqservices.events.dispatcher import check_type
-from zmqservices.events.headers import FromWorker, encoded
+from zmqservices.events.headers import WithWorkerHeaders, encoded
 from zmqservices.exceptions import ConfigurationError, MessageTooLarge
 from zmqservices.membership import Membership
 from zmqservices.wire import codec
@@ -62,7 +62,7 @@ TOLD_PAUSE = 0.2
 LAST_TRIES = 2.0
 
 
-class Recorder(FromWorker):
+class Recorder(WithWorkerHeaders):
     """What a worker has in its hands: `record(session, event_type, event_data, key=None)`, or simply called."""
 
     __slots__ = ("_outbox",)

@@ -1,4 +1,4 @@
-"""Events: a service tells that something happened, and whoever is interested handles it.
+"""Events: a service publishes that something happened, and other services handle it.
 
     class Orders:
         name = "orders"
@@ -15,7 +15,7 @@
         def send(self, payload):
             ...
 
-docs/events.rst says what is promised.
+docs/events.rst says which delivery is guaranteed.
 """
 
 from zmqservices.cluster.events.subscription import BROADCAST, SERVICE_POOL, SINGLETON

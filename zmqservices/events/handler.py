@@ -30,6 +30,8 @@ from zmqservices.exceptions import (
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.messaging import Consumer
 from zmqservices.wire import codec
+from zmqservices.wire.messages import Event
+from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext
 
 __all__ = ["EventHandler", "EventHandlerConfigurationError", "event_handler"]
 
@@ -39,19 +41,21 @@ ON_ERROR = ("retry", "drop")
 
 
 class EventHandlerConfigurationError(ConfigurationError):
-    """What an @event_handler asks for cannot be had."""
+    """The arguments of an @event_handler are wrong, or contradict each other."""
 
 
 class EventHandler(Consumer):
     """Runs a method for the events of `source_service` whose type fits `event_type`, a pattern (`order.*`, `#`).
 
     `handler_type`: with SERVICE_POOL one instance of this service gets each event, with SINGLETON one handler in the whole
-    cluster, with BROADCAST every instance. `reliable_delivery`: an event that nobody can take now is kept, and one whose
-    handler fails comes again (see docs/events.rst); a BROADCAST needs a `broadcast_identifier` of its own for that.
-    `requeue_on_error`: it comes again also where `events_on_error` is "drop". `start`: what a handler gets that is
-    new to its publisher, "new" events or those from the "earliest" that are kept. `max_deliveries`: deliveries after
-    which an event is a dead letter; 0 for never, None for what the publisher is set to. `prefetch`: events that one
-    publisher may hand over before the first is handled; None for as many as there are workers.
+    cluster, with BROADCAST every instance.
+    `reliable_delivery`: at-least-once. An event waits in the publisher's journal while no handler is there, and is delivered
+    again if its handler fails (see docs/events.rst). A BROADCAST needs a `broadcast_identifier` of its own for that.
+    `requeue_on_error`: a failed event is delivered again even if `events_on_error` is "drop".
+    `start`: where a handler begins whose group is unknown to the publisher: with "new" events, or with the "earliest" that is
+    kept.
+    `max_deliveries`: deliveries after which an event is a dead letter; 0 for no limit, None for the publisher's setting.
+    `prefetch`: events that one publisher may have in flight here; None for as many as there are workers.
     """
 
     server = EventServer()
@@ -90,13 +94,13 @@ class EventHandler(Consumer):
         self._own_identifier = os.urandom(8).hex()
         self._consumer: EventConsumer | None = None
 
-    # Properties are looked at when extensions are bound: a broadcast that cannot be reliable fails when its container is made.
+    # Properties are read when extensions are bound: a broadcast that cannot be reliable fails when its container is made.
     @property
     def broadcast_identifier(self) -> str:
-        """What tells this instance of a BROADCAST from the others; new with each start.
+        """The name that tells this instance from the others of a BROADCAST; a new one after each start.
 
-        Override it with something that is the same after a restart, and different in each instance (a host's name, say),
-        to have broadcasts with `reliable_delivery`.
+        For a BROADCAST with `reliable_delivery`, override it with a text that is the same after a restart and different in
+        each instance, such as the host's name.
         """
         if self.handler_type == BROADCAST and self.reliable_delivery:
             raise EventHandlerConfigurationError(
@@ -107,13 +111,13 @@ class EventHandler(Consumer):
 
     @property
     def subscription(self) -> Subscription | None:
-        """What this handler wants; None on a declaration, which belongs to no service."""
+        """The events that this handler subscribes to; None on a declaration, which belongs to no service."""
         if not self.is_bound():
             return None
         identifier = self.broadcast_identifier if self.handler_type == BROADCAST and self.reliable_delivery else ""
         number = self.server.membership.number()
         if identifier and number > 1:
-            # Instances of one process may well be identified by their host: each is to have its copy all the same.
+            # Instances in one process may have the same identifier, such as their host: each gets its copy all the same.
             identifier = f"{identifier}#{number}"
         group = group_name(
             self.container.service_name, self.method_name, self.source_service, self.event_type, self.handler_type, identifier
@@ -146,17 +150,17 @@ class EventHandler(Consumer):
         self.server.register_provider(self)
 
     def start(self) -> None:
-        """From here on events arrive; returns when all publishers that are there know of this handler."""
+        """From here on events arrive. Returns when all listed publishers have confirmed the subscription, or after a while."""
         self._consumer = self.server.begin(self)
 
     def stop(self) -> None:
-        """No more events; those that were taken are handled by the workers that the container still waits for."""
+        """Take no more events. Those that were taken are handled: the container waits for their workers."""
         if self._consumer is not None:
             self._consumer.leave()
         self.server.unregister_provider(self)
 
     def kill(self) -> None:
-        """What was taken is not answered, and goes to somebody else."""
+        """Events that were taken are not answered, and go to other members."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.end()
@@ -164,10 +168,10 @@ class EventHandler(Consumer):
     # --- events: runs inside the node's reactor ------------------------------------------------------------------------
 
     def take(self, event: IncomingEvent) -> None:
-        """One event came: let a worker handle it."""
+        """An event came: queue it for a worker."""
         message = event.message
         if not event.is_reliable and not self.server.has_room_for(event):
-            self.server.missed()
+            self.server.count_missed()
             return
         try:
             data = self._decode(message)
@@ -177,7 +181,7 @@ class EventHandler(Consumer):
             self.server.handled(event)
             return
         headers = message.headers
-        # Taken off: what the handler dispatches in its turn is another event.
+        # Removed from the headers: an event that the handler dispatches in its turn has another id.
         outbox_id = headers.pop(constants.OUTBOX_ID_CONTEXT_KEY, None) if headers else None
         try:
             worker_ctx = self._submit(self, (data,), {}, headers, functools.partial(self._answer, event))
@@ -186,15 +190,17 @@ class EventHandler(Consumer):
             event.failed(None)
             self.server.handled(event)
 
-    def _decode(self, message: Any) -> Any:
+    def _decode(self, message: Event) -> Any:
         if message.serializer is None:
             return message.body
         if message.serializer == "msgpack":
             return codec.unpack(message.body)
         return self.server.membership.serializers(message.serializer).loads(message.body)
 
-    def handle_result(self, event: IncomingEvent, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        """Called by the worker when the method is through: the publisher is told, before dependencies see the result."""
+    def handle_result(
+        self, event: IncomingEvent, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None
+    ) -> Outcome:
+        """Called by the worker with the outcome: the event is answered before dependency providers see the result."""
         self.server.handled(event)
         if exc_info is None:
             event.done()
@@ -206,7 +212,9 @@ class EventHandler(Consumer):
             event.done()
         return result, exc_info
 
-    def _answer_by_override(self, event: IncomingEvent, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _answer_by_override(
+        self, event: IncomingEvent, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None
+    ) -> Outcome:
         if not never_began(worker_ctx):
             result, exc_info = outcome_of(self, event, worker_ctx, result, exc_info)
         # Does nothing for an event that the override has answered.
@@ -214,7 +222,7 @@ class EventHandler(Consumer):
 
 
 def described(exc: BaseException) -> dict[str, Any]:
-    """The error as it is kept with a dead letter: texts alone, whatever it is made of."""
+    """The error as it is kept with a dead letter: texts only, even if its arguments cannot be serialized."""
     try:
         error = serialize(exc, with_traceback=True)
         codec.pack(error)

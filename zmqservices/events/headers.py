@@ -1,4 +1,4 @@
-"""What travels with an event besides its data: the context of whoever dispatched it, and the form of the data.
+"""What travels with an event besides its data: the context of the worker that dispatched it, and the serializer's name.
 
 Internal. Services use `zmqservices.events`.
 """
@@ -10,24 +10,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices import constants
+from zmqservices.wire.serializers import Serializer
+from zmqservices.worker_context import WorkerContext
 
 
-class FromWorker:
-    """Whatever a worker tells of events with: it knows the headers that travel along.
+class WithWorkerHeaders:
+    """Base of the objects with which a worker dispatches events: it makes the headers of these events.
 
-    They are the worker's context data as they were when this was made, and the ids of the calls that led to it. Put together
-    when the first event asks for them: most workers have none.
+    They are the worker's context data, copied when this object is made, and the ids of the calls that led to the worker. They
+    are put together for the first event, since most workers dispatch none.
     """
 
     __slots__ = ("_worker_ctx", "_data", "_made")
 
-    def __init__(self, worker_ctx: Any) -> None:
-        self._worker_ctx: Any = worker_ctx
+    def __init__(self, worker_ctx: WorkerContext) -> None:
+        self._worker_ctx: WorkerContext | None = worker_ctx
         self._data: Mapping[str, Any] = worker_ctx.data.copy()
         self._made: dict[str, Any] | None = None
 
     def _headers(self) -> dict[str, Any]:
-        """A None is left out, with a warning where the event is told of. To be called by what a worker calls."""
+        """The headers. A value of None is left out, with a warning that names the caller's caller."""
         made = self._made
         if made is None:
             made = {}
@@ -36,14 +38,18 @@ class FromWorker:
                     warnings.warn(f"context data {key!r} is None and is not sent with events", UserWarning, stacklevel=3)
                 else:
                     made[key] = value
-            made[constants.CALL_ID_STACK_CONTEXT_KEY] = self._worker_ctx.call_id_stack
+            if self._worker_ctx is not None:
+                made[constants.CALL_ID_STACK_CONTEXT_KEY] = self._worker_ctx.call_id_stack
             self._made = made
-            self._worker_ctx = None  # Whoever keeps this for long keeps no more than he needs.
+            self._worker_ctx = None  # A service may hold this object for long; the worker's context is not needed any more.
         return made
 
 
-def encoded(serializer: Any, data: Any) -> tuple[Any, str | None]:
-    """The data as it is handed on, and the name of the serializer that made bytes of it (None: the wire's own will)."""
+def encoded(serializer: Serializer | None, data: Any) -> tuple[Any, str | None]:
+    """The data as it is handed on, and the name of the serializer that made bytes of it.
+
+    Without a serializer the data is handed on as it is, and the name is None: the wire's own format is used.
+    """
     if serializer is None:
         return data, None
     return serializer.dumps(data), serializer.name

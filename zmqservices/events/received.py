@@ -1,8 +1,8 @@
-"""What a worker may know of the event that it handles: `worker_ctx.event`."""
+"""The event that a worker handles, as `worker_ctx.event`."""
 
 from __future__ import annotations
 
-from typing import Any
+from zmqservices.wire.messages import Event
 
 __all__ = ["ReceivedEvent"]
 
@@ -12,42 +12,42 @@ class ReceivedEvent:
 
     __slots__ = ("_message", "_is_reliable", "outbox_id")
 
-    def __init__(self, message: Any, is_reliable: bool, outbox_id: str | None) -> None:
+    def __init__(self, message: Event, is_reliable: bool, outbox_id: str | None) -> None:
         self._message = message
         self._is_reliable = is_reliable
-        #: What the outbox that it came through calls it; None for one that was dispatched directly.
+        #: The id that an outbox gave the event; None for an event that was dispatched directly.
         self.outbox_id = outbox_id
 
     @property
     def id(self) -> str | None:
-        """What it is known by; None for a best-effort event, which comes once at most and has no name."""
+        """The id of the event; None for a best-effort event, which is delivered at most once and has no id."""
         if self.outbox_id is not None:
             return self.outbox_id
         return f"{self.source}:{self.origin}:{self.seq}" if self._is_reliable else None
 
     @property
     def origin(self) -> str:
-        """The journal that keeps it."""
+        """The opening of the journal in which the event was appended; `(origin, seq)` names the event."""
         return str(self._message.journal)
 
     @property
     def seq(self) -> int:
-        """Its number there."""
+        """The number of the event in the journal."""
         return int(self._message.seq)
 
     @property
     def source(self) -> str:
-        """The service that dispatched it."""
+        """The name of the service that dispatched the event."""
         return str(self._message.source)
 
     @property
     def type(self) -> str:
-        """Its type, where the handler's pattern stands for many."""
+        """The type of the event; the handler's pattern may match many."""
         return str(self._message.type)
 
     @property
     def key(self) -> str | None:
-        """The key that it was dispatched with."""
+        """The key that the event was dispatched with."""
         key: str | None = self._message.key
         return key
 
@@ -58,6 +58,6 @@ class ReceivedEvent:
 
     @property
     def at(self) -> float | None:
-        """When it was dispatched, in seconds since 1970."""
+        """The time of the dispatch, in seconds since 1970."""
         at: float | None = self._message.at
         return at

@@ -1,4 +1,4 @@
-"""What all @event_handler methods of a container share: its place in the cluster, and one word about it in the directory.
+"""The part that all @event_handler methods of a container share: its subscriber, and its record in the directory.
 
 Internal. Services use `zmqservices.events`.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import Any
+from typing import Protocol
 
 from zmqservices import configuration, constants
 from zmqservices.cluster.events.consumer import EventConsumer
 from zmqservices.cluster.events.incoming_event import IncomingEvent
 from zmqservices.cluster.events.publisher_link import size_of
+from zmqservices.cluster.events.subscription import Subscription
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 
@@ -20,6 +22,18 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that publishers get, in the end, to read the last answers.
 LAST_ANSWERS_TIMEOUT = 1.0
+
+
+class Handler(Protocol):
+    """A handler of events; an EventHandler."""
+
+    prefetch: int | None
+
+    @property
+    def subscription(self) -> Subscription | None: ...
+
+    def take(self, event: IncomingEvent) -> None:
+        """An event came: queue it for a worker. Must not block."""
 
 
 class EventServer(ProviderCollector, SharedExtension):
@@ -31,8 +45,8 @@ class EventServer(ProviderCollector, SharedExtension):
         super().__init__()
         self._consumers: list[EventConsumer] = []
         self._is_announced = False
-        #: Bytes of the events without a promise that wait for a worker or are handled.
-        self._casual_bytes = 0
+        #: Bytes of the best-effort events that wait for a worker or are being handled.
+        self._best_effort_bytes = 0
 
     def setup(self) -> None:
         self._max_queued = configuration.whole_number(
@@ -42,54 +56,64 @@ class EventServer(ProviderCollector, SharedExtension):
             self.container.config, constants.MAX_QUEUED_BYTES_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_BYTES
         )
 
+    # --- load shedding of best-effort events ---------------------------------------------------------------------------
+
     @property
     def is_full(self) -> bool:
-        """Whether so many wait for a worker that what was not promised is thrown away."""
+        """Whether so many jobs wait for a worker that best-effort events are dropped."""
         return self.is_bound() and bool(self.container.queued >= self._max_queued)
 
     def has_room_for(self, event: IncomingEvent) -> bool:
-        """Whether an event without a promise is taken, by how many wait for a worker and what they take; `handled` follows."""
+        """Whether a best-effort event is accepted, by the number of waiting jobs and by bytes.
+
+        An accepted event counts until `handled`.
+        """
         size = size_of(event.message)
-        if self.is_full or (self._casual_bytes and self._casual_bytes + size > self._max_bytes):
+        if self.is_full or (self._best_effort_bytes and self._best_effort_bytes + size > self._max_bytes):
             return False
-        self._casual_bytes += size
+        self._best_effort_bytes += size
         return True
 
     def handled(self, event: IncomingEvent) -> None:
-        """A worker is through with it."""
+        """A worker has handled the event."""
         if not event.is_reliable:
-            self._casual_bytes -= size_of(event.message)
+            self._best_effort_bytes -= size_of(event.message)
 
-    def missed(self) -> None:
-        """One was."""
+    def count_missed(self) -> None:
+        """Count one best-effort event that was dropped because the container's queue was full."""
         self._node.subscriber.broadcasts.missed += 1
 
-    def begin(self, handler: Any) -> EventConsumer:
-        """Subscribe `handler`, and return when all publishers that are there know of it, or have had their time."""
+    # --- subscribing -------------------------------------------------------------------------------------------------
+
+    def begin(self, handler: Handler) -> EventConsumer:
+        """Subscribe `handler`. Returns when all listed publishers have confirmed, or after `events_wait_for_peers`."""
+        # Announced first: the number of the instance, which may be part of the group's name, is known after that.
         self._announce()
-        node = self._node
-        subscriber, patience = node.subscriber, node.settings.events.wait_for_peers
         want = handler.subscription
-        end = monotonic() + patience
+        if want is None:
+            raise ConfigurationError("an event handler that belongs to no service cannot subscribe")
+        node = self._node
+        subscriber, timeout = node.subscriber, node.settings.events.wait_for_peers
+        end = monotonic() + timeout
         options = {} if want.max_deliveries is None else {"max_deliveries": want.max_deliveries}
         container = self.container
         credit = handler.prefetch or container.max_workers
         consumer = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
         self._consumers.append(consumer)
-        if not self._registration.settle(patience):
-            _log.warning("%s begins without a word from the directory: %s", want.group, node.directory.describe())
+        if not self._registration.settle(timeout):
+            _log.warning("%s begins without an answer of the directory: %s", want.group, node.directory.describe())
         missing = consumer.wait_until_reachable(max(end - monotonic(), 0.0))
         if missing:
             _log.warning(
                 "%s begins, and %d publishers of %s have not answered within %g s: %s",
-                want.group, len(missing), want.source, patience, "; ".join(missing[:5]),
+                want.group, len(missing), want.source, timeout, "; ".join(missing[:5]),
             )  # fmt: skip
         else:
             _log.info("%s handles %s of %s", want.group, want.pattern, want.source)
         return consumer
 
     def _announce(self) -> None:
-        """Say in the directory what is handled here, so that publishers which come later keep it from their first event."""
+        """List all subscriptions of the container in the directory: later publishers keep events from their first one."""
         if self._is_announced:
             return
         self._node = self.membership.join()
@@ -101,8 +125,10 @@ class EventServer(ProviderCollector, SharedExtension):
         state = {} if registration.record is not None else {"state": "UP"}
         registration.amend(subscriptions=sorted(wants, key=lambda want: str(want["group"])), **state)
 
+    # --- the end -----------------------------------------------------------------------------------------------------
+
     def _leave(self) -> None:
-        """All workers are over: publishers shall have read the last answers before the links are cut."""
+        """All workers have ended: publishers get time to read the last answers before the links are closed."""
         consumers, self._consumers = self._consumers, []
         end = monotonic() + LAST_ANSWERS_TIMEOUT
         for consumer in consumers:
@@ -112,9 +138,6 @@ class EventServer(ProviderCollector, SharedExtension):
         self._registration.retract()
 
     def kill(self) -> None:
-        self._leave_at_once()
-
-    def _leave_at_once(self) -> None:
         consumers, self._consumers = self._consumers, []
         for consumer in consumers:
             consumer.end()

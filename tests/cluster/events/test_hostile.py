@@ -362,7 +362,7 @@ def test_without_a_promise_no_more_waits_for_a_worker_than_there_is_room_for(ser
     assert room == [True, False, True]
     # One that is alone is taken whatever its size.
     assert notes.wait_for(1) == [500_000]
-    until(lambda: handler.server._casual_bytes == 0)
+    until(lambda: handler.server._best_effort_bytes == 0)
 
 
 class FakeEvent:
