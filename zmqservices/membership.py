@@ -20,7 +20,7 @@ from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import SharedExtension
 from zmqservices.wire.quoting import quoted
-from zmqservices.wire.serializers import BUILTIN, get_serializer
+from zmqservices.wire.serializers import BUILTIN, Serializer, get_serializer
 from zmqservices.worker_context import Container
 
 M = TypeVar("M", bound="Membership")
@@ -28,18 +28,18 @@ M = TypeVar("M", bound="Membership")
 _log = logging.getLogger(__name__)
 
 
-def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
+def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serializer]:
     """The look-up of serializers by name for a configuration; raises ConfigurationError for an unknown name."""
     configured = config.get(constants.SERIALIZERS_CONFIG_KEY)
 
     @functools.cache
-    def find(name: str) -> Any:
+    def find(name: str) -> Serializer:
         return get_serializer(name, configured)
 
     return find
 
 
-def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
+def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serializer]:
     """As `serializers_of`, for what others send: those of ACCEPT alone.
 
     Without ACCEPT the own serializer and those built in, which make plain values only. Raises ConfigurationError for others.
@@ -51,7 +51,7 @@ def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
         accept = [own, *(name for name in BUILTIN if name not in configured)]
     accepted = {name: get_serializer(name, configured) for name in accept}
 
-    def find(name: str) -> Any:
+    def find(name: str) -> Serializer:
         found = accepted.get(name)
         if found is None:
             raise ConfigurationError(
@@ -62,7 +62,7 @@ def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Any]:
     return find
 
 
-def own_serializer(config: Mapping[str, Any], find: Callable[[str], Any]) -> Any:
+def own_serializer(config: Mapping[str, Any], find: Callable[[str], Serializer]) -> Serializer | None:
     """The serializer for values that this process sends first; None for the wire's own msgpack."""
     name = config.get(constants.SERIALIZER_CONFIG_KEY) or constants.DEFAULT_SERIALIZER
     return None if name == constants.DEFAULT_SERIALIZER else find(name)
@@ -77,8 +77,8 @@ class Membership(SharedExtension):
         self._registration: Registration | None = None
         self._farewells: list[Callable[[], None]] = []
         #: Finds a serializer by its name; None as the own one means the wire's own msgpack. Known once joined.
-        self.serializers: Callable[[str], Any] = serializers_of({})
-        self.serializer: Any = None
+        self.serializers: Callable[[str], Serializer] = serializers_of({})
+        self.serializer: Serializer | None = None
 
     def bind(self: M, container: Container) -> M:
         """Also looks at the container's settings: what is wrong in them is told when the container is made."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.rpc.server import RpcServer
+from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext
 
 __all__ = ["Rpc", "rpc"]
 
@@ -16,10 +18,10 @@ __all__ = ["Rpc", "rpc"]
 class Rpc(Entrypoint):
     """Makes a method callable by other services and by standalone clients.
 
-    `expected_exceptions`: classes that the method raises to tell its caller of the caller's own mistakes; logged as
-    warnings. `sensitive_arguments`: names of arguments that are redacted wherever they are shown. `idempotent=True`:
-    running it twice does no harm, so that a call may be repeated elsewhere when its instance is lost. `timeout`: seconds
-    after which the method is cancelled, even where its caller would wait longer.
+    `expected_exceptions`: classes of errors that are the caller's own mistakes; they are logged as warnings.
+    `sensitive_arguments`: names of arguments that are redacted wherever arguments are shown. `idempotent=True`: running
+    the method twice does no harm, so a call may be repeated at another instance when the connection to the first one is
+    lost. `timeout`: seconds after which the method is cancelled, even if its caller would wait longer.
     """
 
     server = RpcServer()
@@ -38,28 +40,28 @@ class Rpc(Entrypoint):
         return own if deadline is None or own < deadline else deadline
 
     def listed(self) -> None:
-        """Methods stand in the record already, with their signatures."""
+        """Nothing: the record of the service lists its RPC methods already, with their signatures."""
 
     def setup(self) -> None:
-        #: What the server calls with a call and its outcome. Looked for once: most have no `handle_result` of their own.
+        #: Called with a call and its outcome. Chosen once: most entrypoints have no `handle_result` of their own.
         self.answer = self._answer if is_overridden(self, Rpc) else self.server.handle_result
         self.server.register_provider(self)
 
-    def handle_result(self, message: Any, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        """Called by the worker with the outcome, before its dependencies see it: answer the call, `message`.
+    def handle_result(self, message: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+        """Answer the call `message`. Called by the worker with the outcome, before dependency providers are told of it.
 
-        An override may change `result` and `exc_info`; it returns what dependency providers shall be told. What it raises
-        is the answer. See `zmqservices.hosting.outcomes`.
+        An override may change `result` and `exc_info`; what it returns is passed on to dependency providers. An error that
+        it raises becomes the answer. See `zmqservices.hosting.outcomes`.
         """
         return self.server.handle_result(message, worker_ctx, result, exc_info)
 
-    def _answer(self, call: Any, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _answer(self, call: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
         if not never_began(worker_ctx):
             result, exc_info = outcome_of(self, call, worker_ctx, result, exc_info)
         return self.server.finish(call, worker_ctx, result, exc_info)
 
     def stop(self) -> None:
-        """Refuse new calls, answer those that were taken, then part."""
+        """Refuse new calls, wait until those under way are answered, then leave the server."""
         self.server.drain()
         self.server.unregister_provider(self)
         super().stop()

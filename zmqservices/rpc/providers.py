@@ -11,26 +11,30 @@ from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, Timeout, check_timeout
 from zmqservices.utils.native_threads import get_ident
+from zmqservices.wire.serializers import Serializer
+from zmqservices.worker_context import WorkerContext
 
 __all__ = ["ClusterRpc", "RpcProvider", "RpcProxy", "ServiceRpc"]
 
 
 class WorkerClient(Client):
-    """Calls on behalf of one worker: its context data and call ids travel along, and its deadline bounds every call."""
+    """Makes the calls of one worker: they carry its context data and call ids, and none outlasts its deadline."""
 
     __slots__ = ("worker_ctx", "_caller", "_timeout", "_serializer")
 
-    def __init__(self, worker_ctx: Any, caller: Caller, timeout: Any, serializer: Any) -> None:
+    def __init__(self, worker_ctx: WorkerContext, caller: Caller, timeout: Timeout, serializer: Serializer | None) -> None:
         self.worker_ctx = worker_ctx
         self._caller = caller
         self._timeout = caller.settings.rpc_timeout if timeout is UNSET else timeout
         self._serializer = serializer
 
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, PendingCall]:
+    def begin(
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout
+    ) -> tuple[Caller, PendingCall]:
         worker_ctx, caller = self.worker_ctx, self._caller
-        headers = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}
+        headers: dict[str, Any] = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}
         if worker_ctx.data:
             add_context(headers, worker_ctx.data)
         if timeout is UNSET:
@@ -43,7 +47,7 @@ class WorkerClient(Client):
 
 
 def add_context(headers: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """Context data as headers; a None is left out, with a warning, as a header without a value says nothing."""
+    """Add context data to `headers`. A value that is None is left out, with a warning: a header needs a value."""
     for key, value in data.items():
         if value is None:
             warnings.warn(
@@ -54,28 +58,28 @@ def add_context(headers: dict[str, Any], data: Mapping[str, Any]) -> None:
 
 
 class RpcProvider(DependencyProvider):
-    """What the two kinds of injected proxies share."""
+    """The base of the two providers that inject proxies."""
 
     membership = Membership()
 
-    def __init__(self, *, timeout: Any = UNSET, **options: Any) -> None:
+    def __init__(self, *, timeout: Timeout = UNSET, **options: Any) -> None:
         super().__init__()
         check_timeout(timeout, "a proxy")
         self.timeout = timeout
-        #: Publisher options of Nameko applications; they spoke to a broker and mean nothing here.
+        #: Publisher options of Nameko applications. They configured a broker and have no effect here.
         self.options = options
 
     def setup(self) -> None:
         self._caller = self.membership.join().caller
 
-    def client(self, worker_ctx: Any) -> WorkerClient:
+    def client(self, worker_ctx: WorkerContext) -> WorkerClient:
         return WorkerClient(worker_ctx, self._caller, self.timeout, self.membership.serializer)
 
 
 class ServiceRpc(RpcProvider):
     """Injects a proxy of one service. `timeout`: seconds per call; without it `rpc_timeout` of the configuration."""
 
-    def __init__(self, target_service: str, *, timeout: Any = UNSET, **options: Any) -> None:
+    def __init__(self, target_service: str, *, timeout: Timeout = UNSET, **options: Any) -> None:
         super().__init__(timeout=timeout, **options)
         self.target_service = target_service
 
@@ -83,14 +87,14 @@ class ServiceRpc(RpcProvider):
         super().setup()
         self._caller.expect(self.target_service)
 
-    def get_dependency(self, worker_ctx: Any) -> ServiceProxy:
+    def get_dependency(self, worker_ctx: WorkerContext) -> ServiceProxy:
         return ServiceProxy(self.client(worker_ctx), self.target_service)
 
 
 class ClusterRpc(RpcProvider):
     """Injects a proxy of all services: `self.cluster.maths.add(2, 3)`."""
 
-    def get_dependency(self, worker_ctx: Any) -> ClusterProxy:
+    def get_dependency(self, worker_ctx: WorkerContext) -> ClusterProxy:
         return ClusterProxy(self.client(worker_ctx))
 
 

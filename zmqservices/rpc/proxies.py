@@ -1,9 +1,10 @@
-"""What stands for a remote service in a caller's hands: proxies, and the reply that is still to come."""
+"""Proxies, by which a caller calls the methods of remote services, and calls that are not answered yet."""
 
 from __future__ import annotations
 
+from enum import Enum
 from math import isfinite
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from zmqservices.cluster.calls.call import DONE, SENT, PendingCall
 from zmqservices.cluster.calls.caller import Caller
@@ -11,14 +12,27 @@ from zmqservices.exceptions import ConfigurationError
 
 __all__ = ["Client", "ClusterProxy", "MethodProxy", "RpcCall", "RpcReply", "ServiceProxy"]
 
-#: No timeout was named: the configured one holds. None, in contrast, means to wait for ever.
-UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+
+class Unset(Enum):
+    """The type of UNSET, so that a type checker can tell it from numbers and None."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
 
 
-def check_timeout(timeout: Any, whose: str, may_be_spent: bool = False) -> None:
+#: No timeout was given, so the configured one holds. None, in contrast, means to wait without a limit.
+UNSET: Final = Unset.UNSET
+
+#: Seconds that a call may take, None for no limit, or UNSET for the configured limit.
+Timeout: TypeAlias = float | Unset | None
+
+
+def check_timeout(timeout: object, whose: str, may_be_spent: bool = False) -> None:
     """Raise ConfigurationError unless `timeout` is a number of seconds above 0, None, or UNSET.
 
-    With `may_be_spent` it may be 0 or less, as what is left of somebody's time may be.
+    With `may_be_spent` it may be 0 or less: the time that is left until a deadline may be.
     """
     if timeout is None or timeout is UNSET:
         return
@@ -29,17 +43,20 @@ def check_timeout(timeout: Any, whose: str, may_be_spent: bool = False) -> None:
 
 
 class RpcCall:
-    """A call under way. `result()` may be asked for any number of times, and in any order among calls."""
+    """A call that is under way. `result()` may be called any number of times, by several threads, in any order among calls."""
 
     __slots__ = ("_caller", "_call", "_client")
 
     def __init__(self, caller: Caller, call: PendingCall, client: Client) -> None:
         self._caller = caller
         self._call = call
-        self._client = client  # Held: a client that nobody holds any more is stopped.
+        self._client = client  # Referenced, since a client is stopped when it is collected.
 
     def result(self) -> Any:
-        """Wait for the answer. Raises what the call raised, a new instance each time, or RpcTimeout and its kin."""
+        """Wait for the answer, and return it.
+
+        Raises the error that the method raised (a new instance each time), RpcTimeout, CallCancelled or RemoteUnavailable.
+        """
         call = self._call
         if call.stage != DONE:
             self._caller.reactor.park(call, DONE)
@@ -48,7 +65,7 @@ class RpcCall:
     get_response = result
 
     def cancel(self) -> None:
-        """Give the call up: the service is told to stop, and `result` raises CallCancelled."""
+        """Cancel the call: the service stops running it, and `result` raises CallCancelled."""
         self._caller.reactor.run(self._caller.abandon, self._call)
 
 
@@ -56,27 +73,34 @@ RpcReply = RpcCall
 
 
 class Client:
-    """How a proxy makes its calls: the seam between proxies and whoever holds the caller, headers and time limits."""
+    """How a proxy makes its calls. Each kind of client adds its own headers and its own time limits."""
 
     __slots__ = ()
 
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, PendingCall]:
+    def begin(
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout
+    ) -> tuple[Caller, PendingCall]:
+        """Send a call, and return it with the caller that will receive its answer."""
         raise NotImplementedError
 
 
 class MethodProxy:
-    """A remote method: call it, or `call_async` it. `with_timeout(seconds)` is the same method with its own limit."""
+    """A remote method.
+
+    Call it to wait for the result, or use `call_async` to wait later. `with_timeout(seconds)` gives the same method with
+    another time limit.
+    """
 
     __slots__ = ("_client", "service_name", "method_name", "_timeout")
 
-    def __init__(self, client: Client, service_name: str, method_name: str, timeout: Any = UNSET) -> None:
+    def __init__(self, client: Client, service_name: str, method_name: str, timeout: Timeout = UNSET) -> None:
         self._client = client
         self.service_name = service_name
         self.method_name = method_name
         self._timeout = timeout
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Call, and wait for the answer. When the wait is broken off (a gevent.Timeout, a kill), the service is told to stop."""
+        """Call and wait for the result. When the wait is interrupted (by a gevent.Timeout, say), the service is told to stop."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if call.stage != DONE:
             try:
@@ -87,10 +111,10 @@ class MethodProxy:
         return call.outcome()
 
     def call_async(self, /, *args: Any, **kwargs: Any) -> RpcCall:
-        """Call without waiting for the answer. Raises UnknownService and RemoteUnavailable here, not at `result`."""
+        """Call without waiting for the answer. UnknownService and RemoteUnavailable are raised here, not by `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:
-            caller.reactor.run(caller.cork.release)  # Who does not wait for the answer may do something else for long.
+            caller.reactor.run(caller.cork.release)  # This caller may do something else for long before it waits.
         if call.stage < SENT:
             try:
                 caller.reactor.park(call, SENT)
@@ -102,9 +126,9 @@ class MethodProxy:
         return RpcCall(caller, call, self._client)
 
     def with_timeout(self, seconds: float | None) -> MethodProxy:
-        """This method with a limit of its own per call; None waits for ever (a worker still for its own deadline).
+        """This method with a time limit of `seconds` per call; None means no limit, except a worker's own deadline.
 
-        With 0 or less, as what is left of somebody's time may be, a call raises RpcTimeout and is never sent.
+        With 0 or less, a call raises RpcTimeout and is never sent.
         """
         check_timeout(seconds, f"{self.service_name}.{self.method_name}", may_be_spent=True)
         return MethodProxy(self._client, self.service_name, self.method_name, seconds)
@@ -123,7 +147,7 @@ class ServiceProxy:
     def __getattr__(self, name: str) -> MethodProxy:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        # Kept: the next look-up finds it without coming here.
+        # Stored, so that the next look-up finds the attribute without this method.
         method = self.__dict__[name] = MethodProxy(self._client, self.service_name, name)
         return method
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,10 +26,9 @@ from zmqservices.exceptions import (
 )
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
+from zmqservices.worker_context import Container, ExcInfo, Outcome, WorkerContext, exc_info_of
 
 _log = logging.getLogger(__name__)
-
-ExcInfo = Any
 
 
 class RpcServer(ProviderCollector, SharedExtension):
@@ -45,7 +44,7 @@ class RpcServer(ProviderCollector, SharedExtension):
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
-    def bind(self, container: Any) -> RpcServer:
+    def bind(self, container: Container) -> RpcServer:
         bound = super().bind(container)
         bound._read_settings()  # A wrong one is told before anything starts.
         return bound
@@ -70,7 +69,8 @@ class RpcServer(ProviderCollector, SharedExtension):
         container = self.container
         self._submit, self._cancel_worker = container.submit, container.cancel
         self._jobs = container.pool.jobs
-        # There may be none, where a test has restricted the entrypoints; its callers shall hear of it at once.
+        # A test may have removed all entrypoints; the service is announced all the same, so that its callers get
+        # MethodNotFound at once.
         self._methods = {provider.method_name: provider for provider in self._providers}
         self._service = container.service_name
         self._node = self.membership.join()
@@ -80,14 +80,14 @@ class RpcServer(ProviderCollector, SharedExtension):
         self.membership.before_leaving(self._leave_at_once)
 
     def stop(self) -> None:
-        """Called when all methods have left; where there were none, nobody has said farewell yet."""
+        """Called when all entrypoints have left. If there were none, none of them has drained the server: it is done here."""
         super().stop()
         self.drain()
 
     def drain(self) -> None:
-        """Leave in good order: callers are told, calls that were taken are answered. Returns when that is done.
+        """Tell callers that the service leaves, and return when the calls under way are answered.
 
-        Called by every entrypoint of the container as it stops; the first does it and the others wait.
+        Called by every entrypoint of the container as it stops. The first call drains; the others wait for it.
         """
         if not self._is_serving:
             return
@@ -104,7 +104,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             self._drained.set()
 
     def kill(self) -> None:
-        """Leave at once; calls under way are answered with an error."""
+        """Leave at once. Calls under way are answered with an error."""
         self._leave_at_once()
 
     def _leave_at_once(self) -> None:
@@ -146,7 +146,7 @@ class RpcServer(ProviderCollector, SharedExtension):
         except Exception as exc:
             call.fail(serialize(exc))
             return
-        # Some of these may have been dropped, and for some workers are free: whether it is full needs a closer look.
+        # A quick check: some of these jobs may have been dropped, and for others workers are free.
         if (len(self._jobs) >= self._max_queued or self._queued_bytes > self._max_bytes) and self.container_is_full(call):
             return
         deadline = call.deadline
@@ -163,7 +163,7 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._queued_bytes += call.size
 
     def container_is_full(self, call: IncomingCall) -> bool:
-        """Refuse `call` where too many wait already, so that the caller may ask another instance at once."""
+        """Load shedding: refuse `call` if too many wait already, so that its caller can try another instance at once."""
         backlog = self.container.pool.backlog()
         if backlog >= self._max_queued or self._queued_bytes > self._max_bytes:
             call.refuse(
@@ -174,14 +174,14 @@ class RpcServer(ProviderCollector, SharedExtension):
             return True
         return False
 
-    def cancel(self, worker_ctx: Any, why: str) -> None:
-        """Nobody waits for the outcome of this worker any more."""
+    def cancel(self, worker_ctx: WorkerContext, why: str) -> None:
+        """Cancel a worker whose caller does not wait for the outcome any more."""
         self._cancel_worker(worker_ctx, WorkerCancelled(why))
 
-    def handle_result(self, call: IncomingCall, worker_ctx: Any, result: Any, exc_info: ExcInfo) -> tuple[Any, ExcInfo]:
-        """Answer `call`; called by the worker, before its dependencies see the result. May replace the result."""
+    def handle_result(self, call: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+        """Answer `call`. Called by the worker before dependency providers are told of the outcome, which may be replaced."""
         self._queued_bytes -= call.size
-        call.size = 0  # An override may come here twice.
+        call.size = 0  # An override may call this twice.
         if exc_info is None:
             try:
                 if call.serializer is None:
@@ -189,8 +189,8 @@ class RpcServer(ProviderCollector, SharedExtension):
                 else:
                     call.reply(self.membership.serializers(call.serializer).dumps(result), call.serializer)
                 return result, exc_info
-            except (UnserializableValueError, MessageTooLarge):
-                exc_info, result = sys.exc_info(), None
+            except (UnserializableValueError, MessageTooLarge) as error:
+                exc_info, result = exc_info_of(error), None
         exc = exc_info[1]
         if isinstance(exc, WorkerCancelled):
             call.refuse("expired", str(exc))
@@ -200,8 +200,8 @@ class RpcServer(ProviderCollector, SharedExtension):
             call.fail(describe(exc, self._with_traceback))
         return result, exc_info
 
-    def finish(self, call: IncomingCall, worker_ctx: Any, result: Any, exc_info: ExcInfo) -> tuple[Any, ExcInfo]:
-        """As `handle_result`, once the method's own entrypoint has had its say: `call` may be answered already."""
+    def finish(self, call: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+        """Answer `call` unless the `handle_result` of the method's own entrypoint has answered it."""
         if call.is_open:
             return self.handle_result(call, worker_ctx, result, exc_info)
         self._queued_bytes -= call.size
@@ -210,9 +210,9 @@ class RpcServer(ProviderCollector, SharedExtension):
 
 
 def describe(exc: BaseException, with_traceback: bool) -> dict[str, Any]:
-    """What travels for `exc`, whatever it is made of: an answer that cannot be given costs the container's life."""
+    """The mapping that is sent for `exc`. Never raises: an error while a call is answered would kill the container."""
     if isinstance(exc, UnserializableValueError):
-        # Its argument is the value itself, which is named and never looked into: a generator would run.
+        # Its argument is the value itself. Only its repr is sent: serializing a generator would run it.
         exc.args = (exc.repr_value,)
     try:
         return serialize(exc, with_traceback)
@@ -223,7 +223,7 @@ def describe(exc: BaseException, with_traceback: bool) -> dict[str, Any]:
 
 
 class _Annotation:
-    """An annotation that was not evaluated, shown without the quotes that a text would get."""
+    """An annotation that was not evaluated; its repr has no quotes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -232,12 +232,12 @@ class _Annotation:
         return self._text
 
 
-def _plain(annotation: Any) -> Any:
+def _plain(annotation: object) -> object:
     return _Annotation(annotation) if isinstance(annotation, str) else annotation
 
 
-def _signature(function: Any) -> str:
-    """`(a: int, b=2) -> int`: what callers give, without `self`."""
+def _signature(function: Callable[..., Any]) -> str:
+    """The signature as callers see it, without `self`: `(a: int, b=2) -> int`."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

@@ -13,7 +13,7 @@ from typing import Any
 from zmqservices.utils.native_threads import start_thread
 
 
-def let_go_of(owner: Any, stop: Callable[[], Any], what: str) -> weakref.finalize[Any, Any]:
+def let_go_of(owner: object, stop: Callable[[], object], what: str) -> weakref.finalize[Any, Any]:
     """Call `stop`, which must not lead to `owner`, when `owner` is collected; `detach` what is returned where it is stopped.
 
     Garbage is collected anywhere, also in the midst of a call or under a lock, so a thread of its own does it. At the

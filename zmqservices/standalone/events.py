@@ -240,7 +240,7 @@ def event_dispatcher(
     *,
     reliable: bool = True,
     context_data: Mapping[str, Any] | None = None,
-    **publisher_options: Any,
+    **publisher_options: object,
 ) -> StandaloneDispatcher:
     """A function `dispatch(service_name, event_type, event_data, key=None)`.
 

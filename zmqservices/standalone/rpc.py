@@ -20,7 +20,7 @@ from zmqservices.cluster.settings import Settings
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.removed import removed_names
 from zmqservices.rpc.providers import add_context
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, check_timeout
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, Timeout, check_timeout
 from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.reactor import Reentered
 from zmqservices.utils.native_threads import reentrant_lock
@@ -36,7 +36,7 @@ class StandaloneClient(Client):
         "_cluster", "_context", "_timeout", "_serializer", "_never_stopped", "_call_id", "_prefix", "_numbers", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: Any) -> None:
+    def __init__(self, config: Mapping[str, Any], context_data: Mapping[str, Any] | None, timeout: float | None) -> None:
         find = serializers_of(config)
         self._serializer = own_serializer(config, find)
         self._cluster: ClientNode | None = ClientNode(Settings.read(config))
@@ -52,7 +52,9 @@ class StandaloneClient(Client):
         self._prefix = ""
         self._numbers = itertools.count(1)
 
-    def begin(self, service: str, method: str, args: Any, kwargs: Any, timeout: Any) -> tuple[Caller, PendingCall]:
+    def begin(
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout
+    ) -> tuple[Caller, PendingCall]:
         cluster = self._cluster
         if cluster is None:
             raise RuntimeError("This RPC client was stopped and can no longer be used; start a new one")
@@ -104,7 +106,7 @@ class ClusterRpcClient:
         config: Mapping[str, Any] | None = None,
         context_data: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         check_timeout(timeout, "a client")
         self._config = configuration.config if config is None else config
@@ -176,7 +178,7 @@ class ServiceRpcClient(ClusterRpcClient):
         config: Mapping[str, Any] | None = None,
         context_data: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(config, context_data, timeout, **options)
         self._service_name = service_name

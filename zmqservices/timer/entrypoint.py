@@ -17,22 +17,24 @@ from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
-from zmqservices.timer.leadership import Duty
+from zmqservices.timer.leadership import Leadership
 from zmqservices.timer.schedule import Schedule
+from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext
 
 _log = logging.getLogger(__name__)
 
-#: What may become of ticks that were missed because one took too long, and whether that is catching up.
+#: The values of `missed`, and whether ticks that were missed, because one took too long, are run afterwards.
 MISSED = {"skip": False, "catch_up": True}
 
 
 class Timer(Entrypoint):
     """Runs a method every `interval` seconds, and never twice at once: the next tick waits until the last is over.
 
-    The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... after the start. `eager=True`: the first one
-    comes at the start. `missed`: ticks that come due while one runs are left out (`"skip"`) or follow it back to back
-    (`"catch_up"`). An error of the method is logged, and the next tick comes. `cluster=True`: of all instances of the
-    service in the namespace, one fires; see `zmqservices.timer.leadership` for what that promises.
+    The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... seconds after the start. `eager=True`: the first
+    tick is due at the start. `missed`: ticks that come due while one runs are left out (`"skip"`), or run one after the
+    other as soon as it is over (`"catch_up"`). An error of the method is logged, and the timer goes on. `cluster=True`: of
+    all instances of the service in the namespace, only the leader runs the method; see `zmqservices.timer.leadership` for
+    the guarantees.
     """
 
     takes_generators = False
@@ -48,8 +50,8 @@ class Timer(Entrypoint):
         self.missed = missed
         self.cluster = cluster
         if cluster:
-            self.duty = Duty()
-        #: Asked for the time; a test may put another in its place, see `zmqservices.testing.clock`.
+            self.leadership = Leadership()
+        #: Returns the time in seconds. A test may replace it; see `zmqservices.testing.clock`.
         self.clock: Callable[[], float] = monotonic
         self._is_stopping = False
         self._woken = Event()
@@ -61,34 +63,36 @@ class Timer(Entrypoint):
         return {"kind": "timer", "what": f"every {self.interval:g} s{where}"}
 
     def setup(self) -> None:
-        self._patience = configuration.seconds(
+        self._drain_timeout = configuration.seconds(
             self.container.config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
         )
 
     def start(self) -> None:
-        """All extensions are set up; from here on ticks come."""
+        """All extensions are set up: start ticking."""
         if self.cluster:
-            self.duty.claim(self.method_name)
+            self.leadership.campaign(self.method_name)
         self._thread = self.container.spawn_managed_thread(self._run, identifier=f"timer {self.method_name}")
 
     def stop(self) -> None:
-        """No tick begins from here on. Returns when the one that runs is over; one that takes longer than
-        `drain_timeout` is left to the container, which cancels it."""
+        """Begin no more ticks, and return when the one that runs is over.
+
+        If it takes longer than `drain_timeout`, the container cancels it.
+        """
         self._end()
         if self._thread is not None:
-            self._thread.join(self._patience)
+            self._thread.join(self._drain_timeout)
             if self.cluster and self._thread.ready():
-                # Not before: who takes over may begin at once.
-                self.duty.give_up()
+                # Only now: the next leader may begin its tick at once.
+                self.leadership.resign()
 
     def kill(self) -> None:
-        """Give up at once; a tick that runs is killed with the other workers."""
+        """End at once. A tick that runs is killed with the other workers."""
         self._end()
         if self._thread is not None:
             self._thread.kill(block=False)
 
     def look(self) -> None:
-        """The clock was put forward: a tick may be due."""
+        """Called by a test that has moved the clock: a tick may be due."""
         self._woken.set()
 
     def _end(self) -> None:
@@ -97,7 +101,7 @@ class Timer(Entrypoint):
 
     def _run(self) -> None:
         if self.cluster and self.eager:
-            self.duty.wait_until_known(self._woken)
+            self.leadership.wait_until_known(self._woken)
         schedule = Schedule(self.interval, self.clock(), self.eager, MISSED[self.missed])
         while not self._is_stopping:
             self._woken.clear()
@@ -105,14 +109,14 @@ class Timer(Entrypoint):
             if wait:
                 self._woken.wait(wait)
                 continue
-            if not self.cluster or self.duty.is_ours():
+            if not self.cluster or self.leadership.is_leader():
                 self.handle_timer_tick()
             missed = schedule.ticked(self.clock())
             if missed:
                 _log.info("skipped %d ticks of %r, which took too long", missed, self)
 
     def handle_timer_tick(self) -> None:
-        """A tick is due: run the method, and return when it is over."""
+        """Called when a tick is due: run the method, and return when it is over."""
         self._is_over.clear()
         try:
             self.container.submit(self, (), {}, handle_result=self._tick_ended)
@@ -121,25 +125,24 @@ class Timer(Entrypoint):
             return
         self._is_over.wait()
 
-    def handle_result(self, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        """Called with the outcome of a tick; what it returns is what dependency providers are told."""
+    def handle_result(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+        """Called with the outcome of a tick. What it returns is passed on to dependency providers."""
         return result, exc_info
 
-    def _tick_ended(self, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _tick_ended(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
         try:
             if not never_began(worker_ctx) and is_overridden(self, Timer):
                 return outcome_of(self, worker_ctx, result, exc_info)
             return result, exc_info
         finally:
-            # Whatever an override did: the next tick waits for this.
+            # Set whatever an override does, since the next tick waits for it.
             self._is_over.set()
 
 
-def _seconds(interval: Any) -> float:
-    is_number = isinstance(interval, (int, float)) and not isinstance(interval, bool) and isfinite(interval)
-    if not is_number or interval <= 0:
-        raise ConfigurationError(f"@timer(interval={interval!r}): a number of seconds above 0 is needed, such as 60")
-    return float(interval)
+def _seconds(interval: object) -> float:
+    if isinstance(interval, (int, float)) and not isinstance(interval, bool) and isfinite(interval) and interval > 0:
+        return float(interval)
+    raise ConfigurationError(f"@timer(interval={interval!r}): a number of seconds above 0 is needed, such as 60")
 
 
 timer = Timer.decorator

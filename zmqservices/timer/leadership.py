@@ -1,16 +1,16 @@
-"""A duty of the whole service: something that one of its instances does, and another when that one is gone.
+"""Leader election for extensions: one instance of a service does something for all of them, such as a cluster-wide timer.
 
-What it promises. The instances list in the directory that they stand ready; the eldest of those that are listed has the
-duty. While all of them see the same list, one has it. It changes hands
+How it works. Each instance that can do the work lists itself in the directory as a candidate. The candidate that has been
+listed for longest is the leader. While all instances see the same list, there is exactly one leader. Leadership changes
 
-- when its holder stops: at once, and only after what it was doing is over;
-- when its holder's process dies: when its lease runs out (`DIRECTORY_TTL`, 10 s), or at once where the registry hears of it.
+- when the leader stops: at once, and only after its work in progress is over;
+- when the leader's process dies: when its lease expires (`DIRECTORY_TTL`, 10 s), or at once if the registry notices.
 
-What it does not promise. There is no consensus: while instances see different lists (parted networks; a registry that has
-just been started; a process that was frozen and does not know yet that it was given up), two may hold the duty. For the
-length of a change of hands, nobody may. While no registry can be reached the last list holds, so nothing changes hands; a
-process that was started while none could be reached holds no duty before one answers. What must happen exactly once needs a
-lock or a unique key where its effect is kept.
+What is not promised. There is no consensus protocol. While instances see different lists (a network partition, a registry that
+has just been started, a process that was suspended and has not noticed that its lease has expired), two instances may lead.
+While leadership changes, none may. While no registry can be reached the last list is used, so leadership does not change; a
+process that was started meanwhile leads nothing until a registry answers. Work that must happen exactly once needs a lock or a
+unique key in the database that it writes to.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gevent.event import Event
 from zmqservices.extensions import Extension
 from zmqservices.membership import Membership
 
-__all__ = ["Duty"]
+__all__ = ["Leadership"]
 
-#: Seconds between two looks at whether a registry has answered; only at the start.
-LOOK = 0.02
+#: Seconds between two checks whether a registry has answered; only at the start.
+CHECK_INTERVAL = 0.02
 
 
-class Duty(Extension):
-    """Part of an extension that does something for the whole service."""
+class Leadership(Extension):
+    """A part of an extension that does something for the whole service; see the module."""
 
     membership = Membership()
 
@@ -35,37 +35,37 @@ class Duty(Extension):
         super().__init__()
         self._name: str | None = None
 
-    def claim(self, name: str) -> None:
-        """This instance stands ready for the duty `name` from now on; the service is listed where it was not.
+    def campaign(self, name: str) -> None:
+        """Make this instance a candidate for leading `name`. The service is listed in the directory if it was not.
 
-        Raises ConfigurationError where the directory lists nobody but whom it was told of beforehand.
+        Raises ConfigurationError if the directory is a fixed list, to which nothing can be added.
         """
         self._registration = self.membership.registration()
         self._registration.claim(name)
         self._name = name
-        self.membership.before_leaving(self.give_up)
+        self.membership.before_leaving(self.resign)
 
-    def give_up(self) -> None:
-        """It stands ready no longer."""
+    def resign(self) -> None:
+        """Withdraw the candidacy. If this instance was the leader, another one takes over."""
         name, self._name = self._name, None
         if name is not None:
             self._registration.give_up(name)
 
-    def wait_until_known(self, cut_short: Event) -> None:
-        """Return when it is known whose the duty is, or when `cut_short` is set."""
-        while not (cut_short.is_set() or self.is_known()):
-            cut_short.wait(LOOK)
+    def wait_until_known(self, interrupted: Event) -> None:
+        """Return when a leader is known, or when `interrupted` is set."""
+        while not (interrupted.is_set() or self.is_known()):
+            interrupted.wait(CHECK_INTERVAL)
 
     def is_known(self) -> bool:
-        """Whether a registry has answered, and lists this instance too."""
+        """Whether a registry has answered and lists a leader."""
         return self._name is not None and self._registration.is_known(self._name)
 
-    def is_ours(self) -> bool:
-        """Whether this instance has the duty now."""
+    def is_leader(self) -> bool:
+        """Whether this instance leads now."""
         return self._name is not None and self._registration.is_on_duty(self._name)
 
     def stop(self) -> None:
-        self.give_up()
+        self.resign()
 
     def kill(self) -> None:
-        self.give_up()
+        self.resign()

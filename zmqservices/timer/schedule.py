@@ -12,9 +12,9 @@ import math
 
 
 class Schedule:
-    """Ask `wait`, tick when it is 0, tell `ticked`.
+    """The schedule of one timer. Tick when `wait` returns 0, and call `ticked` when the tick is over.
 
-    `eager`: the first tick is due at once. `catches_up`: ticks that were missed while one ran follow it back to back;
+    `eager`: the first tick is due at once. `catches_up`: ticks that were missed while one ran are due as soon as it is over;
     without it they are left out.
     """
 
@@ -26,7 +26,7 @@ class Schedule:
 
     @property
     def due(self) -> float:
-        """When the next tick is."""
+        """The time of the next tick."""
         return self._start + self._next * self.interval
 
     def wait(self, now: float) -> float:
@@ -34,11 +34,11 @@ class Schedule:
         return max(0.0, self.due - now)
 
     def ticked(self, now: float) -> int:
-        """The tick that was due is over. Answers how many that came meanwhile are left out."""
+        """Called when the tick that was due is over. Returns how many ticks were missed meanwhile and are left out."""
         self._next += 1
         if self._catches_up or now <= self.due or not self.interval:
             return 0
-        # One that is due at this very moment is not missed.
+        # A tick that is due right now is not missed.
         missed = math.ceil((now - self._start) / self.interval) - self._next
         self._next += missed
         return missed
