@@ -6,15 +6,18 @@ Internal. The package `discovery` hands on its functions.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from discovery.backend import Directory, Kind, Options, factory_for
+from discovery.backend import Capabilities, Directory, Kind, Options, factory_for
 from discovery.client.registry_client import RegistryClient
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
 
 #: This machine's own directory; the first process to open it hosts it.
 LOCAL_URL = "local:"
+#: Where another URL begins in a list of several; the servers of one engine stand between commas, too.
+_NEXT_URL = re.compile(r",\s*(?=(?:[a-z][a-z0-9+.-]*://|local:|static:))")
 
 
 def open_directory(
@@ -29,7 +32,8 @@ def open_directory(
 
     `local:` (or None) is the machine's own, `local:PORT` one at another port;
     `tcp://host:port[,tcp://host:port...]` are one or several registries that know nothing of each other;
-    `static:name=tcp://ip:port,...;name=...` or `static:FILE` needs none at all.
+    `etcd://host:port[,host:port...]/prefix` is kept by etcd; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
+    needs no server at all. URLs of several kinds but static:, separated by commas, are merged.
 
     `namespace`: the namespace that it shows and that it may announce in; None is all of them. `cache_dir`: a folder
     for the last good view, used when a process starts while every registry is down; None caches nothing. `ttl`: seconds
@@ -56,11 +60,45 @@ def open_directory(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
     cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
-    made = factory_for(url)(url, Options(namespace, cache, float(ttl), host))
-    if not isinstance(made, Kind):
-        return made
+    options = Options(namespace, cache, float(ttl), host)
+    made = [factory_for(part)(part, options) for part in _parts(url)]
+    if len(made) == 1 and not isinstance(made[0], Kind):
+        return made[0]
+    kind = _merged([one for one in made if isinstance(one, Kind)], url if len(made) > 1 else None, len(made))
     return RegistryClient(
-        made.name, list(made.seeds), namespace, cache, made.longest_pause, made.keeps_records, made.capabilities
+        kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities
+    )
+
+
+def _parts(url: str) -> list[str]:
+    """The URLs of different kinds in a list, with tcp: URLs that follow each other as one. `static:` takes all that follows."""
+    parts: list[str] = []
+    for part in [url] if url.startswith("static:") else _NEXT_URL.split(url):
+        if parts and part.startswith("tcp:") and parts[-1].startswith("tcp:"):
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
+    if len(kinds) < count:
+        raise DirectoryConfigurationError(
+            f"the directory URL is {url!r}, and one of its parts cannot stand beside others; static: and the like stand alone, "
+            "so a list of local:, tcp: and etcd: is needed"
+        )
+    can = [kind.capabilities for kind in kinds]
+    return Kind(
+        ",".join(kind.name for kind in kinds),
+        tuple(seed for kind in kinds for seed in kind.seeds),
+        Capabilities(
+            can_announce=any(one.can_announce for one in can),
+            is_hosted_by_clients=all(one.is_hosted_by_clients for one in can),
+            stores_notes=any(one.stores_notes for one in can),
+            servers=tuple(server for one in can for server in one.servers),
+        ),
+        min(kind.longest_pause for kind in kinds),
+        all(kind.keeps_records for kind in kinds),
     )
 
 

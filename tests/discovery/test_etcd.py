@@ -16,7 +16,7 @@ from discovery import Capabilities, DirectoryConfigurationError, Options, open_d
 from discovery.backend import factory_for
 from discovery.exceptions import EngineError
 from tests.discovery.engine_servers import EtcdServer, needed
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record
+from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
 
 _numbers = itertools.count()
 
@@ -367,3 +367,35 @@ def test_in_a_patched_process_leases_live_while_its_hub_is_busy(etcd, new_house,
         assert all(knows("one")(view) for view in seen.views[start:])
         assert process.wait(AT_LAST) == 0
     seen.wait_now(knows())
+
+
+def test_a_cluster_moves_from_registries_to_etcd_without_a_stop(new_house, url):
+    with registries(ttl=1.0) as (server,):
+        before, both, after = server.url, f"{server.url},{url}", url
+        old, moving, new = (new_house(one) for one in (before, both, after))
+        first = old.open()
+        first.announce(record("first"))
+        first.put("group", {"is": 1})
+        seen = Watch(moving.open())
+        seen.wait(lambda view: knows("first")(view) and view.notes)
+        start = len(seen.views)
+
+        # One after the other is started again with both, each found by all others throughout.
+        second = moving.open()
+        second.announce(record("second"))
+        Watch(first).wait_now(knows("first", "second"))
+        seen.wait_now(knows("first", "second"))
+        first.stop()
+        seen.wait_now(knows("second"))
+
+        # Then with etcd alone; what the registry was told of outlives it.
+        third = new.open()
+        third.announce(record("third"))
+        watch = Watch(third)
+        watch.wait_now(lambda view: knows("second", "third")(view) and [note.value for note in view.notes] == [{"is": 1}])
+        seen.wait_now(knows("second", "third"))
+
+    eventually(lambda: [one["state"] for one in second.view().registries] == ["waiting", "up"])
+    assert knows("second", "third")(second.view())
+    assert second.view().fresh
+    assert all(view.records for view in seen.views[start:])

@@ -106,6 +106,20 @@ def test_a_directory_says_what_it_can_do(url, can):
     assert open_directory(url).capabilities == can
 
 
+def test_urls_of_several_kinds_are_merged():
+    directory = open_directory("tcp://10.0.0.5:4190,tcp://10.0.0.6:4190,etcd://me:secret@10.0.0.7,10.0.0.8:1/shop,local:4191")
+
+    name = "tcp://10.0.0.5:4190,tcp://10.0.0.6:4190,etcd://me@10.0.0.7,10.0.0.8:1/shop,local (tcp://127.0.0.1:4191)"
+    assert directory.describe().startswith(f"directory {name} ")
+    servers = [("10.0.0.5", 4190), ("10.0.0.6", 4190), ("10.0.0.7", 2379), ("10.0.0.8", 1), ("127.0.0.1", 4191)]
+    assert directory.capabilities == Capabilities(servers=tuple(servers))
+
+
+def test_what_is_written_down_stands_alone():
+    with pytest.raises(DirectoryConfigurationError, match="static: and the like stand alone"):
+        open_directory("tcp://10.0.0.5:4190,static:maths=tcp://10.0.0.5:4000")
+
+
 def test_another_scheme_can_be_registered(monkeypatch):
     from discovery import backend
 
