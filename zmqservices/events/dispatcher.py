@@ -13,6 +13,8 @@ from zmqservices.membership import Membership
 from zmqservices.wire.serializers import Serializer
 from zmqservices.worker_context import WorkerContext
 
+__all__ = ["Dispatcher", "EventDispatcher"]
+
 
 class Dispatcher(WithWorkerHeaders):
     """The dispatcher of one worker: `dispatch(event_type, event_data, key=None)`, or simply called."""
