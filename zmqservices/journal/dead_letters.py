@@ -11,7 +11,7 @@ from zmqservices.journal.journal_state import JournalState
 
 
 class DeadLetters:
-    """Those of one ledger."""
+    """The dead letters of one journal. Runs on the journal's thread."""
 
     def __init__(self, state: JournalState) -> None:
         self._state = state

@@ -42,7 +42,7 @@ class Fetch(NamedTuple):
 
 
 class SendGap(NamedTuple):
-    """Please tell `member` (and the log) of `gap`, and acknowledge it: `Journal.acknowledge(group, gap.seq)`."""
+    """Please send `gap` to `member`, log it, and acknowledge it: `Journal.acknowledge(group, gap.seq)`."""
 
     member: str
     gap: LostRange
@@ -58,7 +58,7 @@ _REMEMBERED_MEMBERS = 15
 class DeliverySchedule:
     """The schedule of one group of one journal.
 
-    Started with the cursor that `Journal.ensure_group` told; the first `due` with a member asks for events. After any
+    Started with the cursor that `Journal.ensure_group` answered; the first `due` with a member asks for events. After any
     other method call `due(now)`, do what it says, and come again at `next_at(now)`.
 
     In the order of seq while nothing fails. Events of one key are in flight one at a time, in order, and go to the member that
@@ -77,7 +77,7 @@ class DeliverySchedule:
         window_bytes: int = 1 << 23,
         random: Callable[[], float],
     ) -> None:
-        """`ack_wait`: seconds of silence of a member after which what it has in flight goes to others; `heard` says that it
+        """`ack_wait`: seconds of silence of a member after which what it has in flight goes to others; `alive` says that it
         is not silent, whatever it is busy with. `backoff`: seconds before the second delivery, at most; doubles with
         each, up to `backoff_max`, and the wait is random between 0 and that (full jitter). `window`, `window_bytes`:
         how much may be in memory. `max_deliveries`: 0 for no limit. `random`: between 0 and 1, as random.random."""
@@ -282,9 +282,9 @@ class DeliverySchedule:
     def _gaps_to_send(self) -> list[SendGap]:
         if not self._gaps or not self._members:
             return []
-        teller = next(iter(self._members))
+        member = next(iter(self._members))
         gaps, self._gaps = self._gaps, []
-        return [SendGap(teller, gap) for gap in gaps]
+        return [SendGap(member, gap) for gap in gaps]
 
     def _send(self, actions: list[Action], limit: int) -> None:
         turn, take, refusals = self._turn, self._queue.take, 0
@@ -391,7 +391,7 @@ class DeliverySchedule:
         return len(self._queue)
 
     def members(self) -> list[str]:
-        """Who is there."""
+        """The names of the members that are there."""
         return list(self._members)
 
 

@@ -60,7 +60,7 @@ class Journal:
         `max_bytes`: what the events and dead letters may take. `max_age`: seconds after which events go, handled or not.
         `retention`: seconds for which handled events stay, for replays and for groups that start with "earliest"; they are
         the first to go when there is no room.
-        `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then is told JournalFull) or
+        `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then is answered with JournalFull) or
         "drop-oldest" (events that were not handled go; their groups get a LostRange).
         `on_notice` hears what an operator should know; `on_commit` hears the last seq after each commit. Both are called as
         Done callbacks are, on the journal's thread; `on_notice` for a Reset before `open` returns.
@@ -114,7 +114,7 @@ class Journal:
         return self._writer.state.knows(origin, seq)
 
     def stats(self) -> JournalStats:
-        """How it stands. Reads memory only."""
+        """Counts of events, bytes and groups. Reads memory only."""
         state = self._writer.state
         now = time()
         groups = {name: _stats_of(group_state, now) for name, group_state in list(state.groups.items())}
@@ -233,7 +233,7 @@ class Journal:
         """Commit what was appended and acknowledged so far, and give the slot back. Twice does no harm.
 
         With `done`, returns at once and calls done(None) on the journal's thread as its last act. Without, the calling
-        thread (not greenlet) waits. Later appends are told JournalError.
+        thread (not greenlet) waits. Later appends are answered with JournalError.
         """
         self._writer.stop(done)
 
@@ -272,4 +272,4 @@ def _check(sync: str, max_bytes: int, when_full: str, **seconds: float | None) -
 
 
 def _ignore(result: Any) -> None:
-    """Nobody wants to know."""
+    """The result is ignored."""

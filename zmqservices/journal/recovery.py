@@ -22,7 +22,7 @@ _SMALL_TABLES = ("openings", "groups", "gaps", "letters")
 
 
 def open_state(slot: Slot, sync: str, clock: Callable[[], float], on_notice: Callable[[Notice], None]) -> JournalState:
-    """The ledger of the slot's journal, ready for appends. sqlite3.Error, JournalError, OSError."""
+    """The state of the slot's journal, ready for appends. sqlite3.Error, JournalError, OSError."""
     mark = slot.mark()
     try:
         store = Store(slot.path, sync)

@@ -68,7 +68,7 @@ class Retention:
         return bool(going)
 
     def drop_handled(self) -> bool:
-        """Everything that all groups are done with goes. False if there was nothing."""
+        """Delete the events that all groups have handled. False if there were none."""
         for floor in (self.floor(), self._proven_floor()):
             going = [row for row in self._state.store.rows(limit=_BLOCKS_AT_A_TIME) if row.last <= floor]
             self._drop(going, "bytes")
@@ -77,7 +77,7 @@ class Retention:
         return False
 
     def full(self) -> JournalFull:
-        """The error to tell when there is no room."""
+        """The error for an append when there is no room."""
         state = self._state
         now = state.clock()
         reasons = [group_state for group_state in state.groups.values() if group_state.may_be_refused_for(now)]

@@ -176,7 +176,7 @@ class Writer:
             return self._failed(exc)
 
     def _failed(self, exc: Exception) -> Exception:
-        """The error to tell; a damaged file is repaired."""
+        """The error to answer with; a damaged file is repaired."""
         if is_damage(exc):
             self._repair()
         if isinstance(exc, (sqlite3.Error, Damaged)):
@@ -215,7 +215,7 @@ class Writer:
         self.blocked.extend((until, item) for item in self._possible(batch))
 
     def _possible(self, batch: list[Append]) -> list[Append]:
-        """Those that fit the journal at all; the others are told at once, and nothing need go for them."""
+        """Those that fit the journal at all; the others are answered at once, and no room is made for them."""
         possible = []
         for event, done in batch:
             if size_of(event) + OVERHEAD <= self._bounds.max_bytes:

@@ -10,7 +10,7 @@ from discovery import Note, View
 from discovery.server.registry_server import RegistryServer
 from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note, source_of
-from zmqservices.cluster.events.group_registrations import LOOK_INTERVAL, REFRESH_AFTER, GroupRegistrations, key_of, remembered
+from zmqservices.cluster.events.group_registrations import CHECK_INTERVAL, REFRESH_AFTER, GroupRegistrations, key_of, remembered
 from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.exceptions import BadRequest
 
@@ -207,7 +207,7 @@ def test_the_note_of_a_group_that_is_there_is_written_anew_when_it_is_old_or_gon
         timer = clock.timers.pop()
         timer.callback()
 
-        assert LOOK_INTERVAL / 2 <= timer.seconds <= LOOK_INTERVAL * 1.5
+        assert CHECK_INTERVAL / 2 <= timer.seconds <= CHECK_INTERVAL * 1.5
         assert book.written == [(key_of("orders", GROUP), 60.0 + REFRESH_AFTER, 0.0)] * is_written
         assert len(clock.timers) == 1
 
