@@ -1,13 +1,13 @@
-"""The settings that a process runs with: where they come from, and how they are read.
+"""The settings of a process: where they come from, and how they are read.
 
     from zmqservices import config
 
     config.setup(resolve(flags, load("config.yaml"), os.environ))
     timeout = seconds(config, "rpc_timeout", 30.0)
 
-Rule 1: flags come before the file, the file before the environment, the environment before defaults.
-Rule 2: a setting of the wrong type is an error where it is read, quoting the value and offering the mend.
-Rule 3: a key that nobody here knows is the application's own, unless it looks like a typo of one of ours.
+Rule 1: flags override the file, the file overrides the environment, the environment overrides defaults.
+Rule 2: a setting of the wrong type raises where it is read; the error quotes the value and says what is needed.
+Rule 3: an unknown key belongs to the application, unless it looks like a typo of one of our keys.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-#: Settings of a message broker, which Nameko applications carry along. There is none here.
+#: Settings of a message broker in configurations of Nameko applications. They have no effect here.
 IGNORED_KEYS = frozenset(
     {
         constants.AMQP_URI_CONFIG_KEY,
@@ -60,42 +60,42 @@ RENAMED_KEYS = {
     "JOURNAL_KEEP": constants.JOURNAL_RETENTION_CONFIG_KEY,
     "JOURNAL_PATIENCE": constants.JOURNAL_FULL_TIMEOUT_CONFIG_KEY,
 }
-#: Settings that mean something here.
+#: Settings that have an effect here.
 KNOWN_KEYS = (
     frozenset(value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")) - IGNORED_KEYS
 )
 
-#: The settings that the environment can give, and the variable of each.
+#: The settings that can come from the environment, with the variable of each.
 ENVIRONMENT = {
     constants.DIRECTORY_CONFIG_KEY: constants.DIRECTORY_ENVIRONMENT_KEY,
     constants.NAMESPACE_CONFIG_KEY: constants.NAMESPACE_ENVIRONMENT_KEY,
 }
-#: What those are when nobody says. Other defaults stand in `constants`, applied where a setting is read.
+#: Their defaults. Other defaults are in `constants` and are applied where a setting is read.
 DEFAULTS = {
     constants.DIRECTORY_CONFIG_KEY: constants.DEFAULT_DIRECTORY,
     constants.NAMESPACE_CONFIG_KEY: constants.DEFAULT_NAMESPACE,
 }
-#: How alike a key must be to one of ours to be taken for a typo of it; 0.8 lets two letters of ten differ.
+#: How similar to one of our keys a typo must be; with 0.8, two letters of ten may differ.
 TYPO = 0.8
 
 
 class Config(UserDict):
-    """The settings of this process: a mapping that is filled once, and patched in tests."""
+    """The settings of this process: a mapping that is filled once at the start, and patched in tests."""
 
     def setup(self, settings: Mapping[str, Any]) -> None:
-        """These are the settings from here on, in place of those before. A deep copy is kept."""
+        """Replace all settings by a deep copy of `settings`."""
         self.data = copy.deepcopy(dict(settings))
 
     def patch(self, settings: Mapping[str, Any], clear: bool = False) -> Patch:
-        """Lay `settings` over these for a while (or, with `clear`, in their place).
+        """Override settings for a while or, with `clear`, replace all of them.
 
-        For a `with` block, or as a decorator for the calls of a function.
+        Use it in a `with` block, or as a decorator for the calls of a function.
         """
         return Patch(self, settings, clear)
 
 
 class Patch(ContextDecorator):
-    """Other settings, until the block or the call is over."""
+    """Overrides settings until the block or the call ends."""
 
     def __init__(self, config: Config, settings: Mapping[str, Any], clear: bool) -> None:
         self._config, self._settings, self._clear = config, settings, clear

@@ -1,4 +1,4 @@
-"""Whether a process of this host that the directory still lists has died, as far as that can be seen from beside it."""
+"""Finds out whether a process of this host that the directory still lists has died."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import platform
 from typing import Any
 from urllib.parse import urlsplit
 
-#: The state of an instance whose process is gone although its lease lives.
+#: The state shown for an instance whose process has ended although its lease has not expired.
 DEAD = "DEAD"
-#: Seconds that its port gets to answer.
+#: Seconds in which its port must answer.
 TIMEOUT = 0.5
 
 
 def is_dead(record: Any) -> bool:
-    """True only where nothing speaks for it: no such process here, and nobody listens where it did.
+    """True only if no such process runs on this host, and nothing listens at its addresses.
 
-    A process in a container may have this host's name and a process number that means nothing here; its port answers.
+    A process in a container may have this host's name and a process id that is not known here, but its port answers.
     """
     if not record.pid or record.host != platform.node() or _runs(record.pid):
         return False
@@ -24,7 +24,7 @@ def is_dead(record: Any) -> bool:
 
 
 def address_of(endpoint: str) -> tuple[str, int] | None:
-    """Host and port of what an instance announced; None where that cannot be told."""
+    """Host and port of an announced endpoint; None if it cannot be parsed."""
     try:
         parts = urlsplit(endpoint)
         return parts.hostname or "", parts.port or 0
@@ -43,7 +43,7 @@ def _runs(pid: int) -> bool:
 
 
 def _listens(endpoint: str) -> bool:
-    import socket  # For those who look, and not for every command.
+    import socket  # Here, as most commands need no sockets.
 
     address = address_of(endpoint)
     if address is None:

@@ -1,8 +1,8 @@
-"""What `zmqservices run` says in the directory of services beside their @rpc methods: routes, timers, handlers.
+"""How `zmqservices run` lists services in the directory with their routes, timers and event handlers.
 
-A container whose service needs no network opens no ZeroMQ socket; that it stands in the directory all the same is the doing
-of this command, and only of it: see the setting ANNOUNCE. Where no service of the process takes part in the cluster, only a
-directory's client is loaded and started for that, and no node.
+A service that needs no network opens no ZeroMQ socket. This command alone lists it in the directory all the same (see the
+setting ANNOUNCE). If no service of the process is part of the cluster, only a client of the directory is started for that,
+and no node.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from zmqservices.exceptions import ConfigurationError
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that the directory gets to take note of an end.
+#: Seconds in which the directory must confirm a withdrawal.
 WITHDRAW_TIMEOUT = 1.0
 
 
 class Announcement:
-    """Made before the services start, so that a wrong setting keeps them from it. Raises ConfigurationError then."""
+    """Lists all services of a runner. Create it before they start: it raises ConfigurationError for a wrong setting."""
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
@@ -38,16 +38,16 @@ class Announcement:
                 self._lean, self._is_wanted = None, False
 
     def announce(self) -> None:
-        """Say it for all services, which have started."""
+        """List all services. To be called once they have started."""
         for container in self._runner.containers:
             try:
                 self._describe(container)
             except Exception as error:
-                # The services run, which is what matters.
+                # Only a warning: the services run without it.
                 _log.warning("%s is not shown in the directory as it could be: %s", container.service_name, error)
 
     def conceal(self) -> None:
-        """Take it back, once the services have stopped."""
+        """Withdraw what was listed, once the services have stopped."""
         while self._closers:
             self._closers.pop()()
 
@@ -67,7 +67,7 @@ class Announcement:
 
 
 def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], None]:
-    """List a service on the node that others of this process have. Returns what takes it back."""
+    """List a service on the node of other services in this process. Returns a function that withdraws it."""
     from zmqservices.cluster.node import Node
     from zmqservices.cluster.settings import Settings
 
@@ -84,7 +84,7 @@ def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], Non
 
 
 class DirectoryClient:
-    """Lists services of a process in which none has a node. Raises ConfigurationError where the settings are wrong."""
+    """Lists services of a process without a node. Raises ConfigurationError for wrong settings."""
 
     def __init__(self, config: Any) -> None:
         import discovery
@@ -105,7 +105,7 @@ class DirectoryClient:
         self._listed: list[str] = []
 
     def start(self) -> Callable[[], None]:
-        """From here on services may be announced. Returns what withdraws them all."""
+        """Start the client; services may be announced from now on. Returns a function that withdraws all of them."""
         self._directory.start()
         return self._stop
 
@@ -145,13 +145,13 @@ class DirectoryClient:
 
 
 def _membership_of(container: Any) -> Any:
-    """None where it has none. ZeroMQ is not imported to find that out."""
+    """The container's Membership, or None. It is found without importing ZeroMQ."""
     module = sys.modules.get("zmqservices.membership")
     return None if module is None else container.shared_extensions.get(module.Membership)
 
 
 def entrypoints_of(container: Any) -> list[dict[str, Any]]:
-    """A mapping for each entrypoint that is no @rpc, in the order of methods."""
+    """A mapping for each entrypoint other than @rpc, sorted by kind and method."""
     told = [(entrypoint.method_name, entrypoint.listed()) for entrypoint in container.entrypoints]
     found = [{**what, "method": method} for method, what in told if what is not None]
     return sorted(found, key=lambda one: (one["kind"], one["method"], one["what"]))

@@ -1,7 +1,7 @@
 """`zmqservices backdoor`: a Python prompt inside a running process.
 
-Anybody who may connect may do anything that the process may do; so the process listens on loopback only, and
-only when it was started with --backdoor-port.
+Every client can do everything that the process can do. So the process listens on loopback only, and only when it was started
+with --backdoor-port.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from zmqservices.exceptions import CommandError, ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 BANNER = "A prompt inside the running process; `runner` is its ServiceRunner. Ctrl-D or quit() to leave."
-#: Bytes that are passed on at once.
+#: Bytes that are read at once.
 CHUNK = 65536
 
 
 def setup_backdoor(runner: Any, port: int) -> Any:
-    """Listen on loopback, and give whoever connects a prompt with `runner`. Returns the server.
+    """Listen on loopback, and give each client a Python prompt with `runner`. Returns the server.
 
-    Port 0 takes any; the one that was taken is said on stderr. Raises ConfigurationError when it is in use.
+    Port 0 means any free port. The port is printed on stderr. Raises ConfigurationError when the port is in use.
     """
     from gevent.backdoor import BackdoorServer
 
@@ -93,7 +93,7 @@ def talk(host: str, port: int) -> None:
         raise CommandError(f"nothing answers at {host}:{port} ({reason}); was --backdoor-port given?") from error
     connection.settimeout(None)
     with connection:
-        # Reading a terminal, a pipe or a file: a thread can wait for any of them.
+        # A thread, since stdin may be a terminal, a pipe or a file.
         threading.Thread(target=_send_all, args=(connection,), daemon=True).start()
         while received := connection.recv(CHUNK):
             sys.stdout.write(received.decode("utf-8", "replace"))
@@ -106,7 +106,7 @@ def _send_all(connection: Any) -> None:
     try:
         while typed := os.read(sys.stdin.fileno(), CHUNK):
             connection.sendall(typed)
-        # The other side sees the end of its input, says what it has to say, and closes.
+        # The other side sees the end of its input, sends its last output and closes.
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # The other side has left, which the reader notices too.
+        pass  # The other side has closed, which the reader notices too.

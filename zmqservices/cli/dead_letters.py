@@ -1,4 +1,4 @@
-"""`zmqservices events dead-letters`: what was given up, and what is to become of it."""
+"""`zmqservices events dead-letters`: shows events that were given up, and delivers them again or drops them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def letters_show_command(
 
 
 def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:
-    """The commands requeue and drop: both take numbers, or --all."""
+    """Make the command requeue or drop; both take numbers, or --all."""
 
     @dead_letters_command.command(verb, help=doc)
     @click.argument("source", shell_complete=complete.sources)

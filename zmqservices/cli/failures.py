@@ -1,4 +1,4 @@
-"""What is said of a process that could not start: a sentence, and a traceback where somebody asks for it."""
+"""Reports why services could not start: a sentence, and with --traceback the traceback as well."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import discovery
 import zmqservices
 from zmqservices.exceptions import ZmqServicesError
 
-#: What a process ends with that could not start although its command line and configuration are right.
+#: The exit code of a process that could not start although its command line and configuration are right.
 COULD_NOT_START = 1
 
 _OURS = (ZmqServicesError, discovery.DirectoryError)
@@ -24,7 +24,7 @@ _NOT_THE_USERS = tuple(
 
 
 class CouldNotStart(click.ClickException):
-    """Told on stderr as every wrong command line is."""
+    """An error of the start, shown on stderr like a wrong command line."""
 
     exit_code = COULD_NOT_START
 
@@ -34,27 +34,27 @@ class CouldNotStart(click.ClickException):
         self._with_traceback = with_traceback
 
     def show(self, file: Any = None) -> None:
-        """The traceback first: what is said last is what is read."""
+        """Show the error; the traceback comes first, since the last line is the one that is read."""
         if self._with_traceback:
             click.echo("".join(traceback.format_exception(self.error)), file=file, err=True, nl=False)
         super().show(file)
 
 
 class WronglyConfigured(CouldNotStart):
-    """The same, of what is wrong with the configuration: a supervisor does not try that again."""
+    """An error of the configuration: a supervisor does not start the process again."""
 
     exit_code = 2
 
 
 def sentence(error: BaseException) -> str:
-    """What happened, and, where it is no error of ours, where it did."""
+    """The error's text; for errors of other packages also the place where it was raised."""
     if isinstance(error, _OURS):
         return str(error)
     return f"the services could not start: {what_and_where(error)}; --traceback shows how it came to that"
 
 
 def what_and_where(error: BaseException) -> str:
-    """The same for a log: `LookupError: no such database (shop.py, line 6, in setup)`."""
+    """The error in short, for a log: `LookupError: no such database (shop.py, line 6, in setup)`."""
     if isinstance(error, _OURS):
         return str(error)
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,15 +1,15 @@
-"""A group whose --help shows the first sentence of each command whole, on as many lines as it takes."""
+"""A command group whose --help shows the whole first sentence of each command."""
 
 from __future__ import annotations
 
 import click
 
-#: Characters of a summary: more than any has.
+#: Characters of a summary; longer than any is.
 WHOLE = 1000
 
 
 class FullHelp(click.Group):
-    """As click's own, which cuts summaries to what is left of a line."""
+    """Like click's group, which cuts summaries to one line."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]

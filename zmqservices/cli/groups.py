@@ -1,4 +1,4 @@
-"""`zmqservices events groups`: for whom events are kept, as the directory knows it, although nobody may be there now."""
+"""`zmqservices events groups`: the consumer groups that events are kept for, as the directory knows them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def groups_command(source: str | None, flags: Flags, as_json: bool, timeout: flo
 
 
 def listed(view: Any, source: str | None, now: float) -> list[dict[str, Any]]:
-    """A mapping for each group, in the order of sources and names. `gone` is None for one that has members."""
+    """A mapping for each group, sorted by source and name. `gone`: seconds since it had a member; None if it has one now."""
     from zmqservices.cluster.events.group_registrations import all_remembered
     from zmqservices.cluster.events.subscription import PUBLISHES, Subscription
 
@@ -88,7 +88,7 @@ def rows(groups: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def span(seconds: float) -> str:
-    """So long, for people, in the largest unit that it fills twice."""
+    """A duration for people, in the largest unit of which it has at least two."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

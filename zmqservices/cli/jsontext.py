@@ -1,6 +1,6 @@
-"""Any value that a method can return, as JSON for other programs to read.
+"""Converts any value that a method can return to JSON.
 
-What JSON has no word for becomes text: dates and times in ISO 8601, Decimal and UUID as they print, bytes in
+Values without a JSON type become text: dates and times in ISO 8601, Decimal and UUID as they print, bytes in
 base64, numbers that are not finite by name. Tuples become lists, sets sorted lists.
 """
 
@@ -14,18 +14,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-#: What JSON leaves as it is, and a terminal obeys, or takes for the end of a line; found within texts only.
+#: Characters that JSON does not escape, but that control a terminal or end a line; they occur in texts only.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """The JSON text; any value at all has one."""
+    """The JSON text of any value."""
     text = json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain(value: Any) -> Any:
-    """The value, made of what JSON has words for."""
+    """The value, converted to types that JSON has."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""`zmqservices ls` and `zmqservices inspect`: who is there, as the directory knows it."""
+"""`zmqservices ls` and `zmqservices inspect`: the services and instances that the directory lists."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from zmqservices.constants import LISTED_ENTRYPOINTS_TAG as ENTRYPOINTS
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
 
-#: Seconds that a directory gets to answer.
+#: Seconds in which a directory must answer.
 TIMEOUT = 3.0
-#: The same, for what only makes an error text better.
+#: The same, if the answer only improves an error text.
 HINT_TIMEOUT = 1.0
-#: The same where nobody listens at the port of this machine's directory: one may be just coming.
+#: The same, if nothing listens at the port of this machine's directory; a host may be starting.
 NO_HOST_TIMEOUT = 0.3
 #: Names that a hint shows.
 NAMED = 10
@@ -80,12 +80,12 @@ def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -
 
 
 def services_of(view: Any) -> set[str]:
-    """The names of the services; publishers of events stand beside them."""
+    """The names of the services, without publishers of events, which the directory lists as well."""
     return {seen.record.service for seen in view.records.values() if not seen.record.service.startswith("events:")}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'maths'? ` for a name that is nearly one of these, else which there are, else nothing."""
+    """A hint for an unknown name: `did you mean 'maths'? `, or the known names; empty if none are known."""
     import difflib
 
     names = sorted(known)
@@ -99,12 +99,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def with_near_services(error: UnknownService, settings: dict[str, Any]) -> UnknownService:
-    """The same, with the service that was probably meant: a caller's directory knows only those that it asked for."""
+    """The error with a hint at the service that was probably meant. A caller's own view has only services that it called."""
     try:
         with looked_up(settings, HINT_TIMEOUT) as directory:
             mend = did_you_mean(error.service_name, services_of(directory.view()) - {error.service_name})
     except Exception:
-        return error  # The hint is worth no second error.
+        return error  # A missing hint is not worth a second error.
     return UnknownService(error.service_name, f"{mend}{error.reason}")
 
 
@@ -140,7 +140,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
 
 
 def nobody_hosts(capabilities: Any) -> bool:
-    """Whether this machine's own directory is meant, and no process serves it."""
+    """Whether `url` is this machine's own directory and no process hosts it."""
     if not capabilities.is_hosted_by_clients:
         return False
     import socket
@@ -155,7 +155,7 @@ def nobody_hosts(capabilities: Any) -> bool:
 
 
 def summaries(view: Any) -> list[dict[str, Any]]:
-    """One mapping for each service, by name."""
+    """A mapping for each service, sorted by name."""
     by_name: dict[str, list[Any]] = {}
     for seen in view.records.values():
         if seen.record.service.startswith("events:"):
@@ -177,12 +177,12 @@ def _address(record: Any) -> str:
 
 
 def state_of(seen: Any) -> str:
-    # Its lease lives on for a while; on its own host one can look.
+    # A lease outlives its process for a while. On the same host the process itself can be checked.
     return DEAD if seen.record.state == "UP" and is_dead(seen.record) else str(seen.record.state)
 
 
 def describe(service: str, view: Any) -> dict[str, Any]:
-    """All that is known of one service: its methods as the newest instance has them, and its instances."""
+    """Everything known about a service: the methods of its newest instance, and its instances."""
     seen = sorted(
         (one for one in view.records.values() if one.record.service == service),
         key=lambda one: one.record.rank,

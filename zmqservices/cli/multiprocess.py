@@ -1,7 +1,7 @@
-"""Lets `multiprocessing` wait by gevent's means in a patched process.
+"""Makes `multiprocessing` cooperate with greenlets in a monkey-patched process.
 
-gevent makes greenlets of the threads that a pool or a queue starts, but leaves their pipes and semaphores as they were: the
-first greenlet that waits for one blocks the thread, and all that could end the wait. The process would be frozen for good.
+gevent turns the threads of a pool or a queue into greenlets, but does not patch their pipes and semaphores: the first greenlet
+that waits for one would block the thread, including the greenlets that could end the wait. The process would hang for ever.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from zmqservices.cli.import_hooks import ImportHook
 
-#: What a pipe takes at once, as POSIX promises, when it is said to be writable.
+#: Bytes that a writable pipe accepts without blocking, as POSIX guarantees.
 PIPE_BUF = select.PIPE_BUF
 
-#: Seconds between two looks at a semaphore: it tells nobody when it is free. The first pause, and the longest.
+#: Seconds between two attempts to acquire a semaphore, which sends no notification: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.01
 
-#: Seconds that a wait for the end of a process lasts before it is looked at.
+#: Seconds between two checks whether a process has ended.
 LONGEST_WAIT = 1.0
 
 _READ, _WRITE = 1, 2
@@ -32,7 +32,7 @@ MODULES = ("multiprocessing.connection", "multiprocessing.synchronize", "multipr
 
 
 def patch_when_imported() -> None:
-    """To be called once the standard library is patched. Costs a process that never imports it nothing."""
+    """Patch `multiprocessing` when it is imported. To be called once the standard library is patched."""
     for name, patch in _PATCHES.items():
         module = sys.modules.get(name)
         if module is not None:
@@ -50,7 +50,7 @@ class _PatchAfterImport(ImportHook):
 
 
 def _wait_until_ready(fd: int, events: int) -> None:
-    """Let the hub run until the descriptor is readable or writable. Nothing runs between the last look and what follows."""
+    """Let the hub run until the descriptor is ready. No other greenlet runs between the last check and the return."""
     import gevent
 
     from zmqservices.utils import native_threads
@@ -79,7 +79,7 @@ def _write(fd: int, data: Any) -> int:
 def _patch_connections(module: Any) -> None:
     connection = module.Connection
     connection._read, connection._write = staticmethod(_read), staticmethod(_write)
-    # Both have bound the functions that they were made with.
+    # These methods hold the original functions as default arguments.
     connection._recv.__defaults__ = (_read,)
     connection._send.__defaults__ = (_write,)
 
@@ -107,7 +107,7 @@ def _acquire_of(native: Callable[..., bool]) -> Callable[..., bool]:
         while not native(False):
             if end is not None and time.monotonic() >= end:
                 return False
-            # Patched: others run meanwhile.
+            # This sleep is patched: other greenlets run meanwhile.
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         return True
@@ -123,7 +123,7 @@ def _patch_processes(module: Any) -> None:
         if timeout is None:
             from multiprocessing.connection import wait as wait_for
 
-            # Its end of a pipe closes with it. Looked at now and then besides: a child of its own may hold that end.
+            # The sentinel is a pipe that closes when the process ends, unless a child of it holds the other end.
             while self.poll(os.WNOHANG) is None and not wait_for([self.sentinel], LONGEST_WAIT):
                 pass
         return native_wait(self, timeout)

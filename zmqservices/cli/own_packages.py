@@ -1,7 +1,7 @@
-"""The packages of this project are found beside each other, whatever lies in the working directory.
+"""Makes Python find the packages of this project, whatever modules are in the working directory.
 
-`zmqservices run` and `python -m zmqservices` put the working directory first on Python's path, where a module of the user's
-may have the name of one of ours.
+`zmqservices run` and `python -m zmqservices` put the working directory first on Python's path. A module of the user there may
+have the name of one of our packages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = ("zmqservices", "discovery")
 
 
 class _OwnPackages(MetaPathFinder):
-    """Finds the packages that stand beside `zmqservices`; everything else is left to Python."""
+    """Finds our packages in the folder of `zmqservices`; all other modules are left to Python."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -30,7 +30,7 @@ class _OwnPackages(MetaPathFinder):
             return None
         package = _home() / fullname
         if not (package / "__init__.py").is_file():
-            return None  # An installation of another shape; Python's own finders know it.
+            return None  # Installed in another way; Python's own finders can find it.
         return importlib.util.spec_from_file_location(
             fullname, package / "__init__.py", submodule_search_locations=[str(package)]
         )

@@ -1,8 +1,7 @@
-"""The line between a supervisor and each process that it started: one socket, a JSON line up, its end down.
+"""The parent's pipe: the socket between a supervisor and each process that it started.
 
-The process says on it that its services are up, and which files it imported. The supervisor says nothing;
-when its end is closed, by whatever end the supervisor met, the process knows that nobody watches over it any
-more and stops.
+The process writes JSON lines to it: whether its services are up, and which files it imported. The supervisor writes nothing.
+When the supervisor ends, in whatever way, its end of the socket closes, and the process stops.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-#: The variable that tells a process which file descriptor its end is.
+#: The environment variable with the file descriptor of the process's end.
 VARIABLE = "ZMQSERVICES_PARENT_PIPE_FD"
 
 
 class ParentPipe:
-    """The end of the process that is watched over. Tells nothing when there is no supervisor."""
+    """The supervised process's end. Its methods do nothing when there is no supervisor."""
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = fd
@@ -27,7 +26,7 @@ class ParentPipe:
 
     @classmethod
     def from_environment(cls) -> ParentPipe:
-        """The end that a supervisor left for this process. Its own children are not to hold it."""
+        """The end that a supervisor has given to this process. Child processes do not inherit it."""
         text = os.environ.pop(VARIABLE, "")
         if not text.isdigit():
             return cls()
@@ -35,7 +34,7 @@ class ParentPipe:
         return cls(int(text))
 
     def tell(self, services: Iterable[str] | None = None, files: Callable[[], Iterable[str]] = tuple) -> None:
-        """Say that `services` are up (None: that they will not be), and which files they were made of."""
+        """Tell the supervisor that `services` are up (None: that they failed to start), and which source files they use."""
         if self.fd is None:
             return
         import json
@@ -46,10 +45,10 @@ class ParentPipe:
             while message:
                 message = message[os.write(self.fd, message) :]
         except OSError:
-            pass  # The supervisor is gone, which `on_cut` will tell.
+            pass  # The supervisor has ended; `on_cut` handles that.
 
     def on_cut(self, callback: Callable[[], None]) -> None:
-        """Call back, in a greenlet of its own, when the supervisor is gone."""
+        """Call `callback` in a greenlet of its own when the supervisor has ended."""
         if self.fd is None:
             return
         import gevent
@@ -65,9 +64,9 @@ class ParentPipe:
 
 
 def imported_files(names: Iterable[str] = (), error: BaseException | None = None) -> set[str]:
-    """The source files of this process that are not Python's own or installed.
+    """The source files of this process that belong neither to Python nor to installed packages.
 
-    Those of the modules `names` are among them even if they could not be imported because of `error`.
+    They include the files of the modules `names`, even if `error` prevented their import.
     """
     import sysconfig
 

@@ -22,9 +22,9 @@ def monkey_patch() -> None:
 
     from gevent import monkey
 
-    # gevent looks for plugins before and after each module: 23 times through all that is installed, 200 ms and more.
+    # gevent searches all installed packages for plugins before and after each module: 23 searches, 200 ms and more.
     installed = metadata.entry_points()
-    # The name that `patch_all` calls. Its own `ssl=False` would make it warn in a service that patches everything again.
+    # Replaced in gevent, since `patch_all(ssl=False)` would make gevent warn in a service that patches everything again.
     patch_ssl = monkey.patch_ssl if "ssl" in sys.modules else _patch_ssl_when_imported
     with _replaced(metadata, "entry_points", installed.select), _replaced(monkey, "patch_ssl", patch_ssl):
         monkey.patch_all()
@@ -77,7 +77,7 @@ class SslHook(ImportHook):
 def _patch_ssl() -> None:
     from gevent import monkey
 
-    # By their names, as one of the two is still being imported.
+    # Imported by name, as one of the two is still being imported.
     monkey.patch_module(import_module("ssl"), import_module("gevent.ssl"))
 
 

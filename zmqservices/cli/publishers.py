@@ -1,4 +1,4 @@
-"""Asking the publishers of a source, each for itself."""
+"""Calls the admin methods of each publisher of a source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ journal = click.option("--journal", metavar="ID", help="Only this journal; `even
 
 
 class RemotePublisher:
-    """One publisher of a source, as it stands in the directory; `ask` calls one of its methods."""
+    """One publisher of a source, as the directory lists it. `ask` calls one of its admin methods."""
 
     def __init__(self, record: Any, settings: dict[str, Any], timeout: float) -> None:
         self.source = record.service.removeprefix(PREFIX)
@@ -31,20 +31,20 @@ class RemotePublisher:
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
         service, endpoint = self.record.service, self.record.endpoints["rpc"]
-        # This one and no other: a directory of its own, in which nobody else stands.
+        # A directory that lists only this publisher, so that no other one is called.
         own = {**self._settings, "DIRECTORY": f"static:{service}={endpoint}", "serializer": "msgpack"}
         with ServiceRpcProxy(service, own, timeout=self._timeout) as proxy:
             return getattr(proxy, method)(*args, **kwargs)
 
     @property
     def name(self) -> str:
-        """For people: where it is."""
+        """Host and process id, for people."""
         return f"{self.record.host}:{self.record.pid}"
 
 
 @contextmanager
 def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[list[RemotePublisher]]:
-    """All that publish `source` (None: any). Raises UnknownService when nobody publishes that one."""
+    """All publishers of `source` (None: of any). Raises UnknownService when `source` has no publisher."""
     settings = flags.setup()
     with looked_up(settings, timeout) as directory:
         found = [
@@ -61,7 +61,7 @@ def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[lis
 
 
 def ask_all(found: list[RemotePublisher], method: str, /, *args: Any, **kwargs: Any) -> list[tuple[RemotePublisher, Any]]:
-    """What each of them answers. One that is gone is named; BadRequest is raised when nobody could make sense of it."""
+    """The answer of each publisher. Unreachable ones are named on stderr. Raises CommandError when all refuse the request."""
     answers, refusals = [], []
     for publisher in found:
         try:

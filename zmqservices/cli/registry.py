@@ -6,7 +6,7 @@ import click
 
 
 class _CommandsOfDiscovery(click.Group):
-    """Its commands are imported when they are asked for, as ZeroMQ comes with them."""
+    """Imports the commands only when they are needed, since they import ZeroMQ."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from discovery.cli import cli

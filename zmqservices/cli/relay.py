@@ -1,4 +1,4 @@
-"""`zmqservices relay`: delivers what publishers have left behind that do not return."""
+"""`zmqservices relay`: delivers the events of publishers that ended and do not return."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zmqservices.log_helpers import escape_what_others_sent
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks for journals of further sources, and at whether all is done.
+#: Seconds between two searches for further journals, and checks whether all events are delivered.
 LOOK_INTERVAL = 1.0
 
 
@@ -66,7 +66,7 @@ def relay_command(folder: str, flags: Flags, once: bool) -> None:
 
 
 class Relay:
-    """Looks for orphans of all sources, again and again."""
+    """Searches for orphaned journals of all sources, and serves them."""
 
     def __init__(self, node: Any, folder: str, once: bool) -> None:
         from gevent.event import Event
@@ -77,11 +77,11 @@ class Relay:
         self._over = Event()
 
     def stop(self) -> None:
-        """What is under way is answered still."""
+        """End `run`. Deliveries under way are still completed."""
         self._over.set()
 
     def run(self) -> None:
-        """Until `stop`, or until all is done."""
+        """Serve orphans until `stop` is called or, with `once`, until all events are delivered."""
         from zmqservices.journal import Journal
         from zmqservices.utils.concurrency import in_thread
 

@@ -1,9 +1,9 @@
-"""When a process that ended is to be started again.
+"""Decides when a process that has ended is started again.
 
 Rule 1: no process and no clock here; `now` is always an argument.
 Rule 2: a process whose configuration is wrong is not started again, unless something changed.
-Rule 3: one that ended in good order, or after a long life, is started again soon; one that keeps failing,
-ever later.
+Rule 3: a process that ended with exit code 0, or after a long life, is started again soon; one that keeps failing, after growing
+pauses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 
 #: The exit code of a process whose command line or configuration is wrong.
 BAD_CONFIGURATION = 2
-#: Seconds before the first try; and what they grow to, since after that long somebody may have mended it.
+#: Seconds before the first restart, and the longest pause.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 #: Seconds after which an end counts as the first failure again.
@@ -20,7 +20,7 @@ LONG_LIFE = 60.0
 
 
 class Restarts:
-    """What one process's past says about its next start."""
+    """Computes the time of one process's next start from how it ended before."""
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()
@@ -45,10 +45,10 @@ class Restarts:
             self.failures = 0
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures, 30))
         self.failures += 1
-        # Half of it is left to chance: several processes that died of one cause do not come back as one.
+        # With jitter, so that several processes that died of one cause do not start at the same moment.
         return now + pause * self._rng.uniform(0.5, 1.0)
 
     def forgive(self) -> None:
-        """Something changed: what was before does not count."""
+        """A file or the configuration changed: earlier failures do not count."""
         self.failures = 0
         self.is_given_up = False

@@ -1,4 +1,4 @@
-"""`zmqservices run`: services, until a signal says otherwise."""
+"""`zmqservices run`: runs services until a signal stops them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logg
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that killed services get to let go of what they hold, before the process ends anyway.
+#: Seconds in which killed services must end; then the process ends anyway.
 KILL_TIMEOUT = 3.0
-#: Seconds between two looks whether there is nothing to do, and memory is to be given back.
+#: Seconds between two checks whether the process is idle, so that kept memory is returned to the system.
 IDLE_CHECK_INTERVAL = 5.0
 KILLED = 130
 
@@ -121,14 +121,14 @@ def _tell(parent_pipe: ParentPipe, names: tuple[str, ...]) -> Callable[[list[str
 
 
 def log_to_stderr() -> None:
-    """From INFO up, unless somebody has set logging up already."""
+    """Log to stderr from INFO up, unless logging is configured already."""
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter(process_label() + LOG_FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def process_label() -> str:
-    """What lines of one of several processes begin with, `[2] `; nothing for one that is alone."""
+    """The prefix of log lines in one of several processes, such as `[2] `; empty for a single process."""
     number = os.environ.get(PROCESS_NUMBER, "")
     return f"[{number}] " if number.isdigit() else ""
 
@@ -207,7 +207,7 @@ def _relax_collector() -> None:
 
 
 def keep_memory() -> Callable[[], None]:
-    """Serve large payloads from memory that is kept, and give it back while idle. Returns what ends the looking."""
+    """Keep the memory of large payloads, and return it to the system while idle. Returns a function that ends the checks."""
     import gevent
 
     from zmqservices.process import allocator
@@ -221,11 +221,11 @@ def keep_memory() -> Callable[[], None]:
 
 
 class Killed(BaseException):
-    """Thrown into the main greenlet when services do not even let themselves be killed."""
+    """Thrown into the main greenlet when services do not end even after they were killed."""
 
 
 class Shutdown:
-    """A runner, and what signals do to it: the first stops it, and a second Ctrl-C kills it."""
+    """Runs a runner and handles signals: the first one stops it gracefully, a second Ctrl-C kills it."""
 
     def __init__(self, runner: Any, with_traceback: bool, readiness: Readiness) -> None:
         import gevent
@@ -244,7 +244,7 @@ class Shutdown:
         self._port_watcher: Any = None
 
     def listen(self, parent_pipe: ParentPipe) -> None:
-        """From here on signals stop the services, and so does the end of a supervisor."""
+        """Install the signal handlers. The end of a supervisor stops the services, too."""
         import signal
 
         import gevent
@@ -256,7 +256,7 @@ class Shutdown:
         parent_pipe.on_cut(self.stop)
 
     def restore_signals(self) -> None:
-        """Signals do what they did before."""
+        """Remove the signal handlers."""
         for handler in self._handlers:
             handler.cancel()
 
@@ -267,7 +267,7 @@ class Shutdown:
         except Killed:
             return KILLED
         finally:
-            # Who was killed waits for nobody; the lease runs out.
+            # A killed process does not wait for the directory; its leases expire.
             if self._announcement is not None and not self.is_killed:
                 self._announcement.conceal()
             self._become_unready()
@@ -310,7 +310,7 @@ class Shutdown:
                 self.runner.start()
             except BaseException as error:
                 if isinstance(error, Exception):
-                    logging.disable(logging.INFO)  # The sentence says it all.
+                    logging.disable(logging.INFO)  # The error's sentence is enough.
                 try:
                     self.runner.kill()
                 finally:
@@ -350,7 +350,7 @@ class Shutdown:
             self.kill()
 
     def kill(self) -> None:
-        """Stop without regard for running calls, and for services that hang even then."""
+        """Stop without waiting for running calls, and end the process even if services hang."""
         import gevent
 
         self.is_stopping = self.is_killed = True
@@ -360,6 +360,6 @@ class Shutdown:
             gevent.get_hub().loop.run_callback(self._end)
 
     def _end(self) -> None:
-        # The hub runs this, so the main greenlet waits somewhere; where, does not matter any more.
+        # The hub runs this, so the main greenlet is waiting somewhere and can be interrupted.
         if not self._over.is_set():
             self._main.throw(Killed())

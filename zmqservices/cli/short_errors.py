@@ -1,4 +1,4 @@
-"""While services start, errors beside the one that ends the start are logged as a sentence each."""
+"""While services start, further errors beside the one that is raised are logged as one sentence each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Who logs what else failed, with a traceback: elsewhere there is no other word of it.
+#: Loggers that report further errors with a traceback, which is useful outside of a start.
 LOGGERS = ("zmqservices.utils.concurrency", "zmqservices.containers", "zmqservices.hosting.lifecycle")
 
 
 @contextmanager
 def short_errors(with_traceback: bool) -> Iterator[None]:
-    """For the length of the block those loggers log no traceback, unless it is asked for."""
+    """During the block those loggers log no tracebacks, unless `with_traceback` is true."""
     loggers = [] if with_traceback else [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addFilter(shorten)
@@ -24,7 +24,7 @@ def short_errors(with_traceback: bool) -> Iterator[None]:
 
 
 def shorten(record: logging.LogRecord) -> bool:
-    """A filter: let a sentence that says what failed, and where, stand for the traceback."""
+    """A logging filter that replaces a traceback by a sentence: what failed, and where."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     if error is not None:
         from zmqservices.cli.failures import what_and_where

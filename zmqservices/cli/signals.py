@@ -1,4 +1,4 @@
-"""Which signals ask a process to stop in good order."""
+"""The signals that ask a process to stop gracefully."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def stop_signals() -> list[int]:
-    """SIGTERM, and SIGHUP, which a terminal sends that is closed; not where it is ignored, as under nohup."""
+    """SIGTERM, and SIGHUP, which is sent when a terminal closes, unless it is ignored as under nohup."""
     signals = [signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals.append(signal.SIGHUP)

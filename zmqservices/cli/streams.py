@@ -1,6 +1,6 @@
-"""The three streams of a process: any of them may be closed from the start or end later, and the process goes on.
+"""Keeps a process running when stdin, stdout or stderr is closed, from the start or later.
 
-A descriptor that is closed is not left free: the next socket would get its number, and be written to by whatever means stderr.
+A closed descriptor must not stay free: the next socket would get its number, and output meant for stderr would go there.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import os
 import sys
 from typing import Any
 
-#: Where nobody reads any more, for good: a pipe whose reader has ended, a terminal that was closed.
+#: Errors of an output that nothing will read again: a pipe whose reader has ended, a closed terminal.
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ESHUTDOWN, errno.ECONNRESET}
-#: Where nothing can be written for now.
+#: Errors of an output that cannot take data for now.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _STREAMS = {0: ("stdin", "r"), 1: ("stdout", "w"), 2: ("stderr", "w")}
 
 
 def open_missing() -> None:
-    """Give each stream that this process was started without the null device. To be called before a file is opened."""
+    """Open the null device for each stream that was closed at the start. To be called before any file is opened."""
     for fd, (name, mode) in _STREAMS.items():
         try:
             os.fstat(fd)
@@ -29,7 +29,7 @@ def open_missing() -> None:
             if null != fd:
                 os.dup2(null, fd)
                 os.close(null)
-            os.set_inheritable(fd, True)  # As one that was there would be.
+            os.set_inheritable(fd, True)  # As an open stream would be.
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode)
             setattr(sys, name, stream)
@@ -37,7 +37,7 @@ def open_missing() -> None:
 
 
 def outlive() -> None:
-    """From here on output is thrown away where its reader has ended, or its disk is full: a method that prints does not fail."""
+    """Discard output from now on if its reader has ended or its disk is full, so that a method that prints does not fail."""
     for fd in (1, 2):
         name = _STREAMS[fd][0]
         stream = getattr(sys, name)
@@ -73,10 +73,10 @@ _write = io.FileIO.write
 
 
 class Outliving(io.FileIO):
-    """A descriptor that is written to; nothing that becomes of its other end is an error."""
+    """Writes to a descriptor, and ignores errors of its other end."""
 
     def write(self, data: Any) -> int:
-        """As `FileIO.write`; what nobody takes counts as written."""
+        """As `FileIO.write`; data that cannot be delivered counts as written."""
         try:
             return _write(self, data)
         except OSError as exc:
@@ -90,6 +90,6 @@ class Outliving(io.FileIO):
         try:
             null = os.open(os.devnull, os.O_WRONLY)
         except OSError:
-            return  # No descriptor is left; the next write comes here again.
+            return  # No descriptor is free; the next write tries again.
         os.dup2(null, self.fileno())
         os.close(null)

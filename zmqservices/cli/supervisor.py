@@ -1,7 +1,6 @@
-"""Several processes of the same services: started, watched, started again, stopped together.
+"""Supervises several processes of the same services: starts, watches, restarts and stops them together.
 
-Rule 1: no greenlet, no patched library and no ZeroMQ socket here, and nothing is forked: children are
-spawned.
+Rule 1: no greenlets, no monkey-patching, no ZeroMQ sockets and no forks here: children are new processes.
 Rule 2: children are in process groups of their own, so that Ctrl-C reaches them once, through here.
 Rule 3: a child never outlives its supervisor by more than its running calls: see `parent_pipe`.
 """
@@ -30,11 +29,11 @@ from zmqservices.cli.signals import stop_signals
 from zmqservices.cli.watch import Watch
 from zmqservices.configuration import seconds
 
-#: Seconds between looks at processes and files when nothing else wakes the supervisor.
+#: Seconds between two checks of processes and files when nothing else wakes the supervisor.
 TICK = 0.5
 #: Seconds beyond drain_timeout until a child that was asked to stop is killed.
 GRACE = 5.0
-#: The same after a second Ctrl-C, when it was asked to drop what it has.
+#: The same after a second Ctrl-C, when it was asked to abandon its calls.
 SHORT_GRACE = 5.0
 KILLED = 130
 
@@ -72,13 +71,13 @@ def supervise(
 
 
 def say(text: str) -> None:
-    """One line to the operator."""
+    """Print one line for the operator."""
     click.echo(text, err=True)
     sys.stderr.flush()
 
 
 class Child:
-    """One of the processes, over all its incarnations."""
+    """One supervised process, over all its restarts."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -88,14 +87,14 @@ class Child:
         self.unread = b""
         #: Whether all its services are up.
         self.is_up = False
-        #: When to start it; None while it runs or is given up.
+        #: When to start it; None while it runs, or when it is not started again.
         self.start_at: float | None = 0.0
 
     def __str__(self) -> str:
         return f"process {self.number + 1} (pid {self.process.pid})" if self.process else f"{self.number + 1}"
 
     def start(self, command: list[str]) -> None:
-        """Spawn it."""
+        """Start the process with a new pipe."""
         self.pipe, theirs = socket.socketpair()
         self.pipe.setblocking(False)
         self.unread = b""
@@ -108,12 +107,12 @@ class Child:
             )
 
     def signal(self, number: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal, if the process runs."""
         if self.process:
             self.process.send_signal(number)
 
     def read(self) -> list[dict[str, Any]] | None:
-        """What it said on the line; None when its end is closed."""
+        """The messages that the process has written to the pipe; None when its end is closed."""
         assert self.pipe is not None
         try:
             received = self.pipe.recv(1 << 20)
@@ -128,7 +127,7 @@ class Child:
 
 
 class Supervisor:
-    """The processes, and the loop that looks after them."""
+    """The processes, and the loop that supervises them."""
 
     def __init__(
         self,
@@ -154,7 +153,7 @@ class Supervisor:
         self._port: socket.socket | None = None
 
     def run(self) -> int:
-        """Look after the processes until they have been stopped, or none is left that could be started."""
+        """Supervise the processes until they have been stopped, or until none is left that could be started again."""
         wake, woken = socket.socketpair()
         wake.setblocking(False)
         woken.setblocking(False)
@@ -257,7 +256,7 @@ class Supervisor:
             self._wait_for_end(child)
 
     def _wait_for_end(self, child: Child) -> None:
-        # Its end of the line closes a moment before the process can be reaped.
+        # Its end of the pipe closes a moment before the process can be reaped.
         if child.process:
             try:
                 child.process.wait(TICK)

@@ -1,4 +1,4 @@
-"""`zmqservices events tail`: events as they happen, for somebody who only looks."""
+"""`zmqservices events tail`: shows events as they happen, without a consumer group."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
 
 
 def missing(source: str, sources: set[str] | None) -> str:
-    """What is said where nobody of `sources`, the known ones, is the one that is listened to; None knows nothing."""
+    """A hint if `source` is not among the known sources; empty if it is, or if `sources` is None (unknown)."""
     if sources is None or source in sources:
         return ""
     return f"nobody publishes events of {source!r} now; {did_you_mean(source, sources)}waiting for somebody"
 
 
 def sources_of(node: Any) -> set[str] | None:
-    """All sources in the directory; None where it does not answer. The node's own knows only those that were asked for."""
+    """All sources in the directory; None if it does not answer. The node's own view has only the sources that it asked for."""
     where = {"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}
     try:
         with looked_up(where, HINT_TIMEOUT) as directory:
             names = [seen.record.service for seen in directory.view().records.values()]
     except RemoteUnavailable:
-        return None  # The hint is worth no error: events may come all the same.
+        return None  # Only the hint is missing: events may come all the same.
     return {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
 
 
 class Tail:
-    """Prints what comes."""
+    """Prints events, and ends after `count` of them."""
 
     def __init__(self, as_json: bool, count: int | None) -> None:
         import gevent
@@ -83,7 +83,7 @@ class Tail:
         self._as_json = as_json
         self._left = count
         self._over = Event()
-        # Held, so that waiting is no deadlock when nothing else goes on in this process.
+        # An active watcher, so that gevent does not report a deadlock when nothing else runs.
         self._held = gevent.get_hub().loop.async_()
         self._held.start(lambda: None)
 
@@ -106,7 +106,7 @@ class Tail:
         return f"{at}  {escaped(message.type)}  {to_json(shown['data'])}"
 
     def wait(self) -> None:
-        """Until there were enough, or Ctrl-C."""
+        """Wait until enough events were shown, or for Ctrl-C."""
         try:
             self._over.wait()
         finally:
@@ -114,7 +114,7 @@ class Tail:
 
 
 def readable(message: Any) -> dict[str, Any]:
-    """An event with its data decoded where that is the wire's own, or JSON."""
+    """The event as a mapping; its data is decoded if it is msgpack or JSON."""
     from zmqservices.wire import codec
     from zmqservices.wire.serializers import get_serializer
 

@@ -1,4 +1,4 @@
-"""Which source files have changed since one last looked."""
+"""Finds source files that have changed since the last check."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 
 
 class Watch:
-    """Files, and when each was last written."""
+    """Watched files, with the time of each one's last change."""
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
 
     def add(self, files: Iterable[str]) -> None:
-        """Watch these too, from how they are now."""
+        """Watch these files too, starting from their present state."""
         for file in files:
             self._seen.setdefault(file, _written_at(file))
 
     def changed(self) -> list[str]:
-        """The files that were written, or removed, or came back, since the last call."""
+        """The files that were written, removed or created again since the last call."""
         now = {file: _written_at(file) for file in self._seen}
         before, self._seen = self._seen, now
         return [file for file, written_at in now.items() if written_at != before[file]]

@@ -5,11 +5,11 @@
     compat.install()
     from nameko.rpc import rpc          # is zmqservices.rpc.rpc
 
-Rule 1: modules are the same objects under both names, so classes are, too.
-Rule 2: nothing happens by importing this; `install` adds one finder, `uninstall` takes it back.
-Rule 3: the real Nameko and this one cannot be mixed: where it is already imported, that is an error. So for eventlet.
-Rule 4: eventlet is `zmqservices.compat.eventlet_names`, and only where that is asked for; kombu, where it is not installed, are
-the names of types alone.
+Rule 1: modules are the same objects under both names, and so are classes.
+Rule 2: importing this module changes nothing; `install` adds one finder, and `uninstall` removes it.
+Rule 3: the real Nameko must not be mixed with this one: if it is already imported, `install` raises. The same holds for eventlet.
+Rule 4: `eventlet` is `zmqservices.compat.eventlet_names`, and only on request. `kombu`, unless it is installed, has only the
+names of types.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REAL = "zmqservices"
 
 
 class _SameModule(Loader):
-    """Loads a module by handing out another one as it is."""
+    """Loads a module under a second name, by returning the existing module."""
 
     def __init__(self, real_name: str) -> None:
         self._real_name = real_name

@@ -1,12 +1,12 @@
-"""The handful of eventlet's names that tests and extensions of Nameko applications use, on gevent.
+"""The names of eventlet that tests and extensions of Nameko applications use, implemented on gevent.
 
 Internal. `zmqservices.compat.install` is public.
 
-`zmqservices.compat.install(eventlet=True)` lets `import eventlet` find them. What is here behaves as there; every other name
+`zmqservices.compat.install(eventlet=True)` lets `import eventlet` find them. They behave as in eventlet; every other name
 raises an ImportError that says what to use.
 
-Rule 1: only names whose behaviour gevent can give, and nothing that drives eventlet's own hub.
-Rule 2: an error that is gevent's is one of eventlet's names for it, too: `except eventlet.Timeout` catches what our tests raise.
+Rule 1: only names whose behaviour gevent can provide, and nothing that drives eventlet's own hub.
+Rule 2: errors of gevent are also caught by eventlet's names: `except eventlet.Timeout` catches our timeouts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gevent.queue import Empty, Full, LifoQueue, PriorityQueue, Queue
 
 
 class Timeout(gevent.Timeout):
-    """Runs from the moment it is made, as eventlet's does; a `with` block ends it, and so does `cancel`."""
+    """A timeout that starts when it is created, as in eventlet. The end of a `with` block cancels it, and so does `cancel`."""
 
     def __init__(self, seconds: float | None = None, exception: Any = None) -> None:
         super().__init__(seconds, None if exception is True else exception)
@@ -35,7 +35,7 @@ class Timeout(gevent.Timeout):
 
 
 def with_timeout(seconds: float | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The function's result, or `timeout_value` where it takes longer; without one, Timeout is raised."""
+    """The function's result, or `timeout_value` if it takes longer; without `timeout_value`, Timeout is raised."""
     has_value, value = "timeout_value" in kwargs, kwargs.pop("timeout_value", None)
     limit = Timeout(seconds)
     try:
@@ -58,7 +58,7 @@ def _error_of(throw_args: tuple[Any, ...]) -> Any:
 
 
 class GreenThread(gevent.Greenlet):
-    """A greenlet with `wait`, and eventlet's kind of `link`."""
+    """A greenlet with eventlet's `wait`, `link`, `kill` and `cancel`."""
 
     def wait(self) -> Any:
         """What the function returned; raises what it raised, and GreenletExit when it was killed."""
@@ -68,7 +68,7 @@ class GreenThread(gevent.Greenlet):
         return value
 
     def link(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Call `func(this, *args, **kwargs)` at the end, at once where that was."""
+        """Call `func(self, *args, **kwargs)` when the greenlet ends, or at once if it has ended."""
         super().link(lambda ended: func(ended, *args, **kwargs))
         return True
 
@@ -77,7 +77,7 @@ class GreenThread(gevent.Greenlet):
         super().kill(_error_of(throw_args))
 
     def cancel(self, *throw_args: Any) -> None:
-        """As `kill`, unless it has begun."""
+        """Kill the greenlet, unless it has started."""
         if self.gr_frame is None:
             self.kill(*throw_args)
 
@@ -108,15 +108,15 @@ class GreenPool(Pool):
     spawn_n = Pool.spawn
 
     def waitall(self) -> None:
-        """Return when all are over."""
+        """Wait until all greenlets have ended."""
         self.join()
 
     def running(self) -> int:
-        """How many run."""
+        """The number of running greenlets."""
         return len(self)
 
     def free(self) -> int:
-        """How many could begin at once."""
+        """The number of greenlets that could start at once."""
         return int(self.free_count())
 
     def starmap(self, function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
@@ -132,7 +132,7 @@ class GreenPile:
         self._spawned: deque[Any] = deque()
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """One more."""
+        """Spawn one more function."""
         self._spawned.append(self.pool.spawn(function, *args, **kwargs))
 
     def __iter__(self) -> GreenPile:
@@ -150,7 +150,7 @@ NOT_USED: Any = type("NotUsed", (), {"__repr__": lambda self: "NOT_USED"})()
 
 
 class Event:
-    """One value, or one error, for all who wait; sent once, until `reset`."""
+    """Delivers one value or one error to all waiters; `reset` allows another one."""
 
     def __init__(self) -> None:
         self._outcome: AsyncResult = AsyncResult()
@@ -199,7 +199,7 @@ class Event:
 
 
 class local:
-    """Attributes that each greenlet has for itself, and that go with it."""
+    """Attributes that are separate for each greenlet, and are dropped with it."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "_local__greens", weakref.WeakKeyDictionary())
@@ -223,7 +223,7 @@ class local:
 
 
 def get_ident() -> int:
-    """A number that no other greenlet has now."""
+    """A number that is unique among the present greenlets."""
     return id(getcurrent())
 
 
@@ -254,12 +254,12 @@ def execute(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return gevent.get_hub().threadpool.apply(function, args, kwargs)
 
 
-#: What eventlet can be asked to patch, and gevent's word for it.
+#: The modules that eventlet can patch, and gevent's names for them.
 PATCHES = {"os": "os", "select": "select", "socket": "socket", "subprocess": "subprocess", "thread": "thread", "time": "time"}
 
 
 def monkey_patch(**on: bool) -> None:
-    """Let the standard library cooperate with greenlets: `gevent.monkey.patch_all`, or the modules that are named."""
+    """Make the standard library cooperate with greenlets: all of it, or only the named modules."""
     wanted = on.pop("all", not any(on.values()))
     asked = {PATCHES[name]: bool(on.get(name, wanted)) for name in PATCHES}
     missing = [name for name, is_asked in asked.items() if is_asked and not monkey.is_module_patched(name)]
@@ -300,7 +300,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "eventlet.tpool": {"execute": execute},
 }  # fmt: skip
 
-#: What to use for some of those that are not here.
+#: What to use instead of some names that are missing here.
 REMOVED = {
     "eventlet.backdoor": "`zmqservices run --backdoor-port` opens one",
     "eventlet.debug": "GEVENT_MONITOR_THREAD_ENABLE=true reports what blocks the hub",

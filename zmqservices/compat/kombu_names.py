@@ -1,4 +1,4 @@
-"""The names of kombu's types, for code that only declares or annotates with them: there is no broker to use them with.
+"""The names of kombu's types, for code that only uses them in declarations and annotations, as there is no broker.
 
 Internal. `zmqservices.compat.install` is public.
 """
@@ -11,7 +11,7 @@ from zmqservices.removed import NO_BROKER
 
 
 class Declared:
-    """Keeps what it was declared with."""
+    """Keeps the arguments of a declaration."""
 
     def __init__(self, name: str = "", *args: Any, **options: Any) -> None:
         self.name = name
@@ -31,7 +31,7 @@ class Queue(Declared):
 
 
 class Message:
-    """What annotations of message handlers name."""
+    """The type for annotations of message handlers."""
 
 
 #: Modules and their names.
