@@ -16,7 +16,7 @@ WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "
 Post = Callable[[Callable[[float], None]], None]
 
 
-class Connection(Protocol):
+class DirectoryConnection(Protocol):
     """A connection to one registry or engine, as the directory's thread uses it. `state`: see above."""
 
     def __hash__(self) -> int: ...
@@ -53,14 +53,14 @@ class Connection(Protocol):
         """Gives up what took too long."""
 
 
-class Listener(Protocol):
+class DirectoryListener(Protocol):
     """Receives the events of a connection."""
 
-    def on_up(self, connection: Connection, snapshot: list[protocol.Snapshot], now: float) -> None:
+    def on_up(self, connection: DirectoryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """The registry sent a complete snapshot; after a gap it sends another one."""
 
-    def on_message(self, connection: Connection, message: protocol.Message, now: float) -> None:
+    def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
         """The registry sent an Update, Drop, Heartbeat, NotesChanged, Ack, Refused or Unknown, in order and without a gap."""
 
-    def on_down(self, connection: Connection, now: float) -> None:
+    def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or an attempt failed; `connection.error` says why."""

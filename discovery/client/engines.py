@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import zmq
 
 from discovery import protocol
-from discovery.client.connection import CONNECTING, UP, WAITING, Listener, Post
+from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryListener, Post
 from discovery.client.registry_connection import FIRST_PAUSE, LONGEST_PAUSE
 from discovery.client.seeds import Done
 from discovery.exceptions import EngineError, EngineRefusal
@@ -95,7 +95,7 @@ class EngineSeed:
         done([self.url], None)
 
     def connection(
-        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, post: Post
+        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> EngineConnection:
         """The connection to this engine."""
         return EngineConnection(address, lambda: self.session(namespace), listener, longest_pause, post)
@@ -111,7 +111,7 @@ class EngineConnection:
         self,
         address: str,
         session: Callable[[], EngineSession],
-        listener: Listener,
+        listener: DirectoryListener,
         longest_pause: float,
         post: Post,
     ) -> None:

@@ -1,6 +1,6 @@
 """The connection of a client to one registry, and the state of the conversation over it.
 
-Used on the directory's own thread only. It opens and closes sockets and reads messages; a `Listener` decides what
+Used on the directory's own thread only. It opens and closes sockets and reads messages; a `DirectoryListener` decides what
 they mean for the view.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 
 from discovery import protocol, sockets
-from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, WAITING, Listener
+from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, WAITING, DirectoryListener
 from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
 from discovery.model import quoted
 from discovery.native import Log
@@ -39,7 +39,7 @@ class RegistryConnection:
     """One registry address. `state` is one of waiting, connecting, subscribing, up."""
 
     def __init__(
-        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, hint: str = ""
+        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, hint: str = ""
     ) -> None:
         self.address = address
         self.state = WAITING

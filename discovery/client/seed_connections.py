@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from discovery.client.connection import WAITING, Connection, Listener, Post
+from discovery.client.connection import WAITING, DirectoryConnection, DirectoryListener, Post
 from discovery.client.published import RegistryStatus
 from discovery.client.seeds import Seed
 from discovery.native import Log
@@ -27,7 +27,7 @@ class SeedConnection:
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
-        self.connections: dict[str, Connection] = {}
+        self.connections: dict[str, DirectoryConnection] = {}
         self.is_preparing = False
         self.retry_at = float("-inf")
         self.failures = 0
@@ -53,7 +53,7 @@ class SeedConnections:
         self,
         seeds: list[Seed],
         namespace: str | None,
-        listener: Listener,
+        listener: DirectoryListener,
         longest_pause: float,
         post: Post,
         address_removed: Callable[[str], None],
@@ -66,7 +66,7 @@ class SeedConnections:
         self._address_removed = address_removed
         self._is_closed = False
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[DirectoryConnection]:
         """The connections to all addresses known by now."""
         return [connection for seed_connection in self.by_seed for connection in seed_connection.connections.values()]
 

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from discovery.client.connection import Connection, Listener, Post
+from discovery.client.connection import DirectoryConnection, DirectoryListener, Post
 from discovery.client.registry_connection import RegistryConnection
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.native import Log, NativeThread, getaddrinfo, native_lock
@@ -41,8 +41,8 @@ class Seed(Protocol):
         """Resolves the addresses and calls `done`. Returns at once."""
 
     def connection(
-        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, post: Post
-    ) -> Connection:
+        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
+    ) -> DirectoryConnection:
         """A connection to one address that `prepare` found, not yet opened. `post`: for threads of its own."""
 
     def close(self, timeout: float) -> None:
@@ -55,7 +55,7 @@ class _RegistrySeed:
     hint = ""
 
     def connection(
-        self, address: str, namespace: str | None, listener: Listener, longest_pause: float, post: Post
+        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> RegistryConnection:
         """A connection over ZeroMQ."""
         return RegistryConnection(address, namespace, listener, longest_pause, self.hint)

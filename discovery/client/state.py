@@ -17,7 +17,7 @@ from discovery import protocol
 from discovery.backend import Callback
 from discovery.client.announcements import Announcements
 from discovery.client.cache import DiskCache
-from discovery.client.connection import SUBSCRIBING, UP, WAITING, Connection, Post
+from discovery.client.connection import SUBSCRIBING, UP, WAITING, DirectoryConnection, Post
 from discovery.client.merge import Merge, MergedRecord
 from discovery.client.published import Published
 from discovery.client.seed_connections import NEVER, SeedConnections
@@ -82,9 +82,9 @@ class ClientState:
         self._announced = Announcements()
         self._notes = NoteStore()
         #: The rank of each note that a connected registry has, as far as we know.
-        self._note_ranks: dict[Connection, NoteRanks] = {}
+        self._note_ranks: dict[DirectoryConnection, NoteRanks] = {}
         self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
-        self._unanswered: dict[Connection, set[int]] = {}
+        self._unanswered: dict[DirectoryConnection, set[int]] = {}
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
         self._flushes: list[Flush] = []
@@ -207,9 +207,9 @@ class ClientState:
         self._seed_connections.close(now, left)
         self._publish(now)
 
-    # --- messages of registries (see connection.Listener) ---
+    # --- messages of registries (see connection.DirectoryListener) ---
 
-    def on_up(self, connection: Connection, snapshot: list[protocol.Snapshot], now: float) -> None:
+    def on_up(self, connection: DirectoryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """The registry sent a snapshot: merge it, and send the registry our records and, soon, notes that it lacks."""
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
@@ -230,7 +230,7 @@ class ClientState:
         self._publish(now)
         self.ready.set()
 
-    def on_message(self, connection: Connection, message: protocol.Message, now: float) -> None:
+    def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
         """The registry sent a change or an answer."""
         match message:
             case protocol.Update():
@@ -255,7 +255,7 @@ class ClientState:
                 for again in self._announced.messages(connection, message.instances):
                     connection.send(again)
 
-    def on_down(self, connection: Connection, now: float) -> None:
+    def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or the attempt failed."""
         self._merge.lost(connection.address, now)
         self._note_ranks.pop(connection, None)
@@ -268,7 +268,7 @@ class ClientState:
         if all(connection.address != address for connection in self._seed_connections.connections()):
             self._merge.remove_registry(address)
 
-    def _refused(self, connection: Connection, reason: str) -> None:
+    def _refused(self, connection: DirectoryConnection, reason: str) -> None:
         # The request is repeated with each renewal; one log line is enough.
         if reason not in self._refusals and len(self._refusals) < MAX_REFUSALS:
             self._refusals.add(reason)
@@ -276,7 +276,7 @@ class ClientState:
 
     # --- notes ---
 
-    def _on_notes(self, connection: Connection, notes: list[Note]) -> None:
+    def _on_notes(self, connection: DirectoryConnection, notes: list[Note]) -> None:
         """A registry sent notes, so it has them."""
         self._take_notes(notes, connection.address)
         # Only notes that we hold as well could ever be sent to it.
@@ -309,11 +309,11 @@ class ClientState:
                 self._unanswered[connection].add(message.request)
                 ranks.update(((note.namespace, note.key), note.rank) for note in message.notes)
 
-    def _missing_notes(self, connection: Connection) -> list[Note]:
+    def _missing_notes(self, connection: DirectoryConnection) -> list[Note]:
         ranks = self._note_ranks.get(connection, {})
         return [note for note in self._notes if note.rank > ranks.get((note.namespace, note.key), (-1, False, ""))]
 
-    def _is_acknowledged(self, connections: list[Connection]) -> bool:
+    def _is_acknowledged(self, connections: list[DirectoryConnection]) -> bool:
         """Whether each of these registries has acknowledged our records and all notes."""
         return self._announced.is_acknowledged(connections) and not any(
             self._unanswered.get(connection) or self._missing_notes(connection) for connection in connections
