@@ -21,8 +21,10 @@ import hashlib
 from time import time
 from typing import Any
 
-from zmqservices.contrib.tables import inbox_table, insert_if_absent, older
+from zmqservices.contrib.sqlalchemy import sql
+from zmqservices.contrib.tables import Executor, inbox_table, insert_if_absent, older
 from zmqservices.extensions import DependencyProvider
+from zmqservices.worker_context import WorkerContext
 
 __all__ = ["Inbox", "Notes", "inbox_table"]
 
@@ -33,11 +35,11 @@ LONGEST_GROUP = 255
 class Notes:
     """What a worker has in its hands."""
 
-    def __init__(self, table: Any, worker_ctx: Any) -> None:
+    def __init__(self, table: sql.Table, worker_ctx: WorkerContext) -> None:
         self._table = table
         self._worker_ctx = worker_ctx
 
-    def is_new(self, session: Any, id: str | None = None) -> bool:
+    def is_new(self, session: Executor, id: str | None = None) -> bool:
         """Whether no committed transaction has handled the event yet; notes in this one that it does.
 
         False: leave the effect out and return. While another transaction is at the same event, PostgreSQL waits for its end;
@@ -51,12 +53,13 @@ class Notes:
             return True
         return insert_if_absent(session, self._table, {"group_name": self._group(), "event_id": name, "at": time()})
 
-    def prune(self, session: Any, older_than: float) -> int:
+    def prune(self, session: Executor, older_than: float) -> int:
         """Forget events that were handled more than `older_than` seconds ago, of all handlers. Answers how many.
 
         One that is delivered again after that is new: keep them for longer than any event may wait.
         """
-        return int(session.execute(older(self._table, time() - older_than)).rowcount)
+        removed: Any = session.execute(older(self._table, time() - older_than))
+        return int(removed.rowcount)
 
     def _event(self) -> Any:
         if self._worker_ctx.event is None:
@@ -77,5 +80,5 @@ class Inbox(DependencyProvider):
         super().__init__()
         self.table = inbox_table(declarative_base.metadata)
 
-    def get_dependency(self, worker_ctx: Any) -> Notes:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Notes:
         return Notes(self.table, worker_ctx)

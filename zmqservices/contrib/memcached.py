@@ -23,6 +23,7 @@ from typing import Any
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.wire import codec
+from zmqservices.worker_context import WorkerContext
 
 try:
     from pymemcache.client.hash import HashClient
@@ -40,7 +41,7 @@ _BYTES, _TEXT, _TYPED = 0, 16, 32
 class TypedValues:
     """Keeps the types of what is cached: whatever can be an argument of a call. No pickle: a cache is nobody's friend."""
 
-    def serialize(self, key: Any, value: Any) -> tuple[bytes, int]:
+    def serialize(self, key: object, value: object) -> tuple[bytes, int]:
         """Called for what is stored. Raises UnserializableValueError."""
         if isinstance(value, bytes):
             return value, _BYTES
@@ -48,7 +49,7 @@ class TypedValues:
             return value.encode(), _TEXT
         return codec.pack(value), _TYPED
 
-    def deserialize(self, key: Any, value: Any, flags: int) -> Any:
+    def deserialize(self, key: object, value: Any, flags: int) -> Any:
         """Called for what is found. Bytes with flags of other programs stay bytes."""
         if flags == _TEXT:
             return value.decode()
@@ -89,11 +90,11 @@ class Memcached(DependencyProvider):
     def kill(self) -> None:
         self.stop()
 
-    def get_dependency(self, worker_ctx: Any) -> Any:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         return self.client
 
 
-def _address(server: Any) -> tuple[str, int]:
+def _address(server: object) -> tuple[str, int]:
     host, colon, port = str(server).removeprefix("memcached://").rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise ConfigurationError(f"{MEMCACHED_URIS_KEY} has {server!r}; HOST:PORT is needed, such as 127.0.0.1:11211")

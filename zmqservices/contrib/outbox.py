@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
@@ -38,12 +39,13 @@ from zmqservices.contrib.sqlalchemy import (
     scoped_session,
     sql,
 )
-from zmqservices.contrib.tables import outbox_table
+from zmqservices.contrib.tables import Executor, outbox_table
 from zmqservices.events.dispatcher import check_type
 from zmqservices.events.headers import WithWorkerHeaders, encoded
 from zmqservices.exceptions import ConfigurationError, MessageTooLarge
 from zmqservices.membership import Membership
 from zmqservices.wire import codec
+from zmqservices.worker_context import WorkerContext
 
 __all__ = ["Outbox", "Recorder", "outbox_table"]
 
@@ -67,11 +69,11 @@ class Recorder(WithWorkerHeaders):
 
     __slots__ = ("_outbox",)
 
-    def __init__(self, outbox: Outbox, worker_ctx: Any) -> None:
+    def __init__(self, outbox: Outbox, worker_ctx: WorkerContext) -> None:
         super().__init__(worker_ctx)
         self._outbox = outbox
 
-    def __call__(self, session: Any, event_type: str, event_data: Any = None, key: str | None = None) -> str:
+    def __call__(self, session: Executor, event_type: str, event_data: object = None, key: str | None = None) -> str:
         """Record, in the session's transaction, that something happened; a Core connection does as well.
 
         It is dispatched when that commits, and never when it does not. Returns the event's `outbox_id`. Raises
@@ -94,7 +96,12 @@ class Outbox(EngineProvider):
     membership = Membership()
 
     def __init__(
-        self, declarative_base: Any, *, adopt_after: float = 15.0, poll_interval: float = 1.0, engine_options: Any = None
+        self,
+        declarative_base: Any,
+        *,
+        adopt_after: float = 15.0,
+        poll_interval: float = 1.0,
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(declarative_base, engine_options=engine_options)
         for name, value in (("adopt_after", adopt_after), ("poll_interval", poll_interval)):
@@ -150,11 +157,11 @@ class Outbox(EngineProvider):
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
-    def get_dependency(self, worker_ctx: Any) -> Recorder:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Recorder:
         """The headers are those of this moment, as an EventDispatcher's."""
         return Recorder(self, worker_ctx)
 
-    def record(self, session: Any, event_type: str, event_data: Any, key: str | None, headers: dict[str, Any]) -> str:
+    def record(self, session: Executor, event_type: str, event_data: object, key: str | None, headers: dict[str, Any]) -> str:
         """See `Recorder`."""
         body, serializer = encoded(self.membership.serializer, event_data)
         raw = codec.pack(body) if serializer is None else body
@@ -169,13 +176,13 @@ class Outbox(EngineProvider):
         self._listen(session() if isinstance(session, scoped_session) else session)
         return outbox_id
 
-    def _listen(self, session: Any) -> None:
+    def _listen(self, session: object) -> None:
         """Be woken by its commit; once for each session, however many events it records."""
         if isinstance(session, AnySession) and self.owner not in session.info:
             session.info[self.owner] = "is listened to"
             sql.event.listen(session, "after_commit", self._committed)
 
-    def _committed(self, session: Any) -> None:
+    def _committed(self, session: object) -> None:
         # Whatever thread the session is used on.
         self._reactor.post(self._wake.set)
 
@@ -242,7 +249,7 @@ class Outbox(EngineProvider):
                         raise
                 pause = self._rest(pause, exc)
 
-    def _give_up(self, row: Any, error: Exception) -> None:
+    def _give_up(self, row: sql.Row[Any], error: Exception) -> None:
         _log.error("event %s in the outbox of %s can never be dispatched: %s", row.outbox_id, self._source.name, error)
         with self._begin() as connection:
             connection.execute(tables.give_up(self.table, row.id, str(error)))
@@ -252,6 +259,6 @@ class _Refused(Exception):
     """The journal does not take an event now."""
 
 
-def _packed(row: Any) -> tuple[str, bytes, Any, str, str | None]:
+def _packed(row: sql.Row[Any]) -> tuple[str, bytes, Any, str, str | None]:
     headers, serializer = codec.unpack(row.headers)
     return row.type, row.body, headers, serializer, row.key

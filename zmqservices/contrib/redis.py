@@ -20,6 +20,7 @@ from typing import Any
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
+from zmqservices.worker_context import WorkerContext
 
 try:
     import redis
@@ -67,5 +68,5 @@ class Redis(DependencyProvider):
     def kill(self) -> None:
         self.stop()
 
-    def get_dependency(self, worker_ctx: Any) -> Any:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         return self.client

@@ -27,6 +27,7 @@ from zmqservices import constants
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.utils import get_redacted_args
+from zmqservices.worker_context import ExcInfo, WorkerContext
 
 try:
     import sentry_sdk
@@ -82,7 +83,7 @@ class SentryReporter(DependencyProvider):
     def kill(self) -> None:
         self.stop()
 
-    def get_dependency(self, worker_ctx: Any) -> Any:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         # Sentry's functions write into the one and report by the other.
         scope, current = sentry_sdk.Scope(client=self.client), sentry_sdk.Scope(client=self.client)
         service, method = worker_ctx.service_name, worker_ctx.entrypoint.method_name
@@ -96,7 +97,7 @@ class SentryReporter(DependencyProvider):
         return scope
 
     def worker_result(
-        self, worker_ctx: Any, result: Any = None, exc_info: tuple[Any, Any, Any] | None = None
+        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
     ) -> None:
         if exc_info is None:
             return
@@ -109,7 +110,7 @@ class SentryReporter(DependencyProvider):
         event["level"] = "warning" if is_expected else "error"
         sentry_sdk.capture_event(event, hint=hint)
 
-    def _describe(self, worker_ctx: Any, scope: Any) -> None:
+    def _describe(self, worker_ctx: WorkerContext, scope: Any) -> None:
         """What is known of the call; made for calls that are reported only."""
         scope.set_tag("call_id", worker_ctx.call_id)
         scope.set_context("call", {"call_id_stack": worker_ctx.call_id_stack, "arguments": _arguments(worker_ctx)})
@@ -117,12 +118,12 @@ class SentryReporter(DependencyProvider):
         if user_id is not None:
             scope.set_user({"id": str(user_id)})
 
-    def worker_teardown(self, worker_ctx: Any) -> None:
+    def worker_teardown(self, worker_ctx: WorkerContext) -> None:
         _, stack = self._of_workers.pop(worker_ctx)
         stack.close()
 
 
-def _arguments(worker_ctx: Any) -> Any:
+def _arguments(worker_ctx: WorkerContext) -> Any:
     try:
         return get_redacted_args(worker_ctx.entrypoint, *worker_ctx.args, **worker_ctx.kwargs)
     except Exception as exc:

@@ -21,6 +21,7 @@ from typing import Any
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
+from zmqservices.worker_context import WorkerContext
 
 # The outbox and the inbox have all they need of it from here.
 try:
@@ -53,7 +54,7 @@ class Session(AnySession):
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, kind: Any, exc: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, exc: object, traceback: object) -> None:
         try:
             if kind is None:
                 self.commit()
@@ -159,11 +160,11 @@ class Database(EngineProvider):
         super().setup()
         self._of_workers: dict[Any, Sessions] = {}
 
-    def get_dependency(self, worker_ctx: Any) -> Sessions:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Sessions:
         sessions = self._of_workers[worker_ctx] = Sessions(self.Session)
         return sessions
 
-    def worker_teardown(self, worker_ctx: Any) -> None:
+    def worker_teardown(self, worker_ctx: WorkerContext) -> None:
         self._of_workers.pop(worker_ctx).close()
 
 
@@ -174,9 +175,9 @@ class DatabaseSession(EngineProvider):
         super().setup()
         self._of_workers: dict[Any, Session] = {}
 
-    def get_dependency(self, worker_ctx: Any) -> Session:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Session:
         session = self._of_workers[worker_ctx] = self.Session()
         return session
 
-    def worker_teardown(self, worker_ctx: Any) -> None:
+    def worker_teardown(self, worker_ctx: WorkerContext) -> None:
         self._of_workers.pop(worker_ctx).close()

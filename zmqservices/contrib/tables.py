@@ -9,10 +9,13 @@ may have it. So each process relays what it recorded, in order, and what a proce
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from zmqservices.contrib.sqlalchemy import postgresql, sql, sqlite
+from zmqservices.contrib.sqlalchemy import AnySession, postgresql, scoped_session, sql, sqlite
 from zmqservices.exceptions import ConfigurationError
+
+#: A session, or a Core connection: whatever runs statements in a transaction.
+Executor: TypeAlias = "AnySession | scoped_session[Any] | sql.Connection"
 
 OUTBOX = "zmqservices_outbox"
 INBOX = "zmqservices_inbox"
@@ -21,7 +24,7 @@ INBOX = "zmqservices_inbox"
 _INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
-def outbox_table(metadata: Any) -> Any:
+def outbox_table(metadata: sql.MetaData) -> sql.Table:
     """The table of the outbox as part of `metadata`, for `create_all` and migrations. The second time, the same."""
     if OUTBOX in metadata.tables:
         return metadata.tables[OUTBOX]
@@ -45,7 +48,7 @@ def outbox_table(metadata: Any) -> Any:
     )
 
 
-def inbox_table(metadata: Any) -> Any:
+def inbox_table(metadata: sql.MetaData) -> sql.Table:
     """The table of the inbox, likewise."""
     if INBOX in metadata.tables:
         return metadata.tables[INBOX]
@@ -61,13 +64,15 @@ def inbox_table(metadata: Any) -> Any:
 # --- the outbox ------------------------------------------------------------------------------------------------------
 
 
-def due(table: Any, source: str, owner: str, now: float) -> Any:
+def due(table: sql.Table, source: str, owner: str, now: float) -> Any:
     """What says that a row is for `owner` to relay now."""
     mine = sql.or_(table.c.owner == owner, table.c.until < now)
     return sql.and_(table.c.source == source, table.c.error.is_(None), mine)
 
 
-def take(connection: Any, table: Any, source: str, owner: str, now: float, until: float, limit: int) -> Sequence[Any]:
+def take(
+    connection: sql.Connection, table: sql.Table, source: str, owner: str, now: float, until: float, limit: int
+) -> Sequence[Any]:
     """The next rows to relay, oldest first, which are `owner`'s until then. The caller commits.
 
     Nothing is written when they are so for long enough already: at least until half of that time.
@@ -86,12 +91,12 @@ def take(connection: Any, table: Any, source: str, owner: str, now: float, until
     return connection.execute(taken).all()
 
 
-def remove(table: Any, ids: list[int]) -> Any:
+def remove(table: sql.Table, ids: list[int]) -> Any:
     """They are relayed."""
     return sql.delete(table).where(table.c.id.in_(ids))
 
 
-def give_up(table: Any, id: int, error: str) -> Any:
+def give_up(table: sql.Table, id: int, error: str) -> Any:
     """It cannot be relayed, whoever tries."""
     return sql.update(table).where(table.c.id == id).values(error=error)
 
@@ -99,7 +104,7 @@ def give_up(table: Any, id: int, error: str) -> Any:
 # --- the inbox -------------------------------------------------------------------------------------------------------
 
 
-def insert_if_absent(session: Any, table: Any, row: dict[str, Any]) -> bool:
+def insert_if_absent(session: Executor, table: sql.Table, row: dict[str, Any]) -> bool:
     """Whether the row is new, and in the table now. Neither a savepoint nor an error: the transaction goes on."""
     # A connection has a dialect itself.
     dialect = (session if hasattr(session, "dialect") else session.get_bind(clause=table)).dialect.name
@@ -111,6 +116,6 @@ def insert_if_absent(session: Any, table: Any, row: dict[str, Any]) -> bool:
     return session.execute(new).first() is not None
 
 
-def older(table: Any, at: float) -> Any:
+def older(table: sql.Table, at: float) -> Any:
     """Rows from before `at` are not needed any more."""
     return sql.delete(table).where(table.c.at < at)

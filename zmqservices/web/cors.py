@@ -80,20 +80,20 @@ class Cors:
         ]
 
 
-def _texts(name: str, value: Any) -> tuple[str, ...]:
+def _texts(name: str, value: object) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) and text for text in texts):
         raise ConfigurationError(f"{name} of {KEY} is {value!r}; a list of texts is needed")
     return tuple(text.rstrip("/") for text in texts)
 
 
-def _flag(name: str, value: Any) -> bool:
+def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} of {KEY} is {value!r}; true or false is needed")
     return value
 
 
-def _seconds(name: str, value: Any) -> int:
+def _seconds(name: str, value: object) -> int:
     if type(value) is not int or value < 0:
         raise ConfigurationError(f"{name} of {KEY} is {value!r}; a whole number of seconds is needed")
     return value

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 from gevent.event import AsyncResult, Event
+from werkzeug.wrappers import Request, Response
 
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.web.protocol import HANDLER, BodyBroken
@@ -29,7 +30,7 @@ PIECES_AHEAD = 4
 class HttpExchange:
     """One request that is with a worker."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.body: Body | None = None
         self._outcome: AsyncResult = AsyncResult()
@@ -49,7 +50,7 @@ class HttpExchange:
         if not self._outcome.ready():
             self._outcome.set((None, exc))
 
-    def answer(self, response: Any) -> None:
+    def answer(self, response: Response) -> None:
         """In the worker's greenlet: this is the outcome. Returns when a streamed body is produced, or raises what ended it."""
         if not response.is_streamed:
             self._outcome.set((response, None))
@@ -67,7 +68,7 @@ class HttpExchange:
             if close is not None:
                 close()
 
-    def _stream(self, response: Any, pieces: Iterator[bytes]) -> None:
+    def _stream(self, response: Response, pieces: Iterator[bytes]) -> None:
         # A generator that fails before its first piece fails the request, and not only its body.
         first = next(pieces, b"")
         environ = self.request.environ
@@ -83,7 +84,7 @@ class HttpExchange:
 class Body:
     """The pieces of a body between the worker, which puts them (inside a `with` block), and the connection, which iterates."""
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: object) -> None:
         self._handler = handler
         self._pieces: deque[bytes] = deque()
         # One for each direction: a waiter hears nothing of an event that is cleared again before its turn.
@@ -100,7 +101,7 @@ class Body:
         self._worker = gevent.getcurrent()
         return self
 
-    def __exit__(self, exc_type: Any, exc: BaseException | None, traceback: Any) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         self._worker = None
         self._is_over = True
         self._error = exc
@@ -153,7 +154,7 @@ class Body:
 class Departure:
     """While the block runs: calls `left(why)` when the client closes its connection, which nobody reads meanwhile."""
 
-    def __init__(self, handler: Any, left: Any) -> None:
+    def __init__(self, handler: object, left: Callable[[str], object]) -> None:
         self._socket: Any = getattr(handler, "socket", None)
         self._left = left
         self._watcher: Any = None
@@ -163,7 +164,7 @@ class Departure:
             self._watcher = gevent.get_hub().loop.io(self._socket.fileno(), 1)
             self._watcher.start(self._look)
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stop()
 
     def _look(self) -> None:

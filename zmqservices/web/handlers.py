@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from functools import partial
 from typing import Any
 
@@ -16,8 +15,10 @@ from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, Wor
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.web.exchange import HttpExchange
+from zmqservices.web.requests import WebRequest
 from zmqservices.web.results import check_response, error_response, to_response
 from zmqservices.web.server import WebServer
+from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext, exc_info_of
 
 __all__ = ["HttpRequestHandler", "http"]
 
@@ -51,11 +52,11 @@ class HttpRequestHandler(Entrypoint):
         """Which requests are meant; `url` may lack its first slash."""
         return Rule(self.url if self.url.startswith("/") else f"/{self.url}", methods=_methods(self.method))
 
-    def get_entrypoint_parameters(self, request: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def get_entrypoint_parameters(self, request: WebRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the method."""
         return (request,), request.path_values
 
-    def handle_request(self, request: Request) -> Any:
+    def handle_request(self, request: WebRequest) -> Any:
         """Called, in the connection's greenlet, for each request: the Response, or another WSGI application."""
         try:
             context_data = self.server.context_data_from_headers(request)
@@ -69,7 +70,7 @@ class HttpRequestHandler(Entrypoint):
         """Called, in the worker's greenlet, with what the method returned. An error here is the outcome of the call."""
         return to_response(result)
 
-    def response_from_exception(self, exc: Any) -> Response:
+    def response_from_exception(self, exc: BaseException) -> Response:
         """Called with what went wrong: in the method, before it, or with its result."""
         return error_response(exc, self.expected_exceptions)
 
@@ -101,7 +102,7 @@ class HttpRequestHandler(Entrypoint):
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    def _ask_worker(self, request: Any, args: Any, kwargs: Any, context_data: Any) -> Any:
+    def _ask_worker(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any], context_data: dict[str, Any]) -> Any:
         self.server.check_load()
         exchange = HttpExchange(request)
         self._exchanges.add(exchange)
@@ -114,7 +115,7 @@ class HttpRequestHandler(Entrypoint):
             if exchange.body is None:
                 self._exchanges.discard(exchange)
 
-    def handle_result(self, exchange: HttpExchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def handle_result(self, exchange: HttpExchange, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
         """Called by the worker with the outcome. Returns when a streamed body is produced; may replace the result."""
         if exc_info is None:
             try:
@@ -131,21 +132,21 @@ class HttpRequestHandler(Entrypoint):
                 if isinstance(exc, GreenletExit) and self.container._being_killed:
                     raise
                 self._tell_of_failure(worker_ctx, exc)
-                result, exc_info = None, sys.exc_info()
+                result, exc_info = None, exc_info_of(exc)
             finally:
                 self._exchanges.discard(exchange)
         if exc_info is not None:
             exchange.fail(exc_info[1])
         return result, exc_info
 
-    def _answer(self, exchange: HttpExchange, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _answer(self, exchange: HttpExchange, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
         if is_overridden(self, HttpRequestHandler) and not never_began(worker_ctx):
             result, exc_info = outcome_of(self, exchange, worker_ctx, result, exc_info)
             if exchange.is_answered:
                 return result, exc_info
         return HttpRequestHandler.handle_result(self, exchange, worker_ctx, result, exc_info)
 
-    def _tell_of_failure(self, worker_ctx: Any, exc: BaseException) -> None:
+    def _tell_of_failure(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
         if isinstance(exc, WorkerCancelled):
             _log.info("the body of %s ended early: %s", worker_ctx.call_id, exc)
         else:
@@ -168,7 +169,7 @@ def _methods(method: str) -> list[str]:
     return [one.strip().upper() for one in method.split(",")]
 
 
-def _check(method: Any, url: Any) -> None:
+def _check(method: object, url: object) -> None:
     if not isinstance(method, str) or not all(one.isalpha() for one in _methods(method)):
         raise ConfigurationError(f"@http({method!r}, ...): a method is needed, or several with commas, such as 'GET,PUT'")
     if not isinstance(url, str):

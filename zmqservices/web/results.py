@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from werkzeug.datastructures import Headers, MIMEAccept
 from werkzeug.exceptions import HTTPException
@@ -20,6 +20,9 @@ from zmqservices.web.framing import BadAnswer, check_answer
 
 __all__ = ["check_response", "error_response", "to_json", "to_response"]
 
+#: The classes of errors that are a client's own mistakes.
+Expected: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
 #: What JSON is called; the second is that of errors (RFC 9457).
 JSON_TYPES = ("application/json", "application/problem+json")
 
@@ -29,7 +32,14 @@ NOT_NOW = (ContainerBeingKilled, Overloaded, WorkerCancelled)
 class ErrorResponse(Response):
     """The answer for an error: a text as it always was, or JSON for a client that asks for that (`problem`, RFC 9457)."""
 
-    def __init__(self, body: str, status: int, headers: Any, title: str, detail: str | None) -> None:
+    def __init__(
+        self,
+        body: str,
+        status: int,
+        headers: Mapping[str, str] | list[tuple[str, str]] | None,
+        title: str,
+        detail: str | None,
+    ) -> None:
         super().__init__(body, status, headers)
         self.problem: dict[str, Any] = {"status": status, "title": title, "detail": detail or title}
         self._body = self.get_data()
@@ -56,7 +66,7 @@ def _json_type(accept: MIMEAccept, mimetype: str) -> str | None:
 RETURNS = "a text, bytes, a dict or list (JSON), a generator, (status, body), (status, headers, body), or a Response"
 
 
-def to_response(result: Any) -> Response:
+def to_response(result: object) -> Response:
     """The answer for what a method returned. Raises TypeError or ValueError where that is none."""
     if isinstance(result, Response):
         return result
@@ -70,7 +80,7 @@ def to_response(result: Any) -> Response:
     return response
 
 
-def _parts(result: Any) -> tuple[int, Mapping[str, Any] | list[Any], Any]:
+def _parts(result: object) -> tuple[int, Mapping[str, Any] | list[Any], Any]:
     if not isinstance(result, tuple):
         return 200, {}, result
     headers: Any = None
@@ -86,7 +96,7 @@ def _parts(result: Any) -> tuple[int, Mapping[str, Any] | list[Any], Any]:
     return int(status), {} if headers is None else headers, body
 
 
-def _content(body: Any) -> tuple[Any, str]:
+def _content(body: object) -> tuple[Any, str]:
     if isinstance(body, str):
         return body, "text/plain"
     if isinstance(body, (bytes, bytearray, memoryview)):
@@ -108,12 +118,12 @@ def check_response(response: Response, method: str) -> None:
         raise BadAnswer(f"Content-Length is {length}, and the body has {size} bytes; leave it to the server")
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """JSON of plain values; TypeError or ValueError for what it has no place for (nan, dates, objects)."""
     return json.dumps(value, allow_nan=False)
 
 
-def error_response(exc: BaseException, expected: Any) -> Response:
+def error_response(exc: BaseException, expected: Expected) -> Response:
     """The answer for an error: an HTTPException is its own, a client's mistake is 400 with its text, others tell nothing."""
     if isinstance(exc, HTTPException):
         return _own_response(exc)
@@ -133,5 +143,5 @@ def _own_response(exc: HTTPException) -> Response:
     return ErrorResponse(exc.get_body(), exc.code, exc.get_headers(), exc.name, str(exc.description or exc.name))
 
 
-def _as_tuple(expected: Any) -> tuple[Any, ...]:
+def _as_tuple(expected: Expected) -> tuple[Any, ...]:
     return expected if isinstance(expected, tuple) else (expected,)

@@ -21,6 +21,7 @@ from zmqservices.web.requests import WebRequest, bounded_request
 from zmqservices.web.results import ErrorResponse, error_response
 from zmqservices.web.settings import WebSettings
 from zmqservices.web.site import Site
+from zmqservices.worker_context import Container, WorkerContext
 
 __all__ = ["BindAddress", "HttpOnlyProtocol", "WebServer", "WsgiApp", "parse_address"]
 
@@ -41,11 +42,11 @@ class WebServer(ProviderCollector, SharedExtension):
         super().__init__()
         self.is_draining = False
         self._site: Site | None = None
-        self._answering: set[Any] = set()
+        self._answering: set[object] = set()
         self._idle = Event()
         self._drained: Event | None = None
 
-    def bind(self, container: Any) -> WebServer:
+    def bind(self, container: Container) -> WebServer:
         bound = super().bind(container)
         WebSettings.read(container.config)  # A wrong one is told before anything starts.
         return bound
@@ -82,7 +83,7 @@ class WebServer(ProviderCollector, SharedExtension):
         """
         return {}
 
-    def headers_from_context_data(self, worker_ctx: Any) -> Mapping[str, str]:
+    def headers_from_context_data(self, worker_ctx: WorkerContext) -> Mapping[str, str]:
         """Called for every answer of a worker: headers that it gets besides its own."""
         return {}
 
@@ -157,12 +158,12 @@ class WebServer(ProviderCollector, SharedExtension):
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def begin(self, answer: Any) -> None:
+    def begin(self, answer: object) -> None:
         """A request is being answered."""
         self._answering.add(answer)
         self._idle.clear()
 
-    def end(self, answer: Any) -> None:
+    def end(self, answer: object) -> None:
         """Its answer has been sent, or cannot be."""
         self._answering.discard(answer)
         if not self._answering:

@@ -17,6 +17,7 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.web.addresses import BindAddress, listen
+from zmqservices.worker_context import Container
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Tenant(Protocol):
 
     wsgi_app: Any
     is_draining: bool
+    container: Container
 
     def rules(self) -> list[Rule]:
         """Its rules, made anew; the endpoint of each is who answers."""
@@ -49,14 +51,14 @@ class Site:
         self._bind_addr = bind_addr
         self._is_open: AsyncResult = AsyncResult()
         self._server: Any = None
-        self.tenants: list[Any] = []
+        self.tenants: list[Tenant] = []
         self.url_map = Map()
         self._owners: dict[Any, Any] = {}
         #: Where it listens; the port is known even if it was left to the system.
         self.address = bind_addr
 
     @classmethod
-    def join(cls, tenant: Any, bind_addr: BindAddress, reuse_port: bool) -> Site:
+    def join(cls, tenant: Tenant, bind_addr: BindAddress, reuse_port: bool) -> Site:
         """The site at this address of this thread's hub, opened by the first who comes.
 
         Raises ConfigurationError where the address cannot be had, or when two services have one route.
@@ -72,7 +74,7 @@ class Site:
         site._add(tenant)
         return site
 
-    def _open(self, tenant: Any, reuse_port: bool) -> None:
+    def _open(self, tenant: Tenant, reuse_port: bool) -> None:
         try:
             sock = listen(self._bind_addr, reuse_port)
             self.address = BindAddress(*sock.getsockname()[:2])
@@ -85,7 +87,7 @@ class Site:
         self._is_open.set(self)
         _log.info("listening at http://%s", self.address)
 
-    def _add(self, tenant: Any) -> None:
+    def _add(self, tenant: Tenant) -> None:
         if self.tenants and not _is_alike(tenant, self.tenants[0]):
             raise ConfigurationError(
                 f"{_name(tenant)} and {_name(self.tenants[0])} share {self._bind_addr}, and their classes of web server make "
@@ -98,7 +100,7 @@ class Site:
                 self._close()
             raise
 
-    def _settle(self, tenants: list[Any]) -> None:
+    def _settle(self, tenants: list[Tenant]) -> None:
         """These are the tenants from here on."""
         rules = {tenant: tenant.rules() for tenant in tenants}
         self.url_map = _map_of(rules)
@@ -110,7 +112,7 @@ class Site:
         tenant = tenants[0] if len(tenants) == 1 else self._tenant_for(environ)
         return tenant.wsgi_app(environ, start_response)
 
-    def _tenant_for(self, environ: dict[str, Any]) -> Any:
+    def _tenant_for(self, environ: dict[str, Any]) -> Tenant:
         """Whose route this is. What is nobody's is answered by the first: all of them know all routes."""
         try:
             return self._owners[self.routes(environ).match()[0]]
@@ -131,7 +133,7 @@ class Site:
             self._forget()
             self._server.close()
 
-    def leave(self, tenant: Any) -> None:
+    def leave(self, tenant: Tenant) -> None:
         """A tenant's routes are gone; the last one closes the site."""
         if tenant not in self.tenants:
             return
@@ -157,15 +159,15 @@ class Site:
             del self._sites[self._key]
 
 
-def _is_alike(one: Any, other: Any) -> bool:
+def _is_alike(one: Tenant, other: Tenant) -> bool:
     return type(one).get_wsgi_server is type(other).get_wsgi_server
 
 
-def _name(tenant: Any) -> str:
+def _name(tenant: Tenant) -> str:
     return str(tenant.container.service_name)
 
 
-def _map_of(rules: dict[Any, list[Rule]]) -> Map:
+def _map_of(rules: dict[Tenant, list[Rule]]) -> Map:
     """All rules of all tenants. Raises ConfigurationError where two match the same requests."""
     owners: dict[Any, str] = {}
     url_map = Map()

@@ -84,7 +84,7 @@ class Connection:
         self.transport.cut(reason)
         self._has_room.set()
 
-    def refuse(self, exc: BaseException, correlation_id: Any) -> None:
+    def refuse(self, exc: BaseException, correlation_id: object) -> None:
         """Answer a call that was never begun."""
         self.transport.send(messages.refusal(exc, correlation_id))
 

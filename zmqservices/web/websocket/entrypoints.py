@@ -6,7 +6,6 @@ Internal. Services use `zmqservices.web.websocket`.
 from __future__ import annotations
 
 import logging
-import sys
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from zmqservices.web.results import error_response
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection
 from zmqservices.web.websocket.server import WebSocketServer
+from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext, exc_info_of
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class WebSocketReply:
 
     __slots__ = ("connection", "correlation_id", "is_answered")
 
-    def __init__(self, connection: Connection, correlation_id: Any) -> None:
+    def __init__(self, connection: Connection, correlation_id: object) -> None:
         self.connection = connection
         self.correlation_id = correlation_id
         self.is_answered = False
@@ -76,12 +76,12 @@ class WebSocketRpc(WebSocketEntrypoint):
         self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
         connection.begin_call()
 
-    def _answer(self, pending: WebSocketReply, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _answer(self, pending: WebSocketReply, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
         if is_overridden(self, WebSocketRpc) and not never_began(worker_ctx):
             result, exc_info = outcome_of(self, pending, worker_ctx, result, exc_info)
         return WebSocketRpc.handle_result(self, pending, worker_ctx, result, exc_info)
 
-    def handle_result(self, pending: WebSocketReply, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def handle_result(self, pending: WebSocketReply, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
         """Called by the worker with the outcome: send it, unless it was sent. May replace the result; so may an override."""
         if pending.is_answered:
             return result, exc_info
@@ -89,8 +89,8 @@ class WebSocketRpc(WebSocketEntrypoint):
         if exc_info is None:
             try:
                 text = messages.result(result, correlation_id)
-            except Exception:
-                result, exc_info = None, sys.exc_info()
+            except Exception as exc:
+                result, exc_info = None, exc_info_of(exc)
                 _log.error("the result of %s could not be sent", worker_ctx.call_id, exc_info=exc_info)
         if exc_info is not None:
             text = messages.error(exc_info[1], self.expected_exceptions, correlation_id)
@@ -121,7 +121,7 @@ class WebSocketConnect(WebSocketEntrypoint):
         """Run the method, and return when it is over: what it raised, or what kept it from being run."""
         outcome: AsyncResult = AsyncResult()
 
-        def handle_result(worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        def handle_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
             outcome.set(None if exc_info is None else exc_info[1])
             return result, exc_info
 
@@ -137,7 +137,7 @@ class WebSocketConnect(WebSocketEntrypoint):
         finally:
             self._awaited.discard(outcome)
 
-    def response_from_exception(self, exc: Any) -> Any:
+    def response_from_exception(self, exc: BaseException) -> Any:
         """The answer to a handshake that is refused."""
         return error_response(exc, self.expected_exceptions)
 

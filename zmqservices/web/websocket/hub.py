@@ -5,13 +5,12 @@ Internal. Services use `zmqservices.web.websocket`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from zmqservices.exceptions import ConnectionNotFound
 from zmqservices.extensions import DependencyProvider
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection
 from zmqservices.web.websocket.server import WebSocketServer
+from zmqservices.worker_context import WorkerContext
 
 
 class WebSocketHub:
@@ -49,13 +48,13 @@ class WebSocketHub:
         if connection is not None:
             self._server.unsubscribe(connection, channel)
 
-    def broadcast(self, channel: str, event: str, data: Any) -> None:
+    def broadcast(self, channel: str, event: str, data: object) -> None:
         """Send an event to all who hear `channel`. Raises UnserializableValueError for data that is not JSON."""
         text = messages.event(event, data)
         for connection in list(self._server.channels.get(channel, ())):
             connection.send_event(text)
 
-    def unicast(self, socket_id: str, event: str, data: Any) -> bool:
+    def unicast(self, socket_id: str, event: str, data: object) -> bool:
         """Send an event to one socket; False where there is no such socket (any more). Raises as `broadcast`."""
         text = messages.event(event, data)
         connection = self._server.connections.get(socket_id)
@@ -73,5 +72,5 @@ class WebSocketHubProvider(DependencyProvider):
     def setup(self) -> None:
         self.hub = WebSocketHub(self.server)
 
-    def get_dependency(self, worker_ctx: Any) -> WebSocketHub:
+    def get_dependency(self, worker_ctx: WorkerContext) -> WebSocketHub:
         return self.hub

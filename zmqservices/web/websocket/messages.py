@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from zmqservices.exceptions import BadRequest, MalformedRequest, RemoteUnavailable, UnserializableValueError, serialize
 from zmqservices.web import jsontext
+from zmqservices.web.results import Expected
 
 #: The event that every connection begins with.
 CONNECTED = "connected"
@@ -56,18 +57,18 @@ def read_call(text: str) -> WebSocketCall:
     return WebSocketCall(method, data or {}, correlation_id)
 
 
-def _bad(correlation_id: Any, text: str) -> BadCall:
+def _bad(correlation_id: object, text: str) -> BadCall:
     bad = BadCall(text)
     bad.correlation_id = correlation_id
     return bad
 
 
-def result(data: Any, correlation_id: Any) -> str:
+def result(data: object, correlation_id: object) -> str:
     """The message for what a method returned. Raises UnserializableValueError."""
     return _dump({"type": "result", "success": True, "data": data, "correlation_id": correlation_id}, data)
 
 
-def error(exc: BaseException, expected: Any, correlation_id: Any) -> str:
+def error(exc: BaseException, expected: Expected, correlation_id: object) -> str:
     """The message for an error. One that is not the client's own mistake tells its class and nothing else. Never raises."""
     try:
         return _describe(exc, expected, correlation_id)
@@ -80,7 +81,7 @@ def error(exc: BaseException, expected: Any, correlation_id: Any) -> str:
             return _dump({**message, "correlation_id": None}, None)
 
 
-def refusal(exc: BaseException, correlation_id: Any) -> str:
+def refusal(exc: BaseException, correlation_id: object) -> str:
     """The message for a call that was never begun; what it quotes of the call is cut. Never raises."""
     try:
         if any(isinstance(argument, str) and len(argument) > LONGEST for argument in exc.args):
@@ -92,7 +93,7 @@ def refusal(exc: BaseException, correlation_id: Any) -> str:
     return error(exc, (), correlation_id)
 
 
-def _describe(exc: BaseException, expected: Any, correlation_id: Any) -> str:
+def _describe(exc: BaseException, expected: Expected, correlation_id: object) -> str:
     described = serialize(exc)
     if isinstance(exc, BadCall):
         described.update(serialize(MalformedRequest(*exc.args)))
@@ -101,12 +102,12 @@ def _describe(exc: BaseException, expected: Any, correlation_id: Any) -> str:
     return _dump({"type": "result", "success": False, "error": described, "correlation_id": correlation_id}, described)
 
 
-def event(name: str, data: Any) -> str:
+def event(name: str, data: object) -> str:
     """The message for an event. Raises UnserializableValueError."""
     return _dump({"type": "event", "event": name, "data": data}, data)
 
 
-def _dump(message: dict[str, Any], value: Any) -> str:
+def _dump(message: dict[str, Any], value: object) -> str:
     try:
         return json.dumps(message, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as exc:

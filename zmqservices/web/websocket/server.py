@@ -21,11 +21,13 @@ from zmqservices.exceptions import BadRequest, Draining, MalformedRequest, Metho
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.guard import Guard
 from zmqservices.web.protocol import HANDLER
+from zmqservices.web.requests import WebRequest
 from zmqservices.web.results import error_response
 from zmqservices.web.server import WebServer
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.connection import Connection, SocketInfo
 from zmqservices.web.websocket.transport import INTERNAL_ERROR, WebSocketTransport
+from zmqservices.worker_context import Container
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
-    def bind(self, container: Any) -> WebSocketServer:
+    def bind(self, container: Container) -> WebSocketServer:
         bound = super().bind(container)
         bound._read_settings()  # A wrong one is told before anything starts.
         return bound
@@ -157,7 +159,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         """Where clients connect."""
         return Rule(self.path, methods=["GET"])
 
-    def handle_request(self, request: Any) -> Any:
+    def handle_request(self, request: WebRequest) -> Any:
         """Called for each request at the path: a Response that refuses it, or the WSGI application of a connection."""
         handler = request.environ.get(HANDLER)
         is_asked = request.headers.get("Upgrade", "").lower() == "websocket" and handler is not None
@@ -186,7 +188,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         self._forget(connection)
         return refusal
 
-    def _greet(self, connection: Connection, request: Any) -> Any:
+    def _greet(self, connection: Connection, request: WebRequest) -> Any:
         """Let the service hear of a connection before it is accepted. Answers the Response that refuses it, if one does."""
         for hook in self._hooks["connect"]:
             exc = hook.run(connection, (connection.socket_id, request))
@@ -194,7 +196,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
                 return hook.response_from_exception(exc)
         return None
 
-    def _check_origin(self, request: Any) -> None:
+    def _check_origin(self, request: WebRequest) -> None:
         """Pages of other origins may connect unless WEB_SERVER_CORS says which ones may."""
         cors, origin = self.wsgi_server.settings.cors, request.headers.get("Origin")
         if cors is None or origin is None or cors.allows(origin):
