@@ -7,7 +7,8 @@ import pytest
 
 from tests.rpc.test_membership import node_of, records
 from tests.stage import Gate, until
-from zmqservices.cluster.calls.incoming import Served, described, least_busy
+from zmqservices.cluster.calls.incoming import Served
+from zmqservices.cluster.calls.services import described, least_busy
 from zmqservices.exceptions import CallCancelled
 from zmqservices.rpc import rpc
 from zmqservices.runners import run_services

@@ -333,10 +333,10 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
     service = linked(connect().slow)
     waiting, repeated = service.wait.call_async(), service.once_slow.call_async()
     until(lambda: len(Slow.began) == 2)
-    [call_server] = {served.call_server for served in _calls_of(container)}
+    call_server = desk_of(container)
     [client] = {served.client for served in _calls_of(container)}
 
-    call_server._forget(client)
+    call_server.connections.remove(client)
 
     # The first call after that is refused, and finds out; all go on from there.
     assert service.fine() == "fine"
@@ -365,12 +365,12 @@ def test_a_call_without_limit_ends_where_its_node_was_given_up_and_never_calls_a
     call_server = desk_of(container)
     [client] = {served.client for served in _calls_of(container)}
 
-    call_server._give_up(client)
+    call_server.connections.give_up(client)
 
     with gevent.Timeout(20), pytest.raises(MaybeExecuted):
         waiting.result()
     assert service.fine() == "fine"
-    assert not call_server._given_up
+    assert not call_server.connections.given_up
 
 
 def desk_of(container):
@@ -418,15 +418,16 @@ def test_what_is_sent_to_a_guest_that_was_forgotten_counts_for_no_bound_and_nobo
     # Its connection stands, and by now it is known by the same routing id again.
     service, call_server = linked(connect().maths), desk_of(maths)
     [client] = call_server._router.clients.values()
-    call_server._forget(client)
+    call_server.connections.remove(client)
     other = call_server._router.clients[client.routing_id] = call_server.on_connect(client.routing_id, "")
 
-    call_server._send(client, envelope.encode_result(10**6, bytes(100_000), None))
+    call_server.sender.send_now(client, envelope.encode_result(10**6, bytes(100_000), None))
     monkeypatch.setattr(call_server._router, "send", lambda routing_id, frames: Sent.FULL)
-    call_server._send(client, bytes(10))
-    call_server._forget(client)
+    call_server.sender.send_now(client, bytes(10))
+    call_server.connections.remove(client)
     monkeypatch.undo()
 
-    assert (call_server._on_the_way.bytes, call_server._on_the_way.nodes, call_server._kept.bytes) == (0, 0, 0)
+    sender = call_server.sender
+    assert (sender.in_flight.bytes, sender.in_flight.nodes, sender.queued.bytes) == (0, 0, 0)
     assert call_server._router.clients == {client.routing_id: other}
     assert service.add(1, 2) == 3

@@ -70,7 +70,7 @@ def test_more_than_a_window_waits_for_a_node_that_stands_still(serve, connect):
     assert 9 <= count <= 11
     assert answers == {len(BLOB)} and later == 30 * [len(BLOB)]
     assert "sink.size was not sent: no instance of 'sink' can be asked" in refusal
-    assert "is behind: 4" in refusal and "bytes are on their way to it and not read" in refusal
+    assert "is behind: 4" in refusal and "bytes were sent to it and not read" in refusal
 
 
 def test_calls_that_wait_for_room_go_on_as_soon_as_it_is_there(serve, connect, monkeypatch):
@@ -148,7 +148,7 @@ def test_where_all_are_full_calls_wait_for_a_while_and_were_never_sent(serve, co
     gevent.joinall(calls)
 
     assert {type(call.exception) for call in calls} == {RemoteUnavailable}
-    assert "440,000 bytes are on their way to it and not read" in str(calls[0].exception)
+    assert "440,000 bytes were sent to it and not read" in str(calls[0].exception)
     assert 0.3 <= monotonic() - began < 5
     assert not sink._client._cluster.caller()._pending
 

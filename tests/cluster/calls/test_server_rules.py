@@ -131,7 +131,7 @@ def test_a_result_that_is_too_large_leaves_the_call_open(serving):
     [taken] = serving.taken
 
     with pytest.raises(MessageTooLarge, match="max_message_size"):
-        taken.reply("x" * serving.server.max_message_size)
+        taken.reply("x" * serving.server.sender.max_message_size)
     taken.reply("shorter")
 
     assert client.heard() == [Result(1, "shorter")]

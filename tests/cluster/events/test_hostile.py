@@ -114,7 +114,7 @@ def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
     (consumer_group,) = source.groups.by_name.values()
     (member,) = consumer_group.members.values()
 
-    node_of(orders).call_server._give_up(member.client)
+    node_of(orders).call_server.connections.give_up(member.client)
     until(lambda: consumer_group.members and member not in consumer_group.members.values())
     cluster.orders.tell_all("order.paid", 3)
 

@@ -136,7 +136,7 @@ class Drain:
             client.awaited.discard(token)
             self._changed.set()
 
-    def forget(self, client: ClientConnection) -> None:
+    def remove(self, client: ClientConnection) -> None:
         """It is gone."""
         client.awaited.clear()
         self._changed.set()

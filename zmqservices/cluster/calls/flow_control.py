@@ -1,76 +1,77 @@
-"""How many bytes may be on their way to a node: ZeroMQ counts messages only, and ten thousand of a megabyte are too many.
+"""Flow control: how many bytes may be in flight to a node. ZeroMQ counts messages only, and its queue holds 10,000 of them.
 
-After every quarter of a window a PING goes along behind the messages. What was sent before it has been read when its PONG
-comes back. Messages that are not large are not counted; ZeroMQ's own bound on their number is one on their bytes.
+After every quarter of a window a PING follows the messages. Its PONG shows that the node has read everything before it. Small
+messages are not counted: ZeroMQ's bound on their number also bounds their bytes.
 """
 
 from __future__ import annotations
 
-#: Bytes that may be on their way. More waits at the sender until some of it is read.
+#: Bytes of large messages that may be in flight to one node. Further large messages wait at the sender.
 WINDOW = 128 * 1024 * 1024
 
-#: Bytes that may be on their way to all nodes together, as far as one socket serves them. Beyond, each has a fair share of it.
+#: Bytes that may be in flight to all nodes of one server socket. Beyond that, each node is held to its share of them.
 ALL_WINDOWS = 256 * 1024 * 1024
 
-#: Seconds after which a full window asks again: a PONG is lost where the one who sends it has no room for it.
+#: Seconds after which a full window asks again. A PONG is lost if the node has no room to send it.
 ASKS_AGAIN = 1.0
 
-#: Bytes of a message that is not large.
+#: Bytes up to which a message is small, and not counted.
 UNCOUNTED = 4096
 
 
-class Total:
-    """What is on its way to all nodes that one socket serves."""
+class InFlightTotal:
+    """The bytes in flight to all nodes of one server socket."""
 
     __slots__ = ("bytes", "nodes")
 
     def __init__(self) -> None:
         self.bytes = 0
-        #: How many nodes have something on its way.
+        #: How many nodes have bytes in flight.
         self.nodes = 0
 
     def is_too_much(self, own: int) -> bool:
-        """Whether a node to which `own` bytes are on their way has more than its share of a total that is used up."""
+        """Whether the total is used up, and a node with `own` bytes in flight has more than its share."""
         return self.bytes >= ALL_WINDOWS and own * self.nodes >= ALL_WINDOWS
 
 
 class FlowControlWindow:
-    """The flow-control window of one node. `total` is that of all windows it shares a bound with."""
+    """The flow-control window of one node. It counts its bytes in `total`, too, if it is given."""
 
     __slots__ = ("_sent", "_read", "_asked", "_asked_at", "_marks", "_total")
 
-    def __init__(self, total: Total | None = None) -> None:
-        self._total = Total() if total is None else total
-        #: Bytes since the beginning: sent, read as far as is known, and sent when it was last asked for.
+    def __init__(self, total: InFlightTotal | None = None) -> None:
+        self._total = InFlightTotal() if total is None else total
+        #: Bytes since the beginning: sent; known to be read; sent before the last PING.
         self._sent = self._read = self._asked = 0
         self._asked_at = 0.0
-        #: What had been sent before each PING that is not answered yet, by token.
+        #: The bytes sent before each PING that is not answered yet, by its token.
         self._marks: dict[int, int] = {}
 
     @property
     def is_full(self) -> bool:
-        """Whether the next large message has to wait. An empty one takes a message of any size."""
-        return self.on_the_way >= WINDOW or self._total.is_too_much(self.on_the_way)
+        """Whether the next large message has to wait. An empty window takes a message of any size."""
+        return self.in_flight >= WINDOW or self._total.is_too_much(self.in_flight)
 
     @property
-    def on_the_way(self) -> int:
-        """Bytes that were sent and, as far as is known, not read."""
+    def in_flight(self) -> int:
+        """Bytes that were sent and are not known to be read."""
         return self._sent - self._read
 
     def wants_to_ask(self, now: float) -> bool:
-        """Whether a PING should be sent now, which is monotonic time."""
+        """Whether a PING should be sent at `now` (monotonic seconds)."""
         if self._sent - self._asked >= WINDOW // 4:
             return True
         return self.is_full and (not self._marks or now - self._asked_at >= ASKS_AGAIN)
 
     def sent(self, size: int) -> None:
+        """A message of `size` bytes was sent."""
         if self._sent == self._read:
             self._total.nodes += 1
         self._total.bytes += size
         self._sent += size
 
     def close(self) -> None:
-        """The node is gone, and what was on its way to it."""
+        """The connection is gone, and with it what was in flight."""
         self._read_up_to(self._sent)
 
     def _read_up_to(self, mark: int) -> None:
@@ -81,12 +82,12 @@ class FlowControlWindow:
                 self._total.nodes -= 1
 
     def asked(self, token: int, now: float) -> None:
-        """A PING with this token went behind all that was sent."""
+        """A PING with this token was sent after all messages so far."""
         self._asked = self._marks[token] = self._sent
         self._asked_at = now
 
     def answered(self, token: int) -> bool:
-        """A PONG came. False where its PING was none of the window's."""
+        """A PONG came. False if its PING was not one of this window."""
         mark = self._marks.pop(token, None)
         if mark is None:
             return False

@@ -381,7 +381,7 @@ class Peer:
         if self.is_suspect:
             return "silent"
         if self.is_full:
-            return f"behind: {self._window.on_the_way:,} bytes are on their way to it and not read"
+            return f"behind: {self._window.in_flight:,} bytes were sent to it and not read"
         return instance.record.state.lower()
 
     def close(self) -> None:

@@ -1,26 +1,26 @@
-"""Messages for a node whose queue has no room: they are kept while it reads, and until they are too much to keep."""
+"""Messages for a node whose ZeroMQ queue has no room, in their order, bounded by their bytes."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from zmqservices.transport import Sent
+from zmqservices.wire.envelope import Frames
 
-#: Bytes that are kept for one node before it is given up, besides those that are on their way to it. How many messages they
-#: are does not count: a client that is behind by a hundred thousand small answers catches up within seconds.
+#: Bytes that may wait for one node, besides those in flight to it; with more, it is given up. The number of messages is not
+#: bounded: a client that is behind by a hundred thousand small answers catches up within seconds.
 LONGEST_SEND_QUEUE = 128 * 1024 * 1024
 
-#: Bytes that are kept for all nodes together before the one with the most is given up.
+#: Bytes that may wait for all nodes together; with more, the node with the longest queue is given up.
 ALL_SEND_QUEUES = 256 * 1024 * 1024
 
 #: Bytes that a message takes in memory besides its own.
 OVERHEAD = 100
 
 
-class Kept:
-    """What is kept for all nodes that one socket serves."""
+class QueuedTotal:
+    """The bytes that wait in all send queues of one server socket."""
 
     __slots__ = ("bytes",)
 
@@ -33,15 +33,15 @@ class Kept:
 
 
 class SendQueue:
-    """In their order, oldest first. `kept` counts what is kept for this node and all others together."""
+    """The messages that wait for one node, oldest first. It counts their bytes in `total`, too, if it is given."""
 
-    __slots__ = ("bytes", "messages", "_kept")
+    __slots__ = ("bytes", "messages", "_total")
 
-    def __init__(self, kept: Kept | None = None) -> None:
-        self._kept = Kept() if kept is None else kept
-        #: What the messages take.
+    def __init__(self, total: QueuedTotal | None = None) -> None:
+        self._total = QueuedTotal() if total is None else total
+        #: Bytes that the messages take in memory.
         self.bytes = 0
-        self.messages: deque[Any] = deque()
+        self.messages: deque[Frames] = deque()
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -50,14 +50,14 @@ class SendQueue:
     def is_too_long(self) -> bool:
         return self.bytes > LONGEST_SEND_QUEUE
 
-    def add(self, frames: bytes | tuple[bytes, bytes]) -> None:
+    def add(self, frames: Frames) -> None:
         self.messages.append(frames)
         size = size_of(frames) + OVERHEAD
         self.bytes += size
-        self._kept.bytes += size
+        self._total.bytes += size
 
-    def hand_on(self, send: Callable[[Any], Sent]) -> Sent:
-        """Send what there is room for. TAKEN when nothing is left."""
+    def hand_on(self, send: Callable[[Frames], Sent]) -> Sent:
+        """Send messages until `send` has no room for the next one. Returns its last answer; TAKEN if none is left."""
         messages = self.messages
         while messages:
             sent = send(messages[0])
@@ -65,15 +65,15 @@ class SendQueue:
                 return sent
             size = size_of(messages.popleft()) + OVERHEAD
             self.bytes -= size
-            self._kept.bytes -= size
+            self._total.bytes -= size
         return Sent.TAKEN
 
     def clear(self) -> None:
         self.messages.clear()
-        self._kept.bytes -= self.bytes
+        self._total.bytes -= self.bytes
         self.bytes = 0
 
 
-def size_of(frames: bytes | tuple[bytes, bytes]) -> int:
+def size_of(frames: Frames) -> int:
     """Bytes of a message."""
     return len(frames) if isinstance(frames, bytes) else len(frames[0]) + len(frames[1])

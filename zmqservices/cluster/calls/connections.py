@@ -1,0 +1,219 @@
+"""The nodes that are connected to a call server: how they are greeted, and how they are missed or given up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any, Protocol
+
+from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
+from zmqservices.cluster.calls.flow_control import FlowControlWindow
+from zmqservices.cluster.calls.incoming import ClientConnection
+from zmqservices.cluster.calls.refusals import refusal
+from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
+from zmqservices.cluster.calls.send_queue import SendQueue
+from zmqservices.exceptions import ProtocolError
+from zmqservices.transport import Sent
+from zmqservices.transport.faults import Faults
+from zmqservices.transport.reactor import Reactor
+from zmqservices.wire import batches, envelope
+from zmqservices.wire.messages import MAJOR, MINOR, Batch, Call, Error, Hello, Message, Ping, Pong, Welcome
+from zmqservices.wire.quoting import quoted
+from zmqservices.wire.shapes import LONGEST_NAME, is_count
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of a body that is decoded before its sender has said HELLO.
+LONGEST_GREETING = 64 * 1024
+
+#: Seconds after the end of a connection at which the server looks whose it was. ZeroMQ reports the end a moment before it
+#: refuses to send there; on a busy machine that moment is long.
+GONE_CHECK_DELAYS = (0.0, 0.05, 0.5, 3.0)
+
+#: Seconds between two attempts to tell a client that it was given up.
+GIVEN_UP_INTERVAL = 0.1
+
+
+class ConnectionsOwner(Protocol):
+    """A CallServer."""
+
+    def described(self) -> dict[str, Any]:
+        """The services that are served here, for a WELCOME."""
+
+    def on_message_kind(self, client: ClientConnection, message: Message) -> None:
+        """Handle a message that is allowed before the HELLO."""
+
+    def on_client_end(self, client: ClientConnection) -> None:
+        """Nothing more is sent to the client: stop its calls."""
+
+
+class Connections:
+    """All clients of one server socket. `node` is this process's own id."""
+
+    def __init__(
+        self,
+        owner: ConnectionsOwner,
+        reactor: Reactor,
+        socket: ServerSocket,
+        node: str,
+        namespace: str,
+        tokens: Iterator[int],
+        max_message_size: int,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._owner = owner
+        self._reactor = reactor
+        self._socket = socket
+        self._node = node
+        self._namespace = namespace
+        self._checks: set[float] = set()
+        #: The routing ids of clients that were given up and have not been told so yet.
+        self.given_up: set[bytes] = set()
+        self._has_given_up_timer = False
+        self._is_closed = False
+        self._faults = Faults(_log)
+        self.sender = ReplySender(reactor, socket, self, tokens, max_message_size, clock)
+
+    # --- the greeting ------------------------------------------------------------------------------------------------
+
+    def connect(self, routing_id: bytes, address: str) -> ClientConnection:
+        """A new client, which has said nothing yet."""
+        return ClientConnection(routing_id, self.sender.in_flight, self.sender.queued, address)
+
+    def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
+        self._faults.saw(f"a peer at {address}", "it lets ZeroMQ choose its routing id")
+        text = "set ROUTING_ID to a byte of value 1 and 16 random ones: ZeroMQ's own choice can be guessed by others"
+        self._socket.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
+
+    def on_stranger(self, client: ClientConnection, body: bytes) -> None:
+        """A message that came before a HELLO. Only HELLO and PING are handled, and no long message is decoded."""
+        try:
+            call_id = envelope.call_id_of(body)
+            if call_id is not None:
+                # A node that was given up here greets again when one of its calls is refused. Only the id is read.
+                self._refuse_call(client, call_id)
+                return
+            if batches.is_batch(body) and len(body) <= LARGEST_TOGETHER:
+                self._refuse_calls(client, envelope.decode(body))
+                return
+            if len(body) > LONGEST_GREETING:
+                raise ProtocolError(f"{len(body):,} bytes came before a HELLO, which takes {LONGEST_GREETING:,} at most")
+            message = envelope.decode(body)
+        except ProtocolError as exc:
+            self._faults.saw(str(client), exc)
+            self.sender.refuse(client, None, "protocol", f"not a message of this protocol: {exc}")
+            return
+        if type(message) in (Hello, Ping):
+            self._owner.on_message_kind(client, message)
+        else:
+            # A node that was given up may send this before it learns of that. A refusal without a call's id would end the
+            # link for good, so it gets a PONG, which shows here whether it is still connected.
+            self._faults.saw(str(client), f"its {type(message).__name__.upper()} came before a HELLO")
+            self.sender.send(client, envelope.encode(Pong(0)))
+
+    def _refuse_calls(self, client: ClientConnection, batch: Message) -> None:
+        for fields in batch.messages if type(batch) is Batch else ():
+            if type(fields) is list and len(fields) > 1 and fields[0] == Call.KIND and is_count(fields[1]):
+                self._refuse_call(client, fields[1])
+
+    def _refuse_call(self, client: ClientConnection, call_id: int) -> None:
+        self.sender.refuse(client, call_id, "protocol", "a CALL came before a HELLO")
+
+    def on_hello(self, client: ClientConnection, hello: Hello) -> None:
+        fault = self._fault_of(hello)
+        if fault is not None:
+            self.sender.refuse(client, None, *fault)
+            return
+        if client.node:
+            # A new connection took the place of one that was not missed yet, or the client was told to greet again.
+            self._begin_anew(client)
+        client.node = hello.node or "?"
+        self.given_up.discard(client.routing_id)
+        self._welcome(client)
+
+    def _fault_of(self, hello: Hello) -> tuple[str, str] | None:
+        """The code and the text of the refusal of this HELLO; None where it is welcome."""
+        if hello.major != MAJOR:
+            return "version", f"version {MAJOR} of the protocol is spoken here, not {hello.major}"
+        if hello.namespace != self._namespace:
+            return "protocol", f"this node is in namespace {self._namespace!r}, not {quoted(hello.namespace)}"
+        if len(hello.node) > LONGEST_NAME or not hello.node.isprintable():
+            text = f"a node's id has {LONGEST_NAME} printable characters at most; this one is {quoted(hello.node)}"
+            return "protocol", text
+        return None
+
+    def _welcome(self, client: ClientConnection) -> None:
+        welcome = Welcome(MAJOR, MINOR, self._node, self._namespace, self._owner.described())
+        self.sender.send(client, envelope.encode(welcome))
+
+    def welcome_all(self) -> None:
+        """Tell all clients which services and instances there are now."""
+        for client in list(self._socket.clients.values()):
+            if client.node:
+                self._welcome(client)
+
+    # --- clients that are gone ---------------------------------------------------------------------------------------
+
+    def on_disconnect(self) -> None:
+        """A connection ended; ZeroMQ does not say whose. A message to each client finds those that are gone."""
+        for delay in GONE_CHECK_DELAYS:
+            if delay not in self._checks:
+                self._checks.add(delay)
+                self._reactor.call_later(delay, self._find_gone, delay)
+
+    def _find_gone(self, delay: float) -> None:
+        self._checks.discard(delay)
+        if self._is_closed:
+            return
+        pong = envelope.encode(Pong(0))
+        for client in list(self._socket.clients.values()):
+            if self._socket.send(client.routing_id, pong) is Sent.GONE:
+                self.remove(client)
+
+    def give_up(self, client: ClientConnection) -> None:
+        """Remove a client whose connection stands, and tell it so once it has room for that.
+
+        It may wait for answers or events that will not come, and may never call again and find out.
+        """
+        if client.node:
+            self.given_up.add(client.routing_id)
+            self._set_given_up_timer()
+        self.remove(client)
+
+    def _set_given_up_timer(self) -> None:
+        if self.given_up and not self._has_given_up_timer:
+            self._has_given_up_timer = True
+            self._reactor.call_later(GIVEN_UP_INTERVAL, self._tell_given_up)
+
+    def _tell_given_up(self) -> None:
+        self._has_given_up_timer = False
+        if self._is_closed:
+            return
+        # About no call: no call has the id 0.
+        error = envelope.encode(Error(0, refusal("protocol", "this node was given up here; it has to say HELLO again")))
+        self.given_up = {routing_id for routing_id in self.given_up if self._socket.send(routing_id, error) is Sent.FULL}
+        self._set_given_up_timer()
+
+    def remove(self, client: ClientConnection) -> None:
+        """The client is gone, or counts as gone: stop its calls and drop what waits for it."""
+        # A client that was given up and has sent something since is another client under the same routing id.
+        if self._socket.clients.get(client.routing_id) is client:
+            del self._socket.clients[client.routing_id]
+        self._end(client)
+        # If something is sent to it all the same, that must not count in the totals of the others.
+        client.window, client.send_queue = FlowControlWindow(), SendQueue()
+
+    def _begin_anew(self, client: ClientConnection) -> None:
+        """What the client asked for before was lost with its connection, as its callers see it."""
+        self._end(client)
+        client.window = FlowControlWindow(self.sender.in_flight)
+
+    def _end(self, client: ClientConnection) -> None:
+        client.send_queue.clear()
+        client.window.close()
+        self._owner.on_client_end(client)
+
+    def close(self) -> None:
+        self.sender.close()
+        self._is_closed = True

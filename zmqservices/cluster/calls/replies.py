@@ -1,0 +1,209 @@
+"""Sends what a call server has to say: together where it can, and as fast as each client reads.
+
+Flow control: large messages wait while the client's window is full. Backpressure: whatever its ZeroMQ queue has no room for
+waits in the client's send queue. Load shedding: a client whose send queue overflows is given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic
+from typing import Protocol
+
+from zmqservices.cluster.calls.cork import LONGEST, Cork
+from zmqservices.cluster.calls.flow_control import UNCOUNTED, InFlightTotal
+from zmqservices.cluster.calls.incoming import ClientConnection
+from zmqservices.cluster.calls.refusals import refusal
+from zmqservices.cluster.calls.send_queue import QueuedTotal, size_of
+from zmqservices.transport import Sent
+from zmqservices.transport.reactor import Reactor
+from zmqservices.wire import batches, envelope
+from zmqservices.wire.envelope import Frames
+from zmqservices.wire.messages import Error, Ping
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two attempts to send what waits in the clients' send queues.
+SEND_QUEUE_INTERVAL = 0.01
+
+
+class ServerSocket(Protocol):
+    """The socket that nodes connect to, as `RouterSocket` is."""
+
+    endpoint: str
+    #: The connected nodes, by routing id.
+    clients: dict[bytes, ClientConnection]
+
+    def send(self, routing_id: bytes, frames: Frames) -> Sent: ...
+
+    def take_payload(self) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
+class ClientOwner(Protocol):
+    """Ends clients that cannot be served any more; the Connections."""
+
+    def remove(self, client: ClientConnection) -> None:
+        """The connection is gone."""
+
+    def give_up(self, client: ClientConnection) -> None:
+        """The connection stands, and the client does not read what it is sent."""
+
+
+class ReplySender:
+    """Sends to the clients of one server socket. `tokens` numbers its PINGs."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        socket: ServerSocket,
+        owner: ClientOwner,
+        tokens: Iterator[int],
+        max_message_size: int,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._reactor = reactor
+        self._socket = socket
+        self._owner = owner
+        self._tokens = tokens
+        self.max_message_size = max_message_size
+        self._clock = clock
+        #: Holds what is sent while a batch is worked on, or in one turn of the loop.
+        self.cork = Cork(self._pour, reactor.defer, clock)
+        #: Set while a single message is worked on: its answer is sent at once, as no other will leave with it.
+        self.is_alone = False
+        #: What is in flight to all clients, and what waits in all send queues.
+        self.in_flight = InFlightTotal()
+        self.queued = QueuedTotal()
+        self._has_timer = False
+        self._is_closed = False
+
+    def refuse(self, client: ClientConnection, call_id: int | None, code: str, value: str) -> None:
+        """Send an ERROR about one call, or with None about the connection, which ends its use."""
+        self.send(client, envelope.encode(Error(call_id, refusal(code, value))))
+
+    def send(self, client: ClientConnection, frames: Frames) -> None:
+        """Send a message, queue it while the client's queue is full, drop it where the client is gone."""
+        if self.is_alone:
+            self.is_alone = False
+            self.send_now(client, frames)
+            return
+        cork = self.cork
+        now = self._clock()
+        if cork.is_in or cork.join(now):
+            if type(frames) is bytes and len(frames) <= LONGEST and client.node:
+                cork.hold((client, frames), now)
+                return
+            cork.release()
+        self.send_now(client, frames)
+
+    def together(self, work: Callable[..., object], *args: object) -> None:
+        """Call `work(*args)`; what it sends leaves together."""
+        if self.cork.is_in:
+            work(*args)
+            return
+        self.cork.begin(self._clock())
+        try:
+            work(*args)
+        finally:
+            self.cork.end()
+
+    def _pour(self, messages: list[tuple[ClientConnection, bytes]]) -> None:
+        by_client: dict[ClientConnection, list[bytes]] = {}
+        for client, body in messages:
+            by_client.setdefault(client, []).append(body)
+        for client, bodies in by_client.items():
+            self.send_now(client, batches.encode(bodies))
+
+    def send_now(self, client: ClientConnection, frames: Frames) -> None:
+        """As `send`, without waiting for other messages that could leave together with this one."""
+        if not client.send_queue.messages:
+            # As `_hand_on` begins; written out, as nearly all that is sent comes by here.
+            if type(frames) is bytes and len(frames) <= UNCOUNTED:
+                sent = self._socket.send(client.routing_id, frames)
+            else:
+                sent = self._hand_on(client, frames)
+            if sent is Sent.TAKEN:
+                return
+            if sent is Sent.GONE:
+                self._owner.remove(client)
+                return
+        if not client.node:
+            return  # Nothing is queued for a peer that has not said HELLO.
+        self._queue(client, frames)
+
+    def _queue(self, client: ClientConnection, frames: Frames) -> None:
+        client.send_queue.add(frames)
+        if client.send_queue.is_too_long:
+            _log.warning(
+                "gave up node %s: it does not read its answers; %s of them wait, with %s bytes",
+                client.node, f"{len(client.send_queue):,}", f"{client.send_queue.bytes:,}",
+            )  # fmt: skip
+            self._owner.give_up(client)
+            return
+        if self.queued.is_too_much:
+            self._give_up_longest()
+        self._set_timer()
+
+    def _give_up_longest(self) -> None:
+        """The send queues of all clients together are too long: give up the client with the longest."""
+        client = max(self._socket.clients.values(), key=lambda client: client.send_queue.bytes)
+        _log.warning(
+            "gave up node %s: of %s bytes of answers that wait for their nodes to read, it has the most, %s",
+            client.node, f"{self.queued.bytes:,}", f"{client.send_queue.bytes:,}",
+        )  # fmt: skip
+        self._owner.give_up(client)
+
+    def _hand_on(self, client: ClientConnection, frames: Frames) -> Sent:
+        size = size_of(frames)
+        if size <= UNCOUNTED:
+            return self._socket.send(client.routing_id, frames)
+        window = client.window
+        sent = Sent.FULL
+        if not window.is_full:
+            sent = self._socket.send(client.routing_id, frames)
+            if sent is Sent.TAKEN:
+                window.sent(size)
+        now = self._clock()
+        if window.wants_to_ask(now):
+            token = next(self._tokens)
+            asked = self._socket.send(client.routing_id, envelope.encode(Ping(token)))
+            if asked is Sent.TAKEN:
+                window.asked(token, now)
+            elif asked is Sent.GONE:
+                return asked
+        return sent
+
+    # --- send queues -------------------------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        if not self._has_timer:
+            self._has_timer = True
+            self._reactor.call_later(SEND_QUEUE_INTERVAL, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._has_timer = False
+        self._send_queued()
+
+    def _send_queued(self) -> None:
+        if self._is_closed:
+            return
+        for client in [client for client in self._socket.clients.values() if client.send_queue]:
+            self.send_queued(client)
+
+    def send_queued(self, client: ClientConnection) -> None:
+        """Send as much of the client's send queue as there is room for, and try again soon while something is left."""
+        sent = client.send_queue.hand_on(partial(self._hand_on, client))
+        if sent is Sent.GONE:
+            self._owner.remove(client)
+        elif sent is Sent.FULL:
+            self._set_timer()
+
+    def close(self) -> None:
+        """Send what is held, and as much of the send queues as there is room for."""
+        self.cork.release()
+        self._send_queued()
+        self._is_closed = True
