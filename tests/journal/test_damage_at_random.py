@@ -158,6 +158,18 @@ def test_bytes_that_are_others(original, damages, end):
         check(folder)
 
 
+@pytest.mark.parametrize("value", [0, 5, 255])
+@pytest.mark.parametrize("at", [*range(16, 24), 28, 31, 47, 55, 59, 67, 71, 95, 99])
+def test_a_damaged_byte_of_the_header_is_repaired(original, at, value):
+    with copied(original) as folder:
+        path = folder / "orders.0.journal"
+        content = bytearray(path.read_bytes())
+        content[at] = value
+        path.write_bytes(content)
+
+        check(folder)
+
+
 @pytest.mark.parametrize("column", ["requeued", "error", "packed", "cursor", "last"])
 def test_a_column_of_another_name_costs_nothing(original, column):
     with copied(original) as folder:

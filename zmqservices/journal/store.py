@@ -54,6 +54,10 @@ _PAGES_AT_A_TIME = 512
 _FULL = sqlite3.SQLITE_FULL
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+#: In the header of SQLite's files: where the write version stands, and the schema formats that there are.
+_WRITE_VERSION = 18
+_SCHEMA_FORMATS = [number.to_bytes(4, "big") for number in range(5)]
+
 
 def is_damage(exc: BaseException) -> bool:
     """Whether SQLite, or who read what it gave, says that the file is not what was written."""
@@ -97,6 +101,7 @@ class Store:
             raise
 
     def _prepare(self, sync: str) -> None:
+        self._refuse_strange_header()
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         if self.is_new:
             # Of the file, not of the connection. A journal on a full disk is opened without writing anything.
@@ -113,6 +118,17 @@ class Store:
             raise JournalError(f"journal {str(self.path)!r} is of layout {version}; this version knows {_VERSION} only")
         elif self._layout() != _LAYOUT:
             raise Damaged("its tables are not those of its layout")
+
+    def _refuse_strange_header(self) -> None:
+        """Raise Damaged for values in the header that no SQLite writes, and that SQLite does not call damage.
+
+        It takes a file with another write version for a read-only one, and a file with another schema format for that of a
+        release to come (see "The Database Header" in SQLite's file format).
+        """
+        with self.path.open("rb") as file:
+            header = file.read(48)
+        if len(header) == 48 and (header[_WRITE_VERSION] not in (1, 2) or header[44:48] not in _SCHEMA_FORMATS):
+            raise Damaged("its header is not one that SQLite writes")
 
     def _layout(self) -> list[str]:
         found = self._db.execute("SELECT CAST(sql AS BLOB) FROM sqlite_master WHERE type = 'table'").fetchall()
