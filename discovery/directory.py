@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 from discovery.backend import Capabilities, Directory, Kind, Options, factory_for
-from discovery.client.registry_client import RegistryClient
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
 
@@ -65,6 +64,9 @@ def open_directory(
     if len(made) == 1 and not isinstance(made[0], Kind):
         return made[0]
     kind = _merged([one for one in made if isinstance(one, Kind)], url if len(made) > 1 else None, len(made))
+    # Importing the package takes no ZeroMQ: a program may have its sockets patched in between.
+    from discovery.client.registry_client import RegistryClient
+
     return RegistryClient(
         kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities
     )

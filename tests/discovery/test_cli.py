@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_one_sentence(house):
         (["serve", "--bind", "nowhere"], "tcp://HOST:PORT is needed"),
         (["serve", "--bind", "tcp://no-such-host.invalid:1"], "not found"),
         (["serve", "--ttl", "0"], "--ttl is 0; seconds from 0.1 to 3600 are needed"),
-        (["list", "--directory", "etcd://10.0.0.5:2379"], "no backend opens 'etcd:'"),
+        (["list", "--directory", "quic://10.0.0.5:2379"], "no backend opens 'quic:'"),
         (
             ["list", "--directory", "tcp://127.0.0.1:1", "--timeout", "0.2"],
             "no registry answered within 0.2 s",
