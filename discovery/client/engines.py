@@ -32,6 +32,8 @@ NEVER = float("inf")
 #: Seconds for which an engine that lost what it held (another cluster answers at the same place) is not believed about what
 #: it does not list; instances need that long to announce themselves again.
 WARM_UP = 10.0
+#: Seconds that the threads of a session get to end when a directory stops, however little time it was given.
+SHORTEST_JOIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class EngineSeed:
     def __init__(self, url: str, session: Callable[[str | None], EngineSession]) -> None:
         self.url = url
         self.session = session
+        self._threads = _Threads()
 
     def prepare(self, done: Done) -> None:
         """The session itself finds the servers."""
@@ -98,10 +101,36 @@ class EngineSeed:
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> EngineConnection:
         """The connection to this engine."""
-        return EngineConnection(address, lambda: self.session(namespace), listener, longest_pause, post)
+        return EngineConnection(address, lambda: self.session(namespace), listener, longest_pause, post, self._threads)
 
     def close(self, timeout: float) -> None:
-        """Nothing is held."""
+        """Waits until the threads of all attempts are over.
+
+        In a patched process each has a gevent hub of its own, and an interpreter that ends beside such a thread may crash.
+        """
+        self._threads.join(max(timeout, SHORTEST_JOIN))
+
+
+class _Threads:
+    """The native threads of all attempts at one engine."""
+
+    def __init__(self) -> None:
+        self._running: set[NativeThread] = set()
+
+    def start(self, target: Callable[[], None], name: str) -> None:
+        """Starts a thread. RuntimeError when no thread can be made."""
+        for thread in list(self._running):
+            if thread.join(0.0, blocking=True):
+                self._running.discard(thread)
+        thread = NativeThread(target, name)
+        thread.start()
+        self._running.add(thread)
+
+    def join(self, timeout: float) -> None:
+        """Waits until all threads are over, at most `timeout` seconds."""
+        end = time.monotonic() + timeout
+        for thread in list(self._running):
+            thread.join(max(0.0, end - time.monotonic()), blocking=True)
 
 
 class EngineConnection:
@@ -114,6 +143,7 @@ class EngineConnection:
         listener: DirectoryListener,
         longest_pause: float,
         post: Post,
+        threads: _Threads,
     ) -> None:
         self.address = address
         self.state = WAITING
@@ -128,6 +158,7 @@ class EngineConnection:
         self._listener = listener
         self._longest_pause = min(LONGEST_PAUSE, longest_pause)
         self._post = post
+        self._threads = threads
         self._attempt: _Attempt | None = None
         self._warm_at = NEVER
         self._has_warned = False
@@ -136,7 +167,7 @@ class EngineConnection:
         """Begins an attempt; `retry_at` has come."""
         self.state = CONNECTING
         self.opened_at = now
-        self._attempt = _Attempt(self.address, self._session(), self._hand_over)
+        self._attempt = _Attempt(self.address, self._session(), self._hand_over, self._threads)
         try:
             self._attempt.start()
         except RuntimeError as exc:
@@ -218,8 +249,11 @@ _News = Contents | EngineError | list[protocol.Message]
 class _Attempt:
     """The two threads of one session."""
 
-    def __init__(self, address: str, session: EngineSession, tell: Callable[[_Attempt, _News], None]) -> None:
+    def __init__(
+        self, address: str, session: EngineSession, tell: Callable[[_Attempt, _News], None], threads: _Threads
+    ) -> None:
         self._address = address
+        self._threads = threads
         self._session = session
         self._tell = lambda news: tell(self, news)
         self._tasks: deque[protocol.Message] = deque()
@@ -230,7 +264,7 @@ class _Attempt:
 
     def start(self) -> None:
         """Begins it. RuntimeError when no thread can be made."""
-        NativeThread(self._work, "discovery-engine").start()
+        self._threads.start(self._work, "discovery-engine")
 
     def take(self, message: protocol.Message) -> None:
         """Hands a message to the thread that writes."""
@@ -245,7 +279,7 @@ class _Attempt:
     def _work(self) -> None:
         try:
             self._tell(self._session.open())
-            NativeThread(self._watch, "discovery-engine-watch").start()
+            self._threads.start(self._watch, "discovery-engine-watch")
             keep_at = time.monotonic() + self._session.keep_every()
             while not self._is_over:
                 self._wake.wait(max(0.0, keep_at - time.monotonic()), blocking=True)
