@@ -142,7 +142,7 @@ class Node:
     # --- serving -----------------------------------------------------------------------------------------------------
 
     def open_call_server(self) -> CallServer:
-        """The door, opened where it is shut."""
+        """The call server, opened if it is not open yet."""
         if self.call_server is None:
             self.call_server = CallServer(
                 self.reactor,

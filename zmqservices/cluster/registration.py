@@ -59,7 +59,7 @@ class Registration:
         flush: Callable[[], None],
         cancel: Callable[[Any, str], None],
     ) -> None:
-        """Open the door where it is shut, and announce the instance as UP. `methods` are described as in a record."""
+        """Open the call server if it is not open yet, and announce the instance as UP. `methods` are described as in a record."""
         call_server = self._node.open_call_server()
         self._served = call_server.serve(self.service, self.id, take, flush, cancel, _idempotent(methods))
         endpoints = {**self._endpoints(), RPC: self._node.advertised(call_server.endpoint)}

@@ -23,25 +23,25 @@ _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
 
-#: Seconds for which replies may still leave after the door is shut.
+#: Seconds for which replies may still leave after the socket is closed.
 LAST_WORDS = 1.0
 
 
 class Sent(enum.Enum):
-    """What became of a message to a guest."""
+    """The outcome of sending a message to a client."""
 
     TAKEN = "taken"
-    #: The guest's queue is full; try again later.
+    #: The client's queue is full; try again later.
     FULL = "full"
-    #: The guest is not connected any more.
+    #: The client is not connected any more.
     GONE = "gone"
 
 
 class RouterListener(Protocol):
-    """Who is told what happens at the door; all are called inside the reactor."""
+    """Receives what happens at a RouterSocket. All methods run inside the reactor."""
 
     def on_connect(self, routing_id: bytes, address: str) -> Any:
-        """A first message from `routing_id`, from the host `address`: the guest to be known by it from now on."""
+        """A first message came from `routing_id` at the host `address`. Returns the client that it stands for from now on."""
 
     def on_message(self, client: Any, body: bytes) -> bool:
         """A message's body arrived; a payload that belongs to it is fetched with `RouterSocket.take_payload`.
@@ -185,7 +185,7 @@ class RouterSocket:
             self._listener.refuse_routing_id(routing_id, _address_of(_recv(socket, _NOBLOCK, copy=False)))
 
     def close(self, linger: float = LAST_WORDS) -> None:
-        """Shut the door; what was handed over may still leave for `linger` seconds."""
+        """Close the socket. Messages that were handed over may still leave for `linger` seconds."""
         if not self._closed:
             self._closed = True
             self._accepting.close()

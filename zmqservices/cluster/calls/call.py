@@ -1,4 +1,4 @@
-"""One call under way, from the caller's side."""
+"""One call in flight, on the client side."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PendingCall(Completion):
         self.pool: Any = None
         self.instance: Any = None
         self.sent_at = 0.0
-        #: Calls that its instance had when it was sent.
+        #: How many calls its instance had in flight when it was sent.
         self.ahead = 0
         self.held_until = 0.0
         self.avoid: tuple[Any, ...] = ()

@@ -1,4 +1,4 @@
-"""The caller's half of RPC: picks an instance, sends, waits, and decides what becomes of calls that go wrong.
+"""The client side of calls: chooses an instance, sends the call, and decides what becomes of calls that go wrong.
 
 Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the
 caller's code then parks on it with `Reactor.park`. Nobody else needs to know which reactor it is.
@@ -41,14 +41,14 @@ SWEEP_INTERVAL = 0.05
 #: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
 SHORT_TIMEOUT = 0.5
 
-#: Seconds that a hub gets at least to take up a call of another thread, however little time the call has.
+#: Seconds that a hub gets at least to begin a call of another thread, even when the call has less time.
 LEAST_PATIENCE = 1.0
 
 #: What a refusal's code means for the call. All of them say that it did not run.
 FAILURES = {
     "draining": Failure.NOT_SERVED,
     "unknown-service": Failure.NOT_SERVED,
-    # It does not know us (any more): another process than the one that was greeted, or it gave us up.
+    # The node does not know this client: another process than the greeted one answers, or the node gave the client up.
     "protocol": Failure.NOT_SERVED,
     "overloaded": Failure.OVERLOADED,
 }
@@ -69,26 +69,26 @@ class Caller:
     ) -> None:
         self.reactor = reactor
         self._clock = clock
-        #: The thread that may `begin`; None where whoever holds the lead may.
+        #: The thread that may call `begin`; None where the thread that leads the reactor may.
         self.thread: int | None = getattr(reactor, "thread", None)
         self.settings = settings
         self.directory = directory
         self._pending: dict[int, PendingCall] = {}
         self._ids = itertools.count(1)
         self._woken: list[PendingCall] = []
-        #: Holds the calls of those who were woken together, or call in one turn of the loop.
+        #: Holds calls that are made in one turn of the loop, so that they leave together.
         self.cork = Cork(self._pour, reactor.defer, clock)
-        #: Those that are asked for nothing more until they have read some of it.
+        #: Peers that get no more calls until they have read some of what was sent to them.
         self._full: set[Peer] = set()
         self._sweeping = False
         self._beating = False
         self._closed = False
         self._max_message_size = settings.max_message_size
-        #: `begin`, for whoever may stand outside the reactor.
+        #: `begin`, for callers that may be outside the reactor.
         self.enter: Callable[..., PendingCall] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
-        #: Who takes what peers say besides answers, by kind of message: `take(peer, message)`.
+        #: Handlers of messages that are no answers, by kind of message: `take(peer, message)`.
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
-        #: Called after each change of links and of who is listed.
+        #: Functions to call after each change of a link or of the listed instances.
         self.on_change: list[Callable[[], None]] = []
         self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node, clock, new_link)
         self._pools = self._peer_pool.pools
@@ -148,7 +148,7 @@ class Caller:
         deadline: float | None = None,
         serializer: Any = None,
     ) -> PendingCall:
-        """`begin`, for threads other than the hub's. RuntimeError where the hub is blocked for as long as the call may take."""
+        """`begin`, for threads other than the hub's. RuntimeError where the hub stays blocked for the whole time of the call."""
         limits = [] if timeout is None else [timeout]
         if deadline is not None:
             limits.append(deadline - self._clock())
@@ -160,7 +160,7 @@ class Caller:
         return call
 
     def _begin_elsewhere(self, call: PendingCall, full: Instance | None, now: float, may_be_held: bool = True) -> None:
-        """Nobody could be asked, or `full` could not take the call: ask another one, or wait for one."""
+        """No instance could be asked, or the peer `full` could not take the call: ask another instance, or wait for one."""
         other = None if full is None else call.pool.pick(now, call.method, (full,))
         if other is None or not self._send(call, other, now, may_be_held):
             self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
@@ -185,7 +185,7 @@ class Caller:
     def _send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
         frames = self._encode(call, now)
         cork = self.cork
-        # One who calls all alone has nobody to leave with.
+        # A single call has no other call to wait for.
         is_held = may_be_held and (cork.is_in or (len(self._pending) > 0 and cork.join(now)))
         if type(frames) is not bytes or len(frames) > LONGEST:
             if is_held:
@@ -207,7 +207,7 @@ class Caller:
         return True
 
     def _pour(self, calls: list[tuple[PendingCall, bytes]]) -> None:
-        """Send what was held; who was given up meanwhile is left out."""
+        """Send the calls that were held, except those that were given up meanwhile."""
         by_peer: dict[Peer, list[tuple[PendingCall, bytes]]] = {}
         for call, body in calls:
             if call.stage == SENT:
@@ -218,7 +218,7 @@ class Caller:
                 self._not_sent([call for call, _ in held])
 
     def _unhold(self, peer: Peer) -> list[PendingCall]:
-        """The calls that are held for this peer, which now are not; those for others leave."""
+        """Take back the calls that are held for this peer, and send those for other peers."""
         held = [(call, body) for call, body in self.cork.take() if call.stage == SENT]
         own = [call for call, _ in held if call.instance.peer is peer]
         self._pour([(call, body) for call, body in held if call.instance.peer is not peer])
@@ -230,7 +230,7 @@ class Caller:
                 continue
             call.instance.load.in_flight -= 1
             try:
-                # Not held again: its turn would come again and again while nobody has room.
+                # The call is not held again: it would be tried in every turn while no peer has room.
                 self._begin_elsewhere(call, call.instance, self._clock(), may_be_held=False)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
                 self._finish(call, exc)
@@ -246,7 +246,7 @@ class Caller:
         call.pool.waiting.append(call)
 
     def _release_held(self, pool: ServicePool) -> None:
-        """Somebody can be asked now: send what waited, in its order."""
+        """An instance can be asked now: send the calls that waited, in their order."""
         now = self._clock()
         waiting = pool.waiting
         is_shared_out = False
@@ -269,7 +269,7 @@ class Caller:
                 waiting.append(call)
 
     def _may_wait(self, call: PendingCall, now: float) -> bool:
-        """Whether its time allows to wait until others are greeted."""
+        """Whether the call has enough time to wait until other instances are greeted."""
         held_until = call.held_until or now + self.settings.rpc_wait_for_service
         return held_until - now > 2 * EXPECTED and (call.deadline is None or call.deadline - now > 2 * EXPECTED)
 
@@ -324,7 +324,7 @@ class Caller:
         elif code == "cancelled":
             self._finish(call, CallCancelled(str(error.get("value"))))
         elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
-            # The service gave up on a call of its own because the time of this one is over; both saw it at once.
+            # The service gave up a nested call because this call's time is over; both sides noticed at the same moment.
             self._finish(call, failures.timed_out(call))
         else:
             self._finish(call, error)
@@ -353,7 +353,7 @@ class Caller:
         self._woken.append(call)
 
     def wake_all(self) -> None:
-        """Let everybody see whose call moved on. Last in every turn: those who are woken may call again at once."""
+        """Wake the callers whose calls advanced. The last step of every turn: a woken caller may call again at once."""
         while self._woken:
             woken, self._woken = self._woken, []
             if len(woken) == 1:
@@ -368,7 +368,7 @@ class Caller:
     # --- giving up ---------------------------------------------------------------------------------------------------
 
     def abandon(self, call: PendingCall) -> None:
-        """Nobody waits for this call any more: forget it, and tell its instance to stop."""
+        """Drop a call whose caller waits no longer, and tell its instance to stop."""
         if call.stage == DONE:
             return
         self._tell_to_stop(call)
@@ -401,7 +401,7 @@ class Caller:
             return
         now = self._clock()
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
-            # The instance saw the deadline too and stops by itself; the word is for one whose clock runs behind.
+            # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
             self._tell_to_stop(call)
             self._finish(call, failures.timed_out(call))
         for peer in tuple(self._full):
@@ -437,7 +437,7 @@ class Caller:
         if self._closed:
             return
         peers = {call.instance.peer for call in self._pending.values()}
-        # A suspect gets no new calls; it has to be asked whether it lives, or it would be suspect for ever.
+        # A suspect peer gets no new calls. Without a PING it would stay suspect for ever.
         peers.update(peer for peer in self._peer_pool.peers.values() if peer.is_suspect)
         if not peers:
             return
@@ -448,14 +448,14 @@ class Caller:
         self.reactor.call_later(self.settings.heartbeat, self._beat)
         self.wake_all()
 
-    # --- who is there: what the roster tells, and whom it tells of -----------------------------------------------------
+    # --- who is there: what the peer pool and the peers report -----------------------------------------------------
 
     def expect(self, service: str) -> ServicePool:
         """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
         return self._peer_pool.expect(service)
 
     def update(self) -> None:
-        """Look at the directory now, and not only when its news have been handed over."""
+        """Read the directory now, instead of waiting until its changes are handed over."""
         self._peer_pool.update()
 
     def refresh(self, pool: ServicePool) -> None:
@@ -479,14 +479,14 @@ class Caller:
         self._tell_of_change()
 
     def peer_is_full(self, peer: Peer) -> None:
-        """Too much is on its way there; when that has changed, `peer_changed` is told."""
+        """Send nothing more to this peer: too much is in flight to it. `peer_changed` follows when that has changed."""
         self._full.add(peer)
         for pool in {instance.pool for instance in peer.instances}:
             pool.refresh(self._clock())
 
     def peer_lost(self, peer: Peer) -> None:
-        """Everything that was under way with this node is in doubt; what was held for it never left."""
-        # Before anything is sent: nothing more goes there.
+        """Fail or move all calls in flight to this peer, which may have run. Calls that were held for it never left."""
+        # First of all, so that nothing more is sent there.
         for pool in {instance.pool for instance in peer.instances}:
             pool.refresh(self._clock())
         held = self._unhold(peer)
@@ -500,7 +500,7 @@ class Caller:
         self.wake_all()
 
     def close(self) -> None:
-        """End all calls that are under way, and the links."""
+        """End all calls in flight, and close the links."""
         if self._closed:
             return
         self.cork.release()
@@ -514,7 +514,7 @@ class Caller:
         self.wake_all()
 
     def _refuse_calls(self) -> None:
-        # In a forked child. Without a pool, `expect` refuses each call there; to check for a fork at each call would cost more.
+        # Runs in a forked child. Without a pool, `expect` refuses each call there. A check at each call would cost more.
         self._pools = {}
         self._peer_pool.pools = {}
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-#: Seconds that a quick job takes at most, and after which what is held leaves at the next occasion.
+#: Seconds that a quick job takes at most. After that time the held messages leave at the next occasion.
 SLOW = 0.001
 
 #: Seconds for which nothing is held after that, the first time and at most.
@@ -67,7 +67,7 @@ class Cork:
         self.is_in = now >= self._open_until
 
     def join(self, now: float) -> bool:
-        """A message is there outside of a batch: may it be held? Not if it is the first one in its turn, as most are."""
+        """Whether a message outside of a batch may be held. The first message of a turn, which most are, is not."""
         if self._is_joined:
             self.begin(now)
             return self.is_in
@@ -82,7 +82,7 @@ class Cork:
             self.end()
 
     def hold(self, item: Any, now: float) -> None:
-        """Keep `item` for later, or not, if its turn has come."""
+        """Hold `item`, or hand on all that is held if it is time."""
         held = self._held
         held.append(item)
         if len(held) == 1:
@@ -96,7 +96,7 @@ class Cork:
         self._last_at = now
 
     def take(self) -> list[Any]:
-        """What is held, which is held no longer."""
+        """Take back the held items."""
         held, self._held = self._held, []
         return held
 
@@ -107,7 +107,7 @@ class Cork:
         self._open_until = now + self._pause
 
     def release(self) -> None:
-        """Hand on what is held."""
+        """Hand on the held items."""
         if self._held:
             self._pour(self.take())
 

@@ -1,14 +1,14 @@
-"""How the instances of a desk's services take their leave: no call is lost that was taken, and none comes that nobody takes.
+"""How the instances of a process stop: every call that was taken is answered, and no call arrives that nobody takes.
 
     service: BYE [names] ---> caller     it sends no more calls for these on this link
     service: <--- BYE [names] caller     all that it had sent before is here by now
     service: PING t ---------> caller    behind the last answers
     service: <--------- PONG t caller    it has read them
 
-Where another instance of the service goes on here, BYE is not said: that one takes what still comes, and a new WELCOME
-says which instances there are.
+Where another instance of the service goes on in the same process, no BYE is sent: that instance takes the calls that still
+arrive, and a new WELCOME lists the instances.
 
-Runs on the desk's hub.
+Runs on the hub of the CallServer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READ_TIMEOUT = 1.0
 
 
 class Drain:
-    """`clients` are the desk's own, `instances(name)` those of a service; `tokens` numbers its PINGs.
+    """`clients` are those of the CallServer, `instances(name)` those of a service; `tokens` numbers its PINGs.
 
     `send(client, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so; `welcome_all()`
     tells callers which instances there are.
@@ -56,7 +56,7 @@ class Drain:
         self._send = send
         self._stop = stop
         self._welcome_all = welcome_all
-        #: Set whenever somebody is waited for no longer.
+        #: Set whenever one client less is waited for.
         self._changed: Any = Event() if changed is None else changed
         self._clock = clock
 
@@ -100,7 +100,7 @@ class Drain:
                 self._stop(call, why)
 
     def wait_until_read(self, timeout: float = READ_TIMEOUT) -> None:
-        """Return when those who were answered last have read it, or time is up. To be called before the door is shut.
+        """Return when those who were answered last have read it, or time is up. To be called before the socket is closed.
 
         ZeroMQ drops what a peer has received and not yet read when the connection ends (with IMMEDIATE, as callers
         have it). A PONG to a PING that was sent after the answers shows that they were read.
@@ -114,7 +114,7 @@ class Drain:
         self._wait_for(token, timeout)
 
     def _known(self) -> list[ClientConnection]:
-        """Those who have said who they are."""
+        """The clients that have sent a HELLO."""
         return [client for client in self._clients.values() if client.node]
 
     def _wait_for(self, word: str | int, timeout: float) -> None:
@@ -126,17 +126,17 @@ class Drain:
     # --- the callers' words ----------------------------------------------------------------------------------------------
 
     def on_bye(self, client: ClientConnection, bye: Bye) -> None:
-        """It sends no more calls for these services, or for all that it was told of."""
+        """The client sends no more calls for these services, or for all that it was told of."""
         client.awaited.difference_update(bye.services if bye.services is not None else list(client.awaited))
         self._changed.set()
 
     def on_pong(self, client: ClientConnection, token: int) -> None:
-        """It has read what was sent before this PING, if it was one of ours."""
+        """The client has read all that was sent before the PING with this token, if it was a PING of the drain."""
         if token in client.awaited:
             client.awaited.discard(token)
             self._changed.set()
 
     def remove(self, client: ClientConnection) -> None:
-        """It is gone."""
+        """The client has disconnected."""
         client.awaited.clear()
         self._changed.set()

@@ -1,4 +1,4 @@
-"""What a caller is told of a call that did not go well: the exceptions of `caller`, and their texts."""
+"""The exceptions of calls that failed, and their texts."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from zmqservices.exceptions import MaybeExecuted, Overloaded, RemoteUnavailable,
 
 
 def timed_out(call: PendingCall) -> RpcTimeout:
-    """The caller's time is over."""
+    """The time of the caller is over."""
     limit = "its caller's time" if call.timeout is None else f"{call.timeout:g} s"
     where = f" by {call.instance.record.instance}" if call.instance is not None else ""
     return RpcTimeout(f"{call.service}.{call.method} was not answered{where} within {limit}")
 
 
 def ran_out_of_time(call: PendingCall, error: Mapping[str, Any], is_spent: bool) -> RpcTimeout:
-    """The service ended it. `is_spent`: the caller's own time is over, too."""
+    """The service ended the call. `is_spent`: the time of the caller is over, too."""
     if is_spent:
         return timed_out(call)
-    # Not the caller's limit: the method has one of its own.
+    # The limit is not the caller's: the method has one of its own.
     where = call.instance.record.instance
     return RpcTimeout(f"{call.service}.{call.method} was ended by {where}: {error.get('value')}")
 
 
 def unavailable(call: PendingCall, directory: str) -> RemoteUnavailable | UnknownService:
-    """Nobody could be asked for as long as it might wait. `directory` describes who was asked for instances."""
+    """No instance could be asked for as long as the call might wait. `directory` describes the registries that were asked."""
     pool = call.pool
     if pool.instances:
         return RemoteUnavailable(
@@ -42,7 +42,7 @@ def refused(call: PendingCall, error: Mapping[str, Any]) -> Overloaded:
 
 
 def lost(call: PendingCall) -> MaybeExecuted:
-    """Its link ended while it was under way, and it must not be made again."""
+    """The link ended while the call was in flight, and the call must not be made again."""
     instance = call.instance
     return MaybeExecuted(
         f"the link to instance {instance.record.instance} at {instance.peer.endpoint} was lost while "

@@ -1,4 +1,4 @@
-"""Who serves a service, as one process sees it: the instances that the directory lists and the links that stand."""
+"""The instances of a service, as one process sees them: those that the directory lists and those with a connected link."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Instance:
         self.peer: Any = peer
         self.pool = pool
         self.load = Load()
-        #: The directory still shows it. One that it dropped is used for as long as its link stands: connections decide.
+        #: Whether the directory lists it. An instance that it dropped is used for as long as its link is connected.
         self.listed = True
-        #: It said BYE: nothing more is sent there.
+        #: Whether it said BYE: no more calls are sent to it.
         self.left = False
 
     @property
@@ -46,7 +46,7 @@ class Instance:
         return self.peer.is_up and not self.peer.is_full and not self.left and self.record.state == "UP"
 
     def may_come(self, now: float) -> bool:
-        """It cannot be asked yet, and may be at any moment."""
+        """Whether it cannot be asked yet, and may be at any moment."""
         peer = self.peer
         if peer.is_up or self.left or not self.listed or self.record.state != "UP":
             return False
@@ -69,17 +69,17 @@ class ServicePool:
     def __init__(self, service: str) -> None:
         self.service = service
         self.instances: dict[str, Instance] = {}
-        #: Those that may be asked; rebuilt when something changed, so that a call only has to choose.
+        #: The instances that may be asked; rebuilt after a change, so that a call only has to choose.
         self.ready: list[Instance] = []
-        #: The one that is asked where there is no choice.
+        #: The only instance that may be asked, where there is no choice.
         self.only: Instance | None = None
-        #: Linked, but silent for longer than the heartbeat allows: asked only when there is nobody else.
+        #: Connected, but silent for longer than the heartbeat allows: asked only when there is no other.
         self.suspects: list[Instance] = []
-        #: Those whose first greeting is awaited, while the pool is cold: a burst leaves them their share.
+        #: Instances whose first greeting is awaited while the pool is cold: a burst leaves them their share.
         self.coming: list[Instance] = []
-        #: Since nobody could be asked, not all who were known have been greeted or given up.
+        #: Whether, since no instance could be asked, some of the known ones were neither greeted nor given up.
         self.is_cold = True
-        #: Records of those that are listed and have no link, since there are too many; the one that waits longest first.
+        #: Records of listed instances that have no link, because there are too many; the one that waits longest comes first.
         self.unlinked: dict[str, Record] = {}
         self.waiting: deque[Any] = deque()
         #: By method.
@@ -90,7 +90,7 @@ class ServicePool:
         able = [instance for instance in self.instances.values() if instance.may_be_asked]
         self.ready = [instance for instance in able if not instance.peer.is_suspect]
         self.suspects = [instance for instance in able if instance.peer.is_suspect]
-        # So that not all clients look at them in the same order.
+        # Shuffled, so that not all clients try them in the same order.
         shuffle(self.ready)
         self._weighed_until.clear()
         self._expect_others(now)
@@ -125,7 +125,7 @@ class ServicePool:
         return bool(self.coming) and chosen.load.in_flight * (len(self.ready) + len(self.coming)) >= calls
 
     def why_nobody(self) -> str:
-        """For an error text: what stands in the way of asking the instances that are known."""
+        """For an error text: why none of the known instances can be asked."""
         parts = []
         for instance in self.instances.values():
             record = instance.record

@@ -62,7 +62,7 @@ NewLink: TypeAlias = Callable[[Reactor, Sockets, str, DealerListener], PeerLink]
 
 
 class PeerOwner(Protocol):
-    """Receives what a peer's node answers, and what becomes of the link; a Caller. All are called inside the reactor."""
+    """Receives the answers of a peer's node and the changes of its link; a Caller. All methods run inside the reactor."""
 
     #: Released before the last message of a link, so that no held call follows it.
     cork: Cork
@@ -87,7 +87,7 @@ class PeerOwner(Protocol):
 
 
 class Peer:
-    """Tells `owner` of answers and of what becomes of the link."""
+    """Tells `owner` of answers, and of changes of the link."""
 
     def __init__(
         self,
@@ -104,32 +104,32 @@ class Peer:
         self._owner = owner
         self._clock = clock
         self.endpoint = endpoint
-        #: The node that is expected there; "" where the directory cannot know (a static one), and whoever answers is right.
+        #: The node that the directory lists there; "" where it lists no node (`static:`), and any node is accepted.
         self._expected = node
-        #: The node that is there.
+        #: The node that answered.
         self.node = node
         self._namespace = namespace
         self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, None))
         self.stage = PeerStage.CONNECTING
         self.is_up = False
         self.is_suspect = False
-        #: Until when its first greeting is expected at any moment; 0 once it was greeted or could not be reached.
+        #: Until when the first greeting is awaited; 0 once the node was greeted or could not be reached.
         self.expected_until = clock() + EXPECTED
         self.refusal = ""
         #: Methods that may be repeated, by service, as the node itself announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Instance] = []
         self._window = FlowControlWindow()
-        #: Whether so much is on its way there that it is asked for nothing more until it has read some.
+        #: Whether the flow-control window is full: no new calls until the node has read some of those in flight.
         self.is_full = False
-        #: Of PINGs that are sent for the window; those of heartbeats say 0.
+        #: Tokens of the PINGs that are sent for flow control; those of heartbeats have the token 0.
         self._tokens = itertools.count(1)
         self._greeted = False
-        #: Whether the node there said that it does not know us, and has not welcomed us since.
+        #: Whether the node said that it does not know this client, and has not sent a WELCOME since.
         self._was_forgotten = False
         self._last_heard = 0.0
         self._silence = Silence()
-        #: The clock, read once for all that arrives together; 0 between two batches.
+        #: The clock, read once for all messages that arrive together; 0 between two batches.
         self._batch_time = 0.0
         #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
         self._batched = 0
@@ -244,13 +244,13 @@ class Peer:
     # --- the greeting ------------------------------------------------------------------------------------------------
 
     def _greet(self) -> None:
-        # The handshake may be told of a moment before the pipe takes messages: then the next drain greets.
+        # ZeroMQ may report the handshake a moment before the link takes messages. Then the next drain sends the HELLO.
         self._greeted = True
         if not self.send(self._hello):
             self._greeted = False
 
     def greet_again(self) -> None:
-        """The node there refuses a call because it does not know us: it gave us up, for not reading its answers."""
+        """The node refuses a call because it gave this client up, which had not read its answers: greet it again."""
         if self.is_up:
             _log.info("node %s at %s does not know this one any more: it is greeted again", self.node, self.endpoint)
             self.stage = PeerStage.GREETING
@@ -261,7 +261,7 @@ class Peer:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         if self._was_forgotten:
-            # It answers in order: what came before the new greeting and has no answer by now will have none.
+            # The node answers in order: a call from before the new greeting that has no answer by now will have none.
             self._was_forgotten = False
             self._owner.peer_lost(self)
         if welcome.major != MAJOR:
@@ -276,7 +276,7 @@ class Peer:
                 for name, entry in services.items()
                 if isinstance(entry, dict)
             }
-            # Said again whenever a service comes or goes there. A node that says nothing of its services serves all.
+            # A node sends WELCOME again whenever a service comes or goes. One that lists no services serves all of them.
             serves = {n for n, entry in services.items() if not (isinstance(entry, dict) and entry.get("draining"))}
             for instance in self.instances:
                 name = instance.record.service
@@ -291,7 +291,7 @@ class Peer:
             self._owner.peer_changed(self)
 
     def _is_among(self, instance: str, service: Any) -> bool:
-        # In a static directory nobody knows the ids; nor does every node tell them.
+        # A static directory has no instance ids, and not every node sends them.
         named = service.get("instances") if isinstance(service, dict) else None
         return not self._expected or not isinstance(named, list) or instance in named
 
@@ -312,7 +312,7 @@ class Peer:
         else:
             self._owner.on_error(self, error)
             if error.id == 0 and error.error.get("code") == "protocol":
-                # About no call: we were given up there.
+                # The error is about no call: the node gave this client up.
                 self.greet_again()
 
     def _on_bye(self, bye: Bye) -> None:
@@ -321,7 +321,7 @@ class Peer:
                 instance.left = True
         self._owner.peer_changed(self)
         self._owner.cork.release()
-        # From here on no call for these leaves on this link; the answer tells the node that it has heard our last.
+        # From here on no call for these services leaves on this link. The answer tells the node that there are no more.
         self.send(envelope.encode(Bye(bye.services, None)))
 
     def _on_ping(self, ping: Ping) -> None:
@@ -335,7 +335,7 @@ class Peer:
     # --- sending -----------------------------------------------------------------------------------------------------
 
     def send_counted(self, frames: bytes | tuple[bytes, bytes], now: float) -> bool:
-        """As `send`, for what is large: see `window`. What comes when it is full already is sent all the same."""
+        """Send a large message and count it against the flow-control window. A full window does not hold it back."""
         if not self.send(frames):
             return False
         self._window.sent(size_of(frames))
@@ -346,7 +346,7 @@ class Peer:
         return True
 
     def ask_whether_read(self, now: float) -> None:
-        """Send a PING if it is time for one. To be called now and then while it `is_full`."""
+        """Send a PING if one is due. To be called now and then while the peer `is_full`."""
         if self._window.wants_to_ask(now):
             token = next(self._tokens)
             if self.send(envelope.encode(Ping(token))):

@@ -1,4 +1,4 @@
-"""Who is there: the services that are called from here, their instances as the directory lists them, and a link to each node.
+"""The services that are called from here, their instances as the directory lists them, and a link to each node.
 
 Runs inside the reactor of its owner, as everything of a caller does.
 """
@@ -19,13 +19,13 @@ from zmqservices.transport.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
-#: Descriptors that a link takes: its socket's, its connection's, and two for what is told of that.
+#: Descriptors that a link takes: one of its socket, one of its connection, and two of its monitor.
 DESCRIPTORS_PER_LINK = 4
 
 #: The part of this process's descriptors that links may take.
 MOST_DESCRIPTORS = 0.5
 
-#: Links that there may be to one service in any case, so that many instances of another do not keep them from it.
+#: Links that each service may have in any case, so that many instances of one service do not keep out those of another.
 LEAST_LINKS = 4
 
 #: Seconds after which links that do not stand give place to instances that have none: while nobody can be asked, and else.
@@ -40,10 +40,10 @@ class PeerPoolOwner(PeerOwner, Protocol):
     """Receives changes of the pool and, as a PeerOwner, those of each peer; a Caller."""
 
     def refresh(self, pool: ServicePool) -> None:
-        """The instances of `pool` may be others now, or others of them may be asked."""
+        """The instances of `pool` have changed, or which of them can be asked."""
 
     def updated(self) -> None:
-        """All that the directory had to tell was taken in."""
+        """All changes of the directory so far were applied."""
 
 
 class PeerPool:
@@ -68,15 +68,15 @@ class PeerPool:
         self._directory = directory
         self._namespace = namespace
         self._node = node
-        #: By service. Whoever calls looks here first, and asks `expect` where nothing is found.
+        #: By service. A call looks here first, and calls `expect` when the service is missing.
         self.pools: dict[str, ServicePool] = {}
-        #: By endpoint, and the node that is expected there.
+        #: By endpoint and the node that the directory lists there.
         self.peers: dict[tuple[str, str], Peer] = {}
         self._has_news = False
         self._is_closed = False
         self._most_links = most_links()
         self._turn_is_due = False
-        #: What was passed over, by instance and endpoint: told of once.
+        #: The records that were passed over, by instance and endpoint, so that each is logged once.
         self._told: set[tuple[str, str]] = set()
         self._tells_anew_at = 0.0
         self._unsubscribe = directory.subscribe(self._hear_news)
@@ -95,7 +95,7 @@ class PeerPool:
     # --- what the directory lists ------------------------------------------------------------------------------------
 
     def _hear_news(self, view: View) -> None:
-        # On the directory's thread. Posted once for all news: a client that makes no call takes nothing in.
+        # Runs on the directory's thread. One post stands for all changes: a client that makes no call applies none.
         if not self._has_news:
             self._has_news = True
             self._reactor.post(self.update)
@@ -111,7 +111,7 @@ class PeerPool:
         self._owner.updated()
 
     def _update_pool(self, pool: ServicePool) -> None:
-        # One without this endpoint is listed for something else, and has no methods to call (any more).
+        # A record without this endpoint has no methods to call (any more).
         listed = {
             seen.record.instance: seen.record
             for seen in self._directory.service(pool.service)
@@ -134,7 +134,7 @@ class PeerPool:
             self._turn_soon(pool)
 
     def _link(self, pool: ServicePool, record: Record) -> None:
-        """Take `record` in, or pass it over by itself: whatever is wrong with it, the others are not to suffer."""
+        """Apply `record`, or pass it over alone: a bad record must not keep the others out."""
         endpoint = record.endpoints["rpc"]
         if (endpoint, record.node) not in self.peers and self._is_full(pool):
             if not pool.unlinked:
@@ -175,7 +175,7 @@ class PeerPool:
             self._reactor.call_later(TURN if pool.ready else URGENT_TURN, self._turn)
 
     def _turn(self) -> None:
-        """Links that do not stand give place to instances that have none: those may be the ones that are there."""
+        """Close links that are not connected in favour of instances without a link, which may be reachable."""
         self._turn_is_due = False
         if self._is_closed:
             return
@@ -207,7 +207,7 @@ class PeerPool:
     # --- who is gone -------------------------------------------------------------------------------------------------
 
     def drop_if_gone(self, peer: Peer) -> None:
-        """The link to `peer` is lost: forget those of its instances that are not listed any more."""
+        """The link to `peer` is lost: drop those of its instances that are not listed any more."""
         for instance in list(peer.instances):
             self._drop_instance_if_gone(instance)
         if not peer.instances:
@@ -215,7 +215,7 @@ class PeerPool:
 
     @staticmethod
     def _drop_instance_if_gone(instance: Instance) -> None:
-        # Connections decide: one that the directory no longer lists is used for as long as its link stands.
+        # Connections decide: an instance that the directory no longer lists is used for as long as its link is connected.
         if not instance.listed and (not instance.peer.is_up or instance.left) and not instance.load.in_flight:
             PeerPool._drop_instance(instance)
 
@@ -232,7 +232,7 @@ class PeerPool:
                 peer.close()
 
     def close(self) -> None:
-        """Close the links. Whoever begins a call from now on finds no pool, and `expect` tells why."""
+        """Close the links. A call from now on finds no pool, and `expect` raises the reason."""
         self._is_closed = True
         self._unsubscribe()
         for peer in self.peers.values():
