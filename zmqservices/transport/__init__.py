@@ -1,4 +1,4 @@
-"""The only code that touches ZeroMQ sockets: links, doors, broadcasts, and the two reactors that drive them.
+"""The only code that touches ZeroMQ sockets: DEALER links, ROUTER sockets, broadcasts, and the two reactors that drive them.
 
 Internal. Services use `zmqservices.rpc` and `zmqservices.events`, other programs `zmqservices.standalone`.
 """

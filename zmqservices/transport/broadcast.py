@@ -24,10 +24,10 @@ _SNDMORE = int(zmq.SNDMORE)
 
 
 class BroadcastPublisherListener(Protocol):
-    """Who is told of listeners; called inside the reactor."""
+    """Receives the subscriptions of listeners. Its method runs inside the reactor."""
 
     def on_subscription(self, topic: bytes, is_on: bool) -> None:
-        """Somebody begins, or ceases, to listen for `topic`. Told once per listener, never by whom."""
+        """A listener subscribes to `topic`, or unsubscribes. Called once per listener; ZeroMQ does not say which."""
 
 
 class BroadcastPublisher:
@@ -50,7 +50,7 @@ class BroadcastPublisher:
         self._arm = self._watch.arm
 
     def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> None:
-        """To all who listen, now. Never blocks, never fails; a listener whose pipe is full misses it."""
+        """Send to all subscribed listeners. Never blocks or fails; a listener whose queue is full misses the message."""
         if isinstance(frames, tuple):
             _send(self.socket, topic + frames[0], _NOBLOCK | _SNDMORE)
             _send(self.socket, frames[1], _NOBLOCK)
@@ -72,7 +72,7 @@ class BroadcastPublisher:
         return True
 
     def close(self, linger: float) -> None:
-        """Take it down; what was handed over may still leave for `linger` seconds."""
+        """Close the socket. Messages that were handed over may still leave for `linger` seconds."""
         if not self._closed:
             self._closed = True
             self._accepting.close()
@@ -81,17 +81,17 @@ class BroadcastPublisher:
 
 
 class BroadcastSubscriberListener(Protocol):
-    """Who hears the broadcasts; all are called inside the reactor."""
+    """Receives the broadcasts. All methods run inside the reactor."""
 
     def on_broadcast(self, frame: bytes, payload: bytes | None) -> None:
         """A broadcast: its topic and body, and the frame that followed, if one did."""
 
     def on_batch_end(self) -> None:
-        """All that had arrived was handed over."""
+        """All messages that had arrived were handed over."""
 
 
 class BroadcastSubscriber:
-    """Listens to any number of masts (`connect`) for any number of topics (`subscribe`)."""
+    """Listens to any number of publishers (`connect`) for any number of topics (`subscribe`)."""
 
     def __init__(self, reactor: Reactor, sockets: Sockets, listener: BroadcastSubscriberListener) -> None:
         self._listener = listener
@@ -103,7 +103,7 @@ class BroadcastSubscriber:
         self._watch = reactor.watch(self)
 
     def connect(self, endpoint: str) -> None:
-        """Listen to one more mast; reconnects by itself. To be called once per endpoint. Raises UnusableEndpoint."""
+        """Listen to one more publisher; reconnects by itself. To be called once per endpoint. Raises UnusableEndpoint."""
         refuse_unless_connectable(endpoint)
         try:
             connect(self.socket, endpoint)
@@ -111,28 +111,28 @@ class BroadcastSubscriber:
             raise UnusableEndpoint(f"broadcasts at {endpoint[:100]!r} cannot be heard: {exc}") from exc
 
     def disconnect(self, endpoint: str) -> None:
-        """Listen to it no more."""
+        """Stop listening to this publisher."""
         try:
             self.socket.disconnect(endpoint)
         except zmq.ZMQError:
             pass  # It could not be connected to.
 
     def pause(self) -> None:
-        """Leave what comes in ZeroMQ's queues, for as long as there is room in them."""
+        """Read nothing for now: messages stay in ZeroMQ's queues while there is room."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Go on where it was left."""
+        """Read again after `pause`."""
         if self._is_paused and not self._closed:
             self._is_paused = False
             self._watch.arm()
 
     def subscribe(self, topic: bytes) -> None:
-        """Hear what begins with `topic`, from all masts."""
+        """Receive the messages that begin with `topic`, from all publishers."""
         self.socket.set(zmq.SUBSCRIBE, topic)
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Hear it no more."""
+        """Receive messages of `topic` no more."""
         self.socket.set(zmq.UNSUBSCRIBE, topic)
 
     def drain(self) -> bool:
@@ -145,7 +145,7 @@ class BroadcastSubscriber:
                     return False
                 frame = _recv(socket, _NOBLOCK)
                 if self._is_skipping:
-                    # One frame a time, so that a message of very many holds up nobody for long.
+                    # One frame at a time, so that a message of very many frames holds nothing else up for long.
                     self._is_skipping = bool(socket.get(zmq.RCVMORE))
                     continue
                 payload = None

@@ -24,16 +24,16 @@ _POLLIN = int(zmq.POLLIN)
 
 
 class DealerListener(Protocol):
-    """Who is told what happens on a link; all are called inside the reactor."""
+    """Receives what happens on a link. All methods run inside the reactor."""
 
     def on_connect(self) -> None:
-        """A connection stands (again). Nothing was said on it yet."""
+        """The link is connected (again). Nothing was sent on it yet."""
 
     def unreachable(self) -> None:
-        """No connection could be made this time."""
+        """A try to connect failed; ZeroMQ tries again."""
 
     def on_disconnect(self) -> None:
-        """The connection is gone, and with it all that was under way. ZeroMQ goes on trying to connect."""
+        """The connection ended, and all messages in flight are lost. ZeroMQ goes on trying to connect."""
 
     def on_message(self, body: bytes) -> bool:
         """A message's body arrived; a payload that belongs to it is fetched with `DealerLink.take_payload`.
@@ -42,11 +42,11 @@ class DealerListener(Protocol):
         """
 
     def on_batch_end(self) -> None:
-        """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
+        """The messages that had arrived were handed over. More may follow at once."""
 
 
 class DealerLink:
-    """Sends to and hears from one endpoint (`tcp://IP:port`); reconnects by itself until closed.
+    """Sends to and receives from one endpoint (`tcp://IP:port`); reconnects by itself until closed.
 
     Raises UnusableEndpoint where there can be no such link, and then nothing of it is left.
     """
@@ -55,9 +55,9 @@ class DealerLink:
         self.endpoint = endpoint
         self._listener = listener
         self._closed = False
-        #: Whether a receive still follows in this turn, which sees what a send may have hidden.
+        #: Whether a receive still follows in this turn. It finds messages whose arrival a send may have hidden.
         self._is_draining = False
-        #: Whether the last turn brought a single message: then so will the next one, most likely.
+        #: Whether the last turn brought a single message; the next turn will most likely do the same.
         self._comes_alone = False
         self._may_stop_early = reactor.looks_before_it_waits
         refuse_unless_connectable(endpoint)
@@ -92,14 +92,14 @@ class DealerLink:
         elif event & (CONNECT_FAILED | HANDSHAKE_FAILED):
             self._listener.unreachable()
         elif event == DISCONNECTED:
-            # What the peer said before it left stands in the pipe: hear it out before calls are given up.
+            # Messages that the peer sent before it left are still queued: handle them before calls are given up.
             while not self._closed and self.drain():
                 pass
             if not self._closed:
                 self._listener.on_disconnect()
 
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """True when ZeroMQ took the message; False when no connection stands or its queue is full."""
+        """True when ZeroMQ took the message; False when the link is not connected or its queue is full."""
         try:
             if isinstance(frames, bytes):
                 _send(self.socket, frames, _NOBLOCK)
@@ -116,7 +116,7 @@ class DealerLink:
         return True
 
     def take_payload(self) -> bytes | None:
-        """The frame that follows the body just heard, or None where there is none."""
+        """The frame that follows the body just received, or None where there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
         payload: bytes = self.socket.recv(_NOBLOCK)
@@ -124,7 +124,7 @@ class DealerLink:
         return payload
 
     def expect_more(self) -> None:
-        """Messages have been waiting: the next one does not come alone."""
+        """Note that several messages wait, so that the next turn reads them as a batch."""
         self._comes_alone = False
 
     def drain(self) -> bool:
@@ -142,13 +142,13 @@ class DealerLink:
                 if on_message(body):
                     break
                 if self._comes_alone:
-                    # Worked on before it is asked for the next one: its answer leaves so much sooner.
+                    # Handle this message before asking for the next one, so that its answer leaves sooner.
                     self._comes_alone = False
                     unheard = 0
                     listener.on_batch_end()
                     if self._may_stop_early:
                         break
-                    # Asked for, as a receive that finds nothing raises: that costs three times as much.
+                    # Ask whether a message waits: a receive that finds none raises, which costs three times as much.
                     if self._watch.is_closed:
                         return False
                     if not self._get(_EVENTS) & _POLLIN:

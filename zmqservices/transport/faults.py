@@ -1,11 +1,11 @@
-"""What peers send that cannot be handled: counted for each peer, and logged once a minute."""
+"""Messages of peers that cannot be handled: counted for each peer, and logged once a minute."""
 
 from __future__ import annotations
 
 import logging
 from time import monotonic
 
-#: Seconds between two lines about one peer; whoever sends junk must not fill a log with it.
+#: Seconds between two log lines about one peer, so that a peer that sends junk cannot fill the log.
 LOG_INTERVAL = 60.0
 
 #: Peers that have lines of their own within that time. All beyond share one, so that many names are no way to fill a log either.
@@ -14,12 +14,12 @@ _OTHERS = "others"
 
 
 class Faults:
-    """The faulty messages that one socket has received, from whomever."""
+    """The faulty messages that one socket has received, from all peers."""
 
     __slots__ = ("count", "_log", "_untold", "_next_line")
 
     def __init__(self, log: logging.Logger) -> None:
-        #: All of them so far.
+        #: The number of faulty messages so far.
         self.count = 0
         self._log = log
         #: By peer: faults since its last line, and when the next one may follow.

@@ -27,7 +27,7 @@ from zmqservices.utils.native_threads import allocate_lock, get_ident
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks at every socket. Nothing is known to need it; a stall would end here.
+#: Seconds between two checks of every socket. No case is known that needs them; a stall would end with one.
 SAFETY_INTERVAL = 1.0
 
 #: Seconds beyond its deadline after which a thread no longer waits for a hub that does not end the call: it is blocked.
@@ -48,7 +48,7 @@ class HubWatch:
         self._get = owner.socket.get
         self._run_callback = reactor.hub.loop.run_callback
         self._armed = False
-        #: Nothing may be done with the socket any more: it is closed, or this is a fork and it is its parent's.
+        #: Whether the socket must not be used any more: it is closed, or it belongs to the parent of this fork.
         self.is_closed = False
         self._io = reactor.hub.loop.io(owner.socket.get(zmq.FD), 1)
         self._io.start(self._ready)
@@ -107,7 +107,7 @@ class HubTimer:
 
 
 class WaitingGreenlets:
-    """Several greenlets that wait for one ticket, in the place of the one that mostly does."""
+    """Several greenlets that wait for one completion, in place of the single one that mostly waits."""
 
     __slots__ = ("greenlets",)
 
@@ -121,14 +121,14 @@ class WaitingGreenlets:
         completion.waiter.greenlets.append(greenlet)
 
     def switch(self) -> None:
-        """Enter all who are waiting now."""
+        """Switch to all greenlets that wait now."""
         for greenlet in tuple(self.greenlets):
             if greenlet in self.greenlets:
                 greenlet.switch()
 
 
 class Outsider:
-    """A thread that waits for a ticket of another thread's hub, in the place of a greenlet."""
+    """A thread that waits for a completion of another thread's hub, in place of a greenlet."""
 
     __slots__ = ("_completion", "_stage", "_bell")
 
@@ -137,7 +137,7 @@ class Outsider:
         self._bell = Bell()
 
     def join(self) -> None:
-        """On the hub: from here on it is told."""
+        """On the hub: from here on the thread is woken."""
         if self._completion.stage >= self._stage:
             self._bell.ring()
         else:
@@ -150,13 +150,13 @@ class Outsider:
             self._bell.ring()
 
     def part(self) -> None:
-        """On the hub: nobody waits any more."""
+        """On the hub: the thread waits no longer."""
         waiter = self._completion.waiter
         if waiter is self or isinstance(waiter, WaitingGreenlets) and self in waiter.greenlets:
             _part(self._completion, self)
 
     def let_go(self) -> None:
-        """Nothing happens here any more."""
+        """Whether the reactor is closed."""
         self._bell.ring()
 
     def wait(self, timeout: float | None) -> bool:
@@ -186,12 +186,12 @@ class HubReactor:
     """
 
     must_be_entered = False
-    #: It does, but to do so costs a turn of the loop.
+    #: It could look first, but that costs a turn of the loop.
     looks_before_it_waits = False
 
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
-        #: The thread that is inside.
+        #: The thread whose hub this is.
         self.thread = get_ident()
         self._pid = os.getpid()
         self._handovers: set[Handover] = set()
@@ -366,7 +366,7 @@ class HubReactor:
             watch.close()
 
     def abandon(self) -> None:
-        """In a fork: let the sockets be, which are the parent's. To look at one there never comes to an end."""
+        """In a forked child: leave the sockets alone, which are the parent's. A read of their events there would never return."""
         self._closed = True
         self._bell_lock = allocate_lock()  # Another thread of the parent may have held it.
         for watch in self._watches:

@@ -1,4 +1,4 @@
-"""Connection events of one socket, as ZeroMQ's monitor tells them (ZMTP handshakes included)."""
+"""Connection events of one socket, as ZeroMQ's monitor reports them (ZMTP handshakes included)."""
 
 from __future__ import annotations
 

@@ -15,13 +15,13 @@ Answer = TypeVar("Answer")
 #: Messages that one socket may hand over in a turn, so that it cannot starve timers and other sockets.
 DRAIN_QUOTA = 256
 
-#: Bytes of a large message that count as one message more: what is still in the processor's cache is cheaper to work on than
-#: what came a megabyte ago.
+#: Bytes of a large message that count as one message more. A message that is still in the processor's cache is cheaper to
+#: handle than one that came a megabyte ago.
 COUNTED_BYTES = 1024
 
 
 class Reentered(RuntimeError):
-    """The thread is in this reactor already: a signal handler, or a finalizer, has interrupted it there."""
+    """The thread is inside this reactor already: a signal handler or a finalizer has interrupted it there."""
 
 
 class Drainable(Protocol):
@@ -35,7 +35,7 @@ class Drainable(Protocol):
 class SocketWatch(Protocol):
     """A socket under watch. `arm` must follow every send made outside `drain`: a send eats the readable edge."""
 
-    #: Nothing may be done with the socket any more: it is closed, or this is a fork and it is its parent's.
+    #: Whether the socket must not be used any more: it is closed, or it belongs to the parent of this fork.
     is_closed: bool
 
     def arm(self) -> None: ...
@@ -50,28 +50,28 @@ class ReactorTimer(Protocol):
 
 
 class Completion:
-    """What a caller waits for. It goes through stages upwards; `reached` says how far it is."""
+    """Something that a caller waits for. Its `stage` only grows."""
 
     __slots__ = ("stage", "awaited", "waiter")
 
     def __init__(self) -> None:
         self.stage = 0
-        #: The stage at which whoever is parked wants to be woken.
+        #: The stage at which the waiting caller wants to be woken.
         self.awaited = 0
-        #: Belongs to the reactor: the greenlet or lock that is parked on this ticket.
+        #: The reactor's own: the greenlet or lock that waits for this completion.
         self.waiter: Any = None
 
 
 class Reactor(Protocol):
     """See the module."""
 
-    #: Whoever calls may be outside, and has to enter with `run`; False where all that runs is inside.
+    #: Whether a caller may be outside the reactor, and has to enter it with `run`.
     must_be_entered: bool
 
-    #: Whether a socket whose `drain` said that there may be more is asked whether there is before it is drained again.
+    #: Whether a socket whose `drain` returned True is asked for its events before it is drained again.
     looks_before_it_waits: bool
 
-    #: `defer(callback)`: call it inside the reactor once all that can run now has run; None where that cannot be known.
+    #: `defer(callback)` calls it inside the reactor once everything that can run now has run; None where that cannot be known.
     defer: Callable[[Callable[[], None]], Any] | None
 
     def watch(self, owner: Drainable) -> SocketWatch: ...
@@ -85,7 +85,7 @@ class Reactor(Protocol):
         """Run `action` inside the reactor now and return what it returns; it must not block. Raises Reentered."""
 
     def tell(self, action: Callable[..., Any], *args: Any) -> None:
-        """Run `action` inside the reactor, at once or soon; what becomes of it is not waited for where that takes another."""
+        """Run `action` inside the reactor, at once or soon. Its outcome is not waited for when another thread has to run it."""
 
     def park(self, completion: Completion, stage: int) -> None:
         """Return once `completion` has reached `stage`. Called by whoever waits, outside the reactor, in any thread.
@@ -94,6 +94,6 @@ class Reactor(Protocol):
         """
 
     def wake(self, completions: Iterable[Completion]) -> None:
-        """The tickets moved on: let whoever is parked on them see. Called inside the reactor."""
+        """Wake the callers that wait for these completions, which have advanced. Called inside the reactor."""
 
     def close(self) -> None: ...

@@ -50,17 +50,17 @@ class RouterListener(Protocol):
         """
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
-        """A peer speaks under an id that ZeroMQ made, which others can guess; nothing that it says is heard."""
+        """A peer uses a routing id that ZeroMQ made, which others can guess. Its messages are dropped."""
 
     def on_batch_end(self) -> None:
-        """All that had arrived was handed over, or all that is likely to have: more may follow at once."""
+        """The messages that had arrived were handed over. More may follow at once."""
 
     def on_disconnect(self) -> None:
         """A connection ended; ZeroMQ does not say whose."""
 
 
 def _address_of(frame: Any) -> str:
-    """The host that a message came from. ZeroMQ tells it of frames that are not copied, which cost more: of first ones only."""
+    """The host that a message came from. Only frames that are not copied have it. They cost more, so only first ones are."""
     try:
         return str(frame.get("Peer-Address"))
     except (KeyError, zmq.ZMQError):
@@ -73,11 +73,11 @@ class RouterSocket:
     def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: RouterListener) -> None:
         self._listener = listener
         self._closed = False
-        #: Whether a receive still follows in this turn, which sees what a send may have hidden.
+        #: Whether a receive still follows in this turn. It finds messages whose arrival a send may have hidden.
         self._is_draining = False
-        #: Whether the last turn brought a single message: then so will the next one, most likely.
+        #: Whether the last turn brought a single message; the next turn will most likely do the same.
         self._comes_alone = False
-        #: Who is known by which routing id. The listener strikes out those who are gone.
+        #: The client of each routing id. The listener removes clients that have disconnected.
         self.clients: dict[bytes, Any] = {}
         self.socket = sockets.router()
         try:
@@ -121,7 +121,7 @@ class RouterSocket:
         return Sent.TAKEN
 
     def take_payload(self) -> bytes | None:
-        """The frame that follows the body just heard, or None where there is none."""
+        """The frame that follows the body just received, or None where there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
         payload: bytes = self.socket.recv(_NOBLOCK)
@@ -151,11 +151,11 @@ class RouterSocket:
                 if on_message(client, _recv(socket, _NOBLOCK)):
                     break
                 if self._comes_alone:
-                    # Worked on before it is asked for the next one: its answer leaves so much sooner.
+                    # Handle this message before asking for the next one, so that its answer leaves sooner.
                     self._comes_alone = False
                     unheard = 0
                     listener.on_batch_end()
-                    # Asked for, as a receive that finds nothing raises: that costs three times as much.
+                    # Ask whether a message waits: a receive that finds none raises, which costs three times as much.
                     if self._watch.is_closed:
                         return False
                     if not self._get(_EVENTS) & _POLLIN:
@@ -171,7 +171,7 @@ class RouterSocket:
         return more
 
     def _admit(self, routing_id: bytes) -> None:
-        """Hear the first message of somebody new."""
+        """Handle the first message of a new peer."""
         # Anything but a routing id of our making is a stray frame, and counts as a message of this turn: so many of them in one
         # message hold up nobody for long. Or a peer let ZeroMQ choose its id: that one is told what is wrong.
         socket = self.socket

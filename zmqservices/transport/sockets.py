@@ -13,13 +13,13 @@ from zmqservices.exceptions import ConfigurationError, ForkedProcessError
 from zmqservices.transport import addresses
 from zmqservices.utils.native_threads import allocate_lock
 
-#: Messages that may wait in one pipe, each way. More is refused at the sender instead of being held.
+#: Messages that may wait in one queue, each way. ZeroMQ refuses more at the sender.
 HIGH_WATER_MARK = 10_000
 
 #: Bytes of a message besides the user's own values: envelope, headers, texts.
 ENVELOPE_ROOM = 1024 * 1024
 
-#: Bytes of a frame that an XPUB takes: topics only come there, and each that is taken is kept.
+#: Bytes of a frame that an XPUB takes. Only topics arrive there, and each is kept.
 LONGEST_SUBSCRIPTION = 4096
 
 #: Every routing id is 16 random bytes after this one: nobody can guess another's, and ZeroMQ's own begin with a zero.
@@ -42,21 +42,21 @@ def _count_fork() -> None:
     _shared, _sharers, _shared_lock = None, 0, allocate_lock()
 
 
-#: The context that the clients of this process share, how many they are, and what guards both.
+#: The context that the clients of this process share, their number, and the lock of both.
 _shared: zmq.Context[zmq.Socket[bytes]] | None = None
 _sharers = 0
 _shared_lock = allocate_lock()
-#: Kept: ending a parent's context in a child would hang.
+#: Contexts of the parent, never ended: ending them in a child would hang.
 _of_parents: list[zmq.Context[zmq.Socket[bytes]]] = []
 
-#: Numbers the addresses of monitors, which are of one context.
+#: Numbers the addresses of monitors within a context.
 _monitors = itertools.count(1)
 
 os.register_at_fork(after_in_child=_count_fork)
 
 
 def forked_error(pid: int) -> ForkedProcessError:
-    """What a child is told that uses what its parent `pid` has made."""
+    """The error for a forked child that uses sockets of its parent `pid`."""
     return ForkedProcessError(
         f"ZeroMQ sockets of process {pid} cannot be used in its fork {os.getpid()}; "
         "start the client or service after the fork, or spawn instead of forking"
@@ -64,7 +64,7 @@ def forked_error(pid: int) -> ForkedProcessError:
 
 
 class UnusableEndpoint(Exception):
-    """No socket can be connected to what somebody announced; the text quotes it and says why."""
+    """No socket can connect to an announced address; the text quotes the address and says why."""
 
 
 def refuse_unless_connectable(endpoint: str) -> None:
@@ -91,7 +91,7 @@ def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
 
 @dataclass(frozen=True)
 class SocketOptions:
-    """What an operator may say of sockets. Sizes in bytes, times in seconds."""
+    """The settings of sockets. Sizes in bytes, times in seconds."""
 
     heartbeat: float = 2.0
     max_message_size: int = 64 * 1024 * 1024
@@ -113,7 +113,7 @@ def _share() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def _share_no_more() -> zmq.Context[zmq.Socket[bytes]] | None:
-    """The context, where nobody shares it any more: it is to be ended."""
+    """The context if no client shares it any more, and so has to be ended; otherwise None."""
     global _shared, _sharers
     with _shared_lock:
         _sharers -= 1
@@ -144,11 +144,11 @@ class Sockets:
             raise forked_error(self._pid)
 
     def dealer(self) -> zmq.Socket[bytes]:
-        """For calling one remote node: refuses to send while not connected, reconnects by itself with jitter."""
+        """A socket that calls one remote node: refuses to send while not connected, reconnects by itself with jitter."""
         self.check_process()
         socket = self._context.socket(zmq.DEALER)
         self._common(socket)
-        # Random and told to nobody but the node there, so that no other peer can speak in our name.
+        # Random and known to that node only, so that no other peer can use this client's id.
         socket.set(zmq.ROUTING_ID, ROUTING_ID_PREFIX + os.urandom(ROUTING_ID_LENGTH - 1))
         socket.set(zmq.IMMEDIATE, 1)
         socket.set(zmq.RECONNECT_IVL, random.randint(50, 150))
@@ -157,7 +157,7 @@ class Sockets:
         return socket
 
     def router(self) -> zmq.Socket[bytes]:
-        """For being called: says when a peer is gone or full instead of dropping replies."""
+        """A socket that takes calls: reports a disconnected or full peer instead of dropping replies."""
         self.check_process()
         socket = self._context.socket(zmq.ROUTER)
         self._common(socket)
@@ -168,7 +168,7 @@ class Sockets:
         return socket
 
     def xpub(self) -> zmq.Socket[bytes]:
-        """For broadcasts: tells of every listener that comes or goes, also of a second one for the same topic."""
+        """A socket that broadcasts: reports every subscription, also a second one for the same topic."""
         self.check_process()
         socket = self._context.socket(zmq.XPUB)
         self._common(socket)
@@ -178,7 +178,7 @@ class Sockets:
         return socket
 
     def sub(self) -> zmq.Socket[bytes]:
-        """For listening to broadcasts; reconnects by itself with jitter."""
+        """A socket that listens to broadcasts; reconnects by itself with jitter."""
         self.check_process()
         socket = self._context.socket(zmq.SUB)
         self._common(socket)
@@ -192,7 +192,7 @@ class Sockets:
         socket.monitor(address, events)
         pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)
-        # No bound: ZeroMQ's own thread, which serves all sockets, would wait for a hub that is busy to read.
+        # Unbounded: with a bound, ZeroMQ's own thread, which serves all sockets, would wait for a busy hub to read.
         pair.set(zmq.RCVHWM, 0)
         pair.connect(address)
         return pair

@@ -22,19 +22,20 @@ from zmqservices.utils.native_threads import allocate_lock, start_thread
 
 _log = logging.getLogger(__name__)
 
-#: Bytes from which a frame is not copied: to let it go takes two threads' attention, which a shorter copy does not.
+#: Frames of at least this many bytes are not copied. Releasing such a frame costs two threads some time, which is more than
+#: the copy of a shorter frame.
 UNCOPIED = 256 * 1024
 
 
 def frame(payload: bytes) -> bytes | zmq.Frame:
-    """What to send for `payload`: a frame that reads it where it is, or itself where it is short or the process ends."""
+    """The frame to send for `payload`: one that reads it in place, or `payload` itself if it is short or the process ends."""
     if len(payload) < UNCOPIED:
         return payload
     # One at a time: the first ones of two threads would make two of the sockets that pyzmq wants one of.
     with _making:
         collector = garbage.gc
         if type(collector) is garbage.GarbageCollector and is_module_patched("threading") and not collector.is_alive():
-            # The one object is changed, as pyzmq may have taken hold of it already.
+            # The same object is changed, since pyzmq may hold it already.
             collector._lock = allocate_lock()
             collector._context = None
             collector.__class__ = _Collector
@@ -96,7 +97,7 @@ class _Collector(garbage.GarbageCollector):
 
 
 class _Thread:
-    """Lets go of what was sent. As much of a `threading.Thread` as the collector needs."""
+    """Releases frames that were sent. It has as much of a `threading.Thread` as the collector needs."""
 
     def __init__(self, collector: _Collector) -> None:
         self._collector = collector
@@ -121,7 +122,7 @@ class _Thread:
             try:
                 socket = self._collector.context.socket(zmq.PULL)
                 socket.set(zmq.LINGER, 0)
-                # No bound: ZeroMQ's own thread would wait for this one.
+                # Unbounded: with a bound, ZeroMQ's own thread would wait for this one.
                 socket.set(zmq.RCVHWM, 0)
                 socket.bind(self._collector.url)
             finally:
