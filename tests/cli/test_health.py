@@ -13,7 +13,7 @@ from zmqservices.cluster.health import greet
 pytestmark = pytest.mark.system
 
 SERVICES = """
-    import time
+    import os
     import gevent
     from zmqservices.rpc import rpc
     from zmqservices.timer import timer
@@ -24,6 +24,7 @@ SERVICES = """
 
         @rpc
         def wait(self, seconds):
+            os.write(1, b"the call has begun\\n")
             gevent.sleep(seconds)
 
 
@@ -68,6 +69,7 @@ def test_instances_that_answer_hang_and_drain(start, zmqservices, write):
     maths.signal(signal.SIGCONT)
 
     call = start("call", "maths.wait", "600", "--timeout", "600")
+    maths.until("the call has begun")
     busy = zmqservices("health", "maths")
     assert busy.returncode == 0, busy.stderr
     maths.signal(signal.SIGTERM)
