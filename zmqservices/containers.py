@@ -49,13 +49,13 @@ __all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_servic
 _log = logging.getLogger(__name__)
 _log_time = make_timing_logger(_log)
 
-# Whoever replaces `new_call_id` in this module, as tests do, replaces it for every context.
+# Tests replace `new_call_id` in this module, and so for every context.
 WorkerContext.make_call_id = staticmethod(lambda: new_call_id())
 
 
-#: Characters of a service's name: what a directory takes.
+#: The most characters of a service's name that a directory takes.
 LONGEST_NAME = 255
-#: What the publishers of a source's events are listed as, beside services.
+#: The prefix under which the publishers of a source's events are listed, beside services.
 RESERVED = "events:"
 
 
@@ -76,7 +76,7 @@ def get_service_name(service_cls: type) -> str:
 
 
 def _check_class_methods(service_cls: type) -> None:
-    # Looked up on a class, a class method is bound, and would be passed over without a word.
+    # A class method that is looked up on the class is bound, and would be passed over silently.
     for name, method in inspect.getmembers(service_cls, inspect.ismethod):
         for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
             raise ConfigurationError(no_class_method(type(entrypoint).__name__, f"{service_cls.__qualname__}.{name}"))
@@ -106,7 +106,7 @@ class ServiceContainer(WorkerLifecycle):
         self.subextensions = SpawningSet()
         self._bind_extensions()
         self.started = False
-        #: What runs the workers: at most `max_workers` at a time.
+        #: The pool that runs the workers: at most `max_workers` at a time.
         self.pool = self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
         self._worker_threads = self.pool.threads
         # Here and not on the class, where each look would take longer.
@@ -161,7 +161,7 @@ class ServiceContainer(WorkerLifecycle):
 
     def _check_wanted(self) -> None:
         if self._being_killed or self._being_stopped or self._died.ready():
-            # Whoever ended it did not meet what was set up since.
+            # The container was ended meanwhile, and the extensions set up since then were not stopped.
             _kill_safely(self.extensions)
             raise ContainerBeingKilled(f"{self.service_name} was stopped while it was starting")
 
@@ -249,7 +249,7 @@ class ServiceContainer(WorkerLifecycle):
 
     def wait(self) -> None:
         """Block until the container has stopped or was killed; raises the error that it was killed for."""
-        # Held so that waiting does not end in LoopExit when nothing else is going on in this process.
+        # A watcher keeps the wait from ending in LoopExit when nothing else runs in this process.
         held = gevent.get_hub().loop.async_()
         held.start(lambda: None)
         try:
@@ -288,7 +288,7 @@ class ServiceContainer(WorkerLifecycle):
             if not self._deadlines.is_watching:
                 self._deadlines.watch()
         if new_call_id is not worker_context.new_call_id:
-            # Somebody counts the ids: make them in the order of the calls.
+            # A test counts the ids: make them in the order of the calls.
             _ = worker_ctx.call_id
         worker_ctx._phase = WAITING
         self.pool.put(worker_ctx, is_flushed)
@@ -352,7 +352,7 @@ class ServiceContainer(WorkerLifecycle):
         return True
 
     def _interrupt(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
-        """Throw into the worker, from the hub's greenlet, if it is still about this call's method."""
+        """Throw into the worker, from the hub's greenlet, if it still runs this call's method."""
         worker = self._worker_threads.get(worker_ctx)
         if worker is not None and worker_ctx._phase == RUNNING:
             worker.throw(exc)
@@ -383,7 +383,7 @@ class ServiceContainer(WorkerLifecycle):
 
 
 def _stop_all(extensions: SpawningSet) -> list[Exception]:
-    """Stop all side by side; answers what went wrong."""
+    """Stop all of them side by side; returns the errors."""
     try:
         extensions.all.stop()
     except Exception as exc:
@@ -403,7 +403,7 @@ def _kill_safely(extensions: SpawningSet) -> None:
 
 
 def _serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The serializer to speak, and those to listen to. Raises ConfigurationError for one that nobody knows."""
+    """The serializer to send with, and those to accept. Raises ConfigurationError for an unknown one."""
     if config.get(SERIALIZER_CONFIG_KEY) is None and config.get(ACCEPT_CONFIG_KEY) is None:
         return DEFAULT_SERIALIZER, [DEFAULT_SERIALIZER]
     # Here, for a service that has no use for the network does not load what formats its messages.

@@ -1,4 +1,4 @@
-"""What a service is made of: extensions declared on the class, and their clones bound to one container.
+"""Extensions: declared on a service class, and cloned and bound for each container.
 
 An extension is declared once, at import, on a service class. When a container is made, every declaration is
 *bound*: a clone of it, made with the very same arguments, belongs to that container alone. The hooks below
@@ -42,7 +42,7 @@ D = TypeVar("D", bound="DependencyProvider")
 P = TypeVar("P", bound="Entrypoint")
 F = TypeVar("F")
 
-#: Where a function carries the entrypoints that it was decorated with.
+#: The attribute of a function that holds the entrypoints it was decorated with.
 ENTRYPOINT_EXTENSIONS_ATTR = "nameko_entrypoints"
 
 
@@ -112,7 +112,7 @@ class SharedExtension(Extension):
 
     @property
     def sharing_key(self) -> Any:
-        """What makes two declarations one; the class itself unless a subclass says otherwise."""
+        """Declarations with equal keys share one extension; the key is the class unless a subclass returns another."""
         return type(self)
 
     def bind(self: E, container: Container) -> E:
@@ -256,7 +256,7 @@ class Entrypoint(Extension):
     def check_signature(self, args: Collection[Any], kwargs: dict[str, Any] | None) -> None:
         """Raise IncorrectSignature unless the method can be called with these arguments."""
         shape = self._call_shape
-        # Looked up each time, for a test may have put something else there.
+        # Looked up each time, since a test may have replaced it.
         if shape is None or shape.function is not getattr(shape.owner, self.method_name):
             shape = self._call_shape = CallShape.of_method(self.container.service_cls, self.method_name)
         if not shape.fits(args, kwargs):
@@ -286,7 +286,7 @@ def _register(cls: type[Entrypoint], args: tuple[Any, ...], kwargs: dict[str, An
     return function
 
 
-#: What other decorators make of a function in a class body.
+#: The types that other decorators make of a function in a class body.
 DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property, functools.partialmethod)
 
 
@@ -320,7 +320,7 @@ def _no_method(kind: str, function: object) -> str:
 
 
 def no_class_method(kind: str, name: str) -> str:
-    """What to say of an entrypoint on a class method."""
+    """The error text for an entrypoint on a class method."""
     return f"{kind} on {name}, a class method: workers call methods of instances; leave @classmethod out"
 
 

@@ -1,4 +1,4 @@
-"""Where the two towers meet: the extension by which a container takes its place in the cluster.
+"""The extension by which a container joins the cluster: the one place where the two towers meet.
 
 Internal. Extensions that call or publish use `zmqservices.rpc` and `zmqservices.events`.
 
@@ -81,7 +81,7 @@ class Membership(SharedExtension):
         self.serializer: Serializer | None = None
 
     def bind(self: M, container: Container) -> M:
-        """Also looks at the container's settings: what is wrong in them is told when the container is made."""
+        """Also reads the container's settings, so that a wrong one is reported when the container is made."""
         find = serializers_of(container.config)
         own_serializer(container.config, find)
         Settings.read(container.config)

@@ -21,7 +21,7 @@ from zmqservices.constants import (
 
 #: An error that was raised, as `sys.exc_info()` gives it.
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
-#: What a call came to: the result, and the error in its place if there was one.
+#: The outcome of a call: the result, and the error if there was one.
 Outcome: TypeAlias = tuple[Any, ExcInfo | None]
 
 
@@ -176,7 +176,7 @@ class WorkerContext:
         if data:
             self.data = data
             parents = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)
-            # It came from a peer, who may send anything.
+            # The value came from a peer, which may send anything.
             self._parent_call_ids = parents if isinstance(parents, (list, tuple)) else None
         else:
             self.data = {} if data is None else data
@@ -220,7 +220,7 @@ class WorkerContext:
 
     @property
     def origin_call_id(self) -> str | None:
-        """The id of the call that began it all, as far as it is tracked; None for a first call."""
+        """The id of the first call of the chain, as far as it is tracked; None for a first call."""
         parents = self._parent_call_ids
         return parents[0] if parents else None
 
@@ -241,5 +241,5 @@ class WorkerContext:
         return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
 
 
-#: Called with the outcome of a call, before its providers are told; returns what they shall be told.
+#: Called with the outcome of a call, before its providers are; returns the outcome that the providers are given.
 HandleResult: TypeAlias = Callable[[WorkerContext, Any, ExcInfo | None], Outcome]

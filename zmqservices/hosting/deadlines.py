@@ -30,14 +30,14 @@ class DeadlineScan:
         self.clock: Callable[[], float] = monotonic
 
     def watch(self) -> None:
-        """Called for a call with a deadline, unless `is_watching`. The looking ends by itself once there is none any more."""
+        """Begin to watch, for a call with a deadline. The watch ends by itself when no call has a deadline any more."""
         if self._timer is None:
             self.is_watching = True
             self._timer = get_hub().loop.timer(INTERVAL, INTERVAL)
             self._timer.start(self.look)
 
     def look(self) -> None:
-        """Expire what has run out of time by now."""
+        """Expire the calls whose deadline has passed."""
         now = self.clock()
         running, waiting = self._limited(self._pool.threads), self._limited(self._pool.jobs)
         for deadline, worker_ctx in (*running, *waiting):
@@ -58,7 +58,7 @@ class DeadlineScan:
         self._pool.newest_first = oldest is not None and now - oldest[1]._queued_at > oldest[0] - now
 
     def stop(self) -> None:
-        """Stop looking."""
+        """End the watch."""
         self.is_watching = False
         self._pool.newest_first = False
         if self._timer is not None:

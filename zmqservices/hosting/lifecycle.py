@@ -21,7 +21,7 @@ from zmqservices.worker_context import CLOSING, OVER, RUNNING, EntrypointOfCall,
 
 _log = logging.getLogger(__name__)
 
-#: What the caller reads whose call was never begun.
+#: The error text of a call that never began.
 TOO_LATE = "deadline exceeded before the method was started"
 
 
@@ -58,7 +58,7 @@ def _is_expected(entrypoint: EntrypointOfCall, exc: BaseException) -> bool:
 
 
 def of_call(worker_ctx: WorkerContext) -> str:
-    """For the log: which call it was, who made it, and with what."""
+    """For the log: the call, its caller and its arguments."""
     caller = worker_ctx.immediate_parent_call_id
     return f"{worker_ctx.call_id}{f', called by {caller},' if caller else ''} with {shown_arguments(worker_ctx)}"
 
@@ -69,17 +69,17 @@ class WorkerLifecycle:
     service_cls: type
     dependencies: Any
     _being_killed: bool
-    #: Found out when the container starts; until then anew each time, for providers may still be replaced.
+    #: Known once the container has started; until then looked up each time, since providers may still be replaced.
     _settled_providers: Providers | None = None
-    #: Who looks on; see `zmqservices.probes`.
+    #: The attached probe; see `zmqservices.probes`.
     _probes: tuple[Probe, ...] = ()
 
     def attach(self, probe: Probe) -> None:
-        """From here on `probe` hears of every call: of those under way, what is still to come."""
+        """From here on `probe` is told of every call; of calls in flight, it is told of the rest."""
         self._probes = (*self._probes, probe)
 
     def detach(self, probe: Probe) -> None:
-        """`probe` hears of no further call; of one that is just ending it may still."""
+        """`probe` is told of no further call; a call that is just ending may still be reported."""
         self._probes = tuple(each for each in self._probes if each is not probe)
 
     def _providers(self) -> Providers:
@@ -149,7 +149,7 @@ class WorkerLifecycle:
         try:
             return self._close(worker_ctx, result, exc_info)
         except GreenletExit:
-            # The container is being killed, and nothing more is told to anybody.
+            # The container is being killed: nobody is told of the outcome.
             return True
         finally:
             worker_ctx._phase = OVER
@@ -162,7 +162,7 @@ class WorkerLifecycle:
     def _close(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> bool:
         failure: ExcInfo | None = None
         escaped: ExcInfo | None = None
-        # Looked at once: whoever comes in the middle of a call's end hears nothing of it.
+        # Read once: a probe that is attached during the end of a call is not told of it.
         probes = self._probes
         if exc_info is not None:
             if self._being_killed and issubclass(exc_info[0], GreenletExit):
@@ -194,7 +194,7 @@ class WorkerLifecycle:
             if escaped is None:
                 return self._being_killed
             if issubclass(escaped[0], (SystemExit, KeyboardInterrupt)):
-                # To the main greenlet: the process shall end, and its caller has been told.
+                # Raised in the main greenlet: the process shall end, and the caller has its answer.
                 get_hub().handle_system_error(escaped[0], escaped[1], escaped[2])
             return self._being_killed or issubclass(escaped[0], GreenletExit)
         finally:
@@ -232,7 +232,7 @@ class WorkerLifecycle:
         if isinstance(exc, WorkerCancelled):
             _log.warning("cancelled worker of %s: %s", worker_ctx.call_id, exc)
         elif _is_expected(worker_ctx.entrypoint, exc):
-            # Its traceback would say what everybody knows.
+            # The traceback would add nothing.
             shown = exc_info if _log.isEnabledFor(logging.DEBUG) else None
             told = f"{type(exc).__name__}: {exc}"
             _log.warning("(expected) error handling worker of %s: %s", of_call(worker_ctx), told, exc_info=shown)

@@ -1,4 +1,4 @@
-"""Greenlets that a container answers for: named, killed with it, and the end of it when they fail."""
+"""Greenlets that belong to a container: they have names, are killed with it, and kill it when they fail."""
 
 from __future__ import annotations
 

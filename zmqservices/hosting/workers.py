@@ -28,12 +28,12 @@ Job = TypeVar("Job", bound=Hashable)
 JOBS_PER_TURN = 256
 #: Seconds after which the loop gets a turn even if fewer jobs have run.
 SECONDS_PER_TURN = 0.01
-#: Parked workers kept for the next burst; one more than that ends instead of parking, to give its stack back.
+#: Idle workers kept for the next burst. A worker beyond that ends, which gives its stack back.
 PARKED_WORKERS_KEPT = 256
 #: Seconds that killed workers are waited for, so that their `finally` blocks find their dependencies alive.
 KILL_GRACE = 1.0
 
-#: What a parked worker is entered with; any other wake-up is a stray one, left over from a job it ran before.
+#: The value that wakes an idle worker; any other wake-up is left over from a job that it ran before.
 _GO = object()
 
 
@@ -82,7 +82,7 @@ class WorkerPool(Generic[Job]):
         self._promised_slots = 0
         self._is_watched = False
 
-    # --- what is going on -----------------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------
 
     @property
     def queued(self) -> int:
@@ -212,7 +212,7 @@ class WorkerPool(Generic[Job]):
                         self._tell_watchers()
                 del job
                 if worker.__dict__ or worker.spawn_tree_locals or getweakrefcount(worker):
-                    # Greenlet-locals were left behind, or somebody keeps a weak mapping of greenlets to what was theirs.
+                    # The job left greenlet-locals behind, or a weak mapping from greenlets to their values exists.
                     return  # They go with the greenlet.
                 if worker.gr_context:
                     worker.gr_context = Context()
@@ -241,7 +241,7 @@ class WorkerPool(Generic[Job]):
     # --- waiting --------------------------------------------------------------------------------------------
 
     def claim_slot(self) -> None:
-        """Block until one more job could begin at once, and keep that place. First come, first served.
+        """Block until one more job could begin at once, and reserve its slot. First come, first served.
 
         To be followed at once by `put_claimed`, or by `give_slot_back`.
         """
@@ -261,12 +261,12 @@ class WorkerPool(Generic[Job]):
             raise
 
     def put_claimed(self, job: Job) -> None:
-        """Queue a job in the place that `claim_slot` kept."""
+        """Queue a job in the slot that `claim_slot` reserved."""
         self._promised_slots -= 1
         self.put(job)
 
     def give_slot_back(self) -> None:
-        """Leave the place that `claim_slot` kept to somebody else."""
+        """Give back the slot that `claim_slot` reserved."""
         self._promised_slots -= 1
         self._tell_watchers()
 
@@ -297,7 +297,7 @@ class WorkerPool(Generic[Job]):
     # --- the end --------------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Let idle workers end, and those to come end when they are idle."""
+        """End the idle workers; the others end when they become idle."""
         self.kept = 0
         parked, self._parked[:] = self._parked[:], []
         killall(parked, block=False)
@@ -309,6 +309,6 @@ class WorkerPool(Generic[Job]):
         killall(running, block=False)
         joinall(running, timeout=KILL_GRACE)
         while self._slot_waiters:
-            # Whoever waits shall not wait for workers that ignore their end.
+            # `kill` must not wait for workers that ignore GreenletExit.
             self._promised_slots += 1
             self._slot_waiters.popleft().set()
