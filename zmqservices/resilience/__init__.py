@@ -1,4 +1,4 @@
-"""Pure rules of calling: who is asked, and what is done when that goes wrong. No sockets, no clock of their own.
+"""Pure rules of calls: which instance is asked, and what to do when a call fails. No sockets, no clock of their own.
 
 Internal. Services use `zmqservices.rpc`.
 """

@@ -1,4 +1,4 @@
-"""What becomes of a call that did not get an answer: given up, or made again elsewhere.
+"""Whether a call without an answer is given up, or made again at another instance.
 
 Rule 1: pure; what happened goes in, what to do comes out.
 Rule 2: a call that may have run is made again only when its method was declared idempotent.
@@ -22,14 +22,14 @@ class Failure(enum.Enum):
 
 
 class RetryAction(enum.Enum):
-    """What to do now."""
+    """What to do with the call."""
 
     GIVE_UP = "give up"
     #: Ask another instance, or wait for one.
     ELSEWHERE = "elsewhere"
 
 
-#: Other instances that are asked after the first one was full. One: more would carry the overload around.
+#: How many other instances are asked after the first one was full. One: more would spread the overload.
 REFUSED_MOVES = 1
 
 #: Instances that one call may lose under way before it is given up, idempotent or not.

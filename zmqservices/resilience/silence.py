@@ -1,4 +1,4 @@
-"""Whether a node that says nothing is to be suspected: only if it was asked, and had the time to answer.
+"""Whether a silent node is suspect: only if it was asked, and had the time to answer.
 
 Rule 1: no sockets, no clock here; `now` is always an argument.
 Rule 2: silence counts from the first question on. A node that has nothing to say is silent, and so is one that works on the

@@ -33,7 +33,7 @@ __all__ = ["StandaloneDispatcher", "event_dispatcher", "get_event_exchange"]
 
 
 class DispatchJob:
-    """Something that a plain thread wants done on the hub of another one, and waits for."""
+    """An action that a plain thread has the hub of another thread do, and waits for."""
 
     def __init__(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._action, self._args = action, args
@@ -69,7 +69,7 @@ class Post:
         self.node.publisher.open(service).dispatch(*event)
 
     def close(self) -> None:
-        """Give what was dispatched its time, and leave."""
+        """Give dispatched events their time, and close."""
         self.node.publisher.linger = self.node.settings.events.linger
         self.node.leave()
 
@@ -135,7 +135,7 @@ class Posts:
         self._stopped = False
 
     def post(self) -> Post | Thread:
-        """The one for the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
+        """The post for the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
         hub = get_hub_if_exists()
         post = self._posts.get(hub)
         if post is None or os.getpid() != self._pid:

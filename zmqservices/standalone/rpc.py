@@ -115,7 +115,7 @@ class ClusterRpcClient:
         #: Options of Nameko's clients (`reply_listener_cls` and the like) that mean nothing without a broker.
         self.options = options
         self._client: StandaloneClient | None = None
-        #: Guards what follows. A block that was entered is counted; `start` counts as one until `stop`.
+        #: Guards the next three. `_entered` counts the blocks that were entered; `start` counts as one until `stop`.
         self._lock = reentrant_lock()
         self._entered = 0
         self._is_started = False

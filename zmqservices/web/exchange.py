@@ -37,7 +37,7 @@ class HttpExchange:
 
     @property
     def is_answered(self) -> bool:
-        """Whether there is an outcome."""
+        """Whether the request has an outcome."""
         return self._outcome.ready()
 
     def wait(self) -> tuple[Any, BaseException | None]:
@@ -46,7 +46,7 @@ class HttpExchange:
         return outcome
 
     def fail(self, exc: BaseException) -> None:
-        """This error is the outcome, unless there is one. Never blocks."""
+        """Make this error the outcome, unless there is one already. Never blocks."""
         if not self._outcome.ready():
             self._outcome.set((None, exc))
 
@@ -134,7 +134,7 @@ class Body:
             raise BodyBroken from self._error
 
     def close(self) -> None:
-        """The connection takes no more."""
+        """Note that the connection takes no more pieces."""
         self.abandon("its client went away")
 
     def abandon(self, why: str) -> None:

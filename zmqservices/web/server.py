@@ -1,4 +1,4 @@
-"""The web server of one container: who answers which route, what every answer gets, and how it takes its leave."""
+"""The web server of one container: its routes, the headers of every answer, and the drain."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class WebServer(ProviderCollector, SharedExtension):
 
     @property
     def name(self) -> str:
-        """The service's."""
+        """The name of the service."""
         return str(self.container.service_name)
 
     def stop(self) -> None:
@@ -176,7 +176,7 @@ class WebServer(ProviderCollector, SharedExtension):
             raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
 
     def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
-        """Who answers, with the URL's parameters. Raises werkzeug's NotFound, MethodNotAllowed, or RequestRedirect."""
+        """The provider that answers, and the URL's parameters. Raises NotFound, MethodNotAllowed or RequestRedirect."""
         assert self._site is not None
         return self._site.routes(environ).match()
 

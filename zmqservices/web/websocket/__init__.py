@@ -1,4 +1,4 @@
-"""WebSockets: `@rpc` makes a method callable over one, and a hub sends events to those who are connected.
+"""WebSockets: `@rpc` makes a method callable over one, and a hub sends events to connected clients.
 
     class Chat:
         name = "chat"

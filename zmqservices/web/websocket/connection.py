@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SocketInfo:
-    """Who is connected. `context_data` is what `WebServer.context_data_from_headers` made of its handshake."""
+    """The client of a connection. `context_data` is what `WebServer.context_data_from_headers` made of its handshake."""
 
     socket_id: str
     context_data: dict[str, Any] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class SocketInfo:
 
 
 class Connection:
-    """`socket` says who it is; `subscriptions` are the channels whose events it gets."""
+    """`socket` describes the client; `subscriptions` are the channels whose events it gets."""
 
     def __init__(self, socket: SocketInfo, transport: WebSocketTransport, max_calls: int) -> None:
         self.socket = socket
@@ -41,32 +41,32 @@ class Connection:
 
     @property
     def socket_id(self) -> str:
-        """The name by which the hub and its methods know it."""
+        """The id of the socket, as the hub and the methods get it."""
         return self.socket.socket_id
 
     def send_event(self, text: str) -> None:
-        """Send what `messages.event` made."""
+        """Send a message that `messages.event` made."""
         self.transport.send(text)
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
     @property
     def is_read(self) -> bool:
-        """Whether its messages are looked at; not while as many calls are under way as one client may have."""
+        """Whether its messages are read; not while it has as many calls in flight as one client may have."""
         return self._has_room.is_set()
 
     def wait_for_room(self) -> None:
-        """Block while as many calls are under way as one client may have; it is not read meanwhile."""
+        """Block while it has as many calls in flight as one client may have; it is not read meanwhile."""
         self._has_room.wait()
 
     def begin_call(self) -> None:
-        """A call is under way, to be answered once."""
+        """Note that a call has begun, which is to be answered once."""
         self._calls += 1
         if self._calls >= self._max_calls:
             self._has_room.clear()
 
     def answer(self, text: str) -> None:
-        """Send the answer of a call that is under way."""
+        """Send the answer of a call in flight."""
         self.transport.send(text)
         self._calls -= 1
         self._has_room.set()
@@ -74,18 +74,18 @@ class Connection:
             self.say_goodbye(self._goodbye)
 
     def say_goodbye(self, reason: str) -> None:
-        """Close, as soon as the calls under way are answered."""
+        """Close as soon as the calls in flight are answered."""
         self._goodbye = reason
         if not self._calls:
             self.transport.close(GOING_AWAY, reason)
 
     def cut(self, reason: str) -> None:
-        """End it without a word, whatever it is about."""
+        """Cut the connection, without a closing handshake."""
         self.transport.cut(reason)
         self._has_room.set()
 
     def refuse(self, exc: BaseException, correlation_id: object) -> None:
-        """Answer a call that was never begun."""
+        """Answer a call that never began."""
         self.transport.send(messages.refusal(exc, correlation_id))
 
     def __repr__(self) -> str:

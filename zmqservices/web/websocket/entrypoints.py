@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 class WebSocketEntrypoint(Entrypoint):
-    """What the three have in common."""
+    """The base of the three kinds of WebSocket entrypoint."""
 
     server = WebSocketServer()
     takes_generators = False
 
-    #: The end of a connection at which it runs; None for calls.
+    #: The event of a connection for which it runs; None for calls.
     hook: str | None = None
 
     def listed(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class WebSocketReply:
         self.is_answered = False
 
     def answer(self, text: str) -> None:
-        """Send what `messages` made of the outcome."""
+        """Send `text`, which `messages` made of the outcome."""
         self.is_answered = True
         self.connection.answer(text)
 
@@ -69,7 +69,7 @@ class WebSocketRpc(WebSocketEntrypoint):
     """
 
     def handle_message(self, connection: Connection, call: messages.WebSocketCall) -> None:
-        """Called in the connection's greenlet: begin the call. What is raised is the answer."""
+        """Called in the connection's greenlet: begin the call. An error that this raises is the answer."""
         self.check_signature((connection.socket_id,), call.data)
         handle_result = partial(self._answer, WebSocketReply(connection, call.correlation_id))
         context_data = dict(connection.socket.context_data)
@@ -118,7 +118,7 @@ class WebSocketConnect(WebSocketEntrypoint):
                 outcome.set(ContainerBeingKilled(f"{self.container.service_name} was killed"))
 
     def run(self, connection: Connection, args: tuple[Any, ...]) -> BaseException | None:
-        """Run the method, and return when it is over: what it raised, or what kept it from being run."""
+        """Run the method, and return when it is over: the error that it raised, or that kept it from running."""
         outcome: AsyncResult = AsyncResult()
 
         def handle_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:

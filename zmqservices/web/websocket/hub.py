@@ -1,4 +1,4 @@
-"""What methods use to speak to those who are connected to this instance of their service.
+"""The dependency with which methods send events to the clients of this instance.
 
 Internal. Services use `zmqservices.web.websocket`.
 """
@@ -14,7 +14,7 @@ from zmqservices.worker_context import WorkerContext
 
 
 class WebSocketHub:
-    """Channels, and who hears them. Nothing here blocks; slow clients have a bounded queue each, and are cut off beyond it."""
+    """Channels and their subscribers. Nothing here blocks. Each client has a bounded queue, and is cut off when it is full."""
 
     def __init__(self, server: WebSocketServer) -> None:
         self._server = server
@@ -27,29 +27,29 @@ class WebSocketHub:
 
     @property
     def subscriptions(self) -> dict[str, set[str]]:
-        """The channels that somebody hears, and the ids of the sockets that do: a copy, as it is now."""
+        """The channels that have subscribers, with the ids of their sockets: a copy of the present state."""
         return {
             channel: {connection.socket_id for connection in connections}
             for channel, connections in self._server.channels.items()
         }
 
     def get_subscriptions(self, socket_id: str) -> list[str]:
-        """The channels that a socket hears, sorted; none where there is no such socket."""
+        """The channels that a socket is subscribed to, sorted; none where there is no such socket."""
         connection = self._server.connections.get(socket_id)
         return [] if connection is None else sorted(connection.subscriptions)
 
     def subscribe(self, socket_id: str, channel: str) -> None:
-        """Let a socket hear a channel. Raises ConnectionNotFound where there is no such socket (any more)."""
+        """Subscribe a socket to a channel. Raises ConnectionNotFound where there is no such socket (any more)."""
         self._server.subscribe(self._connection(socket_id), channel)
 
     def unsubscribe(self, socket_id: str, channel: str) -> None:
-        """Let a socket hear a channel no more; nothing happens where it does not."""
+        """Unsubscribe a socket from a channel; nothing happens where it is not subscribed."""
         connection = self._server.connections.get(socket_id)
         if connection is not None:
             self._server.unsubscribe(connection, channel)
 
     def broadcast(self, channel: str, event: str, data: object) -> None:
-        """Send an event to all who hear `channel`. Raises UnserializableValueError for data that is not JSON."""
+        """Send an event to all subscribers of `channel`. Raises UnserializableValueError for data that is not JSON."""
         text = messages.event(event, data)
         for connection in list(self._server.channels.get(channel, ())):
             connection.send_event(text)

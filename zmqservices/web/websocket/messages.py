@@ -1,4 +1,4 @@
-"""What travels over a WebSocket, as Nameko's clients know it: JSON objects, one for each message.
+"""The messages of a WebSocket, as Nameko's clients know them: JSON objects, one for each message.
 
 Internal. Services use `zmqservices.web.websocket`.
 
@@ -23,7 +23,7 @@ from zmqservices.web.results import Expected
 
 #: The event that every connection begins with.
 CONNECTED = "connected"
-#: Characters of what is told a client of its own mistake, which may quote what it sent.
+#: The most characters of an error text for a client's own mistake, which may quote what the client sent.
 LONGEST = 1000
 
 
@@ -36,7 +36,7 @@ class WebSocketCall(NamedTuple):
 
 
 class BadCall(MalformedRequest):
-    """A message is no call; `correlation_id` is what it said, where that could be read."""
+    """A message is no call; `correlation_id` is that of the message, where it could be read."""
 
     correlation_id: Any = None
 
@@ -64,7 +64,7 @@ def _bad(correlation_id: object, text: str) -> BadCall:
 
 
 def result(data: object, correlation_id: object) -> str:
-    """The message for what a method returned. Raises UnserializableValueError."""
+    """The message for the result of a method. Raises UnserializableValueError."""
     return _dump({"type": "result", "success": True, "data": data, "correlation_id": correlation_id}, data)
 
 
@@ -82,7 +82,7 @@ def error(exc: BaseException, expected: Expected, correlation_id: object) -> str
 
 
 def refusal(exc: BaseException, correlation_id: object) -> str:
-    """The message for a call that was never begun; what it quotes of the call is cut. Never raises."""
+    """The message for a call that never began; quotes of the call are cut. Never raises."""
     try:
         if any(isinstance(argument, str) and len(argument) > LONGEST for argument in exc.args):
             short = type(exc).__new__(type(exc))

@@ -38,7 +38,7 @@ _broken = Guard(_log, "a WebSocket broke", logging.ERROR)
 #: Pings that a client may leave without an answer.
 MISSED_PINGS = 2
 
-#: The reason that clients read when the service goes.
+#: The reason that clients get when the service stops.
 STOPPING = "the service is stopping"
 
 
@@ -49,7 +49,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     def __init__(self) -> None:
         super().__init__()
-        #: Those that are connected, by their socket ids.
+        #: The connections, by socket id.
         self.connections: dict[str, Connection] = {}
         #: The subscribers of each channel that has some.
         self.channels: dict[str, set[Connection]] = {}
@@ -60,7 +60,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     @property
     def sockets(self) -> dict[str, SocketInfo]:
-        """Who is connected, by socket id: a copy, as it is now."""
+        """The connected sockets, by socket id: a copy of the present state."""
         return {socket_id: connection.socket for socket_id, connection in self.connections.items()}
 
     # --- life cycle --------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         """As `begin_to_drain`; returns when all connections are closed. After `drain_timeout` they are cut."""
         self.begin_to_drain()
         self.wsgi_server.drain()
-        # Here and not later: methods that are told of it need what they depend on.
+        # Here and not later: the methods that run for it need their dependencies.
         self._cut_all("the service ended")
 
     def stop(self) -> None:
@@ -141,12 +141,12 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             connection.cut(reason)
 
     def _sweep(self) -> None:
-        """In the hub, now and then: ask the silent for a sign of life, and give up those who gave none for too long."""
+        """In the hub, now and then: ping silent clients, and cut off those that have been silent for too long."""
         now = monotonic()
         for connection in list(self.connections.values()):
             silence = now - connection.transport.heard_at
             if not connection.is_read:
-                # It may have said anything; it will be heard when one of its calls is over.
+                # Its messages wait unread until one of its calls is over, so silence means nothing.
                 connection.transport.heard_at = now
             elif silence > (MISSED_PINGS + 0.5) * self._ping_interval:
                 connection.cut(f"it was silent for {silence:.0f} s")
@@ -168,7 +168,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             return Response("a WebSocket is served here\n", 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         try:
             if request.content_length or "Transfer-Encoding" in request.headers:
-                # What follows the headers would be taken for frames.
+                # Bytes that follow the headers would be taken for frames.
                 raise MalformedRequest("a WebSocket handshake has no body")
             self._check_origin(request)
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
@@ -189,7 +189,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         return refusal
 
     def _greet(self, connection: Connection, request: WebRequest) -> Any:
-        """Let the service hear of a connection before it is accepted. Answers the Response that refuses it, if one does."""
+        """Run the @on_connect methods before a connection is accepted. Returns the Response that refuses it, if any."""
         for hook in self._hooks["connect"]:
             exc = hook.run(connection, (connection.socket_id, request))
             if exc is not None:
@@ -218,7 +218,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             except OSError:
                 _log.debug("%r went away during its handshake", connection)
             except Exception as exc:
-                # Whatever it sent, it ends this connection and no other.
+                # Whatever the client sent, the fault ends this connection only.
                 _broken.caught(repr(connection), exc, monotonic(), trace=True)
                 transport.close(INTERNAL_ERROR, "what was received could not be worked on")
             finally:
@@ -255,7 +255,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         self.wsgi_server.check_load()
         provider.handle_message(connection, call)
 
-    # --- who hears what ----------------------------------------------------------------------------------------------
+    # --- subscriptions -----------------------------------------------------------------------------------------------
 
     def subscribe(self, connection: Connection, channel: str) -> None:
         """Events of `channel` go to this connection, too."""
@@ -263,7 +263,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         self.channels.setdefault(channel, set()).add(connection)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
-        """They do not any more."""
+        """Events of `channel` go to this connection no longer."""
         connection.subscriptions.discard(channel)
         subscribers = self.channels.get(channel)
         if subscribers is not None:

@@ -59,7 +59,7 @@ class WebSocketTransport:
         self._closing: Any = None
         self._is_open = False
         self._is_over = False
-        #: When anything was last received.
+        #: When bytes were last received.
         self.heard_at = monotonic()
         #: Why it was closed from this side; "" otherwise.
         self.reason = ""
@@ -129,18 +129,18 @@ class WebSocketTransport:
             self._put(TextMessage(data=text))
 
     def ping(self) -> None:
-        """Ask whether anybody is there; the answer counts as being heard of."""
+        """Send a ping; the answer counts as a sign of life."""
         self._put(Ping())
 
     def close(self, code: int, reason: str) -> None:
-        """Say good-bye. The client gets `CLOSE_TIMEOUT` seconds to say so too."""
+        """Begin the closing handshake. The client gets `CLOSE_TIMEOUT` seconds to answer it."""
         if self._is_open and not self._is_over and self._protocol.state is ConnectionState.OPEN:
             self.reason = reason
             self._put(CloseConnection(code=code, reason=reason[:LONGEST_REASON]))
             self._closing = gevent.spawn_later(CLOSE_TIMEOUT, self.cut)
 
     def cut(self, reason: str = "") -> None:
-        """End the connection without a word."""
+        """Cut the connection, without a closing handshake."""
         self.reason = self.reason or reason
         self._is_over = True
         self._outgoing.clear()
