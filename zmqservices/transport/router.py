@@ -128,6 +128,7 @@ class RouterSocket:
         note_large_message()
         return payload
 
+    # Much the same as the drain of DealerLink. They stay apart: a shared loop would cost a call per message.
     def drain(self) -> bool:
         # Frame sync: a message is [routing id, body] and, only where the body says so, a payload. Whether more frames
         # follow is not asked per message (that costs more than both receives): a stray frame comes up here as a routing
