@@ -23,6 +23,12 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
+
+from discovery.native import original
+
+#: Not gevent's: in a native thread that one makes a hub, whose imports meet those of other threads.
+_socket: Any = original("socket", "socket")
 
 #: Descriptors that must be free before connections are accepted: the process needs some for its own files and calls.
 SPARE = 4
@@ -88,7 +94,7 @@ def find_listener(port: int) -> ListeningSocket | None:
 
 def _listens(descriptor: int, port: int) -> bool:
     try:
-        found = socket.socket(fileno=descriptor)
+        found = _socket(fileno=descriptor)
     except OSError:
         return False
     try:
