@@ -55,11 +55,6 @@ IGNORED_KEYS = frozenset(
         "DECLARE_EVENT_EXCHANGES",
     }
 )
-#: Settings that have another name now: the old name, and the new one.
-RENAMED_KEYS = {
-    "JOURNAL_KEEP": constants.JOURNAL_RETENTION_CONFIG_KEY,
-    "JOURNAL_PATIENCE": constants.JOURNAL_FULL_TIMEOUT_CONFIG_KEY,
-}
 #: Settings that have an effect here.
 KNOWN_KEYS = (
     frozenset(value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")) - IGNORED_KEYS
@@ -175,9 +170,6 @@ def unknown_keys(config: Mapping[str, Any]) -> dict[str, str]:
     meant = {}
     for key in config:
         if key in by_folded.values() or not isinstance(key, str):
-            continue
-        if key in RENAMED_KEYS:
-            meant[key] = RENAMED_KEYS[key]
             continue
         close = difflib.get_close_matches(key.casefold().replace("-", "_"), by_folded, n=1, cutoff=TYPO)
         if close:

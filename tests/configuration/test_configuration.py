@@ -154,8 +154,6 @@ def test_a_patch_decorates_a_function_for_each_of_its_calls():
         ("max-workers", "max_workers"),
         ("NAMESPCE", "NAMESPACE"),
         ("amqp_uri", "AMQP_URI"),
-        ("JOURNAL_KEEP", "JOURNAL_RETENTION"),
-        ("JOURNAL_PATIENCE", "JOURNAL_FULL_TIMEOUT"),
     ],
 )
 def test_a_key_that_looks_like_a_typo_or_was_renamed_is_recognised(key, meant):
