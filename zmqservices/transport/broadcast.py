@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import zmq
 from zmq.backend import Socket as BackendSocket
 
-from zmqservices.exceptions import ConfigurationError
 from zmqservices.process.allocator import note_large_message
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
@@ -37,14 +36,7 @@ class BroadcastPublisher:
         self._listener = listener
         self._closed = False
         self.socket = sockets.xpub()
-        try:
-            bind(self.socket, address)
-        except zmq.ZMQError as exc:
-            self.socket.close(linger=0)
-            raise ConfigurationError(
-                f"cannot bind {address!r} for events: {exc.strerror}; is the address this host's own, and its port free?"
-            ) from exc
-        self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self.endpoint = bind(self.socket, address, " for events")
         self._accepting = Accepting(reactor, self.endpoint)
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import zmq
 from zmq.backend import Socket as BackendSocket
 
-from zmqservices.exceptions import ConfigurationError
 from zmqservices.process.allocator import note_large_message
 from zmqservices.transport import uncopied
 from zmqservices.transport.accepting import Accepting
@@ -80,14 +79,7 @@ class RouterSocket:
         #: The client of each routing id. The listener removes clients that have disconnected.
         self.clients: dict[bytes, Any] = {}
         self.socket = sockets.router()
-        try:
-            bind(self.socket, address)
-        except zmq.ZMQError as exc:
-            self.socket.close(linger=0)
-            raise ConfigurationError(
-                f"cannot bind {address!r}: {exc.strerror}; is the address this host's own, and its port free?"
-            ) from exc
-        self.endpoint = bytes(self.socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self.endpoint = bind(self.socket, address)
         self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
         self._accepting = Accepting(reactor, self.endpoint)
         self._get: Any = self.socket.get

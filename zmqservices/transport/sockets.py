@@ -77,10 +77,21 @@ def refuse_unless_connectable(endpoint: str) -> None:
         raise UnusableEndpoint(f"{endpoint[:100]!r} is no address that this release can connect to; tcp://IP:PORT is needed")
 
 
-def bind(socket: zmq.Socket[bytes], address: str) -> None:
-    """Listen at `tcp://IP:PORT`, IPv4 or IPv6; `tcp://*:PORT` is both, or IPv4 on a host that has nothing else."""
-    socket.set(zmq.IPV6, addresses.needs_ipv6(address))
-    socket.bind(address)
+def bind(socket: zmq.Socket[bytes], address: str, what: str = "") -> str:
+    """Listen at `tcp://IP:PORT`, IPv4 or IPv6; `tcp://*:PORT` is both, or IPv4 on a host that has nothing else.
+
+    Returns the address that was bound, with its port. Where it cannot be bound, the socket is closed and ConfigurationError
+    raised; `what` says in its text what the address is for.
+    """
+    try:
+        socket.set(zmq.IPV6, addresses.needs_ipv6(address))
+        socket.bind(address)
+    except zmq.ZMQError as exc:
+        socket.close(linger=0)
+        raise ConfigurationError(
+            f"cannot bind {address!r}{what}: {exc.strerror}; is the address this host's own, and its port free?"
+        ) from exc
+    return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
