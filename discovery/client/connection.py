@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -16,41 +18,71 @@ WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "
 Post = Callable[[Callable[[float], None]], None]
 
 
-class DirectoryConnection(Protocol):
+#: The longest pause after the first failed attempt, and after many, in seconds.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+
+
+def pause_after(failures: int, longest: float = LONGEST_PAUSE) -> float:
+    """Seconds until the next attempt after so many failures: doubled each time, with jitter, at most `longest`."""
+    return random.uniform(0.25, 1.0) * min(longest, FIRST_PAUSE * 2 ** min(failures, 10))
+
+
+class DirectoryConnection(ABC):
     """A connection to one registry or engine, as the directory's thread uses it. `state`: see above."""
 
-    def __hash__(self) -> int: ...
+    def __init__(self, address: str, listener: DirectoryListener, longest_pause: float) -> None:
+        self.address = address
+        self.state = WAITING
+        #: Why the connection ended, or the last attempt failed.
+        self.error: str | None = None
+        #: Tells a registry or engine that lost everything from the one before.
+        self.boot_id: str | None = None
+        self.is_warming = False
+        self.last_contact = float("-inf")
+        self.opened_at = float("-inf")
+        #: When the next attempt may begin.
+        self.retry_at = float("-inf")
+        self.failures = 0
+        self._listener = listener
+        self._longest_pause = min(LONGEST_PAUSE, longest_pause)
 
-    address: str
-    state: str
-    error: str | None
-    boot_id: str | None
-    is_warming: bool
-    last_contact: float
-    opened_at: float
-    retry_at: float
-    failures: int
-
+    @abstractmethod
     def open(self, now: float) -> None:
-        """Begins an attempt; `retry_at` has come."""
+        """Begin an attempt; `retry_at` has come."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close what an attempt has opened."""
 
     def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
-        """Ends the connection or the attempt."""
+        """End the connection or the attempt. The next one may begin at `retry_at`, at least `rest` seconds from now."""
+        was_up = self.state == UP
+        self._close()
+        self.state = WAITING
+        self.error = error
+        self.failures = 0 if was_up else self.failures + 1
+        self.retry_at = now + rest + pause_after(self.failures, self._longest_pause)
+        self._listener.on_down(self, now)
 
+    @abstractmethod
     def register_with(self, poller: zmq.Poller) -> None:
-        """Adds what the thread should wait for."""
+        """Add the sockets that the thread should wait for."""
 
+    @abstractmethod
     def next_deadline(self) -> float:
-        """When `check` has something to do."""
+        """The time at which `check` or `open` is next needed."""
 
+    @abstractmethod
     def send(self, message: protocol.Message) -> bool:
         """True when the connection took it."""
 
+    @abstractmethod
     def handle(self, ready: dict[Any, int], now: float) -> None:
-        """Takes what the poll found."""
+        """Read from the sockets that the poll found ready."""
 
+    @abstractmethod
     def check(self, now: float) -> None:
-        """Gives up what took too long."""
+        """Give up what took too long."""
 
 
 class DirectoryListener(Protocol):

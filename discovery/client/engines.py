@@ -9,7 +9,6 @@ Rule 2: an attempt that failed is over. The next one has a session of its own, w
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +18,7 @@ from typing import Any, Protocol
 import zmq
 
 from discovery import protocol
-from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryListener, Post
-from discovery.client.registry_connection import FIRST_PAUSE, LONGEST_PAUSE
+from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnection, DirectoryListener, Post
 from discovery.client.seeds import Done
 from discovery.exceptions import EngineError, EngineRefusal
 from discovery.model import Note, Record
@@ -133,7 +131,7 @@ class _Threads:
             thread.join(max(0.0, end - time.monotonic()), blocking=True)
 
 
-class EngineConnection:
+class EngineConnection(DirectoryConnection):
     """What `RegistryConnection` is for a registry, for an engine. Used on the directory's own thread only."""
 
     def __init__(
@@ -145,18 +143,8 @@ class EngineConnection:
         post: Post,
         threads: _Threads,
     ) -> None:
-        self.address = address
-        self.state = WAITING
-        self.error: str | None = None
-        self.boot_id: str | None = None
-        self.is_warming = False
-        self.last_contact = float("-inf")
-        self.opened_at = float("-inf")
-        self.retry_at = float("-inf")
-        self.failures = 0
+        super().__init__(address, listener, longest_pause)
         self._session = session
-        self._listener = listener
-        self._longest_pause = min(LONGEST_PAUSE, longest_pause)
         self._post = post
         self._threads = threads
         self._attempt: _Attempt | None = None
@@ -173,19 +161,11 @@ class EngineConnection:
         except RuntimeError as exc:
             self.close(now, f"no thread for it: {exc}")
 
-    def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
-        """Ends the connection or the attempt; the next one may come at `retry_at`, `rest` seconds from now at least."""
-        was_up = self.state == UP
+    def _close(self) -> None:
         if self._attempt is not None:
             self._attempt.end()
             self._attempt = None
-        self.state = WAITING
-        self.error = error
         self._warm_at = NEVER
-        self.failures = 0 if was_up else self.failures + 1
-        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self.failures, 10))
-        self.retry_at = now + rest + random.uniform(0.25, 1.0) * pause
-        self._listener.on_down(self, now)
 
     def register_with(self, poller: zmq.Poller) -> None:
         """There is nothing to poll: the threads of an attempt hand over what they hear."""

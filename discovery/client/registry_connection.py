@@ -6,13 +6,12 @@ they mean for the view.
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import zmq
 
 from discovery import protocol, sockets
-from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, WAITING, DirectoryListener
+from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, WAITING, DirectoryConnection, DirectoryListener
 from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
 from discovery.model import quoted
 from discovery.native import Log
@@ -23,8 +22,6 @@ _log = Log(__name__)
 ATTEMPT = 3.0
 #: Seconds of silence after which the connection to a registry is closed; its heartbeats come each second.
 SILENCE = 3.5
-#: Seconds before the first new attempt, and the longest pause that this grows to; both with jitter.
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 #: Messages taken from one registry before the others get their turn.
 BATCH = 1000
 #: Seconds between two warnings about messages of one registry.
@@ -35,24 +32,14 @@ OVERLOAD_PAUSE = 60.0
 MAX_SKIP_WARNINGS = 10
 
 
-class RegistryConnection:
+class RegistryConnection(DirectoryConnection):
     """One registry address. `state` is one of waiting, connecting, subscribing, up."""
 
     def __init__(
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, hint: str = ""
     ) -> None:
-        self.address = address
-        self.state = WAITING
-        self.error: str | None = None
-        self.boot_id: str | None = None
-        self.is_warming = False
-        self.last_contact = float("-inf")
-        self.opened_at = float("-inf")
-        self.retry_at = float("-inf")
-        self.failures = 0
+        super().__init__(address, listener, longest_pause)
         self._namespace = namespace
-        self._listener = listener
-        self._longest_pause = min(LONGEST_PAUSE, longest_pause)
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._deadline = 0.0
@@ -83,19 +70,11 @@ class RegistryConnection:
         self.opened_at = now
         self._deadline = now + ATTEMPT
 
-    def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
-        """Ends the connection or the attempt. The next attempt may begin at `retry_at`, at least `rest` seconds from now."""
-        was_up = self.state == UP
+    def _close(self) -> None:
         if self._socket is not None:
             sockets.close_monitored(self._socket, self._monitor)
         self._socket = self._monitor = None
-        self.state = WAITING
-        self.error = error
         self._parts, self._sizes, self._held, self._unsent_read = [], {}, 0, None
-        self.failures = 0 if was_up else self.failures + 1
-        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self.failures, 10))
-        self.retry_at = now + rest + random.uniform(0.25, 1.0) * pause
-        self._listener.on_down(self, now)
 
     def register_with(self, poller: zmq.Poller) -> None:
         """Registers the sockets that the thread waits for."""

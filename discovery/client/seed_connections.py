@@ -5,10 +5,9 @@ Used on the directory's own thread only.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
-from discovery.client.connection import WAITING, DirectoryConnection, DirectoryListener, Post
+from discovery.client.connection import WAITING, DirectoryConnection, DirectoryListener, Post, pause_after
 from discovery.client.published import RegistryStatus
 from discovery.client.seeds import Seed
 from discovery.native import Log
@@ -17,8 +16,6 @@ _log = Log(__name__)
 
 #: Seconds until a name that resolved to no new address is looked up again.
 NOTHING_NEW = 10.0
-#: Seconds before the first new look-up of a name that was not found. The pause doubles each time, with jitter.
-FIRST_PAUSE = 0.2
 NEVER = float("inf")
 
 
@@ -138,8 +135,7 @@ class SeedConnections:
             _log.warning("cannot reach registry %s: %s", seed_connection.seed.url, error)
         seed_connection.failures += 1
         seed_connection.error = error
-        pause = min(self._longest_pause, FIRST_PAUSE * 2 ** min(seed_connection.failures, 10))
-        seed_connection.retry_at = now + random.uniform(0.25, 1.0) * pause
+        seed_connection.retry_at = now + pause_after(seed_connection.failures, self._longest_pause)
 
     def _remove_former(self, seed_connection: SeedConnection, addresses: list[str]) -> None:
         former = [

@@ -132,7 +132,7 @@ def test_with_every_registry_down_everybody_stays_known(new_registry, new_house)
 
     view = seen.wait_now(lambda view: not view.fresh)
     assert knows("one")(view)
-    assert " has been stale for 0 s (" in there.describe()
+    assert re.search(r" has been stale for \d+ s \(", there.describe())
     assert {item["state"] for item in there.view().registries} != {"up"}
     assert there.view().records["one"].age < 5.0
     assert not there.flush(0.05)
