@@ -75,7 +75,7 @@ class Membership(SharedExtension):
         super().__init__()
         self._node: Node | None = None
         self._registration: Registration | None = None
-        self._farewells: list[Callable[[], None]] = []
+        self._before_leaving: list[Callable[[], None]] = []
         #: Finds a serializer by its name; None as the own one means the wire's own msgpack. Known once joined.
         self.serializers: Callable[[str], Serializer] = serializers_of({})
         self.serializer: Serializer | None = None
@@ -110,9 +110,9 @@ class Membership(SharedExtension):
         """Its number among the instances of its service in this process, from 1 on."""
         return 1 if self._registration is None else self._registration.number
 
-    def before_leaving(self, farewell: Callable[[], None]) -> None:
-        """Call `farewell` before the node is left, in whatever order the extensions of a container are ended."""
-        self._farewells.append(farewell)
+    def before_leaving(self, callback: Callable[[], None]) -> None:
+        """Call `callback` before the node is left, in whatever order the extensions of a container are ended."""
+        self._before_leaving.append(callback)
 
     def stop(self) -> None:
         self._leave()
@@ -124,12 +124,12 @@ class Membership(SharedExtension):
         node, self._node = self._node, None
         if node is None:
             return
-        farewells, self._farewells = self._farewells, []
-        for farewell in farewells:
+        callbacks, self._before_leaving = self._before_leaving, []
+        for callback in callbacks:
             try:
-                farewell()
+                callback()
             except Exception:
-                _log.exception("a farewell of %s failed", self.container)
+                _log.exception("a callback of %s failed while it left the cluster", self.container)
         if self._registration is not None:
             self._registration.close()
             self._registration = None

@@ -80,7 +80,7 @@ def test_a_container_without_rpc_opens_no_socket(cluster_config, monkeypatch):
         gevent.sleep(0)
 
 
-def test_a_container_that_only_calls_opens_no_door(serve, cluster_config):
+def test_a_container_that_only_calls_opens_no_socket_for_calls(serve, cluster_config):
     class Entry(Entrypoint):
         pass
 

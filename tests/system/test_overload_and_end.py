@@ -1,4 +1,4 @@
-"""A house that closes sees its guests out, and one of several that falls down is built again."""
+"""A service that stops answers its callers first, and one of several that dies is started again."""
 
 import os
 import signal

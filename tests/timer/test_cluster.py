@@ -114,7 +114,7 @@ def test_other_services_and_other_namespaces_have_timers_of_their_own(serve):
         ticks.wait_for(2)
 
 
-def test_a_service_with_nothing_but_a_timer_is_listed_and_opens_no_door(serve):
+def test_a_service_with_nothing_but_a_timer_is_listed_and_opens_no_socket_for_calls(serve):
     ticks = Ticks()
     container = serve(clock(ticks))
     ticks.wait_for(1)

@@ -1,4 +1,4 @@
-"""A mast and an antenna talk over real sockets; one suite over both reactors."""
+"""A publisher and a listener talk over real sockets; one suite over both reactors."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def until(reactor):
     return until
 
 
-def test_the_mast_hears_who_listens_and_they_hear_the_mast(reactor, broadcast, broadcasts, crowd, until):
+def test_the_publisher_is_told_of_subscriptions_and_listeners_get_its_messages(reactor, broadcast, broadcasts, crowd, until):
     reactor.run(broadcasts.subscribe, b"a\0")
     reactor.run(broadcasts.connect, broadcast.endpoint)
     until(lambda: crowd.tunings == [(b"a\0", True)])

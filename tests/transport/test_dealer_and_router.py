@@ -48,7 +48,7 @@ class Ears:
 
 
 class Hosts:
-    """Listens at a door; its guests are their routing ids."""
+    """Listens at a RouterSocket; its clients are their routing ids."""
 
     def __init__(self) -> None:
         self.heard_bodies: list[tuple[bytes, bytes]] = []

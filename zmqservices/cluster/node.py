@@ -131,7 +131,7 @@ class Node:
         return self._subscriber
 
     def open_broadcast(self, listener: Any) -> tuple[BroadcastPublisher, str]:
-        """A mast for broadcasts, and the address by which others reach it."""
+        """A publisher of broadcasts, and the address by which others reach it."""
         bound = self.settings.events.bind_address
         if bound is None:
             host, _ = addresses.parse(self._bind_address())

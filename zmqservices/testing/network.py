@@ -48,7 +48,7 @@ SCHEME = "testing-network"
 CHUNK, CHUNKS = 64 * 1024, 64
 
 _socket: Any = get_original("socket", "socket")
-#: Closing a socket so sends a reset instead of a farewell.
+#: Closing a socket so sends a reset instead of a FIN.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -136,7 +136,7 @@ class ProxiedConnection:
             pieces.put((time.monotonic() + self._wire.delay, piece))
 
     def reset(self) -> None:
-        """End it as a pulled plug does: neither side hears a farewell."""
+        """End it as a pulled plug does: neither side gets a FIN."""
         for end in self._ends:
             try:
                 end.setsockopt(cooperative.SOL_SOCKET, cooperative.SO_LINGER, _RESET)

@@ -311,9 +311,9 @@ class BlockingReactor:
     # --- the leader's work -----------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """What does not need a socket to speak: errands, posts, timers that are due."""
+        """What does not need a socket to speak: jobs, posts, timers that are due."""
         if self._jobs or self._posted:
-            self._run_errands()
+            self._run_jobs()
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
             if self.armed:
@@ -324,7 +324,7 @@ class BlockingReactor:
                 if timer.callback is not None:
                     self._call(timer.callback, timer.args)
 
-    def _run_errands(self) -> None:
+    def _run_jobs(self) -> None:
         while self._jobs:
             job = self._jobs.popleft()
             job.do()
@@ -345,7 +345,7 @@ class BlockingReactor:
         for _ in range(100):  # Bounded: a peer that never stops talking must not keep a call from being made.
             if not self._poll(0.0):
                 return
-            self._run_errands()
+            self._run_jobs()
 
     def _poll(self, longest: float = LONGEST_POLL) -> bool:
         if self._closed:

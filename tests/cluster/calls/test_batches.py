@@ -333,7 +333,7 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
     service = linked(connect().slow)
     waiting, repeated = service.wait.call_async(), service.once_slow.call_async()
     until(lambda: len(Slow.began) == 2)
-    call_server = desk_of(container)
+    call_server = call_server_of(container)
     [client] = {served.client for served in _calls_of(container)}
 
     call_server.connections.remove(client)
@@ -362,7 +362,7 @@ def test_a_call_without_limit_ends_where_its_node_was_given_up_and_never_calls_a
     service = linked(connect().patient)
     waiting = service.wait.with_timeout(None).call_async()
     until(lambda: _calls_of(container))
-    call_server = desk_of(container)
+    call_server = call_server_of(container)
     [client] = {served.client for served in _calls_of(container)}
 
     call_server.connections.give_up(client)
@@ -373,12 +373,12 @@ def test_a_call_without_limit_ends_where_its_node_was_given_up_and_never_calls_a
     assert not call_server.connections.given_up
 
 
-def desk_of(container):
+def call_server_of(container):
     return next(each for each in container.extensions if isinstance(each, Membership)).join().call_server
 
 
 def _calls_of(container):
-    return [call for client in desk_of(container)._router.clients.values() for call in client.calls.values()]
+    return [call for client in call_server_of(container)._router.clients.values() for call in client.calls.values()]
 
 
 def sizes_of(batch, call_server, monkeypatch):
@@ -399,7 +399,7 @@ def test_the_calls_of_a_batch_count_as_much_as_it_takes_together(maths, monkeypa
         for number in range(cork.MOST)
     ]
 
-    sizes = sizes_of(batches.encode(longest), desk_of(maths), monkeypatch)
+    sizes = sizes_of(batches.encode(longest), call_server_of(maths), monkeypatch)
 
     assert {len(body) for body in longest} == {cork.LONGEST}
     assert len(sizes) == cork.MOST
@@ -411,12 +411,12 @@ def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
     large = envelope.encode_call(1, "maths", "add", (bytes(40_000), bytes(40_000), "x" * 100_000))
     body = batches.encode([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
 
-    assert sizes_of(body, desk_of(maths), monkeypatch) == [len(body)] * 3
+    assert sizes_of(body, call_server_of(maths), monkeypatch) == [len(body)] * 3
 
 
 def test_what_is_sent_to_a_guest_that_was_forgotten_counts_for_no_bound_and_nobody_else(maths, connect, monkeypatch):
     # Its connection stands, and by now it is known by the same routing id again.
-    service, call_server = linked(connect().maths), desk_of(maths)
+    service, call_server = linked(connect().maths), call_server_of(maths)
     [client] = call_server._router.clients.values()
     call_server.connections.remove(client)
     other = call_server._router.clients[client.routing_id] = call_server.on_connect(client.routing_id, "")

@@ -1,4 +1,4 @@
-"""Events that promise nothing are dropped before they crowd out what a guest is owed."""
+"""Events that promise nothing are dropped before they crowd out what a client is owed."""
 
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ class ConsumerGroup:
 
 @pytest.fixture
 def dispatch():
-    """`dispatch(send_queue, body)`: whether an event for a guest with this backlog is sent or dropped."""
+    """`dispatch(send_queue, body)`: whether an event for a client with this send queue is sent or dropped."""
 
     def run(send_queue, body=b"x"):
         sent = []
