@@ -68,7 +68,8 @@ class TwoHosts:
 
     def __enter__(self) -> tuple[Host, Host]:
         tag = uuid.uuid4().hex[:6]
-        subnet = f"fd00:{tag[:4]}::" if self.ipv6 else f"10.{int(tag[:2], 16)}.{int(tag[2:4], 16)}."
+        # As addresses are written, without leading zeros, and never all zeros.
+        subnet = f"fd00:{int(tag[:4], 16) or 1:x}::" if self.ipv6 else f"10.{int(tag[:2], 16)}.{int(tag[2:4], 16)}."
         self.hosts = tuple(Host(f"zs-{tag}-{side}", f"zs{tag}{side}", f"{subnet}{side}") for side in (1, 2))
         left, right = self.hosts
         try:
