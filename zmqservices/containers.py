@@ -13,28 +13,20 @@ from gevent.event import AsyncResult
 
 from zmqservices import worker_context
 from zmqservices.configuration import config as global_config
-from zmqservices.configuration import seconds, whole_number
-from zmqservices.constants import (
-    ACCEPT_CONFIG_KEY,
-    DEFAULT_DRAIN_TIMEOUT,
-    DEFAULT_MAX_WORKERS,
-    DEFAULT_SERIALIZER,
-    DRAIN_TIMEOUT_CONFIG_KEY,
-    MAX_WORKERS_CONFIG_KEY,
-    SERIALIZER_CONFIG_KEY,
-    SERVICE_CONTAINER_CONFIG_KEY,
-)
-from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
-from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension, is_dependency, iter_extensions, no_class_method
+from zmqservices.configuration import seconds
+from zmqservices.constants import DEFAULT_DRAIN_TIMEOUT, DRAIN_TIMEOUT_CONFIG_KEY, SERVICE_CONTAINER_CONFIG_KEY
+from zmqservices.exceptions import ContainerBeingKilled
+from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension, is_dependency, iter_extensions
+from zmqservices.hosting.cancelling import CancellableCalls
 from zmqservices.hosting.deadlines import DeadlineScan
-from zmqservices.hosting.lifecycle import TOO_LATE, Providers, WorkerLifecycle
+from zmqservices.hosting.declaration import check_class_methods, get_service_name, max_workers, serializers
+from zmqservices.hosting.lifecycle import Providers
 from zmqservices.hosting.managed_threads import ManagedThreads
 from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
 from zmqservices.log_helpers import make_timing_logger
 from zmqservices.utils import import_from_path
 from zmqservices.utils.concurrency import SpawningSet
 from zmqservices.worker_context import (
-    RUNNING,
     WAITING,
     Container,
     EntrypointOfCall,
@@ -53,42 +45,13 @@ _log_time = make_timing_logger(_log)
 WorkerContext.make_call_id = staticmethod(lambda: new_call_id())
 
 
-#: The most characters of a service's name that a directory takes.
-LONGEST_NAME = 255
-#: The prefix under which the publishers of a source's events are listed, beside services.
-RESERVED = "events:"
-
-
-def get_service_name(service_cls: type) -> str:
-    """The `name` of a service class. Raises ConfigurationError if there is none, or if it is no text."""
-    name = getattr(service_cls, "name", None)
-    where = f"{service_cls.__module__}.{service_cls.__name__}"
-    if name is None:
-        raise ConfigurationError(f"Service class must define a `name` attribute ({where})")
-    if not isinstance(name, str):
-        raise ConfigurationError(f"Service name attribute must be a string ({where}.name is {name!r})")
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or name.startswith(RESERVED):
-        raise ConfigurationError(
-            f"{where}.name is {name!r:.80}; a service's name is 1 to {LONGEST_NAME} printable characters, such as 'orders', "
-            f"and does not begin with {RESERVED!r}"
-        )
-    return name
-
-
-def _check_class_methods(service_cls: type) -> None:
-    # A class method that is looked up on the class is bound, and would be passed over silently.
-    for name, method in inspect.getmembers(service_cls, inspect.ismethod):
-        for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
-            raise ConfigurationError(no_class_method(type(entrypoint).__name__, f"{service_cls.__qualname__}.{name}"))
-
-
 def get_container_cls(config: Mapping[str, Any] | None = None) -> Any:
     """The container class that the configuration names by a dotted path, else `ServiceContainer`."""
     settings = global_config if config is None else config
     return import_from_path(settings.get(SERVICE_CONTAINER_CONFIG_KEY)) or ServiceContainer
 
 
-class ServiceContainer(WorkerLifecycle):
+class ServiceContainer(CancellableCalls):
     """Hosts one service: binds its extensions, starts and stops them, and runs its workers.
 
     `config` falls back to the global one. Made, started, fed and stopped on one hub's thread.
@@ -98,8 +61,8 @@ class ServiceContainer(WorkerLifecycle):
         self.service_cls = service_cls
         self.config: Mapping[str, Any] = global_config if config is None else config
         self.service_name = get_service_name(service_cls)
-        self.max_workers = _max_workers(self.config)
-        self.serializer, self.accept = _serializers(self.config)
+        self.max_workers = max_workers(self.config)
+        self.serializer, self.accept = serializers(self.config)
         self.shared_extensions: dict[Any, Any] = {}
         self.dependencies = SpawningSet()
         self.entrypoints = SpawningSet()
@@ -121,7 +84,7 @@ class ServiceContainer(WorkerLifecycle):
         self._died = AsyncResult()
 
     def _bind_extensions(self) -> None:
-        _check_class_methods(self.service_cls)
+        check_class_methods(self.service_cls)
         for attr_name, dependency in inspect.getmembers(self.service_cls, is_dependency):
             bound = dependency.bind(self.interface, attr_name)
             self.dependencies.add(bound)
@@ -198,15 +161,6 @@ class ServiceContainer(WorkerLifecycle):
         if failed:
             raise failed[0]
 
-    def _drain_workers(self, began: float) -> None:
-        pool = self.pool
-        limit = self._drain_timeout
-        if not pool.waitall(None if limit is None else max(0.0, began + limit - monotonic())):
-            _log.warning("cancelling what %s did not end within %s s of stopping", self, limit)
-            for worker_ctx in [*pool.threads, *pool.jobs]:
-                self.cancel(worker_ctx, WorkerCancelled(f"the service {self.service_name} is stopping"))
-            pool.waitall()
-
     def kill(self, exc_info: ExcInfo | None = None) -> None:
         """Give up at once. `wait` raises the error of `exc_info`, if there is one. The first call counts.
 
@@ -230,11 +184,6 @@ class ServiceContainer(WorkerLifecycle):
         _kill_safely(self.extensions)
         self._managed_threads.kill_all()
         self._ended(exc_info)
-
-    def _kill_workers(self) -> None:
-        for worker_ctx in self.pool.drop_all():
-            self._answer_unstarted(worker_ctx, ContainerBeingKilled(f"{self.service_name} was killed"))
-        self.pool.kill()
 
     def _ended(self, exc_info: ExcInfo | None) -> None:
         self._deadlines.stop()
@@ -330,44 +279,6 @@ class ServiceContainer(WorkerLifecycle):
         """Calls submitted that have not begun."""
         return self.pool.queued
 
-    def cancel(self, worker_ctx: WorkerContext, exc: BaseException) -> bool:
-        """End a call with `exc`, a WorkerCancelled, as its outcome. False if it is over or answering.
-
-        A call that has not begun never begins: its `handle_result` is called at once, and no provider hears
-        of it. In one that runs, `exc` is raised, once, where its method waits; its providers are told and
-        torn down.
-        """
-        if worker_ctx._phase not in (WAITING, RUNNING):
-            return False
-        if worker_ctx._is_cancelled:
-            return True
-        worker_ctx._is_cancelled = True
-        if worker_ctx._phase == WAITING:
-            self.pool.drop(worker_ctx)
-            self._answer_unstarted(worker_ctx, exc)
-        elif gevent.getcurrent() is gevent.get_hub():
-            self._interrupt(worker_ctx, exc)
-        else:
-            gevent.get_hub().loop.run_callback(self._interrupt, worker_ctx, exc)
-        return True
-
-    def _interrupt(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
-        """Throw into the worker, from the hub's greenlet, if it still runs this call's method."""
-        worker = self._worker_threads.get(worker_ctx)
-        if worker is not None and worker_ctx._phase == RUNNING:
-            worker.throw(exc)
-
-    def _expire(self, worker_ctx: WorkerContext) -> None:
-        text = TOO_LATE
-        if worker_ctx._phase != WAITING:
-            text = f"deadline exceeded in {self.service_name}.{worker_ctx.entrypoint.method_name}"
-        self.cancel(worker_ctx, WorkerCancelled(text))
-
-    def _answer_failed(self, worker_ctx: WorkerContext, exc_info: ExcInfo) -> None:
-        _log.critical("the outcome of %s could not be handled", worker_ctx.call_id, exc_info=exc_info)
-        # Not from here: a worker cannot wait for its own end.
-        gevent.spawn(self.kill, exc_info)
-
     # --- threads of extensions ------------------------------------------------------------------------------
 
     def spawn_managed_thread(self, fn: Callable[[], Any], identifier: str | None = None) -> Any:
@@ -400,19 +311,3 @@ def _kill_safely(extensions: SpawningSet) -> None:
             _log.warning("ignored an error while killing %s: %r", extension, exc, exc_info=True)
 
     gevent.joinall([gevent.spawn(kill, extension) for extension in extensions])
-
-
-def _serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The serializer to send with, and those to accept. Raises ConfigurationError for an unknown one."""
-    if config.get(SERIALIZER_CONFIG_KEY) is None and config.get(ACCEPT_CONFIG_KEY) is None:
-        return DEFAULT_SERIALIZER, [DEFAULT_SERIALIZER]
-    # Here, for a service that has no use for the network does not load what formats its messages.
-    from zmqservices import serialization
-
-    return serialization.setup(config)
-
-
-def _max_workers(config: Mapping[str, Any]) -> int:
-    if config.get(MAX_WORKERS_CONFIG_KEY) == 0:
-        return DEFAULT_MAX_WORKERS
-    return whole_number(config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS)

@@ -21,10 +21,10 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import Entrypoint
 from zmqservices.rpc import rpc
 from zmqservices.runners import ServiceRunner, run_services
-from zmqservices.web import protocol
+from zmqservices.web import listening
 from zmqservices.web.guard import Guard
 from zmqservices.web.handlers import HttpRequestHandler, http
-from zmqservices.web.protocol import FIRST_PAUSE
+from zmqservices.web.listening import FIRST_PAUSE
 from zmqservices.web.server import BindAddress, WebServer, parse_address
 from zmqservices.web.site import Site
 
@@ -110,7 +110,7 @@ def test_without_descriptors_it_accepts_after_a_pause_and_says_so_once(serve, mo
         return accept(self)
 
     monkeypatch.setattr(StreamServer, "do_read", short_at_first)
-    monkeypatch.setattr(protocol, "_short", Guard(protocol._log, "connections wait for descriptors", logging.WARNING))
+    monkeypatch.setattr(listening, "_short", Guard(listening._log, "connections wait for descriptors", logging.WARNING))
 
     assert web.get("/").text == "hello"
 

@@ -16,7 +16,8 @@ from zmqservices.exceptions import Overloaded
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.addresses import BindAddress, parse_address
 from zmqservices.web.exchange import BODY
-from zmqservices.web.protocol import HttpOnlyProtocol, Server
+from zmqservices.web.listening import Server
+from zmqservices.web.protocol import HttpOnlyProtocol
 from zmqservices.web.requests import WebRequest, bounded_request
 from zmqservices.web.results import ErrorResponse, error_response
 from zmqservices.web.settings import WebSettings

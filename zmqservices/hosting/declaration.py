@@ -1,0 +1,66 @@
+"""What a service class and its configuration say: the name, the number of workers, the serializers. All of it is checked here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from zmqservices.configuration import whole_number
+from zmqservices.constants import (
+    ACCEPT_CONFIG_KEY,
+    DEFAULT_MAX_WORKERS,
+    DEFAULT_SERIALIZER,
+    MAX_WORKERS_CONFIG_KEY,
+    SERIALIZER_CONFIG_KEY,
+)
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, no_class_method
+
+#: The most characters of a service's name that a directory takes.
+LONGEST_NAME = 255
+#: The prefix under which the publishers of a source's events are listed, beside services.
+RESERVED = "events:"
+
+
+def get_service_name(service_cls: type) -> str:
+    """The `name` of a service class. Raises ConfigurationError if there is none, or if it is no text."""
+    name = getattr(service_cls, "name", None)
+    where = f"{service_cls.__module__}.{service_cls.__name__}"
+    if name is None:
+        raise ConfigurationError(f"Service class must define a `name` attribute ({where})")
+    if not isinstance(name, str):
+        raise ConfigurationError(f"Service name attribute must be a string ({where}.name is {name!r})")
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or name.startswith(RESERVED):
+        raise ConfigurationError(
+            f"{where}.name is {name!r:.80}; a service's name is 1 to {LONGEST_NAME} printable characters, such as 'orders', "
+            f"and does not begin with {RESERVED!r}"
+        )
+    return name
+
+
+def check_class_methods(service_cls: type) -> None:
+    """Raise ConfigurationError if an entrypoint decorates a class method.
+
+    A class method that is looked up on the class is bound, and would be passed over silently.
+    """
+    for name, method in inspect.getmembers(service_cls, inspect.ismethod):
+        for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
+            raise ConfigurationError(no_class_method(type(entrypoint).__name__, f"{service_cls.__qualname__}.{name}"))
+
+
+def serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The serializer to send with, and those to accept. Raises ConfigurationError for an unknown one."""
+    if config.get(SERIALIZER_CONFIG_KEY) is None and config.get(ACCEPT_CONFIG_KEY) is None:
+        return DEFAULT_SERIALIZER, [DEFAULT_SERIALIZER]
+    # Imported here: a service without a network entrypoint need not load the formats of messages.
+    from zmqservices import serialization
+
+    return serialization.setup(config)
+
+
+def max_workers(config: Mapping[str, Any]) -> int:
+    """How many workers run at a time, at most. Raises ConfigurationError for anything but a whole number from 0 on."""
+    if config.get(MAX_WORKERS_CONFIG_KEY) == 0:
+        return DEFAULT_MAX_WORKERS
+    return whole_number(config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS)

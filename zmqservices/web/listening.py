@@ -1,0 +1,94 @@
+"""The listening socket: a pywsgi server that knows its connections, and that survives a lack of descriptors.
+
+Internal. Services use `zmqservices.web.handlers`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from time import monotonic
+from typing import Protocol
+from wsgiref.types import WSGIApplication
+
+from gevent import Greenlet
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.socket import socket as Socket
+
+from zmqservices.constants import DEFAULT_WEB_SERVER_HEADER_TIMEOUT, DEFAULT_WEB_SERVER_MIN_BODY_RATE
+from zmqservices.web.guard import Guard
+
+_log = logging.getLogger(__name__)
+
+#: Connections that are accepted in one turn of the loop. Open connections get their turn in between. With gevent's 100, a client
+#: that connects without a pause kept others waiting for seconds, and the process grew.
+ACCEPTED_AT_ONCE = 4
+#: Seconds without accepting after no descriptor was left for a connection: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+
+_short = Guard(_log, "connections wait for descriptors; raise `ulimit -n`, or LimitNOFILE= of a systemd unit", logging.WARNING)
+
+
+class ServedConnection(Protocol):
+    """A connection, as the server closes it."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+
+
+class Server(WSGIServer):
+    """A pywsgi server that knows its connections, so that it can close those that are idle."""
+
+    max_accept = ACCEPTED_AT_ONCE
+
+    def __init__(
+        self,
+        listener: Socket,
+        application: WSGIApplication,
+        handler_class: type[WSGIHandler],
+        idle_timeout: float,
+        environ: dict[str, str],
+        header_timeout: float = DEFAULT_WEB_SERVER_HEADER_TIMEOUT,
+        min_body_rate: float = DEFAULT_WEB_SERVER_MIN_BODY_RATE,
+    ) -> None:
+        # Set first: `close` reads it, also when the rest of this method fails.
+        self.connections: dict[ServedConnection, Greenlet] = {}
+        self.idle_timeout = idle_timeout
+        self.header_timeout = header_timeout
+        self.min_body_rate = min_body_rate
+        self.is_closing = False
+        #: Seconds without accepting, the next time that no descriptor is left.
+        self._pause = FIRST_PAUSE
+        super().__init__(
+            listener, application, spawn=Pool(), log=None, error_log=None, handler_class=handler_class, environ=environ
+        )
+
+    def do_read(self) -> tuple[Socket, object] | None:
+        """Accept a connection. Called by gevent while connections wait; None if there is none to accept."""
+        try:
+            connection: tuple[Socket, object] | None = super().do_read()
+        except OSError as exc:
+            if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            _short.caught(f"{self.address}", exc, monotonic())
+            self._wait_for_descriptors()
+            return None
+        self._pause = FIRST_PAUSE
+        return connection
+
+    def _wait_for_descriptors(self) -> None:
+        # gevent pauses like this after other errors, but prints each of them with a traceback.
+        self.stop_accepting()
+        self._timer = self.loop.timer(self._pause)
+        self._timer.start(self._start_accepting_if_started)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Accept no more connections and close the idle ones. The others end with the answer that is under way."""
+        self.is_closing = True
+        super().close()
+        for handler, greenlet in list(self.connections.items()):
+            if handler.is_idle:
+                greenlet.kill(block=False)
