@@ -77,7 +77,7 @@ def test_another_takes_over_when_it_is_killed(serve):
     second.wait_for(2)
 
 
-def test_an_eager_one_fires_at_the_start_where_it_has_the_duty(serve):
+def test_an_eager_one_fires_at_the_start_where_it_leads(serve):
     first, second = Ticks(), Ticks()
     elder = serve(clock(first, interval=1000, eager=True), elsewhere=True)
     first.wait_for(1)

@@ -57,7 +57,7 @@ class Announcement:
         if membership is not None:
             if found:
                 node = membership.join()
-                membership.registration().describe(found, endpoints_of(container, node.advertised))
+                membership.registration().describe(found, endpoints_of(container, node.addresses.advertised))
         elif self._lean is not None:
             if not self._closers:
                 self._closers.append(self._lean.start())
@@ -79,7 +79,7 @@ def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], Non
         registration.close()
         node.leave()
 
-    registration.describe(found, endpoints_of(container, node.advertised))
+    registration.describe(found, endpoints_of(container, node.addresses.advertised))
     return leave
 
 

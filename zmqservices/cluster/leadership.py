@@ -1,7 +1,7 @@
-"""Who of a service's instances does what only one of them shall do.
+"""Which of a service's instances leads: leader election as a function of what a directory lists.
 
-Rule 1: pure; a function of what a directory lists, so that all who see the same list come to the same answer.
-Rule 2: the eldest instance that stands ready has the duty, so that a newcomer takes it from nobody.
+Rule 1: pure; all processes that see the same list come to the same answer.
+Rule 2: the eldest candidate leads, so that a new one takes the leadership from nobody.
 """
 
 from __future__ import annotations
@@ -9,29 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-#: The tag of a record under which its instance lists the duties that it stands ready for.
-DUTIES = "duties"
+import discovery
+
+#: The tag of a record under which its instance lists what it is a candidate for. The name is part of the protocol.
+CANDIDACIES = "duties"
 
 
-def duties_of(record: Any) -> list[str]:
-    """What the record says that its instance stands ready for; [] where it is no list: peers may send anything."""
-    duties = record.tags.get(DUTIES)
-    return duties if isinstance(duties, list) else []
+def candidacies_of(record: discovery.Record) -> list[str]:
+    """What the instance of a record is a candidate for; [] where the tag is no list: peers may send anything."""
+    candidacies = record.tags.get(CANDIDACIES)
+    return candidacies if isinstance(candidacies, list) else []
 
 
-def with_duties(tags: dict[str, Any], duties: Iterable[str]) -> dict[str, Any]:
-    """Tags that say `duties`."""
-    others = {key: value for key, value in tags.items() if key != DUTIES}
-    named = sorted(duties)
-    return {**others, DUTIES: named} if named else others
+def with_candidacies(tags: dict[str, Any], candidacies: Iterable[str]) -> dict[str, Any]:
+    """Tags with these candidacies in place of the former ones."""
+    others = {key: value for key, value in tags.items() if key != CANDIDACIES}
+    named = sorted(candidacies)
+    return {**others, CANDIDACIES: named} if named else others
 
 
-def holder(seen: Iterable[Any], duty: str) -> str | None:
-    """The id of the instance that has the duty; None where nobody stands ready.
+def leader(seen: Iterable[discovery.Seen], name: str) -> str | None:
+    """The id of the instance that leads `name`; None without a candidate.
 
     `seen` are the directory's entries for one service. An instance whose lease ran out does not count, even where the
-    registry still keeps it as a suspect. One that drains does: it gives the duty up itself when the last of it is done.
+    registry still keeps it as a suspect. One that drains does: it resigns when its last work is done.
     """
-    ready = [one.record for one in seen if not one.suspect and one.record.state != "STARTING" and duty in duties_of(one.record)]
-    eldest = min(ready, key=lambda record: (record.incarnation, record.instance), default=None)
+    candidates = [
+        one.record for one in seen if not one.suspect and one.record.state != "STARTING" and name in candidacies_of(one.record)
+    ]
+    eldest = min(candidates, key=lambda record: (record.incarnation, record.instance), default=None)
     return None if eldest is None else eldest.instance

@@ -1,4 +1,4 @@
-"""This process's place in the cluster: one reactor, one directory, one caller and, once something is served, one door.
+"""This process's place in the cluster: one reactor, one directory, one caller and, once something is served, one call server.
 
 Containers of one process that have the same settings share a node; the last to leave closes it. Each of them has its own
 `Registration`, also where several of them run the same service.
@@ -6,11 +6,9 @@ Containers of one process that have the same settings share a node; the last to 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
 
@@ -19,12 +17,17 @@ from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.events.subscriber import EventSubscriber
-from zmqservices.cluster.registration import Registration, new_id
+from zmqservices.cluster.node_addresses import NodeAddresses
+from zmqservices.cluster.registration import Registration, Registrations, new_id
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import BroadcastPublisher, Sockets, addresses
+from zmqservices.transport import BroadcastPublisher, Sockets
+from zmqservices.transport.broadcast import BroadcastPublisherListener
 from zmqservices.transport.hub import HubReactor
 from zmqservices.utils.concurrency import in_thread
+
+if TYPE_CHECKING:
+    from zmqservices.cluster.events.publisher import EventPublisher
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ _log = logging.getLogger(__name__)
 WITHDRAW_TIMEOUT = 1.0
 
 
-def open_directory(settings: Settings) -> Any:
+def open_directory(settings: Settings) -> discovery.Directory:
     """A started directory client for these settings. Raises ConfigurationError for a URL that means nothing."""
     try:
         directory = discovery.open_directory(
@@ -55,11 +58,9 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.id = new_id()
-        self._incarnation = 0
         self._members = 0
-        self._registrations: list[Registration] = []
         self.call_server: CallServer | None = None
-        self._publisher: Any = None
+        self._publisher: EventPublisher | None = None
         self._subscriber: EventSubscriber | None = None
         self.reactor = HubReactor()
         self._sockets = Sockets(settings.sockets)
@@ -69,6 +70,8 @@ class Node:
             self.reactor.close()
             self._sockets.close()
             raise
+        self.addresses = NodeAddresses(settings, self.directory.capabilities.servers)
+        self._registrations = Registrations(self)
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
         #: What the directory is to remember of groups that handle events.
         self.groups = GroupRegistrations(self.directory, self.reactor, settings.events.expires_after)
@@ -115,10 +118,11 @@ class Node:
     # --- events ------------------------------------------------------------------------------------------------------
 
     @property
-    def publisher(self) -> Any:
-        """The publishing half of events (`zmqservices.cluster.events.publisher`), made when it is first asked for."""
+    def publisher(self) -> EventPublisher:
+        """The publishing half of events, made when it is first asked for."""
         if self._publisher is None:
-            from zmqservices.cluster.events.publisher import EventPublisher  # SQLite comes with it: for those who publish only
+            # Imported here, since it brings SQLite: only processes that publish pay for that.
+            from zmqservices.cluster.events.publisher import EventPublisher
 
             self._publisher = EventPublisher(self)
         return self._publisher
@@ -130,14 +134,10 @@ class Node:
             self._subscriber = EventSubscriber(self.caller, self._sockets, self.id)
         return self._subscriber
 
-    def open_broadcast(self, listener: Any) -> tuple[BroadcastPublisher, str]:
+    def open_broadcast(self, listener: BroadcastPublisherListener) -> tuple[BroadcastPublisher, str]:
         """A publisher of broadcasts, and the address by which others reach it."""
-        bound = self.settings.events.bind_address
-        if bound is None:
-            host, _ = addresses.parse(self._bind_address())
-            bound = addresses.join(host, 0)
-        broadcast = BroadcastPublisher(self.reactor, self._sockets, addresses.bindable(bound), listener)
-        return broadcast, self.advertised(broadcast.endpoint, keep_port=True)
+        broadcast = BroadcastPublisher(self.reactor, self._sockets, self.addresses.to_bind_broadcasts(), listener)
+        return broadcast, self.addresses.advertised(broadcast.endpoint, keep_port=True)
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Node:
             self.call_server = CallServer(
                 self.reactor,
                 self._sockets,
-                self._bind_address(),
+                self.addresses.to_bind(),
                 self.id,
                 self.settings.namespace,
                 self.settings.max_message_size,
@@ -155,30 +155,5 @@ class Node:
         return self.call_server
 
     def register(self, service: str) -> Registration:
-        """A place for one more instance of `service`; nothing is announced of it until it has something to announce."""
-        taken = {other.number for other in self._registrations if other.service == service}
-        number = next(number for number in itertools.count(1) if number not in taken)
-        # Later ones are younger, however coarse the clock is: the eldest is the leader.
-        self._incarnation = max(self._incarnation + 1, time.time_ns() // 1000)
-        registration = Registration(self, service, number, self._incarnation)
-        self._registrations.append(registration)
-        return registration
-
-    def unregister(self, registration: Registration) -> None:
-        """Its number is free again."""
-        if registration in self._registrations:
-            self._registrations.remove(registration)
-
-    # --- addresses ---------------------------------------------------------------------------------------------------
-
-    def _bind_address(self) -> str:
-        if self.settings.bind_address:
-            return addresses.bindable(self.settings.bind_address)
-        # Without a word from the operator: as far as the directory reaches, and no farther.
-        host = addresses.towards(self.directory.capabilities.servers)
-        return addresses.join(host or "127.0.0.1", 0)
-
-    def advertised(self, bound: str, keep_port: bool = False) -> str:
-        """What others are told to connect to where `bound` is what was bound."""
-        servers = self.directory.capabilities.servers
-        return addresses.advertised(bound, servers, self.settings.advertise_address, keep_port)
+        """A registration for one more instance of `service`. It is listed once it announces something."""
+        return self._registrations.new(service)

@@ -1,23 +1,30 @@
-"""One instance of one service in this process: its record in the directory, and the reasons for which it is listed.
+"""One instance of one service in this process: what it serves, and what it says of itself in the directory.
 
 A node has as many as it hosts instances, also of one service: each has an id of its own, and all have the node's endpoint.
-An instance is listed while it has methods to call (`serve`), subscriptions (`amend`) or stands ready to lead (`claim`).
+An instance is listed while it has methods to call (`serve`), subscriptions (`amend`), other entrypoints (`describe`) or is a
+candidate for leadership (`campaign`).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.event import Event
 
 import discovery
+from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.incoming import IncomingCall, Served
-from zmqservices.cluster.leadership import duties_of, holder, with_duties
+from zmqservices.cluster.calls.server import CallServer
+from zmqservices.cluster.events.group_registrations import GroupRegistrations
+from zmqservices.cluster.instance_record import InstanceRecord, Reason
+from zmqservices.cluster.leadership import candidacies_of, leader, with_candidacies
+from zmqservices.cluster.node_addresses import NodeAddresses
+from zmqservices.cluster.settings import Settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.utils.waiting import wait_until
@@ -33,22 +40,43 @@ def new_id() -> str:
     return os.urandom(6).hex()
 
 
-class Registration:
-    """Made by `Node.register`, one for each container; `close` gives its number back."""
+class RegistrationNode(Protocol):
+    """The node that a registration belongs to; a Node."""
 
-    def __init__(self, node: Any, service: str, number: int, incarnation: int) -> None:
+    id: str
+    settings: Settings
+    directory: discovery.Directory
+    addresses: NodeAddresses
+    caller: Caller
+    groups: GroupRegistrations
+
+    def open_call_server(self) -> CallServer:
+        """The call server, opened if it is not open yet."""
+
+
+class Registration:
+    """Made by `Registrations.new`, one for each container; `close` gives its number back."""
+
+    def __init__(
+        self, node: RegistrationNode, service: str, number: int, incarnation: int, on_close: Callable[[Registration], None]
+    ) -> None:
         self.service = service
         #: Its number among the instances of the service in this process, from 1 on; the smallest that was free.
         self.number = number
         #: The id of the instance, in the directory and wherever it is named.
         self.id = new_id()
-        #: What is announced of it; None when nothing is.
-        self.record: discovery.Record | None = None
+        settings = node.settings
+        self._listed = InstanceRecord(
+            node.directory, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl
+        )
         self._node = node
-        self._incarnation = incarnation
+        self._on_close = on_close
         self._served: Served | None = None
-        self._is_amended = False
-        self._is_described = False
+
+    @property
+    def record(self) -> discovery.Record | None:
+        """The announced record; None while the instance is not listed."""
+        return self._listed.current
 
     # --- methods to call ---------------------------------------------------------------------------------------------
 
@@ -62,61 +90,58 @@ class Registration:
         """Open the call server if it is not open yet, and announce the instance as UP. `methods` are described as in a record."""
         call_server = self._node.open_call_server()
         self._served = call_server.serve(self.service, self.id, take, flush, cancel, _idempotent(methods))
-        endpoints = {**self._endpoints(), RPC: self._node.advertised(call_server.endpoint)}
-        record = self._announce(state="UP", methods=methods, endpoints=endpoints)
+        endpoints = {**self._listed.endpoints, RPC: self._node.addresses.advertised(call_server.endpoint)}
+        record = self._listed.announce(Reason.METHODS, state="UP", methods=methods, endpoints=endpoints)
         _log.info("serving %s as instance %s at %s", self.service, self.id, record.endpoints[RPC])
 
     def drain(self, timeout: float | None) -> bool:
-        """Tell everybody that the instance goes, and return when its calls have ended; see `Drain.drain`."""
+        """Tell all callers that the instance stops, and return when its calls have ended; see `Drain.drain`."""
         if self.record is None or self._served is None:
             return True
         if self.record.state == "UP":
-            self._announce(state="DRAINING")
-        return bool(self._node.call_server.draining.drain(self._served, timeout))
+            self._listed.announce(state="DRAINING")
+        return bool(self._node.open_call_server().draining.drain(self._served, timeout))
 
     def drop(self) -> None:
         """Stop serving at once: calls under way are answered with an error."""
         if self._served is not None:
-            self._node.call_server.draining.drop(self._served)
+            self._node.open_call_server().draining.drop(self._served)
 
     def withdraw(self) -> None:
-        """Its methods are gone."""
+        """The instance has no methods to call any more."""
         served, self._served = self._served, None
         if served is not None:
-            self._node.call_server.leave(served)
-        endpoints = {name: address for name, address in self._endpoints().items() if name != RPC}
-        # Where it stays listed for something else, nobody shall call it.
-        self._part(endpoints=endpoints, methods={}, state="DRAINING")
+            self._node.open_call_server().leave(served)
+        endpoints = {name: address for name, address in self._listed.endpoints.items() if name != RPC}
+        # If it stays listed for another reason, nobody shall call it.
+        self._listed.remove(Reason.METHODS, endpoints=endpoints, methods={}, state="DRAINING")
 
-    # --- what else is said of it -------------------------------------------------------------------------------------
+    # --- what else the record says -----------------------------------------------------------------------------------
 
     def amend(self, **changes: Any) -> None:
-        """Say more in its record; where nothing is announced yet, it is listed without calls being taken.
+        """Change fields of the record. An instance that was not listed is listed now, and takes no calls.
 
         It stays listed until `retract`.
         """
-        self._is_amended = True
-        self._announce(**changes)
+        self._listed.announce(Reason.SUBSCRIPTIONS, **changes)
 
     def describe(self, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]) -> None:
-        """Say what else runs its methods. Where nothing is announced yet, the instance is listed for that alone.
+        """Add the entrypoints that are no @rpc methods to the record. An instance that was not listed is listed for these alone.
 
-        It stays listed for that until `conceal`.
+        It stays listed for them until `conceal`.
         """
-        self._is_described = self._is_described or self.record is None
-        tags = {**({} if self.record is None else self.record.tags), LISTED_ENTRYPOINTS_TAG: entrypoints}
-        self._announce(tags=tags, endpoints={**self._endpoints(), **endpoints})
+        reason = Reason.ENTRYPOINTS if self.record is None else None
+        tags = {**self._listed.tags, LISTED_ENTRYPOINTS_TAG: entrypoints}
+        self._listed.announce(reason, tags=tags, endpoints={**self._listed.endpoints, **endpoints})
 
     def conceal(self) -> None:
-        """It goes: it is not listed any more for what `describe` said."""
-        self._is_described = False
-        self._part()
+        """The instance is not listed any more for the entrypoints that `describe` added."""
+        self._listed.remove(Reason.ENTRYPOINTS)
 
     def retract(self) -> None:
-        """What `amend` said of its subscriptions holds no more."""
-        self._is_amended = False
+        """Remove the subscriptions that `amend` added."""
         self._node.groups.release(self.id)
-        self._part(subscriptions=[])
+        self._listed.remove(Reason.SUBSCRIPTIONS, subscriptions=[])
 
     def settle(self, timeout: float) -> bool:
         """Wait until the directory shows what was announced; False after `timeout` seconds.
@@ -124,10 +149,10 @@ class Registration:
         A registry tells of changes in their order: what others had announced before is seen from then on as well.
         """
         record, directory, caller = self.record, self._node.directory, self._node.caller
-        if record is None or self._is_fixed:
-            return True  # A fixed list shows what it shows.
+        if record is None or not directory.capabilities.can_announce:
+            return True  # A fixed list never changes.
         end = time.monotonic() + timeout
-        # All that it holds first: what we announce ourselves may come back before that.
+        # A complete view first: this process sees its own announcements even without a registry.
         if not directory.wait_ready(timeout):
             return False
 
@@ -149,80 +174,63 @@ class Registration:
 
     # --- leadership: what one instance of a service does for all -----------------------------------------------------
 
-    def claim(self, duty: str) -> None:
-        """The instance stands ready for `duty`; it is listed for that even if it has no methods to call."""
-        if self._is_fixed:
+    def campaign(self, name: str) -> None:
+        """Make the instance a candidate for leading `name`; it is listed for that even without methods to call.
+
+        Raises ConfigurationError where the directory is a fixed list.
+        """
+        if not self._node.directory.capabilities.can_announce:
             raise ConfigurationError(
                 f"DIRECTORY is {self._node.settings.directory!r}, where instances cannot tell each other that they are "
-                f"there; {self.service}.{duty}, which one of them does for all, needs local: or tcp://"
+                f"there; {self.service}.{name}, which one of them does for all, needs local: or tcp://"
             )
-        tags = {} if self.record is None else self.record.tags
-        duties = [] if self.record is None else duties_of(self.record)
-        self._announce(tags=with_duties(tags, {*duties, duty}))
+        candidacies = [] if self.record is None else candidacies_of(self.record)
+        self._listed.announce(tags=with_candidacies(self._listed.tags, {*candidacies, name}))
 
-    def give_up(self, duty: str) -> None:
-        """It stands ready no longer; another instance has the duty as soon as it hears of it."""
+    def resign(self, name: str) -> None:
+        """Withdraw the candidacy. Another candidate leads as soon as it learns of that."""
         if self.record is not None:
-            duties = [one for one in duties_of(self.record) if one != duty]
-            self._part(tags=with_duties(self.record.tags, duties))
+            candidacies = [one for one in candidacies_of(self.record) if one != name]
+            self._listed.remove(tags=with_candidacies(self._listed.tags, candidacies))
 
-    def is_known(self, duty: str) -> bool:
-        """Whether a registry has answered, and somebody has the duty."""
+    def has_leader(self, name: str) -> bool:
+        """Whether a registry has answered, and lists a candidate."""
         directory = self._node.directory
-        return directory.wait_ready(0) and holder(directory.service(self.service), duty) is not None
+        return directory.wait_ready(0) and leader(directory.service(self.service), name) is not None
 
-    def is_on_duty(self, duty: str) -> bool:
-        """Whether it is this instance that has `duty`, as far as is known here."""
+    def is_leader(self, name: str) -> bool:
+        """Whether this instance leads `name`, as far as is known here."""
         directory = self._node.directory
         if self.record is None or not directory.wait_ready(0):
             return False
-        return holder(directory.service(self.service), duty) == self.id
-
-    # --- the record --------------------------------------------------------------------------------------------------
-
-    @property
-    def _is_fixed(self) -> bool:
-        return not self._node.directory.capabilities.can_announce
-
-    def _endpoints(self) -> dict[str, str]:
-        return {} if self.record is None else dict(self.record.endpoints)
-
-    def _announce(self, **changes: Any) -> discovery.Record:
-        """Tell the directory what has changed of this instance, or that there is one."""
-        record = self._new_record(changes) if self.record is None else self.record.replace(**changes)
-        self.record = record
-        self._node.directory.announce(record)
-        return record
-
-    def _new_record(self, fields: dict[str, Any]) -> discovery.Record:
-        settings = self._node.settings
-        return discovery.Record(
-            service=self.service,
-            instance=self.id,
-            node=self._node.id,
-            incarnation=self._incarnation,
-            version=1,
-            namespace=settings.namespace,
-            ttl=settings.directory_ttl,
-            host=platform.node(),
-            pid=os.getpid(),
-            **fields,
-        )
-
-    def _part(self, **changes: Any) -> None:
-        """There is a reason less to list the instance: say what has changed, or withdraw it with the last reason."""
-        if self.record is None:
-            return
-        if self._served is not None or self._is_amended or self._is_described or duties_of(self.record.replace(**changes)):
-            self._announce(**changes)
-        else:
-            self.record = None
-            self._incarnation += 1  # Should it be announced once more, that is news to whoever has seen it go.
-            self._node.directory.withdraw(self.id)
+        return leader(directory.service(self.service), name) == self.id
 
     def close(self) -> None:
-        """The instance is over."""
-        self._node.unregister(self)
+        """The instance has ended: its number is free again."""
+        self._on_close(self)
+
+
+class Registrations:
+    """The registrations of one node: each has a number among those of its service, and is younger than those before it."""
+
+    def __init__(self, node: RegistrationNode) -> None:
+        self._node = node
+        self._incarnation = 0
+        self._open: list[Registration] = []
+
+    def new(self, service: str) -> Registration:
+        """A registration for one more instance of `service`. It is listed once it announces something."""
+        taken = {other.number for other in self._open if other.service == service}
+        number = next(number for number in itertools.count(1) if number not in taken)
+        # Each is younger than the one before it, however coarse the clock is: the eldest candidate leads.
+        self._incarnation = max(self._incarnation + 1, time.time_ns() // 1000)
+        registration = Registration(self._node, service, number, self._incarnation, self._remove)
+        self._open.append(registration)
+        return registration
+
+    def _remove(self, registration: Registration) -> None:
+        if registration in self._open:
+            self._open.remove(registration)
 
 
 def _idempotent(methods: dict[str, dict[str, Any]]) -> Iterable[str]:

@@ -41,7 +41,7 @@ class Leadership(Extension):
         Raises ConfigurationError if the directory is a fixed list, to which nothing can be added.
         """
         self._registration = self.membership.registration()
-        self._registration.claim(name)
+        self._registration.campaign(name)
         self._name = name
         self.membership.before_leaving(self.resign)
 
@@ -49,7 +49,7 @@ class Leadership(Extension):
         """Withdraw the candidacy. If this instance was the leader, another one takes over."""
         name, self._name = self._name, None
         if name is not None:
-            self._registration.give_up(name)
+            self._registration.resign(name)
 
     def wait_until_known(self, interrupted: Event) -> None:
         """Return when a leader is known, or when `interrupted` is set."""
@@ -58,11 +58,11 @@ class Leadership(Extension):
 
     def is_known(self) -> bool:
         """Whether a registry has answered and lists a leader."""
-        return self._name is not None and self._registration.is_known(self._name)
+        return self._name is not None and self._registration.has_leader(self._name)
 
     def is_leader(self) -> bool:
         """Whether this instance leads now."""
-        return self._name is not None and self._registration.is_on_duty(self._name)
+        return self._name is not None and self._registration.is_leader(self._name)
 
     def stop(self) -> None:
         self.resign()

@@ -50,7 +50,9 @@ MOST_ANSWERS, MOST_NUMBERS = 256, 2048
 class SourceRegistration(Protocol):
     """The entry of one source in the directory; a Registration."""
 
-    record: discovery.Record | None
+    @property
+    def record(self) -> discovery.Record | None:
+        """The announced record; None while nothing is."""
 
     def serve(
         self,

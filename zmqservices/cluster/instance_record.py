@@ -1,0 +1,98 @@
+"""The directory record of one instance in this process: how it is changed, and for how long it stays listed.
+
+An instance is listed while there is a reason: methods to call, subscriptions to events, entrypoints of other kinds, or a
+candidacy for leadership. It is withdrawn with the last reason.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from enum import Enum
+from typing import Any, Protocol
+
+import discovery
+from zmqservices.cluster.leadership import candidacies_of
+
+
+class Reason(Enum):
+    """Why an instance is listed, apart from candidacies, which its record itself shows."""
+
+    METHODS = "methods"
+    SUBSCRIPTIONS = "subscriptions"
+    ENTRYPOINTS = "entrypoints"
+
+
+class RecordDirectory(Protocol):
+    """Where records are announced; a `discovery.Directory`."""
+
+    def announce(self, record: discovery.Record) -> None:
+        """List the record, or replace it by a higher version."""
+
+    def withdraw(self, instance: str) -> None:
+        """Remove the record."""
+
+
+class InstanceRecord:
+    """`incarnation` is higher for each later instance of the node; `ttl` is in seconds."""
+
+    def __init__(
+        self, directory: RecordDirectory, service: str, instance: str, node: str, incarnation: int, namespace: str, ttl: float
+    ) -> None:
+        self._directory = directory
+        self._service = service
+        self._instance = instance
+        self._node = node
+        self._incarnation = incarnation
+        self._namespace = namespace
+        self._ttl = ttl
+        self._reasons: set[Reason] = set()
+        #: What is announced; None while the instance is not listed.
+        self.current: discovery.Record | None = None
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """The announced endpoints; a copy."""
+        return {} if self.current is None else dict(self.current.endpoints)
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """The announced tags; not to be changed in place."""
+        return {} if self.current is None else self.current.tags
+
+    def announce(self, reason: Reason | None = None, **changes: Any) -> discovery.Record:
+        """Change fields of the record, or list the instance. It stays listed until each reason was removed."""
+        if reason is not None:
+            self._reasons.add(reason)
+        record = self._first(changes) if self.current is None else self.current.replace(**changes)
+        self.current = record
+        self._directory.announce(record)
+        return record
+
+    def remove(self, reason: Reason | None = None, **changes: Any) -> None:
+        """Drop a reason and change fields of the record; withdraw the record if that was the last reason."""
+        if reason is not None:
+            self._reasons.discard(reason)
+        if self.current is None:
+            return
+        if self._reasons or candidacies_of(self.current.replace(**changes)):
+            self.announce(**changes)
+        else:
+            self.current = None
+            # A record of this instance that is announced later must outrank the one that others saw withdrawn.
+            self._incarnation += 1
+            self._directory.withdraw(self._instance)
+
+    def _first(self, fields: dict[str, Any]) -> discovery.Record:
+        return discovery.Record(
+            service=self._service,
+            instance=self._instance,
+            node=self._node,
+            incarnation=self._incarnation,
+            version=1,
+            namespace=self._namespace,
+            ttl=self._ttl,
+            host=platform.node(),
+            pid=os.getpid(),
+            **fields,
+        )
