@@ -11,6 +11,7 @@ __all__ = [
     "DirectoryForkedError",
     "DirectoryOverloadError",
     "DirectoryProtocolError",
+    "SecurityError",
 ]
 
 
@@ -20,6 +21,10 @@ class DirectoryError(Exception):
 
 class DirectoryConfigurationError(DirectoryError):
     """A directory URL or a setting is wrong; the text quotes the value and says what is needed."""
+
+
+class SecurityError(DirectoryConfigurationError):
+    """A key, a certificate or a folder of them cannot be used; the text names the file and offers the mend."""
 
 
 class EngineError(DirectoryError):

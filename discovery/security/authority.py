@@ -1,0 +1,237 @@
+"""The folder of an authority: makes the folders of nodes, and voids their certificates.
+
+Internal.
+
+    authority.key    the private key that signs; keep it off the hosts that run services
+    authority        its public key
+    issued/NAME      the newest certificate of each node
+    revoked          certificates that are void
+    NAME/            the folder of a node, to be moved to its host; see `discovery.security.keys`
+    registry/        that of the registries
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from discovery.exceptions import SecurityError
+from discovery.model import LONGEST_NAME
+from discovery.security import files, signing
+from discovery.security.certificates import PERMISSIONS, Certificate, SignedCertificate, issue
+from discovery.security.keys import (
+    AUTHORITIES,
+    AUTHORITY_LINE,
+    CERTIFICATE_LINE,
+    NODE_CERTIFICATE,
+    NODE_KEY,
+    PRIVATE_KEY_LINE,
+    REGISTRY,
+    REVOKED,
+    REVOKED_LINE,
+)
+from discovery.security.revocations import Revocations
+from discovery.security.signing import KEY_LENGTH
+from discovery.security.verdicts import SKEW
+
+AUTHORITY_KEY, AUTHORITY, ISSUED = "authority.key", "authority", "issued"
+#: Days that a certificate holds.
+DEFAULT_DAYS = 365
+DAY = 86_400.0
+#: Names that the folder uses itself.
+_TAKEN = (AUTHORITY_KEY, AUTHORITY, ISSUED, REVOKED, REGISTRY)
+
+
+class Authority:
+    """Opens the folder of an authority. `Authority.create` makes one. All raise SecurityError, which names the file."""
+
+    def __init__(self, folder: str | Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder = Path(folder)
+        self._clock = clock
+        if not (self.folder / AUTHORITY_KEY).exists():
+            raise SecurityError(
+                f"{str(folder)!r} is no authority's folder: it has no {AUTHORITY_KEY}; `zmqservices keys init DIR` makes one"
+            )
+        key = files.read_private(self.folder / AUTHORITY_KEY, PRIVATE_KEY_LINE)
+        if len(key) != KEY_LENGTH:
+            raise SecurityError(f"{self.folder / AUTHORITY_KEY} has a key that is not {KEY_LENGTH} bytes long")
+        self._keys = signing.authority_keys(key)
+
+    @classmethod
+    def create(
+        cls, folder: str | Path, days: float = DEFAULT_DAYS, clock: Callable[[], float] = time.time
+    ) -> Authority:
+        """A new authority in a folder that holds none, and the folder of its registries."""
+        path = Path(folder)
+        if (path / AUTHORITY_KEY).exists():
+            raise SecurityError(f"{str(folder)!r} has an authority already; choose another folder, or move that one away")
+        keys = signing.new_authority_keys()
+        _make_folder(path)
+        _make_folder(path / ISSUED)
+        files.write(path / AUTHORITY, "public key of the authority", [(AUTHORITY_LINE, keys.public)])
+        files.write(
+            path / AUTHORITY_KEY, "private key of the authority; show it to nobody", [(PRIVATE_KEY_LINE, keys.private)], True
+        )
+        authority = cls(path, clock)
+        authority.issue(REGISTRY, days=days)
+        return authority
+
+    @property
+    def public_key(self) -> bytes:
+        """What nodes trust."""
+        return self._keys.public
+
+    def issue(
+        self, name: str, permissions: dict[str, tuple[str, ...]] | None = None, days: float = DEFAULT_DAYS
+    ) -> Path:
+        """Make a key and a certificate for a new node; returns its folder. The name `registry` is that of all registries."""
+        is_registry = name == REGISTRY
+        if not is_registry:
+            _check_name(name)
+        folder = self.folder / name
+        if (self.folder / ISSUED / name).exists():
+            raise SecurityError(
+                f"{name!r} has a certificate already: `keys renew {name}` makes it last longer; `keys revoke {name}` voids it"
+            )
+        pair = signing.new_node_keys()
+        starts, ends = self._span(days)
+        lists: Any = permissions or {}
+        certificate = Certificate(name, pair.public, _new_serial(), starts, ends, is_registry=is_registry, **lists)
+        signed = issue(certificate, self._keys)
+        _make_folder(folder)
+        files.write(folder / NODE_KEY, f"private key of {name}; show it to nobody", [(PRIVATE_KEY_LINE, pair.private)], True)
+        self._publish(certificate, signed)
+        self._write_trust(folder)
+        return folder
+
+    def renew(self, name: str, days: float = DEFAULT_DAYS) -> Path:
+        """Another certificate for the same key and the same permissions, with another time; returns the file with it."""
+        certificate = self._issued(name)[0]
+        starts, ends = self._span(days)
+        renewed = replace(certificate, serial=_new_serial(), starts=starts, ends=ends)
+        return self._publish(renewed, issue(renewed, self._keys))
+
+    def revoke(self, name: str) -> str:
+        """Void all certificates of a node, also those that were renewed; returns the newest one's serial.
+
+        The name is free to be issued anew.
+        """
+        serials = [certificate.serial for certificate in self._issued(name)]
+        self.revoke_serials(set(serials))
+        os.replace(self.folder / ISSUED / name, self.folder / ISSUED / f"{name}.{serials[0]}.revoked")
+        return serials[0]
+
+    def revoke_serials(self, serials: set[str]) -> None:
+        """Void certificates by their serials."""
+        revoked = self.revocations().with_serials(serials, self._keys)
+        files.write(
+            self.folder / REVOKED, f"list {revoked.number} of revoked certificates", [(REVOKED_LINE, revoked.signed)]
+        )
+        for name in self.names():
+            if (self.folder / name).is_dir():
+                self._write_trust(self.folder / name)
+
+    def revocations(self) -> Revocations:
+        """What is revoked so far."""
+        if not (self.folder / REVOKED).exists():
+            return Revocations(self.public_key)
+        revoked = Revocations.from_bytes(files.read(self.folder / REVOKED, REVOKED_LINE)[0])
+        if revoked.authority != self.public_key:
+            raise SecurityError(f"{self.folder / REVOKED} is the list of another authority")
+        return revoked
+
+    def names(self) -> list[str]:
+        """The nodes that have a certificate."""
+        return sorted(path.name for path in (self.folder / ISSUED).iterdir() if not path.name.endswith(".revoked"))
+
+    def _issued(self, name: str) -> list[Certificate]:
+        """All certificates of a node that may still hold, the newest first."""
+        if name not in self.names():
+            known = ", ".join(self.names()) or "none"
+            raise SecurityError(f"no certificate of {name[:LONGEST_NAME]!r} was issued here; there are: {known}")
+        return [Certificate.unpack(signed.packed) for signed in self._signed(name)]
+
+    def _signed(self, name: str) -> list[SignedCertificate]:
+        path = self.folder / ISSUED / name
+        found = [SignedCertificate.from_bytes(signed) for signed in _lines(path, CERTIFICATE_LINE)]
+        if any(signed.authority != self.public_key or not signed.is_authentic for signed in found):
+            raise SecurityError(f"{path} was not signed by this authority")
+        return found
+
+    def _span(self, days: float) -> tuple[float, float]:
+        if not 0 < days <= 36_500:
+            raise SecurityError(f"a certificate of {days:g} days; a number above 0 and up to 36500 is needed")
+        now = float(int(self._clock()))
+        return now, now + days * DAY
+
+    def _publish(self, certificate: Certificate, signed: SignedCertificate) -> Path:
+        comment = f"certificate {certificate.serial} of {certificate.name}, until {date(certificate.ends)}"
+        lines = [(CERTIFICATE_LINE, signed.to_bytes())]
+        issued = self.folder / ISSUED / certificate.name
+        # The earlier ones are kept, to be revoked with it.
+        now = self._clock()
+        earlier = [one for one in self._signed(certificate.name) if Certificate.unpack(one.packed).ends > now - SKEW]
+        files.write(issued, comment, [*lines, *((CERTIFICATE_LINE, one.to_bytes()) for one in earlier)])
+        folder = self.folder / certificate.name
+        if folder.is_dir():
+            files.write(folder / NODE_CERTIFICATE, comment, lines)
+        if certificate.is_registry:
+            for name in self.names():
+                if (self.folder / name).is_dir():
+                    files.write(self.folder / name / REGISTRY, comment, lines)
+        return issued
+
+    def _write_trust(self, folder: Path) -> None:
+        """Give a node's folder the public files of the cluster. What it has of another authority stays."""
+        trusted = {self.public_key, *_lines(folder / AUTHORITIES, AUTHORITY_LINE)}
+        files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, key) for key in sorted(trusted)])
+        if (self.folder / ISSUED / REGISTRY).exists():
+            signed = files.read(self.folder / ISSUED / REGISTRY, CERTIFICATE_LINE)[0]
+            files.write(folder / REGISTRY, "certificate of the registries", [(CERTIFICATE_LINE, signed)])
+        revoked = self.revocations()
+        if revoked.number:
+            others = [
+                signed
+                for signed in _lines(folder / REVOKED, REVOKED_LINE)
+                if Revocations.from_bytes(signed).authority != self.public_key
+            ]
+            lines = [(REVOKED_LINE, signed) for signed in (revoked.signed, *others)]
+            files.write(folder / REVOKED, "certificates that are void", lines)
+
+
+def _lines(path: Path, kind: str) -> list[bytes]:
+    return files.read(path, kind) if path.exists() else []
+
+
+def permissions_of(certificate: Certificate) -> dict[str, tuple[str, ...]]:
+    """The lists of a certificate by their names."""
+    return {name: getattr(certificate, name) for name in PERMISSIONS}
+
+
+def date(seconds: float) -> str:
+    """A time for people, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def _new_serial() -> str:
+    return os.urandom(8).hex()
+
+
+def _check_name(name: str) -> None:
+    is_right = 0 < len(name) <= 100 and name.isprintable() and not name.startswith(".") and not set(name) & set("/\\ ")
+    if not is_right or name in _TAKEN or name.endswith(".revoked"):
+        raise SecurityError(
+            f"the name {name[:100]!r} cannot be that of a node; letters, digits, '-', '_' and '.' are needed, and none of "
+            f"{', '.join(_TAKEN)}"
+        )
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SecurityError(f"the folder {path} cannot be made: {exc.strerror}") from exc

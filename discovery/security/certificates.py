@@ -1,0 +1,166 @@
+"""A certificate: what an authority says of a node. Pure: no clock, no files.
+
+Internal.
+
+Rule 1: what is signed are packed bytes. They travel as they are and are never packed again, so that fields of a newer release
+survive an older one, and the signature with them.
+Rule 2: a field that is not known is ignored, and gives no permission. A field that is known and wrong makes the whole
+certificate junk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from discovery.exceptions import SecurityError
+from discovery.model import LONGEST_NAME, is_name, quoted
+from discovery.security import signing
+from discovery.security.signing import KEY_LENGTH, SIGNATURE_LENGTH, KeyPair
+
+PURPOSE = "zmqservices certificate 1"
+#: Bytes of a signed certificate. It has to fit into the first message of a connection.
+LONGEST_CERTIFICATE = 8192
+#: Patterns of one list.
+MOST_PATTERNS = 256
+#: Permissions, each a list of patterns; see `discovery.security.permissions`.
+PERMISSIONS = ("serves", "calls", "publishes", "handles", "registers", "administers")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The node `name`, whose public key is `key`, may do this from `starts` until `ends` (seconds since 1970).
+
+    `is_registry`: it may keep the directory.
+    """
+
+    name: str
+    key: bytes
+    serial: str
+    starts: float
+    ends: float
+    serves: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    publishes: tuple[str, ...] = ()
+    handles: tuple[str, ...] = ()
+    registers: tuple[str, ...] = ()
+    administers: tuple[str, ...] = ()
+    is_registry: bool = False
+
+    def pack(self) -> bytes:
+        """The bytes that are signed."""
+        fields: dict[str, Any] = {
+            "name": self.name,
+            "key": self.key,
+            "serial": self.serial,
+            "from": self.starts,
+            "until": self.ends,
+            **{name: list(getattr(self, name)) for name in PERMISSIONS},
+            "registry": self.is_registry,
+        }
+        packed: bytes = msgpack.packb(fields)
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Certificate:
+        """The certificate that `pack` made. Raises SecurityError for anything else."""
+        fields = _unpacked(packed)
+        if not isinstance(fields, Mapping):
+            raise SecurityError(f"a certificate is {quoted(fields)}; a map is needed")
+        for name, (is_right, wanted) in _FIELDS.items():
+            if not is_right(fields.get(name)):
+                raise SecurityError(f"{name} of a certificate is {quoted(fields.get(name))}; {wanted} is needed")
+        permissions: Any = {name: tuple(fields.get(name) or ()) for name in PERMISSIONS}
+        return cls(
+            name=fields["name"],
+            key=fields["key"],
+            serial=fields["serial"],
+            starts=fields["from"],
+            ends=fields["until"],
+            is_registry=fields.get("registry") is True,
+            **permissions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCertificate:
+    """A certificate with the signature of the authority whose public key is `authority`. Nothing of it is believed yet."""
+
+    packed: bytes
+    authority: bytes
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """As it travels, and as it stands in a file."""
+        packed: bytes = msgpack.packb([self.packed, self.authority, self.signature])
+        return packed
+
+    @classmethod
+    def from_bytes(cls, signed: Any) -> SignedCertificate:
+        """What `to_bytes` made. Raises SecurityError for anything else."""
+        if not isinstance(signed, bytes) or len(signed) > LONGEST_CERTIFICATE:
+            length = f"{len(signed):,} bytes" if isinstance(signed, bytes) else type(signed).__name__
+            raise SecurityError(f"a certificate is {length}; at most {LONGEST_CERTIFICATE:,} bytes are needed")
+        parts = _unpacked(signed)
+        if not (
+            isinstance(parts, list)
+            and len(parts) == 3
+            and all(isinstance(part, bytes) for part in parts)
+            and len(parts[1]) == KEY_LENGTH
+            and len(parts[2]) == SIGNATURE_LENGTH
+        ):
+            raise SecurityError("what is given as a certificate is none")
+        return cls(*parts)
+
+    @property
+    def is_authentic(self) -> bool:
+        """Whether `authority` signed it. Whether that authority is trusted is another question."""
+        return signing.is_signed(self.authority, PURPOSE, self.packed, self.signature)
+
+
+def issue(certificate: Certificate, authority: KeyPair) -> SignedCertificate:
+    """Sign the certificate. Raises SecurityError where its fields make no sense or take too much room."""
+    packed = certificate.pack()
+    Certificate.unpack(packed)
+    signed = SignedCertificate(packed, authority.public, signing.sign(authority, PURPOSE, packed))
+    if len(signed.to_bytes()) > LONGEST_CERTIFICATE:
+        raise SecurityError(
+            f"the certificate of {certificate.name!r} takes {len(signed.to_bytes()):,} bytes; {LONGEST_CERTIFICATE:,} are "
+            "allowed: use patterns such as 'orders.*'"
+        )
+    return signed
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return msgpack.unpackb(packed, raw=False, strict_map_key=True)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
+        raise SecurityError(f"what is given as a certificate is none: {exc!r:.80}") from exc
+
+
+def is_pattern(value: Any) -> bool:
+    """Whether this may stand in a list of permissions."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def _is_patterns(value: Any) -> bool:
+    return value is None or isinstance(value, list) and len(value) <= MOST_PATTERNS and all(map(is_pattern, value))
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+#: For each field a test of its value, and the expected value in words.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: is_name(value) and value.isprintable(), "a name"),
+    "key": (lambda value: isinstance(value, bytes) and len(value) == KEY_LENGTH, f"a key of {KEY_LENGTH} bytes"),
+    "serial": (lambda value: is_name(value) and value.isprintable(), "a text"),
+    "from": (_is_time, "a time in seconds since 1970"),
+    "until": (_is_time, "a time in seconds since 1970"),
+    **dict.fromkeys(PERMISSIONS, (_is_patterns, f"a list of {MOST_PATTERNS} patterns at most")),
+}

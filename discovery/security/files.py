@@ -1,0 +1,81 @@
+"""Keys and certificates as files: readable texts, and private keys that nobody else can read.
+
+Internal.
+
+    # certificate of orders until 2027-11-29
+    certificate: gqRuYW1lpm9yZGVycw...
+
+A line is the kind of its content, and the content in base64. Lines that begin with `#` are for people.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from pathlib import Path
+
+from discovery.exceptions import SecurityError
+
+#: Bytes of such a file; a longer one is none of ours.
+LONGEST_FILE = 1024 * 1024
+
+
+def read(path: Path, kind: str) -> list[bytes]:
+    """All contents of `kind` in the file. SecurityError where it cannot be read, or has none. Never quotes a line of it."""
+    found = []
+    try:
+        with path.open("rb") as file:
+            text = file.read(LONGEST_FILE + 1)
+    except FileNotFoundError as exc:
+        raise SecurityError(f"{path} does not exist; {_MEND}") from exc
+    except OSError as exc:
+        raise SecurityError(f"{path} cannot be read: {exc.strerror}") from exc
+    for line in text.splitlines():
+        name, colon, content = line.strip().partition(b":")
+        if line.startswith(b"#") or not colon or name != kind.encode():
+            continue
+        try:
+            found.append(base64.b64decode(content.strip(), validate=True))
+        except binascii.Error as exc:
+            raise SecurityError(f"{path} has a line {kind!r} that is not base64; is the file cut off?") from exc
+    if not found:
+        raise SecurityError(f"{path} has no line '{kind}: ...'; is it another file? {_MEND}")
+    return found
+
+
+def read_private(path: Path, kind: str) -> bytes:
+    """The one content of `kind` in a file that only its owner can read. SecurityError where others can, too."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as exc:
+        raise SecurityError(f"{path} cannot be read: {exc.strerror}; {_MEND}") from exc
+    if mode & 0o077:
+        raise SecurityError(
+            f"{path} is a private key that other users can read (mode {mode:04o}); chmod 600 {path}, and if others may have read "
+            "it, revoke its certificate and issue another"
+        )
+    return read(path, kind)[0]
+
+
+def write(path: Path, comment: str, lines: list[tuple[str, bytes]], private: bool = False) -> None:
+    """Write the file anew. It appears whole, and a private one is never readable by others, not even for a moment."""
+    text = f"# {comment}\n" + "".join(f"{kind}: {base64.b64encode(content).decode()}\n" for kind, content in lines)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as exc:
+        raise SecurityError(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+_MEND = "`zmqservices keys issue NAME` makes a node's folder"

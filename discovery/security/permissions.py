@@ -1,0 +1,98 @@
+"""What a node may do, by the patterns of its certificate and of a policy. Pure.
+
+Internal.
+
+Rule 1: what no rule allows is forbidden.
+Rule 2: every verdict names its rule, or says that there is none and what was asked.
+
+A pattern is a name, in which `*` stands for any characters. For calls `orders` means all methods of the service `orders`, and
+`orders.get_*` some of them; for events `orders` means all events of that source, and `orders.paid` one type. `*` never gives
+an operator's methods: a service that begins with `events:` is called by those who may administer its source.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from discovery.security.certificates import Certificate
+
+#: What the name of an operators' service begins with; the name of its source follows.
+OPERATORS_PREFIX = "events:"
+
+
+class Verb(enum.Enum):
+    """What can be allowed; the value is the list of a certificate that allows it."""
+
+    SERVE = "serves"
+    CALL = "calls"
+    PUBLISH = "publishes"
+    HANDLE = "handles"
+    REGISTER = "registers"
+    ADMINISTER = "administers"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A verdict. `rule` is a sentence: what allows it, or that nothing does."""
+
+    is_allowed: bool
+    rule: str
+
+    def __bool__(self) -> bool:
+        return self.is_allowed
+
+
+def allows(certificate: Certificate, verb: Verb, name: str, part: str = "") -> Permission:
+    """Whether the holder of `certificate` may do `verb` with `name`, or with `part` of it: a method or an event's type."""
+    asked = f"{name}.{part}" if part else name
+    for pattern in getattr(certificate, verb.value):
+        if matches(pattern, name, part):
+            return Permission(True, f"its certificate {certificate.serial} {verb.value} {pattern!r}")
+    listed = ", ".join(map(repr, getattr(certificate, verb.value)[:10])) or "nothing"
+    return Permission(
+        False, f"the certificate of {certificate.name!r} {verb.value} {listed}, and {asked[:200]!r} is not among that"
+    )
+
+
+def may_call(certificate: Certificate, service: str, method: str) -> Permission:
+    """Whether it may call a method; an operator's method needs the permission to administer the source."""
+    if service.startswith(OPERATORS_PREFIX):
+        return allows(certificate, Verb.ADMINISTER, service.removeprefix(OPERATORS_PREFIX), method)
+    return allows(certificate, Verb.CALL, service, method)
+
+
+def may_serve(certificate: Certificate, service: str) -> Permission:
+    """Whether it may answer calls to `service`; the operators' service of a source is served by those who publish it."""
+    if service.startswith(OPERATORS_PREFIX):
+        return allows(certificate, Verb.PUBLISH, service.removeprefix(OPERATORS_PREFIX))
+    return allows(certificate, Verb.SERVE, service)
+
+
+def may_register(certificate: Certificate, service: str) -> Permission:
+    """Whether it may be listed in the directory as an instance of `service`."""
+    if service.startswith(OPERATORS_PREFIX):
+        return allows(certificate, Verb.PUBLISH, service.removeprefix(OPERATORS_PREFIX))
+    return allows(certificate, Verb.REGISTER, service)
+
+
+def matches(pattern: str, name: str, part: str = "") -> bool:
+    """Whether a pattern of a permission fits `name`, or `part` of it."""
+    return _fits(pattern, name) or bool(part) and _fits(pattern, f"{name}.{part}")
+
+
+def _fits(pattern: str, text: str) -> bool:
+    # By hand: a regular expression of many stars takes time that grows with a power of their number.
+    first, *others = pattern.split("*")
+    if not others:
+        return pattern == text
+    *middle, last = others
+    if not text.startswith(first) or len(text) < len(first) + len(last) or not text.endswith(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for piece in middle:
+        found = text.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True

@@ -1,0 +1,79 @@
+"""Certificates that are void before their time: a list that their authority signs. Pure.
+
+Internal.
+
+Rule 1: of two lists of one authority the one with the higher number holds; a list never gets shorter while its certificates
+have time left.
+Rule 2: an authority revokes its own certificates only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from discovery.exceptions import SecurityError
+from discovery.model import is_name, is_number, quoted
+from discovery.security import signing
+from discovery.security.signing import KEY_LENGTH, SIGNATURE_LENGTH, KeyPair
+
+PURPOSE = "zmqservices revocations 1"
+#: Bytes of a signed list, and serials in it.
+LONGEST_LIST, MOST_SERIALS = 512 * 1024, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """List `number` of `authority`: these serials are void. `signed` is the list as it was signed; empty for no list."""
+
+    authority: bytes
+    number: int = 0
+    serials: frozenset[str] = frozenset()
+    signed: bytes = field(default=b"", repr=False)
+
+    def with_serials(self, serials: set[str], keys: KeyPair) -> Revocations:
+        """The next list, which has these serials as well. SecurityError where there is no room."""
+        together = sorted(self.serials | serials)
+        if len(together) > MOST_SERIALS:
+            raise SecurityError(
+                f"a list of {len(together):,} revoked certificates; {MOST_SERIALS:,} are possible: change the authority"
+            )
+        packed = msgpack.packb({"number": self.number + 1, "serials": together})
+        signed: bytes = msgpack.packb([packed, keys.public, signing.sign(keys, PURPOSE, packed)])
+        return Revocations(keys.public, self.number + 1, frozenset(together), signed)
+
+    @classmethod
+    def from_bytes(cls, signed: bytes) -> Revocations:
+        """The list that was signed. Raises SecurityError for anything else; whether the authority is trusted is not asked."""
+        if len(signed) > LONGEST_LIST:
+            raise SecurityError(f"a list of revoked certificates of {len(signed):,} bytes; {LONGEST_LIST:,} are allowed")
+        parts = _unpacked(signed)
+        if not (
+            isinstance(parts, list)
+            and len(parts) == 3
+            and all(isinstance(part, bytes) for part in parts)
+            and len(parts[1]) == KEY_LENGTH
+            and len(parts[2]) == SIGNATURE_LENGTH
+        ):
+            raise SecurityError("what is given as a list of revoked certificates is none")
+        packed, authority, signature = parts
+        if not signing.is_signed(authority, PURPOSE, packed, signature):
+            raise SecurityError("the signature of a list of revoked certificates is wrong")
+        fields = _unpacked(packed)
+        if not (
+            isinstance(fields, dict)
+            and is_number(fields.get("number"))
+            and isinstance(fields.get("serials"), list)
+            and all(map(is_name, fields["serials"]))
+        ):
+            raise SecurityError(f"a list of revoked certificates is {quoted(fields)}")
+        return cls(authority, fields["number"], frozenset(fields["serials"]), signed)
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return msgpack.unpackb(packed, raw=False, strict_map_key=True)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
+        raise SecurityError(f"what is given as a list of revoked certificates is none: {exc!r:.80}") from exc

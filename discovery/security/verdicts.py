@@ -1,0 +1,75 @@
+"""Whether a certificate is believed. Pure: the time is an argument.
+
+Internal.
+
+Rule 1: a certificate is believed only together with the key that its holder has proven, and only for that key.
+Rule 2: the first reason that is found is the one that is told; signatures come before all that they cover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from discovery.exceptions import SecurityError
+from discovery.security.certificates import Certificate, SignedCertificate
+from discovery.security.revocations import Revocations
+
+#: Seconds by which clocks of two hosts may differ.
+SKEW = 60.0
+
+
+class Refusal(SecurityError):
+    """A certificate is not believed. `reason` is one word for a counter, the text a sentence for a log."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The authorities that are believed, by their public keys, and what they revoked.
+
+    Two authorities while one takes over from the other.
+    """
+
+    authorities: frozenset[bytes]
+    revoked: Mapping[bytes, Revocations] = field(default_factory=dict)
+
+    def believed(self, signed: Any, key: bytes, now: float) -> Certificate:
+        """The certificate, where it is that of the holder of `key` at the time `now`, in seconds since 1970. Raises Refusal."""
+        if signed is None:
+            raise Refusal("missing", "it shows no certificate; give it the SECURITY folder that `zmqservices keys issue` makes")
+        try:
+            envelope = SignedCertificate.from_bytes(signed)
+            if envelope.authority not in self.authorities:
+                raise Refusal(
+                    "authority",
+                    f"its certificate is signed by authority {short(envelope.authority)}, which is not trusted here; "
+                    f"trusted: {', '.join(sorted(map(short, self.authorities)))}",
+                )
+            if not envelope.is_authentic:
+                raise Refusal("signature", "the signature of its certificate is wrong")
+            certificate = Certificate.unpack(envelope.packed)
+        except Refusal:
+            raise
+        except SecurityError as exc:
+            raise Refusal("junk", str(exc)) from exc
+        what = f"the certificate {certificate.serial} of {certificate.name!r}"
+        if certificate.key != key:
+            raise Refusal("key", f"{what} is for the key {short(certificate.key)}, and the peer has {short(key)}")
+        if now < certificate.starts - SKEW:
+            raise Refusal("early", f"{what} holds only in {certificate.starts - now:.0f} s from now; are the clocks right?")
+        if now > certificate.ends + SKEW:
+            raise Refusal("expired", f"{what} ended {now - certificate.ends:.0f} s ago; `zmqservices keys renew` makes another")
+        revoked = self.revoked.get(envelope.authority)
+        if revoked is not None and certificate.serial in revoked.serials:
+            raise Refusal("revoked", f"{what} was revoked")
+        return certificate
+
+
+def short(key: bytes) -> str:
+    """A public key as people compare it."""
+    return key[:8].hex()

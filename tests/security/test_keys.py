@@ -1,0 +1,229 @@
+"""Folders of authorities and nodes, through `zmqservices keys` and `policy`."""
+
+import os
+import stat
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from discovery.exceptions import SecurityError
+from discovery.security.authority import DAY, Authority
+from discovery.security.keys import Keys
+from discovery.security.signing import KeyPair
+from zmqservices.cli.keys import keys_command
+from zmqservices.cli.policy import policy_command
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def run():
+    def run(name, *arguments):
+        command = {"keys": keys_command, "policy": policy_command}[name]
+        result = CliRunner().invoke(command, list(map(str, arguments)))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def cluster(tmp_path, run):
+    run("keys", "init", tmp_path / "cluster")
+    return tmp_path / "cluster"
+
+
+def test_five_minutes_from_nothing_to_a_folder_of_keys(cluster, run):
+    permissions = ("--serves", "orders", "--calls", "stock.*", "--publishes", "orders")
+    run("keys", "issue", "orders", "-a", cluster, *permissions, "--days", 30)
+
+    keys = Keys.read(cluster / "orders")
+
+    assert keys.certificate.name == "orders"
+    assert (keys.certificate.serves, keys.certificate.registers) == (("orders",), ("orders",))
+    assert keys.certificate.calls == ("stock.*",)
+    assert keys.certificate.ends - keys.certificate.starts == 30 * DAY
+    assert keys.registry_key == Keys.read(cluster / "registry").pair.public
+    assert "orders is in order" in run("keys", "verify", cluster / "orders").output
+
+
+def test_private_keys_are_their_owners_alone(cluster, run):
+    run("keys", "issue", "orders", "-a", cluster)
+    for path in (cluster / "authority.key", cluster / "orders" / "node.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for folder in (cluster, cluster / "orders"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    os.chmod(cluster / "orders" / "node.key", 0o640)
+    with pytest.raises(SecurityError, match=r"other users can read \(mode 0640\); chmod 600"):
+        Keys.read(cluster / "orders")
+    os.chmod(cluster / "authority.key", 0o604)
+    with pytest.raises(SecurityError, match="mode 0604"):
+        Authority(cluster)
+
+
+def test_no_private_key_in_what_is_printed_or_shown(cluster, run):
+    run("keys", "issue", "orders", "-a", cluster)
+    keys = Keys.read(cluster / "orders")
+    line = next(
+        text for text in (cluster / "orders" / "node.key").read_text().splitlines() if text.startswith("private-key")
+    ).split()[1]
+    shown = [
+        run("keys", "show", cluster / "orders").output,
+        run("keys", "show", cluster, "--json").output,
+        run("keys", "verify", cluster / "orders").output,
+        repr(keys),
+        str(vars(keys)),
+    ]
+
+    for secret in (line, keys.pair.private.hex(), repr(keys.pair.private)):
+        assert not [text for text in shown if secret in text]
+
+
+def test_a_damaged_private_key_is_not_quoted(cluster, run):
+    run("keys", "issue", "orders", "-a", cluster)
+    path = cluster / "orders" / "node.key"
+    path.write_text(path.read_text().rstrip()[:-3] + "\n")
+
+    with pytest.raises(SecurityError) as caught:
+        Keys.read(cluster / "orders")
+
+    assert path.read_text().split()[-1] not in str(caught.value)
+
+
+def test_a_key_that_is_not_the_certificates_is_refused(cluster, run):
+    run("keys", "issue", "orders", "-a", cluster)
+    run("keys", "issue", "stock", "-a", cluster)
+    (cluster / "orders" / "node.key").write_bytes((cluster / "stock" / "node.key").read_bytes())
+
+    with pytest.raises(SecurityError, match=r"node.certificate is of no use: .* is for the key"):
+        Keys.read(cluster / "orders")
+
+
+def test_a_certificate_ends_and_is_renewed_for_the_same_key(tmp_path):
+    authority = Authority.create(tmp_path / "cluster", clock=lambda: NOW)
+    folder = authority.issue("orders", {"calls": ("stock",)}, days=1)
+    late = NOW + 2 * DAY
+    with pytest.raises(SecurityError, match="ended 86400 s ago"):
+        Keys.read(folder, lambda: late)
+    before = (folder / "node.key").read_bytes()
+
+    Authority(tmp_path / "cluster", lambda: late).renew("orders", days=1)
+
+    keys = Keys.read(folder, lambda: late)
+    assert keys.certificate.calls == ("stock",)
+    assert (folder / "node.key").read_bytes() == before
+
+
+def test_revoking_voids_the_renewed_certificates_as_well(tmp_path):
+    authority = Authority.create(tmp_path / "cluster")
+    folder = authority.issue("orders", days=2)
+    first = Keys.read(folder)
+    authority.renew("orders", days=3)
+    second = Keys.read(folder)
+    other = authority.issue("stock")
+
+    authority.revoke("orders")
+
+    trust = Keys.read(other)
+    for keys in (first, second):
+        with pytest.raises(SecurityError, match="was revoked"):
+            trust.believed(keys.signed, keys.pair.public)
+    with pytest.raises(SecurityError, match="was revoked"):
+        Keys.read(folder)
+
+
+def test_a_revoked_name_can_be_issued_anew_with_another_key(tmp_path):
+    authority = Authority.create(tmp_path / "cluster")
+    first = Keys.read(authority.issue("orders"))
+    authority.revoke("orders")
+
+    second = Keys.read(authority.issue("orders"))
+
+    assert first.pair.public != second.pair.public
+
+
+def test_the_registries_get_a_new_key_that_every_folder_learns(tmp_path):
+    authority = Authority.create(tmp_path / "cluster")
+    orders = authority.issue("orders")
+    authority.revoke("registry")
+
+    authority.issue("registry")
+
+    assert Keys.read(orders).registry_key == Keys.read(tmp_path / "cluster" / "registry").pair.public
+
+
+def test_another_authority_in_a_folder_stays_trusted(tmp_path):
+    authority, other = (Authority.create(tmp_path / name) for name in ("one", "two"))
+    folder = authority.issue("orders")
+    stranger = Keys.read(other.issue("stock"))
+    with (folder / "authorities").open("a") as file:
+        file.write("".join((tmp_path / "two" / "authority").read_text()))
+
+    authority.renew("orders")
+    authority.issue("users")
+    authority.revoke("users")
+
+    assert Keys.read(folder).believed(stranger.signed, stranger.pair.public).name == "stock"
+
+
+def test_a_forged_registry_certificate_is_refused(tmp_path):
+    authority = Authority.create(tmp_path / "one")
+    folder, other = authority.issue("orders"), authority.issue("stock")
+    (folder / "registry").write_bytes((other / "node.certificate").read_bytes())
+
+    with pytest.raises(SecurityError, match="registry is of no use: it is not that of a registry"):
+        Keys.read(folder)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "issued", "authority.key", "x.revoked", "two words", "a\nb"])
+def test_a_name_that_is_no_folder_is_refused(cluster, name):
+    with pytest.raises(SecurityError, match="cannot be that of a node"):
+        Authority(cluster).issue(name)
+
+
+def test_errors_say_what_to_do(cluster, run, tmp_path):
+    with pytest.raises(SecurityError, match="has an authority already"):
+        Authority.create(cluster)
+    with pytest.raises(SecurityError, match="`zmqservices keys init DIR` makes one"):
+        Authority(tmp_path)
+    with pytest.raises(SecurityError, match="no folder of keys; `zmqservices keys issue NAME`"):
+        Keys.read(tmp_path / "nowhere")
+    Authority(cluster).issue("orders")
+    with pytest.raises(SecurityError, match="`keys renew orders`"):
+        Authority(cluster).issue("orders")
+    with pytest.raises(SecurityError, match="no certificate of 'nobody' was issued here; there are: orders, registry"):
+        Authority(cluster).revoke("nobody")
+    (cluster / "orders" / "authorities").write_text("# nothing\n")
+    with pytest.raises(SecurityError, match="authorities has no line 'authority: ...'"):
+        Keys.read(cluster / "orders")
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+
+    with pytest.raises(SecurityError, match=r"pip install 'zmqservices\[security\]'"):
+        Authority.create(tmp_path / "cluster")
+
+
+def test_keys_are_equal_where_they_are_the_same(cluster, run):
+    run("keys", "issue", "orders", "-a", cluster)
+
+    one, two = Keys.read(cluster / "orders"), Keys.read(cluster / "orders")
+
+    assert one == two and hash(one) == hash(two)
+    assert one.pair == KeyPair(two.pair.private, two.pair.public)
+
+
+def test_a_policy_is_checked_and_explained(cluster, run, tmp_path):
+    run("keys", "issue", "orders", "-a", cluster, "--calls", "stock.*")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("deny:\n  - who: ord*\n    calls: stock.delete\n")
+
+    assert "1 rules deny, 0 allow" in run("policy", "check", policy).output
+    allowed = run("policy", "explain", "orders", "stock.reserve", "-a", cluster)
+    assert (allowed.exit_code, allowed.output.split(":")[0]) == (0, "allowed")
+    denied = run("policy", "explain", cluster / "orders", "stock.delete", "--policy", policy)
+    assert (denied.exit_code, denied.output) == (1, "forbidden: policy.yaml, deny 1: 'orders' is denied calls 'stock.delete'\n")

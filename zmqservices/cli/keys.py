@@ -1,0 +1,188 @@
+"""`zmqservices keys`: the authority of a cluster, and the keys and certificates of its nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zmqservices.cli.jsontext import to_json
+from zmqservices.cli.listing import as_json
+
+_authority = click.option(
+    "-a", "--authority", metavar="DIR", default=".", show_default=True, envvar="ZMQSERVICES_AUTHORITY", show_envvar=True,
+    help="The authority's folder, which `keys init` made.",
+)  # fmt: skip
+_days = click.option(
+    "--days", type=click.FloatRange(0, 36_500, min_open=True), default=365, metavar="N", show_default=True,
+    help="Days for which the certificate holds.",
+)  # fmt: skip
+
+#: The options for permissions: the name in a certificate, the option's metavar, its help.
+_PERMISSIONS = (
+    ("serves", "S", "A service that the node serves, and registers."),
+    ("calls", "S[.M]", "A service, or a method, that the node calls."),
+    ("publishes", "P", "A source whose events the node publishes."),
+    ("handles", "P[.T]", "A source, or a type of event of it, that the node handles."),
+    ("registers", "S", "A service that the node registers in the directory although it does not serve it."),
+    ("administers", "P", "A source whose events the node may inspect, drop and rewind."),
+)
+
+
+def _takes_permissions(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name, metavar, text in reversed(_PERMISSIONS):
+        command = click.option(f"--{name}", multiple=True, metavar=metavar, help=f"{text} May be repeated.")(command)
+    return command
+
+
+@click.group("keys")
+def keys_command() -> None:
+    """Make the keys and certificates of a closed cluster.
+
+    An authority signs a certificate for each node. It says what the node may do: patterns, in which `*` stands for any
+    characters. Each node gets a folder with its private key, its certificate and the public key of the authority.
+
+    \b
+    Examples:
+        zmqservices keys init cluster
+        zmqservices keys issue orders -a cluster --serves orders --calls 'stock.*' --publishes orders
+        zmqservices keys verify cluster/orders
+        zmqservices keys revoke orders -a cluster
+    """
+
+
+@keys_command.command("init")
+@click.argument("folder", metavar="DIR")
+@_days
+def init(folder: str, days: float) -> None:
+    """Make an authority in DIR, and the keys of the cluster's registries in DIR/registry.
+
+    DIR/authority.key signs for the whole cluster: keep it off the hosts that run services.
+    """
+    from discovery.security.authority import Authority
+
+    authority = Authority.create(folder, days)
+    key = authority.public_key[:8].hex()
+    click.echo(f"made the authority {key} in {folder}, and the keys of registries in {Path(folder) / 'registry'}")
+
+
+@keys_command.command("issue")
+@click.argument("name")
+@_authority
+@_takes_permissions
+@_days
+def issue(name: str, authority: str, days: float, **permissions: tuple[str, ...]) -> None:
+    """Make a folder DIR/NAME with a new key and its certificate; move it to the node's host."""
+    from discovery.security.authority import Authority
+
+    # Who serves something has to be found, too.
+    permissions["registers"] = tuple(dict.fromkeys((*permissions["serves"], *permissions["registers"])))
+    folder = Authority(authority).issue(name, permissions, days)
+    click.echo(f"issued {name}: {folder}")
+
+
+@keys_command.command("renew")
+@click.argument("name")
+@_authority
+@_days
+def renew(name: str, authority: str, days: float) -> None:
+    """Issue another certificate for the key of NAME, with the same permissions, that ends later.
+
+    Copy the file to the node as `node.certificate`; if DIR/NAME is still there, it is written there as well.
+    """
+    from discovery.security.authority import Authority
+
+    click.echo(f"renewed {name}: {Authority(authority).renew(name, days)}")
+
+
+@keys_command.command("revoke")
+@click.argument("name")
+@_authority
+def revoke(name: str, authority: str) -> None:
+    """Void the certificate of NAME: the authority signs a new list, DIR/revoked.
+
+    Copy the list to each node's folder, as `revoked`, and restart the node.
+    """
+    from discovery.security.authority import Authority
+
+    opened = Authority(authority)
+    serial = opened.revoke(name)
+    click.echo(f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to every node")
+
+
+@keys_command.command("show")
+@click.argument("path")
+@as_json
+def show(path: str, as_json: bool) -> None:
+    """Show a certificate: that of a node's folder, that in a file, or all that an authority's folder issued.
+
+    Shows what stands there, whether it holds or not; `keys verify` checks it.
+    """
+    found = [_described(file) for file in _certificate_files(Path(path))]
+    if as_json:
+        click.echo(to_json(found, indent=2))
+    else:
+        click.echo("\n\n".join(_as_text(one) for one in found))
+
+
+@keys_command.command("verify")
+@click.argument("folder", metavar="DIR")
+def verify(folder: str) -> None:
+    """Check the folder of a node: who can read its key, whether the certificate is for that key and holds today."""
+    from discovery.security.keys import Keys
+
+    certificate = Keys.read(folder).certificate
+    left = (certificate.ends - time.time()) / 86_400
+    click.echo(f"{folder} is in order: {certificate.name}, certificate {certificate.serial}, {left:.0f} days left")
+
+
+def _certificate_files(path: Path) -> list[Path]:
+    from discovery.exceptions import SecurityError
+    from discovery.security.authority import ISSUED
+    from discovery.security.keys import NODE_CERTIFICATE
+
+    if not path.is_dir():
+        return [path]
+    if (path / NODE_CERTIFICATE).exists():
+        return [path / NODE_CERTIFICATE]
+    if (path / ISSUED).is_dir():
+        return sorted(one for one in (path / ISSUED).iterdir() if not one.name.startswith("."))
+    raise SecurityError(
+        f"{str(path)!r} has no {NODE_CERTIFICATE} and no folder {ISSUED!r}; a node's or an authority's folder is needed"
+    )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    from discovery.security import files
+    from discovery.security.authority import date, permissions_of
+    from discovery.security.certificates import Certificate, SignedCertificate
+    from discovery.security.keys import CERTIFICATE_LINE
+    from discovery.security.verdicts import short
+
+    signed = SignedCertificate.from_bytes(files.read(path, CERTIFICATE_LINE)[0])
+    certificate = Certificate.unpack(signed.packed)
+    return {
+        "name": certificate.name,
+        "serial": certificate.serial,
+        "key": certificate.key.hex(),
+        "from": date(certificate.starts),
+        "until": date(certificate.ends),
+        "authority": short(signed.authority),
+        "registry": certificate.is_registry,
+        **{name: list(patterns) for name, patterns in permissions_of(certificate).items()},
+        "file": str(path),
+    }
+
+
+def _as_text(found: dict[str, Any]) -> str:
+    lines = []
+    for name, value in found.items():
+        if isinstance(value, bool):
+            value = "yes" if value else ""
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        if text:
+            lines.append(f"{name:<12} {text}")
+    return "\n".join(lines)

@@ -1,0 +1,123 @@
+"""The policy of a process: rules beyond what certificates say. Pure but for `load`.
+
+    deny:
+      - who: batch-*
+        calls: [orders.delete]
+    allow:
+      - who: [frontend, admin-*]
+        calls: [orders, users.get_*]
+        handles: [payments]
+
+Rule 1: `deny` comes first, then the peer's certificate, then `allow`; what nothing allows is forbidden.
+Rule 2: a rule that this release does not understand is an error, never a rule that is passed over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from discovery.security.certificates import Certificate, is_pattern
+from discovery.security.permissions import OPERATORS_PREFIX, Permission, Verb, allows, matches
+from zmqservices.exceptions import ConfigurationError
+
+DENY, ALLOW, WHO = "deny", "allow", "who"
+#: What a rule may speak of: what a process can decide when it is asked. Who serves and registers is for certificates alone.
+VERBS = {verb.value: verb for verb in (Verb.CALL, Verb.HANDLE, Verb.ADMINISTER)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """For peers whose name fits a pattern of `who`. `label` says where the rule stands."""
+
+    label: str
+    who: tuple[str, ...]
+    patterns: Mapping[Verb, tuple[str, ...]]
+
+    def fits(self, name: str, verb: Verb, target: str, part: str) -> str | None:
+        """The pattern that fits, or None."""
+        if not any(matches(pattern, name) for pattern in self.who):
+            return None
+        return next((one for one in self.patterns.get(verb, ()) if matches(one, target, part)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one file; an empty one leaves it to the certificates."""
+
+    deny: tuple[Rule, ...] = ()
+    allow: tuple[Rule, ...] = ()
+    source: str = field(default="", compare=False)
+
+    def allows(self, certificate: Certificate, verb: Verb, name: str, part: str = "") -> Permission:
+        """Whether the holder of the certificate may do it; see `discovery.security.permissions.allows`."""
+        for rule in self.deny:
+            pattern = rule.fits(certificate.name, verb, name, part)
+            if pattern is not None:
+                return Permission(False, f"{rule.label}: {certificate.name!r} is denied {verb.value} {pattern!r}")
+        own = allows(certificate, verb, name, part)
+        if own:
+            return own
+        for rule in self.allow:
+            pattern = rule.fits(certificate.name, verb, name, part)
+            if pattern is not None:
+                return Permission(True, f"{rule.label}: {certificate.name!r} is allowed {verb.value} {pattern!r}")
+        return Permission(False, own.rule + (f", and no rule of {self.source} allows it" if self.source else ""))
+
+    def may_call(self, certificate: Certificate, service: str, method: str) -> Permission:
+        """Whether it may call the method; an operator's method needs the permission to administer its source."""
+        if service.startswith(OPERATORS_PREFIX):
+            return self.allows(certificate, Verb.ADMINISTER, service.removeprefix(OPERATORS_PREFIX), method)
+        return self.allows(certificate, Verb.CALL, service, method)
+
+
+def load(path: str) -> Policy:
+    """The policy in a YAML file. Raises ConfigurationError, which quotes what is wrong."""
+    from zmqservices import configuration
+
+    return parse(configuration.load(path), path)
+
+
+def parse(found: Any, source: str = "the policy") -> Policy:
+    """The policy that a YAML document says."""
+    if not isinstance(found, Mapping):
+        raise ConfigurationError(f"{source} is {found!r:.80}; a map with {DENY!r} and {ALLOW!r} is needed")
+    _refuse_others(found, (DENY, ALLOW), source)
+    name = os.path.basename(source)
+    deny, allow = (_rules(found.get(part) or [], f"{name}, {part}") for part in (DENY, ALLOW))
+    return Policy(deny, allow, name)
+
+
+def _rules(found: Any, label: str) -> tuple[Rule, ...]:
+    if not isinstance(found, list):
+        raise ConfigurationError(f"{label} is {found!r:.80}; a list of rules is needed")
+    return tuple(_rule(one, f"{label} {number}") for number, one in enumerate(found, 1))
+
+
+def _rule(found: Any, label: str) -> Rule:
+    if not isinstance(found, Mapping):
+        raise ConfigurationError(f"{label} is {found!r:.80}; a map with {WHO!r} and one of {', '.join(VERBS)} is needed")
+    _refuse_others(found, (WHO, *VERBS), label)
+    patterns = {verb: _patterns(found[word], f"{word} of {label}") for word, verb in VERBS.items() if word in found}
+    if WHO not in found or not patterns:
+        has = ", ".join(map(str, found)) or "nothing"
+        raise ConfigurationError(f"{label} needs {WHO!r} and one of {', '.join(VERBS)}; it has {has}")
+    return Rule(label, _patterns(found[WHO], f"{WHO} of {label}"), patterns)
+
+
+def _patterns(found: Any, label: str) -> tuple[str, ...]:
+    listed = [found] if isinstance(found, str) else found
+    if not isinstance(listed, list) or not listed or not all(map(is_pattern, listed)):
+        raise ConfigurationError(f"{label} is {found!r:.80}; a pattern, or a list of patterns such as ['orders.*'], is needed")
+    return tuple(listed)
+
+
+def _refuse_others(found: Mapping[Any, Any], known: tuple[str, ...], label: str) -> None:
+    for word in found:
+        if word not in known:
+            close = difflib.get_close_matches(str(word), known, n=1)
+            mend = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise ConfigurationError(f"{label} has {word!r:.80}; {mend}")
