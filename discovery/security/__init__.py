@@ -1,9 +1,9 @@
 """Who may do what in a closed cluster: keys, certificates, and the rules that are read from them.
 
+Internal.
+
 An authority signs a certificate for each node. It says the node's name, its public key, and what the node may do. Nothing here
 opens a socket, and nothing imports the library for signatures before a signature is made or checked.
-
-Internal.
 """
 
 from discovery.exceptions import SecurityError
