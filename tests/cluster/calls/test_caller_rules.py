@@ -4,8 +4,8 @@ import pytest
 
 from tests.cluster.calls.world import Calling
 from zmqservices.cluster.calls.call import DONE, HELD, SENT
-from zmqservices.cluster.calls.caller import SWEEP_INTERVAL
 from zmqservices.cluster.calls.peer import EXPECTED
+from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL
 from zmqservices.exceptions import (
     CallCancelled,
     MaybeExecuted,

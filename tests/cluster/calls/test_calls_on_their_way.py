@@ -7,8 +7,8 @@ import gevent
 import pytest
 
 from tests.stage import Aside, linked, until
-from zmqservices.cluster.calls import caller
 from zmqservices.cluster.calls import flow_control as window
+from zmqservices.cluster.calls import sweep
 from zmqservices.cluster.calls.call import DONE
 from zmqservices.cluster.calls.peer import Peer
 from zmqservices.exceptions import RemoteUnavailable
@@ -75,7 +75,7 @@ def test_more_than_a_window_waits_for_a_node_that_stands_still(serve, connect):
 
 def test_calls_that_wait_for_room_go_on_as_soon_as_it_is_there(serve, connect, monkeypatch):
     # The sweep would send them, too, sooner or later.
-    monkeypatch.setattr(caller, "SWEEP_INTERVAL", 60.0)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL", 60.0)
     serve(Sink, max_workers=100)
     sink = linked(connect().sink)
 

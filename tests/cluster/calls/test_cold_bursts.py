@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqservices.cluster.calls.caller import Caller
+from zmqservices.cluster.calls.held_calls import HeldCalls
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import EXPECTED
 
@@ -161,7 +161,7 @@ def test_after_a_restart_of_all_it_begins_again():
     ],
 )
 def test_no_call_waits_for_others_until_it_is_given_up(wait_for_service, held_until, deadline, may_wait):
-    caller = SimpleNamespace(settings=SimpleNamespace(rpc_wait_for_service=wait_for_service))
+    held = HeldCalls(None, wait_for_service, str, lambda: NOW)
     call = SimpleNamespace(held_until=held_until and NOW + held_until, deadline=None if deadline is None else NOW + deadline)
 
-    assert Caller._may_wait(caller, call, NOW) is may_wait
+    assert held.may_wait(call, NOW) is may_wait

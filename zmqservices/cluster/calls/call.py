@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from zmqservices.exceptions import deserialize
+from zmqservices.cluster.calls.send_queue import size_of
+from zmqservices.exceptions import MessageTooLarge, deserialize
 from zmqservices.transport.reactor import Completion
+from zmqservices.wire.envelope import Frames, encode_call
 
 #: The stages of a call.
 HELD, SENT, DONE = 0, 1, 2
@@ -68,3 +70,36 @@ class PendingCall(Completion):
         if isinstance(error, BaseException):
             raise copy.copy(error)
         raise deserialize(error)
+
+
+def encode(call: PendingCall, now: float, max_message_size: int) -> Frames:
+    """The frames to send. Raises UnserializableValueError, or MessageTooLarge above `max_message_size` bytes."""
+    deadline = call.deadline
+    time_left = None if deadline is None else deadline - now
+    args, kwargs, name = call.args, call.kwargs, None
+    if call.serializer is not None:
+        name = call.serializer.name
+        args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
+    frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
+    size = len(frames) if type(frames) is bytes else size_of(frames)
+    if size > max_message_size:
+        raise MessageTooLarge(
+            f"the arguments of {call.service}.{call.method} take {size:,} bytes; max_message_size is {max_message_size:,}"
+        )
+    return frames
+
+
+class CallSender(Protocol):
+    """Sends calls and ends them; a Caller."""
+
+    def send(self, call: PendingCall, instance: Any, now: float, may_be_held: bool = True) -> bool:
+        """Send the call to this instance; False where its peer has no room.
+
+        Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
+        """
+
+    def finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
+        """The call is DONE, with this error. Its caller is woken at the end of the turn."""
+
+    def advanced(self, call: PendingCall) -> None:
+        """The call has reached another stage: its caller is woken at the end of the turn."""

@@ -1,4 +1,7 @@
-"""The client side of calls: chooses an instance, sends the call, and decides what becomes of calls that go wrong.
+"""The client side of calls: chooses an instance, sends the call, and hands its answer to whoever waits.
+
+What becomes of calls that go wrong is decided in `failover`; calls that must wait are in `held_calls`; `sweep` ends calls whose
+time is over.
 
 Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the
 caller's code then parks on it with `Reactor.park`. Nobody else needs to know which reactor it is.
@@ -7,7 +10,6 @@ caller's code then parks on it with `Reactor.park`. Nobody else needs to know wh
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -15,43 +17,31 @@ from typing import Any
 
 from discovery import Directory
 from zmqservices.cluster.calls import failures
-from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall
-from zmqservices.cluster.calls.cork import LONGEST, Cork
-from zmqservices.cluster.calls.flow_control import UNCOUNTED
+from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall, encode
+from zmqservices.cluster.calls.cork import LONGEST
+from zmqservices.cluster.calls.corked_calls import CorkedCalls
+from zmqservices.cluster.calls.failover import FAILURES, Failover
+from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
+from zmqservices.cluster.calls.held_calls import HeldCalls
 from zmqservices.cluster.calls.instances import Instance, ServicePool
-from zmqservices.cluster.calls.peer import EXPECTED, NewLink, Peer
+from zmqservices.cluster.calls.peer import NewLink, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
-from zmqservices.cluster.calls.send_queue import size_of
+from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL, Sweep
 from zmqservices.cluster.settings import Settings
-from zmqservices.exceptions import CallCancelled, MessageTooLarge, ProtocolError, RpcTimeout
-from zmqservices.resilience.retries import Failure, RetryAction, next_action
+from zmqservices.exceptions import CallCancelled, ProtocolError, RpcTimeout
+from zmqservices.resilience.retries import Failure
 from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.forks import ForkHook
-from zmqservices.wire import batches, envelope
-from zmqservices.wire.envelope import encode_call
+from zmqservices.wire import envelope
 from zmqservices.wire.messages import Cancel, Error, Result
-
-_log = logging.getLogger(__name__)
-
-#: Seconds between two looks at the calls' deadlines, while there are calls. One scan is cheaper than a timer per call.
-SWEEP_INTERVAL = 0.05
 
 #: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
 SHORT_TIMEOUT = 0.5
 
 #: Seconds that a hub gets at least to begin a call of another thread, even when the call has less time.
 LEAST_PATIENCE = 1.0
-
-#: What a refusal's code means for the call. All of them say that it did not run.
-FAILURES = {
-    "draining": Failure.NOT_SERVED,
-    "unknown-service": Failure.NOT_SERVED,
-    # The node does not know this client: another process than the greeted one answers, or the node gave the client up.
-    "protocol": Failure.NOT_SERVED,
-    "overloaded": Failure.OVERLOADED,
-}
 
 
 class Caller:
@@ -77,11 +67,8 @@ class Caller:
         self._ids = itertools.count(1)
         self._woken: list[PendingCall] = []
         #: Holds calls that are made in one turn of the loop, so that they leave together.
-        self.cork = Cork(self._pour, reactor.defer, clock)
-        #: Peers that get no more calls until they have read some of what was sent to them.
-        self._full: set[Peer] = set()
-        self._sweeping = False
-        self._beating = False
+        self._corked = CorkedCalls(reactor.defer, self._not_sent, clock)
+        self.cork = self._corked.cork
         self._closed = False
         self._max_message_size = settings.max_message_size
         #: `begin`, for callers that may be outside the reactor.
@@ -92,6 +79,12 @@ class Caller:
         self.on_change: list[Callable[[], None]] = []
         self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node, clock, new_link)
         self._pools = self._peer_pool.pools
+        self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
+        self._failover = Failover(self, clock)
+        self._heartbeats = PeerHeartbeats(
+            reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock
+        )
+        self._sweep = Sweep(self, reactor, self._pending, self._pools, self._held, self._heartbeats, clock)
         _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -125,16 +118,16 @@ class Caller:
         call.pool = pool
         if deadline is not None and deadline - now < SHORT_TIMEOUT:
             if deadline <= now:
-                self._finish(call, failures.timed_out(call))
+                self.finish(call, failures.timed_out(call))
                 return call
             self.reactor.call_later(deadline - now, self._expire, call)
         instance = pool.only
         if instance is None:
-            instance = pool.pick(now, method, (), bool(pool.coming) and self._may_wait(call, now))
-        if instance is None or not self._send(call, instance, now):
+            instance = pool.pick(now, method, (), bool(pool.coming) and self._held.may_wait(call, now))
+        if instance is None or not self.send(call, instance, now):
             self._begin_elsewhere(call, instance, now)
-        if not self._sweeping:
-            self._sweep_soon()
+        if not self._sweep.is_due:
+            self._sweep.soon()
         return call
 
     def begin_outside(
@@ -162,28 +155,13 @@ class Caller:
     def _begin_elsewhere(self, call: PendingCall, full: Instance | None, now: float, may_be_held: bool = True) -> None:
         """No instance could be asked, or the peer `full` could not take the call: ask another instance, or wait for one."""
         other = None if full is None else call.pool.pick(now, call.method, (full,))
-        if other is None or not self._send(call, other, now, may_be_held):
-            self._encode(call, now)  # What cannot be sent at all must fail here, not when somebody can be asked.
-            self._hold(call, now)
+        if other is None or not self.send(call, other, now, may_be_held):
+            # What cannot be sent at all must fail here, not when an instance can be asked.
+            encode(call, now, self._max_message_size)
+            self.hold(call, now)
 
-    def _encode(self, call: PendingCall, now: float) -> bytes | tuple[bytes, bytes]:
-        deadline = call.deadline
-        time_left = None if deadline is None else deadline - now
-        args, kwargs, name = call.args, call.kwargs, None
-        if call.serializer is not None:
-            name = call.serializer.name
-            args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
-        frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
-        size = len(frames) if type(frames) is bytes else size_of(frames)
-        if size > self._max_message_size:
-            raise MessageTooLarge(
-                f"the arguments of {call.service}.{call.method} take {size:,} bytes; "
-                f"max_message_size is {self.settings.max_message_size:,}"
-            )
-        return frames
-
-    def _send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
-        frames = self._encode(call, now)
+    def send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
+        frames = encode(call, now, self._max_message_size)
         cork = self.cork
         # A single call has no other call to wait for.
         is_held = may_be_held and (cork.is_in or (len(self._pending) > 0 and cork.join(now)))
@@ -206,24 +184,6 @@ class Caller:
             cork.hold((call, frames), now)
         return True
 
-    def _pour(self, calls: list[tuple[PendingCall, bytes]]) -> None:
-        """Send the calls that were held, except those that were given up meanwhile."""
-        by_peer: dict[Peer, list[tuple[PendingCall, bytes]]] = {}
-        for call, body in calls:
-            if call.stage == SENT:
-                by_peer.setdefault(call.instance.peer, []).append((call, body))
-        for peer, held in by_peer.items():
-            batch = batches.encode([body for _, body in held])
-            if not (peer.send(batch) if len(batch) <= UNCOUNTED else peer.send_counted(batch, self._clock())):
-                self._not_sent([call for call, _ in held])
-
-    def _unhold(self, peer: Peer) -> list[PendingCall]:
-        """Take back the calls that are held for this peer, and send those for other peers."""
-        held = [(call, body) for call, body in self.cork.take() if call.stage == SENT]
-        own = [call for call, _ in held if call.instance.peer is peer]
-        self._pour([(call, body) for call, body in held if call.instance.peer is not peer])
-        return own
-
     def _not_sent(self, calls: list[PendingCall]) -> None:
         for call in calls:
             if self._pending.pop(call.id, None) is None:
@@ -233,45 +193,13 @@ class Caller:
                 # The call is not held again: it would be tried in every turn while no peer has room.
                 self._begin_elsewhere(call, call.instance, self._clock(), may_be_held=False)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
-                self._finish(call, exc)
+                self.finish(call, exc)
                 self.reactor.post(self.wake_all)
 
-    def _hold(self, call: PendingCall, now: float) -> None:
-        call.stage = HELD
-        call.instance = None
-        if not call.held_until:  # Else it was held before, and never sent.
-            call.held_until = now + self.settings.rpc_wait_for_service
-            if call.deadline is not None and call.deadline < call.held_until:
-                call.held_until = call.deadline
-        call.pool.waiting.append(call)
-
-    def _release_held(self, pool: ServicePool) -> None:
-        """An instance can be asked now: send the calls that waited, in their order."""
-        now = self._clock()
-        waiting = pool.waiting
-        is_shared_out = False
-        for _ in range(len(waiting)):
-            call = waiting.popleft()
-            if call.stage != HELD:
-                continue
-            instance, method, may_wait = None, call.method, self._may_wait(call, now)
-            if not (is_shared_out and may_wait):
-                instance = (call.avoid and pool.pick(now, method, call.avoid)) or pool.pick(now, method, (), may_wait)
-                is_shared_out = instance is None
-            try:
-                sent = instance is not None and self._send(call, instance, now)
-            except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
-                self._finish(call, exc)
-                continue
-            if sent:
-                self._woken.append(call)
-            else:
-                waiting.append(call)
-
-    def _may_wait(self, call: PendingCall, now: float) -> bool:
-        """Whether the call has enough time to wait until other instances are greeted."""
-        held_until = call.held_until or now + self.settings.rpc_wait_for_service
-        return held_until - now > 2 * EXPECTED and (call.deadline is None or call.deadline - now > 2 * EXPECTED)
+    def hold(self, call: PendingCall, now: float) -> None:
+        """Let the call wait until an instance can be asked."""
+        self._held.hold(call, now)
+        self._sweep.soon()
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -316,40 +244,27 @@ class Caller:
             call.instance.left = True
             call.pool.refresh(self._clock())
         if failure is not None:
-            self._failure(call, failure, error)
+            self._failover.failed(call, failure, error)
             if code == "protocol":
                 peer.greet_again()
         elif code == "expired":
-            self._finish(call, failures.ran_out_of_time(call, error, self._is_spent(call)))
+            self.finish(call, failures.ran_out_of_time(call, error, self._is_spent(call)))
         elif code == "cancelled":
-            self._finish(call, CallCancelled(str(error.get("value"))))
+            self.finish(call, CallCancelled(str(error.get("value"))))
         elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
             # The service gave up a nested call because this call's time is over; both sides noticed at the same moment.
-            self._finish(call, failures.timed_out(call))
+            self.finish(call, failures.timed_out(call))
         else:
-            self._finish(call, error)
+            self.finish(call, error)
 
-    def _failure(self, call: PendingCall, failure: Failure, error: Mapping[str, Any]) -> None:
-        instance = call.instance
-        others = len([other for other in call.pool.ready if other is not instance])
-        if next_action(failure, instance.is_idempotent(call.method), call.moves, others) is RetryAction.GIVE_UP:
-            self._finish(call, failures.refused(call, error) if failure is Failure.OVERLOADED else failures.lost(call))
-            return
-        call.moves += 1
-        call.held_until = 0.0
-        call.avoid = (*call.avoid, instance)
-        now = self._clock()
-        other = call.pool.pick(now, call.method, call.avoid)
-        try:
-            if other is None or not self._send(call, other, now):
-                self._hold(call, now)
-                self._sweep_soon()
-        except Exception as exc:
-            self._finish(call, exc)
-
-    def _finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
+    def finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
+        """The call is DONE, with this error. Its caller is woken at the end of the turn."""
         call.error = error
         call.stage = DONE
+        self._woken.append(call)
+
+    def advanced(self, call: PendingCall) -> None:
+        """The call has reached another stage: its caller is woken at the end of the turn."""
         self._woken.append(call)
 
     def wake_all(self) -> None:
@@ -371,8 +286,7 @@ class Caller:
         """Drop a call whose caller waits no longer, and tell its instance to stop."""
         if call.stage == DONE:
             return
-        self._tell_to_stop(call)
-        self._finish(call, CallCancelled(f"{call.service}.{call.method} was given up by its caller"))
+        self.end(call, CallCancelled(f"{call.service}.{call.method} was given up by its caller"))
         self.wake_all()
 
     def _tell_to_stop(self, call: PendingCall) -> None:
@@ -384,69 +298,15 @@ class Caller:
     def _is_spent(self, call: PendingCall) -> bool:
         return call.deadline is not None and call.deadline - self._clock() < SWEEP_INTERVAL
 
+    def end(self, call: PendingCall, error: BaseException) -> None:
+        """Tell the call's instance to stop, and finish the call."""
+        self._tell_to_stop(call)
+        self.finish(call, error)
+
     def _expire(self, call: PendingCall) -> None:
         if call.stage != DONE:
-            self._tell_to_stop(call)
-            self._finish(call, self._unavailable(call) if call.stage == HELD else failures.timed_out(call))
+            self.end(call, self._held.unavailable(call) if call.stage == HELD else failures.timed_out(call))
             self.wake_all()
-
-    def _sweep_soon(self) -> None:
-        if not self._sweeping and not self._closed:
-            self._sweeping = True
-            self.reactor.call_later(SWEEP_INTERVAL, self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        if self._closed:
-            return
-        now = self._clock()
-        for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
-            # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
-            self._tell_to_stop(call)
-            self._finish(call, failures.timed_out(call))
-        for peer in tuple(self._full):
-            if peer.link.is_closed:
-                self._full.discard(peer)
-            elif peer.is_up:
-                peer.ask_whether_read(now)
-        held = False
-        for pool in self._pools.values():
-            if pool.waiting:
-                if pool.ready or pool.suspects:
-                    self._release_held(pool)  # An instance whose queue was full may have room by now.
-                self._sweep_held(pool, now)
-                held = held or bool(pool.waiting)
-        if self._pending and not self._beating:
-            self._beating = True
-            self.reactor.call_later(self.settings.heartbeat, self._beat)
-        if self._pending or held:
-            self._sweep_soon()
-        self.wake_all()
-
-    def _sweep_held(self, pool: ServicePool, now: float) -> None:
-        for call in [c for c in pool.waiting if c.held_until <= now or c.stage != HELD]:
-            pool.waiting.remove(call)
-            if call.stage == HELD:
-                self._finish(call, self._unavailable(call))
-
-    def _unavailable(self, call: PendingCall) -> BaseException:
-        return failures.unavailable(call, self.directory.describe())
-
-    def _beat(self) -> None:
-        self._beating = False
-        if self._closed:
-            return
-        peers = {call.instance.peer for call in self._pending.values()}
-        # A suspect peer gets no new calls. Without a PING it would stay suspect for ever.
-        peers.update(peer for peer in self._peer_pool.peers.values() if peer.is_suspect)
-        if not peers:
-            return
-        now = self._clock()
-        for peer in peers:
-            peer.beat(now, self.settings.heartbeat)
-        self._beating = True
-        self.reactor.call_later(self.settings.heartbeat, self._beat)
-        self.wake_all()
 
     # --- who is there: what the peer pool and the peers report -----------------------------------------------------
 
@@ -461,7 +321,7 @@ class Caller:
     def refresh(self, pool: ServicePool) -> None:
         pool.refresh(self._clock())
         if pool.waiting and (pool.ready or pool.suspects):
-            self._release_held(pool)
+            self._held.release(pool)
 
     def updated(self) -> None:
         self._tell_of_change()
@@ -473,14 +333,14 @@ class Caller:
 
     def peer_changed(self, peer: Peer) -> None:
         if not peer.is_full:
-            self._full.discard(peer)
+            self._sweep.full.discard(peer)
         for pool in {instance.pool for instance in peer.instances}:
             self.refresh(pool)
         self._tell_of_change()
 
     def peer_is_full(self, peer: Peer) -> None:
         """Send nothing more to this peer: too much is in flight to it. `peer_changed` follows when that has changed."""
-        self._full.add(peer)
+        self._sweep.full.add(peer)
         for pool in {instance.pool for instance in peer.instances}:
             pool.refresh(self._clock())
 
@@ -489,13 +349,13 @@ class Caller:
         # First of all, so that nothing more is sent there.
         for pool in {instance.pool for instance in peer.instances}:
             pool.refresh(self._clock())
-        held = self._unhold(peer)
+        held = self._corked.take_back(peer)
         self.peer_changed(peer)
         self._not_sent(held)
         for call in [call for call in self._pending.values() if call.instance.peer is peer]:
             del self._pending[call.id]
             call.instance.load.in_flight -= 1
-            self._failure(call, Failure.LOST, {})
+            self._failover.failed(call, Failure.LOST, {})
         self._peer_pool.drop_if_gone(peer)
         self.wake_all()
 
@@ -505,11 +365,12 @@ class Caller:
             return
         self.cork.release()
         self._closed = True
+        self._sweep.close()
+        self._heartbeats.close()
         held = [call for pool in self._pools.values() for call in pool.waiting]
         for call in [*self._pending.values(), *held]:
             if call.stage != DONE:
-                self._tell_to_stop(call)
-                self._finish(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
+                self.end(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
         self._peer_pool.close()
         self.wake_all()
 

@@ -1,0 +1,74 @@
+"""Calls that wait because no instance can be asked now: they are sent in their order once an instance can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zmqservices.cluster.calls import failures
+from zmqservices.cluster.calls.call import HELD, CallSender, PendingCall
+from zmqservices.cluster.calls.instances import ServicePool
+from zmqservices.cluster.calls.peer import EXPECTED
+
+
+class HeldCalls:
+    """The held calls are in `waiting` of their pools. Each waits for `patience` seconds at most.
+
+    `describe` says which directory was asked, for error texts.
+    """
+
+    def __init__(
+        self, sender: CallSender, patience: float, describe: Callable[[], str], clock: Callable[[], float]
+    ) -> None:
+        self._sender = sender
+        self._patience = patience
+        self._describe = describe
+        self._clock = clock
+
+    def hold(self, call: PendingCall, now: float) -> None:
+        """Let `call` wait until an instance can be asked."""
+        call.stage = HELD
+        call.instance = None
+        if not call.held_until:  # Else it was held before, and never sent.
+            call.held_until = now + self._patience
+            if call.deadline is not None and call.deadline < call.held_until:
+                call.held_until = call.deadline
+        call.pool.waiting.append(call)
+
+    def may_wait(self, call: PendingCall, now: float) -> bool:
+        """Whether the call has enough time to wait until other instances are greeted."""
+        held_until = call.held_until or now + self._patience
+        return held_until - now > 2 * EXPECTED and (call.deadline is None or call.deadline - now > 2 * EXPECTED)
+
+    def release(self, pool: ServicePool) -> None:
+        """An instance can be asked now: send the calls that waited, in their order."""
+        now = self._clock()
+        waiting = pool.waiting
+        is_shared_out = False
+        for _ in range(len(waiting)):
+            call = waiting.popleft()
+            if call.stage != HELD:
+                continue
+            instance, method, may_wait = None, call.method, self.may_wait(call, now)
+            if not (is_shared_out and may_wait):
+                instance = (call.avoid and pool.pick(now, method, call.avoid)) or pool.pick(now, method, (), may_wait)
+                is_shared_out = instance is None
+            try:
+                sent = instance is not None and self._sender.send(call, instance, now)
+            except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
+                self._sender.finish(call, exc)
+                continue
+            if sent:
+                self._sender.advanced(call)
+            else:
+                waiting.append(call)
+
+    def expire(self, pool: ServicePool, now: float) -> None:
+        """End the calls that have waited for long enough."""
+        for call in [c for c in pool.waiting if c.held_until <= now or c.stage != HELD]:
+            pool.waiting.remove(call)
+            if call.stage == HELD:
+                self._sender.finish(call, self.unavailable(call))
+
+    def unavailable(self, call: PendingCall) -> BaseException:
+        """The error of a call that no instance could be asked for."""
+        return failures.unavailable(call, self._describe())

@@ -1,0 +1,102 @@
+"""Looks at all calls now and then while there are calls: those whose time is over, those that wait, and peers that are full.
+
+One scan is cheaper than a timer per call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from zmqservices.cluster.calls import failures
+from zmqservices.cluster.calls.call import PendingCall
+from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
+from zmqservices.cluster.calls.held_calls import HeldCalls
+from zmqservices.cluster.calls.instances import ServicePool
+from zmqservices.cluster.calls.peer import Peer
+from zmqservices.transport.reactor import Reactor
+
+#: Seconds between two looks, while there are calls.
+SWEEP_INTERVAL = 0.05
+
+
+class SweepOwner(Protocol):
+    """Ends calls; a Caller."""
+
+    def end(self, call: PendingCall, error: BaseException) -> None:
+        """Tell the call's instance to stop, and finish the call."""
+
+    def wake_all(self) -> None:
+        """Wake the callers whose calls advanced."""
+
+
+class Sweep:
+    """`pending` are the calls in flight by id, `pools` the services by name; both belong to the owner."""
+
+    __slots__ = ("is_due", "full", "_owner", "_reactor", "_pending", "_pools", "_held", "_heartbeats", "_clock", "_is_closed")
+
+    def __init__(
+        self,
+        owner: SweepOwner,
+        reactor: Reactor,
+        pending: Mapping[int, PendingCall],
+        pools: Mapping[str, ServicePool],
+        held: HeldCalls,
+        heartbeats: PeerHeartbeats,
+        clock: Callable[[], float],
+    ) -> None:
+        #: Whether a look is to come. A call that begins looks here before it calls `soon`.
+        self.is_due = False
+        #: Peers that get no more calls until they have read some of what was sent to them.
+        self.full: set[Peer] = set()
+        self._owner = owner
+        self._reactor = reactor
+        self._pending = pending
+        self._pools = pools
+        self._held = held
+        self._heartbeats = heartbeats
+        self._clock = clock
+        self._is_closed = False
+
+    def soon(self) -> None:
+        """There are calls: look at them in SWEEP_INTERVAL seconds, and go on while there are any."""
+        if not self.is_due and not self._is_closed:
+            self.is_due = True
+            self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def _sweep(self) -> None:
+        self.is_due = False
+        if self._is_closed:
+            return
+        now = self._clock()
+        for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
+            # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
+            self._owner.end(call, failures.timed_out(call))
+        self._ask_full_peers(now)
+        has_held = self._look_at_held(now)
+        if self._pending:
+            self._heartbeats.start()
+        if self._pending or has_held:
+            self.soon()
+        self._owner.wake_all()
+
+    def _ask_full_peers(self, now: float) -> None:
+        for peer in tuple(self.full):
+            if peer.link.is_closed:
+                self.full.discard(peer)
+            elif peer.is_up:
+                peer.ask_whether_read(now)
+
+    def _look_at_held(self, now: float) -> bool:
+        """Send held calls where that is possible by now, end those that waited too long. Answers whether some still wait."""
+        has_held = False
+        for pool in self._pools.values():
+            if pool.waiting:
+                if pool.ready or pool.suspects:
+                    self._held.release(pool)  # An instance whose queue was full may have room by now.
+                self._held.expire(pool, now)
+                has_held = has_held or bool(pool.waiting)
+        return has_held
