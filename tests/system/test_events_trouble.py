@@ -12,7 +12,7 @@ import pytest
 
 import discovery
 from tests.system.clusters import QUICK
-from tests.system.hosts import TwoHosts, run, why_not
+from tests.system.hosts import Hosts, run, why_not
 from tests.system.processes import eventually
 from tests.system.remote import Remote
 from tests.system.test_events_processes import IN_HAND, MANY, publish
@@ -34,7 +34,7 @@ def may_not(reason):
 @pytest.fixture
 def hosts():
     may_not(why_not())
-    with TwoHosts() as two:
+    with Hosts(2) as two:
         yield two
 
 

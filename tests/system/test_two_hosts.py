@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.system.clusters import QUICK
-from tests.system.hosts import TwoHosts, why_no_ipv6, why_not
+from tests.system.hosts import Hosts, why_no_ipv6, why_not
 from tests.system.processes import eventually
 from tests.system.remote import Remote
 
@@ -23,7 +23,7 @@ def hosts(request):
         pytest.fail(f"CI must test two hosts: {reason}")
     if reason:
         pytest.skip(reason)
-    with TwoHosts(is_ipv6) as two:
+    with Hosts(2, ipv6=is_ipv6) as two:
         yield two
 
 
