@@ -7,6 +7,9 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 # Processes that run tests side by side, each a file at a time.
 PYTEST_WORKERS ?= 2
+# Seconds for which each scenario of the chaos suite makes trouble, and which ones (all of them).
+CHAOS_SECONDS ?= 60
+CHAOS ?=
 # The interpreters that the project promises to run on.
 VERSIONS := 3.11 3.12 3.13
 
@@ -15,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-fast fuzz check lint types imports docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
+.PHONY: help install test test-fast fuzz chaos check lint types imports docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +40,9 @@ test-fast: $(INSTALLED)  ## Run the tests that start no process of their own: un
 
 fuzz: $(INSTALLED)  ## Fuzz every decoder, guided by coverage, for FUZZ_SECONDS each; what was found stays in .fuzz.
 	$(BIN)/python -m tests.fuzz all --seconds $(FUZZ_SECONDS)
+
+chaos: $(INSTALLED)  ## Make trouble of every kind over five hosts (network namespaces; as root), CHAOS_SECONDS of each.
+	$(BIN)/python -m tests.system.chaos --seconds $(CHAOS_SECONDS) $(CHAOS)
 
 coverage: $(INSTALLED)  ## Run the fast tests and show which lines they ran: .coverage-html/index.html.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not system" --cov --cov-report=term:skip-covered --cov-report=html:.coverage-html $(PYTEST_ARGS)

@@ -1,0 +1,192 @@
+"""What is done to a cluster under load. Each scenario ends with the network and all processes as they were.
+
+`seconds` is about how long a scenario goes on making trouble; `chance` is what it decides by.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tests.system.chaos.deployment import Deployment, Part
+from tests.system.processes import eventually
+
+#: Five hosts, two of them at the left switch; in each half a registry, a caller and a handler, and an instance to be called.
+LEFT, HOSTS = 2, 5
+REGISTRIES = (
+    ("registry", 1), ("registry", 3), ("caller", 1), ("caller", 3), ("ledger", 2), ("ledger", 4), ("ledger", 5),
+    ("mails", 2), ("mails", 4), ("orders", 5),
+)  # fmt: skip
+ETCD = (
+    ("etcd", 1), ("etcd", 2), ("etcd", 3), ("caller", 1), ("ledger", 4), ("ledger", 5), ("mails", 2), ("orders", 5),
+)  # fmt: skip
+
+#: Seconds of delay on each packet to and from a host.
+DELAY = 0.2
+
+
+def restart(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """One program after the other is stopped in good order and started again, registries and callers among them.
+
+    The next of a kind is stopped once the one before is there again.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        for part in deployment.parts:
+            for other in deployment.of(part.kind):
+                other.wait()
+            part.stop()
+            part.launch()
+        if time.monotonic() > end:
+            break
+    for part in deployment.parts:
+        part.wait()
+
+
+def kill(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """SIGKILL and SIGSTOP: an instance first, each in one way, then anybody at random.
+
+    One instance, one registry and one caller are spared each time.
+    """
+    end = time.monotonic() + seconds
+    ledgers = deployment.of("ledger")
+    hits = [(ledgers[0], True), (ledgers[1], False)]
+    while hits or time.monotonic() < end:
+        spared = {chance.choice(deployment.of(kind)) for kind in ("ledger", "registry", "caller")}
+        others = [part for part in deployment.parts if part not in spared]
+        part, is_killed = hits.pop(0) if hits else (chance.choice(others), chance.random() < 0.5)
+        if is_killed:
+            part.kill()
+            part.start()
+        else:
+            part.running.freeze()
+            time.sleep(chance.uniform(0.2, 3.0))
+            part.running.thaw()
+        # Whoever was away is called again before the next one is hit: one instance is healthy at each moment.
+        answered_by_all(deployment)
+
+
+def answered_by_all(deployment: Deployment) -> None:
+    """Return once each caller has had an answer of each instance, from now on."""
+    since = time.monotonic()
+
+    def answered() -> bool:
+        deployment.read_on()
+        return all(
+            deployment.pids("ledger") <= {call.pid for call in file.calls.values() if call.began >= since}
+            for file in deployment.callers()
+        )
+
+    eventually(answered, what="each caller has had an answer of each instance")
+
+
+def cut(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """Hosts are cut off and healed: one with services alone first, then any."""
+    end = time.monotonic() + seconds
+    host = deployment.hosts[3]
+    while True:
+        with deployment.being_alone(host):
+            host.unplug()
+            time.sleep(min(seconds, chance.uniform(3.0, 6.0)))
+            host.plug()
+        if time.monotonic() > end:
+            return
+        answered_by_all(deployment)
+        host = chance.choice(deployment.hosts)
+
+
+def one_way(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """What one host sends to another is lost, while the other's packets arrive: answers, then calls, then between any two."""
+    end = time.monotonic() + seconds
+    hosts = deployment.hosts
+    pairs = [(hosts[3], hosts[0]), (hosts[2], hosts[4])]
+    while True:
+        here, there = pairs.pop(0) if pairs else chance.sample(hosts, 2)
+        here.lose_packets_to(there)
+        time.sleep(min(seconds / 2, chance.uniform(3.0, 6.0)))
+        here.reach(there)
+        if time.monotonic() > end:
+            return
+        answered_by_all(deployment)
+
+
+def delay(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """Each packet to and from one host takes 200 ms longer."""
+    host = deployment.hosts[1]
+    host.delay(deployment.stage, DELAY)
+    time.sleep(seconds)
+    host.hurry()
+
+
+def split(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """Two halves, each with a registry, a caller and an instance, hear nothing of each other."""
+    deployment.network.split()
+    time.sleep(seconds)
+    deployment.network.join()
+
+
+def no_registry(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """Every registry is killed, and comes back empty."""
+    for part in deployment.of("registry"):
+        part.kill()
+    time.sleep(seconds)
+    for part in deployment.of("registry"):
+        part.start()
+
+
+def leader(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """The member of etcd that leads is killed, and comes back once another one leads."""
+    end = time.monotonic() + seconds
+    while True:
+        old = eventually(lambda: leads_now(deployment), what="one leads")
+        old.kill()
+        eventually(lambda: leads_now(deployment), what="another member leads")
+        time.sleep(min(seconds, chance.uniform(1.0, 3.0)))
+        old.start()
+        if time.monotonic() > end:
+            return
+        answered_by_all(deployment)
+
+
+def leads_now(deployment: Deployment) -> Part | None:
+    """The member of etcd that runs and leads."""
+    running = [part for part in deployment.of("etcd") if part.running.is_running]
+    return next((part for part in running if deployment.is_leader(part)), None)
+
+
+class Scenario(NamedTuple):
+    """`seconds` is its length in the suite."""
+
+    run: Callable[[Deployment, float, random.Random], None]
+    seconds: float
+    directory: str
+    parts: tuple[tuple[str, int], ...]
+
+
+SCENARIOS = {
+    "restart": Scenario(restart, 0.0, "registry", REGISTRIES),
+    "kill": Scenario(kill, 5.0, "registry", REGISTRIES),
+    "cut": Scenario(cut, 3.0, "registry", REGISTRIES),
+    "one-way": Scenario(one_way, 4.0, "registry", REGISTRIES),
+    "delay": Scenario(delay, 3.0, "registry", REGISTRIES),
+    "split": Scenario(split, 4.0, "registry", REGISTRIES),
+    "no-registry": Scenario(no_registry, 3.0, "registry", REGISTRIES),
+    "etcd-leader": Scenario(leader, 1.0, "etcd", ETCD),
+}
+
+
+@contextmanager
+def deployed(stage: Any, network: Any, folder: Any, directory: str, parts: tuple[tuple[str, int], ...]) -> Any:
+    """A deployment that runs, for the block."""
+    deployment = Deployment(stage, network, folder, directory, parts)
+    try:
+        deployment.start()
+        yield deployment
+    finally:
+        deployment.close()
+
+
+__all__ = ["HOSTS", "LEFT", "SCENARIOS", "Deployment", "Part", "Scenario", "deployed"]
