@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from discovery import Record
 
 #: The state shown for an instance whose process has ended although its lease has not expired.
 DEAD = "DEAD"
@@ -13,7 +16,7 @@ DEAD = "DEAD"
 TIMEOUT = 0.5
 
 
-def is_dead(record: Any) -> bool:
+def is_dead(record: Record) -> bool:
     """True only if no such process runs on this host, and nothing listens at its addresses.
 
     A process in a container may have this host's name and a process id that is not known here, but its port answers.

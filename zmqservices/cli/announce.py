@@ -12,11 +12,16 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from zmqservices.containers import ServiceContainer
+    from zmqservices.membership import Membership
+    from zmqservices.runners import ServiceRunner
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +32,7 @@ WITHDRAW_TIMEOUT = 1.0
 class Announcement:
     """Lists all services of a runner. Create it before they start: it raises ConfigurationError for a wrong setting."""
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: ServiceRunner) -> None:
         self._runner = runner
         self._closers: list[Callable[[], None]] = []
         self._is_wanted = configuration.boolean(runner.config, constants.ANNOUNCE_CONFIG_KEY, constants.DEFAULT_ANNOUNCE)
@@ -51,7 +56,7 @@ class Announcement:
         while self._closers:
             self._closers.pop()()
 
-    def _describe(self, container: Any) -> None:
+    def _describe(self, container: ServiceContainer) -> None:
         found = entrypoints_of(container)
         membership = _membership_of(container)
         if membership is not None:
@@ -66,7 +71,7 @@ class Announcement:
             self._closers.append(_take_place(container, found))
 
 
-def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], None]:
+def _take_place(container: ServiceContainer, found: list[dict[str, Any]]) -> Callable[[], None]:
     """List a service on the node of other services in this process. Returns a function that withdraws it."""
     from zmqservices.cluster.node import Node
     from zmqservices.cluster.settings import Settings
@@ -86,7 +91,7 @@ def _take_place(container: Any, found: list[dict[str, Any]]) -> Callable[[], Non
 class DirectoryClient:
     """Lists services of a process without a node. Raises ConfigurationError for wrong settings."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         import discovery
         from zmqservices.cluster.settings import Settings
 
@@ -144,20 +149,20 @@ class DirectoryClient:
         in_thread(self._directory.stop, WITHDRAW_TIMEOUT)
 
 
-def _membership_of(container: Any) -> Any:
+def _membership_of(container: ServiceContainer) -> Membership | None:
     """The container's Membership, or None. It is found without importing ZeroMQ."""
     module = sys.modules.get("zmqservices.membership")
     return None if module is None else container.shared_extensions.get(module.Membership)
 
 
-def entrypoints_of(container: Any) -> list[dict[str, Any]]:
+def entrypoints_of(container: ServiceContainer) -> list[dict[str, Any]]:
     """A mapping for each entrypoint other than @rpc, sorted by kind and method."""
     told = [(entrypoint.method_name, entrypoint.listed()) for entrypoint in container.entrypoints]
     found = [{**what, "method": method} for method, what in told if what is not None]
     return sorted(found, key=lambda one: (one["kind"], one["method"], one["what"]))
 
 
-def endpoints_of(container: Any, advertised: Callable[..., str]) -> dict[str, str]:
+def endpoints_of(container: ServiceContainer, advertised: Callable[..., str]) -> dict[str, str]:
     """Where its web server is reached, if it has one. `advertised`: see `Node.advertised`."""
     for extension in container.subextensions:
         bound = getattr(extension, "address", None) if hasattr(extension, "get_wsgi_app") else None

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zmqservices.exceptions import CommandError, ConfigurationError
+
+if TYPE_CHECKING:
+    from zmqservices.runners import ServiceRunner
 
 LOOPBACK = "127.0.0.1"
 BANNER = "A prompt inside the running process; `runner` is its ServiceRunner. Ctrl-D or quit() to leave."
@@ -21,7 +24,7 @@ BANNER = "A prompt inside the running process; `runner` is its ServiceRunner. Ct
 CHUNK = 65536
 
 
-def setup_backdoor(runner: Any, port: int) -> Any:
+def setup_backdoor(runner: ServiceRunner, port: int) -> Any:
     """Listen on loopback, and give each client a Python prompt with `runner`. Returns the server.
 
     Port 0 means any free port. The port is printed on stderr. Raises ConfigurationError when the port is in use.

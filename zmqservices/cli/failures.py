@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
-from typing import Any
+from typing import IO, Any
 
 import click
 import gevent
@@ -33,7 +33,7 @@ class CouldNotStart(click.ClickException):
         self.error = error
         self._with_traceback = with_traceback
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
         """Show the error; the traceback comes first, since the last line is the one that is read."""
         if self._with_traceback:
             click.echo("".join(traceback.format_exception(self.error)), file=file, err=True, nl=False)

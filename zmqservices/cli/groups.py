@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import as_json, columns, looked_up, timeout
 from zmqservices.cli.options import Flags, takes_settings
+
+if TYPE_CHECKING:
+    from discovery import View
 
 
 @click.command("groups")
@@ -38,7 +41,7 @@ def groups_command(source: str | None, flags: Flags, as_json: bool, timeout: flo
             click.echo(f"no group is known{f' of {source!r}' if source else ''}; {directory.describe()}", err=True)
 
 
-def listed(view: Any, source: str | None, now: float) -> list[dict[str, Any]]:
+def listed(view: View, source: str | None, now: float) -> list[dict[str, Any]]:
     """A mapping for each group, sorted by source and name. `gone`: seconds since it had a member; None if it has one now."""
     from zmqservices.cluster.events.group_registrations import all_remembered
     from zmqservices.cluster.events.subscription import PUBLISHES, Subscription

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of, state_of
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
+
+if TYPE_CHECKING:
+    from discovery import Record, Seen
+    from zmqservices.cluster.health import Greeting
 
 OK, DRAINING, LISTED = "ok", "draining", "listed"
 
@@ -63,13 +67,13 @@ def health_command(
         raise RemoteUnavailable(complaint)
 
 
-def _is_wanted(record: Any, services: Sequence[str], here: bool) -> bool:
+def _is_wanted(record: Record, services: Sequence[str], here: bool) -> bool:
     if record.service.startswith("events:") or (here and record.host != platform.node()):
         return False
     return not services or record.service in services
 
 
-def judged(seen: Iterable[Any], settings: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
+def judged(seen: Iterable[Seen], settings: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
     """One mapping for each instance: `service`, `instance`, `address`, `health`, `seconds`, `is_healthy`."""
     from zmqservices.cluster.health import greet
     from zmqservices.cluster.node import new_id
@@ -82,7 +86,7 @@ def judged(seen: Iterable[Any], settings: dict[str, Any], timeout: float) -> lis
     return [_judged(one, answers.get(one.record.endpoints.get("rpc", ""))) for one in instances]
 
 
-def _judged(seen: Any, answer: Any) -> dict[str, Any]:
+def _judged(seen: Seen, answer: Greeting | None) -> dict[str, Any]:
     record, seconds = seen.record, None
     if answer is None:
         state = "suspect" if seen.suspect else state_of(seen)
@@ -102,7 +106,7 @@ def _judged(seen: Any, answer: Any) -> dict[str, Any]:
     }
 
 
-def _health_of(record: Any, served: Any) -> str:
+def _health_of(record: Record, served: object) -> str:
     if not isinstance(served, dict):
         return "does not serve it any more"
     if served.get("draining"):

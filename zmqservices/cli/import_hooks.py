@@ -35,7 +35,7 @@ class ImportHook(MetaPathFinder):
 class _RunByHook(Loader):
     """Stands for a module's own loader until the module is executed."""
 
-    def __init__(self, loader: Any, run: Callable[[ModuleType, Callable[[ModuleType], None]], None]) -> None:
+    def __init__(self, loader: Loader, run: Callable[[ModuleType, Callable[[ModuleType], None]], None]) -> None:
         self._loader, self._run = loader, run
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:

@@ -18,13 +18,13 @@ from typing import Any
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: object, indent: int | None = None) -> str:
     """The JSON text of any value."""
     text = json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The value, converted to types that JSON has."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
@@ -39,12 +39,12 @@ def plain(value: Any) -> Any:
     return _text(value)
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     made = plain(key)
     return made if isinstance(made, str) else json.dumps(made)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG as ENTRYPOINTS
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
+
+if TYPE_CHECKING:
+    from discovery import Capabilities, Record, Seen, View
 
 #: Seconds in which a directory must answer.
 TIMEOUT = 3.0
@@ -79,7 +82,7 @@ def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -
     click.echo(to_json(description, indent=2) if as_json else page(description))
 
 
-def services_of(view: Any) -> set[str]:
+def services_of(view: View) -> set[str]:
     """The names of the services, without publishers of events, which the directory lists as well."""
     return {seen.record.service for seen in view.records.values() if not seen.record.service.startswith("events:")}
 
@@ -139,7 +142,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         directory.stop()
 
 
-def nobody_hosts(capabilities: Any) -> bool:
+def nobody_hosts(capabilities: Capabilities) -> bool:
     """Whether `url` is this machine's own directory and no process hosts it."""
     if not capabilities.is_hosted_by_clients:
         return False
@@ -154,9 +157,9 @@ def nobody_hosts(capabilities: Any) -> bool:
         return False
 
 
-def summaries(view: Any) -> list[dict[str, Any]]:
+def summaries(view: View) -> list[dict[str, Any]]:
     """A mapping for each service, sorted by name."""
-    by_name: dict[str, list[Any]] = {}
+    by_name: dict[str, list[Seen]] = {}
     for seen in view.records.values():
         if seen.record.service.startswith("events:"):
             continue  # Publishers of events stand beside services; `zmqservices events ls` shows them.
@@ -172,16 +175,16 @@ def summaries(view: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _address(record: Any) -> str:
+def _address(record: Record) -> str:
     return str(record.endpoints.get("rpc") or next(iter(record.endpoints.values()), ""))
 
 
-def state_of(seen: Any) -> str:
+def state_of(seen: Seen) -> str:
     # A lease outlives its process for a while. On the same host the process itself can be checked.
     return DEAD if seen.record.state == "UP" and is_dead(seen.record) else str(seen.record.state)
 
 
-def describe(service: str, view: Any) -> dict[str, Any]:
+def describe(service: str, view: View) -> dict[str, Any]:
     """Everything known about a service: the methods of its newest instance, and its instances."""
     seen = sorted(
         (one for one in view.records.values() if one.record.service == service),
@@ -195,7 +198,7 @@ def describe(service: str, view: Any) -> dict[str, Any]:
     }
 
 
-def _entrypoints(record: Any) -> list[dict[str, Any]]:
+def _entrypoints(record: Record) -> list[dict[str, Any]]:
     """Routes, timers, handlers, WebSocket methods: what `zmqservices run` says of them, else the subscriptions."""
     listed = record.tags.get(ENTRYPOINTS)
     if isinstance(listed, list):
@@ -207,7 +210,7 @@ def _entrypoints(record: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _instance(seen: Any) -> dict[str, Any]:
+def _instance(seen: Seen) -> dict[str, Any]:
     record = seen.record
     return {
         "instance": record.instance,

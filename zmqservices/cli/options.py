@@ -108,7 +108,7 @@ def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         directory: str | None,
         namespace: str | None,
         broker: str | None,
-        **rest: Any,
+        **rest: object,
     ) -> Any:
         return command(flags=Flags(config_file, define, directory, namespace, broker), **rest)
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 from zmqservices.cli import multiprocess
 from zmqservices.cli.import_hooks import ImportHook
@@ -32,7 +31,7 @@ def monkey_patch() -> None:
 
 
 @contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
     own = getattr(module, name)
     setattr(module, name, value)
     try:
@@ -41,7 +40,7 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
         setattr(module, name, own)
 
 
-def _patch_ssl_when_imported(*args: Any, **kwargs: Any) -> None:
+def _patch_ssl_when_imported(*args: object, **kwargs: object) -> None:
     sys.meta_path.insert(0, SslHook())
 
 
@@ -55,7 +54,7 @@ class SslHook(ImportHook):
         self._running: list[str] = []
         self._is_patching = False
 
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         return None if self._is_patching else super().find_spec(fullname, path, target)
 
     def run(self, module: ModuleType, execute: Callable[[ModuleType], None]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zmqservices.cli.listing import looked_up
 from zmqservices.cli.options import Flags
 from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, RpcTimeout, UnknownService
+
+if TYPE_CHECKING:
+    from discovery import Record
 
 #: What publishers of a source are called in the directory: see `zmqservices.cluster.events.subscription`.
 PREFIX = "events:"
@@ -21,13 +24,13 @@ journal = click.option("--journal", metavar="ID", help="Only this journal; `even
 class RemotePublisher:
     """One publisher of a source, as the directory lists it. `ask` calls one of its admin methods."""
 
-    def __init__(self, record: Any, settings: dict[str, Any], timeout: float) -> None:
+    def __init__(self, record: Record, settings: dict[str, Any], timeout: float) -> None:
         self.source = record.service.removeprefix(PREFIX)
         self.record = record
         self._settings = settings
         self._timeout = timeout
 
-    def ask(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+    def ask(self, method: str, /, *args: object, **kwargs: object) -> Any:
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
         service, endpoint = self.record.service, self.record.endpoints["rpc"]
@@ -60,7 +63,7 @@ def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[lis
     yield sorted(found, key=lambda one: (one.source, one.record.instance))
 
 
-def ask_all(found: list[RemotePublisher], method: str, /, *args: Any, **kwargs: Any) -> list[tuple[RemotePublisher, Any]]:
+def ask_all(found: list[RemotePublisher], method: str, /, *args: object, **kwargs: object) -> list[tuple[RemotePublisher, Any]]:
     """The answer of each publisher. Unreachable ones are named on stderr. Raises CommandError when all refuse the request."""
     answers, refusals = [], []
     for publisher in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import click
@@ -16,6 +16,9 @@ from zmqservices.cli.run import log_to_stderr
 from zmqservices.cli.signals import stop_signals
 from zmqservices.exceptions import CommandError
 from zmqservices.log_helpers import escape_what_others_sent
+
+if TYPE_CHECKING:
+    from zmqservices.cluster.node import Node
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ def relay_command(folder: str, flags: Flags, once: bool) -> None:
 class Relay:
     """Searches for orphaned journals of all sources, and serves them."""
 
-    def __init__(self, node: Any, folder: str, once: bool) -> None:
+    def __init__(self, node: Node, folder: str, once: bool) -> None:
         from gevent.event import Event
 
         self._node = node

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,9 @@ from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.log_helpers import Formatter, escape_what_others_sent
 from zmqservices.removed import removed_names
+
+if TYPE_CHECKING:
+    from zmqservices.runners import ServiceRunner
 
 __all__ = ["import_service", "run", "run_command", "setup_backdoor", "setup_logging"]
 
@@ -227,7 +230,7 @@ class Killed(BaseException):
 class Shutdown:
     """Runs a runner and handles signals: the first one stops it gracefully, a second Ctrl-C kills it."""
 
-    def __init__(self, runner: Any, with_traceback: bool, readiness: Readiness) -> None:
+    def __init__(self, runner: ServiceRunner, with_traceback: bool, readiness: Readiness) -> None:
         import gevent
         from gevent.event import Event
 

@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from zmqservices.cli import own_packages
 from zmqservices.exceptions import CommandError
@@ -91,7 +90,7 @@ def has_entrypoints(cls: type) -> bool:
     return bool(inspect.getmembers(cls, is_entrypoint))
 
 
-def is_entrypoint(method: Any) -> bool:
+def is_entrypoint(method: object) -> bool:
     """Whether an entrypoint decorator was put on the method."""
     from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 

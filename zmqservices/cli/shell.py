@@ -110,7 +110,7 @@ class ScriptConsole(code.InteractiveConsole):
         lines = traceback.format_exception(kind, error, trace.tb_next if trace else None)
         raise ErrorInScript("".join(lines))
 
-    def showsyntaxerror(self, filename: str | None = None, **kwargs: Any) -> None:
+    def showsyntaxerror(self, filename: str | None = None, **kwargs: object) -> None:
         raise ErrorInScript("".join(traceback.format_exception_only(*sys.exc_info()[:2])))
 
 

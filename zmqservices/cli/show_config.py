@@ -65,7 +65,7 @@ def origins_of(flags: Flags, settings: Mapping[str, Any]) -> dict[str, str]:
     return {key: origin for key, origin in origins.items() if key in settings}
 
 
-def entry(key: Any, value: Any, origin: str) -> str:
+def entry(key: object, value: object, origin: str) -> str:
     """One setting as YAML, with a comment."""
     import yaml
 

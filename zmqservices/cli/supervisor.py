@@ -171,7 +171,7 @@ class Supervisor:
             wake.close()
             woken.close()
 
-    def _on_signal(self, number: int, _frame: Any) -> None:
+    def _on_signal(self, number: int, _frame: object) -> None:
         self._signals.append(number)
 
     def _loop(self, woken: socket.socket) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from zmqservices.cli.listing import HINT_TIMEOUT, TIMEOUT, as_json, did_you_mean
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.log_helpers import escaped
+
+if TYPE_CHECKING:
+    from zmqservices.cluster.events.subscriber import IncomingEvent
+    from zmqservices.cluster.node import Node
+    from zmqservices.wire.messages import Event
 
 #: What publishers of a source are called in the directory.
 PREFIX = "events:"
@@ -62,7 +67,7 @@ def missing(source: str, sources: set[str] | None) -> str:
     return f"nobody publishes events of {source!r} now; {did_you_mean(source, sources)}waiting for somebody"
 
 
-def sources_of(node: Any) -> set[str] | None:
+def sources_of(node: Node) -> set[str] | None:
     """All sources in the directory; None if it does not answer. The node's own view has only the sources that it asked for."""
     where = {"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}
     try:
@@ -87,7 +92,7 @@ class Tail:
         self._held = gevent.get_hub().loop.async_()
         self._held.start(lambda: None)
 
-    def take(self, event: Any) -> None:
+    def take(self, event: IncomingEvent) -> None:
         """Called for each event."""
         if self._over.is_set():
             return
@@ -97,7 +102,7 @@ class Tail:
             if not self._left:
                 self._over.set()
 
-    def line(self, message: Any) -> str:
+    def line(self, message: Event) -> str:
         """One event as one line."""
         shown = readable(message)
         if self._as_json:
@@ -113,7 +118,7 @@ class Tail:
             self._held.close()
 
 
-def readable(message: Any) -> dict[str, Any]:
+def readable(message: Event) -> dict[str, Any]:
     """The event as a mapping; its data is decoded if it is msgpack or JSON."""
     from zmqservices.wire import codec
     from zmqservices.wire.serializers import get_serializer

@@ -29,7 +29,7 @@ def fail_fast_imap(pool: Any, call: Callable[[Any], Any], items: Iterable[Any]) 
         killall([greenlet for greenlet in outcomes if not greenlet.dead])
 
 
-def _outcome_of(call: Callable[[Any], Any], item: Any) -> tuple[Any, BaseException | None]:
+def _outcome_of(call: Callable[[Any], Any], item: object) -> tuple[Any, BaseException | None]:
     try:
         return call(item), None
     except Exception as exc:
@@ -37,7 +37,7 @@ def _outcome_of(call: Callable[[Any], Any], item: Any) -> tuple[Any, BaseExcepti
         return None, exc
 
 
-def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def in_thread(function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
     """Run a blocking function in a native thread while other greenlets run. Returns its result, or raises its error.
 
     Unlike gevent's `threadpool.apply`, it does not also print the traceback of an error.
@@ -72,8 +72,8 @@ class SpawningProxy:
         self.abort_on_error = abort_on_error
 
     def __getattr__(self, name: str) -> Callable[..., list[Any]]:
-        def call_all(*args: Any, **kwargs: Any) -> list[Any]:
-            def call(item: Any) -> Any:
+        def call_all(*args: object, **kwargs: object) -> list[Any]:
+            def call(item: object) -> Any:
                 return getattr(item, name)(*args, **kwargs)
 
             items = list(self._items)

@@ -6,7 +6,7 @@ Internal. `discovery` has a module of its own for this, since it stands alone an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.monkey import get_original
 
@@ -19,6 +19,12 @@ _poll = get_original("select", "poll")
 get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 
 
+class NativeLock(Protocol):
+    """What of a lock of the operating system's threads is used here."""
+
+    def release(self) -> None: ...
+
+
 def allocate_lock() -> Any:
     """A lock of the operating system's threads: taking it blocks the thread, not the greenlet."""
     return _allocate_lock()
@@ -29,7 +35,7 @@ def reentrant_lock() -> Any:
     return _reentrant_lock()
 
 
-def release(lock: Any) -> None:
+def release(lock: NativeLock) -> None:
     """Release a lock that another thread may have released at the same moment."""
     try:
         lock.release()

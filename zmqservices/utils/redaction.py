@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 import re
 import reprlib
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol
 
 REDACTED = "********"
 
@@ -20,7 +21,27 @@ _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-f]+")
 _STEP = re.compile(r"[^.\[\]]+")
 
 
-def get_redacted_args(entrypoint: Any, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+class HostedClass(Protocol):
+    """A container, as the redaction sees it."""
+
+    @property
+    def service_cls(self) -> type: ...
+
+
+class RedactedEntrypoint(Protocol):
+    """An entrypoint, as the redaction sees it; see `zmqservices.extensions.Entrypoint`."""
+
+    @property
+    def container(self) -> HostedClass: ...
+
+    @property
+    def method_name(self) -> Any: ...
+
+    @property
+    def sensitive_arguments(self) -> Any: ...
+
+
+def get_redacted_args(entrypoint: RedactedEntrypoint, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """A deep copy of the arguments by their names, with the entrypoint's `sensitive_arguments` replaced.
 
     `sensitive_arguments` are paths such as `"card"`, `"user.card[0]"` or `"user[card]"`. Paths that do not exist
@@ -33,7 +54,7 @@ def get_redacted_args(entrypoint: Any, /, *args: Any, **kwargs: Any) -> dict[str
     return callargs
 
 
-def _by_name(entrypoint: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+def _by_name(entrypoint: RedactedEntrypoint, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     service_cls, name = entrypoint.container.service_cls, entrypoint.method_name
     has_self = not isinstance(inspect.getattr_static(service_cls, name), staticmethod)
     head = (None,) if has_self else ()
@@ -50,12 +71,12 @@ class _Short(reprlib.Repr):
         super().__init__()
         self.maxstring = self.maxother = LONGEST_VALUE
 
-    def repr_bytes(self, value: Any, level: int) -> str:
+    def repr_bytes(self, value: bytes | bytearray | memoryview, level: int) -> str:
         return repr(bytes(value)) if len(value) <= LONGEST_VALUE else f"<{len(value):,} bytes>"
 
     repr_bytearray = repr_memoryview = repr_bytes
 
-    def repr_instance(self, value: Any, level: int) -> str:
+    def repr_instance(self, value: object, level: int) -> str:
         shown = _ADDRESS.sub("", super().repr_instance(value, level))
         return shown if len(shown) <= LONGEST_VALUE else f"{shown[:LONGEST_VALUE]}..."
 
@@ -94,7 +115,7 @@ def _item(holder: Any, step: str) -> Any:
     return None
 
 
-def _keys(holder: Any, step: str) -> list[Any]:
+def _keys(holder: object, step: str) -> list[Any]:
     """The key of `holder` that `step` names, in a list; empty if there is none."""
     if isinstance(holder, dict):
         candidates: list[Any] = [step, int(step)] if _is_number(step) else [step]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from gevent import sleep
 
 __all__ = ["retry"]
 
+ExceptionTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
 
 def retry(
-    for_exceptions: Any = Exception,
+    for_exceptions: ExceptionTypes | Callable[..., Any] = Exception,
     max_attempts: int | None = 3,
     delay: float = 1,
     backoff: float = 1,
@@ -25,6 +27,7 @@ def retry(
     """
     if callable(for_exceptions) and not isinstance(for_exceptions, type):
         return retry()(for_exceptions)
+    errors = cast(ExceptionTypes, for_exceptions)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -32,7 +35,7 @@ def retry(
             for pause in _pauses(max_attempts, delay, backoff, max_delay):
                 try:
                     return function(*args, **kwargs)
-                except for_exceptions:
+                except errors:
                     # Looked up in this module, so that tests can replace it.
                     sleep(pause)
             return function(*args, **kwargs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 #: What Python says of too many arguments: the function, and keyword-only ones that were given besides.
@@ -26,7 +26,7 @@ class CallShape:
         "function", "owner", "_before", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
     )  # fmt: skip
 
-    def __init__(self, function: Any, has_self: bool = True) -> None:
+    def __init__(self, function: Callable[..., Any], has_self: bool = True) -> None:
         self.function = function
         #: The class that the function is a method of, where it was looked up on one.
         self.owner: Any = None
@@ -86,7 +86,7 @@ class CallShape:
         return f"{name} takes {takes} positional argument{plural} but {given}{rest or (' was' if given == 1 else ' were')} given"
 
 
-def _parameters(function: Any) -> list[inspect.Parameter]:
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):

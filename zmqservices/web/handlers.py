@@ -139,7 +139,7 @@ class HttpRequestHandler(Entrypoint):
             exchange.fail(exc_info[1])
         return result, exc_info
 
-    def _answer(self, exchange: HttpExchange, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def _answer(self, exchange: HttpExchange, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         if is_overridden(self, HttpRequestHandler) and not never_began(worker_ctx):
             result, exc_info = outcome_of(self, exchange, worker_ctx, result, exc_info)
             if exchange.is_answered:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gevent import Timeout
+from gevent.socket import socket as Socket
 from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from zmqservices.web.framing import (
@@ -23,6 +24,9 @@ from zmqservices.web.framing import (
     chunk_size,
     read_fields,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 #: Seconds for which a body may fall behind its least rate; a network may lose a packet or two.
 GRACE = 20.0
@@ -40,7 +44,7 @@ class SocketReader(io.RawIOBase):
     Only the time in which the client is waited for counts, and it is looked at only where there is something to wait for.
     """
 
-    def __init__(self, sock: Any, idle_timeout: float | None, head_timeout: float | None, rate: float) -> None:
+    def __init__(self, sock: Socket, idle_timeout: float | None, head_timeout: float | None, rate: float) -> None:
         super().__init__()
         self._socket = sock
         self._idle_timeout = idle_timeout
@@ -72,7 +76,7 @@ class SocketReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         if self._left is not None:
             return self._read_in_time(buffer, self._left)
         received: int = self._socket.recv_into(buffer)
@@ -80,7 +84,7 @@ class SocketReader(io.RawIOBase):
             self._is_idle, self._left = False, self._head_timeout
         return received
 
-    def _read_in_time(self, buffer: Any, left: float) -> int:
+    def _read_in_time(self, buffer: WriteableBuffer, left: float) -> int:
         began = monotonic()
         idle = self._idle_timeout
         self._socket.settimeout(max(left if idle is None else min(left, idle), 0.001))
@@ -95,7 +99,7 @@ class SocketReader(io.RawIOBase):
         return received
 
 
-def header_lines(rfile: Any) -> Iterator[bytes]:
+def header_lines(rfile: io.BufferedReader) -> Iterator[bytes]:
     """The lines of a header or trailer section, without the empty one at its end. Raises BadFraming, ConnectionError."""
     size = 0
     for count in range(MAX_FIELDS + 1):
@@ -113,7 +117,7 @@ def header_lines(rfile: Any) -> Iterator[bytes]:
 class RequestBody(io.RawIOBase):
     """A request's body as it comes: to be read through a BufferedReader. Raises the answer that its faults deserve."""
 
-    def __init__(self, head: RequestHead, rfile: Any, invite: Callable[[], Any]) -> None:
+    def __init__(self, head: RequestHead, rfile: io.BufferedReader, invite: Callable[[], Any]) -> None:
         super().__init__()
         self._rfile = rfile
         self._invite: Callable[[], Any] | None = invite if head.asks_to_continue else None
@@ -153,7 +157,7 @@ class RequestBody(io.RawIOBase):
         if invite is not None:
             invite()
 
-    def _read(self, buffer: Any) -> int:
+    def _read(self, buffer: WriteableBuffer) -> int:
         received: int = self._rfile.readinto1(memoryview(buffer)[: self._left])
         if not received:
             raise ConnectionError("it went in the middle of a body")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from typing import Any
+from wsgiref.types import InputStream
 
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
@@ -47,7 +48,7 @@ def bounded_request(environ: dict[str, Any], max_body: int) -> WebRequest:
 class _Bounded(io.RawIOBase):
     """A body in chunks, whose length nobody said beforehand."""
 
-    def __init__(self, body: Any, max_body: int) -> None:
+    def __init__(self, body: InputStream, max_body: int) -> None:
         super().__init__()
         self._body = body
         self._left = max_body

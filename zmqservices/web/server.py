@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from wsgiref.types import StartResponse
 
 from gevent.event import Event
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -197,7 +198,7 @@ class WsgiApp:
         self.server = server
         self._settings = server.settings
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         request = bounded_request(environ, self._settings.max_body)
         self.server.begin(request)
         try:

@@ -9,9 +9,11 @@ import logging
 import os
 import re
 from typing import Any, ClassVar, Protocol
+from wsgiref.types import StartResponse, WSGIApplication
 
 import gevent
 from gevent.event import AsyncResult
+from gevent.socket import socket as Socket
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter, Rule
 
@@ -31,14 +33,14 @@ KILL_GRACE = 1.0
 class Tenant(Protocol):
     """One service's web server, as its site sees it."""
 
-    wsgi_app: Any
+    wsgi_app: WSGIApplication
     is_draining: bool
     container: Container
 
     def rules(self) -> list[Rule]:
         """Its rules, made anew; the endpoint of each is who answers."""
 
-    def get_wsgi_server(self, sock: Any, wsgi_app: Any) -> Any: ...
+    def get_wsgi_server(self, sock: Socket, wsgi_app: WSGIApplication) -> Any: ...
 
 
 class Site:
@@ -46,7 +48,7 @@ class Site:
 
     _sites: ClassVar[dict[Any, Site]] = {}
 
-    def __init__(self, key: Any, bind_addr: BindAddress) -> None:
+    def __init__(self, key: object, bind_addr: BindAddress) -> None:
         self._key = key
         self._bind_addr = bind_addr
         self._is_open: AsyncResult = AsyncResult()
@@ -107,7 +109,7 @@ class Site:
         self._owners = {rule.endpoint: tenant for tenant in tenants for rule in rules[tenant]}
         self.tenants = tenants
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
         tenants = self.tenants
         tenant = tenants[0] if len(tenants) == 1 else self._tenant_for(environ)
         return tenant.wsgi_app(environ, start_response)

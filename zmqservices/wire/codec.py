@@ -54,7 +54,7 @@ _NOT_GIVEN = object()
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def pack(value: Any, blame: Any = _NOT_GIVEN) -> bytes:
+def pack(value: object, blame: object = _NOT_GIVEN) -> bytes:
     """The value as bytes. Raises UnserializableValueError with the innermost value that cannot travel.
 
     Where that is not known (a nesting without end), the error names `blame` or else `value`.
@@ -84,7 +84,7 @@ def _new_packer(level: int) -> Any:
 def _make_default(level: int) -> Default:
     """What packs values that msgpack cannot, inside of `level` tuples and sets."""
 
-    def default(value: Any) -> Any:
+    def default(value: object) -> Any:
         cls = type(value)
         write = _writers.get(cls)
         if write is None:

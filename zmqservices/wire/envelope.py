@@ -75,7 +75,7 @@ def encode_call(
     return body if payload is None else (body, payload)
 
 
-def encode_result(id: int, value: Any, serializer: str | None = None) -> Frames:
+def encode_result(id: int, value: object, serializer: str | None = None) -> Frames:
     """The frames of a RESULT. With a `serializer`, `value` is the bytes of its document.
 
     Raises UnserializableValueError for a value that cannot travel. Takes about 0.2 us for a small value.
@@ -119,7 +119,7 @@ def _without(payload: bytes, args: list[Any], kwargs: dict[str, Any] | None) -> 
     return args, {**keywords, keyword: PLACEHOLDER}
 
 
-def _parted(value: Any) -> tuple[Any, bytes | None]:
+def _parted(value: object) -> tuple[Any, bytes | None]:
     if type(value) is bytes and len(value) >= LARGE:
         return PLACEHOLDER, value
     return value, None
@@ -190,7 +190,7 @@ class Payloads:
 
 
 def decode(
-    body: bytes, payload: Any = None, call_class: type[Call] = Call, payloads: Payloads | None = None
+    body: bytes, payload: object = None, call_class: type[Call] = Call, payloads: Payloads | None = None
 ) -> Message:
     """The message in the frames. `payload` may be anything with a buffer; the message holds it as bytes.
 
@@ -249,7 +249,7 @@ def call_id_of(body: bytes) -> int | None:
     return call_id if shapes.is_count(call_id) else None
 
 
-def message_of(fields: Any, call_class: type[Call] = Call) -> Message:
+def message_of(fields: object, call_class: type[Call] = Call) -> Message:
     """The message that has these fields, as they are decoded: one of a Batch's. Raises ProtocolError where it is none."""
     # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
     if type(fields) is list:
@@ -281,7 +281,7 @@ _CALLS = frozenset(
 )
 
 
-def _message(fields: Any, call_class: type[Call]) -> Message:
+def _message(fields: object, call_class: type[Call]) -> Message:
     if type(fields) is not list or not fields or type(fields[0]) is not int:
         raise ProtocolError("a body is an array that opens with the number of its kind")
     cls = KINDS.get(fields[0])
@@ -296,7 +296,7 @@ def _message(fields: Any, call_class: type[Call]) -> Message:
     return message
 
 
-def _decode_both(body: bytes, payload: Any, call_class: type[Call]) -> Message:
+def _decode_both(body: bytes, payload: object, call_class: type[Call]) -> Message:
     """As `decode`, where two frames came: the body must have exactly one placeholder, in its place."""
     seen: list[bytes] = []
     if len(body) > TRUSTED_SIZE:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def is_deeper(value: Any, levels: int) -> bool:
+def is_deeper(value: object, levels: int) -> bool:
     """Whether lists and mappings of a JSON value stand within each other on more than `levels` levels."""
     level = [value]
     for _ in range(levels + 1):
@@ -23,7 +23,7 @@ def may_be_deeper(text: str | bytes, levels: int) -> bool:
     return text.count(b"[") + text.count(b"{") > levels
 
 
-def _items(value: Any) -> Iterable[Any]:
+def _items(value: object) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()

@@ -6,7 +6,6 @@ Rule: nothing of a value is looked at beyond what is shown, so that quoting cost
 from __future__ import annotations
 
 from reprlib import Repr
-from typing import Any
 
 #: Characters of a text, and bytes of a bytes value, that are quoted.
 LONGEST_QUOTE = 200
@@ -17,7 +16,7 @@ _short.maxstring = _short.maxother = _short.maxlong = LONGEST_QUOTE
 _short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = _short.maxfrozenset = 6
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """The value in quotes as Python would write it, cut by its length first: `'maths'`, `'aaaa'... (60,000,000 characters)`.
 
     Never raises, and never looks deeper than three levels into a value.

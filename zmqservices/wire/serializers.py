@@ -28,7 +28,7 @@ class Serializer(Protocol):
 
     name: str
 
-    def dumps(self, value: Any) -> bytes:
+    def dumps(self, value: object) -> bytes:
         """The value as bytes. Raises UnserializableValueError."""
 
     def loads(self, raw: bytes) -> Any:
@@ -46,7 +46,7 @@ class _Functions:
     def __repr__(self) -> str:
         return f"<serializer {self.name!r}>"
 
-    def dumps(self, value: Any) -> bytes:
+    def dumps(self, value: object) -> bytes:
         try:
             return self._encode(value)
         except UnserializableValueError:
@@ -100,7 +100,7 @@ def _bytes_to_json(value: bytes) -> dict[str, Any]:
         return {"bytes": base64.b64encode(value).decode("ascii"), "__base64__": True}
 
 
-def _default(value: Any) -> Any:
+def _default(value: object) -> Any:
     for base in type(value).__mro__:
         to_json = _TO_JSON.get(base)
         if to_json is not None:
@@ -120,7 +120,7 @@ def _object_hook(found: dict[str, Any]) -> Any:
     return found
 
 
-def _json_dumps(value: Any) -> bytes:
+def _json_dumps(value: object) -> bytes:
     return json.dumps(value, default=_default, separators=(",", ":")).encode("ascii")
 
 
@@ -158,7 +158,7 @@ def get_serializer(name: str, config_serializers: Mapping[str, Any] | None = Non
     )
 
 
-def _checked(config_serializers: Any) -> Mapping[str, Any]:
+def _checked(config_serializers: object) -> Mapping[str, Any]:
     if config_serializers is None:
         return {}
     if not isinstance(config_serializers, Mapping):
@@ -168,7 +168,7 @@ def _checked(config_serializers: Any) -> Mapping[str, Any]:
     return config_serializers
 
 
-def _from_settings(name: str, settings: Any) -> Serializer:
+def _from_settings(name: str, settings: object) -> Serializer:
     if not isinstance(settings, Mapping) or not settings.get("encoder") or not settings.get("decoder"):
         raise ConfigurationError(
             f"SERIALIZERS[{name!r}] is {settings!r}; an encoder and a decoder are needed, each as a dotted path"
@@ -179,7 +179,7 @@ def _from_settings(name: str, settings: Any) -> Serializer:
     if encoding == "binary":
         return _Functions(name, lambda value: bytes(encoder(value)), decoder)
 
-    def encode(value: Any) -> bytes:
+    def encode(value: object) -> bytes:
         document = encoder(value)
         return document.encode(encoding) if isinstance(document, str) else bytes(document)
 

@@ -23,7 +23,7 @@ NAMES: dict[type[Message], tuple[str, ...]] = {
 COUNTS: dict[type[Message], int] = {cls: len(names) for cls, names in NAMES.items()}
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: object) -> bool:
     """Whether the value is a whole number from 0 to 2**64 - 1."""
     return type(value) is int and 0 <= value < 2**64
 
@@ -61,7 +61,7 @@ def _check_by_fields(cls: type[Message]) -> Check:
         declared, _, rest = str(field.type).partition(" | ")
         rules.append((field.name, str(field.type), PREDICATES[declared], rest == "None"))
 
-    def check(message: Any) -> None:
+    def check(message: object) -> None:
         for name, declared, passes, may_be_none in rules:
             value = getattr(message, name)
             if not (value is None and may_be_none) and not passes(value):
@@ -70,7 +70,7 @@ def _check_by_fields(cls: type[Message]) -> Check:
     return check
 
 
-def _refusal(message: Any, name: str, declared: str) -> ProtocolError:
+def _refusal(message: object, name: str, declared: str) -> ProtocolError:
     came = type(getattr(message, name)).__name__
     return ProtocolError(f"{name} of {type(message).__name__} is a {came}, or out of range; {declared} is needed")
 

@@ -76,7 +76,7 @@ class WebSocketRpc(WebSocketEntrypoint):
         self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
         connection.begin_call()
 
-    def _answer(self, pending: WebSocketReply, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def _answer(self, pending: WebSocketReply, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         if is_overridden(self, WebSocketRpc) and not never_began(worker_ctx):
             result, exc_info = outcome_of(self, pending, worker_ctx, result, exc_info)
         return WebSocketRpc.handle_result(self, pending, worker_ctx, result, exc_info)
@@ -121,7 +121,7 @@ class WebSocketConnect(WebSocketEntrypoint):
         """Run the method, and return when it is over: the error that it raised, or that kept it from running."""
         outcome: AsyncResult = AsyncResult()
 
-        def handle_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+        def handle_result(worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
             outcome.set(None if exc_info is None else exc_info[1])
             return result, exc_info
 

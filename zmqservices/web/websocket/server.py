@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
+from wsgiref.types import StartResponse
 
 import gevent
 from werkzeug.exceptions import Forbidden
@@ -20,7 +21,7 @@ from zmqservices import configuration, constants
 from zmqservices.exceptions import BadRequest, Draining, MalformedRequest, MethodNotFound, RemoteUnavailable
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.guard import Guard
-from zmqservices.web.protocol import HANDLER
+from zmqservices.web.protocol import HANDLER, HttpOnlyProtocol
 from zmqservices.web.requests import WebRequest
 from zmqservices.web.results import error_response
 from zmqservices.web.server import WebServer
@@ -161,9 +162,9 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     def handle_request(self, request: WebRequest) -> Any:
         """Called for each request at the path: a Response that refuses it, or the WSGI application of a connection."""
-        handler = request.environ.get(HANDLER)
-        is_asked = request.headers.get("Upgrade", "").lower() == "websocket" and handler is not None
-        if not is_asked or request.environ["SERVER_PROTOCOL"] == "HTTP/1.0":
+        handler: HttpOnlyProtocol | None = request.environ.get(HANDLER)
+        is_asked = request.headers.get("Upgrade", "").lower() == "websocket"
+        if handler is None or not is_asked or request.environ["SERVER_PROTOCOL"] == "HTTP/1.0":
             # An old client's Upgrade means nothing (RFC 9110, 7.8).
             return Response("a WebSocket is served here\n", 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         try:
@@ -284,6 +285,6 @@ class _Upgraded:
         self._server = server
         self._connection = connection
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._server.serve(self._connection)
         return []

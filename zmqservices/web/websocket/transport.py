@@ -22,6 +22,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
 from zmqservices.exceptions import MalformedRequest
+from zmqservices.web.protocol import HttpOnlyProtocol
 
 GOING_AWAY = int(CloseReason.GOING_AWAY)
 TOO_BIG = int(CloseReason.MESSAGE_TOO_BIG)
@@ -41,7 +42,7 @@ class WebSocketTransport:
     Raises MalformedRequest where the request is no handshake.
     """
 
-    def __init__(self, handler: Any, headers: list[tuple[bytes, bytes]], max_message: int, max_queued: int) -> None:
+    def __init__(self, handler: HttpOnlyProtocol, headers: list[tuple[bytes, bytes]], max_message: int, max_queued: int) -> None:
         self._handler = handler
         self._max_message = max_message
         self._max_queued = max_queued
