@@ -29,12 +29,12 @@ from gevent.queue import Empty, Full, LifoQueue, PriorityQueue, Queue
 class Timeout(gevent.Timeout):
     """A timeout that starts when it is created, as in eventlet. The end of a `with` block cancels it, and so does `cancel`."""
 
-    def __init__(self, seconds: float | None = None, exception: Any = None) -> None:
+    def __init__(self, seconds: float | None = None, exception: object = None) -> None:
         super().__init__(seconds, None if exception is True else exception)
         self.start()
 
 
-def with_timeout(seconds: float | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def with_timeout(seconds: float | None, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
     """The function's result, or `timeout_value` if it takes longer; without `timeout_value`, Timeout is raised."""
     has_value, value = "timeout_value" in kwargs, kwargs.pop("timeout_value", None)
     limit = Timeout(seconds)
@@ -67,27 +67,27 @@ class GreenThread(gevent.Greenlet):
             raise value
         return value
 
-    def link(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    def link(self, func: Callable[..., Any], *args: object, **kwargs: object) -> bool:
         """Call `func(self, *args, **kwargs)` when the greenlet ends, or at once if it has ended."""
         super().link(lambda ended: func(ended, *args, **kwargs))
         return True
 
-    def kill(self, *throw_args: Any) -> None:
+    def kill(self, *throw_args: object) -> None:
         """Raise an error in it, GreenletExit unless another one is given, and wait for its end."""
         super().kill(_error_of(throw_args))
 
-    def cancel(self, *throw_args: Any) -> None:
+    def cancel(self, *throw_args: object) -> None:
         """Kill the greenlet, unless it has started."""
         if self.gr_frame is None:
             self.kill(*throw_args)
 
 
-def spawn(function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenThread:
+def spawn(function: Callable[..., Any], *args: object, **kwargs: object) -> GreenThread:
     """Run the function in a greenlet of its own."""
     return GreenThread.spawn(function, *args, **kwargs)
 
 
-def spawn_after(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenThread:
+def spawn_after(seconds: float, function: Callable[..., Any], *args: object, **kwargs: object) -> GreenThread:
     """Run the function in a greenlet of its own, some seconds from now."""
     return GreenThread.spawn_later(seconds, function, *args, **kwargs)
 
@@ -131,7 +131,7 @@ class GreenPile:
         self.pool = size_or_pool if isinstance(size_or_pool, GreenPool) else GreenPool(size_or_pool)
         self._spawned: deque[Any] = deque()
 
-    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def spawn(self, function: Callable[..., Any], *args: object, **kwargs: object) -> None:
         """Spawn one more function."""
         self._spawned.append(self.pool.spawn(function, *args, **kwargs))
 
@@ -155,7 +155,7 @@ class Event:
     def __init__(self) -> None:
         self._outcome: AsyncResult = AsyncResult()
 
-    def send(self, result: Any = None, exc: Any = None) -> None:
+    def send(self, result: object = None, exc: object = None) -> None:
         """Wake all who wait: they get the result, or are raised `exc` (an error, or what `throw` takes)."""
         assert not self._outcome.ready(), "Trying to re-send() an already-triggered event."
         if exc is None:
@@ -164,7 +164,7 @@ class Event:
             error = _error_of(exc if isinstance(exc, tuple) else (exc,))
             self._outcome.set_exception(error() if isinstance(error, type) else error)
 
-    def send_exception(self, *throw_args: Any) -> None:
+    def send_exception(self, *throw_args: object) -> None:
         """Raise an error where somebody waits."""
         self.send(None, throw_args)
 
@@ -185,7 +185,7 @@ class Event:
         """Whether an error was sent."""
         return self.ready() and not self.has_result()
 
-    def poll(self, notready: Any = None) -> Any:
+    def poll(self, notready: object = None) -> Any:
         """As `wait`, or `notready` at once."""
         return self.wait() if self.ready() else notready
 
@@ -213,7 +213,7 @@ class local:
         mine = greens.get(getcurrent(), {})
         return mine[name] if name in mine else object.__getattribute__(self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         vars(self)[name] = value
 
     def __delattr__(self, name: str) -> None:
@@ -230,7 +230,7 @@ def get_ident() -> int:
 # --- sockets, threads, the standard library --------------------------------------------------------------------------
 
 
-def listen(address: Any, family: int = socket.AF_INET, backlog: int = 50, reuse_addr: bool = True, **_: Any) -> Any:
+def listen(address: object, family: int = socket.AF_INET, backlog: int = 50, reuse_addr: bool = True, **_: object) -> Any:
     """A socket that listens."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     if reuse_addr:
@@ -240,7 +240,7 @@ def listen(address: Any, family: int = socket.AF_INET, backlog: int = 50, reuse_
     return listener
 
 
-def connect(address: Any, family: int = socket.AF_INET, bind: Any = None) -> Any:
+def connect(address: object, family: int = socket.AF_INET, bind: object = None) -> Any:
     """A socket that is connected."""
     connected = socket.socket(family, socket.SOCK_STREAM)
     if bind is not None:
@@ -249,7 +249,7 @@ def connect(address: Any, family: int = socket.AF_INET, bind: Any = None) -> Any
     return connected
 
 
-def execute(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def execute(function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
     """Run a function that blocks in a native thread, and wait for it."""
     return gevent.get_hub().threadpool.apply(function, args, kwargs)
 

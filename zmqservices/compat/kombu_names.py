@@ -13,7 +13,7 @@ from zmqservices.removed import NO_BROKER
 class Declared:
     """Keeps the arguments of a declaration."""
 
-    def __init__(self, name: str = "", *args: Any, **options: Any) -> None:
+    def __init__(self, name: str = "", *args: object, **options: object) -> None:
         self.name = name
         self.args = args
         self.options = options

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from zmqservices import constants
 from zmqservices.cluster.events.source import Source
 from zmqservices.events.headers import WithWorkerHeaders, encoded
@@ -29,7 +27,7 @@ class Dispatcher(WithWorkerHeaders):
         self._serializer = serializer
         self._is_reliable = is_reliable
 
-    def __call__(self, event_type: str, event_data: Any = None, key: str | None = None) -> None:
+    def __call__(self, event_type: str, event_data: object = None, key: str | None = None) -> None:
         """Publish an event. A reliable event is on disk when this returns, whether or not a handler is there.
 
         Events of one `key` are handled one after the other, in the order of their dispatch. Raises
@@ -58,7 +56,7 @@ class EventDispatcher(DependencyProvider):
 
     membership = Membership()
 
-    def __init__(self, *, reliable: bool = True, **options: Any) -> None:
+    def __init__(self, *, reliable: bool = True, **options: object) -> None:
         super().__init__()
         if not isinstance(reliable, bool):
             raise ConfigurationError(f"EventDispatcher(reliable={reliable!r}): True or False is needed")

@@ -71,7 +71,7 @@ class EventHandler(Consumer):
         start: str = NEW,
         max_deliveries: int | None = None,
         prefetch: int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(None, requeue_on_error, **kwargs)
         if handler_type not in KINDS:
@@ -198,7 +198,7 @@ class EventHandler(Consumer):
         return self.server.membership.serializers(message.serializer).loads(message.body)
 
     def handle_result(
-        self, event: IncomingEvent, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None
+        self, event: IncomingEvent, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
     ) -> Outcome:
         """Called by the worker with the outcome: the event is answered before dependency providers see the result."""
         self.server.handled(event)
@@ -213,7 +213,7 @@ class EventHandler(Consumer):
         return result, exc_info
 
     def _answer_by_override(
-        self, event: IncomingEvent, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None
+        self, event: IncomingEvent, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
     ) -> Outcome:
         if not never_began(worker_ctx):
             result, exc_info = outcome_of(self, event, worker_ctx, result, exc_info)

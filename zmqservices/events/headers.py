@@ -45,7 +45,7 @@ class WithWorkerHeaders:
         return made
 
 
-def encoded(serializer: Serializer | None, data: Any) -> tuple[Any, str | None]:
+def encoded(serializer: Serializer | None, data: object) -> tuple[Any, str | None]:
     """The data as it is handed on, and the name of the serializer that made bytes of it.
 
     Without a serializer the data is handed on as it is, and the name is None: the wire's own format is used.

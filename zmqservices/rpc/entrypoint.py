@@ -55,7 +55,7 @@ class Rpc(Entrypoint):
         """
         return self.server.handle_result(message, worker_ctx, result, exc_info)
 
-    def _answer(self, call: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def _answer(self, call: IncomingCall, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         if not never_began(worker_ctx):
             result, exc_info = outcome_of(self, call, worker_ctx, result, exc_info)
         return self.server.finish(call, worker_ctx, result, exc_info)

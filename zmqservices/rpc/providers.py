@@ -62,7 +62,7 @@ class RpcProvider(DependencyProvider):
 
     membership = Membership()
 
-    def __init__(self, *, timeout: Timeout = UNSET, **options: Any) -> None:
+    def __init__(self, *, timeout: Timeout = UNSET, **options: object) -> None:
         super().__init__()
         check_timeout(timeout, "a proxy")
         self.timeout = timeout
@@ -79,7 +79,7 @@ class RpcProvider(DependencyProvider):
 class ServiceRpc(RpcProvider):
     """Injects a proxy of one service. `timeout`: seconds per call; without it `rpc_timeout` of the configuration."""
 
-    def __init__(self, target_service: str, *, timeout: Timeout = UNSET, **options: Any) -> None:
+    def __init__(self, target_service: str, *, timeout: Timeout = UNSET, **options: object) -> None:
         super().__init__(timeout=timeout, **options)
         self.target_service = target_service
 

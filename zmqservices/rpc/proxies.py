@@ -99,7 +99,7 @@ class MethodProxy:
         self.method_name = method_name
         self._timeout = timeout
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: object, **kwargs: object) -> Any:
         """Call and wait for the result. When the wait is interrupted (by a gevent.Timeout, say), the service is told to stop."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if call.stage != DONE:
@@ -110,7 +110,7 @@ class MethodProxy:
                 raise
         return call.outcome()
 
-    def call_async(self, /, *args: Any, **kwargs: Any) -> RpcCall:
+    def call_async(self, /, *args: object, **kwargs: object) -> RpcCall:
         """Call without waiting for the answer. UnknownService and RemoteUnavailable are raised here, not by `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:

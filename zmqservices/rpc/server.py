@@ -178,7 +178,7 @@ class RpcServer(ProviderCollector, SharedExtension):
         """Cancel a worker whose caller does not wait for the outcome any more."""
         self._cancel_worker(worker_ctx, WorkerCancelled(why))
 
-    def handle_result(self, call: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def handle_result(self, call: IncomingCall, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         """Answer `call`. Called by the worker before dependency providers are told of the outcome, which may be replaced."""
         self._queued_bytes -= call.size
         call.size = 0  # An override may call this twice.
@@ -200,7 +200,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             call.fail(describe(exc, self._with_traceback))
         return result, exc_info
 
-    def finish(self, call: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def finish(self, call: IncomingCall, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         """Answer `call` unless the `handle_result` of the method's own entrypoint has answered it."""
         if call.is_open:
             return self.handle_result(call, worker_ctx, result, exc_info)

@@ -18,10 +18,13 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import gevent
 from gevent.event import Event
+
+if TYPE_CHECKING:
+    from zmqservices.containers import ServiceContainer
 
 __all__ = ["Clock"]
 
@@ -79,7 +82,7 @@ class Clock:
                 heapq.heapify(self._sleepers)
 
     @contextmanager
-    def winds(self, *containers: Any) -> Iterator[Clock]:
+    def winds(self, *containers: ServiceContainer) -> Iterator[Clock]:
         """For the length of a block, the deadlines and the extensions of these containers go by this clock."""
         found = [each for container in containers for each in (container._deadlines, *container.extensions)]
         wound = [(each, each.clock) for each in found if isinstance(each, Wound)]

@@ -73,7 +73,7 @@ class Wire:
         for connection in list(self._connections):
             connection.reset()
 
-    def connect(self, client: Any, target: tuple[str, int]) -> None:
+    def connect(self, client: cooperative.socket, target: tuple[str, int]) -> None:
         """Carry a connection to `target`; returns when it has ended."""
         connection = ProxiedConnection(self, client)
         self._connections.add(connection)
@@ -86,7 +86,7 @@ class Wire:
 class ProxiedConnection:
     """One TCP connection through a wire."""
 
-    def __init__(self, wire: Wire, client: Any) -> None:
+    def __init__(self, wire: Wire, client: cooperative.socket) -> None:
         self._wire = wire
         self._ends = [client]
         self._pumps: list[Any] = []
@@ -108,7 +108,7 @@ class ProxiedConnection:
         finally:
             self._close()
 
-    def _pump(self, source: Any, sink: Any) -> None:
+    def _pump(self, source: cooperative.socket, sink: cooperative.socket) -> None:
         pieces: Any = Queue(CHUNKS)
         reader = gevent.spawn(self._read, source, pieces)
         try:
@@ -124,7 +124,7 @@ class ProxiedConnection:
         finally:
             reader.kill()
 
-    def _read(self, source: Any, pieces: Any) -> None:
+    def _read(self, source: cooperative.socket, pieces: Queue) -> None:
         piece = b"..."
         while piece:
             try:
@@ -154,7 +154,7 @@ class ProxiedConnection:
 class Forwarder:
     """Listens in one host's stead for the connections of another host."""
 
-    def __init__(self, wire: Wire, target: tuple[str, int], hub: Any) -> None:
+    def __init__(self, wire: Wire, target: tuple[str, int], hub: gevent.hub.Hub) -> None:
         self._wire = wire
         self._target = target
         # Whoever asks may be the directory's own thread; only the hub's may wait for connections.
@@ -195,7 +195,7 @@ class Forwarder:
 class SeenFrom:
     """A directory as one host sees it: the others are behind forwarders."""
 
-    def __init__(self, directory: Any, host: str, network: Network) -> None:
+    def __init__(self, directory: discovery.Directory, host: str, network: Network) -> None:
         self._directory = directory
         self._host = host
         self._network = network
@@ -245,7 +245,7 @@ class Network:
         self._networks[self._id] = self
         discovery.register_backend(SCHEME, _open)
 
-    def host(self, name: str, **settings: Any) -> dict[str, Any]:
+    def host(self, name: str, **settings: object) -> dict[str, Any]:
         """Settings for a service, or a client, that is on the host `name`. Several may be on one host."""
         self._hosts.add(name)
         return {**self._config, **settings, constants.DIRECTORY_CONFIG_KEY: f"{SCHEME}:{self._id}/{name}"}

@@ -6,7 +6,7 @@ Rule 2: what a fixture has made is gone when the test is over, in whatever state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -71,7 +71,7 @@ def _real_nameko_is_here() -> bool:
     return True
 
 
-def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str]) -> None:
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
     # Before any conftest is imported: it may be the first to import nameko.
     if early_config.known_args_namespace.as_nameko or early_config.getini("as_nameko"):
         from zmqservices import compat
@@ -186,7 +186,7 @@ def container_factory() -> Iterator[Callable[..., Any]]:
 
     containers: list[Any] = []
 
-    def make(service_cls: type, config: Any = None) -> Any:
+    def make(service_cls: type, config: Mapping[str, Any] | None = None) -> Any:
         containers.append(get_container_cls(config)(service_cls, config))
         return containers[-1]
 
@@ -205,9 +205,11 @@ def runner_factory() -> Iterator[Callable[..., Any]]:
     runners: list[Any] = []
 
     def make(*config_and_classes: Any) -> Any:
-        with_config = bool(config_and_classes) and not isinstance(config_and_classes[0], type)
-        runners.append(ServiceRunner(config_and_classes[0] if with_config else None))
-        for service_cls in config_and_classes[with_config:]:
+        config, classes = None, list(config_and_classes)
+        if classes and not isinstance(classes[0], type):
+            config = classes.pop(0)
+        runners.append(ServiceRunner(config))
+        for service_cls in classes:
             runners[-1].add_service(service_cls)
         return runners[-1]
 

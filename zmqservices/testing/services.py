@@ -16,7 +16,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock
 
 import gevent
@@ -27,6 +27,10 @@ from zmqservices.extensions import DependencyProvider, Entrypoint
 from zmqservices.probes import ExcInfo, Probe, watching
 from zmqservices.testing.utils import get_extension
 from zmqservices.testing.waiting import WaitResult
+
+if TYPE_CHECKING:
+    from zmqservices.containers import ServiceContainer
+    from zmqservices.worker_context import WorkerContext
 
 __all__ = [
     "EntrypointWaiterTimeout",
@@ -45,7 +49,7 @@ __all__ = [
 # --- a service as a plain object -------------------------------------------------------------------------------------
 
 
-def worker_factory(service_cls: type, /, **dependencies: Any) -> Any:
+def worker_factory(service_cls: type, /, **dependencies: object) -> Any:
     """An instance of `service_cls` whose dependencies are as given, and a MagicMock each where nothing is given.
 
     Raises ExtensionNotFound for a name that is no dependency of the class.
@@ -60,7 +64,7 @@ def worker_factory(service_cls: type, /, **dependencies: Any) -> Any:
     return service
 
 
-def _refuse_unknown(kind: str, unknown: set[str], owner: Any, known: set[Any]) -> None:
+def _refuse_unknown(kind: str, unknown: set[str], owner: object, known: set[Any]) -> None:
     if unknown:
         there = ", ".join(sorted(known)) or "none"
         names = ", ".join(repr(name) for name in sorted(unknown))
@@ -73,16 +77,16 @@ def _refuse_unknown(kind: str, unknown: set[str], owner: Any, known: set[Any]) -
 class MockDependencyProvider(DependencyProvider):
     """Injects `dependency` as it is, a MagicMock unless one is given."""
 
-    def __init__(self, attr_name: str, dependency: Any = None) -> None:
+    def __init__(self, attr_name: str, dependency: object = None) -> None:
         super().__init__()
         self.attr_name = attr_name
         self.dependency = MagicMock(name=attr_name) if dependency is None else dependency
 
-    def get_dependency(self, worker_ctx: Any) -> Any:
+    def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         return self.dependency
 
 
-def replace_dependencies(container: Any, /, *dependencies: str, **dependency_map: Any) -> Any:
+def replace_dependencies(container: ServiceContainer, /, *dependencies: str, **dependency_map: object) -> Any:
     """Have stand-ins injected: a MagicMock for each name, or the object that a keyword gives.
 
     Returns the mock of the one name, or else an iterator of the mocks in the order of the names; what was given by
@@ -106,7 +110,7 @@ def replace_dependencies(container: Any, /, *dependencies: str, **dependency_map
     return stand_ins[0] if len(stand_ins) == 1 else iter(stand_ins)
 
 
-def restrict_entrypoints(container: Any, *entrypoints: str) -> None:
+def restrict_entrypoints(container: ServiceContainer, *entrypoints: str) -> None:
     """Leave only the entrypoints of the methods that are named; all others are as if they had never been declared.
 
     Only before the container starts: RuntimeError afterwards. Raises ExtensionNotFound for a method without entrypoint.
@@ -119,7 +123,7 @@ def restrict_entrypoints(container: Any, *entrypoints: str) -> None:
             container.entrypoints.remove(entrypoint)
 
 
-def _refuse_started(container: Any, what: str) -> None:
+def _refuse_started(container: ServiceContainer, what: str) -> None:
     if container.started:
         raise RuntimeError(f"You must {what} before the container is started; {container} has been.")
 
@@ -140,7 +144,7 @@ class _Outcome(Probe):
         self.result = WaitResult()
         self.is_over = Event()
 
-    def worker_result(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_result(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> None:
         if self.result.has_result:
             return
         try:
@@ -154,14 +158,14 @@ class _Outcome(Probe):
             self._worker_ctx = worker_ctx
             self.result.send(result, exc_info)
 
-    def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_ended(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> None:
         if worker_ctx is self._worker_ctx:
             self.is_over.set()
 
 
 @contextmanager
 def entrypoint_waiter(
-    container: Any,
+    container: ServiceContainer,
     method_name: str,
     timeout: float | None = 30,
     callback: Callable[[Any, Any, ExcInfo | None], Any] | None = None,
@@ -176,7 +180,7 @@ def entrypoint_waiter(
     if get_extension(container, Entrypoint, method_name=method_name) is None:
         raise RuntimeError(f"{container.service_name} has no entrypoint {method_name!r} to wait for")
 
-    def is_wanted(worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> Any:
+    def is_wanted(worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Any:
         return worker_ctx.entrypoint.method_name == method_name and (
             callback is None or callback(worker_ctx, result, exc_info)
         )
@@ -193,7 +197,7 @@ entrypoint_waiter.Timeout = EntrypointWaiterTimeout  # type: ignore[attr-defined
 
 @contextmanager
 def entrypoint_hook(
-    container: Any, method_name: str, context_data: dict[str, Any] | None = None, timeout: float | None = 30
+    container: ServiceContainer, method_name: str, context_data: dict[str, Any] | None = None, timeout: float | None = 30
 ) -> Iterator[Callable[..., Any]]:
     """A function that runs the method as its entrypoint would, past the network: Python objects go in and come out.
 
@@ -221,7 +225,7 @@ def entrypoint_hook(
     yield hook
 
 
-def _wait_for_either(is_over: Event, container: Any) -> None:
+def _wait_for_either(is_over: Event, container: ServiceContainer) -> None:
     """Return when the call is over; raise what the container died of, if that comes first."""
     died = container._died
     gevent.wait([is_over, died], count=1)

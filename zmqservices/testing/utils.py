@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from unittest.mock import NonCallableMock
 
 import gevent
 from gevent.queue import Queue
@@ -15,6 +16,10 @@ from gevent.queue import Queue
 from zmqservices.compat.eventlet_names import Timeout
 from zmqservices.extensions import Entrypoint
 from zmqservices.removed import removed_names
+
+if TYPE_CHECKING:
+    from zmqservices.containers import ServiceContainer
+    from zmqservices.runners import ServiceRunner
 
 __all__ = [
     "ANY_PARTIAL",
@@ -40,7 +45,7 @@ Resource = TypeVar("Resource")
 # --- finding things --------------------------------------------------------------------------------------------------
 
 
-def get_extension(container: Any, extension_cls: type, **match_attrs: Any) -> Any:
+def get_extension(container: ServiceContainer, extension_cls: type, **match_attrs: object) -> Any:
     """The first extension of `container` of that class whose attributes are as given; None where there is none."""
     for extension in container.extensions:
         if isinstance(extension, extension_cls) and all(
@@ -50,7 +55,7 @@ def get_extension(container: Any, extension_cls: type, **match_attrs: Any) -> An
     return None
 
 
-def get_container(runner: Any, service_cls: type) -> Any:
+def get_container(runner: ServiceRunner, service_cls: type) -> Any:
     """The container of `runner` that hosts `service_cls`; None where there is none."""
     return next((container for container in runner.containers if container.service_cls is service_cls), None)
 
@@ -66,7 +71,7 @@ def find_free_port(host: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def wait_for_call(timeout: float, mock_method: Any) -> Iterator[Any]:
+def wait_for_call(timeout: float, mock_method: NonCallableMock) -> Iterator[Any]:
     """Enter the block when `mock_method`, a mock, was called. Raises Timeout after `timeout` seconds.
 
     `zmqservices.testing.waiting.wait_for_call` waits at the end of a block, for any object.
@@ -77,7 +82,7 @@ def wait_for_call(timeout: float, mock_method: Any) -> Iterator[Any]:
     yield mock_method
 
 
-def wait_for_worker_idle(container: Any, timeout: float = 10) -> None:
+def wait_for_worker_idle(container: ServiceContainer, timeout: float = 10) -> None:
     """Return when `container` runs no worker. Deprecated: the `entrypoint_waiter` says which it waits for."""
     warnings.warn("use `entrypoint_waiter`, which waits for a certain call", DeprecationWarning, stacklevel=2)
     with Timeout(timeout):
@@ -124,7 +129,7 @@ class MockCallArgs(NamedTuple):
     keyword: dict[str, Any]
 
 
-def unpack_mock_call(call: Any) -> MockCallArgs:
+def unpack_mock_call(call: Iterable[Any]) -> MockCallArgs:
     """The arguments of a call of a mock: `args, kwargs = unpack_mock_call(mock.call_args)`."""
     # One of `mock_calls` has a name before them.
     return MockCallArgs(*tuple(call)[-2:])
@@ -133,7 +138,7 @@ def unpack_mock_call(call: Any) -> MockCallArgs:
 class AnyInstanceOf:
     """Equals every instance of a class: `mock.assert_called_with(AnyInstanceOf(Order))`."""
 
-    def __init__(self, cls: Any) -> None:
+    def __init__(self, cls: object) -> None:
         self.cls = cls
 
     def __eq__(self, other: object) -> bool:
@@ -202,7 +207,7 @@ class ResourcePipeline(Generic[Resource]):
                 made = None, exc  # type: ignore[assignment]
             self._put(made)
 
-    def _put(self, made: Any) -> None:
+    def _put(self, made: tuple[Resource | None, Exception | None]) -> None:
         try:
             self.ready.put(made)
         except BaseException:

@@ -37,7 +37,7 @@ class WaitResult:
         """Whether there is an outcome, good or bad."""
         return self.res is not _NOTHING or self.exc_info is not None
 
-    def send(self, res: Any, exc_info: ExcInfo | None) -> None:
+    def send(self, res: object, exc_info: ExcInfo | None) -> None:
         """This is the outcome, unless there is one."""
         if not self.has_result:
             self.res, self.exc_info = res, exc_info
@@ -53,7 +53,7 @@ class WaitResult:
 
 @contextmanager
 def wait_for_call(
-    obj: Any, target: str, callback: Callable[[Any, Any, Any, ExcInfo | None], Any] | None = None
+    obj: object, target: str, callback: Callable[[Any, Any, Any, ExcInfo | None], Any] | None = None
 ) -> Iterator[WaitResult]:
     """Return from the block only when the method `target` of `obj` was called in it, and has returned or raised.
 
@@ -64,7 +64,7 @@ def wait_for_call(
     original = getattr(obj, target)
 
     @functools.wraps(original, assigned=(), updated=())
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: object, **kwargs: object) -> Any:
         returned, exc_info = None, None
         try:
             returned = original(*args, **kwargs)

@@ -88,7 +88,7 @@ class WebSocketApp:
             goes_on = self._take(event) and goes_on
         return goes_on
 
-    def _take(self, event: Any) -> bool:
+    def _take(self, event: object) -> bool:
         """Answers whether the connection goes on."""
         if isinstance(event, events.AcceptConnection):
             self.accepted.set(None)
@@ -141,7 +141,7 @@ class VirtualSocket:
         self._answers: dict[str, AsyncResult[dict[str, Any]]] = {}
         self._events: defaultdict[str, Any] = defaultdict(Queue)
 
-    def rpc(self, _method: str, **data: Any) -> Any:
+    def rpc(self, _method: str, **data: object) -> Any:
         """Call a method of the service's and return its result, or raise its error. Raises ConnectionError at the end."""
         correlation_id = str(uuid.uuid4())
         answer = self._answers[correlation_id] = AsyncResult()
@@ -170,7 +170,7 @@ class VirtualSocket:
             if answer is not None:
                 answer.set(message)
 
-    def ended(self, _outcome: Any) -> None:
+    def ended(self, _outcome: object) -> None:
         """Called when the connection has ended: nobody shall wait for an answer any more."""
         for answer in self._answers.values():
             answer.set_exception(ConnectionError("the WebSocket was closed before the answer came"))

@@ -125,11 +125,11 @@ class Timer(Entrypoint):
             return
         self._is_over.wait()
 
-    def handle_result(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def handle_result(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         """Called with the outcome of a tick. What it returns is passed on to dependency providers."""
         return result, exc_info
 
-    def _tick_ended(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def _tick_ended(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
         try:
             if not never_began(worker_ctx) and is_overridden(self, Timer):
                 return outcome_of(self, worker_ctx, result, exc_info)
