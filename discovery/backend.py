@@ -7,7 +7,7 @@ the client library that it needs, is imported when the first URL of that scheme 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,8 @@ class Options:
     ttl: float
     #: Whether this process may host what the URL names, where that can be hosted at all.
     host: bool = True
-
+    #: What the client asks for to begin with; None is everything. See `Directory.add_interest`.
+    interest: frozenset[str] | None = None
 
 
 
@@ -103,8 +104,15 @@ class Directory(Protocol):
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
 
+    def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
+        """Also show the records of these services, and those that subscribe to events of these sources.
+
+        Returns at once; see `wait_ready`. A directory that was opened for all services shows everything anyway, and so does
+        one that was asked for more than 2,000 names. DirectoryError for what cannot be a name.
+        """
+
     def view(self) -> View:
-        """All records and notes as they are known now."""
+        """All records of interest, those that this process announced, and all notes of the namespace, as known now."""
 
     def service(self, name: str) -> list[Seen]:
         """The known instances of one service. Cheaper than `view`."""
@@ -115,8 +123,11 @@ class Directory(Protocol):
         Returns a function that ends the subscription. The callback must not block. Its exceptions are logged and ignored.
         """
 
-    def wait_ready(self, timeout: float) -> bool:
-        """True once some registry has sent a complete snapshot; False after `timeout` seconds."""
+    def wait_ready(self, timeout: float, service: str | None = None) -> bool:
+        """True once some registry has told all that it lists of the interest; False after `timeout` seconds.
+
+        With `service`: all that it lists of this service, which is added to the interest if it was not in it.
+        """
 
     def describe(self) -> str:
         """The directory's URL and how fresh its view is, for error texts."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from discovery.backend import Capabilities, Directory, Kind, Options, factory_for
 from discovery.exceptions import DirectoryConfigurationError
+from discovery.interest import ALL_SERVICES, of_services
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
 
 #: This machine's own directory; the first process to open it hosts it.
@@ -26,6 +28,7 @@ def open_directory(
     cache_dir: str | os.PathLike[str] | None = None,
     ttl: float = DEFAULT_TTL,
     host: bool = True,
+    services: Iterable[str] = ALL_SERVICES,
 ) -> Directory:
     """The directory at `url`, not yet started.
 
@@ -37,7 +40,8 @@ def open_directory(
     `namespace`: the namespace that it shows and that it may announce in; None is all of them. `cache_dir`: a folder
     for the last good view, used when a process starts while every registry is down; None caches nothing. `ttl`: seconds
     of warm-up where this process hosts the local registry; a third of it is the longest pause between attempts to connect.
-    `host`: False uses the local directory and never hosts it.
+    `host`: False uses the local directory and never hosts it. `services`: the names of the services that are wanted, to which
+    `Directory.add_interest` adds; `*`, the default, is all of them, whose cost grows with the whole cluster.
 
     Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
 
@@ -59,7 +63,8 @@ def open_directory(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
     cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
-    options = Options(namespace, cache, float(ttl), host)
+    wanted = of_services(services)
+    options = Options(namespace, cache, float(ttl), host, wanted)
     made = [factory_for(part)(part, options) for part in _parts(url)]
     if len(made) == 1 and not isinstance(made[0], Kind):
         return made[0]
@@ -68,7 +73,7 @@ def open_directory(
     from discovery.client.registry_client import RegistryClient
 
     return RegistryClient(
-        kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities
+        kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities, wanted
     )
 
 

@@ -3,7 +3,8 @@
 Internal. docs/discovery.rst describes the protocol.
 
 Rule 1: no sockets, no clock here.
-Rule 2: a frame is a msgpack array `[version, kind, field, ...]`; fields after those known here are ignored.
+Rule 2: a frame is a msgpack array `[version, kind, field, ...]`; fields after those known here are ignored, and those that
+came after version 1.0 (see OPTIONAL) may be missing.
 Rule 3: whatever the bytes are, decoding raises DirectoryProtocolError and nothing else.
 Rule 4: the first field of a change is `seq`, so that one packed change serves all subscribers (see `Push`).
 """
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 import msgpack
 
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
+from discovery.interest import MAX_INTEREST, is_key
 from discovery.model import Note, Record, is_name, is_number, quoted
 
 #: The protocol version in every frame. A peer with another version is refused with a sentence.
@@ -44,10 +46,15 @@ MAX_NOTE, MAX_NOTES = 4096, 200
 
 @dataclass(slots=True)
 class Subscribe:
-    """Please send a snapshot of `namespace` (None: of all namespaces), and from then on each change."""
+    """Please send a snapshot of `namespace` (None: of all namespaces), and from then on each change.
+
+    `interest`: the keys of the records that are wanted (see `discovery.interest`); None, or missing: all records. All notes
+    come in any case.
+    """
 
     KIND: ClassVar[int] = 1
     namespace: str | None
+    interest: list[str] | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +104,18 @@ class Read:
 
 
 @dataclass(slots=True)
+class Extend:
+    """Please send the records under these keys as well, as updates, and each change of them from now on.
+
+    Acknowledged once all of them have been sent. Only for a registry whose snapshot was `limited`.
+    """
+
+    KIND: ClassVar[int] = 7
+    request: int
+    interest: list[str]
+
+
+@dataclass(slots=True)
 class Ack:
     """`request` was carried out."""
 
@@ -126,6 +145,8 @@ class Snapshot:
     """Part `part` of a snapshot; each entry is [record, age in seconds, suspect].
 
     `parts` is the number of parts in the last one, and 0 in those before. The parts together contain all notes as well.
+    `limited`: the registry sends only the records that the subscriber's interest names. One that does not know of
+    interests leaves the field out and sends all records.
     """
 
     KIND: ClassVar[int] = 19
@@ -136,6 +157,7 @@ class Snapshot:
     parts: int
     entries: list[Any]
     notes: list[Note]
+    limited: bool = False
 
 
 @dataclass(slots=True)
@@ -198,6 +220,7 @@ Message = (
     | Withdraw
     | PutNotes
     | Read
+    | Extend
     | Ack
     | Refused
     | Unknown
@@ -273,10 +296,14 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "suspect": _is_bool,
     "withdrawn": _is_bool,
     "token": is_number,
+    "interest": lambda value: isinstance(value, list) and len(value) <= MAX_INTEREST and all(map(is_key, value)),
+    "limited": _is_bool,
 }
 FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
-#: Fields that may be None: a subscriber of all namespaces.
-MAY_BE_NONE = {(Subscribe.KIND, "namespace")}
+#: Fields that may be None: a subscriber of all namespaces, or of all records.
+MAY_BE_NONE = {(Subscribe.KIND, "namespace"), (Subscribe.KIND, "interest")}
+#: Last fields that a peer of an earlier release leaves out, by kind; the message then has its default.
+OPTIONAL: dict[int, int] = {Subscribe.KIND: 1, Snapshot.KIND: 1}
 
 
 def encode(message: Message) -> bytes:
@@ -312,10 +339,10 @@ def _decode(frame: bytes, on_bad: OnBad | None) -> Message | SkippedUpdate:
     if type(kind) is not int or kind not in KINDS:
         raise DirectoryProtocolError(f"an unknown kind of message: {quoted(kind, 40)}")
     names = FIELDS[kind]
-    if len(values) < len(names):
+    if len(values) < len(names) - OPTIONAL.get(kind, 0):
         raise DirectoryProtocolError(f"{KINDS[kind].__name__} with {len(values)} of {len(names)} fields")
     values = values[: len(names)]
-    for position, (name, value) in enumerate(zip(names, values, strict=True)):
+    for position, (name, value) in enumerate(zip(names, values, strict=False)):
         if name == "record" and on_bad is not None:
             continue
         if not (CHECKS[name](value) or (value is None and (kind, name) in MAY_BE_NONE)):
@@ -360,33 +387,50 @@ class Push:
     __slots__ = ("_head", "_tail")
 
     def __init__(self, message: Update | Drop | Heartbeat | NotesChanged) -> None:
-        values = [_plain(getattr(message, name)) for name in FIELDS[message.KIND][1:]]
+        self._pack(message.KIND, [pack(_plain(getattr(message, name))) for name in FIELDS[message.KIND][1:]])
+
+    @classmethod
+    def of_update(cls, boot_id: str, record: bytes, age: float, suspect: bool) -> Push:
+        """An `Update` whose record is packed already."""
+        push = cls.__new__(cls)
+        push._pack(Update.KIND, [pack(boot_id), record, pack(age), pack(suspect)])
+        return push
+
+    def _pack(self, kind: int, packed: list[bytes]) -> None:
         # An array of less than 16 items has a head of one byte: 0x90 + length.
-        self._head = bytes([0x90 + 3 + len(values)]) + pack(VERSION) + pack(message.KIND)
-        self._tail = b"".join(map(pack, values))
+        self._head = bytes([0x90 + 3 + len(packed)]) + pack(VERSION) + pack(kind)
+        self._tail = b"".join(packed)
 
     def frame(self, seq: int) -> bytes:
         """The frame for a subscriber whose change number `seq` this is."""
         return self._head + pack(seq) + self._tail
 
 
+def packed_entry(record: bytes, age: float, suspect: bool) -> bytes:
+    """An entry of a snapshot whose record is packed already."""
+    return b"\x93" + record + pack(age) + (b"\xc3" if suspect else b"\xc2")
+
+
 def snapshot_parts(
-    boot_id: str, seq: int, warming: bool, entries: Iterable[list[Any]], notes: Iterable[Note]
+    boot_id: str, seq: int, warming: bool, entries: Iterable[bytes], notes: Iterable[Note], limited: bool = False
 ) -> Iterator[bytes]:
-    """Yields the frames of a snapshot, at least one, each of bounded size and made only when it is asked for."""
-    head = bytes([0x90 + 9]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
+    """Yields the frames of a snapshot, at least one, each of bounded size and made only when it is asked for.
+
+    `entries` are packed (see `packed_entry`), so that a record is encoded once for all subscribers.
+    """
+    head = bytes([0x90 + 10]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
     array = msgpack.Packer(autoreset=True).pack_array_header
+    end = pack(limited)
 
     def frame(is_last: bool) -> bytes:
         lists = (p for each in held for p in (array(len(each)), *each))
-        return b"".join((head, pack(part), pack(part + 1 if is_last else 0), *lists))
+        return b"".join((head, pack(part), pack(part + 1 if is_last else 0), *lists, end))
 
     #: The packed entries and notes of the next part.
     held: tuple[list[bytes], list[bytes]] = ([], [])
     part = size = 0
-    for which, items in enumerate((entries, notes)):
-        for item in items:
-            packed = pack(_plain(item))
+    for which, items in enumerate((entries, (pack(note.to_list()) for note in notes))):
+        for packed in items:
             if size + len(packed) > PART_SIZE and size:
                 yield frame(is_last=False)
                 held, size, part = ([], []), 0, part + 1

@@ -34,6 +34,7 @@ from discovery.backend import Capabilities, Kind, Options
 from discovery.backends.urls import EngineUrl, parse_engine_url, truth
 from discovery.client.engines import Change, Contents, EngineSeed, Gone
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
+from discovery.interest import Interest
 from discovery.model import Note, Record
 from discovery.native import Log, original
 
@@ -225,7 +226,7 @@ class EtcdSession:
 
     # --- EngineSession ---
 
-    def open(self) -> Contents:
+    def open(self, interest: Interest) -> Contents:
         """Connects to a member that answers, and reads all that is under the prefix."""
         errors: list[str] = []
         for server in self._servers:
@@ -238,6 +239,10 @@ class EtcdSession:
                 gateway.close()
                 errors.append(str(exc))
         raise EngineError("; ".join(errors))
+
+    def extend(self, keys: frozenset[str]) -> list[Record]:
+        """Never called: `open` told everything."""
+        return []
 
     def watch(self) -> Iterator[list[Change]]:
         """All changes from the revision after the one that was read."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from discovery import interest
 from discovery.backend import Callback, Capabilities, Options
 from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError
+from discovery.interest import Interest
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_NOTE_TTL, LONGEST_TTL, Record, Seen, View, is_name
 from discovery.native import Log, NativeThread
 
@@ -22,7 +24,7 @@ def open_static(url: str, options: Options) -> StaticDirectory:
     """`static:name=tcp://ip:port,...;name=...`, or `static:FILE` with {name: [url, ...]} in JSON or YAML."""
     text = url.partition(":")[2].strip()
     services = _from_text(text, url) if "=" in text else _from_file(text, url)
-    return StaticDirectory(url, services, options.namespace or DEFAULT_NAMESPACE)
+    return StaticDirectory(url, services, options.namespace or DEFAULT_NAMESPACE, options.interest)
 
 
 class StaticDirectory:
@@ -30,20 +32,21 @@ class StaticDirectory:
 
     capabilities = Capabilities(can_announce=False, stores_notes=False)
 
-    def __init__(self, url: str, services: Mapping[str, list[str]], namespace: str) -> None:
+    def __init__(self, url: str, services: Mapping[str, list[str]], namespace: str, wanted: Interest = None) -> None:
         self._url = url
+        self._interest = wanted
         records = [
             _record(service, endpoint, namespace) for service in services for endpoint in services[service]
         ]
-        self._view = View({record.instance: Seen(record) for record in records}, fresh=True)
+        self._records = {record.instance: Seen(record) for record in records}
         self._is_started = False
-        self._waiting: list[Callback] = []
+        #: Called at the start, and when the interest has grown.
+        self._callbacks: list[Callback] = []
 
     def start(self) -> None:
         """Whoever subscribed before is called now."""
         self._is_started = True
-        waiting, self._waiting = self._waiting, []
-        for callback in waiting:
+        for callback in list(self._callbacks):
             self._call_back(callback)
 
     def stop(self, timeout: float = 1.0) -> None:
@@ -73,24 +76,35 @@ class StaticDirectory:
         """True: nothing is ever on its way."""
         return True
 
+    def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
+        """The records of these services are shown, too."""
+        keys = interest.keys(services, sources)
+        if not interest.covers(self._interest, keys):
+            self._interest = interest.grown(self._interest, keys)
+            if self._is_started:
+                for callback in list(self._callbacks):
+                    self._call_back(callback)
+
     def view(self) -> View:
-        """What was written down."""
-        return self._view
+        """What was written down of the services of interest."""
+        wanted = self._interest
+        return View({key: seen for key, seen in self._records.items() if interest.wants(wanted, seen.record)}, fresh=True)
 
     def service(self, name: str) -> list[Seen]:
         """The instances of one service."""
-        return self._view.service(name)
+        return self.view().service(name)
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Calls `callback(view)` once, from another thread: nothing ever changes."""
+        """Calls `callback(view)` from another thread: once, and again when the interest has grown. Nothing else changes."""
+        self._callbacks.append(callback)
         if self._is_started:
             self._call_back(callback)
-        else:
-            self._waiting.append(callback)
-        return lambda: self._waiting.remove(callback) if callback in self._waiting else None
+        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
 
-    def wait_ready(self, timeout: float) -> bool:
+    def wait_ready(self, timeout: float, service: str | None = None) -> bool:
         """True at once."""
+        if service is not None:
+            self.add_interest([service])
         return True
 
     def describe(self) -> str:
@@ -100,7 +114,7 @@ class StaticDirectory:
     def _call_back(self, callback: Callback) -> None:
         def call() -> None:
             try:
-                callback(self._view)
+                callback(self.view())
             except Exception:
                 _log.exception("a subscriber of directory %s failed", self._url)
 

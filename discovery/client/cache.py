@@ -12,6 +12,7 @@ from typing import Any
 
 from discovery import protocol
 from discovery.exceptions import DirectoryError
+from discovery.interest import EVERYTHING, Interest, keys_of
 from discovery.model import Note, Record
 from discovery.native import Log
 
@@ -23,38 +24,61 @@ MAX_SIZE = 64 * 1024 * 1024
 
 
 class DiskCache:
-    """Two files per URL and namespace. Methods never raise; a cache that fails is logged once, as a warning.
+    """Files per URL and namespace. Methods never raise; a cache that fails is logged once, as a warning.
 
-    `keeps_records=False`: only notes are cached.
+    A client of everything has one file of records. A client with an interest has one for each key, which all processes share
+    that care for it, whatever else they care for. `keeps_records=False`: only notes are cached.
     """
 
     def __init__(self, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
         self._key = [url, namespace]
         # A collision does no harm: the key itself is in the file and is compared. hashlib would load OpenSSL, 3.5 MB.
         digest = zlib.crc32(repr(self._key).encode())
-        self.path = folder / f"directory-{digest:08x}.msgpack"
+        self._folder = folder
+        self._digest = f"{digest:08x}"
+        self.path = folder / f"directory-{self._digest}.msgpack"
         self.notes_path = folder / f"notes-{digest:08x}.msgpack"
         self._keeps_records = keeps_records
         self._has_warned = False
 
-    def load(self) -> list[tuple[Record, float]]:
-        """(record, age in seconds) for each record of the last good view; empty when there is none."""
+    def load(self, interest: Interest = EVERYTHING) -> list[tuple[Record, float]]:
+        """(record, age in seconds) for each record of the last good view of an interest; empty when there is none."""
+        if not self._keeps_records:
+            return []
+        if interest is None:
+            return self._load(self.path, None)
+        return [entry for key in sorted(interest) for entry in self._load(self._path_of(key), key)]
+
+    def _load(self, path: Path, key: str | None) -> list[tuple[Record, float]]:
         try:
-            document = self._read(self.path) if self._keeps_records else None
+            document = self._read(path)
             if document is None:
                 return []
+            if document.get("of") != key:
+                raise DirectoryError("it belongs to another directory or format")
             # Two processes share only the wall clock. If it was set back, ages must not shrink.
             passed = max(0.0, time.time() - float(document["saved_at"]))
             return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
         except (OSError, DirectoryError, KeyError, TypeError, ValueError) as exc:
-            _log.warning("ignored the directory cache %s: %s", self.path, exc)
+            _log.warning("ignored the directory cache %s: %s", path, exc)
             return []
 
-    def save(self, entries: Iterable[tuple[Record, float]]) -> None:
-        """Replaces the last good view."""
-        if self._keeps_records:
-            records = [[record.to_dict(), age] for record, age in entries]
-            self._write(self.path, {"saved_at": time.time(), "records": records})
+    def save(self, entries: Iterable[tuple[Record, float]], interest: Interest = EVERYTHING) -> None:
+        """Replaces the last good view of an interest. `entries` may have records of others, which are left out."""
+        if not self._keeps_records:
+            return
+        by_key: dict[str | None, list[list[Any]]] = {None: []} if interest is None else {key: [] for key in interest}
+        for record, age in entries:
+            for key in (None,) if interest is None else keys_of(record):
+                if key in by_key:
+                    by_key[key].append([record.to_dict(), age])
+        for key, records in by_key.items():
+            path = self.path if key is None else self._path_of(key)
+            self._write(path, {"of": key, "saved_at": time.time(), "records": records})
+
+    def _path_of(self, key: str) -> Path:
+        raw = key.encode()
+        return self._folder / f"directory-{self._digest}-{zlib.crc32(raw):08x}{zlib.crc32(raw[::-1]):08x}.msgpack"
 
     def load_notes(self) -> list[Note]:
         """The saved notes, including those that other processes saved."""

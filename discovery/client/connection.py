@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import zmq
 
 from discovery import protocol
+from discovery.interest import EVERYTHING, Interest
 
 #: The states of a connection. Where `open` succeeds it goes from the first to the last.
 WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
@@ -43,6 +44,10 @@ class DirectoryConnection(ABC):
         #: When the next attempt may begin.
         self.retry_at = float("-inf")
         self.failures = 0
+        #: The records that were asked for in this conversation, and those of which all have been told by now. EVERYTHING where
+        #: the other side does not know of interests.
+        self.asked: Interest = EVERYTHING
+        self.answered: Interest = EVERYTHING
         self._listener = listener
         self._longest_pause = min(LONGEST_PAUSE, longest_pause)
 
@@ -76,6 +81,13 @@ class DirectoryConnection(ABC):
     def send(self, message: protocol.Message) -> bool:
         """True when the connection took it."""
 
+    def extend(self, keys: Interest, now: float) -> None:
+        """Ask for the records under these keys as well; `on_extended`, or `on_up` once more, follows when all have been told.
+
+        Called while the connection is up, and only for what is not in `asked`: never where that is EVERYTHING.
+        """
+        raise NotImplementedError(f"{type(self).__name__} tells of everything")
+
     @abstractmethod
     def handle(self, ready: dict[Any, int], now: float) -> None:
         """Read from the sockets that the poll found ready."""
@@ -86,13 +98,20 @@ class DirectoryConnection(ABC):
 
 
 class DirectoryListener(Protocol):
-    """Receives the events of a connection."""
+    """Receives the events of a connection, and says what to ask for."""
+
+    @property
+    def interest(self) -> Interest:
+        """The records that are wanted now."""
 
     def on_up(self, connection: DirectoryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """The registry sent a complete snapshot; after a gap it sends another one."""
 
     def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
         """The registry sent an Update, Drop, Heartbeat, NotesChanged, Ack, Refused or Unknown, in order and without a gap."""
+
+    def on_extended(self, connection: DirectoryConnection, now: float) -> None:
+        """All records were told that an `extend` asked for; `connection.answered` has grown."""
 
     def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or an attempt failed; `connection.error` says why."""

@@ -21,8 +21,9 @@ from discovery import protocol
 from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnection, DirectoryListener, Post
 from discovery.client.seeds import Done
 from discovery.exceptions import EngineError, EngineRefusal
+from discovery.interest import EVERYTHING, Interest, grown
 from discovery.model import Note, Record
-from discovery.native import Log, NativeEvent, NativeThread, end_hub
+from discovery.native import Log, NativeEvent, NativeThread, end_hub, native_lock
 
 _log = Log(__name__)
 
@@ -46,21 +47,31 @@ Change = Record | Note | Gone
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that an engine holds of a namespace. `cluster` tells one that lost everything from the one before."""
+    """What an engine holds of a namespace. `cluster` tells one that lost everything from the one before.
+
+    `interest`: the records are all that it holds of these; EVERYTHING of an engine that cannot choose.
+    """
 
     cluster: str
     records: list[Record]
     notes: list[Note]
+    interest: Interest = EVERYTHING
 
 
 class EngineSession(Protocol):
     """One attempt at an engine. EngineError, whose text is for users, ends it; EngineRefusal is about one record or note."""
 
-    def open(self) -> Contents:
-        """Connects and reads everything."""
+    def open(self, interest: Interest) -> Contents:
+        """Connects and reads the records of interest, and all notes."""
+
+    def extend(self, keys: frozenset[str]) -> list[Record]:
+        """Reads the records under these keys as well; from now on `watch` tells of their changes, too.
+
+        Called only where `open` told less than everything. What `watch` yields while this runs is handed on after it.
+        """
 
     def watch(self) -> Iterator[list[Change]]:
-        """All changes after what `open` returned, in their order; ends when the session is closed."""
+        """All changes of interest after what `open` returned, in their order; ends when the session is closed."""
 
     def put_record(self, record: Record) -> None:
         """Stores a record, leased for its ttl until `keep` comes again."""
@@ -155,7 +166,8 @@ class EngineConnection(DirectoryConnection):
         """Begins an attempt; `retry_at` has come."""
         self.state = CONNECTING
         self.opened_at = now
-        self._attempt = _Attempt(self.address, self._session(), self._hand_over, self._threads)
+        self.asked = self._listener.interest
+        self._attempt = _Attempt(self.address, self._session(), self.asked, self._hand_over, self._threads)
         try:
             self._attempt.start()
         except RuntimeError as exc:
@@ -181,6 +193,14 @@ class EngineConnection(DirectoryConnection):
         self._attempt.take(message)
         return True
 
+    def extend(self, keys: Interest, now: float) -> None:
+        """Hands the question to the attempt. Everything is read by a session of its own."""
+        if keys is None or self._attempt is None:
+            self.close(now, "everything is asked for from now on")
+            return
+        self.asked = grown(self.asked, keys)
+        self._attempt.extend(keys)
+
     def handle(self, ready: dict[Any, int], now: float) -> None:
         """Nothing was polled."""
 
@@ -205,6 +225,11 @@ class EngineConnection(DirectoryConnection):
         self.last_contact = now
         if isinstance(news, Contents):
             self._up(news, now)
+        elif isinstance(news, _Extended):
+            for record in news.records:
+                self._listener.on_message(self, protocol.Update(0, "", record, 0.0, False), now)
+            self.answered = grown(self.answered, news.keys)
+            self._listener.on_extended(self, now)
         elif self.state == UP:
             for message in news:
                 self._listener.on_message(self, message, now)
@@ -214,6 +239,7 @@ class EngineConnection(DirectoryConnection):
         self.is_warming = self.boot_id not in (None, contents.cluster)
         self._warm_at = now + WARM_UP if self.is_warming else NEVER
         self.boot_id = contents.cluster
+        self.asked = self.answered = contents.interest
         self.state = UP
         self.error = None
         self.failures = 0
@@ -223,15 +249,32 @@ class EngineConnection(DirectoryConnection):
         self._listener.on_up(self, [part], now)
 
 
-_News = Contents | EngineError | list[protocol.Message]
+@dataclass(frozen=True, slots=True)
+class _Extended:
+    """The answer to an extension of the interest."""
+
+    keys: frozenset[str]
+    records: list[Record]
+
+
+_News = Contents | _Extended | EngineError | list[protocol.Message]
 
 
 class _Attempt:
     """The two threads of one session."""
 
     def __init__(
-        self, address: str, session: EngineSession, tell: Callable[[_Attempt, _News], None], threads: _Threads
+        self,
+        address: str,
+        session: EngineSession,
+        interest: Interest,
+        tell: Callable[[_Attempt, _News], None],
+        threads: _Threads,
     ) -> None:
+        self._interest = interest
+        #: Held while something is read and handed on, so that no change of it is handed on before.
+        self._order = native_lock()
+        self._extensions: deque[frozenset[str]] = deque()
         self._address = address
         self._threads = threads
         self._session = session
@@ -251,6 +294,11 @@ class _Attempt:
         self._tasks.append(message)
         self._wake.set()
 
+    def extend(self, keys: frozenset[str]) -> None:
+        """Hands a question to the thread that writes."""
+        self._extensions.append(keys)
+        self._wake.set()
+
     def end(self) -> None:
         """Both threads end as soon as they can."""
         self._is_over = True
@@ -258,13 +306,14 @@ class _Attempt:
 
     def _work(self) -> None:
         try:
-            self._tell(self._session.open())
+            self._tell(self._session.open(self._interest))
             self._threads.start(self._watch, "discovery-engine-watch")
             keep_at = time.monotonic() + self._session.keep_every()
             while not self._is_over:
                 self._wake.wait(max(0.0, keep_at - time.monotonic()), blocking=True)
                 self._wake = NativeEvent()
                 # After the new event is there: what comes from now on sets that one.
+                self._extend()
                 while self._tasks and not self._is_over:
                     self._do(self._tasks.popleft())
                 now = time.monotonic()
@@ -280,12 +329,22 @@ class _Attempt:
             self._session.close()
             end_hub()
 
+    def _extend(self) -> None:
+        """Answers all questions that wait, at once."""
+        keys: frozenset[str] = frozenset()
+        while self._extensions:
+            keys |= self._extensions.popleft()
+        if keys and not self._is_over:
+            with self._order:
+                self._tell(_Extended(keys, self._session.extend(keys)))
+
     def _watch(self) -> None:
         try:
             for changes in self._session.watch():
                 if self._is_over:
                     break
-                self._tell(list(self._messages(changes)))
+                with self._order:
+                    self._tell(list(self._messages(changes)))
             else:
                 if not self._is_over:
                     raise EngineError("it ended the watch")

@@ -2,8 +2,10 @@
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
 Rule 2: of two versions of a record the higher rank wins, whichever registry it came from.
-Rule 3: a record is removed when its holder withdrew it, or when some registry is connected and past its warm-up and no
-connected registry lists it. Records that a registry listed when its connection was lost stay for one more ttl, their grace.
+Rule 3: a record is removed when its holder withdrew it, or when some registry that was asked for it is connected and past its
+warm-up, and no connected registry lists it. Records that a registry listed when its connection was lost stay for one more ttl,
+their grace.
+Rule 4: records outside the interest are not known, whoever lists them; only those that this process announced are known always.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from discovery.interest import EVERYTHING, NOTHING, Interest, keys_of, wants
 from discovery.model import Record
 
 #: Tombstones of withdrawn instances, so that a registry that does not know of a withdrawal yet does not bring one back.
 MAX_TOMBSTONES = 10_000
+#: The registry name under which the records of this process are merged, so that they are known while no registry is.
+OWN = ""
 #: Share of the ttl between two renewals of a healthy holder, at most: a third, and a fifth more for jitter.
 IN_TIME = 0.4
 
@@ -42,6 +47,8 @@ class Known:
 @dataclass(slots=True)
 class _Replica:
     entries: dict[str, MergedRecord] = field(default_factory=dict)
+    #: What it was asked for and has answered: it says nothing about other records.
+    answered: Interest = EVERYTHING
     is_connected: bool = False
     is_warm: bool = False
     lost_at: float | None = None
@@ -50,8 +57,13 @@ class _Replica:
 class Merge:
     """The records that a client knows. Call the methods for events of each registry, then `settle` for the changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, interest: Interest = EVERYTHING) -> None:
         self.known: dict[str, Known] = {}
+        #: Keys of records that were added, changed or removed; for the caller to read and clear.
+        self.changed_keys: set[str] = set()
+        self._interest = interest
+        #: What the connected registries past their warm-up have answered, while `settle` runs.
+        self._answers: list[Interest] = []
         self._replicas: dict[str, _Replica] = {}
         self._withdrawn: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._dirty: set[str] = set()
@@ -63,20 +75,37 @@ class Merge:
         """Whether some registry is connected and past its warm-up."""
         return any(replica.is_connected and replica.is_warm for replica in self._replicas.values())
 
+    def want(self, interest: Interest) -> None:
+        """The interest has grown: records that registries listed already become known."""
+        self._interest = interest
+        self._all_dirty()
+
     def restore(self, entries: Iterable[MergedRecord]) -> None:
         """Adds records of an earlier run. They stay until a registry that is past its warm-up does not list them."""
         for entry in entries:
+            if not wants(self._interest, entry.record):
+                continue
             self.known.setdefault(
                 entry.record.instance, Known(entry.record, entry.last_contact, entry.suspect, ())
             )
             self._restored.add(entry.record.instance)
 
-    def snapshot(self, registry: str, entries: Iterable[MergedRecord], warming: bool) -> None:
-        """A registry is connected and sent everything that it lists."""
+    def snapshot(
+        self, registry: str, entries: Iterable[MergedRecord], warming: bool, answered: Interest = EVERYTHING
+    ) -> None:
+        """A registry is connected and sent all that it lists of `answered`."""
         replica = self._replicas.setdefault(registry, _Replica())
+        replica.answered = answered
         replica.entries = {entry.record.instance: entry for entry in entries}
         replica.is_connected, replica.is_warm, replica.lost_at = True, not warming, None
         self._all_dirty()
+
+    def extended(self, registry: str, answered: Interest) -> None:
+        """A connected registry has sent all that it lists of `answered`, which is more than before."""
+        replica = self._replicas.get(registry)
+        if replica is not None and replica.is_connected:
+            replica.answered = answered
+            self._all_dirty()
 
     def update(self, registry: str, entry: MergedRecord) -> None:
         """A connected registry lists a new or changed record."""
@@ -119,17 +148,32 @@ class Merge:
         changed, self._restored = self._restored, set()
         dirty, self._dirty = self._dirty | self._in_grace | changed, set()
         self._in_grace = set()
+        self._answers = [one.answered for one in self._replicas.values() if one.is_connected and one.is_warm]
         for instance in dirty:
             before = self.known.get(instance)
             after = self._decide(instance, before, now)
             if after is None:
-                if self.known.pop(instance, None) is not None:
-                    changed.add(instance)
-                continue
-            self.known[instance] = after
-            if before is None or before.record != after.record or before.suspect is not after.suspect:
-                changed.add(instance)
+                if self.known.pop(instance, None) is None:
+                    continue
+            else:
+                self.known[instance] = after
+                if before is not None and before.record == after.record and before.suspect is after.suspect:
+                    continue
+            changed.add(instance)
+            for one in (before, after):
+                if one is not None:
+                    self.changed_keys.update(keys_of(one.record))
         return changed
+
+    def confirmed(self, interest: Interest) -> Interest:
+        """The part of an interest of which a connected registry past its warm-up has told everything; NOTHING where none has."""
+        warm = [one.answered for one in self._replicas.values() if one.is_connected and one.is_warm]
+        if not warm:
+            return NOTHING
+        if any(answered is None for answered in warm):
+            return interest
+        told = frozenset[str]().union(*(answered for answered in warm if answered is not None))
+        return NOTHING if interest is None else interest & told
 
     @property
     def is_waiting(self) -> bool:
@@ -147,11 +191,13 @@ class Merge:
         if not candidates:
             return None
         best = max(candidates, key=lambda entry: (entry.record.rank, entry.last_contact))
+        if not (wants(self._interest, best.record) or any(name == OWN for name, _, _ in held)):
+            return None
         listed = [(name, entry) for name, replica, entry in held if replica.is_connected]
         if listed:
             suspect = all(entry.suspect for _, entry in listed)
             return Known(best.record, best.last_contact, suspect, tuple(name for name, _ in listed))
-        if self.is_fresh:
+        if any(wants(answered, best.record) for answered in self._answers):
             last = max((replica.lost_at or 0.0 for _, replica, _ in held), default=0.0)
             if not last or now - last > best.record.ttl:
                 return None

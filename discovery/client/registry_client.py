@@ -11,19 +11,20 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from discovery import protocol, sockets
+from discovery import interest, protocol, sockets
 from discovery.backend import Callback, Capabilities
 from discovery.client.announcements import LeaseClaims
 from discovery.client.cache import DiskCache
 from discovery.client.seeds import Seed
-from discovery.client.state import ClientState, Flush
+from discovery.client.state import Answered, ClientState, Flush
 from discovery.exceptions import DirectoryError
+from discovery.interest import EVERYTHING, Interest
 from discovery.model import DEFAULT_NOTE_TTL, Note, Record, Seen, View
 from discovery.native import NativeThread, Wakeup, native_lock
 
@@ -47,6 +48,7 @@ class RegistryClient:
         longest_pause: float = LONGEST_PAUSE,
         keeps_records: bool = True,
         capabilities: Capabilities = Capabilities(),  # noqa: B008
+        wanted: Interest = EVERYTHING,
     ) -> None:
         self.name = name
         self.capabilities = capabilities
@@ -58,8 +60,9 @@ class RegistryClient:
         self._thread: NativeThread | None = None
         self._is_stopped = False
         self._claims = LeaseClaims()
+        self._interest = wanted
         cache = None if cache_dir is None else DiskCache(cache_dir, name, namespace, keeps_records)
-        self._client_state = ClientState(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic())
+        self._client_state = ClientState(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic(), wanted)
 
     def start(self) -> None:
         """Starts connecting to the registries. A second call does nothing; DirectoryError after `stop`."""
@@ -145,6 +148,17 @@ class RegistryClient:
         finally:
             self._post(lambda now: flush.done.set())  # So that it is removed: this caller waits no more.
 
+    def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
+        """Also shows these services, and the records that subscribe to events of `sources`. See `Directory.add_interest`."""
+        keys = interest.keys(services, sources)
+        if interest.covers(self._interest, keys):
+            return
+        sockets.check_process(self._pid)
+        with self._lock:
+            self._interest = interest.grown(self._interest, keys)
+            self._commands.append(lambda now: self._client_state.want(keys, now))
+        self._wakeup.wake()
+
     def view(self) -> View:
         """All records and notes as they are known now."""
         sockets.check_process(self._pid)
@@ -162,10 +176,26 @@ class RegistryClient:
         self._post(lambda now: self._client_state.subscribe(token, callback))
         return lambda: self._post(lambda now: self._client_state.unsubscribe(token))
 
-    def wait_ready(self, timeout: float) -> bool:
-        """True once some registry has sent a complete snapshot; False after `timeout` seconds."""
+    def wait_ready(self, timeout: float, service: str | None = None) -> bool:
+        """True once some registry has told all of the interest, or of one service; False after `timeout` seconds."""
         sockets.check_process(self._pid)
-        return self._client_state.ready.wait(timeout)
+        if service is not None:
+            self.add_interest([service])
+        wanted = self._interest if service is None else interest.keys([service])
+        end = time.monotonic() + timeout
+        return self._client_state.ready.wait(timeout) and self._wait_answered(wanted, end - time.monotonic())
+
+    def _wait_answered(self, wanted: Interest, timeout: float) -> bool:
+        if interest.covers(self._client_state.answered, wanted):
+            return True
+        if timeout <= 0:
+            return False
+        waiting = Answered(wanted)
+        self._post(lambda now: self._client_state.wait_answered(waiting))
+        if waiting.done.wait(timeout):
+            return interest.covers(self._client_state.answered, wanted)
+        self._post(lambda now: waiting.done.set())  # So that it is removed: this caller waits no more.
+        return False
 
     def describe(self) -> str:
         """Such as "directory tcp://10.0.0.5:4190 has been stale for 12 s"."""

@@ -5,12 +5,15 @@ Used on the directory's own thread only. A `DirectoryListener` decides what the 
 
 from __future__ import annotations
 
+import itertools
+
 import zmq
 
 from discovery import protocol, sockets
 from discovery.client.connection import SUBSCRIBING, UP, DirectoryListener
 from discovery.client.socket_connection import ATTEMPT, SocketConnection
 from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
+from discovery.interest import Interest, grown
 from discovery.model import quoted
 from discovery.native import Log
 
@@ -22,6 +25,8 @@ SILENCE = 3.5
 OVERLOAD_PAUSE = 60.0
 #: Warnings about skipped records and notes, for each registry.
 MAX_SKIP_WARNINGS = 10
+#: The first number of a request that extends the interest; requests about records and notes never get so far.
+FIRST_EXTENSION = 1 << 41
 
 
 class RegistryConnection(SocketConnection):
@@ -40,6 +45,8 @@ class RegistryConnection(SocketConnection):
         self._skipped: set[str] = set()
         #: The confirmation of the last mark, if it could not be sent yet.
         self._unsent_read: protocol.Read | None = None
+        self._extensions: dict[int, frozenset[str]] = {}
+        self._numbers = itertools.count(FIRST_EXTENSION)
         #: Advice for the error text when something that is not a registry listens at the address.
         self._hint = hint
 
@@ -79,7 +86,23 @@ class RegistryConnection(SocketConnection):
     def _subscribe(self, now: float) -> None:
         self._parts = []
         self._deadline = now + ATTEMPT
-        self.send(protocol.Subscribe(self._namespace))
+        self._extensions = {}
+        self.asked = interest = self._listener.interest
+        self.send(protocol.Subscribe(self._namespace, None if interest is None else sorted(interest)))
+
+    def extend(self, keys: Interest, now: float) -> None:
+        """Asks for the records under these keys as well. When there is no room it is called again in the next round."""
+        if keys is None:
+            self._subscribe_again(now)
+            return
+        request = next(self._numbers)
+        if self.send(protocol.Extend(request, sorted(keys))):
+            self._extensions[request] = keys
+            self.asked = grown(self.asked, keys)
+
+    def _subscribe_again(self, now: float) -> None:
+        self.state = SUBSCRIBING
+        self._subscribe(now)
 
     def _take_frames(self, frames: list[bytes], now: float) -> None:
         if len(frames) != 1:
@@ -128,6 +151,9 @@ class RegistryConnection(SocketConnection):
         self.error = None
         self.failures = 0
         self.boot_id, self._seq, self.is_warming = message.boot_id, message.seq, message.warming
+        if not message.limited:
+            self.asked = None  # A registry of an earlier release, or one that was asked for everything.
+        self.answered = self.asked
         self._deadline = now + SILENCE
         self._listener.on_up(self, parts, now)
 
@@ -155,13 +181,15 @@ class RegistryConnection(SocketConnection):
             step = 0 if isinstance(message, protocol.Heartbeat) else 1
             if message.boot_id != self.boot_id or message.seq != self._seq + step:
                 _log.info("missed updates of registry %s, asked for a new snapshot", self.address)
-                self.state = SUBSCRIBING
-                self._subscribe(now)
+                self._subscribe_again(now)
                 return
             self._seq = message.seq
             if isinstance(message, protocol.Heartbeat):
                 self.is_warming = message.warming
             elif isinstance(message, protocol.Update | protocol.Drop):
                 self._count(message, size)
-        if not isinstance(message, protocol.SkippedUpdate):
+        if isinstance(message, protocol.Ack) and message.request in self._extensions:
+            self.answered = grown(self.answered, self._extensions.pop(message.request))
+            self._listener.on_extended(self, now)
+        elif not isinstance(message, protocol.SkippedUpdate):
             self._listener.on_message(self, message, now)

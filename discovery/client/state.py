@@ -18,18 +18,17 @@ from discovery.backend import Callback
 from discovery.client.announcements import Announcements
 from discovery.client.cache import DiskCache
 from discovery.client.connection import SUBSCRIBING, UP, WAITING, DirectoryConnection, Post
-from discovery.client.merge import Merge, MergedRecord
+from discovery.client.merge import OWN, Merge, MergedRecord
 from discovery.client.published import Published
 from discovery.client.seed_connections import NEVER, SeedConnections
 from discovery.client.seeds import Seed
+from discovery.interest import NOTHING, Interest, covers, grown, wants
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 from discovery.notes import MAX_ALL_NOTES, NoteStore
 
 _log = Log(__name__)
 
-#: The registry name under which our own records are merged, so that they are known while no registry is.
-OWN = ""
 #: Seconds between two rounds when nothing happens.
 IDLE = 1.0
 #: Seconds between two rounds while a flush, a grace or a stop waits.
@@ -59,6 +58,14 @@ class Flush:
         self.good_enough = False
 
 
+class Answered:
+    """A caller waits until some registry has told all records of `interest`."""
+
+    def __init__(self, interest: Interest) -> None:
+        self.interest = interest
+        self.done = NativeEvent()
+
+
 class ClientState:
     """Everything that the thread of one directory owns. `post` hands a function to that thread, from any thread."""
 
@@ -71,13 +78,18 @@ class ClientState:
         longest_pause: float,
         post: Post,
         now: float,
+        interest: Interest = None,
     ) -> None:
         self.ready = NativeEvent()
+        #: The records that are wanted now, and those of which some registry has told all, be it long ago.
+        self.interest = interest
+        self.answered: Interest = NOTHING
+        self._waiting: list[Answered] = []
         self._name = name
         self._cache = cache
         self._seed_connections = SeedConnections(seeds, namespace, self, longest_pause, post, self._address_removed)
         self.published = Published({}, self._seed_connections.statuses(), False, now, {})
-        self._merge = Merge()
+        self._merge = Merge(interest)
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements()
         self._notes = NoteStore()
@@ -94,6 +106,8 @@ class ClientState:
         self._saved_at = float("-inf")
         self._stop_at: float | None = None
         self._has_changed = False
+        #: What the files of the cache do not have yet.
+        self._unsaved: Interest = NOTHING
 
     # --- requests of callers ---
 
@@ -125,6 +139,29 @@ class ClientState:
         """Sets `flush.done` once all reachable registries have acknowledged all changes."""
         self._flushes.append(flush)
 
+    def want(self, keys: Interest, now: float) -> None:
+        """The interest grows: ask all registries, and use the last good view until they have answered."""
+        former, self.interest = self.interest, grown(self.interest, keys)
+        self._merge.want(self.interest)
+        self._restore(self.interest if self.interest is None or former is None else self.interest - former, now)
+        self._ask(now)
+
+    def wait_answered(self, waiting: Answered) -> None:
+        """Sets `waiting.done` once some registry has told all records of its interest."""
+        self._waiting.append(waiting)
+        self._tell_answered()
+
+    def _ask(self, now: float) -> None:
+        """Asks the connected registries for what was not asked for yet."""
+        for connection in self._seed_connections.connections():
+            if connection.state == UP and connection.asked is not None and not covers(connection.asked, self.interest):
+                connection.extend(None if self.interest is None else self.interest - connection.asked, now)
+
+    def _tell_answered(self) -> None:
+        for waiting in [one for one in self._waiting if covers(self.answered, one.interest)]:
+            waiting.done.set()
+        self._waiting = [one for one in self._waiting if not one.done.is_set()]
+
     def subscribe(self, token: object, callback: Callback) -> None:
         """Calls `callback` at the end of this round, and after each change."""
         self._callbacks[token] = callback
@@ -147,9 +184,13 @@ class ClientState:
 
     def restore(self, now: float) -> None:
         """Loads the last good view and the notes from disk."""
+        self._restore(self.interest, now)
         if self._cache is not None:
-            self._merge.restore(MergedRecord(record, now - age) for record, age in self._cache.load())
             self._take_notes(self._cache.load_notes())
+
+    def _restore(self, interest: Interest, now: float) -> None:
+        if self._cache is not None:
+            self._merge.restore(MergedRecord(record, now - age) for record, age in self._cache.load(interest))
 
     def is_over(self, now: float) -> bool:
         """Whether the thread was told to stop and has nothing left to wait for."""
@@ -184,6 +225,7 @@ class ClientState:
     def work(self, now: float) -> None:
         """Does all work that is due, and publishes changes."""
         self._seed_connections.attempt(now)
+        self._ask(now)
         if now >= self._renew_at:
             self._renew(now)
         if now >= self._send_notes_at:
@@ -214,7 +256,7 @@ class ClientState:
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
-        self._merge.snapshot(connection.address, entries, connection.is_warming)
+        self._merge.snapshot(connection.address, entries, connection.is_warming, connection.answered)
         self._note_ranks[connection], self._unanswered[connection] = {}, set()
         for part in snapshot:
             self._on_notes(connection, part.notes)
@@ -227,15 +269,33 @@ class ClientState:
         for message in self._announced.messages(connection):
             connection.send(message)
         _log.info("registry %s (boot %s) lists %d records", connection.address, connection.boot_id, len(entries))
-        self._publish(now)
+        self._answer(connection.answered, now)
         self.ready.set()
+        self._ask(now)
+
+    def on_extended(self, connection: DirectoryConnection, now: float) -> None:
+        """The registry has sent all records that came into the interest."""
+        self._merge.extended(connection.address, connection.answered)
+        self._answer(connection.answered, now)
+
+    def _answer(self, answered: Interest, now: float) -> None:
+        # The view first: whoever waits for an answer reads it then.
+        self._unsaved = grown(self._unsaved, self.interest if answered is None else answered)
+        self._save_soon(now)
+        self._publish(now)
+        self.answered = grown(self.answered, answered)
+        self._tell_answered()
 
     def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
         """The registry sent a change or an answer."""
         match message:
             case protocol.Update():
-                entry = MergedRecord(message.record, now - message.age, message.suspect)
-                self._merge.update(connection.address, entry)
+                record = message.record
+                if wants(connection.asked, record):
+                    self._merge.update(connection.address, MergedRecord(record, now - message.age, message.suspect))
+                else:
+                    # It changed, and is not of interest any more: the registry will not tell when it goes.
+                    self._merge.drop(connection.address, record.instance, record.rank, withdrawn=False)
             case protocol.Drop():
                 rank = (message.incarnation, message.version)
                 self._merge.drop(connection.address, message.instance, rank, message.withdrawn)
@@ -385,7 +445,7 @@ class ClientState:
             self.published = before.next(now, known, statuses, self._merge.is_fresh, contact, notes)
         if self._has_changed or self.published.is_fresh is not before.is_fresh:
             self._has_changed = False
-            self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_INTERVAL))
+            self._save_soon(now)
             self._to_call.update(self._callbacks)
         if self._to_call:
             self._call_back(now)
@@ -402,10 +462,23 @@ class ClientState:
             except Exception:
                 _log.exception("a subscriber of directory %s failed", self._name)
 
+    def _save_soon(self, now: float) -> None:
+        if self._cache is not None:
+            self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_INTERVAL))
+
     def _save(self, now: float) -> None:
         self._save_at = NEVER
-        # Only a fresh view is saved: a view that no registry confirmed must not replace one that was confirmed.
-        if self._cache is not None and self._merge.is_fresh:
-            self._saved_at = now
-            known = self._merge.known.values()
-            self._cache.save((item.record, max(0.0, now - item.last_contact)) for item in known)
+        changed, self._merge.changed_keys = self._merge.changed_keys, set()
+        if self._cache is None:
+            return
+        if self.interest is not None:
+            changed &= self.interest
+        self._unsaved = grown(self._unsaved, frozenset(changed))
+        # Only what is confirmed is saved: records that no registry confirmed must not replace confirmed ones.
+        confirmed = self._merge.confirmed(self._unsaved if self.interest is not None else None)
+        if confirmed == NOTHING:
+            return
+        self._saved_at = now
+        self._unsaved = NOTHING if confirmed is None or self._unsaved is None else self._unsaved - confirmed
+        known = [(item.record, max(0.0, now - item.last_contact)) for item in self._merge.known.values()]
+        self._cache.save(known, confirmed)

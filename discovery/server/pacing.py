@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
+from discovery.interest import Interest
 from discovery.protocol import MARK_INTERVAL, PART_SIZE
 from discovery.server.table import MAX_LEASES, MAX_TOMBSTONES, Removed
 
@@ -75,24 +76,33 @@ class SubscriberConnection:
 
 
 class TrackedSubscriber:
-    """A client that is sent all changes of a namespace (None: of all namespaces)."""
+    """A client that is sent all changes of a namespace (None: of all namespaces), as far as they are of interest."""
 
-    __slots__ = ("client", "namespace", "pending", "parts", "seq")
+    __slots__ = ("acks", "client", "interest", "namespace", "parts", "pending", "seq")
 
     def __init__(
         self,
         client: SubscriberConnection,
         namespace: str | None,
+        interest: Interest,
         parts: Iterator[bytes],
         pending: dict[Key, Removed | None],
     ) -> None:
         self.client = client
         self.namespace = namespace
+        self.interest = interest
         self.seq = 0
         #: Parts of the snapshot that are not sent yet; None once all are sent.
         self.parts: Iterator[bytes] | None = parts
         #: Keys to be sent after the snapshot: with a removal, or with None for the state that the key has by then.
         self.pending = pending
+        #: Requests to be acknowledged once nothing is pending: the records that they asked for have been sent by then.
+        self.acks: list[int] = []
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is to be sent."""
+        return self.parts is not None or bool(self.pending) or bool(self.acks)
 
     def is_behind(self, most: int) -> bool:
         """Whether new changes must wait; `most` is the number of bytes that may be unread."""
@@ -105,3 +115,7 @@ class TrackedSubscriber:
             self.pending.pop(key, None)
             self.pending[key] = gone
         return len(self.pending) <= MAX_PENDING
+
+    def put_back(self, key: Key, gone: Removed | None) -> None:
+        """A change could not be sent: it is the next one again."""
+        self.pending = {key: gone, **self.pending}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from discovery import protocol
 from discovery.exceptions import DirectoryError
+from discovery.interest import MAX_SOURCES, Interest, keys_of, sources_of, wants
 from discovery.model import DEFAULT_TTL, Record
 
 #: Leases of one registry. A record takes some KiB, so this bounds the memory that hostile clients can use.
@@ -37,34 +39,51 @@ CHECK_INTERVAL, PAUSE = 0.25, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """A record was registered or changed, became suspect, or is not suspect any more."""
+    """A record was registered or changed, became suspect, or is not suspect any more.
+
+    `keys`: those of the record, and those that it had before, so that whoever saw it learns of its change.
+    """
 
     record: Record
     suspect: bool
+    keys: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A record was withdrawn by its holder, or its lease expired."""
+    """A record was withdrawn by its holder, or its lease expired. `keys`: those that it had; None where nobody knows them."""
 
     namespace: str
     instance: str
     rank: tuple[int, int]
     withdrawn: bool
+    keys: tuple[str, ...] | None = field(default=None, compare=False)
 
 
 Change = Updated | Removed
 
 
 class _Lease:
-    __slots__ = ("last_contact", "holder", "record", "size", "suspect")
+    __slots__ = ("_packed", "holder", "keys", "last_contact", "record", "size", "suspect")
 
     def __init__(self, record: Record, last_contact: float, size: int, holder: bytes) -> None:
-        self.record = record
+        self.change(record)
         self.size = size
         self.holder = holder
         self.last_contact = last_contact
         self.suspect = False
+
+    def change(self, record: Record) -> None:
+        """The record is replaced by another version."""
+        self.record = record
+        self.keys = keys_of(record)
+        self._packed = b""
+
+    def packed(self) -> bytes:
+        """The record as msgpack, made once for all who are sent it."""
+        if not self._packed:
+            self._packed = protocol.pack(self.record.to_dict())
+        return self._packed
 
 
 class _Holder:
@@ -105,6 +124,8 @@ class Table:
         self._looked_at = now
         self._bytes = 0
         self._leases: dict[str, _Lease] = {}
+        #: The instances under each key of a namespace, in the order in which they came.
+        self._by_key: dict[tuple[str, str], dict[str, None]] = {}
         self._holders: dict[bytes, _Holder] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
         self._expired: deque[tuple[float, str]] = deque()
@@ -117,7 +138,8 @@ class Table:
         return now < self._started_at + self.ttl
 
     def register(self, record: Record, now: float, size: int = 0, holder: bytes = b"") -> list[Change]:
-        """Lists the record, unless a newer one is listed. DirectoryError when the table or the holder's share is full.
+        """Lists the record, unless a newer one is listed. DirectoryError when the table or the holder's share is full, or
+        the record subscribes to more than MAX_SOURCES sources.
 
         `holder` is the connection that registers: it holds the lease from now on. `size`: bytes of the record.
         """
@@ -127,23 +149,31 @@ class Table:
         lease = self._leases.get(record.instance)
         if lease is not None and record.rank < lease.record.rank:
             return []
+        if len(record.subscriptions) > MAX_SOURCES and len(sources_of(record)) > MAX_SOURCES:
+            raise DirectoryError(f"a record may subscribe to events of {MAX_SOURCES} sources; {record.instance!r} does of more")
         changes = self._make_room(lease, size, holder)
         self._tombstones.pop(record.instance, None)
         lease = self._leases.get(record.instance)  # It may have been evicted itself.
         if lease is None:
             self._leases[record.instance] = lease = _Lease(record, now, size, holder)
             self._hold(lease)
-            return [*changes, Updated(record, False)]
+            self._index(lease)
+            return [*changes, Updated(record, False, lease.keys)]
         self._release(lease)
         lease.size, lease.holder = size, holder
         self._hold(lease)
+        former = lease.keys
         if record.namespace != lease.record.namespace:
             old = lease.record
-            changes.append(Removed(old.namespace, old.instance, old.rank, withdrawn=True))
+            changes.append(Removed(old.namespace, old.instance, old.rank, withdrawn=True, keys=former))
+            former = ()
         elif record == lease.record:
             return [*changes, *self._refresh(lease, now)]
-        lease.record, lease.last_contact, lease.suspect = record, now, False
-        return [*changes, Updated(record, False)]
+        self._unindex(lease)
+        lease.change(record)
+        self._index(lease)
+        lease.last_contact, lease.suspect = now, False
+        return [*changes, Updated(record, False, _both(former, lease.keys))]
 
     def renew(self, instance: str, rank: tuple[int, int], now: float) -> tuple[bool, list[Change]]:
         """Renews a lease. Returns (known, changes); known is False when the holder should register again."""
@@ -159,14 +189,15 @@ class Table:
     def withdraw(self, namespace: str, instance: str, rank: tuple[int, int], now: float) -> list[Change]:
         """Removes the instance. Subscribers are told even if it is not listed: after a restart only clients know it."""
         lease = self._leases.get(instance)
+        keys = None
         if lease is not None:
             if rank < lease.record.rank:
                 return []
-            namespace = lease.record.namespace
+            namespace, keys = lease.record.namespace, lease.keys
             self._remove(lease)
         elif instance in self._tombstones:
             return []
-        gone = Removed(namespace, instance, rank, withdrawn=True)
+        gone = Removed(namespace, instance, rank, withdrawn=True, keys=keys)
         self._tombstones[instance] = _Tombstone(gone, now + self.ttl)
         while len(self._tombstones) > MAX_TOMBSTONES:
             self._tombstones.popitem(last=False)
@@ -192,26 +223,41 @@ class Table:
         entries = (self.entry(instance, now) for instance in self.instances(namespace))
         return [entry for entry in entries if entry is not None]
 
-    def instances(self, namespace: str | None) -> list[str]:
-        """The listed instances of the namespace (None: of all namespaces)."""
+    def instances(self, namespace: str | None, interest: Interest = None) -> list[str]:
+        """The listed instances of the namespace (None: of all namespaces), as far as they are of interest."""
         if namespace is None:
-            return list(self._leases)
-        return [instance for instance, lease in self._leases.items() if lease.record.namespace == namespace]
+            return [instance for instance, lease in self._leases.items() if wants(interest, lease.record)]
+        if interest is None:
+            return [instance for instance, lease in self._leases.items() if lease.record.namespace == namespace]
+        found: dict[str, None] = {}
+        for key in interest:
+            found.update(self._by_key.get((namespace, key), {}))
+        return list(found)
 
     def entry(self, instance: str, now: float) -> list[Any] | None:
         """[record, age, suspect] of one lease, or None if the instance is not listed."""
         lease = self._leases.get(instance)
         return None if lease is None else [lease.record, max(0.0, now - lease.last_contact), lease.suspect]
 
-    def tombstones(self, namespace: str | None) -> list[Removed]:
-        """The instances of the namespace (None: of all) that were withdrawn within the last ttl."""
-        gone = [withdrawn.gone for withdrawn in self._tombstones.values()]
-        return [one for one in gone if namespace is None or one.namespace == namespace]
-
-    def age(self, instance: str, now: float) -> float:
-        """Seconds since the last contact with the holder; 0 for an instance that is not listed."""
+    def packed(self, instance: str, now: float) -> tuple[bytes, float, bool] | None:
+        """As `entry`, with the record as msgpack."""
         lease = self._leases.get(instance)
-        return 0.0 if lease is None else max(0.0, now - lease.last_contact)
+        return None if lease is None else (lease.packed(), max(0.0, now - lease.last_contact), lease.suspect)
+
+    def namespace_of(self, instance: str) -> str | None:
+        """The namespace of a listed instance."""
+        lease = self._leases.get(instance)
+        return None if lease is None else lease.record.namespace
+
+    def tombstones(self, namespace: str | None, interest: Interest = None) -> list[Removed]:
+        """The instances of the namespace (None: of all) and of interest that were withdrawn within the last ttl."""
+        gone = [withdrawn.gone for withdrawn in self._tombstones.values()]
+        return [
+            one
+            for one in gone
+            if namespace in (None, one.namespace)
+            and (interest is None or one.keys is None or not interest.isdisjoint(one.keys))
+        ]
 
     def _make_room(self, lease: _Lease | None, size: int, holder: bytes) -> list[Change]:
         """Evicts leases to make room, and returns the changes. DirectoryError when there is no room to make."""
@@ -252,7 +298,7 @@ class Table:
 
     def _evict(self, lease: _Lease) -> Change:
         self._remove(lease)
-        return Removed(lease.record.namespace, lease.record.instance, lease.record.rank, withdrawn=False)
+        return Removed(lease.record.namespace, lease.record.instance, lease.record.rank, withdrawn=False, keys=lease.keys)
 
     def _hold(self, lease: _Lease) -> None:
         holder = self._holders.setdefault(lease.holder, _Holder())
@@ -271,13 +317,26 @@ class Table:
     def _remove(self, lease: _Lease) -> None:
         del self._leases[lease.record.instance]
         self._release(lease)
+        self._unindex(lease)
+
+    def _index(self, lease: _Lease) -> None:
+        for key in lease.keys:
+            self._by_key.setdefault((lease.record.namespace, key), {})[lease.record.instance] = None
+
+    def _unindex(self, lease: _Lease) -> None:
+        for key in lease.keys:
+            place = (lease.record.namespace, key)
+            found = self._by_key[place]
+            del found[lease.record.instance]
+            if not found:
+                del self._by_key[place]
 
     def _refresh(self, lease: _Lease, now: float) -> list[Change]:
         lease.last_contact = now
         if not lease.suspect:
             return []
         lease.suspect = False
-        return [Updated(lease.record, False)]
+        return [Updated(lease.record, False, lease.keys)]
 
     def _extend_all(self, slept: float) -> None:
         # This process was stopped or starved: renewals wait in the socket, and the holders are not at fault.
@@ -302,13 +361,17 @@ class Table:
         if lease.suspect:
             return []
         lease.suspect = True
-        return [Updated(lease.record, True)]
+        return [Updated(lease.record, True, lease.keys)]
 
     def _drop(self, lease: _Lease, now: float) -> Change:
         record = lease.record
         self._remove(lease)
         self._expired.append((now, _node(record)))
-        return Removed(record.namespace, record.instance, record.rank, withdrawn=False)
+        return Removed(record.namespace, record.instance, record.rank, withdrawn=False, keys=lease.keys)
+
+
+def _both(former: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
+    return now if former == now else (*now, *(key for key in former if key not in now))
 
 
 def _node(record: Record) -> str:

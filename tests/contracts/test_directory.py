@@ -56,7 +56,7 @@ class EngineHouse(House):
         """Registers a record and renews no lease."""
         (seed,) = factory_for(self.url)(self.url, Options("default", None, 1.0)).seeds
         session = seed.session("default")
-        session.open()
+        session.open(None)
         session.put_record(held)
         yield
         session.close()

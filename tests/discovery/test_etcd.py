@@ -279,7 +279,7 @@ def test_a_lease_that_was_lost_is_taken_again(etcd, new_house, url):
 
 def test_a_revision_that_is_compacted_away_is_told(etcd, url):
     with closing(session_of(url)) as session, closing(session_of(url)) as other:
-        session.open()
+        session.open(None)
         other.open()
         for number in range(3):
             other.put_record(record(version=number))
@@ -306,7 +306,7 @@ def test_junk_under_the_prefix_is_passed_over(etcd, new_house, url, caplog):
 
 def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
     writer = session_of(url)
-    writer.open()
+    writer.open(None)
     for number in range(7):
         writer.put_record(record(str(number), ttl=60.0))
 

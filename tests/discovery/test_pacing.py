@@ -62,7 +62,7 @@ def test_the_more_clients_the_less_each_may_leave_unread_but_one_part_always():
 
 
 def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_order():
-    subscriber = TrackedSubscriber(SubscriberConnection(), None, iter(()), {})
+    subscriber = TrackedSubscriber(SubscriberConnection(), None, None, iter(()), {})
 
     for news in ({"one": None}, {"two": None}, {"one": GONE}):
         assert subscriber.defer(news)
@@ -72,7 +72,7 @@ def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_or
 
 def test_a_subscriber_that_is_owed_too_much_is_told_so(monkeypatch):
     monkeypatch.setattr(pacing, "MAX_PENDING", 1)
-    subscriber = TrackedSubscriber(SubscriberConnection(), None, iter(()), {})
+    subscriber = TrackedSubscriber(SubscriberConnection(), None, None, iter(()), {})
 
     assert subscriber.defer({"one": None})
     assert not subscriber.defer({"two": None})
@@ -128,7 +128,7 @@ def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_f
             protocol.Snapshot,
             protocol.Mark,
         ][: 2 * sum(isinstance(message, protocol.Snapshot) for message in first)]
-        (unread,) = [subscriber.client.unread for subscriber in server._subscribers.values()]
+        (unread,) = [subscriber.client.unread for subscriber in server._feed.subscribers.values()]
         assert unread <= 2 * protocol.PART_SIZE
 
         # What happens meanwhile comes after it, as it is by then, and once.
@@ -157,7 +157,7 @@ def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(server, monkey
             holder.ask(protocol.Register(1, record(version=version, tags={"text": "x" * 100_000})))
         holder.ask(protocol.Register(1, record(version=20)))
 
-        (subscriber,) = server._subscribers.values()
+        (subscriber,) = server._feed.subscribers.values()
         assert subscriber.client.unread <= 2 * protocol.PART_SIZE
         assert list(subscriber.pending) == ["one"]
         messages = answered(client, lambda m: isinstance(m, protocol.Update) and m.record.version == 20)
@@ -187,7 +187,7 @@ def test_clients_that_are_gone_are_forgotten_also_if_they_never_subscribed(monke
     server = start_registry(ttl=1.0)
     try:
         fill(server, 1)
-        eventually(lambda: not server._clients)
+        eventually(lambda: not server._feed.clients)
     finally:
         server.stop()
 
@@ -235,6 +235,6 @@ def test_a_client_of_a_large_registry_answers_marks(server, monkeypatch):
         there = house.open()
         assert there.wait_ready(AT_LAST)
         assert len(there.view().records) == 30
-        eventually(lambda: all(s.client.unread < protocol.MARK_INTERVAL for s in server._subscribers.values()))
+        eventually(lambda: all(s.client.unread < protocol.MARK_INTERVAL for s in server._feed.subscribers.values()))
     finally:
         house.close()

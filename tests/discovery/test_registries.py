@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from discovery import DirectoryError, Note, protocol, sockets
+from discovery.server import feed
 from discovery.server import registry_server as server_module
 from discovery.server.registry_server import RegistryServer
 from tests.discovery.stage import (
@@ -277,17 +278,17 @@ def test_a_gap_in_the_numbers_brings_a_new_snapshot(new_registry, new_house, mon
     here, there = house.open(), house.open()
     assert here.wait_ready(AT_LAST) and there.wait_ready(AT_LAST)
     seen = Watch(there)
-    send, lost = server._send_frame, []
+    send, lost = server._feed._send_to, []
 
     def lose_updates(peer, frame):
         if not lost and len(frame) > 100 and isinstance(protocol.decode(frame), protocol.Update):
-            lost.extend(server._subscribers)
+            lost.extend(server._feed.subscribers)
         if peer in lost and isinstance(protocol.decode(frame), protocol.Update):
             lost.remove(peer)
-            return
-        send(peer, frame)
+            return True
+        return send(peer, frame)
 
-    monkeypatch.setattr(server, "_send_frame", lose_updates)
+    monkeypatch.setattr(server._feed, "_send_to", lose_updates)
     here.announce(record())
 
     seen.wait_now(knows("one"))
@@ -434,7 +435,7 @@ def test_a_client_of_another_version_is_told_so(new_registry):
 
 
 def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new_house, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_SUBSCRIBERS", 1)
+    monkeypatch.setattr(feed, "MAX_SUBSCRIBERS", 1)
     house = new_house(new_registry().url)
     assert house.open().wait_ready(AT_LAST)
 
@@ -471,7 +472,7 @@ def test_a_client_that_left_is_no_longer_served(new_registry, new_house):
     here.announce(record())
 
     assert here.flush(AT_LAST)
-    eventually(lambda: len(server._subscribers) == 1)
+    eventually(lambda: len(server._feed.subscribers) == 1)
 
 
 def test_a_port_that_is_taken_is_an_error_for_a_registry(new_registry):

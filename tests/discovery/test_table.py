@@ -35,7 +35,7 @@ def test_the_same_registration_again_is_no_news_but_renews(table):
     table.register(record(), now=0.0)
 
     assert table.register(record(), now=4.0) == []
-    assert table.age("one", now=5.0) == 1.0
+    assert table.entry("one", now=5.0)[1] == 1.0
 
 
 def test_a_higher_version_replaces_and_a_lower_one_is_passed_over(table):
@@ -91,7 +91,7 @@ def test_a_renewal_of_an_older_version_keeps_nothing_alive(table):
 
     table.renew("one", (0, 1), now=4.0)
 
-    assert table.age("one", now=4.0) == 4.0
+    assert table.entry("one", now=4.0)[1] == 4.0
 
 
 def test_a_withdrawn_record_is_gone_at_once(table):
