@@ -44,6 +44,8 @@ class Capabilities:
     is_hosted_by_clients: bool = False
     #: Notes are stored; see `Directory.put`.
     stores_notes: bool = True
+    #: Others only learn the address of a process by a means that knows its port beforehand, as DNS does.
+    needs_fixed_port: bool = False
     #: Host and port of its servers. The route to one of them is the route to the peers: a process listens there.
     servers: tuple[tuple[str, int], ...] = ()
 
@@ -141,6 +143,8 @@ _factories: dict[str, str | Factory] = {
     "local": "discovery.backends.registries:open_local",
     "tcp": "discovery.backends.registries:open_tcp",
     "etcd": "discovery.backends.etcd:open_etcd",
+    "dns": "discovery.backends.dns:open_dns",
+    "dns+srv": "discovery.backends.dns:open_dns_srv",
     "static": "discovery.backends.static:open_static",
 }
 

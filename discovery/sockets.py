@@ -19,6 +19,10 @@ from discovery.protocol import MAX_PUSH, MAX_REQUEST
 
 #: Seconds between ZMTP heartbeats of a registry; a frozen or unplugged client is disconnected after three.
 HEARTBEAT = 5.0
+#: Seconds between ZMTP heartbeats on the connection to a node; one that is frozen or unplugged counts as gone after three.
+NODE_HEARTBEAT = 2.0
+#: Bytes of a frame that a node may send: what docs/protocol.rst allows.
+MAX_NODE_FRAME = 64 * 1024 * 1024
 #: High-water mark: messages that ZeroMQ queues for one slow client. Further changes wait in the registry.
 HIGH_WATER = 5000
 #: The monitor events that a client's connection needs.
@@ -71,16 +75,28 @@ def registry_socket(bind: str) -> zmq.Socket[bytes]:
     return socket
 
 
-def client_socket() -> zmq.Socket[bytes]:
-    """An unconnected DEALER that sends nothing before it is connected, and never reconnects by itself."""
+def client_socket(largest: int = MAX_PUSH) -> zmq.Socket[bytes]:
+    """An unconnected DEALER that sends nothing before it is connected, and never reconnects by itself.
+
+    `largest`: bytes of a frame that is accepted.
+    """
     socket = context().socket(zmq.DEALER)
     socket.linger = 0
     socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUSH)
+    socket.setsockopt(zmq.MAXMSGSIZE, largest)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    return socket
+
+
+def node_socket() -> zmq.Socket[bytes]:
+    """A `client_socket` for a node that is no registry: with a routing id of its own making, and with ZeroMQ's heartbeats."""
+    socket = client_socket(MAX_NODE_FRAME)
+    socket.setsockopt(zmq.ROUTING_ID, b"\x01" + os.urandom(16))
+    socket.setsockopt(zmq.HEARTBEAT_IVL, int(NODE_HEARTBEAT * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(NODE_HEARTBEAT * 2000))
     return socket
 
 

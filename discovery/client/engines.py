@@ -96,6 +96,8 @@ class EngineSeed:
     """An engine at one URL; `url` has no password in it. `session` makes one for a namespace (None: for all)."""
 
     hint = ""
+    valid_for = NEVER
+    is_partial = False
 
     def __init__(self, url: str, session: Callable[[str | None], EngineSession]) -> None:
         self.url = url

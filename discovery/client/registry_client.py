@@ -126,7 +126,8 @@ class RegistryClient:
         note = Note(self.namespace, key, _stamp(age), ttl, value)
         # Encoded and decoded, so that errors are raised here, and this process sees the note as all others do.
         (note,) = protocol.decode(protocol.encode(protocol.PutNotes(0, [note]))).notes  # type: ignore[union-attr]
-        self._post(lambda now: self._client_state.put(note, age <= 0, now))
+        if self.capabilities.stores_notes:
+            self._post(lambda now: self._client_state.put(note, age <= 0, now))
 
     def delete(self, key: str) -> None:
         """Deletes the note under `key`, for all clients of the namespace. See `Directory.delete`."""
@@ -134,13 +135,16 @@ class RegistryClient:
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(0.0))
-        self._post(lambda now: self._client_state.put(note, True, now))
+        if self.capabilities.stores_notes:
+            self._post(lambda now: self._client_state.put(note, True, now))
 
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
         sockets.check_process(self._pid)
         if self._is_stopped:
             return False
+        if not (self.capabilities.can_announce or self.capabilities.stores_notes):
+            return True  # Nothing is ever on its way.
         flush = Flush()
         self._post(lambda now: self._client_state.flush(flush))
         try:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from discovery.client.connection import WAITING, DirectoryConnection, DirectoryListener, Post, pause_after
+from discovery.client.connection import UP, WAITING, DirectoryConnection, DirectoryListener, Post, pause_after
 from discovery.client.published import RegistryStatus
-from discovery.client.seeds import Seed
+from discovery.client.seeds import NEVER, Seed
 from discovery.native import Log
 
 _log = Log(__name__)
 
 #: Seconds until a name that resolved to no new address is looked up again.
 NOTHING_NEW = 10.0
-NEVER = float("inf")
 
 
 class SeedConnection:
@@ -27,6 +26,8 @@ class SeedConnection:
         self.connections: dict[str, DirectoryConnection] = {}
         self.is_preparing = False
         self.retry_at = float("-inf")
+        #: When the seed's last answer is no longer valid.
+        self.renew_at = NEVER
         self.failures = 0
         self.error: str | None = None
 
@@ -37,7 +38,14 @@ class SeedConnection:
         if not self.connections:
             return self.retry_at
         waiting = [connection.retry_at for connection in self.connections.values() if connection.state == WAITING]
-        return max(self.retry_at, min(waiting)) if waiting else NEVER
+        return max(self.retry_at, min([*waiting, self.renew_at]))
+
+    def awaits_first_answers(self) -> bool:
+        """Whether some address of a partial seed has neither answered nor failed yet."""
+        if not self.seed.is_partial:
+            return False
+        first = [each for each in self.connections.values() if each.state not in (WAITING, UP) and not each.failures]
+        return bool(first) or (self.is_preparing and not self.connections and not self.failures)
 
 
 class SeedConnections:
@@ -70,6 +78,12 @@ class SeedConnections:
     def has_unresolved_seeds(self) -> bool:
         """Whether some seed is still looking for its first address."""
         return any(seed.is_preparing and not seed.connections and not seed.failures for seed in self.by_seed)
+
+    def is_whole(self) -> bool:
+        """Whether some registry has answered, and nothing is missing that others alone could list."""
+        return any(connection.state == UP for connection in self.connections()) and not any(
+            seed_connection.awaits_first_answers() for seed_connection in self.by_seed
+        )
 
     def next_attempt(self) -> float:
         """The time at which `attempt` is next needed."""
@@ -116,6 +130,7 @@ class SeedConnections:
             self._not_found(seed_connection, error, now)
             return
         seed_connection.error, seed_connection.failures, seed_connection.retry_at = None, 0, float("-inf")
+        seed_connection.renew_at = now + seed_connection.seed.valid_for
         self._remove_former(seed_connection, addresses)
         # Two seeds may resolve to one registry: one connection is enough.
         others = {

@@ -26,6 +26,8 @@ LOCAL_PORT_ENVIRONMENT_KEY = "ZMQSERVICES_LOCAL_PORT"
 #: Addresses that one name may resolve to; each is taken for a registry of its own.
 MAX_ADDRESSES = 16
 
+NEVER = float("inf")
+
 #: Called once, from any thread: with addresses, or with none and a sentence that says why.
 Done = Callable[[list[str], str | None], None]
 
@@ -36,6 +38,10 @@ class Seed(Protocol):
     url: str
     #: Advice for the user when something that is not a registry listens at the address; may be empty.
     hint: str
+    #: Seconds after which `prepare` is to be called again, although nothing failed.
+    valid_for: float
+    #: Each address lists its own records only: the view is whole when all of them have answered.
+    is_partial: bool
 
     def prepare(self, done: Done) -> None:
         """Resolves the addresses and calls `done`. Returns at once."""
@@ -53,6 +59,8 @@ class _RegistrySeed:
     """What the seeds of registries of this package share."""
 
     hint = ""
+    valid_for = NEVER
+    is_partial = False
 
     def connection(
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post

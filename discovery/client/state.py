@@ -233,6 +233,7 @@ class ClientState:
         if now >= self._expire_notes_at:
             self._expire_notes(now)
         self._publish(now)
+        self._tell_ready()
         if now >= self._save_at:
             self._save(now)
         if now >= self._save_notes_at:
@@ -270,8 +271,12 @@ class ClientState:
             connection.send(message)
         _log.info("registry %s (boot %s) lists %d records", connection.address, connection.boot_id, len(entries))
         self._answer(connection.answered, now)
-        self.ready.set()
+        self._tell_ready()
         self._ask(now)
+
+    def _tell_ready(self) -> None:
+        if not self.ready.is_set() and self._seed_connections.is_whole():
+            self.ready.set()
 
     def on_extended(self, connection: DirectoryConnection, now: float) -> None:
         """The registry has sent all records that came into the interest."""

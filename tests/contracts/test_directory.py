@@ -2,13 +2,15 @@
 
 import itertools
 import threading
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from discovery import DirectoryError, Options
 from discovery.backend import factory_for
+from tests.discovery.dns_server import DnsServer
 from tests.discovery.engine_servers import EtcdServer
+from tests.discovery.nodes import AnsweringNode
 from tests.discovery.stage import (
     AT_LAST,
     House,
@@ -41,6 +43,15 @@ def two_house():
 @pytest.fixture
 def static_house():
     return House("static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://10.0.0.5:4000")
+
+
+@pytest.fixture
+def dns_house():
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(DnsServer()))
+        node = stack.enter_context(AnsweringNode("node", record("there", node="node", endpoints={"rpc": "tcp://0.0.0.0:1"})))
+        server.set("shop.test", "A", "127.0.0.1")
+        yield House(f"dns://shop.test:{node.port}?server={server.address}", ttl=1.0)
 
 
 class EngineHouse(House):
@@ -81,7 +92,7 @@ def house(request):
     house.close()
 
 
-@pytest.fixture(params=["local", "tcp", "two", "static", "etcd"])
+@pytest.fixture(params=["local", "tcp", "two", "static", "etcd", "dns"])
 def any_house(request):
     """A directory of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")

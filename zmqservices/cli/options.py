@@ -80,7 +80,8 @@ OPTIONS = (
     click.option("-d", "--define", type=Definition(), multiple=True, help="One setting; may be repeated."),
     click.option(
         "--directory", metavar="URL",
-        help="Where services find each other: local:, tcp://HOST:PORT[,tcp://...], etcd://HOST:PORT/PREFIX or static:...",
+        help="Where services find each other: local:, tcp://HOST:PORT[,tcp://...], etcd://HOST:PORT/PREFIX, "
+        "dns://NAME:PORT or static:...",
     ),
     click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other."),
     click.option("--broker", metavar="URI", help="Accepted for Nameko's sake, and ignored."),

@@ -18,6 +18,7 @@ from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.events.subscriber import EventSubscriber
 from zmqservices.cluster.node_addresses import NodeAddresses
+from zmqservices.cluster.own_records import OwnRecords
 from zmqservices.cluster.registration import Registration, Registrations, new_id
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
@@ -70,7 +71,9 @@ class Node:
             self.reactor.close()
             self._sockets.close()
             raise
-        self.addresses = NodeAddresses(settings, self.directory.capabilities.servers)
+        self.addresses = NodeAddresses(settings, self.directory.capabilities)
+        #: What this node says of its instances.
+        self.records = OwnRecords(self.directory)
         self._registrations = Registrations(self)
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
         #: What the directory is to remember of groups that handle events.
@@ -152,6 +155,8 @@ class Node:
                 self.settings.namespace,
                 self.settings.max_message_size,
             )
+            self.call_server.records = self.records.described
+            self.records.on_change = self.call_server.connections.welcome_asking
         return self.call_server
 
     def register(self, service: str) -> Registration:

@@ -5,23 +5,30 @@ Rule 1: without a setting a node listens as far as its directory reaches, and no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import discovery
 from zmqservices.cluster.settings import Settings
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import addresses
 
 
 class NodeAddresses:
-    """`servers`: host and port of each server of the directory. The route to one of them is the route to the peers."""
+    """`capabilities` are those of the directory. The route to one of its servers is the route to the peers."""
 
-    def __init__(self, settings: Settings, servers: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, settings: Settings, capabilities: discovery.Capabilities) -> None:
         self._settings = settings
-        self._servers = tuple(servers)
+        self._servers = capabilities.servers
+        self._needs_fixed_port = capabilities.needs_fixed_port
 
     def to_bind(self) -> str:
-        """Where the call server listens."""
-        if self._settings.bind_address:
-            return addresses.bindable(self._settings.bind_address)
+        """Where the call server listens. ConfigurationError where the directory needs a port that nobody has set."""
+        bind_address = self._settings.bind_address
+        if self._needs_fixed_port and not (bind_address and addresses.parse(bind_address, "BIND_ADDRESS")[1]):
+            raise ConfigurationError(
+                f"BIND_ADDRESS is {bind_address!r}, and DIRECTORY is {self._settings.directory!r}, by which others find this "
+                "process at the port that they know beforehand; give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000"
+            )
+        if bind_address:
+            return addresses.bindable(bind_address)
         host = addresses.towards(self._servers)
         return addresses.join(host or "127.0.0.1", 0)
 

@@ -24,6 +24,7 @@ from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.instance_record import InstanceRecord, Reason
 from zmqservices.cluster.leadership import candidacies_of, leader, with_candidacies
 from zmqservices.cluster.node_addresses import NodeAddresses
+from zmqservices.cluster.own_records import OwnRecords
 from zmqservices.cluster.settings import Settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
@@ -46,6 +47,7 @@ class RegistrationNode(Protocol):
     id: str
     settings: Settings
     directory: discovery.Directory
+    records: OwnRecords
     addresses: NodeAddresses
     caller: Caller
     groups: GroupRegistrations
@@ -67,7 +69,7 @@ class Registration:
         self.id = new_id()
         settings = node.settings
         self._listed = InstanceRecord(
-            node.directory, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl
+            node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl
         )
         self._node = node
         self._on_close = on_close

@@ -35,11 +35,20 @@ GONE_CHECK_DELAYS = (0.0, 0.05, 0.5, 3.0)
 GIVEN_UP_INTERVAL = 0.1
 
 
+#: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
+RECORDS = "records"
+#: What a HELLO asks for that is meant for nodes of any namespace.
+OF_ALL_NAMESPACES = "all"
+
+
 class ConnectionsOwner(Protocol):
     """A CallServer."""
 
     def described(self) -> dict[str, Any]:
         """The services that are served here, for a WELCOME."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """What a directory would list of this node's instances, for those who ask."""
 
     def on_message_kind(self, client: ClientConnection, message: Message) -> None:
         """Handle a message that is allowed before the HELLO."""
@@ -129,6 +138,7 @@ class Connections:
             # A new connection took the place of one that was not missed yet, or the client was told to greet again.
             self._begin_anew(client)
         client.node = hello.node or "?"
+        client.asks_records = bool(_asked_records(hello))
         self.given_up.discard(client.routing_id)
         self._welcome(client)
 
@@ -136,7 +146,7 @@ class Connections:
         """The code and the text of the refusal of this HELLO; None where it is welcome."""
         if hello.major != MAJOR:
             return "version", f"version {MAJOR} of the protocol is spoken here, not {hello.major}"
-        if hello.namespace != self._namespace:
+        if hello.namespace != self._namespace and _asked_records(hello) != OF_ALL_NAMESPACES:
             return "protocol", f"this node is in namespace {self._namespace!r}, not {quoted(hello.namespace)}"
         if len(hello.node) > LONGEST_NAME or not hello.node.isprintable():
             text = f"a node's id has {LONGEST_NAME} printable characters at most; this one is {quoted(hello.node)}"
@@ -144,13 +154,21 @@ class Connections:
         return None
 
     def _welcome(self, client: ClientConnection) -> None:
-        welcome = Welcome(MAJOR, MINOR, self._node, self._namespace, self._owner.described())
-        self.sender.send(client, envelope.encode(welcome))
+        info = self._owner.described()
+        if client.asks_records:
+            info[RECORDS] = self._owner.records()
+        self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
 
     def welcome_all(self) -> None:
         """Tell all clients which services and instances there are now."""
         for client in list(self._socket.clients.values()):
             if client.node:
+                self._welcome(client)
+
+    def welcome_asking(self) -> None:
+        """Tell the clients that asked for records that these have changed."""
+        for client in list(self._socket.clients.values()):
+            if client.node and client.asks_records:
                 self._welcome(client)
 
     # --- clients that are gone ---------------------------------------------------------------------------------------
@@ -217,3 +235,7 @@ class Connections:
     def close(self) -> None:
         self.sender.close()
         self._is_closed = True
+
+
+def _asked_records(hello: Hello) -> Any:
+    return (hello.info or {}).get(RECORDS)

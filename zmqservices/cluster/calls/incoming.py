@@ -19,7 +19,7 @@ from zmqservices.wire.messages import Call, Error
 class ClientConnection:
     """One connected node."""
 
-    __slots__ = ("routing_id", "address", "node", "calls", "window", "send_queue", "awaited", "has_late_answers")
+    __slots__ = ("routing_id", "address", "node", "calls", "window", "send_queue", "awaited", "has_late_answers", "asks_records")
 
     def __init__(
         self, routing_id: bytes, in_flight: InFlightTotal | None = None, queued: QueuedTotal | None = None, address: str = "?"
@@ -37,6 +37,8 @@ class ClientConnection:
         self.awaited: set[str | int] = set()
         #: Answers went to it after the BYE of their service, so that its own BYE does not show that it has read them.
         self.has_late_answers = False
+        #: Its HELLO asked for the records of this node's instances.
+        self.asks_records = False
 
     def __str__(self) -> str:
         return f"node {self.node} at {self.address}" if self.node else f"a peer at {self.address}"

@@ -70,6 +70,8 @@ class CallServer:
         #: Messages since the last end of a batch.
         self._messages = 0
         self._closed = False
+        #: What a directory would list of this node's instances. Set by the node.
+        self.records: Callable[[], list[dict[str, Any]]] = list
         self._handlers: dict[type, Callable[[ClientConnection, Any], None]] = {
             Cancel: self._on_cancel,
             Hello: self._on_hello,

@@ -1,0 +1,114 @@
+"""The connection to a node that is asked for its own records, where a directory knows nothing but addresses.
+
+To the merge it looks like a connection to a registry that lists the records of one node. Used on the directory's own thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import zmq
+
+from discovery import greeting, protocol, sockets
+from discovery.client.connection import SUBSCRIBING, UP, DirectoryListener, Post
+from discovery.client.socket_connection import SocketConnection
+from discovery.exceptions import DirectoryProtocolError
+from discovery.model import Record, quoted
+from discovery.native import Log
+
+_log = Log(__name__)
+
+#: Seconds after which a node that said nothing is asked whether it is there. A node that is busy may take its time;
+#: ZeroMQ's own heartbeat finds the end of the connection.
+PING_INTERVAL = 2.0
+#: Seconds without a new attempt after a node refused to answer: it will do so again.
+REFUSED_PAUSE = 10.0
+#: Records that were skipped and are told of, for each node.
+MAX_SKIP_WARNINGS = 10
+
+
+class NodeConnection(SocketConnection):
+    """The node at one address. Its records get the address at which it answered, whatever it thinks of its own."""
+
+    def __init__(
+        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
+    ) -> None:
+        super().__init__(address, listener, longest_pause)
+        self._hello = greeting.hello(os.urandom(6).hex(), namespace)
+        self._post = post
+        self._records: dict[str, Record] = {}
+        self._skipped: set[str] = set()
+
+    def _new_socket(self) -> zmq.Socket[bytes]:
+        return sockets.node_socket()
+
+    def _begin(self, now: float) -> None:
+        self._say(self._hello)
+
+    def _say(self, frame: bytes) -> None:
+        if self._socket is not None:
+            sockets.try_send(self._socket, [frame])
+
+    def send(self, message: protocol.Message) -> bool:
+        """Accepts everything: a node keeps no records or notes of others."""
+        if self.state != UP:
+            return False
+        if isinstance(message, protocol.Register | protocol.Withdraw | protocol.PutNotes):
+            request = message.request
+            self._post(lambda now: self._acknowledge(request, now))
+        return True
+
+    def _acknowledge(self, request: int, now: float) -> None:
+        if self.state == UP:
+            self._listener.on_message(self, protocol.Ack(request), now)
+
+    def _foreign(self, now: float) -> None:
+        self.close(now, "what listens there does not answer as a node does")
+
+    def _silent(self, now: float) -> None:
+        self._say(greeting.ping())
+        self._deadline = now + PING_INTERVAL
+
+    def _take_frames(self, frames: list[bytes], now: float) -> None:
+        if len(frames) != 1:
+            raise DirectoryProtocolError(f"a message of {len(frames)} frames")
+        self.last_contact = now
+        for word in greeting.read(frames[0], self._skip):
+            match word:
+                case greeting.Reply(frame):
+                    self._say(frame)
+                case greeting.NodeRefusal(reason):
+                    self._warn(now, "node at %s is not used: %s", self.address, reason)
+                    self.close(now, f"it refused: {reason}", REFUSED_PAUSE)
+                    return
+                case greeting.NodeRecords(node, records):
+                    self._take_records(node, [self._reached(record) for record in records], now)
+        if self.state == UP:
+            self._deadline = now + PING_INTERVAL
+
+    def _reached(self, record: Record) -> Record:
+        if "rpc" not in record.endpoints:
+            return record
+        return dataclasses.replace(record, endpoints={**record.endpoints, "rpc": self.address})
+
+    def _take_records(self, node: str, records: list[Record], now: float) -> None:
+        former, self._records = self._records, {record.instance: record for record in records}
+        if self.state == SUBSCRIBING:
+            self.state = UP
+            self.error = None
+            self.failures = 0
+            self.boot_id = node
+            entries = [(record, 0.0, False) for record in records]
+            self._listener.on_up(self, [protocol.Snapshot(0, node, False, 0, 1, entries, [])], now)
+            return
+        for record in records:
+            if record != former.get(record.instance):
+                self._listener.on_message(self, protocol.Update(0, node, record, 0.0, False), now)
+        for instance in former.keys() - self._records.keys():
+            self._listener.on_message(self, protocol.Drop(0, node, instance, *former[instance].rank, False), now)
+
+    def _skip(self, reason: str) -> None:
+        if reason not in self._skipped and len(self._skipped) < MAX_SKIP_WARNINGS:
+            self._skipped.add(reason)
+            _log.warning("skipped a record of the node at %s: %s", self.address, quoted(reason, 300))
