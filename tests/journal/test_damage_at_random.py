@@ -1,5 +1,6 @@
 """Whatever becomes of a journal's file: it opens, says so, and each event comes or is counted as lost. Nothing is invented."""
 
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from tests.journal.conftest import Asked
 from zmqservices.exceptions import JournalError
 from zmqservices.journal import Group, Journal, LostRange
+from zmqservices.journal.store import ALL_SEALED
 
 #: Events of the journal that is damaged, by their bodies.
 BODIES = [b"%d " % n + b"x" * 400 for n in range(1, 61)]
+ERROR = {"exc_type": "ValueError", "value": "no"}
 GROUP, OTHER = "reports.handle", "mails.send"
 
 
@@ -30,7 +33,7 @@ def original(tmp_path_factory):
         journal.append(body=body)
     journal.acknowledge(1, 2, 5)
     for event in journal.fetch().items[:3]:
-        journal.ask("bury", GROUP, event, {"exc_type": "ValueError", "value": "no"}, 3)
+        journal.ask("bury", GROUP, event, ERROR, 3)
     journal.ask("requeue", GROUP, [4])
     journal.close()
     with sqlite3.connect(journal.path) as file:
@@ -81,8 +84,7 @@ def check(folder):
             # Those that the group had not handled come, or are counted, unless how it stood is lost as well.
             assert not missing or notices, missing
         for letter in asked_twice(journal, "dead_letters", None, 100):
-            # Letters have no checksum: what is inside of one may be another, but it is an event.
-            assert type(letter[1].event.seq) is int and type(letter[1].event.body) is bytes
+            assert letter[1].event.body == BODIES[letter[1].event.seq - 1] and (notices or letter[1].error == ERROR)
         asked_twice(journal, "requeued", GROUP)
         seq = journal.append(body=b"new")
         assert seq not in seen
@@ -222,6 +224,66 @@ def test_events_are_delivered_though_it_is_not_known_who_appended_them(original,
 
         assert [item.body for item in journal.items(after=10)] == BODIES[10:]
         journal.close()
+
+
+@settings(max_examples=30)
+@given(column=st.sampled_from(["packed", "attempts", "error", "buried_at", "name"]), at=st.floats(0, 1), bit=st.integers(0, 7))
+def test_a_bit_of_a_dead_letter_that_is_another_is_noticed(original, column, at, bit):
+    with copied(original) as folder:
+        with sqlite3.connect(folder / "orders.0.journal") as file:
+            seq, value = file.execute(f"SELECT seq, {column} FROM letters WHERE NOT requeued ORDER BY seq").fetchone()
+            others = file.execute("SELECT seq FROM letters WHERE NOT requeued AND seq > ?", (seq,)).fetchall()
+            file.execute(f"UPDATE letters SET {column} = ? WHERE seq = ?", (other_than(value, at, bit), seq))
+        file.close()
+        notices = []
+        journal = opened(folder, notices)
+
+        left = asked_twice(journal, "dead_letters", None, 100)
+
+        assert [(letter.event.seq,) for _, letter in left] == others
+        assert [notice.reason for notice in notices] == ["damaged"]
+        journal.close()
+
+
+def other_than(value, at, bit):
+    """The value with one bit changed; a text stays one."""
+    if not isinstance(value, (str, bytes)):
+        return value + 2**bit
+    data = bytearray(value.encode() if isinstance(value, str) else value)
+    data[int(at * (len(data) - 1))] ^= 2 ** (bit % 7)
+    return data.decode() if isinstance(value, str) else bytes(data)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_dead_letters_of_older_releases_have_no_checksum_and_are_read(original, is_damaged):
+    with copied(original) as folder:
+        with sqlite3.connect(folder / "orders.0.journal") as file:
+            file.execute("UPDATE letters SET error = ?", (json.dumps(ERROR),))
+            file.execute("DELETE FROM meta WHERE name = ?", (ALL_SEALED,))
+            if is_damaged:
+                file.execute("UPDATE openings SET first = NULL")
+        file.close()
+        notices = []
+
+        journal = opened(folder, notices)
+
+        assert [letter.error for _, letter in journal.ask("dead_letters", None, 100)] == [ERROR, ERROR]
+        assert [event.body for event in journal.ask("requeued", GROUP)] == [BODIES[3]]
+        assert len(notices) == is_damaged
+        journal.close()
+
+
+def test_an_error_with_any_keys_is_kept(tmp_path):
+    journal = Asked(Journal.open(tmp_path, "orders", on_notice=lambda notice: None), [])
+    journal.ensure(GROUP)
+    journal.append(body=b"x")
+    (event,) = journal.fetch().items
+
+    journal.ask("bury", GROUP, event, {1: "a", "1": "b", "checksum": 5, "at": float("nan"), "surrogate": "\ud800"}, 3)
+
+    ((_, letter),) = journal.ask("dead_letters", None, 10)
+    assert letter.error["1"] == "b" and "checksum" not in letter.error
+    journal.close()
 
 
 def test_a_dead_letter_that_cannot_be_read_hides_no_other(original):

@@ -12,8 +12,9 @@ from zmqservices.journal.blocks import Damaged, checksum, count_types, unpack_ev
 from zmqservices.journal.events import Notice, Reset
 from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.journal_state import JournalState, standing_of
+from zmqservices.journal.letter_rows import unsealed
 from zmqservices.journal.slots import Slot, SlotMark
-from zmqservices.journal.store import Store, is_damage, read_json, text_or_bytes
+from zmqservices.journal.store import ALL_SEALED, Store, is_damage, read_json, text_or_bytes
 
 #: What SQLite says of a file that it cannot read at this moment.
 _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
@@ -98,8 +99,11 @@ def _copy(aside: Path, store: Store) -> int:
     # With this SQLite reads what there is of a file that was cut off, too.
     old.execute("PRAGMA writable_schema = ON")
     try:
+        notes = Reading(old, "meta").rows()
+        if ALL_SEALED not in {name for name, _ in notes}:
+            store.may_have_unsealed()
         for table in _SMALL_TABLES:
-            reading = Reading(old, table)
+            reading = Reading(old, table, all_sealed=store.all_sealed)
             store.carry_over(table, reading.rows())
             if table == "groups" and reading.failed:
                 # Who they were is not known: whoever comes gets all that is kept, rather than too little.
@@ -113,8 +117,9 @@ def _copy(aside: Path, store: Store) -> int:
 class Reading:
     """The rows of a damaged file's table that can be read and make sense."""
 
-    def __init__(self, old: sqlite3.Connection, table: str, order: str = "") -> None:
+    def __init__(self, old: sqlite3.Connection, table: str, order: str = "", all_sealed: bool = True) -> None:
         self.failed = False
+        self._check = _CHECKS[table] if all_sealed or table != "letters" else _check_letter
         self._old = old
         self._table = table
         # By their places: what a damaged file calls its columns does not count.
@@ -122,11 +127,10 @@ class Reading:
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """In order, until one cannot be read."""
-        check = _CHECKS[self._table]
         try:
             for row in self._old.execute(self._sql):
                 try:
-                    check(row)
+                    self._check(row)
                 except (ValueError, TypeError, OverflowError):
                     self.failed = True
                 else:
@@ -161,17 +165,23 @@ def _check_block(row: tuple[Any, ...]) -> None:
         raise Damaged(f"block {last} is not what was written")
 
 
-def _check_dead_letter(row: tuple[Any, ...]) -> None:
+def _check_sealed_letter(row: tuple[Any, ...], all_sealed: bool = True) -> None:
     _check_types(str, int, bytes, int, int, str, float, int)(row)
-    _, seq, packed, _, _, error, *_ = row
-    if unpack_event(packed).seq != seq or type(read_json(error)) is not dict:
-        raise Damaged(f"dead letter {seq} is not what was written")
+    name, seq, packed, _, attempts, error, buried_at, _ = row
+    unsealed(name, seq, packed, attempts, error, buried_at, all_sealed=all_sealed)
+    if unpack_event(packed).seq != seq:
+        raise Damaged(f"dead letter {seq} is another event")
+
+
+def _check_letter(row: tuple[Any, ...]) -> None:
+    _check_sealed_letter(row, all_sealed=False)
 
 
 _CHECKS: dict[str, Callable[[tuple[Any, ...]], None]] = {
+    "meta": _check_types(str, str),
     "openings": _check_types(str, int),
     "groups": _check_group,
     "gaps": _check_types(str, int, int, int, str),
-    "letters": _check_dead_letter,
+    "letters": _check_sealed_letter,
     "blocks": _check_block,
 }

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from time import time
 from typing import Any
@@ -20,6 +21,7 @@ from uuid import uuid4
 from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal.blocks import OVERHEAD, Damaged, Row
 from zmqservices.journal.events import LostRange
+from zmqservices.journal.letter_rows import sealed, unsealed
 from zmqservices.journal.slots import open_private
 
 _VERSION = 1
@@ -44,6 +46,11 @@ CREATE TABLE letters (
 
 #: Each table's statement, without line breaks: what the file must say of itself.
 _LAYOUT = sorted(" ".join(statement.split()) for statement in _TABLES.split(";") if statement.strip())
+
+#: The note of a file in which each dead letter has a checksum.
+ALL_SEALED = "all dead letters are sealed"
+#: What `unsealed` looks at.
+_LETTER = "name, seq, packed, attempts, error, buried_at"
 
 #: Pages of the WAL after which it is copied into the file (16 MB); a commit that meets this waits for it.
 _CHECKPOINT = 4000
@@ -96,6 +103,8 @@ class Store:
         try:
             self._prepare(sync)
             self.id = self.note("id") or ""
+            #: Whether each dead letter has a checksum.
+            self.all_sealed = bool(self._one("SELECT count(*) FROM meta WHERE name = ?", (ALL_SEALED,)))
         except BaseException:
             self._db.close()
             raise
@@ -140,6 +149,7 @@ class Store:
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)
             self._db.execute("INSERT INTO meta VALUES ('id', ?)", (uuid4().hex,))
+            self._db.execute("INSERT INTO meta VALUES (?, 'yes')", (ALL_SEALED,))
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:
@@ -166,6 +176,11 @@ class Store:
     def set_note(self, name: str, text: str) -> None:
         """Remember something of the file as a whole."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, text))
+
+    def may_have_unsealed(self) -> None:
+        """Dead letters without a checksum, of a file of an older release, are carried over into this one."""
+        self._db.execute("DELETE FROM meta WHERE name = ?", (ALL_SEALED,))
+        self.all_sealed = False
 
     def note(self, name: str) -> str | None:
         """What was remembered under that name."""
@@ -277,25 +292,29 @@ class Store:
 
     # --- dead letters -----------------------------------------------------------------------------------------------------
 
-    def put_dead_letter(self, name: str, seq: int, packed: bytes, attempts: int, error: Any) -> tuple[int, bool]:
+    def put_dead_letter(self, name: str, seq: int, packed: bytes, attempts: int, error: dict[str, Any]) -> tuple[int, bool]:
         """In the place of an earlier one of the same event. (bytes more, whether there is a dead letter more)."""
-        size = len(packed) + len(error_text := json.dumps(error, default=str))
+        buried_at = time()
+        size = len(packed) + len(error_text := sealed(name, seq, packed, attempts, error, buried_at))
         find = "SELECT size, requeued FROM letters WHERE name = ? AND seq = ?"
         old_size, was_requeued = self._db.execute(find, (name, seq)).fetchone() or (0, 1)
         self._db.execute(
             "INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-            (name, seq, packed, size, attempts, error_text, time()),
+            (name, seq, packed, size, attempts, error_text, buried_at),
         )
         return size - old_size, bool(was_requeued)
 
     def dead_letters(self, name: str | None, after: int, limit: int, requeued: bool) -> list[tuple[Any, ...]]:
-        """(name, packed, attempts, error, buried_at), oldest seq first."""
+        """(name, packed, attempts, error, buried_at), oldest seq first. Damaged if one is not what was written."""
         found = self._db.execute(
-            "SELECT name, packed, attempts, error, buried_at FROM letters WHERE requeued = ? AND seq > ?"
+            f"SELECT {_LETTER} FROM letters WHERE requeued = ? AND seq > ?"
             " AND (? IS NULL OR name = ?) ORDER BY seq, name LIMIT ?",
             (int(requeued), after, name, name, limit),
         ).fetchall()
-        return [(group, packed, attempts, read_json(error), at) for group, packed, attempts, error, at in found]
+        return [
+            (group, packed, attempts, unsealed(group, seq, packed, attempts, error, at, all_sealed=self.all_sealed), at)
+            for group, seq, packed, attempts, error, at in found
+        ]
 
     def dead_letter_sizes(self) -> list[tuple[str, int, int, int]]:
         """(group, dead letters, requeued ones, bytes of both)."""
@@ -308,17 +327,20 @@ class Store:
         return {seq for (seq,) in self._db.execute("SELECT seq FROM letters WHERE name = ? AND requeued", (name,))}
 
     def mark_requeued(self, name: str, seqs: Iterable[int] | None) -> list[bytes]:
-        """The packed events of the dead letters that are being delivered once more from now on."""
+        """The packed events of the dead letters that are being delivered once more from now on. Damaged, and none, if one is
+        not what was written."""
         with self.transaction():
             found = [
                 row
                 for wanted in _parts(seqs)
                 for row in self._db.execute(
-                    f"UPDATE letters SET requeued = 1 WHERE name = ? AND NOT requeued{_among(wanted)} RETURNING seq, packed",
+                    f"UPDATE letters SET requeued = 1 WHERE name = ? AND NOT requeued{_among(wanted)} RETURNING {_LETTER}",
                     (name, *wanted),
                 ).fetchall()
             ]
-        return [packed for _, packed in sorted(found)]
+            for row in found:
+                unsealed(*row, all_sealed=self.all_sealed)
+        return [packed for _, _, packed, *_ in sorted(found, key=itemgetter(1))]
 
     def delete_dead_letters(self, name: str, seqs: Iterable[int] | None, requeued: bool = False) -> list[int]:
         """The sizes of those that there were."""
