@@ -155,7 +155,7 @@ def _stop_signals() -> list[int]:
 
 def _open(url: str, namespace: str | None) -> Directory:
     try:
-        return open_directory(url, namespace=namespace, host=False)
+        return open_directory(url, namespace=namespace, host=False, services="*")
     except DirectoryConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc
 

@@ -280,7 +280,7 @@ def test_a_lease_that_was_lost_is_taken_again(etcd, new_house, url):
 def test_a_revision_that_is_compacted_away_is_told(etcd, url):
     with closing(session_of(url)) as session, closing(session_of(url)) as other:
         session.open(None)
-        other.open()
+        other.open(None)
         for number in range(3):
             other.put_record(record(version=number))
         revision = json.loads(etcd.call("/v3/kv/range", '{"key": "AA=="}'))["header"]["revision"]
@@ -315,7 +315,7 @@ def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
 
         page, etcd.PAGE = etcd.PAGE, 3
         try:
-            assert sorted(found.instance for found in reader.open().records) == list("0123456")
+            assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
         finally:
             etcd.PAGE = page
             writer.close()

@@ -35,7 +35,9 @@ def node_of(container):
 
 
 def records(container, service):
-    return [seen.record for seen in node_of(container).directory.service(service)]
+    directory = node_of(container).directory
+    directory.add_interest([service])
+    return [seen.record for seen in directory.service(service)]
 
 
 def test_services_of_one_process_share_a_node(serve, cluster):

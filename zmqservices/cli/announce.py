@@ -102,6 +102,7 @@ class DirectoryClient:
                 namespace=self.settings.namespace,
                 cache_dir=self.settings.directory_cache,
                 ttl=self.settings.directory_ttl,
+                services=(),
             )
         except discovery.DirectoryError as exc:
             raise ConfigurationError(str(exc)) from exc

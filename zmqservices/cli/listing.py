@@ -128,6 +128,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         namespace=configuration.namespace(settings),
         cache_dir=None if cache == "none" else cache,
         host=False,
+        services="*",
     )
     directory.start()
     try:

@@ -37,13 +37,17 @@ WITHDRAW_TIMEOUT = 1.0
 
 
 def open_directory(settings: Settings) -> discovery.Directory:
-    """A started directory client for these settings. Raises ConfigurationError for a URL that means nothing."""
+    """A started directory client for these settings, which shows no service yet: each part adds the ones that it needs.
+
+    Raises ConfigurationError for a URL that means nothing.
+    """
     try:
         directory = discovery.open_directory(
             settings.directory,
             namespace=settings.namespace,
             cache_dir=settings.directory_cache,
             ttl=settings.directory_ttl,
+            services=(),
         )
         directory.start()
     except discovery.DirectoryError as exc:

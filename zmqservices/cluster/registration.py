@@ -154,7 +154,7 @@ class Registration:
         if record is None or not directory.capabilities.can_announce:
             return True  # A fixed list never changes.
         end = time.monotonic() + timeout
-        # A complete view first: this process sees its own announcements even without a registry.
+        # All that this process asked for must be answered first: it sees its own announcements even without a registry.
         if not directory.wait_ready(timeout):
             return False
 
@@ -186,6 +186,8 @@ class Registration:
                 f"DIRECTORY is {self._node.settings.directory!r}, where instances cannot tell each other that they are "
                 f"there; {self.service}.{name}, which one of them does for all, needs local: or tcp://"
             )
+        # The other candidates are instances of the service itself.
+        self._node.directory.add_interest([self.service])
         candidacies = [] if self.record is None else candidacies_of(self.record)
         self._listed.announce(tags=with_candidacies(self._listed.tags, {*candidacies, name}))
 
@@ -198,12 +200,12 @@ class Registration:
     def has_leader(self, name: str) -> bool:
         """Whether a registry has answered, and lists a candidate."""
         directory = self._node.directory
-        return directory.wait_ready(0) and leader(directory.service(self.service), name) is not None
+        return directory.wait_ready(0, self.service) and leader(directory.service(self.service), name) is not None
 
     def is_leader(self, name: str) -> bool:
         """Whether this instance leads `name`, as far as is known here."""
         directory = self._node.directory
-        if self.record is None or not directory.wait_ready(0):
+        if self.record is None or not directory.wait_ready(0, self.service):
             return False
         return leader(directory.service(self.service), name) == self.id
 

@@ -49,7 +49,9 @@ def descriptors():
 
 
 def known(cluster):
-    return cluster.words._client._cluster.directory.service("words")
+    directory = cluster.words._client._cluster.directory
+    directory.add_interest(["words"])
+    return directory.service("words")
 
 
 def caller_of(cluster):

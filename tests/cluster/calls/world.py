@@ -134,6 +134,9 @@ class FakeDirectory:
     def service(self, name):
         return [Seen(record) for record in self.records if record.service == name]
 
+    def add_interest(self, services=(), sources=()):
+        pass
+
     def subscribe(self, callback):
         return lambda: None
 

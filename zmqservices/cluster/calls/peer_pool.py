@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Protocol
 
 from discovery import Directory, Record, View
+from discovery.model import is_name
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer, PeerOwner
 from zmqservices.transport import DealerLink, Sockets, UnusableEndpoint
@@ -89,6 +90,9 @@ class PeerPool:
             if self._is_closed:
                 raise RuntimeError("this client was stopped and can no longer be used")
             pool = self.pools[service] = ServicePool(service)
+            if is_name(service):
+                # A directory that does not know of the service yet tells of it soon: calls are held until then.
+                self._directory.add_interest([service])
             self._update_pool(pool)
         return pool
 

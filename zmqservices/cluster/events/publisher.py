@@ -14,6 +14,7 @@ import gevent
 from gevent.event import AsyncResult
 
 import discovery
+from discovery.model import is_name
 from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.admin import Admin
@@ -78,7 +79,7 @@ class PublisherNode(Protocol):
 
     id: str
     settings: Settings
-    directory: Any
+    directory: discovery.Directory
     groups: GroupRegistrations
 
     @property
@@ -159,7 +160,10 @@ class EventPublisher:
         return opened
 
     def _open(self, name: str, has_journal: bool) -> Source:
-        # The directory says which groups get events; without it, the journal does.
+        # The directory says which groups get events; without it, the journal does. Groups are listed by the other publishers
+        # of the source, by the records of its handlers, and by notes.
+        if is_name(publishing(name)):
+            self.directory.add_interest([publishing(name)], [name])
         self.directory_is_known = self.directory.wait_ready(self.settings.wait_for_peers)
         source = Source(self, name, has_journal)
         known_groups = source.open()
