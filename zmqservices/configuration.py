@@ -211,6 +211,18 @@ def seconds(
     return float(value)
 
 
+def number(config: Mapping[str, Any], key: str, default: float, minimum: float = 0.0) -> float:
+    """A finite number from `minimum` up. Null means the default. Raises ConfigurationError for anything else."""
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigurationError(f"{key} is {value!r}; a number is needed, such as {default}")
+    if value < minimum:
+        raise ConfigurationError(f"{key} is {value!r}; it must be {minimum:g} or more")
+    return float(value)
+
+
 def whole_number(config: Mapping[str, Any], key: str, default: int, minimum: int = 1) -> int:
     """A count. Null means the default. Raises ConfigurationError for all but an int from `minimum` up."""
     value = config.get(key)

@@ -29,6 +29,8 @@ LISTED_ENTRYPOINTS_TAG = "entrypoints"
 RPC_TIMEOUT_CONFIG_KEY = "rpc_timeout"
 RPC_WAIT_FOR_SERVICE_CONFIG_KEY = "rpc_wait_for_service"
 RPC_TRACEBACKS_CONFIG_KEY = "rpc_tracebacks"
+RPC_RETRY_RATIO_CONFIG_KEY = "rpc_retry_ratio"
+RPC_RETRIES_PER_SECOND_CONFIG_KEY = "rpc_retries_per_second"
 MAX_QUEUED_CALLS_CONFIG_KEY = "max_queued_calls"
 MAX_QUEUED_BYTES_CONFIG_KEY = "max_queued_bytes"
 MAX_MESSAGE_SIZE_CONFIG_KEY = "max_message_size"
@@ -37,6 +39,9 @@ DRAIN_TIMEOUT_CONFIG_KEY = "drain_timeout"
 DEFAULT_RPC_TIMEOUT = 30.0
 #: Seconds that a call waits for a first instance of its service, so that a restart is bridged.
 DEFAULT_RPC_WAIT_FOR_SERVICE = 2.0
+#: Repeats of calls that may have run: per call of the service, and per second besides.
+DEFAULT_RPC_RETRY_RATIO = 0.2
+DEFAULT_RPC_RETRIES_PER_SECOND = 10.0
 #: Calls that may wait for a worker, per service; one more is refused as Overloaded.
 DEFAULT_MAX_QUEUED_CALLS = 10_000
 #: Bytes of those calls.

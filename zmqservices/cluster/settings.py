@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import discovery
 from zmqservices import configuration, constants
+from zmqservices.cluster.resilience_settings import ResilienceSettings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport.sockets import SocketOptions
 
@@ -78,6 +79,7 @@ class Settings:
     rpc_timeout: float | None
     rpc_wait_for_service: float
     drain_timeout: float | None
+    resilience: ResilienceSettings
     events: EventSettings
 
     @classmethod
@@ -111,6 +113,7 @@ class Settings:
             drain_timeout=configuration.seconds(
                 config, constants.DRAIN_TIMEOUT_CONFIG_KEY, constants.DEFAULT_DRAIN_TIMEOUT, allow_none=True
             ),
+            resilience=ResilienceSettings.read(config),
             events=EventSettings.read(config, namespace),
         )
 

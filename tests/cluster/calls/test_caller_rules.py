@@ -17,7 +17,7 @@ from zmqservices.exceptions import (
     UnknownService,
     UnserializableValueError,
 )
-from zmqservices.resilience.retries import LOST_MOVES
+from zmqservices.resilience.retries import FIRST_PAUSE, LONGEST_PAUSE, LOST_MOVES
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Call, Cancel, Error, Hello, Ping, Pong
 
@@ -310,7 +310,8 @@ def test_a_call_that_the_only_instance_does_not_serve_waits_for_the_next(calling
     assert ids(other) == [call.id]
 
 
-def test_an_overloaded_instance_is_replaced_by_another_once(calling):
+def test_an_overloaded_instance_is_replaced_by_another_once_where_nothing_else_is_paid_for():
+    calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=0)
     links = calling.add_instance("one"), calling.add_instance("other"), calling.add_instance("third")
     call = calling.begin()
 
@@ -377,6 +378,8 @@ def test_an_idempotent_call_is_repeated_elsewhere(calling):
     asked, other = only(links, call)
 
     asked.listener.on_disconnect()
+    assert call.stage == HELD
+    calling.reactor.wind(FIRST_PAUSE)
     other.answer(call, 5)
 
     assert call.outcome() == 5
@@ -390,11 +393,131 @@ def test_an_idempotent_call_gives_up_after_so_many_links(calling):
         link.listener.on_disconnect()
         assert call.stage == HELD
         link.greet()
+        calling.reactor.wind(LONGEST_PAUSE)
     link.listener.on_disconnect()
 
     with pytest.raises(MaybeExecuted):
         call.outcome()
     assert len(ids(link)) == LOST_MOVES + 1
+
+
+def begin_many(calling, number):
+    calls = [calling.begin(timeout=10.0) for _ in range(number)]
+    assert all(call.stage == SENT for call in calls)
+    return calls
+
+
+def test_all_calls_of_an_instance_that_dies_are_repeated_elsewhere(calling):
+    """However many there are: the failure of one instance is no storm."""
+    one, other = [calling.add_instance(name, add={"idempotent": True}) for name in ("one", "other")]
+    calls = begin_many(calling, 500)
+    lost = {call.id for call in calls if call.instance.peer.link is one}
+
+    one.listener.on_disconnect()
+    calling.reactor.wind(FIRST_PAUSE)
+
+    assert len(lost) > 200
+    assert lost < set(ids(other))
+
+
+def test_repeats_are_spread_over_the_pause(calling):
+    one, other = [calling.add_instance(name, add={"idempotent": True}) for name in ("one", "other")]
+    begin_many(calling, 500)
+    first = len(ids(other))
+
+    one.listener.on_disconnect()
+    assert len(ids(other)) == first
+    calling.reactor.wind(FIRST_PAUSE / 2)
+
+    assert 0.3 < (len(ids(other)) - first) / (500 - first) < 0.7
+
+
+def test_a_call_waits_for_the_budget_and_ends_in_time():
+    """It may have run, which the error says."""
+    calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=0.001)
+    link = calling.add_instance("one", add={"idempotent": True})
+    calling.begin(timeout=1.0)
+    link.listener.on_disconnect()  # The first loss is paid for.
+    link.greet()
+    calling.reactor.wind(0.5)
+    call = calling.begin(timeout=5.0)
+    link.listener.on_disconnect()
+    link.greet()
+
+    calling.reactor.wind(4.9)
+    assert call.stage == HELD
+    calling.reactor.wind(0.1)
+
+    with pytest.raises(MaybeExecuted, match="may or may not have run; it was not repeated: the retry budget of the service"):
+        call.outcome()
+
+
+def test_calls_that_wait_for_the_budget_are_repeated_as_it_is_earned():
+    calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=1)
+    link = calling.add_instance("one", add={"idempotent": True})
+    for _ in range(2):
+        calls = begin_many(calling, 30)
+        link.listener.on_disconnect()
+        link.greet()
+
+    calling.reactor.wind(5.0)
+    repeated = [call for call in calls if call.stage == SENT]
+
+    assert 3 <= len(repeated) <= 16
+    assert all(call.stage == HELD for call in calls if call not in repeated)
+
+
+def test_without_a_budget_nothing_is_repeated():
+    calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=0)
+    link = calling.add_instance("one", add={"idempotent": True})
+    call = calling.begin()
+
+    link.listener.on_disconnect()
+
+    with pytest.raises(MaybeExecuted):
+        call.outcome()
+
+
+def test_a_call_that_pauses_can_be_given_up_and_ends_with_its_client(calling):
+    one, other = [calling.add_instance(name, add={"idempotent": True}) for name in ("one", "other")]
+    given_up, stopped = begin_many(calling, 2)
+    one.listener.on_disconnect()
+    other.listener.on_disconnect()
+    other.greet()
+
+    calling.caller.abandon(given_up)
+    calling.caller.close()
+    calling.reactor.wind(1.0)
+
+    for call in (given_up, stopped):
+        with pytest.raises(CallCancelled):
+            call.outcome()
+
+
+def test_a_lost_call_for_which_nobody_else_is_there_says_that_it_may_have_run(calling):
+    link = calling.add_instance("one", add={"idempotent": True})
+    call = calling.begin(timeout=10.0)
+
+    link.listener.on_disconnect()
+    calling.reactor.wind(3.0)
+
+    with pytest.raises(MaybeExecuted, match="may or may not have run, and no other instance can be asked .one at tcp://one"):
+        call.outcome()
+
+
+def test_a_refused_call_asks_all_others_while_the_budget_lasts():
+    calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=0.1)  # One repeat.
+    links = {name: calling.add_instance(name) for name in ("a", "b", "c", "d")}
+    call = calling.begin()
+
+    asked = []
+    while call.stage == SENT:
+        asked.append(call.instance.record.instance)
+        links[asked[-1]].say(refusal(call, "overloaded"))
+
+    assert len(set(asked)) == len(asked) == 3
+    with pytest.raises(Overloaded):
+        call.outcome()
 
 
 def test_a_call_that_was_still_held_for_a_link_that_is_lost_moves(calling):

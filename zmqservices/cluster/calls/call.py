@@ -15,6 +15,20 @@ from zmqservices.wire.envelope import Frames, encode_call
 HELD, SENT, DONE = 0, 1, 2
 
 
+class CallHistory:
+    """What a call has been through that did not get its answer at the first attempt."""
+
+    __slots__ = ("avoid", "moves", "lost")
+
+    def __init__(self) -> None:
+        #: The instances that were asked in vain.
+        self.avoid: tuple[Any, ...] = ()
+        #: How often it was made again.
+        self.moves = 0
+        #: The last instance whose link was lost while it had the call: the call may have run there.
+        self.lost: Any = None
+
+
 class PendingCall(Completion):
     """Please run `method` of `service`, and answer before `deadline` (monotonic; None for no end).
 
@@ -22,14 +36,18 @@ class PendingCall(Completion):
     """
 
     __slots__ = (
-        "id", "service", "method", "args", "kwargs", "headers", "serializer", "timeout", "deadline",
-        "pool", "instance", "avoid", "moves", "sent_at", "ahead", "held_until", "value", "error",
+        "id", "pool", "method", "args", "kwargs", "headers", "serializer", "timeout", "deadline",
+        "instance", "history", "sent_at", "ahead", "held_until", "value", "error",
     )  # fmt: skip
+
+    #: Set when it is sent: the time, and how many calls its instance had in flight then.
+    sent_at: float
+    ahead: int
 
     def __init__(
         self,
         id: int,
-        service: str,
+        pool: Any,
         method: str,
         args: Any,
         kwargs: Any,
@@ -42,7 +60,8 @@ class PendingCall(Completion):
         self.awaited = 0
         self.waiter = None
         self.id = id
-        self.service = service
+        #: The ServicePool of its service.
+        self.pool = pool
         self.method = method
         self.args = args
         self.kwargs = kwargs
@@ -50,17 +69,18 @@ class PendingCall(Completion):
         self.serializer = serializer
         self.timeout = timeout
         self.deadline = deadline
-        self.pool: Any = None
         self.instance: Any = None
-        self.sent_at = 0.0
-        #: How many calls its instance had in flight when it was sent.
-        self.ahead = 0
         self.held_until = 0.0
-        self.avoid: tuple[Any, ...] = ()
-        self.moves = 0
+        #: None while nothing went wrong.
+        self.history: CallHistory | None = None
         self.value: Any = None
         #: None, an exception, or the mapping that a service sent for one.
         self.error: BaseException | Mapping[str, Any] | None = None
+
+    @property
+    def service(self) -> str:
+        name: str = self.pool.service
+        return name
 
     def outcome(self) -> Any:
         """The value of a call that is DONE; raises a new exception each time where it failed."""
@@ -80,7 +100,7 @@ def encode(call: PendingCall, now: float, max_message_size: int) -> Frames:
     if call.serializer is not None:
         name = call.serializer.name
         args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
-    frames = encode_call(call.id, call.service, call.method, args, kwargs, time_left, call.headers, name)
+    frames = encode_call(call.id, call.pool.service, call.method, args, kwargs, time_left, call.headers, name)
     size = len(frames) if type(frames) is bytes else size_of(frames)
     if size > max_message_size:
         raise MessageTooLarge(

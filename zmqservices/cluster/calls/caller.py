@@ -80,11 +80,11 @@ class Caller:
         self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node, clock, new_link)
         self._pools = self._peer_pool.pools
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
-        self._failover = Failover(self, clock)
+        self._failover = Failover(self, reactor, settings.resilience, clock)
         self._heartbeats = PeerHeartbeats(
             reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock
         )
-        self._sweep = Sweep(self, reactor, self._pending, self._pools, self._held, self._heartbeats, clock)
+        self._sweep = Sweep(self, reactor, self._pending, self._pools, self._held, self._failover, self._heartbeats, clock)
         _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -111,11 +111,11 @@ class Caller:
                 deadline = own
             else:
                 timeout = None  # What ends the call is its caller's limit.
-        call = PendingCall(next(self._ids), service, method, args, kwargs, headers, serializer, timeout, deadline)
         pool = self._pools.get(service)
         if pool is None:
             pool = self.expect(service)
-        call.pool = pool
+        pool.calls += 1
+        call = PendingCall(next(self._ids), pool, method, args, kwargs, headers, serializer, timeout, deadline)
         if deadline is not None and deadline - now < SHORT_TIMEOUT:
             if deadline <= now:
                 self.finish(call, failures.timed_out(call))
@@ -164,7 +164,7 @@ class Caller:
         frames = encode(call, now, self._max_message_size)
         cork = self.cork
         # A single call has no other call to wait for.
-        is_held = may_be_held and (cork.is_in or (len(self._pending) > 0 and cork.join(now)))
+        is_held = may_be_held and (cork.is_in or (bool(self._pending) and cork.join(now)))
         if type(frames) is not bytes or len(frames) > LONGEST:
             if is_held:
                 cork.release()
@@ -352,10 +352,11 @@ class Caller:
         held = self._corked.take_back(peer)
         self.peer_changed(peer)
         self._not_sent(held)
-        for call in [call for call in self._pending.values() if call.instance.peer is peer]:
+        lost = [call for call in self._pending.values() if call.instance.peer is peer]
+        for call in lost:
             del self._pending[call.id]
             call.instance.load.in_flight -= 1
-            self._failover.failed(call, Failure.LOST, {})
+        self._failover.link_lost(lost)
         self._peer_pool.drop_if_gone(peer)
         self.wake_all()
 
@@ -368,7 +369,7 @@ class Caller:
         self._sweep.close()
         self._heartbeats.close()
         held = [call for pool in self._pools.values() for call in pool.waiting]
-        for call in [*self._pending.values(), *held]:
+        for call in [*self._pending.values(), *held, *self._failover.paused]:
             if call.stage != DONE:
                 self.end(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
         self._peer_pool.close()

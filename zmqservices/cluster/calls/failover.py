@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from zmqservices.cluster.calls import failures
-from zmqservices.cluster.calls.call import CallSender, PendingCall
-from zmqservices.resilience.retries import Failure, RetryAction, next_action
+from zmqservices.cluster.calls.call import DONE, HELD, CallHistory, CallSender, PendingCall
+from zmqservices.cluster.calls.instances import ServicePool
+from zmqservices.cluster.resilience_settings import ResilienceSettings
+from zmqservices.resilience.budget import RetryBudget
+from zmqservices.resilience.retries import FIRST_PAUSE, Failure, RetryAction, next_action, pause
+from zmqservices.transport.reactor import Reactor
 
 #: What a refusal's code means for the call. All of them say that it did not run.
 FAILURES = {
@@ -18,6 +23,9 @@ FAILURES = {
     "overloaded": Failure.OVERLOADED,
 }
 
+#: Seconds that a call without a deadline waits for the budget at most.
+LONGEST_WAIT = 30.0
+
 
 class FailoverOwner(CallSender, Protocol):
     """Sends a call again; a Caller."""
@@ -25,29 +33,103 @@ class FailoverOwner(CallSender, Protocol):
     def hold(self, call: PendingCall, now: float) -> None:
         """Let the call wait until an instance can be asked."""
 
+    def wake_all(self) -> None:
+        """Wake the callers whose calls advanced."""
+
 
 class Failover:
     """Gives failed calls up or makes them again, by the rules of `zmqservices.resilience.retries`."""
 
-    def __init__(self, owner: FailoverOwner, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, owner: FailoverOwner, reactor: Reactor, settings: ResilienceSettings, clock: Callable[[], float]
+    ) -> None:
         self._owner = owner
+        self._reactor = reactor
+        self._settings = settings
         self._clock = clock
+        self._budgets: dict[ServicePool, RetryBudget] = {}
+        #: Calls that pause before they are repeated.
+        self.paused: set[PendingCall] = set()
+
+    def budget(self, pool: ServicePool) -> RetryBudget:
+        """The retry budget of a service."""
+        found = self._budgets.get(pool)
+        if found is None:
+            settings = self._settings
+            found = self._budgets[pool] = RetryBudget(settings.retry_ratio, settings.retries_per_second, self._clock())
+        return found
+
+    def count_calls(self, pools: Iterable[ServicePool], now: float) -> None:
+        """To be called now and then while there are calls: they earn repeats."""
+        for pool in pools:
+            self.budget(pool).earn(pool.calls, now)
+
+    # --- failed calls ------------------------------------------------------------------------------------------------
+
+    def link_lost(self, calls: Sequence[PendingCall]) -> None:
+        """These were in flight on one link, and are not any more."""
+        now = self._clock()
+        for pool, number in Counter(call.pool for call in calls).items():
+            self.budget(pool).link_lost(number, pool.calls, now)
+        for call in calls:
+            self.failed(call, Failure.LOST, {})
 
     def failed(self, call: PendingCall, failure: Failure, error: Mapping[str, Any]) -> None:
         """`call` is in flight no more. `error` is the refusal, or empty where the link was lost."""
-        instance = call.instance
-        others = len([other for other in call.pool.ready if other is not instance])
-        if next_action(failure, instance.is_idempotent(call.method), call.moves, others) is RetryAction.GIVE_UP:
-            end = failures.refused(call, error) if failure is Failure.OVERLOADED else failures.lost(call)
-            self._owner.finish(call, end)
-            return
-        call.moves += 1
-        call.held_until = 0.0
-        call.avoid = (*call.avoid, instance)
+        instance, pool = call.instance, call.pool
+        history = call.history
+        if history is None:
+            history = call.history = CallHistory()
+        history.avoid = (*history.avoid, instance)
+        if failure is Failure.LOST:
+            history.lost = instance
+        others = len([other for other in pool.ready if other not in history.avoid])
+        action = next_action(failure, instance.is_idempotent(call.method), history.moves, others)
         now = self._clock()
-        other = call.pool.pick(now, call.method, call.avoid)
+        if action is RetryAction.REPEAT:
+            if self.budget(pool).is_on:
+                self._pause(call, now + LONGEST_WAIT if call.deadline is None else call.deadline, now)
+                return
+            action = RetryAction.GIVE_UP
+        elif action is RetryAction.MOVE_IF_PAID and not self.budget(pool).spend(pool.calls, now):
+            action = RetryAction.GIVE_UP
+        if action is RetryAction.GIVE_UP:
+            self._owner.finish(
+                call, failures.refused(call, error) if failure is Failure.OVERLOADED else failures.lost(call, instance)
+            )
+            return
+        self._move(call, history, now)
+
+    def _move(self, call: PendingCall, history: CallHistory, now: float) -> None:
+        history.moves += 1
+        call.held_until = 0.0
+        other = call.pool.pick(now, call.method, history.avoid)
         try:
             if other is None or not self._owner.send(call, other, now):
                 self._owner.hold(call, now)
         except Exception as exc:
             self._owner.finish(call, exc)
+
+    # --- pauses ------------------------------------------------------------------------------------------------------
+
+    def _pause(self, call: PendingCall, until: float, now: float, tries: int = 0) -> None:
+        """Repeat the call after a random pause. It ends at `until`, also where the budget has nothing left by then."""
+        call.stage = HELD
+        call.instance = None
+        self.paused.add(call)
+        moves = 0 if call.history is None else call.history.moves
+        self._reactor.call_later(pause(moves + tries, until - now), self._resume, call, until, tries)
+
+    def _resume(self, call: PendingCall, until: float, tries: int) -> None:
+        self.paused.discard(call)
+        history = call.history
+        if call.stage == DONE or history is None:
+            return
+        now, pool = self._clock(), call.pool
+        if self.budget(pool).spend(pool.calls, now):
+            self._move(call, history, now)
+        elif until - now <= FIRST_PAUSE:
+            self._owner.finish(call, failures.out_of_budget(call))
+        else:
+            self._pause(call, until, now, tries + 1)
+        self._owner.wake_all()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zmqservices.cluster.calls.call import PendingCall
+from zmqservices.cluster.calls.instances import Instance
 from zmqservices.exceptions import MaybeExecuted, Overloaded, RemoteUnavailable, RpcTimeout, UnknownService
 
 
@@ -28,6 +29,8 @@ def ran_out_of_time(call: PendingCall, error: Mapping[str, Any], is_spent: bool)
 def unavailable(call: PendingCall, directory: str) -> RemoteUnavailable | UnknownService:
     """No instance could be asked for as long as the call might wait. `directory` describes the registries that were asked."""
     pool = call.pool
+    if call.history is not None and call.history.lost is not None:
+        return lost(call, call.history.lost, f", and no other instance can be asked ({pool.why_nobody() or directory})")
     if pool.instances:
         return RemoteUnavailable(
             f"{call.service}.{call.method} was not sent: no instance of '{call.service}' can be asked "
@@ -41,10 +44,16 @@ def refused(call: PendingCall, error: Mapping[str, Any]) -> Overloaded:
     return Overloaded(f"{call.service}.{call.method} was refused: {error.get('value')}")
 
 
-def lost(call: PendingCall) -> MaybeExecuted:
-    """The link ended while the call was in flight, and the call must not be made again."""
-    instance = call.instance
+def lost(call: PendingCall, instance: Instance, besides: str = "") -> MaybeExecuted:
+    """The link to `instance` ended while it had the call, and the call is not made again."""
     return MaybeExecuted(
         f"the link to instance {instance.record.instance} at {instance.peer.endpoint} was lost while "
-        f"{call.service}.{call.method} was under way there; it may or may not have run"
+        f"{call.service}.{call.method} was under way there; it may or may not have run{besides}"
     )
+
+
+def out_of_budget(call: PendingCall) -> RpcTimeout | MaybeExecuted:
+    """The call may have run at an instance whose link was lost, and its time is over before it could be repeated."""
+    if call.history is None or call.history.lost is None:
+        return timed_out(call)
+    return lost(call, call.history.lost, "; it was not repeated: the retry budget of the service is used up")

@@ -50,7 +50,7 @@ class HeldCalls:
                 continue
             instance, method, may_wait = None, call.method, self.may_wait(call, now)
             if not (is_shared_out and may_wait):
-                instance = (call.avoid and pool.pick(now, method, call.avoid)) or pool.pick(now, method, (), may_wait)
+                instance = (call.history and pool.pick(now, method, call.history.avoid)) or pool.pick(now, method, (), may_wait)
                 is_shared_out = instance is None
             try:
                 sent = instance is not None and self._sender.send(call, instance, now)

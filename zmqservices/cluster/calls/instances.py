@@ -63,11 +63,14 @@ class ServicePool:
     """The instances of one service, and the calls that wait for one."""
 
     __slots__ = (
-        "service", "instances", "ready", "only", "suspects", "coming", "is_cold", "unlinked", "waiting", "_weighed_until",
+        "service", "calls", "instances", "ready", "only", "suspects", "coming", "is_cold", "unlinked", "waiting",
+        "_weighed_until",
     )  # fmt: skip
 
     def __init__(self, service: str) -> None:
         self.service = service
+        #: How many calls of it were made so far.
+        self.calls = 0
         self.instances: dict[str, Instance] = {}
         #: The instances that may be asked; rebuilt after a change, so that a call only has to choose.
         self.ready: list[Instance] = []

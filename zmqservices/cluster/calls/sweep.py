@@ -10,6 +10,7 @@ from typing import Protocol
 
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.call import PendingCall
+from zmqservices.cluster.calls.failover import Failover
 from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
 from zmqservices.cluster.calls.held_calls import HeldCalls
 from zmqservices.cluster.calls.instances import ServicePool
@@ -33,7 +34,10 @@ class SweepOwner(Protocol):
 class Sweep:
     """`pending` are the calls in flight by id, `pools` the services by name; both belong to the owner."""
 
-    __slots__ = ("is_due", "full", "_owner", "_reactor", "_pending", "_pools", "_held", "_heartbeats", "_clock", "_is_closed")
+    __slots__ = (
+        "is_due", "full", "_owner", "_reactor", "_pending", "_pools", "_held", "_failover", "_heartbeats", "_clock",
+        "_is_closed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class Sweep:
         pending: Mapping[int, PendingCall],
         pools: Mapping[str, ServicePool],
         held: HeldCalls,
+        failover: Failover,
         heartbeats: PeerHeartbeats,
         clock: Callable[[], float],
     ) -> None:
@@ -54,6 +59,7 @@ class Sweep:
         self._pending = pending
         self._pools = pools
         self._held = held
+        self._failover = failover
         self._heartbeats = heartbeats
         self._clock = clock
         self._is_closed = False
@@ -75,6 +81,7 @@ class Sweep:
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
             # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
             self._owner.end(call, failures.timed_out(call))
+        self._failover.count_calls(self._pools.values(), now)
         self._ask_full_peers(now)
         has_held = self._look_at_held(now)
         if self._pending:
