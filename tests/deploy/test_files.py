@@ -10,24 +10,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.deploy.manifests import DEPLOY, HOME, configuration_of, manifests, only, pods
 from zmqservices import configuration, constants
 from zmqservices.cli.main import cli
 
-HOME = Path(__file__).parents[2]
-DEPLOY = HOME / "deploy"
 BIN = Path(sys.executable).parent
 SETTINGS = {value for name, value in vars(constants).items() if name.endswith("_CONFIG_KEY")}
-
-
-def manifests():
-    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
-        yield from yaml.safe_load_all(path.read_text())
-
-
-def pods():
-    for manifest in manifests():
-        if manifest["kind"] in ("Deployment", "StatefulSet"):
-            yield manifest["spec"]["template"]["spec"]
 
 
 def commands():
@@ -69,9 +57,9 @@ def configurations():
 
 def test_each_setting_is_one_of_ours():
     found = list(configurations())
-    assert len(found) == 2
+    assert len(found) == 3
     assert {key for one in found for key in one} <= SETTINGS
-    assert [configuration.unknown_keys(one) for one in found] == [{}, {}]
+    assert [configuration.unknown_keys(one) for one in found] == [{}, {}, {}]
 
 
 @pytest.mark.parametrize("manifest", list(manifests()), ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
@@ -79,14 +67,27 @@ def test_kubernetes_takes_each_manifest(manifest):
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_a_pod_has_more_time_to_end_than_its_drain():
-    (config,) = [one for one in configurations() if "READY_ADDRESS" in one]
-    (pod,) = [one for one in pods() if "volumes" in one]
+@pytest.mark.parametrize("name", ["hello", "hello-without-registry"])
+def test_a_pod_has_more_time_to_end_than_its_drain(name):
+    config = configuration_of(name)
+    (pod,) = pods(name)
     assert pod["terminationGracePeriodSeconds"] > config["drain_timeout"]
     ports = {one["name"]: one["containerPort"] for one in pod["containers"][0]["ports"]}
     assert config["BIND_ADDRESS"].endswith(f":{ports['calls']}")
     assert config["ADVERTISE_ADDRESS"].endswith(f":{ports['calls']}")
     assert config["READY_ADDRESS"].endswith(f":{ports['ready']}")
+
+
+def test_the_name_of_the_pods_is_that_of_the_headless_service():
+    service, deployment = (only("hello-without-registry", kind) for kind in ("Service", "Deployment"))
+    (port,) = service["spec"]["ports"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+
+    assert configuration_of("hello-without-registry")["DIRECTORY"] == f"dns://{service['metadata']['name']}:{port['port']}"
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert configuration_of("hello-without-registry")["BIND_ADDRESS"].endswith(f":{port['port']}")
 
 
 def test_the_image_is_made_as_hadolint_wants_it():
