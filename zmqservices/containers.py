@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -24,6 +25,7 @@ from zmqservices.hosting.lifecycle import Providers
 from zmqservices.hosting.managed_threads import ManagedThreads
 from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
 from zmqservices.log_helpers import make_timing_logger
+from zmqservices.probes import Measure
 from zmqservices.utils import import_from_path
 from zmqservices.utils.concurrency import SpawningSet
 from zmqservices.worker_context import (
@@ -72,8 +74,9 @@ class ServiceContainer(CancellableCalls):
         #: The pool that runs the workers: at most `max_workers` at a time.
         self.pool = self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
         self._worker_threads = self.pool.threads
-        # Here and not on the class, where each look would take longer.
-        self._probes = ()
+        #: The id of this instance, wherever it is named: in the directory, in metrics, in logs.
+        self.instance_id = os.urandom(6).hex()
+        self.watch()
         self._managed_threads = ManagedThreads(self.kill)
         self._deadlines = DeadlineScan(self.pool, self._expire)
         self._drain_timeout = seconds(
@@ -121,6 +124,8 @@ class ServiceContainer(CancellableCalls):
             self.extensions.all.setup()
             self._check_wanted()
             self.extensions.all.start()
+        if self.probes is not None and self.probes.service_started is not None:
+            self.probes.service_started(self.service_name, self.instance_id)
 
     def _check_wanted(self) -> None:
         if self._being_killed or self._being_stopped or self._died.ready():
@@ -189,8 +194,11 @@ class ServiceContainer(CancellableCalls):
         self._deadlines.stop()
         self.pool.release()
         self.started = False
+        self.unwatch()
         if self._died.ready():
             return
+        if self.probes is not None and self.probes.service_stopped is not None:
+            self.probes.service_stopped(self.service_name, self.instance_id)
         if exc_info is None:
             self._died.set(None)
         else:
@@ -205,6 +213,13 @@ class ServiceContainer(CancellableCalls):
             self._died.get()
         finally:
             held.close()
+
+    def measure(self) -> Iterator[Measure]:
+        """The sizes of its pool and its queue."""
+        labels = {"service": self.service_name, "instance": self.instance_id}
+        yield Measure("workers_running", self.pool.running(), labels)
+        yield Measure("workers_max", self.max_workers, labels)
+        yield Measure("calls_queued", self.pool.queued, labels)
 
     # --- workers --------------------------------------------------------------------------------------------
 
@@ -236,6 +251,8 @@ class ServiceContainer(CancellableCalls):
             worker_ctx._queued_at = monotonic()
             if not self._deadlines.is_watching:
                 self._deadlines.watch()
+        elif self.probes is not None:
+            worker_ctx._queued_at = monotonic()
         if new_call_id is not worker_context.new_call_id:
             # A test counts the ids: make them in the order of the calls.
             _ = worker_ctx.call_id
@@ -260,6 +277,8 @@ class ServiceContainer(CancellableCalls):
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
         worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data)
         worker_ctx._handle_result = handle_result
+        if self.probes is not None:
+            worker_ctx._queued_at = monotonic()
         if new_call_id is not worker_context.new_call_id:
             _ = worker_ctx.call_id
         self.pool.claim_slot()

@@ -1,75 +1,347 @@
-"""Who looks on while calls are run: hooks that do nothing by themselves, and cannot hurt.
+"""Probes hear what happens in a process: calls, workers, events, links, instances, drains, HTTP requests.
 
     class Slow(Probe):
-        def worker_started(self, worker_ctx):
-            began[worker_ctx] = time.monotonic()
+        def worker_result(self, worker_ctx, result, exc_info):
+            seconds = time.monotonic() - worker_ctx.started_at
+            if seconds > 1.0:
+                print(worker_ctx.call_id, seconds)
 
-        def worker_ended(self, worker_ctx, result, exc_info):
-            print(worker_ctx.call_id, time.monotonic() - began.pop(worker_ctx))
-
-    with watching(container, Slow()):
+    probes.attach(Slow())                   # hears of all services, calls and events of this process
+    with watching(container, Slow()):       # hears of the workers of one container
         ...
 
-Rule 1: what a probe raises is logged, and the call never feels it. Only what is thrown into the worker from outside (its
-end, its cancelling) goes on, whoever was running by then.
-Rule 2: a container that nobody watches pays a look at one attribute at each point.
-Rule 3: a probe is called in the worker's greenlet; the caller waits for `worker_started`, so it must not block.
+The setting PROBES attaches probes by their names.
+
+Rule 1: an error of a probe is logged once for each of its hooks, and what the probe watches never feels it. Only an error that
+is thrown into a worker from outside (its end, its cancelling) goes on, whichever code was running.
+Rule 2: where no probe listens, each point costs one look at an attribute, which is None.
+Rule 3: hooks run where things happen: in the worker's greenlet, in the event loop, or in the thread of a standalone client. A
+hook must not block.
+Rule 4: only hooks that a probe overrides are called.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, TypeAlias
+from weakref import WeakSet
 
 from gevent import GreenletExit
 
 from zmqservices.exceptions import WorkerCancelled
-from zmqservices.worker_context import ExcInfo, WorkerContext
+from zmqservices.utils.native_threads import reentrant_lock
 
-__all__ = ["ExcInfo", "Probe", "watching"]
+__all__ = ["ExcInfo", "Measure", "OutgoingCall", "Probe", "attach", "attached", "detach", "measures", "watching"]
 
 _log = logging.getLogger(__name__)
 
+#: An error that was raised, as `sys.exc_info()` gives it.
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class OutgoingCall(Protocol):
+    """A call to another service, as probes see it."""
+
+    service: str
+    method: str
+    #: The context that travels with the call. A probe may change it when the call begins.
+    headers: dict[str, Any] | None
+    #: Monotonic seconds: when the call was made, and when it was sent last (0 while it never was).
+    began_at: float
+    sent_at: float
+    #: How often it was made again at another instance.
+    moves: int
+    #: None, an exception, or the mapping that the service sent for one (`exc_type`, `value`, perhaps `code`).
+    error: BaseException | Mapping[str, Any] | None
+
 
 class Probe:
-    """The base of all probes; override what you want to hear of.
+    """The base of all probes; override the hooks that you need.
 
-    For one call: `worker_started`, `worker_result`, `worker_ended`, or else `worker_dropped` alone. Workers that are
-    killed with their container are not told of any more.
+    `worker_ctx` is a `zmqservices.containers.WorkerContext`: a call of an @rpc method, an event, a request, a tick. Its
+    `queued_at` and `started_at` are monotonic seconds (0.0 where nobody listened at that time); `worker_ctx.event` is the event
+    that it handles, if any.
     """
 
-    def worker_started(self, worker_ctx: WorkerContext) -> None:
+    # --- workers: `worker_started`, `worker_result`, `worker_ended` for one call, or `worker_dropped` alone ---------------
+
+    def worker_started(self, worker_ctx: Any) -> None:
         """Called when a call's turn has come, before its service is made and its dependencies are injected."""
 
-    def worker_result(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_result(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
         """Called once the outcome is on its way to the caller, before providers hear of it. As they will see it."""
 
-    def worker_ended(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
-        """Called when every provider is torn down, with the same outcome."""
+    def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+        """Called when every provider is torn down, with the same outcome. Not for workers that are killed."""
 
-    def worker_dropped(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
+    def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
         """Called for a call that never began: too late, cancelled, or in the queue of a container that was killed."""
 
+    # --- calls ---------------------------------------------------------------------------------------------------------
 
-class Watched(Protocol):
-    """A container, as those see it who watch its calls."""
+    def call_refused(self, service: str, method: str, reason: str) -> None:
+        """Called when a call that arrived is refused. `service` and `method` are what the caller wrote.
 
-    def attach(self, probe: Probe) -> None: ...
+        Reasons: "unknown-service", "unknown-method", "bad-arguments", "overloaded", "draining", "expired".
+        """
 
-    def detach(self, probe: Probe) -> None: ...
+    def call_began(self, call: OutgoingCall) -> None:
+        """Called when a call to another service is made, before it is encoded: its `headers` may be changed."""
+
+    def call_ended(self, call: OutgoingCall) -> None:
+        """Called when an outgoing call has its result or its error. For a call that could not be encoded, too."""
+
+    # --- events, at their publisher ------------------------------------------------------------------------------------
+
+    def event_began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
+        """Called when an event is dispatched, before it is encoded: its `headers` may be changed."""
+
+    def event_dispatched(self, source: str, type: str, seconds: float, exc: BaseException | None) -> None:
+        """Called when a dispatch returns (a reliable event is on disk then), or raises `exc`."""
+
+    def event_delivered(self, source: str, type: str, group: str, attempt: int) -> None:
+        """Called when a reliable event is sent to a member of a group. `attempt` counts from 1."""
+
+    def event_acked(self, source: str, group: str) -> None:
+        """Called when a member of a group has handled a reliable event."""
+
+    def event_failed(self, source: str, group: str, error: Mapping[str, Any] | None) -> None:
+        """Called when a member failed with `error`, or gave the event back untried (None). It is delivered again."""
+
+    def event_dead(self, source: str, type: str, group: str, attempts: int, error: Mapping[str, Any]) -> None:
+        """Called when an event becomes a dead letter of a group."""
+
+    def events_lost(self, source: str, group: str, count: int, reason: str) -> None:
+        """Called when `count` events are lost for a group: a bound deleted them, or the disk did."""
+
+    def event_dropped(self, source: str, type: str) -> None:
+        """Called when a copy of a best-effort event is dropped for want of room, by its publisher or its handler's process."""
+
+    # --- the cluster ---------------------------------------------------------------------------------------------------
+
+    def link_up(self, node: str, endpoint: str) -> None:
+        """Called when a node that is called from here has been greeted, or speaks again after a silence."""
+
+    def link_lost(self, node: str, endpoint: str) -> None:
+        """Called when the connection to a node ends."""
+
+    def link_suspect(self, node: str, endpoint: str, seconds: float) -> None:
+        """Called when a node has been silent for `seconds` and gets no new calls."""
+
+    def link_refused(self, node: str, endpoint: str, why: str) -> None:
+        """Called when a node is not used: it speaks another version, or is another node than the directory says."""
+
+    def instance_listed(self, service: str, instance: str, state: str) -> None:
+        """Called when the directory lists an instance of a service that is called from here, or its state changes."""
+
+    def instance_unlisted(self, service: str, instance: str) -> None:
+        """Called when the directory lists it no more: it left, or its lease has expired."""
+
+    def record_announced(self, service: str, instance: str, state: str) -> None:
+        """Called when this process announces an instance of its own in the directory, or changes what it announced."""
+
+    def record_withdrawn(self, service: str, instance: str) -> None:
+        """Called when this process withdraws an instance of its own."""
+
+    # --- services of this process --------------------------------------------------------------------------------------
+
+    def service_started(self, service: str, instance: str) -> None:
+        """Called when a container has started."""
+
+    def service_stopped(self, service: str, instance: str) -> None:
+        """Called when a container has stopped or was killed."""
+
+    def drain_began(self, service: str, instance: str) -> None:
+        """Called when an instance takes no more calls and its callers are told so."""
+
+    def drain_ended(self, service: str, instance: str, seconds: float, is_complete: bool) -> None:
+        """Called when its calls have ended, or were cancelled (not `is_complete`)."""
+
+    def http_answered(
+        self, service: str, method: str, route: str | None, status: int, seconds: float, error: BaseException | None
+    ) -> None:
+        """Called when an HTTP request is answered and its body sent. `route` is None where no route fits."""
 
 
-def tell(probes: tuple[Probe, ...], point: str, *args: object) -> None:
-    """Call the hook `point` of every probe, in the order in which they came."""
-    for probe in probes:
+#: The names of all hooks.
+HOOKS = tuple(name for name in vars(Probe) if not name.startswith("_"))
+
+Hook: TypeAlias = Callable[..., None]
+
+
+class ProbePoints:
+    """The hooks of several probes: each attribute calls that hook of every probe that overrides it; None where none does."""
+
+    __slots__ = HOOKS
+
+    worker_started: Hook | None
+    worker_result: Hook | None
+    worker_ended: Hook | None
+    worker_dropped: Hook | None
+    call_refused: Hook | None
+    call_began: Hook | None
+    call_ended: Hook | None
+    event_began: Hook | None
+    event_dispatched: Hook | None
+    event_delivered: Hook | None
+    event_acked: Hook | None
+    event_failed: Hook | None
+    event_dead: Hook | None
+    events_lost: Hook | None
+    event_dropped: Hook | None
+    link_up: Hook | None
+    link_lost: Hook | None
+    link_suspect: Hook | None
+    link_refused: Hook | None
+    instance_listed: Hook | None
+    instance_unlisted: Hook | None
+    record_announced: Hook | None
+    record_withdrawn: Hook | None
+    service_started: Hook | None
+    service_stopped: Hook | None
+    drain_began: Hook | None
+    drain_ended: Hook | None
+    http_answered: Hook | None
+
+    def __init__(self, probes: Iterable[Probe]) -> None:
+        for name in HOOKS:
+            hooks = [_guarded(probe, name) for probe in probes if _overrides(probe, name)]
+            setattr(self, name, None if not hooks else hooks[0] if len(hooks) == 1 else _all(hooks))
+
+
+def _overrides(probe: Probe, name: str) -> bool:
+    return getattr(type(probe), name, None) is not getattr(Probe, name) or name in getattr(probe, "__dict__", ())
+
+
+def _guarded(probe: Probe, name: str) -> Hook:
+    hook = getattr(probe, name)
+
+    def call(*args: object) -> None:
         try:
-            getattr(probe, point)(*args)
+            hook(*args)
         except (GreenletExit, WorkerCancelled):
             raise
         except BaseException:
-            _log.exception("ignored an error of %s in %s", probe, point)
+            _log_once(probe, name)
+
+    return call
+
+
+def _all(hooks: list[Hook]) -> Hook:
+    def call(*args: object) -> None:
+        for hook in hooks:
+            hook(*args)
+
+    return call
+
+
+def _log_once(probe: Probe, name: str) -> None:
+    failed: set[str] = probe.__dict__.setdefault("_failed_hooks", set())
+    if name not in failed:
+        failed.add(name)
+        _log.exception("ignored an error of %s in %s; more of them will not be logged", probe, name)
+
+
+class Measure(NamedTuple):
+    """The size of something at this moment, such as `Measure("workers_running", 3, {"service": "orders", ...})`."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str]
+
+
+class Watched:
+    """The base of what probes watch. `probes` is None while nobody listens."""
+
+    #: Set on the instance, where a look takes less time.
+    probes: ProbePoints | None
+    _own_probes: tuple[Probe, ...] = ()
+
+    def watch(self) -> None:
+        """From now on tell the probes of the process, and be measured."""
+        with _lock:
+            _watched.add(self)
+            self._renew_probes()
+
+    def unwatch(self) -> None:
+        """It has ended: it is not measured any more."""
+        with _lock:
+            _watched.discard(self)
+
+    def measure(self) -> Iterable[Measure]:
+        """The sizes of its parts at this moment. Called in the event loop's thread, and must not block."""
+        return ()
+
+    def attach(self, probe: Probe) -> None:
+        """From now on `probe` hears what happens here; of calls under way, it hears the rest."""
+        self._own_probes = (*self._own_probes, probe)
+        self._renew_probes()
+
+    def detach(self, probe: Probe) -> None:
+        """`probe` hears of no further call; the end of a call that is just ending may still be reported."""
+        self._own_probes = _without(self._own_probes, probe)
+        self._renew_probes()
+
+    def _renew_probes(self) -> None:
+        self.probes = ProbePoints((*_attached, *self._own_probes)) if self._own_probes else _points
+
+
+def _without(probes: tuple[Probe, ...], probe: Probe) -> tuple[Probe, ...]:
+    return tuple(each for each in probes if each is not probe)
+
+
+#: The probes of the whole process, and all that they watch.
+_attached: tuple[Probe, ...] = ()
+_points: ProbePoints | None = None
+_watched: WeakSet[Watched] = WeakSet()
+_lock = reentrant_lock()
+
+
+def attach(probe: Probe) -> None:
+    """From now on `probe` hears of everything in this process."""
+    global _attached
+    with _lock:
+        _attached = (*_attached, probe)
+        _renew_all()
+
+
+def detach(probe: Probe) -> None:
+    """`probe` hears no more of this process."""
+    global _attached
+    with _lock:
+        _attached = _without(_attached, probe)
+        _renew_all()
+
+
+def _renew_all() -> None:
+    global _points
+    _points = ProbePoints(_attached) if _attached else None
+    for watched in list(_watched):
+        watched._renew_probes()
+
+
+@contextmanager
+def attached(probe: Probe) -> Iterator[None]:
+    """Attach `probe` to this process for the length of a block."""
+    attach(probe)
+    try:
+        yield
+    finally:
+        detach(probe)
+
+
+def measures() -> Iterator[Measure]:
+    """The sizes of everything in this process at this moment: pools, queues, links, journals."""
+    with _lock:
+        watched = list(_watched)
+    for each in watched:
+        try:
+            yield from each.measure()
+        except Exception:
+            _log.exception("%s could not be measured", each)
 
 
 @contextmanager

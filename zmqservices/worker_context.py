@@ -10,7 +10,6 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from zmqservices.constants import (
@@ -18,9 +17,8 @@ from zmqservices.constants import (
     DEFAULT_PARENT_CALLS_TRACKED,
     PARENT_CALLS_CONFIG_KEY,
 )
+from zmqservices.probes import ExcInfo
 
-#: An error that was raised, as `sys.exc_info()` gives it.
-ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 #: The outcome of a call: the result, and the error if there was one.
 Outcome: TypeAlias = tuple[Any, ExcInfo | None]
 
@@ -151,6 +149,8 @@ class WorkerContext:
 
     #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None for all that is no event.
     event: Any = None
+    #: When its turn came, in monotonic seconds; only of a call that probes watch.
+    started_at: float = 0.0
 
     #: Makes the unique part of a call id.
     make_call_id: Callable[[], str] = staticmethod(new_call_id)
@@ -171,7 +171,7 @@ class WorkerContext:
         self.args = args if args is not None else ()
         self.kwargs = kwargs if kwargs is not None else {}
         self.deadline: float | None = None
-        #: When it was submitted; only of a call with a deadline.
+        #: When it was submitted; only of a call with a deadline, or one that probes watch.
         self._queued_at = 0.0
         if data:
             self.data = data
@@ -187,6 +187,11 @@ class WorkerContext:
         self._handle_result: HandleResult | None = None
         #: The providers that were injected, when not all were.
         self._injected: tuple[Any, ...] | None = None
+
+    @property
+    def queued_at(self) -> float:
+        """When it was submitted, in monotonic seconds; 0.0 where it has no deadline and no probe listened then."""
+        return self._queued_at
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from gevent import GreenletExit, get_hub
 
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.extensions import DependencyProvider
-from zmqservices.probes import Probe, tell
+from zmqservices.probes import Watched
 from zmqservices.utils.redaction import shown_arguments
 from zmqservices.worker_context import CLOSING, OVER, RUNNING, EntrypointOfCall, ExcInfo, WorkerContext, exc_info_of
 
@@ -63,7 +63,7 @@ def of_call(worker_ctx: WorkerContext) -> str:
     return f"{worker_ctx.call_id}{f', called by {caller},' if caller else ''} with {shown_arguments(worker_ctx)}"
 
 
-class WorkerLifecycle:
+class WorkerLifecycle(Watched):
     """The part of a container that runs calls. Its four hooks may be overridden or wrapped, even late."""
 
     service_cls: type
@@ -71,16 +71,6 @@ class WorkerLifecycle:
     _being_killed: bool
     #: Known once the container has started; until then looked up each time, since providers may still be replaced.
     _settled_providers: Providers | None = None
-    #: The attached probe; see `zmqservices.probes`.
-    _probes: tuple[Probe, ...] = ()
-
-    def attach(self, probe: Probe) -> None:
-        """From here on `probe` is told of every call; of calls in flight, it is told of the rest."""
-        self._probes = (*self._probes, probe)
-
-    def detach(self, probe: Probe) -> None:
-        """`probe` is told of no further call; a call that is just ending may still be reported."""
-        self._probes = tuple(each for each in self._probes if each is not probe)
 
     def _providers(self) -> Providers:
         return self._settled_providers or Providers.of(self.dependencies)
@@ -128,10 +118,12 @@ class WorkerLifecycle:
         result: Any = None
         exc_info: ExcInfo | None = None
         try:
-            if self._probes:
-                worker_ctx._injected = ()
-                tell(self._probes, "worker_started", worker_ctx)
-                worker_ctx._injected = None
+            if self.probes is not None:
+                worker_ctx.started_at = now
+                if self.probes.worker_started is not None:
+                    worker_ctx._injected = ()
+                    self.probes.worker_started(worker_ctx)
+                    worker_ctx._injected = None
             service = worker_ctx.service
             if service is None:
                 worker_ctx._injected = ()
@@ -163,7 +155,7 @@ class WorkerLifecycle:
         failure: ExcInfo | None = None
         escaped: ExcInfo | None = None
         # Read once: a probe that is attached during the end of a call is not told of it.
-        probes = self._probes
+        probes = self.probes
         if exc_info is not None:
             if self._being_killed and issubclass(exc_info[0], GreenletExit):
                 return True
@@ -177,8 +169,8 @@ class WorkerLifecycle:
                     self._raise_if_killed(exc)
                     failure = exc_info_of(exc)
                     result, exc_info = None, failure
-            if probes:
-                tell(probes, "worker_result", worker_ctx, result, exc_info)
+            if probes is not None and probes.worker_result is not None:
+                probes.worker_result(worker_ctx, result, exc_info)
             try:
                 self._worker_result(worker_ctx, result, exc_info)
             except BaseException as exc:
@@ -187,8 +179,8 @@ class WorkerLifecycle:
                 self._worker_teardown(worker_ctx)
             except BaseException as exc:
                 self._hook_failed("worker_teardown", worker_ctx, exc)
-            if probes:
-                tell(probes, "worker_ended", worker_ctx, result, exc_info)
+            if probes is not None and probes.worker_ended is not None:
+                probes.worker_ended(worker_ctx, result, exc_info)
             if failure is not None:
                 self._answer_failed(worker_ctx, failure)
             if escaped is None:
@@ -203,8 +195,8 @@ class WorkerLifecycle:
     def _answer_unstarted(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
         """Answer a call that never began: no instance, no providers."""
         worker_ctx._phase = OVER
-        if self._probes:
-            tell(self._probes, "worker_dropped", worker_ctx, exc)
+        if self.probes is not None and self.probes.worker_dropped is not None:
+            self.probes.worker_dropped(worker_ctx, exc)
         handle_result, worker_ctx._handle_result = worker_ctx._handle_result, None
         if handle_result is None:
             return
