@@ -103,7 +103,7 @@ class Membership(SharedExtension):
     def registration(self) -> Registration:
         """This container's place in the directory, one of its own also where others run the same service here."""
         if self._registration is None:
-            self._registration = self.join().register(self.container.service_name)
+            self._registration = self.join().register(self.container.service_name, self.container.instance_id)
         return self._registration
 
     def number(self) -> int:

@@ -45,15 +45,18 @@ ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | N
 class OutgoingCall(Protocol):
     """A call to another service, as probes see it."""
 
-    service: str
+    @property
+    def service(self) -> str: ...
+
+    @property
+    def moves(self) -> int:
+        """How often it was made again at another instance."""
+
     method: str
     #: The context that travels with the call. A probe may change it when the call begins.
     headers: dict[str, Any] | None
-    #: Monotonic seconds: when the call was made, and when it was sent last (0 while it never was).
+    #: When the call was made, in monotonic seconds.
     began_at: float
-    sent_at: float
-    #: How often it was made again at another instance.
-    moves: int
     #: None, an exception, or the mapping that the service sent for one (`exc_type`, `value`, perhaps `code`).
     error: BaseException | Mapping[str, Any] | None
 
@@ -287,6 +290,11 @@ class Watched:
 
     def _renew_probes(self) -> None:
         self.probes = ProbePoints((*_attached, *self._own_probes)) if self._own_probes else _points
+
+
+#: Something that no probe watches: for parts that are used by themselves.
+UNWATCHED = Watched()
+UNWATCHED.probes = None
 
 
 def _without(probes: tuple[Probe, ...], probe: Probe) -> tuple[Probe, ...]:

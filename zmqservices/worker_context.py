@@ -17,7 +17,7 @@ from zmqservices.constants import (
     DEFAULT_PARENT_CALLS_TRACKED,
     PARENT_CALLS_CONFIG_KEY,
 )
-from zmqservices.probes import ExcInfo
+from zmqservices.probes import ExcInfo, ProbePoints
 
 #: The outcome of a call: the result, and the error if there was one.
 Outcome: TypeAlias = tuple[Any, ExcInfo | None]
@@ -50,6 +50,10 @@ class Container(Protocol):
 
     service_cls: type
     service_name: str
+    #: The id of this instance, wherever it is named: in the directory, in metrics, in logs.
+    instance_id: str
+    #: Hear what happens here; None while nobody listens.
+    probes: ProbePoints | None
     max_workers: int
     shared_extensions: dict[Any, Any]
     _being_killed: bool

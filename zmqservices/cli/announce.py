@@ -66,7 +66,8 @@ class Announcement:
         elif self._lean is not None:
             if not self._closers:
                 self._closers.append(self._lean.start())
-            self._lean.announce(container.service_name, found, endpoints_of(container, self._lean.advertised))
+            endpoints = endpoints_of(container, self._lean.advertised)
+            self._lean.announce(container.service_name, container.instance_id, found, endpoints)
         elif self._is_wanted:
             self._closers.append(_take_place(container, found))
 
@@ -77,7 +78,7 @@ def _take_place(container: ServiceContainer, found: list[dict[str, Any]]) -> Cal
     from zmqservices.cluster.settings import Settings
 
     node = Node.join(Settings.read(container.config))
-    registration = node.register(container.service_name)
+    registration = node.register(container.service_name, container.instance_id)
 
     def leave() -> None:
         registration.conceal()
@@ -122,13 +123,15 @@ class DirectoryClient:
         servers = self._directory.capabilities.servers
         return addresses.advertised(bound, servers, self.settings.advertise_address, keep_port)
 
-    def announce(self, service: str, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]) -> None:
+    def announce(
+        self, service: str, instance: str, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]
+    ) -> None:
         """List one instance of a service."""
         import discovery
 
         record = discovery.Record(
             service=service,
-            instance=os.urandom(6).hex(),
+            instance=instance,
             node=self._node,
             incarnation=time.time_ns() // 1000,
             version=1,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import discovery
 from zmqservices.cluster.leadership import candidacies_of
+from zmqservices.probes import UNWATCHED, Watched
 
 
 class Reason(Enum):
@@ -37,7 +38,15 @@ class InstanceRecord:
     """`incarnation` is higher for each later instance of the node; `ttl` is in seconds."""
 
     def __init__(
-        self, directory: RecordDirectory, service: str, instance: str, node: str, incarnation: int, namespace: str, ttl: float
+        self,
+        directory: RecordDirectory,
+        service: str,
+        instance: str,
+        node: str,
+        incarnation: int,
+        namespace: str,
+        ttl: float,
+        watched: Watched = UNWATCHED,
     ) -> None:
         self._directory = directory
         self._service = service
@@ -46,6 +55,7 @@ class InstanceRecord:
         self._incarnation = incarnation
         self._namespace = namespace
         self._ttl = ttl
+        self._watched = watched
         self._reasons: set[Reason] = set()
         #: What is announced; None while the instance is not listed.
         self.current: discovery.Record | None = None
@@ -67,6 +77,9 @@ class InstanceRecord:
         record = self._first(changes) if self.current is None else self.current.replace(**changes)
         self.current = record
         self._directory.announce(record)
+        probes = self._watched.probes
+        if probes is not None and probes.record_announced is not None:
+            probes.record_announced(self._service, self._instance, record.state)
         return record
 
     def remove(self, reason: Reason | None = None, **changes: Any) -> None:
@@ -82,6 +95,9 @@ class InstanceRecord:
             # A record of this instance that is announced later must outrank the one that others saw withdrawn.
             self._incarnation += 1
             self._directory.withdraw(self._instance)
+            probes = self._watched.probes
+            if probes is not None and probes.record_withdrawn is not None:
+                probes.record_withdrawn(self._service, self._instance)
 
     def _first(self, fields: dict[str, Any]) -> discovery.Record:
         return discovery.Record(

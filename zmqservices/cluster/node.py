@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
@@ -22,6 +24,7 @@ from zmqservices.cluster.own_records import OwnRecords
 from zmqservices.cluster.registration import Registration, Registrations, new_id
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.probes import Measure, Watched
 from zmqservices.transport import BroadcastPublisher, Sockets
 from zmqservices.transport.broadcast import BroadcastPublisherListener
 from zmqservices.transport.hub import HubReactor
@@ -55,12 +58,14 @@ def open_directory(settings: Settings) -> discovery.Directory:
     return directory
 
 
-class Node:
+class Node(Watched):
     """Use `Node.join(settings)`, and `leave()` once for each join."""
 
     _nodes: ClassVar[dict[Any, Node]] = {}
 
     def __init__(self, settings: Settings) -> None:
+        self.watch()
+        self.watched: Watched = self
         self.settings = settings
         self.id = new_id()
         self._members = 0
@@ -74,6 +79,7 @@ class Node:
         except Exception:
             self.reactor.close()
             self._sockets.close()
+            self.unwatch()
             raise
         self.addresses = NodeAddresses(settings, self.directory.capabilities)
         #: What this node says of its instances.
@@ -104,6 +110,7 @@ class Node:
         for key, node in list(self._nodes.items()):
             if node is self:
                 del self._nodes[key]
+        self.unwatch()
         if self._publisher is not None:
             try:
                 self._publisher.stop(at_once)
@@ -163,6 +170,20 @@ class Node:
             self.records.on_change = self.call_server.connections.welcome_asking
         return self.call_server
 
-    def register(self, service: str) -> Registration:
-        """A registration for one more instance of `service`. It is listed once it announces something."""
-        return self._registrations.new(service)
+    def register(self, service: str, instance: str | None = None) -> Registration:
+        """A registration for one more instance of `service`, with the id `instance` or a fresh one.
+
+        It is listed once it announces something.
+        """
+        return self._registrations.new(service, instance)
+
+    # --- measures ----------------------------------------------------------------------------------------------------
+
+    def measure(self) -> Iterator[Measure]:
+        """How much of the cluster the directory shows, and how fresh that is."""
+        view = self.directory.view()
+        yield Measure("directory_fresh", float(view.fresh), {})
+        yield Measure("directory_stale_seconds", view.stale_for, {})
+        states = Counter("suspect" if seen.suspect else seen.record.state.lower() for seen in view.records.values())
+        for state in ("starting", "up", "draining", "suspect"):
+            yield Measure("directory_records", states[state], {"state": state})

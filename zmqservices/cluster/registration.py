@@ -28,6 +28,7 @@ from zmqservices.cluster.own_records import OwnRecords
 from zmqservices.cluster.settings import Settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.probes import ProbePoints, Watched
 from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class RegistrationNode(Protocol):
     addresses: NodeAddresses
     caller: Caller
     groups: GroupRegistrations
+    #: What probes watch: the node.
+    watched: Watched
+    probes: ProbePoints | None
 
     def open_call_server(self) -> CallServer:
         """The call server, opened if it is not open yet."""
@@ -60,16 +64,22 @@ class Registration:
     """Made by `Registrations.new`, one for each container; `close` gives its number back."""
 
     def __init__(
-        self, node: RegistrationNode, service: str, number: int, incarnation: int, on_close: Callable[[Registration], None]
+        self,
+        node: RegistrationNode,
+        service: str,
+        number: int,
+        incarnation: int,
+        on_close: Callable[[Registration], None],
+        id: str | None = None,
     ) -> None:
         self.service = service
         #: Its number among the instances of the service in this process, from 1 on; the smallest that was free.
         self.number = number
         #: The id of the instance, in the directory and wherever it is named.
-        self.id = new_id()
+        self.id = id or new_id()
         settings = node.settings
         self._listed = InstanceRecord(
-            node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl
+            node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl, node.watched
         )
         self._node = node
         self._on_close = on_close
@@ -100,9 +110,15 @@ class Registration:
         """Tell all callers that the instance stops, and return when its calls have ended; see `Drain.drain`."""
         if self.record is None or self._served is None:
             return True
+        probes, began = self._node.probes, time.monotonic()
+        if probes is not None and probes.drain_began is not None:
+            probes.drain_began(self.service, self.id)
         if self.record.state == "UP":
             self._listed.announce(state="DRAINING")
-        return bool(self._node.open_call_server().draining.drain(self._served, timeout))
+        is_complete = bool(self._node.open_call_server().draining.drain(self._served, timeout))
+        if probes is not None and probes.drain_ended is not None:
+            probes.drain_ended(self.service, self.id, time.monotonic() - began, is_complete)
+        return is_complete
 
     def drop(self) -> None:
         """Stop serving at once: calls under way are answered with an error."""
@@ -222,13 +238,16 @@ class Registrations:
         self._incarnation = 0
         self._open: list[Registration] = []
 
-    def new(self, service: str) -> Registration:
-        """A registration for one more instance of `service`. It is listed once it announces something."""
+    def new(self, service: str, id: str | None = None) -> Registration:
+        """A registration for one more instance of `service`, with this id or a fresh one.
+
+        It is listed once it announces something.
+        """
         taken = {other.number for other in self._open if other.service == service}
         number = next(number for number in itertools.count(1) if number not in taken)
         # Each is younger than the one before it, however coarse the clock is: the eldest candidate leads.
         self._incarnation = max(self._incarnation + 1, time.time_ns() // 1000)
-        registration = Registration(self._node, service, number, self._incarnation, self._remove)
+        registration = Registration(self._node, service, number, self._incarnation, self._remove, id)
         self._open.append(registration)
         return registration
 

@@ -171,7 +171,7 @@ class EventHandler(Consumer):
         """An event came: queue it for a worker."""
         message = event.message
         if not event.is_reliable and not self.server.has_room_for(event):
-            self.server.count_missed()
+            self.server.count_missed(message)
             return
         try:
             data = self._decode(message)

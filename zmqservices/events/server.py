@@ -17,6 +17,7 @@ from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
+from zmqservices.wire.messages import Event
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +80,12 @@ class EventServer(ProviderCollector, SharedExtension):
         if not event.is_reliable:
             self._best_effort_bytes -= size_of(event.message)
 
-    def count_missed(self) -> None:
+    def count_missed(self, message: Event) -> None:
         """Count one best-effort event that was dropped because the container's queue was full."""
         self._node.subscriber.broadcasts.missed += 1
+        probes = self.container.probes
+        if probes is not None and probes.event_dropped is not None:
+            probes.event_dropped(message.source, message.type)
 
     # --- subscribing -------------------------------------------------------------------------------------------------
 

@@ -130,6 +130,7 @@ class RpcServer(ProviderCollector, SharedExtension):
         provider = self._methods.get(call.method)
         if provider is None:
             call.fail(serialize(no_such_method(self._service, call.method, self._methods)))
+            self._tell_refused(call, "unknown-method")
             return
         args, kwargs = call.args, call.kwargs or {}
         if call.serializer is not None:
@@ -140,11 +141,13 @@ class RpcServer(ProviderCollector, SharedExtension):
                 kwargs = kwargs or {}
             except Exception as exc:
                 call.fail(serialize(MalformedRequest(f"arguments that are not {call.serializer!r}: {exc}")))
+                self._tell_refused(call, "bad-arguments")
                 return
         try:
             provider.check_signature(args, kwargs)
         except Exception as exc:
             call.fail(serialize(exc))
+            self._tell_refused(call, "bad-arguments")
             return
         # A quick check: some of these jobs may have been dropped, and for others workers are free.
         if (len(self._jobs) >= self._max_queued or self._queued_bytes > self._max_bytes) and self.container_is_full(call):
@@ -159,8 +162,14 @@ class RpcServer(ProviderCollector, SharedExtension):
             )
         except ContainerBeingKilled:
             call.refuse("draining", f"{self._service!r} is being killed")
+            self._tell_refused(call, "draining")
             return
         self._queued_bytes += call.size
+
+    def _tell_refused(self, call: IncomingCall, reason: str) -> None:
+        probes = self.container.probes
+        if probes is not None and probes.call_refused is not None:
+            probes.call_refused(self._service, call.method, reason)
 
     def container_is_full(self, call: IncomingCall) -> bool:
         """Load shedding: refuse `call` if too many wait already, so that its caller can try another instance at once."""
@@ -171,6 +180,7 @@ class RpcServer(ProviderCollector, SharedExtension):
                 f"{backlog} calls ({self._queued_bytes:,} bytes with those that run) wait for a worker of "
                 f"{self._service!r}; max_queued_calls is {self._max_queued}, max_queued_bytes {self._max_bytes:,}",
             )
+            self._tell_refused(call, "overloaded")
             return True
         return False
 

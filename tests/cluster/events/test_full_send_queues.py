@@ -7,6 +7,7 @@ import pytest
 from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE, SendQueue
 from zmqservices.cluster.events import best_effort
 from zmqservices.cluster.events.best_effort import BestEffort
+from zmqservices.probes import UNWATCHED
 
 
 class ConsumerGroup:
@@ -29,7 +30,7 @@ def dispatch():
     def run(send_queue, body=b"x"):
         sent = []
         call_server = SimpleNamespace(send=lambda client, frames: sent.append(frames))
-        source = BestEffort(SimpleNamespace(id="publisher", call_server=call_server), "orders")
+        source = BestEffort(SimpleNamespace(id="publisher", call_server=call_server, watched=UNWATCHED), "orders")
         source.send_direct([ConsumerGroup(send_queue)], "order.paid", body, None, "msgpack", None)
         assert len(sent) + source.dropped == 1
         return "sent" if sent else "dropped"

@@ -37,9 +37,11 @@ class PendingCall(Completion):
 
     __slots__ = (
         "id", "pool", "method", "args", "kwargs", "headers", "serializer", "timeout", "deadline",
-        "instance", "history", "sent_at", "ahead", "held_until", "value", "error",
+        "instance", "history", "began_at", "sent_at", "ahead", "held_until", "value", "error",
     )  # fmt: skip
 
+    #: Set when it is made while probes listen: the time; 0 once they were told of its end.
+    began_at: float
     #: Set when it is sent: the time, and how many calls its instance had in flight then.
     sent_at: float
     ahead: int
@@ -76,6 +78,11 @@ class PendingCall(Completion):
         self.value: Any = None
         #: None, an exception, or the mapping that a service sent for one.
         self.error: BaseException | Mapping[str, Any] | None = None
+
+    @property
+    def moves(self) -> int:
+        """How often it was made again at another instance."""
+        return 0 if self.history is None else self.history.moves
 
     @property
     def service(self) -> str:

@@ -10,7 +10,8 @@ caller's code then parks on it with `Reactor.park`. Nobody else needs to know wh
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -29,6 +30,7 @@ from zmqservices.cluster.calls.peer_pool import PeerPool
 from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL, Sweep
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import CallCancelled, ProtocolError, RpcTimeout
+from zmqservices.probes import Measure, Watched
 from zmqservices.resilience.retries import Failure
 from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
@@ -44,7 +46,7 @@ SHORT_TIMEOUT = 0.5
 LEAST_PATIENCE = 1.0
 
 
-class Caller:
+class Caller(Watched):
     """All calls of one node or client. `directory` is started already; `clock` says monotonic time."""
 
     def __init__(
@@ -57,6 +59,7 @@ class Caller:
         clock: Callable[[], float] = monotonic,
         new_link: NewLink = DealerLink,
     ) -> None:
+        self.watch()
         self.reactor = reactor
         self._clock = clock
         #: The thread that may call `begin`; None where the thread that leads the reactor may.
@@ -116,6 +119,8 @@ class Caller:
             pool = self.expect(service)
         pool.calls += 1
         call = PendingCall(next(self._ids), pool, method, args, kwargs, headers, serializer, timeout, deadline)
+        if self.probes is not None:
+            self._tell_began(call, now)
         if deadline is not None and deadline - now < SHORT_TIMEOUT:
             if deadline <= now:
                 self.finish(call, failures.timed_out(call))
@@ -124,11 +129,31 @@ class Caller:
         instance = pool.only
         if instance is None:
             instance = pool.pick(now, method, (), bool(pool.coming) and self._held.may_wait(call, now))
-        if instance is None or not self.send(call, instance, now):
-            self._begin_elsewhere(call, instance, now)
+        try:
+            if instance is None or not self.send(call, instance, now):
+                self._begin_elsewhere(call, instance, now)
+        except BaseException as exc:
+            call.error = exc
+            if self.probes is not None:
+                self._tell_ended([call])
+            raise
         if not self._sweep.is_due:
             self._sweep.soon()
         return call
+
+    def _tell_began(self, call: PendingCall, now: float) -> None:
+        call.began_at = now
+        if self.probes is not None and self.probes.call_began is not None:
+            self.probes.call_began(call)
+
+    def _tell_ended(self, calls: list[PendingCall]) -> None:
+        """Tell the probes of the calls that have ended. A call may be woken twice, and is told of once."""
+        told = None if self.probes is None else self.probes.call_ended
+        if told is not None:
+            for call in calls:
+                if (call.stage == DONE or call.error is not None) and getattr(call, "began_at", 0.0):
+                    told(call)
+                    call.began_at = 0.0
 
     def begin_outside(
         self,
@@ -271,6 +296,8 @@ class Caller:
         """Wake the callers whose calls advanced. The last step of every turn: a woken caller may call again at once."""
         while self._woken:
             woken, self._woken = self._woken, []
+            if self.probes is not None:
+                self._tell_ended(woken)
             if len(woken) == 1:
                 self.reactor.wake(woken)
                 continue
@@ -360,6 +387,14 @@ class Caller:
         self._peer_pool.drop_if_gone(peer)
         self.wake_all()
 
+    def measure(self) -> Iterator[Measure]:
+        """The calls in flight, those that wait for an instance, and the links by their state."""
+        yield Measure("calls_in_flight", len(self._pending), {})
+        yield Measure("calls_held", sum(len(pool.waiting) for pool in self._pools.values()), {})
+        states = Counter("suspect" if peer.is_suspect else peer.stage.name.lower() for peer in self._peer_pool.peers.values())
+        for state in ("connecting", "greeting", "up", "suspect", "refused"):
+            yield Measure("links", states[state], {"state": state})
+
     def close(self) -> None:
         """End all calls in flight, and close the links."""
         if self._closed:
@@ -374,6 +409,7 @@ class Caller:
                 self.end(call, CallCancelled(f"{call.service}.{call.method}: the client was stopped"))
         self._peer_pool.close()
         self.wake_all()
+        self.unwatch()
 
     def _refuse_calls(self) -> None:
         # Runs in a forked child. Without a pool, `expect` refuses each call there. A check at each call would cost more.

@@ -19,6 +19,7 @@ from zmqservices.cluster.calls.flow_control import FlowControlWindow
 from zmqservices.cluster.calls.instances import Instance
 from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import ProtocolError
+from zmqservices.probes import ProbePoints
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.dealer import DealerListener
@@ -64,6 +65,8 @@ NewLink: TypeAlias = Callable[[Reactor, Sockets, str, DealerListener], PeerLink]
 class PeerOwner(Protocol):
     """Receives the answers of a peer's node and the changes of its link; a Caller. All methods run inside the reactor."""
 
+    #: Hear of the changes of links; None while nobody listens.
+    probes: ProbePoints | None
     #: Released before the last message of a link, so that no held call follows it.
     cork: Cork
     #: Receive the messages of other kinds than answers: `other_kinds[kind](peer, message)`.
@@ -171,6 +174,9 @@ class Peer:
         self._window = FlowControlWindow()
         if was_up:
             _log.info("lost the link to node %s at %s", self.node, self.endpoint)
+            probes = self._owner.probes
+            if probes is not None and probes.link_lost is not None:
+                probes.link_lost(self.node, self.endpoint)
         self._owner.peer_lost(self)
 
     def on_message(self, body: bytes) -> bool:
@@ -236,6 +242,7 @@ class Peer:
             if self.is_suspect:
                 _log.info("node %s at %s speaks again", self.node, self.endpoint)
                 self.is_suspect = False
+                self._tell_up()
                 self._owner.peer_changed(self)
             self._owner.wake_all()
         if self.stage is PeerStage.GREETING and not self._greeted:
@@ -283,12 +290,19 @@ class Peer:
                 instance.left = welcome.info is not None and (
                     name not in serves or not self._is_among(instance.record.instance, services[name])
                 )
+            if not self.is_up:
+                self._tell_up()
             self.stage = PeerStage.UP
             self.is_up = True
             self.expected_until = 0.0
             self.is_suspect = False
             self._last_heard = self._clock()
             self._owner.peer_changed(self)
+
+    def _tell_up(self) -> None:
+        probes = self._owner.probes
+        if probes is not None and probes.link_up is not None:
+            probes.link_up(self.node, self.endpoint)
 
     def _is_among(self, instance: str, service: Any) -> bool:
         # A static directory has no instance ids, and not every node sends them.
@@ -301,6 +315,9 @@ class Peer:
         self.is_up = False
         self.expected_until = 0.0
         self.refusal = why
+        probes = self._owner.probes
+        if probes is not None and probes.link_refused is not None:
+            probes.link_refused(self.node, self.endpoint, why)
         self._owner.peer_changed(self)
 
     # --- what else it says -------------------------------------------------------------------------------------------
@@ -368,6 +385,9 @@ class Peer:
         if unanswered >= SILENT_BEATS and not self.is_suspect:
             self.is_suspect = True
             _log.warning("node %s at %s has been silent for %.1f s: no new calls", self.node, self.endpoint, silence)
+            probes = self._owner.probes
+            if probes is not None and probes.link_suspect is not None:
+                probes.link_suspect(self.node, self.endpoint, silence)
             self._owner.peer_changed(self)
 
     def condition(self, instance: Instance) -> str:

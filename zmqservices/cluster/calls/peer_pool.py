@@ -15,6 +15,7 @@ from discovery import Directory, Record, View
 from discovery.model import is_name
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer, PeerOwner
+from zmqservices.probes import ProbePoints
 from zmqservices.transport import DealerLink, Sockets, UnusableEndpoint
 from zmqservices.transport.reactor import Reactor
 
@@ -122,6 +123,8 @@ class PeerPool:
             if seen.record.endpoints.get("rpc")
         }
         pool.unlinked = {key: record for key, record in pool.unlinked.items() if key in listed}
+        if self._owner.probes is not None:
+            self._tell_changes(self._owner.probes, pool, listed)
         for key, record in listed.items():
             instance = pool.instances.get(key)
             if instance is None:
@@ -136,6 +139,18 @@ class PeerPool:
         self._owner.refresh(pool)
         if pool.unlinked:
             self._turn_soon(pool)
+
+    @staticmethod
+    def _tell_changes(probes: ProbePoints, pool: ServicePool, listed: dict[str, Record]) -> None:
+        known = {key: instance.record for key, instance in pool.instances.items() if instance.listed}
+        if probes.instance_listed is not None:
+            for key, record in listed.items():
+                if key not in known or known[key].state != record.state:
+                    probes.instance_listed(pool.service, key, record.state)
+        if probes.instance_unlisted is not None:
+            for key in known:
+                if key not in listed:
+                    probes.instance_unlisted(pool.service, key)
 
     def _link(self, pool: ServicePool, record: Record) -> None:
         """Apply `record`, or pass it over alone: a bad record must not keep the others out."""

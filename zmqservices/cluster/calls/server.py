@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
@@ -20,6 +20,7 @@ from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, S
 from zmqservices.cluster.calls.replies import ServerSocket
 from zmqservices.cluster.calls.services import SHARED, ServiceTable, least_busy
 from zmqservices.exceptions import ProtocolError
+from zmqservices.probes import Measure, Watched
 from zmqservices.transport import RouterSocket, Sockets
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
@@ -41,7 +42,7 @@ class Flushable(Protocol):
     def flush(self) -> None: ...
 
 
-class CallServer:
+class CallServer(Watched):
     """The listener of a server socket. Made once, bound; services come and go. `clock` says monotonic time.
 
     `send(client, frames)` sends a message, and `together(work, *args)` has all that `work` sends leave together.
@@ -58,6 +59,7 @@ class CallServer:
         clock: Callable[[], float] = monotonic,
         new_socket: NewServerSocket = RouterSocket,
     ) -> None:
+        self.watch()
         self._clock = clock
         self._table = ServiceTable()
         self._services = self._table.by_name
@@ -233,6 +235,7 @@ class CallServer:
         if call.time_left is not None:
             if call.time_left <= 0:
                 self._refuse(client, call.id, "expired", "its time was spent before it arrived")
+                self._tell_refused(call, "expired")
                 return
             deadline = self._batch_time + call.time_left
         call.arrive(self.sender, client, served, deadline, size)
@@ -249,8 +252,14 @@ class CallServer:
             self._refuse(client, None, "protocol", f"call id {call.id} is in use already")
         elif served is None:
             self._refuse(client, call.id, "unknown-service", f"{quoted(call.service)} is not served here")
+            self._tell_refused(call, "unknown-service")
         else:
             self._refuse(client, call.id, "draining", f"{call.service!r} is shutting down here")
+            self._tell_refused(call, "draining")
+
+    def _tell_refused(self, call: IncomingCall, reason: str) -> None:
+        if self.probes is not None and self.probes.call_refused is not None:
+            self.probes.call_refused(call.service, call.method, reason)
 
     def on_batch_end(self) -> None:
         try:
@@ -328,3 +337,10 @@ class CallServer:
             self._closed = True
             self.connections.close()
             self._router.close()
+            self.unwatch()
+
+    def measure(self) -> Iterator[Measure]:
+        """How many nodes are connected, and what waits for them to read."""
+        clients = self._router.clients.values()
+        yield Measure("clients", len(clients), {})
+        yield Measure("send_queue_bytes", sum(client.send_queue.bytes for client in clients), {})

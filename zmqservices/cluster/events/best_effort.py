@@ -17,6 +17,7 @@ from zmqservices.cluster.calls.send_queue import LONGEST_SEND_QUEUE
 from zmqservices.cluster.events.consumer_group import ConsumerGroup, GroupMember
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
 from zmqservices.journal import Group
+from zmqservices.probes import Watched
 from zmqservices.wire import envelope, messages
 
 #: Events that wait, while a publisher is new, for handlers that are listed and not connected yet.
@@ -53,6 +54,8 @@ class BestEffortOwner(Protocol):
     id: str
     #: Whether the directory's view has come.
     directory_is_known: bool
+    #: What probes watch: the publisher.
+    watched: Watched
 
     @property
     def call_server(self) -> DirectLinks: ...
@@ -92,8 +95,7 @@ class BestEffort:
         if self.early is not None:
             self.early.append((type, raw, headers, serializer, key))
             if len(self.early) > EARLY_EVENTS:
-                self.early.popleft()
-                self.dropped += 1
+                self._count_dropped(self.early.popleft()[0])
             return
         patterns = set()
         for consumer_group in self.consumer_groups.values():
@@ -127,13 +129,19 @@ class BestEffort:
             if member is None:
                 continue
             if len(member.client.send_queue) > LONG_SEND_QUEUE or member.client.send_queue.bytes > LONG_SEND_QUEUE_BYTES:
-                self.dropped += 1
+                self._count_dropped(type)
                 continue
             message = messages.Event(
                 self._owner.id, next(self._numbers), 0, self._name, type, raw, consumer_group.group.name, 1, headers, key,
                 serializer, time(), member.id,
             )  # fmt: skip
             self._owner.call_server.send(member.client, envelope.encode(message))
+
+    def _count_dropped(self, type: str) -> None:
+        self.dropped += 1
+        probes = self._owner.watched.probes
+        if probes is not None and probes.event_dropped is not None:
+            probes.event_dropped(self._name, type)
 
     # --- while the publisher is new ------------------------------------------------------------------------------------
 

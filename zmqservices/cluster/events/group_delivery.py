@@ -15,6 +15,7 @@ from typing import Any
 
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Action, Bury, DeliverySchedule, Fetch, Group, Journal, LostRange, Page, Send, SendGap, StoredEvent
+from zmqservices.probes import UNWATCHED, Watched
 from zmqservices.transport.reactor import Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
@@ -46,8 +47,12 @@ class GroupDelivery:
         send_on: SendOn,
         together: Together,
         clock: Callable[[], float],
+        watched: Watched = UNWATCHED,
+        source: str = "",
     ) -> None:
         self.group = group
+        self._watched = watched
+        self._source = source
         self.journal = journal
         #: Nothing is sent while this is True; answers still count.
         self.is_paused = False
@@ -105,12 +110,18 @@ class GroupDelivery:
         now = self._clock()
         if self.rules.acked(member, seq, now, process=process, is_older=is_older):
             self.journal.acknowledge(self.group.name, seq)
+            probes = self._watched.probes
+            if probes is not None and probes.event_acked is not None:
+                probes.event_acked(self._source, self.group.name)
         if gets_credit:
             self.rules.granted(member, 1, now)
 
     def nacked(self, member: str, seq: int, delay: float, error: dict[str, Any] | None) -> None:
         """The member failed with `error`, or gives the event back untried (None)."""
         now = self._clock()
+        probes = self._watched.probes
+        if probes is not None and probes.event_failed is not None:
+            probes.event_failed(self._source, self.group.name, error)
         self.rules.granted(member, 1, now)
         if error is None:
             self.rules.returned(member, seq, now, delay)
@@ -143,6 +154,9 @@ class GroupDelivery:
     def _do(self, action: Action) -> None:
         if type(action) is Send:
             self._send_on(action.member, self.group.name, action.event, action.attempt)
+            probes = self._watched.probes
+            if probes is not None and probes.event_delivered is not None:
+                probes.event_delivered(self._source, action.event.type, self.group.name, action.attempt)
         elif type(action) is Fetch:
             self.journal.fetch(self.group.name, action.after, action.limit, self._on_thread(self._loaded))
         elif type(action) is Bury:
@@ -152,6 +166,9 @@ class GroupDelivery:
             _log.error(
                 "%d events from %d to %d are lost for %s: %s", gap.events, gap.from_seq, gap.to_seq, self.group.name, gap.reason
             )
+            probes = self._watched.probes
+            if probes is not None and probes.events_lost is not None:
+                probes.events_lost(self._source, self.group.name, gap.events, gap.reason)
             self._send_on(action.member, self.group.name, gap, 0)
             self.journal.acknowledge(self.group.name, gap.seq)
 
@@ -161,14 +178,18 @@ class GroupDelivery:
             "gave up event %d (%s) for %s after %d deliveries: %s: %s; see `zmqservices events dead-letters`",
             action.event.seq, action.event.type, self.group.name, action.attempts, error.get("exc_type"), error.get("value"),
         )  # fmt: skip
-        done = self._on_thread(partial(self._buried, action.event))
+        done = self._on_thread(partial(self._buried, action))
         self.journal.bury(self.group.name, action.event, error, action.attempts, done)
 
-    def _buried(self, event: StoredEvent, outcome: Exception | None) -> None:
+    def _buried(self, action: Bury, outcome: Exception | None) -> None:
         if isinstance(outcome, Exception):
             _log.error("a dead letter of %s could not be written, and is delivered again: %s", self.group.name, outcome)
-            self.rules.requeued([event])
+            self.rules.requeued([action.event])
             self.flush()
+            return
+        probes = self._watched.probes
+        if probes is not None and probes.event_dead is not None:
+            probes.event_dead(self._source, action.event.type, self.group.name, action.attempts, action.error)
 
     def _loaded(self, outcome: Page | Exception) -> None:
         if isinstance(outcome, Page):

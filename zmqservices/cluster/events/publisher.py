@@ -6,7 +6,7 @@ Runs on a gevent hub. `open(name)` and `stop` are for greenlets; messages of mem
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +21,13 @@ from zmqservices.cluster.events.admin import Admin
 from zmqservices.cluster.events.consumer_group import GroupMember
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.events.orphans import Fingerprint
+from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.source import Source
 from zmqservices.cluster.events.source_dispatch import HubLike
 from zmqservices.cluster.events.subscription import publishing
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import BadRequest
+from zmqservices.probes import Measure, Watched
 from zmqservices.transport import BroadcastPublisher
 from zmqservices.transport.broadcast import BroadcastPublisherListener
 from zmqservices.transport.faults import Faults
@@ -95,10 +97,12 @@ class PublisherNode(Protocol):
         """A place in the directory for one instance of `service`."""
 
 
-class EventPublisher:
+class EventPublisher(Watched):
     """Made by the node; `stop` ends it."""
 
     def __init__(self, node: PublisherNode) -> None:
+        self.watch()
+        self.watched: Watched = self
         self.id = node.id
         self.reactor = node.reactor
         self.directory = node.directory
@@ -232,6 +236,14 @@ class EventPublisher:
             self._greenlets.add(greenlet)
             greenlet.rawlink(self._greenlets.discard)
 
+    # --- measures ----------------------------------------------------------------------------------------------------
+
+    def measure(self) -> Iterator[Measure]:
+        """What is kept in the journals, and for whom it waits."""
+        for name, source in self._sources.items():
+            for served in source.journals.all:
+                yield from _measures_of(name, served)
+
     # --- broadcasts --------------------------------------------------------------------------------------------------
 
     def broadcast(self) -> BroadcastPublisher:
@@ -363,6 +375,7 @@ class EventPublisher:
             drains = [gevent.spawn(source.drain, ANSWER_TIMEOUT, self.linger) for source in self._sources.values()]
             gevent.joinall(drains, raise_error=True)
         self._closed = True
+        self.unwatch()
         gevent.killall(list(self._greenlets))
         for registration in self._registrations.values():
             registration.retract()
@@ -370,3 +383,20 @@ class EventPublisher:
         gevent.joinall(ends, raise_error=True)
         if self._broadcast is not None:
             self._broadcast.close(linger=1.0)
+
+
+def _measures_of(source: str, served: ServedJournal) -> Iterator[Measure]:
+    stats = served.journal.stats()
+    labels = {"source": source, "journal": served.journal.id}
+    yield Measure("journal_events", stats.events, labels)
+    yield Measure("journal_bytes", stats.bytes, labels)
+    yield Measure("journal_max_bytes", stats.max_bytes, labels)
+    yield Measure("journal_blocked", float(bool(stats.blocked)), labels)
+    for group, found in stats.groups.items():
+        of_group = {**labels, "group": group}
+        delivery = served.deliveries.get(group)
+        yield Measure("events_waiting", found.waiting, of_group)
+        yield Measure("events_oldest_age", found.oldest_age or 0.0, of_group)
+        yield Measure("events_in_flight", 0 if delivery is None else delivery.rules.in_flight, of_group)
+        yield Measure("dead_letters", found.dead_letters, of_group)
+        yield Measure("group_members", 0 if delivery is None else len(delivery.rules.members()), of_group)

@@ -10,6 +10,7 @@ from gevent.event import AsyncResult
 from zmqservices.cluster.events.group_delivery import GroupDelivery, SendOn, Together
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Journal, Notice
+from zmqservices.probes import UNWATCHED, Watched
 from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.concurrency import in_thread
 
@@ -30,12 +31,16 @@ class ServedJournal:
         send_on: SendOn,
         together: Together,
         clock: Callable[[], float],
+        watched: Watched = UNWATCHED,
+        source: str = "",
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._send_on = send_on
         self._together = together
         self._clock = clock
+        self._watched = watched
+        self._source = source
         self.deliveries: dict[str, GroupDelivery] = {}
         self._waiting: dict[str, list[WithDelivery]] = {}
         self._closed = False
@@ -87,8 +92,9 @@ class ServedJournal:
             answer = outcome
         else:
             answer = self.deliveries.get(group.name) or GroupDelivery(
-                self._reactor, self.journal, group, outcome, self._settings, self._send_on, self._together, self._clock
-            )
+                self._reactor, self.journal, group, outcome, self._settings, self._send_on, self._together, self._clock,
+                self._watched, self._source,
+            )  # fmt: skip
             answer.group = group
             self.deliveries[group.name] = answer
         for then in waiting:

@@ -31,6 +31,7 @@ from zmqservices.cluster.events.source_members import MemberLinks, SourceMembers
 from zmqservices.cluster.events.subscription import Subscription
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Notice
+from zmqservices.probes import Watched
 from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class SourceOwner(BestEffortOwner, Protocol):
 
     settings: EventSettings
     max_message_size: int
+    #: What probes watch: the publisher.
+    watched: Watched
     #: Journals that were found to hold no events, with the state of their files at that time.
     empty_orphans: dict[Path, Fingerprint]
 
@@ -114,7 +117,7 @@ class Source:
             clock,
         )
         self.dispatching = SourceDispatch(
-            name, self.groups, self.journals, self.best_effort, owner.reactor, owner.max_message_size
+            name, self.groups, self.journals, self.best_effort, owner.reactor, owner.max_message_size, owner.watched
         )
         # Handed on as attributes, so that a dispatch costs no further call.
         self.dispatch = self.dispatching.dispatch
@@ -150,7 +153,9 @@ class Source:
     def new_served_journal(self) -> ServedJournal:
         """A journal whose events go to members of this source, still to be opened."""
         owner = self._owner
-        return ServedJournal(self.reactor, owner.settings, self.members.send, owner.call_server.together, self._clock)
+        return ServedJournal(
+            self.reactor, owner.settings, self.members.send, owner.call_server.together, self._clock, owner.watched, self.name
+        )
 
     def log_notice(self, notice: Notice) -> None:
         """Log a journal's notice to operators."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from zmqservices.cluster.events.best_effort import BestEffort, Headers, Packed
@@ -15,6 +16,7 @@ from zmqservices.cluster.events.source_groups import SourceGroups
 from zmqservices.cluster.events.source_journals import SourceJournals
 from zmqservices.exceptions import ForkedProcessError, JournalError, MessageTooLarge
 from zmqservices.journal import NewEvent
+from zmqservices.probes import ProbePoints, Watched
 from zmqservices.transport.reactor import Reactor
 from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.forks import ForkHook
@@ -45,10 +47,12 @@ class SourceDispatch:
         best_effort: BestEffort,
         reactor: HubLike,
         max_message_size: int,
+        watched: Watched,
     ) -> None:
         #: Events that were dispatched without an error.
         self.dispatched = 0
         self._source = source
+        self._watched = watched
         self._groups = groups
         self._journals = journals
         self._best_effort = best_effort
@@ -74,14 +78,23 @@ class SourceDispatch:
         if get_ident() != self._thread:
             self._reactor.run_greenlet(self.dispatch, type, body, headers, serializer, key, reliable)
             return
-        raw = body if serializer is not None else codec.pack(body)
-        name = serializer or "msgpack"
-        self.check_size(type, raw)
+        probes = self._watched.probes
+        began = 0.0 if probes is None else self._tell_began(probes, type, headers)
         best_effort = self._best_effort
-        if reliable:
-            self._commits.wait(self._append(type, raw, headers, name, key))
-        else:
-            best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
+        try:
+            raw = body if serializer is not None else codec.pack(body)
+            name = serializer or "msgpack"
+            self.check_size(type, raw)
+            if reliable:
+                self._commits.wait(self._append(type, raw, headers, name, key))
+            else:
+                best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
+        except BaseException as exc:
+            if probes is not None:
+                self._tell_dispatched(probes, type, began, exc)
+            raise
+        if probes is not None:
+            self._tell_dispatched(probes, type, began, None)
         self.dispatched += 1
         if best_effort.consumer_groups or best_effort.early is not None:
             best_effort.broadcast(type, raw, headers, name, key)
@@ -95,8 +108,27 @@ class SourceDispatch:
             raise refusal
         if get_ident() != self._thread:
             return self._reactor.run_greenlet(self.dispatch_all, list(events))
+        probes = self._watched.probes
+        began = 0.0
+        if probes is not None:
+            events = list(events)
+            for event in events:
+                began = self._tell_began(probes, event[0], event[2])
         begun = [(event, self._begin(event)) for event in events]
-        return [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
+        outcomes = [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
+        if probes is not None:
+            for (event, _), outcome in zip(begun, outcomes, strict=True):
+                self._tell_dispatched(probes, event[0], began, outcome)
+        return outcomes
+
+    def _tell_began(self, probes: ProbePoints, type: str, headers: Headers) -> float:
+        if probes.event_began is not None:
+            probes.event_began(self._source, type, headers)
+        return monotonic()
+
+    def _tell_dispatched(self, probes: ProbePoints, type: str, began: float, exc: BaseException | None) -> None:
+        if probes.event_dispatched is not None:
+            probes.event_dispatched(self._source, type, monotonic() - began, exc)
 
     def _begin(self, event: Packed) -> Commit | Exception:
         if self._closed:
