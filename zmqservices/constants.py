@@ -18,6 +18,8 @@ DEFAULT_DIRECTORY_TTL = 10.0
 
 #: Whether `zmqservices run` lists services that take no part in the cluster otherwise, such as those with @http alone.
 ANNOUNCE_CONFIG_KEY = "ANNOUNCE"
+PROBES_CONFIG_KEY = "PROBES"
+METRICS_ADDRESS_CONFIG_KEY = "METRICS_ADDRESS"
 DEFAULT_ANNOUNCE = True
 #: A file that exists, and an address (HOST:PORT) that listens, while all services of `zmqservices run` are up.
 READY_FILE_CONFIG_KEY = "READY_FILE"

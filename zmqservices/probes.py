@@ -163,10 +163,11 @@ class Probe:
     def drain_ended(self, service: str, instance: str, seconds: float, is_complete: bool) -> None:
         """Called when its calls have ended, or were cancelled (not `is_complete`)."""
 
-    def http_answered(
-        self, service: str, method: str, route: str | None, status: int, seconds: float, error: BaseException | None
-    ) -> None:
-        """Called when an HTTP request is answered and its body sent. `route` is None where no route fits."""
+    def http_answered(self, service: str, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Called when an HTTP request is answered and its body sent; for a WebSocket (status 101) when it is closed.
+
+        `route` is the rule of the URL, such as `/orders/<int:id>`, and None where no rule fits.
+        """
 
 
 #: The names of all hooks.

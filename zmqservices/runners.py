@@ -9,6 +9,7 @@ from typing import Any
 
 from zmqservices.configuration import config as global_config
 from zmqservices.containers import ServiceContainer, get_container_cls, get_service_name
+from zmqservices.hosting.configured_probes import attach_configured, detach_configured
 from zmqservices.utils.concurrency import SpawningProxy
 
 __all__ = ["ServiceRunner", "run_services"]
@@ -29,6 +30,7 @@ class ServiceRunner:
         self.config: Mapping[str, Any] = global_config if config is None else config
         self.service_map: dict[str, ServiceContainer] = {}
         self.container_cls = get_container_cls(config)
+        self._probes: list[str] = []
 
     @property
     def service_names(self) -> KeysView[str]:
@@ -48,6 +50,7 @@ class ServiceRunner:
     def start(self) -> None:
         """Start all containers side by side, and return when all have started. Raises the first error."""
         _log.info("starting services: %s", ", ".join(self.service_names))
+        self._probes += attach_configured(self.config)
         SpawningProxy(self.containers).start()
         _log.debug("services started: %s", ", ".join(self.service_names))
 
@@ -55,12 +58,14 @@ class ServiceRunner:
         """Stop all containers in good order, side by side, and return when all have stopped."""
         _log.info("stopping services: %s", ", ".join(self.service_names))
         SpawningProxy(self.containers).stop()
+        detach_configured(self._probes)
         _log.debug("services stopped: %s", ", ".join(self.service_names))
 
     def kill(self) -> None:
         """Kill all containers side by side."""
         _log.info("killing services: %s", ", ".join(self.service_names))
         SpawningProxy(self.containers).kill()
+        detach_configured(self._probes)
         _log.debug("services killed: %s", ", ".join(self.service_names))
 
     def wait(self) -> None:

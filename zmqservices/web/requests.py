@@ -21,6 +21,10 @@ class WebRequest(Request):
     """werkzeug's request. `path_values`: the parameters that the URL's rule names."""
 
     path_values: dict[str, Any]
+    #: When it came (monotonic seconds), the rule that fits its URL, and the status of the answer; only while probes listen.
+    began_at = 0.0
+    route: str | None = None
+    status = 500
     #: Bounded: what cannot be written again is no JSON, and 400.
     json_module = jsontext
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import Any
 from wsgiref.types import StartResponse
 
@@ -200,6 +201,8 @@ class WsgiApp:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         request = bounded_request(environ, self._settings.max_body)
+        if self.server.container.probes is not None:
+            request.began_at = monotonic()
         self.server.begin(request)
         try:
             response = self._answer(request, environ)
@@ -207,6 +210,8 @@ class WsgiApp:
                 response = response.for_client(request.accept_mimetypes)
             if self._settings.cors is not None and isinstance(response, Response):
                 self._add_cors(response, self._settings.cors.answer(request.headers.get("Origin")))
+            # What a WebSocket answers with is no Response, but the whole of its life.
+            request.status = response.status_code if isinstance(response, Response) else 101
             return _Sending(response(environ, start_response), lambda: self._ended(request))
         except BaseException:
             self._ended(request)
@@ -226,6 +231,15 @@ class WsgiApp:
         if body is not None:
             body.close()
         self.server.end(request)
+        if request.began_at:
+            self._tell_answered(request)
+
+    def _tell_answered(self, request: WebRequest) -> None:
+        server = self.server
+        probes = server.container.probes
+        if probes is not None and probes.http_answered is not None:
+            seconds = monotonic() - request.began_at
+            probes.http_answered(server.name, request.method, request.route, request.status, seconds)
 
     def _answer(self, request: WebRequest, environ: dict[str, Any]) -> Any:
         if self.server.is_draining:
@@ -233,6 +247,8 @@ class WsgiApp:
             return ErrorResponse(f"{text}\n", 503, {"Retry-After": "1", "Connection": "close"}, "Service Unavailable", text)
         try:
             provider, request.path_values = self.server.match(environ)
+            if request.began_at:
+                request.route = provider.get_url_rule().rule
             self._read_ahead(request)
         except HTTPException as exc:
             if request.method == "OPTIONS":

@@ -9,6 +9,7 @@ from zmqservices.cluster.events.subscription import Subscription, publishing
 from zmqservices.exceptions import GroupConflict, JournalFull
 from zmqservices.journal import Page, StoredEvent
 from zmqservices.journal.acknowledged import Acknowledged
+from zmqservices.probes import UNWATCHED
 from zmqservices.wire import codec, envelope, topics
 from zmqservices.wire.messages import Event, Subscribe, Subscribed
 
