@@ -8,7 +8,6 @@ import pytest
 from gevent.event import Event
 
 from tests.hosting.stage import Call, Recorder, entry, entrypoint_of
-from zmqservices.containers import ServiceContainer
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.probes import Probe, watching
 

@@ -78,9 +78,12 @@ def test_at_its_end_a_call_says_how_long_it_took(serve, connect):
 )
 def test_a_call_that_fails_is_told_once_with_its_error(serve, connect, notes, call, error):
     serve(Maths)
+    cluster = connect(max_message_size=5000)
+    cluster.maths.double(2)
+    notes.seen.clear()
 
     with pytest.raises((error, ValueError)):
-        call(connect(max_message_size=5000))
+        call(cluster)
 
     ((ended,),) = notes.of("call_ended")
     assert ended.error is not None

@@ -50,13 +50,14 @@ def detach_configured(paths: list[str]) -> None:
 def _paths(config: Mapping[str, Any]) -> list[str]:
     found = config.get(PROBES_CONFIG_KEY)
     paths = [found] if isinstance(found, str) else found or []
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ConfigurationError(f"{PROBES_CONFIG_KEY} is {found!r:.200}; a list of dotted paths is needed, such as [shop.probes.Slow]")
+    if not (isinstance(paths, list) and all(isinstance(path, str) for path in paths)):
+        mend = "a list of dotted paths is needed, such as [shop.probes.Slow]"
+        raise ConfigurationError(f"{PROBES_CONFIG_KEY} is {found!r:.200}; {mend}")
     return paths
 
 
 def _made(path: str) -> probes.Probe:
-    mend = f"{PROBES_CONFIG_KEY} names {path!r:.200}; a subclass of zmqservices.probes.Probe is needed, such as 'shop.probes.Slow'"
+    mend = f"{PROBES_CONFIG_KEY} names {path!r:.200}; a subclass of zmqservices.probes.Probe is needed"
     try:
         made = import_from_path(path)
         probe = made() if isinstance(made, type) else made

@@ -304,6 +304,11 @@ class Peer:
         if probes is not None and probes.link_up is not None:
             probes.link_up(self.node, self.endpoint)
 
+    def _tell_lost(self) -> None:
+        probes = self._owner.probes
+        if probes is not None and probes.link_lost is not None:
+            probes.link_lost(self.node, self.endpoint)
+
     def _is_among(self, instance: str, service: Any) -> bool:
         # A static directory has no instance ids, and not every node sends them.
         named = service.get("instances") if isinstance(service, dict) else None
@@ -405,5 +410,7 @@ class Peer:
         return instance.record.state.lower()
 
     def close(self) -> None:
+        if self.is_up:
+            self._tell_lost()
         self.is_up = False
         self.link.close()
