@@ -151,7 +151,8 @@ class Caller(Watched):
         told = None if self.probes is None else self.probes.call_ended
         if told is not None:
             for call in calls:
-                if (call.stage == DONE or call.error is not None) and getattr(call, "began_at", 0.0):
+                is_watched = bool(getattr(call, "began_at", 0.0))
+                if is_watched and (call.stage == DONE or call.error is not None):
                     told(call)
                     call.began_at = 0.0
 
