@@ -15,9 +15,9 @@ from tests.discovery.stage import free_port
 class DnsServer:
     """Answers at `address`. `set` changes what it answers, `rcode` makes it fail, `is_silent` makes it say nothing."""
 
-    def __init__(self):
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+    def __init__(self, host="127.0.0.1"):
+        self.host, self.port = host, free_port()
+        self.address = f"{self.host}:{self.port}"
         #: All questions so far, each (name, kind, "udp" or "tcp").
         self.questions = []
         self.rcode = None
@@ -27,8 +27,8 @@ class DnsServer:
         self._records = {}
         self._is_over = False
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", self.port))
-        self._tcp = socket.create_server(("127.0.0.1", self.port))
+        self._udp.bind((self.host, self.port))
+        self._tcp = socket.create_server((self.host, self.port))
         self._threads = [threading.Thread(target=run) for run in (self._serve_udp, self._serve_tcp)]
         for thread in self._threads:
             thread.start()
@@ -93,8 +93,8 @@ class DnsServer:
     def close(self):
         self._is_over = True
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-            last.sendto(b"end", ("127.0.0.1", self.port))
-        socket.create_connection(("127.0.0.1", self.port)).close()
+            last.sendto(b"end", (self.host, self.port))
+        socket.create_connection((self.host, self.port)).close()
         for thread in self._threads:
             thread.join()
         self._udp.close()

@@ -78,6 +78,16 @@ class Host:
     def plug(self) -> None:
         run("ip", "-n", self._switch, "link", "set", self.port, "master", self.bridge)
 
+    def add_address(self) -> str:
+        """One more of IPv4; what it is."""
+        assert ":" not in self.address and self.number < 10, f"{self.address} has no free neighbour"
+        address = f"{self.address}0"
+        ip(self.name, f"address add {address}/24 dev {self.device}")
+        return address
+
+    def remove_address(self, address: str) -> None:
+        ip(self.name, f"address delete {address}/24 dev {self.device}")
+
     def lose_packets_to(self, other: Host) -> None:
         """From now on nothing that this host sends reaches the other. What the other sends arrives."""
         family = "-6" if ":" in other.address else "-4"
@@ -133,6 +143,8 @@ class Hosts:
         self._length = "64 dev {} nodad" if ipv6 else "24 dev {}"
         self._switch = f"zs-{self._tag}-switch"
         self._with_this = with_this
+        #: Where the hosts reach this process, if it is at the switch.
+        self.this_address = f"{self._subnet}{'fe' if ipv6 else '254'}"
         self.hosts = tuple(
             Host(
                 f"zs-{self._tag}-{number}", self._switch, number,
@@ -174,11 +186,11 @@ class Hosts:
             )
         ip(self._switch, *(f"link set {host.port} master {host.bridge} up" for host in self.hosts))
         if self._with_this:
-            device, last = f"zs{self._tag}", "fe" if ":" in self._subnet else "254"
+            device = f"zs{self._tag}"
             ip(
                 "",
                 f"link add {device} type veth peer name this netns {self._switch}",
-                f"address add {self._subnet}{last}/{self._length.format(device)}",
+                f"address add {self.this_address}/{self._length.format(device)}",
                 f"link set {device} up",
             )
             ip(self._switch, "link set this master right up")

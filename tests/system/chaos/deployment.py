@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.discovery.dns_server import DnsServer
 from tests.system.chaos.accounts import Account, CallerFile, Span
 from tests.system.clusters import QUICK, Listing
 from tests.system.hosts import Host, Hosts
@@ -24,6 +25,8 @@ from tests.system.processes import Process, Stage, eventually
 from tests.system.tallies import Tallies
 
 NAMESPACE = "chaos"
+#: Of all programs, where DNS is the directory.
+NAME = "shop.chaos.test"
 PORT = 4190
 #: A frozen handler's events go to another one after `events_ack_wait`.
 SETTINGS = {**QUICK, "events_ack_wait": 3.0, "events_backoff": 0.05, "max_workers": 100}
@@ -84,7 +87,7 @@ SERVICES = ("ledger", "orders", "mails")
 
 
 class Deployment:
-    """`directory`: what stands in for one, "registry" or "etcd". `services`: the host of each."""
+    """`directory`: what stands in for one, "registry", "etcd" or "dns". `parts`: each program's kind and its host's number."""
 
     def __init__(self, stage: Stage, network: Hosts, folder: Path, directory: str, parts: Sequence[tuple[str, int]]) -> None:
         self.stage, self.network, self.folder = stage, network, folder
@@ -96,6 +99,9 @@ class Deployment:
         self._indexes = itertools.count(1)
         #: When no instance could be reached from a host, by its number.
         self.alone: dict[int, list[Span]] = {}
+        #: Where DNS leads to, if it is the directory; each program at a port of its own host.
+        self.dns: DnsServer | None = None
+        self.addresses = {part: part.host.address for part in self.parts}
         self.urls = getattr(self, f"{directory}_urls")()
         self.url = ",".join(self.urls)
 
@@ -132,21 +138,36 @@ class Deployment:
             return False
         return bool(status.get("leader") == status["header"]["member_id"])
 
+    def dns_urls(self) -> list[str]:
+        self.dns = DnsServer(self.network.this_address)
+        self.name_all()
+        return [f"dns://{NAME}:{PORT}?server={self.dns.address}"]
+
+    def name_all(self, but: Part | None = None) -> None:
+        """From now on DNS names all programs that are called or publish, but one."""
+        assert self.dns is not None
+        self.dns.set(NAME, "A", *(self.addresses[part] for part in self.of("ledger", "orders") if part is not but))
+
     def _service_command(self, part: Part) -> list[str]:
         journals = self.folder / f"journals-{part.host.number}"
         settings = {**SETTINGS, "TALLY": self.tallies.folder, "JOURNAL_FOLDER": journals}
+        if self.dns is not None and part.kind != "mails":
+            settings["BIND_ADDRESS"] = f"tcp://{self.addresses[part]}:{PORT}"
         definitions = [piece for key, value in settings.items() for piece in ("-d", f"{key}={value}")]
         target = f"tests.system.chaos.services:{part.kind.capitalize()}"
         return [sys.executable, "-m", "zmqservices", "run", target, *definitions]
 
     ledger_command = orders_command = mails_command = _service_command
 
+    def client_config(self) -> dict[str, Any]:
+        return {"DIRECTORY": self.url, "NAMESPACE": NAMESPACE, **SETTINGS}
+
     def caller_command(self, part: Part) -> list[str]:
         index = next(self._indexes)
         file = CallerFile(self.folder / f"{part.name}-{index}", part.host.number)
         self.files.append(file)
-        config = {"DIRECTORY": self.url, "NAMESPACE": NAMESPACE, **SETTINGS}
-        settings = {"index": index, "file": str(file.path), "pause": PAUSE, "greenlets": GREENLETS, "config": config}
+        settings = {"index": index, "file": str(file.path), "pause": PAUSE, "greenlets": GREENLETS}
+        settings["config"] = self.client_config()
         return [sys.executable, "-m", "tests.system.chaos.caller", json.dumps(settings)]
 
     # --- all of them --------------------------------------------------------------------------------------------------
@@ -169,6 +190,8 @@ class Deployment:
     def close(self) -> None:
         for listing in self.listings:
             listing.close()
+        if self.dns is not None:
+            self.dns.close()
 
     def pids(self, service: str) -> set[int]:
         return {part.running.pid for part in self.of(service)}
@@ -190,7 +213,9 @@ class Deployment:
             if not part.running.is_running:
                 return f"{part.name} ended with {part.running.popen.returncode}: {part.running.output()[-500:]}"
         for listing in self.listings:
-            wrong = {name: listing.pids(name) for name in SERVICES if listing.pids(name) != self.pids(name)}
+            # Behind a name of DNS, processes without methods and events are not listed.
+            services = SERVICES if self.dns is None else ("ledger", "orders")
+            wrong = {name: listing.pids(name) for name in services if listing.pids(name) != self.pids(name)}
             if wrong or not listing.directory.view().fresh:
                 return f"{listing.directory.describe()} lists {wrong}; those that run: { {n: self.pids(n) for n in wrong} }"
         self.read_on()
@@ -200,6 +225,9 @@ class Deployment:
             if missing:
                 return f"{file.path.name} had no answer of {missing} among {len(calls)}"
         lost = self.tallies.missing()
+        if self.dns is not None:
+            # DNS keeps no notes: what is dispatched before the first member of a group came is not kept for it.
+            lost = {number for number in lost if number > min(self.tallies.numbers("handled"), default=number)}
         return f"{len(lost)} events are not handled: {sorted(lost)[:5]}" if lost else ""
 
     def settle(self, since: float) -> None:
@@ -225,11 +253,12 @@ class Deployment:
             self.alone.setdefault(host.number, []).append(Span(begin, time.monotonic() + recovery))
 
     def observe(self, scenario: Callable[[], Any]) -> Account:
-        """Run a scenario, wait until all is as before, and account for every call and event since its beginning."""
+        """Run a scenario, wait until all is as before, and account for every call and event since its beginning. What else the
+        scenario found is what it returns."""
         account = Account()
         begin = time.monotonic()
         before = {name: len(self.tallies.lines(name)) for name in ("dispatched", "refused", "handled")}
-        scenario()
+        account.faults += scenario() or []
         healed = time.monotonic()
         try:
             self.settle(healed)

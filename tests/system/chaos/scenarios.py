@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tests.system.chaos.deployment import Deployment, Part
+import dns.rcode
+
+from tests.system.chaos.churn import Churn
+from tests.system.chaos.deployment import NAME, Deployment, Part
 from tests.system.processes import eventually
 
 #: Five hosts, two of them at the left switch; in each half a registry, a caller and a handler, and an instance to be called.
@@ -19,6 +25,9 @@ LEFT, HOSTS = 2, 5
 REGISTRIES = (
     ("registry", 1), ("registry", 3), ("caller", 1), ("caller", 3), ("ledger", 2), ("ledger", 4), ("ledger", 5),
     ("mails", 2), ("mails", 4), ("orders", 5),
+)  # fmt: skip
+DNS = (
+    ("caller", 1), ("caller", 3), ("ledger", 2), ("ledger", 4), ("mails", 2), ("orders", 5),
 )  # fmt: skip
 ETCD = (
     ("etcd", 1), ("etcd", 2), ("etcd", 3), ("caller", 1), ("ledger", 4), ("ledger", 5), ("mails", 2), ("orders", 5),
@@ -157,10 +166,80 @@ def leads_now(deployment: Deployment) -> Part | None:
     return next((part for part in running if deployment.is_leader(part)), None)
 
 
+def answers(deployment: Deployment, seconds: float, chance: random.Random) -> None:
+    """What DNS answers changes: each instance moves to another address and back; then nothing is named, or the server fails."""
+    server = deployment.dns
+    assert server is not None
+    end = time.monotonic() + seconds
+    first = dict(deployment.addresses)
+    others = {part: part.host.add_address() for part in deployment.of("ledger")}
+    for addresses in itertools.cycle((others, first)):
+        for part in deployment.of("ledger"):
+            deployment.name_all(but=part)
+            part.stop()
+            deployment.addresses[part] = addresses[part]
+            part.launch()
+            deployment.name_all()
+            part.wait()
+            answered_by_all(deployment)
+        server.set(NAME, "A")
+        time.sleep(1.5)
+        server.rcode = dns.rcode.SERVFAIL
+        time.sleep(1.5)
+        server.rcode = None
+        deployment.name_all()
+        if addresses is first and time.monotonic() > end:
+            break
+    for part, address in others.items():
+        part.host.remove_address(address)
+
+
+#: Calls while instances come and go: in the suite, and where a scenario may take its time.
+FEW_CALLS, MANY_CALLS = 10_000, 100_000
+
+
+def churn(deployment: Deployment, seconds: float, chance: random.Random) -> list[str]:
+    """Instances come and go, in good order and in bad, while one process makes very many calls: it holds no more afterwards."""
+    command = [*deployment.hosts[0].prefix, sys.executable, "-m", "tests.system.chaos.churn"]
+    config = json.dumps(deployment.client_config())
+    process = deployment.stage.start("churn", [*command, config], piped=True)
+    calls = Churn(process)
+    calls.begin(FEW_CALLS)
+    before = calls.held(60.0)
+    calls.begin(MANY_CALLS if seconds >= 10.0 else FEW_CALLS)
+    instances = itertools.cycle(deployment.of("ledger"))
+    for number in itertools.count(1):
+        part = next(instances)
+        if chance.random() < 0.5:
+            part.kill()
+        else:
+            part.stop()
+        part.start()
+        answered_by_all(deployment)
+        if number >= len(deployment.of("ledger")) and calls.has_ended():
+            break
+    failed = calls.held(1.0).errors
+    grown = ""
+
+    def is_as_before() -> bool:
+        nonlocal grown
+        calls.begin(FEW_CALLS // 10)
+        after = calls.held(60.0)
+        grown = after.more_than(before)
+        return not grown
+
+    try:
+        eventually(is_as_before)
+    except AssertionError:
+        failed[f"after {number} restarts the caller holds {grown}"] = 1
+    process.end()
+    return [f"{error}: {count}" for error, count in failed.items()]
+
+
 class Scenario(NamedTuple):
     """`seconds` is its length in the suite."""
 
-    run: Callable[[Deployment, float, random.Random], None]
+    run: Callable[[Deployment, float, random.Random], Sequence[str] | None]
     seconds: float
     directory: str
     parts: tuple[tuple[str, int], ...]
@@ -174,7 +253,9 @@ SCENARIOS = {
     "delay": Scenario(delay, 3.0, "registry", REGISTRIES),
     "split": Scenario(split, 4.0, "registry", REGISTRIES),
     "no-registry": Scenario(no_registry, 3.0, "registry", REGISTRIES),
+    "churn": Scenario(churn, 0.0, "registry", REGISTRIES),
     "etcd-leader": Scenario(leader, 1.0, "etcd", ETCD),
+    "dns": Scenario(answers, 0.0, "dns", DNS),
 }
 
 
