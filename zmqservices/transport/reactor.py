@@ -19,6 +19,10 @@ DRAIN_QUOTA = 256
 #: handle than one that came a megabyte ago.
 COUNTED_BYTES = 1024
 
+#: A message that is refused counts as so many. Refusing one may cost twenty times what an honest message costs, and others wait
+#: for the end of the turn.
+COUNTED_REFUSAL = 16
+
 
 class Reentered(RuntimeError):
     """The thread is inside this reactor already: a signal handler or a finalizer has interrupted it there."""

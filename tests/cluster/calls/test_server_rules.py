@@ -7,6 +7,7 @@ from tests.cluster.calls.world import NAMESPACE, Serving
 from zmqservices.cluster.calls import flow_control, send_queue
 from zmqservices.cluster.calls.drain import BYE_TIMEOUT, READ_TIMEOUT
 from zmqservices.exceptions import MessageTooLarge
+from zmqservices.transport.reactor import COUNTED_REFUSAL, DRAIN_QUOTA
 from zmqservices.wire import batches
 from zmqservices.wire.envelope import encode_call
 from zmqservices.wire.messages import MAJOR, MINOR, Bye, Cancel, Error, Ping, Pong, Result, Welcome
@@ -513,3 +514,31 @@ def test_a_ping_is_answered(serving):
     client.say(Ping(9))
 
     assert client.heard() == [Pong(9)]
+
+
+# --- turns -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_greeted", [True, False])
+@pytest.mark.parametrize(
+    "junk", [b"\xc1", batches.encode([b"\x91\x63"]), encode_call(1, "maths", "add", (), None, 1.0)[:20]], ids=repr
+)
+def test_others_have_their_turn_after_a_few_messages_that_are_refused(serving, junk, is_greeted):
+    client = serving.connect(is_greeted)
+
+    turns = client.say(*[junk] * 100)
+
+    assert max(turns) <= DRAIN_QUOTA // COUNTED_REFUSAL
+
+
+def test_long_messages_that_are_refused_end_a_turn_sooner(serving):
+    client = serving.connect()
+
+    assert client.say(*[b"\xc1" * 128 * 1024] * 6) == [2, 2, 2]
+
+
+def test_honest_calls_are_taken_as_many_as_there_are_in_a_turn(serving):
+    serving.serve()
+    client = serving.connect()
+
+    assert client.say(*[call(number) for number in range(1, 201)]) == [200]

@@ -223,15 +223,20 @@ class Client:
         self.routing_id = routing_id
 
     def say(self, *messages):
-        """Messages that arrive together."""
+        """Messages that arrive together. Returns how many of them each turn took."""
         listener = self._socket.listener
+        turns = [0]
         for message in messages:
             known = self._socket.clients
             if self.routing_id not in known:
                 known[self.routing_id] = listener.on_connect(self.routing_id, "10.0.0.2")
             body = message if isinstance(message, bytes) else envelope.encode(message)
-            listener.on_message(known[self.routing_id], body)
+            turns[-1] += 1
+            if listener.on_message(known[self.routing_id], body):
+                listener.on_batch_end()
+                turns.append(0)
         listener.on_batch_end()
+        return [turn for turn in turns if turn]
 
     def greet(self, node="client", namespace=NAMESPACE, major=MAJOR):
         self.say(Hello(major, MINOR, node, namespace, None))

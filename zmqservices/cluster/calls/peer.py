@@ -24,7 +24,7 @@ from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.dealer import DealerListener
 from zmqservices.transport.faults import Faults
-from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
+from zmqservices.transport.reactor import COUNTED_BYTES, COUNTED_REFUSAL, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
@@ -192,7 +192,8 @@ class Peer:
                     size += payloads.settle(message)
             except ProtocolError as exc:
                 self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
-                return False
+                self._batched += COUNTED_REFUSAL + size // COUNTED_BYTES
+                return self._batched >= DRAIN_QUOTA
             if type(message) is Result:
                 self._on_result(self, message, now)
                 if size > COUNTED_BYTES:
@@ -217,6 +218,7 @@ class Peer:
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
+                self._batched += COUNTED_REFUSAL
                 self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
                 continue
             if type(message) is Result:

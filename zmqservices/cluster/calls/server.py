@@ -23,7 +23,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.probes import Measure, Watched
 from zmqservices.transport import RouterSocket, Sockets
 from zmqservices.transport.faults import Faults
-from zmqservices.transport.reactor import COUNTED_BYTES, DRAIN_QUOTA, Reactor
+from zmqservices.transport.reactor import COUNTED_BYTES, COUNTED_REFUSAL, DRAIN_QUOTA, Reactor
 from zmqservices.transport.router import RouterListener
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
@@ -164,7 +164,8 @@ class CallServer(Watched):
         try:
             if not client.node:
                 self.connections.on_stranger(client, body)
-                return False
+                self._batched += COUNTED_REFUSAL + len(body) // COUNTED_BYTES
+                return self._batched >= DRAIN_QUOTA
             size = len(body)
             payloads = self._payloads
             try:
@@ -173,7 +174,8 @@ class CallServer(Watched):
                     size += payloads.settle(message)
             except ProtocolError as exc:
                 self._refuse_junk(client, exc)
-                return False
+                self._batched += size // COUNTED_BYTES
+                return self._batched >= DRAIN_QUOTA
             if type(message) is IncomingCall:
                 self._take(client, message, size)
                 if size > COUNTED_BYTES:
@@ -212,6 +214,7 @@ class CallServer(Watched):
         return self._batched >= DRAIN_QUOTA
 
     def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> None:
+        self._batched += COUNTED_REFUSAL
         self._faults.saw(str(client), fault)
         self._refuse(client, None, "protocol", f"not a message of this protocol: {fault}")
 
