@@ -85,6 +85,16 @@ def throw_by_dealer(endpoint: str, messages: Iterator[Message], hello: bytes | N
                     pass
 
 
+def shake_hands(raw: socket.socket) -> None:
+    """Wait for the greeting and the READY of the other end: what comes before it is ready, it does not even look at."""
+    seen = b""
+    while b"\x05READY" not in seen:
+        some = raw.recv(500)
+        if not some:
+            raise ConnectionError("the connection was ended during the handshake")
+        seen += some
+
+
 def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> None:
     """Each over a connection of its own, some of which stay open for a while."""
     waiting: list[socket.socket] = []
@@ -98,8 +108,10 @@ def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> N
         waiting.append(raw)
         raw.settimeout(5)
         try:
-            for part in frames:
+            for number, part in enumerate(frames):
                 raw.sendall(part)
+                if number == 0 and len(frames) > 1 and part.startswith(hostile.GREETING):
+                    shake_hands(raw)
             if len(waiting) % 2:
                 raw.setblocking(False)
                 raw.recv(65_536)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from time import monotonic
+import os
+import socket
+from time import monotonic, thread_time
 
 import gevent
 import pytest
 
+from tests.system.hostile_messages import GREETING, frame, ready
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import BroadcastPublisher, BroadcastSubscriber, SocketOptions, Sockets
+from zmqservices.transport import BroadcastPublisher, BroadcastSubscriber, SocketOptions, Sockets, addresses
 from zmqservices.transport import broadcast as module
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Completion
+from zmqservices.transport.sockets import HIGH_WATER_MARK
 
 
 class Crowd:
@@ -56,7 +60,7 @@ def crowd():
 def broadcast(reactor, sockets, crowd):
     broadcast = reactor.run(BroadcastPublisher, reactor, sockets, "tcp://127.0.0.1:0", crowd)
     yield broadcast
-    reactor.run(broadcast.close, 0.0)
+    reactor.run(broadcast.close)
 
 
 @pytest.fixture
@@ -143,3 +147,43 @@ def test_nothing_is_read_during_a_pause_and_nothing_is_lost_by_it(reactor, broad
 def test_an_address_that_cannot_be_bound_is_named(reactor, sockets, broadcast, crowd):
     with pytest.raises(ConfigurationError, match="cannot bind"):
         reactor.run(BroadcastPublisher, reactor, sockets, broadcast.endpoint, crowd)
+
+
+def subscriber_by_hand(endpoint, topic):
+    """A connection that speaks ZMTP by hand, and subscribes."""
+    raw = socket.create_connection(addresses.parse(endpoint), 5)
+    raw.sendall(GREETING + ready(b"SUB"))
+    seen = b""
+    while b"READY" not in seen:
+        seen += raw.recv(500)
+    raw.sendall(frame(b"\1" + topic))
+    return raw
+
+
+def test_connections_that_end_with_long_topics_take_none_of_the_reactors_time(reactor, sockets, crowd, broadcast, until):
+    # In the reactor's own thread the last step took 2 s: ZeroMQ walks through all topics for each end of a connection.
+    topics = [os.urandom(4000) for _ in range(60)]
+    strangers = [subscriber_by_hand(broadcast.endpoint, topic) for topic in topics]
+    until(lambda: sorted(crowd.tunings) == sorted((topic, True) for topic in topics))
+    began = thread_time()
+
+    for stranger in strangers:
+        stranger.close()
+
+    until(lambda: len(crowd.tunings) == 120, timeout=30.0)
+    assert {topic for topic, is_on in crowd.tunings if not is_on} == set(topics)
+    assert thread_time() - began < 0.5
+
+
+def test_broadcasts_that_have_no_room_are_told_to_their_sender(reactor, sockets, crowd, monkeypatch):
+    monkeypatch.setattr(module, "_relay", lambda inner, public: stuck.append((inner, public)))
+    monkeypatch.setattr(module, "start_thread", lambda run: run())
+    stuck = []
+    broadcast = reactor.run(BroadcastPublisher, reactor, sockets, "tcp://127.0.0.1:0", crowd)
+
+    sent = [reactor.run(broadcast.send, b"a\0", b"x") for _ in range(2 * HIGH_WATER_MARK + 1)]
+
+    assert sent == [True] * 2 * HIGH_WATER_MARK + [False]
+    reactor.run(broadcast.close)
+    for end in stuck[0]:
+        end.close()

@@ -2,10 +2,15 @@
 
 A broadcast is one frame, its topic first: whoever listens for a topic gets all frames that begin with it. A long bytes
 value may follow in a frame of its own. Nothing is promised: what a full pipe has no room for is dropped by ZeroMQ.
+
+The XPUB belongs to a thread of its own, which relays between it and the reactor. When a connection ends, ZeroMQ walks through all
+topics of all listeners, in the thread that uses the socket: with a few hundred long topics that takes a second for each
+connection. Anybody who can connect can do that. It costs broadcasts their time, and calls and reliable events nothing.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import zmq
@@ -15,11 +20,15 @@ from zmqservices.process.allocator import note_large_message
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, bind, connect, refuse_unless_connectable
+from zmqservices.utils.native_threads import start_thread
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
+
+#: Milliseconds for which broadcasts may still leave after the context has ended.
+LAST_WORDS = 1000
 
 
 class BroadcastPublisherListener(Protocol):
@@ -29,27 +38,48 @@ class BroadcastPublisherListener(Protocol):
         """A listener subscribes to `topic`, or unsubscribes. Called once per listener; ZeroMQ does not say which."""
 
 
+def _relay(inner: zmq.Socket[bytes], public: zmq.Socket[bytes]) -> None:
+    """Until the context ends: broadcasts go out, subscriptions come in. In C, without the interpreter's lock."""
+    try:
+        zmq.proxy(inner, public)
+    except zmq.ContextTerminated:
+        pass
+    finally:
+        inner.close()
+        public.close(linger=LAST_WORDS)
+
+
 class BroadcastPublisher:
-    """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got."""
+    """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got, until the context of `sockets` ends."""
 
     def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: BroadcastPublisherListener) -> None:
         self._listener = listener
         self._closed = False
-        self.socket = sockets.xpub()
-        self.endpoint = bind(self.socket, address, " for events")
+        public = sockets.xpub()
+        self.endpoint = bind(public, address, " for events")
         self._accepting = Accepting(reactor, self.endpoint)
+        self.socket, inner = sockets.pair()
+        start_thread(partial(_relay, inner, public))
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 
-    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> None:
-        """Send to all subscribed listeners. Never blocks or fails; a listener whose queue is full misses the message."""
-        if isinstance(frames, tuple):
-            _send(self.socket, topic + frames[0], _NOBLOCK | _SNDMORE)
-            _send(self.socket, frames[1], _NOBLOCK)
-            note_large_message()
-        else:
-            _send(self.socket, topic + frames, _NOBLOCK)
-        self._arm()
+    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
+        """Send to all subscribed listeners. Never blocks; a listener whose queue is full misses the message.
+
+        False: all miss it, since too many broadcasts wait for the relay.
+        """
+        try:
+            if isinstance(frames, tuple):
+                _send(self.socket, topic + frames[0], _NOBLOCK | _SNDMORE)
+                _send(self.socket, frames[1], _NOBLOCK)
+                note_large_message()
+            else:
+                _send(self.socket, topic + frames, _NOBLOCK)
+        except zmq.Again:
+            return False
+        finally:
+            self._arm()
+        return True
 
     def drain(self) -> bool:
         for _ in range(DRAIN_QUOTA):
@@ -63,13 +93,13 @@ class BroadcastPublisher:
                 self._listener.on_subscription(frame[1:], frame[:1] == b"\1")
         return True
 
-    def close(self, linger: float) -> None:
-        """Close the socket. Messages that were handed over may still leave for `linger` seconds."""
+    def close(self) -> None:
+        """Send no more. The address is free, and its connections are closed, once the context has ended."""
         if not self._closed:
             self._closed = True
             self._accepting.close()
             self._watch.close()
-            self.socket.close(linger=int(linger * 1000))
+            self.socket.close(linger=LAST_WORDS)
 
 
 class BroadcastSubscriberListener(Protocol):

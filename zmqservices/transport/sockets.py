@@ -49,8 +49,8 @@ _shared_lock = allocate_lock()
 #: Contexts of the parent, never ended: ending them in a child would hang.
 _of_parents: list[zmq.Context[zmq.Socket[bytes]]] = []
 
-#: Numbers the addresses of monitors within a context.
-_monitors = itertools.count(1)
+#: Numbers the addresses of monitors and of pairs within a context.
+_inner = itertools.count(1)
 
 os.register_at_fork(after_in_child=_count_fork)
 
@@ -197,9 +197,22 @@ class Sockets:
         socket.set(zmq.RECONNECT_IVL_MAX, 3000)
         return socket
 
+    def pair(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+        """Two sockets connected to each other; each may be used by a thread of its own."""
+        self.check_process()
+        address = f"inproc://pair-{next(_inner)}"
+        ends = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
+        for socket in ends:
+            socket.set(zmq.LINGER, 0)
+            socket.set(zmq.SNDHWM, HIGH_WATER_MARK)
+            socket.set(zmq.RCVHWM, HIGH_WATER_MARK)
+        ends[0].bind(address)
+        ends[1].connect(address)
+        return ends
+
     def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
         """A socket on which the connection events of `socket` arrive; see `zmqservices.transport.monitor`."""
-        address = f"inproc://monitor-{next(_monitors)}"
+        address = f"inproc://monitor-{next(_inner)}"
         socket.monitor(address, events)
         pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)

@@ -43,8 +43,8 @@ class DirectLinks(Protocol):
 class Broadcasting(Protocol):
     """The socket for broadcasts; a BroadcastPublisher."""
 
-    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> None:
-        """Send to all that listen for `topic`."""
+    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
+        """Send to all that listen for `topic`. False: nothing was sent, for want of room."""
 
 
 class BestEffortOwner(Protocol):
@@ -118,7 +118,8 @@ class BestEffort:
         message = messages.Event(
             self._owner.id, seq, seq - 1, self._name, type, raw, group, 1, headers, key, serializer, time()
         )
-        self._owner.broadcast().send(topic, envelope.encode(message))
+        if not self._owner.broadcast().send(topic, envelope.encode(message)):
+            self.dropped += 1
 
     def send_direct(
         self, consumer_groups: Iterable[ConsumerGroup], type: str, raw: bytes, headers: Headers, serializer: str, key: str | None

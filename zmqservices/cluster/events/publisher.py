@@ -382,7 +382,7 @@ class EventPublisher(Watched):
         ends = [gevent.spawn(source.close) for source in self._sources.values()]
         gevent.joinall(ends, raise_error=True)
         if self._broadcast is not None:
-            self._broadcast.close(linger=1.0)
+            self._broadcast.close()
 
 
 def _measures_of(source: str, served: ServedJournal) -> Iterator[Measure]:
