@@ -19,8 +19,8 @@ HIGH_WATER_MARK = 10_000
 #: Bytes of a message besides the user's own values: envelope, headers, texts.
 ENVELOPE_ROOM = 1024 * 1024
 
-#: Bytes of a frame that an XPUB takes. Only topics arrive there, and each is kept.
-LONGEST_SUBSCRIPTION = 4096
+#: Bytes of a frame that an XPUB takes. Only topics arrive there, each is kept, and each of its bytes costs memory and time.
+LONGEST_SUBSCRIPTION = 512
 
 #: Every routing id is 16 random bytes after this one: nobody can guess another's, and ZeroMQ's own begin with a zero.
 ROUTING_ID_PREFIX = b"\x01"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from typing import Any
 
 SERVICE_POOL = "service_pool"
@@ -25,6 +26,9 @@ PUBLISHES = "events:"
 
 #: Characters of each name and pattern of a subscription.
 LONGEST_NAME = 4096
+
+#: Bytes of a topic that names what it stands for; a digest stands for longer ones. The XPUB refuses twice as long topics.
+LONGEST_TOPIC = 255
 
 
 def publishing(source: str) -> str:
@@ -89,9 +93,17 @@ def group_name(service: str, method: str, source: str, pattern: str, kind: str, 
 
 def broadcast_topic(source: str, pattern: str) -> bytes:
     """What every member of a best-effort BROADCAST listens for."""
-    return b"B\0%s\0%s\0" % (source.encode(), pattern.encode())
+    return _topic(b"B", source, pattern)
 
 
 def member_topic(group: str, member: str) -> bytes:
     """What one member of another best-effort group listens for."""
-    return b"P\0%s\0%s\0" % (group.encode(), member.encode())
+    return _topic(b"P", group, member)
+
+
+def _topic(kind: bytes, *names: str) -> bytes:
+    # Short, since ZeroMQ keeps a node of a tree for each byte of a topic, and walks through all when a connection ends.
+    topic = b"\0".join((kind, *(name.encode() for name in names), b""))
+    if len(topic) > LONGEST_TOPIC:
+        topic = b"%s\0%s\0\0" % (kind, sha256(topic).hexdigest().encode())
+    return topic
