@@ -4,7 +4,7 @@ import pytest
 
 from tests.events.stage import Context, Notes, Orders, until
 from zmqservices.containers import ServiceContainer
-from zmqservices.events import BROADCAST, SINGLETON, EventHandler, EventHandlerConfigurationError, event_handler
+from zmqservices.events import BROADCAST, SERVICE_POOL, SINGLETON, EventHandler, EventHandlerConfigurationError, event_handler
 
 RELIABILITY = pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
 
@@ -152,6 +152,26 @@ def test_a_broadcast_reaches_every_instance(serve, connect):
     connect().orders.tell("order.paid")
 
     assert len(set(notes.wait_for(2))) == 2
+
+
+@pytest.mark.parametrize("handler_type", [BROADCAST, SERVICE_POOL])
+def test_best_effort_events_with_long_names_arrive(serve, connect, handler_type):
+    notes = Notes()
+    long = "order." + "x" * 1000
+
+    class Mails:
+        name = "mails"
+        notes_ = notes
+
+        @event_handler("orders", long, handler_type=handler_type, reliable_delivery=False)
+        def send(self, payload):
+            self.notes_.append(payload)
+
+    serve(Orders)
+    serve(Mails)
+    connect().orders.tell(long, 1)
+
+    assert notes.wait_for(1) == [1]
 
 
 def test_a_reliable_broadcast_needs_an_identifier_of_its_own(cluster_config):
