@@ -33,6 +33,10 @@ RPC_WAIT_FOR_SERVICE_CONFIG_KEY = "rpc_wait_for_service"
 RPC_TRACEBACKS_CONFIG_KEY = "rpc_tracebacks"
 RPC_RETRY_RATIO_CONFIG_KEY = "rpc_retry_ratio"
 RPC_RETRIES_PER_SECOND_CONFIG_KEY = "rpc_retries_per_second"
+RPC_EJECTION_CONFIG_KEY = "rpc_ejection"
+RPC_EJECTION_FAILURES_CONFIG_KEY = "rpc_ejection_failures"
+RPC_EJECTION_ERROR_RATE_CONFIG_KEY = "rpc_ejection_error_rate"
+RPC_EJECTION_LATENCY_CONFIG_KEY = "rpc_ejection_latency"
 MAX_QUEUED_CALLS_CONFIG_KEY = "max_queued_calls"
 MAX_QUEUED_BYTES_CONFIG_KEY = "max_queued_bytes"
 MAX_MESSAGE_SIZE_CONFIG_KEY = "max_message_size"
@@ -44,6 +48,12 @@ DEFAULT_RPC_WAIT_FOR_SERVICE = 2.0
 #: Repeats of calls that may have run: per call of the service, and per second besides.
 DEFAULT_RPC_RETRY_RATIO = 0.2
 DEFAULT_RPC_RETRIES_PER_SECOND = 10.0
+#: Seconds for which an instance that fails far more than the others gets no calls, the first time.
+DEFAULT_RPC_EJECTION = 10.0
+#: What makes an instance such an outlier: failures in a row, the part of its calls that failed, times slower than the others.
+DEFAULT_RPC_EJECTION_FAILURES = 5
+DEFAULT_RPC_EJECTION_ERROR_RATE = 0.5
+DEFAULT_RPC_EJECTION_LATENCY = 10.0
 #: Calls that may wait for a worker, per service; one more is refused as Overloaded.
 DEFAULT_MAX_QUEUED_CALLS = 10_000
 #: Bytes of those calls.

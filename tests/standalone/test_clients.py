@@ -213,3 +213,16 @@ def test_clients_leave_no_file_open(serve, cluster_config):
         use()
 
     until(lambda: count() <= before)
+
+
+def test_a_client_says_how_it_sees_the_services_that_it_calls(serve, cluster_config):
+    serve(Words)
+    client = ClusterRpcProxy(cluster_config)
+    with client as cluster:
+        assert client.call_state() == []
+        cluster.words.hello()
+        [service] = client.call_state()
+
+    [instance] = service["instances"]
+    assert (service["service"], service["calls"], instance["condition"], instance["in_flight"]) == ("words", 1, "up", 0)
+    assert client.call_state() == []

@@ -50,6 +50,11 @@ class ClientNode:
         caller = self._callers.get(hub)
         return self._new_caller(hub) if caller is None else caller
 
+    def call_state(self) -> list[dict[str, Any]]:
+        """What the caller of the current thread knows of the services that it calls."""
+        caller = self.caller()
+        return caller.reactor.run(caller.call_state)
+
     def callers_aside(self) -> Iterator[Caller]:
         """Callers for a plain thread that is in the middle of a call, as in a signal handler. Each is tried in turn."""
         for level in itertools.count(1):

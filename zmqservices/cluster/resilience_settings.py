@@ -8,6 +8,7 @@ from typing import Any
 
 from zmqservices import configuration
 from zmqservices import constants as c
+from zmqservices.resilience.outliers import OutlierRules
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class ResilienceSettings:
 
     retry_ratio: float
     retries_per_second: float
+    outliers: OutlierRules
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ResilienceSettings:
@@ -24,4 +26,12 @@ class ResilienceSettings:
         return cls(
             retry_ratio=number(config, c.RPC_RETRY_RATIO_CONFIG_KEY, c.DEFAULT_RPC_RETRY_RATIO),
             retries_per_second=number(config, c.RPC_RETRIES_PER_SECOND_CONFIG_KEY, c.DEFAULT_RPC_RETRIES_PER_SECOND),
+            outliers=OutlierRules(
+                ejection=number(config, c.RPC_EJECTION_CONFIG_KEY, c.DEFAULT_RPC_EJECTION),
+                failures=configuration.whole_number(
+                    config, c.RPC_EJECTION_FAILURES_CONFIG_KEY, c.DEFAULT_RPC_EJECTION_FAILURES, minimum=0
+                ),
+                error_rate=number(config, c.RPC_EJECTION_ERROR_RATE_CONFIG_KEY, c.DEFAULT_RPC_EJECTION_ERROR_RATE),
+                latency=number(config, c.RPC_EJECTION_LATENCY_CONFIG_KEY, c.DEFAULT_RPC_EJECTION_LATENCY),
+            ),
         )

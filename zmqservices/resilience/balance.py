@@ -94,10 +94,12 @@ class Pace:
 class Load:
     """What one instance carries, as this process sees it."""
 
-    __slots__ = ("in_flight", "paces", "weights")
+    __slots__ = ("in_flight", "answers", "paces", "weights")
 
     def __init__(self) -> None:
         self.in_flight = 0
+        #: Answers so far, where there was a choice of instances.
+        self.answers = 0
         #: By method.
         self.paces: dict[str, Pace] = {}
         #: By method: what each call in flight costs, and what the next one does.
@@ -105,6 +107,7 @@ class Load:
 
     def saw(self, method: str, latency: float, ahead: int, now: float) -> None:
         """A call of `method` took `latency` seconds; `ahead` calls were in flight when it was sent."""
+        self.answers += 1
         pace = self.paces.get(method)
         if latency < LEAST:
             latency = LEAST

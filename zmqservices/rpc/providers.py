@@ -72,6 +72,13 @@ class RpcProvider(DependencyProvider):
     def setup(self) -> None:
         self._caller = self.membership.join().caller
 
+    def call_state(self) -> list[dict[str, Any]]:
+        """How this process sees the services that it calls, for monitoring; see `ClusterRpcClient.call_state`.
+
+        To be called on the service's own thread.
+        """
+        return self._caller.call_state()
+
     def client(self, worker_ctx: WorkerContext) -> WorkerClient:
         return WorkerClient(worker_ctx, self._caller, self.timeout, self.membership.serializer)
 

@@ -84,6 +84,9 @@ class StandaloneClient(Client):
                 self._prefix = f"{self._call_id}-"
         return self._call_id
 
+    def call_state(self) -> list[dict[str, Any]]:
+        return [] if self._cluster is None else self._cluster.call_state()
+
     def stop(self) -> None:
         self._never_stopped.detach()
         cluster, self._cluster = self._cluster, None
@@ -136,6 +139,15 @@ class ClusterRpcClient:
 
     def _proxy(self, client: StandaloneClient) -> Any:
         return ClusterProxy(client)
+
+    def call_state(self) -> list[dict[str, Any]]:
+        """How this client sees the services that it calls from the current thread, for monitoring; one mapping per service.
+
+        `instances` has the condition of each: up, ejected and for how long, why it is not asked; `retries` is what the retry
+        budget has now. Empty before the first call and once stopped. docs/resilience.rst shows one.
+        """
+        client = self._client
+        return [] if client is None else client.call_state()
 
     def stop(self) -> None:
         """Disconnect, for everybody. The proxies that were returned can no longer be used; this client can be started again."""

@@ -19,8 +19,10 @@ from typing import Any
 from discovery import Directory
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall, encode
+from zmqservices.cluster.calls.call_state import describe
 from zmqservices.cluster.calls.cork import LONGEST
 from zmqservices.cluster.calls.corked_calls import CorkedCalls
+from zmqservices.cluster.calls.ejection import Ejection
 from zmqservices.cluster.calls.failover import FAILURES, Failover
 from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
 from zmqservices.cluster.calls.held_calls import HeldCalls
@@ -83,11 +85,14 @@ class Caller(Watched):
         self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node, clock, new_link)
         self._pools = self._peer_pool.pools
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
-        self._failover = Failover(self, reactor, settings.resilience, clock)
+        self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock)
+        self._failover = Failover(self, reactor, settings.resilience, self.ejection, clock)
         self._heartbeats = PeerHeartbeats(
             reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock
         )
-        self._sweep = Sweep(self, reactor, self._pending, self._pools, self._held, self._failover, self._heartbeats, clock)
+        self._sweep = Sweep(
+            self, reactor, self._pending, self._pools, self._held, self._failover, self.ejection, self._heartbeats, clock
+        )
         _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -266,6 +271,8 @@ class Caller(Watched):
         error = message.error
         code = error.get("code")
         failure = FAILURES.get(code) if code else None
+        if code is None:
+            call.instance.load.answers += 1
         if failure is Failure.NOT_SERVED:
             call.instance.left = True
             call.pool.refresh(self._clock())
@@ -274,7 +281,10 @@ class Caller(Watched):
             if code == "protocol":
                 peer.greet_again()
         elif code == "expired":
-            self.finish(call, failures.ran_out_of_time(call, error, self._is_spent(call)))
+            is_spent = self._is_spent(call)
+            self.finish(call, failures.ran_out_of_time(call, error, is_spent))
+            if is_spent:
+                self.ejection.failed(call.instance)
         elif code == "cancelled":
             self.finish(call, CallCancelled(str(error.get("value"))))
         elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
@@ -332,9 +342,12 @@ class Caller(Watched):
         self.finish(call, error)
 
     def _expire(self, call: PendingCall) -> None:
-        if call.stage != DONE:
-            self.end(call, self._held.unavailable(call) if call.stage == HELD else failures.timed_out(call))
-            self.wake_all()
+        if call.stage == HELD:
+            self.end(call, self._held.unavailable(call))
+        elif call.stage != DONE:
+            self.end(call, failures.timed_out(call))
+            self.ejection.failed(call.instance)
+        self.wake_all()
 
     # --- who is there: what the peer pool and the peers report -----------------------------------------------------
 
@@ -348,7 +361,7 @@ class Caller(Watched):
 
     def refresh(self, pool: ServicePool) -> None:
         pool.refresh(self._clock())
-        if pool.waiting and (pool.ready or pool.suspects):
+        if pool.waiting and pool.can_be_asked:
             self._held.release(pool)
 
     def updated(self) -> None:
@@ -395,6 +408,10 @@ class Caller(Watched):
         states = Counter("suspect" if peer.is_suspect else peer.stage.name.lower() for peer in self._peer_pool.peers.values())
         for state in ("connecting", "greeting", "up", "suspect", "refused"):
             yield Measure("links", states[state], {"state": state})
+
+    def call_state(self) -> list[dict[str, Any]]:
+        """What this caller knows of the services that it calls; see `zmqservices.cluster.calls.call_state`."""
+        return [describe(pool, self._failover.budget(pool), self.ejection, self._clock()) for pool in self._pools.values()]
 
     def close(self) -> None:
         """End all calls in flight, and close the links."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.call import DONE, HELD, CallHistory, CallSender, PendingCall
+from zmqservices.cluster.calls.ejection import Ejection
 from zmqservices.cluster.calls.instances import ServicePool
 from zmqservices.cluster.resilience_settings import ResilienceSettings
 from zmqservices.resilience.budget import RetryBudget
@@ -41,11 +42,17 @@ class Failover:
     """Gives failed calls up or makes them again, by the rules of `zmqservices.resilience.retries`."""
 
     def __init__(
-        self, owner: FailoverOwner, reactor: Reactor, settings: ResilienceSettings, clock: Callable[[], float]
+        self,
+        owner: FailoverOwner,
+        reactor: Reactor,
+        settings: ResilienceSettings,
+        ejection: Ejection,
+        clock: Callable[[], float],
     ) -> None:
         self._owner = owner
         self._reactor = reactor
         self._settings = settings
+        self._ejection = ejection
         self._clock = clock
         self._budgets: dict[ServicePool, RetryBudget] = {}
         #: Calls that pause before they are repeated.
@@ -71,6 +78,8 @@ class Failover:
         now = self._clock()
         for pool, number in Counter(call.pool for call in calls).items():
             self.budget(pool).link_lost(number, pool.calls, now)
+        for instance in {call.instance for call in calls}:
+            self._ejection.failed(instance)  # One link was lost, however many calls were in flight there.
         for call in calls:
             self.failed(call, Failure.LOST, {})
 
@@ -83,7 +92,9 @@ class Failover:
         history.avoid = (*history.avoid, instance)
         if failure is Failure.LOST:
             history.lost = instance
-        others = len([other for other in pool.ready if other not in history.avoid])
+        elif failure is Failure.OVERLOADED:
+            self._ejection.failed(instance)
+        others = len([other for other in (*pool.ready, *pool.ejected) if other not in history.avoid])
         action = next_action(failure, instance.is_idempotent(call.method), history.moves, others)
         now = self._clock()
         if action is RetryAction.REPEAT:

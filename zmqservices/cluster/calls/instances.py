@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from discovery import Record
 from zmqservices.resilience.balance import Load, choose, weigh
+from zmqservices.resilience.outliers import Health
 
 
 class InstancePeer(Protocol):
@@ -28,7 +29,7 @@ class InstancePeer(Protocol):
 class Instance:
     """One instance of one service, reached over the link of its node."""
 
-    __slots__ = ("record", "peer", "load", "listed", "left", "pool")
+    __slots__ = ("record", "peer", "load", "health", "listed", "left", "pool")
 
     def __init__(self, record: Record, peer: InstancePeer, pool: ServicePool) -> None:
         self.record = record
@@ -36,6 +37,7 @@ class Instance:
         self.peer: Any = peer
         self.pool = pool
         self.load = Load()
+        self.health = Health()
         #: Whether the directory lists it. An instance that it dropped is used for as long as its link is connected.
         self.listed = True
         #: Whether it said BYE: no more calls are sent to it.
@@ -63,8 +65,8 @@ class ServicePool:
     """The instances of one service, and the calls that wait for one."""
 
     __slots__ = (
-        "service", "calls", "instances", "ready", "only", "suspects", "coming", "is_cold", "unlinked", "waiting",
-        "_weighed_until",
+        "service", "calls", "instances", "ready", "only", "ejected", "suspects", "tiers", "coming", "is_cold", "unlinked",
+        "waiting", "_weighed_until",
     )  # fmt: skip
 
     def __init__(self, service: str) -> None:
@@ -76,8 +78,12 @@ class ServicePool:
         self.ready: list[Instance] = []
         #: The only instance that may be asked, where there is no choice.
         self.only: Instance | None = None
+        #: Those that fail far more than the others: asked only when no instance is ready.
+        self.ejected: list[Instance] = []
         #: Connected, but silent for longer than the heartbeat allows: asked only when there is no other.
         self.suspects: list[Instance] = []
+        #: These three lists, in the order in which they are asked.
+        self.tiers = (self.ready, self.ejected, self.suspects)
         #: Instances whose first greeting is awaited while the pool is cold: a burst leaves them their share.
         self.coming: list[Instance] = []
         #: Whether, since no instance could be asked, some of the known ones were neither greeted nor given up.
@@ -91,8 +97,11 @@ class ServicePool:
     def refresh(self, now: float) -> None:
         """Sort the instances anew after a link, a record or a suspicion changed."""
         able = [instance for instance in self.instances.values() if instance.may_be_asked]
-        self.ready = [instance for instance in able if not instance.peer.is_suspect]
+        healthy = [instance for instance in able if not instance.peer.is_suspect]
+        self.ready = [instance for instance in healthy if not instance.health.ejected_until]
+        self.ejected = [instance for instance in healthy if instance.health.ejected_until]
         self.suspects = [instance for instance in able if instance.peer.is_suspect]
+        self.tiers = (self.ready, self.ejected, self.suspects)
         # Shuffled, so that not all clients try them in the same order.
         shuffle(self.ready)
         self._weighed_until.clear()
@@ -104,14 +113,19 @@ class ServicePool:
         if self.is_cold:
             self.coming = [instance for instance in self.instances.values() if instance.may_come(now)]
             self.is_cold = not self.ready or bool(self.coming)
-        self.only = self.ready[0] if len(self.ready) == 1 and not self.coming else None
+        # While others are ejected, answers are counted: this one must not be ejected for failures far apart.
+        self.only = self.ready[0] if len(self.ready) == 1 and not self.coming and not self.ejected else None
+
+    @property
+    def can_be_asked(self) -> bool:
+        return bool(self.ready or self.ejected or self.suspects)
 
     def pick(self, now: float, method: str, avoid: Collection[Instance] = (), may_wait: bool = False) -> Instance | None:
         """The instance to ask, or None when there is none besides those to avoid.
 
         With `may_wait` also when the one to ask has its share of the calls already, and others are about to be greeted.
         """
-        for candidates in (self.ready, self.suspects):
+        for candidates in self.tiers:
             if avoid:
                 candidates = [instance for instance in candidates if instance not in avoid]
             if candidates:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.call import PendingCall
+from zmqservices.cluster.calls.ejection import Ejection
 from zmqservices.cluster.calls.failover import Failover
 from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
 from zmqservices.cluster.calls.held_calls import HeldCalls
@@ -35,8 +36,8 @@ class Sweep:
     """`pending` are the calls in flight by id, `pools` the services by name; both belong to the owner."""
 
     __slots__ = (
-        "is_due", "full", "_owner", "_reactor", "_pending", "_pools", "_held", "_failover", "_heartbeats", "_clock",
-        "_is_closed",
+        "is_due", "full", "_owner", "_reactor", "_pending", "_pools", "_held", "_failover", "_ejection",
+        "_heartbeats", "_clock", "_is_closed",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class Sweep:
         pools: Mapping[str, ServicePool],
         held: HeldCalls,
         failover: Failover,
+        ejection: Ejection,
         heartbeats: PeerHeartbeats,
         clock: Callable[[], float],
     ) -> None:
@@ -60,6 +62,7 @@ class Sweep:
         self._pools = pools
         self._held = held
         self._failover = failover
+        self._ejection = ejection
         self._heartbeats = heartbeats
         self._clock = clock
         self._is_closed = False
@@ -81,7 +84,9 @@ class Sweep:
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
             # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
             self._owner.end(call, failures.timed_out(call))
+            self._ejection.failed(call.instance)
         self._failover.count_calls(self._pools.values(), now)
+        self._ejection.look(self._pools.values(), now)
         self._ask_full_peers(now)
         has_held = self._look_at_held(now)
         if self._pending:
@@ -102,7 +107,7 @@ class Sweep:
         has_held = False
         for pool in self._pools.values():
             if pool.waiting:
-                if pool.ready or pool.suspects:
+                if pool.can_be_asked:
                     self._held.release(pool)  # An instance whose queue was full may have room by now.
                 self._held.expire(pool, now)
                 has_held = has_held or bool(pool.waiting)
