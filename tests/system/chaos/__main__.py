@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import time
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -67,8 +68,11 @@ def run_all(names: list[str], seconds: float, seed: int, directory: str, parts: 
             for name in names:
                 began = time.monotonic()
                 chance = random.Random(f"{seed} {name}")
-                account = deployment.observe(lambda name=name, chance=chance: SCENARIOS[name].run(deployment, seconds, chance))
+                run = partial(SCENARIOS[name].run, deployment, seconds, chance)
+                account = deployment.observe(run, SCENARIOS[name].may_fail)
                 print(row(name, account, time.monotonic() - began), flush=True)
+                if account.errors:
+                    print("    not answered:", ", ".join(f"{what} {n}" for what, n in account.errors.items()), flush=True)
                 for fault in account.faults[:20]:
                     print(f"    {fault}", flush=True)
                 faults += len(account.faults)

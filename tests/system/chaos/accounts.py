@@ -139,8 +139,11 @@ class Account:
     healed_after: float = 0.0
     faults: list[str] = field(default_factory=list)
 
-    def add(self, file: CallerFile, span: Span, executed: Mapping[int, int], alone: Sequence[Span]) -> None:
-        """The calls that one caller began within `span`. `alone`: when no instance could be reached from its host."""
+    def add(
+        self, file: CallerFile, span: Span, executed: Mapping[int, int], alone: Sequence[Span], may_fail: bool = True
+    ) -> None:
+        """The calls that one caller began within `span`. `alone`: when no instance could be reached from its host. `may_fail`:
+        whether calls that are not idempotent may fail, for instances are lost."""
         for call in file.calls.values():
             if not span.begin <= call.began < span.end:
                 continue
@@ -150,7 +153,9 @@ class Account:
             self.calls += 1
             self.outcomes[outcome_of(call)] += 1
             if call.error:
-                self.errors[call.error] += 1
+                self.errors[f"{call.kind} {call.error}"] += 1
+                if not may_fail and call.kind != "brief":
+                    self.faults.append(f"{call}: failed where no call may")
             if call.ended is not None:
                 self.slowest = max(self.slowest, call.ended - call.began)
                 self.latest = max(self.latest, call.ended - call.deadline)

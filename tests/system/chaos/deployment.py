@@ -87,7 +87,7 @@ SERVICES = ("ledger", "orders", "mails")
 
 
 class Deployment:
-    """`directory`: what stands in for one, "registry", "etcd" or "dns". `parts`: each program's kind and its host's number."""
+    """`directory`: what stands in for one, "registry", "etcd", "zookeeper" or "dns". `parts`: kinds, and their hosts' numbers."""
 
     def __init__(self, stage: Stage, network: Hosts, folder: Path, directory: str, parts: Sequence[tuple[str, int]]) -> None:
         self.stage, self.network, self.folder = stage, network, folder
@@ -138,6 +138,18 @@ class Deployment:
             return False
         return bool(status.get("leader") == status["header"]["member_id"])
 
+    def zookeeper_urls(self) -> list[str]:
+        return [f"zookeeper://{','.join(f'{part.host.host}:2181' for part in self.of('zookeeper'))}/chaos"]
+
+    def zookeeper_command(self, part: Part) -> list[str]:
+        """One member alone, in a JVM as small as it gets."""
+        folder = self.folder / part.name
+        folder.mkdir(exist_ok=True)
+        lines = ["tickTime=100", f"dataDir={folder}", "clientPort=2181", "admin.enableServer=false", "maxSessionTimeout=10000"]
+        (folder / "zoo.cfg").write_text("\n".join([*lines, "forceSync=no", "preAllocSize=64", "maxClientCnxns=0"]))
+        options = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/zookeeper.jar"]
+        return ["java", *options, "org.apache.zookeeper.server.ZooKeeperServerMain", str(folder / "zoo.cfg")]
+
     def dns_urls(self) -> list[str]:
         self.dns = DnsServer(self.network.this_address)
         self.name_all()
@@ -178,7 +190,7 @@ class Deployment:
     def start(self) -> None:
         """Everything, the directory first and the callers last."""
         # Handlers before the publisher: what is dispatched before their group is known to anybody is not kept for them.
-        for kinds in (("registry", "etcd"), ("ledger", "mails"), ("orders",), ("caller",)):
+        for kinds in (("registry", "etcd", "zookeeper"), ("ledger", "mails"), ("orders",), ("caller",)):
             for part in self.of(*kinds):
                 part.launch()
             for part in self.of(*kinds):
@@ -252,9 +264,9 @@ class Deployment:
         for host in hosts:
             self.alone.setdefault(host.number, []).append(Span(begin, time.monotonic() + recovery))
 
-    def observe(self, scenario: Callable[[], Any]) -> Account:
+    def observe(self, scenario: Callable[[], Any], may_fail: bool) -> Account:
         """Run a scenario, wait until all is as before, and account for every call and event since its beginning. What else the
-        scenario found is what it returns."""
+        scenario found is what it returns. `may_fail`: see `Account.add`."""
         account = Account()
         begin = time.monotonic()
         before = {name: len(self.tallies.lines(name)) for name in ("dispatched", "refused", "handled")}
@@ -269,7 +281,7 @@ class Deployment:
         self._wait_for_ends(span)
         executed = Counter(self.tallies.numbers("executed"))
         for file in self.files:
-            account.add(file, span, executed, self.alone.get(file.host, ()))
+            account.add(file, span, executed, self.alone.get(file.host, ()), may_fail)
         account.events = len(self.tallies.lines("dispatched")) - before["dispatched"]
         account.refused_events = len(self.tallies.lines("refused")) - before["refused"]
         handled = [number for number, _ in self.tallies.lines("handled")[before["handled"] :]]

@@ -75,3 +75,21 @@ def test_every_call_of_a_span_is_counted(tmp_path):
     # Number 4 was 0.3 s late, and the loop stood still for 0.2 s of them.
     assert [fault.rpartition(": ")[2] for fault in account.faults] == ["never ended"]
     assert account.stalled == pytest.approx(0.3)
+
+
+def test_where_no_call_may_fail_only_short_deadlines_are_forgiven(tmp_path):
+    path = tmp_path / "caller"
+    lines = [
+        {"b": 1, "kind": "spend", "at": 1.0}, {"e": 1, "at": 1.1, "error": "MaybeExecuted", "text": "lost"},
+        {"b": 2, "kind": "brief", "at": 1.0}, {"e": 2, "at": 1.4, "error": "RpcTimeout", "text": "too late"},
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file = CallerFile(path, 1)
+    file.read_on()
+    calm, troubled = Account(), Account()
+
+    calm.add(file, Span(0.0, 2.0), {1: 1, 2: 1}, [], may_fail=False)
+    troubled.add(file, Span(0.0, 2.0), {1: 1, 2: 1}, [])
+
+    assert [fault.rpartition(": ")[2] for fault in calm.faults] == ["failed where no call may"]
+    assert troubled.faults == []
