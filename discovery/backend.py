@@ -145,6 +145,7 @@ _factories: dict[str, str | Factory] = {
     "etcd": "discovery.backends.etcd:open_etcd",
     "dns": "discovery.backends.dns:open_dns",
     "dns+srv": "discovery.backends.dns:open_dns_srv",
+    "zookeeper": "discovery.backends.zookeeper:open_zookeeper",
     "static": "discovery.backends.static:open_static",
 }
 

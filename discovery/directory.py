@@ -34,8 +34,8 @@ def open_directory(
 
     `local:` (or None) is the machine's own, `local:PORT` one at another port;
     `tcp://host:port[,tcp://host:port...]` are one or several registries that know nothing of each other;
-    `etcd://host:port[,host:port...]/prefix` is kept by etcd; `dns://name:port` and `dns+srv://_service._proto.name` ask the
-    nodes that DNS names; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
+    `etcd://host:port[,host:port...]/prefix` is kept by etcd, and `zookeeper://...` by ZooKeeper; `dns://name:port` and
+    `dns+srv://_service._proto.name` ask the nodes that DNS names; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
     needs no server at all. URLs of several kinds but static:, separated by commas, are merged.
 
     `namespace`: the namespace that it shows and that it may announce in; None is all of them. `cache_dir`: a folder
@@ -93,7 +93,7 @@ def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
     if len(kinds) < count:
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}, and one of its parts cannot stand beside others; static: and the like stand alone, "
-            "so a list of local:, tcp:, etcd: and dns: is needed"
+            "so a list of local:, tcp:, etcd:, zookeeper: and dns: is needed"
         )
     can = [kind.capabilities for kind in kinds]
     return Kind(

@@ -4,6 +4,7 @@ import faulthandler
 import os
 import socket
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,6 +52,15 @@ def the_machines_directory_is_the_tests_own():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         os.environ["ZMQSERVICES_LOCAL_PORT"] = str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory):
+    """One server for all tests, since a JVM is heavy; each test has a prefix of its own."""
+    from tests.discovery.engine_servers import ZooKeeperServer
+
+    with closing(ZooKeeperServer(tmp_path_factory.mktemp("zookeeper"))) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,9 @@
 """What every kind of directory promises, whoever keeps it."""
 
 import itertools
+import subprocess
+import sys
+import textwrap
 import threading
 from contextlib import ExitStack, closing, contextmanager
 
@@ -84,7 +87,33 @@ def etcd_house(etcd):
     return EngineHouse(etcd)
 
 
-@pytest.fixture(params=["local", "tcp", "two", "etcd"])
+class ZooKeeperHouse(EngineHouse):
+    """kazoo renews leases by itself, so a holder that falls silent is a process that is killed."""
+
+    @contextmanager
+    def silent_holder(self, address, held):
+        program = f"""
+            import time
+            from discovery import Record, open_directory
+            directory = open_directory({self.url!r}, ttl=1.0)
+            directory.start()
+            directory.announce(Record.from_dict({held.to_dict()!r}))
+            assert directory.flush(10)
+            print("there", flush=True)
+            time.sleep(60)
+        """
+        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "there\n"
+            process.kill()
+            yield
+
+
+@pytest.fixture
+def zookeeper_house(zookeeper):
+    return ZooKeeperHouse(zookeeper)
+
+
+@pytest.fixture(params=["local", "tcp", "two", "etcd", "zookeeper"])
 def house(request):
     """A directory that can be written to, of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")
@@ -92,7 +121,7 @@ def house(request):
     house.close()
 
 
-@pytest.fixture(params=["local", "tcp", "two", "static", "etcd", "dns"])
+@pytest.fixture(params=["local", "tcp", "two", "static", "etcd", "zookeeper", "dns"])
 def any_house(request):
     """A directory of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")

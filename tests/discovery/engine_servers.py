@@ -35,7 +35,7 @@ class Server:
     def start(self):
         silent = subprocess.DEVNULL
         self._process = subprocess.Popen(self.command(), stdout=silent, stderr=silent, env=self.environment())
-        deadline = time.monotonic() + AT_LAST * 2
+        deadline = time.monotonic() + AT_LAST * 3
         while not self.answers():
             assert self._process.poll() is None, f"{self.command()[0]} ended with {self._process.returncode}"
             assert time.monotonic() < deadline, f"{self.command()[0]} never answered"
@@ -120,3 +120,55 @@ class EtcdServer(Server):
         request = urllib.request.Request(f"http://{self.host}{path}", body.encode())
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.read()
+
+
+class ZooKeeperServer(Server):
+    """One member, alone or one of those in `peers` (number: port for peers, port for elections)."""
+
+    def __init__(self, folder, number=1, peers=None):
+        self._java = needed("java", "default-jre-headless")
+        needed("zkServer.sh", "zookeeperd", "/usr/share/zookeeper/bin")
+        self._folder = folder / f"zookeeper-{number}"
+        self._folder.mkdir()
+        self._peers = peers or {}
+        self.port = free_port()
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"zookeeper://{self.host}"
+        lines = [
+            "tickTime=100", "initLimit=100", "syncLimit=30", f"dataDir={self._folder}", f"clientPort={self.port}",
+            "clientPortAddress=127.0.0.1", "admin.enableServer=false", "maxClientCnxns=0", "4lw.commands.whitelist=*",
+            "forceSync=no", "preAllocSize=64", "maxSessionTimeout=60000",
+        ]  # fmt: skip
+        lines += [f"server.{one}=127.0.0.1:{port}:{election}" for one, (port, election) in self._peers.items()]
+        (self._folder / "zoo.cfg").write_text("\n".join(lines))
+        (self._folder / "myid").write_text(str(number))
+        super().__init__()
+
+    def command(self):
+        # A JVM as small as it gets: it runs for a test, not for months.
+        options = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        return [self._java, *options, "-cp", "/usr/share/java/zookeeper.jar", main, str(self._folder / "zoo.cfg")]
+
+    def answers(self):
+        # The members of an ensemble serve when they have found each other, so they are waited for together.
+        return bool(self._peers) or self.serves()
+
+    def ask(self, word):
+        """The answer to one of its four-letter words; empty when there is none."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(word.encode())
+                return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+        except OSError:
+            return ""
+
+    def serves(self):
+        return "Mode: " in self.ask("srvr")
+
+    def is_leader(self):
+        return "Mode: leader" in self.ask("srvr")
+
+    def forget(self):
+        """What it had on disk is lost; call it while it is down."""
+        shutil.rmtree(self._folder / "version-2")

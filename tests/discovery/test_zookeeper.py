@@ -1,0 +1,551 @@
+"""A directory kept by ZooKeeper: what is particular to it, against real servers. The rest is in tests/contracts."""
+
+import itertools
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory, protocol
+from discovery.backend import factory_for
+from discovery.backends.native_handler import Flag, NoAnswerError, Result
+from discovery.model import Note
+from tests.discovery.engine_servers import ZooKeeperServer
+from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def new_house(stack):
+    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
+
+
+@pytest.fixture
+def url(zookeeper):
+    """A prefix of its own."""
+    return f"{zookeeper.url}/zookeeper-test/{next(_numbers)}"
+
+
+@pytest.fixture
+def raw(stack):
+    """A plain client of ZooKeeper, as anybody could use it."""
+    from kazoo.client import KazooClient
+
+    def connect(server, **options):
+        client = KazooClient(server.host, **options)
+        client.start()
+        stack.callback(client.close)
+        stack.callback(client.stop)
+        return client
+
+    return connect
+
+
+def session_of(url, namespace="default", ttl=1.0):
+    (seed,) = factory_for(url)(url, Options(namespace, None, ttl)).seeds
+    return seed.session(namespace)
+
+
+def path_of(url):
+    return "/" + url.split("/", 3)[3]
+
+
+def error_of(directory):
+    """The sentence that a user sees once the first attempt failed."""
+    return eventually(lambda: directory.view().registries[0]["error"])
+
+
+# --- URLs and what is missing ---
+
+
+def test_its_capabilities_name_the_servers():
+    can = open_directory("zookeeper://10.0.0.5,[fd00::5]:2182/shop").capabilities
+
+    assert can == Capabilities(servers=(("10.0.0.5", 2181), ("fd00::5", 2182)))
+
+
+def test_the_password_is_not_shown():
+    directory = open_directory("zookeeper://me:secret@10.0.0.5:2181/shop")
+
+    assert directory.describe().startswith("directory zookeeper://me@10.0.0.5:2181/shop ")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("zookeeper://", "no server; zookeeper://HOST:PORT.*is needed"),
+        ("zookeeper://me:secret@host:port", "'host:port' is no server"),
+        ("zookeeper://host//shop//x", "needed"),
+        ("zookeeper://host/shop?tls=yes", "option 'tls'; access are known"),
+        ("zookeeper://host/shop?access=all", "'all'; open is needed, or private or readable with a user and a password"),
+        ("zookeeper://host/shop?access=private", "'private'; open is needed"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_told_without_the_password(url, words):
+    with pytest.raises(DirectoryConfigurationError, match=words) as caught:
+        open_directory(url)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_without_its_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kazoo.client", None)
+
+    with pytest.raises(DirectoryConfigurationError, match=r"pip install zmqservices\[zookeeper\]") as caught:
+        open_directory("zookeeper://me:secret@10.0.0.5:2181")
+
+    assert "secret" not in str(caught.value)
+
+
+# --- what a user is told ---
+
+
+def test_a_server_that_is_absent_is_named(new_house, caplog):
+    port = free_port()
+    directory = new_house(f"zookeeper://127.0.0.1:{port}").open()
+
+    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused"
+    assert not directory.wait_ready(0)
+    assert caplog.text.count(f"cannot use directory zookeeper://127.0.0.1:{port}/zmqservices: ") == 1
+
+
+def test_a_host_without_an_address_is_named(new_house):
+    assert "nowhere.invalid:2181 cannot be reached: " in error_of(new_house("zookeeper://nowhere.invalid").open())
+
+
+def test_something_else_that_listens_is_told_of(new_house):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up():
+            with listener.accept()[0] as connection:
+                connection.recv(100)
+
+        threading.Thread(target=hang_up).start()
+        directory = new_house(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}").open()
+
+        assert "closed it; has it a quorum, and is it ZooKeeper at all?" in error_of(directory)
+
+
+def test_one_member_that_answers_is_enough(zookeeper, new_house):
+    house = new_house(f"zookeeper://127.0.0.1:{free_port()},{zookeeper.host}/{next(_numbers)}")
+
+    assert house.open().wait_ready(AT_LAST)
+    assert house.open().wait_ready(AT_LAST)
+
+
+def test_users_and_passwords(zookeeper, new_house, raw):
+    place = f"{zookeeper.host}/users/{next(_numbers)}/shop"
+    me = f"zookeeper://me:right%2F%40%3A@{place}"
+    seen = Watch(new_house(me).open())
+    writer = new_house(me).open()
+    writer.announce(record())
+    writer.put("group", {"is": 1})
+    seen.wait(lambda view: knows("one")(view) and view.notes)
+
+    wrong = new_house(f"zookeeper://me:wrong@{place}").open()
+    assert "does not let user 'me' with this password" in error_of(wrong)
+    assert "the password is needed with which it was made, or another ACL" in error_of(wrong)
+    nobody = new_house(f"zookeeper://{place}").open()
+    assert "without a password" in error_of(nobody)
+    assert "zookeeper://USER:PASSWORD@HOST:PORT/PREFIX is needed" in error_of(nobody)
+
+
+def test_what_is_readable_can_be_read_by_others_and_not_written(zookeeper, new_house, caplog):
+    place = f"{zookeeper.host}/readable{next(_numbers)}"
+    writer = new_house(f"zookeeper://me:right@{place}?access=readable").open()
+    writer.announce(record())
+    assert writer.flush(AT_LAST)
+
+    reader = new_house(f"zookeeper://{place}").open()
+
+    Watch(reader).wait(knows("one"))
+    reader.announce(record("two"))
+    eventually(lambda: "does not let a client without a password" in caplog.text)
+    assert reader.view().fresh
+
+
+def test_a_prefix_that_may_not_be_made_is_told(zookeeper, new_house, raw):
+    from kazoo.security import READ_ACL_UNSAFE
+
+    place = f"/fixed{next(_numbers)}"
+    raw(zookeeper).create(place, acl=READ_ACL_UNSAFE)
+
+    directory = new_house(f"{zookeeper.url}{place}/shop").open()
+
+    assert f"does not let a client without a password make '{place}/shop'" in error_of(directory)
+
+
+# --- sessions ---
+
+
+def session_that_holds(instance, url, client):
+    """The id of the session that holds an instance's node."""
+    folder = f"{path_of(url)}/default/records/maths"
+    (name,) = [name for name in client.get_children(folder) if name.startswith(f"{instance};")]
+    return client.exists(f"{folder}/{name}").ephemeralOwner
+
+
+def the_session(directory):
+    """Its id and its password, as only the process knows them."""
+    (seed,) = directory._client_state._seed_connections.by_seed
+    (connection,) = seed.connections.values()
+    attempt = connection._attempt
+    return None if attempt is None else attempt._session._resumable.client_id
+
+
+def test_after_a_session_has_expired_all_records_are_made_again(zookeeper, new_house, url, raw):
+    house = new_house(url, ttl=5.0)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    here.announce(record("two"))
+    seen.wait(knows("one", "two"))
+    before = the_session(here)
+
+    # A client with the same id and password takes the session over, and closes it: that is how it expires at once.
+    raw(zookeeper, client_id=before).stop()
+
+    eventually(lambda: the_session(here) not in (None, before))
+    assert here.flush(AT_LAST)
+    seen.wait_now(knows("one", "two"))
+    assert session_that_holds("one", url, raw(zookeeper)) == the_session(here)[0]
+
+
+def test_a_connection_that_is_lost_is_no_session_that_is_lost(zookeeper, new_house, url, stack):
+    forwarder = stack.enter_context(closing(Forwarder(zookeeper.port)))
+    here = new_house(f"zookeeper://127.0.0.1:{forwarder.port}{path_of(url)}", ttl=5.0).open()
+    there = new_house(url).open()
+    seen = Watch(there)
+    here.announce(record())
+    seen.wait(knows("one"))
+    start = len(seen.views)
+    before = the_session(here)
+
+    forwarder.cut()
+    eventually(lambda: not here.view().fresh)
+    assert knows("one")(here.view())
+    eventually(lambda: here.view().fresh)
+
+    assert the_session(here) == before
+    here.announce(record("two"))
+    seen.wait_now(knows("one", "two"))
+    assert all("one" in view.records for view in seen.views[start:])
+
+
+class Forwarder:
+    """A port that leads to another one, and connections that may be cut."""
+
+    def __init__(self, port):
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._connections = []
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            pair = near, socket.create_connection(("127.0.0.1", self._target))
+            pumps = [threading.Thread(target=self._pump, args=ends) for ends in (pair, pair[::-1])]
+            self._connections.append((pair, pumps))
+            for pump in pumps:
+                pump.start()
+
+    def _pump(self, source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+        self._end([source, target])
+
+    @staticmethod
+    def _end(sockets):
+        for one in sockets:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        connections, self._connections = self._connections, []
+        for pair, pumps in connections:
+            self._end(pair)
+            for pump in pumps:
+                pump.join()
+            for one in pair:
+                one.close()
+
+    def close(self):
+        self._end([self._listener])
+        self._accepting.join()
+        self._listener.close()
+        self.cut()
+
+
+def test_a_process_that_stood_still_for_longer_than_its_session_comes_back(zookeeper, new_house, url):
+    seen = Watch(new_house(url).open())
+    with process_of(url, "time.sleep(60)") as process:
+        seen.wait(knows("one"))
+
+        process.send_signal(signal.SIGSTOP)
+        seen.wait_now(knows())
+        process.send_signal(signal.SIGCONT)
+
+        seen.wait_now(knows("one"))
+        process.kill()
+
+
+@contextmanager
+def process_of(url, then, head=""):
+    program = f"""
+        {head}
+        import time
+        from discovery import Record, open_directory
+        directory = open_directory({url!r}, ttl=1.0)
+        directory.start()
+        directory.announce(Record(service="maths", instance="one", ttl=1.0))
+        assert directory.flush(10) and directory.wait_ready(10)
+        print("there", flush=True)
+    """
+    source = textwrap.dedent(program) + textwrap.dedent(then)
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "there\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_in_a_patched_process_sessions_live_while_its_hub_is_busy(zookeeper, new_house, url):
+    then = """
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            pass
+        assert "one" in directory.view().records
+        print("done", flush=True)
+        directory.stop(3.0)
+    """
+    seen = Watch(new_house(url).open())
+    with process_of(url, then, "from gevent import monkey; monkey.patch_all()") as process:
+        seen.wait(knows("one"))
+        start = len(seen.views)
+        assert process.stdout.readline() == "done\n"
+        assert all(knows("one")(view) for view in seen.views[start:])
+        assert process.wait(AT_LAST) == 0
+    seen.wait_now(knows())
+
+
+# --- what may happen to a server, and to what it holds ---
+
+
+@pytest.mark.timeout(120)
+def test_a_server_that_stands_still_or_dies_or_forgets_takes_nobody_away(zookeeper, url, new_house, monkeypatch):
+    server = zookeeper
+    # For longer than the server stands still here: one that does so for longer than a session lasts ends that session.
+    house = new_house(url, ttl=30.0)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    here.put("group", {"is": 1})
+    seen.wait(lambda view: knows("one")(view) and view.notes)
+    start = len(seen.views)
+
+    with monkeypatch.context() as patience:
+        patience.setattr("discovery.backends.zookeeper.TIMEOUT", 0.5)
+        server.freeze()
+        eventually(lambda: not there.view().fresh)
+        assert "did not answer" in error_of(there)
+    server.thaw()
+    eventually(lambda: there.view().fresh and here.view().fresh)
+    seen.wait_now(lambda view: knows("one")(view) and view.fresh)
+
+    server.kill()
+    eventually(lambda: not there.view().fresh)
+    assert knows("one")(there.view()), "the last view stays"
+    here.announce(record("two"))
+    server.start()
+
+    seen.wait_now(lambda view: view.fresh and knows("one", "two")(view))
+    assert all("one" in view.records for view in seen.views[start:])
+
+    # And once more, with everything that it had on its disk lost.
+    server.kill()
+    eventually(lambda: not there.view().fresh and not here.view().fresh)
+    server.forget()
+    server.start()
+    newcomer = Watch(house.open())
+    newcomer.wait(lambda view: knows("one", "two")(view) and view.notes)
+    eventually(lambda: there.view().registries[0]["state"] == "up", 30)
+    assert all("one" in view.records for view in seen.views[start:])
+
+
+def test_a_prefix_that_somebody_deletes_is_made_again(zookeeper, new_house, url, raw):
+    house = new_house(url)
+    here = house.open()
+    seen = Watch(house.open())
+    here.announce(record())
+    seen.wait(knows("one"))
+
+    raw(zookeeper).delete(path_of(url), recursive=True)
+
+    Watch(house.open()).wait(knows("one"))
+    eventually(lambda: here.view().registries[0]["state"] == "up")
+    here.announce(record("two"))
+    seen.wait_now(knows("one", "two"))
+
+
+def test_a_record_that_somebody_deletes_comes_back(zookeeper, new_house, url, raw):
+    house = new_house(url)
+    seen = Watch(house.open())
+    house.open().announce(record("a/b é", ".."))
+    seen.wait(knows("a/b é"))
+    client = raw(zookeeper)
+    folder = f"{path_of(url)}/default/records/%2E%2E"
+    (name,) = client.get_children(folder)
+    before = client.exists(f"{folder}/{name}").czxid
+
+    client.delete(f"{folder}/{name}")
+
+    eventually(lambda: (stat := client.exists(f"{folder}/{name}")) and stat.czxid > before)
+    seen.wait_now(knows("a/b é"))
+
+
+def test_junk_under_the_prefix_is_passed_over(zookeeper, new_house, url, raw, caplog):
+    client, root = raw(zookeeper), path_of(url)
+    for path in ("x", "default/else/a/b", "default/notes/k", "default/records/maths/junk", "default/records/maths/a;0.0"):
+        client.create(f"{root}/{path}", b"junk", makepath=True)
+    stranger = record("stranger", "words")
+    client.create(f"{root}/default/records/maths/stranger;0.0", protocol.pack(stranger.to_dict()))
+    house = new_house(url)
+    seen = Watch(house.open())
+
+    house.open().announce(record())
+
+    seen.wait_now(knows("one"))
+    assert "passed over node" in caplog.text
+
+
+def test_of_a_note_that_two_wrote_at_once_one_is_left(zookeeper, url, raw):
+    older, newer = Note("default", "k", 1, 1e6, {"is": 1}), Note("default", "k", 2_000_000_000_000_000, 1e6, {"is": 2})
+    with closing(session_of(url)) as first, closing(session_of(url)) as second:
+        first.open(None)
+        second.open(None)
+
+        # Neither has seen the other's; both watch.
+        watches = [threading.Thread(target=drained, args=(one,), daemon=True) for one in (first, second)]
+        second.put_note(newer)
+        first.put_note(older)
+        for watch in watches:
+            watch.start()
+
+        client = raw(zookeeper)
+        folder = f"{path_of(url)}/default/notes"
+        eventually(lambda: [name.split(".")[0] for name in client.get_children(folder)] == [f"k;{newer.stamp}"])
+
+
+def drained(session):
+    try:
+        for _ in session.watch():
+            pass
+    except Exception:
+        pass
+
+
+def test_a_directory_larger_than_a_pipeline_is_read_whole(url, monkeypatch):
+    monkeypatch.setattr("discovery.backends.zookeeper.PIPELINE", 3)
+    with closing(session_of(url)) as writer, closing(session_of(url, None)) as reader:
+        writer.open(None)
+        for number in range(7):
+            writer.put_record(record(str(number), ttl=60.0))
+
+        assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
+
+
+def test_namespaces_that_are_made_later_are_seen_by_who_sees_all(new_house, url):
+    seen = Watch(new_house(url, namespace=None).open())
+    seen.wait(lambda view: view.fresh)
+
+    new_house(url, namespace="later").open().announce(record(namespace="later"))
+
+    seen.wait_now(knows("one"))
+
+
+@pytest.mark.timeout(120)
+def test_a_leader_less_is_felt_by_nobody(tmp_path, stack, new_house):
+    ports = {number: (free_port(), free_port()) for number in (1, 2, 3)}
+    servers = [stack.enter_context(closing(ZooKeeperServer(tmp_path, number, ports))) for number in ports]
+    eventually(lambda: all(server.serves() for server in servers), 60)
+    house = new_house("zookeeper://" + ",".join(server.host for server in servers), ttl=30.0)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    here.put("group", {"is": 1})
+    seen.wait(lambda view: knows("one")(view) and view.notes)
+    start = len(seen.views)
+
+    leader = eventually(lambda: next((server for server in servers if server.is_leader()), None))
+    leader.kill()
+
+    here.announce(record("two"))
+    seen.wait_now(lambda view: view.fresh and knows("one", "two")(view))
+    assert all("one" in view.records for view in seen.views[start:])
+
+
+def test_a_cluster_moves_from_registries_to_zookeeper_without_a_stop(new_house, url):
+    with registries(ttl=1.0) as (server,):
+        old, moving, new = (new_house(one) for one in (server.url, f"{server.url},{url}", url))
+        first, second, third = old.open(), moving.open(), new.open()
+        first.announce(record("first"))
+        first.put("group", {"is": 1})
+        second.announce(record("second"))
+        third.announce(record("third"))
+
+        Watch(second).wait_now(knows("first", "second", "third"))
+        Watch(third).wait_now(lambda view: knows("second", "third")(view) and view.notes)
+        Watch(first).wait_now(knows("first", "second"))
+
+
+# --- the parts that kazoo is given ---
+
+
+def test_a_result_calls_back_once_however_early_it_comes():
+    early, late, called = Result(), Result(), []
+    early.set(1)
+    early.rawlink(called.append)
+    late.rawlink(called.append)
+    late.set_exception(KeyError("no"))
+
+    assert called == [early, late]
+    assert early.successful() and late.ready() and not late.successful()
+    assert early.get() == 1
+    with pytest.raises(KeyError):
+        late.get()
+    with pytest.raises(NoAnswerError):
+        Result().get(timeout=0.01)
+
+
+def test_a_flag_may_be_cleared():
+    flag = Flag()
+    flag.set()
+    assert flag.wait(0)
+
+    flag.clear()
+
+    assert not flag.is_set() and not flag.wait(0.01)
