@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, settings
 
 from zmqservices import config
 
-# The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one.
-settings.register_profile("zmqservices", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("zmqservices")
+# The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one. Fewer random examples keep
+# a run short; continuous integration tries all of them, and so does `make test PYTEST_ARGS=--hypothesis-profile=thorough`.
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
+settings.register_profile("thorough", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
+settings.load_profile("thorough" if os.environ.get("CI") else "quick")
 
 # What was compiled is kept, whatever the shell says: hundreds of processes start here, and none of them need do it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -27,6 +29,12 @@ STDERR = pytest.StashKey[int]()
 def pytest_configure(config):
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[STDERR] = os.dup(2)
+
+
+def pytest_collection_modifyitems(items):
+    """Files with long tests come first, so that at the end of a run no process waits for another one's last file."""
+    long = {item.path for item in items if item.get_closest_marker("system") is not None}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.hookimpl(wrapper=True)

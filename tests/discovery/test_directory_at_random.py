@@ -12,6 +12,7 @@ from discovery.client.merge import Merge, MergedRecord
 from discovery.notes import NoteStore
 from discovery.server import table as table_module
 from discovery.server.table import Removed, Table, Updated
+from tests.at_random import examples
 from tests.discovery.stage import record
 
 INSTANCES = st.sampled_from(["one", "two", "three", "four", "five"])
@@ -208,5 +209,5 @@ class Client(RuleBasedStateMachine):
 
 
 for machine in (Registry, Remembered, Client):
-    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestRegistry, TestRemembered, TestClient = Registry.TestCase, Remembered.TestCase, Client.TestCase

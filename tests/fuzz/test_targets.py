@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.at_random import examples
 from tests.fuzz.__main__ import NAMES
 from tests.fuzz.cases import CASES
 from tests.fuzz.targets import TARGETS
@@ -57,7 +58,7 @@ def test_mutations_of_what_is_well_formed_end_as_promised(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_bytes_end_as_promised(name):
-    @settings(max_examples=100, database=None)
+    @settings(max_examples=examples(100), database=None)
     @given(st.binary(max_size=300))
     def check(data):
         TARGETS[name].hold(data)

@@ -12,6 +12,7 @@ from gevent.local import local
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.at_random import examples
 from tests.hosting.stage import run_in_hub, until
 from zmqservices.hosting import workers
 from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
@@ -404,7 +405,7 @@ def test_a_slot_asked_for_by_somebody_who_is_gone_goes_to_the_next(make_pool):
 JOBS = st.lists(st.sampled_from(["run", "block", "raise", "spent", "kill", "local", "put more"]), max_size=40)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(jobs=JOBS, size=st.integers(1, 4), kept=st.integers(0, 4))
 def test_whatever_jobs_do_each_is_run_once_and_no_slot_is_lost(jobs, size, kept):
     mine = local()

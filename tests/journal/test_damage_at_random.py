@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.at_random import examples
 from tests.journal.conftest import Asked
 from zmqservices.exceptions import JournalError
 from zmqservices.journal import Group, Journal, LostRange
@@ -122,7 +123,7 @@ cells = (
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(changes=st.lists(st.tuples(columns, cells, st.integers(0, 60)), min_size=1, max_size=3))
 def test_a_field_that_is_something_else(original, changes):
     with copied(original) as folder:
@@ -140,7 +141,7 @@ def test_a_field_that_is_something_else(original, changes):
         check(folder)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     damages=st.lists(
         st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=40) | st.integers(1, 9000)), min_size=1, max_size=4
@@ -189,7 +190,7 @@ def test_a_column_of_another_name_costs_nothing(original, column):
             journal.close()
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.binary(max_size=130) | st.from_regex(rb"[0-9a-f]{0,40} [0-9]{1,30} [0-9]{1,30}", fullmatch=True))
 def test_a_mark_that_is_another(original, mark):
     with copied(original) as folder:

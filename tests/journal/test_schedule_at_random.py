@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.at_random import examples
 from zmqservices.journal import Bury, DeliverySchedule, Fetch, Page, Send, StoredEvent
 from zmqservices.journal.acknowledged import Acknowledged
 
@@ -213,7 +214,7 @@ class Mesh(RuleBasedStateMachine):
         self.deliveries.loaded(Page(tuple(events), to_seq, to_seq == len(self.journal)))
 
 
-Mesh.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Mesh.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 TestMesh = Mesh.TestCase
 
 

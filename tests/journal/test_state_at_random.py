@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.at_random import examples
 from zmqservices.journal import Group, LostRange, NewEvent
 from zmqservices.journal.journal_state import JournalState
 from zmqservices.journal.retention import Bounds, Retention
@@ -155,5 +156,5 @@ class Keeping(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-Keeping.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Keeping.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)
 TestKeeping = Keeping.TestCase

@@ -10,6 +10,7 @@ from discovery.security.certificates import Certificate, SignedCertificate, issu
 from discovery.security.revocations import Revocations
 from discovery.security.signing import new_authority_keys, new_node_keys, sign
 from discovery.security.verdicts import SKEW, Refusal, Trust
+from tests.at_random import examples
 from tests.security.stage import NOW, Stage, certificate_of
 
 
@@ -152,7 +153,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(VALUES)
 def test_packed_junk_is_refused_and_nothing_else_happens(value):
     with pytest.raises(SecurityError):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.at_random import examples
 from tests.web.rfc9112 import CASES
 from zmqservices.web.framing import BadAnswer, BadFraming, check_answer, chunk_size, cut, read_fields, read_head
 
@@ -53,7 +54,7 @@ heads = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(heads)
 def test_whatever_h11_refuses_is_refused_and_the_rest_is_read_alike(data):
     try:
@@ -73,7 +74,7 @@ def test_whatever_h11_refuses_is_refused_and_the_rest_is_read_alike(data):
     assert [(name.lower().encode(), value.encode("latin-1")) for name, value in head.fields] == list(request.headers)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=200), st.lists(st.binary(max_size=50), max_size=5))
 def test_any_bytes_are_a_head_or_bad_framing(line, lines):
     for read in (lambda: read_head(line, lines), lambda: read_head(START[:16], lines), lambda: chunk_size(line)):

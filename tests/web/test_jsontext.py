@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.at_random import examples
 from zmqservices.exceptions import BadRequest, IncorrectSignature, MethodNotFound
 from zmqservices.web import jsontext
 from zmqservices.web.websocket import messages
@@ -44,7 +45,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.one_of(st.text(), json_values.map(json.dumps), st.dictionaries(
     st.sampled_from(["method", "data", "correlation_id", "more"]), json_values).map(json.dumps),
 ))  # fmt: skip
