@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -121,7 +122,7 @@ def watch(url: str, namespace: str | None, as_json: bool) -> None:
     for number in _stop_signals():
         signal.signal(number, lambda *_: views.put(None))
     directory.subscribe(views.put)
-    known: dict[str, Seen] = {}
+    known: Mapping[str, Seen] = {}
     try:
         directory.start()
         while (view := views.get()) is not None:
@@ -167,7 +168,7 @@ def _sorted(view: View) -> list[Seen]:
     )
 
 
-def _differences(before: dict[str, Seen], after: dict[str, Seen]) -> list[tuple[str, Seen]]:
+def _differences(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> list[tuple[str, Seen]]:
     left = [("left", seen) for instance, seen in before.items() if instance not in after]
     came = [("came", seen) for instance, seen in after.items() if instance not in before]
     changed = [

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from discovery.exceptions import DirectoryError
-from discovery.model import LONGEST_NAME, Record, quoted
+from discovery.model import LONGEST_NAME, Record, is_name, quoted
 
 #: A set of keys, or None: every record.
 Interest = frozenset[str] | None
@@ -45,17 +45,17 @@ def subscribers_key(source: str) -> str:
 
 def keys(services: Iterable[str] = (), sources: Iterable[str] = ()) -> frozenset[str]:
     """The keys of these services, and of the subscribers of these sources. DirectoryError for what cannot be a name."""
-    named = [*map(service_key, _texts(services)), *map(subscribers_key, _texts(sources))]
-    for key in named:
-        if not is_key(key):
-            raise DirectoryError(f"{quoted(key)} is asked for; a name has 1 to {LONGEST_NAME} characters")
-    return frozenset(named)
+    return frozenset([*map(service_key, _names(services)), *map(subscribers_key, _names(sources))])
 
 
-def _texts(names: Iterable[str]) -> list[str]:
+def _names(names: Iterable[str]) -> list[str]:
     if isinstance(names, str):
         raise DirectoryError(f"services are {names!r}; a list of names is needed, such as [{names!r}]")
-    return list(names)
+    found = list(names)
+    for name in found:
+        if not is_name(name):
+            raise DirectoryError(f"{quoted(name)} is asked for; a name has 1 to {LONGEST_NAME} characters")
+    return found
 
 
 def of_services(services: Iterable[str]) -> Interest:

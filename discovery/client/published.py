@@ -5,6 +5,7 @@ Rule 1: an object here never changes once it is published; `now` is always an ar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +29,29 @@ class Contact(Protocol):
     """An object that knows when a registry last sent something."""
 
     last_contact: float
+
+
+class _Records(Mapping[str, Seen]):
+    """The records of a view. Each entry is made when it is looked at: many who are called with a view look at nothing."""
+
+    __slots__ = ("_known", "_now", "_seen")
+
+    def __init__(self, known: dict[str, Known], seen: Callable[[Known, float], Seen], now: float) -> None:
+        self._known = known
+        self._seen = seen
+        self._now = now
+
+    def __getitem__(self, instance: str) -> Seen:
+        return self._seen(self._known[instance], self._now)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class Published:
@@ -66,7 +90,7 @@ class Published:
     def view(self, now: float) -> View:
         """The whole view, with ages as of `now`."""
         return View(
-            {instance: self._seen(item, now) for instance, item in self._known.items()},
+            _Records(self._known, self._seen, now),
             self.is_fresh,
             self.stale_for(now),
             [self._registry(status, now) for status in self.statuses],

@@ -482,3 +482,99 @@ def test_notes_of_namespaces_are_apart(house):
 def test_a_note_that_cannot_be_kept_is_refused(house, key, value):
     with pytest.raises(DirectoryError):
         house.open().put(key, value)
+
+
+# --- interest ---
+
+
+def test_a_directory_shows_the_services_that_were_asked_for(house):
+    here, there = house.open(), house.open(services=["maths"])
+    here.announce(record("one", "maths"))
+    here.announce(record("two", "words"))
+    assert here.flush(AT_LAST)
+
+    seen = Watch(there)
+    seen.wait_now(knows("one"))
+    here.announce(record("three", "words"))
+    here.announce(record("four", "maths"))
+
+    seen.wait_now(knows("one", "four"))
+    assert not any({"two", "three"} & set(view.records) for view in seen.views)
+    assert there.service("words") == []
+
+
+def test_a_service_that_is_asked_for_later_is_whole_when_it_is_ready(house):
+    here, there = house.open(), house.open(services=[])
+    for number in range(20):
+        here.announce(record(f"w{number}", "words"))
+    here.announce(record("one", "maths"))
+    assert here.flush(AT_LAST) and there.wait_ready(AT_LAST)
+    assert not there.view().records
+
+    assert there.wait_ready(AT_LAST, "words")
+    assert len(there.service("words")) == 20
+
+    there.add_interest(["maths"])
+    Watch(there).wait_now(lambda view: len(view.records) == 21)
+
+
+def test_records_are_found_by_the_sources_that_they_subscribe_to(house):
+    here, there = house.open(), house.open(services=[])
+    handler = record("one", "mails", subscriptions=[{"source": "orders", "group": "g"}])
+    here.announce(handler)
+    here.announce(record("two", "mails"))
+    there.add_interest(sources=["orders"])
+    seen = Watch(there)
+    seen.wait_now(knows("one"))
+
+    here.announce(handler.replace(subscriptions=[]))
+
+    seen.wait_now(knows())
+    here.announce(handler.replace(version=5))
+    seen.wait_now(knows("one"))
+    here.withdraw("one")
+    seen.wait_now(knows())
+
+
+def test_a_change_while_the_interest_grows_is_not_lost(house):
+    here, there = house.open(), house.open(services=[])
+    services = [f"service-{number}" for number in range(15)]
+    records = {name: record(f"{name}-one", name) for name in services}
+    for one in records.values():
+        here.announce(one)
+    assert there.wait_ready(AT_LAST)
+
+    for name in services:
+        there.add_interest([name])
+        records[name] = records[name].replace(state="DRAINING")
+        here.announce(records[name])
+
+    Watch(there).wait_now(lambda view: {s.record for s in view.records.values()} == set(records.values()))
+
+
+def test_own_records_are_shown_whatever_is_asked_for(any_house):
+    directory = any_house.open(services=[])
+
+    directory.announce(record())
+
+    if directory.capabilities.can_announce:
+        Watch(directory).wait_now(knows("one"))
+    assert directory.wait_ready(AT_LAST)
+
+
+def test_a_fixed_list_shows_the_services_that_were_asked_for(static_house):
+    directory = static_house.open(services=["maths"])
+    seen = Watch(directory)
+    assert {one.record.service for one in directory.view().records.values()} == {"maths"}
+
+    directory.add_interest(["words"])
+
+    seen.wait_now(lambda view: {one.record.service for one in view.records.values()} == {"maths", "words"})
+
+
+def test_all_notes_are_seen_whatever_is_asked_for(house):
+    here, there = house.open(), house.open(services=[])
+
+    here.put("colour", {"is": "blue"})
+
+    Watch(there).wait_now(lambda view: [note.key for note in view.notes] == ["colour"])
