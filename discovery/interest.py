@@ -1,5 +1,7 @@
 """Which records a client asks for: those of some services, and those that subscribe to events of some sources.
 
+Internal. Programs use `services` of `open_directory`, and `Directory.add_interest`.
+
     service:maths          the records of the service maths
     subscribers:orders     the records with a subscription whose `source` is orders
 
