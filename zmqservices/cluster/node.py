@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gevent
 
 import discovery
+from zmqservices.cluster.address_watch import AddressWatch
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
@@ -37,6 +38,9 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that a leaving node gives its directory to take note.
 WITHDRAW_TIMEOUT = 1.0
+
+#: The share of a lease after which it is looked whether the address of this host has changed; as leases are renewed.
+LOOKS_PER_TTL = 1 / 3
 
 
 def open_directory(settings: Settings) -> discovery.Directory:
@@ -85,6 +89,8 @@ class Node(Watched):
         #: What this node says of its instances.
         self.records = OwnRecords(self.directory)
         self._registrations = Registrations(self)
+        #: Looks for changes of this host's address, from the first registration on, where it may change.
+        self._address_watch: AddressWatch | None = None
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
         #: What the directory is to remember of groups that handle events.
         self.groups = GroupRegistrations(self.directory, self.reactor, settings.events.expires_after)
@@ -111,6 +117,8 @@ class Node(Watched):
             if node is self:
                 del self._nodes[key]
         self.unwatch()
+        if self._address_watch is not None:
+            self._address_watch.close()
         if self._publisher is not None:
             try:
                 self._publisher.stop(at_once)
@@ -175,7 +183,26 @@ class Node(Watched):
 
         It is listed once it announces something.
         """
+        if self._address_watch is None and self.addresses.may_change:
+            interval = self.settings.directory_ttl * LOOKS_PER_TTL
+            self._address_watch = AddressWatch(self, self.addresses.hosts, interval)
+            self._address_watch.start()
         return self._registrations.new(service, instance)
+
+    # --- another address (see AddressWatch) --------------------------------------------------------------------------
+
+    def listen_at(self, host: str) -> None:
+        """Accept calls and listeners at this address of the host as well. ConfigurationError where that cannot be."""
+        if self.call_server is not None:
+            self.call_server.listen_at(host)
+        if self._publisher is not None:
+            self._publisher.listen_at(host)
+
+    def move(self, former: str, host: str) -> None:
+        """Announce what is reached at `former` as being at `host`."""
+        if self._publisher is not None:
+            self._publisher.move(former, host)
+        self._registrations.move(former, host)
 
     # --- measures ----------------------------------------------------------------------------------------------------
 

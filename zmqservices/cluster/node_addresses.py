@@ -5,10 +5,23 @@ Rule 1: without a setting a node listens as far as its directory reaches, and no
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import discovery
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The addresses of this host that matter now, without ports; None where one is not known, or cannot change.
+
+    `listen`: where the node has to listen. `advertised`: where others reach it.
+    """
+
+    listen: str | None
+    advertised: str | None
 
 
 class NodeAddresses:
@@ -39,6 +52,32 @@ class NodeAddresses:
             host, _ = addresses.parse(self.to_bind())
             bound = addresses.join(host, 0)
         return addresses.bindable(bound)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether some address depends on a route to another host, or on a name."""
+        bound, advertised = self._settings.bind_address, self._settings.advertise_address
+        follows_route = any(not addresses.is_loopback(host) for host, _ in self._servers)
+        if bound is None:
+            return follows_route
+        host, _ = addresses.parse(bound, "BIND_ADDRESS")
+        if advertised is not None:
+            host_of_others, _ = addresses.parse(advertised, "ADVERTISE_ADDRESS")
+            return addresses.is_name(host) or addresses.is_name(host_of_others)
+        return follows_route if host in addresses.ANY_HOST else addresses.is_name(host)
+
+    def hosts(self) -> Hosts:
+        """The addresses as they are now. Names and routes are looked up, which may take seconds."""
+        bound, advertised = self._settings.bind_address, self._settings.advertise_address
+        host = None if bound is None else addresses.parse(bound, "BIND_ADDRESS")[0]
+        route = None
+        if host is None or host in addresses.ANY_HOST:
+            route = addresses.towards(self._servers, host == addresses.IPV4_ALONE)
+        listen = route if host is None else addresses.resolved(host)
+        reached = route if host is None or host in addresses.ANY_HOST else listen
+        if advertised is not None:
+            reached = addresses.resolved(addresses.parse(advertised, "ADVERTISE_ADDRESS")[0])
+        return Hosts(listen, None if reached is None or addresses.is_of_one_link(reached) else reached)
 
     def advertised(self, bound: str, keep_port: bool = False) -> str:
         """The address that others are told to connect to, where `bound` is the one that was bound."""

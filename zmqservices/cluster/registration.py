@@ -29,6 +29,7 @@ from zmqservices.cluster.settings import Settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.probes import ProbePoints, Watched
+from zmqservices.transport import addresses
 from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
@@ -225,6 +226,12 @@ class Registration:
             return False
         return leader(directory.service(self.service), name) == self.id
 
+    def move(self, former: str, host: str) -> None:
+        """Announce the endpoints at `former` as endpoints at `host`."""
+        endpoints = {kind: addresses.moved(one, former, host) for kind, one in self._listed.endpoints.items()}
+        if endpoints != self._listed.endpoints:
+            self._listed.announce(endpoints=endpoints)
+
     def close(self) -> None:
         """The instance has ended: its number is free again."""
         self._on_close(self)
@@ -250,6 +257,11 @@ class Registrations:
         registration = Registration(self._node, service, number, self._incarnation, self._remove, id)
         self._open.append(registration)
         return registration
+
+    def move(self, former: str, host: str) -> None:
+        """Announce what is at the host `former` as being at `host`."""
+        for registration in list(self._open):
+            registration.move(former, host)
 
     def _remove(self, registration: Registration) -> None:
         if registration in self._open:

@@ -66,6 +66,40 @@ def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     return str(mapped or address)
 
 
+def is_name(host: str) -> bool:
+    """Whether `host` has to be looked up to be an address."""
+    if host in ANY_HOST:
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is an address of the loopback interface; a name is not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def resolved(host: str) -> str | None:
+    """The IP address of a host as of now; None for one that is no address (`*`) or is not found."""
+    try:
+        return None if host in ANY_HOST else resolve(host)
+    except ConfigurationError:
+        return None
+
+
+def moved(endpoint: str, former: str, host: str) -> str:
+    """`tcp://FORMER:PORT` with another host; any other endpoint as it is."""
+    if not endpoint.startswith(join(former, 0)[:-1]):
+        return endpoint
+    return join(host, parse(endpoint)[1])
+
+
 def is_of_one_link(host: str) -> bool:
     """An IPv6 address (fe80::...) that means nothing beyond one network interface of this host."""
     try:

@@ -9,11 +9,11 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from zmqservices.process.allocator import note_large_message
-from zmqservices.transport import uncopied
+from zmqservices.transport import addresses, uncopied
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.monitor import DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
-from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind
+from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind, bind_also
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send
@@ -80,6 +80,7 @@ class RouterSocket:
         self.clients: dict[bytes, Any] = {}
         self.socket = sockets.router()
         self.endpoint = bind(self.socket, address)
+        self._bound = {self.endpoint}
         self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
         self._accepting = Accepting(reactor, self.endpoint)
         self._get: Any = self.socket.get
@@ -111,6 +112,16 @@ class RouterSocket:
             if not self._is_draining and not self._closed:
                 self._arm()
         return Sent.TAKEN
+
+    def listen_at(self, host: str) -> None:
+        """Accept connections at this address of the host as well, at the same port. ConfigurationError where that cannot be.
+
+        The former address stays bound: to end that would end its connections.
+        """
+        address = addresses.join(host, addresses.parse(self.endpoint)[1])
+        if address not in self._bound:
+            bind_also(self.socket, address)
+            self._bound.add(address)
 
     def take_payload(self) -> bytes | None:
         """The frame that follows the body just received, or None where there is none."""

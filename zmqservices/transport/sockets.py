@@ -94,6 +94,15 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str = "") -> str:
     return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
 
+def bind_also(socket: zmq.Socket[bytes], address: str) -> None:
+    """Let a bound socket listen at a second address. ConfigurationError where that cannot be; the socket stays as it was."""
+    try:
+        socket.set(zmq.IPV6, addresses.needs_ipv6(address))
+        socket.bind(address)
+    except zmq.ZMQError as exc:
+        raise ConfigurationError(f"cannot bind {address!r}: {exc.strerror}") from exc
+
+
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
     """Begin to connect to `tcp://IP:PORT`, IPv4 or IPv6; a socket may be connected to some of each."""
     socket.set(zmq.IPV6, addresses.needs_ipv6(endpoint))

@@ -132,6 +132,7 @@ class PeerPool:
             else:
                 instance.record = record
                 instance.listed = True
+                self._follow(instance)
         for key, instance in list(pool.instances.items()):
             if key not in listed:
                 instance.listed = False
@@ -229,8 +230,19 @@ class PeerPool:
         """The link to `peer` is lost: drop those of its instances that are not listed any more."""
         for instance in list(peer.instances):
             self._drop_instance_if_gone(instance)
+            if self._follow(instance):
+                self._owner.refresh(instance.pool)
         if not peer.instances:
             self._reactor.post(self._drop_unused_peers)
+
+    def _follow(self, instance: Instance) -> bool:
+        """Connect to the address that the record names by now, unless the link to the one before stands."""
+        # Connections decide: a link that stands is used, whatever the record says.
+        if not instance.listed or instance.peer.is_up or instance.record.endpoints["rpc"] == instance.peer.endpoint:
+            return False
+        self._drop_instance(instance)
+        self._link(instance.pool, instance.record)
+        return True
 
     @staticmethod
     def _drop_instance_if_gone(instance: Instance) -> None:

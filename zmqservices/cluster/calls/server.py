@@ -105,6 +105,10 @@ class CallServer(Watched):
         """The address that was bound, with its port."""
         return self._router.endpoint
 
+    def listen_at(self, host: str) -> None:
+        """Accept connections at this address of the host as well. ConfigurationError where that cannot be."""
+        self._router.listen_at(host)
+
     # --- the services ------------------------------------------------------------------------------------------------
 
     def serve(

@@ -28,7 +28,7 @@ from zmqservices.cluster.events.subscription import publishing
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import BadRequest
 from zmqservices.probes import Measure, Watched
-from zmqservices.transport import BroadcastPublisher
+from zmqservices.transport import BroadcastPublisher, addresses
 from zmqservices.transport.broadcast import BroadcastPublisherListener
 from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
@@ -121,7 +121,7 @@ class EventPublisher(Watched):
         self._members: dict[ClientConnection, dict[int, tuple[Source, GroupMember]]] = {}
         #: Answers from before a link, of groups to which its client has not subscribed yet.
         self._answers: dict[ClientConnection, list[Ack]] = {}
-        self._broadcast: BroadcastPublisher | None = None
+        self._broadcast: BroadcastPublisher | BroadcastPublishers | None = None
         self._broadcast_endpoint = ""
         self._listeners: dict[bytes, int] = {}
         self._to_announce: set[Source] = set()
@@ -246,7 +246,7 @@ class EventPublisher(Watched):
 
     # --- broadcasts --------------------------------------------------------------------------------------------------
 
-    def broadcast(self) -> BroadcastPublisher:
+    def broadcast(self) -> BroadcastPublisher | BroadcastPublishers:
         """The socket for broadcasts, bound when it is first needed."""
         if self._broadcast is None:
             self._broadcast, self._broadcast_endpoint = self._node.open_broadcast(self)
@@ -258,6 +258,22 @@ class EventPublisher(Watched):
         """The address at which others listen to broadcasts."""
         self.broadcast()
         return self._broadcast_endpoint
+
+    def listen_at(self, host: str) -> None:
+        """Listen at another address of the host as well. Listeners that reached the former address are sent to there."""
+        if self._broadcast is None or self._node.settings.events.bind_address is not None:
+            return
+        if addresses.parse(self._broadcast.endpoint)[0] in (host, *addresses.ANY_HOST):
+            return
+        opened, self._broadcast_endpoint = self._node.open_broadcast(self)
+        self._broadcast = BroadcastPublishers(opened, self._broadcast)
+        for source in self._sources.values():
+            if source.name in self._registrations:
+                self._announce(source)
+
+    def move(self, former: str, host: str) -> None:
+        """Tell listeners of `host` from now on, if it was `former`."""
+        self._broadcast_endpoint = addresses.moved(self._broadcast_endpoint, former, host)
 
     def listeners(self, topic: bytes) -> int:
         """How many listen for `topic`."""
@@ -400,3 +416,22 @@ def _measures_of(source: str, served: ServedJournal) -> Iterator[Measure]:
         yield Measure("events_in_flight", 0 if delivery is None else delivery.rules.in_flight, of_group)
         yield Measure("dead_letters", found.dead_letters, of_group)
         yield Measure("group_members", 0 if delivery is None else len(delivery.rules.members()), of_group)
+
+
+class BroadcastPublishers:
+    """The socket for broadcasts at the address of now, and those at former ones, whose listeners may still be there."""
+
+    def __init__(self, newest: BroadcastPublisher, former: BroadcastPublisher | BroadcastPublishers) -> None:
+        self.endpoint = newest.endpoint
+        self._newest = newest
+        self._former = former
+
+    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
+        """Send to the listeners of all."""
+        is_sent = self._former.send(topic, frames)
+        return self._newest.send(topic, frames) and is_sent
+
+    def close(self) -> None:
+        """Close all."""
+        self._former.close()
+        self._newest.close()

@@ -1,0 +1,73 @@
+"""An instance whose record names another address than before: after a new DHCP lease, or when its container was moved."""
+
+import dataclasses
+
+import pytest
+
+from tests.cluster.calls.world import Calling
+from zmqservices.cluster.calls.call import HELD, SENT
+from zmqservices.exceptions import MaybeExecuted
+from zmqservices.wire.messages import Call
+
+
+@pytest.fixture
+def calling():
+    return Calling()
+
+
+def move(calling, endpoint):
+    """The only record names another address. Returns the link there, if one was made."""
+    (record,) = calling.directory.records
+    calling.directory.records = [dataclasses.replace(record, version=record.version + 1, endpoints={"rpc": endpoint})]
+    calling.caller.update()
+    return calling.links.get(endpoint)
+
+
+def test_a_link_that_stands_is_used_whatever_the_record_says(calling):
+    link = calling.add_instance("one")
+
+    assert move(calling, "tcp://two:1") is None
+
+    assert calling.begin().stage == SENT
+    assert len(link.said(Call)) == 1
+
+
+def test_when_the_link_is_lost_the_new_address_is_connected_to(calling):
+    link = calling.add_instance("one")
+    move(calling, "tcp://two:1")
+    call = calling.begin()
+
+    link.listener.on_disconnect()
+    calling.reactor.turn()
+
+    with pytest.raises(MaybeExecuted):
+        call.outcome()
+    assert link.is_closed
+    later = calling.begin()
+    assert later.stage == HELD
+    calling.links["tcp://two:1"].greet()
+    assert later.stage == SENT
+
+
+def test_a_call_that_may_be_repeated_moves_with_the_instance(calling):
+    link = calling.add_instance("one", add={"idempotent": True})
+    move(calling, "tcp://two:1")
+    call = calling.begin()
+
+    link.listener.on_disconnect()
+    calling.links["tcp://two:1"].greet()
+    calling.reactor.wind(1.0)
+    (sent,) = calling.links["tcp://two:1"].said(Call)
+    calling.links["tcp://two:1"].answer(sent, 5)
+
+    assert call.outcome() == 5
+
+
+def test_a_link_that_never_stood_gives_way_at_once(calling):
+    link = calling.add_instance("one", is_greeted=False)
+    call = calling.begin()
+
+    move(calling, "tcp://two:1").greet()
+
+    assert link.is_closed
+    assert call.stage == SENT
