@@ -85,9 +85,6 @@ class Host:
         ip(self.name, f"address add {address}/24 dev {self.device}")
         return address
 
-    def remove_address(self, address: str) -> None:
-        ip(self.name, f"address delete {address}/24 dev {self.device}")
-
     def lose_packets_to(self, other: Host) -> None:
         """From now on nothing that this host sends reaches the other. What the other sends arrives."""
         family = "-6" if ":" in other.address else "-4"

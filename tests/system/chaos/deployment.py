@@ -31,7 +31,7 @@ PORT = 4190
 #: A frozen handler's events go to another one after `events_ack_wait`.
 SETTINGS = {**QUICK, "events_ack_wait": 3.0, "events_backoff": 0.05, "max_workers": 100}
 #: What the callers do: so many greenlets each, and so many seconds between two calls of one of them.
-GREENLETS, PAUSE = 8, 0.04
+GREENLETS, PAUSE = 8, 0.06
 #: Seconds within which all must be as before, once the network and the processes are.
 HEALING = 20.0
 
