@@ -276,6 +276,7 @@ SCENARIOS = {
     "no-registry": Scenario(no_registry, 2.5, "registry", REGISTRIES, may_fail=False),
     "churn": Scenario(churn, None, "registry", REGISTRIES),
     "etcd-leader": Scenario(leader, 1.0, "etcd", ETCD, may_fail=False),
+    "session": Scenario(session, 0.0, "zookeeper", ZOOKEEPER),
     "dns": Scenario(answers, 0.0, "dns", DNS, may_fail=False),
 }
 
