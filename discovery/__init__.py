@@ -6,7 +6,7 @@
     directory.view().records
 """
 
-from discovery.backend import Capabilities, Directory, Options, register_backend
+from discovery.backend import Capabilities, Directory, DirectoryLock, Options, register_backend
 from discovery.directory import default_cache_dir, open_directory
 from discovery.exceptions import (
     DirectoryConfigurationError,
@@ -22,6 +22,7 @@ __all__ = [
     "DirectoryConfigurationError",
     "DirectoryError",
     "DirectoryForkedError",
+    "DirectoryLock",
     "DirectoryProtocolError",
     "Note",
     "Options",

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View
 
-__all__ = ["Callback", "Directory", "Factory", "factory_for", "register_backend"]
+__all__ = ["Callback", "Directory", "DirectoryLock", "Factory", "factory_for", "register_backend"]
 
 Callback = Callable[[View], None]
 
@@ -44,6 +44,8 @@ class Capabilities:
     is_hosted_by_clients: bool = False
     #: Notes are stored; see `Directory.put`.
     stores_notes: bool = True
+    #: Its servers hold locks, with fencing tokens; see `Directory.lock`.
+    locks: bool = False
     #: Others only learn the address of a process by a means that knows its port beforehand, as DNS does.
     needs_fixed_port: bool = False
     #: Host and port of its servers. The route to one of them is the route to the peers: a process listens there.
@@ -64,6 +66,23 @@ class Kind:
     longest_pause: float
     #: Whether what is listed may be believed by a process that starts while no server answers.
     keeps_records: bool = True
+    #: What makes its locks, where it has any: a `discovery.client.locks.EngineLocks`.
+    locks: Any = None
+
+
+class DirectoryLock(Protocol):
+    """A lock that the servers of a directory hold for this process, from the time when it is free until `release`."""
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token while the lock is held, now; None while it is not.
+
+        It is higher than those of all former holders. It turns to None before another process can get the lock: when no server
+        has answered for nine tenths of the lease.
+        """
+
+    def release(self) -> None:
+        """Gives the lock back; returns at once."""
 
 
 class Directory(Protocol):
@@ -105,6 +124,12 @@ class Directory(Protocol):
 
     def flush(self, timeout: float) -> bool:
         """True once all changes are acknowledged by every reachable registry, and by one at least."""
+
+    def lock(self, name: str) -> DirectoryLock:
+        """Waits, in the background, for the lock `name` of the namespace. Its lease is the `ttl` of `open_directory`.
+
+        DirectoryError where `capabilities.locks` is False, or when the directory was opened for all namespaces.
+        """
 
     def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
         """Also show the records of these services, and those that subscribe to events of these sources.

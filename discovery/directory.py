@@ -74,7 +74,8 @@ def open_directory(
     from discovery.client.registry_client import RegistryClient
 
     return RegistryClient(
-        kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities, wanted
+        kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities, wanted,
+        kind.locks,
     )
 
 
@@ -102,12 +103,15 @@ def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
         Capabilities(
             can_announce=any(one.can_announce for one in can),
             is_hosted_by_clients=all(one.is_hosted_by_clients for one in can),
+            # Two engines would hold two locks: while a cluster moves there are none.
+            locks=count == 1 and can[0].locks,
             stores_notes=any(one.stores_notes for one in can),
             needs_fixed_port=all(one.needs_fixed_port for one in can),
             servers=tuple(server for one in can for server in one.servers),
         ),
         min(kind.longest_pause for kind in kinds),
         all(kind.keeps_records for kind in kinds),
+        kinds[0].locks if count == 1 else None,
     )
 
 

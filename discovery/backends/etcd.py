@@ -4,6 +4,7 @@ Records are keys with a lease of their ttl, notes are keys without one:
 
     /PREFIX/NAMESPACE/records/SERVICE/INSTANCE
     /PREFIX/NAMESPACE/notes/KEY
+    /PREFIX/NAMESPACE/locks/NAME
 
 with every part percent-encoded and every value in msgpack. It speaks to etcd's JSON gateway, which every member offers at its
 client port, through urllib3. Sources of the rules: "API reference", "etcd API: Watch, Lease, Txn", "Why gRPC gateway",
@@ -12,7 +13,8 @@ client port, through urllib3. Sources of the rules: "API reference", "etcd API: 
 Rule 1: the watch begins at the revision after the one that was read, so nothing is missed. A revision that is compacted away
 ends the session, and the next one reads everything anew.
 Rule 2: a note is written by a transaction that compares its revision, so that the one of highest rank stays.
-Rule 3: any member will do. The watch asks for one that sees a leader, reads are linearizable: a minority is never believed.
+Rule 3: a lock is a key that is made where there is none, with a lease; the revision that made it is its fencing token.
+Rule 4: any member will do. The watch asks for one that sees a leader, reads are linearizable: a minority is never believed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from urllib.parse import quote, unquote
 from discovery import protocol
 from discovery.backend import Capabilities, Kind, Options
 from discovery.backends.urls import EngineUrl, parse_engine_url, truth
-from discovery.client.engines import Change, Contents, EngineSeed, Gone
+from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
+from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
 from discovery.interest import Interest
 from discovery.model import Note, Record
@@ -69,8 +72,8 @@ def open_etcd(url: str, options: Options) -> Kind:
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, ("tls", "ca", "cert", "key"))
     # Not in vain: a file that is missing is told at once.
     _tls_context(parsed)
-    seed = EngineSeed(parsed.name, lambda namespace: EtcdSession(parsed, namespace))
-    return Kind(parsed.name, (seed,), Capabilities(servers=parsed.servers), options.ttl / 3)
+    seed = EngineSeed(parsed.name, lambda namespace: EtcdSession(parsed, namespace), options.ttl)
+    return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
 
 
 def _tls_context(url: EngineUrl) -> Any:
@@ -222,6 +225,8 @@ class EtcdSession:
         self._keys: dict[str, str] = {}
         #: Leases by the whole seconds that they were asked for: id, and seconds granted.
         self._leases: dict[int, tuple[str, float]] = {}
+        #: When the last sign of life was sent that the server answered, by `lock_time`.
+        self._renewed: dict[int, float] = {}
         self._leased: dict[str, int] = {}
 
     # --- EngineSession ---
@@ -310,14 +315,65 @@ class EtcdSession:
             if there is not None and there.rank >= note.rank:
                 return
 
+    def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
+        """Makes its key if there is none. A key of our own under an older lease is put under ours; its token stays."""
+        whole = max(1, math.ceil(seconds))
+        for is_last in (False, True):
+            try:
+                lease = self._lease(whole)
+                token = self._lock(lock, lease)
+                granted = self._leases[whole][1]
+                return None if token is None else Held(token, self._renewed[whole] + granted * TRUSTED)
+            except _Failure as exc:
+                if exc.code != NOT_FOUND or is_last:
+                    raise EngineRefusal(self._sentence(self._gateway, exc)) from exc
+                self._leases.pop(whole, None)
+        return None
+
+    def _lock(self, lock: EngineLock, lease: str) -> int | None:
+        key, owner = self._lock_key(lock), _text(lock.owner.encode())
+        revision = "0"
+        while True:
+            put = {"request_put": {"key": key, "value": owner, "lease": lease}}
+            compare = {"key": key, "target": "CREATE", "result": "EQUAL", "create_revision": revision}
+            answer = self._ask(
+                "/v3/kv/txn", {"compare": [compare], "success": [put], "failure": [{"request_range": {"key": key}}]}
+            )
+            if answer.get("succeeded"):
+                return int(revision) or int(answer["header"]["revision"])
+            held = answer["responses"][0]["response_range"].get("kvs", [])
+            if not held:
+                revision = "0"  # It was deleted since.
+            elif held[0].get("value") != owner:
+                return None
+            elif held[0].get("lease") == lease:
+                return int(held[0]["create_revision"])
+            else:
+                revision = held[0]["create_revision"]
+
+    def release_lock(self, lock: EngineLock) -> None:
+        """Deletes its key if it is ours."""
+        key = self._lock_key(lock)
+        compare = {"key": key, "target": "VALUE", "result": "EQUAL", "value": _text(lock.owner.encode())}
+        try:
+            self._ask("/v3/kv/txn", {"compare": [compare], "success": [{"request_delete_range": {"key": key}}]})
+        except _Failure as exc:
+            raise EngineRefusal(self._sentence(self._gateway, exc)) from exc
+
+    def _lock_key(self, lock: EngineLock) -> str:
+        return _text(f"{self._root}{quote(lock.namespace, safe='')}/locks/{quote(lock.name, safe='')}".encode())
+
     def keep(self) -> list[str]:
         """Renews every lease, or asks for a key that is never there: the answer shows that there is a quorum."""
         lost: list[str] = []
         for seconds, (lease, _) in list(self._leases.items()):
+            asked = lock_time()
             answer = self._ask("/v3/lease/keepalive", {"ID": lease})
             if int(answer.get("result", {}).get("TTL", 0)) <= 0:
                 del self._leases[seconds]
                 lost += [instance for instance, leased in self._leased.items() if leased == seconds]
+            else:
+                self._renewed[seconds] = asked
         if not self._leases:
             self._ask("/v3/kv/range", {"key": _text(self._root.encode())})
         return lost
@@ -367,7 +423,8 @@ class EtcdSession:
             raise EngineError(f"{gateway.name} refused user {self._url.user!r} or the password: {exc}") from exc
         gateway.token = answer.get("token")
 
-    def _sentence(self, gateway: _Gateway, exc: _Failure) -> str:
+    def _sentence(self, gateway: _Gateway | None, exc: _Failure) -> str:
+        assert gateway is not None
         if "user name is empty" in str(exc):
             return f"{gateway.name} wants a user name and a password: etcd://USER:PASSWORD@HOST:PORT/PREFIX"
         if exc.code == DENIED:
@@ -380,8 +437,10 @@ class EtcdSession:
 
     def _lease(self, seconds: int) -> str:
         if seconds not in self._leases:
+            asked = lock_time()
             answer = self._ask("/v3/lease/grant", {"TTL": str(seconds)})
             self._leases[seconds] = (answer["ID"], float(answer["TTL"]))
+            self._renewed[seconds] = asked
         return self._leases[seconds][0]
 
     def _span(self) -> tuple[str, str]:
@@ -443,6 +502,8 @@ class EtcdSession:
                 self._keys[found.instance] = _bytes(item["key"]).decode()
             return found
         parts = _bytes(item["key"]).decode(errors="replace").removeprefix(self._root).split("/")
+        if len(parts) == 3 and parts[1] == "locks":
+            return Vacant()
         return Gone(unquote(parts[3])) if len(parts) == 4 and parts[1] == "records" else None
 
     def _decoded(self, item: dict[str, Any]) -> Record | Note | None:

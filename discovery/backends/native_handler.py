@@ -37,7 +37,7 @@ class NoAnswerError(Exception):
     """Nothing came within the time that was given."""
 
 
-class Flag:
+class NativeFlag:
     """An event that may be cleared, too."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Flag:
         return self._event.wait(timeout, blocking=True)
 
 
-class Result:
+class NativeResult:
     """The answer to one request, once it is there."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Result:
         self.exception: BaseException | None = None
         self._done = NativeEvent()
         self._lock = native_lock()
-        self._callbacks: list[Callable[[Result], object]] = []
+        self._callbacks: list[Callable[[NativeResult], object]] = []
 
     def ready(self) -> bool:
         """Whether there is a value or an exception."""
@@ -105,7 +105,7 @@ class Result:
         """Blocks the thread until it is ready, at most `timeout` seconds. Returns whether it is."""
         return self._done.wait(timeout, blocking=True)
 
-    def rawlink(self, callback: Callable[[Result], object]) -> None:
+    def rawlink(self, callback: Callable[[NativeResult], object]) -> None:
         """Calls `callback` when it is ready; at once if it is already."""
         with self._lock:
             if not self._done.is_set():
@@ -113,7 +113,7 @@ class Result:
                 return
         callback(self)
 
-    def unlink(self, callback: Callable[[Result], object]) -> None:
+    def unlink(self, callback: Callable[[NativeResult], object]) -> None:
         """Calls `callback` no more."""
         with self._lock:
             if callback in self._callbacks:
@@ -170,10 +170,10 @@ class NativeHandler:
     name = "discovery_native_handler"
     timeout_exception = NoAnswerError
     sleep_func = staticmethod(original("time", "sleep"))
-    event_object = staticmethod(Flag)
+    event_object = staticmethod(NativeFlag)
     lock_object = staticmethod(native_lock)
     rlock_object = staticmethod(original("_thread", "RLock"))
-    async_result = staticmethod(Result)
+    async_result = staticmethod(NativeResult)
 
     def __init__(self, timeout: float, ended: Callable[[], None]) -> None:
         self.running = False

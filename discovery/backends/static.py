@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from discovery import interest
 from discovery.backend import Callback, Capabilities, Options
 from discovery.client.seeds import split_tcp
-from discovery.exceptions import DirectoryConfigurationError
+from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.interest import Interest
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_NOTE_TTL, LONGEST_TTL, Record, Seen, View, is_name
 from discovery.native import Log, NativeThread
@@ -75,6 +75,10 @@ class StaticDirectory:
     def flush(self, timeout: float) -> bool:
         """True: nothing is ever on its way."""
         return True
+
+    def lock(self, name: str) -> NoReturn:
+        """There is nobody who could hold one."""
+        raise DirectoryError(f"directory {self._url!r} holds no locks, so {name!r} is not locked; etcd: or zookeeper: alone does")
 
     def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
         """The records of these services are shown, too."""

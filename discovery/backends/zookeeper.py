@@ -4,6 +4,10 @@ A record is an ephemeral node, a note a lasting one. Every part of a path is per
 
     /PREFIX/NAMESPACE/records/SERVICE/INSTANCE;INCARNATION.VERSION
     /PREFIX/NAMESPACE/notes/KEY;STAMP.DIGEST
+    /PREFIX/NAMESPACE/locks/NAME
+
+A lock is an ephemeral node that is made where there is none; the transaction that made it (czxid) is its fencing token. There is
+no queue of sequential nodes: callers stand for a lock when it is their turn, see `zmqservices.cluster.leadership`.
 
 It uses kazoo, with a handler of its own (`discovery.backends.native_handler` says why). Sources of the rules: "ZooKeeper
 Programmer's Guide" (sessions, watches, consistency guarantees, access control) at zookeeper.apache.org.
@@ -33,7 +37,8 @@ from discovery import protocol
 from discovery.backend import Capabilities, Kind, Options
 from discovery.backends.native_handler import NativeHandler, NoAnswerError, Reasons
 from discovery.backends.urls import EngineUrl, parse_engine_url
-from discovery.client.engines import Change, Contents, EngineSeed, Gone
+from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
+from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
 from discovery.interest import Interest
 from discovery.model import Note, Record
@@ -84,7 +89,8 @@ def open_zookeeper(url: str, options: Options) -> Kind:
     def session(namespace: str | None) -> ZooKeeperSession:
         return ZooKeeperSession(parsed, access, options.ttl, namespace, resumed.setdefault(namespace, _Resumable()))
 
-    return Kind(parsed.name, (EngineSeed(parsed.name, session),), Capabilities(servers=parsed.servers), options.ttl / 3)
+    seed = EngineSeed(parsed.name, session, options.ttl)
+    return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
 
 
 def _shown(url: str) -> str:
@@ -211,6 +217,7 @@ class ZooKeeperSession:
         self._own: dict[str, set[str]] = {}
         #: Notes that this session wrote: it deletes what they replace.
         self._written: set[str] = set()
+        self._is_vacant = False
 
     # --- EngineSession ---
 
@@ -234,6 +241,9 @@ class ZooKeeperSession:
         """All changes after what was read."""
         while True:
             changes = self._settle(self._changed_paths(is_patient=True))
+            if self._is_vacant:
+                self._is_vacant = False
+                changes.append(Vacant())
             if changes:
                 yield changes
 
@@ -267,6 +277,53 @@ class ZooKeeperSession:
             self._written.add(path)
             self._make(path, value, is_ephemeral=False)
             self._delete(held)
+
+    def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
+        """Makes its node if there is none. One of our own from a former session is made anew."""
+        path = self._lock_path(lock)
+        with self._refusals(path):
+            for _ in range(5):
+                asked = lock_time()
+                try:
+                    token = self._lock(lock, path)
+                except self._errors.NoNodeError:
+                    self._make_parents(path)  # Or it was deleted since.
+                    continue
+                assert self._connection is not None
+                return None if token is None else Held(token, asked + self._connection.handler.granted() * TRUSTED)
+        return None
+
+    def _lock(self, lock: EngineLock, path: str) -> int | None:
+        owner = lock.owner.encode()
+        try:
+            _, made = self._get(self._client.create_async(path, owner, acl=self._acl, ephemeral=True, include_data=True))
+            return int(made.czxid)
+        except self._errors.NodeExistsError:
+            value, stat = self._get(self._client.get_async(path, self._lock_changed))
+        if value != owner:
+            return None
+        if stat.ephemeralOwner == self._client.client_id[0]:
+            return int(stat.czxid)
+        self._delete([path])
+        raise self._errors.NoNodeError
+
+    def release_lock(self, lock: EngineLock) -> None:
+        """Deletes its node if it is ours."""
+        path = self._lock_path(lock)
+        with self._refusals(path):
+            try:
+                value, stat = self._get(self._client.get_async(path))
+                if value == lock.owner.encode():
+                    self._get(self._client.delete_async(path, stat.version))
+            except (self._errors.NoNodeError, self._errors.BadVersionError):
+                pass
+
+    def _lock_path(self, lock: EngineLock) -> str:
+        return f"{self._namespace_path(lock.namespace)}/locks/{_name(lock.name)}"
+
+    def _lock_changed(self, event: Any) -> None:
+        if event.path is not None:
+            self._events.put(Vacant())
 
     def keep(self) -> list[str]:
         """kazoo renews the session by itself; the answer shows that the server is alive."""
@@ -454,7 +511,10 @@ class ZooKeeperSession:
             if path is None:
                 self._has_failed = True
                 raise EngineError(f"{self._server} {'' if self._connection is None else self._connection.why_it_ended()}")
-            paths.add(path)
+            if isinstance(path, Vacant):
+                self._is_vacant = True
+            else:
+                paths.add(path)
             is_patient = False
         return paths
 

@@ -19,6 +19,7 @@ import zmq
 
 from discovery import protocol
 from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnection, DirectoryListener, Post
+from discovery.client.locks import EngineLock, EngineLocks, Held
 from discovery.client.seeds import Done
 from discovery.exceptions import EngineError, EngineRefusal
 from discovery.interest import EVERYTHING, Interest, grown
@@ -42,7 +43,12 @@ class Gone:
     instance: str
 
 
-Change = Record | Note | Gone
+@dataclass(frozen=True, slots=True)
+class Vacant:
+    """A lock is free that another process held."""
+
+
+Change = Record | Note | Gone | Vacant
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,12 @@ class EngineSession(Protocol):
     def put_note(self, note: Note) -> None:
         """Stores a note or tombstone, unless one of a higher rank is there."""
 
+    def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
+        """Takes a lock with a lease of so many seconds, or makes sure that it is held still. None while another one holds it."""
+
+    def release_lock(self, lock: EngineLock) -> None:
+        """Gives a lock back; one that is not held is passed over."""
+
     def keep(self) -> list[str]:
         """Renews the leases, and makes sure that the engine answers. Returns own instances whose lease is lost."""
 
@@ -99,9 +111,11 @@ class EngineSeed:
     valid_for = NEVER
     is_partial = False
 
-    def __init__(self, url: str, session: Callable[[str | None], EngineSession]) -> None:
+    def __init__(self, url: str, session: Callable[[str | None], EngineSession], seconds: float) -> None:
         self.url = url
         self.session = session
+        #: `seconds`: the lease of a lock.
+        self.locks = EngineLocks(seconds)
         self._threads = _Threads()
 
     def prepare(self, done: Done) -> None:
@@ -112,7 +126,9 @@ class EngineSeed:
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> EngineConnection:
         """The connection to this engine."""
-        return EngineConnection(address, lambda: self.session(namespace), listener, longest_pause, post, self._threads)
+        return EngineConnection(
+            address, lambda: self.session(namespace), listener, longest_pause, post, self._threads, self.locks
+        )
 
     def close(self, timeout: float) -> None:
         """Waits until the threads of all attempts are over.
@@ -155,8 +171,10 @@ class EngineConnection(DirectoryConnection):
         longest_pause: float,
         post: Post,
         threads: _Threads,
+        locks: EngineLocks,
     ) -> None:
         super().__init__(address, listener, longest_pause)
+        self._locks = locks
         self._session = session
         self._post = post
         self._threads = threads
@@ -169,7 +187,8 @@ class EngineConnection(DirectoryConnection):
         self.state = CONNECTING
         self.opened_at = now
         self.asked = self._listener.interest
-        self._attempt = _Attempt(self.address, self._session(), self.asked, self._hand_over, self._threads)
+        self._attempt = _Attempt(self.address, self._session(), self.asked, self._hand_over, self._threads, self._locks)
+        self._locks.changed = self._attempt.tend
         try:
             self._attempt.start()
         except RuntimeError as exc:
@@ -272,7 +291,11 @@ class _Attempt:
         interest: Interest,
         tell: Callable[[_Attempt, _News], None],
         threads: _Threads,
+        locks: EngineLocks,
     ) -> None:
+        self._locks = locks
+        self._must_tend = True
+        self._has_refused_a_lock = False
         self._interest = interest
         #: Held while something is read and handed on, so that no change of it is handed on before.
         self._order = native_lock()
@@ -301,6 +324,11 @@ class _Attempt:
         self._extensions.append(keys)
         self._wake.set()
 
+    def tend(self) -> None:
+        """A lock is wanted, released or free: have the thread that writes look after all of them."""
+        self._must_tend = True
+        self._wake.set()
+
     def end(self) -> None:
         """Both threads end as soon as they can."""
         self._is_over = True
@@ -310,12 +338,14 @@ class _Attempt:
         try:
             self._tell(self._session.open(self._interest))
             self._threads.start(self._watch, "discovery-engine-watch")
+            self._tend()
             keep_at = time.monotonic() + self._session.keep_every()
             while not self._is_over:
                 self._wake.wait(max(0.0, keep_at - time.monotonic()), blocking=True)
                 self._wake = NativeEvent()
                 # After the new event is there: what comes from now on sets that one.
                 self._extend()
+                self._tend()
                 while self._tasks and not self._is_over:
                     self._do(self._tasks.popleft())
                 now = time.monotonic()
@@ -323,13 +353,38 @@ class _Attempt:
                     lost = self._session.keep()
                     self._tell([protocol.Unknown(lost)] if lost else [])
                     keep_at = now + self._session.keep_every()
+                    self._must_tend = True
+                    self._tend()
                 # A record with a shorter lease may have come.
                 keep_at = min(keep_at, now + self._session.keep_every())
+            self._release()
         except Exception as exc:
             self._fail(exc)
         finally:
             self._session.close()
             end_hub()
+
+    def _tend(self) -> None:
+        """Takes, confirms and gives back locks."""
+        if not self._must_tend or self._is_over:
+            return
+        self._must_tend = False
+        self._release()
+        for lock in self._locks.wanted():
+            try:
+                lock.grant(self._session.take_lock(lock, self._locks.seconds))
+            except EngineRefusal as exc:
+                lock.grant(None)
+                if not self._has_refused_a_lock:
+                    self._has_refused_a_lock = True
+                    _log.warning("cannot lock %r at directory %s: %s", lock.name, self._address, exc)
+
+    def _release(self) -> None:
+        for lock in self._locks.take_released():
+            try:
+                self._session.release_lock(lock)
+            except EngineRefusal as exc:
+                _log.warning("cannot unlock %r at directory %s: %s", lock.name, self._address, exc)
 
     def _extend(self) -> None:
         """Answers all questions that wait, at once."""
@@ -369,6 +424,8 @@ class _Attempt:
             match change:
                 case Record():
                     yield protocol.Update(0, "", change, 0.0, False)
+                case Vacant():
+                    self.tend()
                 case Note():
                     yield protocol.NotesChanged(0, "", [change])
                 case Gone(instance):

@@ -21,11 +21,12 @@ from discovery import interest, protocol, sockets
 from discovery.backend import Callback, Capabilities
 from discovery.client.announcements import LeaseClaims
 from discovery.client.cache import DiskCache
+from discovery.client.locks import EngineLock, EngineLocks
 from discovery.client.seeds import Seed
 from discovery.client.state import Answered, ClientState, Flush
 from discovery.exceptions import DirectoryError
 from discovery.interest import EVERYTHING, Interest
-from discovery.model import DEFAULT_NOTE_TTL, Note, Record, Seen, View
+from discovery.model import DEFAULT_NOTE_TTL, LONGEST_KEY, Note, Record, Seen, View, is_key, quoted
 from discovery.native import NativeThread, Wakeup, native_lock
 
 #: The longest pause between attempts to connect to a registry, in seconds.
@@ -49,7 +50,9 @@ class RegistryClient:
         keeps_records: bool = True,
         capabilities: Capabilities = Capabilities(),  # noqa: B008
         wanted: Interest = EVERYTHING,
+        locks: EngineLocks | None = None,
     ) -> None:
+        self._locks = locks
         self.name = name
         self.capabilities = capabilities
         self.namespace = namespace
@@ -84,6 +87,8 @@ class RegistryClient:
             was_stopped, self._is_stopped = self._is_stopped, True
             thread = self._thread
             records = self._claims.withdraw_all()
+        if self._locks is not None:
+            self._locks.release_all()
         if thread is None:
             self._wakeup.close()
             return
@@ -151,6 +156,18 @@ class RegistryClient:
             return flush.done.wait(timeout) or flush.good_enough
         finally:
             self._post(lambda now: flush.done.set())  # So that it is removed: this caller waits no more.
+
+    def lock(self, name: str) -> EngineLock:
+        """Waits, in the background, for a lock of the namespace. See `Directory.lock`."""
+        sockets.check_process(self._pid)
+        if self._locks is None:
+            text = f"directory {self.name} holds no locks, so {name!r} is not locked; etcd: or zookeeper: alone does"
+            raise DirectoryError(text)
+        if self.namespace is None:
+            raise DirectoryError("locks are of one namespace; this directory was opened for all")
+        if not is_key(name):
+            raise DirectoryError(f"the name of a lock is {quoted(name)}; a text of 1 to {LONGEST_KEY} characters is needed")
+        return self._locks.new(self.namespace, name)
 
     def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
         """Also shows these services, and the records that subscribe to events of `sources`. See `Directory.add_interest`."""

@@ -64,7 +64,7 @@ def code(text):
 def test_its_capabilities_name_the_servers():
     can = open_directory("etcd://10.0.0.5,[fd00::5]:2380/shop").capabilities
 
-    assert can == Capabilities(servers=(("10.0.0.5", 2379), ("fd00::5", 2380)))
+    assert can == Capabilities(locks=True, servers=(("10.0.0.5", 2379), ("fd00::5", 2380)))
 
 
 def test_the_password_is_not_shown():

@@ -13,7 +13,7 @@ import pytest
 
 from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory, protocol
 from discovery.backend import factory_for
-from discovery.backends.native_handler import Flag, NoAnswerError, Result
+from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswerError
 from discovery.model import Note
 from tests.discovery.engine_servers import ZooKeeperServer
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
@@ -73,7 +73,7 @@ def error_of(directory):
 def test_its_capabilities_name_the_servers():
     can = open_directory("zookeeper://10.0.0.5,[fd00::5]:2182/shop").capabilities
 
-    assert can == Capabilities(servers=(("10.0.0.5", 2181), ("fd00::5", 2182)))
+    assert can == Capabilities(locks=True, servers=(("10.0.0.5", 2181), ("fd00::5", 2182)))
 
 
 def test_the_password_is_not_shown():
@@ -526,7 +526,7 @@ def test_a_cluster_moves_from_registries_to_zookeeper_without_a_stop(new_house, 
 
 
 def test_a_result_calls_back_once_however_early_it_comes():
-    early, late, called = Result(), Result(), []
+    early, late, called = NativeResult(), NativeResult(), []
     early.set(1)
     early.rawlink(called.append)
     late.rawlink(called.append)
@@ -538,11 +538,11 @@ def test_a_result_calls_back_once_however_early_it_comes():
     with pytest.raises(KeyError):
         late.get()
     with pytest.raises(NoAnswerError):
-        Result().get(timeout=0.01)
+        NativeResult().get(timeout=0.01)
 
 
 def test_a_flag_may_be_cleared():
-    flag = Flag()
+    flag = NativeFlag()
     flag.set()
     assert flag.wait(0)
 

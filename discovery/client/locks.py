@@ -1,0 +1,110 @@
+"""Locks that the servers of an engine hold for this process, each with a fencing token.
+
+Internal. `Directory.lock` makes one.
+
+Rule 1: a lock counts as held only until its lease could run out at the server, by a clock that goes on while the process or the
+machine stands still. So two processes never hold it at once, as long as their clocks run alike to one part in ten.
+Rule 2: each time that a lock changes hands its token is higher than all those before. A store that remembers the highest token
+refuses what a former holder sends late.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from discovery.native import native_lock
+
+#: The part of a lease for which a lock is trusted; the rest is for clocks that run apart.
+TRUSTED = 0.9
+
+_clock = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def lock_time() -> float:
+    """Seconds, by a clock that goes on while the machine sleeps, where the system has one."""
+    return time.monotonic() if _clock is None else time.clock_gettime(_clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The server holds the lock for us: with this token, and until this `lock_time` at least."""
+
+    token: int
+    until: float
+
+
+class EngineLock:
+    """A lock that this process wants from now on, until `release`. Usable from any thread and any greenlet."""
+
+    def __init__(self, namespace: str, name: str, released: Callable[[EngineLock], None]) -> None:
+        self.namespace = namespace
+        self.name = name
+        #: Told to the server, so that this process knows its own lock after its connection was lost.
+        self.owner = os.urandom(8).hex()
+        self._released = released
+        self._guard = native_lock()
+        self._is_wanted = True
+        self._held: Held | None = None
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token while the lock is held, now; None while it is not."""
+        held = self._held
+        return held.token if held is not None and lock_time() < held.until else None
+
+    def grant(self, held: Held | None) -> None:
+        """What the server said of it."""
+        with self._guard:
+            self._held = held if self._is_wanted else None
+
+    def release(self) -> None:
+        """It is not held from now on, and the server is told so. A second call does nothing."""
+        with self._guard:
+            was_wanted, self._is_wanted, self._held = self._is_wanted, False, None
+        if was_wanted:
+            self._released(self)
+
+
+class EngineLocks:
+    """The locks that a process wants from one engine; `seconds` is how long one is kept without a sign of life."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        #: Called, from any thread, when a lock is wanted or released.
+        self.changed: Callable[[], None] = lambda: None
+        self._guard = native_lock()
+        self._wanted: list[EngineLock] = []
+        self._released: list[EngineLock] = []
+
+    def new(self, namespace: str, name: str) -> EngineLock:
+        """A lock that is wanted from now on."""
+        lock = EngineLock(namespace, name, self._release)
+        with self._guard:
+            self._wanted.append(lock)
+        self.changed()
+        return lock
+
+    def wanted(self) -> list[EngineLock]:
+        """Those that the server shall hold for us."""
+        with self._guard:
+            return list(self._wanted)
+
+    def take_released(self) -> list[EngineLock]:
+        """Those of which the server is to be told that they are free; each once."""
+        with self._guard:
+            released, self._released = self._released, []
+        return released
+
+    def release_all(self) -> None:
+        """The directory stops."""
+        for lock in self.wanted():
+            lock.release()
+
+    def _release(self, lock: EngineLock) -> None:
+        with self._guard:
+            self._wanted.remove(lock)
+            self._released.append(lock)
+        self.changed()
