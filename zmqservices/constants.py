@@ -37,6 +37,10 @@ RPC_EJECTION_CONFIG_KEY = "rpc_ejection"
 RPC_EJECTION_FAILURES_CONFIG_KEY = "rpc_ejection_failures"
 RPC_EJECTION_ERROR_RATE_CONFIG_KEY = "rpc_ejection_error_rate"
 RPC_EJECTION_LATENCY_CONFIG_KEY = "rpc_ejection_latency"
+ZONE_CONFIG_KEY = "ZONE"
+WEIGHT_CONFIG_KEY = "WEIGHT"
+RPC_ZONE_PREFERENCE_CONFIG_KEY = "rpc_zone_preference"
+RPC_SLOW_START_CONFIG_KEY = "rpc_slow_start"
 MAX_QUEUED_CALLS_CONFIG_KEY = "max_queued_calls"
 MAX_QUEUED_BYTES_CONFIG_KEY = "max_queued_bytes"
 MAX_MESSAGE_SIZE_CONFIG_KEY = "max_message_size"
@@ -54,6 +58,12 @@ DEFAULT_RPC_EJECTION = 10.0
 DEFAULT_RPC_EJECTION_FAILURES = 5
 DEFAULT_RPC_EJECTION_ERROR_RATE = 0.5
 DEFAULT_RPC_EJECTION_LATENCY = 10.0
+#: How many calls an instance gets, compared with the others.
+DEFAULT_WEIGHT = 1.0
+#: The calls that an instance of another zone is taken to have in flight besides.
+DEFAULT_RPC_ZONE_PREFERENCE = 10.0
+#: Seconds over which a new instance gets its full share; 0 is from the first moment on.
+DEFAULT_RPC_SLOW_START = 0.0
 #: Calls that may wait for a worker, per service; one more is refused as Overloaded.
 DEFAULT_MAX_QUEUED_CALLS = 10_000
 #: Bytes of those calls.

@@ -138,6 +138,8 @@ class DirectoryClient:
             namespace=self.settings.namespace,
             endpoints=endpoints,
             ttl=self.settings.directory_ttl,
+            zone=self.settings.resilience.preferences.zone,
+            weight=self.settings.resilience.weight,
             tags={constants.LISTED_ENTRYPOINTS_TAG: entrypoints},
             host=platform.node(),
             pid=os.getpid(),

@@ -47,6 +47,8 @@ class InstanceRecord:
         namespace: str,
         ttl: float,
         watched: Watched = UNWATCHED,
+        zone: str | None = None,
+        weight: float = 1.0,
     ) -> None:
         self._directory = directory
         self._service = service
@@ -56,6 +58,8 @@ class InstanceRecord:
         self._namespace = namespace
         self._ttl = ttl
         self._watched = watched
+        self._zone = zone
+        self._weight = weight
         self._reasons: set[Reason] = set()
         #: What is announced; None while the instance is not listed.
         self.current: discovery.Record | None = None
@@ -108,6 +112,8 @@ class InstanceRecord:
             version=1,
             namespace=self._namespace,
             ttl=self._ttl,
+            zone=self._zone,
+            weight=self._weight,
             host=platform.node(),
             pid=os.getpid(),
             **fields,

@@ -80,8 +80,9 @@ class Registration:
         self.id = id or new_id()
         settings = node.settings
         self._listed = InstanceRecord(
-            node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl, node.watched
-        )
+            node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl, node.watched,
+            settings.resilience.preferences.zone, settings.resilience.weight,
+        )  # fmt: skip
         self._node = node
         self._on_close = on_close
         self._served: Served | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from zmqservices import configuration
 from zmqservices import constants as c
 from zmqservices.resilience.outliers import OutlierRules
+from zmqservices.resilience.preferences import Preferences
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class ResilienceSettings:
     retry_ratio: float
     retries_per_second: float
     outliers: OutlierRules
+    #: What this process prefers as a caller, with its own zone, which its instances announce as well.
+    preferences: Preferences
+    #: Announced of its instances.
+    weight: float
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ResilienceSettings:
@@ -26,6 +31,12 @@ class ResilienceSettings:
         return cls(
             retry_ratio=number(config, c.RPC_RETRY_RATIO_CONFIG_KEY, c.DEFAULT_RPC_RETRY_RATIO),
             retries_per_second=number(config, c.RPC_RETRIES_PER_SECOND_CONFIG_KEY, c.DEFAULT_RPC_RETRIES_PER_SECOND),
+            weight=number(config, c.WEIGHT_CONFIG_KEY, c.DEFAULT_WEIGHT),
+            preferences=Preferences(
+                zone=configuration.text(config, c.ZONE_CONFIG_KEY, None),
+                distance=number(config, c.RPC_ZONE_PREFERENCE_CONFIG_KEY, c.DEFAULT_RPC_ZONE_PREFERENCE),
+                slow_start=number(config, c.RPC_SLOW_START_CONFIG_KEY, c.DEFAULT_RPC_SLOW_START),
+            ),
             outliers=OutlierRules(
                 ejection=number(config, c.RPC_EJECTION_CONFIG_KEY, c.DEFAULT_RPC_EJECTION),
                 failures=configuration.whole_number(

@@ -94,7 +94,7 @@ class Pace:
 class Load:
     """What one instance carries, as this process sees it."""
 
-    __slots__ = ("in_flight", "answers", "paces", "weights")
+    __slots__ = ("in_flight", "answers", "paces", "weights", "share", "distance")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -102,6 +102,8 @@ class Load:
         self.answers = 0
         #: By method.
         self.paces: dict[str, Pace] = {}
+        #: How many calls it should get, compared with others, and how many more it is taken to have in flight.
+        self.share, self.distance = 1.0, 0.0
         #: By method: what each call in flight costs, and what the next one does.
         self.weights: dict[str, tuple[float, float]] = {}
 

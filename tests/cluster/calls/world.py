@@ -165,10 +165,10 @@ class Calling:
         link = self.links[endpoint] = FakeLink(endpoint, listener)
         return link
 
-    def add_instance(self, name, service="maths", is_greeted=True, **methods):
+    def add_instance(self, name, service="maths", is_greeted=True, zone=None, weight=1.0, **methods):
         """An instance at a node of its own. Returns its link."""
         endpoint = f"tcp://{name}:1"
-        record = Record(service, name, f"node-{name}", endpoints={"rpc": endpoint}, methods=methods)
+        record = Record(service, name, f"node-{name}", endpoints={"rpc": endpoint}, methods=methods, zone=zone, weight=weight)
         self.directory.records.append(record)
         self.caller.expect(service)
         self.caller.update()

@@ -32,6 +32,8 @@ def _instance(instance: Instance, now: float) -> dict[str, Any]:
     return {
         "instance": instance.record.instance,
         "endpoint": instance.peer.endpoint,
+        "zone": instance.record.zone,
+        "share": round(instance.load.share, 3),
         "condition": "ejected" if is_ejected else instance.peer.condition(instance),
         "ejected_for": round(health.ejected_until - now, 3) if is_ejected else 0.0,
         "why": health.why if is_ejected else "",

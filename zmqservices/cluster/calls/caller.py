@@ -82,7 +82,9 @@ class Caller(Watched):
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
         #: Functions to call after each change of a link or of the listed instances.
         self.on_change: list[Callable[[], None]] = []
-        self._peer_pool = PeerPool(self, reactor, sockets, directory, settings.namespace, node, clock, new_link)
+        self._peer_pool = PeerPool(
+            self, reactor, sockets, directory, settings.namespace, node, clock, new_link, settings.resilience.preferences
+        )
         self._pools = self._peer_pool.pools
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
         self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock)

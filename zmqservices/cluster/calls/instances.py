@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
+from math import inf
 from random import shuffle
 from typing import Any, Protocol
 
 from discovery import Record
 from zmqservices.resilience.balance import Load, choose, weigh
 from zmqservices.resilience.outliers import Health
+from zmqservices.resilience.preferences import Preferences, choose_preferred
+
+#: No preferences: instances differ by their announced weights alone.
+EQUALS = Preferences()
+
+
+#: Seconds after the first greeting for which other instances are taken to be as old as the first one.
+FIRST_GREETINGS = 5.0
 
 
 class InstancePeer(Protocol):
@@ -29,7 +38,7 @@ class InstancePeer(Protocol):
 class Instance:
     """One instance of one service, reached over the link of its node."""
 
-    __slots__ = ("record", "peer", "load", "health", "listed", "left", "pool")
+    __slots__ = ("record", "peer", "load", "health", "listed", "left", "ready_since", "pool")
 
     def __init__(self, record: Record, peer: InstancePeer, pool: ServicePool) -> None:
         self.record = record
@@ -38,6 +47,8 @@ class Instance:
         self.pool = pool
         self.load = Load()
         self.health = Health()
+        #: When it could be asked first; None before that.
+        self.ready_since: float | None = None
         #: Whether the directory lists it. An instance that it dropped is used for as long as its link is connected.
         self.listed = True
         #: Whether it said BYE: no more calls are sent to it.
@@ -66,11 +77,16 @@ class ServicePool:
 
     __slots__ = (
         "service", "calls", "instances", "ready", "only", "ejected", "suspects", "tiers", "coming", "is_cold", "unlinked",
-        "waiting", "_weighed_until",
+        "waiting", "_weighed_until", "_preferences", "_choose", "_served_since",
     )  # fmt: skip
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, preferences: Preferences = EQUALS) -> None:
         self.service = service
+        self._preferences = preferences
+        #: When an instance could be asked first.
+        self._served_since: float | None = None
+        #: How an instance is chosen: as among equals, or by preference.
+        self._choose = choose
         #: How many calls of it were made so far.
         self.calls = 0
         self.instances: dict[str, Instance] = {}
@@ -105,7 +121,23 @@ class ServicePool:
         # Shuffled, so that not all clients try them in the same order.
         shuffle(self.ready)
         self._weighed_until.clear()
+        self._prefer(now)
         self._expect_others(now)
+
+    def _prefer(self, now: float) -> None:
+        able = self.ready + self.ejected
+        if self._served_since is None and able:
+            self._served_since = now
+        # The first ones are not new, nor are those that are greeted soon after: this process may have begun to look.
+        is_young = self._served_since is not None and now - self._served_since < FIRST_GREETINGS
+        is_uneven = False
+        for instance in able:
+            if instance.ready_since is None:
+                instance.ready_since = -inf if is_young else now
+            record = instance.record
+            if self._preferences.apply(instance.load, record.zone, record.weight, now - instance.ready_since):
+                is_uneven = True
+        self._choose = choose_preferred if is_uneven else choose
 
     def _expect_others(self, now: float) -> None:
         if not self.ready:
@@ -131,7 +163,9 @@ class ServicePool:
             if candidates:
                 if now >= self._weighed_until.get(method, 0.0):
                     self._weighed_until[method] = weigh(self.ready or candidates, method, now)
-                chosen = choose(candidates, method)
+                    if self._preferences.slow_start:
+                        self._prefer(now)
+                chosen = self._choose(candidates, method)
                 return None if may_wait and self.coming and self._has_its_share(chosen, now) else chosen
         return None
 

@@ -13,9 +13,10 @@ from typing import Protocol
 
 from discovery import Directory, Record, View
 from discovery.model import is_name
-from zmqservices.cluster.calls.instances import Instance, ServicePool
+from zmqservices.cluster.calls.instances import EQUALS, Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer, PeerOwner
 from zmqservices.probes import ProbePoints
+from zmqservices.resilience.preferences import Preferences
 from zmqservices.transport import DealerLink, Sockets, UnusableEndpoint
 from zmqservices.transport.reactor import Reactor
 
@@ -61,10 +62,12 @@ class PeerPool:
         node: str,
         clock: Callable[[], float] = monotonic,
         new_link: NewLink = DealerLink,
+        preferences: Preferences = EQUALS,
     ) -> None:
         self._owner = owner
         self._clock = clock
         self._new_link = new_link
+        self._preferences = preferences
         self._reactor = reactor
         self._sockets = sockets
         self._directory = directory
@@ -90,7 +93,7 @@ class PeerPool:
             self._sockets.check_process()
             if self._is_closed:
                 raise RuntimeError("this client was stopped and can no longer be used")
-            pool = self.pools[service] = ServicePool(service)
+            pool = self.pools[service] = ServicePool(service, self._preferences)
             if is_name(service):
                 # A directory that does not know of the service yet tells of it soon: calls are held until then.
                 self._directory.add_interest([service])
