@@ -16,6 +16,7 @@ from zmqservices import constants
 from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import Announcement
 from zmqservices.cli.backdoor import setup_backdoor
+from zmqservices.cli.metrics import served
 from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
 from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.patching import import_from_here, monkey_patch
@@ -57,6 +58,10 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     "--backdoor-port", "--backdoor", "backdoor_port", type=click.IntRange(0, 65535), metavar="N",
     help="Listen on 127.0.0.1:N for `zmqservices backdoor N`. With --processes, N, N+1, ...",
 )  # fmt: skip
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), metavar="N",
+    help="Serve metrics for Prometheus at 127.0.0.1:N/metrics; of all processes as one page.",
+)  # fmt: skip
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show the traceback of what keeps services from starting.")
 def run_command(
     services: tuple[str, ...],
@@ -65,6 +70,7 @@ def run_command(
     processes: int | None,
     reload: bool,
     backdoor_port: int | None,
+    metrics_port: int | None,
     with_traceback: bool,
 ) -> int:
     """Run the services of one or more modules, in one process or in several.
@@ -79,6 +85,8 @@ def run_command(
     first; a second Ctrl-C does not.
     """
     flags = replace(flags, as_nameko=as_nameko)
+    if metrics_port is not None:
+        flags = replace(flags, define=(*flags.define, f"{constants.METRICS_ADDRESS_CONFIG_KEY}=127.0.0.1:{metrics_port}"))
     streams.outlive()
     if processes or reload:
         from zmqservices.cli.supervisor import supervise
@@ -105,7 +113,8 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         readiness = Readiness() if parent_pipe.fd is not None else Readiness.read(settings)
         classes = import_services(names)
         on_started = _tell(parent_pipe, names)
-        return run(classes, config, backdoor_port, on_started, parent_pipe, with_traceback, readiness)
+        with served(settings):
+            return run(classes, config, backdoor_port, on_started, parent_pipe, with_traceback, readiness)
     except BaseException as error:
         parent_pipe.tell(None, partial(imported_files, names, error))
         if not isinstance(error, Exception) or isinstance(error, click.ClickException):

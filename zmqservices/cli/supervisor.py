@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from zmqservices import constants
 from zmqservices.cli import parent_pipe
+from zmqservices.cli.metrics import SOCKET_VARIABLE, MergedMetrics
 from zmqservices.cli.options import Flags
 from zmqservices.cli.readiness import Readiness
 from zmqservices.cli.restarts import Restarts
@@ -64,7 +65,9 @@ def supervise(
             arguments.append("--traceback")
         return [*arguments, "--", *services]
 
-    supervisor = Supervisor(command, processes, float("inf") if drain is None else drain, reload, Readiness.read(settings))
+    readiness = Readiness.read(settings)
+    metrics = MergedMetrics.read(settings, processes)
+    supervisor = Supervisor(command, processes, float("inf") if drain is None else drain, reload, readiness, metrics)
     if flags.config_file:
         supervisor.watch.add([flags.config_file])
     return supervisor.run()
@@ -93,14 +96,15 @@ class Child:
     def __str__(self) -> str:
         return f"process {self.number + 1} (pid {self.process.pid})" if self.process else f"{self.number + 1}"
 
-    def start(self, command: list[str]) -> None:
-        """Start the process with a new pipe."""
+    def start(self, command: list[str], variables: Mapping[str, str]) -> None:
+        """Start the process with a new pipe, and with these variables in its environment."""
         self.pipe, theirs = socket.socketpair()
         self.pipe.setblocking(False)
         self.unread = b""
         self.start_at = None
         self.is_up = False
-        environ = {**os.environ, parent_pipe.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
+        own = {parent_pipe.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
+        environ = {**os.environ, **variables, **own}
         with theirs:
             self.process = subprocess.Popen(
                 command, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
@@ -136,6 +140,7 @@ class Supervisor:
         drain_timeout: float,
         reload: bool = False,
         readiness: Readiness | None = None,
+        metrics: MergedMetrics | None = None,
     ) -> None:
         self.children = [Child(number) for number in range(count)]
         self.watch = Watch()
@@ -149,6 +154,7 @@ class Supervisor:
         self._kill_at = float("inf")
         self._selector = selectors.DefaultSelector()
         self._readiness = readiness or Readiness()
+        self._metrics = metrics
         #: The readiness port, while it listens.
         self._port: socket.socket | None = None
 
@@ -160,9 +166,13 @@ class Supervisor:
         before = {number: signal.signal(number, self._on_signal) for number in (*stop_signals(), signal.SIGINT)}
         old_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._selector.register(woken, selectors.EVENT_READ, None)
+        if self._metrics is not None:
+            self._metrics.start()
         try:
             return self._loop(woken)
         finally:
+            if self._metrics is not None:
+                self._metrics.stop()
             self._readiness.stopping()
             signal.set_wakeup_fd(old_fd)
             for number, handler in before.items():
@@ -233,9 +243,12 @@ class Supervisor:
     def _start_those_due(self, now: float) -> None:
         for child in self.children:
             if child.start_at is not None and child.start_at <= now and not self._is_stopping:
-                child.start(self._command(child.number))
+                child.start(self._command(child.number), self._variables(child))
                 assert child.pipe is not None
                 self._selector.register(child.pipe, selectors.EVENT_READ, child)
+
+    def _variables(self, child: Child) -> dict[str, str]:
+        return {} if self._metrics is None else {SOCKET_VARIABLE: self._metrics.socket_of(child.number + 1)}
 
     def _read_messages(self, child: Child) -> None:
         messages = child.read()

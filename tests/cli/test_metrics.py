@@ -1,0 +1,122 @@
+"""`zmqservices run` serves metrics: one page for a process, and one for all processes of a supervisor."""
+
+import os
+import signal
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.system.processes import eventually, free_port
+from zmqservices.cli.metrics import merged
+
+MATHS = """
+    from zmqservices.rpc import rpc
+
+
+    class Maths:
+        name = "maths"
+
+        @rpc
+        def double(self, number):
+            return number * 2
+"""
+
+
+def page(port):
+    """The samples of the page; None while there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            text = response.read().decode()
+    except OSError:
+        return None
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def processes_with(samples, name):
+    return {sample.labels.get("process") for sample in samples or () if sample.name == name}
+
+
+@pytest.mark.system
+def test_a_process_serves_its_page_until_it_ends(start, write):
+    write("maths.py", MATHS)
+    port = free_port()
+    process = start("run", "maths", "--metrics-port", str(port), "--directory", f"local:{free_port()}")
+    process.until("Services started")
+
+    samples = page(port)
+    assert processes_with(samples, "zmqservices_workers_max") == {None}
+    assert {sample.labels["service_name"] for sample in samples if sample.name == "zmqservices_workers_max"} == {"maths"}
+
+    process.signal(signal.SIGTERM)
+    assert process.end() == 0
+    assert page(port) is None
+
+
+@pytest.mark.system
+def test_several_processes_have_one_page_in_which_each_is_named(start, write):
+    write("maths.py", MATHS)
+    port = free_port()
+    arguments = ("--processes", "2", "-d", f"METRICS_ADDRESS=127.0.0.1:{port}", "--directory", f"local:{free_port()}")
+    supervisor = start("run", "maths", *arguments)
+    supervisor.until("is up", times=2)
+
+    samples = page(port)
+    assert processes_with(samples, "zmqservices_workers_max") == {"1", "2"}
+    instances = {sample.labels["service_instance_id"] for sample in samples if sample.name == "zmqservices_workers_max"}
+    assert len(instances) == 2
+    assert [sample.value for sample in samples if sample.name == "zmqservices_processes"] == [2]
+
+    pid = int(supervisor.lines[-1].partition("pid ")[2].partition(")")[0])
+    os.kill(pid, signal.SIGKILL)
+    supervisor.until("was ended by SIGKILL")
+    eventually(lambda: len(processes_with(page(port), "zmqservices_workers_max")) == 1)
+    supervisor.until("is up")
+    eventually(lambda: processes_with(page(port), "zmqservices_workers_max") == {"1", "2"})
+
+    supervisor.signal(signal.SIGTERM)
+    assert supervisor.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("nonsense", "METRICS_ADDRESS is 'nonsense'; HOST:PORT is needed, such as '127.0.0.1:9464'"),
+        (
+            "127.0.0.1:0",
+            "METRICS_ADDRESS is '127.0.0.1:0', and prometheus-client is not installed; `pip install zmqservices[prometheus]` "
+            "brings it",
+        ),
+    ],
+)
+@pytest.mark.system
+def test_what_cannot_be_served_is_said_before_anything_starts(zmqservices, write, address, text):
+    write("maths.py", MATHS)
+    write("prometheus_client.py", "raise ImportError('not there')")
+
+    result = zmqservices("run", "maths", "-d", f"METRICS_ADDRESS={address}", PYTHONPATH_FIRST="1")
+
+    assert result.returncode == 2
+    assert text in result.stderr
+
+
+def test_pages_are_merged_metric_by_metric():
+    one = '# HELP calls_total Calls.\n# TYPE calls_total counter\ncalls_total{method="a,b}"} 1.0\ncalls_total 2.0\n'
+    other = one + "# HELP up Up.\n# TYPE up gauge\nup 1.0\n"
+
+    lines = merged({1: one, 2: other}).splitlines()
+
+    assert lines == [
+        "# HELP zmqservices_processes Processes of this supervisor that have given their page.",
+        "# TYPE zmqservices_processes gauge",
+        "zmqservices_processes 2",
+        "# HELP calls_total Calls.",
+        "# TYPE calls_total counter",
+        'calls_total{process="1",method="a,b}"} 1.0',
+        'calls_total{process="1"} 2.0',
+        'calls_total{process="2",method="a,b}"} 1.0',
+        'calls_total{process="2"} 2.0',
+        "# HELP up Up.",
+        "# TYPE up gauge",
+        'up{process="2"} 1.0',
+    ]

@@ -1,0 +1,243 @@
+"""The page of metrics: what it says of calls, events and requests, and that it stays small whatever comes from outside."""
+
+import urllib.request
+
+import gevent
+import pytest
+from gevent.event import Event
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.web.stage import Web
+from zmqservices import probes
+from zmqservices.events import EventDispatcher, event_handler
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.observability.prometheus import MEASURES, MetricsServer
+from zmqservices.observability.statistics import MOST_ERRORS, MOST_TYPES, OTHER
+from zmqservices.rpc import RpcProxy, rpc
+from zmqservices.web.handlers import http
+
+
+class Maths:
+    name = "maths"
+
+    @rpc
+    def double(self, number):
+        return number * 2
+
+    @rpc
+    def fail(self, name="ValueError"):
+        raise type(name, (Exception,), {})("no")
+
+
+class Orders:
+    name = "orders"
+    maths = RpcProxy("maths")
+    dispatch = EventDispatcher()
+
+    @rpc
+    def place(self, number, type="placed"):
+        self.dispatch(type, self.maths.double(number))
+
+
+class Mails:
+    name = "mails"
+    handled = Event()
+
+    @event_handler("orders", "placed")
+    def send(self, number):
+        self.handled.set()
+
+
+@pytest.fixture
+def metrics():
+    server = MetricsServer("127.0.0.1:0")
+    server.start()
+    yield server
+    server.stop()
+
+
+def parsed(server):
+    """All samples of the page."""
+    return [sample for family in text_string_to_metric_families(server.page().decode()) for sample in family.samples]
+
+
+def samples(page, name, **labels):
+    """The samples with this name and these labels. `page` is a server, or what `parsed` gave of it."""
+    found = page if isinstance(page, list) else parsed(page)
+    return [sample for sample in found if sample.name == name and labels.items() <= sample.labels.items()]
+
+
+def value(server, name, **labels):
+    (sample,) = samples(server, name, **labels)
+    return sample.value
+
+
+def get(server, path="/metrics", method="GET"):
+    host, port = server.address[:2]
+    request = urllib.request.Request(f"http://{host}:{port}{path}", method=method)
+    try:
+        with gevent.get_hub().threadpool.apply(urllib.request.urlopen, (request,), {"timeout": 5}) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def test_calls_are_counted_on_both_sides_with_errors_and_durations(metrics, serve, connect):
+    container = serve(Maths)
+    maths = connect().maths
+    for number in range(3):
+        maths.double(number)
+    with pytest.raises(Exception, match="no"):
+        maths.fail()
+
+    page = parsed(metrics)
+    at_server = {"rpc_system_name": "zmqservices", "service_name": "maths", "service_instance_id": container.instance_id}
+    name = "rpc_server_call_duration_seconds"
+    assert value(page, f"{name}_count", rpc_method="maths/double", error_type="", **at_server) == 3
+    assert value(page, f"{name}_count", rpc_method="maths/fail", **at_server) == 1
+    assert value(page, f"{name}_bucket", rpc_method="maths/double", le="+Inf", **at_server) == 3
+    assert 0 < value(page, f"{name}_sum", rpc_method="maths/double", **at_server) < 10
+    (failed,) = samples(page, f"{name}_count", rpc_method="maths/fail")
+    assert failed.labels["error_type"].endswith("ValueError")
+    assert value(page, "rpc_client_call_duration_seconds_count", rpc_method="maths/double", error_type="") == 3
+    assert value(page, "zmqservices_queue_duration_seconds_count", method="double", kind="rpc") == 3
+    assert value(page, "zmqservices_workers_max", service_name="maths") == 10
+
+
+def test_events_are_counted_from_the_dispatch_to_the_handler(metrics, serve, connect):
+    serve(Maths)
+    serve(Orders)
+    serve(Mails)
+    Mails.handled.clear()
+
+    connect().orders.place(1)
+    assert Mails.handled.wait(5)
+
+    event = {"messaging_system": "zmqservices", "messaging_destination_name": "orders:placed"}
+    assert value(metrics, "messaging_client_sent_messages_total", messaging_operation_name="send", **event) == 1
+    assert value(metrics, "messaging_client_operation_duration_seconds_count", error_type="", **event) == 1
+    while not samples(metrics, "messaging_process_duration_seconds_count", service_name="mails", **event):
+        gevent.sleep(0.01)
+    (handled,) = samples(metrics, "messaging_process_duration_seconds_count", service_name="mails", **event)
+    group = handled.labels["messaging_consumer_group_name"]
+    of_group = {"messaging_destination_name": "orders", "messaging_consumer_group_name": group}
+    while not samples(metrics, "zmqservices_events_acked_total", **of_group):
+        gevent.sleep(0.01)
+    assert value(metrics, "zmqservices_events_delivered_total", **of_group) == 1
+    assert value(metrics, "zmqservices_dead_letters", **of_group) == 0
+    assert value(metrics, "zmqservices_group_members", **of_group) == 1
+
+
+def test_requests_are_counted_by_their_routes(metrics, serve):
+    class Shop:
+        name = "shop"
+
+        @http("GET", "/orders/<int:number>")
+        def order(self, request, number):
+            return str(number)
+
+        @http("GET", "/broken")
+        def broken(self, request):
+            raise ValueError("no")
+
+    web = Web(serve(Shop, WEB_SERVER_ADDRESS="127.0.0.1:0"))
+    for path in ("/orders/7", "/orders/8", "/broken", "/nowhere"):
+        web.get(path)
+    web.close()
+
+    name = "http_server_request_duration_seconds_count"
+    while len(samples(metrics, name)) < 3:
+        gevent.sleep(0.01)
+    assert value(metrics, name, http_route="/orders/<int:number>", http_response_status_code="200", error_type="") == 2
+    assert value(metrics, name, http_route="/broken", error_type="500") == 1
+    assert value(metrics, name, http_route=OTHER, http_response_status_code="404", http_request_method="GET") == 1
+
+
+def test_a_flood_of_names_from_outside_does_not_grow_the_page(metrics, serve, connect):
+    class Shop:
+        name = "shop"
+
+        @http("GET", "/hello")
+        def hello(self, request):
+            return "hello"
+
+    serve(Maths)
+    web = Web(serve(Shop, WEB_SERVER_ADDRESS="127.0.0.1:0"))
+    cluster = connect()
+    cluster.maths.double(1)
+
+    def flood(numbers):
+        for number in numbers:
+            with pytest.raises(Exception, match="unknown|no"):
+                getattr(cluster.maths, f"unknown_{number}")()
+            with pytest.raises(Exception, match="no"):
+                cluster.maths.fail(f"Error{number}")
+            web.get(f"/nothing/{number}")
+            for more in range(10):
+                metrics.statistics.event_dispatched("orders", f"type_{number}_{more}", 0.001, None)
+        return len(metrics.page().splitlines())
+
+    first = flood(range(MOST_ERRORS + 5))
+    second = flood(range(100, 105))
+    web.close()
+
+    assert second == first
+    calls = MOST_ERRORS + 10
+    page = parsed(metrics)
+    assert value(page, "zmqservices_calls_refused_total", rpc_method=f"maths/{OTHER}", reason="unknown-method") == calls
+    assert value(page, "rpc_client_call_duration_seconds_count", rpc_method=f"{OTHER}/{OTHER}") == calls
+    sent = samples(page, "messaging_client_sent_messages_total")
+    assert len(sent) == MOST_TYPES + 1
+    assert sum(sample.value for sample in sent) == 10 * calls
+    assert value(page, "messaging_client_sent_messages_total", messaging_destination_name=f"orders:{OTHER}") > 100
+    assert len(samples(page, "rpc_server_call_duration_seconds_count", rpc_method="maths/fail")) == MOST_ERRORS + 1
+    assert value(page, "http_server_request_duration_seconds_count", http_route=OTHER) == calls
+
+
+def test_every_measure_is_exported(metrics, serve, connect):
+    serve(Maths)
+    serve(Orders)
+    serve(Mails)
+    connect().orders.place(1)
+    measured = {measure.name for measure in probes.measures()}
+
+    assert measured == set(MEASURES)
+    page = parsed(metrics)
+    assert all(samples(page, metric) for metric, _, _ in MEASURES.values())
+
+
+def test_the_page_is_served_and_nothing_else(metrics):
+    status, headers, body = get(metrics)
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert b"python_info" in body
+    assert get(metrics, "/")[0] == 404
+    assert get(metrics, method="POST")[0] == 405
+
+
+def test_what_has_stopped_counting_listens_to_nothing():
+    server = MetricsServer("127.0.0.1:0")
+    server.start()
+    server.stop()
+
+    assert not probes._attached
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("9464", "METRICS_ADDRESS is '9464'; HOST:PORT is needed, such as '127.0.0.1:9464'"),
+        ("127.0.0.1:99999", "METRICS_ADDRESS is '127.0.0.1:99999'; HOST:PORT is needed"),
+        ("no host:80", "METRICS_ADDRESS is 'no host:80', which cannot be resolved"),
+    ],
+)
+def test_a_wrong_address_is_quoted(address, text):
+    with pytest.raises(ConfigurationError, match=text):
+        MetricsServer(address)
+
+
+def test_a_port_that_is_taken_is_named(metrics):
+    address = f"127.0.0.1:{metrics.address[1]}"
+
+    with pytest.raises(ConfigurationError, match=f"cannot bind METRICS_ADDRESS {address}: Address already in use"):
+        MetricsServer(address)

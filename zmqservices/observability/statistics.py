@@ -1,0 +1,301 @@
+"""Counts what happens in a process: calls, events, requests, links, with their errors and durations.
+
+Everything that comes from outside (names of unknown methods, event types, errors) is counted under `_OTHER` beyond a bound, so
+that what is kept stays small whatever peers send.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator, Mapping
+from time import monotonic
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from zmqservices.observability.histogram import BOUNDS, Histogram
+from zmqservices.probes import ExcInfo, OutgoingCall, Probe
+
+#: Stands for every name beyond a bound, as in the semantic conventions of OpenTelemetry.
+OTHER = "_OTHER"
+
+#: Errors of one series, and series of each kind, that are told apart.
+MOST_ERRORS, MOST_SERIES, MOST_TYPES = 20, 1000, 100
+
+#: Characters of an error's text that are kept.
+LONGEST_TEXT = 500
+
+HTTP_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
+
+#: Errors of calls whose service or method there may never have been.
+_UNKNOWN = frozenset(("UnknownService", "MethodNotFound"))
+
+#: The reasons for which a call is refused after its method was looked up.
+_OF_KNOWN_METHODS = frozenset(("bad-arguments", "overloaded"))
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class LastError(NamedTuple):
+    """The last error of a method: seconds since 1970, its type and its text."""
+
+    at: float
+    type: str
+    text: str
+
+
+class Outcomes:
+    """How often something ended, how, and how long it took."""
+
+    __slots__ = ("good", "failed")
+
+    def __init__(self) -> None:
+        self.good = Histogram()
+        #: By type of the error.
+        self.failed: dict[str, Histogram] = {}
+
+    def of_error(self, name: str) -> Histogram:
+        """The durations of those that ended with this error."""
+        histogram = self.failed.get(name)
+        if histogram is None:
+            if len(self.failed) >= MOST_ERRORS:
+                name = OTHER
+            histogram = self.failed.setdefault(name, Histogram())
+        return histogram
+
+    def all(self) -> Iterator[tuple[str, Histogram]]:
+        """By type of the error; "" where there was none."""
+        if self.good.count:
+            yield "", self.good
+        yield from self.failed.items()
+
+
+class Worked(Outcomes):
+    """What workers of one entrypoint did. Of an event handler, for one type of events."""
+
+    __slots__ = ("service", "instance", "method", "kind", "source", "type", "group", "queued", "last_error", "by_type")
+
+    def __init__(self, service: str, instance: str, method: str, kind: str, source: str = "", type: str = "", group: str = ""):
+        super().__init__()
+        self.service = service
+        self.instance = instance
+        self.method = method
+        #: "rpc", "event", "http", "timer", or the name of another entrypoint's class.
+        self.kind = kind
+        self.source = source
+        self.type = type
+        self.group = group
+        #: How long they waited for a worker.
+        self.queued = Histogram()
+        self.last_error: LastError | None = None
+        #: Of an event handler: the same for each type of events.
+        self.by_type: dict[str, Worked] = {}
+
+    def of_type(self, source: str, type: str) -> Worked:
+        """That of one type of events."""
+        found = self.by_type.get(type)
+        if found is None:
+            if len(self.by_type) >= MOST_TYPES:
+                type = OTHER
+            made = Worked(self.service, self.instance, self.method, self.kind, source, type, self.group)
+            found = self.by_type.setdefault(type, made)
+        return found
+
+
+class Bounded(Generic[Key]):
+    """Counters by keys; beyond `most` keys all others are counted as `other`."""
+
+    def __init__(self, other: Key, most: int = MOST_SERIES) -> None:
+        self.counts: dict[Key, int] = {}
+        self._other = other
+        self._most = most
+
+    def count(self, key: Key, by: int = 1) -> None:
+        """Count `by` more."""
+        if key not in self.counts and len(self.counts) >= self._most:
+            key = self._other
+        self.counts[key] = self.counts.get(key, 0) + by
+
+
+class Statistics(Probe):
+    """Attach it to a process; what it counted may be read at any time."""
+
+    def __init__(self) -> None:
+        self.since = time.time()
+        #: By bound entrypoint.
+        self.workers: dict[Any, Worked] = {}
+        #: Outgoing calls by service and method.
+        self.calls: dict[tuple[str, str], Outcomes] = {}
+        #: Dispatched events by source and type.
+        self.dispatched: dict[tuple[str, str], Outcomes] = {}
+        #: Requests by service, method, route and status.
+        self.requests: dict[tuple[str, str, str, int], Histogram] = {}
+        self.drains: dict[tuple[str, str], Histogram] = {}
+        self.refused: Bounded[tuple[str, str, str]] = Bounded((OTHER, OTHER, OTHER))
+        #: By source and group.
+        self.delivered: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        self.redelivered: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        self.acked: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        self.failed: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        self.dead: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        self.lost: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        #: By source.
+        self.dropped: Bounded[str] = Bounded(OTHER)
+        #: Changes of links, by what happened.
+        self.links: Bounded[str] = Bounded(OTHER)
+        #: Changes in the directory of instances that are called from here, by service and state.
+        self.instances: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+        #: Calls that never began, by service and error.
+        self.unstarted: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
+
+    # --- workers: once for each call, so written out ---------------------------------------------------------------------
+
+    def worker_result(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+        worked = self.workers.get(worker_ctx.entrypoint)
+        if worked is None:
+            worked = self._new(worker_ctx)
+        event = worker_ctx.event
+        if event is not None:
+            worked = worked.of_type(event.source, event.type)
+        started = worker_ctx.started_at
+        if not started:
+            return  # It began before this was attached.
+        queued = worker_ctx._queued_at
+        if queued:
+            waited = started - queued
+            histogram = worked.queued
+            histogram.counts[bisect_left(BOUNDS, waited)] += 1
+            histogram.total += waited
+        seconds = monotonic() - started
+        if exc_info is None:
+            histogram = worked.good
+        else:
+            name = type_name(exc_info[0])
+            histogram = worked.of_error(name)
+            worked.last_error = LastError(time.time(), name, str(exc_info[1])[:LONGEST_TEXT])
+        histogram.counts[bisect_left(BOUNDS, seconds)] += 1
+        histogram.total += seconds
+
+    def _new(self, worker_ctx: Any) -> Worked:
+        entrypoint, container = worker_ctx.entrypoint, worker_ctx.container
+        listed = entrypoint.listed() if hasattr(entrypoint, "listed") else {}
+        # Those of @rpc methods are not listed beside their services' methods.
+        kind = "rpc" if listed is None else str(listed.get("kind", "")).partition(",")[0]
+        group = "" if listed is None else str(listed.get("group", ""))
+        worked = Worked(container.service_name, container.instance_id, entrypoint.method_name, kind, group=group)
+        self.workers[entrypoint] = worked
+        return worked
+
+    def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
+        self.unstarted.count((worker_ctx.container.service_name, type_name(type(exc))))
+
+    def service_stopped(self, service: str, instance: str) -> None:
+        for entrypoint in [entrypoint for entrypoint, worked in self.workers.items() if worked.instance == instance]:
+            del self.workers[entrypoint]
+
+    def all_worked(self) -> Iterator[Worked]:
+        """What the workers of each entrypoint did; those of event handlers by type."""
+        for worked in list(self.workers.values()):
+            yield worked
+            yield from list(worked.by_type.values())
+
+    # --- calls -----------------------------------------------------------------------------------------------------------
+
+    def call_ended(self, call: OutgoingCall) -> None:
+        seconds = monotonic() - call.began_at
+        error = call.error
+        outcomes = self.calls.get((call.service, call.method))
+        if outcomes is None:
+            outcomes = self._new_calls(call)
+        if error is None:
+            histogram = outcomes.good
+            histogram.counts[bisect_left(BOUNDS, seconds)] += 1
+            histogram.total += seconds
+        else:
+            outcomes.of_error(error_name(error)).observe(seconds)
+
+    def _new_calls(self, call: OutgoingCall) -> Outcomes:
+        key = (call.service, call.method)
+        is_unknown = call.error is not None and error_name(call.error).rpartition(".")[2] in _UNKNOWN
+        if is_unknown or len(self.calls) >= MOST_SERIES:
+            key = (OTHER, OTHER)
+        return self.calls.setdefault(key, Outcomes())
+
+    def call_refused(self, service: str, method: str, reason: str) -> None:
+        service = OTHER if reason == "unknown-service" else service
+        self.refused.count((service, method if reason in _OF_KNOWN_METHODS else OTHER, reason))
+
+    # --- events ----------------------------------------------------------------------------------------------------------
+
+    def event_dispatched(self, source: str, type: str, seconds: float, exc: BaseException | None) -> None:
+        outcomes = self.dispatched.get((source, type))
+        if outcomes is None:
+            key = (source, OTHER) if sum(source == other for other, _ in self.dispatched) >= MOST_TYPES else (source, type)
+            outcomes = self.dispatched.setdefault(key, Outcomes())
+        (outcomes.good if exc is None else outcomes.of_error(type_name(exc.__class__))).observe(seconds)
+
+    def event_delivered(self, source: str, type: str, group: str, attempt: int) -> None:
+        self.delivered.count((source, group))
+        if attempt > 1:
+            self.redelivered.count((source, group))
+
+    def event_acked(self, source: str, group: str) -> None:
+        self.acked.count((source, group))
+
+    def event_failed(self, source: str, group: str, error: Mapping[str, Any] | None) -> None:
+        if error is not None:
+            self.failed.count((source, group))
+
+    def event_dead(self, source: str, type: str, group: str, attempts: int, error: Mapping[str, Any]) -> None:
+        self.dead.count((source, group))
+
+    def events_lost(self, source: str, group: str, count: int, reason: str) -> None:
+        self.lost.count((source, group), count)
+
+    def event_dropped(self, source: str, type: str) -> None:
+        self.dropped.count(source)
+
+    # --- the cluster -----------------------------------------------------------------------------------------------------
+
+    def link_up(self, node: str, endpoint: str) -> None:
+        self.links.count("up")
+
+    def link_lost(self, node: str, endpoint: str) -> None:
+        self.links.count("lost")
+
+    def link_suspect(self, node: str, endpoint: str, seconds: float) -> None:
+        self.links.count("suspect")
+
+    def link_refused(self, node: str, endpoint: str, why: str) -> None:
+        self.links.count("refused")
+
+    def instance_listed(self, service: str, instance: str, state: str) -> None:
+        self.instances.count((service, state.lower()))
+
+    def instance_unlisted(self, service: str, instance: str) -> None:
+        self.instances.count((service, "unlisted"))
+
+    def drain_ended(self, service: str, instance: str, seconds: float, is_complete: bool) -> None:
+        key = (service, "complete" if is_complete else "cancelled")
+        self.drains.setdefault(key, Histogram()).observe(seconds)
+
+    def http_answered(self, service: str, method: str, route: str | None, status: int, seconds: float) -> None:
+        key = (service, method if method in HTTP_METHODS else OTHER, OTHER if route is None else route, status)
+        histogram = self.requests.get(key)
+        if histogram is None:
+            if len(self.requests) >= MOST_SERIES:
+                key = (service, OTHER, OTHER, status if status in (200, 404, 500) else 0)
+            histogram = self.requests.setdefault(key, Histogram())
+        histogram.observe(seconds)
+
+
+def type_name(cls: type) -> str:
+    """The name of an error's class; with its module, unless it is built in."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def error_name(error: BaseException | Mapping[str, Any]) -> str:
+    """The type of the error that a call ended with, here or at the service."""
+    if isinstance(error, BaseException):
+        return type_name(type(error))
+    name = error.get("exc_path") or error.get("exc_type") or error.get("code")
+    return name[:200].removeprefix("builtins.") if isinstance(name, str) else OTHER
