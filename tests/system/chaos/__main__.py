@@ -76,6 +76,8 @@ def run_all(names: list[str], seconds: float, seed: int, directory: str, parts: 
                 for fault in account.faults[:20]:
                     print(f"    {fault}", flush=True)
                 faults += len(account.faults)
+                if account.is_over:
+                    break
     finally:
         stage.end()
         guardian.close()

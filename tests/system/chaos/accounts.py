@@ -137,6 +137,8 @@ class Account:
     refused_events: int = 0
     events_twice: int = 0
     healed_after: float = 0.0
+    #: Whether the scenario could not be ended as it should: what comes after it would show nothing.
+    is_over: bool = False
     faults: list[str] = field(default_factory=list)
 
     def add(

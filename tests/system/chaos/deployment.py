@@ -270,11 +270,12 @@ class Deployment:
         account = Account()
         begin = time.monotonic()
         before = {name: len(self.tallies.lines(name)) for name in ("dispatched", "refused", "handled")}
-        account.faults += scenario() or []
-        healed = time.monotonic()
         try:
+            account.faults += scenario() or []
+            healed = time.monotonic()
             self.settle(healed)
         except AssertionError as exc:
+            account.is_over, healed = True, time.monotonic()
             account.faults.append(str(exc))
         account.healed_after = time.monotonic() - healed
         span = Span(begin, time.monotonic())

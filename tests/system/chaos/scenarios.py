@@ -83,16 +83,19 @@ def kill(deployment: Deployment, seconds: float, chance: random.Random) -> None:
 
 def answered_by_all(deployment: Deployment) -> None:
     """Return once each caller has had an answer of each instance, from now on."""
-    since = time.monotonic()
+    since, missing = time.monotonic(), {}
 
     def answered() -> bool:
         deployment.read_on()
-        return all(
-            deployment.pids("ledger") <= {call.pid for call in file.calls.values() if call.began >= since}
-            for file in deployment.callers()
-        )
+        for file in deployment.callers():
+            had = {call.pid for call in file.calls.values() if call.began >= since}
+            missing[file.path.name] = [part.name for part in deployment.of("ledger") if part.running.pid not in had]
+        return not any(missing.values())
 
-    eventually(answered, what="each caller has had an answer of each instance")
+    try:
+        eventually(answered)
+    except AssertionError:
+        raise AssertionError(f"since {since:.2f} these gave no answer: {missing}") from None
 
 
 def cut(deployment: Deployment, seconds: float, chance: random.Random) -> None:
