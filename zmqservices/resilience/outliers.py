@@ -25,6 +25,10 @@ WINDOW, LEAST_FAILURES = 10.0, 10
 #: Seconds that an instance is slower at least before the ratio of latencies says anything. A nearer instance is no reason.
 LEAST_DELAY = 0.1
 
+#: Answers since its first, or since it returned, before an instance counts as slow: one slow answer, to a first call or in a
+#: stalled process, is no reason, and what was measured before an ejection is none for the next.
+LEAST_ANSWERS = 5
+
 #: The longest ejection, in multiples of the first.
 LONGEST_EJECTION = 6
 
@@ -42,9 +46,13 @@ class OutlierRules:
 class Health:
     """The failures of one instance, as this process sees them."""
 
-    __slots__ = ("ejected_until", "why", "ejections", "returned_at", "_row", "_answers", "_failed", "_answered_before", "_since")
+    __slots__ = (
+        "ejected_until", "why", "ejections", "returned_at", "_row", "_answers", "_failed", "_answered_before", "_since", "_began",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        #: How many answers there were when it returned.
+        self._began = 0
         #: 0 unless the instance is ejected.
         self.ejected_until = 0.0
         #: Why it was ejected last.
@@ -79,6 +87,10 @@ class Health:
             return f"{self._failed} of {self._failed + answered} calls failed"
         return ""
 
+    def is_measured(self, load: Load) -> bool:
+        """Whether it has answered often enough since it returned that its latency says something."""
+        return load.answers - self._began >= LEAST_ANSWERS
+
     def eject(self, why: str, load: Load, ejection: float, now: float) -> None:
         quiet = int((now - self.returned_at) / ejection) if self.returned_at else 0
         self.ejections = max(self.ejections - quiet, 0) + 1
@@ -90,6 +102,7 @@ class Health:
         """It gets calls again, and begins anew."""
         self.returned_at = min(now, self.ejected_until) or now
         self.ejected_until = 0.0
+        self._began = load.answers
         self._forget(load.answers, now)
 
 
@@ -167,7 +180,10 @@ class Outliers:
                 for method, pace in member.load.paces.items():
                     by_method.setdefault(method, []).append((pace.latency, pace.deviation, position))
         for method, found in by_method.items():
-            latency, deviation, position = max(found)
+            measured = [each for each in found if members[each[2]].health.is_measured(members[each[2]].load)]
+            if not measured:
+                continue
+            latency, deviation, position = max(measured)
             others = [each for each, _, other in found if other != position]
             if others:
                 usual, surely = median(others), latency - deviation
