@@ -197,7 +197,7 @@ class Lookup:
                 found |= {tcp_address(str(entry.address), port) for entry in answer.rrset}
                 ttl = min(ttl, float(answer.chaining_result.minimum_ttl))
         if not found:
-            raise failure or NoAddress(f"DNS has no address of {name}")
+            raise failure or NoAddress(f"DNS has no address of {name}; the name may be wrong, or no node behind it is ready")
         return found, ttl
 
     def _ask(self, name: str, kind: str, search: bool) -> dns.resolver.Answer | None:
@@ -213,7 +213,10 @@ class Lookup:
         except dns.resolver.NXDOMAIN:
             return None
         except dns.exception.DNSException as exc:
-            raise NoAnswer(f"{kind} records of {name} could not be looked up: {exc!s:.300}") from exc
+            raise NoAnswer(
+                f"{kind} records of {name} could not be looked up: {exc!s:.300}; a server of DNS that answers is needed, in "
+                "/etc/resolv.conf or as ?server=IP:PORT"
+            ) from exc
 
 
 def _server_class() -> Any:
