@@ -88,9 +88,7 @@ def test_services_find_each_other_and_tools_find_them(new_cluster):
 
 def test_a_service_without_a_fixed_port_is_refused_with_the_mend(new_cluster):
     cluster = new_cluster()
-    for setting in ({}, {"BIND_ADDRESS": "tcp://127.0.0.2:0"}):
-        process = cluster.launch("maths", **setting)
-
+    for process in [cluster.launch("maths", **setting) for setting in ({}, {"BIND_ADDRESS": "tcp://127.0.0.2:0"})]:
         assert process.wait() != 0
         assert f"DIRECTORY is '{cluster.url}'" in process.output()
         assert "give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000" in process.output()
