@@ -28,8 +28,9 @@ NAMESPACE = "chaos"
 #: Of all programs, where DNS is the directory.
 NAME = "shop.chaos.test"
 PORT = 4190
-#: A frozen handler's events go to another one after `events_ack_wait`.
-SETTINGS = {**QUICK, "events_ack_wait": 3.0, "events_backoff": 0.05, "max_workers": 100}
+#: A frozen handler's events go to another one after `events_ack_wait`. An instance that fails again and again, as some do here,
+#: is ejected for six times `rpc_ejection` at most: less than HEALING.
+SETTINGS = {**QUICK, "events_ack_wait": 3.0, "events_backoff": 0.05, "max_workers": 100, "rpc_ejection": 2.0}
 #: What the callers do: so many greenlets each, and so many seconds between two calls of one of them.
 GREENLETS, PAUSE = 8, 0.06
 #: Seconds within which all must be as before, once the network and the processes are.
