@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zmqservices.resilience.balance import Load
-from zmqservices.resilience.outliers import LEAST_ANSWERS, LONGEST_EJECTION, WINDOW, Health, OutlierRules, Outliers
+from zmqservices.resilience.outliers import LONGEST_EJECTION, WINDOW, Health, OutlierRules, Outliers
 
 RULES = OutlierRules(ejection=10.0, failures=5, error_rate=0.5, latency=10.0)
 
@@ -74,29 +74,33 @@ def test_an_instance_that_is_far_slower_is_ejected(members: list[Member]) -> Non
     assert members[0].health.why == "'work' takes 2 s there and 0.05 s elsewhere"
 
 
-def test_one_slow_answer_to_a_first_call_is_no_reason(members: list[Member]) -> None:
+def test_one_slow_answer_is_no_reason_however_much_else_is_answered(members: list[Member]) -> None:
     outliers = Outliers(RULES)
     for member in members:
         member.answers(1 if member is members[0] else 100, 100.0, 0.6 if member is members[0] else 0.03)
+    members[0].load.saw("other", 0.01, 0, 100.0)
     assert not outliers.judge(members, 100.0).changes
 
-    members[0].answers(LEAST_ANSWERS - 1, 100.0, 0.6)
+    members[0].answers(4, 100.0, 0.6)
 
     assert outliers.judge(members, 100.0).ejected == [members[0]]
 
 
-def test_one_that_returns_is_measured_anew_before_it_counts_as_slow_again(members: list[Member]) -> None:
+@pytest.mark.parametrize(("latency", "is_ejected"), [(0.03, False), (0.6, True)])
+def test_one_that_returns_is_measured_anew_before_it_counts_as_slow(
+    members: list[Member], latency: float, is_ejected: bool
+) -> None:
     outliers = Outliers(RULES)
     for member in members:
         member.answers(100, 100.0, 0.6 if member is members[0] else 0.03)
     assert outliers.judge(members, 100.0).ejected == [members[0]]
     assert outliers.judge(members, 110.0).restored == [members[0]]
+    members[0].load.saw("other", 0.01, 0, 111.0)
     assert not outliers.judge(members, 111.0).changes
 
-    # It is as quick as the others by now.
-    members[0].answers(LEAST_ANSWERS, 112.0, 0.03)
+    members[0].answers(1, 112.0, latency)
 
-    assert not outliers.judge(members, 112.0).changes
+    assert bool(outliers.judge(members, 112.0).ejected) is is_ejected
 
 
 @pytest.mark.parametrize(("usual", "slow"), [(0.001, 0.09), (0.5, 4.0)])

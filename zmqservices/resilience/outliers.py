@@ -25,9 +25,9 @@ WINDOW, LEAST_FAILURES = 10.0, 10
 #: Seconds that an instance is slower at least before the ratio of latencies says anything. A nearer instance is no reason.
 LEAST_DELAY = 0.1
 
-#: Answers since its first, or since it returned, before an instance counts as slow: one slow answer, to a first call or in a
-#: stalled process, is no reason, and what was measured before an ejection is none for the next.
-LEAST_ANSWERS = 5
+#: How far answers may be from the average, as a part of it, before it says anything. The first answer is taken to be off by
+#: half, so this takes five answers that agree: one slow answer, to a first call or in a stalled process, is no reason.
+MOST_DEVIATION = 1 / 3
 
 #: The longest ejection, in multiples of the first.
 LONGEST_EJECTION = 6
@@ -47,12 +47,10 @@ class Health:
     """The failures of one instance, as this process sees them."""
 
     __slots__ = (
-        "ejected_until", "why", "ejections", "returned_at", "_row", "_answers", "_failed", "_answered_before", "_since", "_began",
+        "ejected_until", "why", "ejections", "returned_at", "_row", "_answers", "_failed", "_answered_before", "_since",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: How many answers there were when it returned.
-        self._began = 0
         #: 0 unless the instance is ejected.
         self.ejected_until = 0.0
         #: Why it was ejected last.
@@ -87,10 +85,6 @@ class Health:
             return f"{self._failed} of {self._failed + answered} calls failed"
         return ""
 
-    def is_measured(self, load: Load) -> bool:
-        """Whether it has answered often enough since it returned that its latency says something."""
-        return load.answers - self._began >= LEAST_ANSWERS
-
     def eject(self, why: str, load: Load, ejection: float, now: float) -> None:
         quiet = int((now - self.returned_at) / ejection) if self.returned_at else 0
         self.ejections = max(self.ejections - quiet, 0) + 1
@@ -102,7 +96,6 @@ class Health:
         """It gets calls again, and begins anew."""
         self.returned_at = min(now, self.ejected_until) or now
         self.ejected_until = 0.0
-        self._began = load.answers
         self._forget(load.answers, now)
 
 
@@ -175,16 +168,18 @@ class Outliers:
 
     def _too_slow(self, members: Sequence[M]) -> Iterator[tuple[int, str]]:
         by_method: dict[str, list[tuple[float, float, int]]] = {}
+        certain: dict[str, list[tuple[float, float, int]]] = {}
         for position, member in enumerate(members):
             if not member.health.ejected_until:
                 for method, pace in member.load.paces.items():
-                    by_method.setdefault(method, []).append((pace.latency, pace.deviation, position))
-        for method, found in by_method.items():
-            measured = [each for each in found if members[each[2]].health.is_measured(members[each[2]].load)]
-            if not measured:
-                continue
+                    found = (pace.latency, pace.deviation, position)
+                    by_method.setdefault(method, []).append(found)
+                    # What was measured before an ejection is no reason for the next.
+                    if pace.deviation < MOST_DEVIATION * pace.latency and pace.seen_at >= member.health.returned_at:
+                        certain.setdefault(method, []).append(found)
+        for method, measured in certain.items():
             latency, deviation, position = max(measured)
-            others = [each for each, _, other in found if other != position]
+            others = [each for each, _, other in by_method[method] if other != position]
             if others:
                 usual, surely = median(others), latency - deviation
                 if surely > self._rules.latency * usual and surely - usual > LEAST_DELAY:
