@@ -1,5 +1,6 @@
 """`show-config`, `test`, `backdoor` and `shell`."""
 
+import json
 import signal
 
 import pytest
@@ -9,6 +10,57 @@ from zmqservices.cli.backdoor import parse_target
 from zmqservices.exceptions import CommandError
 
 pytestmark = pytest.mark.system
+
+# --- schema
+
+SERVICE = """
+    from zmqservices.rpc import rpc
+    from zmqservices.web.handlers import http
+
+    class Greeter:
+        name = "greeter"
+
+        @rpc
+        def greet(self, who: str) -> str:
+            "Say hello."
+
+        @http("GET", "/hello/<who>")
+        def hello(self, request, who) -> str:
+            pass
+
+    class Other:
+        name = "other"
+
+        @rpc
+        def nothing(self):
+            pass
+"""
+
+
+def test_the_documents_of_a_modules_services_are_printed(zmqservices, write):
+    write("greeting.py", SERVICE)
+
+    documents = list(yaml.safe_load_all(zmqservices("schema", "greeting").stdout))
+    one = json.loads(zmqservices("schema", "greeting:Greeter", "--openapi", "--json").stdout)
+    two = json.loads(zmqservices("schema", "greeting", "--asyncapi", "--json").stdout)
+
+    assert [(each["info"]["title"], each.get("openapi"), each.get("asyncapi")) for each in documents] == [
+        ("greeter", "3.1.0", None),
+        ("greeter", None, "3.0.0"),
+        ("other", None, "3.0.0"),
+    ]
+    assert one == documents[0]
+    assert two == documents[1:]
+
+
+def test_a_document_that_there_is_not_is_said(zmqservices, write):
+    write("greeting.py", SERVICE)
+
+    done = zmqservices("schema", "greeting:Other", "--openapi")
+
+    assert done.returncode == 2
+    assert done.stderr == "Error: greeting:Other has no @http methods, so there is no such document\n"
+
 
 # --- show-config
 

@@ -44,6 +44,7 @@ COMMANDS = {
     "relay": "zmqservices.cli.relay",
     "registry": "zmqservices.cli.registry",
     "shell": "zmqservices.cli.shell",
+    "schema": "zmqservices.cli.schema",
     "show-config": "zmqservices.cli.show_config",
     "backdoor": "zmqservices.cli.backdoor",
     "test": "zmqservices.cli.testing",

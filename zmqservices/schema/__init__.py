@@ -1,0 +1,14 @@
+"""The contract of a service class, for people and tools that do not read Python.
+
+    from zmqservices.schema import asyncapi, openapi
+
+    openapi(Gateway)     # OpenAPI 3.1: the @http methods, or None where there are none
+    asyncapi(Orders)     # AsyncAPI 3.0: @rpc methods, handled and dispatched events, or None
+
+Both are made from the class alone: nothing is started. They return dicts that `json.dumps` takes. Needs the extra `schema`.
+"""
+
+from zmqservices.schema.asyncapi import asyncapi
+from zmqservices.schema.openapi import openapi
+
+__all__ = ["asyncapi", "openapi"]
