@@ -59,11 +59,6 @@ def hello(node: str, namespace: str | None) -> bytes:
     return protocol.pack([HELLO, MAJOR, MINOR, node, namespace or "", {RECORDS: wanted}])
 
 
-def ping() -> bytes:
-    """Are you there? Any answer will do."""
-    return protocol.pack([PING, 0])
-
-
 def read(frame: bytes, skip: Callable[[str], None]) -> list[Word]:
     """What a frame of a node says, of which only these words matter; DirectoryProtocolError for junk.
 

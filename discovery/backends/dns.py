@@ -13,6 +13,8 @@ Rule 4: a node that is connected is used, whether or not DNS still names it.
 
 from __future__ import annotations
 
+import random
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -42,8 +44,9 @@ FAILED_PAUSE = 2.0
 KEEP_EMPTY = 60.0
 #: Seconds that one question to one server may take, and all that a look-up needs.
 QUESTION_TIMEOUT, LOOK_UP_TIMEOUT = 2.0, 5.0
-#: Addresses of one name that are used; each node costs every other one a connection.
-MAX_ADDRESSES = 512
+#: Addresses of one name that are used, and the descriptors for each of them that this process must be allowed: a connection
+#: takes four, and two thirds are left for others. Each node costs every other one a connection.
+MAX_ADDRESSES, DESCRIPTORS_PER_ADDRESS = 512, 12
 #: Seconds between two looks whether the directory was stopped, while a server is waited for.
 _LOOK = 0.25
 _MEND = "dns://NAME:PORT is needed, such as dns://shop.default.svc.cluster.local:4000"
@@ -302,6 +305,12 @@ def _server_class() -> Any:
     return NativeServer
 
 
+def most_addresses() -> int:
+    """How many addresses of one name are used, by the descriptors that this process may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_ADDRESSES if limit == resource.RLIM_INFINITY else min(MAX_ADDRESSES, limit // DESCRIPTORS_PER_ADDRESS)
+
+
 class DnsSeed:
     """Looks the name up whenever it is to be prepared and the last answer is no longer valid."""
 
@@ -317,6 +326,7 @@ class DnsSeed:
         self._addresses: list[str] = []
         self._found_at = float("-inf")
         self._has_warned = False
+        self._salt = random.random()
 
     def prepare(self, done: Done) -> None:
         """Looks the name up in a thread of its own, unless that was done less than a second ago."""
@@ -347,11 +357,14 @@ class DnsSeed:
             return [], None
         except NoAnswer as exc:
             return self._last_good(str(exc))
-        if len(addresses) > MAX_ADDRESSES:
-            self._warn(f"it has {len(addresses)} addresses, of which the first {MAX_ADDRESSES} are used")
+        most = most_addresses()
+        if len(addresses) > most:
+            self._warn(f"it has {len(addresses)} addresses, of which {most} are used; see `ulimit -n`")
+            # Not all clients shall use the same ones, and each the same as before.
+            addresses = sorted(addresses, key=lambda address: hash((self._salt, address)))[:most]
         else:
             self._has_warned = False
-        self._addresses, self._found_at = addresses[:MAX_ADDRESSES], self._clock()
+        self._addresses, self._found_at = addresses, self._clock()
         return self._addresses, None
 
     def _last_good(self, error: str) -> tuple[list[str], str | None]:

@@ -19,9 +19,9 @@ from discovery.native import Log
 
 _log = Log(__name__)
 
-#: Seconds after which a node that said nothing is asked whether it is there. A node that is busy may take its time;
-#: ZeroMQ's own heartbeat finds the end of the connection.
-PING_INTERVAL = 2.0
+#: Seconds between two looks at the connections to quiet nodes. ZeroMQ's own heartbeat finds the end of a connection, so as long
+#: as one stands its node is there. All are looked at in the same moment, so that a client of many nodes wakes seldom.
+LOOK_INTERVAL = 2.0
 #: Seconds without a new attempt after a node refused to answer: it will do so again.
 REFUSED_PAUSE = 10.0
 #: Records that were skipped and are told of, for each node.
@@ -67,8 +67,8 @@ class NodeConnection(SocketConnection):
         self.close(now, "what listens there does not answer as a node does")
 
     def _silent(self, now: float) -> None:
-        self._say(greeting.ping())
-        self._deadline = now + PING_INTERVAL
+        self.last_contact = now
+        self._deadline = _next_look(now)
 
     def _take_frames(self, frames: list[bytes], now: float) -> None:
         if len(frames) != 1:
@@ -85,7 +85,7 @@ class NodeConnection(SocketConnection):
                 case greeting.NodeRecords(node, records):
                     self._take_records(node, [self._reached(record) for record in records], now)
         if self.state == UP:
-            self._deadline = now + PING_INTERVAL
+            self._deadline = _next_look(now)
 
     def _reached(self, record: Record) -> Record:
         if "rpc" not in record.endpoints:
@@ -112,3 +112,7 @@ class NodeConnection(SocketConnection):
         if reason not in self._skipped and len(self._skipped) < MAX_SKIP_WARNINGS:
             self._skipped.add(reason)
             _log.warning("skipped a record of the node at %s: %s", self.address, quoted(reason, 300))
+
+
+def _next_look(now: float) -> float:
+    return (now // LOOK_INTERVAL + 1) * LOOK_INTERVAL

@@ -273,11 +273,24 @@ def test_a_name_is_not_looked_up_twice_within_a_second():
     assert prepared(seed) == (["b"], None)
 
 
-def test_more_addresses_than_a_process_may_connect_to_are_left(caplog):
-    seed = DnsSeed("dns://shop.test:4000", Answers([str(number) for number in range(600)]))
+def test_more_addresses_than_a_process_may_connect_to_are_left(caplog, monkeypatch):
+    monkeypatch.setattr(backend.resource, "getrlimit", lambda kind: (1024, 1024))
+    clock = Clock()
+    one, other = (DnsSeed("dns://shop.test:4000", Answers([str(number) for number in range(600)]), clock) for _ in range(2))
 
-    assert len(prepared(seed)[0]) == 512
-    assert "has 600 addresses, of which the first 512 are used" in caplog.text
+    used = prepared(one)[0]
+
+    assert len(used) == len(set(used)) == 85
+    assert "has 600 addresses, of which 85 are used; see `ulimit -n`" in caplog.text
+    clock.now += 10.0
+    assert prepared(one)[0] == used != prepared(other)[0]
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1024, 85), (65536, 512), (-1, 512)])
+def test_how_many_addresses_are_used_depends_on_the_descriptors(monkeypatch, limit, most):
+    monkeypatch.setattr(backend.resource, "getrlimit", lambda kind: (limit, limit))
+
+    assert backend.most_addresses() == most
 
 
 # --- the directory ---
@@ -453,17 +466,19 @@ def test_a_node_that_drains_is_answered(server, node, new_house):
     eventually(lambda: one.byes == [Bye(["maths"], None)])
 
 
-def test_a_quiet_node_is_asked_whether_it_is_there(server, node, new_house, monkeypatch):
-    monkeypatch.setattr("discovery.client.node_connection.PING_INTERVAL", 0.05)
+def test_a_quiet_node_that_is_connected_is_there(server, node, new_house, monkeypatch):
+    monkeypatch.setattr("discovery.client.node_connection.LOOK_INTERVAL", 0.05)
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
     directory = new_house(f"dns://shop.test:{one.port}?server={server.address}").open()
     Watch(directory).wait(knows("one"))
+    since = time.monotonic()
 
-    eventually(lambda: one.pings > 3)
+    eventually(lambda: directory.view().registries[0]["last_contact"] < time.monotonic() - since - 0.1)
 
-    assert directory.view().registries[0]["last_contact"] < AT_LAST
-    assert len(one.hellos) == 1
+    assert directory.view().records["one"].age < 1.0
+    # It was asked nothing more.
+    assert (len(one.hellos), one.pings) == (1, 0)
 
 
 def test_nothing_is_announced_or_noted(server, node, new_house):
