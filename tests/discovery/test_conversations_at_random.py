@@ -14,6 +14,7 @@ from discovery.interest import covers, wants
 from discovery.notes import NoteStore
 from discovery.server.feed import ChangeFeed
 from discovery.server.table import Table
+from tests.at_random import examples
 from tests.discovery.stage import record
 
 NAMESPACE = "default"
@@ -207,10 +208,15 @@ class Conversations(RuleBasedStateMachine):
                     client.link.connect(self.now)
                 self.ask(client)
                 self.carry_up(client, 1000)
-            if all(self.has_read(client) for client in self.clients) and not self.feed.has_turns:
+            if all(self.has_read(client) for client in self.clients) and not self.is_waiting:
                 break
         for client in self.clients:
             self.check(client)
+
+    @property
+    def is_waiting(self):
+        """Whether the registry has something for somebody: what did not fit into a link is sent with the next heartbeat."""
+        return any(subscriber.is_waiting for subscriber in self.feed.subscribers.values())
 
     def has_read(self, client):
         link = client.link
@@ -232,5 +238,5 @@ class Conversations(RuleBasedStateMachine):
             assert client.link.state != UP or covers(client.link.asked, client.link.answered)
 
 
-Conversations.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Conversations.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=30, deadline=None)
 TestConversations = Conversations.TestCase

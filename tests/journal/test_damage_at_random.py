@@ -227,7 +227,7 @@ def test_events_are_delivered_though_it_is_not_known_who_appended_them(original,
         journal.close()
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(column=st.sampled_from(["packed", "attempts", "error", "buried_at", "name"]), at=st.floats(0, 1), bit=st.integers(0, 7))
 def test_a_bit_of_a_dead_letter_that_is_another_is_noticed(original, column, at, bit):
     with copied(original) as folder:

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.at_random import examples
 from zmqservices.cluster.calls import cork as cork_module
 from zmqservices.cluster.calls import flow_control, send_queue
 from zmqservices.cluster.calls.cork import Cork
@@ -263,5 +264,5 @@ class Held(RuleBasedStateMachine):
 
 
 for machine in (Sender, Queues, Credit, Held):
-    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)
 TestSender, TestQueues, TestCredit, TestHeld = (machine.TestCase for machine in (Sender, Queues, Credit, Held))
