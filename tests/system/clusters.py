@@ -63,16 +63,24 @@ def registry(stage: Stage, port: int, ttl: float) -> Process:
 
 
 class Cluster:
-    """Registries of its own, or a `port` where one is that others use too; without either the machine's own directory."""
+    """Registries of its own, a `port` where one is that others use too, or the `url` of another directory.
+
+    Without any of them it is the machine's own directory.
+    """
 
     def __init__(
-        self, stage: Stage, registries: int = 1, config: dict[str, Any] | None = None, port: int | None = None
+        self,
+        stage: Stage,
+        registries: int = 1,
+        config: dict[str, Any] | None = None,
+        port: int | None = None,
+        url: str | None = None,
     ) -> None:
         self.stage = stage
         self.namespace = f"test-{uuid.uuid4().hex[:12]}"
-        self.local_port = None if registries or port else free_port()
-        self.ports = [port] if port else [free_port() for _ in range(registries)]
-        self.url = ",".join(f"tcp://127.0.0.1:{port}" for port in self.ports) or "local:"
+        self.local_port = None if registries or port or url else free_port()
+        self.ports = [port] if port else [] if url else [free_port() for _ in range(registries)]
+        self.url = url or ",".join(f"tcp://127.0.0.1:{port}" for port in self.ports) or "local:"
         self.config = {**QUICK, **(config or {})}
         self._closers: list[Callable[[], Any]] = []
         self.environment = {"ZMQSERVICES_DIRECTORY": self.url, "ZMQSERVICES_NAMESPACE": self.namespace}

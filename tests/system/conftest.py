@@ -88,8 +88,8 @@ def make_cluster(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     """Clusters that end with the test: `registries=0` is one that finds itself by the machine's own directory."""
     clusters: list[Cluster] = []
 
-    def make(registries: int = 1, port: int | None = None, **config: Any) -> Cluster:
-        cluster = Cluster(stage, registries, config, port)
+    def make(registries: int = 1, port: int | None = None, url: str | None = None, **config: Any) -> Cluster:
+        cluster = Cluster(stage, registries, config, port, url)
         clusters.append(cluster)
         if cluster.local_port is not None:
             # For clients in this process: the machine's well-known port is nobody's in a test.

@@ -164,7 +164,7 @@ def test_a_process_that_was_never_told_of_others_does_not_fire(serve):
 
 
 def test_a_directory_that_was_written_down_beforehand_cannot_tell_who_is_there(serve):
-    with pytest.raises(ConfigurationError, match="clock.on_time, which one of them does for all, needs local: or tcp://"):
+    with pytest.raises(ConfigurationError, match="clock.on_time, which one of them does for all, needs local:, tcp://"):
         serve(clock(Ticks()), DIRECTORY="static:clock=tcp://127.0.0.1:4000")
 
 

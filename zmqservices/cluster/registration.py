@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import gevent
 from gevent.event import Event
 
 import discovery
@@ -34,6 +35,8 @@ from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
 
+#: Seconds between two looks whether a registry has answered; only at the start of a candidacy that needs a lock.
+STAND_INTERVAL = 0.05
 #: The endpoint of a record at which its methods are called.
 RPC = "rpc"
 
@@ -86,6 +89,10 @@ class Registration:
         self._node = node
         self._on_close = on_close
         self._served: Served | None = None
+        self._stands_again: gevent.Greenlet | None = None
+        #: What this instance is a candidate for, and the locks that it wants as the first candidate.
+        self._campaigns: set[str] = set()
+        self._locks: dict[str, discovery.DirectoryLock] = {}
 
     @property
     def record(self) -> discovery.Record | None:
@@ -202,30 +209,76 @@ class Registration:
         if not self._node.directory.capabilities.can_announce:
             raise ConfigurationError(
                 f"DIRECTORY is {self._node.settings.directory!r}, where instances cannot tell each other that they are "
-                f"there; {self.service}.{name}, which one of them does for all, needs local: or tcp://"
+                f"there; {self.service}.{name}, which one of them does for all, needs local:, tcp://, etcd:// or zookeeper://"
             )
+        has_locks = self._node.directory.capabilities.locks
+        if has_locks and not self._campaigns:
+            self._node.caller.on_change.append(self._stand)
+        self._campaigns.add(name)
         # The other candidates are instances of the service itself.
         self._node.directory.add_interest([self.service])
         candidacies = [] if self.record is None else candidacies_of(self.record)
         self._listed.announce(tags=with_candidacies(self._listed.tags, {*candidacies, name}))
+        if has_locks:
+            self._stand()
 
     def resign(self, name: str) -> None:
         """Withdraw the candidacy. Another candidate leads as soon as it learns of that."""
+        self._campaigns.discard(name)
+        self._unlock(name)
+        if self._stand in self._node.caller.on_change and not self._campaigns:
+            self._node.caller.on_change.remove(self._stand)
         if self.record is not None:
             candidacies = [one for one in candidacies_of(self.record) if one != name]
             self._listed.remove(tags=with_candidacies(self._listed.tags, candidacies))
 
     def has_leader(self, name: str) -> bool:
-        """Whether a registry has answered, and lists a candidate."""
-        directory = self._node.directory
-        return directory.wait_ready(0, self.service) and leader(directory.service(self.service), name) is not None
+        """Whether a registry has answered, and lists a candidate; if it is this one, whether it has the lock that it needs."""
+        first = self._first(name)
+        return first is not None and (first != self.id or self.is_leader(name))
 
     def is_leader(self, name: str) -> bool:
-        """Whether this instance leads `name`, as far as is known here."""
-        directory = self._node.directory
-        if self.record is None or not directory.wait_ready(0, self.service):
+        """Whether this instance leads `name`, as far as is known here, and by the lock of a directory that holds locks."""
+        if self.record is None or self._first(name) != self.id:
             return False
-        return leader(directory.service(self.service), name) == self.id
+        return not self._node.directory.capabilities.locks or self.fencing_token(name) is not None
+
+    def fencing_token(self, name: str) -> int | None:
+        """The token of the lock by which this instance leads `name`; None without one."""
+        lock = self._locks.get(name)
+        return None if lock is None else lock.token
+
+    def _first(self, name: str) -> str | None:
+        """The instance that leads `name` by what the directory lists; None before a registry has answered."""
+        directory = self._node.directory
+        if not directory.wait_ready(0, self.service):
+            return None
+        return leader(directory.service(self.service), name)
+
+    def _stand(self) -> None:
+        """The directory has changed: wants the locks of what this instance is the first candidate for, and only those.
+
+        So those that wait for a lock are never many, and a newcomer does not get it before its turn.
+        """
+        for name in self._campaigns:
+            first = self._first(name)
+            if first is None:
+                self._stand_later()
+            if first == self.id and name not in self._locks:
+                self._locks[name] = self._node.directory.lock(f"leader/{self.service}/{name}")
+            elif first not in (self.id, None):
+                self._unlock(name)
+
+    def _stand_later(self) -> None:
+        """No registry has answered yet. That it has is no change of the directory, so nobody tells of it."""
+        later = self._stands_again
+        if later is None or later.ready() or later is gevent.getcurrent():
+            self._stands_again = gevent.spawn_later(STAND_INTERVAL, self._stand)
+
+    def _unlock(self, name: str) -> None:
+        lock = self._locks.pop(name, None)
+        if lock is not None:
+            lock.release()
 
     def move(self, former: str, host: str) -> None:
         """Announce the endpoints at `former` as endpoints at `host`."""
@@ -235,6 +288,10 @@ class Registration:
 
     def close(self) -> None:
         """The instance has ended: its number is free again."""
+        for name in list(self._campaigns):
+            self.resign(name)
+        if self._stands_again is not None:
+            self._stands_again.kill(block=False)
         self._on_close(self)
 
 

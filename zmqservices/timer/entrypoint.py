@@ -17,7 +17,7 @@ from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
 from zmqservices.extensions import Entrypoint
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
-from zmqservices.timer.leadership import Leadership
+from zmqservices.leadership.candidacy import Candidacy
 from zmqservices.timer.schedule import Schedule
 from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext
 
@@ -33,7 +33,7 @@ class Timer(Entrypoint):
     The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... seconds after the start. `eager=True`: the first
     tick is due at the start. `missed`: ticks that come due while one runs are left out (`"skip"`), or run one after the
     other as soon as it is over (`"catch_up"`). An error of the method is logged, and the timer goes on. `cluster=True`: of
-    all instances of the service in the namespace, only the leader runs the method; see `zmqservices.timer.leadership` for
+    all instances of the service in the namespace, only the leader runs the method; see `zmqservices.leadership` for
     the guarantees.
     """
 
@@ -50,7 +50,7 @@ class Timer(Entrypoint):
         self.missed = missed
         self.cluster = cluster
         if cluster:
-            self.leadership = Leadership()
+            self.candidacy = Candidacy()
         #: Returns the time in seconds. A test may replace it; see `zmqservices.testing.clock`.
         self.clock: Callable[[], float] = monotonic
         self._is_stopping = False
@@ -70,7 +70,7 @@ class Timer(Entrypoint):
     def start(self) -> None:
         """All extensions are set up: start ticking."""
         if self.cluster:
-            self.leadership.campaign(self.method_name)
+            self.candidacy.campaign(self.method_name)
         self._thread = self.container.spawn_managed_thread(self._run, identifier=f"timer {self.method_name}")
 
     def stop(self) -> None:
@@ -83,7 +83,7 @@ class Timer(Entrypoint):
             self._thread.join(self._drain_timeout)
             if self.cluster and self._thread.ready():
                 # Only now: the next leader may begin its tick at once.
-                self.leadership.resign()
+                self.candidacy.resign()
 
     def kill(self) -> None:
         """End at once. A tick that runs is killed with the other workers."""
@@ -101,7 +101,7 @@ class Timer(Entrypoint):
 
     def _run(self) -> None:
         if self.cluster and self.eager:
-            self.leadership.wait_until_known(self._woken)
+            self.candidacy.wait_until_known(self._woken)
         schedule = Schedule(self.interval, self.clock(), self.eager, MISSED[self.missed])
         while not self._is_stopping:
             self._woken.clear()
@@ -109,7 +109,7 @@ class Timer(Entrypoint):
             if wait:
                 self._woken.wait(wait)
                 continue
-            if not self.cluster or self.leadership.is_leader():
+            if not self.cluster or self.candidacy.is_leader():
                 self.handle_timer_tick()
             missed = schedule.ticked(self.clock())
             if missed:

@@ -1,16 +1,6 @@
-"""Leader election for extensions: one instance of a service does something for all of them, such as a cluster-wide timer.
+"""The candidacy of an instance for leading its service in one thing; for extensions.
 
-How it works. Each instance that can do the work lists itself in the directory as a candidate. The candidate that has been
-listed for longest is the leader. While all instances see the same list, there is exactly one leader. Leadership changes
-
-- when the leader stops: at once, and only after its work in progress is over;
-- when the leader's process dies: when its lease expires (`DIRECTORY_TTL`, 10 s), or at once if the registry notices.
-
-What is not promised. There is no consensus protocol. While instances see different lists (a network partition, a registry that
-has just been started, a process that was suspended and has not noticed that its lease has expired), two instances may lead.
-While leadership changes, none may. While no registry can be reached the last list is used, so leadership does not change; a
-process that was started meanwhile leads nothing until a registry answers. Work that must happen exactly once needs a lock or a
-unique key in the database that it writes to.
+Internal. Extensions use `zmqservices.leadership.Candidacy`.
 """
 
 from __future__ import annotations
@@ -20,14 +10,12 @@ from gevent.event import Event
 from zmqservices.extensions import Extension
 from zmqservices.membership import Membership
 
-__all__ = ["Leadership"]
-
 #: Seconds between two checks whether a registry has answered; only at the start.
 CHECK_INTERVAL = 0.02
 
 
-class Leadership(Extension):
-    """A part of an extension that does something for the whole service; see the module."""
+class Candidacy(Extension):
+    """A part of an extension that does something for the whole service; see `zmqservices.leadership`."""
 
     membership = Membership()
 
@@ -63,6 +51,13 @@ class Leadership(Extension):
     def is_leader(self) -> bool:
         """Whether this instance leads now."""
         return self._name is not None and self._registration.is_leader(self._name)
+
+    def token(self) -> int | None:
+        """The fencing token while this instance leads; None while it does not, and where the directory holds no locks.
+
+        Each new leader's token is higher than those of all former ones.
+        """
+        return None if self._name is None else self._registration.fencing_token(self._name)
 
     def stop(self) -> None:
         self.resign()

@@ -1,0 +1,78 @@
+"""`@leadership_gained` and `@leadership_lost`: methods that run when an instance begins or ceases to lead.
+
+Internal. Services use `zmqservices.leadership`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zmqservices.exceptions import ContainerBeingKilled
+from zmqservices.extensions import Entrypoint
+from zmqservices.leadership.watch import LeadershipWatch
+
+
+class LeadershipChange(Entrypoint):
+    """What both have in common."""
+
+    takes_generators = False
+    what = ""
+
+    def __init__(self, name: str = "leader", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.watch = LeadershipWatch(name)
+        self._is_stopping = False
+
+    def listed(self) -> dict[str, Any]:
+        return {"kind": "leadership", "what": f"{self.what} {self.watch.name}"}
+
+    def callbacks(self) -> list[Callable[[], None]]:
+        """Those of the watch that this is one of."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        self.callbacks().append(self._changed)
+
+    def stop(self) -> None:
+        self._is_stopping = True
+
+    def kill(self) -> None:
+        self._is_stopping = True
+
+    def _changed(self) -> None:
+        if self._is_stopping:
+            return
+        try:
+            self.container.submit(self, (), {})
+        except ContainerBeingKilled:
+            self._is_stopping = True
+
+
+class LeadershipGained(LeadershipChange):
+    """Runs a method each time that the instance begins to lead `name`, within 0.1 s.
+
+    The method may find that the instance leads no more: look at `Leadership` where that matters. It does not run again because it
+    failed. Methods of both kinds run beside each other when changes come fast.
+    """
+
+    what = "gained"
+
+    def callbacks(self) -> list[Callable[[], None]]:
+        return self.watch.gained
+
+
+class LeadershipLost(LeadershipChange):
+    """Runs a method each time that the instance ceases to lead `name` while it goes on, within 0.1 s.
+
+    It does not run when the service stops: the instance then resigns after its last worker has ended.
+    """
+
+    what = "lost"
+
+    def callbacks(self) -> list[Callable[[], None]]:
+        return self.watch.lost
+
+
+leadership_gained = LeadershipGained.decorator
+leadership_lost = LeadershipLost.decorator
