@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 import traceback
@@ -66,15 +67,27 @@ class OneLineRecord(logging.LogRecord):
 class Formatter(logging.Formatter):
     """Python's formatter, but lines of an exception's text are indented, as a peer may have chosen it.
 
-    `zmqservices run` uses it unless the setting LOGGING says otherwise.
+    With `hides_own_frames`, frames of this package that only led to the application's code are left out.
     """
 
+    def __init__(self, fmt: str | None = None, hides_own_frames: bool = False) -> None:
+        super().__init__(fmt)
+        self._hides_own_frames = hides_own_frames
+
     def formatException(self, ei: Any) -> str:
-        return format_exception(ei[1]) if ei[1] is not None else super().formatException(ei)
+        return format_exception(ei[1], self._hides_own_frames) if ei[1] is not None else super().formatException(ei)
 
 
-def format_exception(error: BaseException) -> str:
-    """The traceback of an exception as Python prints it, with the lines of the exceptions' texts indented."""
+#: Where this package is.
+_HOME = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def format_exception(error: BaseException, hides_own_frames: bool = False) -> str:
+    """The traceback of an exception as Python prints it, with the lines of the exceptions' texts indented.
+
+    With `hides_own_frames`, without the frames of this package before the first of another. A traceback that has no other
+    frames is shown whole, since the error is our own.
+    """
     whole = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
     waiting: list[Any] = [whole]
@@ -83,6 +96,9 @@ def format_exception(error: BaseException) -> str:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
+        if hides_own_frames and one.stack:
+            led = next((at for at, frame in enumerate(one.stack) if not frame.filename.startswith(_HOME)), 0)
+            del one.stack[:led]
         if isinstance(getattr(one, "_str", None), str):
             one._str = escaped_lines(one._str, "    ")
         one.__notes__ = [escaped_lines(str(note), "    ") for note in getattr(one, "__notes__", None) or ()]
@@ -100,6 +116,7 @@ def escape_what_others_sent() -> None:
         logging.setLogRecordFactory(_record)
 
 
-def _record(name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
-    make = OneLineRecord if name.partition(".")[0] in _OWN else logging.LogRecord
-    return make(name, *args, **kwargs)
+def _record(name: str | None, *args: Any, **kwargs: Any) -> logging.LogRecord:
+    # `logging.makeLogRecord` makes records without a name.
+    make = OneLineRecord if (name or "").partition(".")[0] in _OWN else logging.LogRecord
+    return make(name, *args, **kwargs)  # type: ignore[arg-type]

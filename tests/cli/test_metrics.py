@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.system.processes import eventually, free_port
-from zmqservices.cli.metrics import merged
+from zmqservices.cli.merged_metrics import merged
 
 MATHS = """
     from zmqservices.rpc import rpc

@@ -25,7 +25,7 @@ from zmqservices.cli.services import import_service, import_services
 from zmqservices.cli.short_errors import short_errors
 from zmqservices.configuration import config
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.log_helpers import Formatter, escape_what_others_sent
+from zmqservices.log_helpers import escape_what_others_sent
 from zmqservices.removed import removed_names
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ __getattr__ = removed_names(__name__, {"main": "use zmqservices.cli.run.run_comm
 
 #: Set by the supervisor of --processes: which of them this one is.
 PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @click.command("run")
@@ -113,7 +112,9 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         readiness = Readiness() if parent_pipe.fd is not None else Readiness.read(settings)
         classes = import_services(names)
         on_started = _tell(parent_pipe, names)
-        with served(settings):
+        from zmqservices.observability.logs import logging_calls
+
+        with logging_calls(settings), served(settings):
             return run(classes, config, backdoor_port, on_started, parent_pipe, with_traceback, readiness)
     except BaseException as error:
         parent_pipe.tell(None, partial(imported_files, names, error))
@@ -132,17 +133,24 @@ def _tell(parent_pipe: ParentPipe, names: tuple[str, ...]) -> Callable[[list[str
     return on_started
 
 
-def log_to_stderr() -> None:
-    """Log to stderr from INFO up, unless logging is configured already."""
+def log_to_stderr(settings: Mapping[str, Any] | None = None) -> None:
+    """Log to stderr from INFO up, as LOG_FORMAT and LOG_TRACEBACKS say, unless logging is configured already."""
+    from zmqservices.observability.logs import formatter_of  # It imports gevent; patching comes before that.
+
     handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(process_label() + LOG_FORMAT))
+    handler.setFormatter(formatter_of(settings or {}, _process_number()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def process_label() -> str:
     """The prefix of log lines in one of several processes, such as `[2] `; empty for a single process."""
+    number = _process_number()
+    return f"[{number}] " if number else ""
+
+
+def _process_number() -> str:
     number = os.environ.get(PROCESS_NUMBER, "")
-    return f"[{number}] " if number.isdigit() else ""
+    return number if number.isdigit() else ""
 
 
 def setup_logging(settings: Mapping[str, Any]) -> None:
@@ -150,8 +158,13 @@ def setup_logging(settings: Mapping[str, Any]) -> None:
     escape_what_others_sent()
     wanted = settings.get(constants.LOGGING_CONFIG_KEY)
     if wanted is None:
-        log_to_stderr()
+        log_to_stderr(settings)
         return
+    if constants.LOG_FORMAT_CONFIG_KEY in settings:
+        raise ConfigurationError(
+            "LOG_FORMAT and LOGGING are both set; leave one out, or name a formatter in LOGGING: "
+            "'()': zmqservices.observability.logs.JsonFormatter"
+        )
     from logging.config import dictConfig
 
     try:

@@ -22,7 +22,8 @@ import click
 
 from zmqservices import constants
 from zmqservices.cli import parent_pipe
-from zmqservices.cli.metrics import SOCKET_VARIABLE, MergedMetrics
+from zmqservices.cli.merged_metrics import MergedMetrics
+from zmqservices.cli.metrics import SOCKET_VARIABLE
 from zmqservices.cli.options import Flags
 from zmqservices.cli.readiness import Readiness
 from zmqservices.cli.restarts import Restarts

@@ -53,6 +53,15 @@ class Worker(Greenlet):
             self.pool._worker_left()
 
 
+def current_job() -> object:
+    """The job that the current greenlet runs; None in any other greenlet than a worker's."""
+    worker = getcurrent()
+    if not isinstance(worker, Worker):
+        return None
+    # Looked for, since a note of it would cost something for each job.
+    return next((job for job, runs in worker.pool.threads.items() if runs is worker), None)
+
+
 class WorkerPool(Generic[Job]):
     """Runs `run_job(job, now)` for every job that is put, at most `size` at a time, in their order (but see `newest_first`).
 

@@ -1,0 +1,156 @@
+"""The page of metrics of several processes: the supervisor reads that of each and serves all as one.
+
+Each process serves its page on a UNIX socket in a folder of the supervisor's. Every sample gets the label `process`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from zmqservices.cli.metrics import address_of
+from zmqservices.observability.binding import BACKLOG, bind
+
+_log = logging.getLogger(__name__)
+
+#: Seconds in which a process must give its page; a page without it is better than none.
+PAGE_TIMEOUT = 2.0
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+
+
+class MergedMetrics:
+    """The supervisor's page: that of all its processes. Made bound; raises ConfigurationError where it cannot be."""
+
+    def __init__(self, address: str, processes: int) -> None:
+        listener = bind(address)
+        listener.setblocking(True)
+        self._processes = processes
+        self._folder = Path(tempfile.mkdtemp(prefix="zmqservices-"))
+        self._server = _Server(listener, self.page)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any], processes: int) -> MergedMetrics | None:
+        """What METRICS_ADDRESS asks for; None for nothing."""
+        address = address_of(settings)
+        return None if address is None else cls(address, processes)
+
+    def socket_of(self, number: int) -> str:
+        """The UNIX socket of the process with this number, from 1."""
+        return str(self._folder / f"{number}.sock")
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def page(self) -> bytes:
+        """The pages of all processes that answer in time, as one."""
+        pages: dict[int, str] = {}
+        readers = [
+            threading.Thread(target=self._read, args=(number, pages), daemon=True) for number in range(1, self._processes + 1)
+        ]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(PAGE_TIMEOUT + 1)
+        return merged(dict(sorted(pages.items()))).encode()
+
+    def _read(self, number: int, pages: dict[int, str]) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            connection = _UnixConnection(self.socket_of(number))
+            try:
+                connection.request("GET", "/metrics")
+                response = connection.getresponse()
+                if response.status == 200:
+                    pages[number] = response.read().decode()
+            finally:
+                connection.close()
+
+
+def merged(pages: Mapping[int, str]) -> str:
+    """Several pages as one: each metric once, with the samples of all; each sample has the label `process`."""
+    heads: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
+    for process, page in pages.items():
+        metric = ""
+        is_new = True
+        for line in page.splitlines():
+            if line.startswith("# "):
+                name = line.split(" ", 3)[2]
+                if name != metric:
+                    metric, is_new = name, name not in heads
+                    samples.setdefault(metric, [])
+                if is_new:
+                    heads.setdefault(metric, []).append(line)
+            elif found := _SAMPLE.fullmatch(line):
+                labels = f'process="{process}"' + (f",{found['labels']}" if found["labels"] else "")
+                samples[metric].append(f"{found['name']}{{{labels}}} {found['value']}")
+    lines = [
+        "# HELP zmqservices_processes Processes of this supervisor that have given their page.",
+        "# TYPE zmqservices_processes gauge",
+        f"zmqservices_processes {len(pages)}",
+    ]
+    for metric, head in heads.items():
+        lines += [*head, *samples[metric]]
+    return "\n".join(lines) + "\n"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=PAGE_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = BACKLOG
+
+    def __init__(self, listener: socket.socket, page: Any) -> None:
+        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.page = page
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _log.debug("a reader of the metrics went away", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 10.0
+    server: _Server
+
+    def do_GET(self) -> None:
+        is_page = self.path.partition("?")[0] == "/metrics"
+        body = self.server.page() if is_page else b"the metrics are at /metrics\n"
+        self.send_response(200 if is_page else 404)
+        self.send_header("Content-Type", CONTENT_TYPE if is_page else "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
