@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -21,18 +23,41 @@ class Rpc(Entrypoint):
     `expected_exceptions`: classes of errors that are the caller's own mistakes; they are logged as warnings.
     `sensitive_arguments`: names of arguments that are redacted wherever arguments are shown. `idempotent=True`: running
     the method twice does no harm, so a call may be repeated at another instance when the connection to the first one is
-    lost. `timeout`: seconds after which the method is cancelled, even if its caller would wait longer.
+    lost. `key`: the name of an argument; calls with the same value of it go to the same instance, for as long as the instances
+    stay the same. `timeout`: seconds after which the method is cancelled, even if its caller would wait longer.
     """
 
     server = RpcServer()
     takes_generators = False
 
-    def __init__(self, *args: Any, idempotent: bool = False, timeout: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        idempotent: bool = False,
+        timeout: float | None = None,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
             raise ConfigurationError(f"@rpc(timeout={timeout!r}): a number of seconds above 0 is needed")
         self.idempotent = bool(idempotent)
+        if key is not None and not isinstance(key, str):
+            raise ConfigurationError(f"@rpc(key={repr(key)[:80]}): the name of an argument is needed")
         self.timeout = timeout
+        self.key = key
+
+    def key_place(self, function: Callable[..., Any]) -> tuple[str, int] | None:
+        """The argument that is the key of `function`'s calls: its name, and its position after `self`."""
+        if self.key is None:
+            return None
+        names = list(inspect.signature(function).parameters)[1:]
+        if self.key not in names:
+            raise ConfigurationError(
+                f"@rpc(key={self.key!r}) of {self.method_name!r}: it has no argument of that name; its arguments are "
+                f"{', '.join(names) or 'none'}"
+            )
+        return self.key, names.index(self.key)
 
     def latest(self, deadline: float | None) -> float:
         """The earlier of the call's own deadline and this method's timeout from now."""

@@ -31,7 +31,8 @@ class WorkerClient(Client):
         self._serializer = serializer
 
     def begin(
-        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
+        key: bytes | None = None,
     ) -> tuple[Caller, PendingCall]:
         worker_ctx, caller = self.worker_ctx, self._caller
         headers: dict[str, Any] = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}
@@ -41,7 +42,7 @@ class WorkerClient(Client):
             timeout = self._timeout
         begin = caller.begin if get_ident() == caller.thread else caller.begin_outside
         call = begin(
-            service, method, args, kwargs, headers, timeout, worker_ctx.deadline, self._serializer
+            service, method, args, kwargs, headers, timeout, worker_ctx.deadline, self._serializer, key
         )
         return caller, call
 

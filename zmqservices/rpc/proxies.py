@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import Enum
 from math import isfinite
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from zmqservices.cluster.calls.call import DONE, SENT, PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.resilience.hashing import as_bytes
 
 __all__ = ["Client", "ClusterProxy", "MethodProxy", "RpcCall", "RpcReply", "ServiceProxy"]
 
@@ -78,17 +81,34 @@ class Client:
     __slots__ = ()
 
     def begin(
-        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
+        key: bytes | None = None,
     ) -> tuple[Caller, PendingCall]:
-        """Send a call, and return it with the caller that will receive its answer."""
+        """Send a call, and return it with the caller that will receive its answer. Calls of one `key` go to one instance."""
         raise NotImplementedError
+
+
+class KeyedClient(Client):
+    """Makes the calls of `client` with a key."""
+
+    __slots__ = ("_client", "_key")
+
+    def __init__(self, client: Client, key: bytes) -> None:
+        self._client = client
+        self._key = key
+
+    def begin(
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
+        key: bytes | None = None,
+    ) -> tuple[Caller, PendingCall]:
+        return self._client.begin(service, method, args, kwargs, timeout, self._key if key is None else key)
 
 
 class MethodProxy:
     """A remote method.
 
     Call it to wait for the result, or use `call_async` to wait later. `with_timeout(seconds)` gives the same method with
-    another time limit.
+    another time limit, `with_key(key)` the same method whose calls go to the instance of that key.
     """
 
     __slots__ = ("_client", "service_name", "method_name", "_timeout")
@@ -132,6 +152,14 @@ class MethodProxy:
         """
         check_timeout(seconds, f"{self.service_name}.{self.method_name}", may_be_spent=True)
         return MethodProxy(self._client, self.service_name, self.method_name, seconds)
+
+    def with_key(self, key: str | bytes | int | float | Decimal | UUID) -> MethodProxy:
+        """This method, whose calls with the same key go to the same instance, for as long as the instances stay the same.
+
+        A number and its text are the same key. Raises TypeError for a key of another type. docs/resilience.rst says what
+        happens when instances come, go, or have too much to do.
+        """
+        return MethodProxy(KeyedClient(self._client, as_bytes(key)), self.service_name, self.method_name, self._timeout)
 
     def __repr__(self) -> str:
         return f"<remote method {self.service_name}.{self.method_name}>"

@@ -122,6 +122,9 @@ class RpcServer(ProviderCollector, SharedExtension):
                 "signature": _signature(function),
                 "doc": inspect.getdoc(function) or "",
             }
+            key = provider.key_place(function)
+            if key is not None:
+                described[name]["key"] = list(key)
         return described
 
     # --- calls: runs inside the node's reactor, once per call ----------------------------------------------------------

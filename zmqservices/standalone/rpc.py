@@ -53,7 +53,8 @@ class StandaloneClient(Client):
         self._numbers = itertools.count(1)
 
     def begin(
-        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
+        key: bytes | None = None,
     ) -> tuple[Caller, PendingCall]:
         cluster = self._cluster
         if cluster is None:
@@ -65,12 +66,12 @@ class StandaloneClient(Client):
         if timeout is UNSET:
             timeout = self._timeout
         try:
-            return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer)
+            return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer, key)
         except Reentered:
             pass
         for caller in cluster.callers_aside():
             try:
-                return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer)
+                return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer, key)
             except Reentered:
                 pass
         raise AssertionError("there is always one more")

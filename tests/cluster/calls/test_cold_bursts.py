@@ -17,7 +17,7 @@ def instance(pool, is_up=False, expected_until=None, state="UP"):
     peer = SimpleNamespace(
         is_up=is_up, is_full=False, is_suspect=False, expected_until=NOW + 3600 if expected_until is None else expected_until
     )
-    record = SimpleNamespace(instance=f"instance-{number}", state=state, zone=None, weight=1.0)
+    record = SimpleNamespace(instance=f"instance-{number}", state=state, zone=None, weight=1.0, methods={})
     made = pool.instances[record.instance] = Instance(record, peer, pool)
     return made
 

@@ -16,11 +16,13 @@ HELD, SENT, DONE = 0, 1, 2
 
 
 class CallHistory:
-    """What a call has been through that did not get its answer at the first attempt."""
+    """What a call has been through that did not get its answer at the first attempt, and its key if it was given one."""
 
-    __slots__ = ("avoid", "moves", "lost")
+    __slots__ = ("key", "avoid", "moves", "lost")
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes | None = None) -> None:
+        #: What decides which instance is asked; None where the load decides.
+        self.key = key
         #: The instances that were asked in vain.
         self.avoid: tuple[Any, ...] = ()
         #: How often it was made again.

@@ -18,7 +18,7 @@ from typing import Any
 
 from discovery import Directory
 from zmqservices.cluster.calls import failures
-from zmqservices.cluster.calls.call import DONE, HELD, SENT, PendingCall, encode
+from zmqservices.cluster.calls.call import DONE, HELD, SENT, CallHistory, PendingCall, encode
 from zmqservices.cluster.calls.call_state import describe
 from zmqservices.cluster.calls.cork import LONGEST
 from zmqservices.cluster.calls.corked_calls import CorkedCalls
@@ -109,8 +109,11 @@ class Caller(Watched):
         timeout: float | None,
         deadline: float | None = None,
         serializer: Any = None,
+        key: bytes | None = None,
     ) -> PendingCall:
         """Send a call, or hold it until an instance can be asked. `deadline` bounds it besides `timeout`.
+
+        Calls with the same `key` (see `zmqservices.resilience.hashing`) go to the same instance.
 
         Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
         """
@@ -133,9 +136,13 @@ class Caller(Watched):
                 self.finish(call, failures.timed_out(call))
                 return call
             self.reactor.call_later(deadline - now, self._expire, call)
+        if key is not None:
+            call.history = CallHistory(key)
         instance = pool.only
         if instance is None:
-            instance = pool.pick(now, method, (), bool(pool.coming) and self._held.may_wait(call, now))
+            if pool.keyed:
+                key = pool.key_of(call)
+            instance = pool.pick(now, method, (), bool(pool.coming) and self._held.may_wait(call, now), key)
         try:
             if instance is None or not self.send(call, instance, now):
                 self._begin_elsewhere(call, instance, now)
@@ -173,6 +180,7 @@ class Caller(Watched):
         timeout: float | None,
         deadline: float | None = None,
         serializer: Any = None,
+        key: bytes | None = None,
     ) -> PendingCall:
         """`begin`, for threads other than the hub's. RuntimeError where the hub stays blocked for the whole time of the call."""
         limits = [] if timeout is None else [timeout]
@@ -181,13 +189,13 @@ class Caller(Watched):
         reactor: Any = self.reactor
         patience = max(min(limits, default=TAKE_UP_TIMEOUT), LEAST_PATIENCE)
         call: PendingCall = reactor.hand_over(
-            self.begin, (service, method, args, kwargs, headers, timeout, deadline, serializer), patience
+            self.begin, (service, method, args, kwargs, headers, timeout, deadline, serializer, key), patience
         )
         return call
 
     def _begin_elsewhere(self, call: PendingCall, full: Instance | None, now: float, may_be_held: bool = True) -> None:
         """No instance could be asked, or the peer `full` could not take the call: ask another instance, or wait for one."""
-        other = None if full is None else call.pool.pick(now, call.method, (full,))
+        other = None if full is None else call.pool.pick(now, call.method, (full,), False, call.pool.key_of(call))
         if other is None or not self.send(call, other, now, may_be_held):
             # What cannot be sent at all must fail here, not when an instance can be asked.
             encode(call, now, self._max_message_size)

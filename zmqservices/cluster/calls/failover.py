@@ -88,7 +88,7 @@ class Failover:
         instance, pool = call.instance, call.pool
         history = call.history
         if history is None:
-            history = call.history = CallHistory()
+            history = call.history = CallHistory(pool.key_of(call))
         history.avoid = (*history.avoid, instance)
         if failure is Failure.LOST:
             history.lost = instance
@@ -114,7 +114,7 @@ class Failover:
     def _move(self, call: PendingCall, history: CallHistory, now: float) -> None:
         history.moves += 1
         call.held_until = 0.0
-        other = call.pool.pick(now, call.method, history.avoid)
+        other = call.pool.pick(now, call.method, history.avoid, False, history.key)
         try:
             if other is None or not self._owner.send(call, other, now):
                 self._owner.hold(call, now)

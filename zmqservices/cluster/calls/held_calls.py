@@ -50,8 +50,11 @@ class HeldCalls:
                 continue
             instance, method, may_wait = None, call.method, self.may_wait(call, now)
             if not (is_shared_out and may_wait):
-                instance = (call.history and pool.pick(now, method, call.history.avoid)) or pool.pick(now, method, (), may_wait)
-                is_shared_out = instance is None
+                key, history = pool.key_of(call), call.history
+                if history is not None and history.avoid:
+                    instance = pool.pick(now, method, history.avoid, False, key)
+                instance = instance or pool.pick(now, method, (), may_wait, key)
+                is_shared_out = instance is None and key is None
             try:
                 sent = instance is not None and self._sender.send(call, instance, now)
             except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.

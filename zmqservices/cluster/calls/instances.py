@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from math import inf
 from random import shuffle
 from typing import Any, Protocol
 
 from discovery import Record
+from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.resilience.balance import Load, choose, weigh
+from zmqservices.resilience.hashing import KINDS, as_bytes, choose_by_key
 from zmqservices.resilience.outliers import Health
 from zmqservices.resilience.preferences import Preferences, choose_preferred
 
@@ -55,6 +57,10 @@ class Instance:
         self.left = False
 
     @property
+    def id(self) -> str:
+        return self.record.instance
+
+    @property
     def may_be_asked(self) -> bool:
         return self.peer.is_up and not self.peer.is_full and not self.left and self.record.state == "UP"
 
@@ -64,6 +70,13 @@ class Instance:
         if peer.is_up or self.left or not self.listed or self.record.state != "UP":
             return False
         return bool(peer.expected_until > now)
+
+    def keyed(self) -> Iterator[tuple[str, tuple[str, int]]]:
+        """Its methods that have a key: the argument's name and position, as their record has them."""
+        for method, entry in self.record.methods.items():
+            match entry.get("key"):
+                case [str(name), int(position)]:
+                    yield method, (name, position)
 
     def is_idempotent(self, method: str) -> bool:
         entry = self.record.methods.get(method)
@@ -77,7 +90,7 @@ class ServicePool:
 
     __slots__ = (
         "service", "calls", "instances", "ready", "only", "ejected", "suspects", "tiers", "coming", "is_cold", "unlinked",
-        "waiting", "_weighed_until", "_preferences", "_choose", "_served_since",
+        "waiting", "keyed", "_weighed_until", "_preferences", "_choose", "_served_since",
     )  # fmt: skip
 
     def __init__(self, service: str, preferences: Preferences = EQUALS) -> None:
@@ -107,6 +120,8 @@ class ServicePool:
         #: Records of listed instances that have no link, because there are too many; the one that waits longest comes first.
         self.unlinked: dict[str, Record] = {}
         self.waiting: deque[Any] = deque()
+        #: The methods whose calls are routed by an argument: its name and its position.
+        self.keyed: dict[str, tuple[str, int]] = {}
         #: By method.
         self._weighed_until: dict[str, float] = {}
 
@@ -122,6 +137,9 @@ class ServicePool:
         shuffle(self.ready)
         self._weighed_until.clear()
         self._prefer(now)
+        self.keyed = {}
+        for instance in able:
+            self.keyed.update(instance.keyed())
         self._expect_others(now)
 
     def _prefer(self, now: float) -> None:
@@ -152,11 +170,42 @@ class ServicePool:
     def can_be_asked(self) -> bool:
         return bool(self.ready or self.ejected or self.suspects)
 
-    def pick(self, now: float, method: str, avoid: Collection[Instance] = (), may_wait: bool = False) -> Instance | None:
+    def key_of(self, call: PendingCall) -> bytes | None:
+        """The key that the call was given, or that its method declares; None where the load decides."""
+        if call.history is not None and call.history.key is not None:
+            return call.history.key
+        named = self.keyed.get(call.method)
+        if named is None:
+            return None
+        name, position = named
+        found = call.args[position] if 0 <= position < len(call.args) else (call.kwargs or {}).get(name)
+        return as_bytes(found) if isinstance(found, KINDS) else None
+
+    def _pick_by_key(self, key: bytes, avoid: Collection[Instance], may_wait: bool, now: float) -> Instance | None:
+        if may_wait and self.coming:
+            self._expect_others(now)
+            if self.coming:
+                return None  # The key may belong to one of them.
+        for candidates in self.tiers:
+            able = [instance for instance in candidates if instance not in avoid]
+            if able:
+                return choose_by_key(able, key)
+        return None
+
+    def pick(
+        self,
+        now: float,
+        method: str,
+        avoid: Collection[Instance] = (),
+        may_wait: bool = False,
+        key: bytes | None = None,
+    ) -> Instance | None:
         """The instance to ask, or None when there is none besides those to avoid.
 
         With `may_wait` also when the one to ask has its share of the calls already, and others are about to be greeted.
         """
+        if key is not None:
+            return self._pick_by_key(key, avoid, may_wait, now)
         for candidates in self.tiers:
             if avoid:
                 candidates = [instance for instance in candidates if instance not in avoid]
