@@ -103,6 +103,70 @@ def test_what_was_appended_while_a_page_was_on_its_way_is_asked_for():
     assert loads(deliveries.due(0.0)) == [Fetch(1, 999)]
 
 
+def test_what_is_handed_over_with_its_commit_is_sent_without_a_load():
+    deliveries = loaded(1, credit=3)
+    assert deliveries.next_after == 1
+
+    deliveries.offered(1, page(2, 3))
+    deliveries.appended(3)
+
+    assert deliveries.due(0.0) == [Send("a", event(seq), 1) for seq in (1, 2, 3)]
+    assert deliveries.next_after == 3
+
+
+def test_a_commit_that_is_larger_than_what_is_handed_over_is_loaded_on():
+    deliveries = loaded(1, credit=9)
+
+    deliveries.offered(1, page(2, 3, is_last=False))
+    deliveries.appended(5)
+
+    assert loads(deliveries.due(0.0)) == [Fetch(3, 997)]
+
+
+def test_what_is_handed_over_out_of_its_turn_is_passed_over_and_loaded():
+    deliveries = loaded(1)
+
+    deliveries.offered(0, page(1, 2))
+    deliveries.appended(3)
+
+    assert loads(deliveries.due(0.0)) == [Fetch(1, 999)]
+    deliveries.offered(1, page(2, 3))
+    assert deliveries.in_memory == 1
+
+
+def test_what_was_asked_for_before_a_rewind_is_not_taken_until_the_schedule_is_there_again():
+    deliveries = loaded(1, 2, credit=9)
+    deliveries.rewound(0)
+
+    deliveries.offered(2, page(3))
+    deliveries.appended(3)
+
+    assert loads(deliveries.due(0.0)) == [Fetch(0, 1000)]
+
+
+@pytest.mark.parametrize("options", [{"window": 1}, {"window_bytes": 4}])
+def test_without_room_nothing_is_handed_over(options):
+    deliveries = loaded(1, credit=0, **options)
+    assert deliveries.next_after is None
+
+    deliveries.offered(1, page(2))
+    deliveries.appended(2)
+
+    assert deliveries.in_memory == 1
+
+
+def test_nothing_is_handed_over_while_older_events_are_to_be_loaded_or_nobody_is_there():
+    assert schedule().next_after is None
+    deliveries = with_members(schedule())
+    assert deliveries.next_after is None
+    deliveries.due(0.0)
+    assert deliveries.next_after is None
+    deliveries.loaded(page(1))
+    assert deliveries.next_after == 1
+    deliveries.left("a", 0.0)
+    assert deliveries.next_after is None
+
+
 def test_a_load_that_failed_is_asked_for_again_a_second_later():
     deliveries = with_members(schedule())
     deliveries.due(0.0)

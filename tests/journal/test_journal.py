@@ -57,6 +57,51 @@ def test_the_commit_is_told_once_for_all_of_its_events(tmp_path):
     assert len(told) < 1000
 
 
+def test_a_commit_is_handed_over_before_it_is_told(open_journal):
+    told = []
+    journal = open_journal(on_commit=told.append)
+    journal.ensure(pattern="order.*")
+    journal.append()
+
+    journal.journal.fetch_ahead("reports.handle", 1, 10, told.append)
+    journal.append("order.paid")
+    journal.append("order.paid")
+    journal.settled()
+
+    assert [getattr(one, "items", one) for one in told] == [1, tuple(journal.items(after=1)[:1]), 2, 3]
+    assert told[1].is_last and told[1].to_seq == 2
+
+
+def test_what_the_group_does_not_want_of_a_commit_is_handled_at_once(open_journal):
+    told = []
+    journal = open_journal()
+    journal.ensure(pattern="order.*")
+
+    journal.journal.fetch_ahead("reports.handle", 0, 10, told.append)
+    journal.append("stock.low")
+
+    journal.settled()
+    [page] = told
+    assert (page.items, page.to_seq, page.is_last) == ((), 1, True)
+    assert journal.stats().groups["reports.handle"].waiting == 0
+
+
+def test_a_commit_that_begins_elsewhere_is_not_handed_over(open_journal):
+    told = []
+    journal = open_journal()
+    journal.ensure()
+    journal.append()
+
+    journal.journal.fetch_ahead("reports.handle", 0, 10, told.append)
+    journal.journal.fetch_ahead("nobody.there", 1, 10, told.append)
+    journal.append()
+
+    journal.settled()
+    assert told[0] is None
+    assert isinstance(told[1], JournalError)
+    assert journal.seqs() == [1, 2]
+
+
 @pytest.mark.parametrize("event", [NewEvent("a", "text"), NewEvent(b"a", b""), NewEvent("a", None)])
 def test_what_is_not_bytes_is_refused_at_once(journal, event):
     with pytest.raises(TypeError, match="bytes"):

@@ -24,6 +24,8 @@ class Mesh(RuleBasedStateMachine):
         )
         self.journal = []
         self.loads = []
+        #: The seq after which a commit was last asked for ahead; None once it was answered.
+        self.ahead = None
         self.sends = []
         self.handled = []
         self.buried = {}
@@ -70,11 +72,21 @@ class Mesh(RuleBasedStateMachine):
 
     @rule(key=KEYS, n=st.integers(1, 5))
     def append(self, key, n):
+        first = len(self.journal)
         for _ in range(n):
             seq = len(self.journal) + 1
             self.journal.append(StoredEvent(seq, seq - 1, self.now, "t", b"", None, key, "o"))
+        ahead, self.ahead = self.ahead, None
+        if ahead == first:
+            # As much as two of them are handed over with their commit.
+            handed = tuple(self.journal[first : first + 2])
+            self.deliveries.offered(ahead, Page(handed, handed[-1].seq, len(handed) == n))
         self.deliveries.appended(len(self.journal))
         self.do()
+
+    @rule()
+    def ask_ahead(self):
+        self.ahead = self.deliveries.next_after
 
     @precondition(lambda self: self.loads)
     @rule(works=st.booleans())

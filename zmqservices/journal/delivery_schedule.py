@@ -8,7 +8,7 @@ Rule 3: whatever a peer says late, twice or wrongly does no harm.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
@@ -116,6 +116,9 @@ class DeliverySchedule:
         if self._discards:
             self._discards = False
             return
+        self._take(page, handled)
+
+    def _take(self, page: Page, handled: Container[int]) -> None:
         self._after = max(self._after, page.to_seq)
         self._is_last = page.is_last
         for item in page.items:
@@ -123,6 +126,13 @@ class DeliverySchedule:
                 self._gaps.append(item)
             elif item.seq not in handled:
                 self._queue.add(item)
+
+    def offered(self, after: int, page: Page) -> None:
+        """Events that were committed just now, unasked: those after `after`. Taken if they are what a Fetch would ask for;
+        otherwise a Fetch asks for them in time."""
+        if after == self._after and not self._is_loading and self._is_low():
+            self._has_news = True
+            self._take(page, ())
 
     def not_loaded(self, now: float) -> None:
         """The Fetch failed; it is asked for again a second later."""
@@ -321,8 +331,10 @@ class DeliverySchedule:
 
     def _has_room(self) -> bool:
         has_more = not self._is_last or self._last > self._after
-        is_low = len(self._queue) <= self._window // 2 and self._queue.size < self._window_bytes
-        return has_more and is_low and bool(self._members)
+        return has_more and self._is_low()
+
+    def _is_low(self) -> bool:
+        return len(self._queue) <= self._window // 2 and self._queue.size < self._window_bytes and bool(self._members)
 
     # --- what becomes of events -------------------------------------------------------------------------------------------
 
@@ -377,6 +389,12 @@ class DeliverySchedule:
     def _pause(self, attempts: int) -> float:
         # The exponent is bounded before it is taken: a float does not hold any power of two.
         return self._random() * min(self._backoff_max, self._backoff * 2.0 ** min(attempts - 1, 60))
+
+    @property
+    def next_after(self) -> int | None:
+        """The seq after which the next commit is wanted at once; None while older events are not loaded, or there is no room."""
+        is_at_end = self._is_last and not self._is_loading and self._last <= self._after
+        return self._after if is_at_end and self._is_low() else None
 
     # --- how it stands ---------------------------------------------------------------------------------------------------
 

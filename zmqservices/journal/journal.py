@@ -154,6 +154,14 @@ class Journal:
         """
         self._ask(lambda: self._writer.state.fetch(group, after_seq, limit, max_bytes), done)
 
+    def fetch_ahead(self, group: str, after_seq: int, limit: int, done: Done, max_bytes: int = 1 << 22) -> None:
+        """done(Page) with the events of the next commit, as `fetch` would give them, before `on_commit` hears of it.
+
+        done(None) when the commit did not begin right after `after_seq`; never without another commit. Costs the thread nothing
+        until then.
+        """
+        self._writer.ahead.append((after_seq, lambda: self._writer.state.fetch(group, after_seq, limit, max_bytes), done))
+
     def acknowledge(self, group: str, seq: int) -> None:
         """`group` has handled the event (or was told the gap). On disk within 50 ms: a crash makes duplicates only.
 

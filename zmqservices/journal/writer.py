@@ -15,7 +15,7 @@ from zmqservices.exceptions import JournalError, JournalFull
 from zmqservices.journal import mailbox
 from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
 from zmqservices.journal.dead_letters import DeadLetters
-from zmqservices.journal.events import DeadLettersDropped, NewEvent, Notice
+from zmqservices.journal.events import DeadLettersDropped, NewEvent, Notice, Page
 from zmqservices.journal.journal_state import JournalState
 from zmqservices.journal.recovery import open_state, repair
 from zmqservices.journal.retention import Bounds, Retention
@@ -58,6 +58,8 @@ class Writer:
         #: The last error of the disk, while it lasts.
         self.trouble: str | None = None
         self.blocked: deque[tuple[float, Append]] = deque()
+        #: What to read right after the next commit: (the seq that it is to begin after, question, done).
+        self.ahead: deque[tuple[int, Callable[[], Page], Done]] = deque()
         self.state: JournalState
         self._sync = sync
         self._bounds = bounds
@@ -247,8 +249,15 @@ class Writer:
         self.trouble = None
         for seq, (_, done) in enumerate(batch, first):
             mailbox.call(done, seq)
+        self._read_ahead(first - 1)
         mailbox.call(self._on_commit, self.state.last_seq)
         self._flush_soon()
+
+    def _read_ahead(self, after: int) -> None:
+        """Answer those who asked for what was committed just now. Others have their place elsewhere, and fetch."""
+        for _ in range(len(self.ahead)):
+            asked_after, ask, done = self.ahead.popleft()
+            mailbox.call(done, self._try(ask) if asked_after == after else None)
 
     def _commit_or_make_room(self, events: list[NewEvent]) -> int:
         try:

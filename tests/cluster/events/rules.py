@@ -70,6 +70,7 @@ class MemoryJournal:
         #: An error that `ensure_group` answers with.
         self.trouble = None
         self.events, self._groups, self._done, self.buried = [], {}, {}, []
+        self._ahead = []
 
     @property
     def last_seq(self):
@@ -82,6 +83,12 @@ class MemoryJournal:
         seq = len(self.events) + 1
         self.events.append(StoredEvent(seq, seq - 1, 0.0, event.type, event.body, event.headers, event.key, self.origin))
         done(seq)
+        ahead, self._ahead = self._ahead, []
+        for group, after, limit, told in ahead:
+            if after == seq - 1:
+                self.fetch(group, after, limit, told)
+            else:
+                told(None)
         self.on_commit(seq)
 
     def on_commit(self, last_seq):
@@ -116,6 +123,9 @@ class MemoryJournal:
 
     def fetch(self, name, after, limit, done):
         done(Page([event for event in self._waiting(name) if event.seq > after][:limit], self.last_seq, True))
+
+    def fetch_ahead(self, name, after, limit, done):
+        self._ahead.append((name, after, limit, done))
 
     def acknowledge(self, name, seq):
         if name in self._done:

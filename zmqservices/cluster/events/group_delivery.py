@@ -27,6 +27,9 @@ ALL_CREDIT = 1 << 40
 #: so many seconds before a member counts as silent.
 LATE, CATCH_UP = 0.1, 0.02
 
+#: Events of one commit that are handed over with it; the journal commits no more at once.
+AHEAD = 512
+
 #: How an event, or a gap, is sent to a member: `send_on(member, group, event or gap, attempt)`.
 SendOn = Callable[[str, str, StoredEvent | LostRange, int], None]
 
@@ -63,6 +66,9 @@ class GroupDelivery:
         self._timer: ReactorTimer | None = None
         self._timer_at = 0.0
         self._closed = False
+        self._asked_ahead = False
+        #: What `fetch_ahead` answered for the commit of which `appended` is about to be told. Set by the journal's thread.
+        self._ahead: tuple[int, Page | Exception | None] | None = None
         self.rules = DeliverySchedule(
             cursor,
             max_deliveries=group.max_deliveries,
@@ -132,6 +138,12 @@ class GroupDelivery:
 
     def appended(self, last_seq: int) -> None:
         """The journal has events up to `last_seq` now."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            after, page = ahead
+            self._asked_ahead = False
+            if isinstance(page, Page):
+                self.rules.offered(after, page)
         self.rules.appended(last_seq)
         self.flush()
 
@@ -146,6 +158,19 @@ class GroupDelivery:
             else:
                 self._together(self._do_all, actions)
         self._set_timer(now)
+        if not self._asked_ahead:
+            self._ask_ahead()
+
+    def _ask_ahead(self) -> None:
+        """Have the next commit handed over together with the news of it, instead of going back to the journal for it."""
+        after = self.rules.next_after
+        if after is not None:
+            self._asked_ahead = True
+            self.journal.fetch_ahead(self.group.name, after, AHEAD, partial(self._read_ahead, after))
+
+    def _read_ahead(self, after: int, page: Page | Exception | None) -> None:
+        # On the journal's thread, just before it tells of the commit.
+        self._ahead = (after, page)
 
     def _do_all(self, actions: list[Action]) -> None:
         for action in actions:
