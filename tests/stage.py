@@ -6,6 +6,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from zmqservices.extensions import DependencyProvider
+from zmqservices.rpc import RpcProxy, rpc
 
 
 def until(claim, timeout=5):
@@ -109,3 +110,37 @@ class Gate(DependencyProvider):
 
     def wait_for(self, count):
         until(lambda: self.inside == count)
+
+
+def make_words():
+    """A service `words` with a gate of its own: `wait` answers when the gate is opened, `echo` and `fail` at once."""
+
+    class Words:
+        name = "words"
+        gate = Gate()
+
+        @rpc
+        def echo(self, value):
+            return value
+
+        @rpc
+        def wait(self):
+            self.gate()
+            return "waited"
+
+        @rpc
+        def fail(self):
+            raise ValueError("no")
+
+    return Words
+
+
+class AsksGated:
+    """Calls `gated.wait` on behalf of its own caller."""
+
+    name = "middle"
+    below = RpcProxy("gated")
+
+    @rpc
+    def ask(self):
+        return self.below.wait()

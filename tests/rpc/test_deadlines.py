@@ -5,7 +5,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.stage import Context, Gate, linked, until
+from tests.stage import AsksGated, Context, Gate, linked, until
 from zmqservices.exceptions import CallCancelled, ConfigurationError, RemoteError, RpcTimeout, UnknownService
 from zmqservices.rpc import ClusterRpc, RpcProxy, rpc
 
@@ -339,16 +339,8 @@ def test_a_client_that_goes_away_has_its_calls_cancelled(serve, connect, cluster
 
 
 def test_when_a_worker_is_cancelled_the_call_that_it_makes_is_cancelled_too(serve, cluster, gated):
-    class Middle:
-        name = "middle"
-        below = RpcProxy("gated")
-
-        @rpc
-        def ask(self):
-            return self.below.wait()
-
     serve(gated)
-    serve(Middle)
+    serve(AsksGated)
     call = cluster.middle.ask.call_async()
     gated.gate.wait_for(1)
 

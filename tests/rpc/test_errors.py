@@ -15,17 +15,9 @@ from zmqservices.exceptions import (
     RemoteTraceback,
     UnknownService,
     ZmqServicesError,
-    deserialize_to_instance,
 )
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import RpcProxy, rpc
-
-
-@pytest.fixture
-def register(monkeypatch):
-    """Classes that are known to callers until the test ends."""
-    monkeypatch.setattr(exceptions, "registry", dict(exceptions.registry))
-    return deserialize_to_instance
 
 
 class ExampleError(Exception):

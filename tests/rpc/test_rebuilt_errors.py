@@ -3,25 +3,15 @@
 import datetime
 from decimal import Decimal
 
-import pytest
-
-from zmqservices import exceptions
 from zmqservices.exceptions import (
     BadRequest,
     MethodNotFound,
     RemoteError,
     deserialize,
-    deserialize_to_instance,
     no_such_method,
     serialize,
 )
 from zmqservices.wire import codec
-
-
-@pytest.fixture
-def register(monkeypatch):
-    monkeypatch.setattr(exceptions, "registry", dict(exceptions.registry))
-    return deserialize_to_instance
 
 
 def travelled(exc):

@@ -5,23 +5,9 @@ import threading
 import gevent
 import pytest
 
-from tests.stage import Aside, Gate, aside, until
+from tests.stage import Aside, aside, make_words, until
 from zmqservices.exceptions import CallCancelled, MethodNotFound, RemoteError, UnserializableValueError
 from zmqservices.rpc import RpcProxy, rpc
-
-
-class Words:
-    name = "words"
-    gate = Gate()
-
-    @rpc
-    def echo(self, value):
-        return value
-
-    @rpc
-    def wait(self):
-        self.gate()
-        return "waited"
 
 
 class Front:
@@ -62,9 +48,13 @@ class Front:
 
 
 @pytest.fixture
-def front(serve, connect):
-    Words.gate = Gate()
-    serve(Words, max_workers=50)
+def words():
+    return make_words()
+
+
+@pytest.fixture
+def front(serve, connect, words):
+    serve(words, max_workers=50)
     serve(Front, max_workers=50)
     return connect().front
 
@@ -89,8 +79,8 @@ def test_a_native_thread_is_told_what_a_greenlet_would_be(front):
     assert front.aside("call", "fine") == "fine"
 
 
-def test_what_cannot_be_sent_is_told_to_the_native_thread(serve):
-    serve(Words)
+def test_what_cannot_be_sent_is_told_to_the_native_thread(serve, words):
+    serve(words)
     proxy = _proxy_of(serve(Front))
 
     with pytest.raises(UnserializableValueError):
@@ -98,29 +88,27 @@ def test_what_cannot_be_sent_is_told_to_the_native_thread(serve):
     assert aside(proxy.echo, 1) == 1
 
 
-def test_a_call_of_a_native_thread_is_given_up_from_another(serve, cluster_config):
-    Words.gate = Gate()
-    serve(Words)
+def test_a_call_of_a_native_thread_is_given_up_from_another(serve, cluster_config, words):
+    serve(words)
     container = serve(Front)
     proxy = _proxy_of(container)
     call = aside(proxy.wait.call_async)
-    Words.gate.wait_for(1)
+    words.gate.wait_for(1)
     waiting = Aside(call.result)
 
     aside(call.cancel)
 
     with pytest.raises(CallCancelled):
         waiting.get()
-    until(lambda: Words.gate.ended == ["WorkerCancelled"])
+    until(lambda: words.gate.ended == ["WorkerCancelled"])
 
 
-def test_a_native_thread_that_waits_for_a_service_that_stops_is_let_go(serve, cluster_config):
-    Words.gate = Gate()
-    serve(Words, elsewhere=True)
+def test_a_native_thread_that_waits_for_a_service_that_stops_is_let_go(serve, cluster_config, words):
+    serve(words, elsewhere=True)
     container = serve(Front)
     proxy = _proxy_of(container)
     waiting = Aside(proxy.wait.with_timeout(None))
-    Words.gate.wait_for(1)
+    words.gate.wait_for(1)
 
     container.kill()
 
@@ -130,9 +118,8 @@ def test_a_native_thread_that_waits_for_a_service_that_stops_is_let_go(serve, cl
         aside(proxy.echo, 1)
 
 
-def test_a_thread_that_its_own_hub_waits_for_is_told_so_and_nothing_is_sent(serve, cluster_config, monkeypatch):
-    Words.gate = Gate()
-    serve(Words)
+def test_a_thread_that_its_own_hub_waits_for_is_told_so_and_nothing_is_sent(serve, cluster_config, monkeypatch, words):
+    serve(words)
     proxy = _proxy_of(serve(Front))
     proxy.echo(0)
     told = []
@@ -152,12 +139,11 @@ def test_a_thread_that_its_own_hub_waits_for_is_told_so_and_nothing_is_sent(serv
     assert "must wait by gevent's means" in str(told[0])
     gevent.sleep(0)
     assert proxy.echo(1) == 1
-    assert Words.gate.inside == 0
+    assert words.gate.inside == 0
 
 
-def test_a_callback_of_the_hub_is_told_that_it_cannot_wait(serve, cluster_config):
-    Words.gate = Gate()
-    serve(Words)
+def test_a_callback_of_the_hub_is_told_that_it_cannot_wait(serve, cluster_config, words):
+    serve(words)
     proxy = _proxy_of(serve(Front))
     proxy.echo(0)
     told = []

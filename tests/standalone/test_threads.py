@@ -6,7 +6,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.stage import Aside, Gate, aside, until
+from tests.stage import Aside, Gate, aside, make_words, until
 from zmqservices.exceptions import (
     CallCancelled,
     MessageTooLarge,
@@ -22,24 +22,7 @@ from zmqservices.wire.envelope import LARGE
 
 @pytest.fixture
 def words():
-    class Words:
-        name = "words"
-        gate = Gate()
-
-        @rpc
-        def echo(self, value):
-            return value
-
-        @rpc
-        def wait(self):
-            self.gate()
-            return "waited"
-
-        @rpc
-        def fail(self):
-            raise ValueError("no")
-
-    return Words
+    return make_words()
 
 
 def test_a_plain_thread_calls_and_waits(serve, connect, words):

@@ -3,7 +3,7 @@
 import gevent
 import pytest
 
-from tests.stage import Gate, aside, until
+from tests.stage import AsksGated, Gate, aside, until
 from zmqservices.exceptions import CallCancelled, RemoteError, UnknownService, ZmqServicesError
 from zmqservices.rpc import RpcProxy, rpc
 
@@ -294,17 +294,9 @@ def test_a_stop_of_what_never_started_ends_at_once(cluster_config, make_gated):
 
 
 def test_remote_errors_of_a_nested_cancellation_have_a_name(serve, cluster, make_gated):
-    class Middle:
-        name = "middle"
-        below = RpcProxy("gated")
-
-        @rpc
-        def ask(self):
-            return self.below.wait()
-
     gated = make_gated()
     container = serve(gated, elsewhere=True)
-    serve(Middle)
+    serve(AsksGated)
     call = cluster.middle.ask.call_async()
     gated.gate.wait_for(1)
 
