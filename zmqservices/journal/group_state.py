@@ -1,4 +1,4 @@
-"""How one group stands: what it is done with, what it lost and was not told yet. Pure; the journal's thread owns it.
+"""The progress of one group: which events it has handled, and which it lost. Pure; the journal's thread owns it.
 
 Rule 1: a seq that is not acknowledged and not inside a gap is still to be delivered, or does not concern the group.
 Rule 2: what does not concern the group is acknowledged as it is found out, so that the cursor moves on.
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.events import Group, LostRange
 
-#: Event types whose match is remembered; then it starts anew, for who makes up a type per event.
+#: So many event types are remembered as matching or not. Then the memory is cleared: some users make up a type per event.
 _REMEMBERED_TYPES = 10_000
-#: Seconds after which it is written down anew that a member was seen, if nothing else is.
+#: Seconds after which the time of a member's last sign of life is written again, if nothing else is written.
 SEEN_INTERVAL = 30.0
-#: Seconds after the last sign of a member in which a group that has never answered counts as one that will.
+#: A group that has never answered still counts as alive for so many seconds after the last sign of one of its members.
 UNPROVEN_FOR = 120.0
 
 
 class GroupState:
-    """One group, as the journal's thread knows it."""
+    """The progress of one group."""
 
     def __init__(self, group: Group, acked: Acknowledged, seen_at: float, expired: bool = False, lost: int = 0) -> None:
         self.acked = acked
@@ -31,23 +31,23 @@ class GroupState:
         self.waiting = 0
         self.dead_letters = 0
         self.requeued: set[int] = set()
-        #: Requeued letters that were handled since the last flush.
+        #: Requeued dead letters that were handled since the last flush.
         self.handled_dead_letters: set[int] = set()
-        #: When the first event that waits was committed.
+        #: Wall-clock time at which the oldest waiting event was committed.
         self.oldest_at: float | None = None
-        #: Up to where events were handed out since the opening; those before may be on their way to a member.
+        #: The last seq that was fetched since the opening. Events up to it may be in flight to a member.
         self.fetched_to = 0
-        #: The gaps (by seq) that were handed out.
+        #: The seqs of the gaps that were handed out.
         self._handed_out: set[int] = set()
-        #: A member has ever answered: the group is more than a name. Events are refused for the sake of such groups only.
+        #: Whether a member has ever answered. New events are refused only for the sake of such a group.
         self.is_proven = False
-        #: A member answered since the last flush.
+        #: Whether a member answered since the last flush.
         self.was_seen = False
         self.is_dirty = True
         self.declare(group)
 
     def declare(self, group: Group) -> None:
-        """The group has a pattern, for as long as it lives, and limits, which may become others."""
+        """Set the group's limits and details. Its pattern stays the same for as long as the group lives."""
         self.group = group
         self._matches = group.compiled().matches
         self._wanted: dict[str, bool] = {}
@@ -69,7 +69,7 @@ class GroupState:
     # --- new events -----------------------------------------------------------------------------------------------------
 
     def committed(self, first: int, last: int, types: Mapping[str, int]) -> None:
-        """A block was appended."""
+        """Count the events of a block that was appended."""
         wanted = self.count(types)
         if not wanted:
             self._pass_by(first, last)
@@ -79,7 +79,7 @@ class GroupState:
             self.waiting += wanted
 
     def _pass_by(self, first: int, last: int) -> None:
-        # Only where the cursor moves: ranges beyond it would pile up for a group that is away. Fetching finds the rest.
+        # Only if the cursor moves: for a group that is away, ranges beyond the cursor would pile up. A fetch skips the rest.
         if self.acked.cursor == first - 1:
             self.acked.add(first, last)
             self.is_dirty = True
@@ -87,7 +87,7 @@ class GroupState:
     # --- what the group is done with ------------------------------------------------------------------------------------
 
     def acknowledge(self, seq: int) -> None:
-        """The event was handled, or the gap was told. Twice does no harm."""
+        """Mark an event as handled, or a gap as told. A second time does no harm."""
         if seq in self.requeued:
             self.requeued.discard(seq)
             self.handled_dead_letters.add(seq)
@@ -99,7 +99,7 @@ class GroupState:
         self.is_dirty = True
 
     def bury(self, seq: int) -> None:
-        """The event became a dead letter: the group is done with it."""
+        """Mark an event as handled that became a dead letter."""
         self.handled_dead_letters.discard(seq)
         self.is_proven = True
         if seq in self.requeued:
@@ -117,7 +117,7 @@ class GroupState:
         self.waiting = max(0, self.waiting - 1)
 
     def _found_again(self, i: int, gap: LostRange) -> None:
-        # It had been handed out before it was dropped.
+        # The event was handed out before it was dropped, and a member has handled it after all.
         self.lost = max(0, self.lost - 1)
         self.gaps[i] = gap._replace(events=gap.events - 1)
         if gap.events <= 1 and gap.to_seq not in self._handed_out:
@@ -128,7 +128,7 @@ class GroupState:
         self.acked.add(gap.from_seq, gap.to_seq)
 
     def skip(self, first: int, last: int) -> None:
-        """These do not concern the group."""
+        """Mark events as handled that the group's pattern does not match."""
         if first <= last:
             self.acked.add(first, last)
             self.is_dirty = True
@@ -136,7 +136,7 @@ class GroupState:
     # --- what it lost ---------------------------------------------------------------------------------------------------
 
     def lose(self, gap: LostRange) -> None:
-        """Those events are gone. Gaps must come in order, but for ones that were found when reading."""
+        """Record that events are lost. Gaps are recorded in order, except those that are found while reading."""
         self.lost += gap.events
         self.waiting = max(0, self.waiting - gap.events)
         self.is_dirty = True
@@ -160,7 +160,7 @@ class GroupState:
         self.lose(gap)
 
     def settle(self, to_seq: int) -> None:
-        """Nothing up to `to_seq` is there any more: what is not in a gap is done with."""
+        """Mark everything up to `to_seq` as handled but for the gaps, since the journal has none of it any more."""
         position = self.acked.cursor
         for gap in self.gaps:
             if gap.from_seq > to_seq:
@@ -170,20 +170,20 @@ class GroupState:
         self.skip(position + 1, to_seq)
 
     def is_lost(self, seq: int) -> bool:
-        """Whether a gap says so already."""
+        """Whether the event is in a gap."""
         return any(gap.from_seq <= seq <= gap.to_seq for gap in self.gaps)
 
     def gaps_after(self, seq: int) -> list[LostRange]:
-        """Those that one who asks for items after that seq is to be told, in order."""
+        """The gaps that a fetch after `seq` returns, in order."""
         return [gap for gap in self.gaps if gap.to_seq > seq]
 
     def hand_out(self, gap: LostRange) -> LostRange:
-        """The gap is handed out; from now on it may be acknowledged."""
+        """Hand out a gap. From now on it may be acknowledged."""
         self._handed_out.add(gap.to_seq)
         return gap
 
     def open_ranges(self, first: int, last: int) -> list[tuple[int, int]]:
-        """What is neither acknowledged nor in a gap, from `first` to `last`."""
+        """The ranges from `first` to `last` that are neither acknowledged nor in a gap."""
         gaps = [(gap.from_seq, gap.to_seq) for gap in self.gaps]
         position, found = max(first, self.acked.cursor + 1), []
         for low, high in sorted([*self.acked.ranges(), *gaps]):
@@ -197,7 +197,7 @@ class GroupState:
     # --- the group itself -----------------------------------------------------------------------------------------------
 
     def seen(self, now: float) -> None:
-        """A member is there (wall clock)."""
+        """Note a sign of life of a member. `now` is the wall clock's."""
         self.seen_at = now
         if self.has_expired or now - self._noted_at > SEEN_INTERVAL:
             self.has_expired = False
@@ -205,15 +205,15 @@ class GroupState:
             self.is_dirty = True
 
     def expires(self, now: float) -> bool:
-        """Whether it has been away for too long, and that was not said yet."""
+        """Whether the group has been away for too long, and was not yet marked as expired."""
         limit = self.group.expires_after
         return limit is not None and not self.has_expired and now - self.seen_at > limit
 
     def may_be_refused_for(self, now: float) -> bool:
-        """Whether what waits for it is a reason to refuse new events: a member has answered before, or is there now."""
+        """Whether events that wait for the group are a reason to refuse new ones: a member has answered, or is there now."""
         return self.is_proven or now - self.seen_at <= UNPROVEN_FOR
 
     def rewind(self, cursor: int) -> None:
-        """Nothing after `cursor` counts as handled. The gaps stay as they are. `waiting` is to be counted again."""
+        """Mark nothing after `cursor` as handled. The gaps stay. The caller has to count `waiting` again."""
         self.acked = Acknowledged(cursor)
         self.is_dirty = True

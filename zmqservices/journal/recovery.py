@@ -1,4 +1,4 @@
-"""Opening a journal that may not be what was left: rewound, replaced or damaged. Loud in every case, and never in the way."""
+"""Opens a journal that may have been rewound, replaced or damaged. Each such case is reported, and none prevents the start."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from zmqservices.journal.letter_rows import unsealed
 from zmqservices.journal.slots import Slot, SlotMark
 from zmqservices.journal.store import ALL_SEALED, Store, is_damage, read_json, text_or_bytes
 
-#: What SQLite says of a file that it cannot read at this moment.
+#: SQLite's errors for a file that it cannot read at this moment.
 _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
-#: Copied row by row into the new file; the blocks come after them.
+#: The tables that are copied row by row into the new file. The blocks are copied after them.
 _SMALL_TABLES = ("openings", "groups", "gaps", "letters")
 
 
 def open_state(slot: Slot, sync: str, clock: Callable[[], float], on_notice: Callable[[Notice], None]) -> JournalState:
-    """The state of the slot's journal, ready for appends. sqlite3.Error, JournalError, OSError."""
+    """The state of the slot's journal, ready for appends. Raises sqlite3.Error, JournalError and OSError."""
     mark = slot.mark()
     try:
         store = Store(slot.path, sync)
@@ -68,7 +68,7 @@ def repair(
     groups: dict[str, GroupState] | None = None,
     last_seq: int = 0,
 ) -> JournalState:
-    """A new file with what can be read of the damaged one, which is kept beside it. Its holes become gaps."""
+    """Copy the readable parts of a damaged file into a new one. Unreadable ranges become gaps; the old file is kept beside it."""
     mark = slot.mark()
     aside = _set_aside(slot.path)
     store = Store(slot.path, sync)
@@ -93,10 +93,10 @@ def _set_aside(path: Path) -> Path:
 
 
 def _copy(aside: Path, store: Store) -> int:
-    """How many events were carried over."""
+    """Copy what can be read. Returns how many events were copied."""
     old = sqlite3.connect(aside, isolation_level=None)
     old.text_factory = text_or_bytes
-    # With this SQLite reads what there is of a file that was cut off, too.
+    # With this setting SQLite also reads the rest of a file that was cut off.
     old.execute("PRAGMA writable_schema = ON")
     try:
         notes = Reading(old, "meta").rows()
@@ -106,27 +106,27 @@ def _copy(aside: Path, store: Store) -> int:
             reading = Reading(old, table, all_sealed=store.all_sealed)
             store.carry_over(table, reading.rows())
             if table == "groups" and reading.failed:
-                # Who they were is not known: whoever comes gets all that is kept, rather than too little.
+                # The groups are not known any more: each group that subscribes gets all events that are kept.
                 store.set_note("groups were lost", "yes")
-        # From both ends: what is damaged lies somewhere between.
+        # Read from both ends: the damage is somewhere between.
         return sum(store.carry_over("blocks", Reading(old, "blocks", order).rows()) for order in ("ASC", "DESC"))
     finally:
         old.close()
 
 
 class Reading:
-    """The rows of a damaged file's table that can be read and make sense."""
+    """The rows of one table of a damaged file that can be read and pass the checks."""
 
     def __init__(self, old: sqlite3.Connection, table: str, order: str = "", all_sealed: bool = True) -> None:
         self.failed = False
         self._check = _CHECKS[table] if all_sealed or table != "letters" else _check_letter
         self._old = old
         self._table = table
-        # By their places: what a damaged file calls its columns does not count.
+        # Columns are selected by position, since the column names in a damaged file may be wrong.
         self._sql = f"SELECT * FROM {table}" + (f" ORDER BY 1 {order}" if order else "")
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """In order, until one cannot be read."""
+        """The rows in order, up to the first that cannot be read."""
         try:
             for row in self._old.execute(self._sql):
                 try:
@@ -138,7 +138,7 @@ class Reading:
         except UnicodeDecodeError:  # In the name of a column.
             self.failed = True
         except sqlite3.DatabaseError as exc:
-            # What is locked, say, is not damaged: to take it so would be to lose it.
+            # A locked file, for example, is not damaged. Treating it as damaged would lose its events.
             if getattr(exc, "sqlite_errorcode", None) in _NOT_NOW:
                 raise
             self.failed = True

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 from zmqservices.exceptions import JournalError, JournalFull
 
 _NAME = re.compile(r"(?P<source>.+)\.(?P<slot>\d+)\.journal")
-#: Bytes of the mark; more than it needs.
+#: Bytes that are read for the mark, which is shorter.
 _MARK = 128
 
 
@@ -34,7 +34,7 @@ class Orphan(NamedTuple):
 
 
 class SlotMark(NamedTuple):
-    """How far the journal `id` went at least, and the checksum of that block."""
+    """The last known seq of the journal `id`, and the checksum of the block that ends there."""
 
     id: str
     seq: int
@@ -42,7 +42,7 @@ class SlotMark(NamedTuple):
 
 
 class Slot:
-    """A journal's place, owned from `claim` to `release`."""
+    """The place of one journal in a folder. This process owns it from `claim` to `release`."""
 
     def __init__(self, folder: Path, source: str, number: int) -> None:
         stem = f"{quote(source, safe='')}.{number}"
@@ -53,7 +53,7 @@ class Slot:
         self._fd = -1
 
     def claim(self) -> bool:
-        """True if it is ours now, False if another process has it. OSError where locks cannot be had."""
+        """Lock the slot. False if another process holds it. Raises OSError if the file system has no locks."""
         while True:
             fd = open_private(self._lock_path)
             try:
@@ -67,7 +67,7 @@ class Slot:
             except OSError:
                 os.close(fd)
                 raise
-            # Somebody discarded the slot between our opening the file and our locking it.
+            # Another process discarded the slot after this one opened the file and before it locked it.
             os.close(fd)
 
     def _is_current(self, fd: int) -> bool:
@@ -81,30 +81,30 @@ class Slot:
         return self._lock_path.is_symlink()
 
     def mark(self) -> SlotMark | None:
-        """The mark that was left here, if there is one."""
+        """The mark in the lock file, if there is one."""
         match os.pread(self._fd, _MARK, 0).split():
             case [name, seq, crc] if seq.isdigit() and crc.isdigit():
                 return SlotMark(name.decode("ascii", "replace"), int(seq), int(crc))
         return None
 
     def leave_mark(self, mark: SlotMark) -> None:
-        """Remember how far the journal went. OSError if the disk will not."""
+        """Write the mark into the lock file. Raises OSError if the disk fails."""
         os.pwrite(self._fd, f"{mark.id} {mark.seq} {mark.crc}\n".encode().ljust(_MARK), 0)
 
     def discard(self) -> None:
-        """Take the journal and the lock away; still ours until `release`."""
+        """Delete the journal and its lock file. The slot stays owned until `release`."""
         for path in (self.path, self.path.with_name(f"{self.path.name}-wal"), self._lock_path):
             path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Somebody else may have it. Twice does no harm."""
+        """Unlock the slot. A second time does no harm."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder, and those above it that are missing, for this user alone: events hold what customers said."""
+    """Make the folder and its missing parents, readable by this user only: events may hold personal data."""
     for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
     if not folder.is_dir():
@@ -112,9 +112,9 @@ def make_private(folder: Path) -> None:
 
 
 def open_private(path: Path) -> int:
-    """A descriptor of that file, made where it is missing, which only this user may read.
+    """A descriptor of the file. If the file is missing, it is made, readable by this user only.
 
-    A symbolic link is not followed: whoever can put one here would have any file of this user written to.
+    A symbolic link is not followed: otherwise, whoever can put a link here could have any file of this user overwritten.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
@@ -130,7 +130,7 @@ def open_private(path: Path) -> int:
 
 
 def claim(folder: Path, source: str, number: int | None) -> Slot:
-    """The slot of that number, or the first free one. JournalError, JournalFull."""
+    """Claim the slot of that number, or the first free one. Raises JournalError and JournalFull."""
     try:
         make_private(folder)
         return _claim(folder, source, number)
@@ -150,7 +150,7 @@ def _claim(folder: Path, source: str, number: int | None) -> Slot:
 
 
 def orphans(folder: Path, source: str | None) -> Iterator[Orphan]:
-    """Journals without an owner, in order of their names."""
+    """The journals that no process owns, ordered by name."""
     for path in sorted(folder.glob("*.journal")):
         match = _NAME.fullmatch(path.name)
         if match is None or source not in (None, unquote(match["source"])):
@@ -160,7 +160,7 @@ def orphans(folder: Path, source: str | None) -> Iterator[Orphan]:
             is_ours = slot.claim()
         except OSError:
             if path.is_symlink() or slot.is_linked():
-                continue  # Nothing that we left. The others are looked at all the same.
+                continue  # Not a file of ours. The others are still looked at.
             raise
         if is_ours:
             slot.release()

@@ -24,19 +24,19 @@ from zmqservices.wire.extensions import FROZENSET, PAYLOAD, SET, TUPLE
 MAX_EXTENSION_NESTING = 32
 #: Levels of containers inside a tuple or set; with the packer's own bound (511 or 1024) around it, the C stack is safe.
 MAX_NESTING = 500
-#: Documents up to this many bytes are read without a look at what their arrays claim: they can waste 11 MB at most.
+#: The lengths that arrays claim are not checked in documents of up to this many bytes: they can waste 11 MB at most.
 TRUSTED_SIZE = 2048
-#: Bytes that claims without content may take for a moment, and those that each claimed item takes.
+#: Bytes of memory that claimed lengths without content may take for a moment, and the bytes that one claimed item takes.
 MAX_WASTE, POINTER = 16 * 1024 * 1024, 8
 #: Documents of more bytes are skipped through rather than counted.
 COUNTED_SIZE = 8 * 1024
 #: Documents of more bytes may hold enough keys with one hash to stall a process: Python salts the hashes of texts and bytes, and
 #: not those of numbers, tuples and dates.
 COLLIDING_SIZE = 16 * 1024
-#: How many extensions (all but texts, bytes and 64-bit integers are) such a document may hold unlooked at, how many keys a map or
-#: items a set, and how many of those may have one hash.
+#: With more than MAX_UNSALTED extensions in such a document, the hashes in each map or set of more than MAX_UNSALTED items are
+#: counted; at most MAX_ONE_HASH items may share a hash. (All keys but texts, bytes and 64-bit integers travel as extensions.)
 MAX_UNSALTED, MAX_ONE_HASH = 1000, 100
-#: A packer keeps the room it once needed; one that needed more than this many bytes is not kept.
+#: A packer keeps the largest buffer that it ever needed. A packer that needed more than this many bytes is not used again.
 KEPT_PACKER_SIZE = 1024 * 1024
 
 Default = Callable[[Any], Any]
@@ -57,7 +57,7 @@ _NOT_GIVEN = object()
 def pack(value: object, blame: object = _NOT_GIVEN) -> bytes:
     """The value as bytes. Raises UnserializableValueError with the innermost value that cannot travel.
 
-    Where that is not known (a nesting without end), the error names `blame` or else `value`.
+    If that value is not known (a nesting without end), the error names `blame`, or else `value`.
     """
     # A list's pop and append are atomic: each packer is used by one thread and one greenlet at a time, without a lock.
     try:
@@ -82,7 +82,7 @@ def _new_packer(level: int) -> Any:
 
 
 def _make_default(level: int) -> Default:
-    """What packs values that msgpack cannot, inside of `level` tuples and sets."""
+    """A function that packs the values that msgpack cannot pack, inside of `level` tuples and sets."""
 
     def default(value: object) -> Any:
         cls = type(value)
@@ -102,7 +102,7 @@ def _make_default(level: int) -> Default:
 
 
 def _ext(code: int, raw: bytes) -> ExtType:
-    # ExtType's own constructor checks what is known here, for 0.4 us.
+    # The constructor of ExtType would check again what is known here, and take 0.4 us.
     return tuple.__new__(ExtType, (code, raw))
 
 
@@ -130,8 +130,8 @@ def _write_items(code: int) -> Callable[[Any, int], ExtType]:
 
 
 def _check_nesting(value: Any) -> None:
-    """Raises UnserializableValueError for containers in containers beyond MAX_NESTING. Loops have no end at all."""
-    # Depth first: a loop is met at its end and not in all its copies.
+    """Raises UnserializableValueError for containers that are nested deeper than MAX_NESTING, or that contain themselves."""
+    # Depth first: a container that contains itself is followed once, and not once for each place where it occurs.
     path = [iter(value)]
     while path:
         for item in path[-1]:
@@ -147,13 +147,13 @@ def _check_nesting(value: Any) -> None:
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 
-#: What becomes of a value of such a type (or of a subclass): a builtin that msgpack knows, or an extension.
+#: How a value of each type, or of a subclass, is written: as a builtin that msgpack knows, or as an extension.
 _builtins: dict[type, Callable[[Any, int], Any]] = {
     **{cls: _write_by(code, write) for cls, (code, write) in extensions.WRITERS.items()},
     tuple: _write_items(TUPLE),
     set: _write_items(SET),
     frozenset: _write_items(FROZENSET),
-    # The builtin's own methods: a subclass may say anything in its `__str__` or `__int__`.
+    # The methods of the builtin are called: `__str__` or `__int__` of a subclass may return anything.
     str: lambda value, level: str.__str__(value),
     bytes: lambda value, level: bytes.__bytes__(value),
     bytearray: lambda value, level: bytearray.__getitem__(value, slice(None)),
@@ -187,7 +187,7 @@ def unpack(raw: bytes) -> Any:
 
 
 def unpack_with(raw: bytes, hook: Hook) -> Any:
-    """As `unpack`, with an own reader of the outermost extensions: see `make_hook`."""
+    """As `unpack`, with another reader for the outermost extensions: see `make_hook`."""
     try:
         if len(raw) > TRUSTED_SIZE:
             raw = bytes(raw)  # the very same object, unless it is a view of something
@@ -204,16 +204,16 @@ def unpack_with(raw: bytes, hook: Hook) -> Any:
 
 
 def _check_claims(raw: bytes) -> None:
-    """Raises an error where an array claims more items than come.
+    """Raises an error if an array claims more items than follow.
 
-    The reader makes a list of the claimed length (the document's, at most) at once, on each of 1024 levels: 64 KiB could ask
-    for 512 MiB. Skipping makes nothing, and finds an array that the bytes do not fill. It costs as much as reading, so it
-    is left out where the bytes that could open a long array are too few to waste much.
+    The reader allocates a list of the claimed length (at most the document's length) at once, on each of 1024 levels: 64 KiB
+    could ask for 512 MiB. Skipping through the document allocates nothing, and finds an array that is not filled. Skipping
+    costs as much as reading. It is left out if few bytes of the document can open a long array.
     """
     if b"\xdc" not in raw and b"\xdd" not in raw:
         return
     size = len(raw)
-    # To count takes longer than to skip where there is much.
+    # In a large document, counting takes longer than skipping.
     if size > COUNTED_SIZE or POINTER * size * (raw.count(b"\xdc") + raw.count(b"\xdd")) > MAX_WASTE:
         unpacker = Unpacker(max_buffer_size=len(raw))
         unpacker.feed(raw)
@@ -235,7 +235,7 @@ def _map_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _check_hashes(keys: list[Any]) -> None:
-    """Raises ProtocolError where many different keys have the same hash: to put n of them into a map takes n * n steps."""
+    """Raises ProtocolError if many different keys have the same hash: putting n of them into a map takes n * n steps."""
     [(hash_, count)] = Counter(map(hash, keys)).most_common(1)
     if count > MAX_ONE_HASH and len({repr(key)[:200] for key in keys if hash(key) == hash_}) > MAX_ONE_HASH:
         raise ProtocolError(f"{count:,} keys of a map, or items of a set, have the same hash")
@@ -244,8 +244,8 @@ def _check_hashes(keys: list[Any]) -> None:
 def _items_one_by_one(raw: bytes, hook: Hook) -> list[Any]:
     """The items of a short array that is nested one level deeper than the reader goes.
 
-    msgpack's writer goes that one level deeper. What a peer could say must be understood: a body that is refused
-    would cost the whole link.
+    The writer of msgpack goes one level deeper than its reader. Such a body must be understood: refusing a body ends the whole
+    connection.
     """
     count, rest = raw[0] - 0x90, raw[1:]
     if not 0 <= count <= 15:
@@ -267,7 +267,7 @@ def _items_one_by_one(raw: bytes, hook: Hook) -> list[Any]:
 
 
 def make_hook(level: int, on_payload: Callable[[bytes], Any] | None = None) -> Hook:
-    """What reads extensions inside of `level` tuples and sets; `on_payload` reads the payload's placeholder."""
+    """A function that reads extensions inside of `level` tuples and sets. `on_payload` reads the placeholder of a payload."""
 
     def hook(code: int, raw: bytes) -> Any:
         read = extensions.READERS.get(code)

@@ -20,10 +20,10 @@ from zmqservices.wire import batches, codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
 from zmqservices.wire.messages import KINDS, Batch, Call, Error, Event, Message, Nack, Result, Stream
 
-#: Bytes from which a value travels in a frame of its own: from about here on, that is cheaper than copying it.
+#: A bytes value of this size or more travels in a frame of its own, which is then cheaper than copying it.
 LARGE = 48 * 1024
 
-#: Bytes of a body that carries no values of users. Longer ones are refused before they are decoded.
+#: The most bytes of a body that carries no values of users. A longer body is refused before it is decoded.
 LARGEST_CONTROL = 256 * 1024
 #: The kinds whose bodies carry values of users, and BATCH, which has a bound of its own.
 _CARRY_VALUES = frozenset(cls.KIND for cls in (Call, Result, Error, Stream, Batch, Event, Nack))
@@ -110,7 +110,7 @@ def _framed(body: bytes, payload: bytes | None) -> Frames:
 
 
 def _without(payload: bytes, args: list[Any], kwargs: dict[str, Any] | None) -> tuple[list[Any], Any]:
-    """The arguments with the placeholder in the first place of this bytes object."""
+    """The arguments, with the placeholder where this bytes object stands first."""
     for index, value in enumerate(args):
         if value is payload:
             return [*args[:index], PLACEHOLDER, *args[index + 1 :]], kwargs
@@ -126,7 +126,7 @@ def _parted(value: object) -> tuple[Any, bytes | None]:
 
 
 def _trimmed(fields: list[Any]) -> list[Any]:
-    """Without the Nones at the end."""
+    """The fields without the Nones at the end."""
     while fields[-1] is None:
         fields.pop()
     return fields
@@ -143,7 +143,7 @@ _hook_alone = codec.make_hook(0, _payload_is_missing)
 
 
 class Payloads:
-    """Gets the payload frames of one socket's messages, each in the midst of decoding the body that announces it.
+    """Fetches the payload frames of one socket's messages: each while the body that announces it is decoded.
 
         payloads = Payloads(link.take_payload)
         message = decode(body, payloads=payloads)
@@ -158,7 +158,7 @@ class Payloads:
     def __init__(self, take: Callable[[], bytes | None]) -> None:
         self._take = take
         self.hook = codec.make_hook(0, self._on_payload)
-        #: The frame that the last body brought with it, if it is a message; to be settled before another one is decoded.
+        #: The frame that was fetched for the last body. `settle` must take it before another body is decoded.
         self.fetched: bytes | None = None
         self._places = 0
 
@@ -172,7 +172,7 @@ class Payloads:
         return self.fetched
 
     def begin_again(self) -> None:
-        """The body is decoded once more, from its beginning."""
+        """Begin anew: the body is decoded once more, from its beginning."""
         self._places = 0
 
     def drop(self) -> None:
@@ -181,7 +181,7 @@ class Payloads:
         self._places = 0
 
     def settle(self, message: Message) -> int:
-        """The bytes of the frame. Raises ProtocolError unless the message has one place for it, where it may be."""
+        """The number of bytes of the frame. Raises ProtocolError unless the message has exactly one allowed place for it."""
         payload, places = self.fetched, self._places
         self.drop()
         if payload is None or places != 1 or not _is_in_place(message, payload):
@@ -197,7 +197,7 @@ def decode(
     A CALL becomes a `call_class`, so that whoever needs more with it makes one object and not two. With `payloads`, the
     payload frame is fetched where the body announces one.
 
-    Raises ProtocolError for all that is not a message: PayloadMissing where a payload frame must be given, too.
+    Raises ProtocolError for everything that is not a message, and PayloadMissing if a payload frame must be given as well.
     Takes about 0.8 us for a small call, 0.4 us for a small result.
     """
     if payload is not None:
@@ -212,7 +212,7 @@ def decode(
                 fields = unpackb(body, ext_hook=hook, strict_map_key=False, timestamp=3)
             return message_of(fields, call_class)
         except StackError:
-            # One level deeper than the reader goes, which is as deep as the writer goes.
+            # The body may be one level deeper than the reader goes: the writer goes that deep.
             if payloads is not None:
                 payloads.begin_again()
             return _message(codec.unpack_with(body, hook), call_class)
@@ -229,7 +229,7 @@ def decode(
 
 
 def _check_size(body: bytes) -> None:
-    """Raises ProtocolError for a long body that is none of the kinds that may be long, by its first bytes."""
+    """Raises ProtocolError for a long body whose first bytes show a kind that is never long."""
     if batches.is_batch(body):
         batches.check_count(body)
     elif len(body) > LARGEST_CONTROL and body[1] not in _CARRY_VALUES:
@@ -237,7 +237,7 @@ def _check_size(body: bytes) -> None:
 
 
 def call_id_of(body: bytes) -> int | None:
-    """The id of the CALL that the body begins, of which nothing else is looked at; None where it is none."""
+    """The id of the CALL that this body is. Only its beginning is read; None if it is no CALL."""
     try:
         reader = Unpacker(max_buffer_size=64)
         reader.feed(body[:64])
@@ -250,8 +250,8 @@ def call_id_of(body: bytes) -> int | None:
 
 
 def message_of(fields: object, call_class: type[Call] = Call) -> Message:
-    """The message that has these fields, as they are decoded: one of a Batch's. Raises ProtocolError where it is none."""
-    # The two kinds that come all the time, in the form in which they mostly come: `_message` costs twice as much.
+    """The message with these decoded fields, which came in a Batch. Raises ProtocolError if they are no message."""
+    # A fast path for the two most frequent kinds in their usual form: `_message` costs twice as much.
     if type(fields) is list:
         count = len(fields)
         if count == 8:
@@ -273,7 +273,7 @@ def message_of(fields: object, call_class: type[Call] = Call) -> Message:
     return _message(fields, call_class)
 
 
-#: The types of a CALL's fields, kind and headers included: of those that are checked at once.
+#: The types of a CALL's fields, kind and headers included, that the fast path takes.
 _CALLS = frozenset(
     (int, int, str, str, list, kwargs, time_left, dict)
     for kwargs in (type(None), dict)
@@ -297,7 +297,7 @@ def _message(fields: object, call_class: type[Call]) -> Message:
 
 
 def _decode_both(body: bytes, payload: object, call_class: type[Call]) -> Message:
-    """As `decode`, where two frames came: the body must have exactly one placeholder, in its place."""
+    """As `decode`, for a message of two frames: the body must have exactly one placeholder, in an allowed place."""
     seen: list[bytes] = []
     if len(body) > TRUSTED_SIZE:
         _check_size(body)
@@ -320,7 +320,7 @@ def _bytes_of(payload: Any) -> bytes:
 
 
 def _put(message: Message, payload: bytes) -> bool:
-    """Put the payload where the placeholder is; False when it is not where it may be."""
+    """Put the payload in the place of the placeholder. False if the placeholder is not in an allowed place."""
     if isinstance(message, Call):
         return _put_in_call(message, payload)
     place = _PLACES.get(type(message))

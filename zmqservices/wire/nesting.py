@@ -1,4 +1,4 @@
-"""How deep lists and mappings stand within each other: what is too deep for Python to write or compare is refused when read."""
+"""How deep the lists and mappings of a JSON value are nested. Values too deep for Python to write or compare are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def is_deeper(value: object, levels: int) -> bool:
-    """Whether lists and mappings of a JSON value stand within each other on more than `levels` levels."""
+    """Whether the lists and mappings of a JSON value are nested on more than `levels` levels."""
     level = [value]
     for _ in range(levels + 1):
         level = [item for one in level for item in _items(one)]
@@ -17,7 +17,7 @@ def is_deeper(value: object, levels: int) -> bool:
 
 
 def may_be_deeper(text: str | bytes, levels: int) -> bool:
-    """Whether a JSON text has brackets enough for that. To count them costs nothing beside reading the text."""
+    """Whether a JSON text has enough brackets to be nested so deep. Counting them costs little compared to reading the text."""
     if isinstance(text, str):
         return text.count("[") + text.count("{") > levels
     return text.count(b"[") + text.count(b"{") > levels

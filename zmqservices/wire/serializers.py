@@ -60,19 +60,19 @@ class _Functions:
         except ProtocolError:
             raise
         except Exception as exc:
-            # What cannot be read stands in some of these texts, whole.
+            # Some of these texts contain the whole document that cannot be read.
             why = plain(str(exc) or type(exc).__name__)
             raise ProtocolError(f"not a {self.name} document: {why}") from exc
 
 
 # --- JSON with types, spelled as kombu 5.3 and later spell them --------------------------------------------
 
-#: Arrays and objects within each other; what is nested deeper could be read, and not be written or compared.
+#: Levels of nested arrays and objects. A deeper value could be read, but not written or compared.
 MAX_JSON_NESTING = 500
 
 TYPE, VALUE = "__type__", "__value__"
 
-#: By exact type first, then by the nearest base; a datetime is a date, too.
+#: Looked up by the exact type first, then by the nearest base. (A datetime is a date, too.)
 _TO_JSON: dict[type, Callable[[Any], Any]] = {
     datetime: lambda value: {TYPE: "datetime", VALUE: value.isoformat()},
     date: lambda value: {TYPE: "date", VALUE: value.isoformat()},
@@ -85,7 +85,7 @@ _TO_JSON: dict[type, Callable[[Any], Any]] = {
 }
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "datetime": datetime.fromisoformat,
-    # kombu writes a date as a date, and older versions as the midnight of it.
+    # kombu writes a date as a date; older versions write the midnight at its beginning.
     "date": lambda value: datetime.fromisoformat(value).date(),
     "time": time.fromisoformat,
     "decimal": Decimal,
@@ -137,7 +137,7 @@ def _json_loads(raw: bytes) -> Any:
 MSGPACK = _Functions("msgpack", codec.pack, codec.unpack)
 JSON = _Functions("json", _json_dumps, _json_loads)
 
-#: What needs no settings.
+#: The serializers that need no settings.
 BUILTIN: dict[str, Serializer] = {MSGPACK.name: MSGPACK, JSON.name: JSON}
 
 

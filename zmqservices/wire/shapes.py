@@ -29,7 +29,7 @@ def is_count(value: object) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    # A comparison with nan is false, whatever it asks.
+    # Every comparison with nan is false.
     return type(value) in (float, int) and -1e18 < value < 1e18
 
 
@@ -41,7 +41,7 @@ def are_texts(values: Any) -> bool:
     return True
 
 
-#: What a declared type lets pass.
+#: For each declared type, whether a value is of it.
 PREDICATES: dict[str, Callable[[Any], bool]] = {
     "Count": is_count,
     "Seconds": _is_seconds,
@@ -99,12 +99,12 @@ def _check_event(event: Any) -> None:
         raise ProtocolError("with a serializer, body of an Event is bytes")
 
 
-#: The texts of the map of an ERROR, and what else it may hold.
+#: The keys of an ERROR's map whose values are texts.
 _ERROR_TEXTS = ("code", "exc_type", "exc_path", "traceback")
 
 
 def _check_error(error: Any) -> None:
-    """An ERROR that names its call ends that call, whatever else is wrong with it: its map is replaced by one that says so."""
+    """An ERROR that names its call always ends that call. If its map is malformed, it is replaced by a map that says so."""
     _check_error_by_fields(error)
     wrong = _fault_of_error(error.error)
     if wrong is not None:
@@ -146,7 +146,7 @@ LONGEST_NAME = 255
 
 
 def are_names(*texts: str) -> bool:
-    """Whether each is short enough for a name. Looked at where a name is kept; a CALL's are only looked up."""
+    """Whether each text is short enough for a name. Checked where a name is kept; the names in a CALL are only looked up."""
     return all(len(text) <= LONGEST_NAME for text in texts)
 
 
