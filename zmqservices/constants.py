@@ -46,6 +46,7 @@ WEIGHT_CONFIG_KEY = "WEIGHT"
 RPC_ZONE_PREFERENCE_CONFIG_KEY = "rpc_zone_preference"
 RPC_SLOW_START_CONFIG_KEY = "rpc_slow_start"
 MAX_QUEUED_CALLS_CONFIG_KEY = "max_queued_calls"
+MAX_QUEUED_SECONDS_CONFIG_KEY = "max_queued_seconds"
 MAX_QUEUED_BYTES_CONFIG_KEY = "max_queued_bytes"
 MAX_MESSAGE_SIZE_CONFIG_KEY = "max_message_size"
 DRAIN_TIMEOUT_CONFIG_KEY = "drain_timeout"
@@ -70,6 +71,8 @@ DEFAULT_RPC_ZONE_PREFERENCE = 10.0
 DEFAULT_RPC_SLOW_START = 0.0
 #: Calls that may wait for a worker, per service; one more is refused as Overloaded.
 DEFAULT_MAX_QUEUED_CALLS = 10_000
+#: Seconds that the oldest of them may have waited when another one is taken; None is for ever.
+DEFAULT_MAX_QUEUED_SECONDS = None
 #: Bytes of those calls.
 DEFAULT_MAX_QUEUED_BYTES = 256 * 1024 * 1024
 #: Bytes of one message; checked at the sender, enforced at the receiver.

@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from gevent.event import Event
@@ -60,6 +61,11 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._max_bytes = configuration.whole_number(
             config, constants.MAX_QUEUED_BYTES_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_BYTES
         )
+        self._max_age = configuration.seconds(
+            config, constants.MAX_QUEUED_SECONDS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_SECONDS, allow_none=True
+        )
+        #: How many jobs wait when a closer look is taken: whether the queue is full, or too old.
+        self._look_from = self._max_queued if self._max_age is None else 1
         self._with_traceback = configuration.boolean(config, constants.RPC_TRACEBACKS_CONFIG_KEY, True)
         self._queued_bytes = 0
 
@@ -153,7 +159,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             self._tell_refused(call, "bad-arguments")
             return
         # A quick check: some of these jobs may have been dropped, and for others workers are free.
-        if (len(self._jobs) >= self._max_queued or self._queued_bytes > self._max_bytes) and self.container_is_full(call):
+        if (len(self._jobs) >= self._look_from or self._queued_bytes > self._max_bytes) and self.container_is_full(call):
             return
         deadline = call.deadline
         if provider.timeout is not None:
@@ -185,7 +191,24 @@ class RpcServer(ProviderCollector, SharedExtension):
             )
             self._tell_refused(call, "overloaded")
             return True
+        if backlog and self._max_age is not None:
+            waited = self._oldest_wait()
+            if waited > self._max_age:
+                call.refuse(
+                    "overloaded",
+                    f"the oldest of {backlog} calls has waited {waited:.3g} s for a worker of {self._service!r}; "
+                    f"max_queued_seconds is {self._max_age:g}",
+                )
+                self._tell_refused(call, "overloaded")
+                return True
         return False
+
+    def _oldest_wait(self) -> float:
+        """Seconds that the call which was queued first has waited. Calls without a deadline do not count."""
+        for worker_ctx in self._jobs:
+            if worker_ctx.queued_at and not worker_ctx._is_cancelled:
+                return monotonic() - worker_ctx.queued_at
+        return 0.0
 
     def cancel(self, worker_ctx: WorkerContext, why: str) -> None:
         """Cancel a worker whose caller does not wait for the outcome any more."""
