@@ -88,8 +88,8 @@ def test_an_address_that_cannot_be_bound_is_not_announced_and_tried_again(watch,
 
 
 def node_addresses(monkeypatch, servers=(("10.0.0.9", 4190),), route="10.0.0.5", names=None, **settings):
-    monkeypatch.setattr(addresses, "towards", lambda servers, ipv4_alone=False: route)
-    monkeypatch.setattr(addresses, "resolve", (names or {}).get)
+    monkeypatch.setattr(addresses, "towards", lambda servers, ipv4_alone, network: route)
+    monkeypatch.setattr(addresses, "resolve", lambda host, network: (names or {})[host])
     capabilities = discovery.Capabilities(servers=servers)
     return NodeAddresses(Settings.read({"DIRECTORY": "static:a=tcp://1.2.3.4:1", **settings}), capabilities)
 

@@ -85,6 +85,10 @@ class Host:
         ip(self.name, f"address add {address}/24 dev {self.device}")
         return address
 
+    def lose_address(self) -> None:
+        """The address that it had from the beginning is gone, and whatever is bound to it is reached no more."""
+        ip(self.name, f"address delete {self.address}/24 dev {self.device}")
+
     def lose_packets_to(self, other: Host) -> None:
         """From now on nothing that this host sends reaches the other. What the other sends arrives."""
         family = "-6" if ":" in other.address else "-4"

@@ -41,7 +41,7 @@ def test_services_are_found_at_the_new_address_within_a_lease(stage, hosts, tall
     assert client.call("orders.publish", 0, 10, timeout=20)["value"] == orders.pid
     tallies.wait_until_handled(10)
 
-    there.remove_address(there.address)
+    there.lose_address()
     new = there.add_address()
 
     # The same process, as its id shows, at another address.

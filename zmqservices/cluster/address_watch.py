@@ -10,7 +10,7 @@ from gevent.event import Event
 
 from zmqservices.cluster.node_addresses import Hosts
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.utils.concurrency import in_thread, spawn
+from zmqservices.utils.concurrency import spawn
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Movable(Protocol):
 
 
 class AddressWatch:
-    """Calls `look` in a native thread every `interval` seconds, from `start` on, and tells `node` what has changed."""
+    """Calls `look` in a greenlet every `interval` seconds, from `start` on, and tells `node` what has changed."""
 
     def __init__(self, node: Movable, look: Callable[[], Hosts], interval: float) -> None:
         self._node = node
@@ -49,7 +49,7 @@ class AddressWatch:
 
     def _run(self) -> None:
         while True:
-            hosts = in_thread(self._look)
+            hosts = self._look()
             if self._is_over.is_set():
                 return
             try:

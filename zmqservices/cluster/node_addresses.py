@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gevent import socket as network
+
 import discovery
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
@@ -67,16 +69,16 @@ class NodeAddresses:
         return follows_route if host in addresses.ANY_HOST else addresses.is_name(host)
 
     def hosts(self) -> Hosts:
-        """The addresses as they are now. Names and routes are looked up, which may take seconds."""
+        """The addresses as they are now. Names and routes are looked up, which may take seconds, while other greenlets run."""
         bound, advertised = self._settings.bind_address, self._settings.advertise_address
         host = None if bound is None else addresses.parse(bound, "BIND_ADDRESS")[0]
         route = None
         if host is None or host in addresses.ANY_HOST:
-            route = addresses.towards(self._servers, host == addresses.IPV4_ALONE)
-        listen = route if host is None else addresses.resolved(host)
+            route = addresses.towards(self._servers, host == addresses.IPV4_ALONE, network)
+        listen = route if host is None else addresses.resolved(host, network)
         reached = route if host is None or host in addresses.ANY_HOST else listen
         if advertised is not None:
-            reached = addresses.resolved(addresses.parse(advertised, "ADVERTISE_ADDRESS")[0])
+            reached = addresses.resolved(addresses.parse(advertised, "ADVERTISE_ADDRESS")[0], network)
         return Hosts(listen, None if reached is None or addresses.is_of_one_link(reached) else reached)
 
     def advertised(self, bound: str, keep_port: bool = False) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 from zmqservices.exceptions import ConfigurationError
@@ -42,18 +43,21 @@ def needs_ipv6(address: str) -> bool:
     return address.startswith(("tcp://[", "tcp://*:"))
 
 
-def resolve(host: str) -> str:
-    """The IP address of a host, IPv4 where it has one. Raises ConfigurationError when the name is unknown."""
-    return _resolve_all(host)[0]
+def resolve(host: str, network: Any = socket) -> str:
+    """The IP address of a host, IPv4 where it has one. Raises ConfigurationError when the name is unknown.
+
+    `network`, here and below: the module whose sockets and look-ups are used; `gevent.socket` blocks no other greenlet.
+    """
+    return _resolve_all(host, network)[0]
 
 
-def _resolve_all(host: str) -> list[str]:
+def _resolve_all(host: str, network: Any) -> list[str]:
     try:
         return [_plain(ipaddress.ip_address(host))]
     except ValueError:
         pass
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = network.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as exc:
         raise ConfigurationError(f"host name {host!r} cannot be resolved: {exc}") from exc
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
@@ -85,10 +89,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def resolved(host: str) -> str | None:
+def resolved(host: str, network: Any = socket) -> str | None:
     """The IP address of a host as of now; None for one that is no address (`*`) or is not found."""
     try:
-        return None if host in ANY_HOST else resolve(host)
+        return None if host in ANY_HOST else resolve(host, network)
     except ConfigurationError:
         return None
 
@@ -127,20 +131,20 @@ def bindable(address: str, key: str = "BIND_ADDRESS") -> str:
     return join(host if host in ANY_HOST else resolve(host), port)
 
 
-def source_address(host: str, port: int, ipv4_alone: bool = False) -> str | None:
+def source_address(host: str, port: int, ipv4_alone: bool = False, network: Any = socket) -> str | None:
     """This host's own address on the route to `host`, or None without a route. Nothing is sent.
 
     A name may have IPv4 and IPv6 addresses: the first one that has a route decides. `ipv4_alone`: only of IPv4.
     """
     try:
-        targets = _resolve_all(host)
+        targets = _resolve_all(host, network)
     except ConfigurationError:
         return None
     for target in targets:
         if ":" in target and ipv4_alone:
             continue
         try:
-            with socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            with network.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 probe.connect((target, port or 9))
                 return str(probe.getsockname()[0])
         except OSError:
@@ -148,9 +152,9 @@ def source_address(host: str, port: int, ipv4_alone: bool = False) -> str | None
     return None
 
 
-def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False) -> str | None:
+def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False, network: Any = socket) -> str | None:
     """This host's address on the route to the first of a directory's servers (host, port) that has one, else None."""
-    routes = (source_address(host, port, ipv4_alone) for host, port in servers)
+    routes = (source_address(host, port, ipv4_alone, network) for host, port in servers)
     return next(filter(None, routes), None)
 
 
