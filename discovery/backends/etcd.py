@@ -3,6 +3,7 @@
 Records are keys with a lease of their ttl, notes are keys without one:
 
     /PREFIX/NAMESPACE/records/SERVICE/INSTANCE
+    /PREFIX/NAMESPACE/subscribers/SOURCE/INSTANCE      the record once more, for each source of events that it subscribes to
     /PREFIX/NAMESPACE/notes/KEY
     /PREFIX/NAMESPACE/locks/NAME
 
@@ -15,6 +16,8 @@ ends the session, and the next one reads everything anew.
 Rule 2: a note is written by a transaction that compares its revision, so that the one of highest rank stays.
 Rule 3: a lock is a key that is made where there is none, with a lease; the revision that made it is its fencing token.
 Rule 4: any member will do. The watch asks for one that sees a leader, reads are linearizable: a minority is never believed.
+Rule 5: a client reads a prefix for each key of its interest, and all notes, in one transaction. It watches the whole
+namespace and drops the changes of other keys undecoded: the gateway takes only one question on the connection of a watch.
 """
 
 from __future__ import annotations
@@ -37,9 +40,9 @@ from discovery.backends.urls import EngineUrl, parse_engine_url, truth
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
-from discovery.interest import Interest
+from discovery.interest import Interest, grown, service_key, sources_of, split, subscribers_key
 from discovery.model import Note, Record
-from discovery.native import Log, original
+from discovery.native import Log, native_lock, original
 
 _log = Log(__name__)
 
@@ -51,8 +54,12 @@ TIMEOUT = 3.0
 PAGE = 1000
 #: Seconds between two signs of life, at most.
 KEEP_EVERY = 2.0
+#: Seconds between two looks whether the keys of this process that it does not watch are still there.
+LOOK_EVERY = 10.0
 #: Bytes of one line of a watch; etcd's own bound for a request is 1.5 MB.
 MAX_LINE = protocol.MAX_HELD
+#: Operations in one transaction; etcd allows 128 unless it is told otherwise.
+OPERATIONS = 100
 #: Expired notes that a session deletes when it opens.
 MAX_SWEPT = 100
 #: What gRPC calls these.
@@ -204,6 +211,12 @@ def _reason(exc: BaseException) -> str:
     return getattr(origin, "strerror", None) or str(origin)[:200] or type(origin).__name__
 
 
+def _span(prefix: str, **more: str) -> dict[str, Any]:
+    """A question about all keys that begin with `prefix`."""
+    start = prefix.encode()
+    return {"key": _text(start), "range_end": _text(start[:-1] + bytes([start[-1] + 1])), **more}
+
+
 _sessions = itertools.count(random.randrange(1000))
 
 
@@ -213,85 +226,111 @@ class EtcdSession:
     def __init__(self, url: EngineUrl, namespace: str | None) -> None:
         self._url = url
         self._root = "/" + "".join(f"{quote(part, safe='')}/" for part in url.prefix.split("/"))
+        self._namespace = namespace
         self._range = self._root if namespace is None else f"{self._root}{quote(namespace, safe='')}/"
         first = next(_sessions) % len(url.servers)
         self._servers = url.servers[first:] + url.servers[:first]
         self._gateway: _Gateway | None = None
-        self._watching: _Gateway | None = None
-        self._watch_fd: int | None = None
+        #: A second descriptor of the watch's connection, which ends it from other threads. The first may be closed, and its
+        #: number belong to something else, at any moment.
+        self._watch_socket: Any = None
+        self._watch_lock = native_lock()
         self._is_closed = False
         self._revision = 0
-        #: The key of each record that is listed or was announced here.
-        self._keys: dict[str, str] = {}
+        self._interest: Interest = None
+        #: The keys of each record that is listed or was announced here.
+        self._keys: dict[str, set[str]] = {}
         #: Leases by the whole seconds that they were asked for: id, and seconds granted.
         self._leases: dict[int, tuple[str, float]] = {}
         #: When the last sign of life was sent that the server answered, by `lock_time`.
         self._renewed: dict[int, float] = {}
         self._leased: dict[str, int] = {}
+        self._look_at = time.monotonic() + LOOK_EVERY
 
     # --- EngineSession ---
 
     def open(self, interest: Interest) -> Contents:
-        """Connects to a member that answers, and reads all that is under the prefix."""
+        """Connects to a member that answers, and reads what is of interest, and all notes."""
         errors: list[str] = []
         for server in self._servers:
             gateway = _Gateway(server, _tls_context(self._url))
             try:
                 self._authenticate(gateway)
                 self._gateway = gateway
-                return self._read()
+                return self._open(interest)
             except EngineError as exc:
                 gateway.close()
                 errors.append(str(exc))
         raise EngineError("; ".join(errors))
 
+    def _open(self, interest: Interest) -> Contents:
+        self._interest = interest = None if self._namespace is None else interest
+        if self._namespace is None:
+            prefixes = [self._range]
+        elif interest is None:
+            prefixes = [f"{self._range}records/", f"{self._range}notes/"]
+        else:
+            prefixes = [f"{self._range}notes/", *map(self._prefix_of, sorted(interest))]
+        records, notes, cluster, self._revision = self._read(prefixes)
+        return Contents(cluster, records, notes, interest)
+
     def extend(self, keys: frozenset[str]) -> list[Record]:
-        """Never called: `open` told everything."""
-        return []
+        """Reads the prefixes of these keys. The watch tells of their changes from before on, so that none is missed."""
+        self._interest = grown(self._interest, keys)
+        return self._read([self._prefix_of(key) for key in sorted(keys)])[0]
+
+    def _prefix_of(self, key: str) -> str:
+        is_service, name = split(key)
+        return f"{self._range}{'records' if is_service else 'subscribers'}/{quote(name, safe='')}/"
 
     def watch(self) -> Iterator[list[Change]]:
         """All changes from the revision after the one that was read."""
         assert self._gateway is not None
         gateway = _Gateway(self._gateway.server, _tls_context(self._url), self._gateway.token)
-        self._watching = gateway
-        key, end = self._span()
-        request = {"key": key, "range_end": end, "start_revision": str(self._revision + 1)}
+        request = {"create_request": _span(self._range, start_revision=str(self._revision + 1))}
         try:
-            for result in gateway.lines("/v3/watch", {"create_request": request}, self._opened):
+            for result in gateway.lines("/v3/watch", request, self._opened):
                 if result.get("canceled"):
                     if result.get("compact_revision"):
                         raise EngineError(f"{gateway.name} has compacted what changed meanwhile; everything is read anew")
                     raise EngineError(f"{gateway.name} ended the watch: {result.get('cancel_reason', 'it said no more')}")
-                changes = [change for event in result.get("events", ()) if (change := self._change(event)) is not None]
-                yield changes
+                yield [change for event in result.get("events", ()) if (change := self._change(event)) is not None]
         except _Failure as exc:
             raise EngineError(self._sentence(gateway, exc)) from exc
         finally:
-            self._watch_fd = None
+            with self._watch_lock:
+                if self._watch_socket is not None:
+                    self._watch_socket.close()
+                self._watch_socket = None
             gateway.close()
 
     def put_record(self, record: Record) -> None:
-        """Puts the key under a lease of the record's ttl."""
-        key = self._record_key(record)
+        """Puts the record's keys under a lease of its ttl, and deletes those of sources that it subscribes to no more."""
+        keys = self._keys_of(record)
         value = _text(protocol.pack(record.to_dict()))
+        former = self._keys.get(record.instance, set()) - set(keys)
         seconds = max(1, math.ceil(record.ttl))
         for is_last in (False, True):
             try:
-                self._put(key, value, self._lease(seconds))
+                lease = self._lease(seconds)
+                puts = [{"request_put": {"key": _text(key.encode()), "value": value, "lease": lease}} for key in keys]
+                self._do(puts + [_deletion(key) for key in sorted(former)])
                 break
             except _Failure as exc:
                 if exc.code != NOT_FOUND or is_last:
                     raise EngineRefusal(str(exc)) from exc
                 self._leases.pop(seconds, None)  # It ran out since; `keep` tells of the others that had it.
-        self._keys[record.instance] = key
+        self._keys[record.instance] = set(keys)
         self._leased[record.instance] = seconds
 
+    def _do(self, operations: list[dict[str, Any]]) -> None:
+        for start in range(0, len(operations), OPERATIONS):
+            self._ask("/v3/kv/txn", {"success": operations[start : start + OPERATIONS]})
+
     def delete_record(self, namespace: str, instance: str) -> None:
-        """Deletes its key."""
+        """Deletes its keys."""
         self._leased.pop(instance, None)
-        key = self._keys.get(instance)
-        if key is not None:
-            self._ask("/v3/kv/deleterange", {"key": _text(key.encode())})
+        self._do([_deletion(key) for key in sorted(self._keys.get(instance, ()))])
 
     def put_note(self, note: Note) -> None:
         """Puts it unless one of higher rank is there; tries again when somebody else wrote meanwhile."""
@@ -374,9 +413,25 @@ class EtcdSession:
                 lost += [instance for instance, leased in self._leased.items() if leased == seconds]
             else:
                 self._renewed[seconds] = asked
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY
+            lost += self._deleted()
         if not self._leases:
             self._ask("/v3/kv/range", {"key": _text(self._root.encode())})
         return lost
+
+    def _deleted(self) -> list[str]:
+        """Own instances whose keys somebody else deleted; those that are watched tell by themselves."""
+        own = [(instance, key) for instance in self._leased for key in self._keys[instance] if not self._is_wanted(key)]
+        gone: set[str] = set()
+        for start in range(0, len(own), OPERATIONS):
+            some = own[start : start + OPERATIONS]
+            questions = [{"request_range": {"key": _text(key.encode()), "count_only": True}} for _, key in some]
+            answer = self._ask("/v3/kv/txn", {"success": questions})
+            for (instance, _), response in zip(some, answer["responses"], strict=True):
+                if not int(response["response_range"].get("count", 0)):
+                    gone.add(instance)
+        return sorted(gone)
 
     def keep_every(self) -> float:
         """A third of the shortest lease."""
@@ -385,8 +440,8 @@ class EtcdSession:
     def close(self) -> None:
         """Ends the watch by shutting its socket down, whichever thread waits for it."""
         self._is_closed = True
-        if (fd := self._watch_fd) is not None:
-            _shut(fd)
+        with self._watch_lock:
+            self._end_watch()
         if self._gateway is not None:
             self._gateway.close()
 
@@ -432,9 +487,6 @@ class EtcdSession:
             return f"{gateway.name} does not let {who} read and write under {self._range!r}; grant a role for that prefix"
         return f"{gateway.name} answered: {exc}"
 
-    def _put(self, key: str, value: str, lease: str) -> None:
-        self._ask("/v3/kv/put", {"key": _text(key.encode()), "value": value, "lease": lease})
-
     def _lease(self, seconds: int) -> str:
         if seconds not in self._leases:
             asked = lock_time()
@@ -443,36 +495,50 @@ class EtcdSession:
             self._renewed[seconds] = asked
         return self._leases[seconds][0]
 
-    def _span(self) -> tuple[str, str]:
-        """First key, and the one after the last, of all that is read."""
-        start = self._range.encode()
-        return _text(start), _text(start[:-1] + bytes([start[-1] + 1]))
-
-    def _read(self) -> Contents:
-        key, end = self._span()
-        records: list[Record] = []
+    def _read(self, prefixes: list[str]) -> tuple[list[Record], list[Note], str, int]:
+        """Records and notes under these prefixes, the cluster's id, and the revision as of which all of them were read."""
+        found: list[dict[str, Any]] = []
+        cluster, revision = "", 0
+        try:
+            for start in range(0, len(prefixes), OPERATIONS):
+                some = prefixes[start : start + OPERATIONS]
+                as_of = {"revision": str(revision)} if revision else {}
+                ranges = [{"request_range": _span(prefix, limit=str(PAGE), **as_of)} for prefix in some]
+                answer = self._ask("/v3/kv/txn", {"success": ranges})
+                cluster = str(answer["header"].get("cluster_id", ""))
+                revision = revision or int(answer["header"]["revision"])
+                for prefix, response in zip(some, answer["responses"], strict=True):
+                    found += self._rest(prefix, response["response_range"], revision)
+        except _Failure as exc:
+            assert self._gateway is not None
+            raise EngineError(self._sentence(self._gateway, exc)) from exc
+        records: dict[str, Record] = {}
         notes: list[Note] = []
         expired: list[dict[str, Any]] = []
-        body: dict[str, Any] = {"key": key, "range_end": end, "limit": str(PAGE)}
-        while True:
-            answer = self._ask("/v3/kv/range", body)
-            header = answer["header"]
-            self._revision = int(body.setdefault("revision", header["revision"]))
-            held = answer.get("kvs", [])
-            for item in held:
-                self._sort(item, records, notes, expired)
-            if not answer.get("more") or not held:
-                break
-            body["key"] = _text(_bytes(held[-1]["key"]) + b"\0")
+        for item in found:
+            self._sort(item, records, notes, expired)
         for item in expired[:MAX_SWEPT]:
             self._sweep(item)
-        return Contents(str(header.get("cluster_id", "")), records, notes)
+        return list(records.values()), notes, cluster, revision
 
-    def _sort(self, item: dict[str, Any], records: list[Record], notes: list[Note], expired: list[dict[str, Any]]) -> None:
+    def _rest(self, prefix: str, answer: dict[str, Any], revision: int) -> list[dict[str, Any]]:
+        """The first page that was read of a prefix, and all others."""
+        found: list[dict[str, Any]] = answer.get("kvs", [])
+        held = found
+        while answer.get("more") and held:
+            key = _text(_bytes(held[-1]["key"]) + b"\0")
+            answer = self._ask("/v3/kv/range", {**_span(prefix, limit=str(PAGE), revision=str(revision)), "key": key})
+            held = answer.get("kvs", [])
+            found = found + held
+        return found
+
+    def _sort(
+        self, item: dict[str, Any], records: dict[str, Record], notes: list[Note], expired: list[dict[str, Any]]
+    ) -> None:
         found = self._decoded(item)
         if isinstance(found, Record):
-            self._keys[found.instance] = _bytes(item["key"]).decode()
-            records.append(found)
+            self._keys.setdefault(found.instance, set()).add(_bytes(item["key"]).decode())
+            records[found.instance] = found
         elif isinstance(found, Note):
             if found.age(time.time()) > found.ttl:
                 expired.append(item)
@@ -490,21 +556,43 @@ class EtcdSession:
 
     # --- keys and values ---
 
-    def _record_key(self, record: Record) -> str:
-        parts = (record.namespace, "records", record.service, record.instance)
-        return self._root + "/".join(quote(part, safe="") for part in parts)
+    def _keys_of(self, record: Record) -> list[str]:
+        root = f"{self._root}{quote(record.namespace, safe='')}/"
+        instance = quote(record.instance, safe="")
+        sources = [f"{root}subscribers/{quote(source, safe='')}/{instance}" for source in sorted(sources_of(record))]
+        return [f"{root}records/{quote(record.service, safe='')}/{instance}", *sources]
 
     def _change(self, event: dict[str, Any]) -> Change | None:
         item = event["kv"]
+        key = _bytes(item["key"]).decode(errors="replace")
+        if not self._is_wanted(key):
+            return None
         if event.get("type") != "DELETE":
             found = self._decoded(item)
             if isinstance(found, Record):
-                self._keys[found.instance] = _bytes(item["key"]).decode()
+                self._keys.setdefault(found.instance, set()).add(key)
             return found
-        parts = _bytes(item["key"]).decode(errors="replace").removeprefix(self._root).split("/")
-        if len(parts) == 3 and parts[1] == "locks":
-            return Vacant()
-        return Gone(unquote(parts[3])) if len(parts) == 4 and parts[1] == "records" else None
+        parts = key.removeprefix(self._root).split("/")
+        if len(parts) != 4:
+            return Vacant() if parts[1] == "locks" else None
+        instance = unquote(parts[3])
+        keys = self._keys.get(instance, set())
+        keys.discard(key)
+        if any(self._is_wanted(other) for other in keys):
+            return None  # It is listed under another key that is of interest.
+        if instance not in self._leased:
+            self._keys.pop(instance, None)
+        return Gone(instance)
+
+    def _is_wanted(self, key: str) -> bool:
+        """Whether what a key holds is of interest; decided without a look at its value."""
+        parts = key.removeprefix(self._root).split("/")
+        if len(parts) < 4:
+            return len(parts) == 3 and parts[1] in ("notes", "locks")
+        name = unquote(parts[2])
+        if parts[1] == "records":
+            return self._interest is None or service_key(name) in self._interest
+        return parts[1] == "subscribers" and self._interest is not None and subscribers_key(name) in self._interest
 
     def _decoded(self, item: dict[str, Any]) -> Record | Note | None:
         """What a key holds; None, and a line in the log, for what is of no use."""
@@ -512,15 +600,16 @@ class EtcdSession:
         parts = key.removeprefix(self._root).split("/")
         if len(parts) == 3 and parts[1] == "notes":
             return self._note(item)
-        if len(parts) != 4 or parts[1] != "records":
+        if len(parts) != 4 or parts[1] not in ("records", "subscribers"):
             return None
+        if parts[1] == "subscribers" and self._interest is None:
+            return None  # All records are read: this is one of them once more.
         try:
             record = Record.from_dict(protocol.unpack(_bytes(item.get("value", ""))))
         except DirectoryProtocolError as exc:
             _log.warning("passed over key %.300s of directory %s: %s", key, self._url.name, exc)
             return None
-        is_own_key = [quote(name, safe="") for name in (record.namespace, "records", record.service, record.instance)] == parts
-        return record if is_own_key else None
+        return record if key in self._keys_of(record) else None
 
     def _note(self, item: dict[str, Any]) -> Note | None:
         try:
@@ -530,18 +619,22 @@ class EtcdSession:
             return None
 
     def _opened(self, fd: int) -> None:
-        self._watch_fd = fd
-        if self._is_closed:
-            _shut(fd)
+        with self._watch_lock:
+            # The socket as it was before gevent: another thread's hub may wait for that one.
+            self._watch_socket = original("socket", "socket")(fileno=os.dup(fd))
+            if self._is_closed:
+                self._end_watch()
+
+    def _end_watch(self) -> None:
+        if self._watch_socket is not None:
+            try:
+                self._watch_socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It has ended by itself.
 
 
-def _shut(fd: int) -> None:
-    # By a descriptor of its own, and by the socket as it was before gevent: another thread's hub may wait for that one.
-    try:
-        with original("socket", "socket")(fileno=os.dup(fd)) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
+def _deletion(key: str) -> dict[str, Any]:
+    return {"request_delete_range": {"key": _text(key.encode())}}
 
 
 def _text(raw: bytes) -> str:

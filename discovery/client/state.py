@@ -84,6 +84,8 @@ class ClientState:
         #: The records that are wanted now, and those of which some registry has told all, be it long ago.
         self.interest = interest
         self.answered: Interest = NOTHING
+        #: Whether some registry or engine has told more than the interest.
+        self._tells_everything = False
         self._waiting: list[Answered] = []
         self._name = name
         self._cache = cache
@@ -144,6 +146,8 @@ class ClientState:
         former, self.interest = self.interest, grown(self.interest, keys)
         self._merge.want(self.interest)
         self._restore(self.interest if self.interest is None or former is None else self.interest - former, now)
+        if self._tells_everything:
+            self._answer(self.interest, now)
         self._ask(now)
 
     def wait_answered(self, waiting: Answered) -> None:
@@ -284,8 +288,11 @@ class ClientState:
         self._answer(connection.answered, now)
 
     def _answer(self, answered: Interest, now: float) -> None:
+        if answered is None:
+            # What it told outside of the interest becomes known when the interest grows, and is answered then.
+            self._tells_everything, answered = True, self.interest
         # The view first: whoever waits for an answer reads it then.
-        self._unsaved = grown(self._unsaved, self.interest if answered is None else answered)
+        self._unsaved = grown(self._unsaved, answered)
         self._save_soon(now)
         self._publish(now)
         self.answered = grown(self.answered, answered)

@@ -321,6 +321,42 @@ def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
             writer.close()
 
 
+def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_again(etcd, new_house, url, monkeypatch):
+    from discovery.backends import etcd as backend
+
+    monkeypatch.setattr(backend, "LOOK_EVERY", 0.2)
+    house = new_house(url)
+    here, seen = house.open(services=[]), Watch(house.open())
+    here.announce(record("one", ttl=1.0))
+    seen.wait_now(knows("one"))
+
+    key = "/" + url.split("/", 3)[3] + "/default/records/maths/one"
+    etcd.call("/v3/kv/deleterange", json.dumps({"key": code(key)}))
+
+    seen.wait_now(knows())
+    seen.wait_now(knows("one"))
+
+
+def test_keys_of_sources_come_and_go_with_the_subscriptions(etcd, new_house, url):
+    house = new_house(url)
+    here, seen = house.open(), Watch(house.open(services=[]))
+    handler = record("one", "mails", subscriptions=[{"source": source} for source in ("orders", "a/b")])
+    root = "/" + url.split("/", 3)[3] + "/default/subscribers/"
+
+    def keys():
+        answer = json.loads(etcd.call("/v3/kv/range", json.dumps({"key": code(root), "range_end": code(root[:-1] + "0")})))
+        return [base64.b64decode(item["key"]).decode().removeprefix(root) for item in answer.get("kvs", [])]
+
+    here.announce(handler)
+    eventually(lambda: keys() == ["a%2Fb/one", "orders/one"])
+    here.announce(handler.replace(subscriptions=[{"source": "orders"}]))
+    eventually(lambda: keys() == ["orders/one"])
+    here.withdraw("one")
+
+    eventually(lambda: keys() == [])
+    assert not any(view.records for view in seen.views)
+
+
 def test_a_member_less_is_felt_by_nobody(tmp_path, stack, new_house):
     ports = {name: free_port() for name in ("one", "two", "three")}
     servers = [stack.enter_context(closing(EtcdServer(tmp_path, name, ports))) for name in ports]
