@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from discovery import DirectoryError, interest, open_directory, protocol
 from discovery.interest import EVERYTHING, grown, keys, keys_of, wants
 from discovery.server.audience import Audience
+from tests.at_random import examples
 from tests.discovery.loopback import Client, Clock, Registry, settle
 from tests.discovery.stage import record
 
@@ -258,5 +259,5 @@ class Interested(RuleBasedStateMachine):
         assert all(audience._subscriptions[peer][1] == one.interest for peer, one in subscribers.items())
 
 
-Interested.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Interested.TestCase.settings = settings(max_examples=examples(30), stateful_step_count=30, deadline=None)
 TestInterested = Interested.TestCase
