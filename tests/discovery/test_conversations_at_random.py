@@ -3,6 +3,7 @@
 import time
 from collections import deque
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -87,6 +88,7 @@ class Conversations(RuleBasedStateMachine):
         self.now, self.boots, self.requests = 0.0, 0, 0
         self.clients = [Client(None), Client(frozenset({"service:maths"})), Client(frozenset())]
         self.boot()
+        self.read_everything()
 
     def boot(self):
         """A registry that knows nothing takes the place of the one before; every link is lost."""
@@ -197,6 +199,15 @@ class Conversations(RuleBasedStateMachine):
 
     @rule()
     def everybody_reads_everything(self):
+        self.read_everything()
+
+    @rule(number=CLIENTS, service=SERVICES)
+    def extend_and_read(self, number, service):
+        if self.clients[number].interest is not None:
+            self.clients[number].interest |= {f"service:{service}"}
+        self.read_everything()
+
+    def read_everything(self):
         for _ in range(60):
             # A heartbeat finds out what a full link has left behind.
             self.feed.heartbeat(self.table.is_warming(self.now))
@@ -230,7 +241,7 @@ class Conversations(RuleBasedStateMachine):
         assert client.notes == {note.key: note for note in self.notes}
 
     def teardown(self):
-        self.everybody_reads_everything()
+        self.read_everything()
 
     @invariant()
     def an_answer_is_of_what_was_asked(self):
@@ -239,4 +250,4 @@ class Conversations(RuleBasedStateMachine):
 
 
 Conversations.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=30, deadline=None)
-TestConversations = Conversations.TestCase
+TestConversations = pytest.mark.timeout(300)(Conversations.TestCase)
