@@ -1,4 +1,4 @@
-"""What the journal's thread does: events in, events out per group, and what each group is done with. One thread uses it.
+"""The state of a journal: its events are appended, read per group, and acknowledged here. Only the journal's thread uses it.
 
 Every method may raise sqlite3.Error or JournalError, and has then changed nothing that it could not do.
 """
@@ -20,12 +20,12 @@ from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.paging import Paging, look
 from zmqservices.journal.store import Store
 
-#: What a group's line in the file calls `GroupState.is_proven`.
+#: The name of `GroupState.is_proven` in the row of a group.
 IS_PROVEN = "is_proven"
 
 
 def standing_of(row: tuple[Any, ...]) -> GroupState:
-    """How the group of a line of the file stood (see `Store.groups`). Damaged where the line is none."""
+    """The state of the group in a row of the file (see `Store.groups`). Raises Damaged for a row that is not valid."""
     name, declared, cursor, ranges, seen_at, expired, lost = row
     if (
         type(name) is not str
@@ -44,16 +44,16 @@ def standing_of(row: tuple[Any, ...]) -> GroupState:
         raise Damaged(f"group {name!r:.200} is not what was written: {exc}") from exc
     if type(group.max_deliveries) is not int or type(group.expires_after) not in (float, int, type(None)):
         raise Damaged(f"the limits of group {name!r:.200} are none")
-    # Files of older releases do not say.
+    # Files of older releases lack this field.
     group_state.is_proven = bool(declared.get(IS_PROVEN, True))
     return group_state
 
 
 class JournalState:
-    """Opened on a store; `clock` is the wall's."""
+    """Opened on a store; `clock` is the wall clock."""
 
     def __init__(self, store: Store, clock: Callable[[], float], groups: dict[str, GroupState] | None = None) -> None:
-        """`groups`: how the groups are known to stand, where the file may not know it."""
+        """`groups`: the states of the groups, if they are known better than from the file."""
         self.store = store
         self.clock = clock
         self.origin = uuid4().hex
@@ -70,17 +70,17 @@ class JournalState:
 
     @property
     def size(self) -> int:
-        """What counts against the bound."""
+        """Bytes that count against `max_bytes`: events and dead letters."""
         return self.block_bytes + self.dead_letter_bytes
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is in it that anybody may still want: no events, no dead letters, no gaps to tell."""
+        """Whether nothing is left to deliver: no events, no dead letters, no gaps."""
         return not self.size and not any(group_state.gaps for group_state in self.groups.values())
 
     @property
     def crc(self) -> int:
-        """The checksum of the last block, and so of all before it."""
+        """The checksum of the last block, which covers all blocks before it as well."""
         return self._crc
 
     # --- opening --------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class JournalState:
             previous = self.last_seq = row.last
             self.block_bytes += row.size
         if previous is None:
-            # Everything was handled and went, or never was.
+            # All events were handled and deleted, or there never were any.
             self.last_seq = self._last_known()
             self.first_seq = self.last_seq + 1
 
@@ -126,7 +126,7 @@ class JournalState:
         return max(known, default=0)
 
     def start(self, at_least: int = 0) -> None:
-        """Appends may come from here on; the next seq is greater than `at_least`."""
+        """Prepare for appends: the next seq is greater than `at_least`."""
         if at_least > self.last_seq:
             missing = (self.last_seq + 1, at_least)
             if self.first_seq > self.last_seq:
@@ -136,11 +136,11 @@ class JournalState:
         self._openings.append((self.last_seq + 1, self.origin))
 
     def hole(self, first: int, last: int) -> None:
-        """The file lacks these: every group that is not done with them is told so, whatever they were."""
+        """Record events that the file lacks. Their types are not known: every group that has not handled them gets a gap."""
         for group_state in self.groups.values():
             for low, high in group_state.open_ranges(first, last):
                 events = high - low + 1
-                group_state.waiting += events  # They were not counted.
+                group_state.waiting += events  # They are not counted yet.
                 group_state.lose(LostRange(low, high, events, "missing"))
 
     def _damaged(self, first: int) -> None:
@@ -154,7 +154,7 @@ class JournalState:
                         group_state.skip(low, high)
 
     def knows(self, origin: str, seq: int) -> bool:
-        """Whether that opening ever appended that seq, as far as this file knows."""
+        """Whether the opening `origin` appended the event `seq`, as far as this file knows."""
         for (first, name), (end, _) in pairwise([*self._openings, (self.last_seq + 1, "")]):
             if name == origin:
                 return first <= seq < end
@@ -163,14 +163,17 @@ class JournalState:
     # --- appending ------------------------------------------------------------------------------------------------------
 
     def commit(self, events: Sequence[NewEvent]) -> int:
-        """The seq of the first of them; the others follow. On disk when this returns. TypeError for what cannot be kept."""
+        """Append events, which are on disk when this returns. Returns the seq of the first; the others follow.
+
+        Raises TypeError for a value that cannot be kept.
+        """
         packed = pack_events(events)
         first, last = self.last_seq + 1, self.last_seq + len(events)
         types = count_types(events)
         row = Row(first, last, self.clock(), len(packed) + OVERHEAD, types)
         crc = checksum(first, last, packed, self._crc)
         if not self._is_on_disk:
-            # Not before it is needed: a journal on a full disk can be opened, and its events delivered.
+            # Not written earlier, so that a journal on a full disk can be opened and its events delivered.
             self.store.add_opening(first, self.origin)
             self._is_on_disk = True
         self.store.add_block(row, self._crc, crc, packed)
@@ -185,7 +188,7 @@ class JournalState:
     # --- reading --------------------------------------------------------------------------------------------------------
 
     def fetch(self, name: str, after: int, limit: int, max_bytes: int) -> Page:
-        """The next items of the group: see Journal.fetch."""
+        """The next items of the group: see `Journal.fetch`."""
         group_state = self.group_state(name)
         blocks = self.block_cache.blocks(max(after, self.first_seq - 1))
         page = Paging(group_state, after, limit, max_bytes).page(blocks, self._origin_of, self.last_seq)
@@ -193,18 +196,18 @@ class JournalState:
         return page
 
     def read(self, after: int, limit: int, wants: Callable[[str], bool]) -> Page:
-        """Events for somebody who only looks."""
+        """Events for a reader that is no group: see `Journal.read`."""
         return look(self.block_cache.blocks(max(after, self.first_seq - 1)), after, limit, wants, self._origin_of, self.last_seq)
 
     def _origin_of(self, seq: int) -> str:
         for first, origin in reversed(self._openings):
             if first <= seq:
                 return origin
-        # The line that said so is lost. What is lost is no reason to keep back the event; its name is still one of its own.
+        # The row with the origin is lost. The event is still delivered, under a name that no other event has.
         return f"unknown-{self.store.id}"
 
     def recount(self, group_state: GroupState) -> None:
-        """How many events wait, from what is in the file."""
+        """Count anew how many events wait for the group, from the file."""
         group_state.waiting = 0
         if not group_state.has_expired:
             for row in self.store.rows(group_state.acked.cursor):
@@ -234,7 +237,7 @@ class JournalState:
     # --- groups ---------------------------------------------------------------------------------------------------------
 
     def group_state(self, name: str) -> GroupState:
-        """How the group stands. JournalError if it is not known."""
+        """The state of the group. Raises JournalError for an unknown group."""
         try:
             return self.groups[name]
         except KeyError:
@@ -242,7 +245,7 @@ class JournalState:
             raise JournalError(f"journal {str(self.store.path)!r} has no group {name!r}; known: {known}") from None
 
     def ensure(self, group: Group) -> int:
-        """Its cursor."""
+        """Keep events for the group from now on. Returns its cursor."""
         group_state = self.groups.get(group.name)
         if group_state is None:
             from_all = group.start == "earliest" or self.store.note("groups were lost") is not None
@@ -257,7 +260,7 @@ class JournalState:
 
     def _declare_again(self, group_state: GroupState, group: Group) -> None:
         if group.pattern != group_state.group.pattern:
-            # Events that it was to get would count as none of its business.
+            # Events that the old pattern matches and the new one does not would count as handled.
             raise GroupConflict(
                 f"journal {str(self.store.path)!r} keeps events {group_state.group.pattern!r} for group {group.name!r}, and not "
                 f"{group.pattern!r}; take another name, or end it with `zmqservices events forget`"
@@ -278,7 +281,7 @@ class JournalState:
         )
 
     def remove(self, name: str) -> bool:
-        """Whether it was known."""
+        """Delete a group. Returns whether it was known."""
         if name not in self.groups:
             return False
         self.dead_letter_bytes -= self.store.delete_group(name)
@@ -286,7 +289,7 @@ class JournalState:
         return True
 
     def acknowledge(self, name: str, seq: int) -> None:
-        """In memory; `flush` writes it down."""
+        """Mark an event as handled, in memory; `flush` writes it to the file."""
         group_state = self.groups.get(name)
         if group_state is not None and seq <= self.last_seq:
             if group_state.has_expired:
@@ -295,12 +298,12 @@ class JournalState:
             group_state.was_seen = group_state.is_proven = True
 
     def seen(self, name: str) -> None:
-        """A member is there."""
+        """Note a sign of life of a member."""
         if name in self.groups:
             self.groups[name].seen(self.clock())
 
     def flush(self) -> None:
-        """Write down how the groups stand, where that changed."""
+        """Write the states of the groups that changed."""
         now = self.clock()
         for group_state in self.groups.values():
             if group_state.was_seen:
@@ -315,7 +318,7 @@ class JournalState:
             self.note_ages()
 
     def write_all(self) -> list[GroupState]:
-        """The groups whose standing was written, in the transaction that is open."""
+        """Write the states of the groups that changed, in the open transaction. Returns these groups."""
         dirty = [group_state for group_state in self.groups.values() if group_state.is_dirty]
         for group_state in dirty:
             self._write(group_state)
@@ -330,13 +333,13 @@ class JournalState:
             group_state.handled_dead_letters.clear()
 
     def note_ages(self) -> None:
-        """Since when events wait, of the groups for which that is not known."""
+        """Find out since when events wait, for the groups for which that is not known."""
         for group_state in self.groups.values():
             if group_state.waiting and group_state.oldest_at is None:
                 group_state.oldest_at = self.store.at_of(group_state.acked.cursor + 1)
 
     def rewind(self, name: str, to_seq: int | None, to_time: float | None) -> int:
-        """The new cursor."""
+        """Move the group's cursor back: see `Journal.rewind`. Returns the new cursor."""
         group_state = self.group_state(name)
         if to_seq is None:
             to_seq = self.store.seq_before(to_time or 0.0)

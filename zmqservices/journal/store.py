@@ -44,35 +44,35 @@ CREATE TABLE letters (
 );
 """
 
-#: Each table's statement, without line breaks: what the file must say of itself.
+#: The statement of each table without line breaks, as the schema in the file must have it.
 _LAYOUT = sorted(" ".join(statement.split()) for statement in _TABLES.split(";") if statement.strip())
 
-#: The note of a file in which each dead letter has a checksum.
+#: The note in files in which each dead letter has a checksum.
 ALL_SEALED = "all dead letters are sealed"
 #: What `unsealed` looks at.
 _LETTER = "name, seq, packed, attempts, error, buried_at"
 
-#: Pages of the WAL after which it is copied into the file (16 MB); a commit that meets this waits for it.
+#: Pages of the WAL (16 MB) after which it is copied into the file. The commit that reaches this bound waits for the copy.
 _CHECKPOINT = 4000
-#: Free pages that the file keeps for later, and those that are given back to the disk at a time.
+#: Free pages that the file keeps for later, and free pages that are given back to the disk at a time.
 _SPARE_PAGES = 2560
 _PAGES_AT_A_TIME = 512
 
 _FULL = sqlite3.SQLITE_FULL
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-#: In the header of SQLite's files: where the write version stands, and the schema formats that there are.
+#: In the header of SQLite's files: the position of the write version, and the valid schema formats.
 _WRITE_VERSION = 18
 _SCHEMA_FORMATS = [number.to_bytes(4, "big") for number in range(5)]
 
 
 def is_damage(exc: BaseException) -> bool:
-    """Whether SQLite, or who read what it gave, says that the file is not what was written."""
+    """Whether an error, SQLite's or one of reading its values, says that the file is damaged."""
     return isinstance(exc, Damaged) or (isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED)
 
 
 def explain(path: Path, exc: Exception, then: str = "dispatch again") -> JournalError:
-    """The error to tell for what happened to the file at `path`; `then` is what may be done once it is mended."""
+    """The error that users get for `exc` at the file `path`. `then` is what they can do once the cause is mended."""
     if isinstance(exc, JournalError):
         return exc
     if isinstance(exc, sqlite3.Error) and _primary(exc) == _FULL:
@@ -89,21 +89,21 @@ def _primary(exc: sqlite3.Error) -> int:
 
 
 class Store:
-    """Made if missing; `id` names it. JournalError for a file that this version cannot use."""
+    """The file of one journal, made if it is missing. Raises JournalError for a file that this version cannot use."""
 
     def __init__(self, path: Path, sync: str) -> None:
         self.path = path
-        # Before SQLite opens it, which would make it as the umask says. Its log beside it gets the same mode.
+        # Made before SQLite opens it: SQLite would use the umask. SQLite's log beside it gets the same mode.
         os.close(open_private(path))
         self.is_new = not path.exists() or path.stat().st_size == 0
         self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
         self._db.text_factory = text_or_bytes
-        #: Those whose rows are being read.
+        #: The cursors whose rows are being read.
         self._cursors: set[sqlite3.Cursor] = set()
         try:
             self._prepare(sync)
             self.id = self.note("id") or ""
-            #: Whether each dead letter has a checksum.
+            #: Whether every dead letter in the file has a checksum.
             self.all_sealed = bool(self._one("SELECT count(*) FROM meta WHERE name = ?", (ALL_SEALED,)))
         except BaseException:
             self._db.close()
@@ -113,7 +113,7 @@ class Store:
         self._refuse_strange_header()
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         if self.is_new:
-            # Of the file, not of the connection. A journal on a full disk is opened without writing anything.
+            # A setting of the file, not of the connection. A journal on a full disk is opened without writing anything.
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if self._one("PRAGMA journal_mode = WAL") != "wal":
             raise JournalError(f"the disk of journal {str(self.path)!r} allows no write-ahead log; use a local disk")
@@ -158,7 +158,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside, or nothing of it."""
+        """Commit all statements of the block, or none of them."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -169,35 +169,35 @@ class Store:
             raise
 
     def set_id(self, name: str) -> None:
-        """For a file that takes the place of another."""
+        """Take over the id of another file, which this one replaces."""
         self.set_note("id", name)
         self.id = name
 
     def set_note(self, name: str, text: str) -> None:
-        """Remember something of the file as a whole."""
+        """Store a value that concerns the whole file."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, text))
 
     def may_have_unsealed(self) -> None:
-        """Dead letters without a checksum, of a file of an older release, are carried over into this one."""
+        """Note that dead letters without a checksum, from a file of an older release, are copied into this file."""
         self._db.execute("DELETE FROM meta WHERE name = ?", (ALL_SEALED,))
         self.all_sealed = False
 
     def note(self, name: str) -> str | None:
-        """What was remembered under that name."""
+        """The value that was stored under that name; None if there is none."""
         text: str | None = self._one("SELECT value FROM meta WHERE name = ?", (name,))
         return text
 
     # --- openings -------------------------------------------------------------------------------------------------------
 
     def openings(self) -> list[tuple[int, str]]:
-        """Who appended from which seq on, in order."""
+        """(first seq, origin) of each opening, in order."""
         found = self._db.execute("SELECT first, origin FROM openings ORDER BY first").fetchall()
         if not all(type(first) is int and type(origin) is str for first, origin in found):
             raise Damaged("an opening is none")
         return found
 
     def add_opening(self, first: int, origin: str) -> None:
-        """`origin` appends from `first` on. Openings that appended nothing are forgotten."""
+        """Store that `origin` appends from `first` on. Openings that appended nothing are deleted."""
         with self.transaction():
             self._db.execute("DELETE FROM openings WHERE first >= ?", (first,))
             self._db.execute("INSERT INTO openings VALUES (?, ?)", (origin, first))
@@ -205,7 +205,7 @@ class Store:
     # --- blocks ---------------------------------------------------------------------------------------------------------
 
     def add_block(self, row: Row, before: int, crc: int, packed: bytes) -> None:
-        """Committed when this returns. `before` is the checksum of the block before it."""
+        """Append a block, which is committed when this returns. `before` is the checksum of the block before it."""
         first, last, at, size, types = row
         self._db.execute(
             "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -214,7 +214,7 @@ class Store:
 
     def rows(self, after: int = 0, limit: int = -1) -> Iterator[Row]:
         """The blocks with events after that seq, without their events."""
-        # The size as it is, not as it was written down: it counts against the journal's bound.
+        # The actual size, and not the one in the row, since it counts against the journal's bound.
         sql = f"SELECT first, last, at, length(packed) + {OVERHEAD}, types FROM blocks WHERE last > ? ORDER BY last LIMIT ?"
         cursor = self._db.execute(sql, (after, limit))
         self._cursors.add(cursor)
@@ -249,7 +249,7 @@ class Store:
         return at
 
     def delete_blocks(self, to_seq: int) -> None:
-        """Those that end with that seq or before."""
+        """Delete the blocks that end with that seq or before."""
         self._db.execute("DELETE FROM blocks WHERE last <= ?", (to_seq,))
 
     # --- groups and gaps --------------------------------------------------------------------------------------------------
@@ -263,14 +263,14 @@ class Store:
     def put_group(
         self, name: str, declared: Any, cursor: int, ranges: Any, seen_at: float, expired: bool, lost: int
     ) -> None:
-        """Remember how a group stands."""
+        """Store the state of a group."""
         self._db.execute(
             "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)",
             (name, json.dumps(declared), cursor, json.dumps(ranges), seen_at, int(expired), lost),
         )
 
     def delete_group(self, name: str) -> int:
-        """All of it, gaps and dead letters too. The bytes of its letters."""
+        """Delete a group with its gaps and dead letters. Returns the bytes of its dead letters."""
         with self.transaction():
             size: int = self._one("SELECT sum(size) FROM letters WHERE name = ?", (name,)) or 0
             for table in ("groups", "gaps", "letters"):
@@ -278,7 +278,7 @@ class Store:
         return size
 
     def gaps(self, name: str) -> list[LostRange]:
-        """What the group lost and was not told yet."""
+        """The gaps that the group has not acknowledged."""
         sql = "SELECT first, last, events, reason FROM gaps WHERE name = ? ORDER BY first"
         gaps = [LostRange(*row) for row in self._db.execute(sql, (name,)).fetchall()]
         if not all(tuple(map(type, gap)) == (int, int, int, str) for gap in gaps):
@@ -286,14 +286,14 @@ class Store:
         return gaps
 
     def put_gaps(self, name: str, gaps: Iterable[LostRange]) -> None:
-        """In the place of those that were remembered."""
+        """Replace the stored gaps of the group."""
         self._db.execute("DELETE FROM gaps WHERE name = ?", (name,))
         self._db.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?, ?)", [(name, *gap) for gap in gaps])
 
     # --- dead letters -----------------------------------------------------------------------------------------------------
 
     def put_dead_letter(self, name: str, seq: int, packed: bytes, attempts: int, error: dict[str, Any]) -> tuple[int, bool]:
-        """In the place of an earlier one of the same event. (bytes more, whether there is a dead letter more)."""
+        """Store a dead letter; it replaces an earlier one of the same event. Returns (added bytes, whether the count grew)."""
         buried_at = time()
         size = len(packed) + len(error_text := sealed(name, seq, packed, attempts, error, buried_at))
         find = "SELECT size, requeued FROM letters WHERE name = ? AND seq = ?"
@@ -323,7 +323,7 @@ class Store:
         ).fetchall()
 
     def requeued_seqs(self, name: str) -> set[int]:
-        """The letters of the group that are being delivered once more."""
+        """The seqs of the group's dead letters that are being delivered once more."""
         return {seq for (seq,) in self._db.execute("SELECT seq FROM letters WHERE name = ? AND requeued", (name,))}
 
     def mark_requeued(self, name: str, seqs: Iterable[int] | None) -> list[bytes]:
@@ -343,7 +343,7 @@ class Store:
         return [packed for _, _, packed, *_ in sorted(found, key=itemgetter(1))]
 
     def delete_dead_letters(self, name: str, seqs: Iterable[int] | None, requeued: bool = False) -> list[int]:
-        """The sizes of those that there were."""
+        """Delete dead letters. Returns the sizes of those that existed."""
         return [
             size
             for wanted in _parts(seqs)
@@ -354,7 +354,7 @@ class Store:
         ]
 
     def oldest_dead_letters(self, limit: int) -> list[tuple[str, int]]:
-        """(group, seq) of the dead letters that were buried first."""
+        """(group, seq) of the oldest dead letters."""
         return self._db.execute(
             "SELECT name, seq FROM letters WHERE NOT requeued ORDER BY buried_at, seq LIMIT ?", (limit,)
         ).fetchall()
@@ -374,20 +374,20 @@ class Store:
     # --- the disk -------------------------------------------------------------------------------------------------------
 
     def make_room(self) -> None:
-        """Copies the WAL into the file and cuts it off."""
+        """Copy the WAL into the file and truncate it."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def give_back(self) -> bool:
-        """Gives some free pages back to the disk, if there are many. True if more could be given."""
+        """Give some free pages back to the disk if there are many. Returns whether more could be given."""
         spare = self._one("PRAGMA freelist_count") - max(_SPARE_PAGES, self._one("PRAGMA page_count") // 2)
         if spare > 0:
-            # As a script: `execute` would take the first step of this statement only, and free one page.
+            # Run as a script: `execute` would do only the first step of this statement, and free one page.
             self._db.executescript(f"PRAGMA incremental_vacuum({min(spare, _PAGES_AT_A_TIME)})")
         return bool(spare > _PAGES_AT_A_TIME)
 
     def close(self) -> None:
-        """Twice does no harm."""
-        # One that an error left half read, and holds in its traceback, would keep the file locked: nobody could repair it.
+        """Close the file. A second time does no harm."""
+        # A cursor that an error left half read lives on in its traceback, and would keep the file locked against a repair.
         for cursor in self._cursors:
             cursor.close()
         self._cursors.clear()
@@ -395,7 +395,7 @@ class Store:
 
 
 def text_or_bytes(raw: bytes) -> str | bytes:
-    """A text of the file; as it is where it is none, so that whoever looks at types finds a damaged one."""
+    """The bytes of the file as a text. Bytes that are no text stay bytes, so that the checks of types find the damage."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -403,7 +403,7 @@ def text_or_bytes(raw: bytes) -> str | bytes:
 
 
 def read_json(text: Any) -> Any:
-    """What was written as JSON. Damaged if that is none."""
+    """The value of a JSON text in the file. Raises Damaged for any other text."""
     try:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -425,7 +425,7 @@ def _row(found: tuple[Any, ...]) -> Row:
 
 
 def _parts(seqs: Iterable[int] | None) -> list[list[int]]:
-    """All (one empty part), or at most 500 at a time: SQLite bounds the parameters of a statement."""
+    """The seqs in parts of 500, since SQLite bounds the parameters of a statement. For all seqs, one empty part."""
     if seqs is None:
         return [[]]
     wanted = list(seqs)

@@ -1,4 +1,4 @@
-"""The journal's thread: takes what was posted, commits it in groups, and answers.
+"""The journal's thread: takes posted events and questions, commits the events in groups, and answers.
 
 Group commit needs no waiting: what is posted while one commit runs makes up the next.
 """
@@ -25,24 +25,24 @@ from zmqservices.utils.native_threads import start_thread
 
 #: Called once with a result, or with an exception (not raised).
 Done = Callable[[Any], None]
-#: An event, and who waits for its commit.
+#: An event, and the callback that gets its seq.
 Append = tuple[NewEvent, Done]
 
-#: Events and bytes of one commit.
+#: The most events and bytes of one commit.
 EVENTS_PER_COMMIT = 512
 BYTES_PER_COMMIT = 1 << 20
 #: Items taken from the mailbox between two readings of the clock.
 ITEMS_AT_A_TIME = 4096
-#: Seconds within which acknowledgements are on disk.
+#: Seconds after which acknowledgements are written to the disk.
 FLUSH_INTERVAL = 0.05
-#: Seconds between two looks at what is old; also before a disk that failed is tried again.
+#: Seconds between two searches for old events; also the pause before a failed disk is tried again.
 SWEEP_INTERVAL = 1.0
 
 _NEVER = float("inf")
 
 
 class Writer:
-    """Runs on its own thread from `start` until `stop`. Everything but `mailbox` is the thread's."""
+    """Runs on its own thread from `start` until `stop`. Only the thread uses its attributes, except `mailbox` and `ahead`."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class Writer:
     ) -> None:
         self.mailbox = mailbox.Mailbox()
         self.slot = slot
-        #: The last error of the disk, while it lasts.
+        #: The error of the disk, until a commit succeeds again.
         self.trouble: str | None = None
         self.blocked: deque[tuple[float, Append]] = deque()
-        #: What to read right after the next commit: (the seq that it is to begin after, question, done).
+        #: Reads to make right after the next commit: (seq after which the commit must begin, question, done).
         self.ahead: deque[tuple[int, Callable[[], Page], Done]] = deque()
         self.state: JournalState
         self._sync = sync
@@ -79,16 +79,16 @@ class Writer:
     # --- from other threads ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Returns when the journal is open. sqlite3.Error, JournalError, OSError."""
+        """Start the thread. Returns when the journal is open. Raises sqlite3.Error, JournalError and OSError."""
         start_thread(self._run)
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
 
     def stop(self, done: Done | None, discards: bool = False) -> None:
-        """What was posted before is still done. Waits for the end, or has `done` called then.
+        """Stop the thread after everything that was posted before. Blocks until the end, or has `done` called then.
 
-        `discards`: the files go if nothing is in them; `done` is told whether they did.
+        `discards`: the files are deleted if they hold nothing; `done` is told whether they were.
         """
         self._discards = self._discards or discards
         self.put((None, self._stop, done or _ignore))
@@ -96,13 +96,13 @@ class Writer:
             self._over.wait()
 
     def put(self, thing: Any) -> None:
-        """(event, done), (group, seq) to acknowledge, or (None, question, done)."""
+        """Post (event, done) to append, (group, seq) to acknowledge, or (None, question, done) to ask."""
         self.mailbox.put(thing)
         if self.has_ended:
             self._refuse_rest()
 
     def _refuse_rest(self) -> None:
-        # By the thread as it ends, and by whoever posts after that.
+        # Called by the thread as it ends, and by callers that post after that.
         closed = JournalError(f"journal {str(self.slot.path)!r} is closed")
         while self.mailbox.items:
             try:
@@ -178,7 +178,7 @@ class Writer:
             return self._failed(exc)
 
     def _failed(self, exc: Exception) -> Exception:
-        """The error to answer with; a damaged file is repaired."""
+        """The error that the caller gets. A damaged file is repaired first."""
         if is_damage(exc):
             self._repair()
         if isinstance(exc, (sqlite3.Error, Damaged)):
@@ -217,7 +217,7 @@ class Writer:
         self.blocked.extend((until, item) for item in self._possible(batch))
 
     def _possible(self, batch: list[Append]) -> list[Append]:
-        """Those that fit the journal at all; the others are answered at once, and no room is made for them."""
+        """The events that are small enough for the journal. The others are refused at once, and no room is made for them."""
         possible = []
         for event, done in batch:
             if size_of(event) + OVERHEAD <= self._bounds.max_bytes:
@@ -228,7 +228,7 @@ class Writer:
         return possible
 
     def _fitting(self, batch: list[Append]) -> int:
-        """How many of them there is room for, from the first on."""
+        """How many events there is room for, counted from the first."""
         wanted = min(_bytes_of(batch), self._bounds.max_bytes)
         room = self._try(lambda: self.retention.room(wanted))
         if isinstance(room, Exception):
@@ -254,7 +254,7 @@ class Writer:
         self._flush_soon()
 
     def _read_ahead(self, after: int) -> None:
-        """Answer those who asked for what was committed just now. Others have their place elsewhere, and fetch."""
+        """Answer the groups that asked for the commit that was just made. Groups that stand elsewhere get None, and fetch."""
         for _ in range(len(self.ahead)):
             asked_after, ask, done = self.ahead.popleft()
             mailbox.call(done, self._try(ask) if asked_after == after else None)
