@@ -1,4 +1,4 @@
-"""Providers that inject what came with a call: a language, a user, a token.
+"""Providers that inject context data of a call: a language, a user, a token.
 
     class Greeting:
         name = "greeting"
@@ -41,18 +41,18 @@ class Language(ContextDataProvider):
 
 
 class UserId(ContextDataProvider):
-    """Whose call it is."""
+    """The id of the user on whose behalf the call is made."""
 
     context_key = USER_ID_CONTEXT_KEY
 
 
 class UserAgent(ContextDataProvider):
-    """The program that the user sits in front of."""
+    """The program that the user uses, such as a browser."""
 
     context_key = USER_AGENT_CONTEXT_KEY
 
 
 class AuthToken(ContextDataProvider):
-    """The proof that came with the call; nobody has looked at it yet."""
+    """The token that came with the call. It has not been checked."""
 
     context_key = AUTH_TOKEN_CONTEXT_KEY

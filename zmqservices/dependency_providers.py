@@ -1,4 +1,4 @@
-"""Providers of what every service has at hand: its settings, and a logger that knows the call."""
+"""Providers for every service: the settings, and a logger whose records name the call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CallLogger", "Config", "Logger"]
 
 
 class Config(DependencyProvider):
-    """Injects a copy of the container's settings; changes to it reach nobody.
+    """Injects a copy of the container's settings. Changes to the copy have no effect elsewhere.
 
     Deprecated in Nameko 3, and here for services that have it: `from zmqservices import config` needs no provider.
     """

@@ -78,7 +78,7 @@ class Formatter(logging.Formatter):
         return format_exception(ei[1], self._hides_own_frames) if ei[1] is not None else super().formatException(ei)
 
 
-#: Where this package is.
+#: The folder of this package.
 _HOME = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 

@@ -1,4 +1,4 @@
-"""The extension by which a container joins the cluster: the one place where the two towers meet.
+"""The extension through which a container joins the cluster: the only place where the two towers meet.
 
 Internal. Extensions that call or publish use `zmqservices.rpc` and `zmqservices.events`.
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serializer]:
-    """The look-up of serializers by name for a configuration; raises ConfigurationError for an unknown name."""
+    """A function that finds a configuration's serializers by name; it raises ConfigurationError for an unknown name."""
     configured = config.get(constants.SERIALIZERS_CONFIG_KEY)
 
     @functools.cache
@@ -88,7 +88,7 @@ class Membership(SharedExtension):
         return super().bind(container)
 
     def setup(self) -> None:
-        """Join. Whoever is set up earlier joins by asking for the node."""
+        """Join the cluster. An extension that is set up earlier joins it by asking for the node."""
         self.join()
 
     def join(self) -> Node:

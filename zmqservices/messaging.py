@@ -70,7 +70,7 @@ class HeaderDecoder:
     header_prefix = HEADER_PREFIX
 
     def unpack_message_headers(self, message: HasHeaders) -> dict[str, Any]:
-        """What `spawn_worker` takes as `context_data`."""
+        """The context data, as `spawn_worker` takes it."""
         return decode_from_headers(message.headers, self.header_prefix)
 
 

@@ -1,4 +1,4 @@
-"""Which serializers the settings choose: the one to speak, and those to listen to.
+"""The serializers that the settings choose: one for messages that are sent, and those that are accepted.
 
     serializer, accept = setup({"serializer": "json"})
 """
@@ -19,7 +19,7 @@ __all__ = ["setup"]
 def setup(config: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
     """The name of the serializer for what is sent, and the names of those accepted. To be called at construction.
 
-    Without a `config` that of the process counts. Raises ConfigurationError for a serializer that nobody knows.
+    Without `config`, the configuration of the process is used. Raises ConfigurationError for an unknown serializer.
     """
     settings: Mapping[str, Any] = global_config if config is None else config
     serializer = settings.get(constants.SERIALIZER_CONFIG_KEY) or constants.DEFAULT_SERIALIZER

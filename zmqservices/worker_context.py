@@ -1,4 +1,4 @@
-"""One call as its worker knows it: what was asked, and the headers that travel on; and the container, as workers see it.
+"""One call as its worker sees it: the arguments, and the headers that travel on. And the container, as workers see it.
 
 Internal: `WorkerContext` is public as `zmqservices.containers.WorkerContext`. It stands here, below extensions, so that
 these can name the types of what they are given.
@@ -52,7 +52,7 @@ class Container(Protocol):
     service_name: str
     #: The id of this instance, wherever it is named: in the directory, in metrics, in logs.
     instance_id: str
-    #: Hear what happens here; None while nobody listens.
+    #: The probes that are told what happens here; None while there are none.
     probes: ProbePoints | None
     max_workers: int
     shared_extensions: dict[Any, Any]
@@ -101,7 +101,7 @@ class Container(Protocol):
 
 
 class EntrypointOfCall(Protocol):
-    """The entrypoint that a call came by; see `zmqservices.extensions.Entrypoint`."""
+    """The entrypoint through which a call came; see `zmqservices.extensions.Entrypoint`."""
 
     method_name: Any
     expected_exceptions: Any
@@ -123,7 +123,7 @@ def _fresh_prefix() -> None:
 
 
 _fresh_prefix()
-# A forked child would repeat its parent's ids.
+# Otherwise a forked child would repeat the ids of its parent.
 os.register_at_fork(after_in_child=_fresh_prefix)
 
 
@@ -151,7 +151,7 @@ class WorkerContext:
         "__dict__", "__weakref__",
     )  # fmt: skip
 
-    #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None for all that is no event.
+    #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None if it handles no event.
     event: Any = None
     #: When its turn came, in monotonic seconds; only of a call that probes watch.
     started_at: float = 0.0
@@ -170,7 +170,7 @@ class WorkerContext:
     ) -> None:
         self.container = container
         self.service: Any = service
-        # Any, since every kind of entrypoint has attributes of its own.
+        # Typed as Any, since every kind of entrypoint has attributes of its own.
         self.entrypoint: Any = entrypoint
         self.args = args if args is not None else ()
         self.kwargs = kwargs if kwargs is not None else {}
@@ -189,7 +189,7 @@ class WorkerContext:
         self._phase = MADE
         self._is_cancelled = False
         self._handle_result: HandleResult | None = None
-        #: The providers that were injected, when not all were.
+        #: The providers that were injected, if only a part of them was.
         self._injected: tuple[Any, ...] | None = None
 
     @property

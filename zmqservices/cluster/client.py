@@ -1,4 +1,4 @@
-"""A caller for programs that host no service: from plain threads and from greenlets alike, each driven its own way.
+"""The caller of programs that host no service. Plain threads and greenlets may call, also side by side.
 
 A thread that runs a gevent hub gets a caller on that hub; all other threads share one that they drive themselves. So
 `ClusterRpcProxy` works in an unpatched Flask worker, in a script, and in a test whose services run on the same hub.
@@ -24,20 +24,20 @@ from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.forks import ForkHook
 from zmqservices.utils.native_threads import reentrant_lock
 
-#: Seconds that a directory client is given to end its thread.
+#: Seconds for which the end of a directory client's thread is awaited.
 DIRECTORY_STOP_TIMEOUT = 1.0
 
 
 class ClientNode:
-    """Thread-safe. Made started; `stop` ends the calls that are under way."""
+    """A client that is started when it is made; thread-safe. `stop` ends the calls that are under way."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._id = new_id()
         self._pid = os.getpid()
         self._lock = reentrant_lock()
-        #: The caller of each hub. None stands for all threads without one; a number for such a thread that was interrupted
-        #: in a call, and calls meanwhile.
+        #: The caller of each hub. All threads without a hub share the key None. A thread that was interrupted in a call, and
+        #: calls meanwhile, has a number as its key.
         self._callers: dict[Any, Caller] = {}
         self._sockets: dict[Any, Sockets] = {}
         self._stopped = False
@@ -51,7 +51,7 @@ class ClientNode:
         return self._new_caller(hub) if caller is None else caller
 
     def call_state(self) -> list[dict[str, Any]]:
-        """What the caller of the current thread knows of the services that it calls."""
+        """The state of the current thread's caller: what it knows of each service that it calls."""
         caller = self.caller()
         return caller.reactor.run(caller.call_state)
 
@@ -78,7 +78,7 @@ class ClientNode:
                 if sockets is not None:
                     sockets.close()
                 raise
-            # Whatever interrupted us may have called, or stopped us.
+            # A signal handler that ran meanwhile may have made a call, or stopped this client.
             if hub in self._callers or self._stopped:
                 _close_there(made, sockets)
                 self._refuse_if_stopped()
@@ -94,7 +94,7 @@ class ClientNode:
     def stop(self) -> None:
         """Close everything. Calls that other threads are waiting for end with CallCancelled."""
         if os.getpid() != self._pid:
-            return  # A child's copy: threads and sockets are its parent's.
+            return  # A copy in a forked child: the threads and sockets belong to the parent.
         with self._lock:
             if self._stopped:
                 return
@@ -107,18 +107,18 @@ class ClientNode:
                 try:
                     caller.reactor.run(caller.close)
                 except Reentered:
-                    # The thread that was interrupted here does it as soon as it goes on.
+                    # The thread that was interrupted in this caller closes it as soon as it goes on.
                     caller.reactor.post(_close_there, caller, sockets)
                     continue
                 caller.reactor.close()
                 sockets.close()
             else:
-                # It belongs to another thread's hub; its sockets may be closed there only.
+                # The caller belongs to another thread's hub, and only that thread may close its sockets.
                 caller.reactor.post(_close_there, caller, sockets)
         self.directory.stop(DIRECTORY_STOP_TIMEOUT)
 
     def _refuse_calls(self) -> None:
-        # In a forked child. Without a caller, `caller` refuses there; to check for a fork at each call would cost more.
+        # Runs in a forked child. `caller` refuses there, since no callers are left: cheaper than a check at each call.
         self._callers = {}
 
 

@@ -1,4 +1,4 @@
-"""Which of a service's instances leads: leader election as a function of what a directory lists.
+"""Leader election among the instances of a service, as a function of what the directory lists.
 
 Rule 1: pure; all processes that see the same list come to the same answer.
 Rule 2: the eldest candidate leads, so that a new one takes the leadership from nobody.
@@ -11,18 +11,18 @@ from typing import Any
 
 import discovery
 
-#: The tag of a record under which its instance lists what it is a candidate for. The name is part of the protocol.
+#: The tag of a record that lists what its instance is a candidate for. The name is part of the protocol.
 CANDIDACIES = "duties"
 
 
 def candidacies_of(record: discovery.Record) -> list[str]:
-    """What the instance of a record is a candidate for; [] where the tag is no list: peers may send anything."""
+    """What the instance of a record is a candidate for. [] if the tag is no list, since peers may send anything."""
     candidacies = record.tags.get(CANDIDACIES)
     return candidacies if isinstance(candidacies, list) else []
 
 
 def with_candidacies(tags: dict[str, Any], candidacies: Iterable[str]) -> dict[str, Any]:
-    """Tags with these candidacies in place of the former ones."""
+    """The tags, with these candidacies instead of the former ones."""
     others = {key: value for key, value in tags.items() if key != CANDIDACIES}
     named = sorted(candidacies)
     return {**others, CANDIDACIES: named} if named else others

@@ -1,4 +1,4 @@
-"""What an operator may set about a process's place in the cluster, read once from a configuration."""
+"""The settings of a process's place in the cluster, read once from a configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zmqservices.transport.sockets import SocketOptions
 
 @dataclass(frozen=True)
 class EventSettings:
-    """What holds for the events that a process publishes. Times in seconds, sizes in bytes."""
+    """The settings for the events that a process publishes. Times in seconds, sizes in bytes."""
 
     folder: str
     sync: str
@@ -66,7 +66,7 @@ class EventSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Times in seconds, sizes in bytes. Equal settings mean the same node of a process."""
+    """The settings of a node. Times in seconds, sizes in bytes. Containers with equal settings share one node."""
 
     directory: str
     namespace: str
@@ -123,7 +123,7 @@ class Settings:
 
 
 def _directory_cache(config: Mapping[str, Any]) -> str | None:
-    # Kept unless it is switched off: it is what a start with every registry down relies on.
+    # On unless it is switched off: a start with every registry down relies on the cache.
     found = _text(config, constants.DIRECTORY_CACHE_CONFIG_KEY)
     return discovery.default_cache_dir() if found is None else (None if found == "none" else found)
 
@@ -145,13 +145,13 @@ def _one_of(config: Mapping[str, Any], key: str, default: str, choices: tuple[st
 
 
 def folder_of(namespace: str) -> str:
-    """The name of the folder for what is of a namespace: one step down, whatever characters it has."""
+    """The name of a namespace's folder. It is a single path component, whatever characters the namespace has."""
     quoted = quote(namespace, safe="")
-    # Quoted by hand: "." and ".." are folders already.
+    # Quoted by hand, since "." and ".." would name existing folders.
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _state_folder() -> str:
-    """Where journals are when nobody says: beside what other programs of this user keep over their restarts."""
+    """The default folder of journals: in the user's state folder, as for other programs."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(base, "zmqservices", "journals")

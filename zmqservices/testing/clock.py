@@ -1,4 +1,4 @@
-"""A clock that a test winds by hand.
+"""A clock that a test winds forward by hand.
 
     clock = Clock()
     with clock.winds(container):
@@ -31,13 +31,13 @@ __all__ = ["Clock"]
 
 @runtime_checkable
 class Wound(Protocol):
-    """Who asks a clock for the time, and can be told to ask again."""
+    """A part that asks a clock for the time, and that can be told to ask again."""
 
-    #: Called for the time; `time.monotonic` in life.
+    #: Called for the time; `time.monotonic` unless a test replaces it.
     clock: Callable[[], float]
 
     def look(self) -> None:
-        """Called when the clock was put forward: something may be due now. Must not block."""
+        """Called after the clock was wound: something may be due now. Must not block."""
 
 
 class Clock:
@@ -53,7 +53,7 @@ class Clock:
         return time.monotonic() + self._ahead
 
     def wind(self, seconds: float) -> None:
-        """Put it forward. Whoever should have woken by then wakes, in order, and has had its turn when this returns."""
+        """Put the clock forward. All sleepers that are due by then have been woken, in order, and have run when this returns."""
         if seconds < 0:
             raise ValueError(f"the clock cannot be wound back, by {seconds!r} s")
         due = self() + seconds
@@ -61,7 +61,7 @@ class Clock:
             wakes_at, _, event = heapq.heappop(self._sleepers)
             self._ahead = max(self._ahead, wakes_at - time.monotonic())
             event.set()
-            # Its turn: it may go to sleep again within the time that is being wound.
+            # Let the sleeper run: it may go to sleep again for a time that ends within the wound one.
             gevent.sleep(0)
         self._ahead = max(self._ahead, due - time.monotonic())
         for each in self._wound:
@@ -69,7 +69,7 @@ class Clock:
         gevent.sleep(0)
 
     def sleep(self, seconds: float) -> None:
-        """Block until the clock has gone on by `seconds`, by itself or wound."""
+        """Block until the clock has advanced by `seconds`, by itself or because it was wound."""
         wakes_at = self() + seconds
         event = Event()
         entry = (wakes_at, next(self._numbers), event)
@@ -83,7 +83,7 @@ class Clock:
 
     @contextmanager
     def winds(self, *containers: ServiceContainer) -> Iterator[Clock]:
-        """For the length of a block, the deadlines and the extensions of these containers go by this clock."""
+        """For the length of a block, the deadlines and extensions of these containers use this clock."""
         found = [each for container in containers for each in (container._deadlines, *container.extensions)]
         wound = [(each, each.clock) for each in found if isinstance(each, Wound)]
         for each, _ in wound:

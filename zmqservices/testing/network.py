@@ -41,40 +41,40 @@ from zmqservices.utils.native_threads import allocate_lock
 
 __all__ = ["Forwarder", "Network", "ProxiedConnection", "SeenFrom", "Wire"]
 
-#: The name of the host that the registry is.
+#: The name of the registry's host.
 DIRECTORY = "directory"
 SCHEME = "testing-network"
-#: Bytes that are read at once, and how many such pieces a wire holds before its sender has to wait.
+#: Bytes that are read at once, and the number of such pieces that a wire holds before its sender has to wait.
 CHUNK, CHUNKS = 64 * 1024, 64
 
 _socket: Any = get_original("socket", "socket")
-#: Closing a socket so sends a reset instead of a FIN.
+#: With this SO_LINGER value, closing a socket sends a reset instead of a FIN.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Wire:
-    """What lies between two hosts, in both directions."""
+    """The connection between two hosts, in both directions: it may delay, drop or cut."""
 
     def __init__(self) -> None:
-        #: Set while anything passes.
+        #: Set while bytes pass.
         self.passes = Event()
         self._connections: set[ProxiedConnection] = set()
         self.heal()
 
     def heal(self) -> None:
-        """As good as new."""
+        """Undo every delay, drop and cut."""
         self.delay = 0.0
         self.is_cut = False
         self.passes.set()
 
     def cut(self) -> None:
-        """Reset what is connected; `is_cut` until healed."""
+        """Reset all connections, and new ones too, until the wire is healed."""
         self.is_cut = True
         for connection in list(self._connections):
             connection.reset()
 
     def connect(self, client: cooperative.socket, target: tuple[str, int]) -> None:
-        """Carry a connection to `target`; returns when it has ended."""
+        """Forward a connection to `target`. Returns when the connection has ended."""
         connection = ProxiedConnection(self, client)
         self._connections.add(connection)
         try:
@@ -92,7 +92,7 @@ class ProxiedConnection:
         self._pumps: list[Any] = []
 
     def carry(self, target: tuple[str, int]) -> None:
-        """Returns when both directions have ended."""
+        """Forward both directions. Returns when both have ended."""
         try:
             if self._wire.is_cut:
                 self.reset()
@@ -130,34 +130,34 @@ class ProxiedConnection:
             try:
                 piece = source.recv(CHUNK)
             except OSError:
-                # A reset at one end is one at the other.
+                # A reset at one end is passed on to the other end.
                 self.reset()
                 piece = b""
             pieces.put((time.monotonic() + self._wire.delay, piece))
 
     def reset(self) -> None:
-        """End it as a pulled plug does: neither side gets a FIN."""
+        """End the connection as a broken cable does: neither side gets a FIN."""
         for end in self._ends:
             try:
                 end.setsockopt(cooperative.SOL_SOCKET, cooperative.SO_LINGER, _RESET)
             except OSError:
-                pass  # Closed already.
+                pass  # The socket is closed already.
         self._close()
 
     def _close(self) -> None:
         for end in self._ends:
             end.close()
-        # One may be waiting for a wire to be healed.
+        # A pump may be waiting for its wire to be healed.
         gevent.killall([pump for pump in self._pumps if pump is not gevent.getcurrent()], block=False)
 
 
 class Forwarder:
-    """Listens in one host's stead for the connections of another host."""
+    """Listens in place of one host for the connections of another host."""
 
     def __init__(self, wire: Wire, target: tuple[str, int], hub: gevent.hub.Hub) -> None:
         self._wire = wire
         self._target = target
-        # Whoever asks may be the directory's own thread; only the hub's may wait for connections.
+        # The caller may be the directory's thread, and only the hub's thread may wait for connections.
         self._listener = _socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(128)
@@ -183,17 +183,17 @@ class Forwarder:
             listener.close()
 
     def close(self) -> None:
-        """End it, and the connections through it."""
+        """Stop listening, and end the connections that came through this forwarder."""
         listener, self._listener = self._listener, None
         if self._accepting is not None:
             self._accepting.kill()
-        # No more than a word, where the greenlet has taken it over.
+        # Has no effect if the greenlet has detached the socket.
         listener.close()
         gevent.killall(list(self._carried))
 
 
 class SeenFrom:
-    """A directory as one host sees it: the others are behind forwarders."""
+    """A directory as one host sees it: all other hosts are behind forwarders."""
 
     def __init__(self, directory: discovery.Directory, host: str, network: Network) -> None:
         self._directory = directory
@@ -204,7 +204,7 @@ class SeenFrom:
         return getattr(self._directory, name)
 
     def announce(self, record: Record) -> None:
-        """Also takes down which host it is that has these endpoints."""
+        """Announce a record, and note that its endpoints belong to this host."""
         self._network.owns(self._host, record.endpoints.values())
         self._directory.announce(record)
 
@@ -253,25 +253,25 @@ class Network:
     # --- what a test does to it ---
 
     def delay(self, one: str, other: str, seconds: float) -> None:
-        """What goes from one to the other, either way, arrives that much later."""
+        """Delay everything between the two hosts by so many seconds, each way."""
         self._wire(one, other).delay = float(seconds)
 
     def drop(self, one: str, other: str) -> None:
-        """Nothing arrives any more, either way, and neither side is told."""
+        """Drop everything between the two hosts. Neither side is told."""
         self._wire(one, other).passes.clear()
 
     def cut(self, one: str, other: str) -> None:
-        """Their connections are reset, and so is every new one."""
+        """Reset the connections between the two hosts, and every new one."""
         self._wire(one, other).cut()
 
     def split(self, *groups: Iterable[str]) -> None:
-        """Drop whatever goes between hosts of different groups. Hosts that are in no group reach everybody."""
+        """Drop everything between hosts of different groups. A host that is in no group reaches all others."""
         for these, those in itertools.combinations([list(group) for group in groups], 2):
             for one, other in itertools.product(these, those):
                 self.drop(one, other)
 
     def heal(self, *hosts: str) -> None:
-        """All wires are as good as new; or with `hosts`, those between them."""
+        """Heal all wires; with `hosts`, only those between them."""
         for pair, wire in self._wires.items():
             if not hosts or pair <= set(hosts):
                 wire.heal()
@@ -290,7 +290,7 @@ class Network:
             self._owners.update((url, host) for url in endpoints)
 
     def path(self, host: str, url: str) -> str:
-        """Where `host` connects to in order to reach `url`: the thing itself, where that is no other host's."""
+        """The address to which `host` connects in order to reach `url`. It is `url` itself unless another host owns it."""
         with self._lock:
             owner = self._owners.get(url)
             if owner is None or owner == host:

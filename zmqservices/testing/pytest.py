@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for services, and nothing that happens by itself.
+"""The pytest plugin. It only offers fixtures for services: loading it changes nothing.
 
 Rule 1: loading it imports nothing of zmqservices and patches nothing; a fixture does what it does for its test.
 Rule 2: what a fixture has made is gone when the test is over, in whatever state the test left it.
@@ -34,7 +34,7 @@ __all__ = [
     "websocket",
 ]
 
-#: Options of Nameko's plugin that mean nothing here; suites that pass them still run.
+#: Options of Nameko's plugin that have no effect here. Suites that pass them still run.
 BROKER_OPTIONS = (
     ("--amqp-uri", "--rabbit-amqp-uri"),
     ("--rabbit-api-uri", "--rabbit-ctl-uri"),
@@ -72,14 +72,14 @@ def _real_nameko_is_here() -> bool:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    # Before any conftest is imported: it may be the first to import nameko.
+    # Done before any conftest is imported, since a conftest may import nameko first.
     if early_config.known_args_namespace.as_nameko or early_config.getini("as_nameko"):
         from zmqservices import compat
 
         try:
             compat.install(eventlet=True)
         except ImportError as error:
-            # A plugin may have been first.
+            # Another plugin may have imported nameko already.
             raise pytest.UsageError(str(error)) from None
 
 
@@ -88,7 +88,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 @pytest.fixture
 def empty_config() -> dict[str, Any]:
-    """Settings without anything in them, for the test to fill."""
+    """Empty settings, for the test to fill."""
     return {}
 
 
@@ -136,13 +136,13 @@ def rabbit_config(cluster_config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def rabbit_ssl_config(rabbit_config: dict[str, Any]) -> dict[str, Any]:
-    """As `rabbit_config`; nothing is encrypted between the services of a test."""
+    """The same as `rabbit_config`: nothing is encrypted between the services of a test."""
     return rabbit_config
 
 
 @pytest.fixture
 def amqp_uri(rabbit_config: dict[str, Any]) -> Any:
-    """The AMQP_URI of `rabbit_config`: good for settings, and nothing answers there."""
+    """The AMQP_URI of `rabbit_config`. It is valid in settings, and nothing answers there."""
     from zmqservices import constants
 
     return rabbit_config[constants.AMQP_URI_CONFIG_KEY]
@@ -300,7 +300,7 @@ def network(cluster_config: dict[str, Any]) -> Iterator[Any]:
 
 @pytest.fixture
 def fast_teardown() -> None:
-    """Nothing to be done here: teardown is fast. For suites that name it."""
+    """Does nothing, since teardown is fast. It exists for suites that name it."""
 
 
 @pytest.fixture

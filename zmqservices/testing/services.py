@@ -75,7 +75,7 @@ def _refuse_unknown(kind: str, unknown: set[str], owner: object, known: set[Any]
 
 
 class MockDependencyProvider(DependencyProvider):
-    """Injects `dependency` as it is, a MagicMock unless one is given."""
+    """Injects `dependency` as it is, or a MagicMock if none is given."""
 
     def __init__(self, attr_name: str, dependency: object = None) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def replace_dependencies(container: ServiceContainer, /, *dependencies: str, **d
     for name, stand_in in wanted.items():
         container.dependencies.remove(providers[name])
         replacement = MockDependencyProvider(name)
-        # Also a None is injected as it is.
+        # Set here, so that a None is injected as it is.
         replacement.dependency = stand_in
         container.dependencies.add(replacement)
     return stand_ins[0] if len(stand_ins) == 1 else iter(stand_ins)
@@ -132,11 +132,11 @@ def _refuse_started(container: ServiceContainer, what: str) -> None:
 
 
 class EntrypointWaiterTimeout(Exception):
-    """The call that was waited for has not come, or is not over."""
+    """The call that was waited for has not come, or has not ended."""
 
 
 class _Outcome(Probe):
-    """Notes the outcome of the first call that `is_wanted`, and when it is torn down."""
+    """Records the outcome of the first call for which `is_wanted` is true, and when the call is torn down."""
 
     def __init__(self, is_wanted: Callable[[Any, Any, ExcInfo | None], Any]) -> None:
         self._is_wanted = is_wanted
@@ -150,7 +150,7 @@ class _Outcome(Probe):
         try:
             is_wanted = self._is_wanted(worker_ctx, result, exc_info)
         except Exception:
-            # The mistake is the test's own, and shall be told where the test waits.
+            # The error is in the test's own callback: it is raised where the test waits.
             self.result.send(None, sys.exc_info())
             self.is_over.set()
             return
@@ -226,7 +226,7 @@ def entrypoint_hook(
 
 
 def _wait_for_either(is_over: Event, container: ServiceContainer) -> None:
-    """Return when the call is over; raise what the container died of, if that comes first."""
+    """Return when the call is over. If the container dies first, its error is raised."""
     died = container._died
     gevent.wait([is_over, died], count=1)
     if not is_over.is_set():
@@ -251,5 +251,5 @@ class Once(Entrypoint):
 
 once = Once.decorator
 
-#: An entrypoint that nothing fires but a test.
+#: An entrypoint that only tests fire.
 dummy = Entrypoint.decorator

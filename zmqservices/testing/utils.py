@@ -1,4 +1,4 @@
-"""Small things that tests of services need again and again."""
+"""Small helpers for tests of services."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Resource = TypeVar("Resource")
 
 
 def get_extension(container: ServiceContainer, extension_cls: type, **match_attrs: object) -> Any:
-    """The first extension of `container` of that class whose attributes are as given; None where there is none."""
+    """The first extension of `container` that is of that class and has the given attributes; None if there is none."""
     for extension in container.extensions:
         if isinstance(extension, extension_cls) and all(
             getattr(extension, name) == value for name, value in match_attrs.items()
@@ -56,12 +56,12 @@ def get_extension(container: ServiceContainer, extension_cls: type, **match_attr
 
 
 def get_container(runner: ServiceRunner, service_cls: type) -> Any:
-    """The container of `runner` that hosts `service_cls`; None where there is none."""
+    """The container of `runner` that hosts `service_cls`; None if there is none."""
     return next((container for container in runner.containers if container.service_cls is service_cls), None)
 
 
 def find_free_port(host: str = "127.0.0.1") -> int:
-    """A port of `host` that nobody had a moment ago; it is not kept."""
+    """A port of `host` that was free a moment ago. It is not reserved."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -83,7 +83,7 @@ def wait_for_call(timeout: float, mock_method: NonCallableMock) -> Iterator[Any]
 
 
 def wait_for_worker_idle(container: ServiceContainer, timeout: float = 10) -> None:
-    """Return when `container` runs no worker. Deprecated: the `entrypoint_waiter` says which it waits for."""
+    """Return when `container` runs no worker. Deprecated: `entrypoint_waiter` waits for the call of one method."""
     warnings.warn("use `entrypoint_waiter`, which waits for a certain call", DeprecationWarning, stacklevel=2)
     with Timeout(timeout):
         container.pool.waitall()
@@ -123,7 +123,7 @@ def assert_stops_raising(
 
 
 class MockCallArgs(NamedTuple):
-    """What a mock was called with."""
+    """The arguments that a mock was called with."""
 
     positional: tuple[Any, ...]
     keyword: dict[str, Any]
@@ -131,7 +131,7 @@ class MockCallArgs(NamedTuple):
 
 def unpack_mock_call(call: Iterable[Any]) -> MockCallArgs:
     """The arguments of a call of a mock: `args, kwargs = unpack_mock_call(mock.call_args)`."""
-    # One of `mock_calls` has a name before them.
+    # An item of `mock_calls` has a name before the arguments.
     return MockCallArgs(*tuple(call)[-2:])
 
 
@@ -161,7 +161,7 @@ class DummyProvider(Entrypoint):
         self.method_name = method_name
 
 
-#: Nothing more comes into the trash.
+#: Put into the trash as its last item.
 _STOP = object()
 
 
@@ -178,9 +178,9 @@ class ResourcePipeline(Generic[Resource]):
         if size < 1:
             raise RuntimeError(f"size is {size!r}; at least one resource must be kept ready")
         self.create, self.destroy, self.size = create, destroy, size
-        #: Made and not yet used: (resource, error).
+        #: (resource, error) of what was made and is not used yet.
         self.ready: Any = Queue(maxsize=size)
-        #: Used, and not yet destroyed.
+        #: Resources that were used and are not destroyed yet.
         self.trash: Any = Queue()
 
     @contextmanager
@@ -211,13 +211,13 @@ class ResourcePipeline(Generic[Resource]):
         try:
             self.ready.put(made)
         except BaseException:
-            # The end came while there was no room.
+            # The pipeline ended while this greenlet waited for room.
             if made[1] is None:
                 self.trash.put(made[0])
             raise
 
     def _empty_trash(self) -> list[Exception]:
-        """Destroy what is thrown away, one after the other; answers what went wrong."""
+        """Destroy the used resources, one after the other. Returns the errors."""
         failed = []
         while (resource := self.trash.get()) is not _STOP:
             try:
@@ -228,7 +228,7 @@ class ResourcePipeline(Generic[Resource]):
 
     @contextmanager
     def get(self) -> Iterator[Resource]:
-        """A resource for the length of the block; waits until one is made."""
+        """A resource for the length of the block. Waits until one is ready."""
         resource, error = self.ready.get()
         if error is not None:
             raise error

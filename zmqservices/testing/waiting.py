@@ -23,10 +23,10 @@ _NOTHING = object()
 
 
 class WaitResult:
-    """The first outcome that was sent here; later ones are passed over."""
+    """The first outcome that was sent here. Later ones are ignored."""
 
     class NotReady(Exception):
-        """Nothing has come yet."""
+        """There is no outcome yet."""
 
     def __init__(self) -> None:
         self.res: Any = _NOTHING
@@ -34,11 +34,11 @@ class WaitResult:
 
     @property
     def has_result(self) -> bool:
-        """Whether there is an outcome, good or bad."""
+        """Whether there is an outcome: a result or an error."""
         return self.res is not _NOTHING or self.exc_info is not None
 
     def send(self, res: object, exc_info: ExcInfo | None) -> None:
-        """This is the outcome, unless there is one."""
+        """Set the outcome, unless there is one."""
         if not self.has_result:
             self.res, self.exc_info = res, exc_info
 

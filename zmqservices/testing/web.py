@@ -17,16 +17,16 @@ __all__ = ["WebSession"]
 
 
 class WebSession(requests.Session):
-    """Takes paths instead of URLs. Where sockets would block the hub that serves, they do so in another thread."""
+    """A session that takes paths instead of URLs. If sockets would block the serving hub, requests run in another thread."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__()
         self.base_url = base_url
-        # A test talks to itself; a proxy of the developer's has no part in that.
+        # The test and the service are in one process: a proxy from the developer's environment is not used.
         self.trust_env = False
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
-        """As `requests.request`, `url` being a path of the service."""
+        """As `requests.request`; `url` is a path of the service."""
         return super().request(method, urljoin(self.base_url, str(url)), *args, **kwargs)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:

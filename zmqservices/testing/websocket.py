@@ -29,7 +29,7 @@ except ImportError as error:
 
 __all__ = ["ConnectionRefused", "VirtualSocket", "WebSocketApp", "make_virtual_socket"]
 
-#: Bytes read at once.
+#: Bytes that are read at once.
 CHUNK = 64 * 1024
 
 
@@ -52,9 +52,9 @@ class WebSocketApp:
         self._socket: Any = None
         self._sending = RLock()
         self._text = ""
-        #: Set when the server has accepted; fails when it does not.
+        #: Set when the server has accepted the connection. Gets an error if the server refuses it.
         self.accepted: AsyncResult[None] = AsyncResult()
-        #: Set when the connection has ended: (code, reason) as the server said, or None for no word.
+        #: Set when the connection has ended: the server's (code, reason), or None if the server sent none.
         self.ended: AsyncResult[tuple[int, str] | None] = AsyncResult()
         self._goodbye: tuple[int, str] | None = None
 
@@ -89,7 +89,7 @@ class WebSocketApp:
         return goes_on
 
     def _take(self, event: object) -> bool:
-        """Answers whether the connection goes on."""
+        """Handle one message of the server. Returns whether the connection goes on."""
         if isinstance(event, events.AcceptConnection):
             self.accepted.set(None)
         elif isinstance(event, events.RejectConnection):
@@ -122,7 +122,7 @@ class WebSocketApp:
         self._send(events.Message(data=data))
 
     def close(self) -> None:
-        """Say goodbye; `run_forever` returns when the server has answered. Nothing happens on one that has ended."""
+        """Close the connection: `run_forever` returns when the server has answered. Does nothing if the connection has ended."""
         if self._socket is not None and not self.ended.ready() and self._protocol.state.name == "OPEN":
             try:
                 self._send(events.CloseConnection(code=1000))
@@ -131,7 +131,7 @@ class WebSocketApp:
 
 
 class VirtualSocket:
-    """What a test sees of a connection."""
+    """The connection as a test uses it."""
 
     #: Set by the `websocket` fixture.
     app: Any = None
@@ -142,7 +142,7 @@ class VirtualSocket:
         self._events: defaultdict[str, Any] = defaultdict(Queue)
 
     def rpc(self, _method: str, **data: object) -> Any:
-        """Call a method of the service's and return its result, or raise its error. Raises ConnectionError at the end."""
+        """Call a method of the service. Returns its result or raises its error; ConnectionError if the connection ends."""
         correlation_id = str(uuid.uuid4())
         answer = self._answers[correlation_id] = AsyncResult()
         self._send(json.dumps({"method": _method, "data": data, "correlation_id": correlation_id}))
@@ -171,7 +171,7 @@ class VirtualSocket:
                 answer.set(message)
 
     def ended(self, _outcome: object) -> None:
-        """Called when the connection has ended: nobody shall wait for an answer any more."""
+        """Called when the connection has ended: calls that wait for an answer get an error."""
         for answer in self._answers.values():
             answer.set_exception(ConnectionError("the WebSocket was closed before the answer came"))
         self._answers.clear()
