@@ -28,7 +28,7 @@ PROCESSES = 2
 #: Seconds of rest in which CPU time is counted, after so many in which everything settles.
 REST, SETTLE = 5.0, 4.0
 #: Changes, and seconds between two.
-CHANGES, PAUSE = 200, 0.02
+CHANGES, PAUSE = 50, 0.2
 
 
 def run(kinds: list[str], most: int | None, clients: int, services: int, rounds: int) -> Iterator[dict[str, Any]]:

@@ -129,6 +129,9 @@ class RegistryConnection(SocketConnection):
             self._take_snapshot(message, size, now)
         elif isinstance(message, protocol.Refused) and message.request == 0:
             self.close(now, f"it refused: {quoted(message.reason, 200)}")
+        elif self.state == SUBSCRIBING and isinstance(message, protocol.Heartbeat):
+            # Many clients join at once, and the snapshot comes in turn. A client that gave up now would only make it take longer.
+            self._deadline = now + ATTEMPT
         elif self.state == UP or isinstance(message, protocol.Ack | protocol.Refused | protocol.Unknown):
             self._take_push(message, size, now)
 

@@ -111,6 +111,35 @@ def test_many_joins_do_not_keep_a_renewal_waiting():
     assert all(len(client.records) == 2000 for client in clients)
 
 
+def test_a_client_whose_snapshot_comes_late_waits_for_it_while_the_registry_is_alive():
+    clock = Clock()
+    registry = Registry(clock)
+    registry.register(record("one"))
+    client = Client(registry, EVERYTHING)
+    client.transmit()
+
+    for _ in range(10):
+        clock.now += 1.0
+        registry.feed.heartbeat(False)
+        while client.receive():
+            pass
+        client.connection.check(clock.now)
+
+    assert client.is_connected and not client.records
+    settle(registry)
+    assert set(client.records) == {"one"}
+
+
+def test_a_client_whose_registry_says_nothing_gives_it_up():
+    clock = Clock()
+    client = Client(Registry(clock), EVERYTHING)
+
+    clock.now += 3.1
+    client.connection.check(clock.now)
+
+    assert "does not answer as a registry does" in client.connection.error
+
+
 def test_a_record_is_encoded_once_for_all_who_are_sent_it(monkeypatch):
     registry = Registry(Clock())
     registry.register(record("one", "maths"))
