@@ -73,6 +73,9 @@ def run_all(names: list[str], seconds: float, seed: int, directory: str, parts: 
                 print(row(name, account, time.monotonic() - began), flush=True)
                 if account.errors:
                     print("    not answered:", ", ".join(f"{what} {n}" for what, n in account.errors.items()), flush=True)
+                for note in deployment.notes:
+                    print(f"    {note}", flush=True)
+                deployment.notes.clear()
                 for fault in account.faults[:20]:
                     print(f"    {fault}", flush=True)
                 faults += len(account.faults)

@@ -31,10 +31,13 @@ class Held(NamedTuple):
     greenlets: int
     errors: dict[str, int]
 
+    def __str__(self) -> str:
+        return f"{self.memory / 1e6:.1f} MB, {self.descriptors} descriptors, {self.threads} threads, {self.greenlets} greenlets"
+
     def more_than(self, other: Held) -> str:
         """What has grown since then, beyond what one link more explains; "" if nothing has."""
         grown = {
-            "MB of memory": (self.memory - other.memory) / 1e6 > 8.0 and (self.memory - other.memory) / 1e6,
+            "MB of memory": (self.memory - other.memory) / 1e6 > 4.0 and (self.memory - other.memory) / 1e6,
             "descriptors": self.descriptors > other.descriptors + 4 and self.descriptors - other.descriptors,
             "threads": self.threads > other.threads and self.threads - other.threads,
             "greenlets": self.greenlets > other.greenlets + 4 and self.greenlets - other.greenlets,

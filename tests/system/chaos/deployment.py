@@ -97,6 +97,8 @@ class Deployment:
         self.tallies = Tallies(folder / "tallies")
         self.files: list[CallerFile] = []
         self.listings: list[Listing] = []
+        #: What a scenario has to tell besides.
+        self.notes: list[str] = []
         self._indexes = itertools.count(1)
         #: When no instance could be reached from a host, by its number.
         self.alone: dict[int, list[Span]] = {}
