@@ -58,7 +58,7 @@ def call_command(
             result = getattr(cluster[service_name], method_name)(*args, **kwargs)
         except UnknownService as error:
             if isinstance(error.__cause__, RemoteTraceback):
-                raise  # The service's own trouble, with somebody else.
+                raise  # The error is about another service, which this service called.
             raise with_near_services(error, settings) from error
         except Exception as error:
             if traceback and isinstance(error.__cause__, RemoteTraceback):
@@ -114,5 +114,5 @@ def parse_value(text: str) -> Any:
 
 
 def _refuse(name: str) -> Any:
-    # NaN and Infinity are no JSON; as bare words they are texts like any other.
+    # NaN and Infinity are not JSON: as bare words they are texts.
     raise ValueError(name)

@@ -1,4 +1,4 @@
-"""What the shell completes besides commands and options: services, their methods, sources of events, modules.
+"""The values that the shell completes: services, their methods, sources of events, modules.
 
 Rule: whatever goes wrong, nothing is completed and nothing is said.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-#: Seconds that the directory gets while somebody waits at the prompt.
+#: Seconds for which the directory is asked while the user waits at the prompt.
 TIMEOUT = 0.7
 PREFIX = "events:"
 
@@ -27,7 +27,7 @@ def methods(ctx: click.Context, _parameter: click.Parameter, incomplete: str) ->
 
 
 def sources(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Sources that somebody publishes."""
+    """Sources of events that have a publisher."""
     found = [name.removeprefix(PREFIX) for name in sorted(_listed(ctx)) if name.startswith(PREFIX)]
     return [name for name in found if name.startswith(incomplete)]
 

@@ -15,7 +15,7 @@ from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, 
 if TYPE_CHECKING:
     from discovery import Record
 
-#: What publishers of a source are called in the directory: see `zmqservices.cluster.events.subscription`.
+#: The prefix of publishers' names in the directory: see `zmqservices.cluster.events.subscription`.
 PREFIX = "events:"
 
 journal = click.option("--journal", metavar="ID", help="Only this journal; `events ls --json` shows their ids.")
@@ -41,7 +41,7 @@ class RemotePublisher:
 
     @property
     def name(self) -> str:
-        """Host and process id, for people."""
+        """Host and process id, for people to read."""
         return f"{self.record.host}:{self.record.pid}"
 
 

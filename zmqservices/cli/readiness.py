@@ -1,4 +1,4 @@
-"""Tells what stands around a process whether it is ready: a file, a port, and systemd.
+"""Tells the surroundings of a process whether it is ready: by a file, by a port, and to systemd.
 
 Ready is from the moment when all services are up until they begin to stop. A process that is killed leaves its file behind;
 the next one that starts removes it. Nothing of this runs unless it was asked for.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: systemd's: where a service of `Type=notify` tells its state (sd_notify(3)).
+#: The variable with the socket to which a service of `Type=notify` sends its state (sd_notify(3)).
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 
 
@@ -56,7 +56,7 @@ class Readiness:
         return cls(path, _address(settings), os.environ.pop(NOTIFY_SOCKET, ""))
 
     def open(self) -> None:
-        """Say that all is up. What fails is logged: services that run are not stopped for it."""
+        """Report that all services are up. An error is only logged: running services are not stopped for it."""
         if self.is_open:
             return
         self.is_open = True
@@ -71,7 +71,7 @@ class Readiness:
         self._tell_systemd("READY=1")
 
     def close(self) -> None:
-        """Say that not all is up any more."""
+        """Report that not all services are up any more."""
         self.is_open = False
         self._remove_file()
         listener, self.listener = self.listener, None
@@ -79,13 +79,13 @@ class Readiness:
             listener.close()
 
     def stopping(self) -> None:
-        """Say that no more work is wanted here, for good."""
+        """Report that the process is stopping, for good."""
         self.close()
         self._tell_systemd("STOPPING=1")
         self._notify = ""
 
     def accept(self) -> None:
-        """Take and end the connections that wait: that one could be made was the answer."""
+        """Accept and close the waiting connections. That a connection could be made is the answer."""
         while self.listener is not None:
             try:
                 connection, _ = self.listener.accept()
@@ -95,7 +95,7 @@ class Readiness:
 
     @staticmethod
     def _write_file(path: Path) -> None:
-        # Whoever looks sees the whole file, or none.
+        # Written in one step, so that a reader sees the whole file or none.
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             file.write(f"{os.getpid()}\n")
         os.chmod(file.name, 0o644)

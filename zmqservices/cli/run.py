@@ -195,8 +195,8 @@ def run(
     from zmqservices.containers import get_service_name
     from zmqservices.runners import ServiceRunner
 
-    # gevent learns of ended children from the first one that is watched on: a fork that ended before that was lost, and
-    # whoever waited for it waited for ever.
+    # gevent notices ended children only once the first child is watched. Without this, a fork that ended earlier would be missed,
+    # and a wait for it would never end.
     gevent.get_hub().loop.install_sigchld()
     runner = ServiceRunner(config)
     classes: dict[str, type] = {}
@@ -335,7 +335,7 @@ class Shutdown:
                 self.runner.start()
             except BaseException as error:
                 if isinstance(error, Exception):
-                    logging.disable(logging.INFO)  # The error's sentence is enough.
+                    logging.disable(logging.INFO)  # The sentence of the error is enough.
                 try:
                     self.runner.kill()
                 finally:

@@ -56,7 +56,7 @@ def shell_command(flags: Flags, as_nameko: bool, interface: str | None) -> int:
 
 
 def banner(settings: Mapping[str, Any]) -> str:
-    """What is said before the first prompt."""
+    """The text before the first prompt."""
     where = configuration.directory_url(settings)
     return (
         f"zmqservices on Python {platform.python_version()}, directory {where}, "
@@ -80,7 +80,7 @@ class Helper:
         self.dispatch_event = event_dispatcher(config)
 
     def disconnect(self) -> None:
-        """Let go of all services; `rpc` and `dispatch_event` cannot be used from here on."""
+        """Disconnect from all services. `rpc` and `dispatch_event` cannot be used afterwards."""
         self.dispatch_event.stop()
         self._client.stop()
 
@@ -94,7 +94,7 @@ def make_nameko_helper(config: Mapping[str, Any]) -> Helper:
 
 
 class ErrorInScript(Exception):
-    """A statement that did not come from a person raised; `text` is its traceback."""
+    """A statement of a script raised an error; `text` is the traceback."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -13,7 +13,7 @@ import click
 from zmqservices import configuration, constants
 from zmqservices.cli.options import Flags, parse_definition, takes_settings
 
-#: Read when it is there and no other file is named.
+#: The file that is read if it exists and no other file is named.
 USUAL_FILE = "config.yaml"
 
 
@@ -38,19 +38,19 @@ def show_config_command(flags: Flags) -> None:
 
 
 def defaults() -> dict[str, Any]:
-    """What our settings are when nobody says; those without a default are left out."""
+    """The defaults of all settings. Settings without a default are left out."""
     found = {}
     for name, key in vars(constants).items():
         stem = name.removesuffix("_CONFIG_KEY")
         if stem != name and key in configuration.KNOWN_KEYS and hasattr(constants, f"DEFAULT_{stem}"):
             found[key] = getattr(constants, f"DEFAULT_{stem}")
-    # Found out where it is needed, from the directory's and the socket's side.
+    # The default is found out where the setting is used, from the directory and the socket.
     found.pop(constants.BIND_ADDRESS_CONFIG_KEY, None)
     return found
 
 
 def origins_of(flags: Flags, settings: Mapping[str, Any]) -> dict[str, str]:
-    """For each setting that somebody has made: who."""
+    """The origin of each setting that was made."""
     origins = {}
     for key, variable in configuration.ENVIRONMENT.items():
         if os.environ.get(variable):
@@ -70,6 +70,6 @@ def entry(key: object, value: object, origin: str) -> str:
     import yaml
 
     first, *rest = yaml.safe_dump({key: value}, default_flow_style=False, allow_unicode=True).splitlines()
-    # Behind a text that goes on in the next line, a comment would be part of it.
+    # A comment behind a text that continues on the next line would become part of the text.
     lines = [f"{first}  # {origin}", *rest] if not rest or first.endswith(":") else [f"# {origin}", first, *rest]
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zmqservices.cluster.node import Node
     from zmqservices.wire.messages import Event
 
-#: What publishers of a source are called in the directory.
+#: The prefix of publishers' names in the directory.
 PREFIX = "events:"
 
 

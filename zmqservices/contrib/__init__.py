@@ -1,1 +1,1 @@
-"""Providers for what services often need besides each other; each file stands on one library, and is an extra of its name."""
+"""Providers for databases, caches and error reports. Each file needs one library, which is an extra of the file's name."""

@@ -1,4 +1,4 @@
-"""Events that have their effect once: a handler notes in its own transaction that it has handled one.
+"""Events that take effect once: a handler records in its own transaction that it has handled the event.
 
     class Mails:
         name = "mails"
@@ -28,12 +28,12 @@ from zmqservices.worker_context import WorkerContext
 
 __all__ = ["Inbox", "Notes", "inbox_table"]
 
-#: Characters of a group's name that are kept; a longer one is told by its hash.
+#: Characters of a group's name that are stored. Of a longer name, a hash replaces the rest.
 LONGEST_GROUP = 255
 
 
 class Notes:
-    """What a worker has in its hands."""
+    """The inbox of one worker, as it is injected."""
 
     def __init__(self, table: sql.Table, worker_ctx: WorkerContext) -> None:
         self._table = table

@@ -32,17 +32,17 @@ except ImportError as error:
 
 __all__ = ["MEMCACHED_URIS_KEY", "Memcached", "TypedValues"]
 
-#: The setting with the servers, as HOST:PORT each; keys are spread over them.
+#: The setting with the list of servers, each as HOST:PORT. Keys are spread over all of them.
 MEMCACHED_URIS_KEY = "MEMCACHED_URIS"
-#: Flags of a stored value: bytes and texts as they are, so that other programs read them; all else as calls carry it.
+#: Flags of a stored value. Bytes and texts are stored as they are, for other programs; other values as calls carry them.
 _BYTES, _TEXT, _TYPED = 0, 16, 32
 
 
 class TypedValues:
-    """Keeps the types of what is cached: whatever can be an argument of a call. No pickle: a cache is nobody's friend."""
+    """Keeps the types of cached values, which may be anything that a call can carry. No pickle: a cache cannot be trusted."""
 
     def serialize(self, key: object, value: object) -> tuple[bytes, int]:
-        """Called for what is stored. Raises UnserializableValueError."""
+        """Called for each value that is stored. Raises UnserializableValueError."""
         if isinstance(value, bytes):
             return value, _BYTES
         if isinstance(value, str):
@@ -50,7 +50,7 @@ class TypedValues:
         return codec.pack(value), _TYPED
 
     def deserialize(self, key: object, value: Any, flags: int) -> Any:
-        """Called for what is found. Bytes with flags of other programs stay bytes."""
+        """Called for each value that is found. Values with the flags of other programs stay bytes."""
         if flags == _TEXT:
             return value.decode()
         return codec.unpack(value) if flags == _TYPED else value

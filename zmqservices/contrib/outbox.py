@@ -51,21 +51,21 @@ __all__ = ["Outbox", "Recorder", "outbox_table"]
 
 _log = logging.getLogger(__name__)
 
-#: Events that are relayed together, with one wait for the journal.
+#: The most events that are relayed together, with one wait for the journal.
 BATCH = 100
 
-#: Seconds before what failed is tried again: at first, since a lock of SQLite's soon goes, and at most.
+#: Seconds before a failed step is tried again: the first pause (short, since SQLite soon releases a lock), and the longest one.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
 
-#: A trouble whose pause has grown to this is told.
+#: A failure is logged once its pause has grown to so many seconds.
 TOLD_PAUSE = 0.2
 
-#: Seconds that a stop waits for rows to be removed whose events are relayed.
+#: A stop waits for so many seconds until the rows of relayed events are removed.
 LAST_TRIES = 2.0
 
 
 class Recorder(WithWorkerHeaders):
-    """What a worker has in its hands: `record(session, event_type, event_data, key=None)`, or simply called."""
+    """The outbox of one worker, as it is injected: `record(session, event_type, event_data, key=None)`, or simply called."""
 
     __slots__ = ("_outbox",)
 
@@ -110,7 +110,7 @@ class Outbox(EngineProvider):
         self.adopt_after = adopt_after
         self.poll_interval = poll_interval
         self.table = outbox_table(declarative_base.metadata)
-        #: Names this process, and this container of it, in its rows.
+        #: The name of this container of this process in the rows of the table.
         self.owner = uuid.uuid4().hex
         self._wake = Event()
         self._stopping = Event()
@@ -119,10 +119,10 @@ class Outbox(EngineProvider):
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Open the journal, as an EventDispatcher does: before calls may arrive."""
+        """Open the journal before calls may arrive, as an EventDispatcher does."""
         config = self.container.config
         if make_url(self._uri(config)).get_backend_name() == "sqlite":
-            # SQLite waits for a lock in C, while the greenlet that holds it cannot run: better try again.
+            # SQLite would wait for a lock in C, where the greenlet that holds the lock cannot run. Better try again.
             options = {**(config.get(DB_ENGINE_OPTIONS_KEY) or {}), **self.engine_options}
             self.engine_options["connect_args"] = {**(options.get("connect_args") or {}), "timeout": 0}
         super().setup()
@@ -132,16 +132,16 @@ class Outbox(EngineProvider):
         self.membership.before_leaving(self._finish)
 
     def start(self) -> None:
-        """From here on what is committed is relayed, and what was left behind."""
+        """From here on committed events are relayed, and those that earlier processes left behind."""
         self._thread = self.container.spawn_managed_thread(self._run, f"outbox of {self.container.service_name}")
 
     def stop(self) -> None:
-        """The workers are over: relay what they committed."""
+        """Called when all workers have ended: relay the events that they committed."""
         self._finish()
         super().stop()
 
     def kill(self) -> None:
-        """What is not relayed stays in the table, for others."""
+        """Stop at once. Events that are not relayed stay in the table, for other processes."""
         self._stopping.set()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -158,11 +158,11 @@ class Outbox(EngineProvider):
     # --- recording ---------------------------------------------------------------------------------------------------
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Recorder:
-        """The headers are those of this moment, as an EventDispatcher's."""
+        """The worker's recorder. Its headers are those of this moment, as with an EventDispatcher."""
         return Recorder(self, worker_ctx)
 
     def record(self, session: Executor, event_type: str, event_data: object, key: str | None, headers: dict[str, Any]) -> str:
-        """See `Recorder`."""
+        """Record an event: see `Recorder`."""
         body, serializer = encoded(self.membership.serializer, event_data)
         raw = codec.pack(body) if serializer is None else body
         self._source.check_size(event_type, raw)
@@ -177,13 +177,13 @@ class Outbox(EngineProvider):
         return outbox_id
 
     def _listen(self, session: object) -> None:
-        """Be woken by its commit; once for each session, however many events it records."""
+        """Wake the relay when the session commits. Registered once per session, however many events it records."""
         if isinstance(session, AnySession) and self.owner not in session.info:
             session.info[self.owner] = "is listened to"
             sql.event.listen(session, "after_commit", self._committed)
 
     def _committed(self, session: object) -> None:
-        # Whatever thread the session is used on.
+        # The session may be used on any thread.
         self._reactor.post(self._wake.set)
 
     # --- relaying: one greenlet -----------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class Outbox(EngineProvider):
         return min(2 * pause, LONGEST_PAUSE)
 
     def _relay(self) -> int:
-        """Relay the next events that are committed; answers how many there were."""
+        """Relay the next committed events. Returns how many there were."""
         now = time()
         with self._begin() as connection:
             rows = tables.take(connection, self.table, self._source.name, self.owner, now, now + self.adopt_after, BATCH)
@@ -235,7 +235,7 @@ class Outbox(EngineProvider):
         return self.engine.begin()
 
     def _remove(self, ids: list[int]) -> None:
-        """The journal has them. Tried until it is done: to relay them anew would repeat them."""
+        """Remove the rows of relayed events. Tried until it succeeds: events whose rows stay would be relayed once more."""
         pause, left = FIRST_PAUSE, LAST_TRIES
         while ids:
             try:
@@ -256,7 +256,7 @@ class Outbox(EngineProvider):
 
 
 class _Refused(Exception):
-    """The journal does not take an event now."""
+    """The journal does not accept an event at this moment."""
 
 
 def _packed(row: sql.Row[Any]) -> tuple[str, bytes, Any, str, str | None]:

@@ -29,7 +29,7 @@ except ImportError as error:
 
 __all__ = ["REDIS_URIS_KEY", "Redis"]
 
-#: The setting with the URL of each server, by the names that services know them by.
+#: The setting that maps the names that services use to the URLs of servers.
 REDIS_URIS_KEY = "REDIS_URIS"
 
 

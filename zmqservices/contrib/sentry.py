@@ -38,9 +38,9 @@ except ImportError as error:
 
 __all__ = ["SENTRY_KEY", "SentryReporter"]
 
-#: The setting with what `sentry_sdk.init` takes, `dsn` first of all. Without a `dsn` nothing is sent.
+#: The setting with the arguments of `sentry_sdk.init`, such as `dsn`. Without a `dsn` nothing is sent.
 SENTRY_KEY = "SENTRY"
-#: Seconds that a stopping service gives its last reports to leave.
+#: Seconds for which a stopping service waits until its last reports are sent.
 FLUSH_TIMEOUT = 2.0
 
 
@@ -70,14 +70,14 @@ class SentryReporter(DependencyProvider):
             raise ConfigurationError(f"{SENTRY_KEY} has options that Sentry refuses: {exc}") from exc
 
     def stop(self) -> None:
-        """Send what has not been sent."""
+        """Send the reports that have not been sent."""
         client, self.client = self.client, None
         if client is None:
             return
         if is_module_patched("threading"):
             client.close(timeout=FLUSH_TIMEOUT)
         else:
-            # It waits for a thread of its own, by means that would stop the hub.
+            # Flushing waits for a thread of the SDK, in a way that would block the hub.
             gevent.get_hub().threadpool.apply(client.close, kwds={"timeout": FLUSH_TIMEOUT})
 
     def kill(self) -> None:
@@ -111,7 +111,7 @@ class SentryReporter(DependencyProvider):
         sentry_sdk.capture_event(event, hint=hint)
 
     def _describe(self, worker_ctx: WorkerContext, scope: Any) -> None:
-        """What is known of the call; made for calls that are reported only."""
+        """The facts about the call. Collected only for calls that are reported."""
         scope.set_tag("call_id", worker_ctx.call_id)
         scope.set_context("call", {"call_id_stack": worker_ctx.call_id_stack, "arguments": _arguments(worker_ctx)})
         user_id = worker_ctx.data.get(constants.USER_ID_CONTEXT_KEY)
@@ -127,5 +127,5 @@ def _arguments(worker_ctx: WorkerContext) -> Any:
     try:
         return get_redacted_args(worker_ctx.entrypoint, *worker_ctx.args, **worker_ctx.kwargs)
     except Exception as exc:
-        # Those that do not fit, or cannot be copied; none of them may be shown as they are.
+        # Arguments that do not fit the method, or cannot be copied. They may hold sensitive values, so none is shown.
         return f"[not shown: {exc}]"

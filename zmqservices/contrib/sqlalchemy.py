@@ -23,7 +23,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.worker_context import WorkerContext
 
-# The outbox and the inbox have all they need of it from here.
+# The outbox and the inbox import SQLAlchemy's names from here.
 try:
     import sqlalchemy as sql
     from sqlalchemy import create_engine
@@ -41,9 +41,9 @@ __all__ = [
     "make_url", "postgresql", "scoped_session", "sql", "sqlite",
 ]  # fmt: skip
 
-#: The setting with the database of each service and declarative base: `{"SERVICE:BASE": URL}`.
+#: The setting with the URL of the database for each service and declarative base: `{"SERVICE:BASE": URL}`.
 DB_URIS_KEY = "DB_URIS"
-#: Settings with options for `create_engine` and `sessionmaker`; those of the declaration come first.
+#: Settings with options for `create_engine` and `sessionmaker`. Options of the declaration take precedence.
 DB_ENGINE_OPTIONS_KEY = "DB_ENGINE_OPTIONS"
 DB_SESSION_OPTIONS_KEY = "DB_SESSION_OPTIONS"
 
@@ -59,7 +59,7 @@ class Session(AnySession):
             if kind is None:
                 self.commit()
         finally:
-            # Rolls back what is not committed.
+            # Closing rolls back what is not committed.
             self.close()
 
 
@@ -73,7 +73,7 @@ class Sessions:
 
     @property
     def session(self) -> Session:
-        """The worker's session, made at the first look. What it has not committed is rolled back at the worker's end."""
+        """The worker's session, made when it is first used. What is not committed at the worker's end is rolled back."""
         if self._session is None:
             self._session = self.get_session()
         return self._session
@@ -88,7 +88,7 @@ class Sessions:
         return self._given[-1]
 
     def close(self) -> None:
-        """Close them all; the first error is raised once that is done."""
+        """Close all sessions. The first error is raised afterwards."""
         failed: list[Exception] = []
         for session in self._given:
             try:
@@ -100,7 +100,7 @@ class Sessions:
 
 
 class EngineProvider(DependencyProvider):
-    """What providers of databases share: one engine per container.
+    """The base of providers of databases: one engine per container.
 
     `engine_options` go to `create_engine`, `session_options` to `sessionmaker`. Unless they say otherwise, a connection is
     tested before it is used, so that a database's restart is no error, and there is one for each of `max_workers`, so
@@ -169,7 +169,7 @@ class Database(EngineProvider):
 
 
 class DatabaseSession(EngineProvider):
-    """Injects a session. What it has not committed is rolled back at the worker's end."""
+    """Injects a session. What is not committed at the worker's end is rolled back."""
 
     def setup(self) -> None:
         super().setup()

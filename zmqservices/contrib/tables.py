@@ -1,4 +1,4 @@
-"""The tables of the outbox and the inbox, and what is asked of them: SQL for SQLite and PostgreSQL, without any waiting.
+"""The tables of the outbox and the inbox, and their statements for SQLite and PostgreSQL. Nothing here waits.
 
 Internal. `zmqservices.contrib.outbox` and `zmqservices.contrib.inbox` are public.
 
@@ -14,42 +14,42 @@ from typing import Any, TypeAlias
 from zmqservices.contrib.sqlalchemy import AnySession, postgresql, scoped_session, sql, sqlite
 from zmqservices.exceptions import ConfigurationError
 
-#: A session, or a Core connection: whatever runs statements in a transaction.
+#: A session or a Core connection: it runs statements in a transaction.
 Executor: TypeAlias = "AnySession | scoped_session[Any] | sql.Connection"
 
 OUTBOX = "zmqservices_outbox"
 INBOX = "zmqservices_inbox"
 
-#: How a database is asked to insert a row unless it is there.
+#: The INSERT of each database that does nothing if the row exists.
 _INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 def outbox_table(metadata: sql.MetaData) -> sql.Table:
-    """The table of the outbox as part of `metadata`, for `create_all` and migrations. The second time, the same."""
+    """The table of the outbox as part of `metadata`, for `create_all` and migrations. A second call returns the same table."""
     if OUTBOX in metadata.tables:
         return metadata.tables[OUTBOX]
     return sql.Table(
         OUTBOX,
         metadata,
-        # SQLite numbers rows by itself only where the key is its INTEGER.
+        # SQLite numbers rows by itself only if the key is an INTEGER.
         sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sql.Column("outbox_id", sql.String(32), nullable=False, unique=True),
         sql.Column("source", sql.String(255), nullable=False),
         sql.Column("type", sql.Text, nullable=False),
         sql.Column("body", sql.LargeBinary, nullable=False),
-        # msgpack of the headers and the name of the body's serializer.
+        # The headers and the name of the body's serializer, as msgpack.
         sql.Column("headers", sql.LargeBinary, nullable=False),
         sql.Column("key", sql.Text),
         sql.Column("recorded_at", sql.Double, nullable=False),
         sql.Column("owner", sql.String(32), nullable=False),
         sql.Column("until", sql.Double, nullable=False),
-        # Why it cannot be dispatched, ever; then it is left alone.
+        # Why the event can never be dispatched. A row with such a reason is left alone.
         sql.Column("error", sql.Text),
     )
 
 
 def inbox_table(metadata: sql.MetaData) -> sql.Table:
-    """The table of the inbox, likewise."""
+    """The table of the inbox as part of `metadata`."""
     if INBOX in metadata.tables:
         return metadata.tables[INBOX]
     return sql.Table(
@@ -65,7 +65,7 @@ def inbox_table(metadata: sql.MetaData) -> sql.Table:
 
 
 def due(table: sql.Table, source: str, owner: str, now: float) -> Any:
-    """What says that a row is for `owner` to relay now."""
+    """The condition under which `owner` may relay a row now."""
     mine = sql.or_(table.c.owner == owner, table.c.until < now)
     return sql.and_(table.c.source == source, table.c.error.is_(None), mine)
 
@@ -73,17 +73,17 @@ def due(table: sql.Table, source: str, owner: str, now: float) -> Any:
 def take(
     connection: sql.Connection, table: sql.Table, source: str, owner: str, now: float, until: float, limit: int
 ) -> Sequence[Any]:
-    """The next rows to relay, oldest first, which are `owner`'s until then. The caller commits.
+    """The next rows to relay, oldest first. They belong to `owner` until the time `until`. The caller commits.
 
-    Nothing is written when they are so for long enough already: at least until half of that time.
+    Nothing is written if they belong to `owner` for at least half of that time already.
     """
     is_due = due(table, source, owner, now)
     rows = connection.execute(sql.select(table).where(is_due).order_by(table.c.id).limit(limit)).all()
     if all(row.owner == owner and row.until > (now + until) / 2 for row in rows):
         return rows
     ids = [row.id for row in rows]
-    # Another process may be at the same rows: what it has locked is its own. (SQLite knows no locks of rows, and lets one
-    # process write at a time; the condition is looked at again then.)
+    # Another process may take the same rows at this moment: rows that it has locked are skipped. (SQLite has no locks of rows
+    # and lets one process write at a time; the condition is checked again then.)
     free = sql.select(table.c.id).where(table.c.id.in_(ids), is_due).with_for_update(skip_locked=True)
     ids = list(connection.execute(free).scalars())
     connection.execute(sql.update(table).where(table.c.id.in_(ids), is_due).values(owner=owner, until=until))
@@ -92,12 +92,12 @@ def take(
 
 
 def remove(table: sql.Table, ids: list[int]) -> Any:
-    """They are relayed."""
+    """The statement that deletes the rows of relayed events."""
     return sql.delete(table).where(table.c.id.in_(ids))
 
 
 def give_up(table: sql.Table, id: int, error: str) -> Any:
-    """It cannot be relayed, whoever tries."""
+    """The statement that stores why an event can never be relayed."""
     return sql.update(table).where(table.c.id == id).values(error=error)
 
 
@@ -105,17 +105,17 @@ def give_up(table: sql.Table, id: int, error: str) -> Any:
 
 
 def insert_if_absent(session: Executor, table: sql.Table, row: dict[str, Any]) -> bool:
-    """Whether the row is new, and in the table now. Neither a savepoint nor an error: the transaction goes on."""
-    # A connection has a dialect itself.
+    """Insert a row. False if it exists; this is no error, needs no savepoint, and the transaction goes on."""
+    # A connection has the dialect itself; a session has it through its bind.
     dialect = (session if hasattr(session, "dialect") else session.get_bind(clause=table)).dialect.name
     insert = _INSERTS.get(dialect)
     if insert is None:
         raise ConfigurationError(f"the inbox is in a database of {dialect!r}; {' or '.join(_INSERTS)} is needed")
-    # Asked for by RETURNING: psycopg's count of rows is not kept for an INSERT.
+    # Found out by RETURNING, since psycopg keeps no count of rows for an INSERT.
     new = insert(table).values(**row).on_conflict_do_nothing().returning(table.c.event_id)
     return session.execute(new).first() is not None
 
 
 def older(table: sql.Table, at: float) -> Any:
-    """Rows from before `at` are not needed any more."""
+    """The statement that deletes the rows from before `at`."""
     return sql.delete(table).where(table.c.at < at)
