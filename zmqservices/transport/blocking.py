@@ -27,7 +27,7 @@ import zmq
 
 from discovery.native import Wakeup
 from zmqservices.transport.reactor import Answer, Completion, Drainable, Reentered
-from zmqservices.utils.native_threads import allocate_lock, get_ident, poller, reentrant_lock, release
+from zmqservices.utils.native_threads import NativeLock, allocate_lock, get_ident, poller, reentrant_lock, release
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class WaitingThreads:
 
     __slots__ = ("locks",)
 
-    def __init__(self, first: Any) -> None:
+    def __init__(self, first: NativeLock) -> None:
         self.locks = [first]
 
     def release(self) -> None:
@@ -182,7 +182,7 @@ class BlockingReactor:
         if self._watches.pop(watch.descriptor, None) is not None:
             self._poller.unregister(watch.descriptor)
 
-    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> BlockingTimer:
+    def call_later(self, seconds: float, callback: Callable[..., Any], *args: object) -> BlockingTimer:
         timer = BlockingTimer(monotonic() + seconds, callback, args)
         heapq.heappush(self._timers, (timer.due, next(self._ticks), timer))
         return timer
@@ -195,11 +195,11 @@ class BlockingReactor:
 
     # --- called by anybody ---------------------------------------------------------------------------------------
 
-    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+    def post(self, callback: Callable[..., Any], *args: object) -> None:
         self._posted.append((callback, args))
         self._bell.wake()
 
-    def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
+    def run(self, action: Callable[..., Answer], *args: object) -> Answer:
         lead = self._lead
         if lead._is_owned() or (self._following and get_ident() in self._following):
             raise Reentered(
@@ -388,7 +388,7 @@ class BlockingReactor:
         self._timers.clear()
 
 
-def _enter_waiter(completion: Completion, stage: int, lock: Any) -> None:
+def _enter_waiter(completion: Completion, stage: int, lock: NativeLock) -> None:
     if completion.waiter is None:
         completion.awaited = stage
         completion.waiter = lock
@@ -399,7 +399,7 @@ def _enter_waiter(completion: Completion, stage: int, lock: Any) -> None:
     completion.waiter.locks.append(lock)
 
 
-def _remove_waiter(completion: Completion, lock: Any) -> None:
+def _remove_waiter(completion: Completion, lock: NativeLock) -> None:
     waiter = completion.waiter
     if waiter is lock:
         completion.waiter = None

@@ -115,7 +115,7 @@ class WaitingGreenlets:
         self.greenlets = [first]
 
     @classmethod
-    def join(cls, completion: Completion, greenlet: Any) -> None:
+    def join(cls, completion: Completion, greenlet: object) -> None:
         if not isinstance(completion.waiter, WaitingGreenlets):
             completion.waiter = cls(completion.waiter)
         completion.waiter.greenlets.append(greenlet)
@@ -163,7 +163,7 @@ class Outsider:
         return self._bell.wait(timeout)
 
 
-def _join(completion: Completion, stage: int, waiter: Any) -> None:
+def _join(completion: Completion, stage: int, waiter: object) -> None:
     if completion.waiter is None:
         completion.awaited = stage
         completion.waiter = waiter
@@ -172,7 +172,7 @@ def _join(completion: Completion, stage: int, waiter: Any) -> None:
         WaitingGreenlets.join(completion, waiter)
 
 
-def _part(completion: Completion, waiter: Any) -> None:
+def _part(completion: Completion, waiter: object) -> None:
     if completion.waiter is waiter:
         completion.waiter = None
     else:
@@ -215,10 +215,10 @@ class HubReactor:
     def forget(self, watch: HubWatch) -> None:
         self._watches.discard(watch)
 
-    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> HubTimer:
+    def call_later(self, seconds: float, callback: Callable[..., Any], *args: object) -> HubTimer:
         return HubTimer(self.hub.loop, seconds, callback, args)
 
-    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+    def post(self, callback: Callable[..., Any], *args: object) -> None:
         self._posted.append((callback, args))
         # Under a lock: the bell must not be rung from another thread while it is being taken down.
         with self._bell_lock:
@@ -233,18 +233,18 @@ class HubReactor:
             except Exception:
                 _log.exception("%r failed on the hub", callback)
 
-    def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
+    def run(self, action: Callable[..., Answer], *args: object) -> Answer:
         if get_ident() == self.thread:
             return action(*args)
         return self.hand_over(action, args)
 
-    def tell(self, action: Callable[..., Any], *args: Any) -> None:
+    def tell(self, action: Callable[..., Any], *args: object) -> None:
         if get_ident() == self.thread:
             action(*args)
         else:
             self.post(action, *args)
 
-    def run_greenlet(self, action: Callable[..., Answer], *args: Any) -> Answer:
+    def run_greenlet(self, action: Callable[..., Answer], *args: object) -> Answer:
         """Run `action`, which may block, in a greenlet of the hub; for other threads. Returns what it returns."""
         return self.hand_over(action, args, by=gevent.spawn)
 

@@ -80,15 +80,15 @@ class Reactor(Protocol):
 
     def watch(self, owner: Drainable) -> SocketWatch: ...
 
-    def call_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> ReactorTimer: ...
+    def call_later(self, seconds: float, callback: Callable[..., Any], *args: object) -> ReactorTimer: ...
 
-    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+    def post(self, callback: Callable[..., Any], *args: object) -> None:
         """Run `callback` inside the reactor soon; may be called from any thread."""
 
-    def run(self, action: Callable[..., Answer], *args: Any) -> Answer:
+    def run(self, action: Callable[..., Answer], *args: object) -> Answer:
         """Run `action` inside the reactor now and return what it returns; it must not block. Raises Reentered."""
 
-    def tell(self, action: Callable[..., Any], *args: Any) -> None:
+    def tell(self, action: Callable[..., Any], *args: object) -> None:
         """Run `action` inside the reactor, at once or soon. Its outcome is not waited for when another thread has to run it."""
 
     def park(self, completion: Completion, stage: int) -> None:
