@@ -26,7 +26,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from gevent import GreenletExit
@@ -37,6 +37,8 @@ from zmqservices.utils.native_threads import reentrant_lock
 __all__ = ["ExcInfo", "Measure", "OutgoingCall", "Probe", "attach", "attached", "detach", "measures", "watching"]
 
 _log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound="Probe")
 
 #: An error that was raised, as `sys.exc_info()` gives it.
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -323,6 +325,11 @@ def detach(probe: Probe) -> None:
     with _lock:
         _attached = _without(_attached, probe)
         _renew_all()
+
+
+def attached_of(kind: type[P]) -> P | None:
+    """The first probe of this class that is attached to the process."""
+    return next((probe for probe in _attached if isinstance(probe, kind)), None)
 
 
 def _renew_all() -> None:

@@ -23,6 +23,7 @@ TICKING = """
 
 
 @pytest.mark.system
+@pytest.mark.timeout(180)
 def test_every_line_of_the_log_is_json(start, write):
     write("clock.py", TICKING)
     settings = ("LOG_FORMAT=json", "slow_call_threshold=0.05", "ACCESS_LOG=true", "ANNOUNCE=false")
@@ -42,6 +43,7 @@ def test_every_line_of_the_log_is_json(start, write):
 
 
 @pytest.mark.system
+@pytest.mark.timeout(180)
 def test_two_ways_to_configure_the_log_are_one_too_many(zmqservices, write):
     write("clock.py", TICKING)
     write("config.yaml", "LOG_FORMAT: json\nLOGGING: {version: 1}\n")

@@ -38,6 +38,7 @@ def processes_with(samples, name):
 
 
 @pytest.mark.system
+@pytest.mark.timeout(180)
 def test_a_process_serves_its_page_until_it_ends(start, write):
     write("maths.py", MATHS)
     port = free_port()
@@ -54,6 +55,7 @@ def test_a_process_serves_its_page_until_it_ends(start, write):
 
 
 @pytest.mark.system
+@pytest.mark.timeout(180)
 def test_several_processes_have_one_page_in_which_each_is_named(start, write):
     write("maths.py", MATHS)
     port = free_port()
@@ -90,6 +92,7 @@ def test_several_processes_have_one_page_in_which_each_is_named(start, write):
     ],
 )
 @pytest.mark.system
+@pytest.mark.timeout(180)
 def test_what_cannot_be_served_is_said_before_anything_starts(zmqservices, write, address, text):
     write("maths.py", MATHS)
     write("prometheus_client.py", "raise ImportError('not there')")

@@ -78,6 +78,7 @@ def test_promtool_finds_nothing_wrong():
 
 
 @pytest.mark.system
+@pytest.mark.timeout(180)
 def test_a_real_prometheus_scrapes_a_process_and_evaluates_the_rules(tmp_path):
     target, port = free_port(), free_port()
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())

@@ -19,6 +19,7 @@ from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from zmqservices.cluster.node import Node
     from zmqservices.containers import ServiceContainer
     from zmqservices.membership import Membership
     from zmqservices.runners import ServiceRunner
@@ -35,6 +36,8 @@ class Announcement:
     def __init__(self, runner: ServiceRunner) -> None:
         self._runner = runner
         self._closers: list[Callable[[], None]] = []
+        #: Where the nodes of this process answer operators.
+        self._operators: dict[str, str] = {}
         self._is_wanted = configuration.boolean(runner.config, constants.ANNOUNCE_CONFIG_KEY, constants.DEFAULT_ANNOUNCE)
         self._lean: DirectoryClient | None = None
         if self._is_wanted and not any(map(_membership_of, runner.containers)):
@@ -60,9 +63,11 @@ class Announcement:
         found = entrypoints_of(container)
         membership = _membership_of(container)
         if membership is not None:
+            node = membership.join()
+            operators = self._operators_of(node)
             if found:
-                node = membership.join()
-                membership.registration().describe(found, endpoints_of(container, node.addresses.advertised))
+                endpoints = {**endpoints_of(container, node.addresses.advertised), "operators": operators}
+                membership.registration().describe(found, endpoints)
         elif self._lean is not None:
             if not self._closers:
                 self._closers.append(self._lean.start())
@@ -70,6 +75,15 @@ class Announcement:
             self._lean.announce(container.service_name, container.instance_id, found, endpoints)
         elif self._is_wanted:
             self._closers.append(_take_place(container, found))
+
+
+    def _operators_of(self, node: Node) -> str:
+        """The address at which the node answers operators; it begins to with the first question for it."""
+        from zmqservices.observability.node_operators import NodeOperators
+
+        if node.id not in self._operators:
+            self._operators[node.id] = NodeOperators(node, self._runner.containers).serve()
+        return self._operators[node.id]
 
 
 def _take_place(container: ServiceContainer, found: list[dict[str, Any]]) -> Callable[[], None]:

@@ -10,7 +10,7 @@ import click
 
 from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of, state_of
+from zmqservices.cli.listing import address_of, as_json, columns, did_you_mean, looked_up, services_of, state_of
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 
@@ -99,7 +99,7 @@ def _judged(seen: Seen, answer: Greeting | None) -> dict[str, Any]:
     return {
         "service": record.service,
         "instance": record.instance,
-        "address": record.endpoints.get("rpc") or next(iter(record.endpoints.values()), ""),
+        "address": address_of(record),
         "health": health,
         "seconds": seconds,
         "is_healthy": health in (OK, LISTED),

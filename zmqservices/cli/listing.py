@@ -26,6 +26,8 @@ TIMEOUT = 3.0
 HINT_TIMEOUT = 1.0
 #: The same, if nothing listens at the port of this machine's directory; a host may be starting.
 NO_HOST_TIMEOUT = 0.3
+#: The endpoint of a node at which no methods are served but those for operators.
+OPERATORS = "operators"
 #: Names that a hint shows.
 NAMED = 10
 
@@ -170,14 +172,17 @@ def summaries(view: View) -> list[dict[str, Any]]:
             "service": name,
             "instances": len(seen),
             "up": sum(state_of(one) == "UP" and not one.suspect for one in seen),
-            "addresses": sorted(filter(None, (_address(one.record) for one in seen))),
+            "addresses": sorted(filter(None, (address_of(one.record) for one in seen))),
         }
         for name, seen in sorted(by_name.items())
     ]
 
 
-def _address(record: Record) -> str:
-    return str(record.endpoints.get("rpc") or next(iter(record.endpoints.values()), ""))
+def address_of(record: Record) -> str:
+    """Where the instance is reached; empty if it takes neither calls nor requests."""
+    # Where only operators are answered is no address of the service.
+    others = (address for name, address in record.endpoints.items() if name != OPERATORS)
+    return str(record.endpoints.get("rpc") or next(others, ""))
 
 
 def state_of(seen: Seen) -> str:

@@ -34,7 +34,14 @@ def served(settings: Mapping[str, Any]) -> Iterator[None]:
     """
     address = os.environ.pop(SOCKET_VARIABLE, "") or address_of(settings)
     if not address:
-        yield
+        if configuration.boolean(settings, constants.STATISTICS_CONFIG_KEY, False):
+            from zmqservices.observability.statistics import Statistics
+            from zmqservices.probes import attached
+
+            with attached(Statistics()):
+                yield
+        else:
+            yield
         return
     try:
         from zmqservices.observability.prometheus import MetricsServer

@@ -20,7 +20,7 @@ from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, no_class_method
 #: The most characters of a service's name that a directory takes.
 LONGEST_NAME = 255
 #: The prefix under which the publishers of a source's events are listed, beside services.
-RESERVED = "events:"
+RESERVED = ("events:", "node:")
 
 
 def get_service_name(service_cls: type) -> str:
@@ -34,7 +34,7 @@ def get_service_name(service_cls: type) -> str:
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or name.startswith(RESERVED):
         raise ConfigurationError(
             f"{where}.name is {name!r:.80}; a service's name is 1 to {LONGEST_NAME} printable characters, such as 'orders', "
-            f"and does not begin with {RESERVED!r}"
+            f"and does not begin with {' or '.join(map(repr, RESERVED))}"
         )
     return name
 

@@ -5,73 +5,32 @@ It is served beside the user's services and called as they are; `zmqservices eve
 
 from __future__ import annotations
 
-import inspect
-import logging
 import os
 import platform
 from collections.abc import Callable
 from typing import Any
 
-from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.source import Source
-from zmqservices.exceptions import BadRequest, IncorrectSignature, JournalError, no_such_method, serialize
+from zmqservices.cluster.events.subscription import publishing
+from zmqservices.cluster.operators import OperatorMethods
+from zmqservices.exceptions import BadRequest
 from zmqservices.journal import DeadLetter, GroupStats
 from zmqservices.wire import codec
-
-_log = logging.getLogger(__name__)
 
 #: Dead letters of one answer.
 MOST_DEAD_LETTERS = 1000
 
 
-class Admin:
-    """`METHODS` may be called by operators. Each call runs in a greenlet of its own, started by `spawn`."""
+class Admin(OperatorMethods):
+    """The methods of one source; each call runs in a greenlet, started by `spawn`."""
 
     METHODS = ("stats", "dead_letters", "requeue", "drop", "forget", "rewind")
 
     def __init__(self, source: Source, node: str, spawn: Callable[[Callable[[], None]], None]) -> None:
+        super().__init__(publishing(source.name), spawn)
         self._source = source
         self._node = node
-        self._spawn = spawn
-
-    # --- what a served instance does: see `CallServer.serve` -----------------------------------------------------------
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        """The methods as a record of the directory lists them."""
-        return {
-            name: {"signature": str(inspect.signature(getattr(self, name))), "doc": inspect.getdoc(getattr(self, name))}
-            for name in self.METHODS
-        }
-
-    def take(self, call: IncomingCall) -> None:
-        """Begin the call."""
-        if call.method not in self.METHODS:
-            call.fail(serialize(no_such_method(f"events:{self._source.name}", call.method, self.METHODS)))
-        else:
-            self._spawn(lambda: self._answer(call))
-
-    def flush(self) -> None:
-        """Nothing: `take` begins each call at once."""
-
-    def cancel(self, worker: Any, why: str) -> None:
-        """Nothing: all calls are short."""
-
-    def _answer(self, call: IncomingCall) -> None:
-        try:
-            args, kwargs = call.args, call.kwargs or {}
-            if call.serializer is not None:
-                raise BadRequest("events are administered in the wire's own format; leave `serializer` out")
-            method = getattr(self, call.method)
-            try:
-                inspect.signature(method).bind(*args, **kwargs)
-            except TypeError as exc:
-                raise IncorrectSignature(str(exc)) from exc
-            call.reply(method(*args, **kwargs))
-        except Exception as exc:
-            if not isinstance(exc, (BadRequest, JournalError)):
-                _log.exception("events:%s.%s failed", self._source.name, call.method)
-            call.fail(serialize(exc, with_traceback=True))
 
     # --- the methods -------------------------------------------------------------------------------------------------
 

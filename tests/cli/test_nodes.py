@@ -1,0 +1,118 @@
+"""`zmqservices ping`, `info` and `stats` ask the nodes of running services."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.system.processes import free_port
+from zmqservices.cli.nodes import NodeAnswer, summed
+from zmqservices.observability.histogram import Histogram
+
+SHOP = """
+    from zmqservices.events import EventDispatcher, event_handler
+    from zmqservices.rpc import rpc
+
+
+    class Orders:
+        name = "orders"
+        dispatch = EventDispatcher()
+
+        @rpc
+        def place(self, number):
+            self.dispatch("placed", number)
+            return number
+
+        @rpc
+        def fail(self):
+            raise ValueError("no such order")
+
+
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "placed")
+        def send(self, number):
+            pass
+"""
+
+
+@pytest.mark.system
+@pytest.mark.timeout(180)
+def test_nodes_answer_what_they_run_and_what_they_did(start, zmqservices, write, tmp_path):
+    write("shop.py", SHOP)
+    cluster = ("--directory", f"local:{free_port()}")
+    journals = ("-d", f"JOURNAL_FOLDER={tmp_path / 'journals'}")
+    orders = start("run", "shop:Orders", *cluster, *journals, "-d", "STATISTICS=true")
+    orders.until("Services started")
+    # It handles events only, and answers all the same.
+    mails = start("run", "shop:Mails", *cluster, *journals)
+    mails.until("Services started")
+
+    def ask(*arguments):
+        result = zmqservices(*arguments, *cluster, "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    assert {one["service"] for one in ask("ping")} == {"orders", "mails"}
+    assert zmqservices("call", "orders.place", "1", *cluster).stdout == "1\n"
+    assert zmqservices("call", "orders.fail", *cluster).returncode == 1
+
+    (found,) = ask("stats", "orders")
+    fail, place = found["methods"]
+    assert (fail["method"], fail["count"], fail["errors"]) == ("fail", 1, {"ValueError": 1})
+    assert (fail["last_error"]["type"], fail["last_error"]["text"]) == ("ValueError", "no such order")
+    assert (place["method"], place["count"], place["errors"]) == ("place", 1, {})
+    assert 0 < place["p50"] == place["p99"] < 10
+
+    (node,) = ask("info", "mails")
+    (instance,) = node["instances"]
+    (entrypoint,) = instance["entrypoints"]
+    assert (entrypoint["method"], entrypoint["what"]) == ("send", "placed of orders")
+    assert entrypoint["group"]
+    assert node["pid"] == mails.popen.pid
+
+    shown = zmqservices("stats", *cluster).stdout
+    assert "orders x1" in shown and "ValueError: no such order" in shown
+    shown = zmqservices("info", "orders", *cluster).stdout
+    assert "rpc: place" in shown and "needs dispatch: EventDispatcher" in shown
+
+    unknown = zmqservices("stats", "order", *cluster)
+    assert unknown.returncode == 3
+    assert "did you mean 'orders'?" in unknown.stderr
+    for process in (orders, mails):
+        process.signal(signal.SIGTERM)
+        assert process.end() == 0
+
+
+def node(service, instance, seconds, errors=None, last_error=None):
+    durations = Histogram()
+    for one in seconds:
+        durations.observe(one)
+    method = {
+        "method": "place", "kind": "rpc", "event": "", "count": len(seconds), "errors": errors or {},
+        "durations": durations.to_dict(), "queued": Histogram().to_dict(), "last_error": last_error,
+    }  # fmt: skip
+    told = {"service": service, "instance": instance, "running": 1, "queued": 2, "max_workers": 10, "methods": [method]}
+    return NodeAnswer("tcp://127.0.0.1:1", [service], 0.001, {"since": time.time(), "instances": [told]}, "")
+
+
+def test_the_instances_of_a_service_are_added_up():
+    old = {"at": 1.0, "type": "KeyError", "text": "old"}
+    new = {"at": 2.0, "type": "ValueError", "text": "new"}
+    answers = [
+        node("orders", "one", [0.01] * 98 + [1.0], {"KeyError": 1}, old),
+        node("orders", "two", [1.0], {"KeyError": 2, "ValueError": 1}, new),
+        node("mails", "three", [0.5]),
+        NodeAnswer("tcp://127.0.0.1:2", ["orders"], 3.0, None, "RpcTimeout: too late"),
+    ]
+
+    (orders,) = summed(answers, "orders")
+    (method,) = orders["methods"]
+
+    assert (orders["instances"], orders["running"], orders["queued"]) == (2, 2, 4)
+    assert (method["count"], method["errors"], method["last_error"]) == (100, {"KeyError": 3, "ValueError": 1}, new)
+    assert method["p50"] == pytest.approx(0.01, rel=0.065)
+    assert method["p99"] == pytest.approx(1.0, rel=0.065)
+    assert method["queued_p99"] is None

@@ -1,0 +1,245 @@
+"""`zmqservices ping`, `info` and `stats`: what the nodes of services answer to operators."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import click
+
+from zmqservices.cli import complete
+from zmqservices.cli.jsontext import to_json
+from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of
+from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.exceptions import RemoteUnavailable, UnknownService, ZmqServicesError
+from zmqservices.observability.histogram import Histogram
+
+#: Nodes that are asked at once.
+ASKED_AT_ONCE = 16
+
+service_argument = click.argument("service", required=False, shell_complete=complete.services)
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
+    help="Seconds that the directory, and then each node, gets to answer.",
+)  # fmt: skip
+
+
+class NodeAnswer(NamedTuple):
+    """What one node answered within `seconds`, or the `problem` for which it did not."""
+
+    address: str
+    services: list[str]
+    seconds: float
+    answer: dict[str, Any] | None
+    problem: str
+
+
+def ask_nodes(flags: Flags, service: str | None, method: str, timeout: float) -> list[NodeAnswer]:
+    """Call an operators' method of each node that runs `service`, or any service. Raises UnknownService."""
+    settings = flags.setup()
+    with looked_up(settings, timeout) as directory:
+        view = directory.view()
+        known = services_of(view)
+        if service is not None and service not in known:
+            hint = f"no instance is known; {did_you_mean(service, known)}{directory.describe()}"
+            raise UnknownService(service, hint)
+        nodes: dict[str, set[str]] = {}
+        for seen in view.records.values():
+            endpoints = seen.record.endpoints
+            address = endpoints.get("operators") or endpoints.get("rpc")
+            if address and seen.record.service in known and service in (None, seen.record.service):
+                nodes.setdefault(address, set()).add(seen.record.service)
+    if not nodes:
+        what = "no service" if service is None else f"no node of {service!r}"
+        raise RemoteUnavailable(f"{what} can be asked: a service of @http or @timer methods alone has no node")
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
+        found = threads.map(lambda one: _ask(settings, one[0], sorted(one[1]), method, timeout), sorted(nodes.items()))
+        return list(found)
+
+
+def _ask(settings: dict[str, Any], address: str, services: list[str], method: str, timeout: float) -> NodeAnswer:
+    from zmqservices.cluster.operators import NODE
+    from zmqservices.standalone.rpc import ServiceRpcProxy
+
+    # A directory that lists only this node, so that no other one is called.
+    own = {**settings, "DIRECTORY": f"static:{NODE}={address}", "serializer": "msgpack"}
+    began = time.monotonic()
+    try:
+        with ServiceRpcProxy(NODE, own, timeout=timeout) as proxy:
+            proxy.ping()  # So that the connection does not count.
+            began = time.monotonic()
+            answer = getattr(proxy, method)()
+    except ZmqServicesError as error:
+        return NodeAnswer(address, services, time.monotonic() - began, None, f"{type(error).__name__}: {error}")
+    return NodeAnswer(address, services, time.monotonic() - began, answer, "")
+
+
+def complain_of(answers: Iterable[NodeAnswer]) -> None:
+    """Name the nodes that did not answer on stderr. Raises RemoteUnavailable when none did."""
+    answers = list(answers)
+    for one in answers:
+        if one.answer is None:
+            click.echo(f"no answer from {one.address} ({', '.join(one.services)}): {one.problem}", err=True)
+    if not any(one.answer for one in answers):
+        raise RemoteUnavailable("no node has answered")
+
+
+def _instances(one: NodeAnswer, service: str | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (one.answer or {}).get("instances", [])
+    return [instance for instance in found if service in (None, instance["service"])]
+
+
+def _command(function: Callable[..., None]) -> Any:
+    return service_argument(takes_settings(as_json(timeout_option(function))))
+
+
+@click.command("ping")
+@_command
+def ping_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
+    """Ask the nodes of a service, or of all services, for an answer, and show how long it took.
+
+    \b
+    Examples:
+        zmqservices ping
+        zmqservices ping orders --json
+    """
+    answers = ask_nodes(flags, service, "ping", timeout)
+    told = [
+        {"service": instance["service"], "instance": instance["instance"], "node": (one.answer or {}).get("node"),
+         "address": one.address, "seconds": round(one.seconds, 6)}
+        for one in answers for instance in _instances(one, service)
+    ]  # fmt: skip
+    if as_json:
+        click.echo(to_json(told, indent=2))
+    elif told:
+        rows = [("SERVICE", "INSTANCE", "ADDRESS", "ANSWERED IN")]
+        rows += [(one["service"], one["instance"], one["address"], f"{one['seconds'] * 1000:.1f} ms") for one in told]
+        click.echo(columns(rows))
+    complain_of(answers)
+
+
+@click.command("info")
+@_command
+def info_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
+    """Show what the nodes of a service, or of all services, run: versions, entrypoints, dependencies.
+
+    \b
+    Example:
+        zmqservices info orders
+    """
+    answers = ask_nodes(flags, service, "info", timeout)
+    if as_json:
+        click.echo(to_json([{**one.answer, "address": one.address} for one in answers if one.answer], indent=2))
+    else:
+        for one in answers:
+            if one.answer is not None:
+                _show_info(one.answer, one.address, _instances(one, service))
+    complain_of(answers)
+
+
+def _show_info(answer: dict[str, Any], address: str, instances: list[dict[str, Any]]) -> None:
+    click.echo(
+        f"{address}: zmqservices {answer['version'] or '(not installed)'}, Python {answer['python']}, "
+        f"pid {answer['pid']} on {answer['host']}, up for {answer['uptime']:.0f} s"
+    )
+    for instance in instances:
+        click.echo(f"  {instance['service']} {instance['instance']}: {instance['class']}, {instance['max_workers']} workers")
+        for entrypoint in instance["entrypoints"]:
+            group = f", group {entrypoint['group']}" if entrypoint.get("group") else ""
+            click.echo(f"    {entrypoint['kind']}: {entrypoint['method']} {entrypoint['what']}{group}".rstrip())
+        for name, kind in instance["dependencies"].items():
+            click.echo(f"    needs {name}: {kind}")
+
+
+@click.command("stats")
+@_command
+def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
+    """Show calls, errors and durations of each method of a service, or of all services, over all their instances.
+
+    A process counts from its start if METRICS_ADDRESS or STATISTICS is set, and otherwise from the first time that it is asked.
+
+    \b
+    Examples:
+        zmqservices stats
+        zmqservices stats orders --json
+    """
+    answers = ask_nodes(flags, service, "stats", timeout)
+    told = summed(answers, service)
+    if as_json:
+        click.echo(to_json(told, indent=2))
+    else:
+        _show_stats(told)
+    complain_of(answers)
+
+
+def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str, Any]]:
+    """One mapping for each service: its instances, workers and queue, and its methods with the counts of all instances."""
+    services: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
+    for one in answers:
+        for instance in _instances(one, service):
+            name = instance["service"]
+            told = services.setdefault(name, {"service": name, "instances": 0, "running": 0, "queued": 0, "since": None})
+            told["instances"] += 1
+            told["running"] += instance["running"]
+            told["queued"] += instance["queued"]
+            since = (one.answer or {}).get("since")
+            told["since"] = since if told["since"] is None else min(told["since"], since)
+            of_service = methods.setdefault(name, {})
+            for method in instance["methods"]:
+                _add_method(of_service, method)
+    for name, told in services.items():
+        told["methods"] = [_finished(methods[name][key]) for key in sorted(methods[name])]
+    return [services[name] for name in sorted(services)]
+
+
+def _add_method(of_service: dict[tuple[str, str, str], dict[str, Any]], method: dict[str, Any]) -> None:
+    key = (method["kind"], method["method"], method["event"])
+    total = of_service.setdefault(
+        key,
+        {
+            "method": method["method"], "kind": method["kind"], "event": method["event"], "count": 0, "errors": {},
+            "durations": Histogram(), "queued": Histogram(), "last_error": None,
+        },
+    )  # fmt: skip
+    total["count"] += method["count"]
+    for error, count in method["errors"].items():
+        total["errors"][error] = total["errors"].get(error, 0) + count
+    total["durations"].add(Histogram.from_dict(method["durations"]))
+    total["queued"].add(Histogram.from_dict(method["queued"]))
+    last = method["last_error"]
+    if last is not None and (total["last_error"] is None or last["at"] > total["last_error"]["at"]):
+        total["last_error"] = last
+
+
+def _finished(method: dict[str, Any]) -> dict[str, Any]:
+    durations, queued = method.pop("durations"), method.pop("queued")
+    last = method.pop("last_error")
+    return {
+        **method,
+        "p50": durations.quantile(0.5), "p99": durations.quantile(0.99),
+        "queued_p99": queued.quantile(0.99), "last_error": last,
+    }  # fmt: skip
+
+
+def _show_stats(told: list[dict[str, Any]]) -> None:
+    rows = [("SERVICE", "METHOD", "KIND", "COUNT", "ERRORS", "P50", "P99", "QUEUED P99", "LAST ERROR")]
+    for service in told:
+        for method in service["methods"] or [{}]:
+            last = method.get("last_error")
+            name = f"{method.get('method', '-')}{' ' + method['event'] if method.get('event') else ''}"
+            rows.append((
+                f"{service['service']} x{service['instances']}", name, method.get("kind", "-"), str(method.get("count", 0)),
+                str(sum(method.get("errors", {}).values())), _duration(method.get("p50")), _duration(method.get("p99")),
+                _duration(method.get("queued_p99")), "-" if last is None else f"{last['type']}: {last['text'][:60]}",
+            ))  # fmt: skip
+    if told:
+        click.echo(columns(rows))
+        since = min(service["since"] for service in told)
+        click.echo(f"counted for {time.time() - since:.0f} s")
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.2f} ms"

@@ -1,0 +1,69 @@
+"""Methods for operators, served beside the user's services and called as these are: `events:SOURCE`, `node:operators`.
+
+All of them are called through `OperatorMethods.take`, so a check of permissions has one place to stand.
+
+Internal.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from zmqservices.cluster.calls.incoming import IncomingCall
+from zmqservices.exceptions import BadRequest, IncorrectSignature, ZmqServicesError, no_such_method, serialize
+
+_log = logging.getLogger(__name__)
+
+#: The operators' methods of a node. It is not listed in the directory: operators call the nodes whose instances are.
+NODE = "node:operators"
+
+
+class OperatorMethods:
+    """The base: `METHODS` may be called. Each call runs in a greenlet of its own, started by `spawn`."""
+
+    METHODS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, name: str, spawn: Callable[[Callable[[], None]], object]) -> None:
+        self.name = name
+        self._spawn = spawn
+
+    # --- what a served instance does: see `CallServer.serve` -----------------------------------------------------------
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """The methods as a record of the directory lists them."""
+        return {
+            name: {"signature": str(inspect.signature(getattr(self, name))), "doc": inspect.getdoc(getattr(self, name))}
+            for name in self.METHODS
+        }
+
+    def take(self, call: IncomingCall) -> None:
+        """Begin the call."""
+        if call.method not in self.METHODS:
+            call.fail(serialize(no_such_method(self.name, call.method, self.METHODS)))
+        else:
+            self._spawn(lambda: self._answer(call))
+
+    def flush(self) -> None:
+        """Nothing: `take` begins each call at once."""
+
+    def cancel(self, worker: Any, why: str) -> None:
+        """Nothing: all calls are short."""
+
+    def _answer(self, call: IncomingCall) -> None:
+        try:
+            args, kwargs = call.args, call.kwargs or {}
+            if call.serializer is not None:
+                raise BadRequest("operators' methods take the wire's own format; leave `serializer` out")
+            method = getattr(self, call.method)
+            try:
+                inspect.signature(method).bind(*args, **kwargs)
+            except TypeError as exc:
+                raise IncorrectSignature(str(exc)) from exc
+            call.reply(method(*args, **kwargs))
+        except Exception as exc:
+            if not isinstance(exc, ZmqServicesError):
+                _log.exception("%s.%s failed", self.name, call.method)
+            call.fail(serialize(exc, with_traceback=True))
