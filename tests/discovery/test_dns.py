@@ -331,6 +331,19 @@ def test_ports_of_srv_records_are_used(server, node, new_house):
     Watch(directory).wait(knows("one", "two"))
 
 
+def test_a_service_that_is_asked_for_later_is_whole_when_it_is_ready(server, node, new_house):
+    one = node("one")
+    server.set("shop.test", "A", "127.0.0.1")
+    directory = new_house(f"dns://shop.test:{one.port}?server={server.address}", services=()).open()
+    assert directory.wait_ready(AT_LAST)
+    assert knows()(directory.view())
+
+    # The node told it before; it only becomes of interest.
+    assert directory.wait_ready(AT_LAST, "maths")
+
+    assert [seen.record.instance for seen in directory.service("maths")] == ["one"]
+
+
 def test_a_node_tells_its_changes_at_once(server, node, new_house):
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1", ttl=30)
