@@ -28,7 +28,7 @@ FILES = 200
 
 
 def text_files() -> list[str]:
-    """Real texts that are on every machine with Python: its own library."""
+    """Texts that are on every machine with Python: the files of its standard library."""
     library = Path(sysconfig.get_path("stdlib"))
     return [str(path) for path in itertools.islice(sorted(library.rglob("*.py")), FILES)]
 
@@ -37,7 +37,7 @@ class Processes:
     """The services, each in a process of its own, found without any configuration."""
 
     def __init__(self) -> None:
-        # A namespace of our own keeps the demo apart from whatever else runs on this machine.
+        # A namespace of its own keeps the demo apart from other services on this machine.
         self.environment = {**os.environ, "ZMQSERVICES_NAMESPACE": f"demo-{os.getpid()}"}
         self.started: list[subprocess.Popen[bytes]] = []
 
@@ -55,7 +55,7 @@ class Processes:
 
 
 class Load:
-    """Calls from several plain threads through one client, and what became of each."""
+    """Makes calls from several plain threads through one client, and records the outcome of each."""
 
     def __init__(self, cluster: Any, paths: list[str]) -> None:
         self._cluster = cluster
@@ -93,7 +93,7 @@ class Load:
 
 
 def wait_for(cluster: Any, instances: int) -> None:
-    """Return once that many instances of `words` answer."""
+    """Return when so many instances of `words` answer."""
     seen: set[int] = set()
     end = time.monotonic() + 30
     while len(seen) < instances:
@@ -103,7 +103,7 @@ def wait_for(cluster: Any, instances: int) -> None:
 
 
 def report_on(load: Load, fates: dict[int, str]) -> bool:
-    """Print the table; whether all that was promised held."""
+    """Print the table. Returns whether every promise was kept."""
     print(f"\n{CALLS} calls from {THREADS} threads over {len(fates)} instances\n")
     print(f"  {'instance':>10s}  {'answered':>8s}  fate")
     for pid, fate in fates.items():

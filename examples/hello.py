@@ -12,7 +12,7 @@ from zmqservices.rpc import RpcProxy, rpc
 
 
 class CacheClient:
-    """A cache in this process's memory; one that is remote would look the same from the service."""
+    """A cache in the memory of this process. A remote cache would look the same to the service."""
 
     def __init__(self) -> None:
         self._items: dict[str, Any] = {}
@@ -32,7 +32,7 @@ class Cache(DependencyProvider):
         self._client = CacheClient()
 
     def get_dependency(self, worker_ctx: Any) -> CacheClient:
-        """Called for every worker: what `self.cache` is in the method."""
+        """Called for every worker: returns what `self.cache` is in the method."""
         return self._client
 
 
@@ -52,7 +52,7 @@ class HelloWorld:
 
     @rpc
     def what_is_cache(self) -> dict[str, str]:
-        """The class attribute is the declaration, unbound; the instance attribute is what was injected."""
+        """The class attribute is the unbound declaration. The instance attribute is the injected client."""
         return {"on the class": repr(type(self).cache), "on the instance": repr(self.cache)}
 
 

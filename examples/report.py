@@ -1,4 +1,4 @@
-"""Reports on several files; asks the words service and remembers what it said."""
+"""Reports on several files. It asks the words service, and keeps the answers in a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shop for airships: three services, each with a store of its own, that know each other by their names alone.
+"""A shop for airships: three services, each with a store of its own. They know each other only by name.
 
     client --HTTP--> gateway --rpc--> products (Redis) <--+
                         |                                 | order_created

@@ -1,4 +1,4 @@
-"""What clients may send, field by field.
+"""The bodies that clients may send, checked field by field.
 
 Rule 1: pure; a body comes in as JSON made it, and goes out as the services' arguments.
 Rule 2: what is wrong is a BadRequest that quotes it and says what is needed. What is not asked for is left out.
@@ -10,9 +10,9 @@ from typing import Any
 
 from zmqservices.exceptions import BadRequest
 
-#: The longest id and title, in characters; the column of `orders` has room for no more.
+#: The longest id or title, in characters: the column of `orders` holds no more.
 MAX_TEXT = 50
-#: More than anybody has; all databases have room for it.
+#: The largest quantity: more than any stock, and every database can store it.
 MAX_NUMBER = 1_000_000
 
 
@@ -53,7 +53,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _number(fields: dict[str, Any], name: str, least: int) -> int:
     value = fields.get(name)
-    # JSON's true is an int to Python.
+    # In Python, JSON's true is an int as well.
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_NUMBER:
         raise BadRequest(f"{name} is {value!r:.80}; a whole number from {least} to {MAX_NUMBER} is needed")
     return value

@@ -31,9 +31,9 @@ THREADS = 8
 IN_STOCK = 1000
 PRODUCTS = {"zeppelin": "Zeppelin NT", "blimp": "Blimp for two", "balloon": "Balloon, red"}
 CONFIG = str(Path(__file__).with_name("config.yaml"))
-#: Only warnings: hundreds of requests would be as many lines.
+#: Log warnings only: hundreds of requests would be as many lines.
 QUIET = "LOGGING={version: 1, disable_existing_loggers: false}"
-#: Seconds that anything may take on a busy machine.
+#: Seconds that each step may take on a busy machine.
 PATIENCE = 20.0
 
 
@@ -52,7 +52,7 @@ def takes_connections(port: int) -> bool:
 
 
 def wait_until(holds: Callable[[], bool]) -> bool:
-    """Whether it held in time."""
+    """Whether the claim became true in time."""
     end = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > end:
@@ -62,13 +62,13 @@ def wait_until(holds: Callable[[], bool]) -> bool:
 
 
 class Client:
-    """A client of the shop, as any program could be one."""
+    """An HTTP client of the shop, as any program could have it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """The status and what the JSON says."""
+        """The status, and the value of the JSON body."""
         connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE * 2)
         try:
             data = None if body is None else json.dumps(body)
@@ -83,7 +83,7 @@ class Client:
 
 
 class Customers:
-    """Orders from several threads, and what became of them."""
+    """Places orders from several threads, and records their outcomes."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -126,7 +126,7 @@ class Customers:
 
 
 class Shop:
-    """A Redis and the three services, each in a process of its own."""
+    """A Redis server and the three services, each in a process of its own."""
 
     def __init__(self, redis_server: str, folder: str) -> None:
         self._processes = Processes()
@@ -163,7 +163,7 @@ class Shop:
 
 
 def sell(shop: Shop) -> bool:
-    """Whether all that was promised held."""
+    """Whether every promise was kept."""
     client = shop.client
     products, _, _ = [shop.run(service) for service in ("products", "orders", "gateway")]
     if not wait_until(shop.is_open):

@@ -1,4 +1,4 @@
-"""The shop as the world sees it: JSON over HTTP. It keeps nothing; it checks what comes in and asks the other services."""
+"""The shop's public side: JSON over HTTP. It stores nothing: it checks requests and asks the other services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from zmqservices.rpc import RpcProxy
 from zmqservices.web.handlers import HttpRequestHandler
 from zmqservices.web.results import to_response
 
-#: The first that fits. 503 may be sent again without a thought; after 504 the order may exist.
+#: The status for each error; the first class that fits counts. After 503 a request may be repeated; after 504 the order may
+#: exist.
 STATUS: dict[type[Exception], int] = {
     NotFound: 404,
     AlreadyExists: 409,

@@ -1,4 +1,4 @@
-"""Orders, in a database that SQLAlchemy speaks to; tells of each new one."""
+"""Orders, in a database through SQLAlchemy. Each new order is dispatched as an event."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Line(Base):
 
 class Order(Base):
     __tablename__ = "orders"
-    # Never given twice, as a number would be after the database was made anew: others remember it.
+    # Never used twice, since other services remember it. A number would be used again after the database was made anew.
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=lambda: uuid4().hex)
     lines: Mapped[list[Line]] = relationship(order_by=Line.id)
 
@@ -38,7 +38,7 @@ class Order(Base):
 
 
 class DatabaseWithTables(Database):
-    """Makes the tables that are missing. An application that is going to change would run migrations before it starts."""
+    """Makes missing tables. An application whose tables change would run migrations before it starts."""
 
     def setup(self) -> None:
         super().setup()
@@ -59,8 +59,8 @@ class Orders:
             session.add(order)
             session.flush()
             created = order.to_dict()
-        # Committed first: nobody shall hear of an order that is rolled back. A crash between these two lines leaves an order
-        # that nobody hears of; from where `dispatch` has returned, its event is on disk and is not lost any more.
+        # Committed before the event is dispatched, so that no event is about an order that is rolled back. A crash between these
+        # two lines leaves an order without an event. Once `dispatch` has returned, the event is on disk and is not lost.
         self.dispatch("order_created", created)
         return created
 

@@ -9,8 +9,8 @@ from zmqservices.contrib.redis import Redis
 from zmqservices.events import event_handler
 from zmqservices.rpc import rpc
 
-#: An event may come twice (docs/events.rst). What it does and that it is done are therefore kept in one step: the first key
-#: is the set of the orders that have been here, the others are their products.
+#: An event may come twice (docs/events.rst). Its effect, and the fact that it was handled, are therefore stored in one step: the
+#: first key is the set of handled orders, the other keys are products.
 LOWER_STOCK = """
 if redis.call('SADD', KEYS[1], ARGV[1]) == 0 then
     return 0

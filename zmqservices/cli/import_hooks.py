@@ -1,4 +1,4 @@
-"""A hook that runs code of ours around the import of certain modules, whoever imports them and whenever."""
+"""A hook that runs code before or after the import of certain modules, whichever module imports them first."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ImportHook(MetaPathFinder):
         return spec
 
     def run(self, module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
-        """Execute a module of NAMES. Subclasses do something before or after."""
+        """Execute a module of NAMES. Subclasses add a step before or after."""
         execute(module)
 
 
 class _RunByHook(Loader):
-    """Stands for a module's own loader until the module is executed."""
+    """Takes the place of a module's own loader until the module is executed."""
 
     def __init__(self, loader: Loader, run: Callable[[ModuleType, Callable[[ModuleType], None]], None]) -> None:
         self._loader, self._run = loader, run

@@ -253,7 +253,7 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def page(description: dict[str, Any]) -> str:
-    """What `describe` gave, for people."""
+    """The result of `describe`, for people to read."""
     parts = [escaped(description["service"])]
     for name, method in description["methods"].items():
         note = "  (idempotent)" if method.get("idempotent") else ""

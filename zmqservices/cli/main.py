@@ -1,4 +1,4 @@
-"""The group of commands, and what becomes of their errors."""
+"""The group of commands, and the exit codes and texts of their errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zmqservices.cli import own_packages, streams
 from zmqservices.cli.fullhelp import FullHelp
 from zmqservices.removed import removed_names
 
-#: What Nameko applications import from here.
+#: The names that Nameko applications import from here.
 OF_CONFIG_FILES = ["ENV_VAR_MATCHER", "env_var_constructor", "setup_yaml_parser"]
 
 __all__ = ["cli", "exit_code", "main", *OF_CONFIG_FILES]
@@ -25,7 +25,7 @@ _removed = removed_names(__name__, {"setup_parser": "the command line is a click
 def __getattr__(name: str) -> Any:
     if name not in OF_CONFIG_FILES:
         return _removed(name)
-    # YAML is read by those who have a file, and not by every command.
+    # Imported only when one of these names is used: most commands need no YAML.
     from zmqservices import configfile
 
     return getattr(configfile, name)
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 
 PROGRAM = "zmqservices"
 
-#: Where each command is; imported when it is used.
+#: The module of each command, which is imported when the command is used.
 COMMANDS = {
     "run": "zmqservices.cli.run",
     "call": "zmqservices.cli.call",
@@ -54,7 +54,7 @@ COMMANDS = {
     "completion": "zmqservices.cli.completion",
 }
 
-#: What a command ends with, for the first class that fits.
+#: The exit code for each error; the first class that fits counts.
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (exceptions.ConfigurationError, 2),
     (exceptions.CommandError, 2),
@@ -128,7 +128,7 @@ def cli() -> None:
 
 
 def exit_code(error: BaseException) -> int | None:
-    """What a command ends with after this error; None for an error that is none of ours."""
+    """The exit code after this error; None for an error of another package."""
     if isinstance(error.__cause__, exceptions.RemoteTraceback):
         return 1
     known = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
@@ -144,7 +144,7 @@ def _directory_exit_code(error: BaseException) -> int | None:
 
 
 def sentence(error: BaseException) -> str:
-    """The error as one would say it."""
+    """The error as a sentence."""
     if isinstance(error, exceptions.RemoteError):
         return f"{error.exc_type}: {error.value}" if error.value else f"{error.exc_type}"
     if isinstance(error, exceptions.UnknownService) or exit_code(error) == 2:
@@ -153,10 +153,10 @@ def sentence(error: BaseException) -> str:
 
 
 def complain(text: str) -> None:
-    """Say on stderr what went wrong; in red on a terminal."""
+    """Print the error on stderr, in red on a terminal."""
     from zmqservices.log_helpers import escaped_lines
 
-    # It may be a service's: on a terminal its control characters would be obeyed.
+    # The text may come from a service: a terminal would obey its control characters.
     click.secho(f"Error: {escaped_lines(text)}", err=True, fg="red")
 
 

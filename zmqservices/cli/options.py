@@ -1,4 +1,4 @@
-"""The options that all commands share: which settings, which directory, which namespace."""
+"""The options that all commands share: settings, directory, namespace."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def parse_definition(text: str) -> tuple[str, Any]:
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says about settings."""
+    """The settings that the command line gives."""
 
     config_file: str | None = None
     define: tuple[str, ...] = ()
     directory: str | None = None
     namespace: str | None = None
     broker: str | None = None
-    #: Of those commands that import the user's code.
+    #: Only commands that import the user's code have this option.
     as_nameko: bool = False
 
     def resolve(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ AS_NAMEKO = click.option(
 
 
 def be_nameko() -> None:
-    """What --as-nameko asks for; to be called before user's code is imported."""
+    """Do what --as-nameko asks for. To be called before the user's code is imported."""
     from zmqservices import compat
 
     compat.install(eventlet=True)
