@@ -3,6 +3,7 @@
 A record is an ephemeral node, a note a lasting one. Every part of a path is percent-encoded, every value is in msgpack:
 
     /PREFIX/NAMESPACE/records/SERVICE/INSTANCE;INCARNATION.VERSION
+    /PREFIX/NAMESPACE/subscribers/SOURCE/INSTANCE;INCARNATION.VERSION
     /PREFIX/NAMESPACE/notes/KEY;STAMP.DIGEST
     /PREFIX/NAMESPACE/locks/NAME
 
@@ -11,6 +12,9 @@ no queue of sequential nodes: callers stand for a lock when it is their turn, se
 
 It uses kazoo, with a handler of its own (`discovery.backends.native_handler` says why). Sources of the rules: "ZooKeeper
 Programmer's Guide" (sessions, watches, consistency guarantees, access control) at zookeeper.apache.org.
+
+A record stands once under its service, and once more under each source that it subscribes to: a client reads and watches the
+services and the sources of its interest alone.
 
 Rule 1: a node is written once. A change makes another node and deletes the one before, so that a watch for the children of a
 service tells of everything: a client has one watch for each service, not one for each instance.
@@ -40,7 +44,7 @@ from discovery.backends.urls import EngineUrl, parse_engine_url
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
-from discovery.interest import Interest
+from discovery.interest import EVERYTHING, Interest, sources_of, split
 from discovery.model import Note, Record
 from discovery.native import Log, NativeEvent, getaddrinfo, native_lock, original
 
@@ -65,6 +69,8 @@ MAX_SWEPT = 100
 MAX_ADDRESSES = 4
 #: Who may read and write what a client makes, by the word in the URL.
 ACCESS = ("private", "readable", "open")
+#: Put among the events: there is something to hand on.
+_LATER = object()
 _MEND = "zookeeper://HOST:PORT[,HOST:PORT...]/PREFIX is needed"
 
 
@@ -99,10 +105,12 @@ def _shown(url: str) -> str:
 
 
 class _Resumable:
-    """The session with the servers, which outlives connections: its id and its password."""
+    """The session with the servers, which outlives connections: its id and its password, and what it made."""
 
     def __init__(self) -> None:
         self.client_id: tuple[int, bytes] | None = None
+        #: The nodes of each record of this process that were made in this session.
+        self.own: dict[str, set[str]] = {}
 
 
 class _Connection:
@@ -213,16 +221,24 @@ class ZooKeeperSession:
         self._records: dict[str, dict[str, Record]] = {}
         #: The nodes of each note, by path, under its namespace and key.
         self._notes: dict[tuple[str, str], dict[str, Note]] = {}
-        #: The nodes of each record that was announced here; by the thread that writes. All others belong to the one that watches.
-        self._own: dict[str, set[str]] = {}
+        #: For the thread that writes. All others are for the one that watches, and for `extend`, never at once.
+        self._own = resumable.own
         #: Notes that this session wrote: it deletes what they replace.
         self._written: set[str] = set()
+        self._interest: Interest = EVERYTHING
+        #: The nodes of interest that may be made later; none where everything is.
+        self._wanted: set[str] = set()
+        #: What an extension read that was not asked for.
+        self._later: list[Change] = []
+        #: Paths that the server told of, and that are about to be read.
+        self._taken: set[str] = set()
         self._is_vacant = False
 
     # --- EngineSession ---
 
     def open(self, interest: Interest) -> Contents:
-        """Connects to a member that answers, and reads all that is under the prefix."""
+        """Connects to a member that answers, and reads what is of interest; everything for a client of all namespaces."""
+        self._interest = interest if self._namespace is not None else EVERYTHING
         errors: list[str] = []
         for server in self._servers:
             try:
@@ -234,36 +250,47 @@ class ZooKeeperSession:
         raise EngineError("; ".join(errors))
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
-        """Never called: `open` told everything."""
-        return []
+        """Reads the nodes of these services and sources, and all else that has changed: some of it may come before them."""
+        folders = self._folders(keys)
+        self._wanted |= folders
+        changes = self._settle(folders | self._take_paths())
+        self._later = [change for change in changes if not isinstance(change, Record)]
+        self._events.put(_LATER)
+        return [change for change in changes if isinstance(change, Record)]
 
-    def watch(self) -> Iterator[list[Change]]:
-        """All changes after what was read."""
+    def watch(self) -> Iterator[Iterable[Change]]:
+        """All changes after what was read. They are read when they are gone through, and so never beside `extend`."""
         while True:
-            changes = self._settle(self._changed_paths(is_patient=True))
-            if self._is_vacant:
-                self._is_vacant = False
-                changes.append(Vacant())
-            if changes:
-                yield changes
+            self._taken = self._taken | self._changed_paths(is_patient=True)
+            yield self._changes()
+
+    def _changes(self) -> Iterator[Change]:
+        later, self._later = self._later, []
+        yield from later
+        yield from self._settle(self._take_paths())
+        if self._is_vacant:
+            self._is_vacant = False
+            yield Vacant()
 
     def put_record(self, record: Record) -> None:
-        """Makes its node, and deletes those of its earlier versions."""
-        folder = f"{self._namespace_path(record.namespace)}/records/{_name(record.service)}"
-        path = f"{folder}/{_name(record.instance)};{record.incarnation}.{record.version}"
-        former = self._nodes_of(record.instance) - {path}
-        self._own[record.instance] = {path, *former}
-        with self._refusals(path):
-            self._make(path, protocol.pack(record.to_dict()), is_ephemeral=True)
-            self._delete(former)
-        self._own[record.instance] = {path}
+        """Makes its nodes, and deletes those of its earlier versions."""
+        namespace = self._namespace_path(record.namespace)
+        folders = [f"{namespace}/records/{_name(record.service)}"]
+        folders += [f"{namespace}/subscribers/{_name(source)}" for source in sources_of(record)]
+        paths = {f"{folder}/{_name(record.instance)};{record.incarnation}.{record.version}" for folder in folders}
+        value = protocol.pack(record.to_dict())
+        with self._refusals(folders[0]):
+            self._own[record.instance] = self._own.get(record.instance, set()) | paths
+            for path in paths:
+                self._make(path, value, is_ephemeral=True)
+            self._delete(self._own[record.instance] - paths)
+        self._own[record.instance] = paths
 
     def delete_record(self, namespace: str, instance: str) -> None:
         """Deletes its nodes."""
-        nodes = self._nodes_of(instance)
+        nodes = {*self._own.pop(instance, ()), *list(self._records.get(instance, ()))}
         with self._refusals(self._base):
             self._delete(nodes)
-        self._own.pop(instance, None)
 
     def put_note(self, note: Note) -> None:
         """Makes its node unless one of higher rank is known, and deletes those that it replaces."""
@@ -364,7 +391,7 @@ class ZooKeeperSession:
         records = [max(nodes.values(), key=_rank) for nodes in self._records.values() if nodes]
         notes = [max(nodes.values(), key=_rank) for nodes in self._notes.values() if nodes]
         # An ensemble that lost everything has another node there, even at the same place in its history.
-        return Contents(f"{stat.czxid:x}-{stat.ctime:x}" if stat else "", records, notes)
+        return Contents(f"{stat.czxid:x}-{stat.ctime:x}" if stat else "", records, notes, self._interest)
 
     def _connect(self, server: tuple[str, int]) -> None:
         """Takes the session up, or begins one."""
@@ -386,7 +413,10 @@ class ZooKeeperSession:
         self._end(is_for_good=False)
         self._has_failed = False
         self._events = events = _SimpleQueue()
-        self._children, self._records, self._notes = {}, {}, {}
+        self._children, self._records, self._notes, self._wanted, self._later = {}, {}, {}, set(), []
+        self._taken = set()
+        if client_id is None:
+            self._own.clear()
         self._connection = _Connection(address, self._url, self._seconds, client_id, lambda: events.put(None))
         return self._connection.open()
 
@@ -446,7 +476,17 @@ class ZooKeeperSession:
         folders = {f"{self._namespace_path(self._namespace)}/{name}" for name in ("records", "notes")}
         for folder in folders:
             self._make_parents(f"{folder}/x")
-        return folders
+        if self._interest is None:
+            return folders
+        self._wanted = self._folders(self._interest)
+        return {f"{self._namespace_path(self._namespace)}/notes", *self._wanted}
+
+    def _folders(self, keys: frozenset[str]) -> set[str]:
+        """The nodes whose children are the records of these keys."""
+        assert self._namespace is not None
+        namespace = self._namespace_path(self._namespace)
+        found = [split(key) for key in keys]
+        return {f"{namespace}/{'records' if is_service else 'subscribers'}/{_name(name)}" for is_service, name in found}
 
     def _make_parents(self, path: str) -> None:
         """Makes the lasting nodes above `path`. EngineRefusal where that is forbidden."""
@@ -485,10 +525,6 @@ class ZooKeeperSession:
             except self._errors.NoNodeError:
                 pass
 
-    def _nodes_of(self, instance: str) -> set[str]:
-        """The nodes of a record of this process: those made here, and those that an earlier connection left."""
-        return {*self._own.get(instance, ()), *list(self._records.get(instance, ()))}
-
     def _sweep(self) -> None:
         """Deletes notes that are past their time, or replaced."""
         now = time.time()
@@ -513,10 +549,15 @@ class ZooKeeperSession:
                 raise EngineError(f"{self._server} {'' if self._connection is None else self._connection.why_it_ended()}")
             if isinstance(path, Vacant):
                 self._is_vacant = True
-            else:
+            elif path is not _LATER:
                 paths.add(path)
             is_patient = False
         return paths
+
+    def _take_paths(self) -> set[str]:
+        """The paths that the server told of and that nobody has read yet."""
+        taken, self._taken = self._taken, set()
+        return taken
 
     def _settle(self, paths: set[str]) -> list[Change]:
         """Reads these paths, and all that changed while they were read."""
@@ -542,6 +583,8 @@ class ZooKeeperSession:
                 if names is None:
                     self._missing(path)
                     now: frozenset[str] = frozenset()
+                    if path in self._wanted:
+                        found += self._made_since(path)
                 else:
                     now = self._children[path] = frozenset(names)
                 if self._is_folder(path):
@@ -556,6 +599,11 @@ class ZooKeeperSession:
         # After those that came: of two versions one is there all the time.
         for path in left:
             self._left(path, changes)
+
+    def _made_since(self, path: str) -> list[str]:
+        """Has the server tell when this node is made; the node itself if that has been already."""
+        stats = self._ask([path], lambda path: self._client.exists_async(path, self._told))
+        return [path for path, stat in stats if stat is not None]
 
     def _is_folder(self, path: str) -> bool:
         """Whether the children of this node have children; otherwise they are records or notes."""
@@ -600,7 +648,8 @@ class ZooKeeperSession:
         except DirectoryProtocolError as exc:
             _log.warning("passed over node %.300s of directory %s: %s", path, self._url.name, exc)
             return
-        if (record.namespace, record.service, record.instance) == (parts[0], parts[2], name):
+        is_in_place = record.service == parts[2] if parts[1] == "records" else parts[2] in sources_of(record)
+        if is_in_place and (record.namespace, record.instance) == (parts[0], name):
             held = self._records.setdefault(record.instance, {})
             held[path] = record
             if all(other.rank <= record.rank for other in held.values()):

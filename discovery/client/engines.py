@@ -76,8 +76,11 @@ class EngineSession(Protocol):
         Called only where `open` told less than everything. What `watch` yields while this runs is handed on after it.
         """
 
-    def watch(self) -> Iterator[list[Change]]:
-        """All changes of interest after what `open` returned, in their order; ends when the session is closed."""
+    def watch(self) -> Iterator[Iterable[Change]]:
+        """All changes of interest after what `open` returned, in their order; ends when the session is closed.
+
+        What it yields is gone through once, and never while `extend` runs: it may read what has changed only then.
+        """
 
     def put_record(self, record: Record) -> None:
         """Stores a record, leased for its ttl until `keep` comes again."""

@@ -462,8 +462,8 @@ def test_of_a_note_that_two_wrote_at_once_one_is_left(zookeeper, url, raw):
 
 def drained(session):
     try:
-        for _ in session.watch():
-            pass
+        for changes in session.watch():
+            list(changes)
     except Exception:
         pass
 
@@ -476,6 +476,49 @@ def test_a_directory_larger_than_a_pipeline_is_read_whole(url, monkeypatch):
             writer.put_record(record(str(number), ttl=60.0))
 
         assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
+
+
+def test_a_record_that_is_withdrawn_while_the_connection_is_lost_does_not_stay(zookeeper, new_house, url, stack):
+    forwarder = stack.enter_context(closing(Forwarder(zookeeper.port)))
+    # It does not read its own service, so it must remember what it made there.
+    here = new_house(f"zookeeper://127.0.0.1:{forwarder.port}{path_of(url)}", ttl=20.0).open(services=[])
+    seen = Watch(new_house(url).open())
+    orders = [{"source": "orders"}]
+    here.announce(record(subscriptions=orders))
+    here.announce(record("two", subscriptions=orders))
+    seen.wait(knows("one", "two"))
+
+    forwarder.cut()
+    here.withdraw("one")
+    here.announce(record("two", version=1))
+
+    seen.wait_now(lambda view: knows("two")(view) and view.records["two"].record.version == 1)
+    eventually(lambda: here.view().fresh)
+    assert here.flush(AT_LAST)
+    assert knows()(new_house(url).open(services=[]).view())
+    subscribers = new_house(url).open(services=[])
+    subscribers.add_interest(sources=["orders"])
+    assert subscribers.wait_ready(AT_LAST)
+    assert knows()(subscribers.view())
+
+
+def test_an_interest_is_told_of_services_that_are_made_later_and_of_no_others(zookeeper, new_house, url):
+    there = new_house(url).open(services=["later"])
+    assert there.wait_ready(AT_LAST)
+    seen = Watch(there)
+    here = new_house(url).open()
+
+    here.announce(record("other", "other"))
+    here.announce(record("one", "later"))
+    here.announce(record("late subscriber", "else", subscriptions=[{"source": "orders"}]))
+
+    seen.wait_now(knows("one"))
+    there.add_interest(sources=["orders"])
+    seen.wait_now(knows("one", "late subscriber"))
+    here.withdraw("one")
+    here.announce(record("late subscriber", "else", version=1))
+    seen.wait_now(knows())
+    assert all("other" not in view.records for view in seen.views)
 
 
 def test_namespaces_that_are_made_later_are_seen_by_who_sees_all(new_house, url):
