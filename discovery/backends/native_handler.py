@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from discovery.native import NativeEvent, NativeThread, end_hub, native_lock, original
+from discovery.native import NativeEvent, NativeThread, Wakeup, end_hub, native_lock, original
 
 _socket: Any = original("socket", "socket")
 _poll: Any = original("select", "poll")
@@ -182,6 +182,7 @@ class NativeHandler:
         self._timeout = timeout
         self._ended = ended
         self._cut_at = math.inf
+        self._wakeup = Wakeup()
         self._connection: _Connection | None = None
 
     def granted(self) -> float:
@@ -198,8 +199,9 @@ class NativeHandler:
         self.running = False
 
     def cut(self, seconds: float) -> None:
-        """Ends the connection within so many seconds, whatever the server does. kazoo is to be woken after it."""
+        """Ends the connection within so many seconds, whatever the server does and whatever is waited for."""
         self._cut_at = min(self._cut_at, time.monotonic() + seconds)
+        self._wakeup.wake()
 
     def spawn(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> _Routine:
         """Starts the connection's thread. RuntimeError when none can be made."""
@@ -220,10 +222,8 @@ class NativeHandler:
 
     def select(self, readers: list[Any], writers: list[Any], errors: list[Any], timeout: float | None = None) -> Any:
         """Waits until one of these sockets is ready. OSError once the connection is cut."""
-        self._check()
-        until = self._cut_at if timeout is None else min(self._cut_at, time.monotonic() + timeout)
-        ready = self._poll({**dict.fromkeys(readers, select.POLLIN), **dict.fromkeys(writers, select.POLLOUT)}, until)
-        self._check()
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        ready = self._wait({**dict.fromkeys(readers, select.POLLIN), **dict.fromkeys(writers, select.POLLOUT)}, until)
         return [one for one in readers if one in ready], [one for one in writers if one in ready], []
 
     def create_connection(self, address: tuple[str, int], timeout: float | None = None, **_: Any) -> Any:
@@ -234,12 +234,9 @@ class NativeHandler:
             connection.setblocking(False)
             code = connection.connect_ex(address)
             if code == errno.EINPROGRESS:
-                until = min(self._cut_at, time.monotonic() + min(self._timeout, timeout or math.inf))
-                if not self._poll({connection: select.POLLOUT}, until):
-                    code = errno.ETIMEDOUT
-                else:
-                    code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._check()
+                until = time.monotonic() + min(self._timeout, timeout or math.inf)
+                is_over = self._wait({connection: select.POLLOUT}, until)
+                code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if is_over else errno.ETIMEDOUT
             if code:
                 self.reason = f"cannot be reached: {os.strerror(code)}"
                 raise OSError(code, os.strerror(code))
@@ -255,18 +252,26 @@ class NativeHandler:
 
         return native.socketpair()
 
-    def _check(self) -> None:
-        if time.monotonic() >= self._cut_at:
-            raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
-
-    @staticmethod
-    def _poll(sockets: dict[Any, int], until: float) -> set[Any]:
+    def _wait(self, sockets: dict[Any, int], until: float) -> set[Any]:
+        """The sockets that are ready, or none at `until`. OSError once the connection is cut."""
         poll = _poll()
         by_fd = {one.fileno(): one for one in sockets}
         for one, events in sockets.items():
             poll.register(one.fileno(), events)
-        wait = max(0.0, until - time.monotonic())
-        return {by_fd[fd] for fd, _ in poll.poll(None if wait == math.inf else math.ceil(wait * 1000))}
+        # While kazoo connects it waits for the server alone, and hears nothing else.
+        poll.register(self._wakeup.fd, select.POLLIN)
+        while True:
+            now = time.monotonic()
+            if now >= self._cut_at:
+                raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+            left = min(until, self._cut_at) - now
+            ready = {fd for fd, _ in poll.poll(None if left == math.inf else max(0, math.ceil(left * 1000)))}
+            if self._wakeup.fd in ready:
+                self._wakeup.clear()
+                ready.discard(self._wakeup.fd)
+                continue
+            if time.monotonic() < self._cut_at and (ready or time.monotonic() >= until):
+                return {by_fd[fd] for fd in ready}
 
 
 class Reasons:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory, protocol
 from discovery.backend import factory_for
 from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswerError
+from discovery.exceptions import EngineError
 from discovery.model import Note
 from tests.discovery.engine_servers import ZooKeeperServer
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
@@ -136,6 +138,19 @@ def test_something_else_that_listens_is_told_of(new_house):
         directory = new_house(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}").open()
 
         assert "closed it; has it a quorum, and is it ZooKeeper at all?" in error_of(directory)
+
+
+def test_a_server_that_accepts_and_says_nothing_is_left_at_once(new_house):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # The session would last for longer than anybody waits.
+        session = session_of(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}", ttl=600.0)
+        began = time.monotonic()
+
+        with pytest.raises(EngineError, match="did not answer within 3 s"):
+            session.open(None)
+        session.close()
+
+    assert time.monotonic() - began < 30
 
 
 def test_one_member_that_answers_is_enough(zookeeper, new_house):
