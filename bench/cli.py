@@ -143,6 +143,17 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
     collect(path, soak.run(minutes * 60, load, every), soak.text)
 
 
+@bench.command("observability")
+@click.option("--in-flight", "windows", default="64,1", show_default=True, help="Calls in flight.")
+@takes_rounds(1.0, 7)
+@takes_json
+def observability(windows: str, count: int, seconds: float, path: str | None) -> None:
+    """Measure CPU time per call with nothing on, with metrics for Prometheus, and with logs of slow calls and of all calls."""
+    from bench import observability
+
+    collect(path, observability.run([int(window) for window in split(windows)], count, seconds), observability.text)
+
+
 @bench.command("events")
 @click.option("--subscribers", default="1,4", show_default=True, help="Numbers of subscribers. Each gets every event.")
 @click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Events of one measurement.")

@@ -146,16 +146,13 @@ class WorkerContext:
     """
 
     __slots__ = (
-        "container", "service", "entrypoint", "args", "kwargs", "data", "deadline", "_queued_at",
+        "container", "service", "entrypoint", "args", "kwargs", "data", "deadline", "_queued_at", "_started_at",
         "_parent_call_ids", "_call_id", "_phase", "_handle_result", "_injected", "_is_cancelled",
         "__dict__", "__weakref__",
     )  # fmt: skip
 
     #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None if it handles no event.
     event: Any = None
-    #: When its turn came, in monotonic seconds; only of a call that probes watch.
-    started_at: float = 0.0
-
     #: Makes the unique part of a call id.
     make_call_id: Callable[[], str] = staticmethod(new_call_id)
 
@@ -177,6 +174,8 @@ class WorkerContext:
         self.deadline: float | None = None
         #: When it was submitted; only of a call with a deadline, or one that probes watch.
         self._queued_at = 0.0
+        #: When its turn came; only of a call that probes watch.
+        self._started_at = 0.0
         if data:
             self.data = data
             parents = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)
@@ -196,6 +195,11 @@ class WorkerContext:
     def queued_at(self) -> float:
         """When it was submitted, in monotonic seconds; 0.0 where it has no deadline and no probe listened then."""
         return self._queued_at
+
+    @property
+    def started_at(self) -> float:
+        """When its turn came, in monotonic seconds; 0.0 where no probe listened then."""
+        return self._started_at
 
     @property
     def config(self) -> Mapping[str, Any]:

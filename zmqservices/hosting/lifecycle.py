@@ -119,7 +119,7 @@ class WorkerLifecycle(Watched):
         exc_info: ExcInfo | None = None
         try:
             if self.probes is not None:
-                worker_ctx.started_at = now
+                worker_ctx._started_at = now
                 if self.probes.worker_started is not None:
                     worker_ctx._injected = ()
                     self.probes.worker_started(worker_ctx)

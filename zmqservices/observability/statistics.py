@@ -156,7 +156,7 @@ class Statistics(Probe):
         event = worker_ctx.event
         if event is not None:
             worked = worked.of_type(event.source, event.type)
-        started = worker_ctx.started_at
+        started = worker_ctx._started_at
         if not started:
             return  # It began before this was attached.
         queued = worker_ctx._queued_at

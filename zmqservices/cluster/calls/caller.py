@@ -165,8 +165,8 @@ class Caller(Watched):
         told = None if self.probes is None else self.probes.call_ended
         if told is not None:
             for call in calls:
-                is_watched = bool(getattr(call, "began_at", 0.0))
-                if is_watched and (call.stage == DONE or call.error is not None):
+                # An error alone ends a call that could not be encoded.
+                if (call.stage == DONE or call.error is not None) and getattr(call, "began_at", None):
                     told(call)
                     call.began_at = 0.0
 
