@@ -58,7 +58,7 @@ def test_an_instance_that_does_not_answer_in_time_gets_no_calls_for_a_while(call
     assert "ejected instance one of maths at tcp://one:1 for 10 s: 3 calls in a row failed" in caplog.text
     calling.reactor.wind(10.0)
     run(calling, links, rounds=60)  # Until the next look.
-    went = run(calling, links)
+    went = run(calling, links, rounds=100)
 
     assert went.count("one") > 5
     assert "instance one of maths at tcp://one:1 gets calls again" in caplog.text
@@ -122,7 +122,7 @@ def test_when_more_than_half_fail_all_are_asked(calling, links, caplog):
     assert "more than half of the 3 instances of maths fail: calls go to all of them for 10 s" in caplog.text
     service, _ = state(calling)
     assert service["panic"]
-    assert set(went[-15:]) > {"three"}
+    assert set(went[-30:]) & {"one", "two"}
 
 
 def test_ejected_instances_are_asked_when_no_other_can_be(calling, links):
