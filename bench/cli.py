@@ -189,19 +189,20 @@ def wire(repeats: int, seconds: float, path: str | None) -> None:
 
 @bench.command("directory")
 @click.option("--of", "kinds", default="registry", show_default=True, help="Of registry, etcd.")
-@click.option("--most", type=click.IntRange(1), help="Skip numbers of records larger than this.")
+@click.option("--records", "numbers", default="1000,3000,10000", show_default=True, help="Records in the directory.")
 @click.option("--clients", type=click.IntRange(2), default=500, show_default=True, help="Clients, in two processes.")
 @click.option("--services", type=click.IntRange(1, 100), default=10, show_default=True, help="Services that each cares for.")
 @click.option("--rounds", "count", type=click.IntRange(1), default=1, show_default=True)
 @takes_json
-def directory(kinds: str, most: int | None, clients: int, services: int, count: int, path: str | None) -> None:
+def directory(kinds: str, numbers: str, clients: int, services: int, count: int, path: str | None) -> None:
     """Measure a directory of up to 10,000 records with 500 clients that care for 10 of 100 services each.
 
     How long it takes until all are ready that start together, CPU and memory at rest, and how soon a change is seen.
     """
     from bench import directory
 
-    collect(path, directory.run(split(kinds), most, clients, services, count), directory.text)
+    found = directory.run(split(kinds), [int(number) for number in split(numbers)], clients, services, count)
+    collect(path, found, directory.text)
 
 
 @bench.command("imports")

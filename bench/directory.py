@@ -22,7 +22,6 @@ from bench.ours.watchers import PATIENCE
 from bench.processes import Child, ChildFailed, busy_seconds, cpu_of, free_port
 from bench.venvs import CACHE
 
-NUMBERS = (1_000, 3_000, 10_000)
 #: Processes that the clients are in.
 PROCESSES = 2
 #: Seconds of rest in which CPU time is counted, after so many in which everything settles.
@@ -31,11 +30,11 @@ REST, SETTLE = 5.0, 4.0
 CHANGES, PAUSE = 50, 0.2
 
 
-def run(kinds: list[str], most: int | None, clients: int, services: int, rounds: int) -> Iterator[dict[str, Any]]:
+def run(kinds: list[str], numbers: list[int], clients: int, services: int, rounds: int) -> Iterator[dict[str, Any]]:
     """A line for each kind of directory, number of records and round."""
     for turn in range(rounds):
         for kind in kinds:
-            for number in (one for one in NUMBERS if most is None or one <= most):
+            for number in numbers:
                 line = {"kind": "directory", "of": kind, "records": number, "round": turn}
                 line.update(clients=clients, services=services)
                 try:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from discovery import Record, open_directory
+from zmqservices.process.collector import spare_what_lives
 
 #: Services of the cluster, and leases that one holder keeps.
 SERVICES, LEASES = 100, 1000
 #: Seconds that everything may take.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def name_of(service: int) -> str:
@@ -117,6 +118,8 @@ class Watchers:
 def main() -> None:
     url, job = sys.argv[1], json.loads(sys.argv[2])
     part = Holders(url, job) if "records" in job else Watchers(url, job)
+    # As in a service process. Otherwise each client would pay for the objects of all others here.
+    spare_what_lives()
     print("{}", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
