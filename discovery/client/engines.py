@@ -32,6 +32,8 @@ NEVER = float("inf")
 #: Seconds for which an engine that lost what it held (another cluster answers at the same place) is not believed about what
 #: it does not list; instances need that long to announce themselves again.
 WARM_UP = 10.0
+#: Seconds of writing after which a session looks whether leases are to be renewed.
+TASKS_WITHIN = 0.5
 #: Seconds that the threads of a session get to end when a directory stops, however little time it was given.
 SHORTEST_JOIN = 0.5
 
@@ -344,12 +346,15 @@ class _Attempt:
             self._tend()
             keep_at = time.monotonic() + self._session.keep_every()
             while not self._is_over:
-                self._wake.wait(max(0.0, keep_at - time.monotonic()), blocking=True)
+                if not self._tasks:
+                    self._wake.wait(max(0.0, keep_at - time.monotonic()), blocking=True)
                 self._wake = NativeEvent()
                 # After the new event is there: what comes from now on sets that one.
                 self._extend()
                 self._tend()
-                while self._tasks and not self._is_over:
+                # Renewals come between the tasks: many records may take longer to write than their lease lasts.
+                until = min(keep_at, time.monotonic() + TASKS_WITHIN)
+                while self._tasks and not self._is_over and time.monotonic() < until:
                     self._do(self._tasks.popleft())
                 now = time.monotonic()
                 if now >= keep_at and not self._is_over:

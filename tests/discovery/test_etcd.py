@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextlib import ExitStack, closing
 
 import pytest
@@ -335,6 +336,22 @@ def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_aga
 
     seen.wait_now(knows())
     seen.wait_now(knows("one"))
+
+
+def test_leases_are_renewed_while_many_records_are_written(new_house, url, monkeypatch):
+    from discovery.backends.etcd import EtcdSession
+
+    put, kept = EtcdSession.put_record, []
+    keep = EtcdSession.keep
+    monkeypatch.setattr(EtcdSession, "keep", lambda self: kept.append(len(self._leased)) or keep(self))
+    monkeypatch.setattr(EtcdSession, "put_record", lambda self, one: (time.sleep(0.1), put(self, one))[1])
+    here = new_house(url).open(services=[])
+
+    for number in range(20):
+        here.announce(record(f"i{number}", ttl=1.0))
+
+    assert here.flush(AT_LAST)
+    assert any(0 < count < 20 for count in kept)
 
 
 def test_keys_of_sources_come_and_go_with_the_subscriptions(etcd, new_house, url):
