@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -56,7 +57,7 @@ def main() -> int:
 
 def run_all(names: list[str], seconds: float, seed: int, directory: str, parts: tuple[tuple[str, int], ...]) -> int:
     """The scenarios over one deployment, one after the other. Returns how many faults were found."""
-    faults = 0
+    faults, is_whole = 0, False
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     guardian = Guardian()
     stage = Stage(guardian, folder)
@@ -81,11 +82,14 @@ def run_all(names: list[str], seconds: float, seed: int, directory: str, parts: 
                 faults += len(account.faults)
                 if account.is_over:
                     break
+        is_whole = True
     finally:
         stage.end()
         guardian.close()
-    if faults:
-        print(f"    The logs are in {folder}", flush=True)
+        if faults or not is_whole:
+            print(f"    The logs are in {folder}", flush=True)
+        else:
+            shutil.rmtree(folder)
     return faults
 
 
