@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View
+from discovery.security.keys import Keys
 
 __all__ = ["Callback", "Directory", "DirectoryLock", "Factory", "factory_for", "register_backend"]
 
@@ -31,6 +32,9 @@ class Options:
     host: bool = True
     #: What the client asks for to begin with; None is everything. See `Directory.add_interest`.
     interest: frozenset[str] | None = None
+    #: This node's keys, where connections to registries are encrypted.
+    keys: Keys | None = None
+
 
 
 

@@ -23,6 +23,7 @@ from discovery.client.seeds import LOCAL_PORT, bind_address
 from discovery.directory import open_directory
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import DEFAULT_TTL, Seen, View, is_ttl
+from discovery.security.keys import Keys
 from discovery.server.registry_server import RegistryServer
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -44,6 +45,13 @@ directory_option = click.option(
 namespace_option = click.option(
     "--namespace", default=None, help="Show this namespace only; all if not given."
 )
+security_option = click.option(
+    "--security",
+    metavar="DIR",
+    envvar="ZMQSERVICES_SECURITY",
+    show_envvar=True,
+    help="The folder with this process's keys; connections are encrypted.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
@@ -58,7 +66,8 @@ def cli() -> None:
 )
 @click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
 @json_option
-def serve(bind: str, ttl: float, as_json: bool) -> None:
+@security_option
+def serve(bind: str, ttl: float, as_json: bool, security: str | None) -> None:
     """Run a registry until a signal stops it."""
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
@@ -67,7 +76,13 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
     for number in _stop_signals():
         signal.signal(number, lambda *_: stop.set())
     try:
-        server = RegistryServer(bind_address(bind), ttl=ttl)
+        keys = _keys(security)
+        if keys is not None and keys.pair.public != keys.registry_key:
+            raise DirectoryConfigurationError(
+                f"{keys.folder} has the keys of {keys.certificate.name!r}; a registry needs those in the folder 'registry' that "
+                "`zmqservices keys init` made"
+            )
+        server = RegistryServer(bind_address(bind), ttl=ttl, keys=keys)
         server.start()
         server.wait_bound(BIND_TIMEOUT)
     except DirectoryError as exc:
@@ -84,10 +99,11 @@ def serve(bind: str, ttl: float, as_json: bool) -> None:
 @directory_option
 @namespace_option
 @json_option
+@security_option
 @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a registry.")
-def list_(url: str, namespace: str | None, as_json: bool, timeout: float) -> None:
+def list_(url: str, namespace: str | None, as_json: bool, security: str | None, timeout: float) -> None:
     """List the known instances, with state, age and addresses."""
-    directory = _open(url, namespace)
+    directory = _open(url, namespace, security)
     try:
         directory.start()
         if not directory.wait_ready(timeout):
@@ -115,9 +131,10 @@ def list_(url: str, namespace: str | None, as_json: bool, timeout: float) -> Non
 @directory_option
 @namespace_option
 @json_option
-def watch(url: str, namespace: str | None, as_json: bool) -> None:
+@security_option
+def watch(url: str, namespace: str | None, as_json: bool, security: str | None) -> None:
     """Show each instance that is added, changed or removed, until a signal stops it."""
-    directory = _open(url, namespace)
+    directory = _open(url, namespace, security)
     views: queue.SimpleQueue[View | None] = queue.SimpleQueue()
     for number in _stop_signals():
         signal.signal(number, lambda *_: views.put(None))
@@ -154,9 +171,13 @@ def _stop_signals() -> list[int]:
     return [int(number) for number in signals]
 
 
-def _open(url: str, namespace: str | None) -> Directory:
+def _keys(folder: str | None) -> Keys | None:
+    return Keys.read(folder) if folder else None
+
+
+def _open(url: str, namespace: str | None, security: str | None) -> Directory:
     try:
-        return open_directory(url, namespace=namespace, host=False, services="*")
+        return open_directory(url, namespace=namespace, host=False, services="*", keys=_keys(security))
     except DirectoryConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc
 

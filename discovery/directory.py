@@ -14,6 +14,7 @@ from discovery.backend import Capabilities, Directory, Kind, Options, factory_fo
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.interest import ALL_SERVICES, of_services
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
+from discovery.security.keys import Keys
 
 #: This machine's own directory; the first process to open it hosts it.
 LOCAL_URL = "local:"
@@ -29,6 +30,7 @@ def open_directory(
     ttl: float = DEFAULT_TTL,
     host: bool = True,
     services: Iterable[str] = ALL_SERVICES,
+    keys: Keys | None = None,
 ) -> Directory:
     """The directory at `url`, not yet started.
 
@@ -42,7 +44,8 @@ def open_directory(
     for the last good view, used when a process starts while every registry is down; None caches nothing. `ttl`: seconds
     of warm-up where this process hosts the local registry; a third of it is the longest pause between attempts to connect.
     `host`: False uses the local directory and never hosts it. `services`: the names of the services that are wanted, to which
-    `Directory.add_interest` adds; `*`, the default, is all of them, whose cost grows with the whole cluster.
+    `Directory.add_interest` adds; `*`, the default, is all of them, whose cost grows with the whole cluster. `keys`: connections
+    to registries are encrypted, and nothing is hosted; see docs/security.rst.
 
     Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
 
@@ -63,9 +66,15 @@ def open_directory(
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
+    if keys is not None:
+        _refuse_open(url)
+    if keys is not None and keys.registry_key is None:
+        raise DirectoryConfigurationError(
+            f"{keys.folder} has no certificate of the registries, the file 'registry'; copy it from the authority's folder"
+        )
     cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
     wanted = of_services(services)
-    options = Options(namespace, cache, float(ttl), host, wanted)
+    options = Options(namespace, cache, float(ttl), host, wanted, keys)
     made = [factory_for(part)(part, options) for part in _parts(url)]
     if len(made) == 1 and not isinstance(made[0], Kind):
         return made[0]
@@ -77,6 +86,19 @@ def open_directory(
         kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities, wanted,
         kind.locks,
     )
+
+
+#: The kinds of URL whose servers encrypt and ask for certificates, or that have no servers.
+CLOSED = ("local:", "tcp:", "static:")
+
+
+def _refuse_open(url: str) -> None:
+    for part in _parts(url):
+        if not part.startswith(CLOSED):
+            raise DirectoryConfigurationError(
+                f"the directory URL is {part!r}, whose records nobody signs, so that it cannot be used with SECURITY; use "
+                "registries (tcp://HOST:PORT), or static: with #KEY after each address"
+            )
 
 
 def _parts(url: str) -> list[str]:

@@ -116,6 +116,14 @@ class Extend:
 
 
 @dataclass(slots=True)
+class Present:
+    """I hold the key of this certificate: what follows on this connection is asked by its holder. Comes first, where needed."""
+
+    KIND: ClassVar[int] = 8
+    certificate: bytes
+
+
+@dataclass(slots=True)
 class Ack:
     """`request` was carried out."""
 
@@ -221,6 +229,7 @@ Message = (
     | PutNotes
     | Read
     | Extend
+    | Present
     | Ack
     | Refused
     | Unknown
@@ -298,6 +307,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "token": is_number,
     "interest": lambda value: isinstance(value, list) and len(value) <= MAX_INTEREST and all(map(is_key, value)),
     "limited": _is_bool,
+    "certificate": lambda value: isinstance(value, bytes),
 }
 FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
 #: Fields that may be None: a subscriber of all namespaces, or of all records.

@@ -16,6 +16,8 @@ import zmq
 from discovery.exceptions import DirectoryForkedError
 from discovery.native import native_lock
 from discovery.protocol import MAX_PUSH, MAX_REQUEST
+from discovery.security import zap
+from discovery.security.keys import Keys
 
 #: Seconds between ZMTP heartbeats of a registry; a frozen or unplugged client is disconnected after three.
 HEARTBEAT = 5.0
@@ -38,6 +40,8 @@ _EVENTS = (
 _lock = native_lock()
 #: Contexts by process id. A parent's context stays referenced in a child, since terminating it there would hang.
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
+#: The handler of handshakes in each of them that has an encrypted server.
+_handlers: dict[int, zap.ZapHandler] = {}
 _monitors = 0
 
 
@@ -60,8 +64,16 @@ def check_process(pid: int) -> None:
         )
 
 
-def registry_socket(bind: str) -> zmq.Socket[bytes]:
-    """A ROUTER with the bounds of a registry. The caller binds it to `bind`."""
+def _judge_handshakes() -> None:
+    """Let a handler judge the handshakes of the encrypted sockets of this process's context."""
+    made = context()
+    with _lock:
+        if os.getpid() not in _handlers:
+            _handlers[os.getpid()] = zap.ZapHandler(made)
+
+
+def registry_socket(bind: str, keys: Keys | None = None) -> zmq.Socket[bytes]:
+    """A ROUTER with the bounds of a registry. The caller binds it to `bind`. `keys`: those of an encrypted one."""
     socket = context().socket(zmq.ROUTER)
     socket.linger = 0
     # `*` is IPv4 and IPv6; ZeroMQ falls back to IPv4 on a host that has nothing else.
@@ -72,13 +84,17 @@ def registry_socket(bind: str) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(HEARTBEAT * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(HEARTBEAT * 3000))
+    if keys is not None:
+        _judge_handshakes()
+        zap.secure_server(socket, keys)
     return socket
 
 
-def client_socket(largest: int = MAX_PUSH) -> zmq.Socket[bytes]:
+def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None) -> zmq.Socket[bytes]:
     """An unconnected DEALER that sends nothing before it is connected, and never reconnects by itself.
 
-    `largest`: bytes of a frame that is accepted.
+    `largest`: bytes of a frame that is accepted. `keys`: where the connection is encrypted. They have the registry's public key,
+    too.
     """
     socket = context().socket(zmq.DEALER)
     socket.linger = 0
@@ -88,6 +104,8 @@ def client_socket(largest: int = MAX_PUSH) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.MAXMSGSIZE, largest)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    if keys is not None and keys.registry_key is not None:
+        zap.secure_client(socket, keys, keys.registry_key)
     return socket
 
 

@@ -20,11 +20,11 @@ def open_local(url: str, options: Options) -> Kind:
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}; local: or local:PORT is needed, with a port from 1 to 65535"
         )
-    seed = local_seed(int(port) if port else None, options.ttl, options.host)
+    seed = local_seed(int(port) if port else None, options.ttl, options.host, options.keys)
     # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.
     pause = min(0.5, options.ttl / 3)
     name = f"local ({seed.address})"
-    capabilities = Capabilities(is_hosted_by_clients=True, servers=(split_tcp(seed.address),))
+    capabilities = Capabilities(is_hosted_by_clients=options.keys is None, servers=(split_tcp(seed.address),))
     return Kind(name, (seed,), capabilities, pause, keeps_records=False)
 
 
@@ -32,7 +32,7 @@ def open_tcp(url: str, options: Options) -> Kind:
     """`tcp://host:port[,tcp://host:port...]`: one registry, or several that know nothing of each other."""
     seeds: dict[str, Seed] = {}
     for part in url.split(","):
-        seed = tcp_seed(part)
+        seed = tcp_seed(part, options.keys)
         seeds.setdefault(seed.url, seed)
     if len(seeds) > MAX_REGISTRIES:
         raise DirectoryConfigurationError(

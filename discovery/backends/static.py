@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,11 +18,16 @@ from discovery.native import Log, NativeThread
 
 _log = Log(__name__)
 
+#: A public key, as `#KEY` after an address whose node encrypts its connections.
+_KEY = re.compile("[0-9a-f]{64}")
 _MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://... or static:FILE.json is needed"
 
 
 def open_static(url: str, options: Options) -> StaticDirectory:
-    """`static:name=tcp://ip:port,...;name=...`, or `static:FILE` with {name: [url, ...]} in JSON or YAML."""
+    """`static:name=tcp://ip:port,...;name=...`, or `static:FILE` with {name: [url, ...]} in JSON or YAML.
+
+    `#KEY` after an address is the public key of the node there.
+    """
     text = url.partition(":")[2].strip()
     services = _from_text(text, url) if "=" in text else _from_file(text, url)
     return StaticDirectory(url, services, options.namespace or DEFAULT_NAMESPACE, options.interest)
@@ -125,12 +131,14 @@ class StaticDirectory:
         NativeThread(call, "discovery-static").start()
 
 
-def _record(service: str, endpoint: str, namespace: str) -> Record:
+def _record(service: str, named: str, namespace: str) -> Record:
+    endpoint, _, key = named.partition("#")
     return Record(
         service=service,
         instance=f"static-{service}-{endpoint.removeprefix('tcp://')}"[-255:],
         namespace=namespace,
         endpoints={"rpc": endpoint},
+        public_key=key or None,
         ttl=LONGEST_TTL,
     )
 
@@ -185,9 +193,14 @@ def _checked(services: Any, url: str) -> dict[str, list[str]]:
     return checked
 
 
-def _endpoint(endpoint: str, url: str) -> str:
+def _endpoint(named: str, url: str) -> str:
+    endpoint, hash_sign, key = named.partition("#")
+    if hash_sign and not _KEY.fullmatch(key):
+        raise DirectoryConfigurationError(
+            f"directory {url!r} names the key {key[:80]!r}; 64 hex digits are needed, as `zmqservices keys show` prints them"
+        )
     try:
         split_tcp(endpoint)
     except DirectoryConfigurationError as exc:
         raise DirectoryConfigurationError(f"directory {url!r} names {endpoint!r}; {_MEND}") from exc
-    return endpoint
+    return named

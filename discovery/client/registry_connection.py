@@ -16,6 +16,7 @@ from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
 from discovery.interest import Interest, grown
 from discovery.model import quoted
 from discovery.native import Log
+from discovery.security.keys import Keys
 
 _log = Log(__name__)
 
@@ -33,9 +34,16 @@ class RegistryConnection(SocketConnection):
     """One registry address."""
 
     def __init__(
-        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, hint: str = ""
+        self,
+        address: str,
+        namespace: str | None,
+        listener: DirectoryListener,
+        longest_pause: float,
+        hint: str = "",
+        keys: Keys | None = None,
     ) -> None:
         super().__init__(address, listener, longest_pause)
+        self._keys = keys
         self._namespace = namespace
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
@@ -51,7 +59,7 @@ class RegistryConnection(SocketConnection):
         self._hint = hint
 
     def _new_socket(self) -> zmq.Socket[bytes]:
-        return sockets.client_socket()
+        return sockets.client_socket(keys=self._keys)
 
     def _close(self) -> None:
         super()._close()
@@ -66,6 +74,10 @@ class RegistryConnection(SocketConnection):
     def _foreign(self, now: float) -> None:
         """The connection was accepted, but by something that is not a registry, or by a registry that is frozen."""
         error = "what listens there does not answer as a registry does"
+        if self._keys is not None:
+            error += ", or does not encrypt with the key of this cluster's registries (SECURITY)"
+        else:
+            error += ", or encrypts its connections (SECURITY)"
         if self._hint:
             error = f"{error}; {self._hint}"
             self._warn(now, "no registry at %s: %s", self.address, error)
@@ -81,6 +93,8 @@ class RegistryConnection(SocketConnection):
         self.close(now, f"it was silent for {SILENCE:g} s")
 
     def _begin(self, now: float) -> None:
+        if self._keys is not None:
+            self.send(protocol.Present(self._keys.signed))
         self._subscribe(now)
 
     def _subscribe(self, now: float) -> None:

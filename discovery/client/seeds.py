@@ -16,6 +16,7 @@ from discovery.client.connection import DirectoryConnection, DirectoryListener, 
 from discovery.client.registry_connection import RegistryConnection
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.native import Log, NativeThread, getaddrinfo, native_lock
+from discovery.security.keys import Keys
 from discovery.server.registry_server import RegistryServer
 
 _log = Log(__name__)
@@ -61,19 +62,21 @@ class _RegistrySeed:
     hint = ""
     valid_for = NEVER
     is_partial = False
+    _keys: Keys | None = None
 
     def connection(
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> RegistryConnection:
         """A connection over ZeroMQ."""
-        return RegistryConnection(address, namespace, listener, longest_pause, self.hint)
+        return RegistryConnection(address, namespace, listener, longest_pause, self.hint, self._keys)
 
 
 class AddressSeed(_RegistrySeed):
     """A registry whose URL has an IP address."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys | None = None) -> None:
         self.url = url
+        self._keys = keys
 
     def prepare(self, done: Done) -> None:
         """The address is known already."""
@@ -86,8 +89,9 @@ class AddressSeed(_RegistrySeed):
 class NameSeed(_RegistrySeed):
     """Registries behind a host name: one for each address that it resolves to."""
 
-    def __init__(self, url: str, name: str, port: int) -> None:
+    def __init__(self, url: str, name: str, port: int, keys: Keys | None = None) -> None:
         self.url = url
+        self._keys = keys
         self._name = name
         self._port = port
 
@@ -114,12 +118,17 @@ class NameSeed(_RegistrySeed):
 class LocalSeed(_RegistrySeed):
     """The machine's own registry. This process hosts it unless another one does, and takes over when that process dies."""
 
-    def __init__(self, port: int, ttl: float, host: bool) -> None:
+    def __init__(self, port: int, ttl: float, host: bool, keys: Keys | None = None) -> None:
         self.url = "local"
+        self._keys = keys
         self.address = f"tcp://127.0.0.1:{port}"
         self.hint = (
             f"if port {port} of this machine belongs to another program, set {LOCAL_PORT_ENVIRONMENT_KEY} to one that is free"
         )
+        if keys is not None:
+            # A service has no keys of a registry, and must have none.
+            host = False
+            self.hint = f"with SECURITY no service hosts a registry: run `zmqservices registry serve --bind {self.address}`"
         self._ttl = ttl
         self._host = host
         self._lock = native_lock()
@@ -169,7 +178,7 @@ class LocalSeed(_RegistrySeed):
             server.stop(timeout, blocking=True)
 
 
-def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
+def local_seed(port: int | None, ttl: float, host: bool, keys: Keys | None = None) -> LocalSeed:
     """The seed of `local:`, with the given port, or that of the environment, or the well-known one."""
     if port is None:
         text = os.environ.get(LOCAL_PORT_ENVIRONMENT_KEY, "").strip() or str(LOCAL_PORT)
@@ -178,16 +187,16 @@ def local_seed(port: int | None, ttl: float, host: bool) -> LocalSeed:
                 f"{LOCAL_PORT_ENVIRONMENT_KEY} is {text!r}; a port number from 1 to 65535 is needed"
             )
         port = int(text)
-    return LocalSeed(port, ttl, host)
+    return LocalSeed(port, ttl, host, keys)
 
 
-def tcp_seed(url: str) -> Seed:
+def tcp_seed(url: str, keys: Keys | None = None) -> Seed:
     """The seed for tcp://host:port; DirectoryConfigurationError when `url` is something else."""
     host, port = split_tcp(url)
     try:
-        return AddressSeed(tcp_address(str(ipaddress.ip_address(host)), port))
+        return AddressSeed(tcp_address(str(ipaddress.ip_address(host)), port), keys)
     except ValueError:
-        return NameSeed(f"tcp://{host}:{port}", host, port)
+        return NameSeed(f"tcp://{host}:{port}", host, port, keys)
 
 
 def is_port(text: str) -> bool:

@@ -21,7 +21,7 @@ from discovery.security import files, signing
 from discovery.security.certificates import Certificate, SignedCertificate
 from discovery.security.revocations import Revocations
 from discovery.security.signing import KEY_LENGTH, KeyPair
-from discovery.security.verdicts import Refusal, Trust
+from discovery.security.verdicts import SKEW, Refusal, Trust
 
 NODE_KEY, NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED = (
     "node.key", "node.certificate", "authorities", "registry", "revoked",
@@ -57,6 +57,15 @@ class Keys:
         except Refusal as exc:
             raise SecurityError(f"{path / NODE_CERTIFICATE} is of no use: {exc}") from exc
         return cls(str(folder), pair, signed, certificate, trust, _registry_key(path, trust, clock()))
+
+    def days_left(self, now: float) -> float:
+        """Days until the certificate ends."""
+        return (self.certificate.ends - now) / 86_400
+
+    @staticmethod
+    def has_ended(certificate: Certificate) -> bool:
+        """Whether the time of a certificate, which was believed earlier, is over."""
+        return time.time() > certificate.ends + SKEW
 
     def believed(self, signed: object, key: bytes) -> Certificate:
         """The certificate that a peer with the key `key` shows, where it holds now. Raises Refusal."""

@@ -18,6 +18,9 @@ from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import NoteStore
+from discovery.security import zap
+from discovery.security.keys import Keys
+from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
 from discovery.server.table import CHECK_INTERVAL, Table
 
@@ -38,6 +41,8 @@ LINGER_MS = 300
 READ_WITHIN = 0.25
 #: Seconds between two warnings about frames that are not messages.
 WARN_INTERVAL = 60.0
+#: Seconds between two warnings about forbidden requests.
+FORBIDDEN_INTERVAL = 1.0
 #: Seconds between two searches for expired notes.
 EXPIRE_NOTES_INTERVAL = 60.0
 
@@ -64,13 +69,20 @@ class RegistryServer:
         ttl: float = DEFAULT_TTL,
         preserve: bool = True,
         on_bound: Callable[[Exception | None], None] | None = None,
+        keys: Keys | None = None,
     ) -> None:
+        self._keys = keys
+        #: What peers may ask for; None where all may ask for everything.
+        self._admission = None if keys is None else Admission(keys, self._is_listed)
         self.bind = bind
         self.boot_id = os.urandom(8).hex()
         #: The address at which it listens, once bound; a port 0 has become a number by then.
         self.url = ""
         self.error: Exception | None = None
         self.junk = 0
+        #: Requests that were refused because the peer must not make them.
+        self.forbidden = 0
+        self._forbade_at = -FORBIDDEN_INTERVAL
         self._ttl = ttl
         self._preserve = preserve
         self._on_bound = on_bound
@@ -108,7 +120,7 @@ class RegistryServer:
     def _run(self) -> None:
         socket: zmq.Socket[bytes] | None = None
         try:
-            socket = sockets.registry_socket(self.bind)
+            socket = sockets.registry_socket(self.bind, self._keys)
             socket.bind(self.bind)
             self.url = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         except (zmq.ZMQError, OSError) as exc:
@@ -190,11 +202,52 @@ class RegistryServer:
             try:
                 if len(frames) != 2:
                     raise DirectoryProtocolError(f"a message of {len(frames) - 1} frames; one is needed")
-                self._handle(frames[0], protocol.decode(frames[1]), now, len(frames[1]))
+                decoded = protocol.decode(frames[1])
+                if self._admission is not None and not self._admits(self._admission, frames[0], first, decoded):
+                    continue
+                self._handle(frames[0], decoded, now, len(frames[1]))
             except Exception as exc:
                 # Whatever a peer sent, the registry must go on serving all others.
                 self._refuse_junk(frames[0], sockets.address_of(first), exc, now)
         return False
+
+    def _admits(self, admission: Admission, peer: bytes, first: zmq.Frame, message: protocol.Message) -> bool:
+        """Whether the message is to be handled. If not, its sender was answered."""
+        key = zap.key_of(first)
+        try:
+            if isinstance(message, protocol.Present):
+                admission.present(key, message.certificate)
+                return False
+            if isinstance(message, protocol.Register):
+                admission.register(key, message.record)
+            elif isinstance(message, protocol.Renew):
+                others = admission.renew(key, message)
+                if others:
+                    self._feed.answer(peer, protocol.Unknown(others))
+            elif isinstance(message, protocol.Withdraw):
+                if not admission.withdraw(key, message):
+                    self._feed.answer(peer, protocol.Ack(message.request))
+                    return False
+            elif isinstance(message, protocol.PutNotes):
+                for note in message.notes:
+                    admission.put(key, note)
+            else:
+                admission.certificate(key)
+        except NotAdmitted as exc:
+            self._forbid(peer, sockets.address_of(first), request_of(message), str(exc))
+            return False
+        return True
+
+    def _forbid(self, peer: bytes, address: str, request: int, why: str) -> None:
+        self.forbidden += 1
+        now = time.monotonic()
+        if now - self._forbade_at > FORBIDDEN_INTERVAL:
+            self._forbade_at = now
+            _log.warning("refused %d request(s) so far that are forbidden; the last from %s: %s", self.forbidden, address, why)
+        self._feed.answer(peer, protocol.Refused(request, f"forbidden: {why}"))
+
+    def _is_listed(self, instance: str) -> bool:
+        return self._table.entry(instance, time.monotonic()) is not None
 
     def _handle(self, peer: bytes, message: protocol.Message, now: float, size: int) -> None:
         handle = self._HANDLERS.get(type(message))
