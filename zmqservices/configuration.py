@@ -64,6 +64,7 @@ KNOWN_KEYS = (
 ENVIRONMENT = {
     constants.DIRECTORY_CONFIG_KEY: constants.DIRECTORY_ENVIRONMENT_KEY,
     constants.NAMESPACE_CONFIG_KEY: constants.NAMESPACE_ENVIRONMENT_KEY,
+    constants.SECURITY_CONFIG_KEY: constants.SECURITY_ENVIRONMENT_KEY,
 }
 #: Their defaults. Other defaults are in `constants` and are applied where a setting is read.
 DEFAULTS = {

@@ -9,6 +9,11 @@ DIRECTORY_CACHE_CONFIG_KEY = "DIRECTORY_CACHE"
 DIRECTORY_TTL_CONFIG_KEY = "DIRECTORY_TTL"
 DIRECTORY_ENVIRONMENT_KEY = "ZMQSERVICES_DIRECTORY"
 NAMESPACE_ENVIRONMENT_KEY = "ZMQSERVICES_NAMESPACE"
+#: The folder of this node's keys; connections are encrypted where it is set.
+SECURITY_CONFIG_KEY = "SECURITY"
+SECURITY_ENVIRONMENT_KEY = "ZMQSERVICES_SECURITY"
+#: A file of rules beyond what certificates allow.
+POLICY_CONFIG_KEY = "POLICY"
 DEFAULT_DIRECTORY = "local:"
 DEFAULT_NAMESPACE = "default"
 #: Loopback unless told otherwise: a service is reachable from other hosts only when somebody asked for it.

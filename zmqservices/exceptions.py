@@ -27,6 +27,7 @@ __all__ = [
     "ContainerBeingKilled",
     "Draining",
     "ExtensionNotFound",
+    "Forbidden",
     "ForkedProcessError",
     "GroupConflict",
     "IncorrectSignature",
@@ -135,6 +136,10 @@ class JournalFull(JournalError):
 
 class RpcTimeout(ZmqServicesError):
     """The call's time was spent before an answer came. The method may have run."""
+
+
+class Forbidden(ZmqServicesError):
+    """The peer does not allow this process what it asked for, and has not done it; the text names who asked, and the rule."""
 
 
 class RemoteUnavailable(ZmqServicesError):

@@ -153,6 +153,8 @@ class WorkerContext:
 
     #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None if it handles no event.
     event: Any = None
+    #: The name in the certificate of the process that calls, or that published the event; None without SECURITY.
+    peer: str | None = None
     #: Makes the unique part of a call id.
     make_call_id: Callable[[], str] = staticmethod(new_call_id)
 

@@ -118,6 +118,7 @@ class DirectoryClient:
                 cache_dir=self.settings.directory_cache,
                 ttl=self.settings.directory_ttl,
                 services=(),
+                keys=self.settings.keys,
             )
         except discovery.DirectoryError as exc:
             raise ConfigurationError(str(exc)) from exc
@@ -157,6 +158,7 @@ class DirectoryClient:
             tags={constants.LISTED_ENTRYPOINTS_TAG: entrypoints},
             host=platform.node(),
             pid=os.getpid(),
+            public_key=None if self.settings.keys is None else self.settings.keys.pair.public.hex(),
         )
         self._directory.announce(record)
         self._listed.append(record.instance)

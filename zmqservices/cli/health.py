@@ -81,7 +81,7 @@ def judged(seen: Iterable[Seen], settings: dict[str, Any], timeout: float) -> li
 
     instances = sorted(seen, key=lambda one: (one.record.service, one.record.instance))
     read = Settings.read(settings)
-    addresses = sorted({one.record.endpoints["rpc"] for one in instances if "rpc" in one.record.endpoints})
+    addresses = {one.record.endpoints["rpc"]: one.record.public_key for one in instances if "rpc" in one.record.endpoints}
     answers = {one.endpoint: one for one in greet(addresses, new_id(), read.namespace, timeout, read.sockets)}
     return [_judged(one, answers.get(one.record.endpoints.get("rpc", ""))) for one in instances]
 

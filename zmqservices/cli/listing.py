@@ -122,6 +122,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     said.
     """
     import discovery
+    from zmqservices.cluster.settings import keys_of
 
     url = configuration.directory_url(settings)
     cache = configuration.text(settings, constants.DIRECTORY_CACHE_CONFIG_KEY, None)
@@ -131,6 +132,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         cache_dir=None if cache == "none" else cache,
         host=False,
         services="*",
+        keys=keys_of(settings),
     )
     directory.start()
     try:

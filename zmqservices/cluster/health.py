@@ -6,11 +6,14 @@ process that is stopped, or whose greenlets hang in a loop, does not answer it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from discovery.security.keys import Keys
+from discovery.security.verdicts import Refusal
+from zmqservices.cluster.calls.identity import CERTIFICATE, public_key_of
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import DealerLink, SocketOptions, Sockets, UnusableEndpoint
 from zmqservices.transport.blocking import BlockingReactor
@@ -36,8 +39,13 @@ class Greeting:
 class _Greeter:
     """The listener of one link: says HELLO once connected, and waits for the WELCOME."""
 
-    def __init__(self, endpoint: str, hello: bytes | tuple[bytes, bytes], round: _Round) -> None:
+    def __init__(
+        self, endpoint: str, public_key: str | None, hello: bytes | tuple[bytes, bytes], round: _Round, keys: Keys | None
+    ) -> None:
         self.endpoint = endpoint
+        self.public_key = public_key
+        self._keys = keys
+        self._is_handshake_problem = False
         self.link: DealerLink | None = None
         self.answer: Greeting | None = None
         self.problem = "no answer in time"
@@ -48,11 +56,13 @@ class _Greeter:
         if self.link is not None:
             self.link.send(self._hello)
 
-    def unreachable(self) -> None:
-        self.problem = "no connection could be made"
+    def unreachable(self, why: str = "") -> None:
+        self._is_handshake_problem = bool(why)
+        self.problem = why or "no connection could be made"
 
     def on_disconnect(self) -> None:
-        self.problem = "it closed the connection"
+        if not self._is_handshake_problem:
+            self.problem = "it closed the connection"
 
     def on_message(self, body: bytes) -> bool:
         try:
@@ -60,7 +70,14 @@ class _Greeter:
         except ProtocolError as error:
             message, self.problem = None, f"it sent what is no message: {str(error)[:200]}"
         if isinstance(message, Welcome):
-            services = (message.info or {}).get("services")
+            info = message.info or {}
+            try:
+                if self._keys is not None:
+                    self._keys.believed(info.get(CERTIFICATE), public_key_of(self.public_key) or b"")
+            except Refusal as refusal:
+                self.give_up(f"it is not believed: {str(refusal)[:200]}")
+                return False
+            services = info.get("services")
             self._finish(Greeting(self.endpoint, self._round.elapsed(), services if isinstance(services, dict) else {}))
         elif isinstance(message, Error):
             self._finish(Greeting(self.endpoint, None, {}, f"it refused the greeting: {str(message.error)[:200]}"))
@@ -103,24 +120,33 @@ class _Round(Completion):
 
 
 def greet(
-    endpoints: Iterable[str], node: str, namespace: str, timeout: float, options: SocketOptions | None = None
+    endpoints: Iterable[str] | Mapping[str, str | None],
+    node: str,
+    namespace: str,
+    timeout: float,
+    options: SocketOptions | None = None,
 ) -> list[Greeting]:
     """Greet all these addresses (`tcp://IP:PORT`) side by side, as `node`; one answer for each, in the same order.
 
+    A mapping has the public key of each address, which encrypted connections need.
+
     Takes `timeout` seconds at most. Never raises for what an address does or does not say.
     """
-    wanted = list(endpoints)
+    wanted = dict(endpoints) if isinstance(endpoints, Mapping) else dict.fromkeys(endpoints)
     if not wanted:
         return []
-    reactor, sockets = BlockingReactor(), Sockets(options or SocketOptions())
+    options = options or SocketOptions()
+    reactor, sockets = BlockingReactor(), Sockets(options)
     round = _Round(reactor, len(wanted))
-    greeters = [_Greeter(endpoint, envelope.encode(Hello(MAJOR, MINOR, node, namespace)), round) for endpoint in wanted]
+    keys = options.keys
+    hello = envelope.encode(Hello(MAJOR, MINOR, node, namespace, None if keys is None else {CERTIFICATE: keys.signed}))
+    greeters = [_Greeter(endpoint, key, hello, round, keys) for endpoint, key in wanted.items()]
 
     def begin() -> None:
         reactor.call_later(timeout, round.end)
         for greeter in greeters:
             try:
-                greeter.link = DealerLink(reactor, sockets, greeter.endpoint, greeter)
+                greeter.link = DealerLink(reactor, sockets, greeter.endpoint, greeter, public_key_of(greeter.public_key))
             except UnusableEndpoint as error:
                 greeter.give_up(str(error)[:200])
 

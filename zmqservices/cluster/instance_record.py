@@ -12,7 +12,10 @@ from enum import Enum
 from typing import Any, Protocol
 
 import discovery
+from discovery.security.keys import Keys
+from discovery.security.permissions import may_register
 from zmqservices.cluster.leadership import candidacies_of
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.probes import UNWATCHED, Watched
 
 
@@ -35,7 +38,7 @@ class RecordDirectory(Protocol):
 
 
 class InstanceRecord:
-    """`incarnation` is higher for each later instance of the node; `ttl` is in seconds."""
+    """`incarnation` is higher for each later instance of the node; `ttl` is in seconds; `keys` are the node's, if it has any."""
 
     def __init__(
         self,
@@ -49,7 +52,9 @@ class InstanceRecord:
         watched: Watched = UNWATCHED,
         zone: str | None = None,
         weight: float = 1.0,
+        keys: Keys | None = None,
     ) -> None:
+        self._keys = keys
         self._directory = directory
         self._service = service
         self._instance = instance
@@ -104,6 +109,11 @@ class InstanceRecord:
                 probes.record_withdrawn(self._service, self._instance)
 
     def _first(self, fields: dict[str, Any]) -> discovery.Record:
+        if self._keys is not None:
+            verdict = may_register(self._keys.certificate, self._service)
+            if not verdict:
+                raise ConfigurationError(f"this process must not register {self._service!r}: {verdict.rule}")
+            fields = {"public_key": self._keys.pair.public.hex(), **fields}
         return discovery.Record(
             service=self._service,
             instance=self._instance,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gevent
 
 import discovery
+from discovery.security.keys import Keys
 from zmqservices.cluster.address_watch import AddressWatch
 from zmqservices.cluster.calls.caller import Caller
+from zmqservices.cluster.calls.guarded import GuardedCallServer
+from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.events.subscriber import EventSubscriber
@@ -43,6 +47,19 @@ WITHDRAW_TIMEOUT = 1.0
 LOOKS_PER_TTL = 1 / 3
 
 
+#: Days before the end of this node's certificate from which on each start logs a warning.
+RENEW_WITHIN = 30
+
+
+def _warn_of_end(keys: Keys) -> None:
+    left = keys.days_left(time.time())
+    if left < RENEW_WITHIN:
+        _log.warning(
+            "the certificate of %s in %s ends in %.1f days: `zmqservices keys renew %s` makes another",
+            keys.certificate.name, keys.folder, left, keys.certificate.name,
+        )  # fmt: skip
+
+
 def open_directory(settings: Settings) -> discovery.Directory:
     """A started directory client for these settings, which shows no service yet: each part adds the ones that it needs.
 
@@ -55,6 +72,7 @@ def open_directory(settings: Settings) -> discovery.Directory:
             cache_dir=settings.directory_cache,
             ttl=settings.directory_ttl,
             services=(),
+            keys=settings.keys,
         )
         directory.start()
     except discovery.DirectoryError as exc:
@@ -77,7 +95,11 @@ class Node(Watched):
         self._publisher: EventPublisher | None = None
         self._subscriber: EventSubscriber | None = None
         self.reactor = HubReactor()
+        if settings.keys is not None:
+            _warn_of_end(settings.keys)
         self._sockets = Sockets(settings.sockets)
+        #: What peers are allowed here; None without SECURITY.
+        self.guard = None if settings.keys is None else Authorizer(settings.keys, settings.policy)
         try:
             self.directory = open_directory(settings)
         except Exception:
@@ -153,7 +175,9 @@ class Node(Watched):
     def subscriber(self) -> EventSubscriber:
         """The handling half of events, made when it is first asked for."""
         if self._subscriber is None:
-            self._subscriber = EventSubscriber(self.caller, self._sockets, self.id)
+            self._subscriber = EventSubscriber(
+                self.caller, self._sockets, self.id, has_broadcasts=self.guard is None
+            )
         return self._subscriber
 
     def open_broadcast(self, listener: BroadcastPublisherListener) -> tuple[BroadcastPublisher, str]:
@@ -166,13 +190,15 @@ class Node(Watched):
     def open_call_server(self) -> CallServer:
         """The call server, opened if it is not open yet."""
         if self.call_server is None:
-            self.call_server = CallServer(
+            new_server = CallServer if self.guard is None else GuardedCallServer
+            self.call_server = new_server(
                 self.reactor,
                 self._sockets,
                 self.addresses.to_bind(),
                 self.id,
                 self.settings.namespace,
                 self.settings.max_message_size,
+                guard=self.guard,
             )
             self.call_server.records = self.records.described
             self.records.on_change = self.call_server.connections.welcome_asking

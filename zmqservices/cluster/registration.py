@@ -84,7 +84,7 @@ class Registration:
         settings = node.settings
         self._listed = InstanceRecord(
             node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl, node.watched,
-            settings.resilience.preferences.zone, settings.resilience.weight,
+            settings.resilience.preferences.zone, settings.resilience.weight, settings.keys,
         )  # fmt: skip
         self._node = node
         self._on_close = on_close

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import discovery
+from discovery.security.keys import Keys
 from zmqservices import configuration, constants
 from zmqservices.cluster.resilience_settings import ResilienceSettings
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.security import policy
+from zmqservices.security.policy import Policy
 from zmqservices.transport.sockets import SocketOptions
 
 
@@ -81,6 +84,10 @@ class Settings:
     drain_timeout: float | None
     resilience: ResilienceSettings
     events: EventSettings
+    #: This node's keys; None where connections are not encrypted.
+    keys: Keys | None = field(default=None, repr=False)
+    #: The rules beyond certificates.
+    policy: Policy = Policy()
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Settings:
@@ -91,6 +98,7 @@ class Settings:
             or os.environ.get(constants.NAMESPACE_ENVIRONMENT_KEY)
             or constants.DEFAULT_NAMESPACE
         )
+        keys = keys_of(config)
         return cls(
             directory=_text(config, constants.DIRECTORY_CONFIG_KEY)
             or os.environ.get(constants.DIRECTORY_ENVIRONMENT_KEY)
@@ -115,11 +123,36 @@ class Settings:
             ),
             resilience=ResilienceSettings.read(config),
             events=EventSettings.read(config, namespace),
+            keys=keys,
+            policy=_policy(config, keys),
         )
 
     @property
     def sockets(self) -> SocketOptions:
-        return SocketOptions(heartbeat=self.heartbeat, max_message_size=self.max_message_size)
+        return SocketOptions(heartbeat=self.heartbeat, max_message_size=self.max_message_size, keys=self.keys)
+
+
+def keys_of(config: Mapping[str, Any]) -> Keys | None:
+    """The keys in the folder that SECURITY names; None without one. Raises ConfigurationError."""
+    folder = _text(config, constants.SECURITY_CONFIG_KEY) or os.environ.get(constants.SECURITY_ENVIRONMENT_KEY)
+    if not folder:
+        return None
+    try:
+        return Keys.read(os.path.expanduser(folder))
+    except discovery.DirectoryError as exc:
+        raise ConfigurationError(f"{constants.SECURITY_CONFIG_KEY} is {folder!r}: {exc}") from exc
+
+
+def _policy(config: Mapping[str, Any], keys: Keys | None) -> Policy:
+    file = _text(config, constants.POLICY_CONFIG_KEY)
+    if file is None:
+        return Policy()
+    if keys is None:
+        raise ConfigurationError(
+            f"{constants.POLICY_CONFIG_KEY} is {file!r}, and no peer is known by name without {constants.SECURITY_CONFIG_KEY}; "
+            "set both, or none"
+        )
+    return policy.load(file)
 
 
 def _directory_cache(config: Mapping[str, Any]) -> str | None:

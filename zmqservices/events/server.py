@@ -33,7 +33,10 @@ class Handler(Protocol):
     @property
     def subscription(self) -> Subscription | None: ...
 
-    def take(self, event: IncomingEvent) -> None:
+    def take_and_name_peer(self, event: IncomingEvent) -> None:
+        """As `take`, where publishers have certificates."""
+
+    def take(self, event: IncomingEvent) -> object:
         """An event came: queue it for a worker. Must not block."""
 
 
@@ -102,7 +105,8 @@ class EventServer(ProviderCollector, SharedExtension):
         options = {} if want.max_deliveries is None else {"max_deliveries": want.max_deliveries}
         container = self.container
         credit = handler.prefetch or container.max_workers
-        consumer = subscriber.subscribe(want, handler.take, credit, options, lambda: int(container.queued))
+        take = handler.take if node.guard is None else handler.take_and_name_peer
+        consumer = subscriber.subscribe(want, take, credit, options, lambda: int(container.queued))
         self._consumers.append(consumer)
         if not self._registration.settle(timeout):
             _log.warning("%s begins without an answer of the directory: %s", want.group, node.directory.describe())

@@ -81,7 +81,8 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._service = container.service_name
         self._node = self.membership.join()
         self._registration = self.membership.registration()
-        self._registration.serve(self._describe(), self.take, container.pool.flush, self.cancel)
+        take = self.take if self._node.settings.keys is None else self._take_and_name_peer
+        self._registration.serve(self._describe(), take, container.pool.flush, self.cancel)
         self._is_serving = True
         self.membership.before_leaving(self._leave_at_once)
 
@@ -179,6 +180,12 @@ class RpcServer(ProviderCollector, SharedExtension):
         probes = self.container.probes
         if probes is not None and probes.call_refused is not None:
             probes.call_refused(self._service, call.method, reason)
+
+    def _take_and_name_peer(self, call: IncomingCall) -> None:
+        # Not in `take`, which calls without SECURITY pay for. The worker begins later, at the next flush.
+        self.take(call)
+        if call.worker is not None:
+            call.worker.peer = call.peer
 
     def container_is_full(self, call: IncomingCall) -> bool:
         """Load shedding: refuse `call` if too many wait already, so that its caller can try another instance at once."""

@@ -35,13 +35,14 @@ class Rule:
 
     label: str
     who: tuple[str, ...]
-    patterns: Mapping[Verb, tuple[str, ...]]
+    patterns: tuple[tuple[Verb, tuple[str, ...]], ...]
 
     def fits(self, name: str, verb: Verb, target: str, part: str) -> str | None:
         """The pattern that fits, or None."""
         if not any(matches(pattern, name) for pattern in self.who):
             return None
-        return next((one for one in self.patterns.get(verb, ()) if matches(one, target, part)), None)
+        patterns = dict(self.patterns).get(verb, ())
+        return next((one for one in patterns if matches(one, target, part)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,9 @@ def _rule(found: Any, label: str) -> Rule:
     if not isinstance(found, Mapping):
         raise ConfigurationError(f"{label} is {found!r:.80}; a map with {WHO!r} and one of {', '.join(VERBS)} is needed")
     _refuse_others(found, (WHO, *VERBS), label)
-    patterns = {verb: _patterns(found[word], f"{word} of {label}") for word, verb in VERBS.items() if word in found}
+    patterns = tuple(
+        (verb, _patterns(found[word], f"{word} of {label}")) for word, verb in VERBS.items() if word in found
+    )
     if WHO not in found or not patterns:
         has = ", ".join(map(str, found)) or "nothing"
         raise ConfigurationError(f"{label} needs {WHO!r} and one of {', '.join(VERBS)}; it has {has}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,8 +11,16 @@ from zmq.backend import Socket as BackendSocket
 
 from zmqservices.process.allocator import note_large_message
 from zmqservices.transport import uncopied
-from zmqservices.transport.monitor import CONNECT_FAILED, DISCONNECTED, HANDSHAKE_FAILED, HANDSHAKE_SUCCEEDED, Monitor
-from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.monitor import (
+    CONNECT_FAILED,
+    DISCONNECTED,
+    HANDSHAKE_FAILED,
+    HANDSHAKE_FAILED_AUTH,
+    HANDSHAKE_FAILED_PROTOCOL,
+    HANDSHAKE_SUCCEEDED,
+    Monitor,
+)
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor, ReactorTimer
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, connect, refuse_unless_connectable
 
 # The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
@@ -22,6 +31,9 @@ _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
 
+#: Seconds after a handshake that failed until the next try.
+REDIAL_PAUSE = 3.0
+
 
 class DealerListener(Protocol):
     """Receives what happens on a link. All methods run inside the reactor."""
@@ -29,8 +41,8 @@ class DealerListener(Protocol):
     def on_connect(self) -> None:
         """The link is connected (again). Nothing was sent on it yet."""
 
-    def unreachable(self) -> None:
-        """A try to connect failed; ZeroMQ tries again."""
+    def unreachable(self, why: str = "") -> None:
+        """A try to connect failed; another one follows. `why`: a phrase, where somebody answers and the handshake failed."""
 
     def on_disconnect(self) -> None:
         """The connection ended, and all messages in flight are lost. ZeroMQ goes on trying to connect."""
@@ -48,11 +60,23 @@ class DealerListener(Protocol):
 class DealerLink:
     """Sends to and receives from one endpoint (`tcp://IP:port`); reconnects by itself until closed.
 
-    Raises UnusableEndpoint where there can be no such link, and then nothing of it is left.
+    `server_key`: the public key of that node, where connections are encrypted. Raises UnusableEndpoint where there can be no
+    such link, and then nothing of it is left.
     """
 
-    def __init__(self, reactor: Reactor, sockets: Sockets, endpoint: str, listener: DealerListener) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        sockets: Sockets,
+        endpoint: str,
+        listener: DealerListener,
+        server_key: bytes | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self._reactor = reactor
+        self._is_encrypted = server_key is not None
+        #: Set after a handshake that failed.
+        self._redial: ReactorTimer | None = None
         self._listener = listener
         self._closed = False
         #: Whether a receive still follows in this turn. It finds messages whose arrival a send may have hidden.
@@ -63,7 +87,7 @@ class DealerLink:
         refuse_unless_connectable(endpoint)
         opened: list[Any] = []
         try:
-            self.socket = sockets.dealer()
+            self.socket = sockets.dealer(server_key)
             opened.append(partial(self.socket.close, linger=0))
             self._monitor = Monitor(
                 reactor, sockets, self.socket, HANDSHAKE_SUCCEEDED | DISCONNECTED | HANDSHAKE_FAILED | CONNECT_FAILED, self._tell
@@ -88,15 +112,45 @@ class DealerLink:
         if self._closed:
             return
         if event == HANDSHAKE_SUCCEEDED:
+            self._cancel_redial()
             self._listener.on_connect()
-        elif event & (CONNECT_FAILED | HANDSHAKE_FAILED):
+        elif event == CONNECT_FAILED:
             self._listener.unreachable()
+        elif event & HANDSHAKE_FAILED:
+            why = self._why(event)
+            self._listener.unreachable(why)
+            if why and self._redial is None:
+                self._redial = self._reactor.call_later(REDIAL_PAUSE, self._dial_again)
         elif event == DISCONNECTED:
             # Messages that the peer sent before it left are still queued: handle them before calls are given up.
             while not self._closed and self.drain():
                 pass
             if not self._closed:
                 self._listener.on_disconnect()
+
+    def _why(self, event: int) -> str:
+        if event == HANDSHAKE_FAILED_AUTH:
+            return "it refuses this process's key"
+        if event == HANDSHAKE_FAILED_PROTOCOL:
+            return "it does not encrypt its connections" if self._is_encrypted else "it is no node, or one with SECURITY"
+        if self._is_encrypted:
+            return "the handshake failed: its key is another than the directory lists, or it ended in that moment"
+        return ""
+
+    def _dial_again(self) -> None:
+        # ZeroMQ itself does not connect again after some failures of a handshake.
+        self._redial = None
+        if self._closed:
+            return
+        with suppress(zmq.ZMQError):
+            self.socket.disconnect(self.endpoint)
+        with suppress(zmq.ZMQError):
+            connect(self.socket, self.endpoint)
+
+    def _cancel_redial(self) -> None:
+        if self._redial is not None:
+            self._redial.cancel()
+            self._redial = None
 
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
         """True when ZeroMQ took the message; False when the link is not connected or its queue is full."""
@@ -167,6 +221,7 @@ class DealerLink:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._cancel_redial()
             self._watch.close()
             self._monitor.close()
             self.socket.close(linger=0)

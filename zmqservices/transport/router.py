@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import enum
+import logging
 from typing import Any, Protocol
 
 import zmq
 from zmq.backend import Socket as BackendSocket
 
+from discovery.security import zap
 from zmqservices.process.allocator import note_large_message
 from zmqservices.transport import addresses, uncopied
 from zmqservices.transport.accepting import Accepting
-from zmqservices.transport.monitor import DISCONNECTED, Monitor
+from zmqservices.transport.faults import Faults
+from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind, bind_also
+
+_log = logging.getLogger(__name__)
 
 _recv = BackendSocket.recv
 _send = BackendSocket.send
@@ -39,8 +44,11 @@ class Sent(enum.Enum):
 class RouterListener(Protocol):
     """Receives what happens at a RouterSocket. All methods run inside the reactor."""
 
-    def on_connect(self, routing_id: bytes, address: str) -> Any:
-        """A first message came from `routing_id` at the host `address`. Returns the client that it stands for from now on."""
+    def on_connect(self, routing_id: bytes, address: str, key: bytes = b"") -> Any:
+        """A first message came from `routing_id` at the host `address`. Returns the client that it stands for from now on.
+
+        `key`: the public key that the peer has proven, where connections are encrypted.
+        """
 
     def on_message(self, client: Any, body: bytes) -> bool:
         """A message's body arrived; a payload that belongs to it is fetched with `RouterSocket.take_payload`.
@@ -81,14 +89,22 @@ class RouterSocket:
         self.socket = sockets.router()
         self.endpoint = bind(self.socket, address)
         self._bound = {self.endpoint}
-        self._monitor = Monitor(reactor, sockets, self.socket, DISCONNECTED, self._tell)
+        self._is_encrypted = sockets.options.keys is not None
+        events = DISCONNECTED | HANDSHAKE_FAILED if self._is_encrypted else DISCONNECTED
+        self._monitor = Monitor(reactor, sockets, self.socket, events, self._tell)
+        self._faults = Faults(_log)
         self._accepting = Accepting(reactor, self.endpoint)
         self._get: Any = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 
     def _tell(self, event: int) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        if event & HANDSHAKE_FAILED:
+            why = "its handshake failed: it does not encrypt, or it expects another key here"
+            self._faults.saw(f"a peer at {self.endpoint}", why)
+        else:
             self._listener.on_disconnect()
 
     def send(self, routing_id: bytes, frames: bytes | tuple[bytes, bytes]) -> Sent:
@@ -183,7 +199,8 @@ class RouterSocket:
             return
         if len(routing_id) == ROUTING_ID_LENGTH and routing_id[:1] == ROUTING_ID_PREFIX:
             frame = _recv(socket, _NOBLOCK, copy=False)
-            client = self.clients[routing_id] = self._listener.on_connect(routing_id, _address_of(frame))
+            key = (zap.key_of(frame),) if self._is_encrypted else ()
+            client = self.clients[routing_id] = self._listener.on_connect(routing_id, _address_of(frame), *key)
             self._listener.on_message(client, frame.bytes)
         elif len(routing_id) == 5 and routing_id[0] == 0:
             self._listener.refuse_routing_id(routing_id, _address_of(_recv(socket, _NOBLOCK, copy=False)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 
+from discovery.security import zap
+from discovery.security.keys import Keys
 from zmqservices.exceptions import ConfigurationError, ForkedProcessError
 from zmqservices.transport import addresses
 from zmqservices.utils.native_threads import allocate_lock
@@ -77,6 +79,16 @@ def refuse_unless_connectable(endpoint: str) -> None:
         raise UnusableEndpoint(f"{endpoint[:100]!r} is no address that this release can connect to; tcp://IP:PORT is needed")
 
 
+def refuse_unless_safe(keys: Keys | None, server_key: bytes | None) -> None:
+    """Raise UnusableEndpoint where one end of a connection would be encrypted and the other one not."""
+    if keys is None and server_key is not None:
+        raise UnusableEndpoint("it takes encrypted connections only; set SECURITY to the folder of this process's keys")
+    if keys is not None and server_key is None:
+        raise UnusableEndpoint(
+            "no public key of it is known, and this process makes encrypted connections only; run it with SECURITY, too"
+        )
+
+
 def bind(socket: zmq.Socket[bytes], address: str, what: str = "") -> str:
     """Listen at `tcp://IP:PORT`, IPv4 or IPv6; `tcp://*:PORT` is both, or IPv4 on a host that has nothing else.
 
@@ -115,6 +127,8 @@ class SocketOptions:
 
     heartbeat: float = 2.0
     max_message_size: int = 64 * 1024 * 1024
+    #: This node's keys; None where connections are not encrypted.
+    keys: Keys | None = field(default=None, repr=False)
 
 
 def _new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -157,17 +171,25 @@ class Sockets:
         self._context = _share() if shared else _new_context()
         self._pid = os.getpid()
         self._forks = _forks
+        #: Judges the handshakes of encrypted connections; made for the first socket that is bound.
+        self._zap: zap.ZapHandler | None = None
 
     def check_process(self) -> None:
         """Raise ForkedProcessError in a child of the process that made the sockets."""
         if _forks != self._forks:
             raise forked_error(self._pid)
 
-    def dealer(self) -> zmq.Socket[bytes]:
-        """A socket that calls one remote node: refuses to send while not connected, reconnects by itself with jitter."""
+    def dealer(self, server_key: bytes | None = None) -> zmq.Socket[bytes]:
+        """A socket that calls one remote node: refuses to send while not connected, reconnects by itself with jitter.
+
+        `server_key`: the public key of that node, where connections are encrypted.
+        """
         self.check_process()
+        refuse_unless_safe(self.options.keys, server_key)
         socket = self._context.socket(zmq.DEALER)
         self._common(socket)
+        if self.options.keys is not None and server_key is not None:
+            zap.secure_client(socket, self.options.keys, server_key)
         # Random and known to that node only, so that no other peer can use this client's id.
         socket.set(zmq.ROUTING_ID, ROUTING_ID_PREFIX + os.urandom(ROUTING_ID_LENGTH - 1))
         socket.set(zmq.IMMEDIATE, 1)
@@ -185,11 +207,13 @@ class Sockets:
         # A peer that reconnects before its old connection was missed takes its place; its HELLO begins anew.
         socket.set(zmq.ROUTER_HANDOVER, 1)
         socket.set(zmq.BACKLOG, 1024)
+        self._encrypt_server(socket)
         return socket
 
     def xpub(self) -> zmq.Socket[bytes]:
         """A socket that broadcasts: reports every subscription, also a second one for the same topic."""
         self.check_process()
+        self._refuse_broadcasts()
         socket = self._context.socket(zmq.XPUB)
         self._common(socket)
         socket.set(zmq.XPUB_VERBOSER, 1)
@@ -200,6 +224,7 @@ class Sockets:
     def sub(self) -> zmq.Socket[bytes]:
         """A socket that listens to broadcasts; reconnects by itself with jitter."""
         self.check_process()
+        self._refuse_broadcasts()
         socket = self._context.socket(zmq.SUB)
         self._common(socket)
         socket.set(zmq.RECONNECT_IVL, random.randint(50, 150))
@@ -218,6 +243,18 @@ class Sockets:
         ends[0].bind(address)
         ends[1].connect(address)
         return ends
+
+    def _refuse_broadcasts(self) -> None:
+        # A subscription shows no certificate. Best-effort events go over the links of calls where connections are encrypted.
+        if self.options.keys is not None:
+            raise RuntimeError("broadcasts are not encrypted")
+
+    def _encrypt_server(self, socket: zmq.Socket[bytes]) -> None:
+        if self.options.keys is None:
+            return
+        if self._zap is None:
+            self._zap = zap.ZapHandler(self._context)
+        zap.secure_server(socket, self.options.keys)
 
     def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
         """A socket on which the connection events of `socket` arrive; see `zmqservices.transport.monitor`."""

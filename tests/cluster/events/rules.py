@@ -230,6 +230,7 @@ class Stage:
     id = "publisher"
     max_message_size = 10_000
     directory_is_known = True
+    is_encrypted = False
     watched = UNWATCHED
 
     def __init__(self, room=1000, has_journal=True, **settings):

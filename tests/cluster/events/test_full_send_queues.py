@@ -17,10 +17,10 @@ class ConsumerGroup:
     group = SimpleNamespace(name="mails.send:order.*")
 
     def __init__(self, send_queue):
-        self.member = SimpleNamespace(client=SimpleNamespace(send_queue=send_queue), id=1)
+        self.member = SimpleNamespace(client=SimpleNamespace(send_queue=send_queue), id=1, group=self.group.name)
 
-    def next(self):
-        return self.member
+    def receivers(self):
+        return [self.member]
 
 
 @pytest.fixture

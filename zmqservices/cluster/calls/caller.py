@@ -31,7 +31,7 @@ from zmqservices.cluster.calls.peer import NewLink, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
 from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL, Sweep
 from zmqservices.cluster.settings import Settings
-from zmqservices.exceptions import CallCancelled, ProtocolError, RpcTimeout
+from zmqservices.exceptions import CallCancelled, Forbidden, ProtocolError, RpcTimeout
 from zmqservices.probes import Measure, Watched
 from zmqservices.resilience.retries import Failure
 from zmqservices.transport import DealerLink, Sockets
@@ -83,8 +83,9 @@ class Caller(Watched):
         #: Functions to call after each change of a link or of the listed instances.
         self.on_change: list[Callable[[], None]] = []
         self._peer_pool = PeerPool(
-            self, reactor, sockets, directory, settings.namespace, node, clock, new_link, settings.resilience.preferences
-        )
+            self, reactor, sockets, directory, settings.namespace, node, clock, new_link, settings.resilience.preferences,
+            settings.keys,
+        )  # fmt: skip
         self._pools = self._peer_pool.pools
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
         self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock)
@@ -295,6 +296,8 @@ class Caller(Watched):
             self.finish(call, failures.ran_out_of_time(call, error, is_spent))
             if is_spent:
                 self.ejection.failed(call.instance)
+        elif code == "forbidden":
+            self.finish(call, Forbidden(str(error.get("value"))))
         elif code == "cancelled":
             self.finish(call, CallCancelled(str(error.get("value"))))
         elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):

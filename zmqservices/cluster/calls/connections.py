@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
+from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
+from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.refusals import refusal
 from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
@@ -70,7 +72,9 @@ class Connections:
         tokens: Iterator[int],
         max_message_size: int,
         clock: Callable[[], float] = monotonic,
+        guard: Authorizer | None = None,
     ) -> None:
+        self._guard = guard
         self._owner = owner
         self._reactor = reactor
         self._socket = socket
@@ -86,9 +90,9 @@ class Connections:
 
     # --- the greeting ------------------------------------------------------------------------------------------------
 
-    def connect(self, routing_id: bytes, address: str) -> ClientConnection:
+    def connect(self, routing_id: bytes, address: str, key: bytes = b"") -> ClientConnection:
         """A new client, which has said nothing yet."""
-        return ClientConnection(routing_id, self.sender.in_flight, self.sender.queued, address)
+        return ClientConnection(routing_id, self.sender.in_flight, self.sender.queued, address, key)
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         self._faults.saw(f"a peer at {address}", "it lets ZeroMQ choose its routing id")
@@ -130,7 +134,7 @@ class Connections:
         self.sender.refuse(client, call_id, "protocol", "a CALL came before a HELLO")
 
     def on_hello(self, client: ClientConnection, hello: Hello) -> None:
-        fault = self._fault_of(hello)
+        fault = self._fault_of(hello) or self._identify(client, hello)
         if fault is not None:
             self.sender.refuse(client, None, *fault)
             return
@@ -153,10 +157,23 @@ class Connections:
             return "protocol", text
         return None
 
+    def _identify(self, client: ClientConnection, hello: Hello) -> tuple[str, str] | None:
+        """Note who the client is; the code and the text of the refusal where it is nobody."""
+        if self._guard is None:
+            return None
+        try:
+            client.identity = self._guard.identify(hello.info, client.key)
+        except Refusal as exc:
+            self._faults.saw(str(client), f"its HELLO is refused: {exc}")
+            return "forbidden", str(exc)
+        return None
+
     def _welcome(self, client: ClientConnection) -> None:
         info = self._owner.described()
         if client.asks_records:
             info[RECORDS] = self._owner.records()
+        if self._guard is not None:
+            info |= self._guard.info
         self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
 
     def welcome_all(self) -> None:

@@ -20,7 +20,7 @@ class PeerHeartbeats:
         reactor: Reactor,
         interval: float,
         pending: Mapping[int, PendingCall],
-        peers: Mapping[tuple[str, str], Peer],
+        peers: Mapping[tuple[str, str, str | None], Peer],
         wake_all: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:

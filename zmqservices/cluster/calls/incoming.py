@@ -8,23 +8,36 @@ from typing import Any, Protocol
 from gevent.event import Event
 
 from zmqservices.cluster.calls.flow_control import FlowControlWindow, InFlightTotal
+from zmqservices.cluster.calls.identity import Identity
 from zmqservices.cluster.calls.refusals import refusal, shortened
 from zmqservices.cluster.calls.send_queue import QueuedTotal, SendQueue, size_of
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Frames, encode_result
 from zmqservices.wire.messages import Call, Error
+from zmqservices.wire.quoting import plain
 
 
 class ClientConnection:
     """One connected node."""
 
-    __slots__ = ("routing_id", "address", "node", "calls", "window", "send_queue", "awaited", "has_late_answers", "asks_records")
+    __slots__ = (
+        "routing_id", "address", "key", "identity", "node", "calls", "window", "send_queue", "awaited", "has_late_answers",
+        "asks_records",
+    )  # fmt: skip
 
     def __init__(
-        self, routing_id: bytes, in_flight: InFlightTotal | None = None, queued: QueuedTotal | None = None, address: str = "?"
+        self,
+        routing_id: bytes,
+        in_flight: InFlightTotal | None = None,
+        queued: QueuedTotal | None = None,
+        address: str = "?",
+        key: bytes = b"",
     ) -> None:
         self.routing_id = routing_id
+        #: The public key that it has proven, and who that is by its certificate; None before its HELLO, or without SECURITY.
+        self.key = key
+        self.identity: Identity | None = None
         #: The host that it connects from.
         self.address = address
         #: The id that it gave in its HELLO; "" before that.
@@ -41,6 +54,8 @@ class ClientConnection:
         self.asks_records = False
 
     def __str__(self) -> str:
+        if self.identity is not None:
+            return f"{plain(self.identity.name)}, node {self.node} at {self.address}"
         return f"node {self.node} at {self.address}" if self.node else f"a peer at {self.address}"
 
 
@@ -76,6 +91,11 @@ class IncomingCall(Call):
         self.is_open = True
         client.calls[self.id] = self
         served.open_calls += 1
+
+    @property
+    def peer(self) -> str | None:
+        """The name in the caller's certificate; None without SECURITY."""
+        return None if self.client.identity is None else self.client.identity.name
 
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""

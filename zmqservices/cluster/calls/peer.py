@@ -14,8 +14,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
+from discovery.security.certificates import Certificate
+from discovery.security.keys import Keys
+from discovery.security.permissions import may_serve
+from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import Cork
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
+from zmqservices.cluster.calls.identity import CERTIFICATE
 from zmqservices.cluster.calls.instances import Instance
 from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import ProtocolError
@@ -103,16 +108,27 @@ class Peer:
         own_node: str,
         clock: Callable[[], float] = monotonic,
         new_link: NewLink = DealerLink,
+        keys: Keys | None = None,
+        server_key: bytes = b"",
     ) -> None:
         self._owner = owner
         self._clock = clock
         self.endpoint = endpoint
+        self._keys = keys
+        #: The public key that it has proven; empty where connections are not encrypted.
+        self.server_key = server_key
+        #: What the node showed in its last WELCOME, and the certificate that it is; None where it need not show one.
+        self._signed: Any = None
+        self.certificate: Certificate | None = None
+        #: Why the last handshake failed; "" where nobody answered, or where there was none.
+        self._handshake_problem = ""
         #: The node that the directory lists there; "" where it lists no node (`static:`), and any node is accepted.
         self._expected = node
         #: The node that answered.
         self.node = node
         self._namespace = namespace
-        self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, None))
+        info = None if keys is None else {CERTIFICATE: keys.signed}
+        self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, info))
         self.stage = PeerStage.CONNECTING
         self.is_up = False
         self.is_suspect = False
@@ -122,6 +138,8 @@ class Peer:
         #: Methods that may be repeated, by service, as the node itself announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Instance] = []
+        #: Services that its certificate does not name.
+        self._forbidden: set[str] = set()
         self._window = FlowControlWindow()
         #: Whether the flow-control window is full: no new calls until the node has read some of those in flight.
         self.is_full = False
@@ -154,9 +172,16 @@ class Peer:
     def on_connect(self) -> None:
         self.stage = PeerStage.GREETING
         self._greeted = False
+        self._handshake_problem = ""
+        # A new connection is one to be shown a certificate on.
+        self.certificate = self._signed = None
+        self._forbidden.clear()
         self._greet()
 
-    def unreachable(self) -> None:
+    def unreachable(self, why: str = "") -> None:
+        if why and why != self._handshake_problem:
+            _log.warning("node %s at %s cannot be used: %s", self.node, self.endpoint, why)
+        self._handshake_problem = why or self._handshake_problem
         self._expect_no_more()
 
     def _expect_no_more(self) -> None:
@@ -277,7 +302,7 @@ class Peer:
             self._refuse(f"it speaks version {welcome.major} of the protocol, and this process {MAJOR}")
         elif self._expected and welcome.node != self._expected:
             self._refuse(f"another node, {plain(welcome.node)}, answers there")
-        else:
+        elif self._keys is None or self._is_believed(self._keys, welcome):
             self.node = plain(welcome.node)
             services = (welcome.info or {}).get("services") or {}
             self.idempotent = {
@@ -292,6 +317,7 @@ class Peer:
                 instance.left = welcome.info is not None and (
                     name not in serves or not self._is_among(instance.record.instance, services[name])
                 )
+                self.judge(instance)
             if not self.is_up:
                 self._tell_up()
             self.stage = PeerStage.UP
@@ -315,6 +341,30 @@ class Peer:
         # A static directory has no instance ids, and not every node sends them.
         named = service.get("instances") if isinstance(service, dict) else None
         return not self._expected or not isinstance(named, list) or instance in named
+
+    def _is_believed(self, keys: Keys, welcome: Welcome) -> bool:
+        """Whether the node's certificate is for the key of this link. If not, the node is refused."""
+        signed = (welcome.info or {}).get(CERTIFICATE)
+        if self.certificate is None or signed != self._signed:
+            try:
+                self.certificate = keys.believed(signed, self.server_key)
+            except Refusal as exc:
+                self._refuse(str(exc))
+                return False
+            self._signed = signed
+        return True
+
+    def judge(self, instance: Instance) -> None:
+        """Use an instance only where the node's certificate names its service."""
+        if self.certificate is not None and not may_serve(self.certificate, instance.record.service):
+            if instance.record.service not in self._forbidden:
+                _log.warning("instance %s is not used: %s", instance.record.instance, self._why_not(instance))
+            self._forbidden.add(instance.record.service)
+            instance.left = True
+
+    def _why_not(self, instance: Instance) -> str:
+        assert self.certificate is not None
+        return may_serve(self.certificate, instance.record.service).rule
 
     def _refuse(self, why: str) -> None:
         _log.warning("node %s at %s is not used: %s", self.node, self.endpoint, why)
@@ -402,7 +452,9 @@ class Peer:
         if self.stage is PeerStage.REFUSED:
             return f"not used ({self.refusal})"
         if not self.is_up:
-            return self.stage.value
+            return self._handshake_problem or self.stage.value
+        if instance.record.service in self._forbidden:
+            return f"not used ({self._why_not(instance)})"
         if instance.left:
             return "draining"
         if self.is_suspect:

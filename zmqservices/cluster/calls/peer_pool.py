@@ -8,17 +8,21 @@ from __future__ import annotations
 import logging
 import resource
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from discovery import Directory, Record, View
 from discovery.model import is_name
+from discovery.security.keys import Keys
+from zmqservices.cluster.calls.identity import public_key_of
 from zmqservices.cluster.calls.instances import EQUALS, Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer, PeerOwner
 from zmqservices.probes import ProbePoints
 from zmqservices.resilience.preferences import Preferences
 from zmqservices.transport import DealerLink, Sockets, UnusableEndpoint
 from zmqservices.transport.reactor import Reactor
+from zmqservices.transport.sockets import refuse_unless_safe
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +67,9 @@ class PeerPool:
         clock: Callable[[], float] = monotonic,
         new_link: NewLink = DealerLink,
         preferences: Preferences = EQUALS,
+        keys: Keys | None = None,
     ) -> None:
+        self._keys = keys
         self._owner = owner
         self._clock = clock
         self._new_link = new_link
@@ -75,8 +81,8 @@ class PeerPool:
         self._node = node
         #: By service. A call looks here first, and calls `expect` when the service is missing.
         self.pools: dict[str, ServicePool] = {}
-        #: By endpoint and the node that the directory lists there.
-        self.peers: dict[tuple[str, str], Peer] = {}
+        #: By endpoint, and the node and its public key that the directory lists there.
+        self.peers: dict[tuple[str, str, str | None], Peer] = {}
         self._has_news = False
         self._is_closed = False
         self._most_links = most_links()
@@ -159,7 +165,7 @@ class PeerPool:
     def _link(self, pool: ServicePool, record: Record) -> None:
         """Apply `record`, or pass it over alone: a bad record must not keep the others out."""
         endpoint = record.endpoints["rpc"]
-        if (endpoint, record.node) not in self.peers and self._is_full(pool):
+        if (endpoint, record.node, record.public_key) not in self.peers and self._is_full(pool):
             if not pool.unlinked:
                 self._tell_once(
                     record.service, "", f"{self._most_links} links are made at most, which is half of this process's descriptors "
@@ -169,7 +175,7 @@ class PeerPool:
             return
         pool.unlinked.pop(record.instance, None)
         try:
-            peer = self._peer(endpoint, record.node)
+            peer = self._peer(endpoint, record)
         except UnusableEndpoint as exc:
             self._tell_once(
                 record.instance, endpoint, f"instance {record.instance[:100]} of {record.service!r} is passed over: {exc}"
@@ -177,6 +183,7 @@ class PeerPool:
             return
         instance = pool.instances[record.instance] = Instance(record, peer, pool)
         peer.instances.append(instance)
+        peer.judge(instance)
 
     def _is_full(self, pool: ServicePool) -> bool:
         return len(self.peers) >= self._most_links and len(pool.instances) >= LEAST_LINKS
@@ -218,12 +225,18 @@ class PeerPool:
                 self._turn_soon(pool)
         self._owner.updated()
 
-    def _peer(self, endpoint: str, node: str) -> Peer:
-        peer = self.peers.get((endpoint, node))
+    def _peer(self, endpoint: str, record: Record) -> Peer:
+        key = (endpoint, record.node, record.public_key)
+        peer = self.peers.get(key)
         if peer is None:
-            peer = self.peers[endpoint, node] = Peer(
-                self._owner, self._reactor, self._sockets, endpoint, node, self._namespace, self._node, self._clock,
-                self._new_link,
+            new_link: Any = self._new_link
+            server_key = public_key_of(record.public_key)
+            refuse_unless_safe(self._keys, server_key)
+            if server_key is not None:
+                new_link = partial(new_link, server_key=server_key)
+            peer = self.peers[key] = Peer(
+                self._owner, self._reactor, self._sockets, endpoint, record.node, self._namespace, self._node, self._clock,
+                new_link, self._keys, server_key or b"",
             )  # fmt: skip
         return peer
 

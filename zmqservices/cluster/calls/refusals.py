@@ -14,6 +14,7 @@ _EXC_TYPES = {
     "expired": "RpcTimeout",
     "unknown-service": "UnknownService",
     "cancelled": "CallCancelled",
+    "forbidden": "Forbidden",
 }
 
 

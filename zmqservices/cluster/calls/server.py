@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from zmqservices.cluster.calls.connections import Connections
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
 from zmqservices.cluster.calls.drain import Drain
+from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served
 from zmqservices.cluster.calls.replies import ServerSocket
 from zmqservices.cluster.calls.services import SHARED, ServiceTable, least_busy
@@ -58,6 +59,7 @@ class CallServer(Watched):
         max_message_size: int,
         clock: Callable[[], float] = monotonic,
         new_socket: NewServerSocket = RouterSocket,
+        guard: Authorizer | None = None,
     ) -> None:
         self.watch()
         self._clock = clock
@@ -86,7 +88,7 @@ class CallServer(Watched):
         self._payloads = Payloads(self._router.take_payload)
         self._faults = Faults(_log)
         tokens = itertools.count(1)
-        self.connections = Connections(self, reactor, self._router, node, namespace, tokens, max_message_size, clock)
+        self.connections = Connections(self, reactor, self._router, node, namespace, tokens, max_message_size, clock, guard)
         self.sender = sender = self.connections.sender
         self._cork = sender.cork
         self.send, self.together, self._refuse = sender.send, sender.together, sender.refuse
@@ -152,8 +154,8 @@ class CallServer(Watched):
 
     # --- the socket's listener ---------------------------------------------------------------------------------------
 
-    def on_connect(self, routing_id: bytes, address: str) -> ClientConnection:
-        return self.connections.connect(routing_id, address)
+    def on_connect(self, routing_id: bytes, address: str, key: bytes = b"") -> ClientConnection:
+        return self.connections.connect(routing_id, address, key)
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         self.connections.refuse_routing_id(routing_id, address)

@@ -54,6 +54,8 @@ class BestEffortOwner(Protocol):
     id: str
     #: Whether the directory's view has come.
     directory_is_known: bool
+    #: Whether connections are encrypted. Then events go over the links of calls, whose clients have shown their certificates.
+    is_encrypted: bool
     #: What probes watch: the publisher.
     watched: Watched
 
@@ -97,6 +99,9 @@ class BestEffort:
             if len(self.early) > EARLY_EVENTS:
                 self._count_dropped(self.early.popleft()[0])
             return
+        if self._owner.is_encrypted:
+            self.send_direct(self.consumer_groups.values(), type, raw, headers, serializer, key)
+            return
         patterns = set()
         for consumer_group in self.consumer_groups.values():
             if not consumer_group.pattern.matches(type):
@@ -124,16 +129,13 @@ class BestEffort:
     def send_direct(
         self, consumer_groups: Iterable[ConsumerGroup], type: str, raw: bytes, headers: Headers, serializer: str, key: str | None
     ) -> None:
-        """Send a best-effort event to one present member of each reliable group."""
-        for consumer_group in consumer_groups:
-            member = consumer_group.next() if consumer_group.pattern.matches(type) else None
-            if member is None:
-                continue
+        """Send a best-effort event to one present member of each group, and to every member of a BROADCAST."""
+        for member in (one for group in consumer_groups if group.pattern.matches(type) for one in group.receivers()):
             if len(member.client.send_queue) > LONG_SEND_QUEUE or member.client.send_queue.bytes > LONG_SEND_QUEUE_BYTES:
                 self._count_dropped(type)
                 continue
             message = messages.Event(
-                self._owner.id, next(self._numbers), 0, self._name, type, raw, consumer_group.group.name, 1, headers, key,
+                self._owner.id, next(self._numbers), 0, self._name, type, raw, member.group, 1, headers, key,
                 serializer, time(), member.id,
             )  # fmt: skip
             self._owner.call_server.send(member.client, envelope.encode(message))
@@ -178,6 +180,11 @@ class BestEffort:
         if consumer_group is None:
             consumer_group = self.consumer_groups[want.group] = ConsumerGroup(group, want.kind)
         consumer_group.members[member.name] = member
+        if self._owner.is_encrypted:
+            member.is_confirmed = True
+            self._say(member, None)
+            self._release_if_complete()
+            return
         if want.kind == BROADCAST:
             member.topic = broadcast_topic(self._name, want.pattern)
         else:

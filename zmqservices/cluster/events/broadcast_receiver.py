@@ -34,7 +34,7 @@ class BroadcastConsumer(EventOwner, Protocol):
 
     subscription: Subscription
     member: str
-    take: Callable[[IncomingEvent], None]
+    take: Callable[[IncomingEvent], object]
 
     @property
     def is_busy(self) -> bool:

@@ -67,7 +67,7 @@ class EventConsumer:
         member: str,
         pool: ServicePool,
         subscription: Subscription,
-        take: Callable[[IncomingEvent], None],
+        take: Callable[[IncomingEvent], object],
         credit: int,
         options: dict[str, Any],
         waiting: Callable[[], int] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zmqservices.cluster.calls.incoming import ClientConnection
-from zmqservices.cluster.events.subscription import Subscription
+from zmqservices.cluster.events.subscription import BROADCAST, Subscription
 from zmqservices.journal import Group
 from zmqservices.wire import messages, topics
 
@@ -43,6 +43,13 @@ class ConsumerGroup:
     def declares(self, want: Subscription) -> bool:
         """Whether `want` agrees with the group's pattern and kind, which stay the same for as long as the group lives."""
         return self.group.pattern == want.pattern and self.kind in (want.kind, "")
+
+    def receivers(self) -> list[GroupMember]:
+        """The members that get the next best-effort event: one, or all of a BROADCAST."""
+        if self.kind == BROADCAST:
+            return [member for member in self.members.values() if member.is_confirmed and not member.is_leaving]
+        member = self.next()
+        return [] if member is None else [member]
 
     def next(self) -> GroupMember | None:
         """The next member in turn, without members that are not confirmed yet or are leaving; None where there is no other."""

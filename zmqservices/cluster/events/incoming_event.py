@@ -35,6 +35,12 @@ class IncomingEvent:
         """Whether it is delivered again if it is not `done`."""
         return self.link is not None
 
+    @property
+    def peer(self) -> str | None:
+        """The name in the publisher's certificate; None without SECURITY, and for an event that came as a broadcast."""
+        certificate = None if self.link is None else self.link.peer.certificate
+        return None if certificate is None else certificate.name
+
     def move_to(self, link: PublisherLink) -> None:
         """The event came again, on `link`: from now on it counts as in hand there."""
         if self.link is link:

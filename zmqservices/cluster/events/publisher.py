@@ -15,6 +15,8 @@ from gevent.event import AsyncResult
 
 import discovery
 from discovery.model import is_name
+from discovery.security.permissions import Verb, allows
+from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.admin import Admin
@@ -24,9 +26,9 @@ from zmqservices.cluster.events.orphans import Fingerprint
 from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.source import Source
 from zmqservices.cluster.events.source_dispatch import HubLike
-from zmqservices.cluster.events.subscription import publishing
+from zmqservices.cluster.events.subscription import BROADCAST, publishing
 from zmqservices.cluster.settings import Settings
-from zmqservices.exceptions import BadRequest
+from zmqservices.exceptions import BadRequest, Forbidden
 from zmqservices.probes import Measure, Watched
 from zmqservices.transport import BroadcastPublisher, addresses
 from zmqservices.transport.broadcast import BroadcastPublisherListener
@@ -83,6 +85,7 @@ class PublisherNode(Protocol):
     settings: Settings
     directory: discovery.Directory
     groups: GroupRegistrations
+    guard: Authorizer | None
 
     @property
     def reactor(self) -> HubLike: ...
@@ -115,6 +118,8 @@ class EventPublisher(Watched):
         #: Seconds for which `stop` lets members handle waiting events.
         self.linger = 0.0
         self._node = node
+        self._guard = node.guard
+        self.is_encrypted = node.guard is not None
         self._sources: dict[str, Source] = {}
         self._registrations: dict[str, SourceRegistration] = {}
         self._opening: dict[str, AsyncResult] = {}
@@ -151,6 +156,11 @@ class EventPublisher(Watched):
         source = self._sources.get(name)
         if source is not None:
             return source
+        if self._guard is not None:
+            own = self._guard.keys.certificate
+            verdict = allows(own, Verb.PUBLISH, name)
+            if not verdict:
+                raise Forbidden(f"this process must not publish events of {name!r}: {verdict.rule}")
         opening = self._opening.get(name)
         if opening is None:
             opening = self._opening[name] = AsyncResult()
@@ -309,6 +319,7 @@ class EventPublisher(Watched):
         try:
             if len(members) >= MOST_SUBSCRIPTIONS:
                 raise BadRequest(f"a node has {MOST_SUBSCRIPTIONS:,} subscriptions at most")
+            self._refuse_unless_allowed(client, message)
             member = source.members.subscribe(client, message, own)
         except BadRequest as exc:
             self._faults.saw(str(client), f"a SUBSCRIBE for events of {source.name}: {exc}")
@@ -318,6 +329,17 @@ class EventPublisher(Watched):
         members[message.id] = (source, member)
         if former is not None:
             former[0].members.left(former[1])
+
+    def _refuse_unless_allowed(self, client: ClientConnection, message: Subscribe) -> None:
+        """Raise BadRequest where the client must not be a member of the group. ACKs are taken of members only."""
+        if self._guard is None:
+            return
+        is_shared = message.kind != BROADCAST or message.reliable
+        if client.identity is None:
+            raise BadRequest("forbidden: it has shown no certificate")
+        verdict = client.identity.may_join(message.source, message.pattern, message.group, is_shared)
+        if not verdict:
+            raise BadRequest(f"forbidden: {verdict.rule}")
 
     def _on_unsubscribe(self, client: ClientConnection, message: Unsubscribe) -> None:
         found = self._members.get(client, {}).get(message.id)

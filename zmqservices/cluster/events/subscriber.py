@@ -39,13 +39,22 @@ REFUSAL_LOG_INTERVAL = 60.0
 class EventSubscriber:
     """All consumers of one node, whose members are named `MEMBER.1`, `MEMBER.2`, ..."""
 
-    def __init__(self, caller: Caller, sockets: Sockets, member: str, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        sockets: Sockets,
+        member: str,
+        clock: Callable[[], float] = monotonic,
+        has_broadcasts: bool = True,
+    ) -> None:
         self.caller = caller
         self.member = member
         self.answers = Answers(caller.reactor, clock)
         self.broadcasts = BroadcastReceiver(caller.reactor, sockets, self._links, clock)
         #: Events that came on a link without a subscription or without credit.
         self.refused = 0
+        #: Whether publishers broadcast best-effort events. With SECURITY they come over the links of calls.
+        self._has_broadcasts = has_broadcasts
         self._reactor = caller.reactor
         self._clock = clock
         self._ids = itertools.count(1)
@@ -64,7 +73,7 @@ class EventSubscriber:
     def subscribe(
         self,
         subscription: Subscription,
-        take: Callable[[IncomingEvent], None],
+        take: Callable[[IncomingEvent], object],
         credit: int,
         options: dict[str, Any] | None = None,
         waiting: Callable[[], int] | None = None,
@@ -79,7 +88,7 @@ class EventSubscriber:
         consumer = EventConsumer(self, id, f"{self.member}.{id}", pool, subscription, take, credit, options, waiting)
         self._consumers[id] = consumer
         self._by_group.setdefault(subscription.group, []).append(consumer)
-        if not subscription.reliable:
+        if not subscription.reliable and self._has_broadcasts:
             self.broadcasts.add(consumer)
         consumer.update()
         self._set_alive_timer()
@@ -95,7 +104,7 @@ class EventSubscriber:
                 self.answers.drop_group(group)
             for link in consumer.links.values():
                 self.broadcasts.stop_listening(link)
-            if not consumer.subscription.reliable:
+            if not consumer.subscription.reliable and self._has_broadcasts:
                 self.broadcasts.remove(consumer)
 
     def _links(self) -> Iterable[PublisherLink]:
