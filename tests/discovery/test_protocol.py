@@ -48,6 +48,7 @@ ROWS = [
     protocol.Drop(6, "boot", "i1", 1, 2, True),
     protocol.Heartbeat(6, "boot", False),
     protocol.Mark(2**61),
+    protocol.Present(b"certificate"),
     protocol.Read(2**61),
 ]
 

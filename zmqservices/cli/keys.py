@@ -134,8 +134,8 @@ def verify(folder: str) -> None:
     """Check the folder of a node: who can read its key, whether the certificate is for that key and holds today."""
     from discovery.security.keys import Keys
 
-    certificate = Keys.read(folder).certificate
-    left = (certificate.ends - time.time()) / 86_400
+    keys = Keys.read(folder)
+    certificate, left = keys.certificate, keys.days_left(time.time())
     click.echo(f"{folder} is in order: {certificate.name}, certificate {certificate.serial}, {left:.0f} days left")
 
 

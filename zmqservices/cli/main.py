@@ -46,6 +46,8 @@ COMMANDS = {
     "events": "zmqservices.cli.events",
     "relay": "zmqservices.cli.relay",
     "registry": "zmqservices.cli.registry",
+    "keys": "zmqservices.cli.keys",
+    "policy": "zmqservices.cli.policy",
     "shell": "zmqservices.cli.shell",
     "schema": "zmqservices.cli.schema",
     "show-config": "zmqservices.cli.show_config",
