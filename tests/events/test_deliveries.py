@@ -692,12 +692,12 @@ def test_a_handler_that_takes_longer_than_the_wait_keeps_its_event_while_its_hub
             self.notes_.append(payload)
             self.gate_()
 
-    serve(Orders, events_ack_wait=0.6)
+    serve(Orders, events_ack_wait=1.5)
     serve(Mails, elsewhere=True)
     serve(Mails, elsewhere=True)
     cluster.orders.tell("order.paid", 1)
     gate.wait_for(1)
-    gevent.sleep(1.5)  # What is waited for is that nothing happens in more than twice that.
+    gevent.sleep(3.2)  # What is waited for is that nothing happens in more than twice that.
     gate.open()
 
     until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)

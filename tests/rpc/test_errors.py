@@ -418,11 +418,12 @@ def test_34_a_local_error_is_a_new_one_each_time_too(serve, cluster):
         name = "slow"
 
         @rpc
-        def slow(self):
-            gevent.sleep(5)
+        def slow(self, seconds):
+            gevent.sleep(seconds)
 
     serve(Slow)
-    call = cluster.slow.slow.with_timeout(0.05).call_async()
+    cluster.slow.slow(0)  # The link stands: what runs out is the method's time.
+    call = cluster.slow.slow.with_timeout(0.2).call_async(5)
 
     caught = []
     for _ in range(2):
