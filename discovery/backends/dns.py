@@ -137,6 +137,8 @@ class Lookup:
         self._url = url
         self._is_cancelled = False
         self._deadline = 0.0
+        #: The names, with A or AAAA, that had addresses. Without an answer about one of them, too few would be believed.
+        self._had: set[tuple[str, str]] = set()
         try:
             self._resolver = dns.resolver.Resolver(configure=not url.servers)
         except dns.resolver.NoResolverConfiguration as exc:
@@ -173,9 +175,12 @@ class Lookup:
         for entry in answer.rrset:
             if str(entry.target) == ".":
                 continue  # The service is decidedly not available, RFC 2782 says.
+            target = str(entry.target)
             try:
-                more, valid = self._from_hosts(str(entry.target), entry.port, False)
+                more, valid = self._from_hosts(target, entry.port, False)
             except (NoAddress, NoAnswer) as exc:
+                if isinstance(exc, NoAnswer) and any(name == target for name, _ in self._had):
+                    raise
                 failure = exc
             else:
                 found |= more
@@ -192,11 +197,14 @@ class Lookup:
             try:
                 answer = self._ask(name, kind, search)
             except NoAnswer as exc:
+                if (name, kind) in self._had:
+                    raise
                 failure = failure or exc  # Some servers fail for a kind of which they have no record.
                 continue
             if answer is None:
                 break
             if answer.rrset is not None:
+                self._had.add((name, kind))
                 found |= {tcp_address(str(entry.address), port) for entry in answer.rrset}
                 ttl = min(ttl, float(answer.chaining_result.minimum_ttl))
         if not found:

@@ -145,7 +145,7 @@ def test_each_shell_has_its_completion(shell):
 def test_completion_knows_the_commands(zmqservices):
     done = zmqservices(_ZMQSERVICES_COMPLETE="bash_complete", COMP_WORDS="zmqservices i", COMP_CWORD="1")
 
-    assert done.stdout == "plain,inspect\n"
+    assert done.stdout == "plain,inspect\nplain,info\n"
 
 
 def test_python_m_is_the_same_command(zmqservices):

@@ -640,7 +640,7 @@ def test_55_no_private_name_of_the_container_is_patched(counting):
         during = dict(vars(container))
         proxy.count.call_async(1)
 
-    assert {name for name in during if during[name] is not before.get(name)} == {"_probes"}
+    assert {name for name in during if during[name] is not before.get(name)} == {"probes", "_own_probes"}
 
 
 # --- once ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 
 from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.observability.binding import parse
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +21,9 @@ def address_of(settings: Mapping[str, Any]) -> str | None:
     """METRICS_ADDRESS, checked; None where nothing is to be served."""
     address = configuration.text(settings, constants.METRICS_ADDRESS_CONFIG_KEY, None)
     if address is not None:
+        # Imported here: it brings `socket`, which a command must not import before it is patched.
+        from zmqservices.observability.binding import parse
+
         parse(address)
     return address
 

@@ -195,10 +195,6 @@ def run(
     from zmqservices.containers import get_service_name
     from zmqservices.runners import ServiceRunner
 
-    # gevent notices ended children only once the first child is watched. Without this, a fork that ended earlier would be missed,
-    # and a wait for it would never end.
-    gevent.get_hub().loop.install_sigchld()
-    runner = ServiceRunner(config)
     classes: dict[str, type] = {}
     for cls in services:
         other = classes.setdefault(get_service_name(cls), cls)
@@ -207,6 +203,11 @@ def run(
                 f"two classes are the service {get_service_name(cls)!r}: {_path(other)} and {_path(cls)}; give one of them "
                 f"another name, or say which is meant: zmqservices run {_path(cls)}"
             )
+    # gevent notices ended children only once the first child is watched. Without this, a fork that ended earlier would be missed,
+    # and a wait for it would never end. It cannot be undone: from here on the loop takes every child's end.
+    gevent.get_hub().loop.install_sigchld()
+    runner = ServiceRunner(config)
+    for cls in services:
         runner.add_service(cls)
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
     shutdown = Shutdown(runner, with_traceback, readiness or Readiness())

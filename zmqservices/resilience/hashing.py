@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from hashlib import blake2b
 from math import log
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -54,6 +53,9 @@ def order(candidates: Sequence[Candidate], key: bytes) -> list[Candidate]:
 
 
 def _score(candidate: Hashed, key: bytes) -> float:
+    # Imported here: it brings OpenSSL, and most callers route nothing by key.
+    from hashlib import blake2b
+
     digest = blake2b(key, digest_size=8, key=candidate.id.encode()[:64]).digest()
     # Between 0 and 1, without both.
     part = (int.from_bytes(digest, "big") + 0.5) / 2.0**64

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from hashlib import sha256
 from typing import Any
 
 SERVICE_POOL = "service_pool"
@@ -105,5 +104,8 @@ def _topic(kind: bytes, *names: str) -> bytes:
     # Short, since ZeroMQ keeps a node of a tree for each byte of a topic, and walks through all when a connection ends.
     topic = b"\0".join((kind, *(name.encode() for name in names), b""))
     if len(topic) > LONGEST_TOPIC:
+        # Imported here: it brings OpenSSL.
+        from hashlib import sha256
+
         topic = b"%s\0%s\0\0" % (kind, sha256(topic).hexdigest().encode())
     return topic
