@@ -319,12 +319,14 @@ class Seen:
 
     `age`: seconds since the last known contact with the record's holder. While a registry is connected, the ages of its
     records stay low; once it is unreachable, they grow. `suspect`: the lease ran out together with too many others at
-    once; the registry keeps such records, since the fault is probably its own.
+    once; the registry keeps such records, since the fault is probably its own. `is_listed`: a directory that is connected
+    lists this version; False for what only this process knows yet, such as its own announcements, and for what was kept.
     """
 
     record: Record
     age: float = 0.0
     suspect: bool = False
+    is_listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,16 @@ class MergedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A record as all registries together list it. `listed_by`: the connected registries that list it now."""
+    """A record as all registries together list it. `listed_by`: the connected registries that list it now.
+
+    `is_listed`: one of them lists this very version, and not only this process knows of it.
+    """
 
     record: Record
     last_contact: float
     suspect: bool
     listed_by: tuple[str, ...]
+    is_listed: bool = False
 
 
 @dataclass(slots=True)
@@ -157,7 +161,8 @@ class Merge:
                     continue
             else:
                 self.known[instance] = after
-                if before is not None and before.record == after.record and before.suspect is after.suspect:
+                is_new = before is None or before.record != after.record or after.is_listed and not before.is_listed
+                if not is_new and before is not None and before.suspect is after.suspect:
                     continue
             changed.add(instance)
             for one in (before, after):
@@ -196,7 +201,8 @@ class Merge:
         listed = [(name, entry) for name, replica, entry in held if replica.is_connected]
         if listed:
             suspect = all(entry.suspect for _, entry in listed)
-            return Known(best.record, best.last_contact, suspect, tuple(name for name, _ in listed))
+            is_listed = any(name != OWN and entry.record.rank >= best.record.rank for name, entry in listed)
+            return Known(best.record, best.last_contact, suspect, tuple(name for name, _ in listed), is_listed)
         if any(wants(answered, best.record) for answered in self._answers):
             last = max((replica.lost_at or 0.0 for _, replica, _ in held), default=0.0)
             if not last or now - last > best.record.ttl:

@@ -129,7 +129,7 @@ class Published:
                 contact = self._contact.get(registry)
                 renewed = now if contact is None else contact.last_contact - IN_TIME * item.record.ttl
                 last_contact = max(last_contact, renewed)
-        return Seen(item.record, max(0.0, now - last_contact), item.suspect)
+        return Seen(item.record, max(0.0, now - last_contact), item.suspect, item.is_listed)
 
     def _registry(self, status: RegistryStatus, now: float) -> dict[str, Any]:
         contact = None if status.address is None else self._contact.get(status.address)

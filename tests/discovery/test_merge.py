@@ -2,7 +2,7 @@
 
 import pytest
 
-from discovery.client.merge import Merge, MergedRecord
+from discovery.client.merge import OWN, Merge, MergedRecord
 from tests.discovery.stage import record
 
 
@@ -153,3 +153,19 @@ def test_a_forgotten_registry_has_no_say(merge):
     merge.remove_registry("a")
 
     assert merge.settle(0.0) == {"one"}
+
+
+def test_an_own_announcement_is_listed_once_a_registry_tells_of_this_version(merge):
+    old, new = record("one", version=1), record("one", version=2)
+    merge.snapshot(OWN, [], warming=True)
+    merge.update(OWN, MergedRecord(new, 0.0))
+    assert merge.settle(0.0) == {"one"}
+    assert not merge.known["one"].is_listed
+
+    merge.snapshot("a", entries(old), warming=False)
+    merge.settle(1.0)
+    assert not merge.known["one"].is_listed
+
+    merge.update("a", MergedRecord(new, 2.0))
+    assert merge.settle(2.0) == {"one"}, "whoever waits for it is told"
+    assert merge.known["one"].is_listed

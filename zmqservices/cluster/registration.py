@@ -179,13 +179,15 @@ class Registration:
         if record is None or not directory.capabilities.can_announce:
             return True  # A fixed list never changes.
         end = time.monotonic() + timeout
-        # All that this process asked for must be answered first: it sees its own announcements even without a registry.
+        # Its own announcements come back from the directory only where it asks for them. Until then it sees them, too.
+        directory.add_interest([self.service])
+        # All that this process asked for must be answered first.
         if not directory.wait_ready(timeout):
             return False
 
         def is_shown() -> bool:
             return any(
-                seen.record.instance == record.instance and seen.record.version >= record.version
+                seen.is_listed and seen.record.instance == record.instance and seen.record.version >= record.version
                 for seen in directory.service(self.service)
             )
 
