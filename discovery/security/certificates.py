@@ -20,9 +20,11 @@ import msgpack
 from discovery.exceptions import SecurityError
 from discovery.model import LONGEST_NAME, is_name, quoted
 from discovery.security import signing
-from discovery.security.signing import KEY_LENGTH, SIGNATURE_LENGTH, KeyPair
+from discovery.security.sealed import Sealed, unpacked, unsealed
+from discovery.security.signing import KEY_LENGTH, KeyPair
 
 PURPOSE = "zmqservices certificate 1"
+WHAT = "a certificate"
 #: Bytes of a signed certificate. It has to fit into the first message of a connection.
 LONGEST_CERTIFICATE = 8192
 #: Patterns of one list.
@@ -68,7 +70,7 @@ class Certificate:
     @classmethod
     def unpack(cls, packed: bytes) -> Certificate:
         """The certificate that `pack` made. Raises SecurityError for anything else."""
-        fields = _unpacked(packed)
+        fields = unpacked(packed, WHAT)
         if not isinstance(fields, Mapping):
             raise SecurityError(f"a certificate is {quoted(fields)}; a map is needed")
         for name, (is_right, wanted) in _FIELDS.items():
@@ -96,8 +98,7 @@ class SignedCertificate:
 
     def to_bytes(self) -> bytes:
         """As it travels, and as it stands in a file."""
-        packed: bytes = msgpack.packb([self.packed, self.authority, self.signature])
-        return packed
+        return Sealed(self.packed, self.authority, self.signature).to_bytes()
 
     @classmethod
     def from_bytes(cls, signed: Any) -> SignedCertificate:
@@ -105,16 +106,7 @@ class SignedCertificate:
         if not isinstance(signed, bytes) or len(signed) > LONGEST_CERTIFICATE:
             length = f"{len(signed):,} bytes" if isinstance(signed, bytes) else type(signed).__name__
             raise SecurityError(f"a certificate is {length}; at most {LONGEST_CERTIFICATE:,} bytes are needed")
-        parts = _unpacked(signed)
-        if not (
-            isinstance(parts, list)
-            and len(parts) == 3
-            and all(isinstance(part, bytes) for part in parts)
-            and len(parts[1]) == KEY_LENGTH
-            and len(parts[2]) == SIGNATURE_LENGTH
-        ):
-            raise SecurityError("what is given as a certificate is none")
-        return cls(*parts)
+        return cls(*unsealed(signed, WHAT))
 
     @property
     def is_authentic(self) -> bool:
@@ -133,13 +125,6 @@ def issue(certificate: Certificate, authority: KeyPair) -> SignedCertificate:
             "allowed: use patterns such as 'orders.*'"
         )
     return signed
-
-
-def _unpacked(packed: bytes) -> Any:
-    try:
-        return msgpack.unpackb(packed, raw=False, strict_map_key=True)
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
-        raise SecurityError(f"what is given as a certificate is none: {exc!r:.80}") from exc
 
 
 def is_pattern(value: Any) -> bool:

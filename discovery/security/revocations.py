@@ -10,16 +10,17 @@ Rule 2: an authority revokes its own certificates only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgpack
 
 from discovery.exceptions import SecurityError
 from discovery.model import is_name, is_number, quoted
 from discovery.security import signing
-from discovery.security.signing import KEY_LENGTH, SIGNATURE_LENGTH, KeyPair
+from discovery.security.sealed import Sealed, unpacked, unsealed
+from discovery.security.signing import KeyPair
 
 PURPOSE = "zmqservices revocations 1"
+WHAT = "a list of revoked certificates"
 #: Bytes of a signed list, and serials in it.
 LONGEST_LIST, MOST_SERIALS = 512 * 1024, 10_000
 
@@ -41,7 +42,7 @@ class Revocations:
                 f"a list of {len(together):,} revoked certificates; {MOST_SERIALS:,} are possible: change the authority"
             )
         packed = msgpack.packb({"number": self.number + 1, "serials": together})
-        signed: bytes = msgpack.packb([packed, keys.public, signing.sign(keys, PURPOSE, packed)])
+        signed = Sealed(packed, keys.public, signing.sign(keys, PURPOSE, packed)).to_bytes()
         return Revocations(keys.public, self.number + 1, frozenset(together), signed)
 
     @classmethod
@@ -49,19 +50,10 @@ class Revocations:
         """The list that was signed. Raises SecurityError for anything else; whether the authority is trusted is not asked."""
         if len(signed) > LONGEST_LIST:
             raise SecurityError(f"a list of revoked certificates of {len(signed):,} bytes; {LONGEST_LIST:,} are allowed")
-        parts = _unpacked(signed)
-        if not (
-            isinstance(parts, list)
-            and len(parts) == 3
-            and all(isinstance(part, bytes) for part in parts)
-            and len(parts[1]) == KEY_LENGTH
-            and len(parts[2]) == SIGNATURE_LENGTH
-        ):
-            raise SecurityError("what is given as a list of revoked certificates is none")
-        packed, authority, signature = parts
+        packed, authority, signature = unsealed(signed, WHAT)
         if not signing.is_signed(authority, PURPOSE, packed, signature):
             raise SecurityError("the signature of a list of revoked certificates is wrong")
-        fields = _unpacked(packed)
+        fields = unpacked(packed, WHAT)
         if not (
             isinstance(fields, dict)
             and is_number(fields.get("number"))
@@ -70,10 +62,3 @@ class Revocations:
         ):
             raise SecurityError(f"a list of revoked certificates is {quoted(fields)}")
         return cls(authority, fields["number"], frozenset(fields["serials"]), signed)
-
-
-def _unpacked(packed: bytes) -> Any:
-    try:
-        return msgpack.unpackb(packed, raw=False, strict_map_key=True)
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
-        raise SecurityError(f"what is given as a list of revoked certificates is none: {exc!r:.80}") from exc
