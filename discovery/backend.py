@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
-from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View
+from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View, shown_url
 from discovery.security.keys import Keys
 
 __all__ = ["Callback", "Directory", "DirectoryLock", "Factory", "factory_for", "register_backend"]
@@ -191,7 +191,7 @@ def factory_for(url: str) -> Factory:
     if factory is None:
         schemes = ", ".join(f"{name}:" for name in sorted(_factories))
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}, and no backend opens {scheme + colon!r}; one of {schemes} is "
+            f"the directory URL is {shown_url(url)!r}, and no backend opens {scheme + colon!r}; one of {schemes} is "
             "needed, such as tcp://10.0.0.5:4190"
         )
     if isinstance(factory, str):

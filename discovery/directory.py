@@ -13,7 +13,7 @@ from pathlib import Path
 from discovery.backend import Capabilities, Directory, Kind, Options, factory_for
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.interest import ALL_SERVICES, of_services
-from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl
+from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl, shown_url
 from discovery.security.keys import Keys
 
 #: This machine's own directory; the first process to open it hosts it.
@@ -96,8 +96,8 @@ def _refuse_open(url: str) -> None:
     for part in _parts(url):
         if not part.startswith(CLOSED):
             raise DirectoryConfigurationError(
-                f"the directory URL is {part!r}, whose records nobody signs, so that it cannot be used with SECURITY; use "
-                "registries (tcp://HOST:PORT), or static: with #KEY after each address"
+                f"the directory URL is {shown_url(part)!r}, whose records nobody signs, so that it cannot be used with "
+                "SECURITY; use registries (tcp://HOST:PORT), or static: with #KEY after each address"
             )
 
 
@@ -115,8 +115,8 @@ def _parts(url: str) -> list[str]:
 def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
     if len(kinds) < count:
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}, and one of its parts cannot stand beside others; static: and the like stand alone, "
-            "so a list of local:, tcp:, etcd:, zookeeper: and dns: is needed"
+            f"the directory URL is {shown_url(url or '')!r}, and one of its parts cannot stand beside others; "
+            "static: and the like stand alone, so a list of local:, tcp:, etcd:, zookeeper: and dns: is needed"
         )
     can = [kind.capabilities for kind in kinds]
     return Kind(

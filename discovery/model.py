@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import marshal
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -118,6 +119,15 @@ def quoted(value: Any, most: int = 80) -> str:
     if isinstance(value, list | tuple | dict):
         return f"a {'map' if isinstance(value, dict) else 'list'} of {len(value)}"
     return repr(value)[:most]
+
+
+#: A user and a password in a URL, or in each of a list.
+_PASSWORD = re.compile(r"(?<=://)([^:@/?]*):[^/?]*@")
+
+
+def shown_url(url: str) -> str:
+    """A directory's URL for an error text or a log: without passwords."""
+    return _PASSWORD.sub(r"\1@", url)
 
 
 def is_shallow(value: Any, levels: int = NESTING) -> bool:

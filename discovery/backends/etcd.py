@@ -41,7 +41,7 @@ from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
 from discovery.interest import Interest, grown, service_key, sources_of, split, subscribers_key
-from discovery.model import Note, Record
+from discovery.model import Note, Record, shown_url
 from discovery.native import Log, native_lock, original
 
 _log = Log(__name__)
@@ -73,7 +73,7 @@ def open_etcd(url: str, options: Options) -> Kind:
         import urllib3  # noqa: F401
     except ImportError as exc:
         raise DirectoryConfigurationError(
-            f"the directory URL is {url!r}, and urllib3, by which etcd is reached, is not installed; "
+            f"the directory URL is {shown_url(url)!r}, and urllib3, by which etcd is reached, is not installed; "
             f"`pip install {EXTRA}` brings it"
         ) from exc
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, ("tls", "ca", "cert", "key"))

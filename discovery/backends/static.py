@@ -13,7 +13,7 @@ from discovery.backend import Callback, Capabilities, Options
 from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.interest import Interest
-from discovery.model import DEFAULT_NAMESPACE, DEFAULT_NOTE_TTL, LONGEST_TTL, Record, Seen, View, is_name
+from discovery.model import DEFAULT_NAMESPACE, DEFAULT_NOTE_TTL, LONGEST_TTL, Record, Seen, View, is_name, shown_url
 from discovery.native import Log, NativeThread
 
 _log = Log(__name__)
@@ -202,5 +202,5 @@ def _endpoint(named: str, url: str) -> str:
     try:
         split_tcp(endpoint)
     except DirectoryConfigurationError as exc:
-        raise DirectoryConfigurationError(f"directory {url!r} names {endpoint!r}; {_MEND}") from exc
+        raise DirectoryConfigurationError(f"directory {shown_url(url)!r} names {shown_url(endpoint)!r}; {_MEND}") from exc
     return named

@@ -45,7 +45,7 @@ from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
 from discovery.interest import EVERYTHING, Interest, sources_of, split
-from discovery.model import Note, Record
+from discovery.model import Note, Record, shown_url
 from discovery.native import Log, NativeEvent, getaddrinfo, native_lock, original
 
 _log = Log(__name__)
@@ -80,7 +80,7 @@ def open_zookeeper(url: str, options: Options) -> Kind:
         import kazoo.client  # noqa: F401
     except ImportError as exc:
         raise DirectoryConfigurationError(
-            f"the directory URL is {_shown(url)!r}, and kazoo, by which ZooKeeper is reached, is not installed; "
+            f"the directory URL is {shown_url(url)!r}, and kazoo, by which ZooKeeper is reached, is not installed; "
             f"`pip install {EXTRA}` brings it"
         ) from exc
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, ("access",))
@@ -97,11 +97,6 @@ def open_zookeeper(url: str, options: Options) -> Kind:
 
     seed = EngineSeed(parsed.name, session, options.ttl)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
-
-
-def _shown(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 class _Resumable:

@@ -57,7 +57,9 @@ def shell_command(flags: Flags, as_nameko: bool, interface: str | None) -> int:
 
 def banner(settings: Mapping[str, Any]) -> str:
     """The text before the first prompt."""
-    where = configuration.directory_url(settings)
+    from discovery.model import shown_url
+
+    where = shown_url(configuration.directory_url(settings))
     return (
         f"zmqservices on Python {platform.python_version()}, directory {where}, "
         f"namespace {configuration.namespace(settings)}\n"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gevent import socket as network
 
 import discovery
+from discovery.model import shown_url
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import addresses
@@ -39,8 +40,8 @@ class NodeAddresses:
         bind_address = self._settings.bind_address
         if self._needs_fixed_port and not (bind_address and addresses.parse(bind_address, "BIND_ADDRESS")[1]):
             raise ConfigurationError(
-                f"BIND_ADDRESS is {bind_address!r}, and DIRECTORY is {self._settings.directory!r}, by which others find this "
-                "process at the port that they know beforehand; give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000"
+                f"BIND_ADDRESS is {bind_address!r}, and DIRECTORY is {shown_url(self._settings.directory)!r}, by which "
+                "others find this process at the port that they know beforehand; give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000"
             )
         if bind_address:
             return addresses.bindable(bind_address)

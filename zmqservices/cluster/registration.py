@@ -18,6 +18,7 @@ import gevent
 from gevent.event import Event
 
 import discovery
+from discovery.model import shown_url
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.incoming import IncomingCall, Served
 from zmqservices.cluster.calls.server import CallServer
@@ -210,8 +211,8 @@ class Registration:
         """
         if not self._node.directory.capabilities.can_announce:
             raise ConfigurationError(
-                f"DIRECTORY is {self._node.settings.directory!r}, where instances cannot tell each other that they are "
-                f"there; {self.service}.{name}, which one of them does for all, needs local:, tcp://, etcd:// or zookeeper://"
+                f"DIRECTORY is {shown_url(self._node.settings.directory)!r}, where instances cannot tell each other that "
+                f"they are there; {self.service}.{name}, which one of them does for all, needs local:, tcp://, etcd:// or zookeeper://"
             )
         has_locks = self._node.directory.capabilities.locks
         if has_locks and not self._campaigns:

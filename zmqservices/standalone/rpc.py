@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from discovery.model import shown_url
 from zmqservices import configuration, constants
 from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.caller import Caller
@@ -44,7 +45,7 @@ class StandaloneClient(Client):
         add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
         # What it holds does not hold it: once nobody can call with it any more it is stopped.
-        what = f"a standalone RPC client of {self._cluster.settings.directory}"
+        what = f"a standalone RPC client of {shown_url(self._cluster.settings.directory)}"
         self._never_stopped = let_go_of(self, self._cluster.stop, what)
         #: The one id of this client where a test counts call ids, as Nameko counts them.
         self._call_id: str | None = None
