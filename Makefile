@@ -7,6 +7,8 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 # Processes that run tests side by side, each a file at a time: one more than two cores, since many tests wait.
 PYTEST_WORKERS ?= 3
+# A process that dies ends the run: a new one in its place would leave what was dealt to the first undone, and wait for ever.
+SIDE_BY_SIDE = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 # Seconds for which each scenario of the chaos suite makes trouble, and which ones (all of them).
 CHAOS_SECONDS ?= 60
 CHAOS ?=
@@ -33,10 +35,10 @@ $(INSTALLED): setup.cfg pyproject.toml
 install: $(INSTALLED)  ## Make the virtual environment, with everything the other targets need.
 
 test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -k codec".
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED)  ## Run the tests that start no process of their own: under a minute.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not system" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not system" $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED)  ## Fuzz every decoder, guided by coverage, for FUZZ_SECONDS each; what was found stays in .fuzz.
 	$(BIN)/python -m tests.fuzz all --seconds $(FUZZ_SECONDS)
@@ -45,7 +47,7 @@ chaos: $(INSTALLED)  ## Make trouble of every kind over five hosts (network name
 	$(BIN)/python -m tests.system.chaos --seconds $(CHAOS_SECONDS) $(CHAOS)
 
 coverage: $(INSTALLED)  ## Run the fast tests and show which lines they ran: .coverage-html/index.html.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not system" --cov --cov-report=term:skip-covered --cov-report=html:.coverage-html $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not system" --cov --cov-report=term:skip-covered --cov-report=html:.coverage-html $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

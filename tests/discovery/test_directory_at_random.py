@@ -200,6 +200,7 @@ class Client(RuleBasedStateMachine):
             if (instance in before) is not (instance in after)
             or before[instance].record != after[instance].record
             or before[instance].suspect is not after[instance].suspect
+            or after[instance].is_listed and not before[instance].is_listed
         }
         assert changed == told
         for held in self.listed.values():

@@ -163,12 +163,15 @@ def test_the_timeout_of_a_method_ends_it_where_its_caller_would_wait(serve, clus
 
 
 def test_a_call_whose_time_is_spent_in_the_queue_never_begins(serve, cluster, gated):
-    serve(gated, max_workers=1)
+    pool = serve(gated, max_workers=1).pool
     first = cluster.gated.wait.call_async()
     gated.gate.wait_for(1)
 
+    second = cluster.gated.wait.with_timeout(0.5).call_async()
+    until(lambda: pool.queued == 1)
     with pytest.raises(RpcTimeout):
-        cluster.gated.wait.with_timeout(0.05)()
+        second.result()
+    until(lambda: pool.queued == 0)
     gated.gate.open()
 
     assert first.result() == "waited"

@@ -1,7 +1,9 @@
 """Where a web server listens, asked over IPv4 and IPv6."""
 
+import errno
 import os
 import socket
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -27,6 +29,26 @@ def is_reached(host, port):
     return True
 
 
+@contextmanager
+def listening(address, others):
+    """The port of a server at `address` of which nobody else has the `others`, where it does not listen itself.
+
+    A port is free for each family by itself, and many processes take ports while tests run.
+    """
+    while True:
+        with ExitStack() as sockets:
+            port = sockets.enter_context(listen(parse_address(address), reuse_port=False)).getsockname()[1]
+            try:
+                for family, host in others:
+                    sockets.enter_context(socket.socket(family)).bind((host, port))
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            yield port
+            return
+
+
 @pytest.mark.parametrize(
     "address, over_ipv4, over_ipv6",
     [
@@ -42,10 +64,9 @@ def test_a_server_is_reached_by_the_kinds_of_address_that_it_listens_at(address,
     if not has_ipv6():
         say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         say("THIS KERNEL HAS NO IPV6: the web server was not tested on it")
-    server = listen(parse_address(address), reuse_port=False)
-    port = server.getsockname()[1]
+    others = [] if over_ipv4 else [(socket.AF_INET, V4)]
+    if not over_ipv6:
+        others.append((socket.AF_INET6, V6))
 
-    try:
+    with listening(address, others) as port:
         assert (is_reached(V4, port), is_reached(V6, port)) == (over_ipv4, over_ipv6)
-    finally:
-        server.close()
