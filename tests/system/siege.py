@@ -166,7 +166,7 @@ class Siege:
         """What honest clients meet while nobody attacks. Not counted before they are all at work."""
         self.load.wait_for(50)
         began = time.monotonic()
-        self.load.wait_for(int(100 * seconds), began + 0.2, timeout=PATIENCE + seconds)
+        self.load.wait_for(50, began + seconds, timeout=PATIENCE + seconds)
         return self._outcome("calm", began)
 
     def attack(self, name: str, messages: int, seed: int, timeout: float = 60.0) -> Outcome:

@@ -94,7 +94,7 @@ NOISE = 1.0
 
 def test_honest_clients_do_not_notice_attacks_of_all_kinds(stage, tmp_path):
     with Siege(stage, tmp_path) as siege:
-        calm = siege.calm(4.0)
+        calm = siege.calm(1.0)
         for name, share in SHARES.items():
             siege.attack(name, MESSAGES * share // 1000, seed=1)
 

@@ -22,7 +22,7 @@ HIGH_WATER_MARK = 10_000
 ENVELOPE_ROOM = 1024 * 1024
 
 #: Bytes of a frame that an XPUB takes. Only topics arrive there, each is kept, and each of its bytes costs memory and time.
-LONGEST_SUBSCRIPTION = 512
+LONGEST_SUBSCRIPTION = 80
 
 #: Every routing id is 16 random bytes after this one: nobody can guess another's, and ZeroMQ's own begin with a zero.
 ROUTING_ID_PREFIX = b"\x01"

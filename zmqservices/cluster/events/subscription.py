@@ -26,8 +26,10 @@ PUBLISHES = "events:"
 #: Characters of each name and pattern of a subscription.
 LONGEST_NAME = 4096
 
-#: Bytes of a topic that names what it stands for; a digest stands for longer ones. The XPUB refuses twice as long topics.
-LONGEST_TOPIC = 255
+#: Bytes of a topic that names what it stands for; a digest stands for longer ones. The XPUB takes little more.
+LONGEST_TOPIC = 60
+#: Hexadecimal digits of a digest, 160 bits: no two names that anybody could find share them.
+DIGITS = 40
 
 
 def publishing(source: str) -> str:
@@ -107,5 +109,5 @@ def _topic(kind: bytes, *names: str) -> bytes:
         # Imported here: it brings OpenSSL.
         from hashlib import sha256
 
-        topic = b"%s\0%s\0\0" % (kind, sha256(topic).hexdigest().encode())
+        topic = b"%s\0%s\0\0" % (kind, sha256(topic).hexdigest()[:DIGITS].encode())
     return topic
