@@ -266,6 +266,10 @@ class Entrypoint(Extension):
         """What `zmqservices inspect` shows of a bound entrypoint: its `kind` and `what` it runs for; None for nothing."""
         return {"kind": type(self).__name__, "what": ""}
 
+    def details(self) -> dict[str, Any]:
+        """What else `zmqservices info` and `inspect` tell of a bound entrypoint at this moment: plain values by their names."""
+        return {}
+
     @classmethod
     def decorator(cls, /, *args: Any, **kwargs: Any) -> Any:
         """Use as `@name` or `@name(options)`; the decorated function itself is left as it is."""

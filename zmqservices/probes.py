@@ -145,6 +145,12 @@ class Probe:
     def instance_unlisted(self, service: str, instance: str) -> None:
         """Called when the directory lists it no more: it left, or its lease has expired."""
 
+    def instance_ejected(self, service: str, instance: str, endpoint: str, seconds: float, why: str) -> None:
+        """Called when an instance fails so much more than the others that it gets no calls from here for `seconds`."""
+
+    def instance_restored(self, service: str, instance: str, endpoint: str) -> None:
+        """Called when an ejected instance gets calls again."""
+
     def record_announced(self, service: str, instance: str, state: str) -> None:
         """Called when this process announces an instance of its own in the directory, or changes what it announced."""
 
@@ -204,6 +210,8 @@ class ProbePoints:
     link_refused: Hook | None
     instance_listed: Hook | None
     instance_unlisted: Hook | None
+    instance_ejected: Hook | None
+    instance_restored: Hook | None
     record_announced: Hook | None
     record_withdrawn: Hook | None
     service_started: Hook | None

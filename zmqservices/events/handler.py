@@ -135,6 +135,14 @@ class EventHandler(Consumer):
             "group": "" if group is None else group.group,
         }
 
+    def details(self) -> dict[str, Any]:
+        return {
+            "source": self.source_service,
+            "type": self.event_type,
+            "handler_type": self.handler_type,
+            "reliable": bool(self.reliable_delivery),
+        }
+
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:

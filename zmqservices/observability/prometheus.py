@@ -112,7 +112,7 @@ class ServiceCollector(Collector):
             "rpc_client_call_duration_seconds", "Duration of outgoing calls, as their callers wait.",
             "rpc_system_name rpc_method error_type",
         )  # fmt: skip
-        for (service, method), outcomes in list(self._statistics.calls.items()):
+        for (service, method), outcomes in self._called().items():
             _add_outcomes(client, outcomes, SYSTEM, f"{service}/{method}")
         yield client
         refused = CounterMetricFamily(
@@ -121,6 +121,13 @@ class ServiceCollector(Collector):
         for (service, method, reason), count in list(self._statistics.refused.counts.items()):
             refused.add_metric((f"{service}/{method}", reason), count)
         yield refused
+
+    def _called(self) -> dict[tuple[str, str], Outcomes]:
+        """Outgoing calls by service and method, whichever service of this process made them."""
+        called: dict[tuple[str, str], Outcomes] = {}
+        for (_, service, method), outcomes in list(self._statistics.calls.items()):
+            called.setdefault((service, method), Outcomes()).add(outcomes)
+        return called
 
     def _workers(self) -> Iterator[Metric]:
         queue = _histogram(

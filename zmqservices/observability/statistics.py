@@ -10,9 +10,12 @@ import time
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Mapping
 from time import monotonic
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
+from zmqservices.constants import CALL_ID_STACK_CONTEXT_KEY
 from zmqservices.observability.histogram import BOUNDS, Histogram
+from zmqservices.observability.last_errors import LastError, LastErrors
+from zmqservices.observability.timeline import Timeline
 from zmqservices.probes import ExcInfo, OutgoingCall, Probe
 
 #: Stands for every name beyond a bound, as in the semantic conventions of OpenTelemetry.
@@ -20,9 +23,6 @@ OTHER = "_OTHER"
 
 #: Errors of one series, and series of each kind, that are told apart.
 MOST_ERRORS, MOST_SERIES, MOST_TYPES = 20, 1000, 100
-
-#: Characters of an error's text that are kept.
-LONGEST_TEXT = 500
 
 HTTP_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 
@@ -33,14 +33,6 @@ _UNKNOWN = frozenset(("UnknownService", "MethodNotFound"))
 _OF_KNOWN_METHODS = frozenset(("bad-arguments", "overloaded"))
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-class LastError(NamedTuple):
-    """The last error of a method: seconds since 1970, its type and its text."""
-
-    at: float
-    type: str
-    text: str
 
 
 class Outcomes:
@@ -61,6 +53,12 @@ class Outcomes:
                 name = OTHER
             histogram = self.failed.setdefault(name, Histogram())
         return histogram
+
+    def add(self, other: Outcomes) -> None:
+        """Count all that `other` has counted."""
+        self.good.add(other.good)
+        for name, histogram in other.failed.items():
+            self.of_error(name).add(histogram)
 
     def all(self) -> Iterator[tuple[str, Histogram]]:
         """By type of the error; "" where there was none."""
@@ -123,8 +121,10 @@ class Statistics(Probe):
         self.since = time.time()
         #: By bound entrypoint.
         self.workers: dict[Any, Worked] = {}
-        #: Outgoing calls by service and method.
-        self.calls: dict[tuple[str, str], Outcomes] = {}
+        #: Outgoing calls by the service whose method made them (see `caller_of`), the service that is called, and its method.
+        self.calls: dict[tuple[str, str, str], Outcomes] = {}
+        self.errors = LastErrors()
+        self.timeline = Timeline()
         #: Dispatched events by source and type.
         self.dispatched: dict[tuple[str, str], Outcomes] = {}
         #: Requests by service, method, route and status.
@@ -171,7 +171,9 @@ class Statistics(Probe):
         else:
             name = type_name(exc_info[0])
             histogram = worked.of_error(name)
-            worked.last_error = LastError(time.time(), name, str(exc_info[1])[:LONGEST_TEXT])
+            worked.last_error = self.errors.note(
+                worked.service, worked.instance, worked.method, name, exc_info[1], worker_ctx.call_id
+            )
         histogram.counts[bisect_left(BOUNDS, seconds)] += 1
         histogram.total += seconds
 
@@ -189,8 +191,12 @@ class Statistics(Probe):
         self.unstarted.count((worker_ctx.container.service_name, type_name(type(exc))))
 
     def service_stopped(self, service: str, instance: str) -> None:
+        self.timeline.add("stopped", service, instance)
         for entrypoint in [entrypoint for entrypoint, worked in self.workers.items() if worked.instance == instance]:
             del self.workers[entrypoint]
+
+    def service_started(self, service: str, instance: str) -> None:
+        self.timeline.add("started", service, instance)
 
     def all_worked(self) -> Iterator[Worked]:
         """What the workers of each entrypoint did; those of event handlers by type."""
@@ -203,9 +209,10 @@ class Statistics(Probe):
     def call_ended(self, call: OutgoingCall) -> None:
         seconds = monotonic() - call.began_at
         error = call.error
-        outcomes = self.calls.get((call.service, call.method))
+        caller = caller_of(call)
+        outcomes = self.calls.get((caller, call.service, call.method))
         if outcomes is None:
-            outcomes = self._new_calls(call)
+            outcomes = self._new_calls(caller, call)
         if error is None:
             histogram = outcomes.good
             histogram.counts[bisect_left(BOUNDS, seconds)] += 1
@@ -213,11 +220,11 @@ class Statistics(Probe):
         else:
             outcomes.of_error(error_name(error)).observe(seconds)
 
-    def _new_calls(self, call: OutgoingCall) -> Outcomes:
-        key = (call.service, call.method)
+    def _new_calls(self, caller: str, call: OutgoingCall) -> Outcomes:
+        key = (caller, call.service, call.method)
         is_unknown = call.error is not None and error_name(call.error).rpartition(".")[2] in _UNKNOWN
         if is_unknown or len(self.calls) >= MOST_SERIES:
-            key = (OTHER, OTHER)
+            key = (caller if len(self.calls) < 2 * MOST_SERIES else OTHER, OTHER, OTHER)
         return self.calls.setdefault(key, Outcomes())
 
     def call_refused(self, service: str, method: str, reason: str) -> None:
@@ -258,25 +265,43 @@ class Statistics(Probe):
 
     def link_up(self, node: str, endpoint: str) -> None:
         self.links.count("up")
+        self.timeline.add("link up", "", node, endpoint)
 
     def link_lost(self, node: str, endpoint: str) -> None:
         self.links.count("lost")
+        self.timeline.add("link lost", "", node, endpoint)
 
     def link_suspect(self, node: str, endpoint: str, seconds: float) -> None:
         self.links.count("suspect")
+        self.timeline.add("link suspect", "", node, f"{endpoint}, silent for {seconds:.1f} s")
 
     def link_refused(self, node: str, endpoint: str, why: str) -> None:
         self.links.count("refused")
+        self.timeline.add("link refused", "", node, f"{endpoint}: {why}")
 
     def instance_listed(self, service: str, instance: str, state: str) -> None:
         self.instances.count((service, state.lower()))
+        self.timeline.add("listed", service, instance, state)
 
     def instance_unlisted(self, service: str, instance: str) -> None:
         self.instances.count((service, "unlisted"))
+        self.timeline.add("unlisted", service, instance)
+
+    def instance_ejected(self, service: str, instance: str, endpoint: str, seconds: float, why: str) -> None:
+        self.instances.count((service, "ejected"))
+        self.timeline.add("ejected", service, instance, f"for {seconds:.0f} s: {why}")
+
+    def instance_restored(self, service: str, instance: str, endpoint: str) -> None:
+        self.instances.count((service, "restored"))
+        self.timeline.add("restored", service, instance)
+
+    def drain_began(self, service: str, instance: str) -> None:
+        self.timeline.add("draining", service, instance)
 
     def drain_ended(self, service: str, instance: str, seconds: float, is_complete: bool) -> None:
         key = (service, "complete" if is_complete else "cancelled")
         self.drains.setdefault(key, Histogram()).observe(seconds)
+        self.timeline.add("drained", service, instance, f"{key[1]} after {seconds:.1f} s")
 
     def http_answered(self, service: str, method: str, route: str | None, status: int, seconds: float) -> None:
         key = (service, method if method in HTTP_METHODS else OTHER, OTHER if route is None else route, status)
@@ -286,6 +311,13 @@ class Statistics(Probe):
                 key = (service, OTHER, OTHER, status if status in (200, 404, 500) else 0)
             histogram = self.requests.setdefault(key, Histogram())
         histogram.observe(seconds)
+
+
+def caller_of(call: OutgoingCall) -> str:
+    """The service whose method makes the call; "standalone_rpc_proxy" of such a client, "" of others."""
+    stack = call.headers.get(CALL_ID_STACK_CONTEXT_KEY) if call.headers else None
+    # A call id is `service.method.unique`, and a service's name may have dots.
+    return stack[-1].rsplit(".", 2)[0] if stack else ""
 
 
 def type_name(cls: type) -> str:

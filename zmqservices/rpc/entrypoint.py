@@ -67,6 +67,9 @@ class Rpc(Entrypoint):
     def listed(self) -> None:
         """Nothing: the record of the service lists its RPC methods already, with their signatures."""
 
+    def details(self) -> dict[str, Any]:
+        return {"idempotent": bool(self.idempotent), "timeout": self.timeout}
+
     def setup(self) -> None:
         #: Called with a call and its outcome. Chosen once: most entrypoints have no `handle_result` of their own.
         self.answer = self._answer if is_overridden(self, Rpc) else self.server.handle_result

@@ -57,10 +57,21 @@ class Timer(Entrypoint):
         self._woken = Event()
         self._is_over = Event()
         self._thread: Any = None
+        self._schedule: Schedule | None = None
 
     def listed(self) -> dict[str, Any]:
         where = ", on one instance" if self.cluster else ""
         return {"kind": "timer", "what": f"every {self.interval:g} s{where}"}
+
+    def details(self) -> dict[str, Any]:
+        """`next`: seconds until the next tick; None while it does not tick. Of a `cluster` timer, whether it ticks here."""
+        schedule = None if self._is_stopping else self._schedule
+        return {
+            "interval": self.interval,
+            "next": None if schedule is None else round(schedule.wait(self.clock()), 3),
+            "cluster": self.cluster,
+            "is_leader": self.cluster and self.candidacy.is_leader(),
+        }
 
     def setup(self) -> None:
         self._drain_timeout = configuration.seconds(
@@ -102,7 +113,7 @@ class Timer(Entrypoint):
     def _run(self) -> None:
         if self.cluster and self.eager:
             self.candidacy.wait_until_known(self._woken)
-        schedule = Schedule(self.interval, self.clock(), self.eager, MISSED[self.missed])
+        schedule = self._schedule = Schedule(self.interval, self.clock(), self.eager, MISSED[self.missed])
         while not self._is_stopping:
             self._woken.clear()
             wait = schedule.wait(self.clock())

@@ -77,6 +77,10 @@ class HttpRequestHandler(Entrypoint):
     def listed(self) -> dict[str, Any]:
         return {"kind": "http", "what": f"{','.join(_methods(self.method))} {self.url}"}
 
+    def details(self) -> dict[str, Any]:
+        rule = self.get_url_rule()
+        return {"route": rule.rule, "http_methods": sorted(rule.methods or ())}
+
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:

@@ -8,6 +8,8 @@ from tests.cluster.calls.world import Calling
 from zmqservices.cluster.calls.call import SENT
 from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL
 from zmqservices.exceptions import RpcTimeout
+from zmqservices.observability.statistics import Statistics
+from zmqservices.probes import watching
 from zmqservices.wire.messages import Call, Error
 
 NAMES = ("one", "two", "three")
@@ -62,6 +64,21 @@ def test_an_instance_that_does_not_answer_in_time_gets_no_calls_for_a_while(call
 
     assert went.count("one") > 5
     assert "instance one of maths at tcp://one:1 gets calls again" in caplog.text
+
+
+def test_probes_hear_of_ejections_and_of_returns(calling, links):
+    statistics = Statistics()
+    with watching(calling.caller, statistics):
+        run(calling, links, silent={"one"}, rounds=60)
+        calling.reactor.wind(10.0)
+        run(calling, links, rounds=60)
+
+    told = [(one.what, one.service, one.instance, one.detail) for one in statistics.timeline if one.instance == "one"]
+    assert told[-2:] == [
+        ("ejected", "maths", "one", "for 10 s: 3 calls in a row failed"),
+        ("restored", "maths", "one", ""),
+    ]
+    assert statistics.instances.counts["maths", "ejected"] == 1
 
 
 def test_errors_of_the_methods_are_no_failures(calling, links):

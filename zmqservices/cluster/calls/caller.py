@@ -88,7 +88,7 @@ class Caller(Watched):
         )  # fmt: skip
         self._pools = self._peer_pool.pools
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
-        self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock)
+        self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock, self)
         self._failover = Failover(self, reactor, settings.resilience, self.ejection, clock)
         self._heartbeats = PeerHeartbeats(
             reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from zmqservices.cluster.calls.instances import Instance, ServicePool
+from zmqservices.probes import UNWATCHED, Watched
 from zmqservices.resilience.outliers import OutlierRules, Outliers
 
 _log = logging.getLogger(__name__)
@@ -20,7 +21,14 @@ LOOK_INTERVAL = 1.0
 class Ejection:
     """`changed(pool)` is called when other instances of a pool may be asked from now on."""
 
-    def __init__(self, rules: OutlierRules, changed: Callable[[ServicePool], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        rules: OutlierRules,
+        changed: Callable[[ServicePool], None],
+        clock: Callable[[], float],
+        watched: Watched = UNWATCHED,
+    ) -> None:
+        self._watched = watched
         self._rules = rules
         self._changed = changed
         self._clock = clock
@@ -54,14 +62,19 @@ class Ejection:
         # Those that leave or cannot be reached get no calls anyhow.
         members = [instance for instance in pool.instances.values() if instance.may_be_asked]
         verdict = outliers.judge(members, now)
-        service = pool.service
+        service, probes = pool.service, self._watched.probes
         for instance in verdict.ejected:
             health = instance.health
+            if probes is not None and probes.instance_ejected is not None:
+                seconds = health.ejected_until - now
+                probes.instance_ejected(service, instance.record.instance, instance.peer.endpoint, seconds, health.why)
             _log.warning(
                 "ejected instance %s of %s at %s for %g s: %s",
                 instance.record.instance, service, instance.peer.endpoint, health.ejected_until - now, health.why,
             )  # fmt: skip
         for instance in verdict.restored:
+            if probes is not None and probes.instance_restored is not None:
+                probes.instance_restored(service, instance.record.instance, instance.peer.endpoint)
             _log.info("instance %s of %s at %s gets calls again", instance.record.instance, service, instance.peer.endpoint)
         if verdict.panics:
             _log.warning(

@@ -1,0 +1,68 @@
+"""What a running service consists of, as plain values: its entrypoints and its dependencies.
+
+Internal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from zmqservices.containers import ServiceContainer
+from zmqservices.extensions import Entrypoint
+
+#: Characters of a docstring, and of one annotation or signature, that are told.
+LONGEST_DOC, LONGEST_SIGNATURE = 2000, 500
+
+
+def described(container: ServiceContainer) -> dict[str, Any]:
+    """`doc` of the class, its `entrypoints`, and its `dependencies`: by attribute, the name of the provider's class."""
+    return {
+        "doc": doc_of(container.service_cls) if container.service_cls.__doc__ else "",
+        "entrypoints": sorted(
+            (_entrypoint(container, one) for one in container.entrypoints),
+            key=lambda one: (str(one["kind"]), str(one["method"]), str(one["what"])),
+        ),
+        "dependencies": {
+            str(one.attr_name): type(one).__name__
+            for one in sorted(container.dependencies, key=lambda one: str(one.attr_name))
+        },
+    }
+
+
+def _entrypoint(container: ServiceContainer, entrypoint: Entrypoint) -> dict[str, Any]:
+    listed = entrypoint.listed()
+    method = getattr(container.service_cls, entrypoint.method_name)
+    return {
+        "method": entrypoint.method_name,
+        **({"kind": "rpc", "what": ""} if listed is None else listed),
+        "signature": signature_of(method),
+        "annotations": _annotations(method),
+        "doc": doc_of(method),
+        **entrypoint.details(),
+    }
+
+
+def doc_of(described: object) -> str:
+    """Its docstring, or ""; a long one is cut."""
+    return (inspect.getdoc(described) or "")[:LONGEST_DOC]
+
+
+def signature_of(method: Any) -> str:
+    """Its signature without `self`; "(...)" where it has none."""
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return "(...)"
+    parameters = list(signature.parameters.values())
+    return str(signature.replace(parameters=parameters[1:]))[:LONGEST_SIGNATURE]
+
+
+def _annotations(method: Any) -> dict[str, str]:
+    """The annotations as they are written, by argument; that of the result as `return`."""
+    found = getattr(method, "__annotations__", None) or {}
+    return {str(name): _written(annotation)[:LONGEST_SIGNATURE] for name, annotation in found.items()}
+
+
+def _written(annotation: object) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)

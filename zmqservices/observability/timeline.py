@@ -1,0 +1,47 @@
+"""What happened in the cluster as one process saw it, newest last: instances that came and went, links, ejections, drains.
+
+Internal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+#: Entries that are kept, and characters of a detail.
+MOST_KEPT, LONGEST_DETAIL = 200, 200
+
+
+class Happening(NamedTuple):
+    """One entry. `number` counts from 1 on in each process, `at` is in seconds since 1970.
+
+    `what` is one of: started, stopped, draining, drained (services of this process); listed, unlisted (instances in the
+    directory, of services that are called from here); ejected, restored (what outlier ejection does with them); link up,
+    link lost, link suspect, link refused (nodes; `instance` is the node, `detail` begins with its address).
+    """
+
+    number: int
+    at: float
+    what: str
+    service: str
+    instance: str
+    detail: str
+
+
+class Timeline:
+    """Iterating gives the entries, oldest first."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._kept: deque[Happening] = deque(maxlen=MOST_KEPT)
+        self._number = 0
+
+    def __iter__(self) -> Iterator[Happening]:
+        return iter(list(self._kept))
+
+    def add(self, what: str, service: str, instance: str, detail: str = "") -> None:
+        """One more entry."""
+        self._number += 1
+        self._kept.append(Happening(self._number, self._clock(), what, service, instance, detail[:LONGEST_DETAIL]))
