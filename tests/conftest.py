@@ -67,7 +67,7 @@ def zookeeper(tmp_path_factory):
     """One server for all tests, since a JVM is heavy; each test has a prefix of its own."""
     from tests.discovery.engine_servers import ZooKeeperServer
 
-    with closing(ZooKeeperServer(tmp_path_factory.mktemp("zookeeper"))) as server:
+    with closing(ZooKeeperServer(tmp_path_factory.mktemp("zookeeper"), has_tls=True)) as server:
         yield server
 
 

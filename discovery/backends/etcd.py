@@ -36,7 +36,8 @@ from urllib.parse import quote, unquote
 
 from discovery import protocol
 from discovery.backend import Capabilities, Kind, Options
-from discovery.backends.urls import EngineUrl, parse_engine_url, truth
+from discovery.backends.tls import MEND, OPTIONS, tls_context
+from discovery.backends.urls import EngineUrl, parse_engine_url
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
@@ -76,28 +77,11 @@ def open_etcd(url: str, options: Options) -> Kind:
             f"the directory URL is {shown_url(url)!r}, and urllib3, by which etcd is reached, is not installed; "
             f"`pip install {EXTRA}` brings it"
         ) from exc
-    parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, ("tls", "ca", "cert", "key"))
+    parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, OPTIONS)
     # Not in vain: a file that is missing is told at once.
-    _tls_context(parsed)
+    tls_context(parsed)
     seed = EngineSeed(parsed.name, lambda namespace: EtcdSession(parsed, namespace), options.ttl)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
-
-
-def _tls_context(url: EngineUrl) -> Any:
-    options = url.options
-    if not (options.keys() & {"ca", "cert", "key"} or truth(options.get("tls", "no"), url)):
-        return None
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=options.get("ca"))
-        if "cert" in options:
-            context.load_cert_chain(options["cert"], options.get("key"))
-    except (OSError, ssl.SSLError) as exc:
-        raise DirectoryConfigurationError(
-            f"the certificates that {url.name} names cannot be read: {exc}; ca=FILE, cert=FILE and key=FILE in PEM are needed"
-        ) from exc
-    return context
 
 
 class _Gateway:
@@ -173,7 +157,7 @@ class _Gateway:
         except self._errors.NewConnectionError as exc:
             raise EngineError(f"{self.name} cannot be reached: {_reason(exc)}") from exc
         except self._errors.SSLError as exc:
-            raise EngineError(f"TLS with {self.name} failed: {_reason(exc)}; see ca=, cert= and key= in the URL") from exc
+            raise EngineError(f"TLS with {self.name} failed: {_reason(exc)}; {MEND}") from exc
         except self._errors.TimeoutError as exc:
             raise EngineError(f"{self.name} did not answer within {TIMEOUT:g} s") from exc
         except self._errors.HTTPError as exc:
@@ -253,7 +237,7 @@ class EtcdSession:
         """Connects to a member that answers, and reads what is of interest, and all notes."""
         errors: list[str] = []
         for server in self._servers:
-            gateway = _Gateway(server, _tls_context(self._url))
+            gateway = _Gateway(server, tls_context(self._url))
             try:
                 self._authenticate(gateway)
                 self._gateway = gateway
@@ -286,7 +270,7 @@ class EtcdSession:
     def watch(self) -> Iterator[list[Change]]:
         """All changes from the revision after the one that was read."""
         assert self._gateway is not None
-        gateway = _Gateway(self._gateway.server, _tls_context(self._url), self._gateway.token)
+        gateway = _Gateway(self._gateway.server, tls_context(self._url), self._gateway.token)
         request = {"create_request": _span(self._range, start_revision=str(self._revision + 1))}
         try:
             for result in gateway.lines("/v3/watch", request, self._opened):

@@ -19,11 +19,13 @@ import math
 import os
 import select
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from discovery.backends.tls import MEND, TlsBuffers, why_tls_failed
 from discovery.native import NativeEvent, NativeThread, Wakeup, end_hub, native_lock, original
 
 _socket: Any = original("socket", "socket")
@@ -31,6 +33,11 @@ _poll: Any = original("select", "poll")
 
 #: Seconds; a connection that is cut or closed ends much sooner.
 LONGEST_JOIN = 60.0
+#: How a reason begins that is about TLS.
+NO_TLS = "agreed on no TLS"
+
+#: How to encrypt, and the server's name.
+Tls = tuple[ssl.SSLContext, str]
 
 
 class NoAnswerError(Exception):
@@ -158,10 +165,69 @@ class _Connection(_socket):
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """As that of a socket."""
-        received: bytes = super().recv(size, flags)
+        return self._seen(super().recv(size, flags))
+
+    def pending(self) -> int:
+        """Bytes that can be read whether or not the socket is ready."""
+        return 0
+
+    def _seen(self, received: bytes) -> bytes:
         if len(self.head) < 12:
             self.head += received[:12]
         return received
+
+
+class _TlsConnection(_Connection):
+    """The same, encrypted. `wait` blocks until the socket is ready for an event of `select.poll`."""
+
+    def __init__(self, family: int, buffers: TlsBuffers, wait: Callable[[Any, int], bool]) -> None:
+        super().__init__(family)
+        self._buffers = buffers
+        self._wait_for = wait
+        self._plain = b""
+
+    def shake_hands(self) -> None:
+        """Called once the socket is connected. ssl.SSLError when the two do not agree, TimeoutError when there is no answer."""
+        is_done = self._buffers.shake_hands()
+        while True:
+            self._flush()
+            if is_done:
+                return
+            if not self._wait_for(self, select.POLLIN):
+                raise TimeoutError
+            is_done = self._buffers.shaken(_socket.recv(self, 65536))
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """As that of an SSL socket that does not block."""
+        if not self._plain and not self._buffers.is_over:
+            try:
+                self._plain = self._buffers.received(_socket.recv(self, 65536))
+            except BlockingIOError:
+                pass
+            self._flush()
+            if not self._plain and not self._buffers.is_over:
+                raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "a part of a record has come")
+        received, self._plain = self._plain[:size], self._plain[size:]
+        return self._seen(received)
+
+    def pending(self) -> int:
+        """Bytes that are decrypted already."""
+        return len(self._plain)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Sends all of it."""
+        self._buffers.write(bytes(data))
+        self._flush()
+        return len(data)
+
+    def _flush(self) -> None:
+        rest = memoryview(self._buffers.to_send())
+        while rest:
+            try:
+                rest = rest[_socket.send(self, rest) :]
+            except BlockingIOError:
+                if not self._wait_for(self, select.POLLOUT):
+                    raise TimeoutError from None
 
 
 class NativeHandler:
@@ -175,7 +241,8 @@ class NativeHandler:
     rlock_object = staticmethod(original("_thread", "RLock"))
     async_result = staticmethod(NativeResult)
 
-    def __init__(self, timeout: float, ended: Callable[[], None]) -> None:
+    def __init__(self, timeout: float, ended: Callable[[], None], tls: Tls | None = None) -> None:
+        self._tls = tls
         self.running = False
         #: Why the connection could not be made, or has ended, as far as is known.
         self.reason: str | None = None
@@ -222,13 +289,17 @@ class NativeHandler:
 
     def select(self, readers: list[Any], writers: list[Any], errors: list[Any], timeout: float | None = None) -> Any:
         """Waits until one of these sockets is ready. OSError once the connection is cut."""
+        # What is decrypted already: the socket itself may stay silent.
+        full = [one for one in readers if isinstance(one, _Connection) and one.pending()]
+        if full:
+            return full, [], []
         until = math.inf if timeout is None else time.monotonic() + timeout
         ready = self._wait({**dict.fromkeys(readers, select.POLLIN), **dict.fromkeys(writers, select.POLLOUT)}, until)
         return [one for one in readers if one in ready], [one for one in writers if one in ready], []
 
     def create_connection(self, address: tuple[str, int], timeout: float | None = None, **_: Any) -> Any:
         """A connected socket. OSError says why there is none."""
-        connection = _Connection(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        connection = self._new_connection(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setblocking(False)
@@ -240,11 +311,31 @@ class NativeHandler:
             if code:
                 self.reason = f"cannot be reached: {os.strerror(code)}"
                 raise OSError(code, os.strerror(code))
+            if isinstance(connection, _TlsConnection):
+                self._shake_hands(connection)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         return connection
+
+    def _new_connection(self, family: int) -> _Connection:
+        if self._tls is None:
+            return _Connection(family)
+        return _TlsConnection(family, TlsBuffers(*self._tls), self._is_ready)
+
+    def _shake_hands(self, connection: _TlsConnection) -> None:
+        try:
+            connection.shake_hands()
+        except TimeoutError:
+            self.reason = f"{NO_TLS}: nothing came within {self._timeout:g} s; {MEND}"
+            raise
+        except ssl.SSLError as exc:
+            self.reason = f"{NO_TLS}: {why_tls_failed(exc)}; {MEND}"
+            raise
+
+    def _is_ready(self, connection: Any, event: int) -> bool:
+        return bool(self._wait({connection: event}, time.monotonic() + self._timeout))
 
     def create_socket_pair(self) -> tuple[Any, Any]:
         """Two connected sockets, by which kazoo wakes its thread."""

@@ -39,7 +39,8 @@ from urllib.parse import quote, unquote
 
 from discovery import protocol
 from discovery.backend import Capabilities, Kind, Options
-from discovery.backends.native_handler import NativeHandler, NoAnswerError, Reasons
+from discovery.backends.native_handler import NO_TLS, NativeHandler, NoAnswerError, Reasons
+from discovery.backends.tls import OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
@@ -83,7 +84,9 @@ def open_zookeeper(url: str, options: Options) -> Kind:
             f"the directory URL is {shown_url(url)!r}, and kazoo, by which ZooKeeper is reached, is not installed; "
             f"`pip install {EXTRA}` brings it"
         ) from exc
-    parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, ("access",))
+    parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, ("access", *OPTIONS))
+    # Not in vain: a file that is missing is told at once.
+    tls_context(parsed)
     access = parsed.options.get("access", "private" if parsed.user else "open")
     if access not in ACCESS or (access != "open" and not parsed.user):
         raise DirectoryConfigurationError(
@@ -111,17 +114,21 @@ class _Resumable:
 class _Connection:
     """One connection to one member, in a session of its own or in the one of `client_id`."""
 
-    def __init__(self, address: str, url: EngineUrl, seconds: float, client_id: Any, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, address: str, url: EngineUrl, seconds: float, client_id: Any, ended: Callable[[], None], host: str
+    ) -> None:
         from kazoo.client import KazooClient
         from kazoo.protocol.states import KazooState
         from kazoo.retry import KazooRetry
 
+        context = tls_context(url)
         self._settled = NativeEvent()
         self._ended = ended
+        self._is_encrypted = context is not None
         self._is_closed = False
         self._lock = native_lock()
         self.has_expired = False
-        self.handler = NativeHandler(TIMEOUT, self._over)
+        self.handler = NativeHandler(TIMEOUT, self._over, None if context is None else (context, host))
         once = KazooRetry(max_tries=1, sleep_func=self.handler.sleep_func)
         auth = [("digest", f"{url.user}:{url.password}")] if url.user else []
         self.client = KazooClient(
@@ -153,9 +160,10 @@ class _Connection:
         reason = self.handler.reason
         if reason is None:
             raise EngineError(f"did not answer within {TIMEOUT:g} s")
-        if reason.startswith("cannot be reached"):
+        if reason.startswith(("cannot be reached", NO_TLS)):
             raise EngineError(reason)
-        raise EngineError("accepted the connection and closed it; has it a quorum, and is it ZooKeeper at all?")
+        question = "" if self._is_encrypted else "does it want TLS (?tls=yes), "
+        raise EngineError(f"accepted the connection and closed it; has it a quorum, {question}and is it ZooKeeper at all?")
 
     def why_it_ended(self) -> str:
         """The second half of a sentence that begins with the server's name."""
@@ -393,18 +401,18 @@ class ZooKeeperSession:
         errors = []
         for address in _addresses(server, self._server):
             try:
-                if self._connect_to(address, self._resumable.client_id):
+                if self._connect_to(address, self._resumable.client_id, server[0]):
                     return
                 _log.info("the session with %s at %s has expired; a new one begins", self._url.name, self._server)
                 self._resumable.client_id = None
-                self._connect_to(address, None)
+                self._connect_to(address, None, server[0])
                 return
             except EngineError as exc:
                 errors.append(f"{self._server} {exc}")
                 self._end(is_for_good=False)
         raise EngineError("; ".join(dict.fromkeys(errors)))
 
-    def _connect_to(self, address: str, client_id: tuple[int, bytes] | None) -> bool:
+    def _connect_to(self, address: str, client_id: tuple[int, bytes] | None, host: str) -> bool:
         self._end(is_for_good=False)
         self._has_failed = False
         self._events = events = _SimpleQueue()
@@ -412,7 +420,7 @@ class ZooKeeperSession:
         self._taken = set()
         if client_id is None:
             self._own.clear()
-        self._connection = _Connection(address, self._url, self._seconds, client_id, lambda: events.put(None))
+        self._connection = _Connection(address, self._url, self._seconds, client_id, lambda: events.put(None), host)
         return self._connection.open()
 
     def _end(self, is_for_good: bool) -> None:

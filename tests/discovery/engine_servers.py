@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,17 @@ def needed(program, package, *places):
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def certificate(folder, name="127.0.0.1"):
+    """A certificate for that address and for clients, which is its own authority, and its key: two PEM files."""
+    cert, key = folder / f"cert-{name}.pem", folder / f"key-{name}.pem"
+    subprocess.run(
+        [needed("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "2", "-subj", "/CN=engine", "-addext", f"subjectAltName=IP:{name}", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
 
 
 class Server:
@@ -123,9 +135,12 @@ class EtcdServer(Server):
 
 
 class ZooKeeperServer(Server):
-    """One member, alone or one of those in `peers` (number: port for peers, port for elections)."""
+    """One member, alone or one of those in `peers` (number: port for peers, port for elections).
 
-    def __init__(self, folder, number=1, peers=None):
+    `has_tls`: it has a second port, `secure_host`, at which clients need the certificate `cert` with `key`.
+    """
+
+    def __init__(self, folder, number=1, peers=None, has_tls=False):
         self._java = needed("java", "default-jre-headless")
         needed("zkServer.sh", "zookeeperd", "/usr/share/zookeeper/bin")
         self._folder = folder / f"zookeeper-{number}"
@@ -140,6 +155,9 @@ class ZooKeeperServer(Server):
             "forceSync=no", "preAllocSize=64", "maxSessionTimeout=60000",
         ]  # fmt: skip
         lines += [f"server.{one}=127.0.0.1:{port}:{election}" for one, (port, election) in self._peers.items()]
+        self._jars = ["zookeeper.jar"]
+        if has_tls:
+            lines += self._secured()
         (self._folder / "zoo.cfg").write_text("\n".join(lines))
         (self._folder / "myid").write_text(str(number))
         super().__init__()
@@ -148,7 +166,26 @@ class ZooKeeperServer(Server):
         # A JVM as small as it gets: it runs for a test, not for months.
         options = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-        return [self._java, *options, "-cp", "/usr/share/java/zookeeper.jar", main, str(self._folder / "zoo.cfg")]
+        jars = ":".join(f"/usr/share/java/{jar}" for jar in self._jars)
+        return [self._java, *options, "-cp", jars, main, str(self._folder / "zoo.cfg")]
+
+    def _secured(self):
+        # The list of jars within Debian's zookeeper.jar lacks two that TLS takes.
+        self._jars += ["netty-codec.jar", "netty-resolver.jar"]
+        self.cert, self.key = certificate(self._folder)
+        (self._folder / "both.pem").write_text(self.key.read_text() + self.cert.read_text())
+        port = free_port()
+        self.secure_host = f"127.0.0.1:{port}"
+        return [
+            f"secureClientPort={port}", "secureClientPortAddress=127.0.0.1",
+            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+            f"ssl.keyStore.location={self._folder / 'both.pem'}", "ssl.keyStore.type=PEM",
+            f"ssl.trustStore.location={self.cert}", "ssl.trustStore.type=PEM",
+        ]  # fmt: skip
+
+    def counted(self, word):
+        """One of the numbers that it keeps of itself, such as `packets_received`."""
+        return int(re.search(rf"^zk_{word}\s+(\d+)", self.ask("mntr"), re.MULTILINE)[1])
 
     def answers(self):
         # The members of an ensemble serve when they have found each other, so they are waited for together.

@@ -16,7 +16,7 @@ import pytest
 from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory
 from discovery.backend import factory_for
 from discovery.exceptions import EngineError
-from tests.discovery.engine_servers import EtcdServer, needed
+from tests.discovery.engine_servers import EtcdServer, certificate
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
 
 _numbers = itertools.count()
@@ -162,13 +162,7 @@ def test_users_and_passwords(tmp_path, stack, new_house):
 
 
 def test_tls_on_both_sides(tmp_path, stack, new_house):
-    openssl = needed("openssl", "openssl")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    cert, key = certificate(tmp_path)
     tls = ("--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
     server = stack.enter_context(closing(EtcdServer(tmp_path, tls=map(str, tls))))
 

@@ -1,6 +1,7 @@
 """A directory kept by ZooKeeper: what is particular to it, against real servers. The rest is in tests/contracts."""
 
 import itertools
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from discovery.backend import factory_for
 from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswerError
 from discovery.exceptions import EngineError
 from discovery.model import Note
-from tests.discovery.engine_servers import ZooKeeperServer
+from tests.discovery.engine_servers import ZooKeeperServer, certificate
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
 
 _numbers = itertools.count()
@@ -90,7 +91,10 @@ def test_the_password_is_not_shown():
         ("zookeeper://", "no server; zookeeper://HOST:PORT.*is needed"),
         ("zookeeper://me:secret@host:port", "'host:port' is no server"),
         ("zookeeper://host//shop//x", "needed"),
-        ("zookeeper://host/shop?tls=yes", "option 'tls'; access are known"),
+        ("zookeeper://host/shop?tlss=yes", "option 'tlss'; access, tls, ca, cert, key are known"),
+        ("zookeeper://host/shop?tls=perhaps", "'perhaps'; yes or no is needed"),
+        ("zookeeper://me:secret@host/shop?key=FILE", "'key' and no 'cert'; cert=FILE is needed"),
+        ("zookeeper://me:secret@host/shop?ca=/no/such/file", "cannot be read.*in PEM"),
         ("zookeeper://host/shop?access=all", "'all'; open is needed, or private or readable with a user and a password"),
         ("zookeeper://host/shop?access=private", "'private'; open is needed"),
     ],
@@ -137,7 +141,7 @@ def test_something_else_that_listens_is_told_of(new_house):
         threading.Thread(target=hang_up).start()
         directory = new_house(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}").open()
 
-        assert "closed it; has it a quorum, and is it ZooKeeper at all?" in error_of(directory)
+        assert r"closed it; has it a quorum, does it want TLS (?tls=yes), and is it ZooKeeper at all?" in error_of(directory)
 
 
 def test_a_server_that_accepts_and_says_nothing_is_left_at_once(new_house):
@@ -200,6 +204,82 @@ def test_a_prefix_that_may_not_be_made_is_told(zookeeper, new_house, raw):
     directory = new_house(f"{zookeeper.url}{place}/shop").open()
 
     assert f"does not let a client without a password make '{place}/shop'" in error_of(directory)
+
+
+# --- TLS ---
+
+
+def test_tls_on_both_sides(zookeeper, new_house, tmp_path):
+    place, cert, key = next(_numbers), zookeeper.cert, zookeeper.key
+    url = f"zookeeper://{zookeeper.secure_host}/tls/{place}"
+    house = new_house(f"{url}?ca={cert}&cert={cert}&key={key}")
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    # More than one record of TLS, and than one read.
+    for number in range(40):
+        here.announce(record(str(number), tags={"text": "x" * 8_000}))
+    seen.wait(lambda view: len(view.records) == 40)
+    newcomer = house.open()
+    assert newcomer.wait_ready(AT_LAST)
+    assert len(newcomer.view().records) == 40
+    here.stop()
+    seen.wait_now(knows())
+
+    stranger, strangers_key = certificate(tmp_path)
+    for options, words in [
+        ("tls=yes", "agreed on no TLS: self-signed certificate; see ca=, cert= and key= in the URL"),
+        (f"ca={cert}", "closed it; has it a quorum, and is it ZooKeeper at all?|bad certificate"),
+        (f"ca={cert}&cert={stranger}&key={strangers_key}", "closed it; has it a quorum, and is it ZooKeeper|certificate unknown"),
+    ]:
+        assert re.search(words, error_of(new_house(f"{url}?{options}").open()))
+    assert "does it want TLS (?tls=yes)" in error_of(new_house(url).open())
+    with_tls_at_the_other_port = new_house(f"{zookeeper.url}/tls/{place}?ca={cert}").open()
+    assert f"{zookeeper.host} agreed on no TLS: " in error_of(with_tls_at_the_other_port)
+
+
+def test_a_certificate_is_for_the_host_of_the_url(zookeeper, new_house):
+    url = f"zookeeper://localhost:{zookeeper.secure_host.rpartition(':')[2]}/tls"
+
+    error = error_of(new_house(f"{url}?ca={zookeeper.cert}&cert={zookeeper.cert}&key={zookeeper.key}").open())
+
+    assert re.search("localhost:.* agreed on no TLS: .*Hostname mismatch", error)
+
+
+def test_a_server_that_never_answers_a_handshake_is_named(new_house, monkeypatch):
+    monkeypatch.setattr("discovery.backends.zookeeper.TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        directory = new_house(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}?tls=yes").open()
+
+        assert re.search("agreed on no TLS: nothing came within 0.3 s|did not answer within 0.3 s", error_of(directory))
+
+
+# --- interest ---
+
+
+def test_what_a_client_asks_the_server_grows_with_its_interest_and_not_with_the_directory(zookeeper, url):
+    with closing(session_of(url, ttl=60.0)) as writer:
+        writer.open(None)
+        wanted = frozenset({"service:maths"})
+
+        def cost(interest):
+            before = [zookeeper.counted(word) for word in ("packets_received", "watch_count")]
+            with closing(session_of(url, ttl=60.0)) as reader:
+                found = len(reader.open(interest).records)
+                watches = zookeeper.counted("watch_count") - before[1]
+            # Closed before it is counted; nobody else asks this server anything now but the writer, whose pings are few.
+            return found, zookeeper.counted("packets_received") - before[0], watches
+
+        writer.put_record(record("one", ttl=60.0))
+        small = cost(wanted)
+        for number in range(60):
+            writer.put_record(record(str(number), f"service-{number % 30}", ttl=60.0))
+
+        same, everything = cost(wanted), cost(None)
+
+    assert (small[0], same[0], everything[0]) == (1, 1, 61)
+    assert same[2] == small[2] <= 3, "one watch for the notes, one for the service"
+    assert everything[2] >= 30
+    assert abs(same[1] - small[1]) <= 10 and everything[1] > same[1] + 60
 
 
 # --- sessions ---
@@ -348,7 +428,9 @@ def process_of(url, then, head=""):
             process.kill()
 
 
-def test_in_a_patched_process_sessions_live_while_its_hub_is_busy(zookeeper, new_house, url):
+def test_in_a_patched_process_sessions_live_while_its_hub_is_busy_with_tls_too(zookeeper, new_house, url):
+    cert = zookeeper.cert
+    secure = f"zookeeper://{zookeeper.secure_host}{path_of(url)}?ca={cert}&cert={cert}&key={zookeeper.key}"
     then = """
         end = time.monotonic() + 3
         while time.monotonic() < end:
@@ -358,7 +440,7 @@ def test_in_a_patched_process_sessions_live_while_its_hub_is_busy(zookeeper, new
         directory.stop(3.0)
     """
     seen = Watch(new_house(url).open())
-    with process_of(url, then, "from gevent import monkey; monkey.patch_all()") as process:
+    with process_of(secure, then, "from gevent import monkey; monkey.patch_all()") as process:
         seen.wait(knows("one"))
         start = len(seen.views)
         assert process.stdout.readline() == "done\n"
