@@ -7,7 +7,8 @@ Rule 2: every verdict names its rule, or says that there is none and what was as
 
 A pattern is a name, in which `*` stands for any characters. For calls `orders` means all methods of the service `orders`, and
 `orders.get_*` some of them; for events `orders` means all events of that source, and `orders.paid` one type. `*` never gives
-an operator's methods: a service that begins with `events:` is called by those who may administer its source.
+an operator's methods: a service that begins with `events:` is called by those who may administer its source, and
+`node:operators`, which every node serves, by those who may administer `node:operators`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from discovery.security.certificates import Certificate
 
 #: What the name of an operators' service begins with; the name of its source follows.
 OPERATORS_PREFIX = "events:"
+#: The operators' service of every node.
+NODE_OPERATORS = "node:operators"
 
 
 class Verb(enum.Enum):
@@ -55,15 +58,24 @@ def allows(certificate: Certificate, verb: Verb, name: str, part: str = "") -> P
     )
 
 
-def may_call(certificate: Certificate, service: str, method: str) -> Permission:
-    """Whether it may call a method; an operator's method needs the permission to administer the source."""
+def needed_to_call(service: str) -> tuple[Verb, str]:
+    """What a caller of `service` must be allowed: to call it, or, for an operators' service, to administer what it is for."""
+    if service == NODE_OPERATORS:
+        return Verb.ADMINISTER, service
     if service.startswith(OPERATORS_PREFIX):
-        return allows(certificate, Verb.ADMINISTER, service.removeprefix(OPERATORS_PREFIX), method)
-    return allows(certificate, Verb.CALL, service, method)
+        return Verb.ADMINISTER, service.removeprefix(OPERATORS_PREFIX)
+    return Verb.CALL, service
+
+
+def may_call(certificate: Certificate, service: str, method: str) -> Permission:
+    """Whether it may call a method; an operator's method needs the permission to administer the source, or nodes."""
+    return allows(certificate, *needed_to_call(service), method)
 
 
 def may_serve(certificate: Certificate, service: str) -> Permission:
     """Whether it may answer calls to `service`; the operators' service of a source is served by those who publish it."""
+    if service == NODE_OPERATORS:
+        return Permission(True, "every node answers for itself")
     if service.startswith(OPERATORS_PREFIX):
         return allows(certificate, Verb.PUBLISH, service.removeprefix(OPERATORS_PREFIX))
     return allows(certificate, Verb.SERVE, service)

@@ -10,8 +10,10 @@ import pytest
 
 from discovery.model import Record, Seen, View
 from zmqservices.cli.alive import is_dead
+from zmqservices.cli.inspection import complete_with, describe, page
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import describe, did_you_mean, page, summaries, table
+from zmqservices.cli.listing import did_you_mean, summaries, table
+from zmqservices.cli.nodes import NodeAnswer
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 
 METHODS = {
@@ -103,7 +105,9 @@ def test_methods_are_those_of_the_newest_instance():
 
 
 def test_an_unknown_service_has_nothing():
-    assert describe("nobody", VIEW) == {"service": "nobody", "methods": {}, "entrypoints": [], "instances": []}
+    description = describe("nobody", VIEW)
+
+    assert (description["methods"], description["entrypoints"], description["instances"]) == ({}, [], [])
 
 
 def test_the_page_shows_signatures_docstrings_and_leases():
@@ -113,6 +117,60 @@ def test_the_page_shows_signatures_docstrings_and_leases():
     assert "  add(a, b=1)\n" in text
     assert "  bare(...)\n" in text
     assert "h3        UP (suspect)  rpc=tcp://127.0.0.1:4  blue  77   1.2 s of 10 s" in text
+
+
+def answer(*instances):
+    return NodeAnswer("tcp://127.0.0.1:2", ["hello"], 0.01, {"instances": list(instances)}, "")
+
+
+def told(instance, *entrypoints, **more):
+    return {"service": "hello", "instance": instance, "class": "shop:Hello", "entrypoints": list(entrypoints), **more}
+
+
+def tick(method, after, **more):
+    return {"kind": "timer", "method": method, "what": "every 60 s", "next": after, "doc": "Cleans.", **more}
+
+
+def test_what_the_nodes_say_is_added_and_that_of_the_newest_instance_counts():
+    description = describe("hello", VIEW)
+    add = {"kind": "rpc", "method": "add", "what": "", "annotations": {"a": "int"}, "doc": "Adds."}
+    old = told("h1", tick("clean", 7.0), dependencies={"db": "Old"})
+
+    new = told("h2", add, tick("clean", 9.0), doc="Says hello.", dependencies={"db": "Database"})
+    complete_with(description, [answer(old), NodeAnswer("tcp://127.0.0.1:9", ["hello"], 3, None, "late"), answer(new)])
+
+    assert description["methods"]["add"] == {
+        "idempotent": False, "signature": "(a, b=1)", "annotations": {"a": "int"}, "doc": "Adds.",
+    }  # fmt: skip
+    assert description["dependencies"] == {"db": "Database"}
+    lines = page(description).splitlines()
+    assert lines[:2] == ["hello  (shop:Hello)", "  Says hello."]
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("  timer")]
+    assert lines[at - 1 : at + 2] == [
+        "  KIND   METHOD  RUNS FOR                   GROUP",
+        "  timer  clean   every 60 s, next in 7.0 s  -",
+        "      Cleans.",
+    ]
+    assert lines[at + 3 : at + 5] == ["  NEEDS  FROM", "  db     Database"]
+
+
+def test_a_timer_of_the_whole_service_ticks_where_its_leader_is():
+    description = describe("hello", VIEW)
+    one, other = (tick("clean", after, cluster=True, is_leader=leads) for after, leads in ((1.0, False), (30.0, True)))
+
+    complete_with(description, [answer(told("h1", one)), answer(told("h2", other))])
+
+    assert description["entrypoints"][0]["next"] == 30.0
+
+
+def test_without_an_answer_a_page_shows_what_the_directory_lists():
+    description = describe("hello", VIEW)
+    before = page(description)
+
+    complete_with(description, [NodeAnswer("tcp://127.0.0.1:2", ["hello"], 3.0, None, "too late")])
+
+    assert page(description) == before
+    assert "NEEDS" not in before
 
 
 def test_what_others_say_of_themselves_moves_no_cursor_and_begins_no_line():

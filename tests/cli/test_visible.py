@@ -1,6 +1,7 @@
 """Services that need no network are seen by `ls` and `inspect` all the same; one that was killed does not look alive."""
 
 import json
+import re
 import signal
 
 import psutil
@@ -20,6 +21,7 @@ SHOP = """
 
         @http("GET", "/invoices/<int:number>")
         def get_invoice(self, request, number):
+            'An invoice as text.'
             return str(number)
 
         @timer(interval=3600)
@@ -41,7 +43,8 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     # The one that hosts the directory outlives the one that is killed.
     host = start("run", "shop:Mails")
     host.until("Services started")
-    web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0")
+    # It needs no network, and joins the cluster to be asked for its statistics.
+    web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "STATISTICS=true")
     web.until("Services started")
 
     listed = {one["service"]: one for one in json.loads(zmqservices("ls", "--json").stdout)}
@@ -51,7 +54,10 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     (address,) = listed["web"]["addresses"]
     assert requests.get(f"{address}/invoices/7", timeout=10).text == "7"
     page = zmqservices("inspect", "web").stdout
-    assert "GET /invoices/<int:number>" in page and "every 3600 s" in page
+    assert "GET /invoices/<int:number>" in page and "      An invoice as text.\n" in page
+    assert re.search(r"timer +clean +every 3600 s, next in 3\d\d\d\.\d s", page)
+    (counted,) = json.loads(zmqservices("stats", "web", "--json").stdout)
+    assert [(one["method"], one["kind"], one["count"]) for one in counted["methods"]] == [("get_invoice", "http", 1)]
     (handler,) = json.loads(zmqservices("inspect", "mails", "--json").stdout)["entrypoints"]
     assert (handler["method"], handler["group"]) == ("send", "mails.send:order.paid")
     near = zmqservices("inspect", "webb")

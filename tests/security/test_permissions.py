@@ -70,6 +70,20 @@ def test_all_calls_are_not_those_of_operators():
     assert not may_call(holder(administers=("*",)), "orders", "place")
 
 
+def test_all_calls_are_not_those_of_a_nodes_operators():
+    assert not may_call(holder(calls=("*", "node:operators")), "node:operators", "stats")
+    assert may_call(holder(administers=("node:operators",)), "node:operators", "stats")
+    assert may_call(holder(administers=("node:operators.ping",)), "node:operators", "ping")
+    assert not may_call(holder(administers=("node:operators.ping",)), "node:operators", "stats")
+    assert not Policy().may_call(holder(calls=("*",)), "node:operators", "stats")
+    assert Policy().may_call(holder(administers=("*",)), "node:operators", "stats")
+
+
+def test_every_node_answers_for_itself():
+    assert may_serve(holder(), "node:operators")
+    assert not may_register(holder(registers=("orders",)), "node:operators")
+
+
 def test_the_operators_service_belongs_to_those_who_publish():
     assert may_serve(holder(publishes=("orders",)), "events:orders")
     assert may_register(holder(publishes=("orders",)), "events:orders")

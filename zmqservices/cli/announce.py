@@ -44,6 +44,8 @@ class Announcement:
             self._lean = DirectoryClient(runner.config)
             if not self._lean.can_announce:
                 self._lean, self._is_wanted = None, False
+            elif configuration.boolean(runner.config, constants.STATISTICS_CONFIG_KEY, False):
+                self._lean = None  # Whoever counts is to be asked, and only nodes are.
 
     def announce(self) -> None:
         """List all services. To be called once they have started."""
@@ -74,8 +76,7 @@ class Announcement:
             endpoints = endpoints_of(container, self._lean.advertised)
             self._lean.announce(container.service_name, container.instance_id, found, endpoints)
         elif self._is_wanted:
-            self._closers.append(_take_place(container, found))
-
+            self._closers.append(self._take_place(container, found))
 
     def _operators_of(self, node: Node) -> str:
         """The address at which the node answers operators; it begins to with the first question for it."""
@@ -86,21 +87,22 @@ class Announcement:
         return self._operators[node.id]
 
 
-def _take_place(container: ServiceContainer, found: list[dict[str, Any]]) -> Callable[[], None]:
-    """List a service on the node of other services in this process. Returns a function that withdraws it."""
-    from zmqservices.cluster.node import Node
-    from zmqservices.cluster.settings import Settings
+    def _take_place(self, container: ServiceContainer, found: list[dict[str, Any]]) -> Callable[[], None]:
+        """List a service on a node, that of other services in this process if there are any. Returns what withdraws it."""
+        from zmqservices.cluster.node import Node
+        from zmqservices.cluster.settings import Settings
 
-    node = Node.join(Settings.read(container.config))
-    registration = node.register(container.service_name, container.instance_id)
+        node = Node.join(Settings.read(container.config))
+        registration = node.register(container.service_name, container.instance_id)
 
-    def leave() -> None:
-        registration.conceal()
-        registration.close()
-        node.leave()
+        def leave() -> None:
+            registration.conceal()
+            registration.close()
+            node.leave()
 
-    registration.describe(found, endpoints_of(container, node.addresses.advertised))
-    return leave
+        endpoints = {**endpoints_of(container, node.addresses.advertised), "operators": self._operators_of(node)}
+        registration.describe(found, endpoints)
+        return leave
 
 
 class DirectoryClient:
@@ -178,9 +180,17 @@ def _membership_of(container: ServiceContainer) -> Membership | None:
 
 
 def entrypoints_of(container: ServiceContainer) -> list[dict[str, Any]]:
-    """A mapping for each entrypoint other than @rpc, sorted by kind and method."""
+    """A mapping for each entrypoint other than @rpc, with signature and docstring, sorted by kind and method."""
+    from zmqservices.observability.described import LONGEST_SIGNATURE, doc_of
+    from zmqservices.utils.shown_signatures import shown_signature
+
     told = [(entrypoint.method_name, entrypoint.listed()) for entrypoint in container.entrypoints]
-    found = [{**what, "method": method} for method, what in told if what is not None]
+    found = [
+        {**what, "method": method, "signature": shown_signature(function)[:LONGEST_SIGNATURE], "doc": doc_of(function)}
+        for method, what in told
+        if what is not None
+        for function in [getattr(container.service_cls, method)]
+    ]
     return sorted(found, key=lambda one: (one["kind"], one["method"], one["what"]))
 
 

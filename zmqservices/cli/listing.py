@@ -1,4 +1,4 @@
-"""`zmqservices ls` and `zmqservices inspect`: the services and instances that the directory lists."""
+"""`zmqservices ls`: the services that the directory lists; and looking things up there, for all commands."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zmqservices import configuration, constants
-from zmqservices.cli import complete
 from zmqservices.cli.alive import DEAD, is_dead
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.options import Flags, takes_settings
-from zmqservices.constants import LISTED_ENTRYPOINTS_TAG as ENTRYPOINTS
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
 
@@ -59,29 +57,6 @@ def ls_command(flags: Flags, as_json: bool, timeout: float) -> None:
         else:
             namespace = configuration.namespace(settings)
             click.echo(f"no services in the namespace {namespace!r}; {directory.describe()}", err=True)
-
-
-@click.command("inspect")
-@click.argument("service", shell_complete=complete.services)
-@takes_settings
-@as_json
-@timeout
-def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Show one service: its methods, routes, timers and handlers, and its instances.
-
-    Methods have their signatures and docstrings, handlers their groups, instances their addresses and lease ages.
-
-    \b
-    Example:
-        zmqservices inspect helloworld
-    """
-    settings = flags.setup()
-    with looked_up(settings, timeout) as directory:
-        description = describe(service, directory.view())
-        if not description["instances"]:
-            mend = did_you_mean(service, services_of(directory.view()))
-            raise UnknownService(service, f"no instance is known; {mend}{directory.describe()}")
-    click.echo(to_json(description, indent=2) if as_json else page(description))
 
 
 def services_of(view: View) -> set[str]:
@@ -147,6 +122,11 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         directory.stop()
 
 
+def only_at(service: str, endpoint: str, public_key: str | None) -> str:
+    """The URL of a directory that lists one node alone, so that no other one is called."""
+    return f"static:{service}={endpoint}" + (f"#{public_key}" if public_key else "")
+
+
 def nobody_hosts(capabilities: Capabilities) -> bool:
     """Whether `url` is this machine's own directory and no process hosts it."""
     if not capabilities.is_hosted_by_clients:
@@ -192,49 +172,6 @@ def state_of(seen: Seen) -> str:
     return DEAD if seen.record.state == "UP" and is_dead(seen.record) else str(seen.record.state)
 
 
-def describe(service: str, view: View) -> dict[str, Any]:
-    """Everything known about a service: the methods of its newest instance, and its instances."""
-    seen = sorted(
-        (one for one in view.records.values() if one.record.service == service),
-        key=lambda one: one.record.rank,
-    )
-    return {
-        "service": service,
-        "methods": dict(sorted(seen[-1].record.methods.items())) if seen else {},
-        "entrypoints": _entrypoints(seen[-1].record) if seen else [],
-        "instances": [_instance(one) for one in seen],
-    }
-
-
-def _entrypoints(record: Record) -> list[dict[str, Any]]:
-    """Routes, timers, handlers, WebSocket methods: what `zmqservices run` says of them, else the subscriptions."""
-    listed = record.tags.get(ENTRYPOINTS)
-    if isinstance(listed, list):
-        return [dict(one) for one in listed if isinstance(one, dict)]
-    wants = [want for want in record.subscriptions if isinstance(want, dict)]
-    return [
-        {"kind": "event", "method": "", "what": f"{want.get('pattern')} of {want.get('source')}", "group": want.get("group")}
-        for want in wants
-    ]
-
-
-def _instance(seen: Seen) -> dict[str, Any]:
-    record = seen.record
-    return {
-        "instance": record.instance,
-        "state": state_of(seen),
-        "suspect": seen.suspect,
-        "addresses": dict(record.endpoints),
-        "host": record.host,
-        "pid": record.pid,
-        "lease_age": round(seen.age, 3),
-        "ttl": record.ttl,
-        "zone": record.zone,
-        "weight": record.weight,
-        "tags": record.tags,
-    }
-
-
 def table(services: list[dict[str, Any]]) -> str:
     """The services in columns."""
     rows = [("SERVICE", "INSTANCES", "UP", "ADDRESSES")]
@@ -252,24 +189,3 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def page(description: dict[str, Any]) -> str:
-    """The result of `describe`, for people to read."""
-    parts = [escaped(description["service"])]
-    for name, method in description["methods"].items():
-        note = "  (idempotent)" if method.get("idempotent") else ""
-        parts.append("\n  " + escaped(f"{name}{method.get('signature') or '(...)'}{note}"))
-        parts += [f"      {escaped(line)}".rstrip() for line in (method.get("doc") or "").strip().splitlines()]
-    if description["entrypoints"]:
-        lines: list[tuple[str, ...]] = [("KIND", "METHOD", "RUNS FOR", "GROUP")]
-        for one in description["entrypoints"]:
-            lines.append(tuple(str(one.get(key) or "-") for key in ("kind", "method", "what", "group")))
-        parts += ["", *(f"  {line}" for line in columns(lines).splitlines())]
-    rows = [("INSTANCE", "STATE", "ADDRESS", "HOST", "PID", "LEASE AGE")]
-    for one in description["instances"]:
-        state = f"{one['state']} (suspect)" if one["suspect"] else one["state"]
-        address = " ".join(f"{kind}={endpoint}" for kind, endpoint in sorted(one["addresses"].items())) or "-"
-        age = f"{one['lease_age']:.1f} s of {one['ttl']:g} s"
-        rows.append((one["instance"], state, address, one["host"] or "-", str(one["pid"] or "-"), age))
-    return "\n".join([*parts, "", *(f"  {line}" for line in columns(rows).splitlines())])

@@ -38,7 +38,7 @@ COMMANDS = {
     "run": "zmqservices.cli.run",
     "call": "zmqservices.cli.call",
     "ls": "zmqservices.cli.listing",
-    "inspect": "zmqservices.cli.listing",
+    "inspect": "zmqservices.cli.inspection",
     "health": "zmqservices.cli.health",
     "ping": "zmqservices.cli.nodes",
     "info": "zmqservices.cli.nodes",

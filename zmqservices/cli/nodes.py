@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of
+from zmqservices.cli.listing import OPERATORS, as_json, columns, did_you_mean, looked_up, only_at, services_of
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService, ZmqServicesError
 from zmqservices.observability.histogram import Histogram
+
+if TYPE_CHECKING:
+    from discovery import Seen
 
 #: Nodes that are asked at once.
 ASKED_AT_ONCE = 16
@@ -24,6 +27,13 @@ timeout_option = click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
     help="Seconds that the directory, and then each node, gets to answer.",
 )  # fmt: skip
+
+
+class NodeAddress(NamedTuple):
+    """Where a node answers operators, and its public key where connections are encrypted."""
+
+    endpoint: str
+    public_key: str | None
 
 
 class NodeAnswer(NamedTuple):
@@ -45,26 +55,44 @@ def ask_nodes(flags: Flags, service: str | None, method: str, timeout: float) ->
         if service is not None and service not in known:
             hint = f"no instance is known; {did_you_mean(service, known)}{directory.describe()}"
             raise UnknownService(service, hint)
-        nodes: dict[str, set[str]] = {}
-        for seen in view.records.values():
-            endpoints = seen.record.endpoints
-            address = endpoints.get("operators") or endpoints.get("rpc")
-            if address and seen.record.service in known and service in (None, seen.record.service):
-                nodes.setdefault(address, set()).add(seen.record.service)
+        nodes = nodes_of(view.records.values(), service)
     if not nodes:
         what = "no service" if service is None else f"no node of {service!r}"
-        raise RemoteUnavailable(f"{what} can be asked: a service of @http or @timer methods alone has no node")
+        raise RemoteUnavailable(
+            f"{what} can be asked: a process with nothing but @http and @timer methods has a node with STATISTICS: true only"
+        )
+    return ask(settings, nodes, method, timeout)
+
+
+def nodes_of(seen: Iterable[Seen], service: str | None) -> dict[NodeAddress, set[str]]:
+    """The nodes of these instances, of one service or of all, with the services of each."""
+    nodes: dict[NodeAddress, set[str]] = {}
+    for one in seen:
+        record = one.record
+        address = record.endpoints.get(OPERATORS) or record.endpoints.get("rpc")
+        is_wanted = not record.service.startswith("events:") if service is None else record.service == service
+        if address and is_wanted:
+            nodes.setdefault(NodeAddress(address, record.public_key), set()).add(record.service)
+    return nodes
+
+
+def ask(settings: dict[str, Any], nodes: dict[NodeAddress, set[str]], method: str, timeout: float) -> list[NodeAnswer]:
+    """Call an operators' method of these nodes, side by side. Never raises for what a node does or does not answer."""
+    if not nodes:
+        return []
     with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
-        found = threads.map(lambda one: _ask(settings, one[0], sorted(one[1]), method, timeout), sorted(nodes.items()))
-        return list(found)
+        found = [
+            threads.submit(_ask, settings, node, sorted(services), method, timeout)
+            for node, services in sorted(nodes.items(), key=lambda one: one[0].endpoint)
+        ]
+        return [one.result() for one in found]
 
 
-def _ask(settings: dict[str, Any], address: str, services: list[str], method: str, timeout: float) -> NodeAnswer:
+def _ask(settings: dict[str, Any], node: NodeAddress, services: list[str], method: str, timeout: float) -> NodeAnswer:
     from zmqservices.cluster.operators import NODE
     from zmqservices.standalone.rpc import ServiceRpcProxy
 
-    # A directory that lists only this node, so that no other one is called.
-    own = {**settings, "DIRECTORY": f"static:{NODE}={address}", "serializer": "msgpack"}
+    own = {**settings, "DIRECTORY": only_at(NODE, node.endpoint, node.public_key), "serializer": "msgpack"}
     began = time.monotonic()
     try:
         with ServiceRpcProxy(NODE, own, timeout=timeout) as proxy:
@@ -72,8 +100,8 @@ def _ask(settings: dict[str, Any], address: str, services: list[str], method: st
             began = time.monotonic()
             answer = getattr(proxy, method)()
     except ZmqServicesError as error:
-        return NodeAnswer(address, services, time.monotonic() - began, None, f"{type(error).__name__}: {error}")
-    return NodeAnswer(address, services, time.monotonic() - began, answer, "")
+        return NodeAnswer(node.endpoint, services, time.monotonic() - began, None, f"{type(error).__name__}: {error}")
+    return NodeAnswer(node.endpoint, services, time.monotonic() - began, answer, "")
 
 
 def complain_of(answers: Iterable[NodeAnswer]) -> None:

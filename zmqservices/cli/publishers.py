@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zmqservices.cli.listing import looked_up
+from zmqservices.cli.listing import looked_up, only_at
 from zmqservices.cli.options import Flags
 from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, RpcTimeout, UnknownService
 
@@ -33,9 +33,9 @@ class RemotePublisher:
     def ask(self, method: str, /, *args: object, **kwargs: object) -> Any:
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
-        service, endpoint = self.record.service, self.record.endpoints["rpc"]
-        # A directory that lists only this publisher, so that no other one is called.
-        own = {**self._settings, "DIRECTORY": f"static:{service}={endpoint}", "serializer": "msgpack"}
+        service = self.record.service
+        directory = only_at(service, self.record.endpoints["rpc"], self.record.public_key)
+        own = {**self._settings, "DIRECTORY": directory, "serializer": "msgpack"}
         with ServiceRpcProxy(service, own, timeout=self._timeout) as proxy:
             return getattr(proxy, method)(*args, **kwargs)
 

@@ -12,13 +12,14 @@ import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from discovery.security.permissions import NODE_OPERATORS
 from zmqservices.cluster.calls.incoming import IncomingCall
 from zmqservices.exceptions import BadRequest, IncorrectSignature, ZmqServicesError, no_such_method, serialize
 
 _log = logging.getLogger(__name__)
 
 #: The operators' methods of a node. It is not listed in the directory: operators call the nodes whose instances are.
-NODE = "node:operators"
+NODE = NODE_OPERATORS
 
 
 class OperatorMethods:

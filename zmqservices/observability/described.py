@@ -10,6 +10,7 @@ from typing import Any
 
 from zmqservices.containers import ServiceContainer
 from zmqservices.extensions import Entrypoint
+from zmqservices.utils.shown_signatures import shown_signature
 
 #: Characters of a docstring, and of one annotation or signature, that are told.
 LONGEST_DOC, LONGEST_SIGNATURE = 2000, 500
@@ -36,7 +37,7 @@ def _entrypoint(container: ServiceContainer, entrypoint: Entrypoint) -> dict[str
     return {
         "method": entrypoint.method_name,
         **({"kind": "rpc", "what": ""} if listed is None else listed),
-        "signature": signature_of(method),
+        "signature": shown_signature(method)[:LONGEST_SIGNATURE],
         "annotations": _annotations(method),
         "doc": doc_of(method),
         **entrypoint.details(),
@@ -46,16 +47,6 @@ def _entrypoint(container: ServiceContainer, entrypoint: Entrypoint) -> dict[str
 def doc_of(described: object) -> str:
     """Its docstring, or ""; a long one is cut."""
     return (inspect.getdoc(described) or "")[:LONGEST_DOC]
-
-
-def signature_of(method: Any) -> str:
-    """Its signature without `self`; "(...)" where it has none."""
-    try:
-        signature = inspect.signature(method)
-    except (TypeError, ValueError):
-        return "(...)"
-    parameters = list(signature.parameters.values())
-    return str(signature.replace(parameters=parameters[1:]))[:LONGEST_SIGNATURE]
 
 
 def _annotations(method: Any) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -27,6 +26,7 @@ from zmqservices.exceptions import (
 )
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
+from zmqservices.utils.shown_signatures import shown_signature
 from zmqservices.worker_context import Container, ExcInfo, Outcome, WorkerContext, exc_info_of
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             function = getattr(self.container.service_cls, name)
             described[name] = {
                 "idempotent": provider.idempotent,
-                "signature": _signature(function),
+                "signature": shown_signature(function),
                 "doc": inspect.getdoc(function) or "",
             }
             key = provider.key_place(function)
@@ -263,29 +263,3 @@ def describe(exc: BaseException, with_traceback: bool) -> dict[str, Any]:
         name = type(exc).__name__
         value = f"[this {name} cannot be described: {type(failure).__name__}]"
         return {"exc_type": name, "exc_path": "", "exc_args": [], "value": value}
-
-
-class _Annotation:
-    """An annotation that was not evaluated; its repr has no quotes."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _plain(annotation: object) -> object:
-    return _Annotation(annotation) if isinstance(annotation, str) else annotation
-
-
-def _signature(function: Callable[..., Any]) -> str:
-    """The signature as callers see it, without `self`: `(a: int, b=2) -> int`."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return "(...)"
-    parameters = [parameter.replace(annotation=_plain(parameter.annotation)) for parameter in signature.parameters.values()]
-    if parameters and parameters[0].kind in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
-        parameters = parameters[1:]
-    return str(signature.replace(parameters=parameters, return_annotation=_plain(signature.return_annotation)))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from discovery.security.certificates import Certificate, is_pattern
-from discovery.security.permissions import OPERATORS_PREFIX, Permission, Verb, allows, matches
+from discovery.security.permissions import Permission, Verb, allows, matches, needed_to_call
 from zmqservices.exceptions import ConfigurationError
 
 DENY, ALLOW, WHO = "deny", "allow", "who"
@@ -69,10 +69,8 @@ class Policy:
         return Permission(False, own.rule + (f", and no rule of {self.source} allows it" if self.source else ""))
 
     def may_call(self, certificate: Certificate, service: str, method: str) -> Permission:
-        """Whether it may call the method; an operator's method needs the permission to administer its source."""
-        if service.startswith(OPERATORS_PREFIX):
-            return self.allows(certificate, Verb.ADMINISTER, service.removeprefix(OPERATORS_PREFIX), method)
-        return self.allows(certificate, Verb.CALL, service, method)
+        """Whether it may call the method; an operator's method needs the permission to administer its source, or nodes."""
+        return self.allows(certificate, *needed_to_call(service), method)
 
 
 def load(path: str) -> Policy:

@@ -1,0 +1,88 @@
+"""Who may ask the nodes of a closed cluster what they run, and how the commands of operators reach them."""
+
+import gevent
+import pytest
+import yaml
+
+from tests.stage import until
+from zmqservices.cli.nodes import ask_nodes
+from zmqservices.cli.options import Flags
+from zmqservices.cli.publishers import ask_all, publishers
+from zmqservices.events import EventDispatcher
+from zmqservices.membership import Membership
+from zmqservices.observability.node_operators import NodeOperators
+from zmqservices.rpc import rpc
+
+
+class Orders:
+    name = "orders"
+    dispatch = EventDispatcher()
+
+    @rpc
+    def place(self):
+        pass
+
+
+@pytest.fixture
+def orders(cluster, start):
+    """A service whose node answers operators, as one of `zmqservices run` does."""
+    container = start(Orders, cluster.node("orders", serves="orders", publishes="orders"))
+    NodeOperators(container.shared_extensions[Membership].join(), [container]).serve()
+    return container
+
+
+@pytest.fixture
+def flags(cluster, tmp_path):
+    """The command line of somebody with this certificate."""
+
+    def flags(**permissions):
+        file = tmp_path / "settings.yaml"
+        file.write_text(yaml.safe_dump(cluster.node("operator", **permissions)))
+        return Flags(config_file=str(file))
+
+    return flags
+
+
+def elsewhere(function, *arguments):
+    """Run it in a thread, as another process would: the node lives on this one."""
+    return gevent.get_hub().threadpool.apply(function, arguments)
+
+
+def asked(flags, method):
+    (answer,) = elsewhere(ask_nodes, flags, "orders", method, 10.0)
+    return answer
+
+
+def test_those_who_administer_nodes_are_answered(orders, flags):
+    answer = asked(flags(administers="node:operators"), "stats")
+
+    assert answer.problem == ""
+    assert answer.answer["instances"][0]["service"] == "orders"
+
+
+@pytest.mark.parametrize(
+    ("permissions", "method"),
+    [({"calls": ("*", "node:operators")}, "info"), ({"administers": ("orders", "node:operators.ping")}, "stats")],
+)
+def test_all_others_are_told_what_they_lack(orders, flags, permissions, method):
+    answer = asked(flags(**permissions), method)
+
+    assert answer.answer is None
+    assert answer.problem.startswith("Forbidden: node:operators.")
+    assert "is not among that" in answer.problem
+
+
+def test_a_permission_to_ping_is_no_more_than_that(orders, flags):
+    operator = flags(administers="node:operators.ping")
+
+    assert asked(operator, "ping").answer["instances"][0]["service"] == "orders"
+
+
+def test_publishers_are_asked_over_encrypted_connections(orders, flags):
+    operator = flags(administers="orders")
+
+    def ask():
+        with publishers(operator, None, 10.0) as found:
+            return [answer["source"] for _, answer in ask_all(found, "stats")]
+
+    until(lambda: elsewhere(ask) == ["orders"])
