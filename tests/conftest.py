@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from zmqservices import config
 
@@ -20,6 +20,10 @@ settings.load_profile("thorough" if os.environ.get("CI") else "quick")
 # What was compiled is kept, whatever the shell says: hundreds of processes start here, and none of them need do it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+#: Seconds for a test with random examples. Hypothesis shrinks a failing one for as long as it takes, five minutes at most, and
+#: pytest-timeout would end the process before the failure is reported.
+SHRINKING = 400.0
 
 #: Seconds that cleaning up after a test may take. pytest-timeout stops counting when a test fails.
 CLEANING_UP = 60.0
@@ -35,6 +39,9 @@ def pytest_collection_modifyitems(items):
     """Files with long tests come first, so that at the end of a run no process waits for another one's last file."""
     long = {item.path for item in items if item.get_closest_marker("system") is not None}
     items.sort(key=lambda item: item.path not in long)
+    for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SHRINKING))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -455,15 +455,17 @@ def test_a_call_waits_for_the_budget_and_ends_in_time():
 def test_calls_that_wait_for_the_budget_are_repeated_as_it_is_earned():
     calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=1)
     link = calling.add_instance("one", add={"idempotent": True})
+    calls = []
     for _ in range(2):
-        calls = begin_many(calling, 30)
+        calls += begin_many(calling, 30)
         link.listener.on_disconnect()
         link.greet()
 
     calling.reactor.wind(5.0)
     repeated = [call for call in calls if call.stage == SENT]
 
-    assert 3 <= len(repeated) <= 16
+    # Ten at once, and up to one a second besides.
+    assert 12 <= len(repeated) <= 15
     assert all(call.stage == HELD for call in calls if call not in repeated)
 
 
