@@ -220,7 +220,7 @@ def test_the_short_path_of_calls_and_results_checks_as_the_long_one_does(fields)
 def test_the_short_path_and_the_long_one_read_the_same():
     # An unknown field at the end leads to the long path.
     for fields in ([3, *CALL_FIELDS], [4, 1, 2]):
-        assert decode(envelope.pack(fields)) == decode(envelope.pack([*fields, None, "new"]))
+        assert decode(envelope.pack(fields)) == decode(envelope.pack([*fields, None, None, "new"]))
 
     assert decode(envelope.pack([3, *CALL_FIELDS])) == Call(*CALL_FIELDS)
 

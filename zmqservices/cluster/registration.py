@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Protocol
 
 import gevent
@@ -108,10 +108,14 @@ class Registration:
         take: Callable[[IncomingCall], None],
         flush: Callable[[], None],
         cancel: Callable[[Any, str], None],
+        queue: Sized = (),
     ) -> None:
-        """Open the call server if it is not open yet, and announce the instance as UP. `methods` are described as in a record."""
+        """Open the call server if it is not open yet, and announce the instance as UP; see `CallServer.serve`.
+
+        `methods` are described as in a record.
+        """
         call_server = self._node.open_call_server()
-        self._served = call_server.serve(self.service, self.id, take, flush, cancel, _idempotent(methods))
+        self._served = call_server.serve(self.service, self.id, take, flush, cancel, _idempotent(methods), queue)
         endpoints = {**self._listed.endpoints, RPC: self._node.addresses.advertised(call_server.endpoint)}
         record = self._listed.announce(Reason.METHODS, state="UP", methods=methods, endpoints=endpoints)
         _log.info("serving %s as instance %s at %s", self.service, self.id, record.endpoints[RPC])

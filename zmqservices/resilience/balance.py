@@ -4,6 +4,7 @@ Rule 1: no sockets, no greenlets, no clock here; `now` is always an argument.
 Rule 2: calls in flight decide first. An instance costs its calls in flight and one more, each times its weight, and the
 weight is 1 unless it is certain to be more than ALIKE times slower than the fastest: an instance that is ten times slower
 gets a tenth of a burst, and small differences, which are chance, do not disturb an even spread. Equals are chosen by lot.
+The calls of others that wait there (`zmqservices.resilience.queues`) count as calls in flight.
 Rule 3: up to COMPARED instances are all compared. Of more, as many neighbours from a random place on.
 Rule 4: latency is known by method, and is a moving average with a deviation: of a method that takes now a second and now a
 millisecond nothing is certain. An answer that may have waited behind others says only between which two
@@ -19,6 +20,8 @@ from math import exp
 from random import random
 from statistics import median_low
 from typing import Protocol, TypeVar
+
+from zmqservices.resilience.queues import Queue, estimate
 
 #: The part of a new answer in the average, at least. So little that the queues of others, which nobody here sees, are no
 #: difference between instances; an answer that takes a hundred times as long makes one ten times slower all the same.
@@ -94,7 +97,7 @@ class Pace:
 class Load:
     """What one instance carries, as this process sees it."""
 
-    __slots__ = ("in_flight", "answers", "paces", "weights", "share", "distance")
+    __slots__ = ("in_flight", "answers", "paces", "weights", "share", "distance", "queue", "others")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -104,6 +107,9 @@ class Load:
         self.paces: dict[str, Pace] = {}
         #: How many calls it should get, compared with others, and how many more it is taken to have in flight.
         self.share, self.distance = 1.0, 0.0
+        #: What the answers say of the queue there, and how many calls of others wait in it by that.
+        self.queue = Queue()
+        self.others = 0.0
         #: By method: what each call in flight costs, and what the next one does.
         self.weights: dict[str, tuple[float, float]] = {}
 
@@ -147,6 +153,14 @@ def _weights(pace: Pace, slow: float, fastest: float, typical: float, now: float
     return EVEN if following <= UNLIKE else AFTER_EQUALS
 
 
+def count_others(candidates: Sequence[Loaded], now: float) -> bool:
+    """Set how many calls of others wait at each candidate. False where none do: then this need not be done for the next call."""
+    estimates = estimate([each.load.queue for each in candidates], now)
+    for position, each in enumerate(candidates):
+        each.load.others = estimates[position] if estimates else 0.0
+    return bool(estimates)
+
+
 def choose(candidates: Sequence[Candidate], method: str, rand: Callable[[], float] = random) -> Candidate:
     """The one of `candidates` (at least one) where a call of `method` costs least. `weigh` them first, now and then."""
     count = len(candidates)
@@ -159,7 +173,7 @@ def choose(candidates: Sequence[Candidate], method: str, rand: Callable[[], floa
             place = 0
         load = candidate.load
         each, following = load.weights.get(method, EVEN)
-        cost = load.in_flight * each + following
+        cost = (load.in_flight + load.others) * each + following
         if cost < least or least < 0.0:
             best, least = candidate, cost
     return best

@@ -55,7 +55,7 @@ def choose_preferred(candidates: Sequence[Candidate], method: str, rand: Callabl
     for candidate in candidates:
         load = candidate.load
         each, following = load.weights.get(method, EVEN)
-        cost = (load.in_flight * each - log(1.0 - rand()) * following) / load.share + load.distance
+        cost = ((load.in_flight + load.others) * each - log(1.0 - rand()) * following) / load.share + load.distance
         if cost < least or least < 0.0:
             best, least = candidate, cost
     return best

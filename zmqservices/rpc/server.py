@@ -82,7 +82,7 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._node = self.membership.join()
         self._registration = self.membership.registration()
         take = self.take if self._node.settings.keys is None else self._take_and_name_peer
-        self._registration.serve(self._describe(), take, container.pool.flush, self.cancel)
+        self._registration.serve(self._describe(), take, container.pool.flush, self.cancel, self._jobs)
         self._is_serving = True
         self.membership.before_leaving(self._leave_at_once)
 

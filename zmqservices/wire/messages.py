@@ -14,6 +14,9 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 #: The version that this package speaks. Peers of different majors do not understand each other; minors may differ.
 MAJOR, MINOR = 1, 0
 
+#: The key of `info` by which a HELLO asks for `waiting` in each RESULT, and a WELCOME says that it will be there.
+WAITING = "waiting"
+
 Count: TypeAlias = int
 Seconds: TypeAlias = float
 Map: TypeAlias = dict[Any, Any]
@@ -129,12 +132,16 @@ class Call(Spoken):
 
 @message
 class Result(Spoken):
-    """What the call `id` returned. With a `serializer`, `value` is the bytes of a document of that format."""
+    """What the call `id` returned. With a `serializer`, `value` is the bytes of a document of that format.
+
+    `waiting`: calls that waited for a worker of the instance when it sent this; None where it did not say.
+    """
 
     KIND: ClassVar[int] = 4
     id: Count
     value: Any = None
     serializer: str | None = None
+    waiting: Count | None = None
 
 
 @message

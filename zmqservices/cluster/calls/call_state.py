@@ -26,7 +26,8 @@ def describe(pool: ServicePool, budget: RetryBudget, ejection: Ejection, now: fl
 
 
 def _instance(instance: Instance, now: float) -> dict[str, Any]:
-    """`condition` is `ejected`, `up`, or why it is not asked. Times in seconds; `latency` by method, where it was measured."""
+    """`condition` is `ejected`, `up`, or why it is not asked. `queued`: the calls of others that waited
+    there by its last answer, 0 where that is out of date. Times in seconds; `latency` by method, where it was measured."""
     health = instance.health
     is_ejected = health.ejected_until > now
     return {
@@ -38,5 +39,6 @@ def _instance(instance: Instance, now: float) -> dict[str, Any]:
         "ejected_for": round(health.ejected_until - now, 3) if is_ejected else 0.0,
         "why": health.why if is_ejected else "",
         "in_flight": instance.load.in_flight,
+        "queued": instance.load.queue.others if instance.load.queue.is_recent(now) else 0,
         "latency": {method: pace.latency for method, pace in instance.load.paces.items()},
     }

@@ -254,8 +254,11 @@ class Caller(Watched):
             return
         load = call.instance.load
         load.in_flight -= 1
-        if call.pool.only is None:
+        pool = call.pool
+        if pool.only is None:
             load.saw(call.method, now - call.sent_at, call.ahead, now)
+            if pool.has_queues or result.waiting is not None:
+                pool.heard(call.instance, result.waiting, now - call.sent_at, now)
         if result.serializer is None:
             call.value = result.value
         else:

@@ -20,7 +20,7 @@ from zmqservices.transport import Sent
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import batches, envelope
-from zmqservices.wire.messages import MAJOR, MINOR, Batch, Call, Error, Hello, Message, Ping, Pong, Welcome
+from zmqservices.wire.messages import MAJOR, MINOR, WAITING, Batch, Call, Error, Hello, Message, Ping, Pong, Welcome
 from zmqservices.wire.quoting import quoted
 from zmqservices.wire.shapes import LONGEST_NAME, is_count
 
@@ -143,6 +143,7 @@ class Connections:
             self._begin_anew(client)
         client.node = hello.node or "?"
         client.asks_records = bool(_asked_records(hello))
+        client.reads_waiting = (hello.info or {}).get(WAITING) is True
         self.given_up.discard(client.routing_id)
         self._welcome(client)
 
@@ -170,6 +171,8 @@ class Connections:
 
     def _welcome(self, client: ClientConnection) -> None:
         info = self._owner.described()
+        if client.reads_waiting:
+            info[WAITING] = True
         if client.asks_records:
             info[RECORDS] = self._owner.records()
         if self._guard is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Protocol
 
 from gevent.event import Event
@@ -23,7 +23,7 @@ class ClientConnection:
 
     __slots__ = (
         "routing_id", "address", "key", "identity", "node", "calls", "window", "send_queue", "awaited", "has_late_answers",
-        "asks_records",
+        "asks_records", "reads_waiting",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class ClientConnection:
         self.has_late_answers = False
         #: Its HELLO asked for the records of this node's instances.
         self.asks_records = False
+        #: Its HELLO asked how many calls wait.
+        self.reads_waiting = False
 
     def __str__(self) -> str:
         if self.identity is not None:
@@ -99,7 +101,12 @@ class IncomingCall(Call):
 
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
-        frames = encode_result(self.id, value, serializer)
+        client, queue = self.client, self.served.queue
+        # Only where calls of others wait: the client knows of its own. So a client that is alone has nothing more to read.
+        if len(queue) > len(client.calls) and client.reads_waiting:
+            frames = encode_result(self.id, value, serializer, len(queue))
+        else:
+            frames = encode_result(self.id, value, serializer)
         size = len(frames) if type(frames) is bytes else size_of(frames)
         if size > self.sender.max_message_size:
             raise MessageTooLarge(
@@ -149,7 +156,7 @@ class IncomingCall(Call):
 class Served:
     """One instance of a service that this node serves."""
 
-    __slots__ = ("name", "instance", "take", "flush", "cancel", "idempotent", "open_calls", "is_draining", "idle")
+    __slots__ = ("name", "instance", "take", "flush", "cancel", "idempotent", "queue", "open_calls", "is_draining", "idle")
 
     def __init__(
         self,
@@ -159,6 +166,7 @@ class Served:
         flush: Callable[[], None],
         cancel: Callable[[Any, str], None],
         idempotent: Iterable[str],
+        queue: Sized = (),
     ) -> None:
         self.name = name
         #: The id of the instance.
@@ -168,6 +176,8 @@ class Served:
         self.cancel = cancel
         #: Methods that may be repeated.
         self.idempotent = sorted(idempotent)
+        #: What waits for a worker.
+        self.queue = queue
         self.open_calls = 0
         self.is_draining = False
         #: Set when the last open call of a draining instance ends.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from discovery import Record
 from zmqservices.cluster.calls.call import PendingCall
-from zmqservices.resilience.balance import Load, choose, weigh
+from zmqservices.resilience.balance import Load, choose, count_others, weigh
 from zmqservices.resilience.hashing import KINDS, as_bytes, choose_by_key
 from zmqservices.resilience.outliers import Health
 from zmqservices.resilience.preferences import Preferences, choose_preferred
@@ -30,6 +30,7 @@ class InstancePeer(Protocol):
     is_up: bool
     is_full: bool
     is_suspect: bool
+    tells_waiting: bool
     expected_until: float
     idempotent: dict[str, frozenset[str]]
 
@@ -90,7 +91,7 @@ class ServicePool:
 
     __slots__ = (
         "service", "calls", "instances", "ready", "only", "ejected", "suspects", "tiers", "coming", "is_cold", "unlinked",
-        "waiting", "keyed", "_weighed_until", "_preferences", "_choose", "_served_since",
+        "waiting", "keyed", "has_queues", "_weighed_until", "_preferences", "_choose", "_served_since",
     )  # fmt: skip
 
     def __init__(self, service: str, preferences: Preferences = EQUALS) -> None:
@@ -122,6 +123,8 @@ class ServicePool:
         self.waiting: deque[Any] = deque()
         #: The methods whose calls are routed by an argument: its name and its position.
         self.keyed: dict[str, tuple[str, int]] = {}
+        #: Whether answers said lately that calls wait at an instance.
+        self.has_queues = False
         #: By method.
         self._weighed_until: dict[str, float] = {}
 
@@ -214,9 +217,17 @@ class ServicePool:
                     self._weighed_until[method] = weigh(self.ready or candidates, method, now)
                     if self._preferences.slow_start:
                         self._prefer(now)
+                if self.has_queues:
+                    self.has_queues = count_others([*self.ready, *self.ejected, *self.suspects], now)
                 chosen = self._choose(candidates, method)
                 return None if may_wait and self.coming and self._has_its_share(chosen, now) else chosen
         return None
+
+    def heard(self, instance: Instance, waiting: int | None, took: float, now: float) -> None:
+        """An answer took `took` seconds and says how many calls wait at its instance; None where it says nothing of it."""
+        if waiting is not None or instance.peer.tells_waiting:
+            instance.load.queue.heard(waiting or 0, instance.load.in_flight, took, now)
+            self.has_queues = self.has_queues or bool(waiting)
 
     def _has_its_share(self, chosen: Instance, now: float) -> bool:
         if not all(instance.peer.expected_until > now for instance in self.coming):

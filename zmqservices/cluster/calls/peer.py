@@ -32,7 +32,7 @@ from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, COUNTED_REFUSAL, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
-from zmqservices.wire.messages import MAJOR, MINOR, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
+from zmqservices.wire.messages import MAJOR, MINOR, WAITING, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
 from zmqservices.wire.quoting import plain
 
 _log = logging.getLogger(__name__)
@@ -127,11 +127,13 @@ class Peer:
         #: The node that answered.
         self.node = node
         self._namespace = namespace
-        info = None if keys is None else {CERTIFICATE: keys.signed}
+        info = {WAITING: True} if keys is None else {WAITING: True, CERTIFICATE: keys.signed}
         self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, info))
         self.stage = PeerStage.CONNECTING
         self.is_up = False
         self.is_suspect = False
+        #: Whether its answers say how many calls wait there. Where they say nothing, none do.
+        self.tells_waiting = False
         #: Until when the first greeting is awaited; 0 once the node was greeted or could not be reached.
         self.expected_until = clock() + EXPECTED
         self.refusal = ""
@@ -304,7 +306,9 @@ class Peer:
             self._refuse(f"another node, {plain(welcome.node)}, answers there")
         elif self._keys is None or self._is_believed(self._keys, welcome):
             self.node = plain(welcome.node)
-            services = (welcome.info or {}).get("services") or {}
+            info = welcome.info or {}
+            self.tells_waiting = info.get(WAITING) is True
+            services = info.get("services") or {}
             self.idempotent = {
                 name: frozenset(entry.get("idempotent") or ())
                 for name, entry in services.items()

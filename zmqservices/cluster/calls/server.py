@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
@@ -121,12 +121,14 @@ class CallServer(Watched):
         flush: Callable[[], None],
         cancel: Callable[[Any, str], None],
         idempotent: Iterable[str] = (),
+        queue: Sized = (),
     ) -> Served:
         """From now on calls to `name` go to `take`; `cancel(worker, why)` stops one that is under way.
 
-        `worker` is what `take` left in `call.worker`. Several instances that serve `name` here share its calls.
+        `worker` is what `take` left in `call.worker`. `queue` holds what waits for a worker; callers are told its length.
+        Several instances that serve `name` here share its calls.
         """
-        served = Served(name, instance, take, flush, cancel, idempotent)
+        served = Served(name, instance, take, flush, cancel, idempotent, queue)
         self._table.add(served)
         self.connections.welcome_all()
         return served
