@@ -16,7 +16,7 @@ from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
 
 if TYPE_CHECKING:
-    from discovery import Capabilities, Record, Seen, View
+    from discovery import Capabilities, Directory, Record, Seen, View
 
 #: Seconds in which a directory must answer.
 TIMEOUT = 3.0
@@ -88,6 +88,22 @@ def with_near_services(error: UnknownService, settings: dict[str, Any]) -> Unkno
     return UnknownService(error.service_name, f"{mend}{error.reason}")
 
 
+def directory_of(settings: dict[str, Any]) -> Directory:
+    """A client of the directory that asks for everything and hosts nothing, not yet started. Raises DirectoryError."""
+    import discovery
+    from zmqservices.cluster.settings import keys_of
+
+    cache = configuration.text(settings, constants.DIRECTORY_CACHE_CONFIG_KEY, None)
+    return discovery.open_directory(
+        configuration.directory_url(settings),
+        namespace=configuration.namespace(settings),
+        cache_dir=None if cache == "none" else cache,
+        host=False,
+        services="*",
+        keys=keys_of(settings),
+    )
+
+
 @contextmanager
 def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     """A directory that has answered, or has nothing to say. It is never hosted here, since this process soon
@@ -96,19 +112,7 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     Raises RemoteUnavailable when a registry elsewhere does not answer and nothing is known of what it last
     said.
     """
-    import discovery
-    from zmqservices.cluster.settings import keys_of
-
-    url = configuration.directory_url(settings)
-    cache = configuration.text(settings, constants.DIRECTORY_CACHE_CONFIG_KEY, None)
-    directory = discovery.open_directory(
-        url,
-        namespace=configuration.namespace(settings),
-        cache_dir=None if cache == "none" else cache,
-        host=False,
-        services="*",
-        keys=keys_of(settings),
-    )
+    directory = directory_of(settings)
     directory.start()
     try:
         has_answered = directory.wait_ready(min(timeout, NO_HOST_TIMEOUT) if nobody_hosts(directory.capabilities) else timeout)

@@ -40,6 +40,7 @@ COMMANDS = {
     "ls": "zmqservices.cli.listing",
     "inspect": "zmqservices.cli.inspection",
     "health": "zmqservices.cli.health",
+    "check": "zmqservices.cli.check",
     "ping": "zmqservices.cli.nodes",
     "info": "zmqservices.cli.nodes",
     "stats": "zmqservices.cli.nodes",

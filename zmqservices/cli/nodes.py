@@ -37,13 +37,17 @@ class NodeAddress(NamedTuple):
 
 
 class NodeAnswer(NamedTuple):
-    """What one node answered within `seconds`, or the `problem` for which it did not."""
+    """What one node answered within `seconds`, or the `problem` for which it did not.
+
+    `asked_at`: when, in seconds since 1970.
+    """
 
     address: str
     services: list[str]
     seconds: float
     answer: dict[str, Any] | None
     problem: str
+    asked_at: float = 0.0
 
 
 def ask_nodes(flags: Flags, service: str | None, method: str, timeout: float) -> list[NodeAnswer]:
@@ -93,15 +97,16 @@ def _ask(settings: dict[str, Any], node: NodeAddress, services: list[str], metho
     from zmqservices.standalone.rpc import ServiceRpcProxy
 
     own = {**settings, "DIRECTORY": only_at(NODE, node.endpoint, node.public_key), "serializer": "msgpack"}
-    began = time.monotonic()
+    began, asked_at = time.monotonic(), time.time()
     try:
         with ServiceRpcProxy(NODE, own, timeout=timeout) as proxy:
-            proxy.ping()  # So that the connection does not count.
-            began = time.monotonic()
+            if method == "ping":
+                proxy.ping()  # So that the connection does not count.
+            began, asked_at = time.monotonic(), time.time()
             answer = getattr(proxy, method)()
     except ZmqServicesError as error:
         return NodeAnswer(node.endpoint, services, time.monotonic() - began, None, f"{type(error).__name__}: {error}")
-    return NodeAnswer(node.endpoint, services, time.monotonic() - began, answer, "")
+    return NodeAnswer(node.endpoint, services, time.monotonic() - began, answer, "", asked_at)
 
 
 def complain_of(answers: Iterable[NodeAnswer]) -> None:

@@ -54,6 +54,7 @@ class NodeOperators(OperatorMethods):
             **self._process(),
             "python": platform.python_version(),
             "platform": sys.platform,
+            "certificate": self._certificate(),
             "instances": [
                 {
                     **_named(container),
@@ -80,12 +81,17 @@ class NodeOperators(OperatorMethods):
     def _process(self) -> dict[str, Any]:
         return {
             "node": self._node.id,
-            "version": _version(),
+            "version": version(),
             "host": platform.node(),
             "pid": os.getpid(),
             "at": time.time(),
             "uptime": time.monotonic() - self._began,
         }
+
+    def _certificate(self) -> dict[str, Any] | None:
+        """That of this node, in a closed cluster."""
+        keys = self._node.settings.keys
+        return None if keys is None else {"name": keys.certificate.name, "days_left": keys.days_left(time.time())}
 
     @staticmethod
     def _statistics() -> Statistics:
@@ -100,7 +106,8 @@ def _named(container: ServiceContainer) -> dict[str, Any]:
     return {"service": container.service_name, "instance": container.instance_id}
 
 
-def _version() -> str:
+def version() -> str:
+    """The installed version of this package; "" where it is not installed."""
     try:
         return metadata.version("zmqservices")
     except metadata.PackageNotFoundError:

@@ -1,0 +1,286 @@
+"""`zmqservices check`: what it finds, both ways, and what it says to do."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+import yaml
+
+from discovery import open_directory
+from discovery.model import Record, Seen
+from tests.system.processes import free_port
+from zmqservices.cli import diagnosis, examination
+from zmqservices.cli.diagnosis import ERROR, OK, WARNING
+from zmqservices.cli.main import main
+from zmqservices.cli.nodes import NodeAnswer
+from zmqservices.cluster.settings import Settings
+from zmqservices.configuration import config
+
+# --- the rules ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("finding", "level", "text", "mend"),
+    [
+        (diagnosis.of_extra("etcd", "urllib3", "DIRECTORY etcd:", True), OK, "urllib3 is installed", ""),
+        (diagnosis.of_extra("etcd", "urllib3", "DIRECTORY etcd:", False), ERROR, "DIRECTORY etcd: needs", "zmqservices[etcd]"),
+        (diagnosis.of_registry("10.0.0.5:4190", "", True), OK, "10.0.0.5:4190 accepts connections", ""),
+        (diagnosis.of_registry("10.0.0.5:4190", "refused", True), WARNING, "cannot be reached: refused", "Others answer"),
+        (diagnosis.of_registry("10.0.0.5:4190", "refused", False), ERROR, "cannot be reached: refused", "start it"),
+        (diagnosis.of_directory("tcp://a:1", 0.012, 3, False, False), OK, "within 12 ms, and lists 3 instances", ""),
+        (diagnosis.of_directory("local:", None, 0, True, False), WARNING, "nothing hosts local: now", "the first one hosts"),
+        (diagnosis.of_directory("tcp://a:1", None, 0, False, False), ERROR, "tcp://a:1 does not answer", "must be a registry"),
+        (diagnosis.of_directory("tcp://a:1", None, 0, False, True), ERROR, "does not answer", "this node's certificate"),
+        (diagnosis.of_node("tcp://a:1", "orders, web", ""), OK, "(orders, web) answers", ""),
+        (diagnosis.of_node("tcp://a:1", "orders, web", "RpcTimeout: late"), WARNING, "RpcTimeout: late", "health orders`"),
+        (diagnosis.of_node("tcp://a:1", "orders", "Forbidden: no"), WARNING, "Forbidden: no", "--administers node:operators"),
+        (diagnosis.of_clock("blue", 0.2, 0.3), OK, "that of blue is like this one's, within 0.3 s", ""),
+        (diagnosis.of_clock("blue", 3.0, 2.5), OK, "within 3.0 s", ""),
+        (diagnosis.of_clock("blue", 2.5, 0.1), WARNING, "2.5 s ahead of this one's", "NTP"),
+        (diagnosis.of_clock("blue", -61.0, 0.1), ERROR, "61.0 s behind this one's", "NTP"),
+        (diagnosis.of_port("BIND_ADDRESS", "*:4000", "", "", False), OK, "BIND_ADDRESS *:4000 is free", ""),
+        (diagnosis.of_port("BIND_ADDRESS", "*:4000", "address already in use", "orders", True), OK, "that of orders", ""),
+        (diagnosis.of_port("METRICS_ADDRESS", "*:1", "address already in use", "", True), WARNING, "in use", "another METRICS"),
+        (diagnosis.of_port("BIND_ADDRESS", "*:1", "address already in use", "", False), ERROR, "in use", "end what uses it"),
+        (diagnosis.of_port("BIND_ADDRESS", "*:1", "permission denied", "", True), ERROR, "permission denied", "1024"),
+        (diagnosis.of_advertised("10.0.0.7", "", False, True), OK, "others are told 10.0.0.7", ""),
+        (diagnosis.of_advertised("127.0.0.1", "", True, False), OK, "others are told 127.0.0.1", ""),
+        (diagnosis.of_advertised("127.0.0.1", "", True, True), ERROR, "which no other host can reach", "set BIND_ADDRESS"),
+        (diagnosis.of_advertised("10.9.9.9", "timed out", False, True), ERROR, "does not reach itself: timed out", "ADVERTISE"),
+        (diagnosis.of_descriptors(1024, 65536, 10), OK, "1024 are allowed here, and 65536", ""),
+        (diagnosis.of_descriptors(-1, -1, 10), OK, "any number are allowed here", ""),
+        (diagnosis.of_descriptors(1024, 1024, 10), WARNING, "1024", "ulimit -Hn"),
+        (diagnosis.of_descriptors(1024, 65536, 40_000), ERROR, "40000 nodes are listed", "ulimit -Hn"),
+        (diagnosis.of_descriptors(64, 64, 0), ERROR, "64", "LimitNOFILE"),
+        (diagnosis.of_space("/var", 2**31, 2**30), OK, "2.0 GiB are free in /var", ""),
+        (diagnosis.of_space("/var", 500 * 2**20, 2**30), WARNING, "500 MiB are free in /var, and each", "JOURNAL_MAX_BYTES"),
+        (diagnosis.of_space("/var", 5 * 2**20, 2**30), ERROR, "5 MiB are free", "JOURNAL_FOLDER"),
+        (diagnosis.of_permissions("/var", True, False), OK, "/var can be written", ""),
+        (diagnosis.of_permissions("/var", True, True), WARNING, "other users may look into /var", "chmod 700 /var"),
+        (diagnosis.of_permissions("/var", False, False), ERROR, "may not write into /var", "change its owner"),
+        (diagnosis.of_file_system("/var", "ext4"), OK, "local file system (ext4)", ""),
+        (diagnosis.of_file_system("/var", ""), OK, "local file system", ""),
+        (diagnosis.of_file_system("/tmp", "tmpfs"), WARNING, "in memory (tmpfs)", "to a disk"),
+        (diagnosis.of_file_system("/mnt", "nfs4"), WARNING, "over the network (nfs4)", "local disk"),
+        (diagnosis.of_versions("1.0", {"1.0": 3}), OK, "all nodes that answered run 1.0", ""),
+        (diagnosis.of_versions("1.0", {"1.0": 3, "0.9": 1}), WARNING, "0.9 on 1, 1.0 on 3; this host has 1.0", "one version"),
+        (diagnosis.of_versions("1.1", {"1.0": 3}), WARNING, "1.0 on 3; this host has 1.1", "one version"),
+        (diagnosis.of_certificate("orders", 90.0), OK, "that of orders holds for 90 days", ""),
+        (diagnosis.of_certificate("orders", 12.5), WARNING, "that of orders ends in 12.5 days", "keys renew orders"),
+        (diagnosis.of_certificate("orders", -1.0), ERROR, "that of orders ended 1.0 days ago", "keys renew orders"),
+    ],
+)  # fmt: skip
+def test_each_rule_says_what_it_found_and_what_to_do(finding, level, text, mend):
+    assert finding.level == level
+    assert text in finding.text
+    assert mend in finding.mend
+    assert bool(finding.mend) is (level != OK)
+
+
+def test_settings_that_look_mistyped_are_warnings_and_wrong_ones_errors():
+    assert [one.level for one in diagnosis.of_settings("", {}, "config.yaml")] == [OK]
+    (typo,) = diagnosis.of_settings("", {"rpc_timout": "rpc_timeout"}, "config.yaml")
+    assert (typo.level, typo.mend) == (WARNING, "write 'rpc_timeout' if that is meant, or leave it out")
+    (wrong,) = diagnosis.of_settings("HEARTBEAT is 'x'; a number is needed", {}, "config.yaml")
+    assert (wrong.level, wrong.text) == (ERROR, "HEARTBEAT is 'x'; a number is needed")
+
+
+# --- the facts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken():
+    """A port at which something listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        yield listener.getsockname()[1]
+
+
+def test_a_port_that_is_taken_is_found_out_and_so_is_one_that_is_free(taken):
+    assert examination.problem_of_binding("127.0.0.1", taken) == "address already in use"
+    assert examination.problem_of_binding("127.0.0.1", 0) == ""
+    assert "known" in examination.problem_of_binding("no-such-host.invalid", 1)
+
+
+def test_only_ports_that_settings_name_are_tried(taken):
+    settings = {
+        "BIND_ADDRESS": "tcp://127.0.0.1:0", "METRICS_ADDRESS": f"127.0.0.1:{taken}", "WEB_SERVER_ADDRESS": f"127.0.0.1:{taken}",
+    }  # fmt: skip
+    web = Record("web", "one", host=socket.gethostname(), pid=os.getpid(), endpoints={"http": f"http://127.0.0.1:{taken}"})
+
+    alone = list(examination.of_ports(settings, []))
+    beside = list(examination.of_ports(settings, [Seen(web, age=0.0, suspect=False)]))
+
+    assert [one.level for one in alone] == [ERROR, ERROR]
+    assert [one.text for one in beside] == [
+        f"METRICS_ADDRESS 127.0.0.1:{taken} is that of web, which runs here",
+        f"WEB_SERVER_ADDRESS 127.0.0.1:{taken} is that of web, which runs here",
+    ]
+
+
+def test_the_extras_are_those_that_the_settings_need(monkeypatch):
+    monkeypatch.setattr(examination.importlib.util, "find_spec", lambda name: None if name == "kazoo" else object())
+    url = "etcd://10.0.0.5:2379/shop,zookeeper://10.0.0.6:2181/shop,tcp://10.0.0.7:4190"
+
+    found = list(examination.of_extras({"DIRECTORY": url, "METRICS_ADDRESS": "127.0.0.1:9464", "SECURITY": "keys"}))
+
+    assert [(one.level, one.mend) for one in found] == [
+        (OK, ""), (ERROR, "pip install 'zmqservices[zookeeper]'"), (OK, ""), (OK, ""),
+    ]  # fmt: skip
+    assert list(examination.of_extras({"DIRECTORY": "tcp://10.0.0.7:4190"})) == []
+
+
+def test_a_node_reaches_itself_at_the_address_that_others_are_told():
+    capabilities = open_directory("tcp://127.0.0.1:1").capabilities
+
+    def found(**settings):
+        return examination.of_advertised(Settings.read(settings), capabilities, 0.2)
+
+    assert found().level == OK
+    assert found(ADVERTISE_ADDRESS="tcp://127.0.0.1:4000").level == OK
+    # 192.0.2.0/24 is for documentation, and no host has such an address.
+    away = found(ADVERTISE_ADDRESS="tcp://192.0.2.1:4000")
+    assert away.level == ERROR and "192.0.2.1, at which this host does not reach itself" in away.text
+    wrong = found(BIND_ADDRESS="tcp://192.0.2.1:0")
+    assert wrong.level == ERROR and "assign requested address" in wrong.text
+    unknown = found(ADVERTISE_ADDRESS="tcp://no-such-host.invalid:1")
+    assert unknown.level == ERROR and "cannot be resolved" in unknown.text
+
+
+def test_something_else_at_the_advertised_address_is_not_this_host(taken):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+
+        assert examination._problem_of_reaching(listener, "127.0.0.1", listener.getsockname()[1], 5.0) == ""
+        assert examination._problem_of_reaching(listener, "127.0.0.1", taken, 0.05) == "no connection within 0.05 s"
+
+
+def test_the_folder_of_journals_is_looked_at_where_it_is_or_would_be_made(tmp_path):
+    tmp_path.chmod(0o700)
+    missing = list(examination.of_journals(str(tmp_path / "journals" / "default"), 1))
+    (tmp_path / "journals").mkdir()
+    (tmp_path / "journals").chmod(0o755)
+    there = list(examination.of_journals(str(tmp_path / "journals"), 2**60))
+
+    assert [one.text for one in missing][0] == f"{tmp_path} can be written"
+    assert missing[0].level == missing[1].level == OK
+    assert there[0].level == WARNING and "other users" in there[0].text
+    assert there[1].level == WARNING and "may take 1073741824.0 GiB" in there[1].text
+
+
+def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path):
+    mounts = tmp_path / "mountinfo"
+    disk = tmp_path / "a disk"
+    disk.mkdir()
+    escaped = str(disk).replace(" ", r"\040")
+    lines = (
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+        f"2 1 0:2 / {tmp_path} rw shared:1 - tmpfs none rw",
+        f"3 1 0:3 / {escaped} rw - nfs4 a:/b rw",
+    )
+    mounts.write_text("\n".join(lines))
+
+    assert examination.file_system_of(disk, mounts) == "nfs4"
+    assert examination.file_system_of(tmp_path, mounts) == "tmpfs"
+    assert examination.file_system_of(tmp_path.parent, mounts) == "ext4"
+    assert examination.file_system_of(disk, tmp_path / "none") == ""
+
+
+def test_nodes_are_compared_by_clock_version_and_certificate():
+    own = examination._own_version()
+
+    def answer(**more):
+        told = {"version": own, "host": "blue", "at": 1000.05, "instances": [], **more}
+        return NodeAnswer("tcp://10.0.0.5:1", ["orders"], 0.1, told, "", 1000.0)
+
+    fine = list(examination.of_nodes([answer(certificate={"name": "orders", "days_left": 100.0})]))
+    bad = list(examination.of_nodes([
+        answer(at=1300.0, version="0.0.7", certificate={"name": "orders", "days_left": 3.0}),
+        NodeAnswer("tcp://10.0.0.6:1", ["web"], 3.0, None, "RpcTimeout: too late"),
+    ]))  # fmt: skip
+
+    assert [(one.check, one.level) for one in fine] == [
+        ("nodes", OK), ("clock", OK), ("certificates", OK), ("versions", OK),
+    ]  # fmt: skip
+    assert [(one.check, one.level) for one in bad] == [
+        ("nodes", OK), ("clock", ERROR), ("certificates", WARNING), ("nodes", WARNING), ("versions", WARNING),
+    ]  # fmt: skip
+    assert "299.9 s ahead of" in bad[1].text or "300.0 s ahead of" in bad[1].text
+
+
+# --- the command --------------------------------------------------------------------------------------------------------
+
+SHOP = """
+    from zmqservices.rpc import rpc
+
+
+    class Orders:
+        name = "orders"
+
+        @rpc
+        def place(self):
+            pass
+"""
+
+
+@pytest.mark.system
+@pytest.mark.timeout(180)
+def test_a_host_in_order_and_a_broken_one(start, zmqservices, write, tmp_path, taken, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("shop.py", SHOP)
+    tmp_path.chmod(0o700)
+    settings = {"DIRECTORY": f"local:{free_port()}", "JOURNAL_FOLDER": str(tmp_path), "JOURNAL_MAX_BYTES": 2**20}
+    write("good.yaml", yaml.safe_dump(settings))
+    orders = start("run", "shop", "-c", "good.yaml")
+    orders.until("Services started")
+
+    shown = zmqservices("check", "-c", "good.yaml", "--timeout", "20")
+    with config.patch({}):
+        code = main(["check", "-c", "good.yaml", "--timeout", "20", "--json"])
+
+    found = json.loads(capsys.readouterr().out)
+    assert (code, shown.returncode) == (0, 0)
+    assert {one["level"] for one in found if one["check"] not in ("files", "journal")} == {OK}
+    assert {one["check"] for one in found} == {
+        "settings", "files", "journal", "directory", "address", "nodes", "clock", "versions",
+    }  # fmt: skip
+    assert "ok       nodes         tcp://127.0.0.1:" in shown.stdout and "\x1b" not in shown.stdout
+
+    write("bad.yaml", yaml.safe_dump({
+        "DIRECTORY": f"tcp://127.0.0.1:{free_port()}", "BIND_ADDRESS": f"tcp://127.0.0.1:{taken}", "rpc_timout": 3,
+    }))  # fmt: skip
+    with config.patch({}):
+        assert main(["check", "-c", "bad.yaml", "--timeout", "0.5"]) == 1
+        bad = capsys.readouterr().out
+        assert main(["check", "-d", "HEARTBEAT=soon"]) == 1
+        assert "HEARTBEAT is 'soon'" in capsys.readouterr().out
+        assert main(["check", "-c", "missing.yaml"]) == 2
+    assert "connection refused" in bad and "-> start it, or correct DIRECTORY" in bad
+    assert "address already in use" in bad
+    assert "-> write 'rpc_timeout' if that is meant" in bad
+    orders.signal(signal.SIGTERM)
+    assert orders.end() == 0
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch, capsys):
+    import click
+
+    from zmqservices.cli.check import show
+
+    finding = diagnosis.of_space("/var\x1b[2J", 5, 10)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = []
+    monkeypatch.setattr(click, "echo", shown.append)
+
+    show(finding)
+    monkeypatch.setenv("NO_COLOR", "1")
+    show(finding)
+
+    assert shown[0].startswith("\x1b[31m\x1b[1merror  ")
+    assert shown[2].startswith("error    journal")
+    assert all(r"/var\x1b[2J" in line for line in (shown[0], shown[2]))
+    assert shown[3].startswith(" " * 21) and "-> " in shown[3]
