@@ -8,34 +8,38 @@ Records are keys with a lease of their ttl, notes are keys without one:
     /PREFIX/NAMESPACE/locks/NAME
 
 with every part percent-encoded and every value in msgpack. It speaks to etcd's JSON gateway, which every member offers at its
-client port, through urllib3. Sources of the rules: "API reference", "etcd API: Watch, Lease, Txn", "Why gRPC gateway",
-"Role-based access control" at etcd.io/docs/v3.4.
+client port, through urllib3; the watch alone is gRPC, see `etcd_watch`. Sources of the rules: "API reference", "etcd API: Watch,
+Lease, Txn", "Why gRPC gateway", "Role-based access control" at etcd.io/docs/v3.4.
 
-Rule 1: the watch begins at the revision after the one that was read, so nothing is missed. A revision that is compacted away
-ends the session, and the next one reads everything anew.
+Rule 1: the watch of a range begins at the revision after the one at which it was read, so nothing is missed. Where that revision
+is compacted away, this range is read anew, and no other.
 Rule 2: a note is written by a transaction that compares its revision, so that the one of highest rank stays.
 Rule 3: a lock is a key that is made where there is none, with a lease; the revision that made it is its fencing token.
 Rule 4: any member will do. The watch asks for one that sees a leader, reads are linearizable: a minority is never believed.
-Rule 5: a client reads a prefix for each key of its interest, and all notes, in one transaction. It watches the whole
-namespace and drops the changes of other keys undecoded: the gateway takes only one question on the connection of a watch.
+Rule 5: a client reads and watches a prefix for each key of its interest, and all notes. What it reads at once it reads as of one
+revision. It watches a lock only while another process holds it.
+Rule 6: one transaction may delete a record under one source and put it under another one. Etcd tells that in two answers, so a
+record that is deleted under a source is looked for under the other keys of interest before it counts as gone.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib
 import itertools
 import json
 import math
-import os
 import random
-import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
 from discovery import protocol
 from discovery.backend import Capabilities, Kind, Options
+from discovery.backends.etcd_watch import Answer, Event, Range, WatchConnection
+from discovery.backends.stream import Stream, keepalive_options, name_of
 from discovery.backends.tls import MEND, OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
@@ -43,7 +47,7 @@ from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
 from discovery.interest import Interest, grown, service_key, sources_of, split, subscribers_key
 from discovery.model import Note, Record, shown_url
-from discovery.native import Log, native_lock, original
+from discovery.native import Log, native_lock
 
 _log = Log(__name__)
 
@@ -57,8 +61,8 @@ PAGE = 1000
 KEEP_EVERY = 2.0
 #: Seconds between two looks whether the keys of this process that it does not watch are still there.
 LOOK_EVERY = 10.0
-#: Bytes of one line of a watch; etcd's own bound for a request is 1.5 MB.
-MAX_LINE = protocol.MAX_HELD
+#: Bytes of one answer of a watch; etcd's own bound for a request is 1.5 MB.
+LONGEST_ANSWER = protocol.MAX_HELD
 #: Operations in one transaction; etcd allows 128 unless it is told otherwise.
 OPERATIONS = 100
 #: Expired notes that a session deletes when it opens.
@@ -69,14 +73,15 @@ _MEND = "etcd://HOST:PORT[,HOST:PORT...]/PREFIX is needed"
 
 
 def open_etcd(url: str, options: Options) -> Kind:
-    """The factory of `etcd:`. Raises DirectoryConfigurationError where urllib3 is missing, or a file that the URL names."""
-    try:
-        import urllib3  # noqa: F401
-    except ImportError as exc:
-        raise DirectoryConfigurationError(
-            f"the directory URL is {shown_url(url)!r}, and urllib3, by which etcd is reached, is not installed; "
-            f"`pip install {EXTRA}` brings it"
-        ) from exc
+    """The factory of `etcd:`. Raises DirectoryConfigurationError where urllib3 or h2 is missing, or a file that the URL names."""
+    for library in ("urllib3", "h2.connection"):
+        try:
+            importlib.import_module(library)
+        except ImportError as exc:
+            raise DirectoryConfigurationError(
+                f"the directory URL is {shown_url(url)!r}, and {library.partition('.')[0]}, by which etcd is reached, is not "
+                f"installed; `pip install {EXTRA}` brings it"
+            ) from exc
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, OPTIONS)
     # Not in vain: a file that is missing is told at once.
     tls_context(parsed)
@@ -92,20 +97,9 @@ class _Gateway:
 
         self._errors = urllib3.exceptions
         self.server = server
-        self.name = f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
+        self.name = name_of(server)
         self.token = token
-        # A path that is cut without a word ends the watch within ten seconds.
-        options = [
-            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        ]
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            options += [
-                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 4),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-            ]
-        common: dict[str, Any] = {"maxsize": 1, "retries": False, "socket_options": options}
+        common: dict[str, Any] = {"maxsize": 1, "retries": False, "socket_options": keepalive_options()}
         self._pool: urllib3.HTTPConnectionPool
         if context is None:
             self._pool = urllib3.HTTPConnectionPool(*server, **common)
@@ -114,32 +108,14 @@ class _Gateway:
 
     def call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request. EngineError when there is none, _Failure when it is an error of etcd's."""
-        answer = self._request(path, body, TIMEOUT, stream=False)
+        answer = self._request(path, body)
         return self._checked(answer.status, answer.data)
-
-    def lines(self, path: str, body: dict[str, Any], opened: Any) -> Iterator[dict[str, Any]]:
-        """The answers to one request, for as long as they come. `opened` is called with the socket's descriptor."""
-        answer = self._request(path, body, None, stream=True)
-        if answer.status != 200:
-            self._checked(answer.status, answer.read())
-        opened(answer.connection.sock.fileno())
-        rest = b""
-        try:
-            for chunk in answer.stream(65536):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in filter(None, lines):
-                    document = self._checked(200, line)
-                    yield document.get("result", document)
-                if len(rest) > MAX_LINE:
-                    raise EngineError(f"{self.name} sent a line of more than {MAX_LINE} bytes")
-        except self._errors.HTTPError as exc:
-            raise EngineError(f"{self.name} closed the connection") from exc
 
     def close(self) -> None:
         """Lets go of the connection."""
         self._pool.close()
 
-    def _request(self, path: str, body: dict[str, Any], timeout: float | None, stream: bool) -> Any:
+    def _request(self, path: str, body: dict[str, Any]) -> Any:
         import urllib3
 
         headers = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
@@ -151,8 +127,7 @@ class _Gateway:
                 path,
                 body=json.dumps(body).encode(),
                 headers=headers,
-                timeout=urllib3.Timeout(connect=TIMEOUT, read=timeout),
-                preload_content=not stream,
+                timeout=urllib3.Timeout(connect=TIMEOUT, read=TIMEOUT),
             )
         except self._errors.NewConnectionError as exc:
             raise EngineError(f"{self.name} cannot be reached: {_reason(exc)}") from exc
@@ -172,10 +147,7 @@ class _Gateway:
             raise EngineError(f"what listens at {self.name} does not answer as etcd 3.4 does (HTTP status {status})")
         error = document.get("error")
         if error is not None or status != 200:
-            # In a stream it is a map of its own, with a code of HTTP beside that of gRPC.
-            code = error.get("grpc_code") if isinstance(error, dict) else document.get("code")
-            text = error.get("message") if isinstance(error, dict) else error
-            raise _Failure(int(code or 0), str(text or document.get("message") or f"HTTP status {status}"))
+            raise _Failure(int(document.get("code") or 0), str(error or document.get("message") or f"HTTP status {status}"))
         return document
 
 
@@ -195,10 +167,25 @@ def _reason(exc: BaseException) -> str:
     return getattr(origin, "strerror", None) or str(origin)[:200] or type(origin).__name__
 
 
+def _range(prefix: str) -> Range:
+    """All keys that begin with `prefix`, which ends with a slash."""
+    start = prefix.encode()
+    return Range(start, start[:-1] + bytes([start[-1] + 1]))
+
+
 def _span(prefix: str, **more: str) -> dict[str, Any]:
     """A question about all keys that begin with `prefix`."""
-    start = prefix.encode()
-    return {"key": _text(start), "range_end": _text(start[:-1] + bytes([start[-1] + 1])), **more}
+    keys = _range(prefix)
+    return {"key": _text(keys.start), "range_end": _text(keys.end), **more}
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A range that is watched from a revision on. `prefix` is empty for a single key, that of a lock."""
+
+    keys: Range
+    revision: int
+    prefix: str = ""
 
 
 _sessions = itertools.count(random.randrange(1000))
@@ -215,15 +202,19 @@ class EtcdSession:
         first = next(_sessions) % len(url.servers)
         self._servers = url.servers[first:] + url.servers[:first]
         self._gateway: _Gateway | None = None
-        #: A second descriptor of the watch's connection, which ends it from other threads. The first may be closed, and its
-        #: number belong to something else, at any moment.
-        self._watch_socket: Any = None
-        self._watch_lock = native_lock()
+        #: What is watched, by the number that the answers bear.
+        self._watched: dict[int, _Watched] = {}
+        self._numbers = itertools.count(1)
+        self._locks_watched: set[bytes] = set()
+        self._watching: WatchConnection | None = None
+        self._watch_guard = native_lock()
+        self._watch_stream: Stream | None = None
         self._is_closed = False
-        self._revision = 0
         self._interest: Interest = None
         #: The keys of each record that is listed or was announced here.
         self._keys: dict[str, set[str]] = {}
+        #: The key of each listed record under its service.
+        self._homes: dict[str, str] = {}
         #: Leases by the whole seconds that they were asked for: id, and seconds granted.
         self._leases: dict[int, tuple[str, float]] = {}
         #: When the last sign of life was sent that the server answered, by `lock_time`.
@@ -255,38 +246,79 @@ class EtcdSession:
             prefixes = [f"{self._range}records/", f"{self._range}notes/"]
         else:
             prefixes = [f"{self._range}notes/", *map(self._prefix_of, sorted(interest))]
-        records, notes, cluster, self._revision = self._read(prefixes)
+        records, notes, cluster, revision = self._read(prefixes)
+        self._watch_prefixes(prefixes, revision + 1)
         return Contents(cluster, records, notes, interest)
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
-        """Reads the prefixes of these keys. The watch tells of their changes from before on, so that none is missed."""
+        """Reads and watches the prefixes of these keys."""
         self._interest = grown(self._interest, keys)
-        return self._read([self._prefix_of(key) for key in sorted(keys)])[0]
+        prefixes = [self._prefix_of(key) for key in sorted(keys)]
+        records, _, _, revision = self._read(prefixes)
+        self._watch_prefixes(prefixes, revision + 1)
+        return records
 
     def _prefix_of(self, key: str) -> str:
         is_service, name = split(key)
         return f"{self._range}{'records' if is_service else 'subscribers'}/{quote(name, safe='')}/"
 
     def watch(self) -> Iterator[list[Change]]:
-        """All changes from the revision after the one that was read."""
+        """All changes of each range from the revision after the one at which it was read."""
         assert self._gateway is not None
-        gateway = _Gateway(self._gateway.server, tls_context(self._url), self._gateway.token)
-        request = {"create_request": _span(self._range, start_revision=str(self._revision + 1))}
+        server, token = self._gateway.server, self._gateway.token
+        # What this thread itself has to ask.
+        gateway = _Gateway(server, tls_context(self._url), token)
+        connection: WatchConnection | None = None
         try:
-            for result in gateway.lines("/v3/watch", request, self._opened):
-                if result.get("canceled"):
-                    if result.get("compact_revision"):
-                        raise EngineError(f"{gateway.name} has compacted what changed meanwhile; everything is read anew")
-                    raise EngineError(f"{gateway.name} ended the watch: {result.get('cancel_reason', 'it said no more')}")
-                yield [change for event in result.get("events", ()) if (change := self._change(event)) is not None]
-        except _Failure as exc:
-            raise EngineError(self._sentence(gateway, exc)) from exc
+            connection = WatchConnection(server, tls_context(self._url), token, TIMEOUT, LONGEST_ANSWER, self._opened)
+            with self._watch_guard:
+                self._watching = connection
+                for number, watched in self._watched.items():
+                    connection.ask(number, watched.keys, watched.revision)
+            for answer in connection.answers():
+                yield self._changes(answer, gateway)
         finally:
-            with self._watch_lock:
-                if self._watch_socket is not None:
-                    self._watch_socket.close()
-                self._watch_socket = None
+            with self._watch_guard:
+                self._watching = None
+            if connection is not None:
+                connection.close()
             gateway.close()
+
+    def _watch_prefixes(self, prefixes: list[str], revision: int) -> None:
+        for prefix in prefixes:
+            self._watch_range(_Watched(_range(prefix), revision, prefix))
+
+    def _watch_range(self, watched: _Watched) -> None:
+        """Watches these keys as well: at once, or when the watch begins."""
+        with self._watch_guard:
+            number = next(self._numbers)
+            self._watched[number] = watched
+            if self._watching is not None:
+                self._watching.ask(number, watched.keys, watched.revision)
+
+    def _changes(self, answer: Answer, gateway: _Gateway) -> list[Change]:
+        """What an answer of the watch means."""
+        if not answer.is_over:
+            return [change for event in answer.events if (change := self._change(event, gateway)) is not None]
+        watched = self._watched.pop(answer.watch, None)
+        if watched is None or not answer.compacted:
+            # It was read a moment ago, so the token of this connection has become too old for another range.
+            raise EngineError(f"{gateway.name} ended the watch: {answer.reason or 'it said no more'}; it begins anew")
+        _log.info("%s has compacted what changed under %.300r meanwhile; it is read anew", gateway.name, watched.keys.start)
+        if not watched.prefix:
+            self._watch_range(_Watched(watched.keys, answer.compacted))
+            return [Vacant()]
+        records, notes, _, revision = self._read([watched.prefix], gateway)
+        listed = {record.instance for record in records}
+        gone = [
+            change
+            for instance, keys in list(self._keys.items())
+            if instance not in listed
+            for key in [key for key in keys if key.startswith(watched.prefix)]
+            if (change := self._left(instance, key, gateway)) is not None
+        ]
+        self._watch_prefixes([watched.prefix], revision + 1)
+        return [*records, *notes, *gone]
 
     def put_record(self, record: Record) -> None:
         """Puts the record's keys under a lease of its ttl, and deletes those of sources that it subscribes to no more."""
@@ -334,7 +366,7 @@ class EtcdSession:
                 return
             held = answer["responses"][0]["response_range"].get("kvs", [])
             revision = held[0]["mod_revision"] if held else "0"
-            there = self._note(held[0]) if held else None
+            there = self._note(_bytes(held[0].get("value", ""))) if held else None
             if there is not None and there.rank >= note.rank:
                 return
 
@@ -368,11 +400,18 @@ class EtcdSession:
             if not held:
                 revision = "0"  # It was deleted since.
             elif held[0].get("value") != owner:
+                self._watch_lock(_bytes(key), int(answer["header"]["revision"]) + 1)
                 return None
             elif held[0].get("lease") == lease:
                 return int(held[0]["create_revision"])
             else:
                 revision = held[0]["create_revision"]
+
+    def _watch_lock(self, key: bytes, revision: int) -> None:
+        """Another process holds this lock: have the watch tell when it is free."""
+        if key not in self._locks_watched:
+            self._locks_watched.add(key)
+            self._watch_range(_Watched(Range(key), revision))
 
     def release_lock(self, lock: EngineLock) -> None:
         """Deletes its key if it is ours."""
@@ -407,15 +446,8 @@ class EtcdSession:
     def _deleted(self) -> list[str]:
         """Own instances whose keys somebody else deleted; those that are watched tell by themselves."""
         own = [(instance, key) for instance in self._leased for key in self._keys[instance] if not self._is_wanted(key)]
-        gone: set[str] = set()
-        for start in range(0, len(own), OPERATIONS):
-            some = own[start : start + OPERATIONS]
-            questions = [{"request_range": {"key": _text(key.encode()), "count_only": True}} for _, key in some]
-            answer = self._ask("/v3/kv/txn", {"success": questions})
-            for (instance, _), response in zip(some, answer["responses"], strict=True):
-                if not int(response["response_range"].get("count", 0)):
-                    gone.add(instance)
-        return sorted(gone)
+        there = self._listed([key for _, key in own])
+        return sorted({instance for instance, key in own if key not in there})
 
     def keep_every(self) -> float:
         """A third of the shortest lease."""
@@ -424,16 +456,17 @@ class EtcdSession:
     def close(self) -> None:
         """Ends the watch by shutting its socket down, whichever thread waits for it."""
         self._is_closed = True
-        with self._watch_lock:
-            self._end_watch()
+        if self._watch_stream is not None:
+            self._watch_stream.cut()
         if self._gateway is not None:
             self._gateway.close()
 
     # --- what is asked of etcd ---
 
-    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert self._gateway is not None
-        gateway = self._gateway
+    def _ask(self, path: str, body: dict[str, Any], gateway: _Gateway | None = None) -> dict[str, Any]:
+        """The answer of etcd. The thread of the watch has a gateway of its own."""
+        gateway = gateway or self._gateway
+        assert gateway is not None
         try:
             return gateway.call(path, body)
         except _Failure as exc:
@@ -479,7 +512,7 @@ class EtcdSession:
             self._renewed[seconds] = asked
         return self._leases[seconds][0]
 
-    def _read(self, prefixes: list[str]) -> tuple[list[Record], list[Note], str, int]:
+    def _read(self, prefixes: list[str], gateway: _Gateway | None = None) -> tuple[list[Record], list[Note], str, int]:
         """Records and notes under these prefixes, the cluster's id, and the revision as of which all of them were read."""
         found: list[dict[str, Any]] = []
         cluster, revision = "", 0
@@ -488,30 +521,32 @@ class EtcdSession:
                 some = prefixes[start : start + OPERATIONS]
                 as_of = {"revision": str(revision)} if revision else {}
                 ranges = [{"request_range": _span(prefix, limit=str(PAGE), **as_of)} for prefix in some]
-                answer = self._ask("/v3/kv/txn", {"success": ranges})
+                answer = self._ask("/v3/kv/txn", {"success": ranges}, gateway)
                 cluster = str(answer["header"].get("cluster_id", ""))
                 revision = revision or int(answer["header"]["revision"])
                 for prefix, response in zip(some, answer["responses"], strict=True):
-                    found += self._rest(prefix, response["response_range"], revision)
+                    found += self._rest(prefix, response["response_range"], revision, gateway)
         except _Failure as exc:
-            assert self._gateway is not None
-            raise EngineError(self._sentence(self._gateway, exc)) from exc
+            raise EngineError(self._sentence(gateway or self._gateway, exc)) from exc
         records: dict[str, Record] = {}
         notes: list[Note] = []
         expired: list[dict[str, Any]] = []
         for item in found:
             self._sort(item, records, notes, expired)
         for item in expired[:MAX_SWEPT]:
-            self._sweep(item)
+            self._sweep(item, gateway)
         return list(records.values()), notes, cluster, revision
 
-    def _rest(self, prefix: str, answer: dict[str, Any], revision: int) -> list[dict[str, Any]]:
+    def _rest(
+        self, prefix: str, answer: dict[str, Any], revision: int, gateway: _Gateway | None
+    ) -> list[dict[str, Any]]:
         """The first page that was read of a prefix, and all others."""
         found: list[dict[str, Any]] = answer.get("kvs", [])
         held = found
         while answer.get("more") and held:
             key = _text(_bytes(held[-1]["key"]) + b"\0")
-            answer = self._ask("/v3/kv/range", {**_span(prefix, limit=str(PAGE), revision=str(revision)), "key": key})
+            more = {**_span(prefix, limit=str(PAGE), revision=str(revision)), "key": key}
+            answer = self._ask("/v3/kv/range", more, gateway)
             held = answer.get("kvs", [])
             found = found + held
         return found
@@ -519,9 +554,10 @@ class EtcdSession:
     def _sort(
         self, item: dict[str, Any], records: dict[str, Record], notes: list[Note], expired: list[dict[str, Any]]
     ) -> None:
-        found = self._decoded(item)
+        key = _bytes(item["key"]).decode(errors="replace")
+        found = self._decoded(key, _bytes(item.get("value", "")))
         if isinstance(found, Record):
-            self._keys.setdefault(found.instance, set()).add(_bytes(item["key"]).decode())
+            self._note_key(found, key)
             records[found.instance] = found
         elif isinstance(found, Note):
             if found.age(time.time()) > found.ttl:
@@ -529,12 +565,12 @@ class EtcdSession:
             else:
                 notes.append(found)
 
-    def _sweep(self, item: dict[str, Any]) -> None:
+    def _sweep(self, item: dict[str, Any], gateway: _Gateway | None) -> None:
         """Deletes a note that is past its time, unless it was written again."""
         compare = {"key": item["key"], "target": "MOD", "result": "EQUAL", "mod_revision": item["mod_revision"]}
         delete = {"request_delete_range": {"key": item["key"]}}
         try:
-            self._ask("/v3/kv/txn", {"compare": [compare], "success": [delete]})
+            self._ask("/v3/kv/txn", {"compare": [compare], "success": [delete]}, gateway)
         except _Failure:
             pass  # Who may only read leaves it to others.
 
@@ -546,27 +582,63 @@ class EtcdSession:
         sources = [f"{root}subscribers/{quote(source, safe='')}/{instance}" for source in sorted(sources_of(record))]
         return [f"{root}records/{quote(record.service, safe='')}/{instance}", *sources]
 
-    def _change(self, event: dict[str, Any]) -> Change | None:
-        item = event["kv"]
-        key = _bytes(item["key"]).decode(errors="replace")
+    def _change(self, event: Event, gateway: _Gateway) -> Change | None:
+        key = event.key.decode(errors="replace")
         if not self._is_wanted(key):
             return None
-        if event.get("type") != "DELETE":
-            found = self._decoded(item)
+        if not event.is_deletion:
+            found = self._decoded(key, event.value)
             if isinstance(found, Record):
-                self._keys.setdefault(found.instance, set()).add(key)
+                self._note_key(found, key)
             return found
         parts = key.removeprefix(self._root).split("/")
         if len(parts) != 4:
             return Vacant() if parts[1] == "locks" else None
         instance = unquote(parts[3])
+        return self._left(instance, key, gateway)
+
+    def _note_key(self, record: Record, key: str) -> None:
+        self._keys.setdefault(record.instance, set()).add(key)
+        self._homes[record.instance] = self._keys_of(record)[0]
+
+    def _left(self, instance: str, key: str, gateway: _Gateway) -> Change | None:
+        """An instance stands no more under this key; None where it stands under another one that is of interest."""
         keys = self._keys.get(instance, set())
         keys.discard(key)
-        if any(self._is_wanted(other) for other in keys):
-            return None  # It is listed under another key that is of interest.
+        if any(self._is_wanted(other) for other in keys) or self._is_elsewhere(instance, key, gateway):
+            return None
+        self._homes.pop(instance, None)
         if instance not in self._leased:
             self._keys.pop(instance, None)
         return Gone(instance)
+
+    def _is_elsewhere(self, instance: str, key: str, gateway: _Gateway) -> bool:
+        """Whether an instance that left the place of a source stands under another key of interest by now.
+
+        By now, not then: its deletion there, if there is one, is told later than this one.
+        """
+        home = self._homes.get(instance)
+        if self._interest is None or key.removeprefix(self._root).split("/")[1] != "subscribers":
+            return False
+        sources = [name for is_service, name in map(split, self._interest) if not is_service]
+        places = [f"{self._range}subscribers/{quote(name, safe='')}/{quote(instance, safe='')}" for name in sorted(sources)]
+        if home is not None and self._is_wanted(home):
+            places.append(home)
+        return bool(self._listed([place for place in places if place != key], gateway))
+
+    def _listed(self, keys: list[str], gateway: _Gateway | None = None) -> set[str]:
+        """Those of these keys that are there."""
+        found: set[str] = set()
+        for start in range(0, len(keys), OPERATIONS):
+            some = keys[start : start + OPERATIONS]
+            questions = [{"request_range": {"key": _text(key.encode()), "count_only": True}} for key in some]
+            try:
+                answer = self._ask("/v3/kv/txn", {"success": questions}, gateway)
+            except _Failure as exc:
+                raise EngineError(self._sentence(gateway or self._gateway, exc)) from exc
+            responses = zip(some, answer["responses"], strict=True)
+            found |= {key for key, response in responses if int(response["response_range"].get("count", 0))}
+        return found
 
     def _is_wanted(self, key: str) -> bool:
         """Whether what a key holds is of interest; decided without a look at its value."""
@@ -578,43 +650,33 @@ class EtcdSession:
             return self._interest is None or service_key(name) in self._interest
         return parts[1] == "subscribers" and self._interest is not None and subscribers_key(name) in self._interest
 
-    def _decoded(self, item: dict[str, Any]) -> Record | Note | None:
+    def _decoded(self, key: str, value: bytes) -> Record | Note | None:
         """What a key holds; None, and a line in the log, for what is of no use."""
-        key = _bytes(item["key"]).decode(errors="replace")
         parts = key.removeprefix(self._root).split("/")
         if len(parts) == 3 and parts[1] == "notes":
-            return self._note(item)
+            return self._note(value)
         if len(parts) != 4 or parts[1] not in ("records", "subscribers"):
             return None
         if parts[1] == "subscribers" and self._interest is None:
             return None  # All records are read: this is one of them once more.
         try:
-            record = Record.from_dict(protocol.unpack(_bytes(item.get("value", ""))))
+            record = Record.from_dict(protocol.unpack(value))
         except DirectoryProtocolError as exc:
             _log.warning("passed over key %.300s of directory %s: %s", key, self._url.name, exc)
             return None
         return record if key in self._keys_of(record) else None
 
-    def _note(self, item: dict[str, Any]) -> Note | None:
+    def _note(self, value: bytes) -> Note | None:
         try:
-            return Note.from_list(protocol.unpack(_bytes(item.get("value", ""))))
+            return Note.from_list(protocol.unpack(value))
         except DirectoryProtocolError as exc:
             _log.warning("passed over a note of directory %s: %s", self._url.name, exc)
             return None
 
-    def _opened(self, fd: int) -> None:
-        with self._watch_lock:
-            # The socket as it was before gevent: another thread's hub may wait for that one.
-            self._watch_socket = original("socket", "socket")(fileno=os.dup(fd))
-            if self._is_closed:
-                self._end_watch()
-
-    def _end_watch(self) -> None:
-        if self._watch_socket is not None:
-            try:
-                self._watch_socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # It has ended by itself.
+    def _opened(self, stream: Stream) -> None:
+        self._watch_stream = stream
+        if self._is_closed:
+            stream.cut()
 
 
 def _deletion(key: str) -> dict[str, Any]:

@@ -128,8 +128,8 @@ class EtcdServer(Server):
         return status.get("leader") == status["header"]["member_id"]
 
     def call(self, path, body):
-        """One request to its JSON gateway, as anybody could make it."""
-        request = urllib.request.Request(f"http://{self.host}{path}", body.encode())
+        """One request to its JSON gateway, or without a body to another page, as anybody could make it."""
+        request = urllib.request.Request(f"http://{self.host}{path}", None if body is None else body.encode())
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.read()
 

@@ -4,17 +4,20 @@ import base64
 import http.server
 import itertools
 import json
+import queue
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory
 from discovery.backend import factory_for
+from discovery.client.engines import Gone, Vacant
+from discovery.client.locks import EngineLock
 from discovery.exceptions import EngineError
 from tests.discovery.engine_servers import EtcdServer, certificate
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
@@ -93,10 +96,11 @@ def test_a_url_that_makes_no_sense_is_told_without_the_password(url, words):
     assert "secret" not in str(caught.value)
 
 
-def test_without_its_library_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "urllib3", None)
+@pytest.mark.parametrize("library", ["urllib3", "h2"])
+def test_without_its_libraries_the_extra_is_named(monkeypatch, library):
+    monkeypatch.setitem(sys.modules, "h2.connection" if library == "h2" else library, None)
 
-    with pytest.raises(DirectoryConfigurationError, match=r"pip install zmqservices\[etcd\]"):
+    with pytest.raises(DirectoryConfigurationError, match=rf"and {library}, by .*`pip install zmqservices\[etcd\]` brings it"):
         open_directory("etcd://10.0.0.5:2379")
 
 
@@ -272,17 +276,135 @@ def test_a_lease_that_was_lost_is_taken_again(etcd, new_house, url):
     seen.wait_now(knows("one"))
 
 
-def test_a_revision_that_is_compacted_away_is_told(etcd, url):
+@contextmanager
+def watched(session):
+    """All changes that the session tells, as they come; its end is the last of them."""
+    changes = queue.SimpleQueue()
+
+    def watch():
+        try:
+            for some in session.watch():
+                for change in some:
+                    changes.put(change)
+        except EngineError as exc:
+            changes.put(exc)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield lambda: changes.get(timeout=AT_LAST)
+    finally:
+        session.close()
+        thread.join()
+
+
+def compact(etcd):
+    revision = json.loads(etcd.call("/v3/kv/range", '{"key": "AA=="}'))["header"]["revision"]
+    etcd.call("/v3/kv/compaction", json.dumps({"revision": revision}))
+
+
+def test_where_a_revision_is_compacted_away_that_range_alone_is_read_anew(etcd, url, caplog):
+    caplog.set_level("INFO", "discovery.backends.etcd")
     with closing(session_of(url)) as session, closing(session_of(url)) as other:
-        session.open(None)
-        other.open(None)
+        other.open(frozenset())
+        other.put_record(record("gone"))
+        session.open(frozenset({"service:maths"}))
         for number in range(3):
             other.put_record(record(version=number))
-        revision = json.loads(etcd.call("/v3/kv/range", '{"key": "AA=="}'))["header"]["revision"]
-        etcd.call("/v3/kv/compaction", json.dumps({"revision": revision}))
+        other.delete_record("default", "gone")
+        compact(etcd)
+        session.extend(frozenset({"service:words"}))
 
-        with pytest.raises(EngineError, match="read anew"):
-            list(session.watch())
+        with watched(session) as change:
+            found = [change(), change()]
+            assert sorted(found, key=repr) == [Gone("gone"), record(version=2)]
+
+            other.put_record(record(version=3))
+            other.put_record(record("two", "words"))
+            assert [change(), change()] == [record(version=3), record("two", "words")]
+    assert caplog.text.count("/records/maths/' meanwhile; it is read anew") == 1
+    assert "/records/words/" not in caplog.text
+
+
+def test_a_lock_whose_watch_is_compacted_away_is_looked_at_again(etcd, url):
+    with closing(session_of(url)) as session, closing(session_of(url)) as other:
+        session.open(frozenset())
+        other.open(frozenset())
+        held, wanted = EngineLock("default", "a", lambda _: None), EngineLock("default", "a", lambda _: None)
+        assert other.take_lock(held, 60.0) and session.take_lock(wanted, 60.0) is None
+        other.put_record(record())
+        other.put_record(record("two"))
+        compact(etcd)
+
+        with watched(session) as change:
+            assert change() == Vacant()
+            other.release_lock(held)
+            assert change() == Vacant()
+            assert session.take_lock(wanted, 60.0)
+
+
+def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_away(etcd, url):
+    with closing(session_of(url)) as session, closing(session_of(url)) as other:
+        other.open(frozenset())
+        sources = [f"s{number}" for number in range(5)]
+        moving = [record("one", "mails", subscriptions=[{"source": source}]) for source in sources * 6]
+        other.put_record(moving[0])
+        assert session.open(frozenset({f"subscribers:{source}" for source in sources})).records == [moving[0]]
+
+        with watched(session) as change:
+            for number, one in enumerate(moving[1:], 1):
+                other.put_record(one.replace(version=number))
+            # A watch that begins with changes of long ago tells them range by range, so their order is not that of the versions.
+            while change().version < len(moving) - 1:
+                pass
+            other.delete_record("default", "one")
+            while (last := change()) != Gone("one"):
+                assert last.instance == "one"
+
+
+def counted(etcd, name, *labels):
+    """A number that etcd keeps of itself."""
+    lines = etcd.call("/metrics", None).decode().splitlines()
+    (line,) = [line for line in lines if line.startswith(name) and all(label in line for label in labels)]
+    return float(line.rpartition(" ")[2])
+
+
+def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_directory(etcd, url):
+    def now():
+        sent = counted(etcd, "grpc_server_msg_sent_total", 'grpc_method="Watch"', "bidi_stream")
+        return sent, counted(etcd, "etcd_debugging_mvcc_watcher_total")
+
+    with closing(session_of(url)) as session, closing(session_of(url)) as other:
+        other.open(frozenset())
+        session.open(frozenset({"service:maths"}))
+        before = now()
+        with watched(session) as change:
+            other.put_record(record())
+            assert change() == record()
+            for number in range(100):
+                other.put_record(record(str(number), f"service-{number % 50}"))
+            other.put_record(record(version=1))
+            assert change().version == 1
+            # One answer for each range that is made: notes, and this service. One for each of its two changes.
+            assert [after - former for after, former in zip(now(), before, strict=True)] == [4.0, 2.0]
+
+            # It grows while it runs, on the same connection.
+            assert [found.instance for found in session.extend(frozenset({"service:service-7"}))] == ["57", "7"]
+            other.put_record(record("7", "service-7", version=1))
+            assert change().instance == "7"
+            assert [after - former for after, former in zip(now(), before, strict=True)] == [6.0, 3.0]
+
+
+def test_more_ranges_than_the_server_takes_at_once_are_watched(etcd, url):
+    names = [f"{'a-long-name-' * 8}{number}" for number in range(900)]
+    with closing(session_of(url)) as session, closing(session_of(url)) as other:
+        other.open(frozenset())
+        session.open(frozenset(f"service:{name}" for name in names))
+        with watched(session) as change:
+            other.put_record(record("last", names[-1]))
+            assert change().instance == "last"
+            other.put_record(record("first", names[0]))
+            assert change().instance == "first"
 
 
 def test_junk_under_the_prefix_is_passed_over(etcd, new_house, url, caplog):

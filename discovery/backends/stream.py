@@ -1,0 +1,173 @@
+"""A TCP connection to one server of an engine, with TLS where the URL asks for it: native, and cut from any thread.
+
+Internal.
+
+Rule 1: one thread reads. Another one may send, one at a time; the caller sees to that.
+Rule 2: `cut` may come from any thread. It ends what waits for the connection; the reader then closes it.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from discovery.backends.tls import MEND, TlsBuffers, why_tls_failed
+from discovery.exceptions import EngineError
+from discovery.native import getaddrinfo, native_lock, original
+
+#: The socket as it was before gevent: it is used by threads without a hub.
+_socket: Any = original("socket", "socket")
+#: Bytes that are read at once.
+CHUNK = 65536
+
+
+def keepalive_options() -> list[tuple[int, int, int]]:
+    """Options of a socket by which a path that is cut without a word ends the connection within ten seconds."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 4),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        ]
+    return options
+
+
+def name_of(server: tuple[str, int]) -> str:
+    """Such as 10.0.0.5:2379 or [fd00::5]:2379."""
+    return f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
+
+
+class Stream:
+    """An open connection. `seconds`: for each address of the host, and for the handshake.
+
+    `opened` is told of it before anything is waited for, so that another thread can cut it. EngineError says why there is none.
+    """
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        context: ssl.SSLContext | None,
+        seconds: float,
+        opened: Callable[[Stream], object] = lambda _: None,
+    ) -> None:
+        self.name = name_of(server)
+        self._guard = native_lock()
+        self._is_cut = False
+        self._socket: Any = None
+        self._buffers = None if context is None else TlsBuffers(context, server[0])
+        #: Held while something is encrypted or decrypted, and sent in that order.
+        self._order = native_lock()
+        opened(self)
+        try:
+            self._connect(server, seconds)
+            if self._buffers is not None:
+                self._shake_hands(self._buffers, seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, server: tuple[str, int], seconds: float) -> None:
+        try:
+            found = getaddrinfo(*server, 0, socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as exc:
+            raise EngineError(f"{self.name} cannot be reached: {getattr(exc, 'strerror', None) or exc}") from exc
+        reason = "it has no address"
+        for family, kind, protocol, _, address in found:
+            try:
+                self._connect_to(_socket(family, kind, protocol), address, seconds)
+                return
+            except TimeoutError:
+                reason = f"nothing came within {seconds:g} s"
+            except OSError as exc:
+                reason = exc.strerror or str(exc)
+        raise EngineError(f"{self.name} cannot be reached: {reason}")
+
+    def _connect_to(self, connection: Any, address: Any, seconds: float) -> None:
+        with self._guard:
+            self._socket, former = connection, self._socket
+            if former is not None:
+                former.close()
+            if self._is_cut:
+                raise ConnectionAbortedError("it is closed")
+        for option in keepalive_options():
+            connection.setsockopt(*option)
+        connection.settimeout(seconds)
+        connection.connect(address)
+
+    def _shake_hands(self, buffers: TlsBuffers, seconds: float) -> None:
+        try:
+            is_done = buffers.shake_hands()
+            while True:
+                self._send(buffers.to_send())
+                if is_done:
+                    return
+                is_done = buffers.shaken(self._recv(seconds))
+        except TimeoutError as exc:
+            raise EngineError(f"{self.name} agreed on no TLS: nothing came within {seconds:g} s; {MEND}") from exc
+        except ssl.SSLError as exc:
+            raise EngineError(f"{self.name} agreed on no TLS: {why_tls_failed(exc)}; {MEND}") from exc
+
+    def recv(self, seconds: float | None) -> bytes:
+        """What has come, nothing at the end. TimeoutError when nothing came in time; None waits for ever."""
+        if self._buffers is None:
+            return self._recv(seconds)
+        while not self._buffers.is_over:
+            raw = self._recv(seconds)
+            with self._order:
+                try:
+                    plain = self._buffers.received(raw)
+                except ssl.SSLError as exc:
+                    raise EngineError(f"{self.name} ended TLS: {why_tls_failed(exc)}; {MEND}") from exc
+                # An answer to the server's own words: a key that changes, for instance.
+                self._send(self._buffers.to_send())
+            if plain:
+                return plain
+        return b""
+
+    def send(self, data: bytes) -> None:
+        """Sends all of it. EngineError when the connection is over."""
+        if self._buffers is None:
+            self._send(data)
+            return
+        with self._order:
+            self._buffers.write(data)
+            self._send(self._buffers.to_send())
+
+    def _recv(self, seconds: float | None) -> bytes:
+        try:
+            self._socket.settimeout(seconds)
+            received: bytes = self._socket.recv(CHUNK)
+            return received
+        except TimeoutError:
+            raise
+        except OSError:
+            return b""  # It was cut, here or there: that is an end like any other.
+
+    def _send(self, data: bytes) -> None:
+        connection = self._socket
+        try:
+            if data and connection is not None:
+                connection.sendall(data)
+        except OSError as exc:
+            raise EngineError(f"{self.name} closed the connection") from exc
+
+    def cut(self) -> None:
+        """Ends it, whichever thread waits for it."""
+        with self._guard:
+            self._is_cut = True
+            if self._socket is not None:
+                try:
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # It has ended by itself, or is not connected yet.
+
+    def close(self) -> None:
+        """Lets go of it; for the thread that reads."""
+        with self._guard:
+            self._is_cut = True
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = None
