@@ -52,6 +52,13 @@ security_option = click.option(
     show_envvar=True,
     help="The folder with this process's keys; connections are encrypted.",
 )
+insecure_option = click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="ZMQSERVICES_INSECURE",
+    show_envvar=True,
+    help="Listen beyond loopback without --security: whoever reaches the address may do everything.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
@@ -67,7 +74,8 @@ def cli() -> None:
 @click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
 @json_option
 @security_option
-def serve(bind: str, ttl: float, as_json: bool, security: str | None) -> None:
+@insecure_option
+def serve(bind: str, ttl: float, as_json: bool, security: str | None, insecure: bool) -> None:
     """Run a registry until a signal stops it."""
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
@@ -82,7 +90,7 @@ def serve(bind: str, ttl: float, as_json: bool, security: str | None) -> None:
                 f"{keys.folder} has the keys of {keys.certificate.name!r}; a registry needs those in the folder 'registry' that "
                 "`zmqservices keys init` made"
             )
-        server = RegistryServer(bind_address(bind), ttl=ttl, keys=keys)
+        server = RegistryServer(bind_address(bind), ttl=ttl, keys=keys, insecure=insecure)
         server.start()
         server.wait_bound(BIND_TIMEOUT)
     except DirectoryError as exc:

@@ -32,6 +32,7 @@ __all__ = [
     "boolean",
     "config",
     "directory_url",
+    "insecure",
     "load",
     "namespace",
     "resolve",
@@ -65,7 +66,10 @@ ENVIRONMENT = {
     constants.DIRECTORY_CONFIG_KEY: constants.DIRECTORY_ENVIRONMENT_KEY,
     constants.NAMESPACE_CONFIG_KEY: constants.NAMESPACE_ENVIRONMENT_KEY,
     constants.SECURITY_CONFIG_KEY: constants.SECURITY_ENVIRONMENT_KEY,
+    constants.INSECURE_CONFIG_KEY: constants.INSECURE_ENVIRONMENT_KEY,
 }
+#: What a variable says that means yes or no.
+YES_OR_NO = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 #: Their defaults. Other defaults are in `constants` and are applied where a setting is read.
 DEFAULTS = {
     constants.DIRECTORY_CONFIG_KEY: constants.DEFAULT_DIRECTORY,
@@ -132,8 +136,25 @@ def resolve(
     return settings
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {key: environ[variable] for key, variable in ENVIRONMENT.items() if environ.get(variable)}
+def insecure(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> bool:
+    """Whether sockets may listen beyond loopback without encryption; else as `directory_url`."""
+    if config.get(constants.INSECURE_CONFIG_KEY) is None:
+        config = _from_environment(os.environ if environ is None else environ)
+    return boolean(config, constants.INSECURE_CONFIG_KEY, constants.DEFAULT_INSECURE)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {key: environ[variable] for key, variable in ENVIRONMENT.items() if environ.get(variable)}
+    insecure = constants.INSECURE_CONFIG_KEY
+    if insecure in found:
+        found[insecure] = _yes_or_no(ENVIRONMENT[insecure], found[insecure])
+    return found
+
+
+def _yes_or_no(variable: str, said: str) -> bool:
+    if said.lower() not in YES_OR_NO:
+        raise ConfigurationError(f"{variable} is {said[:100]!r}; true or false is needed")
+    return YES_OR_NO[said.lower()]
 
 
 def directory_url(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:

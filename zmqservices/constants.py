@@ -12,6 +12,10 @@ NAMESPACE_ENVIRONMENT_KEY = "ZMQSERVICES_NAMESPACE"
 #: The folder of this node's keys; connections are encrypted where it is set.
 SECURITY_CONFIG_KEY = "SECURITY"
 SECURITY_ENVIRONMENT_KEY = "ZMQSERVICES_SECURITY"
+#: Whether calls, events and registries may listen beyond loopback without SECURITY.
+INSECURE_CONFIG_KEY = "INSECURE"
+INSECURE_ENVIRONMENT_KEY = "ZMQSERVICES_INSECURE"
+DEFAULT_INSECURE = False
 #: A file of rules beyond what certificates allow.
 POLICY_CONFIG_KEY = "POLICY"
 DEFAULT_DIRECTORY = "local:"

@@ -14,11 +14,11 @@ import zmq
 
 from discovery import protocol, sockets
 from discovery.accepting import CHANGED, AcceptGuard
-from discovery.exceptions import DirectoryError, DirectoryProtocolError
+from discovery.exceptions import DirectoryConfigurationError, DirectoryError, DirectoryProtocolError
 from discovery.model import DEFAULT_TTL
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import NoteStore
-from discovery.security import zap
+from discovery.security import exposure, zap
 from discovery.security.keys import Keys
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
@@ -70,7 +70,13 @@ class RegistryServer:
         preserve: bool = True,
         on_bound: Callable[[Exception | None], None] | None = None,
         keys: Keys | None = None,
+        insecure: bool = False,
     ) -> None:
+        host = bind.removeprefix("tcp://").rpartition(":")[0]
+        objection = exposure.objection(host, "this registry", bind, keys is not None, insecure)
+        if objection:
+            raise DirectoryConfigurationError(objection)
+        self._warning = exposure.warning(host, "this registry", bind, keys is not None)
         self._keys = keys
         #: What peers may ask for; None where all may ask for everything.
         self._admission = None if keys is None else Admission(keys, self._is_listed)
@@ -138,6 +144,8 @@ class RegistryServer:
 
     def _serve(self, socket: zmq.Socket[bytes]) -> None:
         _log.info("registry %s serves at %s", self.boot_id, self.url)
+        if self._warning:
+            _log.warning("%s", self._warning)
         now = time.monotonic()
         self._table = Table(now, self._ttl, self._preserve)
         self._feed = feed = ChangeFeed(

@@ -140,6 +140,7 @@ def test_tests_run_patched_and_their_exit_code_is_passed_on(zmqservices, write):
 
 def test_a_running_process_can_be_looked_into(start, zmqservices, ticker):
     process = start("run", "ticker_module", "--backdoor", "0")
+    process.until("The backdoor lets every user of this host run code in this process")
     target = process.until("Backdoor on ").split()[-1]
     process.until("Services started")
 

@@ -169,11 +169,11 @@ def test_an_address_that_is_taken_or_another_host_s_is_quoted(serve):
     with pytest.raises(ConfigurationError, match=f"cannot bind '{endpoint}': .*is the address this host's own"):
         serve(Words, BIND_ADDRESS=endpoint)
     with pytest.raises(ConfigurationError, match=r"cannot bind 'tcp://192\.0\.2\.1:0'"):
-        serve(Words, BIND_ADDRESS="tcp://192.0.2.1:0")
+        serve(Words, BIND_ADDRESS="tcp://192.0.2.1:0", INSECURE=True)
 
 
 def test_a_service_may_be_bound_everywhere_and_advertised_at_one_address(serve, cluster):
-    container = serve(Words, BIND_ADDRESS="tcp://*:0", ADVERTISE_ADDRESS="tcp://localhost:0")
+    container = serve(Words, BIND_ADDRESS="tcp://*:0", ADVERTISE_ADDRESS="tcp://localhost:0", INSECURE=True)
     gevent.sleep(0.02)
 
     (record,) = records(container, "words")
@@ -184,7 +184,7 @@ def test_a_service_may_be_bound_everywhere_and_advertised_at_one_address(serve, 
 
 
 def test_bound_everywhere_it_advertises_the_address_towards_the_registry(serve, cluster):
-    container = serve(Words, BIND_ADDRESS="tcp://*:0")
+    container = serve(Words, BIND_ADDRESS="tcp://*:0", INSECURE=True)
     gevent.sleep(0.02)
 
     assert records(container, "words")[0].endpoints["rpc"].startswith("tcp://127.0.0.1:")

@@ -33,6 +33,7 @@ def setup_backdoor(runner: ServiceRunner, port: int) -> Any:
 
     server = BackdoorServer(_listener(port), locals={"runner": runner}, banner=BANNER)
     server.start()
+    click.echo("The backdoor lets every user of this host run code in this process", err=True)
     click.echo(f"Backdoor on {LOOPBACK}:{server.server_port}", err=True)
     return server
 

@@ -45,6 +45,8 @@ class Flags:
     broker: str | None = None
     #: Only commands that import the user's code have this option.
     as_nameko: bool = False
+    #: Only commands that listen for others have this option.
+    insecure: bool = False
 
     def resolve(self) -> dict[str, Any]:
         """The settings: flags, then file, environment, defaults. Raises ConfigurationError."""
@@ -53,6 +55,8 @@ class Flags:
             flags[constants.DIRECTORY_CONFIG_KEY] = self.directory
         if self.namespace:
             flags[constants.NAMESPACE_CONFIG_KEY] = self.namespace
+        if self.insecure:
+            flags[constants.INSECURE_CONFIG_KEY] = True
         return configuration.resolve(flags, configuration.load(self.config_file) if self.config_file else {})
 
     def setup(self) -> dict[str, Any]:
@@ -72,7 +76,8 @@ class Flags:
         """The same, as a command line for a child. --broker was spoken of once; that will do."""
         pairs = [("-c", self.config_file), ("--directory", self.directory), ("--namespace", self.namespace)]
         pairs += [("-d", text) for text in self.define]
-        return [part for name, value in pairs if value for part in (name, value)] + ["--as-nameko"] * self.as_nameko
+        switches = ["--as-nameko"] * self.as_nameko + ["--insecure"] * self.insecure
+        return [part for name, value in pairs if value for part in (name, value)] + switches
 
 
 OPTIONS = (
@@ -90,6 +95,11 @@ OPTIONS = (
 AS_NAMEKO = click.option(
     "--as-nameko", is_flag=True, help="Let `import nameko` mean zmqservices, for code that was written for Nameko."
 )
+
+INSECURE = click.option(
+    "--insecure", is_flag=True,
+    help="Listen beyond loopback without keys, for a network whose every host you trust; as -d INSECURE=true.",
+)  # fmt: skip
 
 
 def be_nameko() -> None:

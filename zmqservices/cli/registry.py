@@ -28,7 +28,7 @@ def registry_command() -> None:
 
     \b
     Examples:
-        zmqservices registry serve --bind tcp://10.0.0.5:4190
+        zmqservices registry serve --bind tcp://10.0.0.5:4190 --security cluster/registry
         zmqservices registry list --directory tcp://10.0.0.5:4190
         zmqservices registry watch
     """

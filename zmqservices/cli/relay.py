@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 import click
 
 from zmqservices.cli import streams
-from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.options import INSECURE, Flags, takes_settings
 from zmqservices.cli.run import log_to_stderr
 from zmqservices.cli.signals import stop_signals
 from zmqservices.exceptions import CommandError
@@ -29,8 +30,9 @@ LOOK_INTERVAL = 1.0
 @click.command("relay")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
 @takes_settings
+@INSECURE
 @click.option("--once", is_flag=True, help="End when nothing waits for anybody.")
-def relay_command(folder: str, flags: Flags, once: bool) -> None:
+def relay_command(folder: str, flags: Flags, insecure: bool, once: bool) -> None:
     """Serve the journals in DIR that no process owns: what is kept there reaches its handlers.
 
     DIR is the folder of one namespace, JOURNAL_FOLDER/NAMESPACE. Journals of dead letters alone are served too, so that
@@ -49,7 +51,7 @@ def relay_command(folder: str, flags: Flags, once: bool) -> None:
     escape_what_others_sent()
     log_to_stderr()
     path = Path(folder).resolve()
-    given = flags.setup()
+    given = replace(flags, insecure=insecure).setup()
     settings = Settings.read({**given, "JOURNAL_FOLDER": str(path.parent)})
     if unquote(path.name) != settings.namespace:
         raise CommandError(

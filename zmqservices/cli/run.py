@@ -17,7 +17,7 @@ from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import Announcement
 from zmqservices.cli.backdoor import setup_backdoor
 from zmqservices.cli.metrics import served
-from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
+from zmqservices.cli.options import AS_NAMEKO, INSECURE, Flags, be_nameko, takes_settings
 from zmqservices.cli.parent_pipe import ParentPipe, imported_files
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.cli.readiness import Readiness
@@ -61,6 +61,7 @@ PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
     "--metrics-port", type=click.IntRange(0, 65535), metavar="N",
     help="Serve metrics for Prometheus at 127.0.0.1:N/metrics; of all processes as one page.",
 )  # fmt: skip
+@INSECURE
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show the traceback of what keeps services from starting.")
 def run_command(
     services: tuple[str, ...],
@@ -70,6 +71,7 @@ def run_command(
     reload: bool,
     backdoor_port: int | None,
     metrics_port: int | None,
+    insecure: bool,
     with_traceback: bool,
 ) -> int:
     """Run the services of one or more modules, in one process or in several.
@@ -83,7 +85,7 @@ def run_command(
     Every class of the module that has an entrypoint is run. SIGTERM, SIGHUP or Ctrl-C lets running calls end
     first; a second Ctrl-C does not.
     """
-    flags = replace(flags, as_nameko=as_nameko)
+    flags = replace(flags, as_nameko=as_nameko, insecure=insecure)
     if metrics_port is not None:
         flags = replace(flags, define=(*flags.define, f"{constants.METRICS_ADDRESS_CONFIG_KEY}=127.0.0.1:{metrics_port}"))
     streams.outlive()

@@ -8,12 +8,13 @@ import platform
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from zmqservices import configuration
-from zmqservices.cli.options import AS_NAMEKO, Flags, be_nameko, takes_settings
+from zmqservices.cli.options import AS_NAMEKO, INSECURE, Flags, be_nameko, takes_settings
 from zmqservices.cli.patching import import_from_here, monkey_patch
 from zmqservices.exceptions import CommandError
 
@@ -23,8 +24,9 @@ INTERFACES = ("bpython", "ipython", "plain")
 @click.command("shell")
 @takes_settings
 @AS_NAMEKO
+@INSECURE
 @click.option("--interface", type=click.Choice(INTERFACES), help="Which prompt. [default: the first that is installed]")
-def shell_command(flags: Flags, as_nameko: bool, interface: str | None) -> int:
+def shell_command(flags: Flags, as_nameko: bool, insecure: bool, interface: str | None) -> int:
     """Open a Python prompt with `n`: n.rpc.SERVICE.METHOD() calls, n.config is what is set, n.disconnect()
     leaves.
 
@@ -40,7 +42,7 @@ def shell_command(flags: Flags, as_nameko: bool, interface: str | None) -> int:
     import_from_here()
     if as_nameko:
         be_nameko()
-    settings = flags.setup()
+    settings = replace(flags, insecure=insecure).setup()
     helper = make_nameko_helper(settings)
     try:
         runner = ShellRunner(banner(settings), {"n": helper})

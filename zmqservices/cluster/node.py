@@ -219,6 +219,7 @@ class Node(Watched):
 
     def listen_at(self, host: str) -> None:
         """Accept calls and listeners at this address of the host as well. ConfigurationError where that cannot be."""
+        self.addresses.check(host)
         if self.call_server is not None:
             self.call_server.listen_at(host)
         if self._publisher is not None:

@@ -1,19 +1,24 @@
 """The addresses of one node: where it listens, and where others are told to connect.
 
 Rule 1: without a setting a node listens as far as its directory reaches, and no farther.
+Rule 2: it listens beyond loopback with SECURITY, or where INSECURE says that it may.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from gevent import socket as network
 
 import discovery
 from discovery.model import shown_url
+from discovery.security import exposure
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import addresses
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,12 @@ class NodeAddresses:
         self._settings = settings
         self._servers = capabilities.servers
         self._needs_fixed_port = capabilities.needs_fixed_port
+        self._has_warned = False
 
     def to_bind(self) -> str:
-        """Where the call server listens. ConfigurationError where the directory needs a port that nobody has set."""
+        """Where the call server listens. ConfigurationError where the directory needs a port that nobody has set, and where
+        others than this host's could reach it without a key.
+        """
         bind_address = self._settings.bind_address
         if self._needs_fixed_port and not (bind_address and addresses.parse(bind_address, "BIND_ADDRESS")[1]):
             raise ConfigurationError(
@@ -44,9 +52,9 @@ class NodeAddresses:
                 "others find this process at the port that they know beforehand; give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000"
             )
         if bind_address:
-            return addresses.bindable(bind_address)
+            return self._permitted(addresses.bindable(bind_address))
         host = addresses.towards(self._servers)
-        return addresses.join(host or "127.0.0.1", 0)
+        return self._permitted(addresses.join(host or "127.0.0.1", 0))
 
     def to_bind_broadcasts(self) -> str:
         """Where the publisher of broadcasts listens: at the call server's interface unless set otherwise."""
@@ -54,7 +62,23 @@ class NodeAddresses:
         if bound is None:
             host, _ = addresses.parse(self.to_bind())
             bound = addresses.join(host, 0)
-        return addresses.bindable(bound)
+        return self._permitted(addresses.bindable(bound, "EVENTS_BIND_ADDRESS"))
+
+    def check(self, host: str) -> None:
+        """Raise ConfigurationError where the node must not listen at this address of its host."""
+        self._permitted(addresses.join(host, 0))
+
+    def _permitted(self, address: str) -> str:
+        host, _ = addresses.parse(address)
+        is_encrypted = self._settings.keys is not None
+        objection = exposure.objection(host, "this process", address, is_encrypted, self._settings.insecure)
+        if objection:
+            raise ConfigurationError(objection)
+        warning = exposure.warning(host, "this process", address, is_encrypted)
+        if warning and not self._has_warned:
+            self._has_warned = True
+            _log.warning("%s", warning)
+        return address
 
     @property
     def may_change(self) -> bool:

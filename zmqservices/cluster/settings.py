@@ -88,6 +88,8 @@ class Settings:
     keys: Keys | None = field(default=None, repr=False)
     #: The rules beyond certificates.
     policy: Policy = Policy()
+    #: Whether it may listen beyond loopback without keys.
+    insecure: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Settings:
@@ -125,6 +127,7 @@ class Settings:
             events=EventSettings.read(config, namespace),
             keys=keys,
             policy=_policy(config, keys),
+            insecure=configuration.insecure(config),
         )
 
     @property
