@@ -61,7 +61,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 @pytest.fixture(scope="session")
 def guardian() -> Iterator[Guardian]:
-    guardian = Guardian()
+    guardian = Guardian(forks=True)
     yield guardian
     guardian.close()
 

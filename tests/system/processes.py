@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.system.fork_server import ForkServers
 
 #: Seconds that a process gets to come up or to end. Generous: the machine may be busy, and nothing waits it out.
 PATIENCE = 20.0
@@ -48,7 +48,10 @@ def free_port() -> int:
 
 
 class Guardian:
-    """A process that kills, by pid, what is left when this one ends, in whatever way it ends."""
+    """A process that kills, by pid, what is left when this one ends, in whatever way it ends.
+
+    `forks`: the processes are started by fork servers where these run the program.
+    """
 
     PROGRAM = """
 import os, signal, sys
@@ -63,10 +66,12 @@ for pid in pids:
         pass
 """
 
-    def __init__(self) -> None:
+    def __init__(self, forks: bool = False) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", self.PROGRAM], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
+        #: What starts the processes that are watched.
+        self.servers = ForkServers(forks)
 
     def watch(self, pid: int) -> None:
         self._tell(f"+{pid}\n")
@@ -80,6 +85,7 @@ for pid in pids:
         self._process.stdin.flush()
 
     def close(self) -> None:
+        self.servers.close()
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(PATIENCE)
@@ -101,17 +107,8 @@ class Process:
         self.log = log
         self._guardian = guardian
         self._is_stopped = False
-        pipe = subprocess.PIPE if piped else None
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=dict(environment),
-                stdin=pipe or subprocess.DEVNULL,
-                stdout=pipe or output,
-                stderr=output,
-                start_new_session=True,
-            )
+            self.popen = guardian.servers.start(command, environment, output.fileno(), piped)
         guardian.watch(self.pid)
 
     @property

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.system.processes import ROOT
+from tests.system.fork_server import ROOT
 
 #: What a wheel is made of.
 PARTS = ["pyproject.toml", "setup.cfg", "README.rst", "CHANGES.rst", "LICENSE", "discovery", "zmqservices"]

@@ -59,7 +59,7 @@ def run_all(names: list[str], seconds: float, seed: int, directory: str, parts: 
     """The scenarios over one deployment, one after the other. Returns how many faults were found."""
     faults, is_whole = 0, False
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    guardian = Guardian()
+    guardian = Guardian(forks=True)
     stage = Stage(guardian, folder)
     # What the directories' clients of this process have to say.
     logging.basicConfig(filename=folder / "this.log", force=True)
