@@ -1,13 +1,8 @@
 """`etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT...]/PREFIX`: a directory kept by etcd, version 3.4 or newer.
 
-Records are keys with a lease of their ttl, notes are keys without one:
+Records are keys with a lease of their ttl, notes are keys without one, below /PREFIX/; `keyspace` says where each stands.
 
-    /PREFIX/NAMESPACE/records/SERVICE/INSTANCE
-    /PREFIX/NAMESPACE/subscribers/SOURCE/INSTANCE      the record once more, for each source of events that it subscribes to
-    /PREFIX/NAMESPACE/notes/KEY
-    /PREFIX/NAMESPACE/locks/NAME
-
-with every part percent-encoded and every value in msgpack. It speaks to etcd's JSON gateway, which every member offers at its
+It speaks to etcd's JSON gateway, which every member offers at its
 client port, through urllib3; the watch alone is gRPC, see `etcd_watch`. Sources of the rules: "API reference", "etcd API: Watch,
 Lease, Txn", "Why gRPC gateway", "Role-based access control" at etcd.io/docs/v3.4.
 
@@ -18,8 +13,6 @@ Rule 3: a lock is a key that is made where there is none, with a lease; the revi
 Rule 4: any member will do. The watch asks for one that sees a leader, reads are linearizable: a minority is never believed.
 Rule 5: a client reads and watches a prefix for each key of its interest, and all notes. What it reads at once it reads as of one
 revision. It watches a lock only while another process holds it.
-Rule 6: one transaction may delete a record under one source and put it under another one. Etcd tells that in two answers, so a
-record that is deleted under a source is looked for under the other keys of interest before it counts as gone.
 """
 
 from __future__ import annotations
@@ -34,18 +27,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from discovery import protocol
 from discovery.backend import Capabilities, Kind, Options
 from discovery.backends.etcd_watch import Answer, Event, Range, WatchConnection
+from discovery.backends.keyspace import Keyspace
 from discovery.backends.stream import Stream, keepalive_options, name_of
 from discovery.backends.tls import MEND, OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
-from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
-from discovery.interest import Interest, grown, service_key, sources_of, split, subscribers_key
+from discovery.exceptions import DirectoryConfigurationError, EngineError, EngineRefusal
+from discovery.interest import Interest, grown
 from discovery.model import Note, Record, shown_url
 from discovery.native import Log, native_lock
 
@@ -196,9 +190,9 @@ class EtcdSession:
 
     def __init__(self, url: EngineUrl, namespace: str | None) -> None:
         self._url = url
-        self._root = "/" + "".join(f"{quote(part, safe='')}/" for part in url.prefix.split("/"))
+        root = "/" + "".join(f"{quote(part, safe='')}/" for part in url.prefix.split("/"))
+        self._keyspace = Keyspace(url.name, root, namespace)
         self._namespace = namespace
-        self._range = self._root if namespace is None else f"{self._root}{quote(namespace, safe='')}/"
         first = next(_sessions) % len(url.servers)
         self._servers = url.servers[first:] + url.servers[:first]
         self._gateway: _Gateway | None = None
@@ -210,11 +204,6 @@ class EtcdSession:
         self._watch_guard = native_lock()
         self._watch_stream: Stream | None = None
         self._is_closed = False
-        self._interest: Interest = None
-        #: The keys of each record that is listed or was announced here.
-        self._keys: dict[str, set[str]] = {}
-        #: The key of each listed record under its service.
-        self._homes: dict[str, str] = {}
         #: Leases by the whole seconds that they were asked for: id, and seconds granted.
         self._leases: dict[int, tuple[str, float]] = {}
         #: When the last sign of life was sent that the server answered, by `lock_time`.
@@ -239,28 +228,19 @@ class EtcdSession:
         raise EngineError("; ".join(errors))
 
     def _open(self, interest: Interest) -> Contents:
-        self._interest = interest = None if self._namespace is None else interest
-        if self._namespace is None:
-            prefixes = [self._range]
-        elif interest is None:
-            prefixes = [f"{self._range}records/", f"{self._range}notes/"]
-        else:
-            prefixes = [f"{self._range}notes/", *map(self._prefix_of, sorted(interest))]
+        self._keyspace.interest = interest = None if self._namespace is None else interest
+        prefixes = self._keyspace.prefixes(interest)
         records, notes, cluster, revision = self._read(prefixes)
         self._watch_prefixes(prefixes, revision + 1)
         return Contents(cluster, records, notes, interest)
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
         """Reads and watches the prefixes of these keys."""
-        self._interest = grown(self._interest, keys)
-        prefixes = [self._prefix_of(key) for key in sorted(keys)]
+        self._keyspace.interest = grown(self._keyspace.interest, keys)
+        prefixes = [self._keyspace.prefix_of(key) for key in sorted(keys)]
         records, _, _, revision = self._read(prefixes)
         self._watch_prefixes(prefixes, revision + 1)
         return records
-
-    def _prefix_of(self, key: str) -> str:
-        is_service, name = split(key)
-        return f"{self._range}{'records' if is_service else 'subscribers'}/{quote(name, safe='')}/"
 
     def watch(self) -> Iterator[list[Change]]:
         """All changes of each range from the revision after the one at which it was read."""
@@ -312,19 +292,19 @@ class EtcdSession:
         listed = {record.instance for record in records}
         gone = [
             change
-            for instance, keys in list(self._keys.items())
+            for instance, keys in list(self._keyspace.keys.items())
             if instance not in listed
             for key in [key for key in keys if key.startswith(watched.prefix)]
-            if (change := self._left(instance, key, gateway)) is not None
+            if (change := self._left(key, gateway)) is not None
         ]
         self._watch_prefixes([watched.prefix], revision + 1)
         return [*records, *notes, *gone]
 
     def put_record(self, record: Record) -> None:
         """Puts the record's keys under a lease of its ttl, and deletes those of sources that it subscribes to no more."""
-        keys = self._keys_of(record)
+        keys = self._keyspace.keys_of(record)
         value = _text(protocol.pack(record.to_dict()))
-        former = self._keys.get(record.instance, set()) - set(keys)
+        former = self._keyspace.keys.get(record.instance, set()) - set(keys)
         seconds = max(1, math.ceil(record.ttl))
         for is_last in (False, True):
             try:
@@ -336,7 +316,7 @@ class EtcdSession:
                 if exc.code != NOT_FOUND or is_last:
                     raise EngineRefusal(str(exc)) from exc
                 self._leases.pop(seconds, None)  # It ran out since; `keep` tells of the others that had it.
-        self._keys[record.instance] = set(keys)
+        self._keyspace.keys[record.instance] = set(keys)
         self._leased[record.instance] = seconds
 
     def _do(self, operations: list[dict[str, Any]]) -> None:
@@ -346,11 +326,11 @@ class EtcdSession:
     def delete_record(self, namespace: str, instance: str) -> None:
         """Deletes its keys."""
         self._leased.pop(instance, None)
-        self._do([_deletion(key) for key in sorted(self._keys.get(instance, ()))])
+        self._do([_deletion(key) for key in sorted(self._keyspace.keys.get(instance, ()))])
 
     def put_note(self, note: Note) -> None:
         """Puts it unless one of higher rank is there; tries again when somebody else wrote meanwhile."""
-        key = _text(f"{self._root}{quote(note.namespace, safe='')}/notes/{quote(note.key, safe='')}".encode())
+        key = _text(self._keyspace.note_key(note).encode())
         value = _text(protocol.pack(note.to_list()))
         revision = "0"
         while True:
@@ -366,7 +346,7 @@ class EtcdSession:
                 return
             held = answer["responses"][0]["response_range"].get("kvs", [])
             revision = held[0]["mod_revision"] if held else "0"
-            there = self._note(_bytes(held[0].get("value", ""))) if held else None
+            there = self._keyspace.note(_bytes(held[0].get("value", ""))) if held else None
             if there is not None and there.rank >= note.rank:
                 return
 
@@ -423,7 +403,7 @@ class EtcdSession:
             raise EngineRefusal(self._sentence(self._gateway, exc)) from exc
 
     def _lock_key(self, lock: EngineLock) -> str:
-        return _text(f"{self._root}{quote(lock.namespace, safe='')}/locks/{quote(lock.name, safe='')}".encode())
+        return _text(self._keyspace.lock_key(lock.namespace, lock.name).encode())
 
     def keep(self) -> list[str]:
         """Renews every lease, or asks for a key that is never there: the answer shows that there is a quorum."""
@@ -440,12 +420,13 @@ class EtcdSession:
             self._look_at = time.monotonic() + LOOK_EVERY
             lost += self._deleted()
         if not self._leases:
-            self._ask("/v3/kv/range", {"key": _text(self._root.encode())})
+            self._ask("/v3/kv/range", {"key": _text(self._keyspace.root.encode())})
         return lost
 
     def _deleted(self) -> list[str]:
         """Own instances whose keys somebody else deleted; those that are watched tell by themselves."""
-        own = [(instance, key) for instance in self._leased for key in self._keys[instance] if not self._is_wanted(key)]
+        space = self._keyspace
+        own = [(instance, key) for instance in self._leased for key in space.keys[instance] if not space.is_wanted(key)]
         there = self._listed([key for _, key in own])
         return sorted({instance for instance, key in own if key not in there})
 
@@ -501,7 +482,8 @@ class EtcdSession:
             return f"{gateway.name} wants a user name and a password: etcd://USER:PASSWORD@HOST:PORT/PREFIX"
         if exc.code == DENIED:
             who = repr(self._url.user) if self._url.user else "nobody in particular"
-            return f"{gateway.name} does not let {who} read and write under {self._range!r}; grant a role for that prefix"
+            prefix = self._keyspace.prefix
+            return f"{gateway.name} does not let {who} read and write under {prefix!r}; grant a role for that prefix"
         return f"{gateway.name} answered: {exc}"
 
     def _lease(self, seconds: int) -> str:
@@ -555,9 +537,9 @@ class EtcdSession:
         self, item: dict[str, Any], records: dict[str, Record], notes: list[Note], expired: list[dict[str, Any]]
     ) -> None:
         key = _bytes(item["key"]).decode(errors="replace")
-        found = self._decoded(key, _bytes(item.get("value", "")))
+        found = self._keyspace.decoded(key, _bytes(item.get("value", "")))
         if isinstance(found, Record):
-            self._note_key(found, key)
+            self._keyspace.came(found, key)
             records[found.instance] = found
         elif isinstance(found, Note):
             if found.age(time.time()) > found.ttl:
@@ -576,55 +558,20 @@ class EtcdSession:
 
     # --- keys and values ---
 
-    def _keys_of(self, record: Record) -> list[str]:
-        root = f"{self._root}{quote(record.namespace, safe='')}/"
-        instance = quote(record.instance, safe="")
-        sources = [f"{root}subscribers/{quote(source, safe='')}/{instance}" for source in sorted(sources_of(record))]
-        return [f"{root}records/{quote(record.service, safe='')}/{instance}", *sources]
-
     def _change(self, event: Event, gateway: _Gateway) -> Change | None:
         key = event.key.decode(errors="replace")
-        if not self._is_wanted(key):
+        if not self._keyspace.is_wanted(key):
             return None
         if not event.is_deletion:
-            found = self._decoded(key, event.value)
+            found = self._keyspace.decoded(key, event.value)
             if isinstance(found, Record):
-                self._note_key(found, key)
+                self._keyspace.came(found, key)
             return found
-        parts = key.removeprefix(self._root).split("/")
-        if len(parts) != 4:
-            return Vacant() if parts[1] == "locks" else None
-        instance = unquote(parts[3])
-        return self._left(instance, key, gateway)
+        return Vacant() if self._keyspace.is_lock(key) else self._left(key, gateway)
 
-    def _note_key(self, record: Record, key: str) -> None:
-        self._keys.setdefault(record.instance, set()).add(key)
-        self._homes[record.instance] = self._keys_of(record)[0]
-
-    def _left(self, instance: str, key: str, gateway: _Gateway) -> Change | None:
-        """An instance stands no more under this key; None where it stands under another one that is of interest."""
-        keys = self._keys.get(instance, set())
-        keys.discard(key)
-        if any(self._is_wanted(other) for other in keys) or self._is_elsewhere(instance, key, gateway):
-            return None
-        self._homes.pop(instance, None)
-        if instance not in self._leased:
-            self._keys.pop(instance, None)
-        return Gone(instance)
-
-    def _is_elsewhere(self, instance: str, key: str, gateway: _Gateway) -> bool:
-        """Whether an instance that left the place of a source stands under another key of interest by now.
-
-        By now, not then: its deletion there, if there is one, is told later than this one.
-        """
-        home = self._homes.get(instance)
-        if self._interest is None or key.removeprefix(self._root).split("/")[1] != "subscribers":
-            return False
-        sources = [name for is_service, name in map(split, self._interest) if not is_service]
-        places = [f"{self._range}subscribers/{quote(name, safe='')}/{quote(instance, safe='')}" for name in sorted(sources)]
-        if home is not None and self._is_wanted(home):
-            places.append(home)
-        return bool(self._listed([place for place in places if place != key], gateway))
+    def _left(self, key: str, gateway: _Gateway) -> Gone | None:
+        instance = self._keyspace.left(key, lambda keys: self._listed(keys, gateway), self._leased.__contains__)
+        return None if instance is None else Gone(instance)
 
     def _listed(self, keys: list[str], gateway: _Gateway | None = None) -> set[str]:
         """Those of these keys that are there."""
@@ -639,39 +586,6 @@ class EtcdSession:
             responses = zip(some, answer["responses"], strict=True)
             found |= {key for key, response in responses if int(response["response_range"].get("count", 0))}
         return found
-
-    def _is_wanted(self, key: str) -> bool:
-        """Whether what a key holds is of interest; decided without a look at its value."""
-        parts = key.removeprefix(self._root).split("/")
-        if len(parts) < 4:
-            return len(parts) == 3 and parts[1] in ("notes", "locks")
-        name = unquote(parts[2])
-        if parts[1] == "records":
-            return self._interest is None or service_key(name) in self._interest
-        return parts[1] == "subscribers" and self._interest is not None and subscribers_key(name) in self._interest
-
-    def _decoded(self, key: str, value: bytes) -> Record | Note | None:
-        """What a key holds; None, and a line in the log, for what is of no use."""
-        parts = key.removeprefix(self._root).split("/")
-        if len(parts) == 3 and parts[1] == "notes":
-            return self._note(value)
-        if len(parts) != 4 or parts[1] not in ("records", "subscribers"):
-            return None
-        if parts[1] == "subscribers" and self._interest is None:
-            return None  # All records are read: this is one of them once more.
-        try:
-            record = Record.from_dict(protocol.unpack(value))
-        except DirectoryProtocolError as exc:
-            _log.warning("passed over key %.300s of directory %s: %s", key, self._url.name, exc)
-            return None
-        return record if key in self._keys_of(record) else None
-
-    def _note(self, value: bytes) -> Note | None:
-        try:
-            return Note.from_list(protocol.unpack(value))
-        except DirectoryProtocolError as exc:
-            _log.warning("passed over a note of directory %s: %s", self._url.name, exc)
-            return None
 
     def _opened(self, stream: Stream) -> None:
         self._watch_stream = stream

@@ -1,0 +1,168 @@
+"""Where a directory stands among the keys of a store, for engines that are stores of keys and values.
+
+Internal. Shared by etcd and Consul.
+
+    ROOT NAMESPACE/records/SERVICE/INSTANCE
+    ROOT NAMESPACE/subscribers/SOURCE/INSTANCE      the record once more, for each source of events that it subscribes to
+    ROOT NAMESPACE/notes/KEY
+    ROOT NAMESPACE/locks/NAME
+
+with every part percent-encoded and every value in msgpack. `ROOT` ends with a slash.
+
+Rule 1: no sockets, no threads, no clock here.
+Rule 2: an instance is listed for as long as one of its keys of interest is there. A change may take it from under one source and
+put it under another one; the store tells that in two answers, in any order. So an instance that left the place of a source is
+looked for at its other places before it counts as gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote, unquote
+
+from discovery import protocol
+from discovery.exceptions import DirectoryProtocolError
+from discovery.interest import Interest, service_key, sources_of, split, subscribers_key
+from discovery.model import Note, Record
+from discovery.native import Log
+
+_log = Log(__name__)
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+class Keyspace:
+    """The keys of one client. `name`: the directory's URL, for the log. `namespace`: None is all of them."""
+
+    def __init__(self, name: str, root: str, namespace: str | None) -> None:
+        self.root = root
+        #: What all keys that this client reads begin with.
+        self.prefix = root if namespace is None else f"{root}{_part(namespace)}/"
+        self.interest: Interest = None
+        self._name = name
+        self._namespace = namespace
+        #: The keys under which each record is listed, or was announced here.
+        self.keys: dict[str, set[str]] = {}
+        #: The key of each listed record under its service.
+        self._homes: dict[str, str] = {}
+
+    # --- where things stand ---
+
+    @property
+    def notes(self) -> str:
+        """The prefix of the notes of the namespace."""
+        return f"{self.prefix}notes/"
+
+    def prefixes(self, interest: Interest) -> list[str]:
+        """What is to be read for an interest. All namespaces are read whole, whatever the interest."""
+        if self._namespace is None:
+            return [self.prefix]
+        if interest is None:
+            return [f"{self.prefix}records/", self.notes]
+        return [self.notes, *map(self.prefix_of, sorted(interest))]
+
+    def prefix_of(self, key: str) -> str:
+        """The prefix of the records under one key of an interest."""
+        is_service, name = split(key)
+        return f"{self.prefix}{'records' if is_service else 'subscribers'}/{_part(name)}/"
+
+    def keys_of(self, record: Record) -> list[str]:
+        """The keys of a record. The first one is that under its service."""
+        root = f"{self.root}{_part(record.namespace)}/"
+        instance = _part(record.instance)
+        sources = [f"{root}subscribers/{_part(source)}/{instance}" for source in sorted(sources_of(record))]
+        return [f"{root}records/{_part(record.service)}/{instance}", *sources]
+
+    def note_key(self, note: Note) -> str:
+        """The key of a note."""
+        return f"{self.root}{_part(note.namespace)}/notes/{_part(note.key)}"
+
+    def lock_key(self, namespace: str, name: str) -> str:
+        """The key of a lock."""
+        return f"{self.root}{_part(namespace)}/locks/{_part(name)}"
+
+    # --- what a key is ---
+
+    def _parts(self, key: str) -> list[str]:
+        return key.removeprefix(self.root).split("/")
+
+    def instance_of(self, key: str) -> str | None:
+        """The instance whose record stands under this key; None where none does."""
+        parts = self._parts(key)
+        return unquote(parts[3]) if len(parts) == 4 and parts[1] in ("records", "subscribers") else None
+
+    def is_lock(self, key: str) -> bool:
+        """Whether this is the key of a lock."""
+        parts = self._parts(key)
+        return len(parts) == 3 and parts[1] == "locks"
+
+    def is_wanted(self, key: str) -> bool:
+        """Whether what a key holds is of interest; decided without a look at its value."""
+        parts = self._parts(key)
+        if len(parts) < 4:
+            return len(parts) == 3 and parts[1] in ("notes", "locks")
+        name = unquote(parts[2])
+        if parts[1] == "records":
+            return self.interest is None or service_key(name) in self.interest
+        return parts[1] == "subscribers" and self.interest is not None and subscribers_key(name) in self.interest
+
+    def decoded(self, key: str, value: bytes) -> Record | Note | None:
+        """What a key holds; None, and a line in the log, for what is of no use."""
+        parts = self._parts(key)
+        if len(parts) == 3 and parts[1] == "notes":
+            return self.note(value)
+        if self.instance_of(key) is None:
+            return None
+        if parts[1] == "subscribers" and self.interest is None:
+            return None  # All records are read: this is one of them once more.
+        record = self._unpacked(key, value, Record.from_dict)
+        return record if record is not None and key in self.keys_of(record) else None
+
+    def note(self, value: bytes) -> Note | None:
+        """What the key of a note holds; None, and a line in the log, for what is of no use."""
+        return self._unpacked("of a note", value, Note.from_list)
+
+    def _unpacked(self, key: str, value: bytes, decode: Callable[[Any], Any]) -> Any:
+        try:
+            return decode(protocol.unpack(value))
+        except DirectoryProtocolError as exc:
+            _log.warning("passed over key %.300s of directory %s: %s", key, self._name, exc)
+            return None
+
+    # --- what is listed ---
+
+    def came(self, record: Record, key: str) -> None:
+        """A record is listed under this key."""
+        self.keys.setdefault(record.instance, set()).add(key)
+        self._homes[record.instance] = self.keys_of(record)[0]
+
+    def left(self, key: str, listed: Callable[[list[str]], Iterable[str]], is_own: Callable[[str], bool]) -> str | None:
+        """This key is there no more. The instance that is gone with it; None where it stands elsewhere, or where none was.
+
+        `listed` asks the store which of some keys are there by now: what has left there, too, is told later than this.
+        """
+        instance = self.instance_of(key)
+        if instance is None:
+            return None
+        keys = self.keys.get(instance, set())
+        keys.discard(key)
+        if any(map(self.is_wanted, keys)) or any(True for _ in listed(self._places(instance, key))):
+            return None
+        self._homes.pop(instance, None)
+        if not is_own(instance):
+            self.keys.pop(instance, None)
+        return instance
+
+    def _places(self, instance: str, key: str) -> list[str]:
+        """Where it may stand by now, if there is more than one such place. It may be back at `key`, too."""
+        if self.interest is None or self._parts(key)[1] != "subscribers":
+            return []
+        sources = [name for is_service, name in map(split, self.interest) if not is_service]
+        places = [f"{self.prefix}subscribers/{_part(name)}/{_part(instance)}" for name in sorted(sources)]
+        home = self._homes.get(instance)
+        if home is not None and self.is_wanted(home):
+            places.append(home)
+        return places if len(places) > 1 else []
