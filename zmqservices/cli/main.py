@@ -44,6 +44,7 @@ COMMANDS = {
     "ping": "zmqservices.cli.nodes",
     "info": "zmqservices.cli.nodes",
     "stats": "zmqservices.cli.nodes",
+    "top": "zmqservices.cli.top",
     "events": "zmqservices.cli.events",
     "relay": "zmqservices.cli.relay",
     "registry": "zmqservices.cli.registry",

@@ -49,6 +49,13 @@ class Histogram:
         self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
+    def since(self, earlier: Histogram) -> Histogram:
+        """What was counted after `earlier` was taken of the same histogram."""
+        made = Histogram()
+        made.counts = [max(0, now - then) for now, then in zip(self.counts, earlier.counts, strict=True)]
+        made.total = max(0.0, self.total - earlier.total)
+        return made
+
     def quantile(self, share: float) -> float | None:
         """The duration that `share` (0 to 1) of all did not exceed; None of none. It is known to 6 %."""
         wanted = share * self.count

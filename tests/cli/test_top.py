@@ -1,0 +1,409 @@
+"""`zmqservices top`: rows made of answers, columns that fit, keys, and the picture on a real terminal."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+from rich.cells import cell_len
+
+from tests.system.processes import free_port
+from zmqservices.cli.cluster_rows import GONE, KEPT, SILENT, WINDOW, ClusterRows, Listed, arranged
+from zmqservices.cli.cluster_table import duration, fitting, plain, rate
+from zmqservices.cli.keyboard import Keyboard, keys_in
+from zmqservices.cli.main import main
+from zmqservices.cli.top_screen import lines_of
+from zmqservices.cli.top_view import TopView
+from zmqservices.configuration import config
+from zmqservices.observability.histogram import Histogram
+
+# --- rows ---------------------------------------------------------------------------------------------------------------
+
+
+def listed(instance, service="orders", state="UP"):
+    return Listed(service, instance, state, f"tcp://{instance}", "blue")
+
+
+def answer(instance, at, durations, errors=0, service="orders", since=1.0, groups=(), **more):
+    """What the node of `instance` says at the time `at`, after calls of these durations."""
+    histogram = Histogram()
+    for one in durations:
+        histogram.observe(one)
+    method = {"count": len(durations), "errors": {"ValueError": errors} if errors else {}, "durations": histogram.to_dict()}
+    told = {"service": service, "instance": instance, "running": 1, "queued": 2, "max_workers": 10, "methods": [method], **more}
+    return {"at": at, "pid": 7, "since": since, "uptime": 60.0, "version": "1.0", "instances": [told], "groups": list(groups)}
+
+
+@pytest.fixture
+def rows():
+    rows = ClusterRows()
+    rows.update([listed("one"), listed("two")], now=0.0)
+    return rows
+
+
+def row(rows, instance):
+    (found,) = [one for _, instances in rows.rows() for one in instances if one.instance == instance]
+    return found
+
+
+def total(rows, service="orders"):
+    (found,) = [one for one, _ in rows.rows() if one.service == service]
+    return found
+
+
+def test_rates_and_quantiles_are_those_between_two_answers(rows):
+    rows.answered("tcp://one", answer("one", 100.0, [1.0] * 10))
+    assert (row(rows, "one").rate, row(rows, "one").calls) == (None, 10)
+
+    rows.answered("tcp://one", answer("one", 102.0, [1.0] * 10 + [0.01] * 30, errors=4))
+
+    found = row(rows, "one")
+    assert (found.rate, found.error_rate, found.errors) == (15.0, 2.0, 4)
+    assert found.p99 == pytest.approx(0.01, rel=0.07)
+    assert (found.in_flight, found.queue, found.workers, found.version) == (1, 2, 10, "1.0")
+
+
+def test_rates_are_of_the_last_seconds(rows):
+    for second in range(60):
+        rows.answered("tcp://one", answer("one", float(second), [0.1] * min(second, 30) * 10))
+
+    assert row(rows, "one").rate == 0.0
+    assert len(rows._known["one"].counts) <= WINDOW + 1
+
+
+@pytest.mark.parametrize("later", [answer("one", 102.0, [0.1], since=2.0), answer("one", 99.0, [0.1] * 30)])
+def test_counts_that_began_anew_or_a_clock_that_was_set_back_give_no_rate(rows, later):
+    rows.answered("tcp://one", answer("one", 100.0, [0.1] * 20))
+    rows.answered("tcp://one", later)
+
+    assert row(rows, "one").rate is None
+
+
+def test_the_row_of_a_service_adds_up_its_instances(rows):
+    for at, count in ((0.0, 0), (1.0, 10)):
+        rows.answered("tcp://one", answer("one", at, [0.01] * count))
+        rows.answered("tcp://two", answer("two", at, [1.0] * count * 3, errors=count))
+
+    found = total(rows)
+    assert (found.state, found.instances, found.rate, found.error_rate) == ("2/2 up", 2, 40.0, 10.0)
+    assert found.p50 == pytest.approx(1.0, rel=0.07)
+    assert (found.in_flight, found.queue) == (2, 4)
+
+
+def test_a_node_that_is_not_there_is_gone_and_one_that_does_not_answer_is_silent(rows):
+    for instance in ("one", "two"):
+        rows.answered(f"tcp://{instance}", answer(instance, 1.0, [0.1]))
+    rows.failed("tcp://one", "MaybeExecuted: lost", GONE)
+    rows.failed("tcp://two", "RpcTimeout: late", SILENT)
+
+    assert (row(rows, "one").state, row(rows, "two").state) == (GONE, SILENT)
+    assert row(rows, "one").in_flight is row(rows, "two").in_flight is None
+    assert total(rows).state == "0/2 up"
+
+    rows.answered("tcp://two", answer("two", 2.0, [0.1]))
+    assert row(rows, "two").state == "UP"
+
+
+def test_a_node_that_refuses_to_answer_is_up(rows):
+    rows.failed("tcp://one", "Forbidden: no", "")
+
+    assert (row(rows, "one").state, row(rows, "one").problem) == ("UP", "Forbidden: no")
+
+
+def test_a_draining_instance_is_draining_even_if_its_node_is_silent(rows):
+    rows.update([listed("one", state="DRAINING")], now=0.0)
+    rows.failed("tcp://one", "late", SILENT)
+
+    assert row(rows, "one").state == "DRAINING"
+
+
+def test_an_instance_that_is_not_listed_any_more_is_shown_as_gone_for_a_while(rows):
+    rows.update([listed("two")], now=1.0)
+    assert row(rows, "one").state == GONE
+    rows.update([listed("two")], now=1.0 + KEPT + 0.1)
+
+    assert [one.instance for one in rows.rows()[0][1]] == ["two"]
+
+
+def test_the_backlog_is_that_of_the_services_that_handle_events(rows):
+    def group(name, waiting, dead=0, journal="j1"):
+        return {"source": "shop.orders", "group": name, "journal": journal, "waiting": waiting, "dead_letters": dead}
+
+    groups = [
+        group("orders.again:paid", 3, 1), group("orders.again:paid", 4, journal="j2"), group("shop.mails.send:paid", 5),
+        group("shop.orders:paid", 2), group("idle.send:paid", 0),
+    ]  # fmt: skip
+    rows.answered("tcp://one", answer("one", 1.0, [], groups=groups))
+    # The same journal, as another node tells of it.
+    rows.answered("tcp://two", answer("two", 1.0, [], groups=groups[:1]))
+
+    assert (total(rows).backlog, total(rows).dead_letters) == (7, 1)
+    # Its handlers are all away, and events wait for them.
+    assert (total(rows, "shop.mails").backlog, total(rows, "shop.mails").state) == (5, "0/0 up")
+    assert total(rows, "shop.orders").backlog == 2
+    assert "idle" not in [one.service for one, _ in rows.rows()]
+
+
+@pytest.fixture
+def shop():
+    rows = ClusterRows()
+    rows.update([listed("o1"), listed("o2"), listed("m1", "mails"), listed("w1", "web", "DRAINING")], now=0.0)
+    for instance, service, seconds in (("o1", "orders", 0.5), ("o2", "orders", 0.1), ("m1", "mails", 0.2)):
+        rows.answered(f"tcp://{instance}", answer(instance, 0.0, [], service=service))
+        rows.answered(f"tcp://{instance}", answer(instance, 1.0, [seconds] * 10, service=service))
+    return rows.rows()
+
+
+def named(rows):
+    return [one.instance or one.service for one in rows]
+
+
+def test_rows_are_sorted_by_name_or_the_largest_first(shop):
+    assert named(arranged(shop)) == ["mails", "m1", "orders", "o1", "o2", "web", "w1"]
+    assert named(arranged(shop, "p99")) == ["orders", "o1", "o2", "mails", "m1", "web", "w1"]
+    assert named(arranged(shop, "p99", is_reversed=True)) == ["web", "w1", "mails", "m1", "orders", "o2", "o1"]
+    assert named(arranged(shop, "rate", with_instances=False)) == ["orders", "mails", "web"]
+
+
+def test_a_filter_fits_services_instances_hosts_and_states(shop):
+    assert named(arranged(shop, wanted="MAIL")) == ["mails", "m1"]
+    assert named(arranged(shop, wanted="o2")) == ["orders", "o2"]
+    assert named(arranged(shop, wanted="draining")) == ["web", "w1"]
+    assert len(arranged(shop, wanted="blue")) == 7
+    assert arranged(shop, wanted="nobody") == []
+
+
+# --- columns ------------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_short():
+    assert [rate(one) for one in (None, 0, 0.25, 12.34, 1234.5)] == ["-", "0", "0.2", "12.3", "1234"]
+    shown = [duration(one) for one in (None, 0.00012, 0.25, 2.5, 150, 10_000, 300_000)]
+    assert shown == ["-", "0.1 ms", "250 ms", "2.5 s", "2 m", "3 h", "3 d"]
+
+
+def test_all_columns_stand_where_there_is_room_and_the_needed_ones_where_there_is_little(shop):
+    rows = arranged(shop)
+    wide, narrow = ([column.title for column, _ in fitting(rows, width)] for width in (200, 40))
+
+    assert wide[0] == "SERVICE" and wide[-1] == "VERSION" and "BACKLOG" in wide
+    assert narrow == ["SERVICE", "STATE", "CALLS/S", "P99"]
+
+
+@pytest.mark.parametrize("width", [200, 100, 80, 60, 40, 25, 10])
+@pytest.mark.parametrize("height", [50, 8, 3, 1])
+def test_a_picture_is_never_larger_than_its_terminal(shop, width, height):
+    rows = arranged(shop)
+    rows[2].service = "a-service-with-a-very-long-name-\x1b[2J-indeed"
+
+    for view in (TopView(), TopView(offset=5), TopView(is_typing=True, wanted="x" * 300)):
+        lines = lines_of(rows, view, "namespace default", width, height, "12:00:00")
+
+        assert len(lines) == height
+        assert all(cell_len(line.plain) <= width and "\x1b" not in line.plain for line in lines)
+
+
+def test_text_for_scripts_has_all_columns(shop):
+    first, *rest = plain(arranged(shop)).splitlines()
+
+    assert first.split()[:3] == ["SERVICE", "STATE", "HOST"]
+    assert rest[0].split()[:3] == ["mails", "1/1", "up"]
+    assert len(rest) == 7
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------------
+
+
+def after(keys, view=None):
+    view = view or TopView()
+    for key in keys:
+        view = view.pressed(key)
+    return view
+
+
+def test_keys_sort_filter_move_and_quit():
+    assert after("p") == TopView(sort="p99")
+    assert after("pR").is_reversed and not after("pRn").is_reversed
+    assert not after("i").with_instances
+    assert after("q").is_over
+    assert after(["down", "down", "up"]).offset == 1
+    assert after(["up", "page up"]).offset == 0
+    assert after(["page down"]).offset == 10
+    assert after("xyz") == TopView()
+
+
+def test_a_filter_is_typed_until_enter_and_escape_clears_it():
+    typed = after("/quip")
+    assert (typed.wanted, typed.is_typing, typed.is_over, typed.sort) == ("quip", True, False, "name")
+    assert after([*"/ab", "backspace", "enter"]) == TopView(wanted="a")
+    assert after([*"/ab", "escape"]) == TopView()
+    assert after([*"/ab", "enter", "escape"]) == TopView()
+    assert after([*"/a", "up"]).wanted == "a"
+
+
+def test_bytes_of_a_terminal_are_read_as_keys():
+    assert keys_in("pq") == ["p", "q"]
+    assert keys_in("\x1b[A\x1bOB\x1b[6~/\x7f\r") == ["up", "down", "page down", "/", "backspace", "enter"]
+    assert keys_in("\x1b[1;5C\x1b[15~\x00ü") == ["ü"]
+    assert keys_in("\x1b") == ["escape"]
+
+
+def test_a_terminal_is_as_before_when_the_keyboard_is_left():
+    master, slave = pty.openpty()
+    try:
+        before = termios.tcgetattr(slave)
+        with pytest.raises(KeyboardInterrupt), Keyboard(slave) as keyboard:
+            assert not termios.tcgetattr(slave)[3] & termios.ICANON
+            os.write(master, b"q")
+            assert keyboard.read(10.0) == ["q"]
+            assert keyboard.read(0.0) == []
+            raise KeyboardInterrupt
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+# --- the command --------------------------------------------------------------------------------------------------------
+
+SHOP = """
+    from zmqservices.rpc import rpc, RpcProxy
+    from zmqservices.timer import timer
+
+
+    class Stock:
+        name = "stock"
+
+        @rpc
+        def take(self):
+            pass
+
+
+    class Orders:
+        name = "orders"
+        stock = RpcProxy("stock")
+
+        @timer(0.05)
+        def tick(self):
+            self.stock.take()
+"""
+
+
+class Terminal:
+    """A terminal of 100 columns, and what was drawn on it."""
+
+    def __init__(self):
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.raw = b""
+
+    def until(self, pattern, patience=60.0):
+        """Read until the newest picture has this pattern, and return the picture."""
+        deadline = time.monotonic() + patience
+        while True:
+            newest = self.raw.decode("utf-8", "ignore").rpartition("\x1b[1;1H")[2]
+            shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", re.sub(r"\x1b\[\d+;1H", "\n", newest))
+            if re.search(pattern, shown):
+                return shown
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.master], [], [], left)[0], f"no {pattern!r} in:\n{shown}"
+            self.raw += os.read(self.master, 65536)
+
+    def read_to_end(self, process):
+        """All that is drawn until the process ends. Returns its exit code."""
+        while process.poll() is None or select.select([self.master], [], [], 0.1)[0]:
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.raw += os.read(self.master, 65536)
+        return process.wait()
+
+
+@pytest.fixture
+def terminal():
+    terminal = Terminal()
+    yield terminal
+    os.close(terminal.master)
+    os.close(terminal.slave)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(240)
+def test_a_killed_instance_is_seen_to_go_and_the_terminal_is_left_as_it_was(
+    start, write, terminal, capsys, monkeypatch, tmp_path
+):
+    write("shop.py", SHOP)
+    monkeypatch.chdir(tmp_path)
+    cluster = ("--directory", f"local:{free_port()}")
+    orders = start("run", "shop:Orders", *cluster)
+    orders.until("Services started")
+    first, second = (start("run", "shop:Stock", *cluster) for _ in range(2))
+    for stock in (first, second):
+        stock.until("Services started")
+
+    told = []
+    # An instance that has just started may not be listed at the first question.
+    while not (len(told) == 5 and all(one["rate"] is not None and one["in_flight"] is not None for one in told)):
+        with config.patch({}):
+            assert main(["top", *cluster, "--json", "--interval", "0.5", "--timeout", "20"]) == 0
+        told = json.loads(capsys.readouterr().out)
+    assert [(one["service"], one["state"]) for one in told if not one["instance"]] == [("orders", "1/1 up"), ("stock", "2/2 up")]
+
+    before = termios.tcgetattr(terminal.slave)
+    command = [sys.executable, "-W", "error", "-m", "zmqservices", "top", *cluster, "--timeout", "20"]
+    top = subprocess.Popen(
+        command, stdin=terminal.slave, stdout=terminal.slave, stderr=terminal.slave, cwd=tmp_path, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"},
+    )  # fmt: skip
+    try:
+        # Calls are counted, and both instances answer.
+        terminal.until(r"orders +1/1 up +[1-9][\d.]* [^\0]*stock +2/2 up +[1-9]")
+        assert not termios.tcgetattr(terminal.slave)[3] & termios.ICANON
+        first.signal(signal.SIGKILL)
+        terminal.until(r"stock +1/2 up[^\0]*GONE")
+        os.write(terminal.master, b"/orders\r")
+        picture = terminal.until(r"filter: orders\s+SERVICE[^\0]*q quit")
+        assert "stock" not in picture
+        top.send_signal(signal.SIGINT)
+        code = terminal.read_to_end(top)
+    finally:
+        if top.poll() is None:
+            top.kill()
+            top.wait()
+
+    assert code == 130
+    assert termios.tcgetattr(terminal.slave) == before
+    left = terminal.raw.rpartition(b"\x1b[?1049l")
+    assert left[1] and b"\x1b[?25h" in terminal.raw[-50:], terminal.raw[-200:]
+    assert b"Traceback" not in terminal.raw
+    for process in (orders, second):
+        process.signal(signal.SIGTERM)
+        assert process.end() == 0
+
+
+def test_without_a_terminal_or_rich_the_command_says_what_to_do(capsys, monkeypatch):
+    assert main(["top"]) == 2
+    assert "top needs a terminal; --once prints the rows as text, and --json as JSON" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "zmqservices.cli.top_screen")
+
+    assert main(["top"]) == 2
+
+    assert "pip install zmqservices[top]` brings it; --once and --json do without" in capsys.readouterr().err
+
+
+def test_a_cluster_with_nothing_in_it_shows_nothing(capsys):
+    with config.patch({}):
+        assert main(["top", "--once", "--directory", f"local:{free_port()}", "--interval", "0.1"]) == 0
+
+    said = capsys.readouterr()
+    assert said.out == "" and "nothing to show; directory local" in said.err
