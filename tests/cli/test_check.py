@@ -144,8 +144,10 @@ def test_a_node_reaches_itself_at_the_address_that_others_are_told():
     # 192.0.2.0/24 is for documentation, and no host has such an address.
     away = found(ADVERTISE_ADDRESS="tcp://192.0.2.1:4000")
     assert away.level == ERROR and "192.0.2.1, at which this host does not reach itself" in away.text
-    wrong = found(BIND_ADDRESS="tcp://192.0.2.1:0")
+    wrong = found(BIND_ADDRESS="tcp://192.0.2.1:0", INSECURE=True)
     assert wrong.level == ERROR and "assign requested address" in wrong.text
+    open_to_all = found(BIND_ADDRESS="tcp://192.0.2.1:0")
+    assert open_to_all.level == ERROR and "INSECURE" in open_to_all.text
     unknown = found(ADVERTISE_ADDRESS="tcp://no-such-host.invalid:1")
     assert unknown.level == ERROR and "cannot be resolved" in unknown.text
 
