@@ -44,7 +44,7 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     host = start("run", "shop:Mails")
     host.until("Services started")
     # It needs no network, and joins the cluster to be asked for its statistics.
-    web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "STATISTICS=true")
+    web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "STATISTICS=true", "-d", "OPENAPI=true")
     web.until("Services started")
 
     listed = {one["service"]: one for one in json.loads(zmqservices("ls", "--json").stdout)}
@@ -53,6 +53,8 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     assert listed["web"]["up"] == 1
     (address,) = listed["web"]["addresses"]
     assert requests.get(f"{address}/invoices/7", timeout=10).text == "7"
+    (path,) = requests.get(f"{address}/openapi.json", timeout=10).json()["paths"].items()
+    assert path[0] == "/invoices/{number}" and path[1]["get"]["summary"] == "An invoice as text."
     page = zmqservices("inspect", "web").stdout
     assert "GET /invoices/<int:number>" in page and "      An invoice as text.\n" in page
     assert re.search(r"timer +clean +every 3600 s, next in 3\d\d\d\.\d s", page)

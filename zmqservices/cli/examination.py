@@ -38,6 +38,7 @@ OF_DIRECTORIES = {
 OF_SETTINGS = {
     constants.SECURITY_CONFIG_KEY: ("cryptography", "security"),
     constants.METRICS_ADDRESS_CONFIG_KEY: ("prometheus_client", "prometheus"),
+    constants.OPENAPI_CONFIG_KEY: ("pydantic", "schema"),
 }
 
 _SCHEME = re.compile(r"(?:^|,\s*)([a-z][a-z0-9+.-]*):")

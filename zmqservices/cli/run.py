@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zmqservices import constants
+from zmqservices import configuration, constants
 from zmqservices.cli import complete, streams
 from zmqservices.cli.announce import Announcement
 from zmqservices.cli.backdoor import setup_backdoor
@@ -211,6 +211,7 @@ def run(
     runner = ServiceRunner(config)
     for cls in services:
         runner.add_service(cls)
+    serve_documents(runner)
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
     shutdown = Shutdown(runner, with_traceback, readiness or Readiness())
     shutdown.listen(parent_pipe or ParentPipe())
@@ -222,6 +223,16 @@ def run(
         shutdown.restore_signals()
         if backdoor is not None:
             backdoor.stop(timeout=0)
+
+
+def serve_documents(runner: ServiceRunner) -> None:
+    """Serve /openapi.json where OPENAPI says so. Raises ConfigurationError where the extra for it is missing."""
+    if configuration.boolean(runner.config, constants.OPENAPI_CONFIG_KEY, constants.DEFAULT_OPENAPI):
+        try:
+            from zmqservices.schema import serve_openapi
+        except ImportError as error:
+            raise ConfigurationError(f"OPENAPI is true, and {error}") from error
+        serve_openapi(runner.containers)
 
 
 def _path(cls: type) -> str:

@@ -5,10 +5,12 @@
     openapi(Gateway)     # OpenAPI 3.1: the @http methods, or None where there are none
     asyncapi(Orders)     # AsyncAPI 3.0: @rpc methods, handled and dispatched events, or None
 
-Both are made from the class alone: nothing is started. They return dicts that `json.dumps` takes. Needs the extra `schema`.
+Both are made from the class alone: nothing is started. They return dicts that `json.dumps` takes. `serve_openapi(containers)`
+lets containers that have not started serve their document at /openapi.json. Needs the extra `schema`.
 """
 
 from zmqservices.schema.asyncapi import asyncapi
 from zmqservices.schema.openapi import openapi
+from zmqservices.schema.served import serve_openapi
 
-__all__ = ["asyncapi", "openapi"]
+__all__ = ["asyncapi", "openapi", "serve_openapi"]

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from werkzeug.exceptions import HTTPException
@@ -30,8 +31,8 @@ _CONVERTERS: dict[str, JsonSchema] = {
 _METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
-def openapi(service_cls: type) -> dict[str, Any] | None:
-    """The document, or None for a class without @http methods.
+def openapi(service_cls: type, *others: type) -> dict[str, Any] | None:
+    """The document, or None for a class without @http methods. With `others`, one document for services at one address.
 
     Paths, their parameters and the answer's type come from the rule and the annotations of each method, texts from docstrings.
     What a request's body holds is not known: a method reads it itself. Raises ConfigurationError for a class that is no service.
@@ -39,7 +40,8 @@ def openapi(service_cls: type) -> dict[str, Any] | None:
     types = Types()
     paths: dict[str, dict[str, Any]] = {}
     names: set[str] = set()
-    for declared in entrypoints_of(service_cls, HttpRequestHandler):
+    classes = [cls for cls in (service_cls, *others) if any(entrypoints_of(cls, HttpRequestHandler))]
+    for declared in chain.from_iterable(entrypoints_of(cls, HttpRequestHandler) for cls in classes):
         for path, method, operation in _operations(declared, types):
             # A method of the class may stand for several of HTTP, and at several paths.
             if operation["operationId"] in names:
@@ -49,8 +51,9 @@ def openapi(service_cls: type) -> dict[str, Any] | None:
     if not paths:
         return None
     types.resolve()
-    about = described(service_cls)
-    info = {"title": get_service_name(service_cls), "version": version_of(service_cls), **about}
+    # What several classes say of themselves is no description of all.
+    about = described(classes[0]) if len(classes) == 1 else {}
+    info = {"title": ", ".join(map(get_service_name, classes)), "version": version_of(classes[0]), **about}
     document: dict[str, Any] = {"openapi": "3.1.0", "info": info, "paths": paths}
     if types.named:
         document["components"] = {"schemas": types.named}

@@ -19,6 +19,7 @@ from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.web.addresses import BindAddress, parse_address
 from zmqservices.web.exchange import BODY
 from zmqservices.web.listening import Server
+from zmqservices.web.pages import WebPage
 from zmqservices.web.protocol import HttpOnlyProtocol
 from zmqservices.web.requests import WebRequest, bounded_request
 from zmqservices.web.results import ErrorResponse, error_response
@@ -44,6 +45,8 @@ class WebServer(ProviderCollector, SharedExtension):
     def __init__(self) -> None:
         super().__init__()
         self.is_draining = False
+        #: To be added to before the start. Only a service that has providers serves them.
+        self.pages: list[WebPage] = []
         self._site: Site | None = None
         self._answering: set[object] = set()
         self._idle = Event()
@@ -102,9 +105,10 @@ class WebServer(ProviderCollector, SharedExtension):
             self._site = Site.join(self, self.bind_addr, self.settings.reuse_port)
 
     def rules(self) -> list[Rule]:
-        """The routes of all providers, made anew."""
+        """The routes of all providers and pages, made anew."""
         rules = []
-        for provider in sorted(self._providers, key=lambda one: getattr(one, "method_name", None) or ""):
+        by_name = sorted(self._providers, key=lambda one: getattr(one, "method_name", None) or "")
+        for provider in [*by_name, *self.pages]:
             rule = provider.get_url_rule()
             if rule.map is not None:
                 # A provider that keeps its rule gives one that was used before.
