@@ -51,6 +51,7 @@ RPC_WAIT_FOR_SERVICE_CONFIG_KEY = "rpc_wait_for_service"
 RPC_TRACEBACKS_CONFIG_KEY = "rpc_tracebacks"
 RPC_RETRY_RATIO_CONFIG_KEY = "rpc_retry_ratio"
 RPC_RETRIES_PER_SECOND_CONFIG_KEY = "rpc_retries_per_second"
+RPC_HEDGE_CONFIG_KEY = "rpc_hedge"
 RPC_EJECTION_CONFIG_KEY = "rpc_ejection"
 RPC_EJECTION_FAILURES_CONFIG_KEY = "rpc_ejection_failures"
 RPC_EJECTION_ERROR_RATE_CONFIG_KEY = "rpc_ejection_error_rate"
@@ -72,6 +73,7 @@ DEFAULT_RPC_WAIT_FOR_SERVICE = 2.0
 DEFAULT_RPC_RETRY_RATIO = 0.2
 DEFAULT_RPC_RETRIES_PER_SECOND = 10.0
 #: Seconds for which an instance that fails far more than the others gets no calls, the first time.
+DEFAULT_RPC_HEDGE = False
 DEFAULT_RPC_EJECTION = 10.0
 #: What makes an instance such an outlier: failures in a row, the part of its calls that failed, times slower than the others.
 DEFAULT_RPC_EJECTION_FAILURES = 5

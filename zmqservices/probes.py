@@ -99,6 +99,9 @@ class Probe:
     def call_ended(self, call: OutgoingCall) -> None:
         """Called when an outgoing call has its result or its error. For a call that could not be encoded, too."""
 
+    def call_hedged(self, call: OutgoingCall) -> None:
+        """Called when a call that was not answered yet is sent to a second instance as well (hedging)."""
+
     # --- events, at their publisher ------------------------------------------------------------------------------------
 
     def event_began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
@@ -196,6 +199,7 @@ class ProbePoints:
     call_refused: Hook | None
     call_began: Hook | None
     call_ended: Hook | None
+    call_hedged: Hook | None
     event_began: Hook | None
     event_dispatched: Hook | None
     event_delivered: Hook | None

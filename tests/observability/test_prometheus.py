@@ -1,6 +1,7 @@
 """The page of metrics: what it says of calls, events and requests, and that it stays small whatever comes from outside."""
 
 import urllib.request
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -192,6 +193,13 @@ def test_a_flood_of_names_from_outside_does_not_grow_the_page(metrics, serve, co
     assert value(page, "messaging_client_sent_messages_total", messaging_destination_name=f"orders:{OTHER}") > 100
     assert len(samples(page, "rpc_server_call_duration_seconds_count", rpc_method="maths/fail")) == MOST_ERRORS + 1
     assert value(page, "http_server_request_duration_seconds_count", http_route=OTHER) == calls
+
+
+def test_second_attempts_are_counted_by_method(metrics):
+    for _ in range(2):
+        metrics.statistics.call_hedged(SimpleNamespace(service="maths", method="double"))
+
+    assert value(parsed(metrics), "zmqservices_client_calls_hedged_total", rpc_method="maths/double") == 2
 
 
 def test_every_measure_is_exported(metrics, serve, connect):

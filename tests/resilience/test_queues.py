@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from zmqservices.resilience.balance import Load, choose, count_others, weigh
-from zmqservices.resilience.queues import REMEMBERED, Queue, estimate
+from zmqservices.resilience.queues import REMEMBERED, InstanceQueue, estimate
 
 NOW = 100.0
 
 
-def heard(waiting: int, own: int = 0, took: float = 1.0, at: float = NOW) -> Queue:
-    queue = Queue()
+def heard(waiting: int, own: int = 0, took: float = 1.0, at: float = NOW) -> InstanceQueue:
+    queue = InstanceQueue()
     queue.heard(waiting, own, took, at)
     return queue
 
@@ -28,7 +28,7 @@ def test_the_own_calls_in_flight_are_subtracted() -> None:
 
 
 def test_where_nobody_waits_there_is_nothing_to_tell() -> None:
-    assert estimate([heard(0), Queue()], NOW) == []
+    assert estimate([heard(0), InstanceQueue()], NOW) == []
 
 
 def test_a_fresh_answer_counts_fully() -> None:
@@ -44,7 +44,7 @@ def test_what_an_answer_says_fades_towards_the_mean_in_the_time_that_it_took() -
 
 
 def test_an_instance_that_was_not_heard_of_has_the_mean_queue() -> None:
-    assert estimate([heard(6), heard(2), Queue()], NOW) == [6.0, 2.0, 4.0]
+    assert estimate([heard(6), heard(2), InstanceQueue()], NOW) == [6.0, 2.0, 4.0]
 
 
 def test_after_a_while_nothing_is_left() -> None:

@@ -23,6 +23,8 @@ class ResilienceSettings:
     preferences: Preferences
     #: Announced of its instances.
     weight: float
+    #: Whether calls of all idempotent methods are hedged, and not only where the service or the proxy says so.
+    hedge: bool
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ResilienceSettings:
@@ -31,6 +33,7 @@ class ResilienceSettings:
         return cls(
             retry_ratio=number(config, c.RPC_RETRY_RATIO_CONFIG_KEY, c.DEFAULT_RPC_RETRY_RATIO),
             retries_per_second=number(config, c.RPC_RETRIES_PER_SECOND_CONFIG_KEY, c.DEFAULT_RPC_RETRIES_PER_SECOND),
+            hedge=configuration.boolean(config, c.RPC_HEDGE_CONFIG_KEY, c.DEFAULT_RPC_HEDGE),
             weight=number(config, c.WEIGHT_CONFIG_KEY, c.DEFAULT_WEIGHT),
             preferences=Preferences(
                 zone=configuration.text(config, c.ZONE_CONFIG_KEY, None),

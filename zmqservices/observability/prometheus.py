@@ -115,6 +115,12 @@ class ServiceCollector(Collector):
         for (service, method), outcomes in self._called().items():
             _add_outcomes(client, outcomes, SYSTEM, f"{service}/{method}")
         yield client
+        hedged = CounterMetricFamily(
+            "zmqservices_client_calls_hedged", "Outgoing calls that were sent to a second instance, too.", labels=("rpc_method",)
+        )
+        for (service, method), count in list(self._statistics.hedged.counts.items()):
+            hedged.add_metric((f"{service}/{method}",), count)
+        yield hedged
         refused = CounterMetricFamily(
             "zmqservices_calls_refused", "Incoming calls that were refused.", labels=("rpc_method", "reason")
         )

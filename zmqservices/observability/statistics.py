@@ -131,6 +131,8 @@ class Statistics(Probe):
         self.requests: dict[tuple[str, str, str, int], Histogram] = {}
         self.drains: dict[tuple[str, str], Histogram] = {}
         self.refused: Bounded[tuple[str, str, str]] = Bounded((OTHER, OTHER, OTHER))
+        #: Second attempts of outgoing calls, by service and method.
+        self.hedged: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         #: By source and group.
         self.delivered: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         self.redelivered: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
@@ -226,6 +228,9 @@ class Statistics(Probe):
         if is_unknown or len(self.calls) >= MOST_SERIES:
             key = (caller if len(self.calls) < 2 * MOST_SERIES else OTHER, OTHER, OTHER)
         return self.calls.setdefault(key, Outcomes())
+
+    def call_hedged(self, call: OutgoingCall) -> None:
+        self.hedged.count((call.service, call.method))
 
     def call_refused(self, service: str, method: str, reason: str) -> None:
         service = OTHER if reason == "unknown-service" else service

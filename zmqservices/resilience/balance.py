@@ -21,7 +21,7 @@ from random import random
 from statistics import median_low
 from typing import Protocol, TypeVar
 
-from zmqservices.resilience.queues import Queue, estimate
+from zmqservices.resilience.queues import InstanceQueue, estimate
 
 #: The part of a new answer in the average, at least. So little that the queues of others, which nobody here sees, are no
 #: difference between instances; an answer that takes a hundred times as long makes one ten times slower all the same.
@@ -108,7 +108,7 @@ class Load:
         #: How many calls it should get, compared with others, and how many more it is taken to have in flight.
         self.share, self.distance = 1.0, 0.0
         #: What the answers say of the queue there, and how many calls of others wait in it by that.
-        self.queue = Queue()
+        self.queue = InstanceQueue()
         self.others = 0.0
         #: By method: what each call in flight costs, and what the next one does.
         self.weights: dict[str, tuple[float, float]] = {}
@@ -123,6 +123,14 @@ class Load:
             self.paces[method] = Pace(latency, now)
         else:
             pace.saw(latency, ahead, now)
+
+    def outlasted(self, method: str, seconds: float, ahead: int, now: float) -> None:
+        """A call of `method` was given up after `seconds`: it would have taken longer. It is no answer."""
+        pace = self.paces.get(method)
+        if pace is None:
+            self.paces[method] = Pace(max(seconds, LEAST), now)
+        elif seconds > pace.latency:
+            pace.saw(seconds, ahead, now)
 
 
 class Loaded(Protocol):

@@ -44,7 +44,11 @@ class RetryBudget:
         if self._paid:
             self._paid -= 1
             return True
-        if self.earn(calls, now) < 1.0:
+        return self.spend_earned(calls, now)
+
+    def spend_earned(self, calls: int, now: float) -> bool:
+        """Take one second attempt (hedging); False where there is none. What a lost link was paid with is left for its calls."""
+        if not self.is_on or self.earn(calls, now) < 1.0:
             return False
         self._tokens -= 1.0
         return True

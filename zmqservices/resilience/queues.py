@@ -23,7 +23,7 @@ REMEMBERED = 1.0
 LEAST = 1e-6
 
 
-class Queue:
+class InstanceQueue:
     """The calls of others that wait at one instance, as its last answer said."""
 
     __slots__ = ("others", "heard_at", "took")
@@ -46,7 +46,7 @@ class Queue:
         return age < REMEMBERED or age < self.took
 
 
-def estimate(queues: Sequence[Queue], now: float) -> list[float]:
+def estimate(queues: Sequence[InstanceQueue], now: float) -> list[float]:
     """How many calls of others wait at each instance now; an empty list once there is nothing to tell them apart."""
     recent = [queue.others for queue in queues if queue.is_recent(now)]
     if not any(recent):

@@ -23,8 +23,10 @@ class Rpc(Entrypoint):
     `expected_exceptions`: classes of errors that are the caller's own mistakes; they are logged as warnings.
     `sensitive_arguments`: names of arguments that are redacted wherever arguments are shown. `idempotent=True`: running
     the method twice does no harm, so a call may be repeated at another instance when the connection to the first one is
-    lost. `key`: the name of an argument; calls with the same value of it go to the same instance, for as long as the instances
-    stay the same. `timeout`: seconds after which the method is cancelled, even if its caller would wait longer.
+    lost. `hedge=True`: a call of an idempotent method that takes unusually long is sent to a second instance as well, and
+    the first answer counts. `key`: the name of an argument; calls with the same value of it go to the same instance, for as
+    long as the instances stay the same. `timeout`: seconds after which the method is cancelled, even if its caller would wait
+    longer.
     """
 
     server = RpcServer()
@@ -36,12 +38,18 @@ class Rpc(Entrypoint):
         idempotent: bool = False,
         timeout: float | None = None,
         key: str | None = None,
+        hedge: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
             raise ConfigurationError(f"@rpc(timeout={timeout!r}): a number of seconds above 0 is needed")
+        if not isinstance(hedge, bool):
+            raise ConfigurationError(f"@rpc(hedge={repr(hedge)[:80]}): True or False is needed")
+        if hedge and not idempotent:
+            raise ConfigurationError("@rpc(hedge=True): a call may run twice then; say idempotent=True if that does no harm")
         self.idempotent = bool(idempotent)
+        self.hedge = hedge
         if key is not None and not isinstance(key, str):
             raise ConfigurationError(f"@rpc(key={repr(key)[:80]}): the name of an argument is needed")
         self.timeout = timeout

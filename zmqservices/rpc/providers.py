@@ -11,7 +11,7 @@ from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.extensions import DependencyProvider
 from zmqservices.membership import Membership
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, Timeout, check_timeout
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, HedgedClient, ServiceProxy, Timeout, check_hedge, check_timeout
 from zmqservices.utils.native_threads import get_ident
 from zmqservices.wire.serializers import Serializer
 from zmqservices.worker_context import WorkerContext
@@ -32,7 +32,7 @@ class WorkerClient(Client):
 
     def begin(
         self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
-        key: bytes | None = None,
+        key: bytes | None = None, hedge: bool | None = None,
     ) -> tuple[Caller, PendingCall]:
         worker_ctx, caller = self.worker_ctx, self._caller
         headers: dict[str, Any] = {constants.CALL_ID_STACK_CONTEXT_KEY: worker_ctx.call_id_stack}
@@ -42,7 +42,7 @@ class WorkerClient(Client):
             timeout = self._timeout
         begin = caller.begin if get_ident() == caller.thread else caller.begin_outside
         call = begin(
-            service, method, args, kwargs, headers, timeout, worker_ctx.deadline, self._serializer, key
+            service, method, args, kwargs, headers, timeout, worker_ctx.deadline, self._serializer, key, hedge
         )
         return caller, call
 
@@ -63,10 +63,12 @@ class RpcProvider(DependencyProvider):
 
     membership = Membership()
 
-    def __init__(self, *, timeout: Timeout = UNSET, **options: object) -> None:
+    def __init__(self, *, timeout: Timeout = UNSET, hedge: bool | None = None, **options: object) -> None:
         super().__init__()
         check_timeout(timeout, "a proxy")
+        check_hedge(hedge, "a proxy")
         self.timeout = timeout
+        self.hedge = hedge
         #: Publisher options of Nameko applications. They configured a broker and have no effect here.
         self.options = options
 
@@ -80,15 +82,22 @@ class RpcProvider(DependencyProvider):
         """
         return self._caller.call_state()
 
-    def client(self, worker_ctx: WorkerContext) -> WorkerClient:
-        return WorkerClient(worker_ctx, self._caller, self.timeout, self.membership.serializer)
+    def client(self, worker_ctx: WorkerContext) -> Client:
+        client = WorkerClient(worker_ctx, self._caller, self.timeout, self.membership.serializer)
+        return client if self.hedge is None else HedgedClient(client, self.hedge)
 
 
 class ServiceRpc(RpcProvider):
-    """Injects a proxy of one service. `timeout`: seconds per call; without it `rpc_timeout` of the configuration."""
+    """Injects a proxy of one service. `timeout`: seconds per call; without it `rpc_timeout` of the configuration.
 
-    def __init__(self, target_service: str, *, timeout: Timeout = UNSET, **options: object) -> None:
-        super().__init__(timeout=timeout, **options)
+    `hedge`: whether calls of idempotent methods that take unusually long are sent to a second instance as well; without it the
+    service and the setting `rpc_hedge` say that.
+    """
+
+    def __init__(
+        self, target_service: str, *, timeout: Timeout = UNSET, hedge: bool | None = None, **options: object
+    ) -> None:
+        super().__init__(timeout=timeout, hedge=hedge, **options)
         self.target_service = target_service
 
     def setup(self) -> None:
@@ -100,7 +109,7 @@ class ServiceRpc(RpcProvider):
 
 
 class ClusterRpc(RpcProvider):
-    """Injects a proxy of all services: `self.cluster.maths.add(2, 3)`."""
+    """Injects a proxy of all services: `self.cluster.maths.add(2, 3)`. Takes the options of `ServiceRpc`."""
 
     def get_dependency(self, worker_ctx: WorkerContext) -> ClusterProxy:
         return ClusterProxy(self.client(worker_ctx))

@@ -45,6 +45,12 @@ def check_timeout(timeout: object, whose: str, may_be_spent: bool = False) -> No
         raise ConfigurationError(f"timeout={timeout!r} of {whose}: seconds above 0, or None, are needed")
 
 
+def check_hedge(hedge: object, whose: str) -> None:
+    """Raise ConfigurationError unless `hedge` is True, False, or None."""
+    if hedge is not None and not isinstance(hedge, bool):
+        raise ConfigurationError(f"hedge={repr(hedge)[:80]} of {whose}: True, False or None is needed")
+
+
 class RpcCall:
     """A call that is under way. `result()` may be called any number of times, by several threads, in any order among calls."""
 
@@ -82,9 +88,12 @@ class Client:
 
     def begin(
         self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
-        key: bytes | None = None,
+        key: bytes | None = None, hedge: bool | None = None,
     ) -> tuple[Caller, PendingCall]:
-        """Send a call, and return it with the caller that will receive its answer. Calls of one `key` go to one instance."""
+        """Send a call, and return it with the caller that will receive its answer.
+
+        Calls of one `key` go to one instance. `hedge` says whether a call may have a second attempt; None leaves that open.
+        """
         raise NotImplementedError
 
 
@@ -99,16 +108,33 @@ class KeyedClient(Client):
 
     def begin(
         self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
-        key: bytes | None = None,
+        key: bytes | None = None, hedge: bool | None = None,
     ) -> tuple[Caller, PendingCall]:
-        return self._client.begin(service, method, args, kwargs, timeout, self._key if key is None else key)
+        return self._client.begin(service, method, args, kwargs, timeout, self._key if key is None else key, hedge)
+
+
+class HedgedClient(Client):
+    """Makes the calls of `client` with second attempts, or without them."""
+
+    __slots__ = ("_client", "_hedge")
+
+    def __init__(self, client: Client, hedge: bool) -> None:
+        self._client = client
+        self._hedge = hedge
+
+    def begin(
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
+        key: bytes | None = None, hedge: bool | None = None,
+    ) -> tuple[Caller, PendingCall]:
+        return self._client.begin(service, method, args, kwargs, timeout, key, self._hedge if hedge is None else hedge)
 
 
 class MethodProxy:
     """A remote method.
 
     Call it to wait for the result, or use `call_async` to wait later. `with_timeout(seconds)` gives the same method with
-    another time limit, `with_key(key)` the same method whose calls go to the instance of that key.
+    another time limit, `with_key(key)` the same method whose calls go to the instance of that key, and `with_hedge()` the same
+    method whose calls may have a second attempt.
     """
 
     __slots__ = ("_client", "service_name", "method_name", "_timeout")
@@ -160,6 +186,14 @@ class MethodProxy:
         happens when instances come, go, or have too much to do.
         """
         return MethodProxy(KeyedClient(self._client, as_bytes(key)), self.service_name, self.method_name, self._timeout)
+
+    def with_hedge(self, hedge: bool = True) -> MethodProxy:
+        """This method, whose calls are sent to a second instance as well when they take unusually long; with False, never.
+
+        Only calls of an idempotent method are. docs/resilience.rst says when.
+        """
+        check_hedge(hedge, f"{self.service_name}.{self.method_name}")
+        return MethodProxy(HedgedClient(self._client, hedge), self.service_name, self.method_name, self._timeout)
 
     def __repr__(self) -> str:
         return f"<remote method {self.service_name}.{self.method_name}>"

@@ -129,6 +129,8 @@ class RpcServer(ProviderCollector, SharedExtension):
                 "signature": shown_signature(function),
                 "doc": inspect.getdoc(function) or "",
             }
+            if provider.hedge:
+                described[name]["hedge"] = True
             key = provider.key_place(function)
             if key is not None:
                 described[name]["key"] = list(key)

@@ -21,7 +21,7 @@ from zmqservices.cluster.settings import Settings
 from zmqservices.membership import own_serializer, serializers_of
 from zmqservices.removed import removed_names
 from zmqservices.rpc.providers import add_context
-from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, ServiceProxy, Timeout, check_timeout
+from zmqservices.rpc.proxies import UNSET, Client, ClusterProxy, HedgedClient, ServiceProxy, Timeout, check_hedge, check_timeout
 from zmqservices.standalone.collected import let_go_of
 from zmqservices.transport.reactor import Reentered
 from zmqservices.utils.native_threads import reentrant_lock
@@ -55,7 +55,7 @@ class StandaloneClient(Client):
 
     def begin(
         self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Timeout,
-        key: bytes | None = None,
+        key: bytes | None = None, hedge: bool | None = None,
     ) -> tuple[Caller, PendingCall]:
         cluster = self._cluster
         if cluster is None:
@@ -67,12 +67,12 @@ class StandaloneClient(Client):
         if timeout is UNSET:
             timeout = self._timeout
         try:
-            return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer, key)
+            return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer, key, hedge)
         except Reentered:
             pass
         for caller in cluster.callers_aside():
             try:
-                return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer, key)
+                return caller, caller.enter(service, method, args, kwargs, headers, timeout, None, self._serializer, key, hedge)
             except Reentered:
                 pass
         raise AssertionError("there is always one more")
@@ -101,7 +101,8 @@ class ClusterRpcClient:
 
     `config`: a mapping, or None for the process's own configuration. `context_data`: sent as context with every call.
     `timeout`: seconds per call; None for the configuration's `rpc_timeout` (30 s where it says nothing). After an
-    RpcTimeout the client is as good as before; late answers are thrown away.
+    RpcTimeout the client is as good as before; late answers are thrown away. `hedge`: whether calls of idempotent methods that
+    take unusually long are sent to a second instance as well; None leaves that to the service and the setting `rpc_hedge`.
 
     Several threads may enter one client's block: the last one that leaves stops it.
     """
@@ -111,12 +112,15 @@ class ClusterRpcClient:
         config: Mapping[str, Any] | None = None,
         context_data: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        hedge: bool | None = None,
         **options: object,
     ) -> None:
         check_timeout(timeout, "a client")
+        check_hedge(hedge, "a client")
         self._config = configuration.config if config is None else config
         self._context_data = context_data
         self._timeout = timeout
+        self._hedge = hedge
         #: Options of Nameko's clients (`reply_listener_cls` and the like) that mean nothing without a broker.
         self.options = options
         self._client: StandaloneClient | None = None
@@ -130,7 +134,7 @@ class ClusterRpcClient:
     def start(self) -> Any:
         """Connect and return the proxy. Returns at once: the first call waits for what it needs."""
         with self._lock:
-            proxy = self._proxy(self._connected())
+            proxy = self._proxy(self._hedged(self._connected()))
             self._is_started = True
             return proxy
 
@@ -139,8 +143,11 @@ class ClusterRpcClient:
             self._client = StandaloneClient(self._config, self._context_data, self._timeout)
         return self._client
 
-    def _proxy(self, client: StandaloneClient) -> Any:
+    def _proxy(self, client: Client) -> Any:
         return ClusterProxy(client)
+
+    def _hedged(self, client: StandaloneClient) -> Client:
+        return client if self._hedge is None else HedgedClient(client, self._hedge)
 
     def call_state(self) -> list[dict[str, Any]]:
         """How this client sees the services that it calls from the current thread, for monitoring; one mapping per service.
@@ -166,7 +173,7 @@ class ClusterRpcClient:
 
     def __enter__(self) -> Any:
         with self._lock:
-            proxy = self._proxy(self._connected())
+            proxy = self._proxy(self._hedged(self._connected()))
             self._entered += 1
             return proxy
 
@@ -192,12 +199,13 @@ class ServiceRpcClient(ClusterRpcClient):
         config: Mapping[str, Any] | None = None,
         context_data: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        hedge: bool | None = None,
         **options: object,
     ) -> None:
-        super().__init__(config, context_data, timeout, **options)
+        super().__init__(config, context_data, timeout, hedge, **options)
         self._service_name = service_name
 
-    def _proxy(self, client: StandaloneClient) -> Any:
+    def _proxy(self, client: Client) -> Any:
         return ServiceProxy(client, self._service_name)
 
 

@@ -16,9 +16,9 @@ HELD, SENT, DONE = 0, 1, 2
 
 
 class CallHistory:
-    """What a call has been through that did not get its answer at the first attempt, and its key if it was given one."""
+    """What a call has been through that did not get its answer at the first attempt; its key, and whether it may be hedged."""
 
-    __slots__ = ("key", "avoid", "moves", "lost")
+    __slots__ = ("key", "avoid", "moves", "lost", "hedge")
 
     def __init__(self, key: bytes | None = None) -> None:
         #: What decides which instance is asked; None where the load decides.
@@ -29,6 +29,8 @@ class CallHistory:
         self.moves = 0
         #: The last instance whose link was lost while it had the call: the call may have run there.
         self.lost: Any = None
+        #: The `Hedge` of a call that may be hedged, and of its second attempt; else None.
+        self.hedge: Any = None
 
 
 class PendingCall(Completion):

@@ -13,13 +13,16 @@ from zmqservices.resilience.budget import RetryBudget
 
 
 def describe(pool: ServicePool, budget: RetryBudget, ejection: Ejection, now: float) -> dict[str, Any]:
-    """One service: `calls` so far, those that are `held`, the `retries` that its budget has now, whether its instances are in
-    `panic` (so many fail that nobody is ejected), and its `instances`."""
+    """One service: `calls` so far, those that are `held`, the `retries` that its budget has now, the second attempts that were
+    made (`hedged`) and those that were answered first (`hedges_won`), whether its instances are in `panic` (so many fail that
+    nobody is ejected), and its `instances`."""
     return {
         "service": pool.service,
         "calls": pool.calls,
         "held": len(pool.waiting),
         "retries": round(budget.earn(pool.calls, now), 1),
+        "hedged": pool.hedged,
+        "hedges_won": pool.hedges_won,
         "panic": ejection.panics(pool),
         "instances": [_instance(instance, now) for instance in pool.instances.values()],
     }

@@ -25,6 +25,7 @@ from zmqservices.cluster.calls.corked_calls import CorkedCalls
 from zmqservices.cluster.calls.ejection import Ejection
 from zmqservices.cluster.calls.failover import FAILURES, Failover
 from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
+from zmqservices.cluster.calls.hedged_calls import HedgedCalls
 from zmqservices.cluster.calls.held_calls import HeldCalls
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer
@@ -43,6 +44,9 @@ from zmqservices.wire.messages import Cancel, Error, Result
 
 #: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
 SHORT_TIMEOUT = 0.5
+
+#: Codes of errors that are no answers of a method: where the other attempt of a hedged call is in flight, it may answer yet.
+_ENDED_UNANSWERED = frozenset(("expired", "forbidden", "cancelled"))
 
 #: Seconds that a hub gets at least to begin a call of another thread, even when the call has less time.
 LEAST_PATIENCE = 1.0
@@ -90,6 +94,8 @@ class Caller(Watched):
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
         self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock, self)
         self._failover = Failover(self, reactor, settings.resilience, self.ejection, clock)
+        self._hedging = HedgedCalls(self, reactor, self._failover.budget, clock)
+        self.goes_on = self._hedging.goes_on
         self._heartbeats = PeerHeartbeats(
             reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock
         )
@@ -111,10 +117,12 @@ class Caller(Watched):
         deadline: float | None = None,
         serializer: Any = None,
         key: bytes | None = None,
+        hedge: bool | None = None,
     ) -> PendingCall:
         """Send a call, or hold it until an instance can be asked. `deadline` bounds it besides `timeout`.
 
-        Calls with the same `key` (see `zmqservices.resilience.hashing`) go to the same instance.
+        Calls with the same `key` (see `zmqservices.resilience.hashing`) go to the same instance. `hedge` says whether a call of
+        an idempotent method may have a second attempt; None leaves that to the service and the settings.
 
         Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
         """
@@ -152,6 +160,8 @@ class Caller(Watched):
             if self.probes is not None:
                 self._tell_ended([call])
             raise
+        if (pool.may_hedge or hedge) and call.stage == SENT:
+            self._hedging.watch(call, hedge)
         if not self._sweep.is_due:
             self._sweep.soon()
         return call
@@ -182,6 +192,7 @@ class Caller(Watched):
         deadline: float | None = None,
         serializer: Any = None,
         key: bytes | None = None,
+        hedge: bool | None = None,
     ) -> PendingCall:
         """`begin`, for threads other than the hub's. RuntimeError where the hub stays blocked for the whole time of the call."""
         limits = [] if timeout is None else [timeout]
@@ -190,7 +201,7 @@ class Caller(Watched):
         reactor: Any = self.reactor
         patience = max(min(limits, default=TAKE_UP_TIMEOUT), LEAST_PATIENCE)
         call: PendingCall = reactor.hand_over(
-            self.begin, (service, method, args, kwargs, headers, timeout, deadline, serializer, key), patience
+            self.begin, (service, method, args, kwargs, headers, timeout, deadline, serializer, key, hedge), patience
         )
         return call
 
@@ -231,6 +242,8 @@ class Caller(Watched):
             if self._pending.pop(call.id, None) is None:
                 continue
             call.instance.load.in_flight -= 1
+            if self.goes_on(call):
+                continue
             try:
                 # The call is not held again: it would be tried in every turn while no peer has room.
                 self._begin_elsewhere(call, call.instance, self._clock(), may_be_held=False)
@@ -259,6 +272,8 @@ class Caller(Watched):
             load.saw(call.method, now - call.sent_at, call.ahead, now)
             if pool.has_queues or result.waiting is not None:
                 pool.heard(call.instance, result.waiting, now - call.sent_at, now)
+        if call.history is not None and call.history.hedge is not None:
+            call = self._hedging.answered(call, call.history.hedge, now)
         if result.serializer is None:
             call.value = result.value
         else:
@@ -287,6 +302,12 @@ class Caller(Watched):
         failure = FAILURES.get(code) if code else None
         if code is None:
             call.instance.load.answers += 1
+        hedge = None if call.history is None else call.history.hedge
+        if hedge is not None and failure is None:
+            if code not in _ENDED_UNANSWERED:
+                call = self._hedging.answered(call, hedge, self._clock())
+            elif self.goes_on(call):
+                return
         if failure is Failure.NOT_SERVED:
             call.instance.left = True
             call.pool.refresh(self._clock())
@@ -311,6 +332,8 @@ class Caller(Watched):
 
     def finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
         """The call is DONE, with this error. Its caller is woken at the end of the turn."""
+        if call.history is not None and call.history.hedge is not None:
+            self._hedging.ended(call.history.hedge)
         call.error = error
         call.stage = DONE
         self._woken.append(call)
@@ -343,7 +366,8 @@ class Caller(Watched):
         self.end(call, CallCancelled(f"{call.service}.{call.method} was given up by its caller"))
         self.wake_all()
 
-    def _tell_to_stop(self, call: PendingCall) -> None:
+    def withdraw(self, call: PendingCall) -> None:
+        """The call is in flight no more, and its instance is told to stop."""
         if self._pending.pop(call.id, None) is not None:
             call.instance.load.in_flight -= 1
             if call.instance.peer.is_up:
@@ -354,7 +378,7 @@ class Caller(Watched):
 
     def end(self, call: PendingCall, error: BaseException) -> None:
         """Tell the call's instance to stop, and finish the call."""
-        self._tell_to_stop(call)
+        self.withdraw(call)
         self.finish(call, error)
 
     def _expire(self, call: PendingCall) -> None:
@@ -365,11 +389,27 @@ class Caller(Watched):
             self.ejection.failed(call.instance)
         self.wake_all()
 
+    # --- second attempts: what the hedged calls ask for ------------------------------------------------------------
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+    def replace(self, attempt: PendingCall, call: PendingCall) -> None:
+        """What answers `attempt`, which is in flight, answers `call` from now on."""
+        self._pending[attempt.id] = call
+
+    def tell_hedged(self, call: PendingCall) -> None:
+        if self.probes is not None and self.probes.call_hedged is not None:
+            self.probes.call_hedged(call)
+
     # --- who is there: what the peer pool and the peers report -----------------------------------------------------
 
     def expect(self, service: str) -> ServicePool:
         """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
-        return self._peer_pool.expect(service)
+        pool = self._peer_pool.expect(service)
+        if self.settings.resilience.hedge:
+            pool.may_hedge = pool.hedges_all = True
+        return pool
 
     def update(self) -> None:
         """Read the directory now, instead of waiting until its changes are handed over."""

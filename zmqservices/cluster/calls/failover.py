@@ -12,6 +12,7 @@ from zmqservices.cluster.calls.ejection import Ejection
 from zmqservices.cluster.calls.instances import ServicePool
 from zmqservices.cluster.resilience_settings import ResilienceSettings
 from zmqservices.resilience.budget import RetryBudget
+from zmqservices.resilience.hedging import REFUSED_PAUSE
 from zmqservices.resilience.retries import FIRST_PAUSE, Failure, RetryAction, next_action, pause
 from zmqservices.transport.reactor import Reactor
 
@@ -33,6 +34,9 @@ class FailoverOwner(CallSender, Protocol):
 
     def hold(self, call: PendingCall, now: float) -> None:
         """Let the call wait until an instance can be asked."""
+
+    def goes_on(self, call: PendingCall) -> bool:
+        """The call, or its second attempt, failed: whether the other one of them is in flight still."""
 
     def wake_all(self) -> None:
         """Wake the callers whose calls advanced."""
@@ -86,14 +90,17 @@ class Failover:
     def failed(self, call: PendingCall, failure: Failure, error: Mapping[str, Any]) -> None:
         """`call` is in flight no more. `error` is the refusal, or empty where the link was lost."""
         instance, pool = call.instance, call.pool
+        if failure is Failure.OVERLOADED:
+            self._ejection.failed(instance)
+            pool.refused_until = self._clock() + REFUSED_PAUSE
+        if self._owner.goes_on(call):
+            return
         history = call.history
         if history is None:
             history = call.history = CallHistory(pool.key_of(call))
         history.avoid = (*history.avoid, instance)
         if failure is Failure.LOST:
             history.lost = instance
-        elif failure is Failure.OVERLOADED:
-            self._ejection.failed(instance)
         others = len([other for other in (*pool.ready, *pool.ejected) if other not in history.avoid])
         action = next_action(failure, instance.is_idempotent(call.method), history.moves, others)
         now = self._clock()

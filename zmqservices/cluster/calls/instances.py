@@ -79,6 +79,10 @@ class Instance:
                 case [str(name), int(position)]:
                     yield method, (name, position)
 
+    def hedged(self) -> Iterator[str]:
+        """Its methods that declare that their calls may be hedged."""
+        return (method for method, entry in self.record.methods.items() if entry.get("hedge") is True)
+
     def is_idempotent(self, method: str) -> bool:
         entry = self.record.methods.get(method)
         if entry is None:
@@ -91,7 +95,9 @@ class ServicePool:
 
     __slots__ = (
         "service", "calls", "instances", "ready", "only", "ejected", "suspects", "tiers", "coming", "is_cold", "unlinked",
-        "waiting", "keyed", "has_queues", "_weighed_until", "_preferences", "_choose", "_served_since",
+        "waiting", "keyed", "has_queues",
+        "may_hedge", "hedges_all", "hedged_methods", "hedged", "hedges_won", "refused_until",
+        "_weighed_until", "_preferences", "_choose", "_served_since",
     )  # fmt: skip
 
     def __init__(self, service: str, preferences: Preferences = EQUALS) -> None:
@@ -123,6 +129,13 @@ class ServicePool:
         self.waiting: deque[Any] = deque()
         #: The methods whose calls are routed by an argument: its name and its position.
         self.keyed: dict[str, tuple[str, int]] = {}
+        #: Whether calls of some methods may be hedged: of all idempotent methods, or of those that declare it.
+        self.may_hedge = self.hedges_all = False
+        self.hedged_methods: frozenset[str] = frozenset()
+        #: Second attempts so far, and those that were answered first.
+        self.hedged = self.hedges_won = 0
+        #: Until when nothing is hedged, because an instance is full.
+        self.refused_until = 0.0
         #: Whether answers said lately that calls wait at an instance.
         self.has_queues = False
         #: By method.
@@ -143,6 +156,8 @@ class ServicePool:
         self.keyed = {}
         for instance in able:
             self.keyed.update(instance.keyed())
+        self.hedged_methods = frozenset(method for instance in able for method in instance.hedged())
+        self.may_hedge = self.hedges_all or bool(self.hedged_methods)
         self._expect_others(now)
 
     def _prefer(self, now: float) -> None:
@@ -222,6 +237,15 @@ class ServicePool:
                 chosen = self._choose(candidates, method)
                 return None if may_wait and self.coming and self._has_its_share(chosen, now) else chosen
         return None
+
+    def pick_second(self, first: Instance, method: str, now: float) -> Instance | None:
+        """The instance for the second attempt of a call that `first` has not answered; None where no other has less to do."""
+        candidates = [
+            other for other in self.ready
+            if other.peer is not first.peer and other.load.in_flight < first.load.in_flight
+            and not (other.load.queue.others and other.load.queue.is_recent(now)) and other.is_idempotent(method)
+        ]  # fmt: skip
+        return self._choose(candidates, method) if candidates else None
 
     def heard(self, instance: Instance, waiting: int | None, took: float, now: float) -> None:
         """An answer took `took` seconds and says how many calls wait at its instance; None where it says nothing of it."""

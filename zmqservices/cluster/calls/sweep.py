@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from zmqservices.cluster.calls import failures
-from zmqservices.cluster.calls.call import PendingCall
+from zmqservices.cluster.calls.call import DONE, PendingCall
 from zmqservices.cluster.calls.ejection import Ejection
 from zmqservices.cluster.calls.failover import Failover
 from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
@@ -82,6 +82,8 @@ class Sweep:
             return
         now = self._clock()
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
+            if call.stage == DONE:
+                continue  # The second attempt of a call that was just ended.
             # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
             self._owner.end(call, failures.timed_out(call))
             self._ejection.failed(call.instance)
