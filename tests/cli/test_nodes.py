@@ -116,3 +116,21 @@ def test_the_instances_of_a_service_are_added_up():
     assert method["p50"] == pytest.approx(0.01, rel=0.065)
     assert method["p99"] == pytest.approx(1.0, rel=0.065)
     assert method["queued_p99"] is None
+    assert orders["calls"] == []
+
+
+def test_the_calls_that_a_service_makes_stand_with_it():
+    durations = Histogram()
+    durations.observe(0.01)
+    names = {"caller": "orders", "service": "stock", "method": "take"}
+    call = {**names, "count": 1, "errors": {"KeyError": 1}, "durations": durations.to_dict()}
+    answers = [node("orders", "one", [0.1]), node("orders", "two", [0.1]), node("mails", "three", [0.1])]
+    for one in answers:
+        one.answer["calls"] = [call, {**call, "caller": "standalone_rpc_proxy"}]
+
+    mails, orders = summed(answers, None)
+
+    (made,) = orders["calls"]
+    assert (made["service"], made["method"], made["count"], made["errors"]) == ("stock", "take", 3, {"KeyError": 3})
+    assert made["p50"] == made["p95"] == made["p99"] == pytest.approx(0.01, rel=0.065)
+    assert mails["calls"] == []

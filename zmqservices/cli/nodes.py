@@ -14,6 +14,7 @@ from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import OPERATORS, as_json, columns, did_you_mean, looked_up, only_at, services_of
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService, ZmqServicesError
+from zmqservices.log_helpers import escaped
 from zmqservices.observability.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -181,15 +182,18 @@ def _show_info(answer: dict[str, Any], address: str, instances: list[dict[str, A
         click.echo(f"  {instance['service']} {instance['instance']}: {instance['class']}, {instance['max_workers']} workers")
         for entrypoint in instance["entrypoints"]:
             group = f", group {entrypoint['group']}" if entrypoint.get("group") else ""
-            click.echo(f"    {entrypoint['kind']}: {entrypoint['method']} {entrypoint['what']}{group}".rstrip())
+            after = f", next in {entrypoint['next']:.1f} s" if entrypoint.get("next") is not None else ""
+            called = f"{entrypoint['method']}{entrypoint.get('signature', '')}"
+            click.echo(escaped(f"    {entrypoint['kind']}: {called} {entrypoint['what']}{group}{after}".rstrip()))
         for name, kind in instance["dependencies"].items():
-            click.echo(f"    needs {name}: {kind}")
+            click.echo(escaped(f"    needs {name}: {kind}"))
 
 
 @click.command("stats")
 @_command
 def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Show calls, errors and durations of each method of a service, or of all services, over all their instances.
+    """Show calls, errors and durations of each method of a service, or of all services, over all their instances; and the
+    calls that the services make.
 
     A process counts from its start if METRICS_ADDRESS or STATISTICS is set, and otherwise from the first time that it is asked.
 
@@ -208,13 +212,16 @@ def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: flo
 
 
 def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str, Any]]:
-    """One mapping for each service: its instances, workers and queue, and its methods with the counts of all instances."""
+    """One mapping for each service: its instances, workers and queue, its methods with the counts of all instances, and the
+    calls that it makes to other services."""
     services: dict[str, dict[str, Any]] = {}
+    calls: dict[tuple[str, str, str], dict[str, Any]] = {}
     methods: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
     for one in answers:
         for instance in _instances(one, service):
             name = instance["service"]
-            told = services.setdefault(name, {"service": name, "instances": 0, "running": 0, "queued": 0, "since": None})
+            new = {"service": name, "instances": 0, "running": 0, "queued": 0, "since": None, "methods": [], "calls": []}
+            told = services.setdefault(name, new)
             told["instances"] += 1
             told["running"] += instance["running"]
             told["queued"] += instance["queued"]
@@ -223,8 +230,11 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
             of_service = methods.setdefault(name, {})
             for method in instance["methods"]:
                 _add_method(of_service, method)
+        for call in (one.answer or {}).get("calls", []):
+            _add_call(calls, call)
     for name, told in services.items():
         told["methods"] = [_finished(methods[name][key]) for key in sorted(methods[name])]
+        told["calls"] = [_finished(calls[key]) for key in sorted(calls) if key[0] == name]
     return [services[name] for name in sorted(services)]
 
 
@@ -247,14 +257,24 @@ def _add_method(of_service: dict[tuple[str, str, str], dict[str, Any]], method: 
         total["last_error"] = last
 
 
-def _finished(method: dict[str, Any]) -> dict[str, Any]:
-    durations, queued = method.pop("durations"), method.pop("queued")
-    last = method.pop("last_error")
-    return {
-        **method,
-        "p50": durations.quantile(0.5), "p99": durations.quantile(0.99),
-        "queued_p99": queued.quantile(0.99), "last_error": last,
-    }  # fmt: skip
+def _add_call(calls: dict[tuple[str, str, str], dict[str, Any]], call: dict[str, Any]) -> None:
+    key = (call["caller"], call["service"], call["method"])
+    new = {"service": call["service"], "method": call["method"], "count": 0, "errors": {}, "durations": Histogram()}
+    total = calls.setdefault(key, new)
+    total["count"] += call["count"]
+    for error, count in call["errors"].items():
+        total["errors"][error] = total["errors"].get(error, 0) + count
+    total["durations"].add(Histogram.from_dict(call["durations"]))
+
+
+def _finished(counted: dict[str, Any]) -> dict[str, Any]:
+    """With quantiles in place of histograms."""
+    durations = counted.pop("durations")
+    quantiles = {f"p{share}": durations.quantile(share / 100) for share in (50, 95, 99)}
+    if "queued" not in counted:
+        return {**counted, **quantiles}
+    queued, last = counted.pop("queued"), counted.pop("last_error")
+    return {**counted, **quantiles, "queued_p99": queued.quantile(0.99), "last_error": last}
 
 
 def _show_stats(told: list[dict[str, Any]]) -> None:
@@ -268,8 +288,17 @@ def _show_stats(told: list[dict[str, Any]]) -> None:
                 str(sum(method.get("errors", {}).values())), _duration(method.get("p50")), _duration(method.get("p99")),
                 _duration(method.get("queued_p99")), "-" if last is None else f"{last['type']}: {last['text'][:60]}",
             ))  # fmt: skip
+    calls = [("CALLER", "CALLS", "COUNT", "ERRORS", "P50", "P99")]
+    for service in told:
+        for call in service["calls"]:
+            calls.append((
+                service["service"], f"{call['service']}.{call['method']}", str(call["count"]), str(sum(call["errors"].values())),
+                _duration(call["p50"]), _duration(call["p99"]),
+            ))  # fmt: skip
     if told:
         click.echo(columns(rows))
+        if len(calls) > 1:
+            click.echo(f"\n{columns(calls)}\n")
         since = min(service["since"] for service in told)
         click.echo(f"counted for {time.time() - since:.0f} s")
 
