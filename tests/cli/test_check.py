@@ -26,6 +26,9 @@ from zmqservices.configuration import config
     [
         (diagnosis.of_extra("etcd", "urllib3", "DIRECTORY etcd:", True), OK, "urllib3 is installed", ""),
         (diagnosis.of_extra("etcd", "urllib3", "DIRECTORY etcd:", False), ERROR, "DIRECTORY etcd: needs", "zmqservices[etcd]"),
+        (diagnosis.of_security(True, False), OK, "known by their certificates", ""),
+        (diagnosis.of_security(False, False), OK, "nothing listens beyond this host", ""),
+        (diagnosis.of_security(False, True), WARNING, "INSECURE is set", "set SECURITY"),
         (diagnosis.of_registry("10.0.0.5:4190", "", True), OK, "10.0.0.5:4190 accepts connections", ""),
         (diagnosis.of_registry("10.0.0.5:4190", "refused", True), WARNING, "cannot be reached: refused", "Others answer"),
         (diagnosis.of_registry("10.0.0.5:4190", "refused", False), ERROR, "cannot be reached: refused", "start it"),
@@ -248,7 +251,7 @@ def test_a_host_in_order_and_a_broken_one(start, zmqservices, write, tmp_path, t
     assert (code, shown.returncode) == (0, 0)
     assert {one["level"] for one in found if one["check"] not in ("files", "journal")} == {OK}
     assert {one["check"] for one in found} == {
-        "settings", "files", "journal", "directory", "address", "nodes", "clock", "versions",
+        "settings", "files", "security", "journal", "directory", "address", "nodes", "clock", "versions",
     }  # fmt: skip
     assert "ok       nodes         tcp://127.0.0.1:" in shown.stdout and "\x1b" not in shown.stdout
 

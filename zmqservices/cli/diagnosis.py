@@ -47,6 +47,16 @@ def of_settings(error: str, unknown: Mapping[str, str], source: str) -> Iterable
         yield Finding("settings", OK, f"{source} can be read")
 
 
+def of_security(is_closed: bool, is_insecure: bool) -> Finding:
+    """`is_closed`: SECURITY is set. `is_insecure`: INSECURE is, and the process may listen beyond this host without keys."""
+    if is_closed:
+        return Finding("security", OK, "peers are known by their certificates, and connections are encrypted")
+    if is_insecure:
+        mend = "make keys with `zmqservices keys`, and set SECURITY; see docs/security.rst"
+        return Finding("security", WARNING, "INSECURE is set: whoever reaches this host may call its services", mend)
+    return Finding("security", OK, "without keys, nothing listens beyond this host")
+
+
 def of_extra(extra: str, module: str, why: str, is_installed: bool) -> Finding:
     """`why`: the setting that needs it."""
     if is_installed:

@@ -59,6 +59,7 @@ def examine(settings: dict[str, Any], source: str, timeout: float) -> Iterator[F
     yield of_descriptors(0)
     if read is None:
         return
+    yield diagnosis.of_security(read.keys is not None, configuration.insecure(settings))
     yield from of_journals(read.events.folder, read.events.max_bytes)
     if read.keys is not None:
         yield diagnosis.of_certificate(read.keys.certificate.name, read.keys.days_left(time.time()))
