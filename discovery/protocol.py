@@ -40,6 +40,8 @@ MAX_PUSH = 2 * 1024 * 1024
 MAX_PARTS, MAX_ENTRIES, MAX_HELD = 2000, 25_000, 256 * 1024 * 1024
 #: Leases renewed in one message.
 MAX_RENEWALS = 2000
+#: Lists of revoked certificates in one message: one for each authority.
+MAX_LISTS = 8
 #: Bytes of one note, and notes in one message.
 MAX_NOTE, MAX_NOTES = 4096, 200
 
@@ -121,6 +123,14 @@ class Present:
 
     KIND: ClassVar[int] = 8
     certificate: bytes
+
+
+@dataclass(slots=True)
+class Revoked:
+    """These certificates are void, as their authorities say: each is a signed list. Either side tells of newer ones."""
+
+    KIND: ClassVar[int] = 9
+    lists: list[bytes]
 
 
 @dataclass(slots=True)
@@ -230,6 +240,7 @@ Message = (
     | Read
     | Extend
     | Present
+    | Revoked
     | Ack
     | Refused
     | Unknown
@@ -308,6 +319,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "interest": lambda value: isinstance(value, list) and len(value) <= MAX_INTEREST and all(map(is_key, value)),
     "limited": _is_bool,
     "certificate": lambda value: isinstance(value, bytes),
+    "lists": lambda value: isinstance(value, list) and len(value) <= MAX_LISTS and all(isinstance(one, bytes) for one in value),
 }
 FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
 #: Fields that may be None: a subscriber of all namespaces, or of all records.

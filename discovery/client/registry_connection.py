@@ -17,6 +17,7 @@ from discovery.interest import Interest, grown
 from discovery.model import quoted
 from discovery.native import Log
 from discovery.security.keys import Keys
+from discovery.security.renewal import learn, lists_of
 
 _log = Log(__name__)
 
@@ -44,6 +45,8 @@ class RegistryConnection(SocketConnection):
     ) -> None:
         super().__init__(address, listener, longest_pause)
         self._keys = keys
+        #: The generation of the keys that the registry was shown.
+        self._presented = -1
         self._namespace = namespace
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
@@ -94,8 +97,15 @@ class RegistryConnection(SocketConnection):
 
     def _begin(self, now: float) -> None:
         if self._keys is not None:
-            self.send(protocol.Present(self._keys.signed))
+            self._present(self._keys)
         self._subscribe(now)
+
+    def _present(self, keys: Keys) -> None:
+        """Show the certificate, and tell what is known to be revoked: first of all, and again after each change."""
+        self._presented = keys.generation
+        lists = lists_of(keys)
+        if self.send(protocol.Present(keys.signed)) and lists:
+            self.send(protocol.Revoked(lists))
 
     def _subscribe(self, now: float) -> None:
         self._parts = []
@@ -136,7 +146,12 @@ class RegistryConnection(SocketConnection):
 
     def _take(self, message: protocol.Message | protocol.SkippedUpdate, size: int, now: float) -> None:
         self.last_contact = now
-        if isinstance(message, protocol.Mark):
+        if self._keys is not None and self._presented != self._keys.generation:
+            self._present(self._keys)
+        if isinstance(message, protocol.Revoked):
+            if self._keys is not None:
+                learn(self._keys, message.lists)
+        elif isinstance(message, protocol.Mark):
             answer = protocol.Read(message.token)
             self._unsent_read = None if self.send(answer) else answer
         elif isinstance(message, protocol.Snapshot):

@@ -30,18 +30,23 @@ NODE_KEY, NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED = (
 PRIVATE_KEY_LINE, CERTIFICATE_LINE, AUTHORITY_LINE, REVOKED_LINE = "private-key", "certificate", "authority", "revoked"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Keys:
-    """A node's keys and its trust. Equal where they are the same keys; hashable; shows no private key."""
+    """A node's keys and its trust. Equal where they are the same keys; hashable; shows no private key.
+
+    The folder and the private key never change. The rest does while the process runs: see `discovery.security.renewal`.
+    """
 
     folder: str
     pair: KeyPair = field(repr=False)
     #: As it is shown to others.
-    signed: bytes = field(repr=False)
-    certificate: Certificate
+    signed: bytes = field(repr=False, compare=False)
+    certificate: Certificate = field(compare=False)
     trust: Trust = field(repr=False, compare=False)
     #: The public key of the registries; None where the folder has none.
-    registry_key: bytes | None = field(default=None, repr=False)
+    registry_key: bytes | None = field(default=None, repr=False, compare=False)
+    #: Grows with each change.
+    generation: int = field(default=0, repr=False, compare=False)
 
     @classmethod
     def read(cls, folder: str | Path, clock: Callable[[], float] = time.time) -> Keys:
@@ -70,6 +75,14 @@ class Keys:
     def believed(self, signed: object, key: bytes) -> Certificate:
         """The certificate that a peer with the key `key` shows, where it holds now. Raises Refusal."""
         return self.trust.believed(signed, key, time.time())
+
+    def refusal_of(self, signed: object) -> str:
+        """Why a certificate that was believed earlier is not believed any more; "" where it is."""
+        try:
+            self.trust.confirm(signed, time.time())
+        except Refusal as exc:
+            return str(exc)
+        return ""
 
 
 def read_trust(path: Path) -> Trust:

@@ -60,14 +60,32 @@ class Trust:
         what = f"the certificate {certificate.serial} of {certificate.name!r}"
         if certificate.key != key:
             raise Refusal("key", f"{what} is for the key {short(certificate.key)}, and the peer has {short(key)}")
-        if now < certificate.starts - SKEW:
-            raise Refusal("early", f"{what} holds only in {certificate.starts - now:.0f} s from now; are the clocks right?")
-        if now > certificate.ends + SKEW:
-            raise Refusal("expired", f"{what} ended {now - certificate.ends:.0f} s ago; `zmqservices keys renew` makes another")
-        revoked = self.revoked.get(envelope.authority)
-        if revoked is not None and certificate.serial in revoked.serials:
-            raise Refusal("revoked", f"{what} was revoked")
+        check_time(certificate, now)
+        self._check_revoked(envelope.authority, certificate)
         return certificate
+
+    def confirm(self, signed: Any, now: float) -> None:
+        """Raise Refusal where a certificate, which was believed earlier, is not believed any more. Its signature is not asked."""
+        envelope = SignedCertificate.from_bytes(signed)
+        if envelope.authority not in self.authorities:
+            raise Refusal("authority", f"the authority {short(envelope.authority)} of its certificate is not trusted any more")
+        certificate = Certificate.unpack(envelope.packed)
+        check_time(certificate, now)
+        self._check_revoked(envelope.authority, certificate)
+
+    def _check_revoked(self, authority: bytes, certificate: Certificate) -> None:
+        revoked = self.revoked.get(authority)
+        if revoked is not None and certificate.serial in revoked.serials:
+            raise Refusal("revoked", f"the certificate {certificate.serial} of {certificate.name!r} was revoked")
+
+
+def check_time(certificate: Certificate, now: float) -> None:
+    """Raise Refusal unless the certificate holds at the time `now`."""
+    what = f"the certificate {certificate.serial} of {certificate.name!r}"
+    if now < certificate.starts - SKEW:
+        raise Refusal("early", f"{what} holds only in {certificate.starts - now:.0f} s from now; are the clocks right?")
+    if now > certificate.ends + SKEW:
+        raise Refusal("expired", f"{what} ended {now - certificate.ends:.0f} s ago; `zmqservices keys renew` makes another")
 
 
 def short(key: bytes) -> str:

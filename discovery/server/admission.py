@@ -9,6 +9,7 @@ Rule 3: whoever has a certificate may read the directory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from discovery import protocol
@@ -28,13 +29,23 @@ class NotAdmitted(Exception):
     """A peer must not do what it asks for; the text says who and why."""
 
 
+@dataclass(slots=True)
+class _Presented:
+    """A certificate that was believed when the keys of this registry were of `generation`. `refusal`: why it is not any more."""
+
+    certificate: Certificate
+    signed: bytes
+    generation: int
+    refusal: str = ""
+
+
 class Admission:
     """`is_listed(instance)` says whether the registry lists it."""
 
     def __init__(self, keys: Keys, is_listed: Callable[[str], bool]) -> None:
         self._keys = keys
         self._is_listed = is_listed
-        self._certificates: dict[bytes, Certificate] = {}
+        self._certificates: dict[bytes, _Presented] = {}
         #: The key that registered each instance.
         self._owners: dict[str, bytes] = {}
         self._prune_at = FIRST_PRUNE
@@ -48,13 +59,19 @@ class Admission:
             raise NotAdmitted(str(exc)) from exc
         if len(self._certificates) >= MOST_CERTIFICATES:
             del self._certificates[next(iter(self._certificates))]
-        self._certificates[key] = certificate
+        self._certificates[key] = _Presented(certificate, signed, self._keys.generation)
 
     def certificate(self, key: bytes) -> Certificate:
         """That of the holder of `key`. Raises NotAdmitted where none was shown, or where it has ended."""
-        certificate = self._certificates.get(key)
-        if certificate is None:
+        presented = self._certificates.get(key)
+        if presented is None:
             raise NotAdmitted("it has shown no certificate")
+        certificate = presented.certificate
+        if presented.generation != self._keys.generation:
+            presented.generation = self._keys.generation
+            presented.refusal = self._keys.refusal_of(presented.signed)
+        if presented.refusal:
+            raise NotAdmitted(presented.refusal)
         if self._keys.has_ended(certificate):
             del self._certificates[key]
             raise NotAdmitted(f"the certificate {certificate.serial} of {certificate.name!r} has ended")

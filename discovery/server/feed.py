@@ -279,6 +279,10 @@ class ChangeFeed:
             client.is_refused = True
             self._send(peer, protocol.encode(protocol.Refused(0, f"{reason}; connect again")))
 
+    def cut_off(self, peer: bytes, reason: str) -> None:
+        """Tell a client why nothing more is sent to it."""
+        self._refuse(peer, reason)
+
     def _unsubscribe(self, peer: bytes) -> None:
         self.subscribers.pop(peer, None)
         self._audience.remove(peer)

@@ -20,6 +20,7 @@ from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import NoteStore
 from discovery.security import exposure, zap
 from discovery.security.keys import Keys
+from discovery.security.renewal import KeysWatch, learn, lists_of
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
 from discovery.server.table import CHECK_INTERVAL, Table
@@ -43,6 +44,8 @@ READ_WITHIN = 0.25
 WARN_INTERVAL = 60.0
 #: Seconds between two warnings about forbidden requests.
 FORBIDDEN_INTERVAL = 1.0
+#: Keys of connections that may have ended, beyond the number of those that stand, before they are dropped.
+SPARE_KEYS = 1000
 #: Seconds between two searches for expired notes.
 EXPIRE_NOTES_INTERVAL = 60.0
 
@@ -92,6 +95,11 @@ class RegistryServer:
         self._ttl = ttl
         self._preserve = preserve
         self._on_bound = on_bound
+        self._watch = None if keys is None else KeysWatch(keys)
+        #: The generation of the keys that clients were told of.
+        self._told = 0 if keys is None else keys.generation
+        #: The key of each connection on which a certificate was shown.
+        self._keys_of: dict[bytes, bytes] = {}
         self._bound = NativeEvent()
         self._is_stopping = False
         self._wakeup = Wakeup()
@@ -182,6 +190,9 @@ class RegistryServer:
                 warming = self._table.is_warming(now)
                 heartbeat_at = now + HEARTBEAT_INTERVAL
                 feed.heartbeat(warming)
+                if self._watch is not None:
+                    self._watch.look()
+                    self._tell_revoked()
             if now >= look_at:
                 look_at = now + CHECK_CLIENTS_INTERVAL
                 feed.check_clients(warming)
@@ -225,6 +236,11 @@ class RegistryServer:
         try:
             if isinstance(message, protocol.Present):
                 admission.present(key, message.certificate)
+                self._present(peer, key)
+                return False
+            if isinstance(message, protocol.Revoked):
+                admission.certificate(key)
+                self._learn(message)
                 return False
             if isinstance(message, protocol.Register):
                 admission.register(key, message.record)
@@ -253,6 +269,38 @@ class RegistryServer:
             self._forbade_at = now
             _log.warning("refused %d request(s) so far that are forbidden; the last from %s: %s", self.forbidden, address, why)
         self._feed.answer(peer, protocol.Refused(request, f"forbidden: {why}"))
+
+    def _present(self, peer: bytes, key: bytes) -> None:
+        if len(self._keys_of) > 2 * len(self._feed.clients) + SPARE_KEYS:
+            self._keys_of = {one: known for one, known in self._keys_of.items() if one in self._feed.clients}
+        self._keys_of[peer] = key
+        assert self._keys is not None
+        lists = lists_of(self._keys)
+        if lists:
+            self._feed.answer(peer, protocol.Revoked(lists))
+
+    def _learn(self, message: protocol.Revoked) -> None:
+        assert self._keys is not None
+        if learn(self._keys, message.lists):
+            self._tell_revoked()
+
+    def _tell_revoked(self) -> None:
+        """After a change of the keys: tell all clients what is revoked, and cut off those that are not believed any more."""
+        keys, admission = self._keys, self._admission
+        if keys is None or admission is None or self._told == keys.generation:
+            return
+        self._told = keys.generation
+        lists = lists_of(keys)
+        for peer, key in list(self._keys_of.items()):
+            try:
+                admission.certificate(key)
+            except NotAdmitted as exc:
+                del self._keys_of[peer]
+                _log.warning("cut off a client: %s", exc)
+                self._feed.cut_off(peer, f"forbidden: {exc}")
+                continue
+            if lists and peer in self._feed.clients:
+                self._feed.answer(peer, protocol.Revoked(lists))
 
     def _is_listed(self, instance: str) -> bool:
         return self._table.entry(instance, time.monotonic()) is not None

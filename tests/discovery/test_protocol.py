@@ -49,6 +49,7 @@ ROWS = [
     protocol.Heartbeat(6, "boot", False),
     protocol.Mark(2**61),
     protocol.Present(b"certificate"),
+    protocol.Revoked([b"list"]),
     protocol.Read(2**61),
 ]
 

@@ -24,6 +24,7 @@ from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.server import CallServer
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.events.subscriber import EventSubscriber
+from zmqservices.cluster.keys_watch import PolicyWatch
 from zmqservices.cluster.node_addresses import NodeAddresses
 from zmqservices.cluster.own_records import OwnRecords
 from zmqservices.cluster.registration import Registration, Registrations, new_id
@@ -114,6 +115,11 @@ class Node(Watched):
         #: Looks for changes of this host's address, from the first registration on, where it may change.
         self._address_watch: AddressWatch | None = None
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
+        if self.guard is not None and self.caller.keys_watch is not None:
+            self.caller.keys_watch.on_change.append(self._keys_changed)
+            if settings.policy_file:
+                watch = PolicyWatch(settings.policy_file, self.guard.replace_policy)
+                self.caller.keys_watch.also.append(watch.look)
         #: What the directory is to remember of groups that handle events.
         self.groups = GroupRegistrations(self.directory, self.reactor, settings.events.expires_after)
 
@@ -184,6 +190,12 @@ class Node(Watched):
         """A publisher of broadcasts, and the address by which others reach it."""
         broadcast = BroadcastPublisher(self.reactor, self._sockets, self.addresses.to_bind_broadcasts(), listener)
         return broadcast, self.addresses.advertised(broadcast.endpoint, keep_port=True)
+
+    # --- keys --------------------------------------------------------------------------------------------------------
+
+    def _keys_changed(self, is_own: bool) -> None:
+        if self.call_server is not None:
+            self.call_server.connections.keys_changed(is_own)
 
     # --- serving -----------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ class Settings:
     keys: Keys | None = field(default=None, repr=False)
     #: The rules beyond certificates.
     policy: Policy = Policy()
+    #: The file that they were read from, in full; "" for none.
+    policy_file: str = ""
     #: Whether it may listen beyond loopback without keys.
     insecure: bool = False
 
@@ -127,6 +129,7 @@ class Settings:
             events=EventSettings.read(config, namespace),
             keys=keys,
             policy=_policy(config, keys),
+            policy_file=_policy_file(config),
             insecure=configuration.insecure(config),
         )
 
@@ -156,6 +159,11 @@ def _policy(config: Mapping[str, Any], keys: Keys | None) -> Policy:
             "set both, or none"
         )
     return policy.load(file)
+
+
+def _policy_file(config: Mapping[str, Any]) -> str:
+    file = _text(config, constants.POLICY_CONFIG_KEY)
+    return "" if file is None else os.path.abspath(file)
 
 
 def _directory_cache(config: Mapping[str, Any]) -> str | None:

@@ -31,6 +31,7 @@ from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
 from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL, Sweep
+from zmqservices.cluster.keys_watch import LOOKS_PER_TTL, KeysWatch
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import CallCancelled, Forbidden, ProtocolError, RpcTimeout
 from zmqservices.probes import Measure, Watched
@@ -90,6 +91,12 @@ class Caller(Watched):
             self, reactor, sockets, directory, settings.namespace, node, clock, new_link, settings.resilience.preferences,
             settings.keys,
         )  # fmt: skip
+        #: Looks for changes of this node's keys; None without SECURITY.
+        self.keys_watch: KeysWatch | None = None
+        if settings.keys is not None:
+            self.keys_watch = KeysWatch(reactor, settings.keys, settings.directory_ttl * LOOKS_PER_TTL)
+            self.keys_watch.on_change.append(self._peer_pool.keys_changed)
+            self.keys_watch.start()
         self._pools = self._peer_pool.pools
         self._held = HeldCalls(self, settings.rpc_wait_for_service, directory.describe, clock)
         self.ejection = Ejection(settings.resilience.outliers, self.refresh, clock, self)
@@ -477,6 +484,8 @@ class Caller(Watched):
         self._closed = True
         self._sweep.close()
         self._heartbeats.close()
+        if self.keys_watch is not None:
+            self.keys_watch.close()
         held = [call for pool in self._pools.values() for call in pool.waiting]
         for call in [*self._pending.values(), *held, *self._failover.paused]:
             if call.stage != DONE:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
-from zmqservices.cluster.calls.identity import Authorizer
+from zmqservices.cluster.calls.identity import RENEWS, Authorizer
 from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.refusals import refusal
 from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
@@ -138,6 +138,9 @@ class Connections:
         if fault is not None:
             self.sender.refuse(client, None, *fault)
             return
+        if client.node and self._guard is not None and (hello.info or {}).get(RENEWS) is True:
+            # The same connection shows a newer certificate: its calls go on.
+            return
         if client.node:
             # A new connection took the place of one that was not missed yet, or the client was told to greet again.
             self._begin_anew(client)
@@ -178,6 +181,27 @@ class Connections:
         if self._guard is not None:
             info |= self._guard.info
         self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
+
+    def keys_changed(self, is_own: bool) -> None:
+        """Cut off the clients that are not believed any more. `is_own`: all others are shown this node's new certificate."""
+        if self._guard is None:
+            return
+        for client in list(self._socket.clients.values()):
+            if client.identity is None:
+                continue
+            try:
+                self._guard.confirm(client.identity)
+            except Refusal as exc:
+                self._cut_off(client, str(exc))
+        if is_own:
+            self.welcome_all()
+
+    def _cut_off(self, client: ClientConnection, why: str) -> None:
+        _log.warning("cut off %s: %s", client, why)
+        for call_id in list(client.calls):
+            self.sender.refuse(client, call_id, "forbidden", why)
+        self.sender.refuse(client, None, "forbidden", why)
+        self.remove(client)
 
     def welcome_all(self) -> None:
         """Tell all clients which services and instances there are now."""

@@ -21,6 +21,9 @@ from zmqservices.transport import UnusableEndpoint
 #: The field of HELLO and WELCOME that has a certificate.
 CERTIFICATE = "certificate"
 
+#: The field of a HELLO that shows another certificate on a connection that stands: nothing begins anew.
+RENEWS = "renews"
+
 #: Verdicts that are kept for one connection. A peer chooses the names that it asks for, so there must be a bound.
 MOST_VERDICTS = 1000
 
@@ -28,10 +31,12 @@ MOST_VERDICTS = 1000
 class Identity:
     """The holder of a certificate at the other end of a connection."""
 
-    __slots__ = ("certificate", "name", "_guard", "_verdicts", "_generation")
+    __slots__ = ("certificate", "name", "signed", "_guard", "_verdicts", "_generation")
 
-    def __init__(self, certificate: Certificate, guard: Authorizer) -> None:
+    def __init__(self, certificate: Certificate, guard: Authorizer, signed: Any = None) -> None:
         self.certificate = certificate
+        #: The certificate as it was shown.
+        self.signed = signed
         self.name = certificate.name
         self._guard = guard
         self._generation = guard.generation
@@ -96,7 +101,12 @@ class Authorizer:
 
     def identify(self, info: Mapping[Any, Any] | None, key: bytes) -> Identity:
         """The peer that has proven `key` and sent `info`. Raises `discovery.security.Refusal`."""
-        return Identity(self.keys.trust.believed((info or {}).get(CERTIFICATE), key, self.clock()), self)
+        signed = (info or {}).get(CERTIFICATE)
+        return Identity(self.keys.trust.believed(signed, key, self.clock()), self, signed)
+
+    def confirm(self, identity: Identity) -> None:
+        """Raise Refusal where a peer that was identified earlier is not believed any more."""
+        self.keys.trust.confirm(identity.signed, self.clock())
 
     def replace_policy(self, policy: Policy) -> None:
         """From now on this policy holds, for the connections that stand as well."""

@@ -20,7 +20,7 @@ from discovery.security.permissions import may_serve
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import Cork
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
-from zmqservices.cluster.calls.identity import CERTIFICATE
+from zmqservices.cluster.calls.identity import CERTIFICATE, RENEWS
 from zmqservices.cluster.calls.instances import Instance
 from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import ProtocolError
@@ -127,8 +127,7 @@ class Peer:
         #: The node that answered.
         self.node = node
         self._namespace = namespace
-        info = {WAITING: True} if keys is None else {WAITING: True, CERTIFICATE: keys.signed}
-        self._hello = envelope.encode(Hello(MAJOR, MINOR, own_node, namespace, info))
+        self._own_node = own_node
         self.stage = PeerStage.CONNECTING
         self.is_up = False
         self.is_suspect = False
@@ -164,6 +163,8 @@ class Peer:
             Pong: self._on_pong,
         }
         self._on_result = owner.on_result
+        #: Empty for a node whose certificate is not believed any more: neither are its events.
+        self._other_kinds = owner.other_kinds
         self.link = new_link(reactor, sockets, endpoint, self)
         self._faults = Faults(_log)
         self._payloads = Payloads(self.link.take_payload)
@@ -259,7 +260,7 @@ class Peer:
         if handle is not None:
             handle(message)
             return
-        take = self._owner.other_kinds.get(type(message))
+        take = self._other_kinds.get(type(message))
         if take is not None:
             take(self, message)
 
@@ -282,8 +283,32 @@ class Peer:
     def _greet(self) -> None:
         # ZeroMQ may report the handshake a moment before the link takes messages. Then the next drain sends the HELLO.
         self._greeted = True
-        if not self.send(self._hello):
+        if not self.send(self._hello()):
             self._greeted = False
+
+    def _hello(self, is_renewal: bool = False) -> bytes | tuple[bytes, bytes]:
+        info: dict[str, Any] = {WAITING: True}
+        if self._keys is not None:
+            info[CERTIFICATE] = self._keys.signed
+        if is_renewal:
+            info[RENEWS] = True
+        return envelope.encode(Hello(MAJOR, MINOR, self._own_node, self._namespace, info))
+
+    def keys_changed(self, is_own: bool) -> None:
+        """Refuse the node if its certificate is not believed any more. `is_own`: show it this node's new certificate."""
+        why = "" if self._keys is None or self._signed is None else self._keys.refusal_of(self._signed)
+        if why:
+            self.certificate = self._signed = None
+            self._other_kinds = {}
+            self._refuse(why)
+            self._owner.peer_lost(self)
+        elif self.is_up:
+            if is_own:
+                self.send(self._hello(is_renewal=True))
+        elif self.stage is PeerStage.REFUSED:
+            # What kept the two apart may be over.
+            self.stage = PeerStage.GREETING
+            self._greet()
 
     def greet_again(self) -> None:
         """The node refuses a call because it gave this client up, which had not read its answers: greet it again."""
@@ -356,6 +381,7 @@ class Peer:
                 self._refuse(str(exc))
                 return False
             self._signed = signed
+            self._other_kinds = self._owner.other_kinds
         return True
 
     def judge(self, instance: Instance) -> None:

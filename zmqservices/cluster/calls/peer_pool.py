@@ -240,6 +240,11 @@ class PeerPool:
             )  # fmt: skip
         return peer
 
+    def keys_changed(self, is_own: bool) -> None:
+        """What is believed has changed, or this node's own certificate: see `Peer.keys_changed`."""
+        for peer in list(self.peers.values()):
+            peer.keys_changed(is_own)
+
     # --- who is gone -------------------------------------------------------------------------------------------------
 
     def drop_if_gone(self, peer: Peer) -> None:

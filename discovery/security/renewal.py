@@ -1,0 +1,117 @@
+"""Keeps the keys of a running process in step with their folder, and with the lists of revoked certificates that others tell of.
+
+Internal.
+
+Rule 1: what is on the disk and cannot be used changes nothing: the former keys hold, and one line in the log says why.
+Rule 2: a list of revoked certificates is believed where an authority that is trusted here signed it, and only if it is newer.
+Rule 3: the private key never changes while a process runs.
+
+`Keys.generation` grows with each change, so that whoever remembers a verdict can see that it is old.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from discovery.exceptions import SecurityError
+from discovery.native import Log, native_lock
+from discovery.security import files
+from discovery.security.keys import AUTHORITIES, NODE_CERTIFICATE, REGISTRY, REVOKED, REVOKED_LINE, Keys, read_trust
+from discovery.security.revocations import Revocations
+from discovery.security.verdicts import Trust
+
+_log = Log(__name__)
+
+#: The files that may change while a process runs.
+FILES = (NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED)
+_lock = native_lock()
+
+
+class KeysWatch:
+    """Reads the folder of `keys` again whenever a file of it has changed."""
+
+    def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._seen: object = None
+
+    def look(self) -> bool:
+        """To be called now and then. Whether the keys have changed, by their files."""
+        path = Path(self._keys.folder)
+        found = _fingerprint(path)
+        if found == self._seen:
+            return False
+        self._seen = found
+        before = self._keys.generation
+        try:
+            # Before the rest: a node whose own certificate is void must learn of others, too.
+            trust = read_trust(path)
+            with _lock:
+                _trust(self._keys, trust.authorities, trust.revoked.values())
+            fresh = Keys.read(path, self._clock)
+            if fresh.pair != self._keys.pair:
+                raise SecurityError(f"{path} has another private key than before; restart the process to use it")
+        except SecurityError as exc:
+            _log.warning("the changed keys in %s are not used, and the former ones hold: %s", path, exc)
+            return self._keys.generation != before
+        with _lock:
+            self._renew(fresh)
+        return self._keys.generation != before
+
+    def _renew(self, fresh: Keys) -> None:
+        keys = self._keys
+        if (fresh.signed, fresh.registry_key) != (keys.signed, keys.registry_key):
+            if fresh.signed != keys.signed:
+                _log.info("the certificate %s in %s takes the place of the former one", fresh.certificate.serial, keys.folder)
+            keys.signed, keys.certificate, keys.registry_key = fresh.signed, fresh.certificate, fresh.registry_key
+            keys.generation += 1
+
+
+def learn(keys: Keys, lists: Iterable[bytes]) -> bool:
+    """Believe the newer ones of these lists of revoked certificates, and keep them in the folder. Whether there were any.
+
+    Raises SecurityError for what is no such list; a list of an authority that is not trusted here is passed over.
+    """
+    read = [Revocations.from_bytes(signed) for signed in lists]
+    with _lock:
+        before = keys.generation
+        _trust(keys, keys.trust.authorities, read)
+        if keys.generation == before:
+            return False
+        lines = [(REVOKED_LINE, one.signed) for one in keys.trust.revoked.values()]
+        try:
+            # So that the next start knows of them before it has a directory.
+            files.write(Path(keys.folder) / REVOKED, "certificates that are void", lines)
+        except SecurityError as exc:
+            _log.info("what was revoked is known until this process ends: %s", exc)
+    return True
+
+
+def lists_of(keys: Keys) -> list[bytes]:
+    """The lists of revoked certificates that are believed here, as they are told to others."""
+    return [one.signed for one in keys.trust.revoked.values() if one.signed]
+
+
+def _trust(keys: Keys, authorities: frozenset[bytes], lists: Iterable[Revocations]) -> None:
+    revoked = {one.authority: one for one in keys.trust.revoked.values() if one.authority in authorities}
+    for one in lists:
+        held = revoked.get(one.authority)
+        if one.authority in authorities and (held is None or one.number > held.number):
+            revoked[one.authority] = one
+    if authorities != keys.trust.authorities or revoked != keys.trust.revoked:
+        keys.trust = Trust(authorities, revoked)
+        keys.generation += 1
+
+
+def _fingerprint(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    found: list[tuple[int, int, int] | None] = []
+    for name in FILES:
+        try:
+            seen = (path / name).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((seen.st_mtime_ns, seen.st_size, seen.st_ino))
+    return tuple(found)

@@ -1,0 +1,259 @@
+"""Keys that change while a process runs: renewed, revoked, and of two authorities."""
+
+import shutil
+import time
+
+import pytest
+
+from discovery.exceptions import SecurityError
+from discovery.security.authority import Authority
+from discovery.security.keys import Keys
+from discovery.security.renewal import KeysWatch, learn, lists_of
+from discovery.security.verdicts import SKEW, Refusal
+from tests.stage import until
+from zmqservices.cluster.node import Node
+from zmqservices.exceptions import Forbidden, RemoteUnavailable
+from zmqservices.rpc import rpc
+from zmqservices.standalone.rpc import ServiceRpcProxy
+
+
+class Maths:
+    name = "maths"
+
+    @rpc
+    def add(self, a, b):
+        return a + b
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority.create(tmp_path / "authority")
+
+
+@pytest.fixture
+def node(authority, tmp_path):
+    """A node's folder on its own host: what the authority does does not reach it by itself."""
+
+    def node(name="node", **permissions):
+        folder = tmp_path / "hosts" / name
+        shutil.copytree(authority.issue(name, permissions), folder)
+        return folder
+
+    return node
+
+
+def is_believed(keys, other):
+    try:
+        keys.believed(other.signed, other.pair.public)
+    except Refusal as exc:
+        assert exc.reason in ("revoked", "authority")
+        return False
+    return True
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def test_a_renewed_certificate_takes_the_place_of_the_former_one(authority, node):
+    folder = node("orders")
+    keys = Keys.read(folder)
+    watch = KeysWatch(keys)
+    former = keys.certificate.serial
+
+    assert not watch.look()
+    authority.renew("orders")
+    shutil.copy(authority.folder / "orders" / "node.certificate", folder)
+
+    assert watch.look()
+    assert keys.certificate.serial != former
+    assert keys.believed(keys.signed, keys.pair.public) == keys.certificate
+    assert not watch.look()
+    assert keys == Keys.read(folder)
+
+
+def test_what_cannot_be_used_changes_nothing_and_is_told_once(node, caplog):
+    folder = node("orders")
+    keys = Keys.read(folder)
+    watch = KeysWatch(keys)
+    former = keys.signed
+
+    (folder / "node.certificate").write_text("certificate: bm9uc2Vuc2U=\n")
+    assert not watch.look()
+    assert not watch.look()
+
+    assert keys.signed == former
+    [line] = [text for text in caplog.messages if "are not used" in text]
+    assert f"the changed keys in {folder} are not used, and the former ones hold: {folder}/node.certificate is of no use" in line
+
+
+def test_another_private_key_is_for_the_next_start(node, caplog):
+    folder = node("orders")
+    keys = Keys.read(folder)
+    shutil.copytree(node("other"), folder, dirs_exist_ok=True)
+
+    assert not KeysWatch(keys).look()
+    assert "has another private key than before; restart the process to use it" in caplog.text
+
+
+def test_two_authorities_are_trusted_while_one_takes_over_from_the_other(authority, node, tmp_path):
+    folder = node("orders")
+    keys = Keys.read(folder)
+    watch = KeysWatch(keys)
+    successor = Authority.create(tmp_path / "successor")
+    old, new = Keys.read(node("old")), Keys.read(successor.issue("new", {}))
+    assert (is_believed(keys, old), is_believed(keys, new)) == (True, False)
+
+    lines = (folder / "authorities").read_text() + (successor.folder / "authority").read_text()
+    (folder / "authorities").write_text(lines)
+    assert watch.look()
+    assert (is_believed(keys, old), is_believed(keys, new)) == (True, True)
+
+    # In the end this node's own certificate is of the successor, and the former authority is trusted no more.
+    (folder / "authorities").write_text((successor.folder / "authority").read_text())
+    watch.look()
+    assert (is_believed(keys, old), is_believed(keys, new)) == (False, True)
+
+
+def test_clocks_may_differ_by_a_minute(authority, node):
+    keys = Keys.read(node("orders"))
+    certificate = keys.certificate
+
+    keys.trust.believed(keys.signed, keys.pair.public, certificate.starts - SKEW)
+    keys.trust.believed(keys.signed, keys.pair.public, certificate.ends + SKEW)
+    with pytest.raises(Refusal, match="are the clocks right"):
+        keys.trust.believed(keys.signed, keys.pair.public, certificate.starts - SKEW - 1)
+    with pytest.raises(Refusal, match="ended 61 s ago"):
+        keys.trust.confirm(keys.signed, certificate.ends + SKEW + 1)
+
+
+# --- lists of what is revoked ------------------------------------------------------------------------------
+
+
+def test_a_newer_list_is_believed_and_kept_for_the_next_start(authority, node):
+    folder = node("orders")
+    keys, thief = Keys.read(folder), Keys.read(node("thief"))
+    authority.revoke("thief")
+    [newer] = lists_of(Keys.read(authority.folder / "orders"))
+
+    assert learn(keys, [newer])
+    assert not learn(keys, [newer])
+
+    assert keys.refusal_of(thief.signed) == f"the certificate {thief.certificate.serial} of 'thief' was revoked"
+    assert not is_believed(Keys.read(folder), thief)
+    assert lists_of(keys) == [newer]
+
+
+def test_an_older_list_and_one_of_a_stranger_are_passed_over(authority, node, tmp_path):
+    keys = Keys.read(node("orders"))
+    for name in ("one", "two"):
+        node(name)
+    authority.revoke("one")
+    [older] = lists_of(Keys.read(authority.folder / "orders"))
+    authority.revoke("two")
+    [newer] = lists_of(Keys.read(authority.folder / "orders"))
+    stranger = Authority.create(tmp_path / "stranger")
+    stranger.issue("orders", {})
+    stranger.revoke_serials({keys.certificate.serial})
+    foreign = lists_of(Keys.read(stranger.folder / "orders"))
+
+    assert learn(keys, [newer])
+    assert not learn(keys, [older])
+    assert not learn(keys, foreign)
+    assert lists_of(keys) == [newer]
+
+
+def test_junk_is_no_list(node):
+    keys = Keys.read(node("orders"))
+
+    for junk in (b"", b"\xc1", b"x" * 600_000):
+        with pytest.raises(SecurityError, match="revoked certificates"):
+            learn(keys, [junk])
+    assert keys.generation == 0
+
+
+def test_a_node_that_is_revoked_itself_still_learns_of_others(authority, node):
+    folder = node("orders")
+    keys, other = Keys.read(folder), Keys.read(node("other"))
+    watch = KeysWatch(keys)
+    authority.revoke("orders")
+    authority.revoke("other")
+    shutil.copy(authority.folder / "registry" / "revoked", folder)
+
+    assert watch.look()
+    assert not is_believed(keys, other)
+
+
+# --- connections that stand --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(cluster, tmp_path):
+    """Settings of a node whose folder is on its own host; what is revoked reaches it by the directory alone."""
+
+    def settings(name, **permissions):
+        issued = cluster.keys(name, **permissions)
+        folder = tmp_path / "hosts" / issued.name
+        shutil.copytree(issued, folder)
+        return issued.name, {**cluster.settings(folder), "DIRECTORY_TTL": 0.6, "rpc_wait_for_service": 1}
+
+    return settings
+
+
+def test_calls_of_a_revoked_client_fail_and_say_why(cluster, start, settings):
+    start(Maths, settings("maths", serves="maths")[1])
+    name, thief = settings("thief", calls="maths")
+    _, honest = settings("honest", calls="maths")
+
+    with ServiceRpcProxy("maths", thief) as stolen, ServiceRpcProxy("maths", honest) as client:
+        assert (stolen.add(2, 3), client.add(2, 3)) == (5, 5)
+        cluster.authority.revoke(name)
+
+        def refusal():
+            try:
+                stolen.add(2, 3)
+            except (RemoteUnavailable, Forbidden) as exc:
+                return str(exc)
+
+        until(refusal, 20)
+        assert "was revoked" in refusal()
+        assert client.add(2, 3) == 5
+
+
+def test_a_revoked_server_is_not_called_any_more(cluster, start, settings):
+    name, server = settings("maths", serves="maths")
+    start(Maths, server)
+
+    with ServiceRpcProxy("maths", settings("client", calls="maths")[1]) as client:
+        assert client.add(2, 3) == 5
+        cluster.authority.revoke(name)
+
+        def refusal():
+            try:
+                client.add(2, 3)
+            except RemoteUnavailable as exc:
+                return str(exc)
+
+        until(refusal, 20)
+
+
+def test_a_renewed_client_goes_on_over_the_same_connection(cluster, start, settings, tmp_path):
+    container = start(Maths, settings("maths", serves="maths")[1])
+    name, client_settings = settings("client", calls="maths")
+    connections = next(node for node in Node._nodes.values() if node.call_server).call_server._router.clients
+
+    def shown():
+        return {one.identity.certificate.serial for one in connections.values() if one.identity is not None}
+
+    with ServiceRpcProxy("maths", client_settings) as client:
+        assert client.add(2, 3) == 5
+        before = shown()
+        cluster.authority.renew(name)
+        shutil.copy(cluster.folder / name / "node.certificate", client_settings["SECURITY"])
+
+        end = time.monotonic() + 20
+        while shown() == before and time.monotonic() < end:
+            assert client.add(2, 3) == 5
+        [serial] = shown()
+
+    assert serial == Keys.read(client_settings["SECURITY"]).certificate.serial
+    assert container is not None

@@ -1,0 +1,93 @@
+"""Looks now and then whether the keys of this process, what is revoked, or the policy have changed, and tells those who care.
+
+Only with SECURITY. Files are looked at by their time of change; lists of revoked certificates come with the directory as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from discovery.security.keys import Keys
+from discovery.security.renewal import KeysWatch as FolderWatch
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.security import policy
+from zmqservices.security.policy import Policy
+from zmqservices.transport.reactor import Reactor, ReactorTimer
+
+_log = logging.getLogger(__name__)
+
+#: The share of a lease after which it looks again; as leases are renewed.
+LOOKS_PER_TTL = 1 / 3
+
+
+class KeysWatch:
+    """Runs inside the reactor, every `interval` seconds from `start` on. `on_change(own)`: `own` is this node's certificate."""
+
+    def __init__(self, reactor: Reactor, keys: Keys, interval: float) -> None:
+        self._reactor = reactor
+        self._keys = keys
+        self._interval = interval
+        self._folder = FolderWatch(keys)
+        self._generation, self._signed = keys.generation, keys.signed
+        self._timer: ReactorTimer | None = None
+        #: Called with whether this node's own certificate is another one.
+        self.on_change: list[Callable[[bool], None]] = []
+        #: Looked at as well, each time.
+        self.also: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        self._timer = self._reactor.call_later(self._interval, self._turn)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _turn(self) -> None:
+        self.start()
+        try:
+            self.look()
+        except Exception:
+            _log.exception("the keys in %s could not be looked at", self._keys.folder)
+
+    def look(self) -> None:
+        """Tell of what has changed since the last look."""
+        self._folder.look()
+        if self._generation != self._keys.generation:
+            is_own = self._signed != self._keys.signed
+            self._generation, self._signed = self._keys.generation, self._keys.signed
+            for tell in self.on_change:
+                tell(is_own)
+        for look in self.also:
+            look()
+
+
+class PolicyWatch:
+    """Reads the file of the policy again when it has changed. One that is wrong changes nothing, and is told of once."""
+
+    def __init__(self, path: str, on_change: Callable[[Policy], None]) -> None:
+        self._path = path
+        self._on_change = on_change
+        self._seen = _fingerprint(path)
+
+    def look(self) -> None:
+        found = _fingerprint(self._path)
+        if found == self._seen:
+            return
+        self._seen = found
+        try:
+            changed = policy.load(self._path)
+        except ConfigurationError as exc:
+            _log.error("the changed policy is not used, and the former one holds: %s", exc)
+            return
+        _log.info("the policy in %s was read again", self._path)
+        self._on_change(changed)
+
+
+def _fingerprint(path: str) -> tuple[int, int, int] | None:
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return None
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino
