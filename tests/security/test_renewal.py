@@ -11,6 +11,7 @@ from discovery.security.keys import Keys
 from discovery.security.renewal import KeysWatch, learn, lists_of
 from discovery.security.verdicts import SKEW, Refusal
 from tests.stage import until
+from zmqservices.cluster.keys_watch import PolicyWatch
 from zmqservices.cluster.node import Node
 from zmqservices.exceptions import Forbidden, RemoteUnavailable
 from zmqservices.rpc import rpc
@@ -257,3 +258,59 @@ def test_a_renewed_client_goes_on_over_the_same_connection(cluster, start, setti
 
     assert serial == Keys.read(client_settings["SECURITY"]).certificate.serial
     assert container is not None
+
+
+# --- the policy --------------------------------------------------------------------------------------------
+
+DENY = "deny:\n  - who: client-*\n    calls: [maths.{}]\n"
+
+
+def replace(path, text):
+    fresh = path.with_name("fresh")
+    fresh.write_text(text)
+    fresh.rename(path)
+
+
+def test_a_changed_policy_holds_for_connections_that_stand(cluster, start, settings, tmp_path, caplog):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(DENY.format("other"))
+    start(Maths, {**settings("maths", serves="maths")[1], "POLICY": str(policy)})
+
+    with ServiceRpcProxy("maths", settings("client", calls="maths")[1]) as client:
+        assert client.add(2, 3) == 5
+        replace(policy, DENY.format("add"))
+
+        def refusal():
+            try:
+                client.add(2, 3)
+            except Forbidden as exc:
+                return str(exc)
+
+        until(refusal, 20)
+        assert "policy.yaml, deny 1" in refusal()
+
+        replace(policy, "deny:\n  - whom: client-*\n")
+        until(lambda: "the changed policy is not used" in caplog.text, 20)
+        assert refusal()
+
+    [line] = [record for record in caplog.records if "the changed policy is not used" in record.message]
+    assert line.levelname == "ERROR"
+    assert line.message.endswith("policy.yaml, deny 1 has 'whom'; did you mean 'who'?")
+
+
+def test_a_policy_that_is_no_yaml_is_told_with_its_line(tmp_path, caplog):
+    path = tmp_path / "policy.yaml"
+    path.write_text(DENY.format("add"))
+    changed = []
+    watch = PolicyWatch(str(path), changed.append)
+
+    path.write_text("deny:\n  - who: [a\nallow: b\n")
+    watch.look()
+    watch.look()
+    assert changed == []
+    [line] = caplog.messages
+    assert "policy.yaml, line 3" in line
+
+    path.write_text(DENY.format("add") * 1)
+    watch.look()
+    assert len(changed[0].deny) == 1
