@@ -104,13 +104,13 @@ def renew(name: str, authority: str, days: float) -> None:
 def revoke(name: str, authority: str) -> None:
     """Void the certificate of NAME: the authority signs a new list, DIR/revoked.
 
-    Copy DIR/registry/revoked to the folder of a running registry, or of any other node: all processes learn of it from there.
+    Copy it to the folder of a running registry, or of any other node: all processes learn of it from there.
     """
     from discovery.security.authority import Authority
 
     opened = Authority(authority)
     serial = opened.revoke(name)
-    click.echo(f"revoked certificate {serial} of {name}; copy {opened.folder / 'registry' / 'revoked'} to a running registry's folder")
+    click.echo(f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to a running registry's folder")
 
 
 @keys_command.command("show")
