@@ -171,6 +171,7 @@ Factory = Callable[[str, Options], Kind | Directory]
 _factories: dict[str, str | Factory] = {
     "local": "discovery.backends.registries:open_local",
     "tcp": "discovery.backends.registries:open_tcp",
+    "consul": "discovery.backends.consul:open_consul",
     "etcd": "discovery.backends.etcd:open_etcd",
     "dns": "discovery.backends.dns:open_dns",
     "dns+srv": "discovery.backends.dns:open_dns_srv",

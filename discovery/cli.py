@@ -40,7 +40,8 @@ directory_option = click.option(
     default="local:",
     show_default=True,
     show_envvar=True,
-    help="Where to look: local:, tcp://HOST:PORT[,tcp://HOST:PORT...], etcd://HOST:PORT/PREFIX, zookeeper://... or static:...",
+    help="Where to look: local:, tcp://HOST:PORT[,tcp://HOST:PORT...], etcd://HOST:PORT/PREFIX, zookeeper://..., consul://... "
+    "or static:...",
 )
 namespace_option = click.option(
     "--namespace", default=None, help="Show this namespace only; all if not given."

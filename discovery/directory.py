@@ -36,7 +36,8 @@ def open_directory(
 
     `local:` (or None) is the machine's own, `local:PORT` one at another port;
     `tcp://host:port[,tcp://host:port...]` are one or several registries that know nothing of each other;
-    `etcd://host:port[,host:port...]/prefix` is kept by etcd, and `zookeeper://...` by ZooKeeper; `dns://name:port` and
+    `etcd://host:port[,host:port...]/prefix` is kept by etcd, `zookeeper://...` by ZooKeeper, and `consul://...` by Consul;
+    `dns://name:port` and
     `dns+srv://_service._proto.name` ask the nodes that DNS names; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
     needs no server at all. URLs of several kinds but static:, separated by commas, are merged.
 
@@ -116,7 +117,7 @@ def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
     if len(kinds) < count:
         raise DirectoryConfigurationError(
             f"the directory URL is {shown_url(url or '')!r}, and one of its parts cannot stand beside others; "
-            "static: and the like stand alone, so a list of local:, tcp:, etcd:, zookeeper: and dns: is needed"
+            "static: and the like stand alone, so a list of local:, tcp:, etcd:, zookeeper:, consul: and dns: is needed"
         )
     can = [kind.capabilities for kind in kinds]
     return Kind(

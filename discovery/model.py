@@ -123,11 +123,13 @@ def quoted(value: Any, most: int = 80) -> str:
 
 #: A user and a password in a URL, or in each of a list.
 _PASSWORD = re.compile(r"(?<=://)([^:@/?]*):[^/?]*@")
+#: What precedes the @ in a URL of Consul's, with or without a colon.
+_TOKEN = re.compile(r"(?<=consul://)[^/?]*@")
 
 
 def shown_url(url: str) -> str:
-    """A directory's URL for an error text or a log: without passwords."""
-    return _PASSWORD.sub(r"\1@", url)
+    """A directory's URL for an error text or a log: without passwords and tokens."""
+    return _PASSWORD.sub(r"\1@", _TOKEN.sub("", url))
 
 
 def is_shallow(value: Any, levels: int = NESTING) -> bool:

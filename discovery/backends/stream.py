@@ -110,6 +110,11 @@ class Stream:
         except ssl.SSLError as exc:
             raise EngineError(f"{self.name} agreed on no TLS: {why_tls_failed(exc)}; {MEND}") from exc
 
+    def fileno(self) -> int:
+        """The descriptor to poll for reading."""
+        descriptor: int = self._socket.fileno()
+        return descriptor
+
     def recv(self, seconds: float | None) -> bytes:
         """What has come, nothing at the end. TimeoutError when nothing came in time; None waits for ever."""
         if self._buffers is None:

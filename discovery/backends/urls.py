@@ -27,14 +27,21 @@ class EngineUrl:
     options: dict[str, str]
 
 
-def parse_engine_url(url: str, default_port: int, mend: str, known: tuple[str, ...]) -> EngineUrl:
-    """The parts. DirectoryConfigurationError, which ends with `mend`, for a URL that makes no sense; it shows no password."""
+def parse_engine_url(
+    url: str, default_port: int, mend: str, known: tuple[str, ...], has_users: bool = True
+) -> EngineUrl:
+    """The parts. DirectoryConfigurationError, which ends with `mend`, for a URL that makes no sense; it shows no password.
+
+    `has_users`: False where all that precedes an @ is a secret, as a token of Consul's is.
+    """
     scheme, _, rest = url.partition("://")
     rest, question, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     credentials, at, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
-    shown = f"{scheme}://{user + '@' if at else ''}{hosts}"
+    if not has_users:
+        user, password = "", credentials.removeprefix(":")
+    shown = f"{scheme}://{user + '@' if at and has_users else ''}{hosts}"
     prefix = path.strip("/") or DEFAULT_PREFIX
     servers = tuple(_server(host.strip(), default_port, shown, mend) for host in hosts.split(","))
     options = dict(parse_qsl(query, keep_blank_values=True))

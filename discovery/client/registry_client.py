@@ -161,7 +161,7 @@ class RegistryClient:
         """Waits, in the background, for a lock of the namespace. See `Directory.lock`."""
         sockets.check_process(self._pid)
         if self._locks is None:
-            text = f"directory {self.name} holds no locks, so {name!r} is not locked; etcd: or zookeeper: alone does"
+            text = f"directory {self.name} holds no locks, so {name!r} is not locked; etcd:, zookeeper: or consul: alone does"
             raise DirectoryError(text)
         if self.namespace is None:
             raise DirectoryError("locks are of one namespace; this directory was opened for all")

@@ -12,7 +12,7 @@ import pytest
 from discovery import DirectoryError, Options
 from discovery.backend import factory_for
 from tests.discovery.dns_server import DnsServer
-from tests.discovery.engine_servers import EtcdServer
+from tests.discovery.engine_servers import CONSULS, ConsulServer, EtcdServer, RealConsulServer
 from tests.discovery.nodes import AnsweringNode
 from tests.discovery.stage import (
     AT_LAST,
@@ -87,6 +87,28 @@ def etcd_house(etcd):
     return EngineHouse(etcd)
 
 
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory):
+    with closing(ConsulServer(tmp_path_factory.mktemp("consul"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real_consul(tmp_path_factory):
+    with closing(RealConsulServer(tmp_path_factory.mktemp("consul"))) as server:
+        yield server
+
+
+@pytest.fixture
+def consul_house(consul):
+    return EngineHouse(consul)
+
+
+@pytest.fixture
+def real_consul_house(real_consul):
+    return EngineHouse(real_consul)
+
+
 class ZooKeeperHouse(EngineHouse):
     """kazoo renews leases by itself, so a holder that falls silent is a process that is killed."""
 
@@ -113,7 +135,7 @@ def zookeeper_house(zookeeper):
     return ZooKeeperHouse(zookeeper)
 
 
-@pytest.fixture(params=["local", "tcp", "two", "etcd", "zookeeper"])
+@pytest.fixture(params=["local", "tcp", "two", "etcd", "zookeeper", *CONSULS])
 def house(request):
     """A directory that can be written to, of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")
@@ -121,12 +143,18 @@ def house(request):
     house.close()
 
 
-@pytest.fixture(params=["local", "tcp", "two", "static", "etcd", "zookeeper", "dns"])
+@pytest.fixture(params=["local", "tcp", "two", "static", "etcd", "zookeeper", *CONSULS, "dns"])
 def any_house(request):
     """A directory of each kind."""
     house = request.getfixturevalue(f"{request.param}_house")
     yield house
     house.close()
+
+
+def test_consul_itself_keeps_these_promises_too():
+    """Which the others of this file show, where there is a consul."""
+    if "real_consul" not in CONSULS:
+        pytest.skip("consul is not installed, so its directory was tested against a stand-in for its documented HTTP API only")
 
 
 # --- promised by all, those included that nobody can write to ---

@@ -12,7 +12,7 @@ import pytest
 
 from discovery import DirectoryError
 from discovery.client.locks import EngineLock, Held, lock_time
-from tests.discovery.engine_servers import EtcdServer
+from tests.discovery.engine_servers import CONSULS, ConsulServer, EtcdServer, RealConsulServer
 from tests.discovery.stage import House, eventually, free_port
 
 _numbers = itertools.count()
@@ -24,7 +24,19 @@ def etcd(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=["etcd", "zookeeper"])
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory):
+    with closing(ConsulServer(tmp_path_factory.mktemp("consul"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real_consul(tmp_path_factory):
+    with closing(RealConsulServer(tmp_path_factory.mktemp("consul"))) as server:
+        yield server
+
+
+@pytest.fixture(params=["etcd", "zookeeper", *CONSULS])
 def server(request):
     return request.getfixturevalue(request.param)
 
@@ -150,12 +162,12 @@ def test_a_directory_without_locks_says_which_has_them(url):
         directory = house.open(start=False)
 
         assert not directory.capabilities.locks
-        with pytest.raises(DirectoryError, match="holds no locks, so 'a' is not locked; etcd: or zookeeper: alone does"):
+        with pytest.raises(DirectoryError, match="holds no locks, so 'a' is not locked; etcd:, zookeeper: or consul: alone does"):
             directory.lock("a")
 
 
 def test_engines_that_are_merged_hold_no_locks():
-    with closing(House("etcd://127.0.0.1:1,zookeeper://127.0.0.1:1")) as house:
+    with closing(House("etcd://127.0.0.1:1,consul://127.0.0.1:1")) as house:
         assert not house.open(start=False).capabilities.locks
 
 

@@ -7,8 +7,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +134,54 @@ class EtcdServer(Server):
         request = urllib.request.Request(f"http://{self.host}{path}", None if body is None else body.encode())
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.read()
+
+
+class ConsulServer(Server):
+    """The stand-in for an agent of Consul, see `consul_agent`. `options`: more of its own."""
+
+    def __init__(self, folder, *options, shortest_ttl=0.1):
+        self._options = ["--session-ttl-min", str(shortest_ttl), *options]
+        self.port = free_port()
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"consul://{self.host}"
+        super().__init__()
+
+    def command(self):
+        return [sys.executable, str(Path(__file__).with_name("consul_agent.py")), str(self.port), *self._options]
+
+    def answers(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def call(self, method, path, body=b"", **headers):
+        """One request, as anybody could make it."""
+        request = urllib.request.Request(f"http://{self.host}{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.read()
+
+
+#: Consul itself, where there is one. Debian has none, so no test fails without it; one says that it is missing.
+CONSUL = shutil.which("consul")
+#: The kinds of Consul that contracts are tested with.
+CONSULS = ["consul", *["real_consul"] * (CONSUL is not None)]
+
+
+class RealConsulServer(ConsulServer):
+    """An agent of Consul itself."""
+
+    def command(self):
+        ports = [f"-{name}-port={free_port()}" for name in ("serf-lan", "serf-wan", "server")]
+        config = 'session_ttl_min = "1s" limits { http_max_conns_per_client = 2000 }'
+        return [
+            CONSUL, "agent", "-dev", "-bind=127.0.0.1", "-log-level=error", f"-http-port={self.port}", "-dns-port=-1",
+            "-grpc-port=-1", "-grpc-tls-port=-1", *ports, f"-hcl={config}",
+        ]  # fmt: skip
+
+    def answers(self):
+        try:
+            return self.call("GET", "/v1/status/leader") != b'""'
+        except OSError:
+            return False
 
 
 class ZooKeeperServer(Server):

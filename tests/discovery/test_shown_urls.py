@@ -14,6 +14,8 @@ from discovery.model import shown_url
         ("etcd://me:se@cr:et@h1", "etcd://me@h1"),
         ("etcd://:secret@h1", "etcd://@h1"),
         ("tcp://10.0.0.5:4190,etcd://a:secret@h1/x,zookeeper://b:secret@h2", "tcp://10.0.0.5:4190,etcd://a@h1/x,zookeeper://b@h2"),
+        ("consul://secret@h1,h2/shop", "consul://h1,h2/shop"),
+        ("tcp://h0,consul://:se@cr:et@h1/x?tls=yes,etcd://a:secret@h2", "tcp://h0,consul://h1/x?tls=yes,etcd://a@h2"),
         ("tcp://[fd00::5]:4190,tcp://h2:4190", "tcp://[fd00::5]:4190,tcp://h2:4190"),
         ("static:a=tcp://127.0.0.1:1", "static:a=tcp://127.0.0.1:1"),
     ],

@@ -86,7 +86,7 @@ OPTIONS = (
     click.option(
         "--directory", metavar="URL",
         help="Where services find each other: local:, tcp://HOST:PORT[,tcp://...], etcd://HOST:PORT/PREFIX, "
-        "zookeeper://HOST:PORT/PREFIX, dns://NAME:PORT or static:...",
+        "zookeeper://HOST:PORT/PREFIX, consul://HOST:PORT/PREFIX, dns://NAME:PORT or static:...",
     ),
     click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other."),
     click.option("--broker", metavar="URI", help="Accepted for Nameko's sake, and ignored."),

@@ -216,7 +216,8 @@ class Registration:
         if not self._node.directory.capabilities.can_announce:
             raise ConfigurationError(
                 f"DIRECTORY is {shown_url(self._node.settings.directory)!r}, where instances cannot tell each other that "
-                f"they are there; {self.service}.{name}, which one of them does for all, needs local:, tcp://, etcd:// or zookeeper://"
+                f"they are there; {self.service}.{name}, which one of them does for all, needs local:, tcp://, etcd://, "
+                "zookeeper:// or consul://"
             )
         has_locks = self._node.directory.capabilities.locks
         if has_locks and not self._campaigns:

@@ -4,13 +4,14 @@
 method when that changes. `Candidacy` is the same for extensions; `@timer(cluster=True)` uses it.
 
 How it works. Each instance that can do the work lists itself in the directory as a candidate. The candidate that has been listed
-for longest is the leader. Where the directory is kept by etcd or ZooKeeper alone, it also needs a lock there before it leads.
+for longest is the leader. Where the directory is kept by etcd, ZooKeeper or Consul alone, it also needs a lock there before it
+leads.
 Leadership changes
 
 - when the leader stops: at once, and only after its work in progress is over;
 - when the leader's process dies: when its lease expires (`DIRECTORY_TTL`, 10 s), or at once if the registry notices.
 
-What is promised with etcd or ZooKeeper: two instances never lead at once, as long as their clocks run alike to one part in ten.
+What is promised with these three: two instances never lead at once, as long as their clocks run alike to one part in ten.
 A leader that hears nothing from the servers leads no more after nine tenths of its lease; then nobody leads until they answer.
 What a leader began before it was cut off or suspended may still end after another one leads. Its fencing token is lower than that
 of the new leader, so a store that remembers the highest token refuses it.

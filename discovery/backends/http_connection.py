@@ -1,0 +1,153 @@
+"""A connection of HTTP/1.1 to one server of an engine, of which nothing but bytes touches gevent.
+
+Internal. It uses h11, which keeps the state of HTTP. An answer may be waited for here, or by a poll of many connections.
+
+Rule 1: one thread uses a connection. `cut` alone may come from another one.
+Rule 2: a request on a connection that the server closed meanwhile, before a byte of the answer came, is made once more on a new
+one. Callers only make requests that may be made twice.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from discovery.backends.stream import Stream, name_of
+from discovery.exceptions import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """Status, headers with names in lower case, and the body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class _ClosedError(EngineError):
+    """The server closed the connection."""
+
+
+class HttpConnection:
+    """Connects when something is asked. `longest`: bytes of a body that are taken. `headers`: sent with each request."""
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        context: ssl.SSLContext | None,
+        seconds: float,
+        longest: int,
+        headers: dict[str, str],
+    ) -> None:
+        import h11
+
+        self._h11: Any = h11
+        self.name = name_of(server)
+        self._server, self._context, self._seconds, self._longest = server, context, seconds, longest
+        self._headers = [("host", self.name), *headers.items()]
+        self._stream: Stream | None = None
+        self._http: Any = None
+        self._status = 0
+        self._answer_headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._is_cut = False
+
+    def call(self, method: str, target: str, body: bytes = b"") -> HttpAnswer:
+        """The answer to one request. EngineError when there is none in time."""
+        for is_first in (True, False):
+            is_old = self._stream is not None
+            try:
+                self.ask(method, target, body)
+                until = time.monotonic() + self._seconds
+                while (answer := self.read(until - time.monotonic())) is None:
+                    pass
+                return answer
+            except _ClosedError:
+                if not (is_old and is_first) or self._status or self._is_cut:
+                    raise
+        raise AssertionError("the second attempt raises or returns")
+
+    def ask(self, method: str, target: str, body: bytes = b"") -> None:
+        """Sends a request; `read` has the answer."""
+        if self._stream is None:
+            self._stream = Stream(self._server, self._context, self._seconds, self._opened)
+            self._http = self._h11.Connection(self._h11.CLIENT)
+        self._status, self._body = 0, bytearray()
+        request = self._h11.Request(
+            method=method, target=target, headers=[*self._headers, ("content-length", str(len(body)))]
+        )
+        data = self._http.send(request) + (self._http.send(self._h11.Data(data=body)) if body else b"")
+        try:
+            self._stream.send(data + self._http.send(self._h11.EndOfMessage()))
+        except EngineError as exc:
+            self.close()
+            raise _ClosedError(str(exc)) from exc
+
+    def fileno(self) -> int:
+        """The descriptor to poll for reading, while something is asked."""
+        assert self._stream is not None
+        return self._stream.fileno()
+
+    def read(self, seconds: float) -> HttpAnswer | None:
+        """Waits for more of the answer; None while it is not whole. EngineError when nothing came in so many seconds."""
+        assert self._stream is not None
+        try:
+            data = self._stream.recv(max(0.001, seconds))
+            self._http.receive_data(data)
+            answer = self._next()
+            if answer is None and not data:
+                raise _ClosedError(f"{self.name} closed the connection")
+        except TimeoutError as exc:
+            self.close()
+            raise EngineError(f"{self.name} did not answer within {self._seconds:g} s") from exc
+        except self._h11.RemoteProtocolError as exc:
+            self.close()
+            if not data:
+                raise _ClosedError(f"{self.name} closed the connection") from exc
+            raise EngineError(f"what listens at {self.name} does not speak HTTP: {exc!s:.200}; is it TLS that it wants?") from exc
+        except EngineError:
+            self.close()
+            raise
+        return answer
+
+    def cut(self) -> None:
+        """Ends what another thread waits for here."""
+        self._is_cut = True
+        stream = self._stream
+        if stream is not None:
+            stream.cut()
+
+    def close(self) -> None:
+        """Lets go of the connection; the next request makes another one."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+    def _opened(self, stream: Stream) -> None:
+        self._stream = stream
+        if self._is_cut:
+            stream.cut()
+
+    def _next(self) -> HttpAnswer | None:
+        """The answer, when it is whole."""
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, self._h11.Response):
+                self._status = event.status_code
+                self._answer_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+            elif isinstance(event, self._h11.Data):
+                self._body += event.data
+                if len(self._body) > self._longest:
+                    raise EngineError(f"{self.name} sent an answer of more than {self._longest} bytes")
+            elif isinstance(event, self._h11.EndOfMessage):
+                answer = HttpAnswer(self._status, self._answer_headers, bytes(self._body))
+                if self._http.our_state is self._h11.DONE and self._http.their_state is self._h11.DONE:
+                    self._http.start_next_cycle()
+                else:
+                    self.close()
+                return answer
+            elif event is self._h11.NEED_DATA or isinstance(event, self._h11.ConnectionClosed):
+                return None

@@ -1,0 +1,440 @@
+"""A directory kept by Consul: what is particular to it, against the stand-in for its API. The rest is in tests/contracts."""
+
+import http.server
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory
+from discovery.backend import factory_for
+from discovery.client.engines import Gone
+from discovery.exceptions import EngineError, EngineRefusal
+from tests.discovery.engine_servers import ConsulServer, certificate
+from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory):
+    with closing(ConsulServer(tmp_path_factory.mktemp("consul"))) as server:
+        yield server
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def new_house(stack):
+    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
+
+
+@pytest.fixture
+def url(consul):
+    """A prefix of its own."""
+    return f"{consul.url}/consul-test/{next(_numbers)}"
+
+
+def session_of(url, namespace="default", ttl=60.0):
+    """A session of a process of its own."""
+    (seed,) = factory_for(url)(url, Options(namespace, None, ttl)).seeds
+    return seed.session(namespace)
+
+
+def error_of(directory):
+    """The sentence that a user sees once the first attempt failed."""
+    return eventually(lambda: directory.view().registries[0]["error"])
+
+
+@contextmanager
+def watched(session):
+    """Each change that the session tells, as it comes, for the thread that asks for it."""
+    with closing(session):
+        yield (change for changes in session.watch() for change in changes).__next__
+
+
+# --- URLs and what is missing ---
+
+
+def test_its_capabilities_name_the_servers():
+    can = open_directory("consul://10.0.0.5,[fd00::5]:8501/shop").capabilities
+
+    assert can == Capabilities(locks=True, servers=(("10.0.0.5", 8500), ("fd00::5", 8501)))
+
+
+@pytest.mark.parametrize("token", ["secret", ":secret", "a:secret"])
+def test_the_token_is_not_shown(token):
+    assert open_directory(f"consul://{token}@10.0.0.5:8500/shop").describe().startswith("directory consul://10.0.0.5:8500/shop ")
+    for rest in ("h,redis://x", "h:port", "h/x?y=1", "h/a//x"):
+        with pytest.raises(DirectoryConfigurationError) as refusal:
+            open_directory(f"consul://{token}@{rest}")
+        assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("consul://", r"no server; consul://\[TOKEN@\]HOST:PORT.*is needed"),
+        ("consul://host/shop?tlss=yes", "option 'tlss'; tls, ca, cert, key are known"),
+        ("consul://host/shop?ca=/no/such/file", "cannot be read.*in PEM"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_told(url, words):
+    with pytest.raises(DirectoryConfigurationError, match=words):
+        open_directory(url)
+
+
+def test_without_its_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h11", None)
+
+    with pytest.raises(DirectoryConfigurationError, match=r"consul://h/shop', and h11.*install zmqservices\[consul\]` brings"):
+        open_directory("consul://secret@h/shop")
+
+
+# --- what a user is told ---
+
+
+def test_a_server_that_is_absent_is_named(new_house, caplog):
+    port = free_port()
+    directory = new_house(f"consul://secret@127.0.0.1:{port}").open()
+
+    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused"
+    assert caplog.text.count(f"cannot use directory consul://127.0.0.1:{port}/zmqservices: ") == 1
+    assert "secret" not in caplog.text + directory.describe()
+
+
+@contextmanager
+def elsewhere(status, body, **headers):
+    """Something that is no agent of Consul."""
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"consul://127.0.0.1:{server.server_port}/shop"
+        server.shutdown()
+        thread.join()
+
+
+STRANGE = "does not answer as Consul does"
+FOUND = b'[{"Key": "shop/cluster", "ModifyIndex": 1, "Value": "eA=="}]'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "words"),
+    [
+        (404, b"no page", {}, rf"{STRANGE} \(HTTP status 404\)"),
+        (200, b"<html>", {}, rf"{STRANGE} \(HTTP status 200\)"),
+        (200, b"[7]", {}, STRANGE),
+        (200, FOUND, {"X_Consul_Index": "-3"}, STRANGE),
+        (200, FOUND, {}, STRANGE),
+        (500, b"No cluster leader\n", {}, r"answered: No cluster leader \(HTTP status 500\)"),
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", {}, r"wants TLS; consul://.*\?tls=yes, or ca="),
+        (429, b"Your IP is issuing too many concurrent connections", {}, "answered: Your IP is issuing too many"),
+    ],
+)
+def test_what_does_not_answer_as_consul_does_is_told(status, body, headers, words):
+    with elsewhere(status, body, **headers) as url, closing(session_of(url)) as session:
+        with pytest.raises(EngineError, match=f"127.0.0.1:.* {words}"):
+            session.open(frozenset())
+
+
+def test_something_else_that_listens_is_told_of():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk():
+            with listener.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(b"SSH-2.0\r\n\r\n")
+                connection.recv(100)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        with closing(session_of(f"consul://127.0.0.1:{listener.getsockname()[1]}")) as session:
+            with pytest.raises(EngineError, match="does not speak HTTP: .*; is it TLS that it wants"):
+                session.open(None)
+        thread.join()
+
+
+def test_one_agent_that_answers_is_enough(consul, new_house):
+    house = new_house(f"consul://127.0.0.1:{free_port()},{consul.host}/{next(_numbers)}")
+
+    assert house.open().wait_ready(AT_LAST)
+    assert house.open().wait_ready(AT_LAST)
+
+
+def test_tokens_and_tls_on_both_sides(tmp_path, stack, new_house, caplog):
+    cert, key = certificate(tmp_path)
+    options = ("--token", "right/@:=shop/", "--cert", str(cert), "--key", str(key))
+    server = stack.enter_context(closing(ConsulServer(tmp_path, *options, shortest_ttl=10.0)))
+    tls = f"?ca={cert}&cert={cert}&key={key}"
+    house = new_house(f"consul://right%2F%40%3A@{server.host}/shop{tls}")
+    seen = Watch(house.open())
+    here = house.open()
+    # Servers whose shortest TTL of a session is longer than ours.
+    here.announce(record(tags={"text": "x" * 100_000}))
+    here.put("group", {"is": 1})
+    seen.wait(lambda view: knows("one")(view) and view.notes)
+    here.stop()
+    seen.wait_now(knows())
+
+    wrong = error_of(new_house(f"consul://wrong@{server.host}/shop{tls}").open())
+    assert "does not know the token of the URL (ACL not found); its SecretID is needed, and its policy needs key_prefix" in wrong
+    nobody = error_of(new_house(f"consul://{server.host}/shop{tls}").open())
+    assert "forbids that to a client without a token (Permission denied: anonymous token lacks permission 'key:read'" in nobody
+    assert "; consul://TOKEN@HOST:PORT/PREFIX is needed, and" in nobody
+    other = error_of(new_house(f"consul://right%2F%40%3A@{server.host}/other{tls}").open())
+    assert "forbids that to the token of the URL (Permission denied: " in other
+    assert 'its policy needs key_prefix "other/" {policy = "write"} and session_prefix "" {policy = "write"}' in other
+
+    assert "agreed on no TLS: self-signed certificate; see ca=" in error_of(new_house(f"consul://{server.host}/shop?tls=yes").open())
+    plain = error_of(new_house(f"consul://{server.host}/shop").open())
+    assert plain.endswith(("closed the connection", "is it TLS that it wants?"))
+    assert "right/@:" not in caplog.text
+
+
+# --- sessions ---
+
+
+def test_after_its_session_has_ended_a_process_makes_its_records_anew(consul, new_house, url):
+    house = new_house(url)
+    here, seen = house.open(services=[]), Watch(house.open())
+    here.announce(record("one", subscriptions=[{"source": "orders"}]))
+    here.announce(record("two"))
+    seen.wait(knows("one", "two"))
+    key = f"/v1/kv/{url.split('/', 3)[3]}/default/records/maths/one"
+    before = json.loads(consul.call("GET", key))[0]["Session"]
+
+    consul.call("PUT", f"/v1/session/destroy/{before}")
+
+    def made_anew():
+        try:
+            return json.loads(consul.call("GET", key))[0]["Session"] != before
+        except OSError:
+            return False
+
+    eventually(made_anew)
+    seen.wait_now(knows("one", "two"))
+
+
+def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
+    with closing(session_of(url)) as former, closing(session_of(url)) as later:
+        former.open(None)
+        former.put_record(record())
+        assert later.open(None).records == [record()]
+
+        later.put_record(record(version=1))
+        later.put_record(record(version=2))
+
+        assert former._get(former._space.keys_of(record())[0])["Session"] == later._session.id
+
+
+def test_a_session_that_ended_a_moment_ago_is_waited_for(consul, url):
+    with closing(session_of(url)) as former, closing(session_of(url)) as later:
+        former.open(None)
+        former.put_record(record())
+        later.open(None)
+
+        consul.call("PUT", f"/v1/session/destroy/{former._session.id}")
+        later.put_record(record(version=1))
+
+        with pytest.raises(EngineError, match="has ended the session of this process; a new one begins"):
+            former.put_record(record("two"))
+        with pytest.raises(EngineRefusal, match="held by another session all the time"):
+            later._put = lambda *_: False
+            later.put_record(record("three"))
+
+
+def test_an_agent_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
+    server = stack.enter_context(closing(ConsulServer(tmp_path)))
+    house = new_house(server.url)
+    here, there = house.open(), house.open()
+    seen = Watch(there)
+    here.announce(record())
+    here.put("group", {"is": 1})
+    seen.wait(lambda view: knows("one")(view) and view.notes)
+    start = len(seen.views)
+
+    server.kill()
+    eventually(lambda: not there.view().fresh)
+    server.start()
+
+    Watch(house.open()).wait(lambda view: knows("one")(view) and view.notes)
+    eventually(lambda: there.view().registries[0]["state"] == "up")
+    assert all(knows("one")(view) for view in seen.views[start:])
+
+
+def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_again(consul, new_house, url, monkeypatch):
+    monkeypatch.setattr("discovery.backends.consul.LOOK_EVERY", 0.2)
+    house = new_house(url)
+    here, seen = house.open(services=[]), Watch(house.open())
+    here.announce(record())
+    seen.wait_now(knows("one"))
+
+    consul.call("DELETE", f"/v1/kv/{url.split('/', 3)[3]}/default/records/maths/one")
+
+    seen.wait_now(knows())
+    seen.wait_now(knows("one"))
+
+
+def test_in_a_patched_process_sessions_live_while_its_hub_is_busy(new_house, url):
+    program = f"""
+        from gevent import monkey
+        monkey.patch_all()
+        import time
+        from discovery import Record, open_directory
+        directory = open_directory({url!r}, ttl=0.5)
+        directory.start()
+        directory.announce(Record(service="maths", instance="one", ttl=0.5))
+        assert directory.flush(10) and directory.wait_ready(10)
+        print("there", flush=True)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            pass
+        print("done", flush=True)
+        directory.stop(3.0)
+    """
+    seen = Watch(new_house(url).open())
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "there\n"
+        seen.wait(knows("one"))
+        start = len(seen.views)
+        assert process.stdout.readline() == "done\n"
+        assert all(knows("one")(view) for view in seen.views[start:])
+        assert process.wait(AT_LAST) == 0
+    seen.wait_now(knows())
+
+
+# --- blocking queries ---
+
+
+def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_directory(consul, url):
+    def served():
+        return json.loads(consul.call("GET", "/stand-in/served"))
+
+    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+        other.open(frozenset())
+        other.put_record(record("one"))
+        for number in range(60):
+            other.put_record(record(str(number), f"service-{number % 30}"))
+        before = served()
+        assert len(session.open(frozenset({"service:maths"})).records) == 1
+        # The cluster's number, the notes, the service.
+        assert [after - former for after, former in zip(served(), before, strict=True)] == [3, 2]
+
+        with watched(session) as change:
+            other.put_record(record("one", version=1))
+            assert change().version == 1
+            before = served()
+            for number in range(60):
+                other.put_record(record(str(number), f"service-{number % 30}", version=1))
+            other.put_record(record("one", version=2))
+            assert change().version == 2
+            answers, keys = (after - former for after, former in zip(served(), before, strict=True))
+            # A prefix under which there has never been a key, that of notes here, may be answered for any change in the store.
+            assert keys == 1
+
+            assert {found.instance for found in session.extend(frozenset({"service:service-7"}))} == {"7", "37"}
+            other.put_record(record("7", "service-7", version=2))
+            assert change().instance == "7"
+
+
+def test_an_index_that_goes_back_begins_anew(consul, url):
+    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+        other.open(frozenset())
+        for number in range(9):
+            other.put_record(record(version=number))
+        session.open(frozenset({"service:maths"}))
+        with watched(session) as change:
+            other.put_record(record(version=10))
+            assert change().version == 10
+
+            consul.call("PUT", "/stand-in/restore")
+            other.delete_record("default", "one")
+            other.put_record(record("two"))
+
+            found = [change()]
+            while Gone("one") not in found or record("two") not in found:
+                found.append(change())
+            other.put_record(record("two", version=1))
+            while change() != record("two", version=1):
+                pass
+
+
+def test_a_client_of_many_services_asks_for_all_records_with_two_queries(url, monkeypatch):
+    monkeypatch.setattr("discovery.backends.consul.MAX_QUERIES", 3)
+    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+        other.open(frozenset())
+        other.put_record(record("a", "s0"))
+        session.open(frozenset({"service:s0", "service:s1"}))
+        with watched(session) as change:
+            other.put_record(record("b", "s1"))
+            assert change().instance == "b"
+            other.put_record(record("c", "s3", subscriptions=[{"source": "orders"}]))
+            other.put_record(record("d", "s9"))
+
+            found = session.extend(frozenset({"service:s2", "service:s3", "subscribers:orders"}))
+            assert [one.instance for one in found] == ["c"]
+            assert len(session._queries) == 3, "notes, records, subscribers"
+
+            other.delete_record("default", "a")
+            assert change() == Gone("a")
+            other.delete_record("default", "c")
+            assert change() == Gone("c")
+            assert [one.instance for one in session.extend(frozenset({"service:s9"}))] == ["d"]
+            assert len(session._queries) == 3
+            other.delete_record("default", "d")
+            assert change() == Gone("d")
+
+
+def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_away(url):
+    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+        other.open(frozenset())
+        sources = [f"s{number}" for number in range(4)]
+        moving = [record("one", "mails", subscriptions=[{"source": source}]) for source in sources * 5]
+        other.put_record(moving[0])
+        session.open(frozenset(f"subscribers:{source}" for source in sources))
+        with watched(session) as change:
+            writing = threading.Thread(
+                target=lambda: [other.put_record(one.replace(version=number)) for number, one in enumerate(moving[1:], 1)]
+            )
+            writing.start()
+            while change().version < len(moving) - 1:
+                pass
+            writing.join()
+            other.delete_record("default", "one")
+            while (last := change()) != Gone("one"):
+                assert last.instance == "one"
+
+
+def test_a_query_that_is_never_answered_ends_the_session(consul, url, monkeypatch):
+    with closing(session_of(url)) as session:
+        session.open(frozenset())
+        monkeypatch.setattr("discovery.backends.consul.WAIT", 0.2)
+        monkeypatch.setattr("discovery.backends.consul.TIMEOUT", 0.2)
+        consul.freeze()
+        try:
+            with pytest.raises(EngineError, match="did not answer a blocking query within"):
+                list(session.watch())
+        finally:
+            consul.thaw()
