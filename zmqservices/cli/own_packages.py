@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +19,11 @@ import zmqservices
 NAMES = ("zmqservices", "discovery")
 
 
-class _OwnPackages(MetaPathFinder):
-    """Finds our packages in the folder of `zmqservices`; all other modules are left to Python."""
+class _OwnPackages:
+    """Finds our packages in the folder of `zmqservices`; all other modules are left to Python.
+
+    It is no `importlib.abc.MetaPathFinder`: that module imports `tempfile` and `shutil`, which most commands do not need.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

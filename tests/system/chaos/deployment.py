@@ -32,7 +32,7 @@ PORT = 4190
 #: is ejected for six times `rpc_ejection` at most: less than HEALING.
 SETTINGS = {**QUICK, "events_ack_wait": 3.0, "events_backoff": 0.05, "max_workers": 100, "rpc_ejection": 2.0}
 #: What the callers do: so many greenlets each, and so many seconds between two calls of one of them.
-GREENLETS, PAUSE = 8, 0.06
+GREENLETS, PAUSE = 8, 0.12
 #: Seconds within which all must be as before, once the network and the processes are.
 HEALING = 20.0
 
