@@ -1,4 +1,8 @@
-"""Real command lines in real processes, which are gone when the test is over."""
+"""Real command lines in real processes, which are gone when the test is over.
+
+Most are forks of a process that has imported the package (see tests/system/fork_server.py). Where a module is about how a process
+starts, it says FRESH_PROCESSES = True.
+"""
 
 import os
 import queue
@@ -6,13 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.system.fork_server import ForkServers
 
 HOME = Path(__file__).resolve().parents[2]
 #: Seconds that anything here may take on a busy machine.
@@ -49,24 +57,18 @@ TICKER = """
 class Process:
     """A command that runs, and what it has said so far."""
 
-    def __init__(self, program, arguments, cwd, environ):
+    def __init__(self, servers, command, cwd, environ):
         self.lines = []
         self._queue = queue.Queue()
-        self.popen = subprocess.Popen(
-            [sys.executable, "-W", "error", *program, *arguments],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(HOME), **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        reads, writes = os.pipe()
+        self._output = open(reads)
+        with open(os.devnull) as null, open(writes, "w") as output:
+            self.popen = servers.run(command, environ, cwd, [null.fileno(), output.fileno(), output.fileno()])
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
-        for line in self.popen.stdout:
+        for line in self._output:
             self._queue.put(line)
         self._queue.put(None)
 
@@ -107,7 +109,7 @@ class Process:
             self.popen.wait(PATIENCE)
         self._reader.join(PATIENCE)
         assert not self._reader.is_alive(), "a child outlived its parent"
-        self.popen.stdout.close()
+        self._output.close()
 
 
 @pytest.fixture(autouse=True)
@@ -136,13 +138,27 @@ def ticker(write):
     return write("ticker_module.py", TICKER)
 
 
+@pytest.fixture(scope="session")
+def fork_servers():
+    servers = ForkServers()
+    yield servers
+    servers.close()
+
+
 @pytest.fixture
-def start(tmp_path):
+def servers(request, fork_servers):
+    """What starts processes: from nothing where the test's module wants that."""
+    return ForkServers(is_on=False) if getattr(request.module, "FRESH_PROCESSES", False) else fork_servers
+
+
+@pytest.fixture
+def start(tmp_path, servers):
     """Start `zmqservices ARGUMENTS` in the test's folder; `program` is what runs instead of the command."""
     processes = []
 
     def start(*arguments, program=("-m", "zmqservices"), **environ):
-        process = Process(program, arguments, tmp_path, environ)
+        command = [sys.executable, "-W", "error", *program, *arguments]
+        process = Process(servers, command, tmp_path, {**os.environ, "PYTHONPATH": str(HOME), **environ})
         processes.append(process)
         return process
 
@@ -152,18 +168,23 @@ def start(tmp_path):
 
 
 @pytest.fixture
-def zmqservices(tmp_path):
+def zmqservices(tmp_path, servers):
     """Run `zmqservices ARGUMENTS` to its end. Returns the completed process, with texts."""
 
     def run(*arguments, input="", **environ):
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "zmqservices", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(HOME), **environ},
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        command = [sys.executable, "-W", "error", "-m", "zmqservices", *arguments]
+        environ = {**os.environ, "PYTHONPATH": str(HOME), **environ}
+        with ExitStack() as files:
+            stdin, stdout, stderr = streams = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
+            stdin.write(input)
+            stdin.seek(0)
+            process = servers.run(command, environ, tmp_path, [stream.fileno() for stream in streams])
+            try:
+                code = process.wait(PATIENCE)
+            finally:
+                process.send_signal(signal.SIGKILL)  # It has ended, unless it takes too long.
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(command, code, stdout.read(), stderr.read())
 
     return run

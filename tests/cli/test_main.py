@@ -12,6 +12,8 @@ from zmqservices.cli import main as main_module
 from zmqservices.cli.main import COMMANDS, cli, exit_code, main, sentence
 
 HOME = Path(__file__).resolve().parents[2]
+#: See tests/cli/conftest.py.
+FRESH_PROCESSES = True
 
 
 def test_names_of_nameko_are_there():

@@ -6,6 +6,8 @@ import signal
 import pytest
 
 pytestmark = pytest.mark.system
+#: See tests/cli/conftest.py.
+FRESH_PROCESSES = True
 
 
 def run_until(start, module, words):

@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
-from tests.cli.conftest import HOME, start, write, zmqservices
+from tests.cli.conftest import HOME, fork_servers, servers, start, write, zmqservices
 from zmqservices.testing.utils import find_free_port
 
-__all__ = ["start", "write", "zmqservices"]
+__all__ = ["fork_servers", "servers", "start", "write", "zmqservices"]
 
 pytestmark = pytest.mark.system
+#: See tests/cli/conftest.py.
+FRESH_PROCESSES = True
 
 SERVICE = """
     from nameko.rpc import rpc

@@ -1,8 +1,8 @@
 """Starts Python programs as forks of a process that has imported what they need.
 
-Importing zmqservices takes most of the processor time of a short program, and the tests of this folder start hundreds of them.
-A fork server imports it once. Each program that it forks is a process of its own: it has its own pid, session, descriptors,
-environment and exit status, and runs its module as `python -m` does.
+Importing zmqservices takes most of the processor time of a short program, and tests/system and tests/cli start hundreds of
+them. A fork server imports it once. Each program that it forks is a process of its own: it has its own pid, session,
+descriptors, folder, environment and exit status, and runs its module as `python -m` does.
 
 With FRESH_PROCESSES in the environment every program starts from nothing, as the programs of other folders always do.
 """
@@ -53,8 +53,11 @@ SERVERS = {
     "tests.system.chaos.caller": "plain",
 }
 
-#: Variables that a program reads while it runs. Others, such as PYTHONPATH or LD_PRELOAD, count when an interpreter starts.
-READ_LATER = ("ZMQSERVICES_", "XDG_", "PYTEST_", "POD_")
+#: How the variables begin that count when an interpreter starts or a module is imported. Programs read others while they run.
+READ_EARLY = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "GEVENT", "GREENLET", "PURE_", "LANG", "LC_", "TZ", "COV", "SSL", "OPENSSL")
+
+#: Options of the interpreter with which a fork server may be started, as the programs that it forks have them.
+OPTIONS = {"-u": 1, "-W": 2}
 
 #: The option of setns(2) for network namespaces.
 CLONE_NEWNET = 0x40000000
@@ -62,12 +65,16 @@ LONGEST_REQUEST = 128 * 1024
 
 
 class Program(NamedTuple):
-    """What is to be run: a module with arguments, in a network namespace if one is named."""
+    """What is to be run: a module with arguments, in a network namespace if one is named.
+
+    `options`: those of the interpreter.
+    """
 
     module: str
     arguments: list[str]
     namespace: str
     server: str
+    options: tuple[str, ...]
 
 
 def program_of(command: Sequence[str]) -> Program | None:
@@ -76,22 +83,35 @@ def program_of(command: Sequence[str]) -> Program | None:
     namespace = ""
     if words[:3] == ["ip", "netns", "exec"]:
         namespace, words = words[3], words[4:]
-    if len(words) < 3 or words[:2] != [sys.executable, "-m"]:
+    if words[:1] != [sys.executable]:
         return None
-    module, arguments = words[2], words[3:]
+    options, words = _options(words[1:])
+    if len(words) < 2 or words[0] != "-m":
+        return None
+    module, arguments = words[1], words[2:]
     server = SERVERS.get(f"{module} {arguments[0]}" if arguments else module) or SERVERS.get(module)
-    # A supervisor starts other processes, and patches nothing in its own.
-    if server is None or {"--processes", "--reload"} & set(arguments) or arguments[:1] in (["shell"], ["test"]):
-        return None
-    return Program(module, arguments, namespace, server)
+    if server is None or arguments[:1] in (["shell"], ["test"]):
+        return None  # These patch the standard library, and import what the servers have not imported.
+    if {"--processes", "--reload"} & set(arguments):
+        server = "plain"  # A supervisor patches nothing in its own process.
+    return Program(module, arguments, namespace, server, options)
+
+
+def _options(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The options at the beginning that a fork server can have, and what follows."""
+    end = 0
+    while end < len(words) and words[end] in OPTIONS:
+        end += OPTIONS[words[end]]
+    return tuple(words[:end]), words[end:]
 
 
 class Forked:
     """A process that a fork server started, with what is used of `subprocess.Popen`."""
 
-    def __init__(self, pid: int, status: int, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> None:
+    def __init__(self, pid: int, status: int) -> None:
         self.pid = pid
-        self.stdin, self.stdout = stdin, stdout
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
         self.returncode: int | None = None
         #: Where the exit status can be read once the process has ended.
         self._status = status
@@ -124,13 +144,13 @@ class Forked:
 class ForkServer:
     """The test's end of a fork server."""
 
-    def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, options: Sequence[str], environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
         self._lock = threading.Lock()
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.system.fork_server", kind, str(other.fileno())],
+                [sys.executable, *options, "-m", "tests.system.fork_server", kind, str(other.fileno())],
                 cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -142,32 +162,22 @@ class ForkServer:
         """Whether a process with this environment may be forked here."""
         own = self._environment
         return all(
-            own.get(name) == environment.get(name) or name.startswith(READ_LATER) for name in own.keys() | environment.keys()
+            own.get(name) == environment.get(name) for name in own.keys() | environment.keys() if name.startswith(READ_EARLY)
         )
 
-    def start(self, program: Program, environment: Mapping[str, str], output: int, piped: bool) -> Forked:
-        """Fork a process whose stderr is `output`; so is its stdout, unless that and its stdin are pipes."""
-        status, its_status = os.pipe()
-        its = [its_status, os.open(os.devnull, os.O_RDONLY), os.dup(output), os.dup(output)]
-        stdin: IO[bytes] | None = None
-        stdout: IO[bytes] | None = None
-        if piped:
-            os.close(its[1])
-            os.close(its[2])
-            its[1], writes = os.pipe()
-            reads, its[2] = os.pipe()
-            stdin, stdout = os.fdopen(writes, "wb"), os.fdopen(reads, "rb")
-        request = json.dumps([program.module, program.arguments, program.namespace, dict(environment)]).encode()
+    def start(self, program: Program, environment: Mapping[str, str], folder: Path, streams: Sequence[int]) -> Forked:
+        """Fork a process in this folder with these descriptors as stdin, stdout and stderr."""
+        request = json.dumps([program.module, program.arguments, program.namespace, str(folder), dict(environment)]).encode()
         assert len(request) <= LONGEST_REQUEST, f"a request of {len(request):,} bytes; {LONGEST_REQUEST:,} at most are sent"
+        status, its_status = os.pipe()
         try:
             with self._lock:
-                socket.send_fds(self._control, [request], its)
+                socket.send_fds(self._control, [request], [its_status, *streams])
                 pid = int(self._control.recv(32) or 0)
         finally:
-            for fd in its:
-                os.close(fd)
+            os.close(its_status)
         assert pid, "the fork server has ended"
-        return Forked(pid, status, stdin, stdout)
+        return Forked(pid, status)
 
     def close(self) -> None:
         self._control.close()
@@ -180,33 +190,44 @@ class ForkServers:
     def __init__(self, is_on: bool = True) -> None:
         self._is_on = is_on and FRESH not in os.environ and hasattr(os, "pidfd_open")
         self._lock = threading.Lock()
-        self._servers: dict[str, ForkServer] = {}
+        self._servers: dict[tuple[str, tuple[str, ...]], ForkServer] = {}
 
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], output: int, piped: bool
     ) -> Forked | subprocess.Popen[bytes]:
-        """A process in a session of its own; see `ForkServer.start`."""
+        """A process whose stderr is `output`; so is its stdout, unless that and its stdin are pipes."""
+        if not piped:
+            with open(os.devnull, "rb") as null:
+                return self.run(command, environment, ROOT, [null.fileno(), output, output])
+        reads, writes = os.pipe(), os.pipe()
+        try:
+            process = self.run(command, environment, ROOT, [reads[0], writes[1], output])
+        finally:
+            os.close(reads[0])
+            os.close(writes[1])
+        process.stdin, process.stdout = os.fdopen(reads[1], "wb"), os.fdopen(writes[0], "rb")
+        return process
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, streams: Sequence[int]
+    ) -> Forked | subprocess.Popen[bytes]:
+        """A process in a session of its own, in this folder, with these descriptors as stdin, stdout and stderr."""
         program = program_of(command) if self._is_on else None
         if program is not None:
-            server = self._server(program.server, environment)
+            server = self._server(program, environment)
             if server.knows(environment):
-                return server.start(program, environment, output, piped)
-        pipe = subprocess.PIPE if piped else None
+                return server.start(program, environment, folder, streams)
+        stdin, stdout, stderr = streams
         return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=dict(environment),
-            stdin=pipe or subprocess.DEVNULL,
-            stdout=pipe or output,
-            stderr=output,
-            start_new_session=True,
+            command, cwd=folder, env=dict(environment), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
         )
 
-    def _server(self, kind: str, environment: Mapping[str, str]) -> ForkServer:
+    def _server(self, program: Program, environment: Mapping[str, str]) -> ForkServer:
+        key = program.server, program.options
         with self._lock:
-            if kind not in self._servers:
-                self._servers[kind] = ForkServer(kind, environment)
-            return self._servers[kind]
+            if key not in self._servers:
+                self._servers[key] = ForkServer(*key, environment)
+            return self._servers[key]
 
     def close(self) -> None:
         for server in self._servers.values():
@@ -265,7 +286,13 @@ def _report(pid: int, status: int) -> None:
 
 
 def _become(
-    control: socket.socket, fds: list[int], module: str, arguments: list[str], namespace: str, environment: dict[str, str]
+    control: socket.socket,
+    fds: list[int],
+    module: str,
+    arguments: list[str],
+    namespace: str,
+    folder: str,
+    environment: dict[str, str],
 ) -> NoReturn:
     """Run a module in this process, as `python -m` does, and end it."""
     os.setsid()
@@ -277,6 +304,8 @@ def _become(
     os.closerange(3, 1 << 20)
     if namespace:
         _enter(namespace)
+    os.chdir(folder)
+    sys.path[0] = folder
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [module, *arguments]

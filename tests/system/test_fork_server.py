@@ -79,9 +79,9 @@ def test_a_process_has_none_of_the_servers_descriptors(servers, tmp_path):
     [
         ["etcd"],
         [sys.executable, "-c", "pass"],
-        [*RUN, "--processes", "2"],
+        [*RUN[:3], "test"],
         ["env", "-C", "/", *RUN],
-        [sys.executable, "-W", "error", *RUN[1:]],
+        [sys.executable, "-X", "dev", *RUN[1:]],
     ],
 )
 def test_other_programs_start_from_nothing(command):
@@ -90,7 +90,9 @@ def test_other_programs_start_from_nothing(command):
 
 def test_a_program_that_patches_the_standard_library_has_a_server_of_its_own():
     assert program_of(RUN).server == "patched"
+    assert program_of([*RUN, "--processes", "2"]).server == "plain"
     assert program_of([*RUN[:3], "ls"]).server == "plain"
+    assert program_of([sys.executable, "-W", "error", *RUN[1:]]).options == ("-W", "error")
     assert program_of(["ip", "netns", "exec", "one", *RUN]).namespace == "one"
 
 
@@ -98,4 +100,4 @@ def test_a_program_that_patches_the_standard_library_has_a_server_of_its_own():
 def test_what_counts_when_an_interpreter_starts_is_no_servers_business(servers, name, is_known):
     environment = Stage.environment()
 
-    assert servers._server("plain", environment).knows({**environment, name: "/elsewhere"}) is is_known
+    assert servers._server(program_of([*RUN[:3], "ls"]), environment).knows({**environment, name: "/elsewhere"}) is is_known
