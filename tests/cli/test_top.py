@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -16,11 +17,13 @@ import time
 import pytest
 from rich.cells import cell_len
 
+from discovery import open_directory
 from tests.system.processes import free_port
 from zmqservices.cli.cluster_rows import GONE, KEPT, SILENT, WINDOW, ClusterRows, Listed, arranged
 from zmqservices.cli.cluster_table import duration, fitting, plain, rate
 from zmqservices.cli.keyboard import Keyboard, keys_in
 from zmqservices.cli.main import main
+from zmqservices.cli.node_watch import NodeWatch
 from zmqservices.cli.top_screen import lines_of
 from zmqservices.cli.top_view import TopView
 from zmqservices.configuration import config
@@ -204,12 +207,45 @@ def test_all_columns_stand_where_there_is_room_and_the_needed_ones_where_there_i
 def test_a_picture_is_never_larger_than_its_terminal(shop, width, height):
     rows = arranged(shop)
     rows[2].service = "a-service-with-a-very-long-name-\x1b[2J-indeed"
+    rows[3].problem = "RpcTimeout: \x1b[2J no answer in time"
 
     for view in (TopView(), TopView(offset=5), TopView(is_typing=True, wanted="x" * 300)):
         lines = lines_of(rows, view, "namespace default", width, height, "12:00:00")
 
         assert len(lines) == height
         assert all(cell_len(line.plain) <= width and "\x1b" not in line.plain for line in lines)
+
+
+def test_what_keeps_a_node_from_answering_stands_below_the_rows(shop):
+    rows = arranged(shop)
+    rows[1].problem, rows[3].problem = "RpcTimeout: late", "Forbidden: no"
+
+    *_, problem, last = lines_of(rows, TopView(), "namespace default", 100, 20, "12:00:00")
+
+    assert problem.plain.strip() == "m1: RpcTimeout: late (and 1 more)"
+    assert last.plain.startswith("q quit")
+
+
+# --- nodes that do not answer -------------------------------------------------------------------------------------------
+
+
+def test_where_nothing_listens_a_node_is_gone_and_where_nothing_answers_it_is_silent():
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(8)
+        services = {"gone": f"tcp://127.0.0.1:{free_port()}", "silent": f"tcp://127.0.0.1:{mute.getsockname()[1]}"}
+        settings = {"DIRECTORY": "static:" + ";".join(f"{name}={address}" for name, address in services.items())}
+        with open_directory(settings["DIRECTORY"]) as directory:
+            watch = NodeWatch(directory, settings, timeout=0.4, connect_timeout=0.1)
+            try:
+                states = {}
+                while states != {"gone": GONE, "silent": SILENT}:
+                    watch.ask(wait=True)
+                    states = {service.service: one.state for service, (one,) in watch.rows()}
+                    assert states["gone"] == GONE
+                    assert states["silent"] in ("UP", SILENT)
+            finally:
+                watch.close()
 
 
 def test_text_for_scripts_has_all_columns(shop):

@@ -23,7 +23,7 @@ def is_dead(record: Record) -> bool:
     """
     if not record.pid or record.host != platform.node() or _runs(record.pid):
         return False
-    return not any(_listens(endpoint) for endpoint in record.endpoints.values())
+    return not any(listens(endpoint) for endpoint in record.endpoints.values())
 
 
 def address_of(endpoint: str) -> tuple[str, int] | None:
@@ -45,7 +45,8 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _listens(endpoint: str) -> bool:
+def listens(endpoint: str) -> bool:
+    """False only if the connection to an announced endpoint is refused."""
     import socket  # Here, as most commands need no sockets.
 
     address = address_of(endpoint)

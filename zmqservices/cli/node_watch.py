@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from zmqservices.cli.alive import DEAD
+from zmqservices.cli.alive import DEAD, listens
 from zmqservices.cli.cluster_rows import GONE, SILENT, ClusterRow, ClusterRows, Listed
 from zmqservices.cli.listing import OPERATORS, only_at, state_of
 from zmqservices.cli.nodes import NodeAddress
-from zmqservices.exceptions import RemoteUnavailable, RpcTimeout, ZmqServicesError
+from zmqservices.exceptions import RemoteUnavailable, RpcTimeout
 
 if TYPE_CHECKING:
     from discovery import Directory, Seen
@@ -22,17 +21,25 @@ if TYPE_CHECKING:
 #: Nodes that are asked at once.
 ASKED_AT_ONCE = 32
 
-#: Seconds for which a question waits for a connection: a node to which there is none is gone.
+#: Seconds for which one question waits for a connection, where others follow.
 CONNECT_TIMEOUT = 0.3
 
 
 class NodeWatch:
-    """`directory` was started. `ask` begins one round; `rows` may be looked at whenever."""
+    """`directory` was started. `ask` begins one round; `rows` may be looked at whenever.
 
-    def __init__(self, directory: Directory, settings: dict[str, Any], timeout: float) -> None:
+    A node has `timeout` seconds to answer, and `connect_timeout` of them for a connection.
+    """
+
+    def __init__(
+        self, directory: Directory, settings: dict[str, Any], timeout: float, connect_timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         self._directory = directory
         self._settings = settings
         self._timeout = timeout
+        self._connect_timeout = min(connect_timeout, timeout)
+        #: Since when there is no connection to a node at whose address something listens.
+        self._unconnected: dict[NodeAddress, float] = {}
         self._rows = ClusterRows()
         self._lock = Lock()
         self._clients: dict[NodeAddress, ServiceRpcProxy] = {}
@@ -79,33 +86,43 @@ class NodeWatch:
         if node not in self._clients:
             own = {
                 **self._settings, "DIRECTORY": only_at(NODE, node.endpoint, node.public_key), "serializer": "msgpack",
-                "rpc_wait_for_service": CONNECT_TIMEOUT,
+                "rpc_wait_for_service": self._connect_timeout,
             }  # fmt: skip
             client = self._clients[node] = ServiceRpcProxy(NODE, own, timeout=self._timeout)
             self._proxies[node] = client.start()
 
     def _close(self, nodes: Iterable[NodeAddress]) -> None:
         for node in list(nodes):
+            self._unconnected.pop(node, None)
             del self._proxies[node]
             self._clients.pop(node).stop()
 
     def _ask(self, node: NodeAddress) -> None:
         try:
-            answer, problem, state = self._proxies[node].stats(brief=True), "", ""
-        except ZmqServicesError as error:
-            answer, problem = None, f"{type(error).__name__}: {error}"
-            state = GONE if isinstance(error, RemoteUnavailable) else SILENT if isinstance(error, RpcTimeout) else ""
-        except (RuntimeError, KeyError):
+            answer = self._proxies[node].stats(brief=True)
+            self._unconnected.pop(node, None)
+            with self._lock:
+                self._rows.answered(node.endpoint, answer)
+        except Exception as error:
             if not self._is_closed:
-                raise
-            return
-        with self._lock:
-            self._asked.discard(node)
-            with suppress(ValueError):  # A node of another release may answer what this one cannot read.
-                if answer is None:
-                    self._rows.failed(node.endpoint, problem, state)
-                else:
-                    self._rows.answered(node.endpoint, answer)
+                # Whatever it is: a node of another release may answer what this one cannot read.
+                state = self._state_after(node, error)
+                with self._lock:
+                    self._rows.failed(node.endpoint, f"{type(error).__name__}: {error}", state)
+        finally:
+            with self._lock:
+                self._asked.discard(node)
+
+    def _state_after(self, node: NodeAddress, error: Exception) -> str:
+        """What an error makes of a node: GONE, SILENT, or "" where it says nothing of it, or not yet."""
+        if isinstance(error, RpcTimeout):
+            return SILENT
+        if not isinstance(error, RemoteUnavailable):
+            return ""
+        if not listens(node.endpoint):
+            return GONE
+        since = self._unconnected.setdefault(node, time.monotonic())
+        return SILENT if time.monotonic() - since >= self._timeout - self._connect_timeout else ""
 
 
 def _node_of(seen: Seen) -> NodeAddress | None:

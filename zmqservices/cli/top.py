@@ -71,7 +71,8 @@ def top_command(
     settings = flags.setup()
     _raise_limits()
     with looked_up(settings, timeout) as directory:
-        watch = NodeWatch(directory, settings, timeout)
+        # A question that is asked once must not be given up too soon.
+        watch = NodeWatch(directory, settings, timeout, *(() if screen else (timeout,)))
         try:
             if screen is None:
                 _print(watch, view, interval, as_json)

@@ -44,7 +44,8 @@ class TopScreen:
 def lines_of(rows: Sequence[ClusterRow], view: TopView, about: str, width: int, height: int, now: str) -> list[Text]:
     """The lines of a screen of this size: at most `height` of them, and none wider than `width`."""
     columns = fitting(rows, width)
-    room = max(0, height - 3)
+    problems = [f"{one.instance}: {one.problem}" for one in rows if one.problem]
+    room = max(0, height - 3 - bool(problems))
     # The last lines stay on the screen, however far somebody wants to go down.
     offset = min(view.offset, max(0, len(rows) - room))
     shown = rows[offset : offset + room]
@@ -58,8 +59,11 @@ def lines_of(rows: Sequence[ClusterRow], view: TopView, about: str, width: int, 
     ]
     if not rows:
         lines.append(_line("no services are listed" if not view.wanted else "nothing fits the filter", width, "yellow"))
-    lines += [Text("")] * (height - 1 - len(lines))
-    return [*lines[: max(0, height - 1)], _line(escaped(last), width, "dim")]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    end = [_line(escaped(f"{one}{more}"), width, "yellow") for one in problems[:1]]
+    end = [*end, _line(escaped(last), width, "dim")][-max(1, height) :]
+    lines += [Text("")] * (height - len(end) - len(lines))
+    return [*lines[: max(0, height - len(end))], *end]
 
 
 def _line(text: str, width: int, style: str) -> Text:
