@@ -20,6 +20,7 @@ METHODS = {
     "hello": {"idempotent": True, "signature": "(name)", "doc": "Greet somebody.\n\nPolitely."},
     "add": {"idempotent": False, "signature": "(a, b=1)", "doc": ""},
     "bare": {},
+    "keyed": {"idempotent": True, "hedge": True, "key": ["user", 0], "signature": "(user)"},
 }
 
 
@@ -75,7 +76,7 @@ def test_the_table_has_a_line_for_each_service():
 def test_a_service_is_described_with_methods_and_instances():
     description = describe("hello", VIEW)
 
-    assert list(description["methods"]) == ["add", "bare", "hello"]
+    assert list(description["methods"]) == ["add", "bare", "hello", "keyed"]
     assert [one["instance"] for one in description["instances"]] == ["h1", "h3", "h2"]
     assert description["instances"][0] == {
         "instance": "h1",
@@ -116,6 +117,7 @@ def test_the_page_shows_signatures_docstrings_and_leases():
     assert "  hello(name)  (idempotent)\n      Greet somebody.\n\n      Politely.\n" in text
     assert "  add(a, b=1)\n" in text
     assert "  bare(...)\n" in text
+    assert "  keyed(user)  (idempotent, hedged, key: user)\n" in text
     assert "h3        UP (suspect)  rpc=tcp://127.0.0.1:4  blue  77   1.2 s of 10 s" in text
 
 

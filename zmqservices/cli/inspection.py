@@ -143,7 +143,11 @@ def page(description: dict[str, Any]) -> str:
     name, cls = description["service"], description["class"]
     parts = [escaped(f"{name}  ({cls})" if cls else name), *_doc_lines(description, "  ")]
     for method, told in description["methods"].items():
-        note = "  (idempotent)" if told.get("idempotent") else ""
+        notes = [name for name, key in (("idempotent", "idempotent"), ("hedged", "hedge")) if told.get(key)]
+        match told.get("key"):
+            case [str(argument), *_]:
+                notes.append(f"key: {argument}")
+        note = f"  ({', '.join(notes)})" if notes else ""
         parts.append("\n  " + escaped(f"{method}{told.get('signature') or '(...)'}{note}"))
         parts += _doc_lines(told, "      ")
     if description["entrypoints"]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from zmqservices.cli import complete
+from zmqservices.cli.callees import add_callees, callee_rows, ejection_lines
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import OPERATORS, as_json, columns, did_you_mean, looked_up, only_at, services_of
 from zmqservices.cli.options import Flags, takes_settings
@@ -195,6 +196,8 @@ def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: flo
     """Show calls, errors and durations of each method of a service, or of all services, over all their instances; and the
     calls that the services make.
 
+    Below these stand the limits of the services that they call: retries left, second attempts, and the instances that they eject.
+
     A process counts from its start if METRICS_ADDRESS or STATISTICS is set, and otherwise from the first time that it is asked.
 
     \b
@@ -213,14 +216,20 @@ def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: flo
 
 def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str, Any]]:
     """One mapping for each service: its instances, workers and queue, its methods with the counts of all instances, and the
-    calls that it makes to other services."""
+    calls that it makes to other services.
+
+    `callees` are the services that its nodes call, with the limits of these calls. Services that share a process have the same.
+    """
     services: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str, str], dict[str, Any]] = {}
     methods: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
     for one in answers:
         for instance in _instances(one, service):
             name = instance["service"]
-            new = {"service": name, "instances": 0, "running": 0, "queued": 0, "since": None, "methods": [], "calls": []}
+            new = {
+                "service": name, "instances": 0, "running": 0, "queued": 0, "since": None, "methods": [], "calls": [],
+                "callees": [],
+            }  # fmt: skip
             told = services.setdefault(name, new)
             told["instances"] += 1
             told["running"] += instance["running"]
@@ -232,6 +241,9 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
                 _add_method(of_service, method)
         for call in (one.answer or {}).get("calls", []):
             _add_call(calls, call)
+        for name in {instance["service"] for instance in _instances(one, service)}:
+            # A node of an earlier release does not tell.
+            add_callees(services[name]["callees"], (one.answer or {}).get("callees", ()), str((one.answer or {}).get("node")))
     for name, told in services.items():
         told["methods"] = [_finished(methods[name][key]) for key in sorted(methods[name])]
         told["calls"] = [_finished(calls[key]) for key in sorted(calls) if key[0] == name]
@@ -298,7 +310,14 @@ def _show_stats(told: list[dict[str, Any]]) -> None:
     if told:
         click.echo(columns(rows))
         if len(calls) > 1:
-            click.echo(f"\n{columns(calls)}\n")
+            click.echo(f"\n{columns(calls)}")
+        callees = callee_rows(told)
+        if callees:
+            click.echo(f"\n{columns(callees)}")
+        for line in ejection_lines(told):
+            click.echo(escaped(line))
+        if len(calls) > 1 or callees:
+            click.echo()
         since = min(service["since"] for service in told)
         click.echo(f"counted for {time.time() - since:.0f} s")
 

@@ -49,6 +49,11 @@ MEASURES = {
     "calls_queued": ("zmqservices_calls_queued", "Calls and events that wait for a worker.", "instance"),
     "calls_in_flight": ("zmqservices_client_calls_in_flight", "Outgoing calls that are sent and not answered.", ""),
     "calls_held": ("zmqservices_client_calls_held", "Outgoing calls that wait for an instance.", ""),
+    "client_instances": ("zmqservices_client_instances", "Instances of services that are called from here.", "callee_state"),
+    "client_retry_budget": (
+        "zmqservices_client_retry_budget", "Calls of a service that may be made again, or a second time, now.", "callee"),
+    "client_panic": (
+        "zmqservices_client_panic", "1 while so many instances of a service fail that none is ejected.", "callee"),
     "links": ("zmqservices_links", "Links to nodes that are called from here, by state.", "state"),
     "clients": ("zmqservices_clients", "Nodes that are connected to this one.", ""),
     "send_queue_bytes": ("zmqservices_send_queue_bytes", "Bytes of answers and events that wait for clients to read.", ""),
@@ -72,6 +77,8 @@ LABELS = {
     "": {},
     "instance": {"service": "service_name", "instance": "service_instance_id"},
     "state": {"state": "state"},
+    "callee": {"service": "service_name"},
+    "callee_state": {"service": "service_name", "state": "state"},
     "journal": {"source": "messaging_destination_name", "journal": "journal"},
     "group": {"source": "messaging_destination_name", "journal": "journal", "group": "messaging_consumer_group_name"},
 }

@@ -133,6 +133,18 @@ def test_the_state_says_who_is_ejected_and_why(calling, links):
     assert instances["two"]["latency"]["add"] == pytest.approx(0.001)
 
 
+def test_the_measures_count_instances_by_their_state(calling, links):
+    run(calling, links, silent={"one"}, rounds=30)
+    links["two"].listener.on_disconnect()
+
+    measured = {(each.name, each.labels.get("state")): each.value for each in calling.caller.measure()}
+
+    states = {state: measured["client_instances", state] for state in ("ready", "ejected", "suspect", "unavailable")}
+    assert states == {"ready": 1, "ejected": 1, "suspect": 0, "unavailable": 1}
+    assert measured["client_panic", None] == 0
+    assert measured["client_retry_budget", None] > 100
+
+
 def test_when_more_than_half_fail_all_are_asked(calling, links, caplog):
     went = run(calling, links, silent={"one", "two"}, rounds=60)
 

@@ -465,12 +465,19 @@ class Caller(Watched):
         self.wake_all()
 
     def measure(self) -> Iterator[Measure]:
-        """The calls in flight, those that wait for an instance, and the links by their state."""
+        """The calls in flight, those that wait for an instance, the links by their state, and the limits of each service."""
         yield Measure("calls_in_flight", len(self._pending), {})
         yield Measure("calls_held", sum(len(pool.waiting) for pool in self._pools.values()), {})
         states = Counter("suspect" if peer.is_suspect else peer.stage.name.lower() for peer in self._peer_pool.peers.values())
         for state in ("connecting", "greeting", "up", "suspect", "refused"):
             yield Measure("links", states[state], {"state": state})
+        now = self._clock()
+        for pool in [pool for pool in self._pools.values() if not pool.service.startswith("events:")]:
+            service = {"service": pool.service}
+            for state, instances in pool.states().items():
+                yield Measure("client_instances", instances, {**service, "state": state})
+            yield Measure("client_retry_budget", self._failover.budget(pool).earn(pool.calls, now), service)
+            yield Measure("client_panic", self.ejection.panics(pool), service)
 
     def call_state(self) -> list[dict[str, Any]]:
         """What this caller knows of the services that it calls; see `zmqservices.cluster.calls.call_state`."""

@@ -184,6 +184,16 @@ class ServicePool:
         # While others are ejected, answers are counted: this one must not be ejected for failures far apart.
         self.only = self.ready[0] if len(self.ready) == 1 and not self.coming and not self.ejected else None
 
+    def states(self) -> dict[str, int]:
+        """How many instances may be asked, are ejected, are asked only when there is no other, and cannot be asked."""
+        asked = len(self.ready) + len(self.ejected) + len(self.suspects)
+        return {
+            "ready": len(self.ready),
+            "ejected": len(self.ejected),
+            "suspect": len(self.suspects),
+            "unavailable": len(self.instances) - asked,
+        }
+
     @property
     def can_be_asked(self) -> bool:
         return bool(self.ready or self.ejected or self.suspects)
