@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from discovery.exceptions import DirectoryConfigurationError
-from discovery.model import DEFAULT_NOTE_TTL, Record, Seen, View, shown_url
+from discovery.model import DEFAULT_NOTE_TTL, Note, Record, Seen, View, shown_url
 from discovery.security.keys import Keys
 
 __all__ = ["Callback", "Directory", "DirectoryLock", "Factory", "factory_for", "register_backend"]
 
 Callback = Callable[[View], None]
+
+
+Believes = Callable[[Record | Note, str], bool]
+
+
+def everything(found: Record | Note, where: str) -> bool:
+    """All is believed: nothing is signed without SECURITY."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,8 @@ class Options:
     interest: frozenset[str] | None = None
     #: This node's keys, where connections to registries are encrypted.
     keys: Keys | None = None
-
-
+    #: Whether what an engine holds is to be believed, and where it was found, for the log.
+    believes: Believes = everything
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from discovery.backend import Capabilities, Directory, Kind, Options, factory_for
+from discovery.backend import Capabilities, Directory, Kind, Options, everything, factory_for
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.interest import ALL_SERVICES, of_services
 from discovery.model import DEFAULT_NAMESPACE, DEFAULT_TTL, is_name, is_ttl, shown_url
@@ -46,7 +46,7 @@ def open_directory(
     of warm-up where this process hosts the local registry; a third of it is the longest pause between attempts to connect.
     `host`: False uses the local directory and never hosts it. `services`: the names of the services that are wanted, to which
     `Directory.add_interest` adds; `*`, the default, is all of them, whose cost grows with the whole cluster. `keys`: connections
-    to registries are encrypted, and nothing is hosted; see docs/security.rst.
+    to registries are encrypted, only what its node signed is shown, and nothing is hosted; see docs/security.rst.
 
     Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
 
@@ -69,15 +69,27 @@ def open_directory(
         )
     if keys is not None:
         _refuse_open(url)
-    if keys is not None and keys.registry_key is None:
+    if keys is not None and keys.registry_key is None and any(part.startswith(("local:", "tcp:")) for part in _parts(url)):
         raise DirectoryConfigurationError(
             f"{keys.folder} has no certificate of the registries, the file 'registry'; copy it from the authority's folder"
         )
     cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
     wanted = of_services(services)
-    options = Options(namespace, cache, float(ttl), host, wanted, keys)
+    gate = None
+    believes = everything
+    if keys is not None:
+        from discovery.client.verified import Gate
+
+        gate = Gate(keys)
+        believes = gate.believes
+    options = Options(namespace, cache, float(ttl), host, wanted, keys, believes)
     made = [factory_for(part)(part, options) for part in _parts(url)]
     if len(made) == 1 and not isinstance(made[0], Kind):
+        if keys is not None and not url.startswith("static:"):
+            raise DirectoryConfigurationError(
+                f"the directory URL is {shown_url(url)!r}, whose kind does not check what nodes sign, so that it cannot be used "
+                "with SECURITY; tcp://, etcd://, zookeeper:// or static: is needed"
+            )
         return made[0]
     kind = _merged([one for one in made if isinstance(one, Kind)], url if len(made) > 1 else None, len(made))
     # Importing the package takes no ZeroMQ: a program may have its sockets patched in between.
@@ -85,20 +97,17 @@ def open_directory(
 
     return RegistryClient(
         kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities, wanted,
-        kind.locks,
-    )
-
-
-#: The kinds of URL whose servers encrypt and ask for certificates, or that have no servers.
-CLOSED = ("local:", "tcp:", "static:")
+        kind.locks, gate,
+    )  # fmt: skip
 
 
 def _refuse_open(url: str) -> None:
     for part in _parts(url):
-        if not part.startswith(CLOSED):
+        if part.startswith(("dns:", "dns+srv:")):
             raise DirectoryConfigurationError(
-                f"the directory URL is {shown_url(part)!r}, whose records nobody signs, so that it cannot be used with "
-                "SECURITY; use registries (tcp://HOST:PORT), or static: with #KEY after each address"
+                f"the directory URL is {shown_url(part)!r}, which cannot be used with SECURITY: DNS names addresses and no keys, "
+                "and an encrypted connection needs the key of the node before it begins; use registries (tcp://HOST:PORT), an "
+                "engine (etcd://, zookeeper://), or static: with #KEY after each address"
             )
 
 

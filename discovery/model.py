@@ -45,7 +45,8 @@ class Record:
 
     `instance` is fresh per start; several records (services of one process) may share a `node`. `incarnation`
     distinguishes starts, `version` grows with each change of the record. `endpoints` maps a kind ("rpc",
-    "events") to an IP address and port; `methods` maps a method's name to its description.
+    "events") to an IP address and port; `methods` maps a method's name to its description. `signed`: all of it, as the node
+    signed it, in a closed cluster (see `discovery.security.envelopes`); of two equal records it may differ.
     """
 
     service: str
@@ -65,6 +66,7 @@ class Record:
     tags: dict[str, Any] = field(default_factory=dict)
     host: str = ""
     pid: int = 0
+    signed: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -81,7 +83,10 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, shared with the record, not copied."""
-        return {name: getattr(self, name) for name in FIELDS}
+        fields = {name: getattr(self, name) for name in FIELDS}
+        if self.signed is not None:
+            fields["signed"] = self.signed
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Any) -> Record:
@@ -92,7 +97,10 @@ class Record:
         if not isinstance(fields, Mapping):
             raise DirectoryProtocolError(f"a record is {type(fields).__name__}; a mapping is needed")
         if type(fields) is dict and _is_usual(fields):
-            return cls(*_in_order(fields))
+            values = _in_order(fields)
+            if "signed" in fields:
+                values = (*values, fields["signed"])
+            return cls(*values)
         known: dict[str, Any] = {}
         for name, (is_right, wanted) in FIELDS.items():
             if name in fields:
@@ -102,11 +110,14 @@ class Record:
                 known[name] = value
             elif name in ("service", "instance"):
                 raise DirectoryProtocolError(f"a record without {name}")
-        return cls(**known)
+        signed = fields.get("signed")
+        if not _is_signed(signed):
+            raise DirectoryProtocolError(f"signed of a record is {quoted(signed)}; bytes are needed")
+        return cls(**known, signed=signed)
 
 
 #: Of Record, in their order.
-_in_order = itemgetter(
+_in_order: Any = itemgetter(
     "service", "instance", "node", "incarnation", "version", "namespace", "endpoints", "state", "ttl", "methods", "subscriptions",
     "public_key", "zone", "weight", "tags", "host", "pid",
 )  # fmt: skip
@@ -159,6 +170,10 @@ def _is_optional_text(value: Any) -> bool:
 def is_ttl(value: Any) -> bool:
     """Whether a lease may last this many seconds; False for nan."""
     return type(value) in (int, float) and SHORTEST_TTL <= value <= LONGEST_TTL
+
+
+def _is_signed(value: Any) -> bool:
+    return value is None or isinstance(value, bytes)
 
 
 def _is_weight(value: Any) -> bool:
@@ -240,7 +255,8 @@ def _is_usual(fields: dict[str, Any]) -> bool:
                 return False
         return (
             fields["state"] in STATES
-            and fields["public_key"] is None
+            and (fields["public_key"] is None or type(fields["public_key"]) is str)
+            and ("signed" not in fields or type(fields["signed"]) is bytes)
             and _is_optional_text(fields["zone"])
             and _is_weight(fields["weight"])
             and is_ttl(fields["ttl"])
@@ -273,6 +289,7 @@ class Note:
     """Please store `value` under `key`, beyond all leases, until `ttl` seconds after `stamp`.
 
     `stamp` is the time of writing, in microseconds since 1970. A note without a value is a tombstone: the key was deleted.
+    `signed`: all of it, as its writer signed it, in a closed cluster; `signer`: the writer's key once that was checked.
     """
 
     namespace: str
@@ -280,6 +297,8 @@ class Note:
     stamp: int
     ttl: float = DEFAULT_NOTE_TTL
     value: dict[str, Any] | None = None
+    signed: bytes | None = field(default=None, repr=False, compare=False)
+    signer: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def rank(self) -> tuple[int, bool, str]:
@@ -292,7 +311,8 @@ class Note:
 
     def to_list(self) -> list[Any]:
         """The fields as plain values."""
-        return [self.namespace, self.key, self.stamp, self.ttl, self.value]
+        fields = [self.namespace, self.key, self.stamp, self.ttl, self.value]
+        return fields if self.signed is None else [*fields, self.signed]
 
     @classmethod
     def from_list(cls, fields: Any) -> Note:
@@ -302,7 +322,11 @@ class Note:
         for (name, is_right), value in zip(NOTE_FIELDS.items(), fields, strict=False):
             if not is_right(value):
                 raise DirectoryProtocolError(f"{name} of a note is {quoted(value)}")
-        return cls(*fields[: len(NOTE_FIELDS)])
+        signed = fields[len(NOTE_FIELDS)] if len(fields) > len(NOTE_FIELDS) else None
+        if not _is_signed(signed):
+            raise DirectoryProtocolError(f"signed of a note is {quoted(signed)}")
+        namespace, key, stamp, ttl, value = fields[: len(NOTE_FIELDS)]
+        return cls(namespace, key, stamp, ttl, value, signed)
 
 
 def is_key(value: Any) -> bool:

@@ -4,14 +4,14 @@ Internal. Programs use `Directory.put`, `Directory.delete` and `View.notes`.
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds since 1970, as every host has it).
 Rule 2: of two notes under one key the one of higher rank wins, whoever wrote or forwarded it.
-Rule 3: when there are too many, the writer with the most notes loses its oldest ones.
+Rule 3: when there are too many, the writer with the most notes loses its oldest ones. A signed note is its signer's, whoever
+forwards it, and a signer that has its share loses the note that it wrote first.
 Rule 4: a deleted note becomes a tombstone, a note without a value. It lives as long as the deleted note would have, so that
 a client that was away meanwhile does not bring the note back.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from discovery.model import Note
@@ -20,6 +20,8 @@ from discovery.model import Note
 MAX_NOTES, MAX_ALL_NOTES = 5_000, 20_000
 #: Seconds by which a writer's clock may be ahead. A note from farther in the future could not be replaced until then.
 AHEAD = 86_400.0
+#: Stored notes that one key may have signed.
+MOST_OF_SIGNER = 1_000
 
 #: The connection or registry that a note came from.
 Writer = bytes | str
@@ -35,7 +37,8 @@ class NoteStore:
         #: Notes of the last `take` that exceeded `most_of_writer`.
         self.refused = 0
         self._writers: dict[tuple[str, str], Writer] = {}
-        self._written: Counter[Writer] = Counter()
+        #: The places of each writer's notes, in the order in which they came.
+        self._written: dict[Writer, dict[tuple[str, str], None]] = {}
         self._notes: dict[str, dict[str, Note]] = {}
 
     def __iter__(self) -> Iterator[Note]:
@@ -62,7 +65,7 @@ class NoteStore:
         self.refused = 0
         news = [note for note in notes if self._take(note, now, writer)]
         for namespace in {note.namespace for note in news}:
-            self._evict(namespace, len(self._notes[namespace]) - MAX_NOTES)
+            self._evict(namespace, len(self._notes.get(namespace, ())) - MAX_NOTES)
         while (excess := len(self) - MAX_ALL_NOTES) > 0:
             self._evict(max(self._notes, key=lambda name: len(self._notes[name])), excess)
         return [note for note in news if self.get(note.namespace, note.key) is note]
@@ -79,15 +82,19 @@ class NoteStore:
         if not -self.ahead <= note.age(now) <= note.ttl or (held is not None and note.rank <= held.rank):
             return False
         place = (note.namespace, note.key)
-        is_full = self.most_of_writer is not None and self._written[writer] >= self.most_of_writer
+        writer = note.signer or writer
+        most = MOST_OF_SIGNER if note.signer else self.most_of_writer
+        is_full = most is not None and len(self._written.get(writer, ())) >= most
         if is_full and self._writers.get(place) != writer:
-            self.refused += 1
-            return False
+            if not note.signer:
+                self.refused += 1
+                return False
+            self._remove(self._notes_at(next(iter(self._written[writer]))))
         if held is not None:
             self._remove(held)
         self._notes.setdefault(note.namespace, {})[note.key] = note
         self._writers[place] = writer
-        self._written[writer] += 1
+        self._written.setdefault(writer, {})[place] = None
         return True
 
     def _evict(self, namespace: str, excess: int) -> None:
@@ -105,7 +112,11 @@ class NoteStore:
         del notes[note.key]
         if not notes:
             del self._notes[note.namespace]
-        writer = self._writers.pop((note.namespace, note.key))
-        self._written[writer] -= 1
+        place = (note.namespace, note.key)
+        writer = self._writers.pop(place)
+        del self._written[writer][place]
         if not self._written[writer]:
             del self._written[writer]
+
+    def _notes_at(self, place: tuple[str, str]) -> Note:
+        return self._notes[place[0]][place[1]]

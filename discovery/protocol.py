@@ -19,7 +19,7 @@ import msgpack
 
 from discovery.exceptions import DirectoryError, DirectoryProtocolError
 from discovery.interest import MAX_INTEREST, is_key
-from discovery.model import Note, Record, is_name, is_number, quoted
+from discovery.model import NOTE_FIELDS, Note, Record, is_name, is_number, quoted
 
 #: The protocol version in every frame. A peer with another version is refused with a sentence.
 VERSION = 1
@@ -44,6 +44,8 @@ MAX_RENEWALS = 2000
 MAX_LISTS = 8
 #: Bytes of one note, and notes in one message.
 MAX_NOTE, MAX_NOTES = 4096, 200
+#: Bytes of what its writer signed of a note, which comes beside it, and such notes in one message.
+MAX_SIGNED_NOTE, MAX_SIGNED_NOTES = 16 * 1024, 40
 
 
 @dataclass(slots=True)
@@ -78,7 +80,10 @@ class Renew:
 
 @dataclass(slots=True)
 class Withdraw:
-    """Please remove this instance at once and tell all subscribers, even if you do not list it."""
+    """Please remove this instance at once and tell all subscribers, even if you do not list it.
+
+    `signed`: this withdrawal, as the node signed it, in a closed cluster.
+    """
 
     KIND: ClassVar[int] = 4
     request: int
@@ -86,6 +91,7 @@ class Withdraw:
     instance: str
     incarnation: int
     version: int
+    signed: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -192,7 +198,7 @@ class Update:
 
 @dataclass(slots=True)
 class Drop:
-    """A record was removed: its holder withdrew it, or its lease expired."""
+    """A record was removed: its holder withdrew it, or its lease expired. `signed`: the withdrawal as its holder signed it."""
 
     KIND: ClassVar[int] = 21
     seq: int
@@ -201,6 +207,7 @@ class Drop:
     incarnation: int
     version: int
     withdrawn: bool
+    signed: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -320,12 +327,13 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "limited": _is_bool,
     "certificate": lambda value: isinstance(value, bytes),
     "lists": lambda value: isinstance(value, list) and len(value) <= MAX_LISTS and all(isinstance(one, bytes) for one in value),
+    "signed": lambda value: value is None or isinstance(value, bytes),
 }
 FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
 #: Fields that may be None: a subscriber of all namespaces, or of all records.
 MAY_BE_NONE = {(Subscribe.KIND, "namespace"), (Subscribe.KIND, "interest")}
 #: Last fields that a peer of an earlier release leaves out, by kind; the message then has its default.
-OPTIONAL: dict[int, int] = {Subscribe.KIND: 1, Snapshot.KIND: 1}
+OPTIONAL: dict[int, int] = {Subscribe.KIND: 1, Snapshot.KIND: 1, Withdraw.KIND: 1, Drop.KIND: 1}
 
 
 def encode(message: Message) -> bytes:
@@ -484,8 +492,10 @@ def _no_extension(code: int, data: bytes) -> Any:
 
 def _note(fields: Any) -> Note:
     note = Note.from_list(fields)
-    if len(pack(note.to_list())) > MAX_NOTE:
+    if len(pack(note.to_list()[: len(NOTE_FIELDS)])) > MAX_NOTE:
         raise DirectoryProtocolError(f"a note takes more than {MAX_NOTE} bytes")
+    if len(note.signed or b"") > MAX_SIGNED_NOTE:
+        raise DirectoryProtocolError(f"the signed part of a note takes more than {MAX_SIGNED_NOTE} bytes")
     return note
 
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from discovery.security.envelopes import own_id
 from zmqservices import constants
 from zmqservices.cluster.node import Node
 from zmqservices.cluster.registration import Registration
@@ -97,7 +98,10 @@ class Membership(SharedExtension):
             config = self.container.config
             self.serializers = accepted_serializers_of(config)
             self.serializer = own_serializer(config, serializers_of(config))
-            self._node = Node.join(Settings.read(config))
+            settings = Settings.read(config)
+            # Before anything is told of the instance: with keys its id says whose it is.
+            self.container.instance_id = own_id(settings.keys, self.container.instance_id)
+            self._node = Node.join(settings)
         return self._node
 
     def registration(self) -> Registration:

@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import quote
 
 from discovery import protocol
-from discovery.backend import Capabilities, Kind, Options
+from discovery.backend import Believes, Capabilities, Kind, Options, everything
 from discovery.backends.etcd_watch import Answer, Event, Range, WatchConnection
 from discovery.backends.keyspace import Keyspace
 from discovery.backends.stream import Stream, keepalive_options, name_of
@@ -79,7 +79,7 @@ def open_etcd(url: str, options: Options) -> Kind:
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, OPTIONS)
     # Not in vain: a file that is missing is told at once.
     tls_context(parsed)
-    seed = EngineSeed(parsed.name, lambda namespace: EtcdSession(parsed, namespace), options.ttl)
+    seed = EngineSeed(parsed.name, lambda namespace: EtcdSession(parsed, namespace, options.believes), options.ttl)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
 
 
@@ -188,8 +188,9 @@ _sessions = itertools.count(random.randrange(1000))
 class EtcdSession:
     """An `EngineSession` with one member of the cluster: the first that answers, another one at each attempt."""
 
-    def __init__(self, url: EngineUrl, namespace: str | None) -> None:
+    def __init__(self, url: EngineUrl, namespace: str | None, believes: Believes = everything) -> None:
         self._url = url
+        self._believes = believes
         root = "/" + "".join(f"{quote(part, safe='')}/" for part in url.prefix.split("/"))
         self._keyspace = Keyspace(url.name, root, namespace)
         self._namespace = namespace
@@ -347,7 +348,7 @@ class EtcdSession:
             held = answer["responses"][0]["response_range"].get("kvs", [])
             revision = held[0]["mod_revision"] if held else "0"
             there = self._keyspace.note(_bytes(held[0].get("value", ""))) if held else None
-            if there is not None and there.rank >= note.rank:
+            if there is not None and there.rank >= note.rank and self._believes(there, self._url.name):
                 return
 
     def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:

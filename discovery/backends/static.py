@@ -30,6 +30,12 @@ def open_static(url: str, options: Options) -> StaticDirectory:
     """
     text = url.partition(":")[2].strip()
     services = _from_text(text, url) if "=" in text else _from_file(text, url)
+    open_ones = [endpoint for endpoints in services.values() for endpoint in endpoints if "#" not in endpoint]
+    if options.keys is not None and open_ones:
+        raise DirectoryConfigurationError(
+            f"directory {url!r} names no key of the node at {open_ones[0]!r}, which SECURITY needs before it connects; add #KEY "
+            "to the address, as `zmqservices keys show` prints it"
+        )
     return StaticDirectory(url, services, options.namespace or DEFAULT_NAMESPACE, options.interest)
 
 

@@ -38,7 +38,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from discovery import protocol
-from discovery.backend import Capabilities, Kind, Options
+from discovery.backend import Believes, Capabilities, Kind, Options, everything
 from discovery.backends.native_handler import NO_TLS, NativeHandler, NoAnswerError, Reasons
 from discovery.backends.tls import OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
@@ -96,7 +96,8 @@ def open_zookeeper(url: str, options: Options) -> Kind:
     resumed: dict[str | None, _Resumable] = {}
 
     def session(namespace: str | None) -> ZooKeeperSession:
-        return ZooKeeperSession(parsed, access, options.ttl, namespace, resumed.setdefault(namespace, _Resumable()))
+        resumable = resumed.setdefault(namespace, _Resumable())
+        return ZooKeeperSession(parsed, access, options.ttl, namespace, resumable, options.believes)
 
     seed = EngineSeed(parsed.name, session, options.ttl)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
@@ -197,12 +198,21 @@ _sessions = itertools.count(random.randrange(1000))
 class ZooKeeperSession:
     """An `EngineSession` with one member of the ensemble: the first that answers, another one at each attempt."""
 
-    def __init__(self, url: EngineUrl, access: str, seconds: float, namespace: str | None, resumable: _Resumable) -> None:
+    def __init__(
+        self,
+        url: EngineUrl,
+        access: str,
+        seconds: float,
+        namespace: str | None,
+        resumable: _Resumable,
+        believes: Believes = everything,
+    ) -> None:
         from kazoo import exceptions, security
 
         self._errors: Any = exceptions
         self._url = url
         self._seconds = seconds
+        self._believes = believes
         self._namespace = namespace
         self._resumable = resumable
         self._acl = {
@@ -506,7 +516,7 @@ class ZooKeeperSession:
                 raise EngineRefusal(self._sentence("make", parent)) from exc
 
     def _make(self, path: str, value: bytes, is_ephemeral: bool) -> None:
-        """Makes a node. One that is there already holds the same; but an ephemeral one may belong to a session that ends."""
+        """Makes a node. A note that is there already is the same one; an ephemeral node may belong to a session that ends."""
         for _ in range(5):
             try:
                 self._get(self._client.create_async(path, value, acl=self._acl, ephemeral=is_ephemeral))
@@ -516,6 +526,9 @@ class ZooKeeperSession:
             except self._errors.NodeExistsError:
                 stat = self._get(self._client.exists_async(path))
                 if stat is not None and (not is_ephemeral or stat.ephemeralOwner == self._client.client_id[0]):
+                    if is_ephemeral:
+                        # A record that was signed anew is of the same version.
+                        self._get(self._client.set_async(path, value))
                     return
                 self._delete([path])
         raise EngineRefusal(f"{path!r} is made and deleted by somebody else all the time")
@@ -644,7 +657,7 @@ class ZooKeeperSession:
         try:
             if parts[1] == "notes":
                 note = Note.from_list(protocol.unpack(value))
-                if (note.namespace, note.key) == (parts[0], name):
+                if (note.namespace, note.key) == (parts[0], name) and self._believes(note, self._url.name):
                     self._note_came(path, note, changes)
                 return
             record = Record.from_dict(protocol.unpack(value))
@@ -652,7 +665,8 @@ class ZooKeeperSession:
             _log.warning("passed over node %.300s of directory %s: %s", path, self._url.name, exc)
             return
         is_in_place = record.service == parts[2] if parts[1] == "records" else parts[2] in sources_of(record)
-        if is_in_place and (record.namespace, record.instance) == (parts[0], name):
+        is_in_place = is_in_place and (record.namespace, record.instance) == (parts[0], name)
+        if is_in_place and self._believes(record, self._url.name):
             held = self._records.setdefault(record.instance, {})
             held[path] = record
             if all(other.rank <= record.rank for other in held.values()):

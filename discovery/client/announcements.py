@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from discovery import protocol
 from discovery.exceptions import DirectoryError
@@ -64,10 +65,27 @@ class _Own:
     withdrawn_at: float | None = None
 
 
-class Announcements:
-    """The records that the registries shall list, the messages for that, and what each registry has acknowledged."""
+class RecordSigner(Protocol):
+    """Signs for this process, in a closed cluster; a `discovery.security.envelopes.Signer`."""
 
-    def __init__(self) -> None:
+    def record(self, record: Record) -> Record:
+        """The record, signed."""
+
+    def is_due(self, record: Record) -> bool:
+        """Whether a record is to be signed anew."""
+
+    def withdrawal(self, record: Record) -> bytes:
+        """The withdrawal of a record, signed."""
+
+
+class Announcements:
+    """The records that the registries shall list, the messages for that, and what each registry has acknowledged.
+
+    `signer` signs withdrawals, and records anew whose signature gets old.
+    """
+
+    def __init__(self, signer: RecordSigner | None = None) -> None:
+        self._signer = signer
         self._own: dict[str, _Own] = {}
         self._last_change = 0
         self._last_request = 0
@@ -100,6 +118,17 @@ class Announcements:
             if own is not None:
                 messages.append(self._message(own, self._request(registry, own)))
         return messages
+
+    def sign_again(self) -> list[str]:
+        """Signs the records anew for which it is time; returns their instances, of which registries are to be told."""
+        signer = self._signer
+        if signer is None:
+            return []
+        due = [own for own in self._own.values() if own.withdrawn_at is None and signer.is_due(own.record)]
+        for own in due:
+            self._last_change += 1
+            self._own[own.record.instance] = replace(own, record=signer.record(own.record), change=self._last_change)
+        return [own.record.instance for own in due]
 
     def renewals(self) -> list[protocol.Message]:
         """The messages that renew all leases, each of bounded size."""
@@ -142,7 +171,8 @@ class Announcements:
         record = own.record
         if own.withdrawn_at is None:
             return protocol.Register(request, record)
-        return protocol.Withdraw(request, record.namespace, record.instance, *record.rank)
+        signed = None if self._signer is None else self._signer.withdrawal(record)
+        return protocol.Withdraw(request, record.namespace, record.instance, *record.rank, signed)
 
     def _request(self, registry: Hashable, own: _Own) -> int:
         self._last_request += 1

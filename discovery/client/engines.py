@@ -313,7 +313,7 @@ class _Attempt:
         self._wake = NativeEvent()
         self._is_over = False
         #: Instances that were announced through this session, and not withdrawn since.
-        self._own: set[str] = set()
+        self._own: dict[str, Record] = {}
 
     def start(self) -> None:
         """Begins it. RuntimeError when no thread can be made."""
@@ -432,6 +432,10 @@ class _Attempt:
             match change:
                 case Record():
                     yield protocol.Update(0, "", change, 0.0, False)
+                    own = self._own.get(change.instance)
+                    if own is not None and own.signed is not None and change.signed != own.signed:
+                        # Somebody else has written in its place.
+                        yield protocol.Unknown([change.instance])
                 case Vacant():
                     self.tend()
                 case Note():
@@ -445,10 +449,10 @@ class _Attempt:
     def _do(self, message: protocol.Message) -> None:
         match message:
             case protocol.Register(request, record):
-                self._own.add(record.instance)
+                self._own[record.instance] = record
                 self._ask(request, lambda: self._session.put_record(record))
             case protocol.Withdraw(request, namespace, instance):
-                self._own.discard(instance)
+                self._own.pop(instance, None)
                 self._ask(request, lambda: self._session.delete_record(namespace, instance))
             case protocol.PutNotes(request, notes):
                 self._ask(request, lambda: self._put_notes(notes))

@@ -161,7 +161,9 @@ class Merge:
                     continue
             else:
                 self.known[instance] = after
-                is_new = before is None or before.record != after.record or after.is_listed and not before.is_listed
+                # A record that was signed anew has to be kept anew, too.
+                is_new = before is None or before.record != after.record or before.record.signed != after.record.signed
+                is_new = is_new or before is not None and after.is_listed and not before.is_listed
                 if not is_new and before is not None and before.suspect is after.suspect:
                     continue
             changed.add(instance)

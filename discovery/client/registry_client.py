@@ -24,6 +24,7 @@ from discovery.client.cache import DiskCache
 from discovery.client.locks import EngineLock, EngineLocks
 from discovery.client.seeds import Seed
 from discovery.client.state import Answered, ClientState, Flush
+from discovery.client.verified import Gate, VerifiedCache
 from discovery.exceptions import DirectoryError
 from discovery.interest import EVERYTHING, Interest
 from discovery.model import DEFAULT_NOTE_TTL, LONGEST_KEY, Note, Record, Seen, View, is_key, quoted
@@ -51,8 +52,11 @@ class RegistryClient:
         capabilities: Capabilities = Capabilities(),  # noqa: B008
         wanted: Interest = EVERYTHING,
         locks: EngineLocks | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._locks = locks
+        #: What signs and verifies in a closed cluster.
+        self._gate = gate
         self.name = name
         self.capabilities = capabilities
         self.namespace = namespace
@@ -65,7 +69,11 @@ class RegistryClient:
         self._claims = LeaseClaims()
         self._interest = wanted
         cache = None if cache_dir is None else DiskCache(cache_dir, name, namespace, keeps_records)
-        self._client_state = ClientState(name, seeds, namespace, cache, longest_pause, self._post, time.monotonic(), wanted)
+        if cache_dir is not None and gate is not None:
+            cache = VerifiedCache(gate, cache_dir, name, namespace, keeps_records)
+        self._client_state = ClientState(
+            name, seeds, namespace, cache, longest_pause, self._post, time.monotonic(), wanted, gate
+        )
 
     def start(self) -> None:
         """Starts connecting to the registries. A second call does nothing; DirectoryError after `stop`."""
@@ -131,6 +139,7 @@ class RegistryClient:
         note = Note(self.namespace, key, _stamp(age), ttl, value)
         # Encoded and decoded, so that errors are raised here, and this process sees the note as all others do.
         (note,) = protocol.decode(protocol.encode(protocol.PutNotes(0, [note]))).notes  # type: ignore[union-attr]
+        self._check_note(note)
         if self.capabilities.stores_notes:
             self._post(lambda now: self._client_state.put(note, age <= 0, now))
 
@@ -140,6 +149,7 @@ class RegistryClient:
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(0.0))
+        self._check_note(note)
         if self.capabilities.stores_notes:
             self._post(lambda now: self._client_state.put(note, True, now))
 
@@ -228,6 +238,8 @@ class RegistryClient:
                 f"the record of {record.service!r} is of namespace {record.namespace!r}; "
                 f"this directory was opened for {self.namespace!r}"
             )
+        if self._gate is not None:
+            record = self._gate.signer.record(record)
         packed = protocol.pack(record.to_dict())
         if len(packed) > protocol.MAX_RECORD:
             raise DirectoryError(
@@ -236,6 +248,10 @@ class RegistryClient:
             )
         # Decoded again, so that this process sees the record as all others do: tuples become lists.
         return Record.from_dict(protocol.unpack(packed))
+
+    def _check_note(self, note: Note) -> None:
+        if self._gate is not None:
+            self._gate.signer.check_note(note)
 
     def _post(self, command: _Command) -> None:
         with self._lock:

@@ -22,6 +22,7 @@ from discovery.client.merge import OWN, Merge, MergedRecord
 from discovery.client.published import Published
 from discovery.client.seed_connections import NEVER, SeedConnections
 from discovery.client.seeds import Seed
+from discovery.client.verified import Gate, VerifiedListener
 from discovery.interest import NOTHING, Interest, covers, grown, wants
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
@@ -39,6 +40,8 @@ SAVE_INTERVAL = 1.0
 SEND_NOTES_WITHIN = 1.0
 #: The first number of a request about notes; requests about our own records never get so far.
 FIRST_NOTE_REQUEST = 1 << 40
+#: Seconds between two looks whether own records are to be signed anew.
+SIGN_AGAIN_INTERVAL = 10.0
 #: Seconds between two searches for expired notes.
 EXPIRE_NOTES_INTERVAL = 60.0
 #: Seconds during which `flush` takes a registry for reachable while the first attempt to connect is under way.
@@ -79,6 +82,7 @@ class ClientState:
         post: Post,
         now: float,
         interest: Interest = None,
+        gate: Gate | None = None,
     ) -> None:
         self.ready = NativeEvent()
         #: The records that are wanted now, and those of which some registry has told all, be it long ago.
@@ -89,11 +93,15 @@ class ClientState:
         self._waiting: list[Answered] = []
         self._name = name
         self._cache = cache
-        self._seed_connections = SeedConnections(seeds, namespace, self, longest_pause, post, self._address_removed)
+        #: What signs and verifies in a closed cluster.
+        self._gate = gate
+        listener = self if gate is None else VerifiedListener(self, gate)
+        self._seed_connections = SeedConnections(seeds, namespace, listener, longest_pause, post, self._address_removed)
         self.published = Published({}, self._seed_connections.statuses(), False, now, {})
         self._merge = Merge(interest)
         self._merge.snapshot(OWN, [], warming=True)
-        self._announced = Announcements()
+        self._announced = Announcements(None if gate is None else gate.signer)
+        self._sign_again_at = now
         self._notes = NoteStore()
         #: The rank of each note that a connected registry has, as far as we know.
         self._note_ranks: dict[DirectoryConnection, NoteRanks] = {}
@@ -134,6 +142,8 @@ class ClientState:
             note = dataclasses.replace(note, stamp=max(note.stamp, held.stamp + 1))
             if note.value is None:
                 note = dataclasses.replace(note, ttl=max(note.ttl, held.ttl))
+        if self._gate is not None:
+            note = self._gate.signer.note(note)
         if self._take_notes([note]):
             self._send_missing_notes(now)
 
@@ -373,8 +383,9 @@ class ClientState:
         self._send_notes_at = NEVER
         for connection, ranks in self._note_ranks.items():
             news = self._missing_notes(connection)
-            for start in range(0, len(news), protocol.MAX_NOTES):
-                message = protocol.PutNotes(next(self._note_requests), news[start : start + protocol.MAX_NOTES])
+            most = protocol.MAX_NOTES if self._gate is None else protocol.MAX_SIGNED_NOTES
+            for start in range(0, len(news), most):
+                message = protocol.PutNotes(next(self._note_requests), news[start : start + most])
                 if not connection.send(message):
                     self._send_notes_at = now + IDLE
                     break
@@ -419,6 +430,10 @@ class ClientState:
                     connection.send(message)
 
     def _renew(self, now: float) -> None:
+        if self._gate is not None and now >= self._sign_again_at:
+            self._sign_again_at = now + SIGN_AGAIN_INTERVAL
+            for instance in self._announced.sign_again():
+                self._send_announcement(instance)
         for message in self._announced.renewals():
             for connection in self._seed_connections.connections():
                 connection.send(message)

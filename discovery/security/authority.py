@@ -29,13 +29,14 @@ from discovery.security.keys import (
     CERTIFICATE_LINE,
     NODE_CERTIFICATE,
     NODE_KEY,
+    NODE_SIGNING,
     PRIVATE_KEY_LINE,
     REGISTRY,
     REVOKED,
     REVOKED_LINE,
 )
 from discovery.security.revocations import Revocations
-from discovery.security.signing import KEY_LENGTH
+from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW
 
 AUTHORITY_KEY, AUTHORITY, ISSUED = "authority.key", "authority", "issued"
@@ -59,7 +60,7 @@ class Authority:
         key = files.read_private(self.folder / AUTHORITY_KEY, PRIVATE_KEY_LINE)
         if len(key) != KEY_LENGTH:
             raise SecurityError(f"{self.folder / AUTHORITY_KEY} has a key that is not {KEY_LENGTH} bytes long")
-        self._keys = signing.authority_keys(key)
+        self._keys = signing.signing_keys(key)
 
     @classmethod
     def create(
@@ -69,7 +70,7 @@ class Authority:
         path = Path(folder)
         if (path / AUTHORITY_KEY).exists():
             raise SecurityError(f"{str(folder)!r} has an authority already; choose another folder, or move that one away")
-        keys = signing.new_authority_keys()
+        keys = signing.new_signing_keys()
         _make_folder(path)
         _make_folder(path / ISSUED)
         files.write(path / AUTHORITY, "public key of the authority", [(AUTHORITY_LINE, keys.public)])
@@ -97,22 +98,33 @@ class Authority:
             raise SecurityError(
                 f"{name!r} has a certificate already: `keys renew {name}` makes it last longer; `keys revoke {name}` voids it"
             )
-        pair = signing.new_node_keys()
+        pair, signer = signing.new_node_keys(), signing.new_signing_keys()
         starts, ends = self._span(days)
         lists: Any = permissions or {}
-        certificate = Certificate(name, pair.public, _new_serial(), starts, ends, is_registry=is_registry, **lists)
+        certificate = Certificate(
+            name, pair.public, _new_serial(), starts, ends, is_registry=is_registry, signing_key=signer.public, **lists
+        )
         signed = issue(certificate, self._keys)
         _make_folder(folder)
         files.write(folder / NODE_KEY, f"private key of {name}; show it to nobody", [(PRIVATE_KEY_LINE, pair.private)], True)
+        _write_signing_key(folder, name, signer)
         self._publish(certificate, signed)
         self._write_trust(folder)
         return folder
 
     def renew(self, name: str, days: float = DEFAULT_DAYS) -> Path:
-        """Another certificate for the same key and the same permissions, with another time; returns the file with it."""
+        """Another certificate for the same keys and the same permissions, with another time; returns the file with it.
+
+        A node of an earlier release, which cannot sign, gets a key for that in its folder, which is made if it is not there.
+        """
         certificate = self._issued(name)[0]
         starts, ends = self._span(days)
         renewed = replace(certificate, serial=_new_serial(), starts=starts, ends=ends)
+        if not renewed.signing_key:
+            signer, folder = signing.new_signing_keys(), self.folder / name
+            _make_folder(folder)
+            _write_signing_key(folder, name, signer)
+            renewed = replace(renewed, signing_key=signer.public)
         return self._publish(renewed, issue(renewed, self._keys))
 
     def revoke(self, name: str) -> str:
@@ -215,6 +227,11 @@ def permissions_of(certificate: Certificate) -> dict[str, tuple[str, ...]]:
 def date(seconds: float) -> str:
     """A time for people, in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def _write_signing_key(folder: Path, name: str, signer: KeyPair) -> None:
+    comment = f"private key for signatures of {name}; show it to nobody"
+    files.write(folder / NODE_SIGNING, comment, [(PRIVATE_KEY_LINE, signer.private)], True)
 
 
 def _new_serial() -> str:

@@ -37,7 +37,7 @@ PERMISSIONS = ("serves", "calls", "publishes", "handles", "registers", "administ
 class Certificate:
     """The node `name`, whose public key is `key`, may do this from `starts` until `ends` (seconds since 1970).
 
-    `is_registry`: it may keep the directory.
+    `signing_key` checks what the node signs; empty in certificates of earlier releases. `is_registry`: it may keep the directory.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Certificate:
     registers: tuple[str, ...] = ()
     administers: tuple[str, ...] = ()
     is_registry: bool = False
+    signing_key: bytes = b""
 
     def pack(self) -> bytes:
         """The bytes that are signed."""
@@ -63,6 +64,7 @@ class Certificate:
             "until": self.ends,
             **{name: list(getattr(self, name)) for name in PERMISSIONS},
             "registry": self.is_registry,
+            "signing_key": self.signing_key,
         }
         packed: bytes = msgpack.packb(fields)
         return packed
@@ -84,6 +86,7 @@ class Certificate:
             starts=fields["from"],
             ends=fields["until"],
             is_registry=fields.get("registry") is True,
+            signing_key=fields.get("signing_key") or b"",
             **permissions,
         )
 
@@ -140,10 +143,15 @@ def _is_time(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value >= 0
 
 
+def _is_signing_key(value: Any) -> bool:
+    return value is None or isinstance(value, bytes) and len(value) in (0, KEY_LENGTH)
+
+
 #: For each field a test of its value, and the expected value in words.
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: is_name(value) and value.isprintable(), "a name"),
     "key": (lambda value: isinstance(value, bytes) and len(value) == KEY_LENGTH, f"a key of {KEY_LENGTH} bytes"),
+    "signing_key": (_is_signing_key, f"a key of {KEY_LENGTH} bytes"),
     "serial": (lambda value: is_name(value) and value.isprintable(), "a text"),
     "from": (_is_time, "a time in seconds since 1970"),
     "until": (_is_time, "a time in seconds since 1970"),

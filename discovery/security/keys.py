@@ -2,7 +2,8 @@
 
 Internal.
 
-    node.key          its private key; for its owner's eyes only
+    node.key          its private key for connections; for its owner's eyes only
+    node.signing      its private key for signatures; for its owner's eyes only, too
     node.certificate  what the authority says of it
     authorities       the public keys of the authorities that it trusts
     registry          the certificate of the cluster's registries
@@ -23,8 +24,8 @@ from discovery.security.revocations import Revocations
 from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW, Refusal, Trust
 
-NODE_KEY, NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED = (
-    "node.key", "node.certificate", "authorities", "registry", "revoked",
+NODE_KEY, NODE_SIGNING, NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED = (
+    "node.key", "node.signing", "node.certificate", "authorities", "registry", "revoked",
 )  # fmt: skip
 #: What the lines of these files are.
 PRIVATE_KEY_LINE, CERTIFICATE_LINE, AUTHORITY_LINE, REVOKED_LINE = "private-key", "certificate", "authority", "revoked"
@@ -39,6 +40,8 @@ class Keys:
 
     folder: str
     pair: KeyPair = field(repr=False)
+    #: What the node signs its records with.
+    signing: KeyPair = field(repr=False)
     #: As it is shown to others.
     signed: bytes = field(repr=False, compare=False)
     certificate: Certificate = field(compare=False)
@@ -61,7 +64,8 @@ class Keys:
             certificate = trust.believed(signed, pair.public, clock())
         except Refusal as exc:
             raise SecurityError(f"{path / NODE_CERTIFICATE} is of no use: {exc}") from exc
-        return cls(str(folder), pair, signed, certificate, trust, _registry_key(path, trust, clock()))
+        signing_pair = _signing_pair(path, certificate)
+        return cls(str(folder), pair, signing_pair, signed, certificate, trust, _registry_key(path, trust, clock()))
 
     def days_left(self, now: float) -> float:
         """Days until the certificate ends."""
@@ -104,6 +108,22 @@ def _revocations(path: Path, signed: bytes) -> Revocations:
         return Revocations.from_bytes(signed)
     except SecurityError as exc:
         raise SecurityError(f"{path}: {exc}") from exc
+
+
+def _signing_pair(path: Path, certificate: Certificate) -> KeyPair:
+    if not certificate.signing_key:
+        raise SecurityError(
+            f"{path / NODE_CERTIFICATE} names no key for signatures, which nodes need since records are signed; "
+            f"`zmqservices keys renew {certificate.name}` makes one: copy {NODE_SIGNING} and {NODE_CERTIFICATE} from its "
+            f"folder of the authority to {path}"
+        )
+    pair = signing.signing_keys(_private_key(path / NODE_SIGNING))
+    if pair.public != certificate.signing_key:
+        raise SecurityError(
+            f"{path / NODE_SIGNING} is not the key that {NODE_CERTIFICATE} names for signatures; copy both files from the folder "
+            "that the authority made"
+        )
+    return pair
 
 
 def _private_key(path: Path) -> bytes:

@@ -14,7 +14,9 @@ an operator's methods: a service that begins with `events:` is called by those w
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from discovery.security.certificates import Certificate
 
@@ -86,6 +88,32 @@ def may_register(certificate: Certificate, service: str) -> Permission:
     if service.startswith(OPERATORS_PREFIX):
         return allows(certificate, Verb.PUBLISH, service.removeprefix(OPERATORS_PREFIX))
     return allows(certificate, Verb.REGISTER, service)
+
+
+def may_write_note(certificate: Certificate, key: str, value: Mapping[str, Any] | None) -> Permission:
+    """Whether it may write the note under `key`, or delete it (`value` None).
+
+    A group of consumers is noted by those who publish the events of its source, and by those who may handle them, and where its
+    name belongs to a service (`SERVICE.METHOD:PATTERN`) serve that. It is removed by those who publish or administer the source.
+    Other notes are written by whoever registers something.
+    """
+    subject, _, group = key.partition("\0")
+    if not subject.startswith(OPERATORS_PREFIX):
+        if certificate.registers:
+            return Permission(True, "it registers something")
+        return Permission(False, f"the certificate of {certificate.name!r} registers nothing, so it writes no notes either")
+    source = subject.removeprefix(OPERATORS_PREFIX)
+    publishes = allows(certificate, Verb.PUBLISH, source)
+    if publishes:
+        return publishes
+    pattern = None if value is None else value.get("pattern")
+    if not isinstance(pattern, str):
+        administers = allows(certificate, Verb.ADMINISTER, source)
+        rule = f"a group of {source[:100]!r} is removed by those who publish or administer its events: {publishes.rule}"
+        return administers or Permission(False, rule)
+    handles = allows(certificate, Verb.HANDLE, source, pattern)
+    owner = "" if group == f"{source}:{pattern}" else group.partition(":")[0].rpartition(".")[0]
+    return may_serve(certificate, owner) if handles and owner else handles
 
 
 def matches(pattern: str, name: str, part: str = "") -> bool:

@@ -4,7 +4,7 @@ Internal.
 
 Rule 1: what is on the disk and cannot be used changes nothing: the former keys hold, and one line in the log says why.
 Rule 2: a list of revoked certificates is believed where an authority that is trusted here signed it, and only if it is newer.
-Rule 3: the private key never changes while a process runs.
+Rule 3: the private keys never change while a process runs.
 
 `Keys.generation` grows with each change, so that whoever remembers a verdict can see that it is old.
 """
@@ -51,7 +51,7 @@ class KeysWatch:
             with _lock:
                 _trust(self._keys, trust.authorities, trust.revoked.values())
             fresh = Keys.read(path, self._clock)
-            if fresh.pair != self._keys.pair:
+            if (fresh.pair, fresh.signing) != (self._keys.pair, self._keys.signing):
                 raise SecurityError(f"{path} has another private key than before; restart the process to use it")
         except SecurityError as exc:
             _log.warning("the changed keys in %s are not used, and the former ones hold: %s", path, exc)

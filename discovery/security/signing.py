@@ -25,8 +25,8 @@ class KeyPair:
     public: bytes
 
 
-def new_authority_keys() -> KeyPair:
-    """A pair that signs."""
+def new_signing_keys() -> KeyPair:
+    """A pair that signs: an authority's, or a node's for its records."""
     ed25519 = _library("ed25519")
     private = ed25519.Ed25519PrivateKey.generate()
     return KeyPair(private.private_bytes_raw(), private.public_key().public_bytes_raw())
@@ -45,8 +45,8 @@ def node_keys(private: bytes) -> KeyPair:
     return KeyPair(private, x25519.X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw())
 
 
-def authority_keys(private: bytes) -> KeyPair:
-    """The pair of this private key of an authority."""
+def signing_keys(private: bytes) -> KeyPair:
+    """The pair of this private key, which signs."""
     ed25519 = _library("ed25519")
     return KeyPair(private, ed25519.Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw())
 

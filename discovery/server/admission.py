@@ -1,28 +1,26 @@
 """Who may ask a closed registry what. Pure but for the clock.
 
 Rule 1: every message counts as said by the holder of the key that its connection has proven, and by nobody else.
-Rule 2: a record belongs to the key that registered it, for as long as it is listed. Others can neither replace nor renew it, nor
-withdraw it.
+Rule 2: a record belongs to the key that its instance's id begins with. Others can neither register nor renew it, nor withdraw it.
+Records, withdrawals and notes are signed; those that readers would not believe are refused here, so that their writer is told.
 Rule 3: whoever has a certificate may read the directory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from discovery import protocol
 from discovery.model import Note, Record
 from discovery.security.certificates import Certificate
+from discovery.security.envelopes import Verifier, owner_prefix
 from discovery.security.keys import Keys
-from discovery.security.permissions import OPERATORS_PREFIX, Permission, Verb, allows, may_register
+from discovery.security.permissions import Permission, may_register
 from discovery.security.verdicts import Refusal
 
 #: Certificates that are kept, one for each key; the eldest has to be shown again.
 MOST_CERTIFICATES = 20_000
-#: Owners that are kept, at most, before those of instances that are gone are dropped.
-FIRST_PRUNE = 1000
 
 
 class NotAdmitted(Exception):
@@ -40,15 +38,12 @@ class _Presented:
 
 
 class Admission:
-    """`is_listed(instance)` says whether the registry lists it."""
+    """What the peers of a registry with these keys may ask for."""
 
-    def __init__(self, keys: Keys, is_listed: Callable[[str], bool]) -> None:
+    def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._is_listed = is_listed
+        self._verifier = Verifier(keys)
         self._certificates: dict[bytes, _Presented] = {}
-        #: The key that registered each instance.
-        self._owners: dict[str, bytes] = {}
-        self._prune_at = FIRST_PRUNE
 
     def present(self, key: bytes, signed: bytes) -> None:
         """The holder of `key` shows its certificate. Raises NotAdmitted."""
@@ -77,56 +72,47 @@ class Admission:
             raise NotAdmitted(f"the certificate {certificate.serial} of {certificate.name!r} has ended")
         return certificate
 
-    def register(self, key: bytes, record: Record) -> None:
-        """Raise NotAdmitted unless the holder of `key` may list this record."""
+    def register(self, key: bytes, record: Record) -> Record:
+        """The record as its node signed it. Raises NotAdmitted unless the holder of `key` may list it."""
         certificate = self.certificate(key)
         _check(may_register(certificate, record.service))
         if record.public_key != key.hex():
             raise NotAdmitted(f"a record of {certificate.name!r} has another public key than the connection that it comes on")
-        if self._is_listed(record.instance) and not self.owns(key, record.instance):
-            raise NotAdmitted(f"the instance {record.instance[:100]!r} belongs to another node than {certificate.name!r}")
-        if len(self._owners) >= self._prune_at:
-            self._owners = {one: owner for one, owner in self._owners.items() if self._is_listed(one)}
-            self._prune_at = 2 * len(self._owners) + FIRST_PRUNE
-        self._owners[record.instance] = key
-
-    def owns(self, key: bytes, instance: str) -> bool:
-        """Whether a listed instance is that of the holder of `key`."""
-        return self._owners.get(instance) == key
+        try:
+            return self._verifier.record(record)
+        except Refusal as exc:
+            raise NotAdmitted(f"a record of {certificate.name!r}: {exc}") from exc
 
     def renew(self, key: bytes, message: protocol.Renew) -> list[str]:
         """Leave in the message only the leases that are its sender's; returns the other instances. Raises NotAdmitted."""
         self.certificate(key)
-        others = [lease[0] for lease in message.leases if not self.owns(key, lease[0])]
-        message.leases = [lease for lease in message.leases if self.owns(key, lease[0])]
+        prefix = owner_prefix(key)
+        others = [lease[0] for lease in message.leases if not lease[0].startswith(prefix)]
+        message.leases = [lease for lease in message.leases if lease[0].startswith(prefix)]
         return others
 
-    def withdraw(self, key: bytes, message: protocol.Withdraw) -> bool:
-        """Whether there is something to withdraw. Raises NotAdmitted where that is another node's."""
+    def withdraw(self, key: bytes, message: protocol.Withdraw) -> None:
+        """Raise NotAdmitted unless the instance is that of the holder of `key`, who signed this withdrawal."""
         certificate = self.certificate(key)
-        if not self._is_listed(message.instance):
-            # Told to all subscribers, it could be a forged word about a record that other registries list.
-            return False
-        if not self.owns(key, message.instance):
+        if not message.instance.startswith(owner_prefix(key)):
             raise NotAdmitted(f"the instance {message.instance[:100]!r} belongs to another node than {certificate.name!r}")
-        return True
+        try:
+            namespace = self._verifier.withdrawal(message.signed, message.instance, (message.incarnation, message.version))
+        except Refusal as exc:
+            raise NotAdmitted(f"a withdrawal of {certificate.name!r}: {exc}") from exc
+        message.namespace = namespace
 
-    def put(self, key: bytes, note: Note) -> None:
-        """Raise NotAdmitted unless the holder of `key` may write this note."""
+    def put(self, key: bytes, notes: list[Note]) -> tuple[list[Note], str]:
+        """The notes that their writers signed and may write, whoever forwards them, and why the others are refused."""
         certificate = self.certificate(key)
-        subject, _, _ = note.key.partition("\0")
-        if not subject.startswith(OPERATORS_PREFIX):
-            if not certificate.registers:
-                raise NotAdmitted(f"the certificate of {certificate.name!r} registers nothing, so it writes no notes either")
-            return
-        source = subject.removeprefix(OPERATORS_PREFIX)
-        publishes = allows(certificate, Verb.PUBLISH, source)
-        if publishes:
-            return
-        pattern = note.value.get("pattern") if note.value is not None else None
-        if not isinstance(pattern, str):
-            raise NotAdmitted(f"a group of {source[:100]!r} is removed by those who publish its events: {publishes.rule}")
-        _check(allows(certificate, Verb.HANDLE, source, pattern))
+        believed: list[Note] = []
+        refused = ""
+        for note in notes:
+            try:
+                believed.append(self._verifier.note(note))
+            except Refusal as exc:
+                refused = f"the note {note.key[:100]!r} that {certificate.name!r} sent: {exc}"
+        return believed, refused
 
 
 def _check(verdict: Permission) -> None:

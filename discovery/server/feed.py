@@ -231,7 +231,7 @@ class ChangeFeed:
         return None if entry is None else protocol.Push.of_update(self.boot_id, *entry)
 
     def _drop(self, gone: Removed) -> protocol.Push:
-        return protocol.Push(protocol.Drop(0, self.boot_id, gone.instance, *gone.rank, gone.withdrawn))
+        return protocol.Push(protocol.Drop(0, self.boot_id, gone.instance, *gone.rank, gone.withdrawn, gone.signed))
 
     def _notes_changed(self, notes: list[Note]) -> protocol.Push:
         return protocol.Push(protocol.NotesChanged(0, self.boot_id, notes))

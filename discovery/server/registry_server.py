@@ -82,7 +82,7 @@ class RegistryServer:
         self._warning = exposure.warning(host, "this registry", bind, keys is not None)
         self._keys = keys
         #: What peers may ask for; None where all may ask for everything.
-        self._admission = None if keys is None else Admission(keys, self._is_listed)
+        self._admission = None if keys is None else Admission(keys)
         self.bind = bind
         self.boot_id = os.urandom(8).hex()
         #: The address at which it listens, once bound; a port 0 has become a number by then.
@@ -243,18 +243,18 @@ class RegistryServer:
                 self._learn(message)
                 return False
             if isinstance(message, protocol.Register):
-                admission.register(key, message.record)
+                message.record = admission.register(key, message.record)
             elif isinstance(message, protocol.Renew):
                 others = admission.renew(key, message)
                 if others:
                     self._feed.answer(peer, protocol.Unknown(others))
             elif isinstance(message, protocol.Withdraw):
-                if not admission.withdraw(key, message):
-                    self._feed.answer(peer, protocol.Ack(message.request))
-                    return False
+                admission.withdraw(key, message)
             elif isinstance(message, protocol.PutNotes):
-                for note in message.notes:
-                    admission.put(key, note)
+                message.notes, refused = admission.put(key, message.notes)
+                if refused:
+                    self._forbid(peer, sockets.address_of(first), message.request, refused)
+                    return bool(message.notes)
             else:
                 admission.certificate(key)
         except NotAdmitted as exc:
@@ -302,9 +302,6 @@ class RegistryServer:
             if lists and peer in self._feed.clients:
                 self._feed.answer(peer, protocol.Revoked(lists))
 
-    def _is_listed(self, instance: str) -> bool:
-        return self._table.entry(instance, time.monotonic()) is not None
-
     def _handle(self, peer: bytes, message: protocol.Message, now: float, size: int) -> None:
         handle = self._HANDLERS.get(type(message))
         if handle is None:
@@ -349,7 +346,7 @@ class RegistryServer:
         except DirectoryError as exc:
             self._feed.answer(peer, protocol.Refused(message.request, str(exc)))
             return
-        self._feed.push(self._table.withdraw(message.namespace, message.instance, rank, now))
+        self._feed.push(self._table.withdraw(message.namespace, message.instance, rank, now, message.signed))
         self._feed.answer(peer, protocol.Ack(message.request))
 
     def _put_notes(self, peer: bytes, message: protocol.PutNotes, now: float, size: int) -> None:

@@ -58,6 +58,8 @@ class Removed:
     rank: tuple[int, int]
     withdrawn: bool
     keys: tuple[str, ...] | None = field(default=None, compare=False)
+    #: The withdrawal as its holder signed it.
+    signed: bytes | None = field(default=None, compare=False, repr=False)
 
 
 Change = Updated | Removed
@@ -167,7 +169,7 @@ class Table:
             old = lease.record
             changes.append(Removed(old.namespace, old.instance, old.rank, withdrawn=True, keys=former))
             former = ()
-        elif record == lease.record:
+        elif record == lease.record and record.signed == lease.record.signed:
             return [*changes, *self._refresh(lease, now)]
         self._unindex(lease)
         lease.change(record)
@@ -186,7 +188,9 @@ class Table:
             return True, []
         return rank == lease.record.rank, self._refresh(lease, now)
 
-    def withdraw(self, namespace: str, instance: str, rank: tuple[int, int], now: float) -> list[Change]:
+    def withdraw(
+        self, namespace: str, instance: str, rank: tuple[int, int], now: float, signed: bytes | None = None
+    ) -> list[Change]:
         """Removes the instance. Subscribers are told even if it is not listed: after a restart only clients know it."""
         lease = self._leases.get(instance)
         keys = None
@@ -197,7 +201,7 @@ class Table:
             self._remove(lease)
         elif instance in self._tombstones:
             return []
-        gone = Removed(namespace, instance, rank, withdrawn=True, keys=keys)
+        gone = Removed(namespace, instance, rank, withdrawn=True, keys=keys, signed=signed)
         self._tombstones[instance] = _Tombstone(gone, now + self.ttl)
         while len(self._tombstones) > MAX_TOMBSTONES:
             self._tombstones.popitem(last=False)

@@ -139,8 +139,8 @@ class Remembered(RuleBasedStateMachine):
     def bounds_hold(self):
         for notes in self.places:
             assert len(notes) <= 6 and all(len(notes.of(name)) <= 4 for name in ("prod", "test"))
-            assert sum(notes._written.values()) == len(notes) == len(notes._writers)
-        assert all(count <= 3 for count in self.places[0]._written.values())
+            assert sum(map(len, notes._written.values())) == len(notes) == len(notes._writers)
+        assert all(len(places) <= 3 for places in self.places[0]._written.values())
 
 
 class Client(RuleBasedStateMachine):

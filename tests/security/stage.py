@@ -9,7 +9,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from discovery.security.certificates import Certificate, issue
-from discovery.security.signing import new_authority_keys, new_node_keys
+from discovery.security.signing import new_node_keys, new_signing_keys
 from zmqservices.wire import envelope
 
 NOW = 1_800_000_000.0
@@ -24,7 +24,7 @@ class Stage:
     """An authority and a node whose certificate holds."""
 
     def __init__(self):
-        self.authority = new_authority_keys()
+        self.authority = new_signing_keys()
         self.node = new_node_keys()
 
     def signed(self, **fields):

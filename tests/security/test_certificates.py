@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from discovery.exceptions import SecurityError
 from discovery.security.certificates import Certificate, SignedCertificate, issue
 from discovery.security.revocations import Revocations
-from discovery.security.signing import new_authority_keys, new_node_keys, sign
+from discovery.security.signing import new_node_keys, new_signing_keys, sign
 from discovery.security.verdicts import SKEW, Refusal, Trust
 from tests.at_random import examples
 from tests.security.stage import NOW, Stage, certificate_of
@@ -98,7 +98,7 @@ def test_a_revoked_certificate_is_refused_and_the_next_one_is_not(stage):
 
 
 def test_an_authority_revokes_no_certificate_of_another(stage):
-    other = new_authority_keys()
+    other = new_signing_keys()
     revoked = Revocations(other.public).with_serials({"a1"}, other)
     trust = Trust(frozenset({stage.authority.public, other.public}), {other.public: revoked})
 

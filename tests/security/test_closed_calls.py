@@ -195,14 +195,12 @@ def test_a_written_list_has_keys(cluster, door):
         assert client.add(2, 3) == 5
 
 
-def test_a_server_without_keys_is_passed_over_by_a_client_with_keys(cluster, door, caplog):
-    settings = {**cluster.node("client", calls="*"), "DIRECTORY": f"static:maths={door[0]}", "rpc_wait_for_service": 0.1}
+def test_a_fixed_list_without_keys_is_refused_by_a_client_with_keys(cluster, door):
+    settings = {**cluster.node("client", calls="*"), "DIRECTORY": f"static:maths={door[0]}"}
 
-    with ServiceRpcProxy("maths", settings) as client:
-        with pytest.raises(UnknownService):
+    with pytest.raises(ConfigurationError, match="names no key of the node at 'tcp://.*; add #KEY to the address"):
+        with ServiceRpcProxy("maths", settings) as client:
             client.add(2, 3)
-
-    assert "this process makes encrypted connections only" in caplog.text
 
 
 def test_a_client_without_keys_is_told_what_is_missing(cluster, door, caplog):

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from discovery import Record, open_directory, protocol
-from discovery.exceptions import DirectoryConfigurationError
+from discovery import Record, backend, open_directory, protocol
+from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.security.authority import Authority
+from discovery.security.envelopes import Signer, own_id
 from discovery.security.keys import Keys
 from discovery.security.zap import secure_client
 from discovery.server.registry_server import RegistryServer
@@ -75,7 +76,15 @@ class Peer:
 
 
 def record(keys, service="maths", instance="one", **fields):
-    return Record(service, instance, public_key=keys.pair.public.hex(), ttl=30.0, **fields)
+    return Record(service, own_id(keys, instance), public_key=keys.pair.public.hex(), ttl=30.0, **fields)
+
+
+def signed(keys, service="maths", instance="one", **fields):
+    return Signer(keys).record(record(keys, service, instance, **fields))
+
+
+def withdrawal(keys, of):
+    return protocol.Withdraw(9, of.namespace, of.instance, *of.rank, Signer(keys).withdrawal(of))
 
 
 def test_nodes_with_certificates_find_each_other(opened, keys):
@@ -84,9 +93,9 @@ def test_nodes_with_certificates_find_each_other(opened, keys):
 
     there.announce(record(node, instance="found"))
 
-    eventually(lambda: [seen for seen in here.service("maths") if seen.record.instance == "found"])
+    eventually(lambda: [seen for seen in here.service("maths") if seen.record.instance == own_id(node, "found")])
     assert here.service("maths")[0].record.public_key == node.pair.public.hex()
-    there.withdraw("found")
+    there.withdraw(own_id(node, "found"))
     eventually(lambda: not here.service("maths"))
 
 
@@ -150,7 +159,12 @@ def test_only_what_a_certificate_names_is_listed(cluster, keys, caplog):
         for service, is_allowed in (
             ("maths", True), ("maths.eu", True), ("users", False), ("events:orders", True), ("events:users", False),
         ):  # fmt: skip
-            answer = peer.ask(protocol.Register(3, record(node, service, f"{service}-1")))
+            try:
+                one = signed(node, service, f"{service}-1")
+            except DirectoryError as exc:
+                assert not is_allowed and "must not register" in str(exc)
+                one = record(node, service, f"{service}-1")
+            answer = peer.ask(protocol.Register(3, one))
             assert isinstance(answer, protocol.Ack if is_allowed else protocol.Refused), service
         assert "is not among that" in answer.reason
 
@@ -165,44 +179,70 @@ def test_a_record_has_the_key_of_the_connection_that_it_comes_on(cluster, keys):
 def test_a_record_of_another_node_is_neither_replaced_nor_renewed_nor_withdrawn(cluster, keys, opened):
     owner, other, reader = keys("owner", registers="maths"), keys("other", registers="*"), opened(keys("reader"))
     with Peer(cluster.registry, owner) as honest, Peer(cluster.registry, other) as forger:
-        own = record(owner, instance="owned", incarnation=5)
+        own = signed(owner, instance="owned", incarnation=5)
         assert isinstance(honest.ask(protocol.Register(1, own)), protocol.Ack)
 
-        stolen = record(other, instance="owned", incarnation=9)
-        assert "belongs to another node" in forger.ask(protocol.Register(2, stolen)).reason
-        assert "belongs to another node" in forger.ask(protocol.Withdraw(3, "default", "owned", 9, 9)).reason
-        assert forger.ask(protocol.Renew([["owned", 5, 0]])) == protocol.Unknown(["owned"])
+        taken = replace(record(other, incarnation=9), instance=own.instance, signed=own.signed)
+        assert "what is signed in it is" in forger.ask(protocol.Register(2, taken)).reason
+        assert "another public key" in forger.ask(protocol.Register(2, own)).reason
+        later = replace(own, incarnation=9)
+        assert "belongs to another node" in forger.ask(withdrawal(other, later)).reason
+        assert "belongs to another node" in forger.ask(withdrawal(owner, own)).reason
+        assert forger.ask(protocol.Renew([[own.instance, 5, 0]])) == protocol.Unknown([own.instance])
 
         eventually(lambda: [seen for seen in reader.service("maths") if seen.record == own])
-        assert isinstance(honest.ask(protocol.Withdraw(4, "default", "owned", 5, 1)), protocol.Ack)
-        eventually(lambda: not [seen for seen in reader.service("maths") if seen.record.instance == "owned"])
+        assert isinstance(honest.ask(withdrawal(owner, own.replace())), protocol.Ack)
+        eventually(lambda: not [seen for seen in reader.service("maths") if seen.record.instance == own.instance])
 
 
-def test_a_withdrawal_of_what_is_not_listed_is_told_to_nobody(cluster, keys):
-    # It could be about a record that other registries list.
-    with Peer(cluster.registry, keys("listener")) as listener, Peer(cluster.registry, keys("forger", registers="*")) as forger:
+def test_a_signed_withdrawal_of_what_is_not_listed_is_told(cluster, keys):
+    # Other registries may list it, or clients know it from before this one was started again.
+    node = keys("leaver", registers="*")
+    with Peer(cluster.registry, keys("listener")) as listener, Peer(cluster.registry, node) as leaver:
         listener.say(protocol.Subscribe(None))
         assert listener.hear(lambda message: isinstance(message, protocol.Snapshot))
-        assert isinstance(forger.ask(protocol.Withdraw(1, "default", "elsewhere", 9, 9)), protocol.Ack)
-        about = "elsewhere"  # Leases of other tests may end meanwhile.
-        assert listener.hear(lambda message: isinstance(message, protocol.Drop) and message.instance == about, 0.5) is None
+        gone = withdrawal(node, record(node, instance="elsewhere"))
+
+        assert isinstance(leaver.ask(gone), protocol.Ack)
+
+        drop = listener.hear(lambda message: isinstance(message, protocol.Drop) and message.instance == gone.instance)
+        assert drop.withdrawn and drop.signed == gone.signed
+
+
+def test_a_withdrawal_that_is_not_signed_is_refused(cluster, keys):
+    node = keys("maths", registers="maths")
+    with Peer(cluster.registry, node) as peer:
+        own = record(node)
+        assert "it is not signed" in peer.ask(protocol.Withdraw(1, "default", own.instance, 0, 0)).reason
+        other = Signer(node).withdrawal(replace(own, incarnation=7))
+        assert "what is signed in it withdraws" in peer.ask(protocol.Withdraw(1, "default", own.instance, 8, 0, other)).reason
+        assert "it is not signed" in peer.ask(protocol.Register(1, own)).reason
 
 
 def test_groups_are_noted_by_those_who_publish_or_handle_their_events(cluster, keys):
     now = int(time.time() * 1e6)
 
-    def note(source, pattern="paid"):
-        value = None if pattern is None else {"source": source, "pattern": pattern, "group": "g"}
-        return protocol.PutNotes(1, [protocol.Note("default", f"events:{source}\0g", now, 60.0, value)])
+    def note(source, pattern="paid", group="g"):
+        value = None if pattern is None else {"source": source, "pattern": pattern, "group": group}
+        return protocol.Note("default", f"events:{source}\0{group}", now, 60.0, value)
 
-    with Peer(cluster.registry, keys("mails", handles="orders.paid")) as handler:
-        assert isinstance(handler.ask(note("orders")), protocol.Ack)
-        assert isinstance(handler.ask(note("orders", "shipped")), protocol.Refused)
-        assert isinstance(handler.ask(note("users")), protocol.Refused)
-        assert "removed by those who publish" in handler.ask(note("orders", None)).reason
-    with Peer(cluster.registry, keys("orders", publishes="orders")) as publisher:
-        assert isinstance(publisher.ask(note("orders", None)), protocol.Ack)
-        assert isinstance(publisher.ask(note("users")), protocol.Refused)
+    def puts(keys, note):
+        return protocol.PutNotes(1, [Signer(keys).note(note)])
+
+    mails = keys("mails", handles="orders.paid", serves="mails")
+    with Peer(cluster.registry, mails) as handler:
+        assert "it is not signed" in handler.ask(protocol.PutNotes(1, [note("orders")])).reason
+        for allowed in (note("orders"), note("orders", group="mails.send:paid"), note("orders", group="orders:paid")):
+            assert isinstance(handler.ask(puts(mails, allowed)), protocol.Ack)
+        for forbidden in (note("orders", "shipped"), note("users"), note("orders", group="bills.send:paid")):
+            assert isinstance(handler.ask(puts(mails, forbidden)), protocol.Refused)
+        assert "removed by those who publish" in handler.ask(puts(mails, note("orders", None))).reason
+    orders = keys("orders", publishes="orders")
+    with Peer(cluster.registry, orders) as publisher, Peer(cluster.registry, keys("idle")) as forwarder:
+        assert isinstance(publisher.ask(puts(orders, note("orders", None))), protocol.Ack)
+        assert isinstance(publisher.ask(puts(orders, note("users"))), protocol.Refused)
+        # What counts is who signed it.
+        assert isinstance(forwarder.ask(puts(orders, note("orders", None))), protocol.Ack)
 
 
 def test_a_registry_needs_the_keys_of_a_registry(cluster):
@@ -216,10 +256,25 @@ def test_a_registry_needs_the_keys_of_a_registry(cluster):
     assert "a registry needs those in the folder 'registry'" in found.output
 
 
-@pytest.mark.parametrize("url", ["dns://shop.example:4000", "etcd://127.0.0.1:2379/shop", "tcp://127.0.0.1:1,etcd://127.0.0.1/x"])
-def test_what_cannot_be_closed_is_refused(keys, url):
-    with pytest.raises(DirectoryConfigurationError, match="whose records nobody signs, so that it cannot be used with SECURITY"):
+@pytest.mark.parametrize("url", ["dns://shop.example:4000", "dns+srv://_a._tcp.example", "tcp://127.0.0.1:1,dns://shop.example:1"])
+def test_what_names_no_keys_is_refused(keys, url):
+    with pytest.raises(DirectoryConfigurationError, match="DNS names addresses and no keys.*use registries"):
         open_directory(url, keys=keys())
+
+
+def test_a_directory_that_checks_no_signatures_is_refused(keys, monkeypatch):
+    monkeypatch.setattr(backend, "_factories", {**backend._factories, "own": lambda url, options: object()})
+
+    with pytest.raises(DirectoryConfigurationError, match="whose kind does not check what nodes sign"):
+        open_directory("own:here", keys=keys())
+
+
+def test_an_engine_needs_no_certificate_of_registries(keys):
+    without = replace(keys(), registry_key=None)
+
+    assert open_directory("etcd://127.0.0.1:1/shop", keys=without).capabilities.can_announce
+    with pytest.raises(DirectoryConfigurationError, match="has no certificate of the registries"):
+        open_directory("tcp://127.0.0.1:1", keys=without)
 
 
 def test_no_process_hosts_a_registry_without_the_keys_of_one(keys):

@@ -46,6 +46,16 @@ class Announcement:
                 self._lean, self._is_wanted = None, False
             elif configuration.boolean(runner.config, constants.STATISTICS_CONFIG_KEY, False):
                 self._lean = None  # Whoever counts is to be asked, and only nodes are.
+        if self._is_wanted:
+            self._own()
+
+    def _own(self) -> None:
+        """Give each instance an id that says whose it is, before anything is told of it."""
+        from discovery.security.envelopes import own_id
+        from zmqservices.cluster.settings import Settings
+
+        for container in self._runner.containers:
+            container.instance_id = own_id(Settings.read(container.config).keys, container.instance_id)
 
     def announce(self) -> None:
         """List all services. To be called once they have started."""

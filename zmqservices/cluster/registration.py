@@ -19,6 +19,7 @@ from gevent.event import Event
 
 import discovery
 from discovery.model import shown_url
+from discovery.security.envelopes import own_id
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.incoming import IncomingCall, Served
 from zmqservices.cluster.calls.server import CallServer
@@ -80,9 +81,9 @@ class Registration:
         self.service = service
         #: Its number among the instances of the service in this process, from 1 on; the smallest that was free.
         self.number = number
-        #: The id of the instance, in the directory and wherever it is named.
-        self.id = id or new_id()
         settings = node.settings
+        #: The id of the instance, in the directory and wherever it is named.
+        self.id = own_id(settings.keys, id or new_id())
         self._listed = InstanceRecord(
             node.records, service, self.id, node.id, incarnation, settings.namespace, settings.directory_ttl, node.watched,
             settings.resilience.preferences.zone, settings.resilience.weight, settings.keys,

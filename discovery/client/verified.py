@@ -1,0 +1,150 @@
+"""What a client of a closed cluster believes: records, withdrawals and notes that their nodes signed. It passes over all others.
+
+Rule 1: registries, engines and files on disk are places to find signed words in. What they say themselves is only that they list
+something, or list it no more.
+Rule 2: what is passed over is told once in the log: where it came from, what it is, and why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from discovery import protocol
+from discovery.client.cache import DiskCache
+from discovery.client.connection import DirectoryConnection, DirectoryListener
+from discovery.interest import EVERYTHING, Interest
+from discovery.model import Note, Record, quoted
+from discovery.native import Log
+from discovery.security.envelopes import Signer, Verifier
+from discovery.security.keys import Keys
+from discovery.security.verdicts import Refusal
+
+_log = Log(__name__)
+
+#: Lines in the log within so many seconds, at most, and what was told is forgotten after so many different lines.
+MOST_LINES, LINES_WITHIN, MOST_TOLD = 20, 60.0, 1000
+
+
+class Gate:
+    """The verdicts of one client. `signer` signs what the client itself says."""
+
+    def __init__(self, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
+        self.signer = Signer(keys)
+        self.verifier = Verifier(keys)
+        #: Words that were passed over.
+        self.refused = 0
+        self._clock = clock
+        self._told: set[tuple[str, str, str]] = set()
+        self._lines: list[float] = []
+
+    def record(self, record: Record, where: str) -> Record | None:
+        """The record as its node signed it; None for one that is passed over."""
+        try:
+            return self.verifier.record(record)
+        except Refusal as exc:
+            self._tell(f"the record {quoted(record.instance)} of {quoted(record.service)}", where, exc)
+            return None
+
+    def note(self, note: Note, where: str) -> Note | None:
+        """The note with its signer; None for one that is passed over."""
+        try:
+            return self.verifier.note(note)
+        except Refusal as exc:
+            self._tell(f"the note {quoted(note.key)}", where, exc)
+            return None
+
+    def believes(self, found: Record | Note, where: str) -> bool:
+        """Whether a record or note in an engine is to be believed. Called by threads of engines as well."""
+        return (self.record(found, where) if isinstance(found, Record) else self.note(found, where)) is not None
+
+    def is_withdrawn(self, drop: protocol.Drop, where: str) -> bool:
+        """Whether the node of the instance signed that it is withdrawn."""
+        try:
+            self.verifier.withdrawal(drop.signed, drop.instance, (drop.incarnation, drop.version))
+        except Refusal as exc:
+            self._tell(f"the withdrawal of {quoted(drop.instance)}", where, exc)
+            return False
+        return True
+
+    def _tell(self, what: str, where: str, why: Refusal) -> None:
+        self.refused += 1
+        line = (what, where, why.reason)
+        now = self._clock()
+        self._lines = [at for at in self._lines if now - at < LINES_WITHIN]
+        if line in self._told or len(self._lines) >= MOST_LINES:
+            return
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told.add(line)
+        self._lines.append(now)
+        _log.warning("passed over %s from %s: %.400s", what, where, why)
+
+
+class VerifiedListener:
+    """A `DirectoryListener` that hands on to another one what the gate lets through."""
+
+    def __init__(self, listener: DirectoryListener, gate: Gate) -> None:
+        self._listener = listener
+        self._gate = gate
+
+    @property
+    def interest(self) -> Interest:
+        """As the other one's."""
+        return self._listener.interest
+
+    def on_up(self, connection: DirectoryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
+        """Hands on the records and notes of the snapshot that are signed."""
+        where = connection.address
+        for part in snapshot:
+            found = [(self._gate.record(record, where), age, suspect) for record, age, suspect in part.entries]
+            part.entries = [entry for entry in found if entry[0] is not None]
+            part.notes = self._notes(part.notes, where)
+        self._listener.on_up(connection, snapshot, now)
+
+    def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
+        """Hands on a message, without what is not signed. A withdrawal that nobody signed is the registry's own word."""
+        match message:
+            case protocol.Update():
+                record = self._gate.record(message.record, connection.address)
+                if record is None:
+                    return
+                message.record = record
+            case protocol.Drop(withdrawn=True):
+                if not self._gate.is_withdrawn(message, connection.address):
+                    message = dataclasses.replace(message, withdrawn=False)
+            case protocol.NotesChanged():
+                message.notes = self._notes(message.notes, connection.address)
+        self._listener.on_message(connection, message, now)
+
+    def on_extended(self, connection: DirectoryConnection, now: float) -> None:
+        """Hands it on."""
+        self._listener.on_extended(connection, now)
+
+    def on_down(self, connection: DirectoryConnection, now: float) -> None:
+        """Hands it on."""
+        self._listener.on_down(connection, now)
+
+    def _notes(self, notes: Iterable[Note], where: str) -> list[Note]:
+        return [note for one in notes if (note := self._gate.note(one, where)) is not None]
+
+
+class VerifiedCache(DiskCache):
+    """A cache that anybody may have written."""
+
+    def __init__(self, gate: Gate, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
+        super().__init__(folder, url, namespace, keeps_records)
+        self._gate = gate
+
+    def load(self, interest: Interest = EVERYTHING) -> list[tuple[Record, float]]:
+        """What is signed of the last good view."""
+        where = f"the cache in {self.path.parent}"
+        return [(record, age) for one, age in super().load(interest) if (record := self._gate.record(one, where)) is not None]
+
+    def load_notes(self) -> list[Note]:
+        """What is signed of the saved notes."""
+        where = f"the cache in {self.notes_path.parent}"
+        return [note for one in super().load_notes() if (note := self._gate.note(one, where)) is not None]
+

@@ -1,0 +1,302 @@
+"""Records, withdrawals and notes as their nodes sign them.
+
+Internal.
+
+    signed = msgpack [payload, certificate, signature]
+    payload = msgpack {"at": seconds since 1970, "until": ..., "record": {...}}    or "withdrawal" or "note": [...]
+
+Rule 1: what was signed is what counts. It travels as the bytes that were signed beside the fields that registries need, which are
+for routing only: fields of a newer release survive in it where an older registry packs the others anew.
+Rule 2: the certificate travels with the signature, so that a reader needs the authority's key and nothing else.
+Rule 3: an instance belongs to the key that its id begins with. Nobody else can replace, renew or withdraw it.
+Rule 4: a signed record holds for a day, and its node signs it anew in time; whoever kept an old one cannot show it for longer.
+Rule 5: a note may outlive its signer's certificate, which has to hold at the time that the note was written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgpack
+
+from discovery.exceptions import DirectoryError, SecurityError
+from discovery.model import Note, Record, is_name, is_number, quoted
+from discovery.native import native_lock
+from discovery.security import signing
+from discovery.security.certificates import LONGEST_CERTIFICATE, Certificate, SignedCertificate
+from discovery.security.keys import Keys
+from discovery.security.permissions import may_register, may_write_note
+from discovery.security.sealed import unpacked
+from discovery.security.signing import SIGNATURE_LENGTH
+from discovery.security.verdicts import SKEW, Refusal, Trust, check_time
+
+RECORD, WITHDRAWAL, NOTE = "zmqservices record 1", "zmqservices withdrawal 1", "zmqservices note 1"
+#: Seconds for which a signed record holds, and after which its node signs it anew.
+LIFETIME, SIGN_AGAIN = 86_400.0, 43_200.0
+#: Verified records and notes that are kept, and bytes of them: what comes again costs no second look. The eldest are dropped.
+MOST_RECORDS, MOST_BYTES = 30_000, 64 * 1024 * 1024
+#: Verified certificates that are kept.
+MOST_CERTIFICATES = 20_000
+#: Hex digits of a key at the beginning of an instance's id.
+OWNER_DIGITS = 16
+_MEND = "its node has an earlier release, or no SECURITY"
+
+
+class Envelope(NamedTuple):
+    """Bytes that a node signed, and its certificate, which the authority signed. Nothing of it is believed yet."""
+
+    payload: bytes
+    certificate: bytes
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """As it travels."""
+        packed: bytes = msgpack.packb(list(self))
+        return packed
+
+    @classmethod
+    def from_bytes(cls, signed: bytes, what: str) -> Envelope:
+        """What `to_bytes` made. Raises SecurityError, which calls it `what`, for anything else."""
+        parts = unpacked(signed, what)
+        if not (
+            isinstance(parts, list)
+            and len(parts) >= 3
+            and all(isinstance(part, bytes) for part in parts[:3])
+            and len(parts[1]) <= LONGEST_CERTIFICATE
+            and len(parts[2]) == SIGNATURE_LENGTH
+        ):
+            raise SecurityError(f"what is given as {what} is none")
+        return cls(*parts[:3])
+
+
+def owner_prefix(key: bytes) -> str:
+    """What the id of each instance begins with whose node has this public key."""
+    return f"{key.hex()[:OWNER_DIGITS]}-"
+
+
+def own_id(keys: Keys | None, instance: str) -> str:
+    """The id of an instance of the node that has these keys: `instance` after the node's prefix. Unchanged without keys."""
+    prefix = "" if keys is None else owner_prefix(keys.pair.public)
+    return instance if instance.startswith(prefix) else f"{prefix}{instance}"
+
+
+class Signer:
+    """Signs for the node whose keys these are. `clock` says seconds since 1970."""
+
+    def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    def record(self, record: Record) -> Record:
+        """The record, signed. Raises DirectoryError for one that nobody would believe."""
+        keys = self._keys
+        if record.public_key != keys.pair.public.hex() or not record.instance.startswith(owner_prefix(keys.pair.public)):
+            raise DirectoryError(
+                f"the record of {record.service!r}, instance {quoted(record.instance)}, cannot be signed by "
+                f"{keys.certificate.name!r}: its public_key has to be that of the node, and its instance has to begin with "
+                f"{owner_prefix(keys.pair.public)!r}"
+            )
+        verdict = may_register(keys.certificate, record.service)
+        if not verdict:
+            raise DirectoryError(f"this process must not register {record.service!r}: {verdict.rule}")
+        now = self._clock()
+        fields = dataclasses.replace(record, signed=None).to_dict()
+        return dataclasses.replace(record, signed=self._sign(RECORD, {"at": now, "until": now + LIFETIME, "record": fields}))
+
+    def is_due(self, record: Record) -> bool:
+        """Whether a record of this node is to be signed anew: its signature gets old, or the certificate was renewed."""
+        if record.signed is None:
+            return True
+        envelope = Envelope.from_bytes(record.signed, "a signed record")
+        at = unpacked(envelope.payload, "a signed record")["at"]
+        return envelope.certificate != self._keys.signed or not 0 <= self._clock() - at < SIGN_AGAIN
+
+    def withdrawal(self, record: Record) -> bytes:
+        """The withdrawal of this record, signed."""
+        fields = [record.namespace, record.instance, *record.rank]
+        return self._sign(WITHDRAWAL, {"at": self._clock(), "withdrawal": fields})
+
+    def note(self, note: Note) -> Note:
+        """The note, signed."""
+        fields = dataclasses.replace(note, signed=None).to_list()
+        signed = self._sign(NOTE, {"note": fields})
+        return dataclasses.replace(note, signed=signed, signer=self._keys.pair.public)
+
+    def check_note(self, note: Note) -> None:
+        """Raise DirectoryError for a note that this node must not write."""
+        verdict = may_write_note(self._keys.certificate, note.key, note.value)
+        if not verdict:
+            raise DirectoryError(f"the note {quoted(note.key)} must not be written by this process: {verdict.rule}")
+
+    def _sign(self, purpose: str, fields: dict[str, Any]) -> bytes:
+        try:
+            payload = msgpack.packb(fields)
+        except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+            raise DirectoryError(f"a record cannot be sent: {exc}") from exc
+        return Envelope(payload, self._keys.signed, signing.sign(self._keys.signing, purpose, payload)).to_bytes()
+
+
+class _Verified(NamedTuple):
+    """A record or note that was believed, by which trust, and until when."""
+
+    word: Any
+    until: float
+    trust: Trust
+
+
+class Verifier:
+    """Says what nodes of the cluster signed. Everything raises Refusal for what is not to be believed, and only that."""
+
+    def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+        #: Certificates whose signature is right, and by which trust they were believed.
+        self._certificates: dict[bytes, tuple[Certificate, Trust]] = {}
+        #: Records and notes by their signed bytes.
+        self._known: dict[bytes, _Verified] = {}
+        self._bytes = 0
+        #: The threads of engines ask, too.
+        self._lock = native_lock()
+
+    def record(self, record: Record) -> Record:
+        """The record as its node signed it."""
+        if record.signed is None:
+            raise Refusal("unsigned", f"it is not signed; {_MEND}")
+        now = self._clock()
+        there: Record | None = self._kept(record.signed, now)
+        if there is None:
+            there, until = self._verified(record.signed, now)
+            self._keep(record.signed, there, until)
+        if (there.instance, there.service, there.namespace, there.rank) != (
+            record.instance, record.service, record.namespace, record.rank,
+        ):  # fmt: skip
+            raise Refusal("altered", f"what is signed in it is {_shown(there)}, and it was given as {_shown(record)}")
+        return there
+
+    def withdrawal(self, signed: bytes | None, instance: str, rank: tuple[int, int]) -> str:
+        """The namespace that `instance` was withdrawn from by its node, at this rank."""
+        if signed is None:
+            raise Refusal("unsigned", f"it is not signed; {_MEND}")
+        certificate, payload = self._opened(signed, WITHDRAWAL, "a signed withdrawal", self._clock())
+        fields = payload.get("withdrawal")
+        if not (
+            isinstance(fields, list) and len(fields) >= 4 and all(map(is_name, fields[:2])) and all(map(is_number, fields[2:4]))
+        ):
+            raise Refusal("junk", f"a signed withdrawal is of {quoted(fields)}")
+        if (fields[1], *fields[2:4]) != (instance, *rank):
+            raise Refusal("altered", f"what is signed in it withdraws {quoted(fields[1])} at {fields[2:4]}")
+        _check_owner(instance, certificate.key)
+        namespace: str = fields[0]
+        return namespace
+
+    def note(self, note: Note) -> Note:
+        """The note as its writer signed it, who may write it."""
+        if note.signed is None:
+            raise Refusal("unsigned", f"it is not signed; {_MEND}")
+        known: Note | None = self._kept(note.signed, self._clock())
+        if known is not None and known == note:
+            return known
+        certificate, payload = self._opened(note.signed, NOTE, "a signed note", note.stamp / 1e6)
+        if payload.get("note") != dataclasses.replace(note, signed=None).to_list():
+            raise Refusal("altered", f"what is signed in it is another note than the one given as {quoted(note.key)}")
+        verdict = may_write_note(certificate, note.key, note.value)
+        if not verdict:
+            raise Refusal("forbidden", verdict.rule)
+        verified = dataclasses.replace(note, signer=certificate.key)
+        self._keep(note.signed, verified, math.inf)
+        return verified
+
+    def _verified(self, signed: bytes, now: float) -> tuple[Record, float]:
+        certificate, payload = self._opened(signed, RECORD, "a signed record", now)
+        fields: Any = payload.get("record")
+        at: Any = payload.get("at")
+        until: Any = payload.get("until")
+        if not (_is_time(at) and _is_time(until)):
+            raise Refusal("junk", f"a record that is signed at {quoted(at)}, until {quoted(until)}")
+        if at > now + SKEW or until > at + LIFETIME:
+            raise Refusal("early", f"it was signed {at - now:.0f} s from now, for {until - at:.0f} s; are the clocks right?")
+        if now > until + SKEW:
+            raise Refusal("old", f"its signature ended {now - until:.0f} s ago; somebody shows an old record")
+        try:
+            record = Record.from_dict({**fields, "signed": signed} if isinstance(fields, dict) else fields)
+        except DirectoryError as exc:
+            raise Refusal("junk", str(exc)) from exc
+        if record.public_key != certificate.key.hex():
+            named = quoted(record.public_key, 16)
+            raise Refusal("key", f"it names the key {named}, and {certificate.name!r}, who signed it, has another")
+        _check_owner(record.instance, certificate.key)
+        verdict = may_register(certificate, record.service)
+        if not verdict:
+            raise Refusal("forbidden", verdict.rule)
+        return record, min(until, certificate.ends)
+
+    def _opened(self, signed: bytes, purpose: str, what: str, at: float) -> tuple[Certificate, dict[str, Any]]:
+        """The signer's certificate, and what it signed for `purpose`."""
+        try:
+            envelope = Envelope.from_bytes(signed, what)
+        except SecurityError as exc:
+            raise Refusal("junk", str(exc)) from exc
+        certificate = self._certificate(envelope.certificate, at)
+        if not certificate.signing_key:
+            why = f"the certificate of {certificate.name!r} names no key for signatures; `zmqservices keys renew` makes one"
+            raise Refusal("signature", why)
+        if not signing.is_signed(certificate.signing_key, purpose, envelope.payload, envelope.signature):
+            raise Refusal("signature", f"its signature is not that of {certificate.name!r}, whose certificate it shows")
+        try:
+            payload = unpacked(envelope.payload, what)
+        except SecurityError as exc:
+            raise Refusal("junk", str(exc)) from exc
+        if not isinstance(payload, dict):
+            raise Refusal("junk", f"what is given as {what} is {quoted(payload)}")
+        return certificate, payload
+
+    def _certificate(self, signed: bytes, at: float) -> Certificate:
+        known = self._certificates.get(signed)
+        trust = self._keys.trust
+        if known is not None and known[1] is trust:
+            check_time(known[0], at)
+            return known[0]
+        try:
+            key = Certificate.unpack(SignedCertificate.from_bytes(signed).packed).key
+        except SecurityError as exc:
+            raise Refusal("junk", str(exc)) from exc
+        certificate = trust.believed(signed, key, at)
+        with self._lock:
+            while len(self._certificates) >= MOST_CERTIFICATES:
+                del self._certificates[next(iter(self._certificates))]
+            self._certificates[signed] = (certificate, trust)
+        return certificate
+
+    def _kept(self, signed: bytes, now: float) -> Any:
+        """What these bytes were found to be before, while that holds."""
+        known = self._known.get(signed)
+        return None if known is None or known.trust is not self._keys.trust or now > known.until + SKEW else known.word
+
+    def _keep(self, signed: bytes, word: Record | Note, until: float) -> None:
+        with self._lock:
+            if self._known.pop(signed, None) is None:
+                self._bytes += len(signed)
+            self._known[signed] = _Verified(word, until, self._keys.trust)
+            while len(self._known) > MOST_RECORDS or self._bytes > MOST_BYTES:
+                eldest = next(iter(self._known))
+                del self._known[eldest]
+                self._bytes -= len(eldest)
+
+
+def _check_owner(instance: str, key: bytes) -> None:
+    if not instance.startswith(owner_prefix(key)):
+        raise Refusal(
+            "owner", f"the instance {quoted(instance)} belongs to another node: its id does not begin with {owner_prefix(key)!r}"
+        )
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _shown(record: Record) -> str:
+    return f"{record.instance[:100]!r} of {record.service[:100]!r} in {record.namespace[:100]!r}, version {record.rank}"
