@@ -295,7 +295,7 @@ class EtcdSession:
             change
             for instance, keys in list(self._keyspace.keys.items())
             if instance not in listed
-            for key in [key for key in keys if key.startswith(watched.prefix)]
+            for key in [key for key in list(keys) if key.startswith(watched.prefix)]
             if (change := self._left(key, gateway)) is not None
         ]
         self._watch_prefixes([watched.prefix], revision + 1)

@@ -73,7 +73,11 @@ class HttpConnection:
     def ask(self, method: str, target: str, body: bytes = b"") -> None:
         """Sends a request; `read` has the answer."""
         if self._stream is None:
-            self._stream = Stream(self._server, self._context, self._seconds, self._opened)
+            try:
+                self._stream = Stream(self._server, self._context, self._seconds, self._opened)
+            except EngineError:
+                self._stream = None
+                raise
             self._http = self._h11.Connection(self._h11.CLIENT)
         self._status, self._body = 0, bytearray()
         request = self._h11.Request(

@@ -149,7 +149,8 @@ class Keyspace:
             return None
         keys = self.keys.get(instance, set())
         keys.discard(key)
-        if any(map(self.is_wanted, keys)) or any(True for _ in listed(self._places(instance, key))):
+        # A copy: another thread may add to it.
+        if any(map(self.is_wanted, list(keys))) or any(True for _ in listed(self._places(instance, key))):
             return None
         self._homes.pop(instance, None)
         if not is_own(instance):

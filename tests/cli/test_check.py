@@ -126,12 +126,12 @@ def test_only_ports_that_settings_name_are_tried(taken):
 
 def test_the_extras_are_those_that_the_settings_need(monkeypatch):
     monkeypatch.setattr(examination.importlib.util, "find_spec", lambda name: None if name == "kazoo" else object())
-    url = "etcd://10.0.0.5:2379/shop,zookeeper://10.0.0.6:2181/shop,tcp://10.0.0.7:4190"
+    url = "etcd://10.0.0.5:2379/shop,zookeeper://10.0.0.6:2181/shop,consul://10.0.0.7:8500"
 
     found = list(examination.of_extras({"DIRECTORY": url, "METRICS_ADDRESS": "127.0.0.1:9464", "SECURITY": "keys"}))
 
     assert [(one.level, one.mend) for one in found] == [
-        (OK, ""), (ERROR, "pip install 'zmqservices[zookeeper]'"), (OK, ""), (OK, ""),
+        (OK, ""), (OK, ""), (ERROR, "pip install 'zmqservices[zookeeper]'"), (OK, ""), (OK, ""), (OK, ""),
     ]  # fmt: skip
     assert list(examination.of_extras({"DIRECTORY": "tcp://10.0.0.7:4190"})) == []
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -156,8 +157,12 @@ class ConsulServer(Server):
     def call(self, method, path, body=b"", **headers):
         """One request, as anybody could make it."""
         request = urllib.request.Request(f"http://{self.host}{path}", body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.read()
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
 
 
 #: Consul itself, where there is one. Debian has none, so no test fails without it; one says that it is missing.

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from discovery import Capabilities, Directory, Seen
     from zmqservices.cluster.settings import Settings
 
-#: The module and the extra that a kind of directory needs.
+#: The extra that a kind of directory needs, and its modules.
 OF_DIRECTORIES = {
-    "etcd": ("urllib3", "etcd"),
-    "zookeeper": ("kazoo", "zookeeper"),
-    "dns": ("dns", "dns"),
-    "dns+srv": ("dns", "dns"),
+    "etcd": ("etcd", ("urllib3", "h2")),
+    "zookeeper": ("zookeeper", ("kazoo",)),
+    "consul": ("consul", ("h11",)),
+    "dns": ("dns", ("dns",)),
+    "dns+srv": ("dns", ("dns",)),
 }
-#: The same of settings.
+#: The module and the extra that a setting needs.
 OF_SETTINGS = {
     constants.SECURITY_CONFIG_KEY: ("cryptography", "security"),
     constants.METRICS_ADDRESS_CONFIG_KEY: ("prometheus_client", "prometheus"),
@@ -98,7 +99,8 @@ def of_extras(settings: Mapping[str, Any]) -> Iterator[Finding]:
     url = configuration.directory_url(dict(settings))
     for scheme in dict.fromkeys(_SCHEME.findall(url)):
         if scheme in OF_DIRECTORIES:
-            yield _of_extra(*OF_DIRECTORIES[scheme], f"DIRECTORY {scheme}:")
+            extra, modules = OF_DIRECTORIES[scheme]
+            yield from (_of_extra(module, extra, f"DIRECTORY {scheme}:") for module in modules)
     for key, (module, extra) in OF_SETTINGS.items():
         if settings.get(key) or (key == constants.SECURITY_CONFIG_KEY and os.environ.get(constants.SECURITY_ENVIRONMENT_KEY)):
             yield _of_extra(module, extra, key)
