@@ -70,7 +70,7 @@ ATTEMPTS, PAUSE = 20, 0.05
 MAX_QUERIES = 24
 #: Expired notes that a session deletes when it opens.
 MAX_SWEPT = 100
-#: Bytes of an answer that are taken.
+#: Bytes of an answer that are taken, as of a snapshot of a registry: it may have all records.
 LONGEST_ANSWER = protocol.MAX_HELD
 _MEND = "consul://[TOKEN@]HOST:PORT[,HOST:PORT...]/PREFIX is needed"
 
@@ -141,8 +141,9 @@ class ConsulSession:
         self._seconds = seconds
         self._namespace = namespace
         self._session = resumable
-        root = "".join(f"{quote(part, safe='')}/" for part in url.prefix.split("/"))
-        self._space = Keyspace(url.name, root, namespace)
+        parts = ["%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in url.prefix.split("/")]
+        root = "".join(f"{part}/" for part in parts)
+        self._space = Keyspace(url.name, root, namespace, has_dots=False)
         first = next(_sessions) % len(url.servers)
         self._servers = url.servers[first:] + url.servers[:first]
         self._server = self._servers[0]

@@ -30,17 +30,17 @@ from discovery.native import Log
 _log = Log(__name__)
 
 
-def _part(text: str) -> str:
-    return quote(text, safe="")
-
-
 class Keyspace:
-    """The keys of one client. `name`: the directory's URL, for the log. `namespace`: None is all of them."""
+    """The keys of one client. `name`: the directory's URL, for the log. `namespace`: None is all of them.
 
-    def __init__(self, name: str, root: str, namespace: str | None) -> None:
+    `has_dots`: False where no part of a key may be `.` or `..`, as in the path of a URL.
+    """
+
+    def __init__(self, name: str, root: str, namespace: str | None, has_dots: bool = True) -> None:
         self.root = root
+        self._has_dots = has_dots
         #: What all keys that this client reads begin with.
-        self.prefix = root if namespace is None else f"{root}{_part(namespace)}/"
+        self.prefix = root if namespace is None else f"{root}{self._part(namespace)}/"
         self.interest: Interest = None
         self._name = name
         self._namespace = namespace
@@ -50,6 +50,9 @@ class Keyspace:
         self._homes: dict[str, str] = {}
 
     # --- where things stand ---
+
+    def _part(self, text: str) -> str:
+        return "%2E" * len(text) if text in (".", "..") and not self._has_dots else quote(text, safe="")
 
     @property
     def notes(self) -> str:
@@ -67,22 +70,22 @@ class Keyspace:
     def prefix_of(self, key: str) -> str:
         """The prefix of the records under one key of an interest."""
         is_service, name = split(key)
-        return f"{self.prefix}{'records' if is_service else 'subscribers'}/{_part(name)}/"
+        return f"{self.prefix}{'records' if is_service else 'subscribers'}/{self._part(name)}/"
 
     def keys_of(self, record: Record) -> list[str]:
         """The keys of a record. The first one is that under its service."""
-        root = f"{self.root}{_part(record.namespace)}/"
-        instance = _part(record.instance)
-        sources = [f"{root}subscribers/{_part(source)}/{instance}" for source in sorted(sources_of(record))]
-        return [f"{root}records/{_part(record.service)}/{instance}", *sources]
+        root = f"{self.root}{self._part(record.namespace)}/"
+        instance = self._part(record.instance)
+        sources = [f"{root}subscribers/{self._part(source)}/{instance}" for source in sorted(sources_of(record))]
+        return [f"{root}records/{self._part(record.service)}/{instance}", *sources]
 
     def note_key(self, note: Note) -> str:
         """The key of a note."""
-        return f"{self.root}{_part(note.namespace)}/notes/{_part(note.key)}"
+        return f"{self.root}{self._part(note.namespace)}/notes/{self._part(note.key)}"
 
     def lock_key(self, namespace: str, name: str) -> str:
         """The key of a lock."""
-        return f"{self.root}{_part(namespace)}/locks/{_part(name)}"
+        return f"{self.root}{self._part(namespace)}/locks/{self._part(name)}"
 
     # --- what a key is ---
 
@@ -162,7 +165,7 @@ class Keyspace:
         if self.interest is None or self._parts(key)[1] != "subscribers":
             return []
         sources = [name for is_service, name in map(split, self.interest) if not is_service]
-        places = [f"{self.prefix}subscribers/{_part(name)}/{_part(instance)}" for name in sorted(sources)]
+        places = [f"{self.prefix}subscribers/{self._part(name)}/{self._part(instance)}" for name in sorted(sources)]
         home = self._homes.get(instance)
         if home is not None and self.is_wanted(home):
             places.append(home)

@@ -12,6 +12,7 @@ import argparse
 import base64
 import http.server
 import json
+import posixpath
 import ssl
 import threading
 import time
@@ -139,6 +140,9 @@ class Agent(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def routed(self, path):
+        plain = urllib.parse.unquote(path)
+        if posixpath.normpath(plain) != plain.rstrip("/"):
+            raise Refused(301, "")  # Go sends whoever asks for a/../b to b.
         if path.startswith("/v1/kv/"):
             return self.kv(urllib.parse.unquote(path.removeprefix("/v1/kv/")))
         if path == "/v1/session/create":

@@ -328,6 +328,17 @@ def test_in_a_patched_process_sessions_live_while_its_hub_is_busy(new_house, url
 # --- blocking queries ---
 
 
+def test_names_may_be_of_any_characters(new_house, url):
+    house = new_house(url, namespace="..")
+    here, seen = house.open(), Watch(new_house(url, namespace="..").open(services=[".."]))
+    here.announce(record("a/b é%2F", "..", namespace="..", subscriptions=[{"source": "."}]))
+    here.put("a/./b?c#d", {"is": 1})
+
+    seen.wait(lambda view: knows("a/b é%2F")(view) and [note.key for note in view.notes] == ["a/./b?c#d"])
+    here.withdraw("a/b é%2F")
+    seen.wait_now(knows())
+
+
 def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_directory(consul, url):
     def served():
         return json.loads(consul.call("GET", "/stand-in/served"))
