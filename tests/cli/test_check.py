@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import socket
+import textwrap
 
+import click
 import pytest
 import yaml
 
 from discovery import open_directory
 from discovery.model import Record, Seen
+from tests.documents.examples import DOCS
 from tests.system.processes import free_port
 from zmqservices.cli import diagnosis, examination
+from zmqservices.cli.check import show
 from zmqservices.cli.diagnosis import ERROR, OK, WARNING
 from zmqservices.cli.main import main
 from zmqservices.cli.nodes import NodeAnswer
@@ -272,10 +277,6 @@ def test_a_host_in_order_and_a_broken_one(start, zmqservices, write, tmp_path, t
 
 
 def test_colours_are_for_terminals_that_want_them(monkeypatch, capsys):
-    import click
-
-    from zmqservices.cli.check import show
-
     finding = diagnosis.of_space("/var\x1b[2J", 5, 10)
     monkeypatch.delenv("NO_COLOR", raising=False)
     shown = []
@@ -289,3 +290,18 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch, capsys):
     assert shown[2].startswith("error    journal")
     assert all(r"/var\x1b[2J" in line for line in (shown[0], shown[2]))
     assert shown[3].startswith(" " * 21) and "-> " in shown[3]
+
+
+def test_the_page_of_the_command_line_shows_what_is_printed(monkeypatch, capsys):
+    monkeypatch.setenv("NO_COLOR", "1")
+    (block,) = re.findall(r"Nothing is changed::\n\n((?:    .*\n)+)", (DOCS / "cli.rst").read_text("utf-8"))
+
+    for finding in (
+        *diagnosis.of_settings("", {}, "config.yaml"),
+        diagnosis.of_descriptors(1024, 1024, 3),
+        diagnosis.of_space("/var/lib/shop", int(60.5 * 2**30), 2**30),
+        diagnosis.of_registry("10.0.0.5:4190", "connection refused", False),
+    ):
+        show(finding)
+
+    assert capsys.readouterr().out == textwrap.dedent(block)

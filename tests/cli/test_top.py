@@ -18,6 +18,7 @@ import pytest
 from rich.cells import cell_len
 
 from discovery import open_directory
+from tests.documents.examples import DOCS
 from tests.system.processes import free_port
 from zmqservices.cli.cluster_rows import GONE, KEPT, SILENT, WINDOW, ClusterRows, Listed, arranged
 from zmqservices.cli.cluster_table import duration, fitting, plain, rate
@@ -28,6 +29,8 @@ from zmqservices.cli.top_screen import lines_of
 from zmqservices.cli.top_view import TopView
 from zmqservices.configuration import config
 from zmqservices.observability.histogram import Histogram
+
+PAGE = (DOCS / "cli.rst").read_text("utf-8")
 
 # --- rows ---------------------------------------------------------------------------------------------------------------
 
@@ -246,6 +249,15 @@ def test_where_nothing_listens_a_node_is_gone_and_where_nothing_answers_it_is_si
                     assert states["silent"] in ("UP", SILENT)
             finally:
                 watch.close()
+
+
+def test_the_page_of_the_command_line_shows_the_columns_of_a_usual_terminal(shop):
+    (header, *rest) = re.findall(r"asks their nodes each second.*::\n\n((?:    .*\n)+)", PAGE)[0].splitlines()
+
+    found = [column.title for column, _ in fitting(arranged(shop), 95) if column.title != "HOST"]
+
+    assert re.split(r" {2,}", header.strip()) == found
+    assert [re.split(r" {2,}", line.strip())[1] for line in rest] == ["1/1 up", "UP", "1/2 up", "GONE", "UP"]
 
 
 def test_text_for_scripts_has_all_columns(shop):

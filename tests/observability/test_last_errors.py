@@ -3,6 +3,7 @@
 import pytest
 
 from zmqservices.observability.last_errors import LONGEST_TEXT, LONGEST_TRACEBACK, MOST_KEPT, LastErrors, shortened
+from zmqservices.observability.statistics import MOST_SERIES, Statistics, caller_of
 from zmqservices.observability.timeline import LONGEST_DETAIL, Timeline
 from zmqservices.observability.timeline import MOST_KEPT as MOST_HAPPENINGS
 
@@ -123,3 +124,38 @@ def test_the_timeline_numbers_its_entries_and_keeps_the_last(clock):
     assert [one.number for one in kept] == list(range(11, MOST_HAPPENINGS + 11))
     assert kept[-1][1:5] == (1000.0, "listed", "orders", f"i{MOST_HAPPENINGS + 9}")
     assert len(kept[-1].detail) == LONGEST_DETAIL
+
+
+class Ended:
+    """An outgoing call that has ended, as probes see it."""
+
+    moves = 0
+    began_at = 0.0
+    error = None
+
+    def __init__(self, service, method, stack=None):
+        self.service = service
+        self.method = method
+        self.headers = None if stack is None else {"call_id_stack": stack}
+
+
+@pytest.mark.parametrize(
+    ("stack", "caller"),
+    [
+        (None, ""), ([], ""), (["orders.place.9f2c-1"], "orders"),
+        (["gateway.get.9f2c-1", "shop.orders.place.9f2c-2"], "shop.orders"),
+        (["odd"], "odd"),
+    ],
+)  # fmt: skip
+def test_the_caller_is_the_service_whose_method_made_the_call(stack, caller):
+    assert caller_of(Ended("stock", "take", stack)) == caller
+
+
+def test_a_flood_of_names_fills_no_memory():
+    statistics = Statistics()
+
+    for number in range(5 * MOST_SERIES):
+        statistics.call_ended(Ended(f"service{number}", f"method{number}", [f"caller{number}.method.1"]))
+
+    assert len(statistics.calls) <= 2 * MOST_SERIES + 1
+    assert sum(outcomes.good.count for outcomes in statistics.calls.values()) == 5 * MOST_SERIES

@@ -5,6 +5,9 @@ import pytest
 import yaml
 
 from tests.stage import until
+from zmqservices.cli.examination import examine
+from zmqservices.cli.listing import looked_up
+from zmqservices.cli.node_watch import NodeWatch
 from zmqservices.cli.nodes import ask_nodes
 from zmqservices.cli.options import Flags
 from zmqservices.cli.publishers import ask_all, publishers
@@ -86,3 +89,36 @@ def test_publishers_are_asked_over_encrypted_connections(orders, flags):
             return [answer["source"] for _, answer in ask_all(found, "stats")]
 
     until(lambda: elsewhere(ask) == ["orders"])
+
+
+def test_top_shows_numbers_to_those_who_administer_nodes_and_states_to_all(orders, flags):
+    def shown(operator):
+        settings = operator.resolve()
+        with looked_up(settings, 10.0) as directory:
+            watch = NodeWatch(directory, settings, 10.0, 10.0)
+            try:
+                watch.ask(wait=True)
+                ((_, (row,)),) = watch.rows()
+                return row
+            finally:
+                watch.close()
+
+    allowed, refused = elsewhere(shown, flags(administers="node:operators")), elsewhere(shown, flags(calls="*"))
+
+    assert (allowed.state, allowed.in_flight, allowed.problem) == ("UP", 0, "")
+    assert (refused.state, refused.in_flight) == ("UP", None)
+    assert refused.problem.startswith("Forbidden: node:operators.stats is forbidden to")
+
+
+def test_check_looks_at_certificates_of_this_node_and_of_others(orders, flags):
+    def found(operator):
+        return list(examine(operator.resolve(), "config.yaml", 10.0))
+
+    own, node = (one for one in elsewhere(found, flags(administers="node:operators")) if one.check == "certificates")
+    refused = [one for one in elsewhere(found, flags(calls="*")) if one.check == "nodes"]
+
+    # Those of this test hold for a day.
+    assert own.level == node.level == "warning"
+    assert own.text.startswith("that of operator-") and node.text.startswith("that of orders-")
+    assert "keys renew orders-" in node.mend
+    assert [one.mend for one in refused] == ["for these checks, use a certificate with --administers node:operators"]
