@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory
+from discovery import Options
 from discovery.backend import factory_for
 from discovery.client.engines import Gone, Vacant
 from discovery.client.locks import EngineLock
@@ -62,59 +62,7 @@ def code(text):
     return base64.b64encode(text.encode()).decode()
 
 
-# --- URLs and what is missing ---
-
-
-def test_its_capabilities_name_the_servers():
-    can = open_directory("etcd://10.0.0.5,[fd00::5]:2380/shop").capabilities
-
-    assert can == Capabilities(locks=True, servers=(("10.0.0.5", 2379), ("fd00::5", 2380)))
-
-
-def test_the_password_is_not_shown():
-    directory = open_directory("etcd://me:secret@10.0.0.5:2379/shop")
-
-    assert directory.describe().startswith("directory etcd://me@10.0.0.5:2379/shop ")
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("etcd://", "no server; etcd://HOST:PORT.*is needed"),
-        ("etcd://me:secret@host:port", "'host:port' is no server"),
-        ("etcd://host,/shop", "no server"),
-        ("etcd://host//shop//x", "needed"),
-        ("etcd://host/shop?tlss=yes", "option 'tlss'; tls, ca, cert, key are known"),
-        ("etcd://host/shop?tls=perhaps", "'perhaps'; yes or no is needed"),
-        ("etcd://host/shop?ca=/no/such/file", "cannot be read.*in PEM"),
-    ],
-)
-def test_a_url_that_makes_no_sense_is_told_without_the_password(url, words):
-    with pytest.raises(DirectoryConfigurationError, match=words) as caught:
-        open_directory(url)
-
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("library", ["urllib3", "h2"])
-def test_without_its_libraries_the_extra_is_named(monkeypatch, library):
-    monkeypatch.setitem(sys.modules, "h2.connection" if library == "h2" else library, None)
-
-    with pytest.raises(DirectoryConfigurationError, match=rf"and {library}, by .*`pip install zmqservices\[etcd\]` brings it"):
-        open_directory("etcd://10.0.0.5:2379")
-
-
 # --- what a user is told ---
-
-
-def test_a_server_that_is_absent_is_named(new_house, caplog):
-    port = free_port()
-    directory = new_house(f"etcd://127.0.0.1:{port}").open()
-
-    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused"
-    assert not directory.wait_ready(0)
-    assert "cannot be reached" in directory.describe()
-    assert caplog.text.count("cannot be reached") == 1
 
 
 def test_something_else_that_listens_is_told_of(new_house):

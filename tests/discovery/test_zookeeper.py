@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory, protocol
+from discovery import Options, protocol
 from discovery.backend import factory_for
 from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswerError
 from discovery.exceptions import EngineError
@@ -70,61 +70,7 @@ def error_of(directory):
     return eventually(lambda: directory.view().registries[0]["error"])
 
 
-# --- URLs and what is missing ---
-
-
-def test_its_capabilities_name_the_servers():
-    can = open_directory("zookeeper://10.0.0.5,[fd00::5]:2182/shop").capabilities
-
-    assert can == Capabilities(locks=True, servers=(("10.0.0.5", 2181), ("fd00::5", 2182)))
-
-
-def test_the_password_is_not_shown():
-    directory = open_directory("zookeeper://me:secret@10.0.0.5:2181/shop")
-
-    assert directory.describe().startswith("directory zookeeper://me@10.0.0.5:2181/shop ")
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("zookeeper://", "no server; zookeeper://HOST:PORT.*is needed"),
-        ("zookeeper://me:secret@host:port", "'host:port' is no server"),
-        ("zookeeper://host//shop//x", "needed"),
-        ("zookeeper://host/shop?tlss=yes", "option 'tlss'; access, tls, ca, cert, key are known"),
-        ("zookeeper://host/shop?tls=perhaps", "'perhaps'; yes or no is needed"),
-        ("zookeeper://me:secret@host/shop?key=FILE", "'key' and no 'cert'; cert=FILE is needed"),
-        ("zookeeper://me:secret@host/shop?ca=/no/such/file", "cannot be read.*in PEM"),
-        ("zookeeper://host/shop?access=all", "'all'; open is needed, or private or readable with a user and a password"),
-        ("zookeeper://host/shop?access=private", "'private'; open is needed"),
-    ],
-)
-def test_a_url_that_makes_no_sense_is_told_without_the_password(url, words):
-    with pytest.raises(DirectoryConfigurationError, match=words) as caught:
-        open_directory(url)
-
-    assert "secret" not in str(caught.value)
-
-
-def test_without_its_library_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "kazoo.client", None)
-
-    with pytest.raises(DirectoryConfigurationError, match=r"pip install zmqservices\[zookeeper\]") as caught:
-        open_directory("zookeeper://me:secret@10.0.0.5:2181")
-
-    assert "secret" not in str(caught.value)
-
-
 # --- what a user is told ---
-
-
-def test_a_server_that_is_absent_is_named(new_house, caplog):
-    port = free_port()
-    directory = new_house(f"zookeeper://127.0.0.1:{port}").open()
-
-    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused"
-    assert not directory.wait_ready(0)
-    assert caplog.text.count(f"cannot use directory zookeeper://127.0.0.1:{port}/zmqservices: ") == 1
 
 
 def test_a_host_without_an_address_is_named(new_house):
