@@ -25,6 +25,7 @@ from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import DEFAULT_TTL, Seen, View, is_ttl
 from discovery.security.keys import Keys
 from discovery.server.registry_server import RegistryServer
+from discovery.server.table import MAX_LEASES, MAX_LEASES_OF_HOLDER
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -73,10 +74,26 @@ def cli() -> None:
     "--bind", default=DEFAULT_BIND, show_default=True, metavar="tcp://HOST:PORT", help="Where to listen."
 )
 @click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
+@click.option(
+    "--max-records", type=click.IntRange(1, MAX_LEASES), default=MAX_LEASES, show_default=True, metavar="N",
+    help="Instances that are listed at most.",
+)
+@click.option(
+    "--max-records-of-connection", type=click.IntRange(1, MAX_LEASES_OF_HOLDER), default=MAX_LEASES_OF_HOLDER,
+    show_default=True, metavar="N", help="Those of one process.",
+)
 @json_option
 @security_option
 @insecure_option
-def serve(bind: str, ttl: float, as_json: bool, security: str | None, insecure: bool) -> None:
+def serve(
+    bind: str,
+    ttl: float,
+    max_records: int,
+    max_records_of_connection: int,
+    as_json: bool,
+    security: str | None,
+    insecure: bool,
+) -> None:
     """Run a registry until a signal stops it."""
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
@@ -91,7 +108,14 @@ def serve(bind: str, ttl: float, as_json: bool, security: str | None, insecure: 
                 f"{keys.folder} has the keys of {keys.certificate.name!r}; a registry needs those in the folder 'registry' that "
                 "`zmqservices keys init` made"
             )
-        server = RegistryServer(bind_address(bind), ttl=ttl, keys=keys, insecure=insecure)
+        server = RegistryServer(
+            bind_address(bind),
+            ttl=ttl,
+            keys=keys,
+            insecure=insecure,
+            max_records=max_records,
+            max_records_of_connection=max_records_of_connection,
+        )
         server.start()
         server.wait_bound(BIND_TIMEOUT)
     except DirectoryError as exc:

@@ -65,6 +65,10 @@ MAX_QUEUED_SECONDS_CONFIG_KEY = "max_queued_seconds"
 MAX_QUEUED_BYTES_CONFIG_KEY = "max_queued_bytes"
 MAX_MESSAGE_SIZE_CONFIG_KEY = "max_message_size"
 DRAIN_TIMEOUT_CONFIG_KEY = "drain_timeout"
+MAX_CLIENTS_CONFIG_KEY = "max_clients"
+MAX_CALLS_PER_CLIENT_CONFIG_KEY = "max_calls_per_client"
+MAX_UNREAD_BYTES_CONFIG_KEY = "max_unread_bytes"
+HANDSHAKES_PER_SECOND_CONFIG_KEY = "handshakes_per_second"
 #: Seconds that a call may take when nobody says otherwise.
 DEFAULT_RPC_TIMEOUT = 30.0
 #: Seconds that a call waits for a first instance of its service, so that a restart is bridged.
@@ -95,6 +99,15 @@ DEFAULT_MAX_QUEUED_BYTES = 256 * 1024 * 1024
 DEFAULT_MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 #: Seconds that a stopping service waits for its running calls before they are cancelled.
 DEFAULT_DRAIN_TIMEOUT = 30.0
+
+#: Nodes that may be connected to the call server of a process.
+DEFAULT_MAX_CLIENTS = 10_000
+#: Open calls of one of them; None is as many as the service's queue takes.
+DEFAULT_MAX_CALLS_PER_CLIENT = None
+#: Bytes of answers and events that may wait for one of them, and twice as many for all.
+DEFAULT_MAX_UNREAD_BYTES = 128 * 1024 * 1024
+#: Handshakes of encrypted connections that are let through in a second, and four times as many after a quiet time.
+DEFAULT_HANDSHAKES_PER_SECOND = 500
 
 # --- events ------------------------------------------------------------------------------------------------------------
 JOURNAL_FOLDER_CONFIG_KEY = "JOURNAL_FOLDER"
@@ -206,7 +219,7 @@ DEFAULT_TRANSPORT_OPTIONS = {"max_retries": 3, "interval_start": 2, "interval_st
 
 # --- context headers ---------------------------------------------------------------------------------------------------
 CALL_ID_STACK_CONTEXT_KEY = "call_id_stack"
-AUTH_TOKEN_CONTEXT_KEY = "auth_token"
+AUTH_TOKEN_CONTEXT_KEY = "auth_token"  # nosec B105  # a name
 LANGUAGE_CONTEXT_KEY = "language"
 USER_ID_CONTEXT_KEY = "user_id"
 USER_AGENT_CONTEXT_KEY = "user_agent"

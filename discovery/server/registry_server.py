@@ -74,7 +74,10 @@ class RegistryServer:
         on_bound: Callable[[Exception | None], None] | None = None,
         keys: Keys | None = None,
         insecure: bool = False,
+        max_records: int | None = None,
+        max_records_of_connection: int | None = None,
     ) -> None:
+        self._bounds = (max_records, max_records_of_connection)
         host = bind.removeprefix("tcp://").rpartition(":")[0]
         objection = exposure.objection(host, "this registry", bind, keys is not None, insecure)
         if objection:
@@ -155,7 +158,7 @@ class RegistryServer:
         if self._warning:
             _log.warning("%s", self._warning)
         now = time.monotonic()
-        self._table = Table(now, self._ttl, self._preserve)
+        self._table = Table(now, self._ttl, self._preserve, *self._bounds)
         self._feed = feed = ChangeFeed(
             self.boot_id, self._table, self._notes, lambda peer, frame: sockets.try_send(socket, [peer, frame])
         )

@@ -119,8 +119,16 @@ class _Share:
 class Table:
     """All leases of one registry. Methods return the changes for the subscribers."""
 
-    def __init__(self, now: float, ttl: float = DEFAULT_TTL, preserve: bool = True) -> None:
+    def __init__(
+        self,
+        now: float,
+        ttl: float = DEFAULT_TTL,
+        preserve: bool = True,
+        max_leases: int | None = None,
+        max_leases_of_holder: int | None = None,
+    ) -> None:
         self.ttl = ttl
+        self._max_leases, self._max_leases_of_holder = max_leases, max_leases_of_holder
         self._preserve = preserve
         self._started_at = now
         self._looked_at = now
@@ -269,8 +277,10 @@ class Table:
         own = self._holders.get(holder) or _Holder()
         is_own = lease is not None and lease.holder == holder
         leases, taken = len(own.instances) + (not is_own), own.bytes + (more if is_own else size)
-        if leases > MAX_LEASES_OF_HOLDER:
-            raise DirectoryError(f"one connection may hold {MAX_LEASES_OF_HOLDER} leases; this would be one more")
+        most = MAX_LEASES if self._max_leases is None else self._max_leases
+        most_of_holder = MAX_LEASES_OF_HOLDER if self._max_leases_of_holder is None else self._max_leases_of_holder
+        if leases > most_of_holder:
+            raise DirectoryError(f"one connection may hold {most_of_holder} leases; this would be one more")
         if taken > MAX_BYTES_OF_HOLDER:
             raise DirectoryError(f"one connection may hold {MAX_BYTES_OF_HOLDER} bytes of records; these would be {taken}")
         is_new, grows = lease is None, more > 0
@@ -279,10 +289,10 @@ class Table:
         freed = 0
         shares: list[_Share] = []
         while True:
-            if is_new and len(self._leases) - len(going) >= MAX_LEASES:
+            if is_new and len(self._leases) - len(going) >= most:
                 share = max(shares or self._shares(shares), key=lambda other: other.leases, default=None)
                 if share is None or share.leases <= MUCH_MORE * leases:
-                    raise DirectoryError(f"this registry is full: it holds {MAX_LEASES} leases")
+                    raise DirectoryError(f"this registry is full: it holds {most} leases")
             elif grows and self._bytes - freed + more > MAX_BYTES:
                 share = max(shares or self._shares(shares), key=lambda other: other.bytes, default=None)
                 if share is None or share.bytes <= MUCH_MORE * taken:

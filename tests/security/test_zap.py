@@ -39,12 +39,12 @@ def test_who_proves_a_key_is_let_in_and_known_by_it(frames, status):
 
 
 def test_so_many_handshakes_in_a_second_and_no_more():
-    pace = HandshakePace(PER_SECOND, BURST, 0.0)
+    pace = HandshakePace(PER_SECOND, BURST * PER_SECOND, 0.0)
 
-    assert all(verdict(request(KEY), pace, 0.0)[0] == OK for _ in range(BURST))
+    assert all(verdict(request(KEY), pace, 0.0)[0] == OK for _ in range(BURST * PER_SECOND))
     assert verdict(request(KEY), pace, 0.0)[0] == LATER
     assert sum(verdict(request(KEY), pace, 1.0)[0] == OK for _ in range(2 * PER_SECOND)) == PER_SECOND
-    assert sum(verdict(request(KEY), pace, 1000.0)[0] == OK for _ in range(2 * BURST)) == BURST
+    assert sum(verdict(request(KEY), pace, 1000.0)[0] == OK for _ in range(2 * BURST * PER_SECOND)) == BURST * PER_SECOND
 
 
 @pytest.fixture

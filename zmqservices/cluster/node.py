@@ -18,6 +18,7 @@ import gevent
 import discovery
 from discovery.security.keys import Keys
 from zmqservices.cluster.address_watch import AddressWatch
+from zmqservices.cluster.calls.bounded import BoundedCallServer, BoundedGuardedCallServer
 from zmqservices.cluster.calls.caller import Caller
 from zmqservices.cluster.calls.guarded import GuardedCallServer
 from zmqservices.cluster.calls.identity import Authorizer
@@ -202,8 +203,7 @@ class Node(Watched):
     def open_call_server(self) -> CallServer:
         """The call server, opened if it is not open yet."""
         if self.call_server is None:
-            new_server = CallServer if self.guard is None else GuardedCallServer
-            self.call_server = new_server(
+            self.call_server = self._server_class()(
                 self.reactor,
                 self._sockets,
                 self.addresses.to_bind(),
@@ -211,10 +211,18 @@ class Node(Watched):
                 self.settings.namespace,
                 self.settings.max_message_size,
                 guard=self.guard,
+                limits=self.settings.limits,
             )
             self.call_server.records = self.records.described
             self.records.on_change = self.call_server.connections.welcome_asking
         return self.call_server
+
+    def _server_class(self) -> type[CallServer]:
+        """What nobody asked for costs nothing: each further check is a class of its own."""
+        is_bounded = self.settings.limits.max_calls_per_client is not None
+        if self.guard is None:
+            return BoundedCallServer if is_bounded else CallServer
+        return BoundedGuardedCallServer if is_bounded else GuardedCallServer
 
     def register(self, service: str, instance: str | None = None) -> Registration:
         """A registration for one more instance of `service`, with the id `instance` or a fresh one.

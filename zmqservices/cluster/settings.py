@@ -11,6 +11,7 @@ from urllib.parse import quote
 import discovery
 from discovery.security.keys import Keys
 from zmqservices import configuration, constants
+from zmqservices.cluster.limit_settings import LimitSettings
 from zmqservices.cluster.resilience_settings import ResilienceSettings
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.security import policy
@@ -84,6 +85,7 @@ class Settings:
     drain_timeout: float | None
     resilience: ResilienceSettings
     events: EventSettings
+    limits: LimitSettings = LimitSettings()
     #: This node's keys; None where connections are not encrypted.
     keys: Keys | None = field(default=None, repr=False)
     #: The rules beyond certificates.
@@ -127,6 +129,7 @@ class Settings:
             ),
             resilience=ResilienceSettings.read(config),
             events=EventSettings.read(config, namespace),
+            limits=LimitSettings.read(config),
             keys=keys,
             policy=_policy(config, keys),
             policy_file=_policy_file(config),
@@ -135,7 +138,7 @@ class Settings:
 
     @property
     def sockets(self) -> SocketOptions:
-        return SocketOptions(heartbeat=self.heartbeat, max_message_size=self.max_message_size, keys=self.keys)
+        return SocketOptions(self.heartbeat, self.max_message_size, self.keys, self.limits.handshakes_per_second)
 
 
 def keys_of(config: Mapping[str, Any]) -> Keys | None:

@@ -129,6 +129,8 @@ class SocketOptions:
     max_message_size: int = 64 * 1024 * 1024
     #: This node's keys; None where connections are not encrypted.
     keys: Keys | None = field(default=None, repr=False)
+    #: Of encrypted connections, let through in a second.
+    handshakes_per_second: int = zap.PER_SECOND
 
 
 def _new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -253,7 +255,7 @@ class Sockets:
         if self.options.keys is None:
             return
         if self._zap is None:
-            self._zap = zap.ZapHandler(self._context)
+            self._zap = zap.ZapHandler(self._context, self.options.handshakes_per_second)
         zap.secure_server(socket, self.options.keys)
 
     def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:

@@ -15,6 +15,7 @@ from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.refusals import refusal
 from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
 from zmqservices.cluster.calls.send_queue import SendQueue
+from zmqservices.cluster.limit_settings import LimitSettings
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Sent
 from zmqservices.transport.faults import Faults
@@ -73,8 +74,10 @@ class Connections:
         max_message_size: int,
         clock: Callable[[], float] = monotonic,
         guard: Authorizer | None = None,
+        limits: LimitSettings | None = None,
     ) -> None:
         self._guard = guard
+        self._most = None if limits is None else limits.max_clients
         self._owner = owner
         self._reactor = reactor
         self._socket = socket
@@ -86,7 +89,8 @@ class Connections:
         self._has_given_up_timer = False
         self._is_closed = False
         self._faults = Faults(_log)
-        self.sender = ReplySender(reactor, socket, self, tokens, max_message_size, clock)
+        most_unread = None if limits is None else limits.max_unread_bytes
+        self.sender = ReplySender(reactor, socket, self, tokens, max_message_size, clock, most_unread)
 
     # --- the greeting ------------------------------------------------------------------------------------------------
 
@@ -134,7 +138,7 @@ class Connections:
         self.sender.refuse(client, call_id, "protocol", "a CALL came before a HELLO")
 
     def on_hello(self, client: ClientConnection, hello: Hello) -> None:
-        fault = self._fault_of(hello) or self._identify(client, hello)
+        fault = self._fault_of(hello) or self._identify(client, hello) or self._crowd(client)
         if fault is not None:
             self.sender.refuse(client, None, *fault)
             return
@@ -171,6 +175,16 @@ class Connections:
             self._faults.saw(str(client), f"its HELLO is refused: {exc}")
             return "forbidden", str(exc)
         return None
+
+    def _crowd(self, client: ClientConnection) -> tuple[str, str] | None:
+        """The refusal of a client that is one too many."""
+        clients = self._socket.clients
+        if self._most is None or client.node or len(clients) <= self._most:
+            return None
+        if sum(1 for one in clients.values() if one.node) < self._most:
+            return None
+        self._faults.saw(str(client), f"it is one client too many: max_clients is {self._most:,}")
+        return "overloaded", f"this node has {self._most:,} clients, which is its max_clients"
 
     def _welcome(self, client: ClientConnection) -> None:
         info = self._owner.described()

@@ -66,6 +66,7 @@ class ReplySender:
         tokens: Iterator[int],
         max_message_size: int,
         clock: Callable[[], float] = monotonic,
+        max_unread_bytes: int | None = None,
     ) -> None:
         self._reactor = reactor
         self._socket = socket
@@ -79,7 +80,7 @@ class ReplySender:
         self.is_alone = False
         #: What is in flight to all clients, and what waits in all send queues.
         self.in_flight = InFlightTotal()
-        self.queued = QueuedTotal()
+        self.queued = QueuedTotal(max_unread_bytes)
         self._has_timer = False
         self._is_closed = False
 

@@ -22,14 +22,20 @@ OVERHEAD = 100
 class QueuedTotal:
     """The bytes that wait in all send queues of one server socket."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "_longest")
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int | None = None) -> None:
         self.bytes = 0
+        self._longest = longest
+
+    @property
+    def longest(self) -> int:
+        """Bytes that may wait for one node."""
+        return LONGEST_SEND_QUEUE if self._longest is None else self._longest
 
     @property
     def is_too_much(self) -> bool:
-        return self.bytes > ALL_SEND_QUEUES
+        return self.bytes > (ALL_SEND_QUEUES if self._longest is None else 2 * self._longest)
 
 
 class SendQueue:
@@ -48,7 +54,7 @@ class SendQueue:
 
     @property
     def is_too_long(self) -> bool:
-        return self.bytes > LONGEST_SEND_QUEUE
+        return self.bytes > self._total.longest
 
     def add(self, frames: Frames) -> None:
         self.messages.append(frames)

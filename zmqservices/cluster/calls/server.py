@@ -20,6 +20,7 @@ from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, Served
 from zmqservices.cluster.calls.replies import ServerSocket
 from zmqservices.cluster.calls.services import SHARED, ServiceTable, least_busy
+from zmqservices.cluster.limit_settings import LimitSettings
 from zmqservices.exceptions import ProtocolError
 from zmqservices.probes import Measure, Watched
 from zmqservices.transport import RouterSocket, Sockets
@@ -60,8 +61,10 @@ class CallServer(Watched):
         clock: Callable[[], float] = monotonic,
         new_socket: NewServerSocket = RouterSocket,
         guard: Authorizer | None = None,
+        limits: LimitSettings | None = None,
     ) -> None:
         self.watch()
+        self.limits = limits or LimitSettings()
         self._clock = clock
         self._table = ServiceTable()
         self._services = self._table.by_name
@@ -88,7 +91,9 @@ class CallServer(Watched):
         self._payloads = Payloads(self._router.take_payload)
         self._faults = Faults(_log)
         tokens = itertools.count(1)
-        self.connections = Connections(self, reactor, self._router, node, namespace, tokens, max_message_size, clock, guard)
+        self.connections = Connections(
+            self, reactor, self._router, node, namespace, tokens, max_message_size, clock, guard, limits
+        )
         self.sender = sender = self.connections.sender
         self._cork = sender.cork
         self.send, self.together, self._refuse = sender.send, sender.together, sender.refuse

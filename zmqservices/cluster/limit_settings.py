@@ -1,0 +1,32 @@
+"""What one peer, and all together, may cost this process, as far as an operator chooses. docs/limits.rst has every bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zmqservices import constants
+from zmqservices.configuration import whole_number
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """`max_calls_per_client` None: as many as a service's queue takes. Sizes in bytes."""
+
+    max_clients: int = constants.DEFAULT_MAX_CLIENTS
+    max_calls_per_client: int | None = constants.DEFAULT_MAX_CALLS_PER_CLIENT
+    max_unread_bytes: int = constants.DEFAULT_MAX_UNREAD_BYTES
+    handshakes_per_second: int = constants.DEFAULT_HANDSHAKES_PER_SECOND
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> LimitSettings:
+        """Raises ConfigurationError, quoting the value, for anything but a whole number from 1 up."""
+        c = constants
+        most_calls = config.get(c.MAX_CALLS_PER_CLIENT_CONFIG_KEY)
+        return cls(
+            whole_number(config, c.MAX_CLIENTS_CONFIG_KEY, c.DEFAULT_MAX_CLIENTS),
+            None if most_calls is None else whole_number(config, c.MAX_CALLS_PER_CLIENT_CONFIG_KEY, 1),
+            whole_number(config, c.MAX_UNREAD_BYTES_CONFIG_KEY, c.DEFAULT_MAX_UNREAD_BYTES),
+            whole_number(config, c.HANDSHAKES_PER_SECOND_CONFIG_KEY, c.DEFAULT_HANDSHAKES_PER_SECOND),
+        )
