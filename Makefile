@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-fast fuzz chaos check lint types imports docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
+.PHONY: help install test test-fast fuzz chaos check lint types imports security docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,7 +62,11 @@ docs: $(INSTALLED)  ## Build the documentation into docs/_build/html; warnings a
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/check.py docs/_build/html
 
-check: lint types imports docs test  ## Everything that must be green before a change goes in.
+security: $(INSTALLED)  ## Look for risky code (bandit), and for known faults of what is installed (pip-audit; needs a network).
+	$(BIN)/bandit -q -c pyproject.toml -r zmqservices discovery
+	$(BIN)/python .ci/audit
+
+check: lint types imports security docs test  ## Everything that must be green before a change goes in.
 
 format: $(INSTALLED)  ## Let ruff mend what it can.
 	$(BIN)/ruff check --fix .

@@ -210,7 +210,7 @@ def endpoints_of(container: ServiceContainer, advertised: Callable[..., str]) ->
         bound = getattr(extension, "address", None) if hasattr(extension, "get_wsgi_app") else None
         if bound is not None:
             host, port = bound
-            host = f"[{host}]" if ":" in host else host or "0.0.0.0"
+            host = f"[{host}]" if ":" in host else host or "0.0.0.0"  # nosec B104  # shown, not bound
             address = advertised(f"tcp://{host}:{port}", keep_port=True)
             return {"http": address.replace("tcp://", "http://", 1)}
     return {}

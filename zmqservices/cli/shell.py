@@ -151,7 +151,7 @@ class ShellRunner:
         path = os.environ.pop("PYTHONSTARTUP", "")
         if path and os.path.isfile(path):
             with open(path, encoding="utf-8") as file:
-                exec(compile(file.read(), path, "exec"), self.local)
+                exec(compile(file.read(), path, "exec"), self.local)  # nosec B102  # the user's own PYTHONSTARTUP, as Python runs it
 
     def bpython(self) -> None:
         """The interface bpython; raises ImportError where it is not installed."""

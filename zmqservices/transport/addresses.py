@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from zmqservices.exceptions import ConfigurationError
 
 #: Every address of this host: `*` and `::` are IPv4 and IPv6, `0.0.0.0` is IPv4 alone.
-ANY_HOST = ("*", "0.0.0.0", "::")
-IPV4_ALONE = "0.0.0.0"
+ANY_HOST = ("*", "0.0.0.0", "::")  # nosec B104  # compared with
+IPV4_ALONE = "0.0.0.0"  # nosec B104  # compared with
 _MEND = "'tcp://HOST:PORT' is needed, with port 0 for any free one, and an IPv6 address in brackets: 'tcp://[fd00::5]:0'"
 
 

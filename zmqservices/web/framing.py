@@ -25,7 +25,7 @@ MAX_CHUNK_LINE, MAX_EXTENSIONS = 1024, 16 * 1024
 #: Characters of what a peer sent that are quoted at most.
 QUOTED = 80
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # nosec B105  # a pattern
 # Bytes from 128 on are no part of a target, but clients send them (curl does), and they mislead nobody about its end.
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n")
 # A tab is the one control character that a value may have; a line that begins with white space (obs-fold) has no name.
