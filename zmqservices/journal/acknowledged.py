@@ -1,4 +1,4 @@
-"""Which seqs a group is done with: everything up to a cursor, and ranges beyond it. Pure."""
+"""The seqs that a group has acknowledged: all up to a cursor, and ranges beyond it. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class Acknowledged:
-    """Contiguous up to `cursor`, sparse after it; neighbours grow together, so that it stays small."""
+    """All seqs up to `cursor`, and ranges after it. Adjacent ranges are merged, so that it stays small."""
 
     __slots__ = ("cursor", "_firsts", "_lasts")
 
@@ -25,7 +25,7 @@ class Acknowledged:
         return i >= 0 and seq <= self._lasts[i]
 
     def add(self, first: int, last: int) -> None:
-        """`first` to `last`, both included, are done with."""
+        """Mark `first` to `last`, both included, as acknowledged."""
         if first <= self.cursor + 1:
             self._advance(last)
             return

@@ -1,4 +1,4 @@
-"""The blocks of a journal to read: the last ones from memory, the others from the file, checked."""
+"""Reads the blocks of a journal: the newest ones from memory, the others from the file. Each is checked."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from zmqservices.journal.blocks import Block, checksum, unpack_events
 from zmqservices.journal.store import Store
 
-#: Events and bytes of the last blocks that stay in memory, to be fetched without the disk.
+#: Events and bytes of the newest blocks, which stay in memory so that a fetch does not read the disk.
 RECENT_EVENTS = 4096
 RECENT_BYTES = 1 << 22
-#: Blocks that are read from the disk at a time, at most: it begins with one, for a full one fills a page.
+#: Blocks that are read from the disk at a time, at most. The first read takes one, since a full block fills a page.
 _BLOCKS_AT_A_TIME = 32
 
 
 class BlockCache:
-    """The blocks of one store. `damaged(first)` hears of one that is not what was written."""
+    """The blocks of one store. `damaged(first)` is called for each damaged block."""
 
     def __init__(self, store: Store, damaged: Callable[[int], None]) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class BlockCache:
         self._last_read: Block | None = None
 
     def remember(self, block: Block, size: int) -> None:
-        """It was just appended."""
+        """Keep a block that was just appended."""
         recent = self._recent
         recent.append((block, size))
         self._recent_events += block.last - block.first + 1
@@ -36,7 +36,7 @@ class BlockCache:
             self._forget_oldest()
 
     def forget(self, to_seq: int) -> None:
-        """Blocks up to that seq are not in the file any more."""
+        """Forget the blocks up to that seq: they were deleted from the file."""
         while self._recent and self._recent[0][0].last <= to_seq:
             self._forget_oldest()
         self._last_read = None
@@ -47,13 +47,13 @@ class BlockCache:
         self._recent_bytes -= size
 
     def block(self, first: int) -> Iterator[Block]:
-        """The block that begins there; none if it is damaged."""
+        """The block that begins at seq `first`. Yields nothing if the block is damaged."""
         return self._checked(self._store.packed(first - 1, 1))
 
     def blocks(self, after: int) -> Iterator[Block]:
         """The blocks with events after that seq."""
         if self._last_read is not None and self._last_read.first <= after + 1 <= self._last_read.last:
-            # A page seldom ends where a block does.
+            # A page seldom ends with a block, so the next page begins inside of the same one.
             yield self._last_read
             after = self._last_read.last
         limit = 1
@@ -86,9 +86,9 @@ class BlockCache:
 
 
 def _events(first: int, last: int, before: int, crc: int, packed: bytes) -> list[tuple[Any, ...]] | None:
-    """Those of a block; None where it is not what was written."""
+    """The events of a block. None if the block is damaged."""
     try:
         return unpack_events(packed) if checksum(first, last, packed, before) == crc else None
     except (TypeError, ValueError):
-        # A field of another type.
+        # A field has another type than the one that was written.
         return None

@@ -1,7 +1,7 @@
-"""Events as they lie in the file: those of one commit are one block.
+"""How events are stored in the file: the events of one commit are one block.
 
-A row per block instead of one per event: sqlite3 gives the interpreter's lock away at every row, and gets it back late
-when the hub is busy. Measured with a hub that is: 98,000 events/s in blocks of 64, 33,000 in rows.
+There is one row per block, and not one per event: sqlite3 releases the interpreter's lock at every row, and gets it back late
+when the hub is busy. Measured with a busy hub: 98,000 events/s in blocks of 64, 33,000 in rows.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import msgpack
 
 from zmqservices.journal.events import NewEvent, StoredEvent
 
-#: What each of an event's fields may be: type, body, headers, key.
+#: The allowed types of an event's fields: type, body, headers, key.
 _EVENTS = frozenset((str, bytes, headers, key) for headers in (bytes, type(None)) for key in (str, type(None)))
-#: Those of a stored event before them, and its origin after them.
+#: The allowed types of the fields of a stored event that come before these. Its origin comes after them.
 _PLACES = frozenset((int, int, at) for at in (float, int))
 
-#: Bytes that a block takes in the file beside what it carries, roughly.
+#: Bytes that a block takes in the file besides its events, roughly.
 OVERHEAD = 80
 
 
 class Damaged(ValueError):
-    """What the file holds is not what was ever written to it."""
+    """The file holds bytes that were never written to it."""
 
 
 class Block(NamedTuple):
@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is known of a block without reading its events. `types` counts the events of each type."""
+    """The summary of a block, read without its events. `types` counts the events of each type."""
 
     first: int
     last: int
@@ -47,22 +47,22 @@ class Row(NamedTuple):
 
 
 def pack_events(events: Sequence[NewEvent]) -> bytes:
-    """What `unpack_events` reads. TypeError for what cannot be kept."""
+    """The bytes that `unpack_events` reads. Raises TypeError for an event that cannot be stored."""
     packed: bytes = msgpack.packb(events)
     return packed
 
 
 def unpack_events(packed: bytes) -> list[tuple[Any, ...]]:
-    """The events, as plain tuples. Damaged if these are not such bytes."""
+    """The events, as plain tuples. Raises Damaged for bytes that `pack_events` did not make."""
     events = _unpacked(packed)
     for event in events:
         if type(event) is not tuple or tuple(map(type, event)) not in _EVENTS:
-            raise Damaged("an event of a block is none")
+            raise Damaged("a block holds something that is not an event")
     return list(events)
 
 
 def size_of(event: NewEvent) -> int:
-    """Bytes that the event will take, roughly."""
+    """Bytes that the event will take in the file, roughly."""
     return len(event[0]) + len(event[1]) + len(event[2] or b"") + 16
 
 
@@ -75,7 +75,7 @@ def count_types(events: Sequence[tuple[Any, ...]]) -> dict[str, int]:
 
 
 def checksum(first: int, last: int, packed: bytes, before: int) -> int:
-    """The link of the chain: what a block carries and where it stands, on top of the checksum of the block `before`."""
+    """The checksum of a block's seqs and events, chained to the checksum of the block `before` it."""
     return crc32(packed, crc32(b"%d %d" % (first, last), before))
 
 
@@ -86,11 +86,11 @@ def pack_event(event: StoredEvent) -> bytes:
 
 
 def unpack_event(packed: bytes) -> StoredEvent:
-    """What `pack_event` made. Damaged if these are not such bytes."""
+    """The event that `pack_event` packed. Raises Damaged for other bytes."""
     fields = _unpacked(packed)
     types = tuple(map(type, fields))
     if types[:3] not in _PLACES or types[3:7] not in _EVENTS or types[7:] != (str,):
-        raise Damaged("the event of a dead letter is none")
+        raise Damaged("a dead letter holds something that is not an event")
     return StoredEvent(*fields)
 
 

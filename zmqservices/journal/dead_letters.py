@@ -1,4 +1,4 @@
-"""Dead letters: events that a group gave up, kept with the error until somebody requeues or drops them."""
+"""Dead letters: events that a group gave up, kept with the last error until an operator requeues or drops them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DeadLetters:
         self._state = state
 
     def bury(self, name: str, event: StoredEvent, error: dict[str, Any], attempts: int) -> None:
-        """A dead letter from now on, and then acknowledged: a crash in between makes a duplicate, never a loss."""
+        """Make the event a dead letter, then acknowledge it. A crash in between makes a duplicate, never a loss."""
         state = self._state
         group_state = state.group_state(name)
         more_bytes, is_one_more = state.store.put_dead_letter(name, event.seq, pack_event(event), attempts, error)
@@ -26,14 +26,14 @@ class DeadLetters:
         group_state.bury(event.seq)
 
     def listed(self, name: str | None, limit: int, after: int) -> list[tuple[str, DeadLetter]]:
-        """(group, letter), oldest seq first."""
+        """Dead letters as (group, letter) after the seq `after`, the oldest first."""
         return [
             (group, DeadLetter(unpack_event(packed), attempts, error, buried_at))
             for group, packed, attempts, error, buried_at in self._state.store.dead_letters(name, after, limit, requeued=False)
         ]
 
     def requeue(self, name: str, seqs: Iterable[int] | None) -> list[StoredEvent]:
-        """The events to be delivered once more."""
+        """Mark dead letters as requeued. Returns their events, which are to be delivered once more."""
         group_state = self._state.group_state(name)
         events = [unpack_event(packed) for packed in self._state.store.mark_requeued(name, seqs)]
         group_state.requeued.update(event.seq for event in events)
@@ -41,13 +41,13 @@ class DeadLetters:
         return events
 
     def requeued(self, name: str) -> list[StoredEvent]:
-        """Those that are being delivered once more."""
+        """The events of the group that were requeued and are not handled yet."""
         group_state = self._state.group_state(name)
         found = self._state.store.dead_letters(name, 0, -1, requeued=True)
         return [event for _, packed, *_ in found if (event := unpack_event(packed)).seq in group_state.requeued]
 
     def drop(self, name: str, seqs: Iterable[int] | None) -> int:
-        """How many went."""
+        """Delete dead letters. Returns how many were deleted."""
         group_state = self._state.group_state(name)
         sizes = self._state.store.delete_dead_letters(name, seqs)
         self._state.dead_letter_bytes -= sum(sizes)
@@ -55,7 +55,7 @@ class DeadLetters:
         return len(sizes)
 
     def bound(self, max_bytes: int) -> dict[str, int]:
-        """How many of the oldest dead letters of each group went, so that all take no more than that."""
+        """Delete the oldest dead letters until all take `max_bytes` at most. Returns how many were deleted of each group."""
         state = self._state
         gone: dict[str, int] = {}
         while state.dead_letter_bytes > max_bytes and (oldest := state.store.oldest_dead_letters(1)):

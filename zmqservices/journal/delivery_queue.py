@@ -1,8 +1,8 @@
-"""The events of a group that are in memory, and which of them may go next. Pure.
+"""The events of a group that are in memory, and the order in which they are sent. Pure.
 
-Rule 1: in the order of seq, as far as they are ready.
-Rule 2: of the events of one key, one is in flight at a time, the first; so a key's events are handled in their order.
-Rule 3: an event of a key goes to the member that is `chosen` for the key.
+Rule 1: ready events are sent in the order of their seqs.
+Rule 2: of the events of one key, only the first one may be in flight. So the events of a key are handled in their order.
+Rule 3: an event with a key is sent to the member that is `chosen` for the key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zmqservices.journal.members import Member, chosen
 
 
 class State(Enum):
-    """Where an event is in its life."""
+    """The states of a queued event."""
 
     READY = "ready"
     SENT = "sent"
@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class QueuedEvent:
-    """An event, and what happened to it so far."""
+    """An event with its delivery state."""
 
     __slots__ = ("event", "size", "state", "attempts", "member", "sent_to", "error")
 
@@ -35,9 +35,9 @@ class QueuedEvent:
         self.size = event.size
         self.state = State.READY
         self.attempts = 0
-        #: Who has it in flight.
+        #: The member to which it is in flight.
         self.member: str | None = None
-        #: Who had it in flight, now or before.
+        #: The members to which it was sent, now or before.
         self.sent_to: tuple[str, ...] = ()
         self.error: dict[str, Any] | None = None
 
@@ -48,19 +48,19 @@ class Key:
     __slots__ = ("seqs", "in_flight", "member")
 
     def __init__(self) -> None:
-        #: A heap; the first is the one to handle next, or being handled.
+        #: A heap. The first seq is in flight, or will be sent next.
         self.seqs: list[int] = []
         self.in_flight: int | None = None
-        #: To whom the first is offered.
+        #: The member to which the first event is offered.
         self.member: str | None = None
 
 
 class DeliveryQueue:
-    """Use `add` and `share`, then `take`; whatever was taken comes back by make_ready, delay or remove."""
+    """Call `add` and `share`, then `take`. Each event that was taken is given back with make_ready, delay or remove."""
 
     def __init__(self) -> None:
         self._entries: dict[int, QueuedEvent] = {}
-        #: A heap of the seqs without a key that are ready; may also hold some that are not any more.
+        #: A heap of the seqs of ready events without a key. It may also hold seqs that are not ready any more.
         self._ready: list[int] = []
         self._keys: dict[str, Key] = {}
         self._members: Mapping[str, Member] = {}
@@ -75,7 +75,7 @@ class DeliveryQueue:
         return self._entries.get(seq)
 
     def add(self, event: StoredEvent) -> None:
-        """Ready from now on. One that is here already does no harm."""
+        """Add an event, which is ready from now on. Adding it again has no effect."""
         if event.seq not in self._entries:
             self._entries[event.seq] = entry = QueuedEvent(event)
             self.size += entry.size
@@ -84,7 +84,7 @@ class DeliveryQueue:
             self.make_ready(entry)
 
     def share(self, members: Mapping[str, Member]) -> None:
-        """These are the members now: keys are spread over them."""
+        """Set the members, and spread the keys over them."""
         self._members = members
         for member in members.values():
             member.keyed.clear()
@@ -93,7 +93,7 @@ class DeliveryQueue:
             self._offer(name, key)
 
     def take(self, member: Member) -> QueuedEvent | None:
-        """The next event for that member; it is in flight from now on."""
+        """The next event for this member, which is in flight from now on. None if there is none."""
         free, keyed = self._first(self._ready), self._first_keyed(member)
         if keyed is not None and (free is None or keyed < free):
             heappop(member.keyed)
@@ -124,7 +124,7 @@ class DeliveryQueue:
         return None
 
     def make_ready(self, entry: QueuedEvent) -> None:
-        """It may be sent (again)."""
+        """The event may be sent, for the first time or again."""
         entry.state = State.READY
         if entry.event.key is None:
             heappush(self._ready, entry.event.seq)
@@ -132,13 +132,13 @@ class DeliveryQueue:
             self._next_of(entry)
 
     def delay(self, entry: QueuedEvent) -> None:
-        """Not before make_ready."""
+        """The event is not sent before `make_ready` is called."""
         entry.state = State.DELAYED
         if entry.event.key is not None:
             self._next_of(entry)
 
     def remove(self, entry: QueuedEvent) -> None:
-        """It is done with, or given up."""
+        """Remove an event that was acknowledged or given up."""
         entry.state = State.GONE
         del self._entries[entry.event.seq]
         self.size -= entry.size
@@ -146,7 +146,7 @@ class DeliveryQueue:
             self._next_of(entry)
 
     def keep_in_flight(self) -> None:
-        """Everything else is forgotten."""
+        """Remove all events that are not in flight."""
         for entry in [entry for entry in self._entries.values() if entry.state is not State.SENT]:
             self.remove(entry)
 

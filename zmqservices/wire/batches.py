@@ -1,9 +1,9 @@
-"""Several messages in one body: how a BATCH is put together, and taken apart where that does not go at once.
+"""Several messages in one body: encodes a BATCH, and decodes its messages one by one where the whole cannot be decoded.
 
     body = encode([encode_call(17, "maths", "add", (2, 3)), encode_call(18, "maths", "add", (4, 5))])
     envelope.decode(body).messages == [[3, 17, "maths", "add", [2, 3]], [3, 18, "maths", "add", [4, 5]]]
 
-Rule: what is wrong with one message costs no other. See docs/protocol.rst for what a receiver has to put up with.
+Rule: a malformed message does not affect the others. docs/protocol.rst says what a receiver must accept.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from msgpack import StackError, Unpacker
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import codec
 
-#: How the body begins: an array of two, the first of which is its kind. Its messages follow as an array.
+#: The first bytes of a BATCH: an array of two items, of which the first is its kind. The second is the array of its messages.
 _BATCH = b"\x92\x0d"
-#: Messages, and their bytes, that are looked for one by one: many more than anybody sends together, and quickly done.
+#: Messages, and their bytes, that are decoded one by one: many more than any peer sends together, and few enough to be quick.
 MOST_PARTED, LARGEST_PARTED = 1024, 1024 * 1024
 #: Messages that a BATCH may hold: many more than are ever sent together, and few enough to be handled in one turn.
 MAX_MESSAGES = 4096
-#: Bytes of a message that is nested as deep as the writer goes, and is still looked for.
+#: Bytes of the longest message that is decoded although it is nested as deep as the encoder can nest.
 LARGEST_DEEP = 16 * 1024
 
 
 def encode(bodies: list[bytes]) -> bytes:
-    """One body for these, at most 65,535, which have no payload frames; a single one stays as it is."""
+    """One body for these bodies. There are at most 65,535 of them, without payload frames. A single one is returned as it is."""
     count = len(bodies)
     if count == 1:
         return bodies[0]
@@ -35,7 +35,7 @@ def encode(bodies: list[bytes]) -> bytes:
 
 
 def check_count(body: bytes) -> None:
-    """Raises ProtocolError where the body is a BATCH of more messages than may come together; nothing of it is decoded."""
+    """Raises ProtocolError if the BATCH in this body has more than MAX_MESSAGES messages. Decodes none of them."""
     first = body[2]
     count = first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(body[3 : 5 if first == 0xDC else 7], "big")
     if count > MAX_MESSAGES:
@@ -43,15 +43,15 @@ def check_count(body: bytes) -> None:
 
 
 def is_batch(body: bytes) -> bool:
-    """Whether the body is meant for one, as far as its first bytes tell."""
+    """Whether the body begins as a BATCH does."""
     return body[: len(_BATCH)] == _BATCH
 
 
 def part(body: bytes, hook: codec.Hook) -> list[Any]:
-    """The messages of a BATCH that could not be decoded at once, each decoded alone.
+    """Decode the messages of a BATCH one by one, because the whole could not be decoded.
 
-    One of them has what only it shall suffer for, or they are nested too deep inside of each other and not alone. What cannot
-    be decoded alone either stands there as its ProtocolError; raises one where the whole is not well-formed.
+    Either one of them is malformed, or a message is nested too deep only because it is inside of a BATCH. In place of a message
+    that cannot be decoded alone stands its ProtocolError. Raises ProtocolError if the BATCH itself is not well-formed.
     """
     rest = body[len(_BATCH) :]
     try:
@@ -60,7 +60,7 @@ def part(body: bytes, hook: codec.Hook) -> list[Any]:
         if count > MOST_PARTED or len(body) > LARGEST_PARTED:
             raise ProtocolError(f"a BATCH of {count:,} messages in {len(body):,} bytes, one of which is malformed")
         found: list[Any] = []
-        # Where the next message begins, and where what the reader was given.
+        # The position of the next message, and that of the first byte that the reader was given.
         at, given = reader.tell(), 0
         for _ in range(count):
             try:
@@ -87,7 +87,7 @@ def _reader_of(raw: bytes) -> Any:
 
 
 def _size_of_deepest(raw: bytes) -> int:
-    """Bytes of an array that is nested one level deeper than can be skipped: as deep as the writer goes (see `codec`)."""
+    """Bytes of an array that is nested one level deeper than the reader can skip, as deep as the encoder goes (see `codec`)."""
     reader = _reader_of(raw)
     for _ in range(reader.read_array_header()):
         reader.skip()

@@ -1,4 +1,4 @@
-"""Values as bytes: msgpack, with extensions for what Python has and msgpack has not.
+"""Values as bytes: msgpack, with extensions for the types of Python that msgpack lacks.
 
     unpack(pack({1: (2, Decimal("3.5"))})) == {1: (2, Decimal("3.5"))}
 
@@ -55,9 +55,9 @@ _NOT_GIVEN = object()
 
 
 def pack(value: object, blame: object = _NOT_GIVEN) -> bytes:
-    """The value as bytes. Raises UnserializableValueError with the innermost value that cannot travel.
+    """The value as bytes. Raises UnserializableValueError with the innermost value that cannot be sent.
 
-    If that value is not known (a nesting without end), the error names `blame`, or else `value`.
+    If that value is not known (a container that contains itself), the error names `blame`, or else `value`.
     """
     # A list's pop and append are atomic: each packer is used by one thread and one greenlet at a time, without a lock.
     try:

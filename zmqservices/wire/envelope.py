@@ -1,11 +1,11 @@
-"""Messages as frames: a body of msgpack, and a payload frame after it where a large bytes value is carried.
+"""Messages as frames: a body of msgpack, followed by a payload frame if the message has a large bytes value.
 
     frames = encode_call(17, "maths", "add", (2, 3), None, 29.5, None)
     decode(frames) == Call(17, "maths", "add", [2, 3], None, 29.5)
 
-Rule 1: what is encoded is `bytes`, or the tuple `(body, payload)` where a payload frame follows.
-Rule 2: decoding raises ProtocolError and nothing else; what it returns has fields of the right types.
-Rule 3: calls and results are written out by hand, for speed; all other kinds follow the fields of their class.
+Rule 1: an encoded message is `bytes`, or the tuple `(body, payload)` if a payload frame follows.
+Rule 2: decoding raises ProtocolError and nothing else. The message that it returns has fields of the right types.
+Rule 3: CALL and RESULT are encoded by hand, for speed. All other kinds are encoded by the fields of their class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zmqservices.wire import batches, codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
 from zmqservices.wire.messages import KINDS, Batch, Call, Error, Event, Message, Nack, Result, Stream
 
-#: A bytes value of this size or more travels in a frame of its own, which is then cheaper than copying it.
+#: A bytes value of this size or more is sent in a frame of its own, which is cheaper than copying it.
 LARGE = 48 * 1024
 
 #: The most bytes of a body that carries no values of users. A longer body is refused before it is decoded.
@@ -32,7 +32,7 @@ Frames: TypeAlias = bytes | tuple[bytes, bytes]
 
 
 class PayloadMissing(ProtocolError):
-    """The body announces a payload frame, and none was given: please decode again with the frame that follows."""
+    """The body announces a payload frame, and none was given. Decode it again with the frame that follows."""
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def _framed(body: bytes, payload: bytes | None) -> Frames:
 
 
 def _without(payload: bytes, args: list[Any], kwargs: dict[str, Any] | None) -> tuple[list[Any], Any]:
-    """The arguments, with the placeholder where this bytes object stands first."""
+    """The arguments, with the placeholder in place of the first occurrence of this bytes object."""
     for index, value in enumerate(args):
         if value is payload:
             return [*args[:index], PLACEHOLDER, *args[index + 1 :]], kwargs

@@ -1,7 +1,7 @@
-"""The values that msgpack has no type for, and the bytes in which each travels.
+"""The types of values that msgpack lacks, and the bytes of each.
 
 Rule 1: an extension's code and format are the protocol (docs/protocol.rst, "Typed extensions"); they never change.
-Rule 2: a reader refuses bytes of any other format; with which error does not matter, `codec` makes it a ProtocolError.
+Rule 2: a reader raises an error for bytes of any other format. `codec` turns every error into a ProtocolError.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _read_offset(raw: bytes) -> tzinfo | None:
 
 
 def write_timedelta(value: timedelta) -> bytes:
-    """12 bytes: Python's own normal form, in which only the days may be negative."""
+    """12 bytes, in Python's own normal form: only the days may be negative."""
     return _TIMEDELTA.pack(value.days, value.seconds, value.microseconds)
 
 
@@ -134,14 +134,14 @@ def write_int(value: int) -> bytes:
 
 
 def read_int(raw: bytes) -> int:
-    """The number; refused where msgpack's own 64 bits would do, or fewer bytes."""
+    """The number. ValueError if msgpack's own 64-bit integers or fewer bytes could hold it."""
     value = int.from_bytes(raw, "big", signed=True)
     if -(2**63) <= value < 2**64 or len(raw) != (value if value >= 0 else ~value).bit_length() // 8 + 1:
         raise ValueError("a long integer that has a shorter form")
     return value
 
 
-#: What writes a value of a type, and the code of its extension. TUPLE, SET and FROZENSET hold values: see `codec`.
+#: The code of each type's extension, and the function that writes it. TUPLE, SET and FROZENSET hold values: see `codec`.
 WRITERS: dict[type, tuple[int, Any]] = {
     datetime: (DATETIME, write_datetime),
     date: (DATE, write_date),
@@ -151,7 +151,7 @@ WRITERS: dict[type, tuple[int, Any]] = {
     UUID: (UUID_CODE, write_uuid),
     int: (INT, write_int),
 }
-#: What reads the bytes of an extension.
+#: The function that reads each extension, by its code.
 READERS: dict[int, Any] = {
     DATETIME: read_datetime,
     DATE: read_date,

@@ -25,7 +25,7 @@ _Class = TypeVar("_Class")
 
 
 class Spoken:
-    """What all messages have in common. Written once: made for each class, it would take as long as all else of them."""
+    """Base of all messages. Its methods are shared: generating them for each class would double the time of the import."""
 
     __slots__ = ()
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -42,7 +42,7 @@ class Spoken:
 
 @dataclass_transform()
 def message(cls: type[_Class]) -> type[_Class]:
-    """A dataclass with slots that leaves to `Spoken` what is written there."""
+    """A dataclass with slots, without the methods that `Spoken` has."""
     return dataclass(slots=True, repr=False, eq=False)(cls)
 
 
@@ -102,7 +102,7 @@ class Bye(Spoken):
 class Batch(Spoken):
     """Several messages as arrays, in their order, none of which has a payload frame or is a BATCH itself.
 
-    To be read with `envelope.message_of`. What could not be decoded stands there as the ProtocolError that it met.
+    Read each with `envelope.message_of`. In place of a message that could not be decoded stands its ProtocolError.
     """
 
     KIND: ClassVar[int] = 13

@@ -1,6 +1,6 @@
-"""What a peer sent, as it may stand in an error or in a log: short, on one line, and without control characters.
+"""Quotes values of peers for errors and logs: short, on one line, and without control characters.
 
-Rule: nothing of a value is looked at beyond what is shown, so that quoting costs little whatever came.
+Rule: only the part of a value that is shown is read, so that quoting a large value costs little.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Formats for arguments and results, by name: the wire's own msgpack, JSON, and those that the settings name.
+"""Formats of arguments and results, by name: the package's own msgpack, JSON, and the serializers of the settings.
 
     get_serializer("json").loads(get_serializer("json").dumps({"due": date(2024, 2, 29)}))
 
 Rule 1: `dumps` raises UnserializableValueError for what the format cannot carry; `loads` raises ProtocolError.
-Rule 2: a name that a peer sends is looked up among those known here; it never names code.
+Rule 2: a name that a peer sends is only looked up among the known names. It is never imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Serializer(Protocol):
 
 
 class _Functions:
-    """A serializer made of two functions, whatever they raise."""
+    """A serializer made of two functions. Their errors become UnserializableValueError and ProtocolError."""
 
     def __init__(self, name: str, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
         self.name = name

@@ -1,7 +1,7 @@
-"""Which event types a subscription's pattern means, as topic exchanges of AMQP have it.
+"""Matches event types against the patterns of subscriptions, by the rules of AMQP's topic exchanges.
 
-Rule 1: words are parted by dots; `*` stands for exactly one word, `#` for any number of them, none included.
-Rule 2: a pattern without these two means itself.
+Rule 1: dots separate words. `*` stands for exactly one word, `#` for any number of words, also for none.
+Rule 2: a pattern without `*` and `#` matches only the type that is equal to it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ ANY_WORDS = "#"
 
 
 class Pattern:
-    """Use `compile`; ask with `matches`."""
+    """A compiled pattern, as `compile` makes it."""
 
     __slots__ = ("text", "_words")
 
     def __init__(self, text: str) -> None:
         self.text = text
         words = _words(text)
-        #: None where only the very same text matches.
+        #: None if only an equal type matches.
         self._words = words if ONE_WORD in words or ANY_WORDS in words else None
 
     def matches(self, event_type: str) -> bool:
@@ -32,7 +32,7 @@ class Pattern:
 
 
 def compile(pattern: str) -> Pattern:
-    """The pattern, ready to be asked many times."""
+    """Compile a pattern once, to match many event types."""
     return Pattern(pattern)
 
 
@@ -41,8 +41,8 @@ def _words(text: str) -> list[str]:
 
 
 def _matches(pattern: list[str], words: list[str]) -> bool:
-    # The number of words that the pattern so far may have used up, all possibilities side by side: no backtracking,
-    # so that no pattern takes longer than its length times the words.
+    # All numbers of words that the pattern may have consumed so far. Without backtracking, no pattern takes longer than its
+    # length times the number of words.
     used = {0}
     for part in pattern:
         if part == ANY_WORDS:
