@@ -1,8 +1,8 @@
-"""When which event of one group goes to which member.
+"""Decides when each event of one group is sent, and to which member.
 
-Rule 1: no I/O and no clock here: `now` (seconds, monotonic) is always an argument, and so is the source of chance.
-Rule 2: what is to be done is said by `due`, as actions; an action that was said counts as done.
-Rule 3: whatever a peer says late, twice or wrongly does no harm.
+Rule 1: no I/O and no clock here: `now` (monotonic seconds) and the source of random numbers are arguments.
+Rule 2: `due` returns the actions to take. Each action is returned once, and counts as taken.
+Rule 3: messages of a peer that come late, twice, or for an unknown event have no effect.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class SendGap(NamedTuple):
 Action = Send | Bury | Fetch | SendGap
 
 
-#: How many of those who had an event before are remembered; their answers count when they come late.
+#: Members that had an event before and are remembered, at most. Their late answers count.
 _REMEMBERED_MEMBERS = 15
 
 
 class DeliverySchedule:
     """The schedule of one group of one journal.
 
-    Started with the cursor that `Journal.ensure_group` answered; the first `due` with a member asks for events. After any
-    other method call `due(now)`, do what it says, and come again at `next_at(now)`.
+    It begins with the cursor that `Journal.ensure_group` returned. The first `due` with a member asks for events. After any
+    other method call `due(now)`, take the actions that it returns, and call it again at `next_at(now)`.
 
-    In the order of seq while nothing fails. Events of one key are in flight one at a time, in order, and go to the member that
-    rendezvous hashing chooses for the key among those that are there; a failing one holds up those of its key only.
+    While no delivery fails, events are sent in the order of their seqs. Events of one key are in flight one at a time, in order.
+    Rendezvous hashing chooses their member among those that are connected. A failing event delays only the events of its key.
     """
 
     def __init__(
@@ -77,10 +77,11 @@ class DeliverySchedule:
         window_bytes: int = 1 << 23,
         random: Callable[[], float],
     ) -> None:
-        """`ack_wait`: seconds of silence of a member after which what it has in flight goes to others; `alive` says that it
-        is not silent, whatever it is busy with. `backoff`: seconds before the second delivery, at most; doubles with
-        each, up to `backoff_max`, and the wait is random between 0 and that (full jitter). `window`, `window_bytes`:
-        how much may be in memory. `max_deliveries`: 0 for no limit. `random`: between 0 and 1, as random.random."""
+        """`ack_wait`: seconds of silence after which a member's events in flight are sent to other members; call `alive` for each
+        heartbeat of a busy member. `backoff`: the longest pause before the second delivery, in seconds. It doubles with each
+        delivery, up to `backoff_max`, and the pause is a random part of it (full jitter). `window`, `window_bytes`: how many
+        events may be in memory. `max_deliveries`: 0 for no limit. `random`: returns a number between 0 and 1, as random.random.
+        """
         self._max_deliveries = max_deliveries
         self._ack_wait = ack_wait
         self._backoff = backoff
@@ -89,19 +90,19 @@ class DeliverySchedule:
         self._window_bytes = window_bytes
         self._random = random
         self._members: dict[str, Member] = {}
-        #: Members with credit, in the order in which they take.
+        #: Members with credit, in the order in which they get events.
         self._turn: deque[Member] = deque()
         self._queue = DeliveryQueue()
         self._delayed: list[tuple[float, int]] = []
         self._buries: list[Bury] = []
         self._gaps: list[LostRange] = []
-        #: Looked at up to here; the journal has events up to there.
+        #: The last seq that was loaded, and the last one that the journal has.
         self._after = self._last = cursor
         self._is_last = False
         self._is_loading = False
-        #: The answer to a Fetch from before a rewind is no good.
+        #: Whether the answer to the current Fetch is to be dropped, because the group was rewound since.
         self._discards = False
-        #: Handled while a page was on its way that may have it still.
+        #: Seqs that were handled while a page was loading that may still hold them.
         self._handled_meanwhile: set[int] = set()
         self._load_at = 0.0
         self._has_news = True
@@ -109,7 +110,7 @@ class DeliverySchedule:
     # --- what the journal says -------------------------------------------------------------------------------------------
 
     def loaded(self, page: Page) -> None:
-        """The answer to a Fetch."""
+        """The page that a Fetch asked for."""
         self._has_news = True
         self._is_loading = False
         handled, self._handled_meanwhile = self._handled_meanwhile, set()
@@ -128,33 +129,33 @@ class DeliverySchedule:
                 self._queue.add(item)
 
     def offered(self, after: int, page: Page) -> None:
-        """Events that were committed just now, unasked: those after `after`. Taken if they are what a Fetch would ask for;
-        otherwise a Fetch asks for them in time."""
+        """Events after `after` that were just committed, offered without a Fetch. They are taken if the next Fetch would ask for
+        them. Otherwise a later Fetch does."""
         if after == self._after and not self._is_loading and self._is_low():
             self._has_news = True
             self._take(page, ())
 
     def not_loaded(self, now: float) -> None:
-        """The Fetch failed; it is asked for again a second later."""
+        """The Fetch failed. It is repeated a second later."""
         self._has_news = True
         self._is_loading = self._discards = False
         self._handled_meanwhile.clear()
         self._load_at = now + 1.0
 
     def appended(self, last_seq: int) -> None:
-        """The journal has events up to `last_seq` now."""
+        """The journal now has events up to `last_seq`."""
         if last_seq > self._last:
             self._last = last_seq
             self._has_news = True
 
     def requeued(self, events: Iterable[StoredEvent]) -> None:
-        """Dead letters, to be delivered once more; attempts count anew."""
+        """Deliver these dead letters once more. Their attempts are counted from 0 again."""
         self._has_news = True
         for event in events:
             self._queue.add(event)
 
     def rewound(self, cursor: int) -> None:
-        """Everything after `cursor` is delivered again, but for what is being handled at this moment."""
+        """Deliver all events after `cursor` again, except those that are in flight now."""
         self._has_news = True
         self._queue.keep_in_flight()
         self._delayed.clear()
@@ -167,14 +168,14 @@ class DeliverySchedule:
     # --- what members say ------------------------------------------------------------------------------------------------
 
     def joined(self, member: str, now: float) -> None:
-        """A member is there, without credit yet."""
+        """A member has connected. It has no credit yet."""
         if member not in self._members:
             self._members[member] = Member(member, now)
             self._queue.share(self._members)
         self._seen(member, now)
 
     def left(self, member: str, now: float) -> None:
-        """A member is gone; what it had in flight goes to others at once."""
+        """A member has disconnected. Its events in flight are sent to other members at once."""
         self._has_news = True
         gone = self._members.pop(member, None)
         if gone is not None:
@@ -184,23 +185,23 @@ class DeliverySchedule:
             self._give_to_others(gone, "went away")
 
     def granted(self, member: str, n: int, now: float) -> None:
-        """`member` can take `n` more events than were granted before; a large negative `n` retires it: it gets no more, and
-        what it has in flight stays its own until it answers or leaves (asked for by M, for members that stop)."""
+        """Add `n` to the credit of `member`. A large negative `n` retires a member that stops: it gets no more events, and keeps
+        those in flight until it answers or disconnects."""
         taker = self._seen(member, now)
         if taker is not None:
             taker.credit += n
             self._take_turn(taker)
 
     def alive(self, member: str, now: float) -> None:
-        """A sign of life (a heartbeat). The other messages of members are signs as well."""
+        """A heartbeat of a member. Its other messages count as heartbeats as well."""
         self._seen(member, now)
 
     def acked(self, member: str, seq: int, now: float, *, process: str = "", is_older: bool = False) -> bool:
-        """The event was handled. True if that is news: `Journal.acknowledge(group, seq)` then.
+        """A member has handled the event. Returns True for the first such answer: then call `Journal.acknowledge(group, seq)`.
 
-        From whoever it was sent to, now or before: `member`, or another member whose name begins with `process`. With
-        `is_older` from any member, and also where it is not loaded yet: the event is from before this opening of the
-        journal, and somebody may have had it from the process that served the journal then.
+        The answer counts from each member that the event was sent to, now or before: `member`, or another one whose name begins
+        with `process`. With `is_older` it counts from any member, also if the event is not loaded yet: the event is older than
+        this opening of the journal, and the process that served the journal before may have sent it.
         """
         self._seen(member, now)
         entry = self._queue.get(seq)
@@ -215,15 +216,17 @@ class DeliverySchedule:
         self._no_longer_in_flight(entry)
         self._queue.remove(entry)
         if self._is_loading:
-            # After a rewind, the page that is on its way may have it.
+            # After a rewind, the page that is loading may hold it.
             self._handled_meanwhile.add(seq)
         return True
 
     def nacked(
         self, member: str, seq: int, delay: float | None, error: dict[str, Any], now: float, *, final: bool = False
     ) -> None:
-        """The handler failed with `error`: again after `delay` seconds (None: after the backoff), or a dead letter when it was
-        the last delivery or `final`. Ignored unless it is in flight at `member`."""
+        """The handler failed with `error`. The event is delivered again after `delay` seconds (None: after the backoff).
+
+        After the last delivery, or if `final`, it becomes a dead letter. Ignored unless the event is in flight to `member`.
+        """
         self._seen(member, now)
         entry = self._in_flight_at(member, seq)
         if entry is None:
@@ -236,9 +239,9 @@ class DeliverySchedule:
             self._delay(entry, now + (self._pause(entry.attempts) if delay is None else delay))
 
     def returned(self, member: str, seq: int, now: float, delay: float = 0.0) -> None:
-        """The member gives the event back unhandled (it is stopping, or has no room); that delivery does not count.
+        """The member gives the event back unhandled, because it stops or has no room. This delivery is not counted.
 
-        It may be sent again after `delay` seconds. As with nacked otherwise.
+        The event may be sent again after `delay` seconds. Ignored unless it is in flight to `member`.
         """
         self._seen(member, now)
         entry = self._in_flight_at(member, seq)
@@ -253,7 +256,7 @@ class DeliverySchedule:
     # --- what is to be done ----------------------------------------------------------------------------------------------
 
     def due(self, now: float, limit: int = 1000) -> list[Action]:
-        """What is to be done now; not more than about `limit` Sends (then next_at(now) is now)."""
+        """The actions to take now, with about `limit` Sends at most. If more are due, next_at(now) is now."""
         self._has_news = False
         self._note_silence(now)
         self._end_delays(now)
@@ -266,7 +269,7 @@ class DeliverySchedule:
         return actions
 
     def next_at(self, now: float) -> float | None:
-        """When `due` has something to say next if nothing else happens; None for never."""
+        """When to call `due` next if no other method is called before; None for never."""
         if self._has_news:
             return now
         times = [self._delayed[0][0]] if self._delayed else []
@@ -313,7 +316,7 @@ class DeliverySchedule:
                 turn.popleft()
                 continue
             turn.rotate(-1)
-            # Only those who stay in turn count: with each refusal of theirs one more of them is known to want nothing.
+            # Count the refusals of members that stay in turn: after as many as there are such members, nobody takes an event.
             if entry is None:
                 refusals += 1
 
@@ -387,12 +390,12 @@ class DeliverySchedule:
         self._buries.append(Bury(entry.event, entry.attempts, entry.error or {}))
 
     def _pause(self, attempts: int) -> float:
-        # The exponent is bounded before it is taken: a float does not hold any power of two.
+        # Bound the exponent first: a large power of two is no float.
         return self._random() * min(self._backoff_max, self._backoff * 2.0 ** min(attempts - 1, 60))
 
     @property
     def next_after(self) -> int | None:
-        """The seq after which the next commit is wanted at once; None while older events are not loaded, or there is no room."""
+        """The seq after which the next commit is to be offered at once. None if older events are not loaded, or without room."""
         is_at_end = self._is_last and not self._is_loading and self._last <= self._after
         return self._after if is_at_end and self._is_low() else None
 
@@ -400,16 +403,16 @@ class DeliverySchedule:
 
     @property
     def in_flight(self) -> int:
-        """Events that are sent and not answered."""
+        """Number of events that were sent and not answered."""
         return sum(len(member.in_flight) for member in self._members.values())
 
     @property
     def in_memory(self) -> int:
-        """Events that are loaded and not acknowledged."""
+        """Number of events that are loaded and not acknowledged."""
         return len(self._queue)
 
     def members(self) -> list[str]:
-        """The names of the members that are there."""
+        """The names of the connected members."""
         return list(self._members)
 
 

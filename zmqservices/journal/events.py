@@ -1,4 +1,4 @@
-"""What a journal keeps and hands out, each a sentence with fields."""
+"""The values that a journal takes and returns: events, groups, dead letters, statistics and notices."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoredEvent(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of what is carried."""
+        """Bytes of the fields."""
         return len(self.body) + len(self.headers or b"") + len(self.type)
 
 
@@ -60,7 +60,7 @@ class LostRange(NamedTuple):
 
 
 class Page(NamedTuple):
-    """The next items of a group, in order. All of its items up to `to_seq` were looked at; `is_last` if no more were there."""
+    """The next items of a group, in order: all up to `to_seq`. `is_last`: the journal had no more."""
 
     items: tuple[StoredEvent | LostRange, ...]
     to_seq: int
@@ -73,52 +73,52 @@ class DeadLetter(NamedTuple):
     event: StoredEvent
     attempts: int
     error: dict[str, Any]
-    #: Wall clock's time when it was given up.
+    #: When the group gave it up, in seconds since 1970.
     buried_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One interested party: a handler of a service (or one instance of it, when all must hear)."""
+    """A consumer group: one handler of a service, or of one instance of it where each instance gets every event."""
 
     #: For example "reports.handle_order".
     name: str
-    #: The event types that it wants, as `wire/topics` reads them.
+    #: The pattern of the event types that it subscribes to; see `zmqservices.wire.topics`.
     pattern: str
-    #: For a group that the journal does not know yet: "new" (events from now on) or "earliest" (all that are kept).
+    #: Where a new group begins: "new" (events from now on) or "earliest" (all events that are kept).
     start: str = "new"
-    #: DeliverySchedule after which an event becomes a dead letter; 0 for never.
+    #: Deliveries after which an event becomes a dead letter; 0 for never.
     max_deliveries: int = 10
-    #: Seconds without a sign of its members after which nothing is kept for it any more; None for never.
+    #: Seconds without a member after which no events are kept for the group any more; None for never.
     expires_after: float | None = None
-    #: What else its publisher wants to remember of it (kind, source service); must be plain JSON.
+    #: More details that its publisher stores with it (kind, source service), as plain JSON.
     details: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def compiled(self) -> Pattern:
-        """The pattern, ready to be asked many times."""
+        """The compiled pattern."""
         return compile(self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupStats:
-    """How one group stands. Ages in seconds; `oldest_age` is None when nothing waits."""
+    """The statistics of one group. Ages in seconds; `oldest_age` is None if no event waits."""
 
     group: Group
     cursor: int
     waiting: int
     oldest_age: float | None
     dead_letters: int
-    #: Events that were ever lost to bounds.
+    #: Events that were deleted by a bound before the group handled them, since the group exists.
     lost: int
-    #: Since the last sign of a member.
+    #: Seconds since the last message of a member.
     idle: float
-    #: Whether it has been away for longer than `expires_after`: nothing is kept for it until it returns.
+    #: Whether it had no member for longer than `expires_after`: no events are kept for it until one returns.
     has_expired: bool
 
 
 @dataclass(frozen=True, slots=True)
 class JournalStats:
-    """How a journal stands. `bytes` is what counts against `max_bytes`; the files may be somewhat larger."""
+    """The statistics of a journal. `bytes` counts against `max_bytes`; the files may be somewhat larger."""
 
     events: int
     bytes: int
@@ -127,21 +127,21 @@ class JournalStats:
     last_seq: int
     dead_letters: int
     groups: dict[str, GroupStats]
-    #: Appends that wait for room.
+    #: Appends that wait until the journal has room.
     blocked: int
-    #: The last error of the disk, while it lasts.
+    #: The error of the disk, while it lasts; else None.
     trouble: str | None
 
 
 class Dropped(NamedTuple):
-    """Told when events went before `group` had handled them."""
+    """Events were deleted before `group` had handled them."""
 
     group: str
     gap: LostRange
 
 
 class Expired(NamedTuple):
-    """Told when a group was away for so long that nothing is kept for it any more."""
+    """A group had no member for so long that no events are kept for it any more."""
 
     group: str
     idle: float
@@ -149,7 +149,7 @@ class Expired(NamedTuple):
 
 
 class DeadLettersDropped(NamedTuple):
-    """Told when the oldest dead letters went, because all of them may fill half of the journal's bytes only."""
+    """The oldest dead letters were deleted, because dead letters may take half of the journal's bytes at most."""
 
     group: str
     dead_letters: int

@@ -54,7 +54,7 @@ class GroupState:
         self.is_dirty = True
 
     def wants(self, event_type: str) -> bool:
-        """Whether events of that type concern the group."""
+        """Whether the group subscribes to this event type."""
         wanted = self._wanted.get(event_type)
         if wanted is None:
             if len(self._wanted) >= _REMEMBERED_TYPES:
@@ -63,7 +63,7 @@ class GroupState:
         return wanted
 
     def count(self, types: Mapping[str, int]) -> int:
-        """How many events of a block concern the group."""
+        """How many events of a block the group subscribes to."""
         return sum(n for event_type, n in types.items() if self.wants(event_type))
 
     # --- new events -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The journal of one publishing process: events appended off the hub, read back per group until they are handled."""
+"""The journal of one publishing process: stores events in a thread of its own, and reads them back for each group."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from zmqservices.journal.store import explain
 from zmqservices.journal.writer import Writer
 from zmqservices.wire.topics import compile
 
-#: Called once with a result, or with an exception (not raised), on the journal's own thread: it must be quick, must not
-#: wait, must not log in a patched process, and hands over to the hub with `loop.run_callback_threadsafe`.
+#: Called once, on the journal's own thread, with a result or an exception (not raised). It must be quick and must not block. In
+#: a patched process it must not log. It hands the result to the hub with `loop.run_callback_threadsafe`.
 Done = Callable[[Any], None]
 
 
 class Journal:
-    """Use `open`. Every method may be called from any thread or greenlet, returns at once and never touches the disk.
+    """One open journal; `open` makes it. Every other method may be called from any thread or greenlet, and never blocks.
 
     The order of calls is kept: an event appended before `ensure_group` is before the group's start.
     """
@@ -52,21 +52,21 @@ class Journal:
         on_notice: Callable[[Notice], None] | None = None,
         on_commit: Callable[[int], None] | None = None,
     ) -> Journal:
-        """The journal of the first free slot of `source` in `folder` (or of `slot`: to adopt an orphan); made if missing.
+        """Open the journal in the first free slot of `source` in `folder` (or in `slot`, to adopt an orphan); made if missing.
 
-        Reads the disk and waits for it: on a hub, ask from its threadpool.
+        Blocks while it reads the disk: on a hub, call it from the hub's threadpool.
 
-        `sync`: "normal" survives kill -9 of the process; "full" a power cut as well, for an fsync per commit.
-        `max_bytes`: what the events and dead letters may take. `max_age`: seconds after which events go, handled or not.
-        `retention`: seconds for which handled events stay, for replays and for groups that start with "earliest"; they are
-        the first to go when there is no room.
-        `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then is answered with JournalFull) or
-        "drop-oldest" (events that were not handled go; their groups get a LostRange).
-        `on_notice` hears what an operator should know; `on_commit` hears the last seq after each commit. Both are called as
-        Done callbacks are, on the journal's thread; `on_notice` for a Reset before `open` returns.
+        `sync`: with "normal", committed events survive kill -9 of the process; with "full" also a power cut, for an fsync per
+        commit. `max_bytes`: bytes that events and dead letters may take. `max_age`: seconds after which events are deleted, also
+        those that were not handled. `retention`: seconds for which handled events are kept, for replays and for groups that
+        start with "earliest". They are deleted first when there is no room.
+        `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then gets JournalFull) or "drop-oldest" (the
+        oldest events are deleted even if they were not handled, and their groups get a LostRange).
+        `on_notice` is called with each notice for operators, `on_commit` with the last seq after each commit. Both run on the
+        journal's thread, as Done callbacks do. For a Reset `on_notice` is called before `open` returns.
 
-        JournalError when the slot is owned by another process or the file cannot be used, JournalFull on a full disk,
-        ConfigurationError for a setting that is wrong.
+        Raises JournalError if another process owns the slot or the file cannot be used, JournalFull on a full disk, and
+        ConfigurationError for a wrong setting.
         """
         _check(sync, max_bytes, when_full, max_age=max_age, retention=retention, full_timeout=full_timeout)
         bounds = Bounds(max_bytes, max_age, retention, drops_oldest=when_full == "drop-oldest")
@@ -85,17 +85,17 @@ class Journal:
 
     @property
     def id(self) -> str:
-        """The name of this file for as long as it lives."""
+        """The id of this journal, which stays the same for as long as its file exists."""
         return self._writer.state.store.id
 
     @property
     def origin(self) -> str:
-        """The name of this opening; what is appended from now on carries it."""
+        """The id of this opening of the journal. Events that are appended from now on carry it."""
         return self._writer.state.origin
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return self._writer.slot.path
 
     @property
@@ -105,7 +105,7 @@ class Journal:
 
     @property
     def last_seq(self) -> int:
-        """The seq of the last event that was committed; 0 when there was none yet."""
+        """The seq of the last committed event; 0 if there is none."""
         return self._writer.state.last_seq
 
     def knows(self, origin: str, seq: int) -> bool:
@@ -114,7 +114,7 @@ class Journal:
         return self._writer.state.knows(origin, seq)
 
     def stats(self) -> JournalStats:
-        """Counts of events, bytes and groups. Reads memory only."""
+        """The journal's statistics. Reads memory only."""
         state = self._writer.state
         now = time()
         groups = {name: _stats_of(group_state, now) for name, group_state in list(state.groups.items())}
@@ -133,7 +133,7 @@ class Journal:
     # --- events ---------------------------------------------------------------------------------------------------------
 
     def append(self, event: NewEvent, done: Done) -> None:
-        """Keep `event`. done(seq) once it is committed; done(JournalFull | JournalError) if it was not kept."""
+        """Store `event`. done(seq) once it is committed; done(JournalFull | JournalError) if it was not stored."""
         if not (isinstance(event.body, bytes) and isinstance(event.type, str)):
             raise TypeError(f"an event is kept as a text (its type) and bytes (its body), not as {event!r}")
         self._put((event, done))
@@ -170,13 +170,13 @@ class Journal:
         self._put((group, seq))
 
     def read(self, pattern: str, after_seq: int, limit: int, done: Done) -> None:
-        """done(Page) with events whose type matches, for somebody who only looks; no group is concerned."""
+        """done(Page) with events whose type matches, for browsing. It changes no group."""
         self._ask(lambda: self._writer.state.read(after_seq, limit, compile(pattern).matches), done)
 
     # --- groups ---------------------------------------------------------------------------------------------------------
 
     def ensure_group(self, group: Group, done: Done) -> None:
-        """Keep events for `group` from here on, if that is not done already. done(cursor): fetch after it.
+        """Keep events for `group` from now on. No effect on a known group. done(cursor): fetch after this seq.
 
         A known group keeps its cursor, and its limits and details become the new ones. Also a sign of life. done(GroupConflict)
         for another pattern than it was declared with: that holds for as long as the group lives.
@@ -192,7 +192,7 @@ class Journal:
         return [group_state.group for group_state in list(self._writer.state.groups.values())]
 
     def seen(self, group: str) -> None:
-        """A member of the group is there: `expires_after` counts from now. Acknowledging says so as well."""
+        """A member of the group is connected: `expires_after` counts from now. Acknowledging has the same effect."""
         self._ask(lambda: self._writer.state.seen(group), _ignore)
 
     def rewind(self, group: str, done: Done, *, to_seq: int | None = None, to_time: float | None = None) -> None:
@@ -232,7 +232,7 @@ class Journal:
         self._ask(lambda: self._writer.dead_letters.requeued(group), done)
 
     def drop(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
-        """Throw dead letters away (all for None). done(how many)."""
+        """Delete dead letters (None: all). done(how many)."""
         self._ask(lambda: self._writer.dead_letters.drop(group, seqs), done)
 
     # --- the end --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A dead letter as it lies in the file: the packed event, and the error with a checksum over the whole row.
+"""How a dead letter is stored in the file: the packed event, and the error with a checksum of the whole row.
 
 Internal. The checksum stands among the error's fields, because the table has no column for it. In a file of an older release dead
 letters may have none, and are taken as they are.
@@ -12,13 +12,13 @@ from zlib import crc32
 
 from zmqservices.journal.blocks import Damaged
 
-#: The field of the error under which it stands. No serialized exception has one of this name.
+#: The field of the error that holds the checksum. No serialized exception has a field of this name.
 CHECKSUM = "checksum"
 
 
 def sealed(name: str, seq: int, packed: bytes, attempts: int, error: dict[str, Any], buried_at: float) -> str:
     """The text of the error, with the checksum of the row."""
-    # As it will be read: a key that is no text becomes one.
+    # JSON turns every key into a text, so the checksum is made of texts.
     error = json.loads(json.dumps(error, default=str))
     error.pop(CHECKSUM, None)
     return json.dumps({**error, CHECKSUM: _checksum(name, seq, packed, attempts, error, buried_at)})
@@ -27,13 +27,13 @@ def sealed(name: str, seq: int, packed: bytes, attempts: int, error: dict[str, A
 def unsealed(
     name: object, seq: object, packed: object, attempts: object, text: Any, buried_at: object, *, all_sealed: bool
 ) -> dict[str, Any]:
-    """The error of a row. Damaged if the row is not what was written. `all_sealed`: no row of the file lacks its checksum."""
+    """The error of a row. Raises Damaged for a damaged row. `all_sealed`: every row of the file must have its checksum."""
     try:
         error = json.loads(text)
     except (TypeError, ValueError, RecursionError) as exc:
         raise Damaged(f"the error of a dead letter is not the JSON that was written: {exc}") from exc
     if type(error) is not dict or type(packed) is not bytes:
-        raise Damaged(f"dead letter {seq!r:.40} is none")
+        raise Damaged(f"dead letter {seq!r:.40} is malformed")
     expected = error.pop(CHECKSUM, None)
     if expected is None and not all_sealed:
         return error

@@ -1,4 +1,4 @@
-"""The mailbox of the journal's thread: other threads and greenlets put in what it shall do, and may wait for it."""
+"""The mailbox of the journal's thread: other threads and greenlets post jobs to it, and may wait for them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from zmqservices.utils.native_threads import allocate_lock, release
 
-#: Seconds for which nobody gives way to a thread that needed longer than it was given.
+#: Seconds for which no caller waits for the thread after it needed longer than it was given.
 GIVES_NO_WAY = 0.1
 
 
 class Mailbox:
-    """Things for one thread, from any thread or greenlet; putting never waits."""
+    """A queue of jobs for one thread. Any thread or greenlet may post to it, which never blocks."""
 
     def __init__(self) -> None:
         self.items: deque[Any] = deque()
@@ -29,16 +29,16 @@ class Mailbox:
         self._busy_until = 0.0
 
     def put(self, thing: Any) -> None:
-        """The thread wakes for it."""
+        """Post a job, and wake the thread."""
         self.items.append(thing)
         if self._is_asleep:
             self._is_asleep = False
             release(self._lock)  # Unless another thread woke it at the same moment.
 
     def wait(self, timeout: float | None) -> None:
-        """Returns when there is something, or after `timeout` seconds, or now and then for nothing. By the one thread."""
+        """Block until there is a job, for at most `timeout` seconds. It may also return early without one. For the one thread."""
         self._is_asleep = True
-        # Looked at after saying so: whoever puts something from here on sees that we sleep.
+        # Look at the queue after the flag is set: each later post sees that the thread sleeps, and wakes it.
         if not self.items:
             if self._is_awaited:
                 self._is_awaited = False
@@ -47,7 +47,7 @@ class Mailbox:
         self._is_asleep = False
 
     def give_way(self, seconds: float) -> bool:
-        """Let the thread run until it is through with what was put, for at most `seconds`; False: it needs longer.
+        """Block until the thread has done all posted jobs, for at most `seconds`. False if it needs longer.
 
         A hub that has always something to do lets go of the interpreter for microseconds only, and a thread that waits for
         it in the ordinary way may do so for tens of milliseconds, several times a commit. Where the thread waits for its
@@ -62,7 +62,7 @@ class Mailbox:
             if self._is_asleep and not self.items:
                 self._is_awaited = False
                 return True
-            # What woke us may have been meant for an earlier wait, so we look again.
+            # The wake-up may belong to an earlier wait, so look again.
             if not self._rest.acquire(True, max(0.0, end - monotonic())):
                 self._is_awaited = False
                 self._busy_until = end + GIVES_NO_WAY
@@ -70,24 +70,24 @@ class Mailbox:
 
 
 class Flag:
-    """Something that happened once; a thread (not a greenlet) may wait for it."""
+    """An event that happens once. A thread, not a greenlet, may wait for it."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
         self._lock.acquire()
 
     def set(self) -> None:
-        """It happened. Twice does no harm."""
+        """Set the event. A second time has no effect."""
         release(self._lock)
 
     def wait(self) -> None:
-        """Until it has happened."""
+        """Block until the event is set."""
         with self._lock:
             pass
 
 
 def call(callback: Callable[[Any], None], argument: Any) -> None:
-    """Tells what happened. A callback that fails is shown on stderr: logging may belong to greenlets here."""
+    """Call a callback with its result. Its error is printed to stderr: in a patched process this thread must not log."""
     try:
         callback(argument)
     except Exception:

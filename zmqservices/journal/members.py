@@ -1,4 +1,4 @@
-"""The members of a group, and who of them gets the events of a key. Pure."""
+"""The members of a group, and the choice of a member for each key. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Member:
-    """Somebody who takes events, as long as there is credit."""
+    """One member of the group. It gets events while it has credit."""
 
     __slots__ = ("name", "credit", "in_flight", "seen_at", "is_silent", "keyed", "is_in_turn")
 
@@ -16,23 +16,23 @@ class Member:
         self.in_flight: set[int] = set()
         self.seen_at = now
         self.is_silent = False
-        #: A heap of seqs that are ready and, by their key, this member's.
+        #: A heap of the seqs of ready events whose keys belong to this member.
         self.keyed: list[int] = []
         self.is_in_turn = False
 
     @property
     def may_take(self) -> bool:
-        """Whether an event may be sent to it."""
+        """Whether an event may be sent to this member."""
         return self.credit > 0 and not self.is_silent
 
 
 def chosen(key: str, names: Iterable[str]) -> str:
-    """The member for a key: the same as long as it is there, whoever else comes or goes (rendezvous hashing)."""
+    """The member for a key. It stays the same while it is connected, whichever others come or go (rendezvous hashing)."""
     return max(names, key=lambda name: (_weight(key, name), name))
 
 
 def _weight(key: str, name: str) -> bytes:
-    # Here, as few processes dispatch events with keys, and it brings all of OpenSSL: 3.5 MB.
+    # Imported here: few processes dispatch events with keys, and the module loads OpenSSL, which takes 3.5 MB.
     from hashlib import blake2b
 
     return blake2b(key.encode(), digest_size=8, key=name.encode()[:64]).digest()

@@ -1,4 +1,4 @@
-"""Pages of a group's events, made of the blocks of a journal."""
+"""Makes the pages of a group's events from the blocks of a journal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from zmqservices.journal.blocks import Block
 from zmqservices.journal.events import LostRange, Page, StoredEvent
 from zmqservices.journal.group_state import GroupState
 
-#: Events that one page looks at, at most: the others who wait for the journal shall not wait for long.
+#: Events that are read for one page, at most, so that other jobs of the journal's thread do not wait for long.
 _LOOKED_AT = 20_000
 
 
 class Paging:
-    """One page being made. What it finds not to concern the group is noted at its standing."""
+    """A page that is being made. Events that the group does not subscribe to are marked in the group's state."""
 
     def __init__(self, group_state: GroupState, after: int, limit: int, max_bytes: int) -> None:
         self._group_state = group_state
@@ -24,7 +24,7 @@ class Paging:
         self._position = self._previous = after
 
     def page(self, blocks: Iterable[Block], origin_of: Callable[[int], str], last_seq: int) -> Page:
-        """`blocks` begin where the page does, or earlier."""
+        """`blocks` begin at the first event of the page, or before it."""
         for block in blocks:
             if not self._take(block, origin_of(block.first)):
                 return Page(tuple(self._items), self._position, False)
@@ -33,7 +33,7 @@ class Paging:
         return Page(tuple(self._items), max(self._position, last_seq), True)
 
     def _take(self, block: Block, origin: str) -> bool:
-        """False when the page ended before the block did."""
+        """Add the events of a block. False if the page is full before the end of the block."""
         gaps = self._group_state.gaps_after(self._position)
         begin = max(block.first, self._position + 1)
         for seq, event in enumerate(block.events[begin - block.first :], begin):
@@ -72,7 +72,7 @@ def look(
     origin_of: Callable[[int], str],
     last_seq: int,
 ) -> Page:
-    """A page for somebody who only looks."""
+    """A page for a reader that is no group."""
     items: list[StoredEvent | LostRange] = []
     position = previous = after
     looked_at = 0

@@ -1,4 +1,4 @@
-"""What goes from the journal, and when: handled events, then by its bounds those that were not; groups that stay away.
+"""Deletes events from the journal: handled ones first, then unhandled ones by its bounds. Expires groups that stay away.
 
 The blocks in the file are always the last ones without a hole: only the oldest ever go.
 """
@@ -14,9 +14,9 @@ from zmqservices.journal.events import Dropped, Expired, LostRange, Notice
 from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.journal_state import JournalState
 
-#: Blocks that go at a time: the others who wait for the journal shall not wait for long.
+#: Blocks that are deleted at a time, so that other jobs of the journal's thread do not wait for long.
 _BLOCKS_AT_A_TIME = 256
-#: The part of the bytes that is made free when there is no room (1/100).
+#: When there is no room, this part of the bytes is made free (1/100).
 _AT_ONCE = 100
 
 
@@ -31,7 +31,7 @@ class Bounds:
 
 
 class Retention:
-    """The bounds of one ledger. `on_notice` hears what went unhandled."""
+    """The bounds of one journal. `on_notice` is called for events that were deleted unhandled."""
 
     def __init__(self, state: JournalState, bounds: Bounds, on_notice: Callable[[Notice], None]) -> None:
         self._state = state
@@ -42,7 +42,7 @@ class Retention:
     # --- room for new events --------------------------------------------------------------------------------------------
 
     def room(self, wanted: int) -> int:
-        """Bytes that may be appended, after what could go for `wanted` bytes has gone."""
+        """Delete what may be deleted for `wanted` bytes. Returns the bytes that may be appended then."""
         while self.free < wanted:
             missing = wanted - self.free
             if not (self._drop_some(missing, self.floor()) or self._drop_some(missing, self._proven_floor())):
@@ -51,11 +51,11 @@ class Retention:
 
     @property
     def free(self) -> int:
-        """Bytes that may be appended as things are."""
+        """Bytes that may be appended without deleting anything."""
         return self._bounds.max_bytes - self._state.size
 
     def _drop_some(self, wanted: int, floor: int) -> bool:
-        # Some more than needed, so that not every append has to drop something.
+        # Delete more than needed, so that not every append has to delete something.
         wanted += self._bounds.max_bytes // _AT_ONCE
         limit = 1 << 62 if self._bounds.drops_oldest else floor
         going: list[Row] = []
@@ -92,7 +92,7 @@ class Retention:
     # --- from time to time ----------------------------------------------------------------------------------------------
 
     def sweep(self) -> bool:
-        """Drops what is old. True if there is more to do."""
+        """Delete what is too old. Returns whether there is more to delete."""
         now = self._state.clock()
         for group_state in self._state.groups.values():
             if group_state.expires(now):
@@ -111,12 +111,12 @@ class Retention:
         return len(going) == _BLOCKS_AT_A_TIME
 
     def floor(self) -> int:
-        """The seq up to which all groups are done."""
+        """The seq up to which all groups have handled the events."""
         cursors = [group_state.acked.cursor for group_state in self._state.groups.values() if not group_state.has_expired]
         return min(cursors, default=self._state.last_seq)
 
     def _proven_floor(self) -> int:
-        """As `floor`, without groups that exist by name only: nobody has ever answered for them, and nobody is there."""
+        """As `floor`, without groups that have no member now and of which no member has ever answered."""
         now = self._state.clock()
         groups = [group_state for group_state in self._state.groups.values() if not group_state.has_expired]
         cursors = [group_state.acked.cursor for group_state in groups if group_state.may_be_refused_for(now)]
@@ -151,14 +151,14 @@ class Retention:
             state.write_all()
             state.store.delete_blocks(to_seq)
             if to_seq == state.last_seq:
-                # Nothing in the file says so any more.
+                # The file holds no trace of them any more.
                 state.store.set_note("last seq", str(to_seq))
         state.first_seq = to_seq + 1
         state.block_bytes -= sum(row.size for row in rows)
         state.block_cache.forget(to_seq)
 
     def _lose(self, group_state: GroupState, row: Row, reason: str) -> None:
-        # In two parts: what was handed out may still be handled, and need be told only if we end before that.
+        # Two parts: events in flight may still be handled. Their loss is reported only if the process ends before that.
         middle = group_state.fetched_to
         for low, high in ((0, middle), (middle + 1, 1 << 62)):
             events, first, last = self._state.unhandled(group_state, row, low, high)
@@ -172,7 +172,7 @@ class Retention:
         self._news[name, gap.reason] = before._replace(to_seq=gap.to_seq, events=before.events + gap.events)
 
     def report_losses(self) -> None:
-        """Says what went since it was last said; once a second is often enough for a log."""
+        """Send notices for what was deleted since the last ones, once a second at most."""
         news, self._news = self._news, {}
         for (name, _), gap in news.items():
             self._on_notice(Dropped(name, gap))

@@ -1,4 +1,4 @@
-"""Which journal files a folder holds for a source, and which process owns which.
+"""The journal files of a source in a folder, and the process that owns each of them.
 
 A journal is `SOURCE.N.journal` and belongs to whoever holds the flock of `SOURCE.N.lock` beside it; N is the slot. A process
 takes the first free slot, so that one that restarts finds its journal again. An orphan is a journal that nobody holds.

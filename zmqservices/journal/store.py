@@ -305,7 +305,7 @@ class Store:
         return size - old_size, bool(was_requeued)
 
     def dead_letters(self, name: str | None, after: int, limit: int, requeued: bool) -> list[tuple[Any, ...]]:
-        """(name, packed, attempts, error, buried_at), oldest seq first. Damaged if one is not what was written."""
+        """(name, packed, attempts, error, buried_at), oldest seq first. Raises Damaged if one of them is damaged."""
         found = self._db.execute(
             f"SELECT {_LETTER} FROM letters WHERE requeued = ? AND seq > ?"
             " AND (? IS NULL OR name = ?) ORDER BY seq, name LIMIT ?",
@@ -327,8 +327,7 @@ class Store:
         return {seq for (seq,) in self._db.execute("SELECT seq FROM letters WHERE name = ? AND requeued", (name,))}
 
     def mark_requeued(self, name: str, seqs: Iterable[int] | None) -> list[bytes]:
-        """The packed events of the dead letters that are being delivered once more from now on. Damaged, and none, if one is
-        not what was written."""
+        """Mark dead letters as requeued. Returns their packed events. Raises Damaged, and marks none, if one is damaged."""
         with self.transaction():
             found = [
                 row

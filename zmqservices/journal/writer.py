@@ -217,7 +217,7 @@ class Writer:
         self.blocked.extend((until, item) for item in self._possible(batch))
 
     def _possible(self, batch: list[Append]) -> list[Append]:
-        """The events that are small enough for the journal. The others are refused at once, and no room is made for them."""
+        """The events that fit into the journal at all. Larger ones are refused at once, and no room is made for them."""
         possible = []
         for event, done in batch:
             if size_of(event) + OVERHEAD <= self._bounds.max_bytes:
@@ -228,7 +228,7 @@ class Writer:
         return possible
 
     def _fitting(self, batch: list[Append]) -> int:
-        """How many events there is room for, counted from the first."""
+        """How many of the events there is room for, beginning with the first."""
         wanted = min(_bytes_of(batch), self._bounds.max_bytes)
         room = self._try(lambda: self.retention.room(wanted))
         if isinstance(room, Exception):
@@ -254,7 +254,7 @@ class Writer:
         self._flush_soon()
 
     def _read_ahead(self, after: int) -> None:
-        """Answer the groups that asked for the commit that was just made. Groups that stand elsewhere get None, and fetch."""
+        """Answer the groups that asked for the next commit. A group whose cursor is elsewhere gets None, and fetches."""
         for _ in range(len(self.ahead)):
             asked_after, ask, done = self.ahead.popleft()
             mailbox.call(done, self._try(ask) if asked_after == after else None)
@@ -265,14 +265,14 @@ class Writer:
         except sqlite3.Error as exc:
             if not isinstance(explain(self.slot.path, exc), JournalFull):
                 raise
-        # The disk is full. What the log of SQLite takes, and what is handled, can go.
+        # The disk is full. SQLite's log and handled events can be deleted.
         self.state.store.make_room()
         self.retention.drop_handled()
         return self.state.commit(events)
 
     def _not_committed(self, batch: list[Append], exc: Exception) -> None:
         if len(batch) > 1 and not isinstance(exc, sqlite3.Error):
-            # One of them cannot be kept; the others shall not suffer for it.
+            # One of the events cannot be stored. The others are stored one by one.
             for item in batch:
                 self._commit([item])
             return
@@ -324,7 +324,7 @@ class Writer:
 
     def _sweep(self, now: float) -> None:
         has_more = self._try(self._sweep_once)
-        # With an empty journal there is nothing to look at; the next append or question wakes us.
+        # An empty journal needs no maintenance. The next append or question wakes the thread.
         is_idle = not self.state.size and not self.state.groups
         self._sweep_at = now if has_more is True else _NEVER if is_idle else now + SWEEP_INTERVAL
 
@@ -339,7 +339,7 @@ class Writer:
     # --- the end --------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """What is posted to say that it is over."""
+        """The job that ends the thread."""
 
     def _end(self) -> None:
         for _, (_, done) in self.blocked:
@@ -363,4 +363,4 @@ def _bytes_of(batch: list[Append]) -> int:
 
 
 def _ignore(result: Any) -> None:
-    """For who waits otherwise."""
+    """A callback for callers that wait in another way."""
