@@ -9,18 +9,9 @@ import pytest
 import yaml
 
 from tests.deploy.manifests import HOME, pods
-from tests.system.processes import Guardian, Stage, free_port
+from tests.system.processes import free_port
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture
-def stage(tmp_path):
-    guardian = Guardian()
-    stage = Stage(guardian, tmp_path)
-    yield stage
-    stage.end()
-    guardian.close()
 
 
 def test_the_probe_finds_one_that_answers_and_one_that_does_not(stage):

@@ -8,19 +8,10 @@ import yaml
 
 from tests.deploy.manifests import configuration_of, only, pods
 from tests.discovery.dns_server import DnsServer
-from tests.system.processes import Guardian, Stage, eventually, free_port
+from tests.system.processes import eventually, free_port
 
 pytestmark = pytest.mark.system
 FILE = "hello-without-registry"
-
-
-@pytest.fixture
-def stage(tmp_path):
-    guardian = Guardian()
-    stage = Stage(guardian, tmp_path)
-    yield stage
-    stage.end()
-    guardian.close()
 
 
 def test_pods_that_a_headless_service_names_are_found_and_replaced(stage, tmp_path):
