@@ -7,6 +7,8 @@ from collections.abc import Iterator, KeysView, Mapping, ValuesView
 from contextlib import contextmanager
 from typing import Any
 
+from gevent.lock import RLock
+
 from zmqservices.configuration import config as global_config
 from zmqservices.containers import ServiceContainer, get_container_cls, get_service_name
 from zmqservices.hosting.configured_probes import attach_configured, detach_configured
@@ -31,6 +33,7 @@ class ServiceRunner:
         self.service_map: dict[str, ServiceContainer] = {}
         self.container_cls = get_container_cls(config)
         self._probes: list[str] = []
+        self._detaching = RLock()
 
     @property
     def service_names(self) -> KeysView[str]:
@@ -58,18 +61,18 @@ class ServiceRunner:
         """Stop all containers in good order, side by side, and return when all have stopped."""
         _log.info("stopping services: %s", ", ".join(self.service_names))
         SpawningProxy(self.containers).stop()
-        detach_configured(self._probes)
+        self._detach()
         _log.debug("services stopped: %s", ", ".join(self.service_names))
 
     def kill(self) -> None:
         """Kill all containers side by side."""
         _log.info("killing services: %s", ", ".join(self.service_names))
         SpawningProxy(self.containers).kill()
-        detach_configured(self._probes)
+        detach_configured(self._probes, is_killed=True)
         _log.debug("services killed: %s", ", ".join(self.service_names))
 
     def wait(self) -> None:
-        """Block until all containers have stopped.
+        """Block until all containers have stopped, and probes have written what they still hold.
 
         If one dies of an error, the others are stopped in good order and the error is raised.
         """
@@ -78,6 +81,12 @@ class ServiceRunner:
         except Exception:
             self.stop()
             raise
+        self._detach()
+
+    def _detach(self) -> None:
+        # Whoever comes second waits for the first: a program ends when `wait` returns.
+        with self._detaching:
+            detach_configured(self._probes)
 
 
 @contextmanager

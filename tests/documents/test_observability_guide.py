@@ -90,3 +90,9 @@ def test_the_page_names_every_field_of_an_answer():
     fields = [*snapshot(Statistics(), []), "callees", "node", "version", "host", "pid", "at", "uptime"]
 
     assert [field for field in fields if f"``{field}``" not in PAGE] == []
+
+
+def test_the_example_of_traces_holds():
+    (source,) = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)*?    from opentelemetry(?:    .*\n|.*\n|\n)+?)\* The trace", PAGE)
+
+    exec(compile(textwrap.dedent(source), "observability.rst", "exec"), {"__name__": "observability_rst"})

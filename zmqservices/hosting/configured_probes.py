@@ -1,24 +1,30 @@
-"""The probes that the setting PROBES names: one of each for the whole process, while any runner that names it runs.
+"""The probes that the settings PROBES and OTEL name: one of each for the whole process, while any runner that names it runs.
 
 Internal. See `zmqservices.probes`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from zmqservices import probes
-from zmqservices.constants import PROBES_CONFIG_KEY
+from zmqservices import configuration, probes
+from zmqservices.constants import DEFAULT_OTEL, OTEL_CONFIG_KEY, PROBES_CONFIG_KEY
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.utils import import_from_path
+
+_log = logging.getLogger(__name__)
+
+#: What the setting OTEL stands for.
+TRACING = "zmqservices.observability.tracing.ExportedTracing"
 
 #: The attached probes by their paths, and how many runners use each.
 _attached: dict[str, tuple[probes.Probe, int]] = {}
 
 
 def attach_configured(config: Mapping[str, Any]) -> list[str]:
-    """Attach what PROBES names, and return the paths for `detach_configured`.
+    """Attach what PROBES names, and what OTEL stands for; return the paths for `detach_configured`.
 
     Raises ConfigurationError for a path that names no probe.
     """
@@ -36,8 +42,11 @@ def attach_configured(config: Mapping[str, Any]) -> list[str]:
     return paths
 
 
-def detach_configured(paths: list[str]) -> None:
-    """These paths are not used any more; a probe that nobody else uses is detached."""
+def detach_configured(paths: list[str], is_killed: bool = False) -> None:
+    """These paths are not used any more; a probe that nobody else uses is detached.
+
+    Its method `close` is called if it has one, which may take a while; not where the services were killed.
+    """
     while paths:
         path = paths.pop()
         probe, users = _attached.pop(path)
@@ -45,6 +54,8 @@ def detach_configured(paths: list[str]) -> None:
             _attached[path] = (probe, users - 1)
         else:
             probes.detach(probe)
+            if not is_killed:
+                _close(probe)
 
 
 def _paths(config: Mapping[str, Any]) -> list[str]:
@@ -53,10 +64,21 @@ def _paths(config: Mapping[str, Any]) -> list[str]:
     if not (isinstance(paths, list) and all(isinstance(path, str) for path in paths)):
         mend = "a list of dotted paths is needed, such as [shop.probes.Slow]"
         raise ConfigurationError(f"{PROBES_CONFIG_KEY} is {found!r:.200}; {mend}")
-    return paths
+    return [*paths, TRACING] if configuration.boolean(config, OTEL_CONFIG_KEY, DEFAULT_OTEL) else paths
+
+
+def _close(probe: probes.Probe) -> None:
+    close = getattr(probe, "close", None)
+    if callable(close):
+        try:
+            close()
+        except Exception:
+            _log.exception("%s could not be closed", probe)
 
 
 def _made(path: str) -> probes.Probe:
+    if path == TRACING:
+        return _tracing()
     mend = f"{PROBES_CONFIG_KEY} names {path!r:.200}; a subclass of zmqservices.probes.Probe is needed"
     try:
         made = import_from_path(path)
@@ -65,4 +87,13 @@ def _made(path: str) -> probes.Probe:
         raise ConfigurationError(f"{mend}: {type(error).__name__}: {error}") from error
     if not isinstance(probe, probes.Probe):
         raise ConfigurationError(f"{mend}, and that is {probe!r:.80}")
+    return probe
+
+
+def _tracing() -> probes.Probe:
+    try:
+        made = import_from_path(TRACING)
+    except ImportError as error:
+        raise ConfigurationError(f"{OTEL_CONFIG_KEY} is set, and {error}") from error
+    probe: probes.Probe = made()
     return probe

@@ -28,7 +28,7 @@ _access = logging.getLogger("zmqservices.access")
 _slow = logging.getLogger("zmqservices.slow")
 
 #: The names of the ids that a log line may have.
-IDS = ("call_id", "trace_id", "service", "instance")
+IDS = ("call_id", "trace_id", "span_id", "service", "instance")
 
 #: Nested calls that a line of a slow call names.
 MOST_NAMED = 5
@@ -47,7 +47,7 @@ def ids_of(worker_ctx: WorkerContext) -> dict[str, str]:
     parent = worker_ctx.data.get("traceparent")
     parts = parent.split("-") if isinstance(parent, str) else ()
     if len(parts) >= 4 and len(parts[1]) == 32:
-        ids["trace_id"] = parts[1]
+        ids["trace_id"], ids["span_id"] = parts[1], parts[2]
     return ids
 
 

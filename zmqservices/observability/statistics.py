@@ -27,7 +27,7 @@ MOST_ERRORS, MOST_SERIES, MOST_TYPES = 20, 1000, 100
 HTTP_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 
 #: Errors of calls whose service or method there may never have been.
-_UNKNOWN = frozenset(("UnknownService", "MethodNotFound"))
+UNKNOWN_TARGETS = frozenset(("UnknownService", "MethodNotFound"))
 
 #: The reasons for which a call is refused after its method was looked up.
 _OF_KNOWN_METHODS = frozenset(("bad-arguments", "overloaded"))
@@ -224,7 +224,7 @@ class Statistics(Probe):
 
     def _new_calls(self, caller: str, call: OutgoingCall) -> Outcomes:
         key = (caller, call.service, call.method)
-        is_unknown = call.error is not None and error_name(call.error).rpartition(".")[2] in _UNKNOWN
+        is_unknown = call.error is not None and error_name(call.error).rpartition(".")[2] in UNKNOWN_TARGETS
         if is_unknown or len(self.calls) >= MOST_SERIES:
             key = (caller if len(self.calls) < 2 * MOST_SERIES else OTHER, OTHER, OTHER)
         return self.calls.setdefault(key, Outcomes())

@@ -12,6 +12,8 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import gevent
@@ -107,7 +109,8 @@ class Thread:
             gevent.get_hub().destroy()
 
     def dispatch(self, *args: Any) -> None:
-        job = DispatchJob(self._post.dispatch, args)
+        # In a copy of this thread's context: a trace that goes on here goes on there.
+        job = DispatchJob(partial(copy_context().run, self._post.dispatch), args)
         self._post.reactor.post(gevent.spawn, job.run)
         job.wait()
 

@@ -11,6 +11,8 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -245,8 +247,11 @@ class HubReactor:
             self.post(action, *args)
 
     def run_greenlet(self, action: Callable[..., Answer], *args: object) -> Answer:
-        """Run `action`, which may block, in a greenlet of the hub; for other threads. Returns what it returns."""
-        return self.hand_over(action, args, by=gevent.spawn)
+        """Run `action`, which may block, in a greenlet of the hub; for other threads. Returns what it returns.
+
+        It runs in a copy of the context of this thread (`contextvars`).
+        """
+        return self.hand_over(partial(copy_context().run, action), args, by=gevent.spawn)
 
     def hand_over(
         self,

@@ -129,6 +129,8 @@ class HttpRequestHandler(Entrypoint):
                     if headers:
                         response.headers.update(headers)
                     check_response(response, exchange.request.method)
+                    if isinstance(exchange.request, WebRequest):
+                        exchange.request.status = response.status_code
                     exchange.answer(response)
                 else:
                     exchange.fail(TypeError(f"response_from_result gave {response!r:.80}; a Response is needed"))

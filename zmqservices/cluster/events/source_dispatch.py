@@ -79,7 +79,10 @@ class SourceDispatch:
             self._reactor.run_greenlet(self.dispatch, type, body, headers, serializer, key, reliable)
             return
         probes = self._watched.probes
-        began = 0.0 if probes is None else self._tell_began(probes, type, headers)
+        began = 0.0
+        if probes is not None:
+            headers = {} if headers is None else headers  # For probes that add to them.
+            began = self._tell_began(probes, type, headers)
         best_effort = self._best_effort
         try:
             raw = body if serializer is not None else codec.pack(body)
@@ -110,11 +113,13 @@ class SourceDispatch:
             return self._reactor.run_greenlet(self.dispatch_all, list(events))
         probes = self._watched.probes
         began = 0.0
-        if probes is not None:
-            events = list(events)
-            for event in events:
+        begun = []
+        for event in events:
+            if probes is not None:
+                # A probe may change the headers, which are encoded before the next event is begun: they may be one mapping.
+                event = (event[0], event[1], {} if event[2] is None else event[2], event[3], event[4])
                 began = self._tell_began(probes, event[0], event[2])
-        begun = [(event, self._begin(event)) for event in events]
+            begun.append((event, self._begin(event)))
         outcomes = [begin if isinstance(begin, Exception) else self._end(event, begin) for event, begin in begun]
         if probes is not None:
             for (event, _), outcome in zip(begun, outcomes, strict=True):

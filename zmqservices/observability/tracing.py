@@ -1,0 +1,409 @@
+"""Spans of calls, events, requests and ticks for OpenTelemetry. Stands on opentelemetry-sdk; the extra is `otel`.
+
+`zmqservices run` uses it where the setting OTEL says so, and exports over OTLP as the environment says (`OTEL_*`). In a program
+of your own:
+
+    tracing = Tracing()                     # or Tracing(provider), with a TracerProvider of your own
+    probes.attach(tracing)
+    ...
+    probes.detach(tracing)
+    tracing.close()
+
+The names of spans and attributes are those of the semantic conventions for RPC, messaging and HTTP, version 1.45. The context
+of a trace (`traceparent`, `tracestate`, `baggage`, or what OTEL_PROPAGATORS names) travels in the context data of calls and
+events. A process without OpenTelemetry passes it on, as all context data.
+
+Rule 1: a trace that is not sampled costs no attributes, and no span where its first process has decided so already.
+Rule 2: arguments and results are never recorded, so neither are `sensitive_arguments`.
+Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types of events are attributes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from importlib.metadata import entry_points, version
+from os import environ
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from gevent import getcurrent
+
+from zmqservices.exceptions import ConfigurationError
+from zmqservices.observability.statistics import OTHER, UNKNOWN_TARGETS, error_name, type_name
+from zmqservices.probes import ExcInfo, OutgoingCall, Probe
+
+try:
+    from opentelemetry import context as contexts
+    from opentelemetry import propagate
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import Getter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace import (
+        INVALID_SPAN,
+        Link,
+        Span,
+        SpanKind,
+        Status,
+        StatusCode,
+        Tracer,
+        get_current_span,
+        get_tracer_provider,
+        set_span_in_context,
+    )
+except ImportError as error:
+    raise ImportError("opentelemetry-sdk is not installed; `pip install zmqservices[otel]` brings it") from error
+
+__all__ = ["ExportedTracing", "Tracing"]
+
+#: `rpc.system.name` and `messaging.system` of the conventions.
+SYSTEM = "zmqservices"
+
+#: The header by which a trace travels; its last two digits say whether it is sampled.
+TRACEPARENT = "traceparent"
+
+#: Characters of a text from outside: an error, a type of events.
+LONGEST_TEXT = 200
+
+#: Milliseconds that the last spans have to be exported when a process ends.
+FLUSH_TIMEOUT = 5000
+
+#: The key in a context of OpenTelemetry under which a worker leaves the tracer of its service.
+_TRACER = contexts.create_key("zmqservices-tracer")
+
+#: The attribute of a WorkerContext under which its span is kept.
+_ATTRIBUTE = "_traced"
+
+
+class _Texts(Getter[Mapping[str, Any]]):
+    """Reads headers that came from a peer, which may send anything: values that are no texts are not there."""
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        return [value] if isinstance(value, str) else None
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return [key for key in carrier if isinstance(key, str)]
+
+
+_TEXTS = _Texts()
+
+
+class _Work(NamedTuple):
+    """What the spans of one entrypoint have in common. `kind` of an HTTP entrypoint's is SERVER, and `is_http` is true."""
+
+    method: str
+    kind: SpanKind
+    is_http: bool
+    group: str
+    service: str
+    instance: str
+
+
+class _Traced(NamedTuple):
+    """What is open while a worker runs: its span, unless its trace is not sampled, and what ends its context."""
+
+    span: Span | None
+    token: Any
+
+
+class Tracing(Probe):
+    """Attach it to a process: each call, event, request and tick becomes a span, and so does what they call and dispatch.
+
+    Without a `provider` it uses the one that the program has set (`opentelemetry.trace.set_tracer_provider`), and else
+    makes one as the environment says. Spans of a service have its name as `service.name`, also where several services run in
+    one process; a `provider` that was given or set keeps its own resource, and the service is the attribute
+    `zmqservices.service`.
+
+    Workers that are killed with their container, and requests that no method was asked for, have no spans.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        found = provider or get_tracer_provider()
+        self._is_own = not isinstance(found, TracerProvider)
+        self._processor = SynchronousMultiSpanProcessor()
+        self._provider = found if isinstance(found, TracerProvider) else TracerProvider(
+            active_span_processor=self._processor, shutdown_on_exit=False
+        )  # fmt: skip
+        #: Tracers by service; "" is for what no service does.
+        self._tracers: dict[str, Tracer] = {"": self._tracer_of(self._provider)}
+        self._calls: dict[OutgoingCall, Span] = {}
+        #: The dispatches of each greenlet, in their order; None for one that is not sampled.
+        self._dispatches: WeakKeyDictionary[Any, deque[Span | None]] = WeakKeyDictionary()
+        self._work: dict[Any, _Work] = {}
+        description = self._provider.sampler.get_description()
+        #: Whether a trace that its first process does not sample is not sampled here either.
+        self._follows = "remoteParentNotSampled:AlwaysOffSampler" in description
+
+    def add_span_processor(self, processor: Any) -> None:
+        """Export spans by this processor, too."""
+        self._provider.add_span_processor(processor)
+
+    def close(self) -> None:
+        """Export what was recorded. A provider that was made here is shut down."""
+        if self._is_own:
+            self._provider.force_flush(FLUSH_TIMEOUT)
+            self._provider.shutdown()
+
+    # --- tracers -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _tracer_of(provider: TracerProvider) -> Tracer:
+        return provider.get_tracer("zmqservices", version("zmqservices"))
+
+    def _tracer(self, service: str, instance: str) -> Tracer:
+        found = self._tracers.get(service)
+        if found is None:
+            found = self._tracers[""]
+            if self._is_own:
+                named = {"service.name": service, "service.instance.id": instance}
+                provider = TracerProvider(
+                    self._provider.sampler, self._provider.resource.merge(Resource(named)), False, self._processor
+                )
+                found = self._tracer_of(provider)
+            self._tracers[service] = found
+        return found
+
+    def _current_tracer(self) -> Tracer:
+        found = contexts.get_value(_TRACER)
+        return found if isinstance(found, Tracer) else self._tracers[""]
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    def _work_of(self, worker_ctx: Any) -> _Work:
+        entrypoint = worker_ctx.entrypoint
+        found = self._work.get(entrypoint)
+        if found is None:
+            container, listed = worker_ctx.container, entrypoint.listed()
+            what = "rpc" if listed is None else str(listed.get("kind", ""))
+            kind = SpanKind.SERVER if what.startswith(("rpc", "http", "websocket")) else SpanKind.INTERNAL
+            found = self._work[entrypoint] = _Work(
+                f"{container.service_name}/{entrypoint.method_name}", kind, what == "http",
+                "" if listed is None else str(listed.get("group", "")), container.service_name, container.instance_id,
+            )  # fmt: skip
+        return found
+
+    def service_stopped(self, service: str, instance: str) -> None:
+        for entrypoint in [entrypoint for entrypoint, work in self._work.items() if work.instance == instance]:
+            del self._work[entrypoint]
+
+    def worker_started(self, worker_ctx: Any) -> None:
+        work, data = self._work_of(worker_ctx), worker_ctx.data
+        carrier = _headers(worker_ctx, work)
+        parent = propagate.extract(carrier, Context(), _TEXTS) if carrier else Context()
+        tracer = self._tracer(work.service, work.instance)
+        span: Span | None = None
+        if self._is_unsampled(parent):
+            here = parent
+            if carrier is not data:
+                propagate.inject(data, here)
+        else:
+            span = self._start(tracer, worker_ctx, work, parent)
+            here = set_span_in_context(span, parent)
+            # What is called or dispatched from here names this span as its parent, also where it is sent later (an outbox).
+            propagate.inject(data, here)
+        worker_ctx.__dict__[_ATTRIBUTE] = _Traced(span, contexts.attach(contexts.set_value(_TRACER, tracer, here)))
+
+    def _start(self, tracer: Tracer, worker_ctx: Any, work: _Work, parent: Context) -> Span:
+        event, request = worker_ctx.event, _request(worker_ctx) if work.is_http else None
+        name, kind, links = work.method, work.kind, None
+        if event is not None:
+            name, kind = f"process {event.source}", SpanKind.CONSUMER
+            sent = get_current_span(parent).get_span_context()
+            links = [Link(sent)] if sent.is_valid else None
+        elif request is not None:
+            name = f"{request.method} {request.route}" if request.route else request.method
+        span = tracer.start_span(name, parent, kind, links=links)
+        if not span.is_recording():
+            return span
+        attributes: dict[str, Any] = {"zmqservices.call_id": worker_ctx.call_id}
+        if not self._is_own:
+            attributes["zmqservices.service"] = work.service
+        if worker_ctx.queued_at and worker_ctx.started_at:
+            attributes["zmqservices.queued_seconds"] = worker_ctx.started_at - worker_ctx.queued_at
+        if event is not None:
+            attributes.update(_of_event(event.source, event.type, "process"))
+            attributes["zmqservices.delivery_attempt"] = event.attempt
+            if event.id is not None:
+                attributes["messaging.message.id"] = event.id
+            if work.group:
+                attributes["messaging.consumer.group.name"] = work.group
+        elif request is not None:
+            attributes.update({"http.request.method": request.method, "url.path": request.path, "url.scheme": request.scheme})
+            if request.route:
+                attributes["http.route"] = request.route
+        elif kind is SpanKind.SERVER:
+            attributes.update({"rpc.system.name": SYSTEM, "rpc.method": name})
+        span.set_attributes(attributes)
+        return span
+
+    def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+        traced = worker_ctx.__dict__.pop(_ATTRIBUTE, None)
+        if traced is None:
+            return  # It began before this was attached.
+        contexts.detach(traced.token)
+        span = traced.span
+        if span is None:
+            return
+        if span.is_recording():
+            expected = worker_ctx.entrypoint.expected_exceptions
+            is_expected = exc_info is not None and expected and isinstance(exc_info[1], expected)
+            if self._work_of(worker_ctx).is_http:
+                span.set_attribute("http.response.status_code", _http_status(worker_ctx, exc_info, bool(is_expected)))
+            if exc_info is not None:
+                span.record_exception(exc_info[1])
+                span.set_attribute("error.type", type_name(exc_info[0]))
+                if not is_expected:
+                    span.set_status(_failed(exc_info[1]))
+        span.end()
+
+    def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
+        work = self._work_of(worker_ctx)
+        parent = propagate.extract(_headers(worker_ctx, work), Context(), _TEXTS)
+        span = self._start(self._tracer(work.service, work.instance), worker_ctx, work, parent)
+        if span.is_recording():
+            span.set_attribute("error.type", type_name(type(exc)))
+            span.set_status(_failed(exc))
+        span.end()
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    def call_began(self, call: OutgoingCall) -> None:
+        headers = call.headers
+        parent = self._parent(headers)
+        if self._is_unsampled(parent):
+            if headers is None or TRACEPARENT not in headers:
+                call.headers = {} if headers is None else headers
+                propagate.inject(call.headers, parent)
+            return
+        method = f"{call.service}/{call.method}"
+        span = self._current_tracer().start_span(method, parent, SpanKind.CLIENT)
+        if headers is None:
+            headers = call.headers = {}
+        propagate.inject(headers, set_span_in_context(span, parent))
+        if span.is_recording():
+            span.set_attributes({"rpc.system.name": SYSTEM, "rpc.method": method})
+            self._calls[call] = span
+
+    def call_ended(self, call: OutgoingCall) -> None:
+        span = self._calls.pop(call, None)
+        if span is None:
+            return
+        if call.moves:
+            span.set_attribute("zmqservices.moves", call.moves)
+        if call.error is not None:
+            name = error_name(call.error)
+            if name.rpartition(".")[2] in UNKNOWN_TARGETS:
+                span.update_name(OTHER)
+                span.set_attributes({"rpc.method": OTHER, "rpc.method_original": f"{call.service}/{call.method}"[:LONGEST_TEXT]})
+            span.set_attribute("error.type", name)
+            text = call.error.get("value") if isinstance(call.error, Mapping) else call.error
+            span.set_status(_failed(str(text)))
+        span.end()
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def event_began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
+        if headers is None:
+            headers = {}  # A publisher whose events have none: the span stands for itself.
+        parent = self._parent(headers)
+        span: Span | None = None
+        if self._is_unsampled(parent):
+            if TRACEPARENT not in headers:
+                propagate.inject(headers, parent)
+        else:
+            span = self._current_tracer().start_span(f"send {source}", parent, SpanKind.PRODUCER)
+            propagate.inject(headers, set_span_in_context(span, parent))
+            if span.is_recording():
+                span.set_attributes(_of_event(source, type, "send"))
+        self._dispatches.setdefault(getcurrent(), deque()).append(span)
+
+    def event_dispatched(self, source: str, type: str, seconds: float, exc: BaseException | None) -> None:
+        begun = self._dispatches.get(getcurrent())
+        span = begun.popleft() if begun else None
+        if span is None:
+            return
+        if exc is not None and span.is_recording():
+            span.set_attribute("error.type", error_name(exc))
+            span.set_status(_failed(exc))
+        span.end()
+
+    # --- contexts ----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _parent(headers: Mapping[str, Any] | None) -> Context:
+        """The context of what is done here; where nothing is, that which travels in the headers."""
+        here = contexts.get_current()
+        if headers and TRACEPARENT in headers and get_current_span(here) is INVALID_SPAN:
+            return propagate.extract(headers, here, _TEXTS)
+        return here
+
+    def _is_unsampled(self, parent: Context) -> bool:
+        """Whether the trace was decided against, so that no span of it need be made."""
+        if not self._follows:
+            return False
+        spoken = get_current_span(parent).get_span_context()
+        return spoken.is_valid and not spoken.trace_flags.sampled
+
+
+class ExportedTracing(Tracing):
+    """Tracing whose spans are exported as the environment says; the setting OTEL attaches one to a process.
+
+    OTEL_TRACES_EXPORTER names exporters that are installed: `otlp` by default, `console`, `none`. OTEL_EXPORTER_OTLP_ENDPOINT
+    says where to (http://localhost:4318 by default), OTEL_TRACES_SAMPLER which traces are sampled (all by default). Raises
+    ConfigurationError for an exporter that is not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if self._is_own:
+            for name in _exporters():
+                self.add_span_processor(BatchSpanProcessor(_exporter(name)))
+
+
+def _exporters() -> list[str]:
+    names = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
+    return [name for name in names if name not in ("", "none")]
+
+
+def _exporter(name: str) -> Any:
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    installed = {"grpc": "otlp_proto_grpc"}.get(protocol, "otlp_proto_http") if name == "otlp" else name
+    for found in entry_points(group="opentelemetry_traces_exporter", name=installed):
+        return found.load()()
+    mend = "`pip install zmqservices[otel]` brings otlp over http/protobuf; console and none are always there"
+    raise ConfigurationError(f"the exporter {installed[:LONGEST_TEXT]!r} of OTEL_TRACES_EXPORTER is not installed; {mend}")
+
+
+def _request(worker_ctx: Any) -> Any:
+    """The HTTP request of a worker; None where the entrypoint made other arguments of it."""
+    found = worker_ctx.args[0] if worker_ctx.args else None
+    return found if hasattr(found, "environ") and hasattr(found, "route") else None
+
+
+def _headers(worker_ctx: Any, work: _Work) -> Mapping[str, Any]:
+    """Where a worker's trace came from: its context data, and of an HTTP request the request's headers."""
+    request = _request(worker_ctx) if work.is_http else None
+    if request is None or TRACEPARENT in worker_ctx.data:
+        found: Mapping[str, Any] = worker_ctx.data
+        return found
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _http_status(worker_ctx: Any, exc_info: ExcInfo | None, is_expected: bool) -> int:
+    """The status of the answer, or of the one that `zmqservices.web` makes of an error."""
+    found = getattr(_request(worker_ctx), "status", 200) if exc_info is None else getattr(exc_info[1], "code", None)
+    return found if isinstance(found, int) else 400 if is_expected else 500
+
+
+def _of_event(source: str, type: str, operation: str) -> dict[str, Any]:
+    return {
+        "messaging.system": SYSTEM, "messaging.operation.name": operation, "messaging.operation.type": operation,
+        "messaging.destination.name": f"{source}:{type}"[:LONGEST_TEXT],
+    }  # fmt: skip
+
+
+def _failed(exc: BaseException | str) -> Status:
+    return Status(StatusCode.ERROR, str(exc)[:LONGEST_TEXT])
