@@ -70,3 +70,12 @@ def test_the_command_shows_both(monkeypatch):
 
     assert "RETRY BUDGET" in shown
     assert "sends no calls to instance two of maths" in shown
+
+
+def test_of_services_in_one_process_the_one_that_calls_is_named():
+    told = summed([answer("a", call_state("two"))], None)
+    (shop,) = told
+    beside = {**shop, "service": "mails", "calls": []}
+    shop["calls"] = [{"service": "maths"}]
+
+    assert [row[:2] for row in callee_rows([shop, beside])[1:]] == [("shop", "maths")]

@@ -5,7 +5,7 @@ Each caller judges by its own calls, so that two of them may see the same instan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 #: What is added up over all nodes of a caller.
@@ -40,11 +40,18 @@ def _add_instance(instances: dict[str, Any], instance: Mapping[str, Any], node: 
         seen["unused"][node] = instance["condition"]
 
 
-def callee_rows(told: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A table for people, of the result of `summed`; empty where nobody calls anything."""
+def callee_rows(told: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """A table for people, of the result of `summed`; empty where nobody calls anything.
+
+    A node knows this for all services that it runs together. Where calls were counted, only the service that made them is named.
+    """
+    calls = {caller["service"]: {call["service"] for call in caller.get("calls", ())} for caller in told}
+    counted = set().union(*calls.values())
     rows = []
     for caller in told:
         for callee in caller["callees"]:
+            if callee["service"] in counted - calls[caller["service"]]:
+                continue
             instances = callee["instances"].values()
             ejected = sum(bool(each["ejected"]) for each in instances)
             rows.append((
