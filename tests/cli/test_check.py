@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import textwrap
+from pathlib import Path
 
 import click
 import pytest
@@ -139,6 +140,20 @@ def test_the_extras_are_those_that_the_settings_need(monkeypatch):
         (OK, ""), (OK, ""), (ERROR, "pip install 'zmqservices[zookeeper]'"), (OK, ""), (OK, ""), (OK, ""),
     ]  # fmt: skip
     assert list(examination.of_extras({"DIRECTORY": "tcp://10.0.0.7:4190"})) == []
+
+
+def test_a_module_in_a_package_that_is_missing_is_missing():
+    assert examination._is_installed("json.decoder")
+    assert not examination._is_installed("no_such_package")
+    assert not examination._is_installed("no_such_package.sdk")
+
+
+def test_every_extra_that_check_names_is_one_of_this_package():
+    setup = (Path(__file__).parents[2] / "setup.cfg").read_text("utf-8")
+    extras = re.findall(r"^(\w+) =$", setup.partition("extras_require]")[2], re.MULTILINE)
+
+    named = {extra for extra, _ in examination.OF_DIRECTORIES.values()} | {extra for _, extra in examination.OF_SETTINGS.values()}
+    assert named <= set(extras)
 
 
 def test_a_node_reaches_itself_at_the_address_that_others_are_told():

@@ -40,6 +40,7 @@ OF_SETTINGS = {
     constants.SECURITY_CONFIG_KEY: ("cryptography", "security"),
     constants.METRICS_ADDRESS_CONFIG_KEY: ("prometheus_client", "prometheus"),
     constants.OPENAPI_CONFIG_KEY: ("pydantic", "schema"),
+    constants.OTEL_CONFIG_KEY: ("opentelemetry.sdk", "otel"),
 }
 
 _SCHEME = re.compile(r"(?:^|,\s*)([a-z][a-z0-9+.-]*):")
@@ -107,7 +108,14 @@ def of_extras(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_extra(module: str, extra: str, why: str) -> Finding:
-    return diagnosis.of_extra(extra, module, why, importlib.util.find_spec(module) is not None)
+    return diagnosis.of_extra(extra, module, why, _is_installed(module))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # The package that it would be in.
+        return False
 
 
 def of_descriptors(nodes: int) -> Finding:
