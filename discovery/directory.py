@@ -88,7 +88,7 @@ def open_directory(
         if keys is not None and not url.startswith("static:"):
             raise DirectoryConfigurationError(
                 f"the directory URL is {shown_url(url)!r}, whose kind does not check what nodes sign, so that it cannot be used "
-                "with SECURITY; tcp://, etcd://, zookeeper:// or static: is needed"
+                "with SECURITY; tcp://, an engine such as etcd://, or static: is needed"
             )
         return made[0]
     kind = _merged([one for one in made if isinstance(one, Kind)], url if len(made) > 1 else None, len(made))
@@ -107,7 +107,7 @@ def _refuse_open(url: str) -> None:
             raise DirectoryConfigurationError(
                 f"the directory URL is {shown_url(part)!r}, which cannot be used with SECURITY: DNS names addresses and no keys, "
                 "and an encrypted connection needs the key of the node before it begins; use registries (tcp://HOST:PORT), an "
-                "engine (etcd://, zookeeper://), or static: with #KEY after each address"
+                "engine (etcd://, zookeeper://, consul://), or static: with #KEY after each address"
             )
 
 

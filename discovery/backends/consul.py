@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import quote
 
 from discovery import protocol
-from discovery.backend import Capabilities, Kind, Options
+from discovery.backend import Believes, Capabilities, Kind, Options, everything
 from discovery.backends.http_connection import HttpAnswer, HttpConnection
 from discovery.backends.keyspace import Keyspace
 from discovery.backends.stream import name_of
@@ -90,7 +90,7 @@ def open_consul(url: str, options: Options) -> Kind:
     resumed: dict[str | None, _Resumable] = {}
 
     def session(namespace: str | None) -> ConsulSession:
-        return ConsulSession(parsed, options.ttl, namespace, resumed.setdefault(namespace, _Resumable()))
+        return ConsulSession(parsed, options.ttl, namespace, resumed.setdefault(namespace, _Resumable()), options.believes)
 
     seed = EngineSeed(parsed.name, session, options.ttl)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
@@ -136,8 +136,11 @@ _sessions = itertools.count(random.randrange(1000))
 class ConsulSession:
     """An `EngineSession` with one agent: the first that answers, another one at each attempt."""
 
-    def __init__(self, url: EngineUrl, seconds: float, namespace: str | None, resumable: _Resumable) -> None:
+    def __init__(
+        self, url: EngineUrl, seconds: float, namespace: str | None, resumable: _Resumable, believes: Believes = everything
+    ) -> None:
         self._url = url
+        self._believes = believes
         self._seconds = seconds
         self._namespace = namespace
         self._session = resumable
@@ -252,7 +255,7 @@ class ConsulSession:
         while True:
             held = self._get(key)
             there = None if held is None else self._space.note(_value(held))
-            if there is not None and there.rank >= note.rank:
+            if there is not None and there.rank >= note.rank and self._believes(there, self._url.name):
                 return
             index = 0 if held is None else _modified(held)
             if self._put(key, protocol.pack(note.to_list()), f"cas={index}"):
@@ -301,7 +304,8 @@ class ConsulSession:
         if time.monotonic() < self._look_at:
             return []
         self._look_at = time.monotonic() + LOOK_EVERY
-        own = {key: instance for instance, keys in self._session.own.items() for key in keys if not self._space.is_wanted(key)}
+        # Those that are watched, too: a query that is asked late misses what came and went in between.
+        own = {key: instance for instance, keys in self._session.own.items() for key in keys}
         there = self._listed(list(own))
         return sorted({instance for key, instance in own.items() if key not in there})
 

@@ -425,11 +425,12 @@ class EtcdSession:
         return lost
 
     def _deleted(self) -> list[str]:
-        """Own instances whose keys somebody else deleted; those that are watched tell by themselves."""
+        """Own instances whose keys somebody else deleted, or wrote anew; those that are watched tell by themselves."""
         space = self._keyspace
         own = [(instance, key) for instance in self._leased for key in space.keys[instance] if not space.is_wanted(key)]
         there = self._listed([key for _, key in own])
-        return sorted({instance for instance, key in own if key not in there})
+        leases = {instance: self._leases.get(seconds, ("", 0.0))[0] for instance, seconds in self._leased.items()}
+        return sorted({instance for instance, key in own if there.get(key) != leases[instance]})
 
     def keep_every(self) -> float:
         """A third of the shortest lease."""
@@ -574,18 +575,19 @@ class EtcdSession:
         instance = self._keyspace.left(key, lambda keys: self._listed(keys, gateway), self._leased.__contains__)
         return None if instance is None else Gone(instance)
 
-    def _listed(self, keys: list[str], gateway: _Gateway | None = None) -> set[str]:
-        """Those of these keys that are there."""
-        found: set[str] = set()
+    def _listed(self, keys: list[str], gateway: _Gateway | None = None) -> dict[str, str]:
+        """Those of these keys that are there, each with the lease that it is under."""
+        found: dict[str, str] = {}
         for start in range(0, len(keys), OPERATIONS):
             some = keys[start : start + OPERATIONS]
-            questions = [{"request_range": {"key": _text(key.encode()), "count_only": True}} for key in some]
+            questions = [{"request_range": {"key": _text(key.encode()), "keys_only": True}} for key in some]
             try:
                 answer = self._ask("/v3/kv/txn", {"success": questions}, gateway)
             except _Failure as exc:
                 raise EngineError(self._sentence(gateway or self._gateway, exc)) from exc
             responses = zip(some, answer["responses"], strict=True)
-            found |= {key for key, response in responses if int(response["response_range"].get("count", 0))}
+            for key, response in responses:
+                found.update((key, held.get("lease", "")) for held in response["response_range"].get("kvs", ()))
         return found
 
     def _opened(self, stream: Stream) -> None:

@@ -1,20 +1,23 @@
 """A directory that somebody broke into: nothing that nodes did not sign is believed, and the log says what was passed over."""
 
+import itertools
+from contextlib import closing
 from dataclasses import replace
 from time import time
 
 import pytest
 
 from discovery import Note, Record, open_directory, protocol
-from discovery.backend import Options
-from discovery.backends.etcd import _deletion, open_etcd
+from discovery.backend import Options, factory_for
+from discovery.backends import consul
 from discovery.client.cache import DiskCache
+from discovery.exceptions import DirectoryError
 from discovery.security import envelopes
 from discovery.security.authority import Authority
 from discovery.security.envelopes import LIFETIME, SIGN_AGAIN, Signer, own_id
 from discovery.security.keys import Keys
 from discovery.server.registry_server import RegistryServer
-from tests.discovery.engine_servers import EtcdServer
+from tests.discovery.engine_servers import ConsulServer, EtcdServer
 from tests.discovery.stage import eventually
 from tests.security.test_closed_directory import Peer, record, signed, withdrawal
 
@@ -257,54 +260,87 @@ def test_own_records_are_signed_anew_in_time(cluster, keys, opened, monkeypatch)
     monkeypatch.setattr(envelopes, "SIGN_AGAIN", SIGN_AGAIN)
 
 
-def test_nothing_that_a_stranger_writes_into_etcd_is_believed(etcd, keys, opened, caplog):
-    url = f"{etcd.url}/closed"
+@pytest.fixture(params=["etcd", "zookeeper", "consul"])
+def engine(request, tmp_path):
+    """A URL at which nobody was before."""
+    if request.param == "consul":
+        with closing(ConsulServer(tmp_path)) as server:
+            yield f"{server.url}/closed"
+    else:
+        yield f"{request.getfixturevalue(request.param).url}/closed-{next(_numbers)}"
+
+
+_numbers = itertools.count()
+
+
+class Stranger:
+    """Somebody who may write whatever an engine holds, and has no keys."""
+
+    def __init__(self, url):
+        self._session = factory_for(url)(url, Options("default", None, 10.0)).seeds[0].session("default")
+        self._session.open(None)
+        self.put_record, self.put_note = self._session.put_record, self._session.put_note
+
+    def delete(self, record):
+        self._session.put_record(record)
+        self._session.delete_record(record.namespace, record.instance)
+
+    def close(self):
+        self._session.close()
+
+
+def test_nothing_that_a_stranger_writes_into_an_engine_is_believed(engine, keys, opened, caplog, monkeypatch):
+    monkeypatch.setattr(consul, "LOOK_EVERY", 0.5)
     maths, orders = keys("maths", registers="maths"), keys("orders", publishes="orders", registers="orders")
-    there, publisher = opened(maths, url), opened(orders, url)
+    there, publisher = opened(maths, engine), opened(orders, engine)
     there.announce(record(maths, instance="honest"))
     assert there.flush(15)
-    # A stranger with the right to write, and no keys.
-    session = open_etcd(url, Options("default", None, 10.0)).seeds[0].session("default")
-    session.open(None)
-    try:
-        reader = opened(keys("reader"), url)
-        honest = own_id(maths, "honest")
+    honest = own_id(maths, "honest")
+    with closing(Stranger(engine)) as stranger:
+        reader = opened(keys("reader"), engine)
         eventually(lambda: honest in instances(reader))
         for forged in forgeries(keys).values():
-            session.put_record(forged)
-        # In the place of the honest record: its node writes it again.
-        session.put_record(replace(record(maths, instance="honest"), incarnation=2**50))
+            stranger.put_record(forged)
         far = int((time() + 3600) * 1e6)
-        session.put_note(Note("default", "events:orders\0orders:paid", far, 7200.0, {"pattern": "paid"}))
+        stranger.put_note(Note("default", "events:orders\0orders:paid", far, 7200.0, {"pattern": "paid"}))
         publisher.put("events:orders\0orders:paid", {"pattern": "paid", "group": "orders:paid"})
         assert publisher.flush(15)
 
-        late = opened(keys("reader"), url)
+        late = opened(keys("reader"), engine)
         eventually(lambda: honest in instances(late) and late.view().notes)
         eventually(lambda: reader.view().notes)
         for directory in (reader, late):
             assert instances(directory) == {honest} and not instances(directory, "thief")
             assert [(note.key, bool(note.signer)) for note in directory.view().notes] == [("events:orders\0orders:paid", True)]
-        # A deletion, which nobody has to sign, hides the record until its node has written it again.
-        for key in session._keyspace.keys_of(record(maths, instance="honest")):
-            session._do([_deletion(key)])
-        eventually(lambda: honest in instances(late) and late.service("maths")[0].is_listed)
-    finally:
-        session.close()
-    assert "it is not signed" in caplog.text and f"from {url}" in caplog.text
+
+        # In the place of the honest record, and then nothing there: its node writes it again.
+        stranger.delete(replace(record(maths, instance="honest"), incarnation=2**50))
+        again = opened(keys("reader"), engine)
+        eventually(lambda: instances(again) == {honest})
+        assert not instances(reader) - {honest} and not instances(late) - {honest}
+    assert "it is not signed" in caplog.text and f"from {engine}" in caplog.text
 
 
-def test_services_find_each_other_by_signed_records_in_etcd(etcd, keys, opened):
-    url = f"{etcd.url}/plain"
+def test_signed_records_come_and_go_in_an_engine(engine, keys, opened, monkeypatch):
     maths = keys("maths", registers="maths")
-    there, reader = opened(maths, url), opened(keys("reader"), url)
+    there, reader = opened(maths, engine), opened(keys("reader"), engine)
     own = record(maths, instance="found", endpoints={"rpc": "tcp://127.0.0.1:1"})
 
     there.announce(own)
 
     eventually(lambda: own.instance in instances(reader))
     assert reader.service("maths")[0].record == own
+    first = reader.service("maths")[0].record.signed
+    # Signed anew, it is of the same version.
+    monkeypatch.setattr(envelopes, "SIGN_AGAIN", 0.0)
+    there._client_state._sign_again_at = there._client_state._renew_at = 0.0
+
+    def late():
+        with open_directory(engine, keys=keys("reader"), ttl=1.0) as directory:
+            return directory.wait_ready(15) and next(iter(directory.service("maths"))).record.signed
+
+    eventually(lambda: late() != first)
     there.withdraw(own.instance)
     eventually(lambda: not instances(reader))
-    with pytest.raises(Exception, match="cannot be signed by"):
+    with pytest.raises(DirectoryError, match="cannot be signed by"):
         there.announce(Record("maths", "anything", public_key=own.public_key))

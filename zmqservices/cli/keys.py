@@ -91,7 +91,8 @@ def issue(name: str, authority: str, days: float, **permissions: tuple[str, ...]
 def renew(name: str, authority: str, days: float) -> None:
     """Issue another certificate for the key of NAME, with the same permissions, that ends later.
 
-    Copy the file to the node as `node.certificate`; if DIR/NAME is still there, it is written there as well.
+    Copy the file to the node as `node.certificate`; if DIR/NAME is still there, it is written there as well. A node of an
+    earlier release, which cannot sign its records, gets DIR/NAME/node.signing: copy that, too, and restart it.
     """
     from discovery.security.authority import Authority
 
