@@ -45,6 +45,7 @@ COMMANDS = {
     "info": "zmqservices.cli.nodes",
     "stats": "zmqservices.cli.nodes",
     "top": "zmqservices.cli.top",
+    "dashboard": "zmqservices.cli.dashboard",
     "events": "zmqservices.cli.events",
     "relay": "zmqservices.cli.relay",
     "registry": "zmqservices.cli.registry",

@@ -1,0 +1,210 @@
+"""All that is known of a cluster: what the directory lists, and what the nodes answered.
+
+Rule 1: pure; no sockets, no greenlets, no clock: `now` (seconds since 1970) is always an argument.
+Rule 2: a node's counts are used only while the node answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from zmqservices.dashboard.counts import Window
+from zmqservices.dashboard.timeline import ClusterTimeline
+
+#: The endpoint of a node at which no methods are served but those for operators.
+OPERATORS = "operators"
+#: The prefix of publishers' names in the directory.
+PUBLISHERS = "events:"
+#: Seconds for which an instance that is gone stays on the map.
+GONE_FOR = 30.0
+#: Clocks that differ by less are taken for equal: answers take time, too.
+CLOCK_TOLERANCE = 1.0
+
+
+class Address(NamedTuple):
+    """Where a node answers, and its public key where connections are encrypted."""
+
+    endpoint: str
+    public_key: str | None
+
+
+class Listed(NamedTuple):
+    """One instance as the directory lists it. `state` is STARTING, UP or DRAINING."""
+
+    service: str
+    instance: str
+    node: str
+    state: str
+    is_suspect: bool
+    host: str
+    pid: int
+    #: Where it is asked; None where it cannot be.
+    address: Address | None
+
+
+@dataclass
+class NodeState:
+    """A process of the cluster."""
+
+    address: Address
+    node: str = ""
+    answer: dict[str, Any] | None = None
+    info: dict[str, Any] | None = None
+    window: Window = field(default_factory=Window)
+    #: Add it to a time of the node, and it is one of ours.
+    offset: float = 0.0
+    answered_at: float | None = None
+    #: Why it did not answer the last time; empty while it answers.
+    problem: str = ""
+    is_lost: bool = False
+    #: It is connected, and nothing comes from it.
+    is_suspect: bool = False
+
+
+@dataclass
+class InstanceState:
+    """One instance, and when it was lost from the directory."""
+
+    listed: Listed
+    gone_at: float | None = None
+    #: How it left: "left" (it drained before), "gone".
+    was_draining: bool = False
+
+
+class ClusterState:
+    """Tell it what the directory and the nodes say; read `instances`, `nodes`, `publishers` and `timeline`."""
+
+    def __init__(self, now: float) -> None:
+        self.instances: dict[str, InstanceState] = {}
+        self.nodes: dict[Address, NodeState] = {}
+        #: Where each source's dead letters are: the addresses of its publishers.
+        self.publishers: dict[str, list[Address]] = {}
+        self.timeline = ClusterTimeline(now)
+        #: Who has called whom (caller, service, kind), and who has had events of whom (source, group) and where. They stay on the
+        #: map for as long as both ends do, so that it keeps its form when a process ends.
+        self.edges: set[tuple[str, str, str]] = set()
+        self.groups: dict[tuple[str, str], tuple[str, set[str]]] = {}
+        #: How many pictures in a row showed calls of a service that nobody in the cluster had made.
+        self.unaccounted: dict[str, int] = {}
+        self._is_first_view = True
+
+    # --- the directory ---------------------------------------------------------------------------------------------------
+
+    def listed(self, instances: Iterable[Listed], now: float, is_complete: bool = True) -> None:
+        """This is all that the directory lists now. Whoever is in the first complete list was there before."""
+        found = {one.instance: one for one in instances}
+        self.publishers = {}
+        for one in found.values():
+            if one.service.startswith(PUBLISHERS) and one.address is not None:
+                self.publishers.setdefault(one.service.removeprefix(PUBLISHERS), []).append(one.address)
+        services = {key: one for key, one in found.items() if not one.service.startswith(PUBLISHERS)}
+        for one in services.values():
+            self._list(one, now)
+        for key, state in list(self.instances.items()):
+            if key not in services and state.gone_at is None:
+                self._unlist(state, now)
+        self._is_first_view = self._is_first_view and not is_complete
+        wanted = {one.address for one in services.values() if one.address is not None}
+        for address in wanted - self.nodes.keys():
+            self.nodes[address] = NodeState(address)
+        for address in self.nodes.keys() - wanted:
+            self.timeline.forget(self.nodes.pop(address).node)
+
+    def _list(self, one: Listed, now: float) -> None:
+        state = self.instances.get(one.instance)
+        if state is None:
+            self.instances[one.instance] = state = InstanceState(one)
+            if not self._is_first_view:
+                self.timeline.see(now, "joined", one.service, one.instance, where(one))
+        elif state.gone_at is not None:
+            state.gone_at = None
+            self.timeline.see(now, "back", one.service, one.instance, where(one))
+        if one.state == "DRAINING" and not state.was_draining:
+            state.was_draining = True
+            self.timeline.see(now, "draining", one.service, one.instance, where(one))
+        state.listed = one
+
+    def _unlist(self, state: InstanceState, now: float) -> None:
+        state.gone_at = now
+        one = state.listed
+        if state.was_draining:
+            self.timeline.see(now, "left", one.service, one.instance, where(one))
+        else:
+            self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; it did not say goodbye")
+
+    def expire(self, now: float) -> None:
+        """Forget what has been gone for long."""
+        for key, state in list(self.instances.items()):
+            if state.gone_at is not None and now - state.gone_at > GONE_FOR:
+                del self.instances[key]
+
+    # --- the nodes -------------------------------------------------------------------------------------------------------
+
+    def answered(self, address: Address, answer: dict[str, Any], now: float) -> None:
+        """A node answered `stats`. Raises KeyError, TypeError, ValueError or AttributeError for what is no such answer."""
+        node = self.nodes.get(address)
+        if node is None:
+            return
+        node.window.add(answer)
+        behind = now - float(answer["at"])
+        node.offset = behind if abs(behind) > CLOCK_TOLERANCE else 0.0
+        node.node = str(answer["node"])
+        self.timeline.take(node.node, answer["timeline"], node.offset, self._services_of_nodes())
+        node.answer, node.answered_at, node.problem, node.is_suspect = answer, now, "", False
+        if node.is_lost:
+            node.is_lost = False
+            for one in self.instances_at(address):
+                self.timeline.see(now, "back", one.service, one.instance, where(one))
+
+    def described(self, address: Address, info: dict[str, Any]) -> None:
+        """A node answered `info`."""
+        node = self.nodes.get(address)
+        if node is not None:
+            node.info = info
+
+    def failed(self, address: Address, problem: str) -> None:
+        """A node did not answer; its connection is there, or never was."""
+        node = self.nodes.get(address)
+        if node is not None:
+            node.problem = problem
+
+    def lost(self, endpoint: str, now: float) -> None:
+        """The connection to a node broke."""
+        for address, node in self.nodes.items():
+            if address.endpoint == endpoint and not node.is_lost and node.answered_at is not None:
+                node.is_lost = True
+                for one in self.instances_at(address):
+                    if not self.instances[one.instance].was_draining:
+                        self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; its connection broke")
+
+    def suspected(self, endpoint: str) -> None:
+        """Nothing was heard from a node for too long."""
+        for address, node in self.nodes.items():
+            if address.endpoint == endpoint:
+                node.is_suspect = True
+
+    def instances_at(self, address: Address) -> list[Listed]:
+        """The listed instances of one node."""
+        return [
+            state.listed
+            for state in self.instances.values()
+            if state.gone_at is None and state.listed.address == address
+        ]
+
+    def last_number(self, address: Address) -> int:
+        """The number of the last entry that was taken of the node's timeline."""
+        node = self.nodes.get(address)
+        return 0 if node is None else self.timeline.taken.get(node.node, 0)
+
+    def _services_of_nodes(self) -> Mapping[str, str]:
+        names: dict[str, str] = {}
+        for state in self.instances.values():
+            names.setdefault(state.listed.node, state.listed.service)
+        return names
+
+
+def where(one: Listed) -> str:
+    """The host and process of an instance."""
+    return f"process {one.pid} on {one.host}" if one.pid else one.host

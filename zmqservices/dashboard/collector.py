@@ -1,0 +1,283 @@
+"""Asks the nodes of a cluster what they did, again and again, and keeps a picture of it.
+
+One greenlet watches the directory, and one for each node asks it. A connection that breaks is seen at once, by a probe.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+
+import discovery
+from zmqservices import configuration, constants, probes
+from zmqservices.cluster.operators import NODE
+from zmqservices.cluster.settings import keys_of
+from zmqservices.dashboard.cluster_state import OPERATORS, Address, ClusterState, Listed
+from zmqservices.dashboard.details import details
+from zmqservices.dashboard.picture import Picture
+from zmqservices.exceptions import UnknownService, ZmqServicesError
+from zmqservices.standalone.rpc import ServiceRpcClient
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two questions to one node; in which it must answer; and between two pictures, at most and at least.
+INTERVAL, TIMEOUT, LONGEST_PAUSE, SHORTEST_PAUSE = 1.0, 1.5, 1.0, 0.1
+#: Nodes that are asked at once for what somebody has opened, and in how many seconds.
+ASKED_AT_ONCE, DETAIL_TIMEOUT = 16, 3.0
+#: Dead letters that are shown of each publisher.
+MOST_DEAD_LETTERS = 100
+#: Errors of an answer of another shape.
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+
+
+class _Links(probes.Probe):
+    """Tells of connections that broke, or from which nothing comes."""
+
+    def __init__(self, lost: Callable[[str], None], suspect: Callable[[str], None]) -> None:
+        self._lost = lost
+        self._suspect = suspect
+
+    def link_lost(self, node: str, endpoint: str) -> None:
+        self._lost(endpoint)
+
+    def link_suspect(self, node: str, endpoint: str, seconds: float) -> None:
+        self._suspect(endpoint)
+
+
+class Collector:
+    """`settings` are those of the command line. Lives on the hub of the thread that calls `start`, until `stop`."""
+
+    def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float] = time.time) -> None:
+        self._settings = {**settings, "serializer": "msgpack", "rpc_wait_for_service": TIMEOUT}
+        self._clock = clock
+        self.state = ClusterState(clock())
+        cache = configuration.text(settings, constants.DIRECTORY_CACHE_CONFIG_KEY, None)
+        self._directory = discovery.open_directory(
+            configuration.directory_url(settings),
+            namespace=configuration.namespace(settings),
+            cache_dir=None if cache == "none" else cache,
+            host=False,
+            keys=keys_of(settings),
+        )
+        self._namespace = configuration.namespace(settings)
+        self._probe = _Links(self._lost, self._suspect)
+        #: The addresses to which connections are being closed here: such an end is no loss.
+        self._closing: list[str] = []
+        self._asking: dict[Address, gevent.Greenlet] = {}
+        self._greenlets: list[gevent.Greenlet] = []
+        self._is_changed = Event()
+        self._is_drawn = Event()
+        #: The number of the picture, which grows, and the picture in JSON.
+        self.number = 0
+        self.picture = b"{}"
+
+    # --- life cycle ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect and begin to ask. Returns at once, whether somebody answers or not."""
+        self._view_changed = Event()
+        woken = gevent.get_hub().loop.async_()
+        woken.start(self._view_changed.set)
+        self._woken = woken
+        probes.attach(self._probe)
+        self._unsubscribe = self._directory.subscribe(lambda view: woken.send())
+        self._directory.start()
+        self._greenlets = [gevent.spawn(self._watch), gevent.spawn(self._draw)]
+
+    def stop(self) -> None:
+        """Disconnect from everybody."""
+        self._unsubscribe()
+        probes.detach(self._probe)
+        gevent.killall([*self._greenlets, *self._asking.values()])
+        self._asking.clear()
+        self._directory.stop()
+        self._woken.close()
+
+    # --- the directory ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while True:
+            self._view_changed.clear()
+            view = self._directory.view()
+            now = self._clock()
+            self.state.listed((_listed(seen) for seen in view.records.values()), now, is_complete=view.fresh)
+            self.state.expire(now)
+            self._meet_nodes()
+            self._is_changed.set()
+            self._view_changed.wait(INTERVAL)
+
+    def _meet_nodes(self) -> None:
+        for address in self.state.nodes.keys() - self._asking.keys():
+            self._asking[address] = gevent.spawn(self._ask_on, address)
+        for address in self._asking.keys() - self.state.nodes.keys():
+            self._asking.pop(address).kill(block=False)
+
+    # --- the nodes -------------------------------------------------------------------------------------------------------
+
+    def _ask_on(self, address: Address) -> None:
+        """Ask one node until it is not listed any more."""
+        # Not all nodes in the same moment.
+        gevent.sleep(hash(address) % 100 / 100 * min(INTERVAL, 0.01 * len(self.state.nodes)))
+        with self._connected(NODE, address) as node:
+            while True:
+                began = self._clock()
+                try:
+                    self._ask_once(address, node)
+                except ZmqServicesError as error:
+                    self.state.failed(address, f"{type(error).__name__}: {error}")
+                except MALFORMED as error:
+                    self.state.failed(address, f"it answers in another form: {type(error).__name__}: {error}")
+                gevent.sleep(max(SHORTEST_PAUSE, INTERVAL - (self._clock() - began)))
+
+    def _ask_once(self, address: Address, node: Any) -> None:
+        state = self.state.nodes.get(address)
+        if state is not None and state.info is None:
+            self.state.described(address, node.info.with_timeout(TIMEOUT)())
+        answer = node.stats.with_timeout(TIMEOUT)(brief=True, after=self.state.last_number(address))
+        is_first = state is not None and state.answer is None
+        self.state.answered(address, answer, self._clock())
+        if is_first:
+            self._is_changed.set()
+
+    def _client(self, service: str, address: Address) -> ServiceRpcClient:
+        """A client of the service of one node alone."""
+        url = f"static:{service}={address.endpoint}" + (f"#{address.public_key}" if address.public_key else "")
+        return ServiceRpcClient(service, {**self._settings, "DIRECTORY": url}, timeout=DETAIL_TIMEOUT)
+
+    @contextmanager
+    def _connected(self, service: str, address: Address) -> Iterator[Any]:
+        client = self._client(service, address)
+        try:
+            yield client.start()
+        finally:
+            self._closing.append(address.endpoint)
+            try:
+                client.stop()
+            finally:
+                self._closing.remove(address.endpoint)
+
+    def _lost(self, endpoint: str) -> None:
+        if endpoint not in self._closing:
+            self.state.lost(endpoint, self._clock())
+            self._is_changed.set()
+
+    def _suspect(self, endpoint: str) -> None:
+        self.state.suspected(endpoint)
+        self._is_changed.set()
+
+    # --- the picture -----------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        while True:
+            self._is_changed.wait(LONGEST_PAUSE)
+            self._is_changed.clear()
+            self.draw()
+            # Changes that come together make one picture.
+            gevent.sleep(SHORTEST_PAUSE)
+
+    def draw(self) -> None:
+        """Make a new picture."""
+        view = self._directory.view()
+        told = {
+            "at": self._clock(),
+            "namespace": self._namespace,
+            "directory": {"text": self._directory.describe(), "fresh": bool(view.fresh)},
+            **Picture(self.state).to_dict(),
+        }
+        self.picture = to_json(told)
+        self.number += 1
+        drawn, self._is_drawn = self._is_drawn, Event()
+        drawn.set()
+
+    def next_picture(self, after: int, timeout: float) -> bytes | None:
+        """The newest picture, once its number is above `after`; None if there is none within `timeout` seconds."""
+        if self.number <= after:
+            self._is_drawn.wait(timeout)
+        return self.picture if self.number > after else None
+
+    # --- what somebody has opened ----------------------------------------------------------------------------------------
+
+    def details(self, service: str, instance: str | None) -> dict[str, Any]:
+        """See `details.details`. Raises UnknownService for what is not listed."""
+        addresses = {
+            one.listed.address
+            for one in self.state.instances.values()
+            if one.listed.service == service and instance in (None, one.listed.instance)
+        }
+        if not addresses:
+            raise UnknownService(service, "no such instance is listed")
+        nodes = [address for address in addresses if address is not None and not self._is_lost(address)]
+        answers = [answer for answer, _ in self._ask_all(NODE, nodes, "stats") if answer is not None]
+        return details(self.state, service, instance, answers)
+
+    def _is_lost(self, address: Address) -> bool:
+        node = self.state.nodes.get(address)
+        return node is None or node.is_lost
+
+    def dead_letters(self, source: str, group: str) -> dict[str, Any]:
+        """The dead letters of a group, and the `problems` of publishers that do not answer."""
+        answers = self._ask_publishers(source, "dead_letters", group, MOST_DEAD_LETTERS)
+        found = [one for answer, _ in answers for one in answer or ()]
+        return {"dead_letters": found, "problems": [problem for _, problem in answers if problem]}
+
+    def change_dead_letters(
+        self, method: str, source: str, group: str, seqs: list[int], journal: str | None
+    ) -> dict[str, Any]:
+        """`requeue` or `drop` these dead letters; all of the group's if there are no `seqs`. `count` is how many were."""
+        answers = self._ask_publishers(source, method, group, seqs or None, journal)
+        return {
+            "count": sum(int(answer or 0) for answer, _ in answers),
+            "problems": [problem for answer, problem in answers if problem],
+        }
+
+    def _ask_publishers(self, source: str, method: str, *args: object) -> list[tuple[Any, str]]:
+        addresses = self.state.publishers.get(source, [])
+        if not addresses:
+            raise UnknownService(source, "nobody publishes its events now")
+        return self._ask_all(f"events:{source}", addresses, method, *args)
+
+    def _ask_all(
+        self, service: str, addresses: Iterable[Address], method: str, *args: object
+    ) -> list[tuple[Any, str]]:
+        """The answer of each, or None and why there is none."""
+        pool = Pool(ASKED_AT_ONCE)
+        return list(pool.map(lambda address: self._ask(service, address, method, args), sorted(addresses, key=str)))
+
+    def _ask(self, service: str, address: Address, method: str, args: tuple[object, ...]) -> tuple[Any, str]:
+        try:
+            with self._connected(service, address) as proxy:
+                return getattr(proxy, method)(*args), ""
+        except ZmqServicesError as error:
+            return None, f"{address.endpoint}: {type(error).__name__}: {error}"
+
+
+def _listed(seen: discovery.Seen) -> Listed:
+    record = seen.record
+    endpoint = record.endpoints.get(OPERATORS) or record.endpoints.get("rpc")
+    return Listed(
+        record.service,
+        record.instance,
+        record.node,
+        record.state,
+        bool(seen.suspect),
+        record.host,
+        record.pid,
+        Address(endpoint, record.public_key) if endpoint else None,
+    )
+
+
+def to_json(value: object) -> bytes:
+    """JSON in ASCII, one line. What JSON does not know becomes a text."""
+    return json.dumps(value, default=_as_text, separators=(",", ":")).encode()
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,189 @@
+"""What nodes have counted, and how much of it in the last seconds.
+
+Rule 1: pure; no sockets, no greenlets, no clock: the times are those in the answers.
+Rule 2: a node that counts anew (`pid` or `since` differ) begins a new window. A difference is never negative.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from zmqservices.observability.histogram import BOUNDS, Histogram
+
+#: What is counted: its kind, and the names that tell it from others of the kind. See `counted`.
+Key = tuple[str, ...]
+
+#: Seconds over which rates and quantiles are taken.
+SPAN = 10.0
+
+#: Answers of one node that are kept, however fast they come.
+MOST_ANSWERS = 64
+
+
+class Counted:
+    """How often something ended, how, and how long it took: `buckets` are those of `Histogram`, by their index."""
+
+    __slots__ = ("count", "errors", "buckets", "total")
+
+    def __init__(
+        self, count: int = 0, errors: dict[str, int] | None = None, buckets: dict[int, int] | None = None, total: float = 0.0
+    ) -> None:
+        self.count = count
+        self.errors = {} if errors is None else errors
+        self.buckets = {} if buckets is None else buckets
+        self.total = total
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Counted:
+        """From a row of an answer. Raises KeyError, TypeError, ValueError or AttributeError for what is none."""
+        durations = row["durations"]
+        return cls(
+            int(row["count"]),
+            {str(name): int(count) for name, count in row.get("errors", {}).items()},
+            {_index(index): int(count) for index, count in durations["counts"].items()},
+            float(durations["total"]),
+        )
+
+    @property
+    def failed(self) -> int:
+        """How many ended with an error."""
+        return sum(self.errors.values())
+
+    def add(self, other: Counted) -> None:
+        """Count all that `other` has counted."""
+        self.count += other.count
+        self.total += other.total
+        _add(self.errors, other.errors)
+        _add(self.buckets, other.buckets)
+
+    def since(self, former: Counted | None) -> Counted:
+        """What was counted after `former`."""
+        if former is None:
+            return self
+        return Counted(
+            max(0, self.count - former.count),
+            _difference(self.errors, former.errors),
+            _difference(self.buckets, former.buckets),
+            max(0.0, self.total - former.total),
+        )
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds that `share` (0 to 1) of all did not exceed; None of none."""
+        histogram = Histogram()
+        for index, count in self.buckets.items():
+            histogram.counts[index] = count
+        return histogram.quantile(share)
+
+
+def _index(text: str) -> int:
+    index = int(text)
+    if not 0 <= index <= len(BOUNDS):
+        raise ValueError(f"a histogram has no bucket {text!r:.20}")
+    return index
+
+
+def _add(counts: dict[Any, int], more: Mapping[Any, int]) -> None:
+    for name, count in more.items():
+        counts[name] = counts.get(name, 0) + count
+
+
+def _difference(newer: Mapping[Any, int], older: Mapping[Any, int]) -> dict[Any, int]:
+    left = ((name, count - older.get(name, 0)) for name, count in newer.items())
+    return {name: count for name, count in left if count > 0}
+
+
+def counted(answer: Mapping[str, Any]) -> dict[Key, Counted]:
+    """All that an answer of `stats` counts. Raises as `Counted.read` does.
+
+    The keys: ("method", service, instance, kind, method, event, group), ("call", caller, service, method), ("http", service,
+    method, route, status), ("dispatched", source, type), and ("acked" | "failed" | "dead" | "lost", source, group).
+    """
+    found: dict[Key, Counted] = {}
+    for instance in answer["instances"]:
+        for row in instance["methods"]:
+            names = (instance["service"], instance["instance"], row["kind"], row["method"], row["event"], row["group"])
+            _put(found, ("method", *names), Counted.read(row))
+    for row in answer["calls"]:
+        _put(found, ("call", row["caller"], row["service"], row["method"]), Counted.read(row))
+    for row in answer["requests"]:
+        _put(found, ("http", row["service"], row["method"], row["route"], str(row["status"])), Counted.read(row))
+    for row in answer["dispatched"]:
+        _put(found, ("dispatched", row["source"], row["type"]), Counted.read(row))
+    for row in answer["groups"]:
+        for name in ("acked", "failed", "dead", "lost"):
+            # Repeated in each journal's row of a group, so not added up.
+            found[(name, row["source"], row["group"])] = Counted(int(row[name]))
+    return found
+
+
+def _put(found: dict[Key, Counted], key: Key, row: Counted) -> None:
+    known = found.get(key)
+    if known is None:
+        found[key] = row
+    else:
+        known.add(row)
+
+
+class Window:
+    """The answers of one node in the last SPAN seconds, and one that is a little older."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[float, dict[Key, Counted]]] = deque(maxlen=MOST_ANSWERS)
+        self._counts_since: tuple[Any, Any] | None = None
+
+    def add(self, answer: Mapping[str, Any]) -> None:
+        """One more answer of `stats`. Raises as `counted` does, and is then as it was before."""
+        at, counts, identity = float(answer["at"]), counted(answer), (answer["pid"], answer["since"])
+        if identity != self._counts_since or (self._kept and at < self._kept[-1][0]):
+            self._kept.clear()
+            self._counts_since = identity
+        self._kept.append((at, counts))
+        while len(self._kept) > 2 and self._kept[1][0] <= at - SPAN:
+            self._kept.popleft()
+
+    @property
+    def seconds(self) -> float:
+        """How long the window is; 0 until there are two answers."""
+        return self._kept[-1][0] - self._kept[0][0] if len(self._kept) > 1 else 0.0
+
+    def total(self) -> dict[Key, Counted]:
+        """Everything since the node began to count."""
+        return self._kept[-1][1] if self._kept else {}
+
+    def recent(self) -> dict[Key, Counted]:
+        """What was counted within the window; empty until there are two answers."""
+        if len(self._kept) < 2:
+            return {}
+        older = self._kept[0][1]
+        recent = ((key, newer.since(older.get(key))) for key, newer in self._kept[-1][1].items())
+        return {key: one for key, one in recent if one.count}
+
+
+class Flow:
+    """How much happens a second, over nodes whose windows differ in length."""
+
+    __slots__ = ("rate", "error_rate", "counted")
+
+    def __init__(self) -> None:
+        self.rate = self.error_rate = 0.0
+        self.counted = Counted()
+
+    def add(self, recent: Counted, seconds: float, failed: int | None = None) -> None:
+        """What one node counted in so many seconds. `failed`: how many of these were errors, where rows do not tell."""
+        self.rate += recent.count / seconds
+        self.error_rate += (recent.failed if failed is None else failed) / seconds
+        self.counted.add(recent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`rate` and `errors` a second; `p99` in seconds, None of none."""
+        return {"rate": round(self.rate, 3), "errors": round(self.error_rate, 3), "p99": self.counted.quantile(0.99)}
+
+
+def summed(flows: Iterable[tuple[Counted, float]]) -> Flow:
+    """One flow of what several nodes counted."""
+    flow = Flow()
+    for recent, seconds in flows:
+        flow.add(recent, seconds)
+    return flow

@@ -1,0 +1,188 @@
+"""The WSGI application of the dashboard: its files, the stream of pictures, details, and dead letters.
+
+Everything that is read is `GET`; the one thing that changes something is `POST /api/dead-letters`, which `--operate` allows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qs
+
+from zmqservices.dashboard import access
+from zmqservices.dashboard.collector import Collector, to_json
+from zmqservices.exceptions import UnknownService
+
+_log = logging.getLogger(__name__)
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+#: Sent with every answer. Nothing but our own files runs in the page, whatever a name or an error text contains.
+SECURE = [
+    ("Content-Security-Policy",
+     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
+     "form-action 'none'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+]  # fmt: skip
+
+TYPES = {
+    "html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}  # fmt: skip
+
+#: Seconds without a picture after which a stream says that it is there.
+HEARTBEAT = 15.0
+#: Streams at once, and bytes of the body of a request.
+MOST_STREAMS, LARGEST_BODY = 32, 64 * 1024
+
+ACTIONS = ("requeue", "drop")
+
+
+class Refused(Exception):
+    """The request is answered with this status and text."""
+
+    def __init__(self, status: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Pages:
+    """`is_local`: the server is reached from this machine only. `names`: under which others may reach it."""
+
+    def __init__(self, collector: Collector, may_operate: bool, is_local: bool, names: Collection[str] = ()) -> None:
+        self._collector = collector
+        self._may_operate = may_operate
+        self._is_local = is_local
+        self._names = {name.lower() for name in names}
+        self._files = _assets()
+        self._streams = 0
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Streams end with their next picture."""
+        self._is_closing = True
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return self._answer(environ, start_response)
+        except Refused as refused:
+            return _send(start_response, refused.status, "application/json", to_json({"error": str(refused)}))
+        except UnknownService as error:
+            return _send(start_response, "404 Not Found", "application/json", to_json({"error": str(error)}))
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        is_api = path.startswith("/api/")
+        # A link on another site may open the page; nothing there may read or send anything else.
+        site = environ.get("HTTP_SEC_FETCH_SITE") if is_api else None
+        why = access.refusal(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN"), site, self._is_local, self._names)
+        if why:
+            raise Refused("403 Forbidden", why)
+        if path == "/api/dead-letters" and method == "POST":
+            return _json(start_response, self._change(environ))
+        if method not in ("GET", "HEAD"):
+            raise Refused("405 Method Not Allowed", f"{method[:20]} is not allowed here; GET is needed")
+        name = "index.html" if path == "/" else path.removeprefix("/")
+        if name in self._files:
+            return _send(start_response, "200 OK", TYPES[name.rpartition(".")[2]], self._files[name], method)
+        if path == "/api/stream":
+            return self._stream(start_response)
+        query = {key: values[-1] for key, values in parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=10).items()}
+        if path == "/api/details":
+            return _json(start_response, self._collector.details(_given(query, "service"), query.get("instance")))
+        if path == "/api/dead-letters":
+            return _json(start_response, self._collector.dead_letters(_given(query, "source"), _given(query, "group")))
+        raise Refused("404 Not Found", f"there is no {path!r:.100}")
+
+    # --- the stream ------------------------------------------------------------------------------------------------------
+
+    def _stream(self, start_response: StartResponse) -> Iterator[bytes]:
+        """Server-sent events: each is a picture in JSON."""
+        if self._streams >= MOST_STREAMS:
+            raise Refused("503 Service Unavailable", f"{MOST_STREAMS} pages are open already; close one")
+        self._streams += 1
+        start_response("200 OK", [("Content-Type", "text/event-stream"), *SECURE])
+        return self._pictures()
+
+    def _pictures(self) -> Iterator[bytes]:
+        number = -1
+        try:
+            yield b"retry: 1000\nevent: hello\ndata: %s\n\n" % to_json({"operate": self._may_operate})
+            while not self._is_closing:
+                picture = self._collector.next_picture(number, HEARTBEAT)
+                if picture is None:
+                    yield b": still here\n\n"
+                else:
+                    number = self._collector.number
+                    yield b"data: %s\n\n" % picture
+        finally:
+            self._streams -= 1
+
+    # --- dead letters ----------------------------------------------------------------------------------------------------
+
+    def _change(self, environ: dict[str, Any]) -> dict[str, Any]:
+        if not self._may_operate:
+            raise Refused("403 Forbidden", "this dashboard only shows; start it with --operate to requeue or drop dead letters")
+        if environ.get(f"HTTP_{access.HEADER.upper().replace('-', '_')}") != "1":
+            raise Refused("403 Forbidden", f"the header {access.HEADER}: 1 is needed, which no page of another site can send")
+        if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+            raise Refused("415 Unsupported Media Type", "the body must be application/json")
+        asked = _body(environ)
+        action, source, group = (_text(asked, name) for name in ("action", "source", "group"))
+        if action not in ACTIONS:
+            raise Refused("400 Bad Request", f"action is {action!r:.80}; one of {', '.join(ACTIONS)} is needed")
+        seqs, journal = asked.get("seqs"), asked.get("journal")
+        if not isinstance(seqs, list) or not all(type(seq) is int for seq in seqs):
+            raise Refused("400 Bad Request", f"seqs is {seqs!r:.80}; a list of numbers is needed, an empty one for all")
+        if journal is not None and not isinstance(journal, str):
+            raise Refused("400 Bad Request", f"journal is {journal!r:.80}; a text is needed, or nothing")
+        done = self._collector.change_dead_letters(action, source, group, seqs, journal)
+        _log.info("%s of %d dead letters of %s for %s", action, done["count"], source, group)
+        return done
+
+
+def _assets() -> dict[str, bytes]:
+    folder = resources.files("zmqservices.dashboard") / "assets"
+    return {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in TYPES}
+
+
+def _body(environ: dict[str, Any]) -> dict[str, Any]:
+    body = environ["wsgi.input"].read(LARGEST_BODY + 1)
+    if len(body) > LARGEST_BODY:
+        raise Refused("413 Content Too Large", f"the body has more than {LARGEST_BODY} bytes")
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused("400 Bad Request", f"the body is no JSON: {error!s:.100}") from error
+    if not isinstance(asked, dict):
+        raise Refused("400 Bad Request", f"the body is {asked!r:.80}; an object is needed")
+    return asked
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused("400 Bad Request", f"{name} is {value!r:.80}; a text is needed")
+    return value
+
+
+def _given(query: dict[str, str], name: str) -> str:
+    if not query.get(name):
+        raise Refused("400 Bad Request", f"the parameter {name} is missing")
+    return query[name]
+
+
+def _json(start_response: StartResponse, value: object) -> list[bytes]:
+    return _send(start_response, "200 OK", "application/json", to_json(value))
+
+
+def _send(start_response: StartResponse, status: str, kind: str, body: bytes, method: str = "GET") -> list[bytes]:
+    start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *SECURE])
+    return [b"" if method == "HEAD" else body]
