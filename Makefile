@@ -71,7 +71,7 @@ check: lint types imports security docs test  ## Everything that must be green b
 format: $(INSTALLED)  ## Let ruff mend what it can.
 	$(BIN)/ruff check --fix .
 
-demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them.
+demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them; the shop has a live map.
 	$(BIN)/python -m examples.demo
 	$(BIN)/python -m examples.shop.demo
 

@@ -42,7 +42,11 @@ class Processes:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def run(self, module: str, *options: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-m", "zmqservices", "run", module, *options], env=self.environment)
+        return self.command("run", module, *options)
+
+    def command(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `zmqservices ARGUMENTS`."""
+        process = subprocess.Popen([sys.executable, "-m", "zmqservices", *arguments], env=self.environment)
         self.started.append(process)
         return process
 

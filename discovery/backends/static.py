@@ -24,12 +24,16 @@ _MEND = "static:maths=tcp://10.0.0.5:4000,tcp://10.0.0.6:4000;words=tcp://... or
 
 
 def open_static(url: str, options: Options) -> StaticDirectory:
-    """`static:name=tcp://ip:port,...;name=...`, or `static:FILE` with {name: [url, ...]} in JSON or YAML.
+    """`static:name=tcp://ip:port,...;name=...`, or {name: [url, ...]}: `static:FILE` in JSON or YAML, `static:{...}` in JSON.
 
+    Names with `=`, `;` or `,` need JSON.
     `#KEY` after an address is the public key of the node there.
     """
     text = url.partition(":")[2].strip()
-    services = _from_text(text, url) if "=" in text else _from_file(text, url)
+    if text.startswith("{"):
+        services = _from_json(text, url)
+    else:
+        services = _from_text(text, url) if "=" in text else _from_file(text, url)
     open_ones = [endpoint for endpoints in services.values() for endpoint in endpoints if "#" not in endpoint]
     if options.keys is not None and open_ones:
         raise DirectoryConfigurationError(
@@ -155,6 +159,13 @@ def _from_text(text: str, url: str) -> dict[str, list[str]]:
         name, _, endpoints = part.partition("=")
         services.setdefault(name.strip(), []).extend(endpoints.split(","))
     return _checked(services, url)
+
+
+def _from_json(text: str, url: str) -> dict[str, list[str]]:
+    try:
+        return _checked(json.loads(text), url)
+    except (ValueError, RecursionError) as exc:
+        raise DirectoryConfigurationError(f"the directory URL is {url!r:.200}, which is no JSON: {exc}; {_MEND}") from exc
 
 
 def _from_file(text: str, url: str) -> dict[str, list[str]]:

@@ -1,11 +1,14 @@
 """The shop as real processes with a real Redis: orders come in over HTTP while the products service is killed and started again.
 
+It begins with the address of a live map (`--no-dashboard` leaves it out); `--stay` keeps orders coming until Ctrl-C, to look at it.
+
 Exits with 0 only if every order was taken, and the stock of every product went down by what was ordered of it: no event was
 lost with the process that had it in hand, and none was counted twice. Without a redis-server it says so, and exits with 0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import queue
@@ -149,6 +152,10 @@ class Shop:
         journal = f"JOURNAL_FOLDER={self._folder}/journal"
         return self._processes.run(f"examples.shop.{service}", "-c", CONFIG, "-d", journal, "-d", QUIET)
 
+    def show(self) -> None:
+        """Serve a live map of the shop, at a free port; the dashboard prints its address by itself."""
+        self._processes.command("dashboard", "--port", "0")
+
     def waiting_events(self) -> int:
         """How many orders the orders service keeps for products, as `zmqservices events ls` shows it."""
         config = {"NAMESPACE": self._processes.environment["ZMQSERVICES_NAMESPACE"]}
@@ -165,6 +172,8 @@ class Shop:
 def sell(shop: Shop) -> bool:
     """Whether every promise was kept."""
     client = shop.client
+    if "--no-dashboard" not in sys.argv:
+        shop.show()
     products, _, _ = [shop.run(service) for service in ("products", "orders", "gateway")]
     if not wait_until(shop.is_open):
         raise SystemExit(f"the shop did not open within {PATIENCE:g} s")
@@ -182,7 +191,19 @@ def sell(shop: Shop) -> bool:
     customers.join()
     wanted = {id: IN_STOCK - customers.ordered[id] for id in PRODUCTS}
     wait_until(lambda: client.stock() == wanted)
-    return report(customers, wanted, client.stock())
+    held = report(customers, wanted, client.stock())
+    if "--stay" in sys.argv:
+        stay(client)
+    return held
+
+
+def stay(client: Client) -> None:
+    """Sell on, so that there is something to look at, until Ctrl-C."""
+    print("\nOrders keep coming; Ctrl-C ends it.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        for product in itertools.cycle(PRODUCTS):
+            client.ask("POST", "/orders", {"lines": [{"product": product, "quantity": 1}]})
+            time.sleep(0.05)
 
 
 def report(customers: Customers, wanted: dict[str, int], stock: dict[str, int]) -> bool:

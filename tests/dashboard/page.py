@@ -78,13 +78,11 @@ class Page:
         return result["result"].get("value")
 
     def until(self, script, patience=PATIENCE):
-        """Wait until the expression is true, and return its value."""
+        """Wait until the expression is true."""
         end = time.monotonic() + patience
-        while True:
-            value = self.run(script)
-            if value:
-                return value
-            assert time.monotonic() < end, f"not true in {patience} s: {script}\n{self.text[:3000]}\n{self.complaints}"
+        # An element has no value that could be returned.
+        while not self.run(f"Boolean({script})"):
+            assert time.monotonic() < end, f"NOT TRUE in {patience} s: {script}\n{self.text[:3000]}\n{self.complaints}"
             time.sleep(0.05)
 
     @property

@@ -63,7 +63,7 @@ def test_a_connection_that_breaks_is_a_loss_at_once_though_the_lease_holds():
 
     assert (condition(state, "o1"), condition(state, "m1")) == ("lost", "up")
     assert told(state) == [("lost", "orders", "o1")]
-    state.listed([listed("mails", "m1", port=2)], 104.0)
+    state.listed([listed("mails", "m1", port=2)], 111.0)
     assert told(state) == [("lost", "orders", "o1")], "the end of its lease is not told a second time"
 
 

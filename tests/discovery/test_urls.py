@@ -201,3 +201,18 @@ def test_the_default_cache_folder_is_the_users(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
 
     assert discovery.default_cache_dir() == "/somewhere/zmqservices"
+
+
+def test_a_static_directory_in_json_takes_every_name():
+    name = "events:<a b=c; d,e#f>"
+
+    directory = open_directory(f"static:{json.dumps({name: ['tcp://10.0.0.5:4000']})}")
+
+    (seen,) = directory.service(name)
+    assert seen.record.endpoints == {"rpc": "tcp://10.0.0.5:4000"}
+
+
+@pytest.mark.parametrize("text", ['{"maths": ["tcp://10.0.0.5:4000"]', "{" * 100_000, '{"maths": [7]}', "{}"])
+def test_a_static_directory_that_is_no_such_json(text):
+    with pytest.raises(DirectoryConfigurationError, match="is needed"):
+        open_directory(f"static:{text}")

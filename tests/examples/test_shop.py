@@ -218,7 +218,7 @@ def test_orders_are_found_again_after_a_restart(container_factory, settings, req
 
 def run_demo(environment=None):
     return subprocess.run(
-        [sys.executable, "-m", "examples.shop.demo"],
+        [sys.executable, "-m", "examples.shop.demo", "--no-dashboard"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
 

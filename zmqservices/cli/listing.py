@@ -128,7 +128,8 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
 
 def only_at(service: str, endpoint: str, public_key: str | None) -> str:
     """The URL of a directory that lists one node alone, so that no other one is called."""
-    return f"static:{service}={endpoint}" + (f"#{public_key}" if public_key else "")
+    # In JSON, since names may have every character.
+    return "static:" + to_json({service: [f"{endpoint}#{public_key}" if public_key else endpoint]})
 
 
 def nobody_hosts(capabilities: Capabilities) -> bool:

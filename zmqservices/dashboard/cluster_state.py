@@ -69,8 +69,9 @@ class InstanceState:
 
     listed: Listed
     gone_at: float | None = None
-    #: How it left: "left" (it drained before), "gone".
     was_draining: bool = False
+    #: Its connection broke, which has been told.
+    was_lost: bool = False
 
 
 class ClusterState:
@@ -119,7 +120,7 @@ class ClusterState:
             if not self._is_first_view:
                 self.timeline.see(now, "joined", one.service, one.instance, where(one))
         elif state.gone_at is not None:
-            state.gone_at = None
+            state.gone_at, state.was_lost = None, False
             self.timeline.see(now, "back", one.service, one.instance, where(one))
         if one.state == "DRAINING" and not state.was_draining:
             state.was_draining = True
@@ -131,7 +132,7 @@ class ClusterState:
         one = state.listed
         if state.was_draining:
             self.timeline.see(now, "left", one.service, one.instance, where(one))
-        else:
+        elif not state.was_lost:
             self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; it did not say goodbye")
 
     def expire(self, now: float) -> None:
@@ -156,6 +157,7 @@ class ClusterState:
         if node.is_lost:
             node.is_lost = False
             for one in self.instances_at(address):
+                self.instances[one.instance].was_lost = False
                 self.timeline.see(now, "back", one.service, one.instance, where(one))
 
     def described(self, address: Address, info: dict[str, Any]) -> None:
@@ -176,7 +178,9 @@ class ClusterState:
             if address.endpoint == endpoint and not node.is_lost and node.answered_at is not None:
                 node.is_lost = True
                 for one in self.instances_at(address):
-                    if not self.instances[one.instance].was_draining:
+                    state = self.instances[one.instance]
+                    state.was_lost = not state.was_draining
+                    if state.was_lost:
                         self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; its connection broke")
 
     def suspected(self, endpoint: str) -> None:
@@ -192,6 +196,16 @@ class ClusterState:
             for state in self.instances.values()
             if state.gone_at is None and state.listed.address == address
         ]
+
+    def addresses_of(self, service: str, instance: str | None) -> set[Address]:
+        """The nodes that said that they run it: the directory need not list where its operators are answered."""
+        return {
+            address
+            for address, node in self.nodes.items()
+            if node.answer is not None and not node.is_lost
+            for one in node.answer["instances"]
+            if one["service"] == service and instance in (None, one["instance"])
+        }
 
     def last_number(self, address: Address) -> int:
         """The number of the last entry that was taken of the node's timeline."""

@@ -149,7 +149,9 @@ class Collector:
 
     def _client(self, service: str, address: Address) -> ServiceRpcClient:
         """A client of the service of one node alone."""
-        url = f"static:{service}={address.endpoint}" + (f"#{address.public_key}" if address.public_key else "")
+        # In JSON, since names may have every character.
+        where = f"{address.endpoint}#{address.public_key}" if address.public_key else address.endpoint
+        url = f"static:{json.dumps({service: [where]})}"
         return ServiceRpcClient(service, {**self._settings, "DIRECTORY": url}, timeout=DETAIL_TIMEOUT)
 
     @contextmanager
@@ -214,7 +216,8 @@ class Collector:
         }
         if not addresses:
             raise UnknownService(service, "no such instance is listed")
-        nodes = [address for address in addresses if address is not None and not self._is_lost(address)]
+        nodes = {address for address in addresses if address is not None and not self._is_lost(address)}
+        nodes |= self.state.addresses_of(service, instance)
         answers = [answer for answer, _ in self._ask_all(NODE, nodes, "stats") if answer is not None]
         return details(self.state, service, instance, answers)
 
