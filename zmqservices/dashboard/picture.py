@@ -249,11 +249,11 @@ class Picture:
             yield event["to"], "absent"
 
     def _problems(self) -> list[dict[str, Any]]:
-        """Nodes that do not answer, with the reason."""
+        """Nodes that are connected and do not answer, with the reason."""
         return [
             {"address": node.address.endpoint, "services": self._names_at(node), "problem": node.problem}
             for node in self._state.nodes.values()
-            if node.problem
+            if node.problem and not node.is_lost
         ]
 
 
