@@ -1,6 +1,7 @@
 """The shop as real processes with a real Redis: orders come in over HTTP while the products service is killed and started again.
 
-It begins with the address of a live map (`--no-dashboard` leaves it out); `--stay` keeps orders coming until Ctrl-C, to look at it.
+It begins with the address of a live map (`--no-dashboard` leaves it out). `--stay` keeps orders coming until Ctrl-C, so that
+there is something to look at.
 
 Exits with 0 only if every order was taken, and the stock of every product went down by what was ordered of it: no event was
 lost with the process that had it in hand, and none was counted twice. Without a redis-server it says so, and exits with 0.

@@ -1,6 +1,6 @@
 """Answers of nodes as `stats` gives them, made by hand."""
 
-from zmqservices.dashboard.cluster_state import Address, ClusterState, Listed
+from zmqservices.dashboard.cluster_state import Address, ClusterState, ListedInstance
 from zmqservices.observability.histogram import Histogram
 
 
@@ -36,7 +36,7 @@ def happening(number, what, at, service="orders", instance="o1", detail=""):
 
 
 def listed(service, instance, node="n1", state="UP", is_suspect=False, port=1):
-    return Listed(service, instance, node, state, is_suspect, "host", 7, Address(f"tcp://127.0.0.1:{port}", None))
+    return ListedInstance(service, instance, node, state, is_suspect, "host", 7, Address(f"tcp://127.0.0.1:{port}", None))
 
 
 def at(port):

@@ -30,7 +30,7 @@ class Address(NamedTuple):
     public_key: str | None
 
 
-class Listed(NamedTuple):
+class ListedInstance(NamedTuple):
     """One instance as the directory lists it. `state` is STARTING, UP or DRAINING."""
 
     service: str
@@ -67,7 +67,7 @@ class NodeState:
 class InstanceState:
     """One instance, and when it was lost from the directory."""
 
-    listed: Listed
+    listed: ListedInstance
     gone_at: float | None = None
     was_draining: bool = False
     #: Its connection broke, which has been told.
@@ -93,7 +93,7 @@ class ClusterState:
 
     # --- the directory ---------------------------------------------------------------------------------------------------
 
-    def listed(self, instances: Iterable[Listed], now: float, is_complete: bool = True) -> None:
+    def listed(self, instances: Iterable[ListedInstance], now: float, is_complete: bool = True) -> None:
         """This is all that the directory lists now. Whoever is in the first complete list was there before."""
         found = {one.instance: one for one in instances}
         self.publishers = {}
@@ -113,7 +113,7 @@ class ClusterState:
         for address in self.nodes.keys() - wanted:
             self.timeline.forget(self.nodes.pop(address).node)
 
-    def _list(self, one: Listed, now: float) -> None:
+    def _list(self, one: ListedInstance, now: float) -> None:
         state = self.instances.get(one.instance)
         if state is None:
             self.instances[one.instance] = state = InstanceState(one)
@@ -189,7 +189,7 @@ class ClusterState:
             if address.endpoint == endpoint:
                 node.is_suspect = True
 
-    def instances_at(self, address: Address) -> list[Listed]:
+    def instances_at(self, address: Address) -> list[ListedInstance]:
         """The listed instances of one node."""
         return [
             state.listed
@@ -219,6 +219,6 @@ class ClusterState:
         return names
 
 
-def where(one: Listed) -> str:
+def where(one: ListedInstance) -> str:
     """The host and process of an instance."""
     return f"process {one.pid} on {one.host}" if one.pid else one.host

@@ -20,7 +20,7 @@ import discovery
 from zmqservices import configuration, constants, probes
 from zmqservices.cluster.operators import NODE
 from zmqservices.cluster.settings import keys_of
-from zmqservices.dashboard.cluster_state import OPERATORS, Address, ClusterState, Listed
+from zmqservices.dashboard.cluster_state import OPERATORS, Address, ClusterState, ListedInstance
 from zmqservices.dashboard.details import details
 from zmqservices.dashboard.picture import Picture
 from zmqservices.exceptions import UnknownService, ZmqServicesError
@@ -262,10 +262,10 @@ class Collector:
             return None, f"{address.endpoint}: {type(error).__name__}: {error}"
 
 
-def _listed(seen: discovery.Seen) -> Listed:
+def _listed(seen: discovery.Seen) -> ListedInstance:
     record = seen.record
     endpoint = record.endpoints.get(OPERATORS) or record.endpoints.get("rpc")
-    return Listed(
+    return ListedInstance(
         record.service,
         record.instance,
         record.node,

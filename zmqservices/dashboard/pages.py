@@ -45,7 +45,7 @@ MOST_STREAMS, LARGEST_BODY = 32, 64 * 1024
 ACTIONS = ("requeue", "drop")
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """The request is answered with this status and text."""
 
     def __init__(self, status: str, text: str) -> None:
@@ -72,7 +72,7 @@ class Pages:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
             return self._answer(environ, start_response)
-        except Refused as refused:
+        except RefusedRequest as refused:
             return _send(start_response, refused.status, "application/json", to_json({"error": str(refused)}))
         except UnknownService as error:
             return _send(start_response, "404 Not Found", "application/json", to_json({"error": str(error)}))
@@ -84,11 +84,11 @@ class Pages:
         site = environ.get("HTTP_SEC_FETCH_SITE") if is_api else None
         why = access.refusal(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN"), site, self._is_local, self._names)
         if why:
-            raise Refused("403 Forbidden", why)
+            raise RefusedRequest("403 Forbidden", why)
         if path == "/api/dead-letters" and method == "POST":
             return _json(start_response, self._change(environ))
         if method not in ("GET", "HEAD"):
-            raise Refused("405 Method Not Allowed", f"{method[:20]} is not allowed here; GET is needed")
+            raise RefusedRequest("405 Method Not Allowed", f"{method[:20]} is not allowed here; GET is needed")
         name = "index.html" if path == "/" else path.removeprefix("/")
         if name in self._files:
             return _send(start_response, "200 OK", TYPES[name.rpartition(".")[2]], self._files[name], method)
@@ -99,14 +99,14 @@ class Pages:
             return _json(start_response, self._collector.details(_given(query, "service"), query.get("instance")))
         if path == "/api/dead-letters":
             return _json(start_response, self._collector.dead_letters(_given(query, "source"), _given(query, "group")))
-        raise Refused("404 Not Found", f"there is no {path!r:.100}")
+        raise RefusedRequest("404 Not Found", f"there is no {path!r:.100}")
 
     # --- the stream ------------------------------------------------------------------------------------------------------
 
     def _stream(self, start_response: StartResponse) -> Iterator[bytes]:
         """Server-sent events: each is a picture in JSON."""
         if self._streams >= MOST_STREAMS:
-            raise Refused("503 Service Unavailable", f"{MOST_STREAMS} pages are open already; close one")
+            raise RefusedRequest("503 Service Unavailable", f"{MOST_STREAMS} pages are open already; close one")
         self._streams += 1
         start_response("200 OK", [("Content-Type", "text/event-stream"), *SECURE])
         return self._pictures()
@@ -129,20 +129,20 @@ class Pages:
 
     def _change(self, environ: dict[str, Any]) -> dict[str, Any]:
         if not self._may_operate:
-            raise Refused("403 Forbidden", "this dashboard only shows; start it with --operate to requeue or drop dead letters")
+            raise RefusedRequest("403 Forbidden", "this dashboard only shows; start it with --operate to requeue or drop dead letters")
         if environ.get(f"HTTP_{access.HEADER.upper().replace('-', '_')}") != "1":
-            raise Refused("403 Forbidden", f"the header {access.HEADER}: 1 is needed, which no page of another site can send")
+            raise RefusedRequest("403 Forbidden", f"the header {access.HEADER}: 1 is needed, which no page of another site can send")
         if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused("415 Unsupported Media Type", "the body must be application/json")
+            raise RefusedRequest("415 Unsupported Media Type", "the body must be application/json")
         asked = _body(environ)
         action, source, group = (_text(asked, name) for name in ("action", "source", "group"))
         if action not in ACTIONS:
-            raise Refused("400 Bad Request", f"action is {action!r:.80}; one of {', '.join(ACTIONS)} is needed")
+            raise RefusedRequest("400 Bad Request", f"action is {action!r:.80}; one of {', '.join(ACTIONS)} is needed")
         seqs, journal = asked.get("seqs"), asked.get("journal")
         if not isinstance(seqs, list) or not all(type(seq) is int for seq in seqs):
-            raise Refused("400 Bad Request", f"seqs is {seqs!r:.80}; a list of numbers is needed, an empty one for all")
+            raise RefusedRequest("400 Bad Request", f"seqs is {seqs!r:.80}; a list of numbers is needed, an empty one for all")
         if journal is not None and not isinstance(journal, str):
-            raise Refused("400 Bad Request", f"journal is {journal!r:.80}; a text is needed, or nothing")
+            raise RefusedRequest("400 Bad Request", f"journal is {journal!r:.80}; a text is needed, or nothing")
         done = self._collector.change_dead_letters(action, source, group, seqs, journal)
         _log.info("%s of %d dead letters of %s for %s", action, done["count"], source, group)
         return done
@@ -156,26 +156,26 @@ def _assets() -> dict[str, bytes]:
 def _body(environ: dict[str, Any]) -> dict[str, Any]:
     body = environ["wsgi.input"].read(LARGEST_BODY + 1)
     if len(body) > LARGEST_BODY:
-        raise Refused("413 Content Too Large", f"the body has more than {LARGEST_BODY} bytes")
+        raise RefusedRequest("413 Content Too Large", f"the body has more than {LARGEST_BODY} bytes")
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused("400 Bad Request", f"the body is no JSON: {error!s:.100}") from error
+        raise RefusedRequest("400 Bad Request", f"the body is no JSON: {error!s:.100}") from error
     if not isinstance(asked, dict):
-        raise Refused("400 Bad Request", f"the body is {asked!r:.80}; an object is needed")
+        raise RefusedRequest("400 Bad Request", f"the body is {asked!r:.80}; an object is needed")
     return asked
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value:
-        raise Refused("400 Bad Request", f"{name} is {value!r:.80}; a text is needed")
+        raise RefusedRequest("400 Bad Request", f"{name} is {value!r:.80}; a text is needed")
     return value
 
 
 def _given(query: dict[str, str], name: str) -> str:
     if not query.get(name):
-        raise Refused("400 Bad Request", f"the parameter {name} is missing")
+        raise RefusedRequest("400 Bad Request", f"the parameter {name} is missing")
     return query[name]
 
 
