@@ -53,6 +53,13 @@ class RefusedRequest(Exception):
         self.status = status
 
 
+class ForbiddenRequest(RefusedRequest):
+    """The request may not be made."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("403 Forbidden", text)
+
+
 class Pages:
     """`is_local`: the server is reached from this machine only. `names`: under which others may reach it."""
 
@@ -84,7 +91,7 @@ class Pages:
         site = environ.get("HTTP_SEC_FETCH_SITE") if is_api else None
         why = access.refusal(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN"), site, self._is_local, self._names)
         if why:
-            raise RefusedRequest("403 Forbidden", why)
+            raise ForbiddenRequest(why)
         if path == "/api/dead-letters" and method == "POST":
             return _json(start_response, self._change(environ))
         if method not in ("GET", "HEAD"):
@@ -129,9 +136,9 @@ class Pages:
 
     def _change(self, environ: dict[str, Any]) -> dict[str, Any]:
         if not self._may_operate:
-            raise RefusedRequest("403 Forbidden", "this dashboard only shows; start it with --operate to requeue or drop dead letters")
+            raise ForbiddenRequest("this dashboard only shows; start it with --operate to requeue or drop dead letters")
         if environ.get(f"HTTP_{access.HEADER.upper().replace('-', '_')}") != "1":
-            raise RefusedRequest("403 Forbidden", f"the header {access.HEADER}: 1 is needed, which no page of another site can send")
+            raise ForbiddenRequest(f"the header {access.HEADER}: 1 is needed, which no page of another site can send")
         if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
             raise RefusedRequest("415 Unsupported Media Type", "the body must be application/json")
         asked = _body(environ)
