@@ -33,7 +33,7 @@ from discovery import protocol
 from discovery.backend import Believes, Capabilities, Kind, Options, everything
 from discovery.backends.etcd_watch import Answer, Event, Range, WatchConnection
 from discovery.backends.keyspace import Keyspace
-from discovery.backends.stream import Stream, keepalive_options, name_of
+from discovery.backends.stream import EngineStream, keepalive_options, name_of
 from discovery.backends.tls import MEND, OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
 from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
@@ -203,7 +203,7 @@ class EtcdSession:
         self._locks_watched: set[bytes] = set()
         self._watching: WatchConnection | None = None
         self._watch_guard = native_lock()
-        self._watch_stream: Stream | None = None
+        self._watch_stream: EngineStream | None = None
         self._is_closed = False
         #: Leases by the whole seconds that they were asked for: id, and seconds granted.
         self._leases: dict[int, tuple[str, float]] = {}
@@ -590,7 +590,7 @@ class EtcdSession:
                 found.update((key, held.get("lease", "")) for held in response["response_range"].get("kvs", ()))
         return found
 
-    def _opened(self, stream: Stream) -> None:
+    def _opened(self, stream: EngineStream) -> None:
         self._watch_stream = stream
         if self._is_closed:
             stream.cut()

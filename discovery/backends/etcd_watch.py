@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from discovery.backends.stream import Stream
+from discovery.backends.stream import EngineStream
 from discovery.exceptions import EngineError
 from discovery.native import native_lock
 
@@ -74,7 +74,7 @@ class WatchConnection:
         token: str | None,
         seconds: float,
         longest: int,
-        opened: Callable[[Stream], object],
+        opened: Callable[[EngineStream], object],
     ) -> None:
         import h2.config
         import h2.connection
@@ -87,7 +87,7 @@ class WatchConnection:
         self._seconds = seconds
         if context is not None:
             context.set_alpn_protocols([ALPN])
-        self._stream = Stream(server, context, seconds, opened)
+        self._stream = EngineStream(server, context, seconds, opened)
         self._guard = native_lock()
         self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         self._unsent = bytearray()

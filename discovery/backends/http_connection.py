@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from discovery.backends.stream import Stream, name_of
+from discovery.backends.stream import EngineStream, name_of
 from discovery.exceptions import EngineError
 
 
@@ -48,7 +48,7 @@ class HttpConnection:
         self.name = name_of(server)
         self._server, self._context, self._seconds, self._longest = server, context, seconds, longest
         self._headers = [("host", self.name), *headers.items()]
-        self._stream: Stream | None = None
+        self._stream: EngineStream | None = None
         self._http: Any = None
         self._status = 0
         self._answer_headers: dict[str, str] = {}
@@ -74,7 +74,7 @@ class HttpConnection:
         """Sends a request; `read` has the answer."""
         if self._stream is None:
             try:
-                self._stream = Stream(self._server, self._context, self._seconds, self._opened)
+                self._stream = EngineStream(self._server, self._context, self._seconds, self._opened)
             except EngineError:
                 self._stream = None
                 raise
@@ -130,7 +130,7 @@ class HttpConnection:
             self._stream.close()
         self._stream = None
 
-    def _opened(self, stream: Stream) -> None:
+    def _opened(self, stream: EngineStream) -> None:
         self._stream = stream
         if self._is_cut:
             stream.cut()

@@ -40,7 +40,7 @@ def name_of(server: tuple[str, int]) -> str:
     return f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
 
 
-class Stream:
+class EngineStream:
     """An open connection. `seconds`: for each address of the host, and for the handshake.
 
     `opened` is told of it before anything is waited for, so that another thread can cut it. EngineError says why there is none.
@@ -51,7 +51,7 @@ class Stream:
         server: tuple[str, int],
         context: ssl.SSLContext | None,
         seconds: float,
-        opened: Callable[[Stream], object] = lambda _: None,
+        opened: Callable[[EngineStream], object] = lambda _: None,
     ) -> None:
         self.name = name_of(server)
         self._guard = native_lock()

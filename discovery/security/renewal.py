@@ -29,7 +29,7 @@ FILES = (NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED)
 _lock = native_lock()
 
 
-class KeysWatch:
+class KeysFolderWatch:
     """Reads the folder of `keys` again whenever a file of it has changed."""
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:

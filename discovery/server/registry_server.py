@@ -20,7 +20,7 @@ from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import NoteStore
 from discovery.security import exposure, zap
 from discovery.security.keys import Keys
-from discovery.security.renewal import KeysWatch, learn, lists_of
+from discovery.security.renewal import KeysFolderWatch, learn, lists_of
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
 from discovery.server.table import CHECK_INTERVAL, Table
@@ -98,7 +98,7 @@ class RegistryServer:
         self._ttl = ttl
         self._preserve = preserve
         self._on_bound = on_bound
-        self._watch = None if keys is None else KeysWatch(keys)
+        self._watch = None if keys is None else KeysFolderWatch(keys)
         #: The generation of the keys that clients were told of.
         self._told = 0 if keys is None else keys.generation
         #: The key of each connection on which a certificate was shown.

@@ -8,7 +8,7 @@ import pytest
 from discovery.exceptions import SecurityError
 from discovery.security.authority import Authority
 from discovery.security.keys import Keys
-from discovery.security.renewal import KeysWatch, learn, lists_of
+from discovery.security.renewal import KeysFolderWatch, learn, lists_of
 from discovery.security.verdicts import SKEW, Refusal
 from tests.stage import until
 from zmqservices.cluster.keys_watch import PolicyWatch
@@ -58,7 +58,7 @@ def is_believed(keys, other):
 def test_a_renewed_certificate_takes_the_place_of_the_former_one(authority, node):
     folder = node("orders")
     keys = Keys.read(folder)
-    watch = KeysWatch(keys)
+    watch = KeysFolderWatch(keys)
     former = keys.certificate.serial
 
     assert not watch.look()
@@ -75,7 +75,7 @@ def test_a_renewed_certificate_takes_the_place_of_the_former_one(authority, node
 def test_what_cannot_be_used_changes_nothing_and_is_told_once(node, caplog):
     folder = node("orders")
     keys = Keys.read(folder)
-    watch = KeysWatch(keys)
+    watch = KeysFolderWatch(keys)
     former = keys.signed
 
     (folder / "node.certificate").write_text("certificate: bm9uc2Vuc2U=\n")
@@ -92,14 +92,14 @@ def test_another_private_key_is_for_the_next_start(node, caplog):
     keys = Keys.read(folder)
     shutil.copytree(node("other"), folder, dirs_exist_ok=True)
 
-    assert not KeysWatch(keys).look()
+    assert not KeysFolderWatch(keys).look()
     assert "has another private key than before; restart the process to use it" in caplog.text
 
 
 def test_two_authorities_are_trusted_while_one_takes_over_from_the_other(authority, node, tmp_path):
     folder = node("orders")
     keys = Keys.read(folder)
-    watch = KeysWatch(keys)
+    watch = KeysFolderWatch(keys)
     successor = Authority.create(tmp_path / "successor")
     old, new = Keys.read(node("old")), Keys.read(successor.issue("new", {}))
     assert (is_believed(keys, old), is_believed(keys, new)) == (True, False)
@@ -175,7 +175,7 @@ def test_junk_is_no_list(node):
 def test_a_node_that_is_revoked_itself_still_learns_of_others(authority, node):
     folder = node("orders")
     keys, other = Keys.read(folder), Keys.read(node("other"))
-    watch = KeysWatch(keys)
+    watch = KeysFolderWatch(keys)
     authority.revoke("orders")
     authority.revoke("other")
     shutil.copy(authority.folder / "registry" / "revoked", folder)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from discovery.security.keys import Keys
-from discovery.security.renewal import KeysWatch as FolderWatch
+from discovery.security.renewal import KeysFolderWatch
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.security import policy
 from zmqservices.security.policy import Policy
@@ -29,7 +29,7 @@ class KeysWatch:
         self._reactor = reactor
         self._keys = keys
         self._interval = interval
-        self._folder = FolderWatch(keys)
+        self._folder = KeysFolderWatch(keys)
         self._generation, self._signed = keys.generation, keys.signed
         self._timer: ReactorTimer | None = None
         #: Called with whether this node's own certificate is another one.
