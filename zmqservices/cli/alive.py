@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: The state shown for an instance whose process has ended although its lease has not expired.
 DEAD = "DEAD"
-#: Seconds in which its port must answer.
+#: Seconds in which the port of a process must answer.
 TIMEOUT = 0.5
 
 

@@ -50,7 +50,7 @@ class Announcement:
             self._own()
 
     def _own(self) -> None:
-        """Give each instance an id that says whose it is, before anything is told of it."""
+        """Give each instance an id with the name of its service, before anything is announced."""
         from discovery.security.envelopes import own_id
         from zmqservices.cluster.settings import Settings
 
@@ -64,10 +64,10 @@ class Announcement:
                 self._describe(container)
             except Exception as error:
                 # Only a warning: the services run without it.
-                _log.warning("%s is not shown in the directory as it could be: %s", container.service_name, error)
+                _log.warning("the entrypoints of %s could not be listed in the directory: %s", container.service_name, error)
 
     def conceal(self) -> None:
-        """Withdraw what was listed, once the services have stopped."""
+        """Withdraw the listed services, once they have stopped."""
         while self._closers:
             self._closers.pop()()
 
@@ -89,7 +89,7 @@ class Announcement:
             self._closers.append(self._take_place(container, found))
 
     def _operators_of(self, node: Node) -> str:
-        """The address at which the node answers operators; it begins to with the first question for it."""
+        """The address at which the node answers operators. The first call opens it."""
         from zmqservices.observability.node_operators import NodeOperators
 
         if node.id not in self._operators:
@@ -144,7 +144,7 @@ class DirectoryClient:
         return self._stop
 
     def advertised(self, bound: str, keep_port: bool = False) -> str:
-        """What others are told to connect to where `bound` is what was bound."""
+        """The address that is announced for the bound address `bound`."""
         from zmqservices.transport import addresses
 
         servers = self._directory.capabilities.servers
@@ -205,7 +205,7 @@ def entrypoints_of(container: ServiceContainer) -> list[dict[str, Any]]:
 
 
 def endpoints_of(container: ServiceContainer, advertised: Callable[..., str]) -> dict[str, str]:
-    """Where its web server is reached, if it has one. `advertised`: see `Node.advertised`."""
+    """The address of its web server, if it has one. `advertised`: see `Node.advertised`."""
     for extension in container.subextensions:
         bound = getattr(extension, "address", None) if hasattr(extension, "get_wsgi_app") else None
         if bound is not None:

@@ -21,7 +21,7 @@ def services(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 
 def methods(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """SERVICE.METHOD of all that can be called."""
+    """SERVICE.METHOD of every method that can be called."""
     names = {f"{service}.{method}" for service, methods in _listed(ctx).items() for method in methods}
     return [name for name in sorted(names) if name.startswith(incomplete) and not name.startswith(PREFIX)]
 
@@ -33,7 +33,7 @@ def sources(ctx: click.Context, _parameter: click.Parameter, incomplete: str) ->
 
 
 def modules(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Modules and packages below this folder, as far as they have been written out."""
+    """Modules and packages below the working directory, one level below the dots that the user has typed."""
     try:
         package, _, start = incomplete.rpartition(".")
         folder = Path(*package.split(".")) if package else Path()
@@ -45,7 +45,7 @@ def modules(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 
 def _listed(ctx: click.Context) -> dict[str, set[str]]:
-    """The methods of each service, as the directory of the options so far knows them."""
+    """The methods of each service, from the directory that the options on the line name."""
     from zmqservices.cli.listing import looked_up
     from zmqservices.cli.options import Flags
 

@@ -19,7 +19,7 @@ from zmqservices.log_helpers import escaped_lines
 
 @click.group("dead-letters", cls=FullHelp)
 def dead_letters_command() -> None:
-    """Events that were given up, since their handlers failed each time."""
+    """Show dead letters: events that were given up because their handlers failed each time."""
 
 
 @dead_letters_command.command("ls")
@@ -28,9 +28,9 @@ def dead_letters_command() -> None:
 @takes_settings
 @as_json
 @timeout
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many of each publisher.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many of each publisher.")
 def letters_ls_command(source: str, group: str | None, flags: Flags, as_json: bool, timeout: float, limit: int) -> None:
-    """List them, with the last error of each.
+    """List dead letters, with the last error of each.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def _letters(flags: Flags, source: str, group: str | None, timeout: float, limit
 def letters_show_command(
     source: str, group: str, seq: int, flags: Flags, as_json: bool, timeout: float, journal: str | None
 ) -> None:
-    """Show one: its data, its headers, and the traceback of the last error."""
+    """Show one dead letter: its data, its headers, and the traceback of the last error."""
     letters = [
         one
         for one in _letters(flags, source, group, timeout, 1000)
@@ -91,7 +91,7 @@ def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:
     @as_json
     @timeout
     @journal
-    @click.option("--all", "all_of_them", is_flag=True, help="All of the group.")
+    @click.option("--all", "all_of_them", is_flag=True, help="All dead letters of the group.")
     def command(
         source: str,
         group: str,

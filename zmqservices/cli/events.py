@@ -1,4 +1,4 @@
-"""`zmqservices events`: what publishers keep, and for whom; what was given up; events as they happen."""
+"""`zmqservices events`: waiting events, consumer groups, dead letters, and events as they happen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @click.group("events", cls=FullHelp)
 def events_command() -> None:
-    """Look after events: what waits for whom, what was given up, what happens now.
+    """Look after events: waiting events, consumer groups, dead letters, and events as they happen.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def events_command() -> None:
 @as_json
 @timeout
 def ls_command(source: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """List who publishes, for which groups events are kept, and what waits for them.
+    """List publishers, the groups that they keep events for, and how many events wait for each group.
 
     \b
     Example:
@@ -88,8 +88,8 @@ def rows(stats: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 @takes_settings
 @as_json
 @timeout
-@click.option("--since", metavar="WHEN", help="A time in ISO 8601, or 90s, 10m, 2h, 1d ago. [default: all that is kept]")
-@click.option("--after", type=click.IntRange(0), metavar="SEQ", help="Those after this number of the journal.")
+@click.option("--since", metavar="WHEN", help="A time in ISO 8601, or 90s, 10m, 2h, 1d ago. [default: all events that are kept]")
+@click.option("--after", type=click.IntRange(0), metavar="SEQ", help="Events after this seq of the journal.")
 @journal
 def replay_command(
     source: str,
@@ -122,7 +122,7 @@ def replay_command(
 
 
 def rewound(group: str, key: str, after: int) -> str:
-    """What a replay has come to for one journal."""
+    """The line that reports the replay of one journal."""
     what = f"what came after event {after}" if after else "all that is kept"
     return f"{group} gets once more {what} in the journal {escaped(key)}"
 
@@ -145,7 +145,7 @@ def moment(text: str) -> float:
 @as_json
 @timeout
 def forget_command(source: str, group: str, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Keep nothing for GROUP any more, and throw away what waits for it. A group that comes back begins anew.
+    """Forget GROUP: delete the events that wait for it, and keep no more. A group that comes back begins anew.
 
     The directory forgets it as well, also when nobody publishes now.
 

@@ -24,7 +24,7 @@ _NOT_THE_USERS = tuple(
 
 
 class CouldNotStart(click.ClickException):
-    """An error of the start, shown on stderr like a wrong command line."""
+    """An error at the start of services. It is shown on stderr as errors of the command line are."""
 
     exit_code = COULD_NOT_START
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-#: Characters of a summary; longer than any is.
+#: The most characters of a summary: more than any summary has.
 WHOLE = 1000
 
 

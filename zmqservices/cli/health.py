@@ -117,7 +117,7 @@ def _health_of(record: Record, served: object) -> str:
 
 
 def complaint_of(services: Sequence[str], found: list[dict[str, Any]], here: bool, every: bool) -> str:
-    """The sentence that the command fails with; "" when all is well."""
+    """The sentence that the command fails with; "" if all instances that must answer did."""
     where = " of this host" if here else ""
     names = sorted(set(services) or {one["service"] for one in found})
     if not names:

@@ -1,4 +1,4 @@
-"""`zmqservices inspect`: all that is known of one service, from the directory and from its nodes."""
+"""`zmqservices inspect`: shows one service, as the directory and its nodes describe it."""
 
 from __future__ import annotations
 

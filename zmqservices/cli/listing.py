@@ -1,4 +1,4 @@
-"""`zmqservices ls`: the services that the directory lists; and looking things up there, for all commands."""
+"""`zmqservices ls`: the services that the directory lists. Also the look-ups in the directory that all commands share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT = 3.0
 HINT_TIMEOUT = 1.0
 #: The same, if nothing listens at the port of this machine's directory; a host may be starting.
 NO_HOST_TIMEOUT = 0.3
-#: The endpoint of a node at which no methods are served but those for operators.
+#: The endpoint of a node that serves only methods for operators.
 OPERATORS = "operators"
 #: Names that a hint shows.
 NAMED = 10
@@ -79,7 +79,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def with_near_services(error: UnknownService, settings: dict[str, Any]) -> UnknownService:
-    """The error with a hint at the service that was probably meant. A caller's own view has only services that it called."""
+    """The error with a hint at a similar name. Asks the directory: a caller's own view has only the services that it called."""
     try:
         with looked_up(settings, HINT_TIMEOUT) as directory:
             mend = did_you_mean(error.service_name, services_of(directory.view()) - {error.service_name})
@@ -166,8 +166,8 @@ def summaries(view: View) -> list[dict[str, Any]]:
 
 
 def address_of(record: Record) -> str:
-    """Where the instance is reached; empty if it takes neither calls nor requests."""
-    # Where only operators are answered is no address of the service.
+    """The address of the instance; empty if it takes neither calls nor requests."""
+    # The endpoint for operators is no address of the service.
     others = (address for name, address in record.endpoints.items() if name != OPERATORS)
     return str(record.endpoints.get("rpc") or next(others, ""))
 

@@ -59,7 +59,7 @@ COMMANDS = {
     "completion": "zmqservices.cli.completion",
 }
 
-#: The exit code for each error; the first class that fits counts.
+#: The exit code of each error: that of the first class that the error is an instance of.
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (exceptions.ConfigurationError, 2),
     (exceptions.CommandError, 2),
@@ -73,7 +73,7 @@ INTERRUPTED = 130
 
 
 class LazyGroup(FullHelp):
-    """A group whose commands are imported when they are asked for, so that patching can come first."""
+    """A group that imports a command when it is used, so that patching can come first."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -161,7 +161,7 @@ def complain(text: str) -> None:
     """Print the error on stderr, in red on a terminal."""
     from zmqservices.log_helpers import escaped_lines
 
-    # The text may come from a service: a terminal would obey its control characters.
+    # The text may come from a service: escape control characters, which a terminal would obey.
     click.secho(f"Error: {escaped_lines(text)}", err=True, fg="red")
 
 

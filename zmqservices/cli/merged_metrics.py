@@ -1,4 +1,4 @@
-"""The page of metrics of several processes: the supervisor reads that of each and serves all as one.
+"""The metrics of several processes: the supervisor reads the page of each, and serves all of them as one page.
 
 Each process serves its page on a UNIX socket in a folder of the supervisor's. Every sample gets the label `process`.
 """
@@ -23,7 +23,7 @@ from zmqservices.observability.binding import BACKLOG, bind
 
 _log = logging.getLogger(__name__)
 
-#: Seconds in which a process must give its page; a page without it is better than none.
+#: Seconds in which a process must send its page. If it does not, the page is served without it.
 PAGE_TIMEOUT = 2.0
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,7 +32,7 @@ _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?
 
 
 class MergedMetrics:
-    """The supervisor's page: that of all its processes. Made bound; raises ConfigurationError where it cannot be."""
+    """Serves the page of all processes of a supervisor. It is bound when it is made. Raises ConfigurationError if it cannot."""
 
     def __init__(self, address: str, processes: int) -> None:
         listener = bind(address)
@@ -44,7 +44,7 @@ class MergedMetrics:
 
     @classmethod
     def read(cls, settings: Mapping[str, Any], processes: int) -> MergedMetrics | None:
-        """What METRICS_ADDRESS asks for; None for nothing."""
+        """The server that METRICS_ADDRESS asks for; None without it."""
         address = address_of(settings)
         return None if address is None else cls(address, processes)
 
@@ -53,11 +53,11 @@ class MergedMetrics:
         return str(self._folder / f"{number}.sock")
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Begin to answer requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop answering requests."""
         self._server.shutdown()
         self._server.server_close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -18,10 +18,10 @@ SOCKET_VARIABLE = "ZMQSERVICES_METRICS_SOCKET"
 
 
 def address_of(settings: Mapping[str, Any]) -> str | None:
-    """METRICS_ADDRESS, checked; None where nothing is to be served."""
+    """The checked value of METRICS_ADDRESS; None if no metrics are to be served."""
     address = configuration.text(settings, constants.METRICS_ADDRESS_CONFIG_KEY, None)
     if address is not None:
-        # Imported here: it brings `socket`, which a command must not import before it is patched.
+        # Imported here, since it imports `socket`, which must be patched first.
         from zmqservices.observability.binding import parse
 
         parse(address)
@@ -30,7 +30,7 @@ def address_of(settings: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def served(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Serve the page of this process, where METRICS_ADDRESS or a supervisor wants it, for the length of a block.
+    """Serve the page of this process during a block, if METRICS_ADDRESS or a supervisor asks for it.
 
     Raises ConfigurationError for a wrong address, a port that is taken, or a missing extra.
     """

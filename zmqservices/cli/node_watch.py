@@ -26,7 +26,7 @@ CONNECT_TIMEOUT = 0.3
 
 
 class NodeWatch:
-    """`directory` was started. `ask` begins one round; `rows` may be looked at whenever.
+    """`directory` was started already. `ask` begins one round of questions; `rows` may be read at any time.
 
     A node has `timeout` seconds to answer, and `connect_timeout` of them for a connection.
     """
@@ -38,7 +38,7 @@ class NodeWatch:
         self._settings = settings
         self._timeout = timeout
         self._connect_timeout = min(connect_timeout, timeout)
-        #: Since when there is no connection to a node at whose address something listens.
+        #: The time since when a node has no connection although something listens at its address.
         self._unconnected: dict[NodeAddress, float] = {}
         self._rows = ClusterRows()
         self._lock = Lock()
@@ -49,7 +49,7 @@ class NodeWatch:
         self._is_closed = False
 
     def ask(self, wait: bool = False) -> None:
-        """Ask all nodes that have no question to answer; with `wait`, return when all have answered or failed."""
+        """Ask all nodes that have no open question. With `wait`, return once all have answered or failed."""
         seen = [one for one in self._directory.view().records.values() if not one.record.service.startswith("events:")]
         nodes = {node for one in seen if (node := _node_of(one)) is not None}
         with self._lock:
@@ -64,7 +64,7 @@ class NodeWatch:
             one.result()
 
     def rows(self) -> list[tuple[ClusterRow, list[ClusterRow]]]:
-        """What is known now; see `ClusterRows.rows`."""
+        """The rows as they are known now; see `ClusterRows.rows`."""
         with self._lock:
             return self._rows.rows()
 
@@ -73,7 +73,7 @@ class NodeWatch:
         return self._directory.describe()
 
     def close(self) -> None:
-        """End all questions."""
+        """Close all connections."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._close(self._clients)
@@ -105,7 +105,7 @@ class NodeWatch:
                 self._rows.answered(node.endpoint, answer)
         except Exception as error:
             if not self._is_closed:
-                # Whatever it is: a node of another release may answer what this one cannot read.
+                # Any error: a node of another release may give an answer that this one cannot read.
                 state = self._state_after(node, error)
                 with self._lock:
                     self._rows.failed(node.endpoint, f"{type(error).__name__}: {error}", state)
@@ -114,7 +114,7 @@ class NodeWatch:
                 self._asked.discard(node)
 
     def _state_after(self, node: NodeAddress, error: Exception) -> str:
-        """What an error makes of a node: GONE, SILENT, or "" where it says nothing of it, or not yet."""
+        """The state of a node after this error: GONE, SILENT, or "" if the error says nothing of it, or not yet."""
         if isinstance(error, RpcTimeout):
             return SILENT
         if not isinstance(error, RemoteUnavailable):

@@ -83,7 +83,7 @@ def nodes_of(seen: Iterable[Seen], service: str | None) -> dict[NodeAddress, set
 
 
 def ask(settings: dict[str, Any], nodes: dict[NodeAddress, set[str]], method: str, timeout: float) -> list[NodeAnswer]:
-    """Call an operators' method of these nodes, side by side. Never raises for what a node does or does not answer."""
+    """Call an operators' method of these nodes, in parallel. An error of a node is part of its answer, and never raised."""
     if not nodes:
         return []
     with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
@@ -193,8 +193,7 @@ def _show_info(answer: dict[str, Any], address: str, instances: list[dict[str, A
 @click.command("stats")
 @_command
 def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Show calls, errors and durations of each method of a service, or of all services, over all their instances; and the
-    calls that the services make.
+    """Show calls, errors and durations of each method of a service, or of all services, over all instances, and their own calls.
 
     Below these stand the limits of the services that they call: retries left, second attempts, and the instances that they eject.
 
@@ -280,7 +279,7 @@ def _add_call(calls: dict[tuple[str, str, str], dict[str, Any]], call: dict[str,
 
 
 def _finished(counted: dict[str, Any]) -> dict[str, Any]:
-    """With quantiles in place of histograms."""
+    """A method with quantiles in place of histograms."""
     durations = counted.pop("durations")
     quantiles = {f"p{share}": durations.quantile(share / 100) for share in (50, 95, 99)}
     if "queued" not in counted:

@@ -36,7 +36,7 @@ def parse_definition(text: str) -> tuple[str, Any]:
 
 @dataclass(frozen=True)
 class Flags:
-    """The settings that the command line gives."""
+    """The settings of the command line."""
 
     config_file: str | None = None
     define: tuple[str, ...] = ()
@@ -67,13 +67,13 @@ class Flags:
         return settings
 
     def warn(self, settings: dict[str, Any]) -> None:
-        """Name the settings that look mistyped and those that mean nothing here, such as a --broker."""
+        """Warn of settings that look mistyped, and of settings that have no effect, such as --broker."""
         if self.broker:
             click.echo("--broker is ignored: services find each other without a broker", err=True)
         configuration.warn_unknown_keys(settings)
 
     def argv(self) -> list[str]:
-        """The same, as a command line for a child. --broker was spoken of once; that will do."""
+        """The same settings, as a command line for a child process. --broker is left out: the parent has warned of it already."""
         pairs = [("-c", self.config_file), ("--directory", self.directory), ("--namespace", self.namespace)]
         pairs += [("-d", text) for text in self.define]
         switches = ["--as-nameko"] * self.as_nameko + ["--insecure"] * self.insecure
@@ -89,7 +89,7 @@ OPTIONS = (
         "zookeeper://HOST:PORT/PREFIX, consul://HOST:PORT/PREFIX, dns://NAME:PORT or static:...",
     ),
     click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other."),
-    click.option("--broker", metavar="URI", help="Accepted for Nameko's sake, and ignored."),
+    click.option("--broker", metavar="URI", help="Ignored; accepted because Nameko's commands have it."),
 )  # fmt: skip
 
 AS_NAMEKO = click.option(

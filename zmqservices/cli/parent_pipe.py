@@ -26,7 +26,7 @@ class ParentPipe:
 
     @classmethod
     def from_environment(cls) -> ParentPipe:
-        """The end that a supervisor has given to this process. Child processes do not inherit it."""
+        """The end of the pipe that a supervisor gave to this process. Its child processes do not inherit it."""
         text = os.environ.pop(VARIABLE, "")
         if not text.isdigit():
             return cls()

@@ -50,7 +50,7 @@ class SslHook(ImportHook):
     NAMES = ("ssl", "gevent.ssl")
 
     def __init__(self) -> None:
-        #: The modules of the two that are being run, the outermost first.
+        #: Which of the two modules are being executed, the outermost first.
         self._running: list[str] = []
         self._is_patching = False
 
@@ -76,7 +76,7 @@ class SslHook(ImportHook):
 def _patch_ssl() -> None:
     from gevent import monkey
 
-    # Imported by name, as one of the two is still being imported.
+    # Imported by name, since one of the two is still being imported.
     monkey.patch_module(import_module("ssl"), import_module("gevent.ssl"))
 
 

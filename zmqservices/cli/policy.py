@@ -1,4 +1,4 @@
-"""`zmqservices policy`: checks a policy file, and says what it means for one caller."""
+"""`zmqservices policy`: checks a policy file, and explains its verdict on one call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _policy = click.option("--policy", "path", metavar="FILE", help="The policy; wit
 
 @click.group("policy")
 def policy_command() -> None:
-    """Look at a policy: rules beyond what certificates say.
+    """Check and explain a policy: rules besides those of certificates.
 
     \b
     Examples:

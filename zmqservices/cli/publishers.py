@@ -64,7 +64,7 @@ def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[lis
 
 
 def ask_all(found: list[RemotePublisher], method: str, /, *args: object, **kwargs: object) -> list[tuple[RemotePublisher, Any]]:
-    """The answer of each publisher. Unreachable ones are named on stderr. Raises CommandError when all refuse the request."""
+    """The answer of each publisher. Names unreachable ones on stderr. Raises CommandError if all of them refuse the request."""
     answers, refusals = [], []
     for publisher in found:
         try:

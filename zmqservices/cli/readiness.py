@@ -1,4 +1,4 @@
-"""Tells the surroundings of a process whether it is ready: by a file, by a port, and to systemd.
+"""Reports whether a process is ready: with a file, with a port, and to systemd.
 
 Ready is from the moment when all services are up until they begin to stop. A process that is killed leaves its file behind;
 the next one that starts removes it. Nothing of this runs unless it was asked for.
@@ -27,21 +27,21 @@ NOTIFY_SOCKET = "NOTIFY_SOCKET"
 
 
 class Readiness:
-    """`open` when all is up, `close` when not all is any more, `stopping` when all is to end. Nothing is told twice."""
+    """Call `open` once all services are up, `close` once one is not any more, and `stopping` at the end."""
 
     def __init__(self, path: Path | None = None, address: tuple[str, int] | None = None, notify: str = "") -> None:
         self._path = path
         self._address = address
         self._notify = notify
         self.is_open = False
-        #: Bound from the start, so that a port that is taken is told then; listens while ready. Whoever drives it calls
-        #: `accept` when it is readable.
+        #: Bound from the start, so that a port in use is an error then. It listens while the process is ready. The owner's loop
+        #: calls `accept` when it is readable.
         self.listener: socket.socket | None = None if address is None else self._bind(address)
         self._remove_file()
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> Readiness:
-        """What READY_FILE, READY_ADDRESS and the environment ask for.
+        """The reports that READY_FILE, READY_ADDRESS and the environment ask for.
 
         Raises ConfigurationError where a value is of the wrong kind, the file cannot be written, or the port is taken.
         """
@@ -52,7 +52,7 @@ class Readiness:
         if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK)):
             why = "that is a folder" if path.is_dir() else f"this user may not write into {str(path.parent)!r}"
             raise ConfigurationError(f"READY_FILE is {file!r}, and {why}")
-        # Children of this process are not the unit's main process: only this one speaks to systemd.
+        # Only this process speaks to systemd: its children are not the main process of the unit.
         return cls(path, _address(settings), os.environ.pop(NOTIFY_SOCKET, ""))
 
     def open(self) -> None:
@@ -67,7 +67,7 @@ class Readiness:
                 self.listener = self.listener or self._bind(self._address)
                 self.listener.listen(16)
         except (OSError, ConfigurationError) as error:
-            _log.warning("cannot tell that all is ready: %s", error)
+            _log.warning("could not report that all services are ready: %s", error)
         self._tell_systemd("READY=1")
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Readiness:
         self._notify = ""
 
     def accept(self) -> None:
-        """Accept and close the waiting connections. That a connection could be made is the answer."""
+        """Accept and close the waiting connections. The connection itself is the answer."""
         while self.listener is not None:
             try:
                 connection, _ = self.listener.accept()

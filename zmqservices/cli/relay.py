@@ -31,9 +31,9 @@ LOOK_INTERVAL = 1.0
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
 @takes_settings
 @INSECURE
-@click.option("--once", is_flag=True, help="End when nothing waits for anybody.")
+@click.option("--once", is_flag=True, help="End once no event waits for any group.")
 def relay_command(folder: str, flags: Flags, insecure: bool, once: bool) -> None:
-    """Serve the journals in DIR that no process owns: what is kept there reaches its handlers.
+    """Serve the journals in DIR that no process owns, so that their events reach their handlers.
 
     DIR is the folder of one namespace, JOURNAL_FOLDER/NAMESPACE. Journals of dead letters alone are served too, so that
     `zmqservices events dead-letters` finds them.
@@ -62,7 +62,7 @@ def relay_command(folder: str, flags: Flags, insecure: bool, once: bool) -> None
     relay = Relay(node, str(path), once)
     handlers = [gevent.signal_handler(number, relay.stop) for number in (*stop_signals(), signal.SIGINT)]
     try:
-        click.echo(f"Relaying what was left in {path}", err=True)
+        click.echo(f"Relaying the events of orphaned journals in {path}", err=True)
         relay.run()
     finally:
         for handler in handlers:

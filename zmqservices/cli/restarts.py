@@ -30,12 +30,12 @@ class Restarts:
         self.is_given_up = False
 
     def came_up(self, now: float) -> None:
-        """Its services are up."""
+        """Note that the services of the process are up."""
         self.up_since = now
         self.was_ever_up = True
 
     def ended(self, code: int, now: float) -> float | None:
-        """The process ended with `code`. Returns when to start it again; None is never."""
+        """The process ended with `code`. Returns when to start it again; None for never."""
         up_since, self.up_since = self.up_since, None
         if code == BAD_CONFIGURATION and up_since is None:
             self.is_given_up = True

@@ -51,7 +51,7 @@ PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...", shell_complete=complete.modules)
 @takes_settings
 @AS_NAMEKO
-@click.option("--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of the same.")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Run N supervised processes of these services.")
 @click.option("--reload", is_flag=True, help="Start again when a source file changes.")
 @click.option(
     "--backdoor-port", "--backdoor", "backdoor_port", type=click.IntRange(0, 65535), metavar="N",
@@ -62,7 +62,7 @@ PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
     help="Serve metrics for Prometheus at 127.0.0.1:N/metrics; of all processes as one page.",
 )  # fmt: skip
 @INSECURE
-@click.option("--traceback", "with_traceback", is_flag=True, help="Show the traceback of what keeps services from starting.")
+@click.option("--traceback", "with_traceback", is_flag=True, help="Show the traceback if services cannot start.")
 def run_command(
     services: tuple[str, ...],
     flags: Flags,
@@ -110,7 +110,7 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         config.setup(settings)
         setup_logging(settings)
         flags.warn(settings)
-        # Of several processes the supervisor tells whether all are ready.
+        # If there are several processes, their supervisor reports whether all are ready.
         readiness = Readiness() if parent_pipe.fd is not None else Readiness.read(settings)
         classes = import_services(names)
         on_started = _tell(parent_pipe, names)

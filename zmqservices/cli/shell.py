@@ -70,7 +70,7 @@ def banner(settings: Mapping[str, Any]) -> str:
 
 
 class Helper:
-    """What `n` is in a shell."""
+    """The object `n` of a shell."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         from zmqservices.standalone.events import event_dispatcher
@@ -93,7 +93,7 @@ class Helper:
 
 
 def make_nameko_helper(config: Mapping[str, Any]) -> Helper:
-    """The object `n` of a shell, connected with these settings."""
+    """Make the object `n` of a shell, connected with these settings."""
     return Helper(config)
 
 
@@ -119,7 +119,7 @@ class ScriptConsole(code.InteractiveConsole):
 
 
 class ShellRunner:
-    """A prompt, in whichever interface there is.
+    """A prompt, in one of the installed interfaces.
 
     `local`: the names that are known at the prompt.
     """
@@ -147,7 +147,7 @@ class ShellRunner:
                     raise CommandError(f"{name} is not installed; `pip install {name}` brings it") from error
 
     def run_startup_file(self) -> None:
-        """Run what PYTHONSTARTUP names, with the prompt's names."""
+        """Run the file that PYTHONSTARTUP names, with the names of the prompt."""
         path = os.environ.pop("PYTHONSTARTUP", "")
         if path and os.path.isfile(path):
             with open(path, encoding="utf-8") as file:
@@ -166,7 +166,7 @@ class ShellRunner:
         embed(banner1=self.banner, user_ns=self.local, colors="neutral")
 
     def plain(self) -> None:
-        """Python's own prompt, with completion where readline is."""
+        """Python's own prompt, with completion if readline is installed."""
         try:
             import readline
             import rlcompleter

@@ -50,7 +50,7 @@ def defaults() -> dict[str, Any]:
 
 
 def origins_of(flags: Flags, settings: Mapping[str, Any]) -> dict[str, str]:
-    """The origin of each setting that was made."""
+    """The origin of each setting that is not a default."""
     origins = {}
     for key, variable in configuration.ENVIRONMENT.items():
         if os.environ.get(variable):

@@ -60,7 +60,7 @@ def supervise(
     def command(number: int) -> list[str]:
         arguments = [sys.executable, "-m", "zmqservices", "run", *flags.argv()]
         if backdoor_port is not None:
-            # 0 lets each take any; otherwise each needs its own.
+            # With port 0 each process takes any free port. Otherwise each needs a port of its own.
             arguments += ["--backdoor-port", str(backdoor_port and backdoor_port + number)]
         if with_traceback:
             arguments.append("--traceback")

@@ -47,7 +47,7 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
     shown = Tail(as_json, count)
     want = Subscription(source, event, f"tail:{node.id}", BROADCAST, reliable=False)
     try:
-        # What the directory lists of the source's publishers; they are to be connected before the first line is shown.
+        # The publishers of the source that the directory lists. Connect to them before the first line is shown.
         node.directory.wait_ready(TIMEOUT, PREFIX + source)
         consumer = node.subscriber.subscribe(want, shown.take, 1)
         node.caller.update()

@@ -1,4 +1,4 @@
-"""`zmqservices test`: pytest in a process that is monkey-patched as a running service is."""
+"""`zmqservices test`: runs pytest in a process that is monkey-patched as a running service is."""
 
 from __future__ import annotations
 
