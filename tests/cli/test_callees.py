@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from tests.cluster.calls.world import Calling
 from zmqservices.cli import nodes
-from zmqservices.cli.callees import callee_rows, ejection_lines
+from zmqservices.cli.callees import callee_rows, callees_of, ejection_lines
 from zmqservices.cli.nodes import NodeAnswer, summed
 
 
@@ -39,6 +39,16 @@ def test_callees_of_all_nodes_are_added_up():
     assert maths["retries"] > 100
     assert maths["instances"]["two"]["ejected"] == {"a": "5 calls in a row failed"}
     assert maths["instances"]["one"]["ejected"] == {}
+
+
+def test_services_that_share_a_node_have_the_callees_that_they_call():
+    one = answer("a", call_state())
+    other = {**one.answer["instances"][0], "service": "bank", "instance": "bank-a"}
+    calls = [{"caller": "bank", "service": "maths"}, {"caller": "shop", "service": "words"}]
+    told = {**one.answer, "instances": [*one.answer["instances"], other], "calls": calls}
+
+    assert [callee["service"] for callee in callees_of("bank", told)] == ["maths"]
+    assert callees_of("shop", told) == []
 
 
 def test_an_earlier_release_tells_nothing_of_hedging():

@@ -12,6 +12,18 @@ from typing import Any
 _SUMS = ("calls", "held", "retries", "hedged", "hedges_won")
 
 
+def callees_of(service: str, answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a node that runs `service` knows of the services that it calls. A node of an earlier release tells nothing.
+
+    Services that share a node share its connections: then only those are given to which the node has counted calls of `service`.
+    """
+    callees: list[Mapping[str, Any]] = answer.get("callees", [])
+    if len({instance["service"] for instance in answer.get("instances", ())}) < 2:
+        return callees
+    called = {call["service"] for call in answer.get("calls", ()) if call["caller"] == service}
+    return [callee for callee in callees if callee["service"] in called]
+
+
 def add_callees(told: list[dict[str, Any]], callees: Iterable[Mapping[str, Any]], node: str) -> None:
     """Add what one node knows to `told`, which has a mapping for each service that is called."""
     by_name = {each["service"]: each for each in told}

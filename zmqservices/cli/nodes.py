@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from zmqservices.cli import complete
-from zmqservices.cli.callees import add_callees, callee_rows, ejection_lines
+from zmqservices.cli.callees import add_callees, callee_rows, callees_of, ejection_lines
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import OPERATORS, as_json, columns, did_you_mean, looked_up, only_at, services_of
 from zmqservices.cli.options import Flags, takes_settings
@@ -217,7 +217,7 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
     """One mapping for each service: its instances, workers and queue, its methods with the counts of all instances, and the
     calls that it makes to other services.
 
-    `callees` are the services that its nodes call, with the limits of these calls. Services that share a process have the same.
+    `callees` are the services that it calls, with the limits of these calls.
     """
     services: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -241,8 +241,7 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
         for call in (one.answer or {}).get("calls", []):
             _add_call(calls, call)
         for name in {instance["service"] for instance in _instances(one, service)}:
-            # A node of an earlier release does not tell.
-            add_callees(services[name]["callees"], (one.answer or {}).get("callees", ()), str((one.answer or {}).get("node")))
+            add_callees(services[name]["callees"], callees_of(name, one.answer or {}), str((one.answer or {}).get("node")))
     for name, told in services.items():
         told["methods"] = [_finished(methods[name][key]) for key in sorted(methods[name])]
         told["calls"] = [_finished(calls[key]) for key in sorted(calls) if key[0] == name]
