@@ -238,7 +238,10 @@ def _essence(seen: Seen) -> tuple[Any, ...]:
 
 
 def _to_json(seen: Seen) -> dict[str, Any]:
-    return {**seen.record.to_dict(), "age": round(seen.age, 3), "suspect": seen.suspect}
+    fields = seen.record.to_dict()
+    # It was checked, and nobody can read it.
+    fields.pop("signed", None)
+    return {**fields, "age": round(seen.age, 3), "suspect": seen.suspect}
 
 
 def _row(seen: Seen) -> list[str]:

@@ -24,14 +24,22 @@ LONGEST_FILE = 1024 * 1024
 
 def read(path: Path, kind: str) -> list[bytes]:
     """All contents of `kind` in the file. SecurityError where it cannot be read, or has none. Never quotes a line of it."""
-    found = []
+    return _contents(path, kind, _read(path)[0])
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """The text of a file, and its mode. Both are of the same file, whatever is renamed meanwhile."""
     try:
         with path.open("rb") as file:
-            text = file.read(LONGEST_FILE + 1)
+            return file.read(LONGEST_FILE + 1), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except FileNotFoundError as exc:
         raise SecurityError(f"{path} does not exist; {_MEND}") from exc
     except OSError as exc:
         raise SecurityError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+def _contents(path: Path, kind: str, text: bytes) -> list[bytes]:
+    found = []
     for line in text.splitlines():
         name, colon, content = line.strip().partition(b":")
         if line.startswith(b"#") or not colon or name != kind.encode():
@@ -47,16 +55,13 @@ def read(path: Path, kind: str) -> list[bytes]:
 
 def read_private(path: Path, kind: str) -> bytes:
     """The one content of `kind` in a file that only its owner can read. SecurityError where others can, too."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as exc:
-        raise SecurityError(f"{path} cannot be read: {exc.strerror}; {_MEND}") from exc
+    text, mode = _read(path)
     if mode & 0o077:
         raise SecurityError(
             f"{path} is a private key that other users can read (mode {mode:04o}); chmod 600 {path}, and if others may have read "
             "it, revoke its certificate and issue another"
         )
-    return read(path, kind)[0]
+    return _contents(path, kind, text)[0]
 
 
 def write(path: Path, comment: str, lines: list[tuple[str, bytes]], private: bool = False) -> None:

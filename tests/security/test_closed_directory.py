@@ -256,6 +256,23 @@ def test_a_registry_needs_the_keys_of_a_registry(cluster):
     assert "a registry needs those in the folder 'registry'" in found.output
 
 
+def test_signed_records_are_listed_as_others_are(cluster, opened, keys):
+    from click.testing import CliRunner
+
+    from discovery.cli import cli
+
+    node = keys("maths", registers="maths")
+    there = opened(node)
+    there.announce(record(node, instance="shown"))
+    assert there.flush(15)
+
+    folder = str(cluster.keys("reader"))
+    found = CliRunner().invoke(cli, ["list", "--directory", cluster.registry.url, "--security", folder, "--json"])
+
+    assert found.exit_code == 0, found.output
+    assert own_id(node, "shown") in found.output and '"signed"' not in found.output
+
+
 @pytest.mark.parametrize("url", ["dns://shop.example:4000", "dns+srv://_a._tcp.example", "tcp://127.0.0.1:1,dns://shop.example:1"])
 def test_what_names_no_keys_is_refused(keys, url):
     with pytest.raises(DirectoryConfigurationError, match="DNS names addresses and no keys.*use registries"):
