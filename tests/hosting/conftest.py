@@ -1,4 +1,4 @@
-"""What the tests of the hosting tower share: containers that are cleaned up, and a bound on the time of each test."""
+"""What the tests of zmqservices.hosting share: containers that are cleaned up, and a bound on the time of each test."""
 
 import gevent
 import pytest

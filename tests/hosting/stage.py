@@ -1,4 +1,4 @@
-"""The extensions and the calls that the tests of the hosting tower play with."""
+"""The extensions and the calls that the tests of zmqservices.hosting use."""
 
 import gevent
 from gevent.event import AsyncResult

@@ -1,4 +1,4 @@
-"""The hosting tower in processes of its own: patched by gevent or not, without any network."""
+"""zmqservices.hosting in processes of its own: patched by gevent or not, without any network."""
 
 import subprocess
 import sys

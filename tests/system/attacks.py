@@ -33,7 +33,7 @@ FROM_ONE = 400
 #: Connections by hand that stay open at once, so that what they left unfinished is really waited for.
 OPEN_AT_ONCE = 50
 
-#: What a door answers once it has heard all that was sent before.
+#: What a router socket answers once it has read all that was sent before.
 HEARD = hostile.encoded(Pong(99))
 
 Message = tuple[str, Frames]
@@ -43,7 +43,7 @@ class Target(NamedTuple):
     """Addresses, `HOST:PORT`."""
 
     namespace: str
-    door: str
+    endpoint: str
     publisher: str
     broadcast: str
     registry: str
@@ -139,10 +139,10 @@ def throwers(target: Target, seed: int) -> dict[str, Callable[[int, Counter[str]
         return lambda count, sent: throw_by_hand(endpoint, some(kinds, count), sent)
 
     return {
-        "service": by_dealer(target.door, hostile.DOOR, greets=True),
-        "publisher": by_dealer(target.publisher, hostile.DOOR, greets=True),
+        "service": by_dealer(target.endpoint, hostile.ROUTER, greets=True),
+        "publisher": by_dealer(target.publisher, hostile.ROUTER, greets=True),
         "registry": by_dealer(target.registry, hostile.REGISTRY, greets=False),
-        "ZMTP by hand": by_hand(target.door, hostile.BY_HAND),
+        "ZMTP by hand": by_hand(target.endpoint, hostile.BY_HAND),
         "topics": by_hand(target.broadcast, hostile.BROADCAST),
         "HTTP": by_hand(target.web, hostile.HTTP),
         "WebSocket": by_hand(target.web, hostile.WEBSOCKET),

@@ -1,7 +1,7 @@
 """Hostile messages of all kinds, from a seed: the same ones again with the same seed.
 
 Rule 1: pure; no sockets here. A kind is a function of a `Maker` and yields what goes out together.
-Rule 2: DOOR, BY_HAND, BROADCAST, REGISTRY, HTTP and WEBSOCKET hold every kind that there is for each sort of socket.
+Rule 2: ROUTER, BY_HAND, BROADCAST, REGISTRY, HTTP and WEBSOCKET hold every kind that there is for each sort of socket.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def encoded(message: Any) -> bytes:
     return body if isinstance(body, bytes) else body[0]
 
 
-# --- a node's door -------------------------------------------------------------------------------------------------------
+# --- a node's router socket ----------------------------------------------------------------------------------------------
 
 
 def noise(maker: Maker) -> Iterator[Frames]:
@@ -242,7 +242,7 @@ def large_announcements(maker: Maker) -> Iterator[Frames]:
         yield [b"\x92\x0d\xdd" + (500_000).to_bytes(4, "big") + b"\x90" * 500_000]
 
 
-DOOR: tuple[Kind, ...] = (
+ROUTER: tuple[Kind, ...] = (
     noise,
     cut_off,
     changed_bytes,

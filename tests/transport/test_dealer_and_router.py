@@ -1,4 +1,4 @@
-"""A link and a door talk over real sockets; one suite over both reactors."""
+"""A dealer link and a router socket exchange messages over real sockets; one suite over both reactors."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Hosts:
 
     def __init__(self) -> None:
         self.heard_bodies: list[tuple[bytes, bytes]] = []
-        self.strangers: list[bytes] = []
+        self.connected: list[bytes] = []
         self.payloads: list[bytes | None] = []
         self.left = 0
         self.router: RouterSocket | None = None
 
     def on_connect(self, routing_id: bytes, address: str) -> bytes:
-        self.strangers.append(routing_id)
+        self.connected.append(routing_id)
         return routing_id
 
     def on_message(self, client: bytes, body: bytes) -> None:
@@ -138,7 +138,7 @@ def test_a_message_goes_there_and_its_answer_comes_back(stand: Stand) -> None:
     stand.until(lambda: ears.bodies == [b"welcome"])
 
     assert body == b"hello"
-    assert hosts.strangers == [client]
+    assert hosts.connected == [client]
 
 
 def test_a_payload_frame_is_taken_with_its_body(stand: Stand) -> None:
@@ -149,8 +149,8 @@ def test_a_payload_frame_is_taken_with_its_body(stand: Stand) -> None:
     stand.until(lambda: link.send((b"large", b"x" * 300_000)))
     link.send(b"after")
     stand.until(lambda: len(hosts.heard_bodies) == 2)
-    router.send(hosts.strangers[0], (b"large too", b"y" * 300_000))
-    router.send(hosts.strangers[0], b"after")
+    router.send(hosts.connected[0], (b"large too", b"y" * 300_000))
+    router.send(hosts.connected[0], b"after")
     stand.until(lambda: len(ears.bodies) == 2)
 
     assert hosts.payloads == [b"x" * 300_000]
@@ -175,7 +175,7 @@ def test_each_end_takes_notice_of_the_payloads_that_it_sends_and_gets(
     assert noted == ["dealer"]
     stand.until(lambda: len(hosts.payloads) == 1)
     assert noted == ["dealer", "router"]
-    router.send(hosts.strangers[0], (b"large too", b"y"))
+    router.send(hosts.connected[0], (b"large too", b"y"))
     assert noted == ["dealer", "router", "router"]
     stand.until(lambda: len(ears.payloads) == 1)
     assert noted == ["dealer", "router", "router", "dealer"]
@@ -200,17 +200,17 @@ def test_a_lost_connection_is_told_and_comes_back(stand: Stand) -> None:
     assert again.endpoint == router.endpoint
 
 
-def test_the_door_says_when_somebody_left_and_that_he_is_gone(stand: Stand) -> None:
+def test_the_router_says_when_a_client_disconnects_and_that_it_is_gone(stand: Stand) -> None:
     router, hosts = stand.router()
     link, ears = stand.link(router.endpoint)
     stand.until(lambda: ears.told == ["linked"])
     stand.until(lambda: link.send(b"hello"))
-    stand.until(lambda: hosts.strangers != [])
+    stand.until(lambda: hosts.connected != [])
 
     link.close()
     stand.until(lambda: hosts.left == 1)
 
-    stand.until(lambda: router.send(hosts.strangers[0], b"still there?") is Sent.GONE)
+    stand.until(lambda: router.send(hosts.connected[0], b"still there?") is Sent.GONE)
 
 
 def test_stray_frames_do_not_shift_what_follows(stand: Stand) -> None:
