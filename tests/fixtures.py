@@ -16,7 +16,7 @@ _namespaces = itertools.count(1)
 @pytest.fixture(autouse=True)
 def bound_on_time():
     """No test of this folder takes longer than this, whatever it waits for."""
-    with gevent.Timeout(20):
+    with gevent.Timeout(50):
         yield
 
 

@@ -9,7 +9,7 @@ from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import RpcProxy, rpc
 
 
-def until(claim, timeout=5):
+def until(claim, timeout=30):
     """Let the loop turn until `claim()` holds."""
     with gevent.Timeout(timeout, AssertionError(f"{claim} did not come true in {timeout} s")):
         while not claim():
@@ -46,7 +46,7 @@ class Aside:
     def is_over(self):
         return self._outcome.ready()
 
-    def get(self, timeout=10):
+    def get(self, timeout=30):
         """What the function returned or raised."""
         try:
             return self._outcome.get(timeout=timeout)

@@ -415,7 +415,7 @@ def test_a_graceful_stop_handles_what_it_has_and_answers_it(serve, cluster):
     stopping = gevent.spawn(first.stop)
     until(lambda: first._being_stopped)
     gate.open()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
     serve(Mails, elsewhere=True)
 
     notes.wait_for(4)
@@ -463,7 +463,7 @@ def test_a_publisher_that_is_killed_waits_for_no_answers(serve, cluster):
     cluster.orders.tell("order.paid", 1)
     gate.wait_for(1)
 
-    with gevent.Timeout(3):
+    with gevent.Timeout(15):
         publisher.kill()
 
 

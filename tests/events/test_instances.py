@@ -167,8 +167,10 @@ def test_when_one_goes_the_other_handles_what_comes_and_what_it_left(serve, clus
 
     ending = gevent.spawn(getattr(first, end))
     heard.wait_for(9)
+    if end == "kill":
+        Slow.gate.wait_for(0)
     Slow.gate.open()
-    ending.get(timeout=5)
+    ending.get(timeout=30)
     cluster.orders.tell("order.paid", 10)
 
     heard.wait_for(11)

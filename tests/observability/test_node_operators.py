@@ -121,7 +121,7 @@ def test_the_backlog_of_a_group_stands_beside_what_was_counted_of_it(operators, 
     serve(Mails)
     connect()["shop.orders"].place(1)
     assert Mails.handled.wait(10)
-    with gevent.Timeout(10):
+    with gevent.Timeout(30):
         while row(node.stats()["groups"], source="shop.orders")["acked"] < 1:
             gevent.sleep(0.01)
 

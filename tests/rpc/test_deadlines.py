@@ -38,7 +38,7 @@ def test_a_call_whose_time_is_spent_ends_on_time_and_is_cancelled_at_the_service
     with pytest.raises(RpcTimeout, match=r"gated\.wait was not answered by [0-9a-f]{12} within 0\.1 s"):
         cluster.gated.wait.with_timeout(0.1)()
 
-    assert 0.09 < monotonic() - began < 1.0
+    assert 0.09 < monotonic() - began < 5.0
     until(lambda: gated.gate.torn_down == 2)
     assert gated.gate.ended == ["WorkerCancelled"]
     assert cluster.gated.fine() == "fine"
@@ -53,7 +53,7 @@ def test_short_and_long_timeouts_end_on_time(serve, cluster, gated, timeout):
     with pytest.raises(RpcTimeout):
         cluster.gated.wait.with_timeout(timeout)()
 
-    assert timeout - 0.01 < monotonic() - began < timeout + 1.0
+    assert timeout - 0.01 < monotonic() - began < timeout + 5.0
 
 
 def test_37_the_configured_timeout_holds_where_none_is_named(serve, connect, gated):
@@ -104,7 +104,7 @@ def test_no_timeout_means_to_wait_for_as_long_as_it_takes(serve, connect, gated)
     gevent.sleep(0.15)
     gated.gate.open()
 
-    assert [call.get(timeout=5) for call in calls] == ["waited", "waited"]
+    assert [call.get(timeout=30) for call in calls] == ["waited", "waited"]
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1])
@@ -236,7 +236,7 @@ def test_when_the_time_of_the_first_call_is_spent_all_below_it_are_cancelled(ser
     with pytest.raises(RpcTimeout, match="middle.ask"):
         cluster.middle.ask.with_timeout(0.1)()
 
-    assert monotonic() - began < 1.0
+    assert monotonic() - began < 5.0
     until(lambda: gated.gate.torn_down == 2)
     assert gated.gate.ended == ["WorkerCancelled"]
     until(lambda: Middle.gate.torn_down == 2)
@@ -282,7 +282,7 @@ def test_a_call_may_be_given_up_by_hand(serve, cluster, gated):
     call.cancel()
 
     with pytest.raises(CallCancelled, match="gated.wait was given up by its caller"):
-        waiting.get(timeout=5)
+        waiting.get(timeout=30)
     with pytest.raises(CallCancelled):
         call.result()
     until(lambda: gated.gate.ended == ["WorkerCancelled"])
@@ -368,7 +368,7 @@ def test_the_wait_for_a_service_is_part_of_the_call_s_time(connect):
     with pytest.raises(UnknownService):
         cluster.nobody.hello.with_timeout(0.1)()
 
-    assert monotonic() - began < 1.5
+    assert monotonic() - began < 4.0
 
 
 def test_a_late_answer_is_thrown_away_and_the_proxy_is_as_good_as_before(serve, cluster):

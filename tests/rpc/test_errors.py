@@ -548,7 +548,7 @@ def test_31_a_service_that_comes_within_the_wait_is_called(serve, cluster):
     assert not waiting.ready()
     serve(Late)
 
-    assert waiting.get(timeout=5) == "hello"
+    assert waiting.get(timeout=30) == "hello"
 
 
 def test_a_failing_constructor_or_dependency_is_an_error_reply(serve, cluster):

@@ -140,7 +140,7 @@ def test_a_stop_waits_for_the_calls_of_its_own_instance_alone(serve, connect):
     assert not stopping.ready()
     gate.open()
 
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
     assert sorted(call.result() for call in calls) == ["first", "second"]
     assert third.result() == "second"
     assert second.queued == 0

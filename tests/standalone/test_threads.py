@@ -62,7 +62,7 @@ def test_threads_and_greenlets_share_one_client(serve, connect, words):
     for number in range(4):
         expected = [(number, index) for index in range(30)]
         assert threads[number].get() == expected
-        assert greenlets[number].get(timeout=10) == expected
+        assert greenlets[number].get(timeout=30) == expected
 
 
 def test_threads_with_hubs_of_their_own_share_it_too(serve, connect, words):
@@ -137,7 +137,7 @@ def test_threads_that_wait_for_one_result_all_go_on_while_another_thread_leads(s
 
     words.gate.open()
 
-    assert [thread.get(timeout=5) for thread in threads] == ["waited"] * 3
+    assert [thread.get(timeout=30) for thread in threads] == ["waited"] * 3
     assert not leader.is_over
     Slow.gate.open()
     leader.get()
@@ -173,7 +173,7 @@ def test_timeouts_are_on_time_whichever_thread_leads(serve, connect, words):
 
     assert cluster_in_thread.get() == "waited"
     for timeout, seconds in took.items():
-        assert timeout - 0.01 < seconds < timeout + 1.0
+        assert timeout - 0.01 < seconds < timeout + 5.0
     assert aside(cluster.words.echo, "fine") == "fine"
 
 
@@ -188,7 +188,7 @@ def test_a_lone_thread_s_timeout_is_on_time(serve, connect, words):
             cluster.words.wait.with_timeout(0.1)()
         return monotonic() - began
 
-    assert 0.09 < aside(ask) < 1.0
+    assert 0.09 < aside(ask) < 5.0
     until(lambda: words.gate.ended == ["WorkerCancelled"])
 
 
@@ -240,7 +240,7 @@ def test_stop_ends_the_calls_of_all_threads_at_once(serve, cluster_config, words
     for thread in waiting:
         with pytest.raises(CallCancelled, match="the client was stopped"):
             thread.get()
-    assert monotonic() - began < 1
+    assert monotonic() - began < 5
     until(lambda: words.gate.ended == ["WorkerCancelled"] * 3)
     with pytest.raises(RuntimeError, match="can no longer be used"):
         aside(cluster.words.echo, 1)

@@ -73,7 +73,7 @@ def broadcasts(reactor, sockets, crowd, broadcast):
 
 @pytest.fixture
 def until(reactor):
-    def until(claim, timeout=5.0):
+    def until(claim, timeout=30.0):
         end = monotonic() + timeout
         while not claim():
             assert monotonic() < end, "it did not come true"

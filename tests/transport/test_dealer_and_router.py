@@ -82,7 +82,7 @@ class Stand:
         self.sockets = Sockets(SocketOptions(heartbeat=0.2))
         self.owned: list[Any] = []
 
-    def until(self, claim: Callable[[], bool], seconds: float = 5.0) -> None:
+    def until(self, claim: Callable[[], bool], seconds: float = 30.0) -> None:
         completion = Completion()
         end = monotonic() + seconds
         held = False
@@ -304,7 +304,7 @@ def test_the_hub_runs_other_greenlets_between_bursts() -> None:
     greenlet = gevent.spawn(other)
     for _ in range(2000):
         link.send(b"x")
-    greenlet.get(timeout=5)
+    greenlet.get(timeout=30)
     stand.close()
 
     assert turns > 2
