@@ -154,6 +154,16 @@ def observability(windows: str, count: int, seconds: float, path: str | None) ->
     collect(path, observability.run([int(window) for window in split(windows)], count, seconds), observability.text)
 
 
+@bench.command("security")
+@takes_rounds(1.0, 7)
+@takes_json
+def security(count: int, seconds: float, path: str | None) -> None:
+    """Measure calls, large values and the first call of a new client, with SECURITY and without, in turns."""
+    from bench import security
+
+    collect(path, security.run(count, seconds), security.text)
+
+
 @bench.command("events")
 @click.option("--subscribers", default="1,4", show_default=True, help="Numbers of subscribers. Each gets every event.")
 @click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Events of one measurement.")
