@@ -9,8 +9,9 @@ import zmq
 from discovery import Record, backend, open_directory, protocol
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.security.authority import Authority
-from discovery.security.envelopes import Signer, own_id
+from discovery.security.envelopes import Envelope, Signer, own_id
 from discovery.security.keys import Keys
+from discovery.security.renewal import KeysFolderWatch
 from discovery.security.zap import secure_client
 from discovery.server.registry_server import RegistryServer
 from tests.discovery.stage import eventually
@@ -254,6 +255,27 @@ def test_a_registry_needs_the_keys_of_a_registry(cluster):
 
     assert found.exit_code == 1
     assert "a registry needs those in the folder 'registry'" in found.output
+
+
+def test_a_renewed_certificate_travels_with_the_record_that_stands(cluster, opened, keys):
+    node = keys("renewed", registers="maths")
+    there, reader = opened(node), opened(keys("reader"))
+    own = record(node, instance="renewed")
+    there.announce(own)
+
+    def certificate():
+        for seen in reader.service("maths"):
+            if seen.record.instance == own.instance:
+                return Envelope.from_bytes(seen.record.signed, "it").certificate
+        return None
+
+    former = node.signed
+    eventually(lambda: certificate() == former)
+    cluster.authority.renew(node.certificate.name, 2)
+    assert KeysFolderWatch(node).look() and node.signed != former
+    there._client_state._sign_again_at = there._client_state._renew_at = 0.0
+
+    eventually(lambda: certificate() == node.signed)
 
 
 def test_signed_records_are_listed_as_others_are(cluster, opened, keys):
