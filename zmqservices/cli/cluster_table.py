@@ -69,8 +69,8 @@ COLUMNS = (
 #: Between two columns.
 GAP = 2
 
-#: The narrowest that the first column is made, before the others are left out.
-LEAST_NAME = 12
+#: The narrowest that the first column is made, before others are left out: the id of an instance is read to its end.
+LEAST_NAME = 14
 
 
 def fitting(rows: Sequence[ClusterRow], width: int) -> list[tuple[Column, int]]:
