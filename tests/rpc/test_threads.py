@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from tests.stage import Aside, aside, make_words, until
-from zmqservices.exceptions import CallCancelled, MethodNotFound, RemoteError, UnserializableValueError
+from zmqservices.exceptions import CallCancelled, MethodNotFound, RemoteError
 from zmqservices.rpc import RpcProxy, rpc
 
 
@@ -77,30 +77,6 @@ def test_a_native_thread_is_told_what_a_greenlet_would_be(front):
     with pytest.raises(RemoteError, match="RpcTimeout"):
         front.aside("wait", 0.05)
     assert front.aside("call", "fine") == "fine"
-
-
-def test_what_cannot_be_sent_is_told_to_the_native_thread(serve, words):
-    serve(words)
-    proxy = _proxy_of(serve(Front))
-
-    with pytest.raises(UnserializableValueError):
-        aside(proxy.echo, object())
-    assert aside(proxy.echo, 1) == 1
-
-
-def test_a_call_of_a_native_thread_is_given_up_from_another(serve, cluster_config, words):
-    serve(words)
-    container = serve(Front)
-    proxy = _proxy_of(container)
-    call = aside(proxy.wait.call_async)
-    words.gate.wait_for(1)
-    waiting = Aside(call.result)
-
-    aside(call.cancel)
-
-    with pytest.raises(CallCancelled):
-        waiting.get()
-    until(lambda: words.gate.ended == ["WorkerCancelled"])
 
 
 def test_a_native_thread_that_waits_for_a_service_that_stops_is_let_go(serve, cluster_config, words):

@@ -209,20 +209,6 @@ def test_what_cannot_be_sent_is_told_to_the_thread_that_asked(serve, connect, wo
     assert leader.get() == "waited"
 
 
-def test_a_call_may_be_given_up_from_another_thread(serve, connect, words):
-    serve(words)
-    cluster = connect()
-    call = aside(cluster.words.wait.call_async)
-    waiting = Aside(call.result)
-    words.gate.wait_for(1)
-
-    aside(call.cancel)
-
-    with pytest.raises(CallCancelled, match="was given up by its caller"):
-        waiting.get()
-    until(lambda: words.gate.ended == ["WorkerCancelled"])
-
-
 # --- what ends while threads wait --------------------------------------------------------------------------
 
 
