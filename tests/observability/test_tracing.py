@@ -352,3 +352,30 @@ def test_a_worker_that_began_before_or_ends_after_is_no_trouble(serve, connect, 
     assert len(spans.all()) <= 1
     assert trace.get_current_span() is trace.INVALID_SPAN
     gevent.sleep(0)
+
+
+class Cards:
+    name = "cards"
+
+    @rpc(sensitive_arguments="card")
+    def pay(self, card):
+        raise ValueError(f"bad card {card}")
+
+    @http("GET", "/cards/<card>", sensitive_arguments="card")
+    def show(self, request, card):
+        raise ValueError(f"bad card {card}")
+
+
+def test_sensitive_arguments_are_recorded_nowhere_neither_in_texts_of_errors_nor_in_paths(spans, serve, connect):
+    web = Web(serve(Cards, WEB_SERVER_ADDRESS="127.0.0.1:0"))
+
+    with pytest.raises(RemoteError):
+        connect().cards.pay("4111-1111")
+    web.get("/cards/4111-1111")
+    web.close()
+
+    (request,), calls = spans.named("GET /cards/<card>"), spans.named("cards/pay", 2)
+    for span in (request, *calls):
+        assert "4111" not in span.to_json()
+        assert span.attributes["error.type"] == "ValueError"
+        assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "ValueError")

@@ -14,7 +14,8 @@ of a trace (`traceparent`, `tracestate`, `baggage`, or what OTEL_PROPAGATORS nam
 events. A process without OpenTelemetry passes it on, as all context data.
 
 Rule 1: a trace that is not sampled costs no attributes, and no span where its first process has decided so already.
-Rule 2: arguments and results are never recorded, so neither are `sensitive_arguments`.
+Rule 2: arguments and results are never recorded. Texts that may quote them are not either: of an entrypoint with
+`sensitive_arguments` those of errors and the path of the URL, and those of errors in the spans of callers, who cannot know.
 Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types of events are attributes.
 """
 
@@ -231,7 +232,9 @@ class Tracing(Probe):
             if work.group:
                 attributes["messaging.consumer.group.name"] = work.group
         elif request is not None:
-            attributes.update({"http.request.method": request.method, "url.path": request.path, "url.scheme": request.scheme})
+            attributes.update({"http.request.method": request.method, "url.scheme": request.scheme})
+            if not worker_ctx.entrypoint.sensitive_arguments:
+                attributes["url.path"] = request.path
             if request.route:
                 attributes["http.route"] = request.route
         elif kind is SpanKind.SERVER:
@@ -253,10 +256,12 @@ class Tracing(Probe):
             if self._work_of(worker_ctx).is_http:
                 span.set_attribute("http.response.status_code", _http_status(worker_ctx, exc_info, bool(is_expected)))
             if exc_info is not None:
-                span.record_exception(exc_info[1])
-                span.set_attribute("error.type", type_name(exc_info[0]))
+                name, may_quote = type_name(exc_info[0]), bool(worker_ctx.entrypoint.sensitive_arguments)
+                if not may_quote:
+                    span.record_exception(exc_info[1])
+                span.set_attribute("error.type", name)
                 if not is_expected:
-                    span.set_status(_failed(exc_info[1]))
+                    span.set_status(_failed(name if may_quote else exc_info[1]))
         span.end()
 
     def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
@@ -299,8 +304,7 @@ class Tracing(Probe):
                 span.update_name(OTHER)
                 span.set_attributes({"rpc.method": OTHER, "rpc.method_original": f"{call.service}/{call.method}"[:LONGEST_TEXT]})
             span.set_attribute("error.type", name)
-            text = call.error.get("value") if isinstance(call.error, Mapping) else call.error
-            span.set_status(_failed(str(text)))
+            span.set_status(_failed(name))
         span.end()
 
     # --- events ------------------------------------------------------------------------------------------------------
@@ -327,7 +331,7 @@ class Tracing(Probe):
             return
         if exc is not None and span.is_recording():
             span.set_attribute("error.type", error_name(exc))
-            span.set_status(_failed(exc))
+            span.set_status(_failed(error_name(exc)))
         span.end()
 
     # --- contexts ----------------------------------------------------------------------------------------------------
