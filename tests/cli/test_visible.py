@@ -8,6 +8,8 @@ import psutil
 import pytest
 import requests
 
+from tests.system.processes import eventually
+
 pytestmark = pytest.mark.system
 
 SHOP = """
@@ -47,7 +49,12 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "STATISTICS=true", "-d", "OPENAPI=true")
     web.until("Services started")
 
-    listed = {one["service"]: one for one in json.loads(zmqservices("ls", "--json").stdout)}
+    def list_both():
+        found = {one["service"]: one for one in json.loads(zmqservices("ls", "--json").stdout)}
+        return found if {"mails", "web"} <= found.keys() else None
+
+    # A directory learns of an instance after it has begun to serve.
+    listed = eventually(list_both, what="both are listed")
 
     assert listed["mails"] == {"service": "mails", "instances": 1, "up": 1, "addresses": []}
     assert listed["web"]["up"] == 1
