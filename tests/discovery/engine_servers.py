@@ -40,6 +40,16 @@ def certificate(folder, name="127.0.0.1"):
     return cert, key
 
 
+def answer_to(request):
+    """The body of the answer. An error has a connection, too, which nobody else would close."""
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+
+
 class Server:
     """A process that may be killed and started again with what it had on disk."""
 
@@ -132,9 +142,7 @@ class EtcdServer(Server):
 
     def call(self, path, body):
         """One request to its JSON gateway, or without a body to another page, as anybody could make it."""
-        request = urllib.request.Request(f"http://{self.host}{path}", None if body is None else body.encode())
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.read()
+        return answer_to(urllib.request.Request(f"http://{self.host}{path}", None if body is None else body.encode()))
 
 
 class ConsulServer(Server):
@@ -156,13 +164,7 @@ class ConsulServer(Server):
 
     def call(self, method, path, body=b"", **headers):
         """One request, as anybody could make it."""
-        request = urllib.request.Request(f"http://{self.host}{path}", body, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise
+        return answer_to(urllib.request.Request(f"http://{self.host}{path}", body, headers, method=method))
 
 
 #: Consul itself, where there is one. Debian has none, so no test fails without it; one says that it is missing.
