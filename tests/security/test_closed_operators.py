@@ -11,6 +11,8 @@ from zmqservices.cli.node_watch import NodeWatch
 from zmqservices.cli.nodes import ask_nodes
 from zmqservices.cli.options import Flags
 from zmqservices.cli.publishers import ask_all, publishers
+from zmqservices.dashboard.collector import Collector
+from zmqservices.dashboard.picture import Picture
 from zmqservices.events import EventDispatcher
 from zmqservices.membership import Membership
 from zmqservices.observability.node_operators import NodeOperators
@@ -122,3 +124,42 @@ def test_check_looks_at_certificates_of_this_node_and_of_others(orders, flags):
     assert own.text.startswith("that of operator-") and node.text.startswith("that of orders-")
     assert "keys renew orders-" in node.mend
     assert [one.mend for one in refused] == ["for these checks, use a certificate with --administers node:operators"]
+
+
+# --- the dashboard ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collector(cluster):
+    """Start what a dashboard with this certificate collects."""
+    started = []
+
+    def start(**permissions):
+        collector = Collector(cluster.node("dashboard", **permissions))
+        started.append(collector)
+        collector.start()
+        return collector
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def test_a_dashboard_with_a_certificate_sees_the_cluster(orders, collector):
+    collector = collector(administers=("node:operators", "orders"))
+
+    until(lambda: [node for node in collector.state.nodes.values() if node.answer], timeout=30)
+    (service,) = Picture(collector.state).to_dict()["services"]
+    assert (service["name"], [one["state"] for one in service["instances"]]) == ("orders", ["up"])
+    until(lambda: "orders" in collector.state.publishers, timeout=30)
+    assert collector.dead_letters("orders", "mails.send:placed") == {"dead_letters": [], "problems": []}
+
+
+def test_a_dashboard_without_the_permission_says_what_it_lacks(orders, collector):
+    collector = collector(calls="*")
+
+    until(lambda: [node for node in collector.state.nodes.values() if node.problem], timeout=30)
+
+    (problem,) = Picture(collector.state).to_dict()["problems"]
+    assert problem["services"] == ["orders"]
+    assert problem["problem"].startswith("Forbidden: node:operators.")
