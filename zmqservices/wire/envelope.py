@@ -75,18 +75,23 @@ def encode_call(
     return body if payload is None else (body, payload)
 
 
-def encode_result(id: int, value: object, serializer: str | None = None, waiting: int | None = None) -> Frames:
+def encode_result(id: int, value: object, serializer: str | None = None) -> Frames:
     """The frames of a RESULT. With a `serializer`, `value` is the bytes of its document.
 
     Raises UnserializableValueError for a value that cannot travel. Takes about 0.2 us for a small value.
     """
     if type(value) is bytes and len(value) >= LARGE:
-        return pack(_trimmed([4, id, PLACEHOLDER, serializer, waiting])), value
-    if waiting is not None:
-        return pack([4, id, value, serializer, waiting], value)
+        return pack(_trimmed([4, id, PLACEHOLDER, serializer])), value
     if serializer is not None:
         return pack([4, id, value, serializer])
     return pack([4, id] if value is None else [4, id, value], value)
+
+
+def encode_result_and_waiting(id: int, value: object, serializer: str | None, waiting: int) -> Frames:
+    """As `encode_result`, with the number of waiting calls."""
+    if type(value) is bytes and len(value) >= LARGE:
+        return pack([4, id, PLACEHOLDER, serializer, waiting]), value
+    return pack([4, id, value, serializer, waiting], value)
 
 
 def encode(message: Message) -> Frames:

@@ -13,7 +13,7 @@ from zmqservices.cluster.calls.refusals import refusal, shortened
 from zmqservices.cluster.calls.send_queue import QueuedTotal, SendQueue, size_of
 from zmqservices.exceptions import MessageTooLarge, UnserializableValueError
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import Frames, encode_result
+from zmqservices.wire.envelope import Frames, encode_result, encode_result_and_waiting
 from zmqservices.wire.messages import Call, Error
 from zmqservices.wire.quoting import plain
 
@@ -101,10 +101,9 @@ class IncomingCall(Call):
 
     def reply(self, value: Any, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
-        client, queue = self.client, self.served.queue
         # Only where calls of others wait: the client knows of its own. So a client that is alone has nothing more to read.
-        if len(queue) > len(client.calls) and client.reads_waiting:
-            frames = encode_result(self.id, value, serializer, len(queue))
+        if len(self.served.queue) > len(self.client.calls) and self.client.reads_waiting:
+            frames = encode_result_and_waiting(self.id, value, serializer, len(self.served.queue))
         else:
             frames = encode_result(self.id, value, serializer)
         size = len(frames) if type(frames) is bytes else size_of(frames)
