@@ -426,13 +426,11 @@ def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_awa
         other.put_record(moving[0])
         session.open(frozenset(f"subscribers:{source}" for source in sources))
         with watched(session) as change:
-            writing = threading.Thread(
-                target=lambda: [other.put_record(one.replace(version=number)) for number, one in enumerate(moving[1:], 1)]
-            )
-            writing.start()
-            while change().version < len(moving) - 1:
-                pass
-            writing.join()
+            # One move after the other: Consul has no answer about several keys as of one moment.
+            for number, one in enumerate(moving[1:], 1):
+                other.put_record(one.replace(version=number))
+                while change().version < number:
+                    pass
             other.delete_record("default", "one")
             while (last := change()) != Gone("one"):
                 assert last.instance == "one"
