@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import socket
 import sys
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
-from zmqservices import config
+from zmqservices import config, probes
 
 # The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one. Fewer random examples keep
 # a run short; continuous integration tries all of them, and so does `make test PYTEST_ARGS=--hypothesis-profile=thorough`.
@@ -25,6 +26,11 @@ sys.dont_write_bytecode = False
 #: Seconds for a test with random examples. Hypothesis shrinks a failing one for as long as it takes, five minutes at most, and
 #: pytest-timeout would end the process before the failure is reported.
 SHRINKING = 400.0
+
+# A shell that starts the tests in the background or under nohup lets them ignore these, and so would all processes that they start.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 #: Seconds that cleaning up after a test may take. pytest-timeout stops counting when a test fails.
 CLEANING_UP = 60.0
@@ -121,3 +127,13 @@ def settings_are_put_back():
     yield
     config.clear()
     config.update(before)
+
+
+@pytest.fixture(autouse=True)
+def probes_are_put_back():
+    """No probe that was attached for a test, such as those of nodes that were asked for statistics, hears of the next one."""
+    before = probes._attached
+    yield
+    for probe in probes._attached:
+        if probe not in before:
+            probes.detach(probe)

@@ -200,7 +200,9 @@ def test_a_process_that_ends_withdraws_what_it_announced():
 
     with registries() as (server,):
         house = House(server.url)
-        seen = Watch(house.open())
+        directory = house.open()
+        seen = Watch(directory)
+        assert directory.wait_ready(30)
 
         assert in_new_python(LEAVE.format(url=server.url)) == ["True"]
 
