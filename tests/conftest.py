@@ -27,7 +27,7 @@ sys.dont_write_bytecode = False
 #: pytest-timeout would end the process before the failure is reported.
 SHRINKING = 400.0
 
-# A shell that starts the tests in the background or under nohup lets them ignore these, and so would all processes that they start.
+# A shell that starts the tests in the background, or under nohup, lets them ignore these; so would all processes that they start.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)

@@ -94,7 +94,8 @@ class StaticDirectory:
 
     def lock(self, name: str) -> NoReturn:
         """There is nobody who could hold one."""
-        raise DirectoryError(f"directory {self._url!r} holds no locks, so {name!r} is not locked; etcd:, zookeeper: or consul: alone does")
+        mend = "etcd:, zookeeper: or consul: alone does"
+        raise DirectoryError(f"directory {self._url!r} holds no locks, so {name!r} is not locked; {mend}")
 
     def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
         """The records of these services are shown, too."""
