@@ -148,7 +148,7 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
 @takes_rounds(1.0, 7)
 @takes_json
 def observability(windows: str, count: int, seconds: float, path: str | None) -> None:
-    """Measure CPU time per call with nothing on, with metrics for Prometheus, and with logs of slow calls and of all calls."""
+    """Measure CPU time per call with nothing on, with metrics, with logs of slow calls and of all calls, and with traces."""
     from bench import observability
 
     collect(path, observability.run([int(window) for window in split(windows)], count, seconds), observability.text)

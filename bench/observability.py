@@ -1,4 +1,4 @@
-"""What it costs to be observed: CPU time per call, both sides in one process, with nothing on, with metrics, with logs."""
+"""What it costs to be observed: CPU time per call, both sides in one process, with nothing on, metrics, logs, or traces."""
 
 from __future__ import annotations
 
@@ -58,6 +58,28 @@ def access_log() -> Iterator[None]:
             logger.propagate = True
 
 
+@contextmanager
+def traced(share: float) -> Iterator[None]:
+    """Spans of this share of all traces, thrown away in batches as an exporter would send them."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    from zmqservices.observability.tracing import Tracing
+
+    class Thrown(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(share)))
+    provider.add_span_processor(BatchSpanProcessor(Thrown()))
+    try:
+        with attached(Tracing(provider)):
+            yield
+    finally:
+        provider.shutdown()
+
+
 #: What is on, by name.
 SUBJECTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "nothing": nullcontext,
@@ -65,6 +87,8 @@ SUBJECTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "metrics": metrics,
     "slow calls": lambda: attached(SlowCalls(60.0)),
     "access log": access_log,
+    "traces, 1 %": lambda: traced(0.01),
+    "traces, 100 %": lambda: traced(1.0),
 }
 
 
