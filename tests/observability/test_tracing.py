@@ -379,3 +379,35 @@ def test_sensitive_arguments_are_recorded_nowhere_neither_in_texts_of_errors_nor
         assert "4111" not in span.to_json()
         assert span.attributes["error.type"] == "ValueError"
         assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "ValueError")
+
+
+@pytest.mark.parametrize("share", ["0.0", "0.2", "1.0"])
+def test_a_share_of_all_traces_is_sampled_and_whole(share, serve, connect, monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", share)
+    serve(Orders)
+    serve(Products)
+    web = Web(serve(Gateway, WEB_SERVER_ADDRESS="127.0.0.1:0"))
+    tracing = Tracing()
+    spans = Spans(tracing)
+    with attached(tracing):
+        orders = connect().orders
+        for _ in range(200):
+            orders.seen()
+        for _ in range(50):
+            assert web.ask("POST", "/orders/1").status == 200
+    tracing.close()
+    web.close()
+
+    traces = {}
+    for span in spans.all():
+        traces.setdefault(span.context.trace_id, set()).add(span.name)
+    calls = [names for names in traces.values() if "orders/seen" in names]
+    requests = [names for names in traces.values() if "POST /orders/<int:number>" in names]
+    # Of 0.2, the chance of being further off is less than one in a million.
+    least, most = {"0.0": (0, 0), "0.2": (14, 75), "1.0": (200, 200)}[share]
+    assert least <= len(calls) <= most
+    assert len(requests) + len(calls) == len([names for names in traces.values() if names - {"process orders"}])
+    assert all("orders/place" in names for names in requests)
+    if share == "0.2":
+        assert len(requests) < 50

@@ -13,7 +13,8 @@ The names of spans and attributes are those of the semantic conventions for RPC,
 of a trace (`traceparent`, `tracestate`, `baggage`, or what OTEL_PROPAGATORS names) travels in the context data of calls and
 events. A process without OpenTelemetry passes it on, as all context data.
 
-Rule 1: a trace that is not sampled costs no attributes, and no span where its first process has decided so already.
+Rule 1: a trace that is not sampled costs no attributes, and no span where that is decided already: by the process that begins
+it with a sampler of a share (`traceidratio`), and by all others whose sampler follows their parent.
 Rule 2: arguments and results are never recorded. Texts that may quote them are not either: of an entrypoint with
 `sensitive_arguments` those of errors and the path of the URL, and those of errors in the spans of callers, who cannot know.
 Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types of events are attributes.
@@ -21,10 +22,12 @@ Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from importlib.metadata import entry_points, version
 from os import environ
+from random import getrandbits, random
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -42,13 +45,17 @@ try:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
     from opentelemetry.trace import (
         INVALID_SPAN,
         Link,
+        NonRecordingSpan,
         Span,
+        SpanContext,
         SpanKind,
         Status,
         StatusCode,
+        TraceFlags,
         Tracer,
         get_current_span,
         get_tracer_provider,
@@ -63,7 +70,8 @@ __all__ = ["ExportedTracing", "Tracing"]
 SYSTEM = "zmqservices"
 
 #: The header by which a trace travels; its last two digits say whether it is sampled.
-TRACEPARENT = "traceparent"
+TRACEPARENT, BAGGAGE = "traceparent", "baggage"
+W3C_HEADERS = {TRACEPARENT, "tracestate", BAGGAGE}
 
 #: Characters of a text from outside: an error, a type of events.
 LONGEST_TEXT = 200
@@ -73,6 +81,8 @@ FLUSH_TIMEOUT = 5000
 
 #: The key in a context of OpenTelemetry under which a worker leaves the tracer of its service.
 _TRACER = contexts.create_key("zmqservices-tracer")
+
+_NOTHING = Context()
 
 #: The attribute of a WorkerContext under which its span is kept.
 _ATTRIBUTE = "_traced"
@@ -90,6 +100,25 @@ class _Texts(Getter[Mapping[str, Any]]):
 
 
 _TEXTS = _Texts()
+
+#: The header of a trace that is not sampled (W3C Trace Context: the lowest flag).
+_is_unsampled_header = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]").fullmatch
+#: The description of a sampler that takes a share of the traces that begin here, and follows what others began.
+_share_of = re.compile(
+    r"ParentBased\{root:(?:AlwaysOffSampler|TraceIdRatioBased\{([0-9.e-]+)\}),remoteParentSampled:AlwaysOnSampler,"
+    r"remoteParentNotSampled:AlwaysOffSampler,localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler\}"
+).fullmatch
+
+
+class _Unsampled(NonRecordingSpan):
+    """Stands for a trace that is not sampled; its header is read only when somebody asks."""
+
+    def __init__(self, header: str) -> None:
+        self.header = header  # Not the base's: there is no context yet.
+
+    def get_span_context(self) -> SpanContext:
+        _, trace, span, flags = self.header.split("-")
+        return SpanContext(int(trace, 16), int(span, 16), True, TraceFlags(int(flags, 16)))
 
 
 class _Work(NamedTuple):
@@ -137,6 +166,14 @@ class Tracing(Probe):
         description = self._provider.sampler.get_description()
         #: Whether a trace that its first process does not sample is not sampled here either.
         self._follows = "remoteParentNotSampled:AlwaysOffSampler" in description
+        #: Whether traces travel in W3C's headers alone, so that one can be written and read without the library.
+        self._is_plain = propagate.get_global_textmap().fields <= W3C_HEADERS
+        share = _share_of(description) if self._is_own and self._is_plain else None
+        #: The share of the traces that begin here which are sampled, where that is decided before the library is asked.
+        self._share = None if share is None else float(share[1] or 0.0)
+        self._sampler = self._provider.sampler if share is None else ParentBased(ALWAYS_ON)
+        if share is not None:
+            self._tracers[""] = self._tracer_of(TracerProvider(self._sampler, self._provider.resource, False, self._processor))
 
     def add_span_processor(self, processor: Any) -> None:
         """Export spans by this processor, too."""
@@ -161,7 +198,7 @@ class Tracing(Probe):
             if self._is_own:
                 named = {"service.name": service, "service.instance.id": instance}
                 provider = TracerProvider(
-                    self._provider.sampler, self._provider.resource.merge(Resource(named)), False, self._processor
+                    self._sampler, self._provider.resource.merge(Resource(named)), False, self._processor
                 )
                 found = self._tracer_of(provider)
             self._tracers[service] = found
@@ -192,13 +229,26 @@ class Tracing(Probe):
 
     def worker_started(self, worker_ctx: Any) -> None:
         work, data = self._work_of(worker_ctx), worker_ctx.data
+        is_decided = False
+        if self._is_plain and BAGGAGE not in data and not work.is_http:
+            header = data.get(TRACEPARENT)
+            if header is None:
+                is_decided = True
+                if self._leaves_out():
+                    header = data[TRACEPARENT] = _new_header()
+            if self._follows and type(header) is str and _is_unsampled_header(header):
+                here = set_span_in_context(_Unsampled(header), _NOTHING)
+                worker_ctx.__dict__[_ATTRIBUTE] = _Traced(None, contexts.attach(here))
+                return
         carrier = _headers(worker_ctx, work)
         parent = propagate.extract(carrier, Context(), _TEXTS) if carrier else Context()
+        if not is_decided:
+            parent = self._decided(parent)
         tracer = self._tracer(work.service, work.instance)
         span: Span | None = None
         if self._is_unsampled(parent):
             here = parent
-            if carrier is not data:
+            if carrier is not data or TRACEPARENT not in data:
                 propagate.inject(data, here)
         else:
             span = self._start(tracer, worker_ctx, work, parent)
@@ -266,7 +316,7 @@ class Tracing(Probe):
 
     def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
         work = self._work_of(worker_ctx)
-        parent = propagate.extract(_headers(worker_ctx, work), Context(), _TEXTS)
+        parent = self._decided(propagate.extract(_headers(worker_ctx, work), Context(), _TEXTS))
         span = self._start(self._tracer(work.service, work.instance), worker_ctx, work, parent)
         if span.is_recording():
             span.set_attribute("error.type", type_name(type(exc)))
@@ -277,7 +327,16 @@ class Tracing(Probe):
 
     def call_began(self, call: OutgoingCall) -> None:
         headers = call.headers
+        header = self._unsampled(headers)
+        if header:
+            if headers is None:
+                call.headers = {TRACEPARENT: header}
+            else:
+                headers[TRACEPARENT] = header
+            return
         parent = self._parent(headers)
+        if header is None:
+            parent = self._decided(parent)
         if self._is_unsampled(parent):
             if headers is None or TRACEPARENT not in headers:
                 call.headers = {} if headers is None else headers
@@ -312,9 +371,14 @@ class Tracing(Probe):
     def event_began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
         if headers is None:
             headers = {}  # A publisher whose events have none: the span stands for itself.
-        parent = self._parent(headers)
+        header = self._unsampled(headers)
+        parent = _NOTHING if header else self._parent(headers)
+        if header is None:
+            parent = self._decided(parent)
         span: Span | None = None
-        if self._is_unsampled(parent):
+        if header:
+            headers[TRACEPARENT] = header
+        elif self._is_unsampled(parent):
             if TRACEPARENT not in headers:
                 propagate.inject(headers, parent)
         else:
@@ -335,6 +399,32 @@ class Tracing(Probe):
         span.end()
 
     # --- contexts ----------------------------------------------------------------------------------------------------
+
+    def _leaves_out(self) -> bool:
+        """Whether a trace that begins here is not sampled."""
+        return self._share is not None and random() >= self._share
+
+    def _decided(self, parent: Context) -> Context:
+        """`parent`; where no trace goes on in it and the one that begins is not sampled, with that said."""
+        if self._share is not None and not get_current_span(parent).get_span_context().is_valid and self._leaves_out():
+            return set_span_in_context(_Unsampled(_new_header()), parent)
+        return parent
+
+    def _unsampled(self, headers: Mapping[str, Any] | None) -> str | None:
+        """The header of what is done here, where that is in no sampled trace and nothing else travels.
+
+        "" for a trace that begins here and is sampled; None where the library has to be asked.
+        """
+        if not self._is_plain or headers and BAGGAGE in headers:
+            return None
+        here = contexts.get_current()
+        if not here:
+            header = headers.get(TRACEPARENT) if headers else None
+            if header is None:
+                return None if self._share is None else _new_header() if self._leaves_out() else ""
+            return header if self._follows and type(header) is str and _is_unsampled_header(header) else None
+        span = get_current_span(here)
+        return span.header if len(here) == 1 and type(span) is _Unsampled else None
 
     @staticmethod
     def _parent(headers: Mapping[str, Any] | None) -> Context:
@@ -379,6 +469,11 @@ def _exporter(name: str) -> Any:
         return found.load()()
     mend = "`pip install zmqservices[otel]` brings otlp over http/protobuf; console and none are always there"
     raise ConfigurationError(f"the exporter {installed[:LONGEST_TEXT]!r} of OTEL_TRACES_EXPORTER is not installed; {mend}")
+
+
+def _new_header() -> str:
+    """That of a new trace which is not sampled. Its ids are random, and so is the chance of a zero, which is none."""
+    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
 
 
 def _request(worker_ctx: Any) -> Any:
