@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections import deque
@@ -61,9 +62,7 @@ def access_log() -> Iterator[None]:
 @contextmanager
 def traced(share: float) -> Iterator[None]:
     """Spans of this share of all traces, thrown away in batches as an exporter would send them."""
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     from zmqservices.observability.tracing import Tracing
 
@@ -71,13 +70,14 @@ def traced(share: float) -> Iterator[None]:
         def export(self, spans: Any) -> SpanExportResult:
             return SpanExportResult.SUCCESS
 
-    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(share)))
-    provider.add_span_processor(BatchSpanProcessor(Thrown()))
+    os.environ.update(OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG=str(share))
+    tracing = Tracing()
+    tracing.add_span_processor(BatchSpanProcessor(Thrown()))
     try:
-        with attached(Tracing(provider)):
+        with attached(tracing):
             yield
     finally:
-        provider.shutdown()
+        tracing.close()
 
 
 #: What is on, by name.
