@@ -16,9 +16,12 @@ RUN = [sys.executable, "-m", "zmqservices", "run", "shop"]
 
 @pytest.fixture(scope="module")
 def servers():
-    servers = ForkServers()
-    yield servers
-    servers.close()
+    # Also where the other tests are to start everything from nothing.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FRESH_PROCESSES", raising=False)
+        servers = ForkServers()
+        yield servers
+        servers.close()
 
 
 @pytest.fixture
