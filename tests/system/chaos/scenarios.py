@@ -36,6 +36,10 @@ ETCD = (
     ("etcd", 1), ("etcd", 2), ("etcd", 3), ("caller", 1), ("ledger", 4), ("ledger", 5), ("mails", 2), ("orders", 5),
 )  # fmt: skip
 
+#: Seconds after which a registry has let go of a killed process. The records of many that vanish within one lease it keeps for
+#: thirty leases, since the fault is probably its own; processes start so fast here that they would be many.
+GONE = 1.5 * SETTINGS["DIRECTORY_TTL"]
+
 #: Seconds of delay on each packet to and from a host.
 DELAY = 0.2
 
@@ -63,15 +67,16 @@ def kill(deployment: Deployment, seconds: float, chance: random.Random) -> None:
 
     One instance, one registry and one caller are spared each time.
     """
-    end = time.monotonic() + seconds
+    end, gone_at = time.monotonic() + seconds, 0.0
     ledgers = deployment.of("ledger")
     hits = [(ledgers[0], True), (ledgers[1], False)]
     while hits or time.monotonic() < end:
         spared = {chance.choice(deployment.of(kind)) for kind in ("ledger", "registry", "caller")}
         others = [part for part in deployment.parts if part not in spared]
         part, is_killed = hits.pop(0) if hits else (chance.choice(others), chance.random() < 0.5)
-        if is_killed:
+        if is_killed and time.monotonic() > gone_at:
             part.kill()
+            gone_at = time.monotonic() + GONE
             part.start()
         else:
             part.running.freeze()
@@ -230,11 +235,12 @@ def churn(deployment: Deployment, seconds: float, chance: random.Random) -> list
     calls.begin(FEW_CALLS)
     before = calls.held(60.0)
     calls.begin(MANY_CALLS if seconds >= 10.0 else FEW_CALLS)
-    instances = itertools.cycle(deployment.of("ledger"))
+    instances, gone_at = itertools.cycle(deployment.of("ledger")), 0.0
     for number in itertools.count(1):
         part = next(instances)
-        if chance.random() < 0.5:
+        if chance.random() < 0.5 and time.monotonic() > gone_at:
             part.kill()
+            gone_at = time.monotonic() + GONE
         else:
             part.stop()
         part.start()
