@@ -1,7 +1,8 @@
 """Answers of nodes as `stats` gives them, made by hand."""
 
-from zmqservices.dashboard.cluster_state import Address, ClusterState, ListedInstance
+from zmqservices.dashboard.cluster_state import ClusterState, ListedInstance
 from zmqservices.observability.histogram import Histogram
+from zmqservices.observability.node_address import NodeAddress
 
 
 def row(durations=(), errors=None, **names):
@@ -36,11 +37,11 @@ def happening(number, what, at, service="orders", instance="o1", detail=""):
 
 
 def listed(service, instance, node="n1", state="UP", is_suspect=False, port=1):
-    return ListedInstance(service, instance, node, state, is_suspect, "host", 7, Address(f"tcp://127.0.0.1:{port}", None))
+    return ListedInstance(service, instance, node, state, is_suspect, "host", 7, NodeAddress(f"tcp://127.0.0.1:{port}", None))
 
 
 def at(port):
-    return Address(f"tcp://127.0.0.1:{port}", None)
+    return NodeAddress(f"tcp://127.0.0.1:{port}", None)
 
 
 def cluster(*instances, now=100.0):

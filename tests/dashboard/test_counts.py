@@ -15,7 +15,7 @@ def orders(at, count, **options):
 def window(*answers):
     made = Window()
     for one in answers:
-        made.add(one)
+        made.take(one)
     return made
 
 
@@ -45,7 +45,7 @@ def test_counts_that_begin_anew_are_no_negative_rate(changed):
     made = window(orders(100.0, 500), orders(101.0, 3, **changed))
 
     assert (made.seconds, made.recent()) == (0.0, {})
-    made.add(orders(102.0, 7, **changed))
+    made.take(orders(102.0, 7, **changed))
     assert made.recent()[PLACE].count == 4
 
 
@@ -103,6 +103,6 @@ def test_an_answer_of_another_form_changes_nothing(broken):
     made = window(orders(100.0, 5), orders(101.0, 6))
 
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
-        made.add({**orders(102.0, 7), **broken})
+        made.take({**orders(102.0, 7), **broken})
 
     assert (made.seconds, made.recent()[PLACE].count) == (1.0, 1)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.observability.node_address import OPERATORS
 
 if TYPE_CHECKING:
     from zmqservices.cluster.node import Node
@@ -78,7 +79,7 @@ class Announcement:
             node = membership.join()
             operators = self._operators_of(node)
             if found:
-                endpoints = {**endpoints_of(container, node.addresses.advertised), "operators": operators}
+                endpoints = {**endpoints_of(container, node.addresses.advertised), OPERATORS: operators}
                 membership.registration().describe(found, endpoints)
         elif self._lean is not None:
             if not self._closers:
@@ -110,7 +111,7 @@ class Announcement:
             registration.close()
             node.leave()
 
-        endpoints = {**endpoints_of(container, node.addresses.advertised), "operators": self._operators_of(node)}
+        endpoints = {**endpoints_of(container, node.addresses.advertised), OPERATORS: self._operators_of(node)}
         registration.describe(found, endpoints)
         return leave
 

@@ -3,19 +3,19 @@
 Pure: answers and times in, rows out.
 
 Rule 1: a rate is that of the last WINDOW seconds, by the node's own clock; none before the second answer.
-Rule 2: counts of two answers are compared only while the process and the beginning of its counts are the same.
+Rule 2: counts of two answers are compared only while the process and the beginning of its counts are the same (see `Recent`).
 Rule 3: an instance that was there and is not listed any more is shown as gone for KEPT seconds.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zmqservices.cluster.calls.identity import owner_of
 from zmqservices.observability.histogram import Histogram
+from zmqservices.observability.recent import Recent
 
 #: Seconds of which rates and quantiles are made, and for which a row of what is gone is kept.
 WINDOW, KEPT = 5.0, 15.0
@@ -69,10 +69,8 @@ class ClusterRow:
 
 @dataclass
 class _Counts:
-    """What one answer says of one instance. `key` is equal as long as counts may be compared."""
+    """What one answer says of one instance."""
 
-    at: float
-    key: tuple[Any, ...]
     count: int
     errors: int
     durations: Histogram
@@ -90,7 +88,7 @@ class _Node:
 @dataclass
 class _Known:
     listed: Listed
-    counts: deque[_Counts] = field(default_factory=deque)
+    counts: Recent[_Counts] = field(default_factory=lambda: Recent(WINDOW))
     #: When it was not listed for the first time; None while it is.
     gone_since: float | None = None
 
@@ -122,7 +120,7 @@ class ClusterRows:
         for told in answer.get("instances", []):
             known = self._known.get(told.get("instance"))
             if known is not None:
-                _keep(known.counts, _counts(answer, told))
+                known.counts.add(answer, _counts(told))
 
     def failed(self, address: str, problem: str, state: str) -> None:
         """A node did not answer: nothing is there (GONE), it took too long (SILENT), or it refused ("")."""
@@ -154,7 +152,7 @@ class ClusterRows:
             row.problem = node.problem
             # A record that says why no calls go there tells more than that the node is silent.
             row.state = node.state if node.state == GONE or node.state and listed.state == "UP" else listed.state
-        if row.state != GONE and known.counts and node is not None and node.answer is not None:
+        if row.state != GONE and len(known.counts) and node is not None and node.answer is not None:
             _fill(row, known.counts, node.answer)
         return row
 
@@ -174,32 +172,22 @@ class ClusterRows:
         return sums
 
 
-def _counts(answer: Mapping[str, Any], told: Mapping[str, Any]) -> _Counts:
+def _counts(told: Mapping[str, Any]) -> _Counts:
     durations, count, errors = Histogram(), 0, 0
     for method in told.get("methods", []):
         count += method["count"]
         errors += sum(method["errors"].values())
         durations.add(Histogram.from_dict(method["durations"]))
-    key = (answer.get("pid"), answer.get("since"))
-    return _Counts(float(answer.get("at", 0.0)), key, count, errors, durations, told)
+    return _Counts(count, errors, durations, told)
 
 
-def _keep(kept: deque[_Counts], counts: _Counts) -> None:
-    if kept and (kept[-1].key != counts.key or counts.at < kept[-1].at):
-        kept.clear()
-    kept.append(counts)
-    # One that is older than the window stays, so that the window is always filled.
-    while len(kept) > 2 and kept[1].at <= counts.at - WINDOW:
-        kept.popleft()
-
-
-def _fill(row: ClusterRow, kept: deque[_Counts], answer: Mapping[str, Any]) -> None:
-    last, first = kept[-1], kept[0]
+def _fill(row: ClusterRow, kept: Recent[_Counts], answer: Mapping[str, Any]) -> None:
+    last, first = kept.newest, kept.oldest
     row.in_flight, row.queue = last.told.get("running"), last.told.get("queued")
     row.workers = last.told.get("max_workers")
     row.calls, row.errors = last.count, last.errors
     row.uptime, row.version = answer.get("uptime"), str(answer.get("version", ""))
-    seconds = last.at - first.at
+    seconds = kept.seconds
     if seconds > 0:
         row.rate = (last.count - first.count) / seconds
         row.error_rate = (last.errors - first.errors) / seconds
@@ -218,7 +206,7 @@ def _total(service: str, found: list[tuple[_Known, ClusterRow]]) -> ClusterRow:
     recent = Histogram()
     for known, row in found:
         if row.rate is not None:
-            recent.add(known.counts[-1].durations.since(known.counts[0].durations))
+            recent.add(known.counts.newest.durations.since(known.counts.oldest.durations))
     total.p50, total.p99 = recent.quantile(0.5), recent.quantile(0.99)
     total.version = ", ".join(sorted({row.version for row in rows if row.version}))
     total.uptime = min((row.uptime for row in rows if row.uptime is not None), default=None)

@@ -14,6 +14,7 @@ from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
+from zmqservices.observability.node_address import OPERATORS
 
 if TYPE_CHECKING:
     from discovery import Capabilities, Directory, Record, Seen, View
@@ -24,8 +25,6 @@ TIMEOUT = 3.0
 HINT_TIMEOUT = 1.0
 #: The same, if nothing listens at the port of this machine's directory; a host may be starting.
 NO_HOST_TIMEOUT = 0.3
-#: The endpoint of a node that serves only methods for operators.
-OPERATORS = "operators"
 #: Names that a hint shows.
 NAMED = 10
 
@@ -124,12 +123,6 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         yield directory
     finally:
         directory.stop()
-
-
-def only_at(service: str, endpoint: str, public_key: str | None) -> str:
-    """The URL of a directory that lists one node alone, so that no other one is called."""
-    # In JSON, since names may have every character.
-    return "static:" + to_json({service: [f"{endpoint}#{public_key}" if public_key else endpoint]})
 
 
 def nobody_hosts(capabilities: Capabilities) -> bool:

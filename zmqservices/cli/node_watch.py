@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from zmqservices.cli.alive import DEAD, listens
 from zmqservices.cli.cluster_rows import GONE, SILENT, ClusterRow, ClusterRows, Listed
-from zmqservices.cli.listing import OPERATORS, only_at, state_of
-from zmqservices.cli.nodes import NodeAddress
+from zmqservices.cli.listing import state_of
 from zmqservices.exceptions import RemoteUnavailable, RpcTimeout
+from zmqservices.observability.node_address import NodeAddress, node_address
 
 if TYPE_CHECKING:
     from discovery import Directory, Seen
@@ -51,7 +51,7 @@ class NodeWatch:
     def ask(self, wait: bool = False) -> None:
         """Ask all nodes that have no open question. With `wait`, return once all have answered or failed."""
         seen = [one for one in self._directory.view().records.values() if not one.record.service.startswith("events:")]
-        nodes = {node for one in seen if (node := _node_of(one)) is not None}
+        nodes = {node for one in seen if (node := node_address(one.record)) is not None}
         with self._lock:
             self._rows.update(map(_listed, seen), time.monotonic())
             free = nodes - self._asked
@@ -85,7 +85,7 @@ class NodeWatch:
 
         if node not in self._clients:
             own = {
-                **self._settings, "DIRECTORY": only_at(NODE, node.endpoint, node.public_key), "serializer": "msgpack",
+                **self._settings, "DIRECTORY": node.only(NODE), "serializer": "msgpack",
                 "rpc_wait_for_service": self._connect_timeout,
             }  # fmt: skip
             client = self._clients[node] = ServiceRpcProxy(NODE, own, timeout=self._timeout)
@@ -125,14 +125,8 @@ class NodeWatch:
         return SILENT if time.monotonic() - since >= self._timeout - self._connect_timeout else ""
 
 
-def _node_of(seen: Seen) -> NodeAddress | None:
-    endpoints = seen.record.endpoints
-    address = endpoints.get(OPERATORS) or endpoints.get("rpc")
-    return NodeAddress(address, seen.record.public_key) if address else None
-
-
 def _listed(seen: Seen) -> Listed:
-    record, node = seen.record, _node_of(seen)
+    record, node = seen.record, node_address(seen.record)
     state = state_of(seen)
     if state == DEAD:
         state = GONE

@@ -12,11 +12,12 @@ import click
 from zmqservices.cli import complete
 from zmqservices.cli.callees import add_callees, callee_rows, callees_of, ejection_lines
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import OPERATORS, as_json, columns, did_you_mean, looked_up, only_at, services_of
+from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService, ZmqServicesError
 from zmqservices.log_helpers import escaped
 from zmqservices.observability.histogram import Histogram
+from zmqservices.observability.node_address import NodeAddress, node_address
 
 if TYPE_CHECKING:
     from discovery import Seen
@@ -29,13 +30,6 @@ timeout_option = click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
     help="Seconds that the directory, and then each node, gets to answer.",
 )  # fmt: skip
-
-
-class NodeAddress(NamedTuple):
-    """Where a node answers operators, and its public key where connections are encrypted."""
-
-    endpoint: str
-    public_key: str | None
 
 
 class NodeAnswer(NamedTuple):
@@ -75,10 +69,10 @@ def nodes_of(seen: Iterable[Seen], service: str | None) -> dict[NodeAddress, set
     nodes: dict[NodeAddress, set[str]] = {}
     for one in seen:
         record = one.record
-        address = record.endpoints.get(OPERATORS) or record.endpoints.get("rpc")
+        address = node_address(record)
         is_wanted = not record.service.startswith("events:") if service is None else record.service == service
         if address and is_wanted:
-            nodes.setdefault(NodeAddress(address, record.public_key), set()).add(record.service)
+            nodes.setdefault(address, set()).add(record.service)
     return nodes
 
 
@@ -98,7 +92,7 @@ def _ask(settings: dict[str, Any], node: NodeAddress, services: list[str], metho
     from zmqservices.cluster.operators import NODE
     from zmqservices.standalone.rpc import ServiceRpcProxy
 
-    own = {**settings, "DIRECTORY": only_at(NODE, node.endpoint, node.public_key), "serializer": "msgpack"}
+    own = {**settings, "DIRECTORY": node.only(NODE), "serializer": "msgpack"}
     began, asked_at = time.monotonic(), time.time()
     try:
         with ServiceRpcProxy(NODE, own, timeout=timeout) as proxy:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zmqservices.cli.listing import looked_up, only_at
+from zmqservices.cli.listing import looked_up
 from zmqservices.cli.options import Flags
 from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, RpcTimeout, UnknownService
+from zmqservices.observability.node_address import NodeAddress
 
 if TYPE_CHECKING:
     from discovery import Record
@@ -34,7 +35,7 @@ class RemotePublisher:
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
         service = self.record.service
-        directory = only_at(service, self.record.endpoints["rpc"], self.record.public_key)
+        directory = NodeAddress(self.record.endpoints["rpc"], self.record.public_key).only(service)
         own = {**self._settings, "DIRECTORY": directory, "serializer": "msgpack"}
         with ServiceRpcProxy(service, own, timeout=self._timeout) as proxy:
             return getattr(proxy, method)(*args, **kwargs)

@@ -12,22 +12,14 @@ from typing import Any, NamedTuple
 
 from zmqservices.dashboard.counts import Window
 from zmqservices.dashboard.timeline import ClusterTimeline
+from zmqservices.observability.node_address import NodeAddress
 
-#: The endpoint of a node at which no methods are served but those for operators.
-OPERATORS = "operators"
 #: The prefix of publishers' names in the directory.
 PUBLISHERS = "events:"
 #: Seconds for which an instance that is gone stays on the map.
 GONE_FOR = 30.0
 #: Clocks that differ by less are taken for equal: answers take time, too.
 CLOCK_TOLERANCE = 1.0
-
-
-class Address(NamedTuple):
-    """Where a node answers, and its public key where connections are encrypted."""
-
-    endpoint: str
-    public_key: str | None
 
 
 class ListedInstance(NamedTuple):
@@ -41,14 +33,14 @@ class ListedInstance(NamedTuple):
     host: str
     pid: int
     #: Where it is asked; None where it cannot be.
-    address: Address | None
+    address: NodeAddress | None
 
 
 @dataclass
 class NodeState:
     """A process of the cluster."""
 
-    address: Address
+    address: NodeAddress
     node: str = ""
     answer: dict[str, Any] | None = None
     info: dict[str, Any] | None = None
@@ -79,9 +71,9 @@ class ClusterState:
 
     def __init__(self, now: float) -> None:
         self.instances: dict[str, InstanceState] = {}
-        self.nodes: dict[Address, NodeState] = {}
+        self.nodes: dict[NodeAddress, NodeState] = {}
         #: Where each source's dead letters are: the addresses of its publishers.
-        self.publishers: dict[str, list[Address]] = {}
+        self.publishers: dict[str, list[NodeAddress]] = {}
         self.timeline = ClusterTimeline(now)
         #: Who has called whom (caller, service, kind), and who has had events of whom (source, group) and where. They stay on the
         #: map for as long as both ends do, so that it keeps its form when a process ends.
@@ -143,12 +135,12 @@ class ClusterState:
 
     # --- the nodes -------------------------------------------------------------------------------------------------------
 
-    def answered(self, address: Address, answer: dict[str, Any], now: float) -> None:
+    def answered(self, address: NodeAddress, answer: dict[str, Any], now: float) -> None:
         """A node answered `stats`. Raises KeyError, TypeError, ValueError or AttributeError for what is no such answer."""
         node = self.nodes.get(address)
         if node is None:
             return
-        node.window.add(answer)
+        node.window.take(answer)
         behind = now - float(answer["at"])
         node.offset = behind if abs(behind) > CLOCK_TOLERANCE else 0.0
         node.node = str(answer["node"])
@@ -160,13 +152,13 @@ class ClusterState:
                 self.instances[one.instance].was_lost = False
                 self.timeline.see(now, "back", one.service, one.instance, where(one))
 
-    def described(self, address: Address, info: dict[str, Any]) -> None:
+    def described(self, address: NodeAddress, info: dict[str, Any]) -> None:
         """A node answered `info`."""
         node = self.nodes.get(address)
         if node is not None:
             node.info = info
 
-    def failed(self, address: Address, problem: str) -> None:
+    def failed(self, address: NodeAddress, problem: str) -> None:
         """A node did not answer; its connection is there, or never was."""
         node = self.nodes.get(address)
         if node is not None:
@@ -189,7 +181,7 @@ class ClusterState:
             if address.endpoint == endpoint:
                 node.is_suspect = True
 
-    def instances_at(self, address: Address) -> list[ListedInstance]:
+    def instances_at(self, address: NodeAddress) -> list[ListedInstance]:
         """The listed instances of one node."""
         return [
             state.listed
@@ -197,7 +189,7 @@ class ClusterState:
             if state.gone_at is None and state.listed.address == address
         ]
 
-    def addresses_of(self, service: str, instance: str | None) -> set[Address]:
+    def addresses_of(self, service: str, instance: str | None) -> set[NodeAddress]:
         """The nodes that said that they run it: the directory need not list where its operators are answered."""
         return {
             address
@@ -207,7 +199,7 @@ class ClusterState:
             if one["service"] == service and instance in (None, one["instance"])
         }
 
-    def last_number(self, address: Address) -> int:
+    def last_number(self, address: NodeAddress) -> int:
         """The number of the last entry that was taken of the node's timeline."""
         node = self.nodes.get(address)
         return 0 if node is None else self.timeline.taken.get(node.node, 0)

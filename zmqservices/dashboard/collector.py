@@ -20,10 +20,11 @@ import discovery
 from zmqservices import configuration, constants, probes
 from zmqservices.cluster.operators import NODE
 from zmqservices.cluster.settings import keys_of
-from zmqservices.dashboard.cluster_state import OPERATORS, Address, ClusterState, ListedInstance
+from zmqservices.dashboard.cluster_state import ClusterState, ListedInstance
 from zmqservices.dashboard.details import details
 from zmqservices.dashboard.picture import Picture
 from zmqservices.exceptions import UnknownService, ZmqServicesError
+from zmqservices.observability.node_address import NodeAddress, node_address
 from zmqservices.standalone.rpc import ServiceRpcClient
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Collector:
         self._probe = _Links(self._lost, self._suspect)
         #: The addresses to which connections are being closed here: such an end is no loss.
         self._closing: list[str] = []
-        self._asking: dict[Address, gevent.Greenlet] = {}
+        self._asking: dict[NodeAddress, gevent.Greenlet] = {}
         self._greenlets: list[gevent.Greenlet] = []
         self._is_changed = Event()
         self._is_drawn = Event()
@@ -122,7 +123,7 @@ class Collector:
 
     # --- the nodes -------------------------------------------------------------------------------------------------------
 
-    def _ask_on(self, address: Address) -> None:
+    def _ask_on(self, address: NodeAddress) -> None:
         """Ask one node until it is not listed any more."""
         # Not all nodes in the same moment.
         gevent.sleep(hash(address) % 100 / 100 * min(INTERVAL, 0.01 * len(self.state.nodes)))
@@ -137,7 +138,7 @@ class Collector:
                     self.state.failed(address, f"it answers in another form: {type(error).__name__}: {error}")
                 gevent.sleep(max(SHORTEST_PAUSE, INTERVAL - (self._clock() - began)))
 
-    def _ask_once(self, address: Address, node: Any) -> None:
+    def _ask_once(self, address: NodeAddress, node: Any) -> None:
         state = self.state.nodes.get(address)
         if state is not None and state.info is None:
             self.state.described(address, node.info.with_timeout(TIMEOUT)())
@@ -147,15 +148,12 @@ class Collector:
         if is_first:
             self._is_changed.set()
 
-    def _client(self, service: str, address: Address) -> ServiceRpcClient:
+    def _client(self, service: str, address: NodeAddress) -> ServiceRpcClient:
         """A client of the service of one node alone."""
-        # In JSON, since names may have every character.
-        where = f"{address.endpoint}#{address.public_key}" if address.public_key else address.endpoint
-        url = f"static:{json.dumps({service: [where]})}"
-        return ServiceRpcClient(service, {**self._settings, "DIRECTORY": url}, timeout=DETAIL_TIMEOUT)
+        return ServiceRpcClient(service, {**self._settings, "DIRECTORY": address.only(service)}, timeout=DETAIL_TIMEOUT)
 
     @contextmanager
-    def _connected(self, service: str, address: Address) -> Iterator[Any]:
+    def _connected(self, service: str, address: NodeAddress) -> Iterator[Any]:
         client = self._client(service, address)
         try:
             yield client.start()
@@ -221,7 +219,7 @@ class Collector:
         answers = [answer for answer, _ in self._ask_all(NODE, nodes, "stats") if answer is not None]
         return details(self.state, service, instance, answers)
 
-    def _is_lost(self, address: Address) -> bool:
+    def _is_lost(self, address: NodeAddress) -> bool:
         node = self.state.nodes.get(address)
         return node is None or node.is_lost
 
@@ -248,13 +246,13 @@ class Collector:
         return self._ask_all(f"events:{source}", addresses, method, *args)
 
     def _ask_all(
-        self, service: str, addresses: Iterable[Address], method: str, *args: object
+        self, service: str, addresses: Iterable[NodeAddress], method: str, *args: object
     ) -> list[tuple[Any, str]]:
         """The answer of each, or None and why there is none."""
         pool = Pool(ASKED_AT_ONCE)
         return list(pool.map(lambda address: self._ask(service, address, method, args), sorted(addresses, key=str)))
 
-    def _ask(self, service: str, address: Address, method: str, args: tuple[object, ...]) -> tuple[Any, str]:
+    def _ask(self, service: str, address: NodeAddress, method: str, args: tuple[object, ...]) -> tuple[Any, str]:
         try:
             with self._connected(service, address) as proxy:
                 return getattr(proxy, method)(*args), ""
@@ -264,7 +262,6 @@ class Collector:
 
 def _listed(seen: discovery.Seen) -> ListedInstance:
     record = seen.record
-    endpoint = record.endpoints.get(OPERATORS) or record.endpoints.get("rpc")
     return ListedInstance(
         record.service,
         record.instance,
@@ -273,7 +270,7 @@ def _listed(seen: discovery.Seen) -> ListedInstance:
         bool(seen.suspect),
         record.host,
         record.pid,
-        Address(endpoint, record.public_key) if endpoint else None,
+        node_address(record),
     )
 
 

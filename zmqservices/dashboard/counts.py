@@ -1,25 +1,22 @@
 """What nodes have counted, and how much of it in the last seconds.
 
 Rule 1: pure; no sockets, no greenlets, no clock: the times are those in the answers.
-Rule 2: a node that counts anew (`pid` or `since` differ) begins a new window. A difference is never negative.
+Rule 2: a node that counts anew begins a new window (see `Recent`). A difference is never negative.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zmqservices.observability.histogram import BOUNDS, Histogram
+from zmqservices.observability.recent import Recent
 
 #: What is counted: its kind, and the names that tell it from others of the kind. See `counted`.
 Key = tuple[str, ...]
 
 #: Seconds over which rates and quantiles are taken.
 SPAN = 10.0
-
-#: Answers of one node that are kept, however fast they come.
-MOST_ANSWERS = 64
 
 
 class Counted:
@@ -126,38 +123,26 @@ def _put(found: dict[Key, Counted], key: Key, row: Counted) -> None:
         known.add(row)
 
 
-class Window:
-    """The answers of one node in the last SPAN seconds, and one that is a little older."""
+class Window(Recent[dict[Key, Counted]]):
+    """The answers of one node in the last SPAN seconds."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[float, dict[Key, Counted]]] = deque(maxlen=MOST_ANSWERS)
-        self._counts_since: tuple[Any, Any] | None = None
+        super().__init__(SPAN)
 
-    def add(self, answer: Mapping[str, Any]) -> None:
+    def take(self, answer: Mapping[str, Any]) -> None:
         """One more answer of `stats`. Raises as `counted` does, and is then as it was before."""
-        at, counts, identity = float(answer["at"]), counted(answer), (answer["pid"], answer["since"])
-        if identity != self._counts_since or (self._kept and at < self._kept[-1][0]):
-            self._kept.clear()
-            self._counts_since = identity
-        self._kept.append((at, counts))
-        while len(self._kept) > 2 and self._kept[1][0] <= at - SPAN:
-            self._kept.popleft()
-
-    @property
-    def seconds(self) -> float:
-        """How long the window is; 0 until there are two answers."""
-        return self._kept[-1][0] - self._kept[0][0] if len(self._kept) > 1 else 0.0
+        self.add(answer, counted(answer))
 
     def total(self) -> dict[Key, Counted]:
         """Everything since the node began to count."""
-        return self._kept[-1][1] if self._kept else {}
+        return self.newest if len(self) else {}
 
     def recent(self) -> dict[Key, Counted]:
         """What was counted within the window; empty until there are two answers."""
-        if len(self._kept) < 2:
+        if len(self) < 2:
             return {}
-        older = self._kept[0][1]
-        recent = ((key, newer.since(older.get(key))) for key, newer in self._kept[-1][1].items())
+        older = self.oldest
+        recent = ((key, newer.since(older.get(key))) for key, newer in self.newest.items())
         return {key: one for key, one in recent if one.count}
 
 
