@@ -118,6 +118,31 @@ def zookeeper(tmp_path_factory):
         yield server
 
 
+def _engine(tmp_path_factory, kind):
+    from tests.discovery import engine_servers
+
+    with closing(getattr(engine_servers, kind)(tmp_path_factory.mktemp(kind))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    """A server for the tests of one file, since some count what it does."""
+    yield from _engine(tmp_path_factory, "EtcdServer")
+
+
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory):
+    """The stand-in for an agent of Consul."""
+    yield from _engine(tmp_path_factory, "ConsulServer")
+
+
+@pytest.fixture(scope="module")
+def real_consul(tmp_path_factory):
+    """An agent of Consul; asked for only where one is installed."""
+    yield from _engine(tmp_path_factory, "RealConsulServer")
+
+
 @pytest.fixture(autouse=True)
 def settings_are_put_back():
     """Settings are after the test what they were before it; none come from the developer's shell."""

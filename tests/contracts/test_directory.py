@@ -12,7 +12,7 @@ import pytest
 from discovery import DirectoryError, Options
 from discovery.backend import factory_for
 from tests.discovery.dns_server import DnsServer
-from tests.discovery.engine_servers import CONSULS, ConsulServer, EtcdServer, RealConsulServer
+from tests.discovery.engine_servers import CONSULS
 from tests.discovery.nodes import AnsweringNode
 from tests.discovery.stage import (
     AT_LAST,
@@ -76,27 +76,9 @@ class EngineHouse(House):
         session.close()
 
 
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory):
-    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
-        yield server
-
-
 @pytest.fixture
 def etcd_house(etcd):
     return EngineHouse(etcd)
-
-
-@pytest.fixture(scope="module")
-def consul(tmp_path_factory):
-    with closing(ConsulServer(tmp_path_factory.mktemp("consul"))) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def real_consul(tmp_path_factory):
-    with closing(RealConsulServer(tmp_path_factory.mktemp("consul"))) as server:
-        yield server
 
 
 @pytest.fixture

@@ -12,28 +12,10 @@ import pytest
 
 from discovery import DirectoryError
 from discovery.client.locks import EngineLock, Held, lock_time
-from tests.discovery.engine_servers import CONSULS, ConsulServer, EtcdServer, RealConsulServer
+from tests.discovery.engine_servers import CONSULS
 from tests.discovery.stage import House, eventually, free_port
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory):
-    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def consul(tmp_path_factory):
-    with closing(ConsulServer(tmp_path_factory.mktemp("consul"))) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def real_consul(tmp_path_factory):
-    with closing(RealConsulServer(tmp_path_factory.mktemp("consul"))) as server:
-        yield server
 
 
 @pytest.fixture(params=["etcd", "zookeeper", *CONSULS])

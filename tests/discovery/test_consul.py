@@ -1,59 +1,28 @@
 """A directory kept by Consul: what is particular to it, against the stand-in for its API. The rest is in tests/contracts."""
 
 import http.server
-import itertools
 import json
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
-from discovery import Capabilities, DirectoryConfigurationError, Options, open_directory
-from discovery.backend import factory_for
+from discovery import Capabilities, DirectoryConfigurationError, open_directory
 from discovery.client.engines import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def consul(tmp_path_factory):
-    with closing(ConsulServer(tmp_path_factory.mktemp("consul"))) as server:
-        yield server
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def new_house(stack):
-    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
+from tests.discovery.engines import error_of, new_prefix, session_of
+from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record
 
 
 @pytest.fixture
 def url(consul):
     """A prefix of its own."""
-    return f"{consul.url}/consul-test/{next(_numbers)}"
-
-
-def session_of(url, namespace="default", ttl=60.0):
-    """A session of a process of its own."""
-    (seed,) = factory_for(url)(url, Options(namespace, None, ttl)).seeds
-    return seed.session(namespace)
-
-
-def error_of(directory):
-    """The sentence that a user sees once the first attempt failed."""
-    return eventually(lambda: directory.view().registries[0]["error"])
+    return f"{consul.url}/{new_prefix()}"
 
 
 @contextmanager
@@ -154,7 +123,7 @@ FOUND = b'[{"Key": "shop/cluster", "ModifyIndex": 1, "Value": "eA=="}]'
     ],
 )
 def test_what_does_not_answer_as_consul_does_is_told(status, body, headers, words):
-    with elsewhere(status, body, **headers) as url, closing(session_of(url)) as session:
+    with elsewhere(status, body, **headers) as url, closing(session_of(url, ttl=60.0)) as session:
         with pytest.raises(EngineError, match=f"127.0.0.1:.* {words}"):
             session.open(frozenset())
 
@@ -170,14 +139,14 @@ def test_something_else_that_listens_is_told_of():
 
         thread = threading.Thread(target=talk)
         thread.start()
-        with closing(session_of(f"consul://127.0.0.1:{listener.getsockname()[1]}")) as session:
+        with closing(session_of(f"consul://127.0.0.1:{listener.getsockname()[1]}", ttl=60.0)) as session:
             with pytest.raises(EngineError, match="does not speak HTTP: .*; is it TLS that it wants"):
                 session.open(None)
         thread.join()
 
 
 def test_one_agent_that_answers_is_enough(consul, new_house):
-    house = new_house(f"consul://127.0.0.1:{free_port()},{consul.host}/{next(_numbers)}")
+    house = new_house(f"consul://127.0.0.1:{free_port()},{consul.host}/{new_prefix()}")
 
     assert house.open().wait_ready(AT_LAST)
     assert house.open().wait_ready(AT_LAST)
@@ -238,7 +207,7 @@ def test_after_its_session_has_ended_a_process_makes_its_records_anew(consul, ne
 
 
 def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
-    with closing(session_of(url)) as former, closing(session_of(url)) as later:
+    with closing(session_of(url, ttl=60.0)) as former, closing(session_of(url, ttl=60.0)) as later:
         former.open(None)
         former.put_record(record())
         assert later.open(None).records == [record()]
@@ -250,7 +219,7 @@ def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
 
 
 def test_a_session_that_ended_a_moment_ago_is_waited_for(consul, url):
-    with closing(session_of(url)) as former, closing(session_of(url)) as later:
+    with closing(session_of(url, ttl=60.0)) as former, closing(session_of(url, ttl=60.0)) as later:
         former.open(None)
         former.put_record(record())
         later.open(None)
@@ -343,7 +312,7 @@ def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_director
     def served():
         return json.loads(consul.call("GET", "/stand-in/served"))
 
-    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+    with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         other.put_record(record("one"))
         for number in range(60):
@@ -371,7 +340,7 @@ def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_director
 
 
 def test_an_index_that_goes_back_begins_anew(consul, url):
-    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+    with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         for number in range(9):
             other.put_record(record(version=number))
@@ -394,7 +363,7 @@ def test_an_index_that_goes_back_begins_anew(consul, url):
 
 def test_a_client_of_many_services_asks_for_all_records_with_two_queries(url, monkeypatch):
     monkeypatch.setattr("discovery.backends.consul.MAX_QUERIES", 3)
-    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+    with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         other.put_record(record("a", "s0"))
         session.open(frozenset({"service:s0", "service:s1"}))
@@ -419,7 +388,7 @@ def test_a_client_of_many_services_asks_for_all_records_with_two_queries(url, mo
 
 
 def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_away(url):
-    with closing(session_of(url)) as other, closing(session_of(url)) as session:
+    with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         sources = [f"s{number}" for number in range(4)]
         moving = [record("one", "mails", subscriptions=[{"source": source}]) for source in sources * 5]
@@ -437,7 +406,7 @@ def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_awa
 
 
 def test_a_query_that_is_never_answered_ends_the_session(consul, url, monkeypatch):
-    with closing(session_of(url)) as session:
+    with closing(session_of(url, ttl=60.0)) as session:
         session.open(frozenset())
         monkeypatch.setattr("discovery.backends.consul.WAIT", 0.2)
         monkeypatch.setattr("discovery.backends.consul.TIMEOUT", 0.2)

@@ -5,7 +5,7 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 import dns.rcode
 import dns.resolver
@@ -18,14 +18,8 @@ from discovery.client import socket_connection
 from tests.discovery.dns_server import DnsServer
 from tests.discovery.engine_servers import needed
 from tests.discovery.nodes import AnsweringNode
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
+from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
 from zmqservices.wire.messages import Bye, Result
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture
@@ -37,11 +31,6 @@ def server(stack):
 def node(stack):
     """Makes a node with one instance of `maths`, named like it."""
     return lambda name, **options: stack.enter_context(AnsweringNode(name, own(name), **options))
-
-
-@pytest.fixture
-def new_house(stack):
-    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
 
 
 def own(name, **fields):

@@ -2,7 +2,6 @@
 
 import base64
 import http.server
-import itertools
 import json
 import queue
 import subprocess
@@ -10,52 +9,22 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
-from discovery import Options
-from discovery.backend import factory_for
 from discovery.client.engines import Gone, Vacant
 from discovery.client.locks import EngineLock
 from discovery.exceptions import EngineError
 from tests.discovery.engine_servers import EtcdServer, certificate
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory):
-    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
-        yield server
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def new_house(stack):
-    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
+from tests.discovery.engines import error_of, new_prefix, session_of
+from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
 
 
 @pytest.fixture
 def url(etcd):
     """A prefix of its own."""
-    return f"{etcd.url}/etcd-test/{next(_numbers)}"
-
-
-def session_of(url, namespace="default"):
-    (seed,) = factory_for(url)(url, Options(namespace, None, 1.0)).seeds
-    return seed.session(namespace)
-
-
-def error_of(directory):
-    """The sentence that a user sees once the first attempt failed."""
-    return eventually(lambda: directory.view().registries[0]["error"])
+    return f"{etcd.url}/{new_prefix()}"
 
 
 def code(text):
@@ -83,7 +52,7 @@ def test_something_else_that_listens_is_told_of(new_house):
 
 
 def test_one_member_that_answers_is_enough(etcd, new_house):
-    house = new_house(f"etcd://127.0.0.1:{free_port()},{etcd.host}/{next(_numbers)}")
+    house = new_house(f"etcd://127.0.0.1:{free_port()},{etcd.host}/{new_prefix()}")
 
     assert house.open().wait_ready(AT_LAST)
     assert house.open().wait_ready(AT_LAST)

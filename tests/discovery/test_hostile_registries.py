@@ -4,7 +4,6 @@ import http.server
 import socket
 import threading
 import time
-from contextlib import ExitStack
 
 import msgpack
 import pytest
@@ -44,12 +43,6 @@ class FakeRegistry:
     def noted(self, notes):
         self._seq += 1
         self.send(23, self._seq, "boot", [note.to_list() for note in notes])
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

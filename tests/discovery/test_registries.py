@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from contextlib import ExitStack
 
 import pytest
 import zmq
@@ -27,12 +26,6 @@ from tests.discovery.stage import (
 
 #: The ttl of a registry whose warm-up is to be over soon, in seconds.
 SOON = 0.3
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A directory kept by ZooKeeper: what is particular to it, against real servers. The rest is in tests/contracts."""
 
-import itertools
 import re
 import signal
 import socket
@@ -9,36 +8,23 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
-from discovery import Options, protocol
-from discovery.backend import factory_for
+from discovery import protocol
 from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswerError
 from discovery.exceptions import EngineError
 from discovery.model import Note
 from tests.discovery.engine_servers import ZooKeeperServer, certificate
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record, registries
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def new_house(stack):
-    return lambda url, **options: stack.enter_context(closing(House(url, **{"ttl": 1.0, **options})))
+from tests.discovery.engines import error_of, new_prefix, session_of
+from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
 
 
 @pytest.fixture
 def url(zookeeper):
     """A prefix of its own."""
-    return f"{zookeeper.url}/zookeeper-test/{next(_numbers)}"
+    return f"{zookeeper.url}/{new_prefix()}"
 
 
 @pytest.fixture
@@ -56,18 +42,8 @@ def raw(stack):
     return connect
 
 
-def session_of(url, namespace="default", ttl=1.0):
-    (seed,) = factory_for(url)(url, Options(namespace, None, ttl)).seeds
-    return seed.session(namespace)
-
-
 def path_of(url):
     return "/" + url.split("/", 3)[3]
-
-
-def error_of(directory):
-    """The sentence that a user sees once the first attempt failed."""
-    return eventually(lambda: directory.view().registries[0]["error"])
 
 
 # --- what a user is told ---
@@ -104,14 +80,14 @@ def test_a_server_that_accepts_and_says_nothing_is_left_at_once(new_house):
 
 
 def test_one_member_that_answers_is_enough(zookeeper, new_house):
-    house = new_house(f"zookeeper://127.0.0.1:{free_port()},{zookeeper.host}/{next(_numbers)}")
+    house = new_house(f"zookeeper://127.0.0.1:{free_port()},{zookeeper.host}/{new_prefix()}")
 
     assert house.open().wait_ready(AT_LAST)
     assert house.open().wait_ready(AT_LAST)
 
 
 def test_users_and_passwords(zookeeper, new_house, raw):
-    place = f"{zookeeper.host}/users/{next(_numbers)}/shop"
+    place = f"{zookeeper.host}/users/{new_prefix()}/shop"
     me = f"zookeeper://me:right%2F%40%3A@{place}"
     seen = Watch(new_house(me).open())
     writer = new_house(me).open()
@@ -128,7 +104,7 @@ def test_users_and_passwords(zookeeper, new_house, raw):
 
 
 def test_what_is_readable_can_be_read_by_others_and_not_written(zookeeper, new_house, caplog):
-    place = f"{zookeeper.host}/readable{next(_numbers)}"
+    place = f"{zookeeper.host}/readable{new_prefix()}"
     writer = new_house(f"zookeeper://me:right@{place}?access=readable").open()
     writer.announce(record())
     assert writer.flush(AT_LAST)
@@ -144,7 +120,7 @@ def test_what_is_readable_can_be_read_by_others_and_not_written(zookeeper, new_h
 def test_a_prefix_that_may_not_be_made_is_told(zookeeper, new_house, raw):
     from kazoo.security import READ_ACL_UNSAFE
 
-    place = f"/fixed{next(_numbers)}"
+    place = f"/fixed{new_prefix()}"
     raw(zookeeper).create(place, acl=READ_ACL_UNSAFE)
 
     directory = new_house(f"{zookeeper.url}{place}/shop").open()
@@ -156,7 +132,7 @@ def test_a_prefix_that_may_not_be_made_is_told(zookeeper, new_house, raw):
 
 
 def test_tls_on_both_sides(zookeeper, new_house, tmp_path):
-    place, cert, key = next(_numbers), zookeeper.cert, zookeeper.key
+    place, cert, key = new_prefix(), zookeeper.cert, zookeeper.key
     url = f"zookeeper://{zookeeper.secure_host}/tls/{place}"
     house = new_house(f"{url}?ca={cert}&cert={cert}&key={key}")
     here, there = house.open(), house.open()

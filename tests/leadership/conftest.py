@@ -1,22 +1,14 @@
 """Services that find each other by a registry, or by etcd, which holds locks."""
 
 import itertools
-from contextlib import closing
 
 import pytest
 
-from tests.discovery.engine_servers import EtcdServer
 from tests.fixtures import bound_on_time, connect, registry_url, serve
 
 __all__ = ["bound_on_time", "connect", "registry_url", "serve"]
 
 _namespaces = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory):
-    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
-        yield server
 
 
 @pytest.fixture(params=["registry", "etcd"])

@@ -1,20 +1,12 @@
 """Of two processes one leads, and the other one when it is killed or stands still; over each kind of directory."""
 
 import itertools
-from contextlib import closing
 
 import pytest
 
-from tests.discovery.engine_servers import EtcdServer
 from tests.system.processes import eventually
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory):
-    with closing(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
-        yield server
 
 
 class Lines:
