@@ -13,11 +13,13 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import closing
 
 import pytest
 from rich.cells import cell_len
 
 from discovery import open_directory
+from tests.discovery.stage import House, record, registries
 from tests.documents.examples import DOCS
 from tests.system.processes import free_port
 from zmqservices.cli.cluster_rows import GONE, KEPT, SILENT, WINDOW, ClusterRows, Listed, arranged
@@ -249,6 +251,23 @@ def test_where_nothing_listens_a_node_is_gone_and_where_nothing_answers_it_is_si
                     assert states["silent"] in ("UP", SILENT)
             finally:
                 watch.close()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "quic://1.2.3.4:5", "tcp://1.2.3.4:5#zz"])
+def test_a_record_that_names_no_usable_address_is_a_problem_of_its_own(address):
+    with registries() as (server,), closing(House(server.url)) as house:
+        announcing = house.open()
+        announcing.announce(record("one", endpoints={"rpc": address}))
+        assert announcing.flush(30)
+        watch = NodeWatch(announcing, {"DIRECTORY": server.url}, timeout=0.4)
+        try:
+            for _ in range(2):
+                watch.ask(wait=True)
+                ((_, (one,)),) = watch.rows()
+                assert (one.state, one.problem.split(":")[0]) == ("UP", "ConfigurationError")
+                assert address.partition("#")[2] in one.problem
+        finally:
+            watch.close()
 
 
 def test_the_page_of_the_command_line_shows_the_columns_of_a_usual_terminal(shop):

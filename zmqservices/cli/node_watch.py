@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zmqservices.cli.alive import DEAD, listens
 from zmqservices.cli.cluster_rows import GONE, SILENT, ClusterRow, ClusterRows, Listed
 from zmqservices.cli.listing import state_of
-from zmqservices.exceptions import RemoteUnavailable, RpcTimeout
+from zmqservices.exceptions import ConfigurationError, RemoteUnavailable, RpcTimeout
 from zmqservices.observability.node_address import NodeAddress, node_address
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ class NodeWatch:
             free = nodes - self._asked
             self._asked |= free
         self._close(set(self._clients) - nodes - self._asked)
-        for node in free:
-            self._open(node)
-        asked = [self._threads.submit(self._ask, node) for node in free]
+        asked = [self._threads.submit(self._ask, node) for node in free if self._open(node)]
         for one in asked if wait else ():
             one.result()
 
@@ -79,7 +77,8 @@ class NodeWatch:
         self._close(self._clients)
         self._threads.shutdown()
 
-    def _open(self, node: NodeAddress) -> None:
+    def _open(self, node: NodeAddress) -> bool:
+        """Whether the node can be asked: a record may name an address or a key that cannot be used."""
         from zmqservices.cluster.operators import NODE
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
@@ -88,8 +87,16 @@ class NodeWatch:
                 **self._settings, "DIRECTORY": node.only(NODE), "serializer": "msgpack",
                 "rpc_wait_for_service": self._connect_timeout,
             }  # fmt: skip
-            client = self._clients[node] = ServiceRpcProxy(NODE, own, timeout=self._timeout)
-            self._proxies[node] = client.start()
+            try:
+                client = ServiceRpcProxy(NODE, own, timeout=self._timeout)
+                self._proxies[node] = client.start()
+            except ConfigurationError as error:
+                with self._lock:
+                    self._rows.failed(node.endpoint, f"{type(error).__name__}: {error}", "")
+                    self._asked.discard(node)
+                return False
+            self._clients[node] = client
+        return True
 
     def _close(self, nodes: Iterable[NodeAddress]) -> None:
         for node in list(nodes):

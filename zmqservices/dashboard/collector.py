@@ -127,6 +127,15 @@ class Collector:
         """Ask one node until it is not listed any more."""
         # Not all nodes in the same moment.
         gevent.sleep(hash(address) % 100 / 100 * min(INTERVAL, 0.01 * len(self.state.nodes)))
+        while True:
+            try:
+                self._ask_over_one_connection(address)
+            except ZmqServicesError as error:
+                # A record may name an address or a key that cannot be used.
+                self.state.failed(address, f"{type(error).__name__}: {error}")
+            gevent.sleep(INTERVAL)
+
+    def _ask_over_one_connection(self, address: NodeAddress) -> None:
         with self._connected(NODE, address) as node:
             while True:
                 began = self._clock()
