@@ -84,3 +84,12 @@ def write(path: Path, comment: str, lines: list[tuple[str, bytes]], private: boo
 
 
 _MEND = "`zmqservices keys issue NAME` makes a node's folder"
+
+
+def fingerprint(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+    """What differs once a file was written anew; None where there is none."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return None
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino

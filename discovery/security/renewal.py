@@ -40,7 +40,7 @@ class KeysFolderWatch:
     def look(self) -> bool:
         """To be called now and then. Whether the keys have changed, by their files."""
         path = Path(self._keys.folder)
-        found = _fingerprint(path)
+        found = [files.fingerprint(path / name) for name in FILES]
         if found == self._seen:
             return False
         self._seen = found
@@ -103,15 +103,3 @@ def _trust(keys: Keys, authorities: frozenset[bytes], lists: Iterable[Revocation
     if authorities != keys.trust.authorities or revoked != keys.trust.revoked:
         keys.trust = Trust(authorities, revoked)
         keys.generation += 1
-
-
-def _fingerprint(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
-    found: list[tuple[int, int, int] | None] = []
-    for name in FILES:
-        try:
-            seen = (path / name).stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((seen.st_mtime_ns, seen.st_size, seen.st_ino))
-    return tuple(found)

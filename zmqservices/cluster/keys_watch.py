@@ -6,9 +6,9 @@ Only with SECURITY. Files are looked at by their time of change; lists of revoke
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 
+from discovery.security.files import fingerprint
 from discovery.security.keys import Keys
 from discovery.security.renewal import KeysFolderWatch
 from zmqservices.exceptions import ConfigurationError
@@ -69,10 +69,10 @@ class PolicyWatch:
     def __init__(self, path: str, on_change: Callable[[Policy], None]) -> None:
         self._path = path
         self._on_change = on_change
-        self._seen = _fingerprint(path)
+        self._seen = fingerprint(path)
 
     def look(self) -> None:
-        found = _fingerprint(self._path)
+        found = fingerprint(self._path)
         if found == self._seen:
             return
         self._seen = found
@@ -83,11 +83,3 @@ class PolicyWatch:
             return
         _log.info("the policy in %s was read again", self._path)
         self._on_change(changed)
-
-
-def _fingerprint(path: str) -> tuple[int, int, int] | None:
-    try:
-        seen = os.stat(path)
-    except OSError:
-        return None
-    return seen.st_mtime_ns, seen.st_size, seen.st_ino
