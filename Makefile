@@ -37,8 +37,8 @@ install: $(INSTALLED)  ## Make the virtual environment, with everything the othe
 test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -k codec".
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
-test-fast: $(INSTALLED)  ## Run the tests that start no process of their own: under a minute.
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not system" $(PYTEST_ARGS)
+test-fast: $(INSTALLED)  ## Run the tests that start no process and take little time: under a minute.
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not system and not slow" $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED)  ## Fuzz every decoder, guided by coverage, for FUZZ_SECONDS each; what was found stays in .fuzz.
 	$(BIN)/python -m tests.fuzz all --seconds $(FUZZ_SECONDS)

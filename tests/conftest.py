@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
+from tests.costs import LONGEST, SLOW
 from zmqservices import config, probes
 
 # The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one. Fewer random examples keep
@@ -42,34 +43,6 @@ def pytest_configure(config):
         config.stash[STDERR] = os.dup(2)
 
 
-#: The files that take longest, the longest first.
-LONGEST = [
-    "system/chaos/test_chaos.py",
-    "system/test_events_trouble.py",
-    "system/test_events_processes.py",
-    "system/test_restarts.py",
-    "contracts/test_directory.py",
-    "contrib/test_outbox.py",
-    "discovery/test_zookeeper.py",
-    "examples/test_shop.py",
-    "system/test_two_hosts.py",
-    "cli/test_supervisor.py",
-    "system/test_upgrades.py",
-    "system/test_registries.py",
-    "system/test_leadership.py",
-    "system/test_junk.py",
-    "system/test_overload.py",
-    "system/test_new_address.py",
-    "compat/test_command_line.py",
-    "system/test_dns.py",
-    "documents/test_security_guide.py",
-    "cli/test_run.py",
-    "examples/test_examples.py",
-    "discovery/test_hostile_registries.py",
-    "fuzz/test_targets.py",
-]
-
-
 def pytest_collection_modifyitems(items):
     """Long files come first, so that at the end of a run no process waits for another one's last file."""
     tests = Path(__file__).parent
@@ -79,7 +52,10 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("system") is not None:
             ranks.setdefault(item.path, len(LONGEST))
     items.sort(key=lambda item: ranks.get(item.path, len(LONGEST) + 1))
+    slow = {tests / name for name in SLOW}
     for item in items:
+        if item.path in slow:
+            item.add_marker("slow")
         if is_hypothesis_test(getattr(item, "obj", None)) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SHRINKING))
 
