@@ -134,9 +134,12 @@ class Siege:
         shop.has_said("Services started")
         self.processes = {"maths": maths, "orders": orders, "readers": readers, "shop": shop, "registry": cluster.registries[0]}
         with cluster.client(timeout=PATIENCE) as remote:
-            remote.orders.publish(-5, 5, 1)
-        self.tallies.wait_until_handled(5)
-        self.tallies.wait_for("seen", 5)
+            # Who listens at best effort misses what is published before its subscription has arrived.
+            for first in range(-EVENTS_AT_ONCE, -100 * EVENTS_AT_ONCE, -EVENTS_AT_ONCE):
+                remote.orders.publish(first, EVENTS_AT_ONCE, 1)
+                self.tallies.wait_until_handled(-first)
+                if self.tallies.lines("seen"):
+                    break
 
         def endpoint(service: str, kind: str) -> str:
             # The directory may show a record before it shows all of its endpoints.
