@@ -246,8 +246,10 @@ class ConsulSession:
 
     def delete_record(self, namespace: str, instance: str) -> None:
         """Deletes its keys."""
-        for key in sorted({*self._session.own.pop(instance, ()), *list(self._space.keys.get(instance, ()))}):
+        for key in sorted({*self._session.own.get(instance, ()), *list(self._space.keys.get(instance, ()))}):
             self._delete(key)
+        # Only now: where the connection is lost before the answer, the next attempt must know what to delete.
+        self._session.own.pop(instance, None)
 
     def put_note(self, note: Note) -> None:
         """Puts it unless one of higher rank is there; tries again when somebody else wrote meanwhile."""

@@ -301,9 +301,11 @@ class ZooKeeperSession:
 
     def delete_record(self, namespace: str, instance: str) -> None:
         """Deletes its nodes."""
-        nodes = {*self._own.pop(instance, ()), *list(self._records.get(instance, ()))}
+        nodes = {*self._own.get(instance, ()), *list(self._records.get(instance, ()))}
         with self._refusals(self._base):
             self._delete(nodes)
+        # Only now: where the connection is lost before the answer, the next attempt must know what to delete.
+        self._own.pop(instance, None)
 
     def put_note(self, note: Note) -> None:
         """Makes its node unless one of higher rank is known, and deletes those that it replaces."""

@@ -1,10 +1,15 @@
 """What tests of engines share: places of their own, sessions, and what users are told."""
 
 import itertools
+from contextlib import closing
+
+import pytest
 
 from discovery import Options
 from discovery.backend import factory_for
-from tests.discovery.stage import eventually
+from discovery.exceptions import EngineError
+from tests.discovery.forwarder import Forwarder
+from tests.discovery.stage import eventually, record
 
 _numbers = itertools.count()
 
@@ -16,10 +21,36 @@ def new_prefix():
 
 def session_of(url, namespace="default", ttl=1.0):
     """A session of a process of its own."""
+    return seed_of(url, namespace, ttl).session(namespace)
+
+
+def seed_of(url, namespace="default", ttl=1.0):
+    """What makes the sessions of one process."""
     (seed,) = factory_for(url)(url, Options(namespace, None, ttl)).seeds
-    return seed.session(namespace)
+    return seed
 
 
 def error_of(directory):
     """The sentence that a user sees once the first attempt failed."""
     return eventually(lambda: directory.view().registries[0]["error"])
+
+
+def withdraws_after_a_cut(url, port):
+    """The connection is cut under a withdrawal of a client that does not read its own service; the next session makes up."""
+    with closing(Forwarder(port)) as forwarder:
+        seed = seed_of(url.replace(f":{port}/", f":{forwarder.port}/"), ttl=60.0)
+        first = seed.session("default")
+        first.open(frozenset())
+        first.put_record(record(ttl=60.0))
+        forwarder.cut(may_connect=False)
+        with pytest.raises(EngineError):
+            first.delete_record("default", "one")
+        first.close()
+        forwarder.mend()
+
+        with closing(seed.session("default")) as second:
+            second.open(frozenset())
+            second.delete_record("default", "one")
+
+            with closing(session_of(url)) as reader:
+                assert reader.open(None).records == []

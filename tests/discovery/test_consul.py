@@ -15,7 +15,7 @@ from discovery import Capabilities, DirectoryConfigurationError, open_directory
 from discovery.client.engines import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
-from tests.discovery.engines import error_of, new_prefix, session_of
+from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_after_a_cut
 from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record
 
 
@@ -216,6 +216,10 @@ def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
         later.put_record(record(version=2))
 
         assert former._get(former._space.keys_of(record())[0])["Session"] == later._session.id
+
+
+def test_a_withdrawal_that_was_not_answered_is_made_once_more(consul, url):
+    withdraws_after_a_cut(url, consul.port)
 
 
 def test_a_session_that_ended_a_moment_ago_is_waited_for(consul, url):

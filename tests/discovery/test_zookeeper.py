@@ -17,7 +17,8 @@ from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswer
 from discovery.exceptions import EngineError
 from discovery.model import Note
 from tests.discovery.engine_servers import ZooKeeperServer, certificate
-from tests.discovery.engines import error_of, new_prefix, session_of
+from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_after_a_cut
+from tests.discovery.forwarder import Forwarder
 from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
 
 
@@ -261,61 +262,6 @@ def test_a_connection_that_is_lost_is_no_session_that_is_lost(zookeeper, new_hou
     assert all("one" in view.records for view in seen.views[start:])
 
 
-class Forwarder:
-    """A port that leads to another one, and connections that may be cut."""
-
-    def __init__(self, port):
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._connections = []
-        self._accepting = threading.Thread(target=self._accept)
-        self._accepting.start()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            pair = near, socket.create_connection(("127.0.0.1", self._target))
-            pumps = [threading.Thread(target=self._pump, args=ends) for ends in (pair, pair[::-1])]
-            self._connections.append((pair, pumps))
-            for pump in pumps:
-                pump.start()
-
-    def _pump(self, source, target):
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass
-        self._end([source, target])
-
-    @staticmethod
-    def _end(sockets):
-        for one in sockets:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        connections, self._connections = self._connections, []
-        for pair, pumps in connections:
-            self._end(pair)
-            for pump in pumps:
-                pump.join()
-            for one in pair:
-                one.close()
-
-    def close(self):
-        self._end([self._listener])
-        self._accepting.join()
-        self._listener.close()
-        self.cut()
-
-
 def test_a_process_that_stood_still_for_longer_than_its_session_comes_back(zookeeper, new_house, url):
     seen = Watch(new_house(url).open())
     with process_of(url, "time.sleep(60)") as process:
@@ -495,6 +441,10 @@ def test_a_directory_larger_than_a_pipeline_is_read_whole(url, monkeypatch):
             writer.put_record(record(str(number), ttl=60.0))
 
         assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
+
+
+def test_a_withdrawal_that_was_not_answered_is_made_once_more(zookeeper, url):
+    withdraws_after_a_cut(url, zookeeper.port)
 
 
 def test_a_record_that_is_withdrawn_while_the_connection_is_lost_does_not_stay(zookeeper, new_house, url, stack):
