@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import difflib
 import inspect
 import traceback
 import types
@@ -51,16 +50,12 @@ __all__ = [
     "deserialize_to_instance",
     "format_traceback",
     "get_module_path",
-    "no_such_method",
     "registry",
     "safe_for_serialization",
     "serialize",
 ]
 
 ExceptionClass = TypeVar("ExceptionClass", bound=type[BaseException])
-
-#: Characters of a name that somebody else gave, and methods of a service, that an error text shows.
-LONGEST_QUOTE, METHODS_NAMED = 80, 10
 
 #: Exception classes that a caller gets back as themselves, by the module path that travels on the wire.
 registry: dict[str, type[BaseException]] = {}
@@ -251,18 +246,6 @@ class MalformedRequest(BadRequest):
 @deserialize_to_instance
 class MethodNotFound(BadRequest):
     """The service has no such method."""
-
-
-def no_such_method(service: str, method: str, methods: Iterable[str]) -> MethodNotFound:
-    """The error for a method that `service` has not: it names both, and what was probably meant or may be had."""
-    wanted, known = method[:LONGEST_QUOTE], sorted(methods)
-    near = difflib.get_close_matches(wanted, known, n=1)
-    if near:
-        mend = f"did you mean {near[0]!r}?"
-    else:
-        more = f" and {len(known) - METHODS_NAMED} more" if len(known) > METHODS_NAMED else ""
-        mend = f"it has {', '.join(known[:METHODS_NAMED]) or 'none'}{more}"
-    return MethodNotFound(f"the service {service!r} has no method {wanted!r}; {mend}")
 
 
 @deserialize_to_instance

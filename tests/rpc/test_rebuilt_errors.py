@@ -5,10 +5,8 @@ from decimal import Decimal
 
 from zmqservices.exceptions import (
     BadRequest,
-    MethodNotFound,
     RemoteError,
     deserialize,
-    no_such_method,
     serialize,
 )
 from zmqservices.wire import codec
@@ -112,13 +110,3 @@ def test_without_attributes_the_constructor_has_to_take_the_arguments(register):
 
 def test_errors_without_a_constructor_of_their_own_travel_as_before():
     assert "exc_state" not in serialize(BadRequest("no"))
-
-
-def test_a_method_that_is_nearly_there_is_named():
-    exc = no_such_method("maths", "hello", ["helo", "add"])
-
-    assert isinstance(exc, MethodNotFound)
-    assert str(exc) == "the service 'maths' has no method 'hello'; did you mean 'helo'?"
-    assert str(no_such_method("maths", "xyz", ["b", "a"])) == "the service 'maths' has no method 'xyz'; it has a, b"
-    assert str(no_such_method("maths", "xyz", [])).endswith("it has none")
-    assert len(str(no_such_method("maths", "x" * 10_000, [f"m{n}" for n in range(1000)]))) < 250

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from discovery.security.permissions import NODE_OPERATORS
 from zmqservices.cluster.calls.incoming import IncomingCall
-from zmqservices.exceptions import BadRequest, IncorrectSignature, ZmqServicesError, no_such_method, serialize
+from zmqservices.exceptions import BadRequest, IncorrectSignature, ZmqServicesError, serialize
+from zmqservices.utils.near_names import no_such_method
 
 _log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from zmqservices.exceptions import (
     MessageTooLarge,
     UnserializableValueError,
     WorkerCancelled,
-    no_such_method,
     serialize,
 )
 from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
+from zmqservices.utils.near_names import no_such_method
 from zmqservices.utils.shown_signatures import shown_signature
 from zmqservices.worker_context import Container, ExcInfo, Outcome, WorkerContext, exc_info_of
 
