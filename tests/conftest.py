@@ -3,7 +3,6 @@
 import faulthandler
 import os
 import signal
-import socket
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.costs import LONGEST, SLOW
+from tests.ports import free_port
 from zmqservices import config, probes
 
 # The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one. Fewer random examples keep
@@ -34,7 +34,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 #: Seconds that cleaning up after a test may take. pytest-timeout stops counting when a test fails.
-CLEANING_UP = 60.0
+CLEANING_UP = 120.0
 STDERR = pytest.StashKey[int]()
 
 
@@ -80,9 +80,7 @@ def caches_are_the_tests_own(tmp_path_factory):
 def the_machines_directory_is_the_tests_own():
     """Services that tests start announce themselves at a port of this run's own: not at that of whoever runs the tests,
     and not at that of a second run beside it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ["ZMQSERVICES_LOCAL_PORT"] = str(probe.getsockname()[1])
+    os.environ["ZMQSERVICES_LOCAL_PORT"] = str(free_port())
 
 
 @pytest.fixture(scope="session")

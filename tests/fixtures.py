@@ -1,12 +1,12 @@
 """What the tests of calls share: a registry, a namespace for each test, services and clients that are cleaned up."""
 
 import itertools
-import socket
 
 import gevent
 import pytest
 
 from discovery.server.registry_server import RegistryServer
+from tests import ports
 from zmqservices.containers import ServiceContainer
 from zmqservices.standalone.rpc import ClusterRpcProxy
 
@@ -16,7 +16,7 @@ _namespaces = itertools.count(1)
 @pytest.fixture(autouse=True)
 def bound_on_time():
     """No test of this folder takes longer than this, whatever it waits for."""
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield
 
 
@@ -25,7 +25,7 @@ def registry_url():
     """One registry for all tests, on a port of its own; each test has a namespace of its own."""
     registry = RegistryServer("tcp://127.0.0.1:0")
     registry.start()
-    registry.wait_bound(5)
+    registry.wait_bound(30)
     yield registry.url
     registry.stop()
 
@@ -33,7 +33,7 @@ def registry_url():
 @pytest.fixture
 def cluster_config(registry_url):
     """Settings by which services and clients of one test find each other, and nobody else."""
-    return {"DIRECTORY": registry_url, "NAMESPACE": f"test-{next(_namespaces)}", "rpc_timeout": 10.0}
+    return {"DIRECTORY": registry_url, "NAMESPACE": f"test-{next(_namespaces)}", "rpc_timeout": 30.0}
 
 
 @pytest.fixture
@@ -82,7 +82,4 @@ def cluster(connect):
 @pytest.fixture
 def free_port():
     """A loopback port that nobody has."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return ports.free_port()

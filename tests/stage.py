@@ -61,7 +61,7 @@ def aside(function, *args):
 
 def linked(service, method="fine"):
     """The proxy, once a call has come through: what its next call takes is not spent on making the link."""
-    getattr(service, method).with_timeout(10)()
+    getattr(service, method).with_timeout(30)()
     return service
 
 

@@ -7,7 +7,6 @@ starts, it says FRESH_PROCESSES = True.
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tests.system.fork_server import ForkServers
 
 HOME = Path(__file__).resolve().parents[2]
 #: Seconds that anything here may take on a busy machine.
-PATIENCE = 30.0
+PATIENCE = 45.0
 
 TICKER = """
     import os, time
@@ -115,9 +115,7 @@ class Process:
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """A directory of this test's own: services of another test that were killed stay listed for a while."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(probe.getsockname()[1]))
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port()))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import yaml
 from discovery import open_directory
 from discovery.model import Record, Seen
 from tests.documents.examples import DOCS
-from tests.system.processes import free_port
+from tests.ports import free_port
 from zmqservices.cli import diagnosis, examination
 from zmqservices.cli.check import show
 from zmqservices.cli.diagnosis import ERROR, OK, WARNING

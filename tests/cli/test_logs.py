@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.system.processes import free_port
+from tests.ports import free_port
 
 TICKING = """
     import time

@@ -7,7 +7,8 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.system.processes import eventually, free_port
+from tests.ports import free_port
+from tests.system.processes import eventually
 from zmqservices.cli.merged_metrics import merged
 
 MATHS = """

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.system.processes import free_port
+from tests.ports import free_port
 from zmqservices.cli.nodes import NodeAnswer, summed
 from zmqservices.observability.histogram import Histogram
 

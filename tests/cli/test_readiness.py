@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.processes import eventually
 from zmqservices.cli.readiness import Readiness
 from zmqservices.exceptions import ConfigurationError
@@ -32,9 +33,7 @@ def systemd(tmp_path):
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def listens(port):

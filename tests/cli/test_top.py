@@ -21,7 +21,7 @@ from rich.cells import cell_len
 from discovery import open_directory
 from tests.discovery.stage import House, record, registries
 from tests.documents.examples import DOCS
-from tests.system.processes import free_port
+from tests.ports import free_port
 from zmqservices.cli.cluster_rows import GONE, KEPT, SILENT, WINDOW, ClusterRows, Listed, arranged
 from zmqservices.cli.cluster_table import duration, fitting, plain, rate
 from zmqservices.cli.keyboard import Keyboard, keys_in

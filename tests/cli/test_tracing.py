@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.system.processes import free_port
+from tests.ports import free_port
 
 TICKING = """
     from zmqservices.timer import timer

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import HOME, fork_servers, servers, start, write, zmqservices
-from zmqservices.testing.utils import find_free_port
+from tests.ports import free_port
 
 __all__ = ["fork_servers", "servers", "start", "write", "zmqservices"]
 
@@ -32,7 +32,7 @@ SERVICE = """
 @pytest.fixture
 def environ():
     """A directory of the test's own."""
-    return {"ZMQSERVICES_LOCAL_PORT": str(find_free_port())}
+    return {"ZMQSERVICES_LOCAL_PORT": str(free_port())}
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "1")])

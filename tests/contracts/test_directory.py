@@ -19,11 +19,11 @@ from tests.discovery.stage import (
     House,
     Watch,
     eventually,
-    free_port,
     knows,
     record,
     registries,
 )
+from tests.ports import free_port
 
 
 @pytest.fixture

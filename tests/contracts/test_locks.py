@@ -13,7 +13,8 @@ import pytest
 from discovery import DirectoryError
 from discovery.client.locks import EngineLock, Held, lock_time
 from tests.discovery.engine_servers import CONSULS
-from tests.discovery.stage import House, eventually, free_port
+from tests.discovery.stage import House, eventually
+from tests.ports import free_port
 
 _numbers = itertools.count()
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from tests.ports import free_port
 from tests.system.processes import Guardian
-from zmqservices.testing.utils import find_free_port
 
 #: Seconds until a server must take connections.
-PATIENCE = 20.0
+PATIENCE = 45.0
 
 
 def program(name, *places):
@@ -63,7 +63,7 @@ def _wait_for(process, port, answers):
 @contextmanager
 def redis_server():
     """The URL of a Redis that keeps nothing."""
-    port = find_free_port()
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with running([program("redis-server"), *options], port):
         yield f"redis://127.0.0.1:{port}/0"
@@ -72,7 +72,7 @@ def redis_server():
 @contextmanager
 def memcached():
     """HOST:PORT of a memcached."""
-    port = find_free_port()
+    port = free_port()
     options = ["-l", "127.0.0.1", "-p", str(port), "-m", "16", *_as_nobody()]
     with running([program("memcached"), *options], port):
         yield f"127.0.0.1:{port}"
@@ -85,7 +85,7 @@ def _as_nobody():
 @contextmanager
 def postgresql():
     """The URL of a PostgreSQL that is empty. It refuses to run as root, and runs as postgres then."""
-    port = find_free_port()
+    port = free_port()
     places = "/usr/lib/postgresql/*/bin/"
     initdb, postgres = (program(name, places + name) for name in ("initdb", "postgres"))
     who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}

@@ -6,12 +6,12 @@ from decimal import Decimal
 import pytest
 from pymemcache.client.base import Client
 
+from tests.ports import free_port
 from zmqservices.contrib.memcached import Memcached, TypedValues
 from zmqservices.exceptions import ConfigurationError, RemoteError
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
 from zmqservices.testing.services import worker_factory
-from zmqservices.testing.utils import find_free_port
 
 
 class Weather:
@@ -87,7 +87,7 @@ def test_what_cannot_be_kept_is_an_error():
 
 
 def test_a_server_that_is_away_is_an_error_of_the_call(serve):
-    serve(Weather, MEMCACHED_URIS=[f"127.0.0.1:{find_free_port()}"])
+    serve(Weather, MEMCACHED_URIS=[f"127.0.0.1:{free_port()}"])
 
     with ServiceRpcProxy("weather", timeout=10) as weather, pytest.raises(RemoteError, match="Connection"):
         weather.look("london")

@@ -2,12 +2,12 @@
 
 import pytest
 
+from tests.ports import free_port
 from zmqservices.contrib.redis import Redis
 from zmqservices.exceptions import ConfigurationError, RemoteError
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
 from zmqservices.testing.services import worker_factory
-from zmqservices.testing.utils import find_free_port
 
 
 class Basket:
@@ -63,7 +63,7 @@ def test_a_connection_that_was_lost_is_made_again(basket, cluster_config):
 
 
 def test_a_server_that_is_away_is_an_error_of_the_call(serve):
-    serve(Basket, REDIS_URIS={"baskets": f"redis://127.0.0.1:{find_free_port()}/0"})
+    serve(Basket, REDIS_URIS={"baskets": f"redis://127.0.0.1:{free_port()}/0"})
 
     with ServiceRpcProxy("basket", timeout=10) as basket, pytest.raises(RemoteError, match="ConnectionError"):
         basket.items("anybody")

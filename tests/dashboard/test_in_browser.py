@@ -16,7 +16,8 @@ import pytest
 from examples.shop.demo import CONFIG
 from tests.contrib import servers
 from tests.dashboard.page import PATIENCE, Page
-from tests.system.processes import Guardian, free_port
+from tests.ports import free_port
+from tests.system.processes import Guardian
 
 HOME = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.deploy.manifests import HOME, pods
-from tests.system.processes import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,8 @@ import yaml
 
 from tests.deploy.manifests import DEPLOY
 from tests.discovery.engine_servers import needed
-from tests.system.processes import eventually, free_port
+from tests.ports import free_port
+from tests.system.processes import eventually
 from zmqservices.observability.prometheus import LABELS, MetricsServer
 
 RULES = DEPLOY / "prometheus" / "zmqservices.rules.yml"

@@ -8,7 +8,8 @@ import yaml
 
 from tests.deploy.manifests import configuration_of, only, pods
 from tests.discovery.dns_server import DnsServer
-from tests.system.processes import eventually, free_port
+from tests.ports import free_port
+from tests.system.processes import eventually
 
 pytestmark = pytest.mark.system
 FILE = "hello-without-registry"

@@ -9,7 +9,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from tests.discovery.stage import free_port
+from tests.ports import free_port
 
 
 class DnsServer:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.discovery.stage import AT_LAST, free_port
+from tests.discovery.stage import AT_LAST
+from tests.ports import free_port
 
 
 def needed(program, package, *places):

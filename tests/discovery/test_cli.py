@@ -10,7 +10,8 @@ import pytest
 
 from discovery.cli import _row
 from discovery.model import Record, Seen
-from tests.discovery.stage import AT_LAST, House, Watch, free_port, knows, record, registries
+from tests.discovery.stage import AT_LAST, House, Watch, knows, record, registries
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 

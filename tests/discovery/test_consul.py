@@ -16,7 +16,8 @@ from discovery.client.engines import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
 from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_after_a_cut
-from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record
+from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from discovery.client import socket_connection
 from tests.discovery.dns_server import DnsServer
 from tests.discovery.engine_servers import needed
 from tests.discovery.nodes import AnsweringNode
-from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
+from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record, registries
+from tests.ports import free_port
 from zmqservices.wire.messages import Bye, Result
 
 

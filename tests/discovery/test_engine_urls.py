@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from discovery import Capabilities, DirectoryConfigurationError, open_directory
-from tests.discovery.stage import House, eventually, free_port
+from tests.discovery.stage import House, eventually
+from tests.ports import free_port
 
 #: The scheme, and the port where a URL names none.
 ENGINES = [("etcd", 2379), ("zookeeper", 2181)]

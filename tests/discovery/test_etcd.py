@@ -18,7 +18,8 @@ from discovery.client.locks import EngineLock
 from discovery.exceptions import EngineError
 from tests.discovery.engine_servers import EtcdServer, certificate
 from tests.discovery.engines import error_of, new_prefix, session_of
-from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
+from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record, registries
+from tests.ports import free_port
 
 
 @pytest.fixture

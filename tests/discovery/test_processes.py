@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from discovery.client import registry_connection as link
-from tests.discovery.stage import AT_LAST, House, Watch, eventually, free_port, knows, record
+from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, record
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 

@@ -17,12 +17,12 @@ from tests.discovery.stage import (
     RawClient,
     Watch,
     eventually,
-    free_port,
     knows,
     record,
     silent_holder,
     start_registry,
 )
+from tests.ports import free_port
 
 #: The ttl of a registry whose warm-up is to be over soon, in seconds.
 SOON = 0.3

@@ -19,7 +19,8 @@ from discovery.model import Note
 from tests.discovery.engine_servers import ZooKeeperServer, certificate
 from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_after_a_cut
 from tests.discovery.forwarder import Forwarder
-from tests.discovery.stage import AT_LAST, Watch, eventually, free_port, knows, record, registries
+from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record, registries
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The examples of the guide to events run as they stand there."""
 
 import re
-import socket
 import textwrap
 from pathlib import Path
 
 import gevent
 
+from tests.ports import free_port
 from zmqservices import config
 from zmqservices.containers import ServiceContainer
 from zmqservices.runners import run_services
@@ -16,9 +16,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "events.rst").read_text(encoding="
 
 
 def test_the_examples_of_the_guide_hold(monkeypatch, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(probe.getsockname()[1]))
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port()))
     found = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", GUIDE)
     services, program, named = [compile(textwrap.dedent(block), f"<block {i}>", "exec") for i, block in enumerate(found)]
     names, others = {}, {}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.test_nameko_names import DECORATORS, GONE, NAMES
-from zmqservices.testing.utils import find_free_port
 
 HOME = Path(__file__).parents[2]
 PAGE = (HOME / "docs" / "moving-from-nameko.rst").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_the_examples_run_in_their_order(tmp_path):
     # In an interpreter of its own: the alias stays.
     done = subprocess.run(
         [sys.executable, "-W", "error", "page.py"], cwd=tmp_path,
-        env={"PATH": "", "HOME": str(tmp_path), "ZMQSERVICES_LOCAL_PORT": str(find_free_port())},
+        env={"PATH": "", "HOME": str(tmp_path), "ZMQSERVICES_LOCAL_PORT": str(free_port())},
         capture_output=True, text=True, timeout=50,
     )  # fmt: skip
 

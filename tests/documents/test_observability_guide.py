@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents.examples import DOCS, blocks
-from tests.system.processes import free_port
+from tests.ports import free_port
 from zmqservices.cli.main import main
 from zmqservices.configuration import config
 

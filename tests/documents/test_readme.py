@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 README = (Path(__file__).parents[2] / "README.rst").read_text(encoding="utf-8")
 
@@ -30,9 +31,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Somebody with `greeting.py` in an empty folder, who runs commands there."""
     (tmp_path / "greeting.py").write_text(blocks()[0], encoding="utf-8")
     (tmp_path / "welcome.py").write_text(blocks()[2], encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(probe.getsockname()[1]))
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port()))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     started: list[subprocess.Popen[str]] = []
 

@@ -1,10 +1,10 @@
 """The examples of the guide to calls run as they stand there."""
 
 import re
-import socket
 import textwrap
 from pathlib import Path
 
+from tests.ports import free_port
 from zmqservices import config
 from zmqservices.runners import run_services
 
@@ -12,9 +12,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "rpc.rst").read_text(encoding="utf
 
 
 def test_the_examples_of_the_guide_hold(monkeypatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(probe.getsockname()[1]))
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port()))
     found = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", GUIDE)
     services, *programs = [compile(textwrap.dedent(block), f"<block {i}>", "exec") for i, block in enumerate(found)]
     names = {}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.discovery.stage import free_port
 from tests.documents.examples import DOCS
 from tests.documents.sessions import sessions
+from tests.ports import free_port
 from tests.system.hosts import Hosts, why_not
 from zmqservices.cli.main import cli
 from zmqservices.security.policy import load

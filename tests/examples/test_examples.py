@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from examples.hello import CacheClient, Greeter, HelloWorld
 from examples.report import Report
 from examples.words import NotReadable, Words
+from tests.ports import free_port
 from zmqservices.runners import run_services
 from zmqservices.standalone.rpc import ClusterRpcProxy
 
@@ -23,9 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """A configuration whose local directory is nobody else's."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(probe.getsockname()[1]))
+    monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port()))
     yield {"NAMESPACE": "examples", "rpc_timeout": 10}
 
 

@@ -20,7 +20,7 @@ class Blocks(DependencyProvider):
     def _block_in(self, hook):
         if hook == self.hook:
             self.reached.set()
-            self.may_go_on.wait(5)
+            self.may_go_on.wait(30)
 
     def get_dependency(self, worker_ctx):
         self._block_in("get")
@@ -80,12 +80,12 @@ def cancel(container, context, where, text="the caller left"):
 @pytest.mark.parametrize("where", ["hub", "greenlet"])
 def test_a_running_call_is_cancelled_where_it_waits_and_torn_down(container, begun, calls, where):
     call = Call(container, "sleep")
-    assert begun.wait(5)
+    assert begun.wait(30)
 
     assert cancel(container, call.context, where) is True
 
     assert isinstance(call.error(), WorkerCancelled)
-    container.pool.waitall(5)
+    container.pool.waitall(30)
     assert calls[-2:] == [("recorder", "result", None, WorkerCancelled), ("recorder", "teardown")]
     assert Call(container, "quick").result() == "done"
 
@@ -93,7 +93,7 @@ def test_a_running_call_is_cancelled_where_it_waits_and_torn_down(container, beg
 @pytest.mark.parametrize("where", ["hub", "greenlet"])
 def test_a_waiting_call_is_dropped_without_a_life_cycle(container, begun, calls, where):
     running = Call(container, "sleep")
-    assert begun.wait(5)
+    assert begun.wait(30)
     waiting = Call(container, "quick")
     del calls[:]
 
@@ -108,14 +108,14 @@ def test_a_waiting_call_is_dropped_without_a_life_cycle(container, begun, calls,
 def test_a_call_that_is_over_cannot_be_cancelled(container):
     call = Call(container, "quick")
     call.result()
-    container.pool.waitall(5)
+    container.pool.waitall(30)
 
     assert cancel(container, call.context, "hub") is False
 
 
 def test_a_call_cancelled_twice_is_interrupted_once(container, begun):
     call = Call(container, "swallow")
-    assert begun.wait(5)
+    assert begun.wait(30)
 
     assert cancel(container, call.context, "hub") is True
     assert call.result() == "went on"
@@ -123,7 +123,7 @@ def test_a_call_cancelled_twice_is_interrupted_once(container, begun):
 
 def test_the_interruption_does_not_reach_the_next_call_of_the_same_greenlet(container, begun):
     call = Call(container, "swallow")
-    assert begun.wait(5)
+    assert begun.wait(30)
 
     def cancel_twice():
         # From a greenlet the throwing is left to the hub, by when the call is over.
@@ -150,7 +150,7 @@ def test_only_the_way_to_the_end_of_the_method_can_be_interrupted(make_container
 
     container = make_container(Service)
     call = Call(container, "run")
-    assert reached.wait(5)
+    assert reached.wait(30)
 
     is_cancelled = cancel(container, call.context, "hub")
     may_go_on.set()
@@ -167,16 +167,16 @@ def test_an_answer_that_takes_its_time_is_not_interrupted(container):
 
     def answer(worker_ctx, result, exc_info):
         answering.set()
-        may_answer.wait(5)
+        may_answer.wait(30)
         answered.append(result)
         return result, exc_info
 
     context = container.submit(entrypoint_of(container, "quick"), (), {}, handle_result=answer)
-    assert answering.wait(5)
+    assert answering.wait(30)
 
     assert cancel(container, context, "hub") is False
     may_answer.set()
-    container.pool.waitall(5)
+    container.pool.waitall(30)
     assert answered == ["done"]
 
 
@@ -197,7 +197,7 @@ def test_a_worker_may_cancel_itself(make_container):
 
 def test_a_running_call_is_cancelled_when_its_time_is_spent(container, begun):
     call = Call(container, "sleep", deadline=monotonic() + 0.02)
-    assert begun.wait(5)
+    assert begun.wait(30)
 
     assert str(call.error()) == "deadline exceeded in service.sleep"
     assert call.context.deadline < monotonic()
@@ -205,7 +205,7 @@ def test_a_running_call_is_cancelled_when_its_time_is_spent(container, begun):
 
 def test_a_waiting_call_is_dropped_when_its_time_is_spent(container, begun, calls):
     running = Call(container, "sleep")
-    assert begun.wait(5)
+    assert begun.wait(30)
     del calls[:]
     waiting = Call(container, "quick", deadline=monotonic() + 0.02)
 

@@ -100,7 +100,7 @@ def test_10_entrypoints_stop_then_workers_end_then_dependencies_stop_then_the_ot
 
     def method(service):
         steps.note("worker", "begins")
-        may_end.wait(5)
+        may_end.wait(30)
         steps.note("worker", "ends")
         return "done"
 
@@ -198,7 +198,7 @@ def test_11_stop_waits_for_a_kill_under_way_and_does_not_raise_its_error(make_co
 
     class Slow(DependencyProvider):
         def kill(self):
-            may_die.wait(5)
+            may_die.wait(30)
 
     class Service:
         name = "service"
@@ -313,7 +313,7 @@ def test_12_a_worker_that_ignores_its_end_does_not_hold_up_the_kill(make_contain
         try:
             gevent.sleep(1000)
         finally:
-            may_end.wait(5)
+            may_end.wait(30)
 
     container = make_container(service_with(Steps(), method=method))
     Call(container, "run")

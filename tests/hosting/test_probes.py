@@ -136,7 +136,7 @@ def test_who_comes_while_a_call_is_ending_hears_nothing_of_it(make_container, no
 
     container = make_container(Slow)
     Call(container, "method")
-    assert entered.wait(5)
+    assert entered.wait(30)
 
     with watching(container, notes):
         leave.set()
@@ -158,7 +158,7 @@ def test_who_comes_while_a_method_runs_hears_of_its_end(make_container, notes):
 
     container = make_container(Slow)
     Call(container, "method")
-    assert entered.wait(5)
+    assert entered.wait(30)
 
     with watching(container, notes):
         leave.set()
@@ -210,7 +210,7 @@ def test_a_probe_that_is_cancelled_with_its_worker_does_not_swallow_that(make_co
 
     with watching(container, Blocking()):
         call = Call(container, "double", 2)
-        assert entered.wait(5)
+        assert entered.wait(30)
         assert container.cancel(call.context, WorkerCancelled("enough"))
 
         assert isinstance(call.error(), WorkerCancelled)

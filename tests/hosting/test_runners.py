@@ -165,7 +165,7 @@ def test_a_stopping_runner_lets_calls_end(make_runner):
 
         @entry
         def run(self):
-            may_end.wait(5)
+            may_end.wait(30)
             return "done"
 
     runner = make_runner(Service, config={})

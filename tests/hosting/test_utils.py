@@ -181,7 +181,7 @@ def test_calls_run_side_by_side_and_give_their_results_in_order():
 
         def meet(self, what):
             met[self.number].set()
-            assert met[1 - self.number].wait(5)
+            assert met[1 - self.number].wait(30)
             return self.number, what
 
     assert SpawningProxy([Item(0), Item(1)]).meet("there") == [(0, "there"), (1, "there")]
@@ -197,7 +197,7 @@ class Ends:
     def end(self):
         try:
             if self.waits_for is not None:
-                self.waits_for.wait(5)
+                self.waits_for.wait(30)
         except gevent.GreenletExit:
             self.was_killed = True
             raise

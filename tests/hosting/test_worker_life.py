@@ -59,7 +59,7 @@ def three_providers(calls, failing=None, error=ValueError, method=lambda self: "
 
 def after(call, container):
     """The calls noted once the whole life of the worker is over."""
-    call.outcome.wait(5)
+    call.outcome.wait(30)
     until(lambda: not container._worker_threads)
 
 
@@ -72,7 +72,7 @@ def test_21_the_order_of_a_workers_life(make_container):
         return result, exc_info
 
     container.submit(entrypoint_of(container, "run"), (), {}, handle_result=answer)
-    container.pool.waitall(5)
+    container.pool.waitall(30)
 
     assert calls == [
         *[(name, "get") for name in "abc"],
@@ -89,7 +89,7 @@ def test_21_the_answer_is_given_before_results_and_teardown(make_container):
 
     class Slow(DependencyProvider):
         def worker_result(self, worker_ctx, result=None, exc_info=None):
-            may_go_on.wait(5)
+            may_go_on.wait(30)
 
     class Service:
         name = "service"
@@ -144,7 +144,7 @@ def test_23_what_handle_result_returns_is_what_providers_are_told(make_container
     container.submit(
         entrypoint_of(container, "run"), (), {}, handle_result=lambda *outcome: ("other", replaced)
     )
-    container.pool.waitall(5)
+    container.pool.waitall(30)
 
     assert ("a", "result", "other", ValueError) in calls
 
@@ -281,7 +281,7 @@ def test_17_spawn_worker_makes_the_instance_at_once_and_blocks_while_all_workers
 
         @entry
         def run(self):
-            may_end.wait(5)
+            may_end.wait(30)
 
     container = make_container(Service, {"max_workers": 1})
     first = Call(container, "run", how="spawn_worker")
@@ -424,7 +424,7 @@ def test_an_outcome_leaves_no_reference_cycles_behind(make_container, monkeypatc
         container.submit(
             entrypoint_of(container, "run"), (), {}, handle_result=lambda *outcome: (None, None)
         )
-        container.pool.waitall(5)
+        container.pool.waitall(30)
 
         assert weighty[0]() is None
     finally:

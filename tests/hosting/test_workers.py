@@ -56,7 +56,7 @@ def test_workers_are_reused(make_pool):
     pool = make_pool(lambda job: used.append(gevent.getcurrent()))
     for number in range(3):
         pool.put(number)
-        pool.waitall(5)
+        pool.waitall(30)
 
     assert len(used) == 3 and len(set(used)) == 1
 
@@ -67,7 +67,7 @@ def test_when_a_job_blocks_another_worker_is_entered_up_to_the_size(make_pool):
 
     def job(number):
         most.append(pool.running())
-        may_end.wait(5)
+        may_end.wait(30)
 
     pool = make_pool(job, size=3)
     for number in range(5):
@@ -76,7 +76,7 @@ def test_when_a_job_blocks_another_worker_is_entered_up_to_the_size(make_pool):
 
     assert (pool.running(), pool.free(), pool.queued) == (3, 0, 2)
     may_end.set()
-    assert pool.waitall(5)
+    assert pool.waitall(30)
     assert max(most) == 3
     assert (pool.running(), pool.free(), pool.queued) == (0, 3, 0)
 
@@ -126,7 +126,7 @@ def test_the_loop_gets_a_turn_after_so_many_jobs(make_pool, monkeypatch):
         until(lambda: seen)
         for number in range(3 * workers.JOBS_PER_TURN):
             pool.put(number)
-        assert pool.waitall(5)
+        assert pool.waitall(30)
     finally:
         for watcher in each_turn:
             watcher.close()
@@ -181,7 +181,7 @@ def test_every_job_begins_with_no_context_variables(make_pool):
     pool = make_pool(job, size=1)
     for number in range(3):
         pool.put(number)
-    pool.waitall(5)
+    pool.waitall(30)
 
     assert seen == ["untouched", 0, "untouched", 1, "untouched", 2]
     assert variable.get() == "of the test"
@@ -201,7 +201,7 @@ def test_every_job_begins_with_no_greenlet_locals(make_pool):
     pool = make_pool(job, size=1)
     for number in range(4):
         pool.put(number)
-    pool.waitall(5)
+    pool.waitall(30)
 
     assert seen == [(None, None)] * 4
 
@@ -218,7 +218,7 @@ def test_what_is_kept_by_greenlet_in_a_weak_mapping_goes_with_its_job(make_pool)
     pool.kept = 10
     for number in range(4):
         pool.put(number)
-    pool.waitall(5)
+    pool.waitall(30)
 
     assert seen == [None] * 4
     until(lambda: not kept)
@@ -236,7 +236,7 @@ def test_a_job_that_raises_costs_no_slot_and_no_other_job(make_pool):
     for number in range(10):
         pool.put(number)
 
-    assert pool.waitall(5)
+    assert pool.waitall(30)
     assert ran == list(range(10))
     assert pool.free() == 2
 
@@ -251,7 +251,7 @@ def test_a_worker_that_calls_itself_spent_is_not_used_again(make_pool):
     pool = make_pool(job, size=1)
     pool.put(1)
     pool.put(2)
-    pool.waitall(5)
+    pool.waitall(30)
 
     assert len(set(used)) == 2
 
@@ -261,13 +261,13 @@ def test_a_parked_worker_that_is_killed_or_hit_by_a_stray_error_is_replaced(make
     used = []
     pool = make_pool(lambda job: used.append(gevent.getcurrent()), size=1)
     pool.put(1)
-    pool.waitall(5)
+    pool.waitall(30)
     gevent.sleep(0)
 
     run_in_hub(lambda: used[0].throw(blow))
     pool.put(2)
 
-    assert pool.waitall(5)
+    assert pool.waitall(30)
     assert used[0].dead and used[1] is not used[0]
 
 
@@ -275,13 +275,13 @@ def test_a_stray_wake_up_of_a_parked_worker_does_nothing(make_pool):
     used = []
     pool = make_pool(lambda job: used.append(gevent.getcurrent()), size=1)
     pool.put(1)
-    pool.waitall(5)
+    pool.waitall(30)
     gevent.sleep(0)
 
     run_in_hub(lambda: used[0].switch("stray"))
     pool.put(2)
 
-    assert pool.waitall(5)
+    assert pool.waitall(30)
     assert used[1] is used[0] and pool.free() == 1
 
 
@@ -300,7 +300,7 @@ def test_a_worker_killed_from_outside_is_replaced(make_pool):
 
     used[0].kill(timeout=30)
 
-    assert pool.waitall(5)
+    assert pool.waitall(30)
     assert used[0].dead and len(used) == 2
 
 
@@ -310,14 +310,14 @@ def test_idle_workers_beyond_those_kept_end(make_pool):
 
     def job(number):
         used.append(gevent.getcurrent())
-        may_end.wait(5)
+        may_end.wait(30)
 
     pool = make_pool(job, size=5, kept=2)
     for number in range(5):
         pool.put(number)
     until(lambda: len(used) == 5)
     may_end.set()
-    pool.waitall(5)
+    pool.waitall(30)
 
     until(lambda: sum(worker.dead for worker in used) == 3)
     pool.release()
@@ -328,7 +328,7 @@ def test_a_pool_that_was_released_is_garbage():
     pool = WorkerPool(lambda job, now: None, 2)
     pool.kept = 2
     pool.put(1)
-    pool.waitall(5)
+    pool.waitall(30)
     pool.release()
     gevent.sleep(0)
     gone = weakref.ref(pool)
@@ -347,7 +347,7 @@ def test_dropped_jobs_are_not_run_and_not_counted(make_pool):
         pool.drop(number)
 
     assert pool.queued == 3
-    pool.waitall(5)
+    pool.waitall(30)
     assert ran == [1, 2, 8]
 
 
@@ -364,7 +364,7 @@ def test_slots_are_given_in_the_order_of_asking(make_pool):
 
     def job(number):
         began.append(number)
-        may_end[number].wait(5)
+        may_end[number].wait(30)
 
     pool = make_pool(job, size=1)
 
@@ -377,14 +377,14 @@ def test_slots_are_given_in_the_order_of_asking(make_pool):
         until(lambda number=number: began == list(range(number + 1)))
         may_end[number].set()
     gevent.joinall(asking, timeout=30, raise_error=True)
-    assert pool.waitall(5)
+    assert pool.waitall(30)
 
 
 def test_a_slot_asked_for_by_somebody_who_is_gone_goes_to_the_next(make_pool):
     may_end = Event()
 
     def job(name):
-        may_end.wait(5)
+        may_end.wait(30)
         # It comes after the slot was promised and before it was taken.
         gone.kill(block=False)
 
@@ -443,7 +443,7 @@ def test_whatever_jobs_do_each_is_run_once_and_no_slot_is_lost(jobs, size, kept)
         if kind == "put more":
             expected[number, "run"] += 1
 
-    assert pool.waitall(5)
+    assert pool.waitall(30)
     assert ran == expected
     assert most[0] <= size
     assert (pool.free(), pool.queued, pool.running()) == (size, 0, 0)
@@ -461,5 +461,5 @@ def test_the_backlog_is_what_waits_beyond_free_slots(make_pool):
     gevent.sleep(0)
     assert (pool.queued, pool.backlog()) == (2, 2)
     gate.set()
-    pool.waitall(5)
+    pool.waitall(30)
     assert pool.backlog() == 0

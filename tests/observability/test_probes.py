@@ -211,7 +211,7 @@ def test_a_probe_may_add_to_the_headers_of_an_event(serve, connect):
 
     with attached(Baggage()):
         connect().orders.place(1)
-        assert handled.wait(5)
+        assert handled.wait(30)
 
     assert seen == ["user=7"]
 

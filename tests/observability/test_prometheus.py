@@ -112,7 +112,7 @@ def test_events_are_counted_from_the_dispatch_to_the_handler(metrics, serve, con
     Mails.handled.clear()
 
     connect().orders.place(1)
-    assert Mails.handled.wait(5)
+    assert Mails.handled.wait(30)
 
     event = {"messaging_system": "zmqservices", "messaging_destination_name": "orders:placed"}
     assert value(metrics, "messaging_client_sent_messages_total", messaging_operation_name="send", **event) == 1

@@ -167,7 +167,7 @@ def test_a_call_whose_time_is_spent_in_the_queue_never_begins(serve, cluster, ga
     first = cluster.gated.wait.call_async()
     gated.gate.wait_for(1)
 
-    second = cluster.gated.wait.with_timeout(0.5).call_async()
+    second = cluster.gated.wait.with_timeout(1.5).call_async()
     until(lambda: pool.queued == 1)
     with pytest.raises(RpcTimeout):
         second.result()
@@ -195,7 +195,7 @@ class Nested:
     name = "nested"
     context = Context()
     patient = RpcProxy("reveals", timeout=60)
-    hasty = RpcProxy("reveals", timeout=1)
+    hasty = RpcProxy("reveals", timeout=5)
     endless = RpcProxy("reveals", timeout=None)
 
     @rpc
@@ -207,10 +207,10 @@ def test_a_nested_call_gets_the_smaller_of_its_own_and_what_is_left(serve, clust
     serve(Reveals)
     serve(Nested)
 
-    assert 4 < cluster.nested.time_left.with_timeout(5)("patient") <= 5
-    assert 0 < cluster.nested.time_left.with_timeout(5)("hasty") <= 1
-    assert 4 < cluster.nested.time_left.with_timeout(5)("endless") <= 5
-    assert 59 < cluster.nested.time_left.with_timeout(None)("patient") <= 60
+    assert 10 < cluster.nested.time_left.with_timeout(40)("patient") <= 40
+    assert 0 < cluster.nested.time_left.with_timeout(40)("hasty") <= 5
+    assert 10 < cluster.nested.time_left.with_timeout(40)("endless") <= 40
+    assert 41 < cluster.nested.time_left.with_timeout(None)("patient") <= 60
     assert cluster.nested.time_left.with_timeout(None)("endless") is None
 
 

@@ -54,7 +54,7 @@ class Stranger:
         self._socket.disable_monitor()
         self._context.destroy(linger=0)
 
-    def is_connected(self, timeout=10.0):
+    def is_connected(self, timeout=30.0):
         """Whether the handshake succeeded; waits until it did or failed."""
         deadline = monotonic() + timeout
         while (left := deadline - monotonic()) > 0:
@@ -71,7 +71,7 @@ class Stranger:
         for message in messages:
             self._socket.send(envelope.encode(message))
 
-    def hear(self, timeout=10.0):
+    def hear(self, timeout=30.0):
         """The next message."""
         assert _readable(self._socket, timeout), f"nothing came within {timeout} s"
         return envelope.decode(self._socket.recv())

@@ -177,7 +177,7 @@ def test_a_client_waits_for_a_registry_that_is_just_starting(cluster_config, ser
 
     first = RegistryServer("tcp://127.0.0.1:0")
     first.start()
-    first.wait_bound(5)
+    first.wait_bound(30)
     url = first.url
     first.stop()
     with ClusterRpcProxy({**cluster_config, "DIRECTORY": url, "rpc_wait_for_service": 10}) as cluster:
@@ -185,7 +185,7 @@ def test_a_client_waits_for_a_registry_that_is_just_starting(cluster_config, ser
         gevent.sleep(0.05)
         registry = RegistryServer(url)
         registry.start()
-        registry.wait_bound(5)
+        registry.wait_bound(30)
         try:
             serve(Words, DIRECTORY=url)
             assert waiting.get(timeout=10) == "hello you"

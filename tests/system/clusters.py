@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import discovery
-from tests.system.processes import PATIENCE, Process, Stage, free_port
+from tests.ports import free_port
+from tests.system.processes import PATIENCE, Process, Stage
 from zmqservices.standalone.rpc import ClusterRpcProxy
 
 #: What every process of a test cluster runs with, unless the test says otherwise.
@@ -144,7 +145,7 @@ class Cluster:
         return {"DIRECTORY": self.url, "NAMESPACE": self.namespace, **self.config, **config}
 
     @contextmanager
-    def client(self, timeout: float | None = 10, **config: Any) -> Any:
+    def client(self, timeout: float | None = 30, **config: Any) -> Any:
         """A proxy of all services, for plain threads."""
         with ClusterRpcProxy(self.client_config(**config), timeout=timeout) as proxy:
             yield proxy

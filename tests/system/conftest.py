@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from gevent._hub_local import get_hub_if_exists
 
+from tests.ports import free_port
 from tests.system.clusters import QUICK, Cluster, registry
-from tests.system.processes import Guardian, Stage, free_port
+from tests.system.processes import Guardian, Stage
 from tests.system.tallies import Tallies
 
 HERE = Path(__file__).parent

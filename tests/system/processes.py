@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +14,7 @@ from typing import Any
 from tests.system.fork_server import ForkServers
 
 #: Seconds that a process gets to come up or to end. Generous: the machine may be busy, and nothing waits it out.
-PATIENCE = 20.0
+PATIENCE = 45.0
 
 #: Seconds between two looks at a condition that tells nobody when it comes true.
 LOOK = 0.01
@@ -32,19 +30,6 @@ def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, what: st
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
         time.sleep(LOOK)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on, and that no outgoing connection is given by chance."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
 
 
 class Guardian:

@@ -27,7 +27,7 @@ class Remote:
         command = [*prefix, sys.executable, "-m", "tests.system.remote", json.dumps(config)]
         return cls(stage.start("client", command, environment, piped=True))
 
-    def begin(self, name: str, *args: Any, timeout: float = 10) -> None:
+    def begin(self, name: str, *args: Any, timeout: float = 30) -> None:
         """Make a call; `end` waits for what becomes of it."""
         service, _, method = name.partition(".")
         line = json.dumps({"service": service, "method": method, "args": args, "timeout": timeout})
@@ -45,7 +45,7 @@ class Remote:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def call(self, name: str, *args: Any, timeout: float = 10) -> dict[str, Any]:
+    def call(self, name: str, *args: Any, timeout: float = 30) -> dict[str, Any]:
         self.begin(name, *args, timeout=timeout)
         return self.end(timeout + PATIENCE)
 

@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 import websocket
 
+from tests.ports import free_port
 from tests.system.attacks import Target
 from tests.system.clusters import Cluster
 from tests.system.load import Load
-from tests.system.processes import PATIENCE, Process, Stage, eventually, free_port
+from tests.system.processes import PATIENCE, Process, Stage, eventually
 from tests.system.tallies import Tallies
 
 MEGABYTE = 1024 * 1024

@@ -4,7 +4,8 @@ import threading
 from collections import Counter
 
 import discovery
-from tests.system.processes import eventually, free_port
+from tests.ports import free_port
+from tests.system.processes import eventually
 
 
 def shares(calls):

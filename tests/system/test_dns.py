@@ -8,9 +8,10 @@ import dns.rcode
 import pytest
 
 from tests.discovery.dns_server import DnsServer
+from tests.ports import free_port
 from tests.system.clusters import QUICK, Cluster, Listing
 from tests.system.load import Load, told
-from tests.system.processes import eventually, free_port
+from tests.system.processes import eventually
 
 NAME = "shop.default.svc.test"
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import zmq
 
-from tests.system.processes import eventually, free_port
+from tests.ports import free_port
+from tests.system.processes import eventually
 from zmqservices.exceptions import RpcTimeout, ZmqServicesError
 from zmqservices.standalone.rpc import ClusterRpcProxy
 from zmqservices.wire import batches, envelope

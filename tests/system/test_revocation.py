@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from discovery.security.authority import Authority
+from tests.ports import free_port
 from tests.system.clusters import QUICK
-from tests.system.processes import eventually, free_port
+from tests.system.processes import eventually
 from tests.system.remote import Remote
 from zmqservices.standalone.rpc import ClusterRpcProxy
 

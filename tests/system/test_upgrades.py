@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.discovery.dns_server import DnsServer
+from tests.ports import free_port
 from tests.system.clusters import QUICK
 from tests.system.load import Load, told
-from tests.system.processes import eventually, free_port
+from tests.system.processes import eventually
 from tests.system.upgrades import install, revision
 from zmqservices.exceptions import RemoteError
 from zmqservices.standalone.rpc import ClusterRpcProxy

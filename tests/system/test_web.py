@@ -8,7 +8,8 @@ from http.client import HTTPConnection, HTTPException
 import pytest
 import websocket
 
-from tests.system.processes import eventually, free_port
+from tests.ports import free_port
+from tests.system.processes import eventually
 
 
 @pytest.fixture

@@ -66,14 +66,14 @@ def test_large_values_go_through_it(hosts):
 def test_each_pair_of_hosts_has_a_wire_of_its_own(hosts, network):
     network.delay("orders", "stock", 0.1)
 
-    began = time.monotonic()
-    assert hosts.stock.count("tea") == 3
-    direct = time.monotonic() - began
-    assert hosts.orders.place("tea") == 3
-    through_orders = time.monotonic() - began - direct
+    def seconds(call):
+        began = time.monotonic()
+        assert call("tea") == 3
+        return time.monotonic() - began
 
-    assert through_orders >= 0.2
-    assert direct < through_orders
+    assert seconds(hosts.orders.place) >= 0.2
+    # The quickest of some: the machine may be busy.
+    assert min(seconds(hosts.stock.count) for _ in range(10)) < 0.2
 
 
 def test_delayed_bytes_keep_their_order(hosts, network):

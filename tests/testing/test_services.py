@@ -429,7 +429,7 @@ def test_54_hooks_may_be_used_side_by_side(container_factory):
 
         @dummy
         def wait(self):
-            assert both.wait(5)
+            assert both.wait(30)
             return "waited"
 
         @dummy
@@ -623,7 +623,7 @@ def test_55_a_call_that_was_answered_before_does_not_count(container_factory):
     container.start()
     (entrypoint,) = container.entrypoints
     container.spawn_worker(entrypoint, (1,), {})
-    assert entered.wait(5)
+    assert entered.wait(30)
 
     with entrypoint_waiter(container, "method") as result:
         leave.set()

@@ -89,7 +89,7 @@ def test_wait_for_worker_idle_is_deprecated_and_works(container_factory):
     container = container_factory(Slow, {})
     container.start()
     container.spawn_worker(get_extension(container, Entrypoint), (), {})
-    assert entered.wait(5)
+    assert entered.wait(30)
 
     with pytest.warns(DeprecationWarning, match="entrypoint_waiter"), pytest.raises(gevent.Timeout):
         wait_for_worker_idle(container, timeout=0.01)

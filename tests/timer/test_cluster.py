@@ -61,7 +61,7 @@ def test_another_takes_over_when_it_stops_and_not_before_its_tick_is_over(serve)
     assert second.times == []
 
     Slow.gate.open()
-    stopping.get(timeout=5)
+    stopping.get(timeout=30)
 
     second.wait_for(2)
 
@@ -159,7 +159,7 @@ def test_a_process_that_was_never_told_of_others_does_not_fire(serve):
     gevent.sleep(0.05)
 
     assert ticks.times == []
-    with gevent.Timeout(2):
+    with gevent.Timeout(30):
         container.stop()
 
 

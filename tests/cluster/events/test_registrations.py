@@ -35,7 +35,7 @@ def directory(cluster_config):
     """The directory as somebody sees it who does nothing."""
     found = discovery.open_directory(cluster_config["DIRECTORY"], namespace=cluster_config["NAMESPACE"])
     found.start()
-    assert found.wait_ready(5)
+    assert found.wait_ready(30)
     yield found
     found.stop()
 
@@ -129,7 +129,7 @@ def test_a_publisher_that_was_away_when_it_was_removed_passes_it_to_nobody(new_h
 def test_a_registry_that_lost_its_memory_hears_of_a_group_from_a_journal(serve, connect, cluster_config, tmp_path):
     first = RegistryServer("tcp://127.0.0.1:0")
     first.start()
-    first.wait_bound(5)
+    first.wait_bound(30)
     url, settings = first.url, {"DIRECTORY": first.url, "DIRECTORY_CACHE": "none"}
     orders = serve(Orders, **settings)
     serve(mails_that_note(Notes()), **settings).stop()
@@ -137,13 +137,13 @@ def test_a_registry_that_lost_its_memory_hears_of_a_group_from_a_journal(serve, 
     first.stop()
     second = RegistryServer("tcp://127.0.0.1:0")
     second.start()
-    second.wait_bound(5)
+    second.wait_bound(30)
     assert second.url != url
 
     serve(Orders, **{**settings, "DIRECTORY": second.url}).stop()
 
     with discovery.open_directory(second.url, namespace=cluster_config["NAMESPACE"]) as directory:
-        assert directory.wait_ready(5)
+        assert directory.wait_ready(30)
         assert set(remembered(directory.view(), "orders")) == {GROUP}
     second.stop()
 
