@@ -15,6 +15,7 @@ LONGEST = [
     "system/test_upgrades.py",
     "system/test_registries.py",
     "system/test_leadership.py",
+    "system/test_everything_on.py",
     "system/test_junk.py",
     "system/test_overload.py",
     "system/test_new_address.py",

@@ -1,18 +1,14 @@
 """`zmqservices top`: rows made of answers, columns that fit, keys, and the picture on a real terminal."""
 
-import fcntl
 import json
 import os
 import pty
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import termios
-import time
 from contextlib import closing
 
 import pytest
@@ -22,6 +18,7 @@ from discovery import open_directory
 from tests.discovery.stage import House, record, registries
 from tests.documents.examples import DOCS
 from tests.ports import free_port
+from tests.terminal import Terminal
 from zmqservices.cli.cluster_rows import GONE, KEPT, SILENT, WINDOW, ClusterRows, Listed, arranged
 from zmqservices.cli.cluster_table import duration, fitting, plain, rate
 from zmqservices.cli.keyboard import Keyboard, keys_in
@@ -365,40 +362,11 @@ SHOP = """
 """
 
 
-class Terminal:
-    """A terminal of 100 columns, and what was drawn on it."""
-
-    def __init__(self):
-        self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self.raw = b""
-
-    def until(self, pattern, patience=60.0):
-        """Read until the newest picture has this pattern, and return the picture."""
-        deadline = time.monotonic() + patience
-        while True:
-            newest = self.raw.decode("utf-8", "ignore").rpartition("\x1b[1;1H")[2]
-            shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", re.sub(r"\x1b\[\d+;1H", "\n", newest))
-            if re.search(pattern, shown):
-                return shown
-            left = deadline - time.monotonic()
-            assert left > 0 and select.select([self.master], [], [], left)[0], f"no {pattern!r} in:\n{shown}"
-            self.raw += os.read(self.master, 65536)
-
-    def read_to_end(self, process):
-        """All that is drawn until the process ends. Returns its exit code."""
-        while process.poll() is None or select.select([self.master], [], [], 0.1)[0]:
-            if select.select([self.master], [], [], 0.1)[0]:
-                self.raw += os.read(self.master, 65536)
-        return process.wait()
-
-
 @pytest.fixture
 def terminal():
     terminal = Terminal()
     yield terminal
-    os.close(terminal.master)
-    os.close(terminal.slave)
+    terminal.close()
 
 
 @pytest.mark.system

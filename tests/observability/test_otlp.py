@@ -7,8 +7,9 @@ from pathlib import Path
 
 import gevent
 import pytest
-from gevent import pywsgi, subprocess
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from gevent import subprocess
+
+from tests.observability.otlp_endpoint import OtlpEndpoint
 
 SERVICES = """
 import os, time
@@ -52,37 +53,6 @@ class Products:
 """
 
 
-class Endpoint:
-    """Receives what OTLP/HTTP exporters send; `spans` has the service and the span of each."""
-
-    def __init__(self):
-        self.spans = []
-        self._server = pywsgi.WSGIServer(("127.0.0.1", 0), self._take, log=None)
-        self._server.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def _take(self, environ, start_response):
-        assert environ["PATH_INFO"] == "/v1/traces"
-        body = environ["wsgi.input"].read()
-        if environ.get("HTTP_CONTENT_ENCODING") == "gzip":
-            import gzip
-
-            body = gzip.decompress(body)
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            names = {one.key: one.value.string_value for one in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                assert scope.scope.name == "zmqservices"
-                self.spans += [(names["service.name"], span) for span in scope.spans]
-        start_response("200 OK", [("Content-Type", "application/x-protobuf")])
-        return [b""]
-
-    def named(self, name, kind=None):
-        return [span for _, span in self.spans if span.name == name and kind in (None, span.kind)]
-
-    def stop(self):
-        self._server.stop()
-
-
 @pytest.fixture
 def bound_on_time():
     """Processes take their time on a busy machine."""
@@ -92,7 +62,8 @@ def bound_on_time():
 
 @pytest.fixture
 def endpoint():
-    endpoint = Endpoint()
+    endpoint = OtlpEndpoint()
+    endpoint.start()
     yield endpoint
     endpoint.stop()
 

@@ -20,8 +20,8 @@ PATIENCE = 45.0
 LOOK = 0.01
 
 
-def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "") -> Any:
-    """The first true value of `condition()`; AssertionError after `timeout` seconds."""
+def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "", pause: float = LOOK) -> Any:
+    """The first true value of `condition()`, looked at each `pause` seconds; AssertionError after `timeout` seconds."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -29,7 +29,7 @@ def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, what: st
             return value
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        time.sleep(LOOK)
+        time.sleep(pause)
 
 
 class Guardian:
