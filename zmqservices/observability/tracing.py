@@ -13,8 +13,8 @@ The names of spans and attributes are those of the semantic conventions for RPC,
 of a trace (`traceparent`, `tracestate`, `baggage`, or what OTEL_PROPAGATORS names) travels in the context data of calls and
 events. A process without OpenTelemetry passes it on, as all context data.
 
-Rule 1: a trace that is not sampled costs no attributes, and no span where that is decided already: by the process that begins
-it with a sampler of a share (`traceidratio`), and by all others whose sampler follows their parent.
+Rule 1: a trace is decided once, where it begins. One that is not sampled costs a header and no span, neither there (if the
+sampler is one of those that follow their parent and else go by the id of the trace) nor in the processes that follow.
 Rule 2: arguments and results are never recorded. Texts that may quote them are not either: of an entrypoint with
 `sensitive_arguments` those of errors and the path of the URL, and those of errors in the spans of callers, who cannot know.
 Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types of events are attributes.
@@ -22,19 +22,20 @@ Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types 
 
 from __future__ import annotations
 
-import re
+import copy
 from collections import deque
 from collections.abc import Mapping
+from contextvars import ContextVar
 from importlib.metadata import entry_points, version
 from os import environ
-from random import getrandbits, random
+from random import getrandbits
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from gevent import getcurrent
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.observability.statistics import OTHER, UNKNOWN_TARGETS, error_name, type_name
+from zmqservices.observability.traceparent import TRACEPARENT, bound_of, is_unsampled, parts_of, unsampled
 from zmqservices.probes import ExcInfo, OutgoingCall, Probe
 
 try:
@@ -44,6 +45,7 @@ try:
     from opentelemetry.propagators.textmap import Getter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace import Tracer as SdkTracer
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
     from opentelemetry.trace import (
@@ -69,8 +71,7 @@ __all__ = ["ExportedTracing", "Tracing"]
 #: `rpc.system.name` and `messaging.system` of the conventions.
 SYSTEM = "zmqservices"
 
-#: The header by which a trace travels; its last two digits say whether it is sampled.
-TRACEPARENT, BAGGAGE = "traceparent", "baggage"
+BAGGAGE = "baggage"
 W3C_HEADERS = {TRACEPARENT, "tracestate", BAGGAGE}
 
 #: Characters of a text from outside: an error, a type of events.
@@ -79,13 +80,13 @@ LONGEST_TEXT = 200
 #: Milliseconds that the last spans have to be exported when a process ends.
 FLUSH_TIMEOUT = 5000
 
+#: Greenlets that dispatch at a time, before it is looked whether some of them were killed meanwhile.
+MOST_DISPATCHING = 256
+
 #: The key in a context of OpenTelemetry under which a worker leaves the tracer of its service.
 _TRACER = contexts.create_key("zmqservices-tracer")
 
 _NOTHING = Context()
-
-#: The attribute of a WorkerContext under which its span is kept.
-_ATTRIBUTE = "_traced"
 
 
 class _Texts(Getter[Mapping[str, Any]]):
@@ -101,24 +102,31 @@ class _Texts(Getter[Mapping[str, Any]]):
 
 _TEXTS = _Texts()
 
-#: The header of a trace that is not sampled (W3C Trace Context: the lowest flag).
-_is_unsampled_header = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]").fullmatch
-#: The description of a sampler that takes a share of the traces that begin here, and follows what others began.
-_share_of = re.compile(
-    r"ParentBased\{root:(?:AlwaysOffSampler|TraceIdRatioBased\{([0-9.e-]+)\}),remoteParentSampled:AlwaysOnSampler,"
-    r"remoteParentNotSampled:AlwaysOffSampler,localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler\}"
-).fullmatch
-
-
 class _Unsampled(NonRecordingSpan):
-    """Stands for a trace that is not sampled; its header is read only when somebody asks."""
+    """Stands for a trace that is not sampled. All such traces share it; whose it is, is looked up when somebody asks."""
 
-    def __init__(self, header: str) -> None:
-        self.header = header  # Not the base's: there is no context yet.
+    def __init__(self) -> None:
+        pass  # Not the base's: there is no context yet.
 
     def get_span_context(self) -> SpanContext:
-        _, trace, span, flags = self.header.split("-")
-        return SpanContext(int(trace, 16), int(span, 16), True, TraceFlags(int(flags, 16)))
+        trace, span, flags = parts_of(_here())
+        return SpanContext(trace, span, True, TraceFlags(flags))
+
+
+#: The header of the trace that goes on here, where that is not sampled.
+_header: ContextVar[str] = ContextVar("zmqservices-traceparent")
+
+#: The context of OpenTelemetry in which all code of such a trace runs: what it opens itself is not sampled either.
+_UNSAMPLED = set_span_in_context(_Unsampled(), _NOTHING)
+
+
+def _here() -> str:
+    """The header of the unsampled trace that goes on here. A thread that was handed the context alone gets one of its own."""
+    found = _header.get(None)
+    if found is None:
+        found = unsampled(getrandbits(64))
+        _header.set(found)
+    return found
 
 
 class _Work(NamedTuple):
@@ -133,9 +141,9 @@ class _Work(NamedTuple):
 
 
 class _Traced(NamedTuple):
-    """What is open while a worker runs: its span, unless its trace is not sampled, and what ends its context."""
+    """What is open while a worker runs whose trace is sampled: its span, and what ends its context."""
 
-    span: Span | None
+    span: Span
     token: Any
 
 
@@ -157,23 +165,21 @@ class Tracing(Probe):
         self._provider = found if isinstance(found, TracerProvider) else TracerProvider(
             active_span_processor=self._processor, shutdown_on_exit=False
         )  # fmt: skip
-        #: Tracers by service; "" is for what no service does.
-        self._tracers: dict[str, Tracer] = {"": self._tracer_of(self._provider)}
+        self._workers: dict[Any, _Traced] = {}
         self._calls: dict[OutgoingCall, Span] = {}
-        #: The dispatches of each greenlet, in their order; None for one that is not sampled.
-        self._dispatches: WeakKeyDictionary[Any, deque[Span | None]] = WeakKeyDictionary()
+        #: The dispatches of each greenlet, in their order; None for one that is not sampled. Not a weak mapping: a worker to
+        #: which there is a weak reference runs no other job.
+        self._dispatches: dict[Any, deque[Span | None]] = {}
         self._work: dict[Any, _Work] = {}
         description = self._provider.sampler.get_description()
-        #: Whether a trace that its first process does not sample is not sampled here either.
-        self._follows = "remoteParentNotSampled:AlwaysOffSampler" in description
         #: Whether traces travel in W3C's headers alone, so that one can be written and read without the library.
         self._is_plain = propagate.get_global_textmap().fields <= W3C_HEADERS
-        share = _share_of(description) if self._is_own and self._is_plain else None
-        #: The share of the traces that begin here which are sampled, where that is decided before the library is asked.
-        self._share = None if share is None else float(share[1] or 0.0)
-        self._sampler = self._provider.sampler if share is None else ParentBased(ALWAYS_ON)
-        if share is not None:
-            self._tracers[""] = self._tracer_of(TracerProvider(self._sampler, self._provider.resource, False, self._processor))
+        #: Whether a trace that its first process does not sample is not sampled here either.
+        self._follows = "remoteParentNotSampled:AlwaysOffSampler" in description
+        #: Where traces that begin here are decided without the library: see `bound_of`. None where it is asked.
+        self._bound = bound_of(description) if self._is_plain else None
+        #: Tracers by service; "" is for what no service does.
+        self._tracers: dict[str, Tracer] = {"": self._tracer_of(self._provider)}
 
     def add_span_processor(self, processor: Any) -> None:
         """Export spans by this processor, too."""
@@ -187,9 +193,14 @@ class Tracing(Probe):
 
     # --- tracers -----------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _tracer_of(provider: TracerProvider) -> Tracer:
-        return provider.get_tracer("zmqservices", version("zmqservices"))
+    def _tracer_of(self, provider: TracerProvider) -> Tracer:
+        tracer = provider.get_tracer("zmqservices", version("zmqservices"))
+        if self._bound is None or not isinstance(tracer, SdkTracer):
+            return tracer
+        # A copy that is asked for spans of sampled traces only: those that begin here are decided already.
+        decided = copy.copy(tracer)
+        decided.sampler = ParentBased(ALWAYS_ON)
+        return decided
 
     def _tracer(self, service: str, instance: str) -> Tracer:
         found = self._tracers.get(service)
@@ -197,9 +208,8 @@ class Tracing(Probe):
             found = self._tracers[""]
             if self._is_own:
                 named = {"service.name": service, "service.instance.id": instance}
-                provider = TracerProvider(
-                    self._sampler, self._provider.resource.merge(Resource(named)), False, self._processor
-                )
+                resource = self._provider.resource.merge(Resource(named))
+                provider = TracerProvider(self._provider.sampler, resource, False, self._processor)
                 found = self._tracer_of(provider)
             self._tracers[service] = found
         return found
@@ -226,36 +236,50 @@ class Tracing(Probe):
     def service_stopped(self, service: str, instance: str) -> None:
         for entrypoint in [entrypoint for entrypoint, work in self._work.items() if work.instance == instance]:
             del self._work[entrypoint]
+        # Nobody is told of the end of workers that were killed.
+        for worker_ctx in [each for each in list(self._workers) if each.container.instance_id == instance]:
+            del self._workers[worker_ctx]
 
     def worker_started(self, worker_ctx: Any) -> None:
-        work, data = self._work_of(worker_ctx), worker_ctx.data
-        is_decided = False
-        if self._is_plain and BAGGAGE not in data and not work.is_http:
+        data = worker_ctx.data
+        if self._follows and self._is_plain and BAGGAGE not in data:
+            # The usual case of a trace that is not sampled, in few steps. The context is not detached: the worker's pool
+            # throws it away after the job.
             header = data.get(TRACEPARENT)
-            if header is None:
-                is_decided = True
-                if self._leaves_out():
-                    header = data[TRACEPARENT] = _new_header()
-            if self._follows and type(header) is str and _is_unsampled_header(header):
-                here = set_span_in_context(_Unsampled(header), _NOTHING)
-                worker_ctx.__dict__[_ATTRIBUTE] = _Traced(None, contexts.attach(here))
+            if header is not None:
+                if type(header) is str and is_unsampled(header):
+                    _header.set(header)
+                    contexts.attach(_UNSAMPLED)
+                    return
+            elif self._bound is not None and not self._work_of(worker_ctx).is_http:
+                bits = getrandbits(64)
+                if bits >= self._bound:
+                    header = data[TRACEPARENT] = unsampled(bits)
+                    _header.set(header)
+                    contexts.attach(_UNSAMPLED)
+                    return
+                self._trace(worker_ctx, _NOTHING)
                 return
-        carrier = _headers(worker_ctx, work)
-        parent = propagate.extract(carrier, Context(), _TEXTS) if carrier else Context()
-        if not is_decided:
-            parent = self._decided(parent)
-        tracer = self._tracer(work.service, work.instance)
-        span: Span | None = None
+        self._trace(worker_ctx, None)
+
+    def _trace(self, worker_ctx: Any, parent: Context | None) -> None:
+        """A worker whose trace is sampled, or must be looked at. `parent` is known where the trace begins and is sampled."""
+        work, data = self._work_of(worker_ctx), worker_ctx.data
+        carrier = data
+        if parent is None:
+            carrier = _headers(worker_ctx, work)
+            parent = self._decided(propagate.extract(carrier, _NOTHING, _TEXTS))
         if self._is_unsampled(parent):
-            here = parent
             if carrier is not data or TRACEPARENT not in data:
-                propagate.inject(data, here)
-        else:
-            span = self._start(tracer, worker_ctx, work, parent)
-            here = set_span_in_context(span, parent)
-            # What is called or dispatched from here names this span as its parent, also where it is sent later (an outbox).
-            propagate.inject(data, here)
-        worker_ctx.__dict__[_ATTRIBUTE] = _Traced(span, contexts.attach(contexts.set_value(_TRACER, tracer, here)))
+                propagate.inject(data, parent)
+            contexts.attach(parent)
+            return
+        tracer = self._tracer(work.service, work.instance)
+        span = self._start(tracer, worker_ctx, work, parent)
+        here = set_span_in_context(span, parent)
+        # What is called or dispatched from here names this span as its parent, also where it is sent later (an outbox).
+        propagate.inject(data, here)
+        self._workers[worker_ctx] = _Traced(span, contexts.attach(contexts.set_value(_TRACER, tracer, here)))
 
     def _start(self, tracer: Tracer, worker_ctx: Any, work: _Work, parent: Context) -> Span:
         event, request = worker_ctx.event, _request(worker_ctx) if work.is_http else None
@@ -293,13 +317,11 @@ class Tracing(Probe):
         return span
 
     def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
-        traced = worker_ctx.__dict__.pop(_ATTRIBUTE, None)
+        traced = self._workers.pop(worker_ctx, None) if self._workers else None
         if traced is None:
-            return  # It began before this was attached.
+            return  # It is not sampled, or began before this was attached.
         contexts.detach(traced.token)
         span = traced.span
-        if span is None:
-            return
         if span.is_recording():
             expected = worker_ctx.entrypoint.expected_exceptions
             is_expected = exc_info is not None and expected and isinstance(exc_info[1], expected)
@@ -316,7 +338,9 @@ class Tracing(Probe):
 
     def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
         work = self._work_of(worker_ctx)
-        parent = self._decided(propagate.extract(_headers(worker_ctx, work), Context(), _TEXTS))
+        parent = self._decided(propagate.extract(_headers(worker_ctx, work), _NOTHING, _TEXTS))
+        if self._is_unsampled(parent):
+            return
         span = self._start(self._tracer(work.service, work.instance), worker_ctx, work, parent)
         if span.is_recording():
             span.set_attribute("error.type", type_name(type(exc)))
@@ -327,32 +351,20 @@ class Tracing(Probe):
 
     def call_began(self, call: OutgoingCall) -> None:
         headers = call.headers
-        header = self._unsampled(headers)
-        if header:
-            if headers is None:
-                call.headers = {TRACEPARENT: header}
-            else:
-                headers[TRACEPARENT] = header
-            return
-        parent = self._parent(headers)
-        if header is None:
-            parent = self._decided(parent)
-        if self._is_unsampled(parent):
-            if headers is None or TRACEPARENT not in headers:
-                call.headers = {} if headers is None else headers
-                propagate.inject(call.headers, parent)
+        if headers is None:
+            headers = call.headers = {}
+        parent = self._parent_of_sampled(headers)
+        if parent is None:
             return
         method = f"{call.service}/{call.method}"
         span = self._current_tracer().start_span(method, parent, SpanKind.CLIENT)
-        if headers is None:
-            headers = call.headers = {}
         propagate.inject(headers, set_span_in_context(span, parent))
         if span.is_recording():
             span.set_attributes({"rpc.system.name": SYSTEM, "rpc.method": method})
             self._calls[call] = span
 
     def call_ended(self, call: OutgoingCall) -> None:
-        span = self._calls.pop(call, None)
+        span = self._calls.pop(call, None) if self._calls else None
         if span is None:
             return
         if call.moves:
@@ -371,26 +383,34 @@ class Tracing(Probe):
     def event_began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
         if headers is None:
             headers = {}  # A publisher whose events have none: the span stands for itself.
-        header = self._unsampled(headers)
-        parent = _NOTHING if header else self._parent(headers)
-        if header is None:
-            parent = self._decided(parent)
+        parent = self._parent_of_sampled(headers)
         span: Span | None = None
-        if header:
-            headers[TRACEPARENT] = header
-        elif self._is_unsampled(parent):
-            if TRACEPARENT not in headers:
-                propagate.inject(headers, parent)
-        else:
+        if parent is not None:
             span = self._current_tracer().start_span(f"send {source}", parent, SpanKind.PRODUCER)
             propagate.inject(headers, set_span_in_context(span, parent))
             if span.is_recording():
                 span.set_attributes(_of_event(source, type, "send"))
-        self._dispatches.setdefault(getcurrent(), deque()).append(span)
+        here = getcurrent()
+        begun = self._dispatches.get(here)
+        if begun is None:
+            if len(self._dispatches) >= MOST_DISPATCHING:
+                self._forget_the_dead()
+            begun = self._dispatches[here] = deque()
+        begun.append(span)
+
+    def _forget_the_dead(self) -> None:
+        """Drop what greenlets left behind that were killed while they dispatched."""
+        for greenlet in [each for each in list(self._dispatches) if each.dead]:
+            del self._dispatches[greenlet]
 
     def event_dispatched(self, source: str, type: str, seconds: float, exc: BaseException | None) -> None:
-        begun = self._dispatches.get(getcurrent())
-        span = begun.popleft() if begun else None
+        here = getcurrent()
+        begun = self._dispatches.get(here)
+        if begun is None:
+            return  # It began before this was attached.
+        span = begun.popleft()
+        if not begun:
+            del self._dispatches[here]
         if span is None:
             return
         if exc is not None and span.is_recording():
@@ -400,31 +420,39 @@ class Tracing(Probe):
 
     # --- contexts ----------------------------------------------------------------------------------------------------
 
-    def _leaves_out(self) -> bool:
-        """Whether a trace that begins here is not sampled."""
-        return self._share is not None and random() >= self._share
+    def _parent_of_sampled(self, headers: dict[str, Any]) -> Context | None:
+        """The parent of a span that begins here; None where the trace is not sampled: then `headers` say so."""
+        here = contexts.get_current()
+        if here is _UNSAMPLED:
+            headers[TRACEPARENT] = _here()
+            return None
+        if not here and self._follows and self._is_plain:
+            header = headers.get(TRACEPARENT)
+            if header is None:
+                if self._bound is not None:
+                    bits = getrandbits(64)
+                    if bits >= self._bound:
+                        headers[TRACEPARENT] = unsampled(bits)
+                        return None
+                    return propagate.extract(headers, here, _TEXTS) if BAGGAGE in headers else here
+            elif type(header) is str and is_unsampled(header):
+                return None
+        parent = self._decided(self._parent(headers))
+        if not self._is_unsampled(parent):
+            return parent
+        if here or TRACEPARENT not in headers:
+            propagate.inject(headers, parent)
+        return None
 
     def _decided(self, parent: Context) -> Context:
         """`parent`; where no trace goes on in it and the one that begins is not sampled, with that said."""
-        if self._share is not None and not get_current_span(parent).get_span_context().is_valid and self._leaves_out():
-            return set_span_in_context(_Unsampled(_new_header()), parent)
-        return parent
-
-    def _unsampled(self, headers: Mapping[str, Any] | None) -> str | None:
-        """The header of what is done here, where that is in no sampled trace and nothing else travels.
-
-        "" for a trace that begins here and is sampled; None where the library has to be asked.
-        """
-        if not self._is_plain or headers and BAGGAGE in headers:
-            return None
-        here = contexts.get_current()
-        if not here:
-            header = headers.get(TRACEPARENT) if headers else None
-            if header is None:
-                return None if self._share is None else _new_header() if self._leaves_out() else ""
-            return header if self._follows and type(header) is str and _is_unsampled_header(header) else None
-        span = get_current_span(here)
-        return span.header if len(here) == 1 and type(span) is _Unsampled else None
+        if self._bound is None or get_current_span(parent).get_span_context().is_valid:
+            return parent
+        bits = getrandbits(64)
+        if bits < self._bound:
+            return parent
+        trace, span, flags = parts_of(unsampled(bits))
+        return set_span_in_context(NonRecordingSpan(SpanContext(trace, span, True, TraceFlags(flags))), parent)
 
     @staticmethod
     def _parent(headers: Mapping[str, Any] | None) -> Context:
