@@ -1,4 +1,4 @@
-"""The header of a trace (W3C Trace Context), and whether a trace that begins is sampled, without OpenTelemetry's library.
+"""Internal: the header of a trace (W3C Trace Context), and which traces are sampled, without OpenTelemetry's library.
 
 Rule 1: no contexts and no clock here; random bits are an argument.
 Rule 2: the lower 64 bits of a trace's id decide, as OpenTelemetry's samplers of a share have it.
