@@ -23,12 +23,11 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from discovery.native import original
 
 #: Not gevent's: in a native thread that one makes a hub, whose imports meet those of other threads.
-_socket: Any = original("socket", "socket")
+_socket: type[socket.socket] = original("socket", "socket")
 
 #: Descriptors that must be free before connections are accepted: the process needs some for its own files and calls.
 SPARE = 4

@@ -72,7 +72,7 @@ def read(frame: bytes, skip: Callable[[str], None]) -> list[Word]:
     return [word for word in words if word is not None]
 
 
-def _word(message: Any, skip: Callable[[str], None]) -> Word | None:
+def _word(message: object, skip: Callable[[str], None]) -> Word | None:
     if not isinstance(message, list) or not message or type(message[0]) is not int:
         raise DirectoryProtocolError(f"a message is {quoted(message)}; an array that begins with its kind is needed")
     kind, *fields = message
@@ -113,7 +113,7 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
     return NodeRecords(node, records)
 
 
-def _of_former_release(node: str, namespace: str, services: Any) -> list[Record]:
+def _of_former_release(node: str, namespace: str, services: object) -> list[Record]:
     """What a node says that knows of no records yet: its services, their instances, and methods that may be repeated."""
     records = []
     for service, entry in services.items() if isinstance(services, dict) else ():

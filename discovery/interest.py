@@ -14,7 +14,6 @@ Rule 2: registries, engines and clients match records by `keys_of` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from discovery.exceptions import DirectoryError
 from discovery.model import LONGEST_NAME, Record, is_name, quoted
@@ -70,7 +69,7 @@ def split(key: str) -> tuple[bool, str]:
     return (True, key[len(_SERVICE) :]) if key.startswith(_SERVICE) else (False, key[len(_SUBSCRIBERS) :])
 
 
-def is_key(value: Any) -> bool:
+def is_key(value: object) -> bool:
     """Whether this is a key. Keys of kinds that a later version has match nothing here, and are no error."""
     if not isinstance(value, str) or len(value) > LONGEST_KEY:
         return False

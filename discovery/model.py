@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 from discovery.exceptions import DirectoryProtocolError
 
@@ -89,7 +89,7 @@ class Record:
         return fields
 
     @classmethod
-    def from_dict(cls, fields: Any) -> Record:
+    def from_dict(cls, fields: object) -> Record:
         """The record that `to_dict` gave. Unknown keys are ignored; junk raises DirectoryProtocolError.
 
         Equal `methods`, `subscriptions` and `tags` of different records are one object, so they must not be changed in place.
@@ -117,13 +117,13 @@ class Record:
 
 
 #: Of Record, in their order.
-_in_order: Any = itemgetter(
+_in_order: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(
     "service", "instance", "node", "incarnation", "version", "namespace", "endpoints", "state", "ttl", "methods", "subscriptions",
     "public_key", "zone", "weight", "tags", "host", "pid",
 )  # fmt: skip
 
 
-def quoted(value: Any, most: int = 80) -> str:
+def quoted(value: object, most: int = 80) -> str:
     """A peer's value, shortened for an error text. Lists and maps are described by their length only."""
     if isinstance(value, str | bytes):
         return repr(value[:most]) + ("..." if len(value) > most else "")
@@ -143,44 +143,44 @@ def shown_url(url: str) -> str:
     return _PASSWORD.sub(r"\1@", _TOKEN.sub("", url))
 
 
-def is_shallow(value: Any, levels: int = NESTING) -> bool:
+def is_shallow(value: object, levels: int = NESTING) -> bool:
     """Whether lists and maps in `value` are nested no deeper than `levels`."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return levels >= 0 and all(is_shallow(item, levels - 1) for item in inner if isinstance(item, dict | list | tuple))
 
 
-def is_name(value: Any) -> bool:
+def is_name(value: object) -> bool:
     """Whether this is a text that may name a service, an instance or a namespace."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether this is a whole number that fits the protocol."""
     return type(value) is int and 0 <= value <= LARGEST_NUMBER
 
 
-def _is_short(value: Any) -> bool:
+def _is_short(value: object) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
-def _is_optional_text(value: Any) -> bool:
+def _is_optional_text(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
-def is_ttl(value: Any) -> bool:
+def is_ttl(value: object) -> bool:
     """Whether a lease may last this many seconds; False for nan."""
-    return type(value) in (int, float) and SHORTEST_TTL <= value <= LONGEST_TTL
+    return (type(value) is int or type(value) is float) and SHORTEST_TTL <= value <= LONGEST_TTL
 
 
-def _is_signed(value: Any) -> bool:
+def _is_signed(value: object) -> bool:
     return value is None or isinstance(value, bytes)
 
 
-def _is_weight(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+def _is_weight(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and math.isfinite(value) and value >= 0
 
 
-def _is_text_map(value: Any) -> bool:
+def _is_text_map(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     for key, text in value.items():
@@ -189,16 +189,16 @@ def _is_text_map(value: Any) -> bool:
     return True
 
 
-def _is_map(value: Any) -> bool:
+def _is_map(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
-def _is_map_of_maps(value: Any) -> bool:
+def _is_map_of_maps(value: object) -> bool:
     return _is_map(value) and all(_is_map(item) for item in value.values()) and is_shallow(value)
 
 
 #: For each field a test of its value, and the expected value in words.
-FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "service": (is_name, "a name"),
     "instance": (is_name, "a name"),
     "node": (_is_short, "a name"),
@@ -315,7 +315,7 @@ class Note:
         return fields if self.signed is None else [*fields, self.signed]
 
     @classmethod
-    def from_list(cls, fields: Any) -> Note:
+    def from_list(cls, fields: object) -> Note:
         """The note that `to_list` gave. Fields after those known are ignored; junk raises DirectoryProtocolError."""
         if not isinstance(fields, list) or len(fields) < len(NOTE_FIELDS):
             raise DirectoryProtocolError(f"a note is {quoted(fields)}; a list of its fields is needed")
@@ -329,18 +329,18 @@ class Note:
         return cls(namespace, key, stamp, ttl, value, signed)
 
 
-def is_key(value: Any) -> bool:
+def is_key(value: object) -> bool:
     """Whether this is a text that may be the key of a note."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_KEY
 
 
-def is_note_ttl(value: Any) -> bool:
+def is_note_ttl(value: object) -> bool:
     """Whether a note may live for this many seconds; False for nan."""
-    return type(value) in (int, float) and 0 < value <= LONGEST_NOTE_TTL
+    return (type(value) is int or type(value) is float) and 0 < value <= LONGEST_NOTE_TTL
 
 
 #: A test for each field of a note.
-NOTE_FIELDS: dict[str, Callable[[Any], bool]] = {
+NOTE_FIELDS: dict[str, Callable[[object], bool]] = {
     "namespace": is_name,
     "key": is_key,
     "stamp": is_number,

@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeAlias
 
 #: Seconds between two checks while a greenlet waits; short compared with a registry's answer.
 _LOOK = 0.005
@@ -57,6 +58,10 @@ def _patched_hub() -> Any:
     return _hubs.get(_get_ident()) or _hub_of_this_thread()
 
 
+#: As `sys.exc_info()` gives it.
+ExcInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]"
+
+
 class Log:
     """A module's logger that our native threads can use in a patched process as well.
 
@@ -67,17 +72,17 @@ class Log:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def info(self, text: str, *args: Any) -> None:
+    def info(self, text: str, *args: object) -> None:
         self._say(logging.INFO, text, args)
 
-    def warning(self, text: str, *args: Any) -> None:
+    def warning(self, text: str, *args: object) -> None:
         self._say(logging.WARNING, text, args)
 
-    def exception(self, text: str, *args: Any) -> None:
+    def exception(self, text: str, *args: object) -> None:
         """An error, with the traceback of the exception that is being handled."""
         self._say(logging.ERROR, text, args, sys.exc_info())
 
-    def _say(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
+    def _say(self, level: int, text: str, args: tuple[object, ...], exc_info: ExcInfo | None = None) -> None:
         hub = _hubs.get(_get_ident())
         if hub is None:
             self._logger.log(level, text, *args, exc_info=exc_info)
@@ -129,7 +134,7 @@ class NativeEvent:
                     self._waiters.remove(waiter)
         return self._is_set
 
-    def _wait_as_greenlet(self, hub: Any, timeout: float | None) -> bool:
+    def _wait_as_greenlet(self, hub: object, timeout: float | None) -> bool:
         gevent = sys.modules["gevent"]
         if gevent.getcurrent() is hub:
             return self._is_set

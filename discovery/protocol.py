@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import msgpack
 
@@ -271,38 +271,38 @@ class SkippedUpdate:
 KINDS: dict[int, type[Any]] = {kind.KIND: kind for kind in Message.__args__}
 
 
-def _is_bool(value: Any) -> bool:
+def _is_bool(value: object) -> bool:
     return type(value) is bool
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_age(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
+def _is_age(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and value >= 0
 
 
-def _is_lease(value: Any) -> bool:
+def _is_lease(value: object) -> bool:
     return (
         isinstance(value, list) and len(value) >= 3 and is_name(value[0]) and all(map(is_number, value[1:3]))
     )
 
 
-def _is_leases(value: Any) -> bool:
+def _is_leases(value: object) -> bool:
     return isinstance(value, list) and len(value) <= MAX_RENEWALS and all(map(_is_lease, value))
 
 
-def _is_entry(value: Any) -> bool:
+def _is_entry(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and len(value) >= 3 and _is_age(value[1]) and _is_bool(value[2])
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> bool:
     return isinstance(value, list) and len(value) <= MAX_ENTRIES
 
 
 #: A test for each field, by its name. The same name means the same in every message.
-CHECKS: dict[str, Callable[[Any], bool]] = {
+CHECKS: dict[str, Callable[[object], bool]] = {
     "namespace": is_name,
     "request": is_number,
     "record": lambda value: isinstance(value, dict),
@@ -405,7 +405,7 @@ def _each(make: Callable[[Any], Any], values: list[Any], on_bad: OnBad | None) -
     return made
 
 
-def _entry(value: Any) -> list[Any]:
+def _entry(value: object) -> list[Any]:
     if not _is_entry(value):
         raise DirectoryProtocolError(f"an entry of a snapshot is {quoted(value)}")
     return [Record.from_dict(value[0]), *value[1:3]]
@@ -469,7 +469,7 @@ def snapshot_parts(
     yield frame(is_last=True)
 
 
-def pack(value: Any) -> bytes:
+def pack(value: object) -> bytes:
     """`value` as msgpack; DirectoryError when msgpack cannot carry its type."""
     try:
         packed: bytes = msgpack.packb(value, use_bin_type=True)
@@ -490,7 +490,7 @@ def _no_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"extension {code} has no meaning here")
 
 
-def _note(fields: Any) -> Note:
+def _note(fields: object) -> Note:
     note = Note.from_list(fields)
     if len(pack(note.to_list()[: len(NOTE_FIELDS)])) > MAX_NOTE:
         raise DirectoryProtocolError(f"a note takes more than {MAX_NOTE} bytes")
@@ -499,7 +499,7 @@ def _note(fields: Any) -> Note:
     return note
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Record):
         return value.to_dict()
     if isinstance(value, Note):

@@ -107,7 +107,7 @@ class Patch(ContextDecorator):
         self._config.data = {**base, **self._settings}
         return self._config
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._config.data = self._before.pop()
 
 

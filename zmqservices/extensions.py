@@ -15,7 +15,7 @@ import warnings
 import weakref
 from collections.abc import Collection, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from gevent.event import Event
 
@@ -27,6 +27,7 @@ __all__ = [
     "ENTRYPOINT_EXTENSIONS_ATTR",
     "DependencyProvider",
     "Entrypoint",
+    "EntrypointOptions",
     "Extension",
     "ProviderCollector",
     "SharedExtension",
@@ -59,12 +60,12 @@ class Extension:
 
     __declared_with: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, /, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, /, *args: object, **kwargs: object) -> Any:
         instance = super().__new__(cls)
         instance.__declared_with = (args, kwargs)
         return instance
 
-    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, /, *args: object, **kwargs: object) -> None:
         super().__init__()
 
     def setup(self) -> None:
@@ -161,7 +162,7 @@ class DependencyProvider(Extension):
         """Called once all dependencies are injected, before the method. Errors: as in `get_dependency`."""
 
     def worker_result(
-        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
+        self, worker_ctx: WorkerContext, result: object = None, exc_info: ExcInfo | None = None
     ) -> None:
         """Called once the outcome of the method is on its way to the caller. An error here is logged.
 
@@ -181,7 +182,7 @@ class ProviderCollector:
 
     _providers: set[Any]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         self._providers = set()
         self._had_providers = False
         self._last_provider_left = Event()
@@ -207,6 +208,13 @@ class ProviderCollector:
     def stop(self) -> None:
         """Called when the container stops; returns when the last provider has left."""
         self.wait_for_providers()
+
+
+class EntrypointOptions(TypedDict, total=False):
+    """The options that every entrypoint takes: `def __init__(self, ..., **kwargs: Unpack[EntrypointOptions])`."""
+
+    expected_exceptions: type[BaseException] | tuple[type[BaseException], ...]
+    sensitive_arguments: str | tuple[str, ...]
 
 
 class Entrypoint(Extension):

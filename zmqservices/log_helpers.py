@@ -23,7 +23,7 @@ def make_timing_logger(
     """
 
     @contextmanager
-    def log_time(text: str, *args: Any) -> Iterator[None]:
+    def log_time(text: str, *args: object) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
@@ -116,7 +116,7 @@ def escape_what_others_sent() -> None:
         logging.setLogRecordFactory(_record)
 
 
-def _record(name: str | None, *args: Any, **kwargs: Any) -> logging.LogRecord:
+def _record(name: str | None, *args: object, **kwargs: object) -> logging.LogRecord:
     # `logging.makeLogRecord` makes records without a name.
     make = OneLineRecord if (name or "").partition(".")[0] in _OWN else logging.LogRecord
     return make(name, *args, **kwargs)  # type: ignore[arg-type]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, Unpack
 
 from zmqservices.constants import HEADER_PREFIX
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.extensions import DependencyProvider, Entrypoint, ProviderCollector, SharedExtension
+from zmqservices.extensions import DependencyProvider, Entrypoint, EntrypointOptions, ProviderCollector, SharedExtension
 from zmqservices.worker_context import Container, WorkerContext
 
 C = TypeVar("C", bound="Consumer")
@@ -81,7 +81,7 @@ class QueueConsumerStopped(Exception):
 class Consumer(HeaderDecoder, Entrypoint):
     """What consumed a queue of a broker's. Event handlers are consumers, too; any other one is refused when it is bound."""
 
-    def __init__(self, queue: object, requeue_on_error: bool = False, **kwargs: Any) -> None:
+    def __init__(self, queue: object, requeue_on_error: bool = False, **kwargs: Unpack[EntrypointOptions]) -> None:
         super().__init__(**kwargs)
         self.queue = queue
         self.requeue_on_error = requeue_on_error
@@ -101,7 +101,7 @@ consume = Consumer.decorator
 class Publisher(HeaderEncoder, DependencyProvider):
     """What published to a broker; refused when it is bound."""
 
-    def __init__(self, exchange: object = None, queue: object = None, declare: object = None, **options: Any) -> None:
+    def __init__(self, exchange: object = None, queue: object = None, declare: object = None, **options: object) -> None:
         super().__init__()
         self.exchange, self.queue, self.declare, self.options = exchange, queue, declare, options
 

@@ -76,10 +76,10 @@ class Probe:
     def worker_started(self, worker_ctx: Any) -> None:
         """Called when a call's turn has come, before its service is made and its dependencies are injected."""
 
-    def worker_result(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_result(self, worker_ctx: Any, result: object, exc_info: ExcInfo | None) -> None:
         """Called once the outcome is on its way to the caller, before providers hear of it. As they will see it."""
 
-    def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_ended(self, worker_ctx: Any, result: object, exc_info: ExcInfo | None) -> None:
         """Called when every provider is torn down, with the same outcome. Not for workers that are killed."""
 
     def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:

@@ -26,7 +26,7 @@ import os
 import random
 import select
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -45,7 +45,7 @@ from discovery.model import Note, Record, shown_url
 from discovery.native import Log, Wakeup, native_lock, original
 
 _log = Log(__name__)
-_poll: Any = original("select", "poll")
+_poll: Callable[[], select.poll] = original("select", "poll")
 _sleep = original("time", "sleep")
 
 EXTRA = "zmqservices[consul]"

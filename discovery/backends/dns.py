@@ -264,7 +264,7 @@ def _server_class() -> Any:
                 except TimeoutError as exc:
                     raise dns.exception.Timeout(timeout=timeout) from exc
 
-        def _over_udp(self, link: Any, request: dns.message.QueryMessage, deadline: float) -> dns.message.Message:
+        def _over_udp(self, link: socket.socket, request: dns.message.QueryMessage, deadline: float) -> dns.message.Message:
             link.send(request.to_wire())
             while True:
                 wire = self._receive(link, 65535, deadline)
@@ -279,7 +279,7 @@ def _server_class() -> Any:
                 if request.is_response(response):
                     return response
 
-        def _over_tcp(self, link: Any, request: dns.message.QueryMessage, deadline: float) -> dns.message.Message:
+        def _over_tcp(self, link: socket.socket, request: dns.message.QueryMessage, deadline: float) -> dns.message.Message:
             link.sendall(request.to_wire(prepend_length=True))
             length = int.from_bytes(self._exactly(link, 2, deadline))
             response = dns.message.from_wire(self._exactly(link, length, deadline))
@@ -287,7 +287,7 @@ def _server_class() -> Any:
                 raise OSError("the server answered another question")
             return response
 
-        def _exactly(self, link: Any, length: int, deadline: float) -> bytes:
+        def _exactly(self, link: socket.socket, length: int, deadline: float) -> bytes:
             found = b""
             while len(found) < length:
                 part = self._receive(link, length - len(found), deadline)
@@ -296,7 +296,7 @@ def _server_class() -> Any:
                 found += part
             return found
 
-        def _receive(self, link: Any, most: int, deadline: float) -> bytes:
+        def _receive(self, link: socket.socket, most: int, deadline: float) -> bytes:
             while True:
                 left = deadline - time.monotonic()
                 if self._has_ended():
@@ -305,8 +305,7 @@ def _server_class() -> Any:
                     raise TimeoutError
                 link.settimeout(min(left, _LOOK))
                 try:
-                    received: bytes = link.recv(most)
-                    return received
+                    return link.recv(most)
                 except TimeoutError:
                     continue
 

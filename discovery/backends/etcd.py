@@ -23,6 +23,7 @@ import itertools
 import json
 import math
 import random
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def open_etcd(url: str, options: Options) -> Kind:
 class _Gateway:
     """One member, as one thread uses it."""
 
-    def __init__(self, server: tuple[str, int], context: Any, token: str | None = None) -> None:
+    def __init__(self, server: tuple[str, int], context: ssl.SSLContext | None, token: str | None = None) -> None:
         import urllib3
 
         self._errors = urllib3.exceptions

@@ -166,7 +166,7 @@ class WatchConnection:
             del self._unsent[:size]
         self._stream.send(self._http.data_to_send())
 
-    def _take(self, event: Any) -> None:
+    def _take(self, event: object) -> None:
         events = self._events
         match event:
             case events.DataReceived():

@@ -29,7 +29,7 @@ from discovery.backends.tls import MEND, TlsBuffers, why_tls_failed
 from discovery.native import NativeEvent, NativeThread, Wakeup, end_hub, native_lock, original
 
 _socket: Any = original("socket", "socket")
-_poll: Any = original("select", "poll")
+_poll: Callable[[], select.poll] = original("select", "poll")
 
 #: Seconds; a connection that is cut or closed ends much sooner.
 LONGEST_JOIN = 60.0
@@ -86,7 +86,7 @@ class NativeResult:
         """Whether there is a value."""
         return self.ready() and self.exception is None
 
-    def set(self, value: Any = None) -> None:
+    def set(self, value: object = None) -> None:
         """The request succeeded."""
         self.value = value
         self._end()
@@ -270,7 +270,7 @@ class NativeHandler:
         self._cut_at = min(self._cut_at, time.monotonic() + seconds)
         self._wakeup.wake()
 
-    def spawn(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> _Routine:
+    def spawn(self, func: Callable[..., object], *args: object, **kwargs: object) -> _Routine:
         """Starts the connection's thread. RuntimeError when none can be made."""
 
         def run() -> None:
@@ -297,7 +297,7 @@ class NativeHandler:
         ready = self._wait({**dict.fromkeys(readers, select.POLLIN), **dict.fromkeys(writers, select.POLLOUT)}, until)
         return [one for one in readers if one in ready], [one for one in writers if one in ready], []
 
-    def create_connection(self, address: tuple[str, int], timeout: float | None = None, **_: Any) -> Any:
+    def create_connection(self, address: tuple[str, int], timeout: float | None = None, **_: object) -> Any:
         """A connected socket. OSError says why there is none."""
         connection = self._new_connection(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         try:
@@ -334,7 +334,7 @@ class NativeHandler:
             self.reason = f"{NO_TLS}: {why_tls_failed(exc)}; {MEND}"
             raise
 
-    def _is_ready(self, connection: Any, event: int) -> bool:
+    def _is_ready(self, connection: object, event: int) -> bool:
         return bool(self._wait({connection: event}, time.monotonic() + self._timeout))
 
     def create_socket_pair(self) -> tuple[Any, Any]:
@@ -372,18 +372,18 @@ class Reasons:
     def __init__(self, handler: NativeHandler) -> None:
         self._handler = handler
 
-    def log(self, *_: Any) -> None:
+    def log(self, *_: object) -> None:
         """Of no use to anybody here."""
 
     debug = info = log
 
-    def warning(self, text: str, *args: Any) -> None:
+    def warning(self, text: str, *args: object) -> None:
         """kazoo complains of the connection."""
         if self._handler.reason is None:
             self._handler.reason = (text % args)[:200]
 
     warn = error = warning
 
-    def exception(self, text: str, *args: Any) -> None:
+    def exception(self, text: str, *args: object) -> None:
         """An exception that kazoo did not expect."""
         self._handler.reason = f"{text % args}: {sys.exc_info()[1]!r:.200}"

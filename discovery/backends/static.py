@@ -195,7 +195,7 @@ def _yaml(body: str, url: str) -> Any:
         raise ValueError(str(exc)) from exc
 
 
-def _checked(services: Any, url: str) -> dict[str, list[str]]:
+def _checked(services: object, url: str) -> dict[str, list[str]]:
     if not isinstance(services, dict) or not services:
         raise DirectoryConfigurationError(f"the directory URL is {url!r}; {_MEND}")
     checked: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ from discovery.exceptions import EngineError
 from discovery.native import getaddrinfo, native_lock, original
 
 #: The socket as it was before gevent: it is used by threads without a hub.
-_socket: Any = original("socket", "socket")
+_socket: type[socket.socket] = original("socket", "socket")
 #: Bytes that are read at once.
 CHUNK = 65536
 
@@ -85,7 +85,7 @@ class EngineStream:
                 reason = exc.strerror or str(exc)
         raise EngineError(f"{self.name} cannot be reached: {reason}")
 
-    def _connect_to(self, connection: Any, address: Any, seconds: float) -> None:
+    def _connect_to(self, connection: socket.socket, address: tuple[object, ...], seconds: float) -> None:
         with self._guard:
             self._socket, former = connection, self._socket
             if former is not None:

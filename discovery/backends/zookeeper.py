@@ -116,7 +116,7 @@ class _Connection:
     """One connection to one member, in a session of its own or in the one of `client_id`."""
 
     def __init__(
-        self, address: str, url: EngineUrl, seconds: float, client_id: Any, ended: Callable[[], None], host: str
+        self, address: str, url: EngineUrl, seconds: float, client_id: object, ended: Callable[[], None], host: str
     ) -> None:
         from kazoo.client import KazooClient
         from kazoo.protocol.states import KazooState

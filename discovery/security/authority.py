@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from discovery.exceptions import SecurityError
 from discovery.model import LONGEST_NAME
@@ -100,10 +99,10 @@ class Authority:
             )
         pair, signer = signing.new_node_keys(), signing.new_signing_keys()
         starts, ends = self._span(days)
-        lists: Any = permissions or {}
         certificate = Certificate(
-            name, pair.public, _new_serial(), starts, ends, is_registry=is_registry, signing_key=signer.public, **lists
-        )
+            name, pair.public, _new_serial(), starts, ends, is_registry=is_registry, signing_key=signer.public,
+            **(permissions or {}),
+        )  # fmt: skip
         signed = issue(certificate, self._keys)
         _make_folder(folder)
         files.write(folder / NODE_KEY, f"private key of {name}; show it to nobody", [(PRIVATE_KEY_LINE, pair.private)], True)

@@ -104,7 +104,7 @@ class SignedCertificate:
         return Sealed(self.packed, self.authority, self.signature).to_bytes()
 
     @classmethod
-    def from_bytes(cls, signed: Any) -> SignedCertificate:
+    def from_bytes(cls, signed: object) -> SignedCertificate:
         """What `to_bytes` made. Raises SecurityError for anything else."""
         if not isinstance(signed, bytes) or len(signed) > LONGEST_CERTIFICATE:
             length = f"{len(signed):,} bytes" if isinstance(signed, bytes) else type(signed).__name__
@@ -130,20 +130,20 @@ def issue(certificate: Certificate, authority: KeyPair) -> SignedCertificate:
     return signed
 
 
-def is_pattern(value: Any) -> bool:
+def is_pattern(value: object) -> bool:
     """Whether this may stand in a list of permissions."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
 
 
-def _is_patterns(value: Any) -> bool:
+def _is_patterns(value: object) -> bool:
     return value is None or isinstance(value, list) and len(value) <= MOST_PATTERNS and all(map(is_pattern, value))
 
 
-def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+def _is_time(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and math.isfinite(value) and value >= 0
 
 
-def _is_signing_key(value: Any) -> bool:
+def _is_signing_key(value: object) -> bool:
     return value is None or isinstance(value, bytes) and len(value) in (0, KEY_LENGTH)
 
 

@@ -294,8 +294,8 @@ def _check_owner(instance: str, key: bytes) -> None:
         )
 
 
-def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+def _is_time(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and math.isfinite(value) and value >= 0
 
 
 def _shown(record: Record) -> str:

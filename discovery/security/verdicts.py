@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from discovery.exceptions import SecurityError
 from discovery.security.certificates import Certificate, SignedCertificate
@@ -38,7 +37,7 @@ class Trust:
     authorities: frozenset[bytes]
     revoked: Mapping[bytes, Revocations] = field(default_factory=dict)
 
-    def believed(self, signed: Any, key: bytes, now: float) -> Certificate:
+    def believed(self, signed: object, key: bytes, now: float) -> Certificate:
         """The certificate, where it is that of the holder of `key` at the time `now`, in seconds since 1970. Raises Refusal."""
         if signed is None:
             raise Refusal("missing", "it shows no certificate; give it the SECURITY folder that `zmqservices keys issue` makes")
@@ -64,7 +63,7 @@ class Trust:
         self._check_revoked(envelope.authority, certificate)
         return certificate
 
-    def confirm(self, signed: Any, now: float) -> None:
+    def confirm(self, signed: object, now: float) -> None:
         """Raise Refusal where a certificate, which was believed earlier, is not believed any more. Its signature is not asked."""
         envelope = SignedCertificate.from_bytes(signed)
         if envelope.authority not in self.authorities:

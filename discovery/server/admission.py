@@ -9,7 +9,6 @@ Rule 3: whoever has a certificate may read the directory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from discovery import protocol
 from discovery.model import Note, Record
@@ -120,7 +119,7 @@ def _check(verdict: Permission) -> None:
         raise NotAdmitted(verdict.rule)
 
 
-def request_of(message: Any) -> int:
+def request_of(message: object) -> int:
     """The number of a request, for its refusal; 0 for a message without one, after which the connection ends."""
     return getattr(message, "request", 0)
 

@@ -60,7 +60,7 @@ class ClientNode:
         for level in itertools.count(1):
             yield self._callers.get(level) or self._new_caller(level)
 
-    def _new_caller(self, hub: Any) -> Caller:
+    def _new_caller(self, hub: object) -> Caller:
         if os.getpid() != self._pid:
             raise forked_error(self._pid)
         with self._lock:
@@ -122,7 +122,7 @@ class ClientNode:
         self._callers = {}
 
 
-def _is_plain(hub: Any) -> bool:
+def _is_plain(hub: object) -> bool:
     return hub is None or type(hub) is int
 
 

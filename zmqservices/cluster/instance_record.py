@@ -79,7 +79,7 @@ class InstanceRecord:
         """The announced tags; not to be changed in place."""
         return {} if self.current is None else self.current.tags
 
-    def announce(self, reason: Reason | None = None, **changes: Any) -> discovery.Record:
+    def announce(self, reason: Reason | None = None, **changes: object) -> discovery.Record:
         """Change fields of the record, or list the instance. It stays listed until each reason was removed."""
         if reason is not None:
             self._reasons.add(reason)

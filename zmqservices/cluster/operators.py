@@ -51,7 +51,7 @@ class OperatorMethods:
     def flush(self) -> None:
         """Nothing: `take` begins each call at once."""
 
-    def cancel(self, worker: Any, why: str) -> None:
+    def cancel(self, worker: object, why: str) -> None:
         """Nothing: all calls are short."""
 
     def _answer(self, call: IncomingCall) -> None:

@@ -151,7 +151,7 @@ class Registration:
 
     # --- what else the record says -----------------------------------------------------------------------------------
 
-    def amend(self, **changes: Any) -> None:
+    def amend(self, **changes: object) -> None:
         """Change fields of the record. An instance that was not listed is listed now, and takes no calls.
 
         It stays listed until `retract`.

@@ -21,7 +21,7 @@ import hashlib
 from time import time
 from typing import Any
 
-from zmqservices.contrib.sqlalchemy import sql
+from zmqservices.contrib.sqlalchemy import DeclarativeClass, sql
 from zmqservices.contrib.tables import Executor, inbox_table, insert_if_absent, older
 from zmqservices.extensions import DependencyProvider
 from zmqservices.worker_context import WorkerContext
@@ -76,7 +76,7 @@ class Notes:
 class Inbox(DependencyProvider):
     """Injects `Notes`. Its table, `zmqservices_inbox`, joins the metadata of the declarative base, to be made with the others."""
 
-    def __init__(self, declarative_base: Any) -> None:
+    def __init__(self, declarative_base: DeclarativeClass) -> None:
         super().__init__()
         self.table = inbox_table(declarative_base.metadata)
 

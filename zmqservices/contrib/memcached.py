@@ -63,7 +63,7 @@ class Memcached(DependencyProvider):
     a second is an error.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         super().__init__()
         self.options = options
         self.client: Any = None

@@ -33,6 +33,7 @@ from zmqservices.contrib import tables
 from zmqservices.contrib.sqlalchemy import (
     DB_ENGINE_OPTIONS_KEY,
     AnySession,
+    DeclarativeClass,
     EngineProvider,
     SQLAlchemyError,
     make_url,
@@ -97,7 +98,7 @@ class Outbox(EngineProvider):
 
     def __init__(
         self,
-        declarative_base: Any,
+        declarative_base: DeclarativeClass,
         *,
         adopt_after: float = 15.0,
         poll_interval: float = 1.0,

@@ -41,7 +41,7 @@ class Redis(DependencyProvider):
     is an error of the call that needs it, not of the start.
     """
 
-    def __init__(self, name: str, **options: Any) -> None:
+    def __init__(self, name: str, **options: object) -> None:
         super().__init__()
         self.name = name
         self.options = {"decode_responses": True, "health_check_interval": 30, **options}

@@ -53,7 +53,7 @@ class SentryReporter(DependencyProvider):
     which patch the standard library, are off unless `default_integrations: true` asks for them.
     """
 
-    def __init__(self, report_expected: bool = True, **options: Any) -> None:
+    def __init__(self, report_expected: bool = True, **options: object) -> None:
         super().__init__()
         self.report_expected = report_expected
         self.options = options
@@ -97,7 +97,7 @@ class SentryReporter(DependencyProvider):
         return scope
 
     def worker_result(
-        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
+        self, worker_ctx: WorkerContext, result: object = None, exc_info: ExcInfo | None = None
     ) -> None:
         if exc_info is None:
             return

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
@@ -37,7 +37,7 @@ except ImportError as error:
 
 __all__ = [
     "DB_ENGINE_OPTIONS_KEY", "DB_SESSION_OPTIONS_KEY", "DB_URIS_KEY",
-    "AnySession", "Database", "DatabaseSession", "EngineProvider", "SQLAlchemyError", "Session", "Sessions",
+    "AnySession", "Database", "DatabaseSession", "DeclarativeClass", "EngineProvider", "SQLAlchemyError", "Session", "Sessions",
     "make_url", "postgresql", "scoped_session", "sql", "sqlite",
 ]  # fmt: skip
 
@@ -46,6 +46,13 @@ DB_URIS_KEY = "DB_URIS"
 #: Settings with options for `create_engine` and `sessionmaker`. Options of the declaration take precedence.
 DB_ENGINE_OPTIONS_KEY = "DB_ENGINE_OPTIONS"
 DB_SESSION_OPTIONS_KEY = "DB_SESSION_OPTIONS"
+
+
+class DeclarativeClass(Protocol):
+    """A declarative base, such as a subclass of `sqlalchemy.orm.DeclarativeBase`. Its name is part of the key in DB_URIS."""
+
+    __name__: str
+    metadata: sql.MetaData
 
 
 class Session(AnySession):
@@ -78,7 +85,7 @@ class Sessions:
             self._session = self.get_session()
         return self._session
 
-    def get_session(self, **options: Any) -> Session:
+    def get_session(self, **options: object) -> Session:
         """A further session, for a `with` block. Closed at the worker's end, if not before.
 
         `close_on_exit`, an option of nameko-sqlalchemy's, is taken: sessions are always closed at the end of their block.
@@ -109,7 +116,7 @@ class EngineProvider(DependencyProvider):
 
     def __init__(
         self,
-        declarative_base: Any,
+        declarative_base: DeclarativeClass,
         session_options: Mapping[str, Any] | None = None,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:

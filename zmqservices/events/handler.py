@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from typing import Any
+from typing import Any, Unpack
 
 from zmqservices import configuration, constants
 from zmqservices.cluster.events.consumer import EventConsumer
@@ -27,6 +27,7 @@ from zmqservices.exceptions import (
     WorkerCancelled,
     serialize,
 )
+from zmqservices.extensions import EntrypointOptions
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.messaging import Consumer
 from zmqservices.wire import codec
@@ -71,7 +72,7 @@ class EventHandler(Consumer):
         start: str = NEW,
         max_deliveries: int | None = None,
         prefetch: int | None = None,
-        **kwargs: object,
+        **kwargs: Unpack[EntrypointOptions],
     ) -> None:
         super().__init__(None, requeue_on_error, **kwargs)
         if handler_type not in KINDS:

@@ -91,7 +91,7 @@ class WorkerLifecycle(Watched):
             provider.worker_setup(worker_ctx)
 
     def _worker_result(
-        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
+        self, worker_ctx: WorkerContext, result: object = None, exc_info: ExcInfo | None = None
     ) -> None:
         for provider in (self._settled_providers or self._providers()).told_results:
             if worker_ctx._injected is None or provider in worker_ctx._injected:
@@ -151,7 +151,7 @@ class WorkerLifecycle(Watched):
             # The traceback knows this frame, and this frame shall not know the traceback.
             result = exc_info = None
 
-    def _close(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> bool:
+    def _close(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> bool:
         failure: ExcInfo | None = None
         escaped: ExcInfo | None = None
         # Read once: a probe that is attached during the end of a call is not told of it.

@@ -28,7 +28,7 @@ class Mailbox:
         self._is_awaited = False
         self._busy_until = 0.0
 
-    def put(self, thing: Any) -> None:
+    def put(self, thing: object) -> None:
         """Post a job, and wake the thread."""
         self.items.append(thing)
         if self._is_asleep:
@@ -86,7 +86,7 @@ class Flag:
             pass
 
 
-def call(callback: Callable[[Any], None], argument: Any) -> None:
+def call(callback: Callable[[Any], None], argument: object) -> None:
     """Call a callback with its result. Its error is printed to stderr: in a patched process this thread must not log."""
     try:
         callback(argument)

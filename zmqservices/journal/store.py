@@ -261,7 +261,7 @@ class Store:
                 for name, declared, cursor, ranges, *rest in found]  # fmt: skip
 
     def put_group(
-        self, name: str, declared: Any, cursor: int, ranges: Any, seen_at: float, expired: bool, lost: int
+        self, name: str, declared: object, cursor: int, ranges: object, seen_at: float, expired: bool, lost: int
     ) -> None:
         """Store the state of a group."""
         self._db.execute(

@@ -95,7 +95,7 @@ class Writer:
         if done is None:
             self._over.wait()
 
-    def put(self, thing: Any) -> None:
+    def put(self, thing: object) -> None:
         """Post (event, done) to append, (group, seq) to acknowledge, or (None, question, done) to ask."""
         self.mailbox.put(thing)
         if self.has_ended:

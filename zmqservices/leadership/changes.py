@@ -6,10 +6,10 @@ Internal. Services use `zmqservices.leadership`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from zmqservices.exceptions import ContainerBeingKilled
-from zmqservices.extensions import Entrypoint
+from zmqservices.extensions import Entrypoint, EntrypointOptions
 from zmqservices.leadership.watch import LeadershipWatch
 
 
@@ -19,7 +19,7 @@ class LeadershipChange(Entrypoint):
     takes_generators = False
     what = ""
 
-    def __init__(self, name: str = "leader", **kwargs: Any) -> None:
+    def __init__(self, name: str = "leader", **kwargs: Unpack[EntrypointOptions]) -> None:
         super().__init__(**kwargs)
         self.watch = LeadershipWatch(name)
         self._is_stopping = False

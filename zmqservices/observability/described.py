@@ -49,7 +49,7 @@ def doc_of(described: object) -> str:
     return (inspect.getdoc(described) or "")[:LONGEST_DOC]
 
 
-def _annotations(method: Any) -> dict[str, str]:
+def _annotations(method: object) -> dict[str, str]:
     """The annotations as they are written, by argument; that of the result as `return`."""
     found = getattr(method, "__annotations__", None) or {}
     return {str(name): _written(annotation)[:LONGEST_SIGNATURE] for name, annotation in found.items()}

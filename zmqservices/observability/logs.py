@@ -107,7 +107,7 @@ _OF_EVERY_RECORD = frozenset((*vars(logging.LogRecord("", 0, "", 0, "", (), None
 class AccessLog(Probe):
     """Logs a line for each call, event, request and tick, and for each call that is refused, to `zmqservices.access`."""
 
-    def worker_result(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_result(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> None:
         now = time.monotonic()
         running = now - worker_ctx.started_at if worker_ctx.started_at else 0.0
         queued = worker_ctx.started_at - worker_ctx.queued_at if worker_ctx.queued_at and worker_ctx.started_at else 0.0
@@ -145,14 +145,14 @@ class SlowCalls(Probe):
         if waits is not None:
             waits.append((time.monotonic() - call.began_at, f"{call.service}.{call.method}"))
 
-    def worker_result(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_result(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> None:
         now = time.monotonic()
         began = worker_ctx.queued_at or worker_ctx.started_at
         waits = self._waits.get(worker_ctx.call_id, [])
         if began and now - began >= self._threshold:
             self._tell(worker_ctx, now - began, worker_ctx.started_at - began, now - worker_ctx.started_at, waits)
 
-    def worker_ended(self, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
+    def worker_ended(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> None:
         self._waits.pop(worker_ctx.call_id, None)
 
     def service_stopped(self, service: str, instance: str) -> None:

@@ -294,7 +294,7 @@ class _Handler(pywsgi.WSGIHandler):
         self.socket.settimeout(IDLE_TIMEOUT)
         super().handle()
 
-    def log_error(self, msg: str, *args: Any) -> None:
+    def log_error(self, msg: str, *args: object) -> None:
         _log.debug(f"metrics: {msg}", *args)
 
 

@@ -336,7 +336,7 @@ class Tracing(Probe):
                     span.set_status(_failed(name if may_quote else exc_info[1]))
         span.end()
 
-    def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
+    def worker_dropped(self, worker_ctx: object, exc: BaseException) -> None:
         work = self._work_of(worker_ctx)
         parent = self._decided(propagate.extract(_headers(worker_ctx, work), _NOTHING, _TEXTS))
         if self._is_unsampled(parent):
@@ -519,7 +519,7 @@ def _headers(worker_ctx: Any, work: _Work) -> Mapping[str, Any]:
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-def _http_status(worker_ctx: Any, exc_info: ExcInfo | None, is_expected: bool) -> int:
+def _http_status(worker_ctx: object, exc_info: ExcInfo | None, is_expected: bool) -> int:
     """The status of the answer, or of the one that `zmqservices.web` makes of an error."""
     found = getattr(_request(worker_ctx), "status", 200) if exc_info is None else getattr(exc_info[1], "code", None)
     return found if isinstance(found, int) else 400 if is_expected else 500

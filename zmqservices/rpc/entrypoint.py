@@ -83,7 +83,9 @@ class Rpc(Entrypoint):
         self.answer = self._answer if is_overridden(self, Rpc) else self.server.handle_result
         self.server.register_provider(self)
 
-    def handle_result(self, message: IncomingCall, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def handle_result(
+        self, message: IncomingCall, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
+    ) -> Outcome:
         """Answer the call `message`. Called by the worker with the outcome, before dependency providers are told of it.
 
         An override may change `result` and `exc_info`; what it returns is passed on to dependency providers. An error that

@@ -101,7 +101,7 @@ def _responses(declared: DeclaredEntrypoint, signature: inspect.Signature, types
     return responses
 
 
-def _content(returned: Any, types: Types) -> dict[str, Any]:
+def _content(returned: object, types: Types) -> dict[str, Any]:
     """The body of an answer, as far as the annotation tells it."""
     if returned is inspect.Signature.empty or returned is None or returned is Any:
         return {}

@@ -18,7 +18,6 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from discovery.security.certificates import Certificate, is_pattern
 from discovery.security.permissions import Permission, Verb, allows, matches, needed_to_call
@@ -80,7 +79,7 @@ def load(path: str) -> Policy:
     return parse(configuration.load(path), path)
 
 
-def parse(found: Any, source: str = "the policy") -> Policy:
+def parse(found: object, source: str = "the policy") -> Policy:
     """The policy that a YAML document says."""
     if not isinstance(found, Mapping):
         raise ConfigurationError(f"{source} is {found!r:.80}; a map with {DENY!r} and {ALLOW!r} is needed")
@@ -90,13 +89,13 @@ def parse(found: Any, source: str = "the policy") -> Policy:
     return Policy(deny, allow, name)
 
 
-def _rules(found: Any, label: str) -> tuple[Rule, ...]:
+def _rules(found: object, label: str) -> tuple[Rule, ...]:
     if not isinstance(found, list):
         raise ConfigurationError(f"{label} is {found!r:.80}; a list of rules is needed")
     return tuple(_rule(one, f"{label} {number}") for number, one in enumerate(found, 1))
 
 
-def _rule(found: Any, label: str) -> Rule:
+def _rule(found: object, label: str) -> Rule:
     if not isinstance(found, Mapping):
         raise ConfigurationError(f"{label} is {found!r:.80}; a map with {WHO!r} and one of {', '.join(VERBS)} is needed")
     _refuse_others(found, (WHO, *VERBS), label)
@@ -109,14 +108,14 @@ def _rule(found: Any, label: str) -> Rule:
     return Rule(label, _patterns(found[WHO], f"{WHO} of {label}"), patterns)
 
 
-def _patterns(found: Any, label: str) -> tuple[str, ...]:
+def _patterns(found: object, label: str) -> tuple[str, ...]:
     listed = [found] if isinstance(found, str) else found
     if not isinstance(listed, list) or not listed or not all(map(is_pattern, listed)):
         raise ConfigurationError(f"{label} is {found!r:.80}; a pattern, or a list of patterns such as ['orders.*'], is needed")
     return tuple(listed)
 
 
-def _refuse_others(found: Mapping[Any, Any], known: tuple[str, ...], label: str) -> None:
+def _refuse_others(found: Mapping[object, object], known: tuple[str, ...], label: str) -> None:
     for word in found:
         if word not in known:
             close = difflib.get_close_matches(str(word), known, n=1)

@@ -108,7 +108,7 @@ class Thread:
             self._ended.run()
             gevent.get_hub().destroy()
 
-    def dispatch(self, *args: Any) -> None:
+    def dispatch(self, *args: object) -> None:
         # In a copy of this thread's context: a trace that goes on here goes on there.
         job = DispatchJob(partial(copy_context().run, self._post.dispatch), args)
         self._post.reactor.post(gevent.spawn, job.run)
@@ -194,7 +194,7 @@ class StandaloneDispatcher:
         self._lock = reentrant_lock()
         self._never_stopped: Any = None
 
-    def __call__(self, service_name: str, event_type: str, event_data: Any = None, key: str | None = None) -> None:
+    def __call__(self, service_name: str, event_type: str, event_data: object = None, key: str | None = None) -> None:
         """Tell that something happened at `service_name`; see `zmqservices.events.dispatcher.Dispatcher`."""
         check_type(event_type)
         if not isinstance(service_name, str) or not service_name or "\0" in service_name:

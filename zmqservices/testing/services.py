@@ -209,7 +209,7 @@ def entrypoint_hook(
     if entrypoint is None:
         raise ExtensionNotFound(f"no entrypoint {method_name!r} is found on {container}")
 
-    def hook(*args: Any, **kwargs: Any) -> Any:
+    def hook(*args: object, **kwargs: object) -> Any:
         mine: list[Any] = []
         outcome = _Outcome(lambda worker_ctx, result, exc_info: worker_ctx in mine)
         text = f"Timeout on {container.service_name}.{method_name} after {timeout} seconds"

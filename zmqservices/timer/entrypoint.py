@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable
 from math import isfinite
 from time import monotonic
-from typing import Any
+from typing import Any, Unpack
 
 from gevent.event import Event
 
 from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled
-from zmqservices.extensions import Entrypoint
+from zmqservices.extensions import Entrypoint, EntrypointOptions
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.leadership.candidacy import Candidacy
 from zmqservices.timer.schedule import Schedule
@@ -40,7 +40,12 @@ class Timer(Entrypoint):
     takes_generators = False
 
     def __init__(
-        self, interval: float, eager: bool = False, missed: str = "skip", cluster: bool = False, **kwargs: Any
+        self,
+        interval: float,
+        eager: bool = False,
+        missed: str = "skip",
+        cluster: bool = False,
+        **kwargs: Unpack[EntrypointOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.interval = _seconds(interval)

@@ -43,7 +43,7 @@ def needs_ipv6(address: str) -> bool:
     return address.startswith(("tcp://[", "tcp://*:"))
 
 
-def resolve(host: str, network: Any = socket) -> str:
+def resolve(host: str, network: object = socket) -> str:
     """The IP address of a host, IPv4 where it has one. Raises ConfigurationError when the name is unknown.
 
     `network`, here and below: the module whose sockets and look-ups are used; `gevent.socket` blocks no other greenlet.
@@ -89,7 +89,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def resolved(host: str, network: Any = socket) -> str | None:
+def resolved(host: str, network: object = socket) -> str | None:
     """The IP address of a host as of now; None for one that is no address (`*`) or is not found."""
     try:
         return None if host in ANY_HOST else resolve(host, network)
@@ -152,7 +152,7 @@ def source_address(host: str, port: int, ipv4_alone: bool = False, network: Any 
     return None
 
 
-def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False, network: Any = socket) -> str | None:
+def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False, network: object = socket) -> str | None:
     """This host's address on the route to the first of a directory's servers (host, port) that has one, else None."""
     routes = (source_address(host, port, ipv4_alone, network) for host, port in servers)
     return next(filter(None, routes), None)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import zmq
@@ -108,16 +108,23 @@ class HubTimer:
             timer.close()
 
 
+class SwitchedTo(Protocol):
+    """A greenlet, or an Outsider in place of one."""
+
+    def switch(self) -> object:
+        """Called on the hub: what it waits for has come."""
+
+
 class WaitingGreenlets:
     """Several greenlets that wait for one completion, in place of the single one that mostly waits."""
 
     __slots__ = ("greenlets",)
 
-    def __init__(self, first: Any) -> None:
+    def __init__(self, first: SwitchedTo) -> None:
         self.greenlets = [first]
 
     @classmethod
-    def join(cls, completion: Completion, greenlet: object) -> None:
+    def join(cls, completion: Completion, greenlet: SwitchedTo) -> None:
         if not isinstance(completion.waiter, WaitingGreenlets):
             completion.waiter = cls(completion.waiter)
         completion.waiter.greenlets.append(greenlet)
@@ -165,7 +172,7 @@ class Outsider:
         return self._bell.wait(timeout)
 
 
-def _join(completion: Completion, stage: int, waiter: object) -> None:
+def _join(completion: Completion, stage: int, waiter: SwitchedTo) -> None:
     if completion.waiter is None:
         completion.awaited = stage
         completion.waiter = waiter

@@ -41,7 +41,7 @@ class RedactedEntrypoint(Protocol):
     def sensitive_arguments(self) -> Any: ...
 
 
-def get_redacted_args(entrypoint: RedactedEntrypoint, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def get_redacted_args(entrypoint: RedactedEntrypoint, /, *args: object, **kwargs: object) -> dict[str, Any]:
     """A deep copy of the arguments by their names, with the entrypoint's `sensitive_arguments` replaced.
 
     `sensitive_arguments` are paths such as `"card"`, `"user.card[0]"` or `"user[card]"`. Paths that do not exist

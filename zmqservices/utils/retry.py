@@ -31,7 +31,7 @@ def retry(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def trying(*args: Any, **kwargs: Any) -> Any:
+        def trying(*args: object, **kwargs: object) -> Any:
             for pause in _pauses(max_attempts, delay, backoff, max_delay):
                 try:
                     return function(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from gevent import GreenletExit
 from werkzeug.exceptions import HTTPException
@@ -12,7 +12,7 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
 from zmqservices.exceptions import ConfigurationError, ContainerBeingKilled, WorkerCancelled
-from zmqservices.extensions import Entrypoint
+from zmqservices.extensions import Entrypoint, EntrypointOptions
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
 from zmqservices.web.exchange import HttpExchange
 from zmqservices.web.requests import WebRequest
@@ -36,7 +36,7 @@ class HttpRequestHandler(Entrypoint):
 
     server = WebServer()
 
-    def __init__(self, method: str, url: str, **kwargs: Any) -> None:
+    def __init__(self, method: str, url: str, **kwargs: Unpack[EntrypointOptions]) -> None:
         super().__init__(**kwargs)
         self.method = method
         self.url = url
@@ -119,7 +119,9 @@ class HttpRequestHandler(Entrypoint):
             if exchange.body is None:
                 self._exchanges.discard(exchange)
 
-    def handle_result(self, exchange: HttpExchange, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def handle_result(
+        self, exchange: HttpExchange, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
+    ) -> Outcome:
         """Called by the worker with the outcome. Returns when a streamed body is produced; may replace the result."""
         if exc_info is None:
             try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import MessageTooLarge, deserialize
 from zmqservices.transport.reactor import Completion
 from zmqservices.wire.envelope import Frames, encode_call
+from zmqservices.wire.serializers import Serializer
 
 #: The stages of a call.
 HELD, SENT, DONE = 0, 1, 2
@@ -55,10 +56,10 @@ class PendingCall(Completion):
         id: int,
         pool: Any,
         method: str,
-        args: Any,
-        kwargs: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
         headers: dict[str, Any] | None,
-        serializer: Any,
+        serializer: Serializer | None,
         timeout: float | None,
         deadline: float | None,
     ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -42,6 +42,7 @@ from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.forks import ForkHook
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Cancel, Error, Result
+from zmqservices.wire.serializers import Serializer
 
 #: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
 SHORT_TIMEOUT = 0.5
@@ -117,12 +118,12 @@ class Caller(Watched):
         self,
         service: str,
         method: str,
-        args: Any,
-        kwargs: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
         headers: dict[str, Any] | None,
         timeout: float | None,
         deadline: float | None = None,
-        serializer: Any = None,
+        serializer: Serializer | None = None,
         key: bytes | None = None,
         hedge: bool | None = None,
     ) -> PendingCall:
@@ -188,16 +189,17 @@ class Caller(Watched):
                     told(call)
                     call.began_at = 0.0
 
+    # The parameters of `begin` once more: `*args` would hide them from type checks, and `begin` is on the hot path.
     def begin_outside(
         self,
         service: str,
         method: str,
-        args: Any,
-        kwargs: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
         headers: dict[str, Any] | None,
         timeout: float | None,
         deadline: float | None = None,
-        serializer: Any = None,
+        serializer: Serializer | None = None,
         key: bytes | None = None,
         hedge: bool | None = None,
     ) -> PendingCall:

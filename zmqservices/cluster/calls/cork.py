@@ -81,7 +81,7 @@ class Cork:
         if self.is_in:
             self.end()
 
-    def hold(self, item: Any, now: float) -> None:
+    def hold(self, item: object, now: float) -> None:
         """Hold `item`, or hand on all that is held if it is time."""
         held = self._held
         held.append(item)

@@ -33,7 +33,7 @@ class Identity:
 
     __slots__ = ("certificate", "name", "signed", "_guard", "_verdicts", "_generation")
 
-    def __init__(self, certificate: Certificate, guard: Authorizer, signed: Any = None) -> None:
+    def __init__(self, certificate: Certificate, guard: Authorizer, signed: object = None) -> None:
         self.certificate = certificate
         #: The certificate as it was shown.
         self.signed = signed

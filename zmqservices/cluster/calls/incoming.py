@@ -99,7 +99,7 @@ class IncomingCall(Call):
         """The name in the caller's certificate; None without SECURITY."""
         return None if self.client.identity is None else self.client.identity.name
 
-    def reply(self, value: Any, serializer: str | None = None) -> None:
+    def reply(self, value: object, serializer: str | None = None) -> None:
         """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
         # Only where calls of others wait: the client knows of its own. So a client that is alone has nothing more to read.
         if len(self.served.queue) > len(self.client.calls) and self.client.reads_waiting:

@@ -255,7 +255,7 @@ class Peer:
                 self._take(message)
         return self._batched >= DRAIN_QUOTA
 
-    def _take(self, message: Any) -> None:
+    def _take(self, message: object) -> None:
         handle = self._handlers.get(type(message))
         if handle is not None:
             handle(message)
@@ -366,7 +366,7 @@ class Peer:
         if probes is not None and probes.link_lost is not None:
             probes.link_lost(self.node, self.endpoint)
 
-    def _is_among(self, instance: str, service: Any) -> bool:
+    def _is_among(self, instance: str, service: object) -> bool:
         # A static directory has no instance ids, and not every node sends them.
         named = service.get("instances") if isinstance(service, dict) else None
         return not self._expected or not isinstance(named, list) or instance in named

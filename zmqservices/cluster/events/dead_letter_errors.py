@@ -30,7 +30,7 @@ def plain_error(error: dict[Any, Any]) -> dict[str, Any]:
     return kept
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if value is None or type(value) in (bool, float) or (type(value) is int and -(2**63) <= value < 2**63):
         return value
     if type(value) is not str:

@@ -267,7 +267,7 @@ class GroupDelivery:
         """A function for the journal's thread: it posts the answer to `callback` in the reactor."""
         return lambda outcome: self._reactor.post(self._unless_closed, callback, outcome)
 
-    def _unless_closed(self, callback: Callable[[Any], None], outcome: Any) -> None:
+    def _unless_closed(self, callback: Callable[[Any], None], outcome: object) -> None:
         if not self._closed:
             callback(outcome)
 

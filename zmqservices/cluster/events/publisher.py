@@ -68,7 +68,7 @@ class SourceRegistration(Protocol):
     ) -> None:
         """Announce that these methods may be called."""
 
-    def amend(self, **changes: Any) -> None:
+    def amend(self, **changes: object) -> None:
         """Change fields of the record."""
 
     def retract(self) -> None:

@@ -107,7 +107,7 @@ class ServedJournal:
             delivery.close()
         return bool(self.ask(self.journal.remove_group, name))
 
-    def ask(self, method: Callable[..., None], *args: Any, **kwargs: Any) -> Any:
+    def ask(self, method: Callable[..., None], *args: object, **kwargs: object) -> Any:
         """Call a method of the journal that takes `done`, and wait for its answer. Raises the error that it answers."""
         answer: AsyncResult = AsyncResult()
         kwargs["done"] = lambda outcome: self._reactor.post(answer.set, outcome)

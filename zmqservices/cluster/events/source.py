@@ -43,7 +43,7 @@ DRAIN_INTERVAL = 0.05
 class SourceLinks(MemberLinks, Protocol):
     """How messages leave this process; a CallServer."""
 
-    def together(self, work: Callable[..., None], *args: Any) -> None:
+    def together(self, work: Callable[..., None], *args: object) -> None:
         """Call `work(*args)`; messages that it sends to one client leave as one."""
 
 

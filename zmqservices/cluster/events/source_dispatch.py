@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 class HubLike(Reactor, Protocol):
     """A reactor that runs greenlets for other threads; a HubReactor."""
 
-    def run_greenlet(self, action: Callable[..., Answer], *args: Any) -> Answer:
+    def run_greenlet(self, action: Callable[..., Answer], *args: object) -> Answer:
         """Run `action`, which may block, in a greenlet of the hub. Returns what it returns."""
 
 

@@ -59,7 +59,7 @@ class Subscription:
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
-    def from_dict(cls, found: Any) -> Subscription | None:
+    def from_dict(cls, found: object) -> Subscription | None:
         """The subscription that `to_dict` gave; None for anything else. Keys that are not known are ignored."""
         if not isinstance(found, Mapping):
             return None

@@ -81,7 +81,9 @@ class WebSocketRpc(WebSocketEntrypoint):
             result, exc_info = outcome_of(self, pending, worker_ctx, result, exc_info)
         return WebSocketRpc.handle_result(self, pending, worker_ctx, result, exc_info)
 
-    def handle_result(self, pending: WebSocketReply, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> Outcome:
+    def handle_result(
+        self, pending: WebSocketReply, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
+    ) -> Outcome:
         """Called by the worker with the outcome: send it, unless it was sent. May replace the result; so may an override."""
         if pending.is_answered:
             return result, exc_info
