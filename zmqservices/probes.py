@@ -245,7 +245,25 @@ def _guarded(probe: Probe, name: str) -> Hook:
         except BaseException:
             _log_once(probe, name)
 
-    return call
+    # The hooks of calls and workers, written out: packing and unpacking arguments takes as long as some hooks.
+    def call_with_one(arg: object) -> None:
+        try:
+            hook(arg)
+        except (GreenletExit, WorkerCancelled):
+            raise
+        except BaseException:
+            _log_once(probe, name)
+
+    def call_with_three(first: object, second: object, third: object) -> None:
+        try:
+            hook(first, second, third)
+        except (GreenletExit, WorkerCancelled):
+            raise
+        except BaseException:
+            _log_once(probe, name)
+
+    by_count: dict[int, Hook] = {1: call_with_one, 3: call_with_three}
+    return by_count.get(getattr(Probe, name).__code__.co_argcount - 1, call)
 
 
 def _all(hooks: list[Hook]) -> Hook:

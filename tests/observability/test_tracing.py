@@ -5,11 +5,11 @@ import logging
 import gevent
 import pytest
 from gevent.event import Event
-from opentelemetry import baggage, context, trace
+from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, ParentBasedTraceIdRatio
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.stage import aside, until
@@ -267,7 +267,7 @@ def test_junk_for_a_trace_begins_a_new_one(junk, spans, serve, connect, caplog):
 
 def test_names_of_spans_stay_few_whatever_is_called_and_dispatched(spans, serve, connect):
     serve(Orders)
-    cluster = connect(rpc_wait_for_service=0.01)
+    cluster = connect()
     for number in range(30):
         with pytest.raises(Exception, match="nothing_|MethodNotFound"):
             getattr(cluster.orders, f"nothing_{number}")()
@@ -411,3 +411,129 @@ def test_a_share_of_all_traces_is_sampled_and_whole(share, serve, connect, monke
     assert all("orders/place" in names for names in requests)
     if share == "0.2":
         assert len(requests) < 50
+
+
+class Shop:
+    """Opens spans of its own, and calls others, as applications do."""
+
+    name = "shop"
+    orders = RpcProxy("orders")
+    parent = TraceParent()
+
+    @rpc
+    def sell(self):
+        outwards = [{}, {}]
+        propagate.inject(outwards[0])
+        with trace.get_tracer("shop").start_as_current_span("own"):
+            propagate.inject(outwards[1])
+        return self.parent, self.orders.seen()[0], [each["traceparent"] for each in outwards]
+
+    @rpc
+    def mark(self):
+        span = trace.get_current_span()
+        span.set_attribute("shop.marked", "yes")
+        span.add_event("marked", {"by": "hand"})
+        return span.is_recording()
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """`sampled(share)`: Tracing as the environment makes it, with this share of the traces sampled; and its spans."""
+    opened = []
+
+    def make(share, **variables):
+        chosen = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": str(share), **variables}
+        for name, value in chosen.items():
+            monkeypatch.setenv(name, value)
+        tracing = Tracing()
+        monkeypatch.setattr(trace, "get_tracer", lambda name: tracing._provider.get_tracer(name))
+        attach(tracing)
+        opened.append(tracing)
+        return Spans(tracing)
+
+    yield make
+    for tracing in opened:
+        detach(tracing)
+        tracing.close()
+
+
+def flag(header):
+    return int(header[-2:], 16) & 1
+
+
+def test_what_begins_inside_an_unsampled_trace_is_not_sampled_either(sampled, serve, connect):
+    serve(Orders)
+    serve(Shop)
+    # Of those that the application began itself, all would be.
+    spans = sampled(1.0)
+    sent = f"00-{TRACE}-{PARENT}-00"
+
+    here, at_orders, outwards = connect(context_data={"traceparent": sent}).shop.sell()
+
+    assert spans.all() == ()
+    assert here == at_orders == sent
+    assert [flag(header) for header in outwards] == [0, 0]
+    assert outwards[0] == sent and outwards[1].split("-")[1] == TRACE
+
+
+def test_an_unsampled_trace_has_one_id_in_all_services(sampled, serve, connect):
+    serve(Orders)
+    serve(Shop)
+    spans = sampled(0.0)
+
+    here, at_orders, outwards = connect().shop.sell()
+    other, _, _ = connect().shop.sell()
+
+    assert spans.all() == ()
+    assert here == at_orders and here != other
+    assert (flag(here), flag(outwards[0]), outwards[0].split("-")[1]) == (0, 0, here.split("-")[1])
+
+
+def test_a_sampled_trace_from_outside_goes_on_where_no_trace_that_begins_is_sampled(sampled, serve, connect):
+    serve(Orders)
+    serve(Shop)
+    spans = sampled(0.0)
+
+    _, at_orders, outwards = connect(context_data={"traceparent": f"00-{TRACE}-{PARENT}-01"}).shop.sell()
+
+    assert {span.name for span in spans.all()} == {"shop/sell", "orders/seen", "own"}
+    assert {f"{span.context.trace_id:032x}" for span in spans.all()} == {TRACE}
+    assert [flag(header) for header in (at_orders, *outwards)] == [1, 1, 1]
+
+
+def test_baggage_travels_in_unsampled_traces_too(sampled, serve, connect):
+    serve(Orders)
+    spans = sampled(0.0)
+
+    parent, customer = connect(context_data={"baggage": "customer=7"}).orders.seen()
+
+    assert (flag(parent), customer, spans.all()) == (0, "7", ())
+
+
+@pytest.mark.parametrize("limits", [{}, {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "2"}], ids=["light", "limited"])
+def test_methods_add_to_the_span_of_their_call(limits, sampled, serve, connect):
+    serve(Shop)
+    spans = sampled(1.0, **limits)
+
+    assert connect().shop.mark() is True
+
+    (span,) = (span for span in spans.named("shop/mark", 2) if span.kind is SpanKind.SERVER)
+    assert span.attributes["shop.marked"] == "yes"
+    assert [(event.name, dict(event.attributes)) for event in span.events] == [("marked", {"by": "hand"})]
+    assert span.end_time >= span.events[0].timestamp >= span.start_time
+    assert len(span.attributes) == 2 if limits else span.attributes["rpc.method"] == "shop/mark"
+
+
+def test_a_provider_with_a_share_samples_that_share(serve, connect):
+    exporter, provider = InMemorySpanExporter(), TracerProvider(sampler=ParentBasedTraceIdRatio(0.2))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    serve(Orders)
+    with attached(Tracing(provider)):
+        orders = connect().orders
+        for _ in range(200):
+            orders.seen()
+
+    traces = [span.context.trace_id for span in exporter.get_finished_spans()]
+    # The chance of being further off is less than one in a million; each has its span at the client and at the service.
+    assert 14 <= len(set(traces)) <= 75
+    assert len(traces) == 2 * len(set(traces))

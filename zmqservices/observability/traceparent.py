@@ -15,6 +15,8 @@ TRACEPARENT = "traceparent"
 #: Whether a text is the header of a trace that is not sampled: the lowest flag is not set.
 is_unsampled = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]").fullmatch
 
+_sampled = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f][13579bdf])").fullmatch
+
 #: The description of a sampler that goes by the trace's id where a trace begins, and else follows the parent.
 _usual = re.compile(
     r"ParentBased\{root:(?:(AlwaysOffSampler)|(AlwaysOnSampler)|TraceIdRatioBased\{([0-9.e-]+)\}),"
@@ -58,3 +60,9 @@ def parts_of(header: str) -> tuple[int, int, int]:
     """The ids of the trace and of the span, and the flags."""
     _, trace, span, flags = header.split("-")
     return int(trace, 16), int(span, 16), int(flags, 16)
+
+
+def sampled_parts(header: object) -> tuple[int, int, int] | None:
+    """As `parts_of`, for whatever came from a peer; None for what is not the header of a sampled trace."""
+    found = _sampled(header) if type(header) is str else None
+    return None if found is None else (int(found[1], 16), int(found[2], 16), int(found[3], 16))

@@ -25,7 +25,6 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Mapping
-from contextvars import ContextVar
 from importlib.metadata import entry_points, version
 from os import environ
 from random import getrandbits
@@ -34,8 +33,9 @@ from typing import Any, NamedTuple
 from gevent import getcurrent
 
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.hosting.workers import current_job
 from zmqservices.observability.statistics import OTHER, UNKNOWN_TARGETS, error_name, type_name
-from zmqservices.observability.traceparent import TRACEPARENT, bound_of, is_unsampled, parts_of, unsampled
+from zmqservices.observability.traceparent import TRACEPARENT, bound_of, is_unsampled, parts_of, sampled_parts, unsampled
 from zmqservices.probes import ExcInfo, OutgoingCall, Probe
 
 try:
@@ -48,6 +48,7 @@ try:
     from opentelemetry.sdk.trace import Tracer as SdkTracer
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import (
         INVALID_SPAN,
         Link,
@@ -66,13 +67,17 @@ try:
 except ImportError as error:
     raise ImportError("opentelemetry-sdk is not installed; `pip install zmqservices[otel]` brings it") from error
 
+# After these, so that what is missing is told.
+from zmqservices.observability.spans import LightSpan, Origin, is_plain, may_be_light
+
 __all__ = ["ExportedTracing", "Tracing"]
 
 #: `rpc.system.name` and `messaging.system` of the conventions.
 SYSTEM = "zmqservices"
 
 BAGGAGE = "baggage"
-W3C_HEADERS = {TRACEPARENT, "tracestate", BAGGAGE}
+TRACESTATE = "tracestate"
+W3C_HEADERS = {TRACEPARENT, TRACESTATE, BAGGAGE}
 
 #: Characters of a text from outside: an error, a type of events.
 LONGEST_TEXT = 200
@@ -113,20 +118,20 @@ class _Unsampled(NonRecordingSpan):
         return SpanContext(trace, span, True, TraceFlags(flags))
 
 
-#: The header of the trace that goes on here, where that is not sampled.
-_header: ContextVar[str] = ContextVar("zmqservices-traceparent")
+#: The key under which OpenTelemetry keeps the span in a context.
+(_SPAN,) = set_span_in_context(_Unsampled(), _NOTHING)
+
+#: The flags of a trace that begins here and is sampled: its id is random.
+_BEGUN = TraceFlags(3)
 
 #: The context of OpenTelemetry in which all code of such a trace runs: what it opens itself is not sampled either.
 _UNSAMPLED = set_span_in_context(_Unsampled(), _NOTHING)
 
 
 def _here() -> str:
-    """The header of the unsampled trace that goes on here. A thread that was handed the context alone gets one of its own."""
-    found = _header.get(None)
-    if found is None:
-        found = unsampled(getrandbits(64))
-        _header.set(found)
-    return found
+    """The header of the unsampled trace that goes on here. A greenlet that a worker has spawned gets one of its own."""
+    header = getattr(current_job(), "data", _NOTHING).get(TRACEPARENT)
+    return header if type(header) is str and is_unsampled(header) else unsampled(getrandbits(64))
 
 
 class _Work(NamedTuple):
@@ -176,13 +181,19 @@ class Tracing(Probe):
         self._is_plain = propagate.get_global_textmap().fields <= W3C_HEADERS
         #: Whether a trace that its first process does not sample is not sampled here either.
         self._follows = "remoteParentNotSampled:AlwaysOffSampler" in description
+        #: Whether it is enough to read the header of a trace that is not sampled.
+        self._reads = self._is_plain and self._follows
         #: Where traces that begin here are decided without the library: see `bound_of`. None where it is asked.
         self._bound = bound_of(description) if self._is_plain else None
+        #: Whether spans may be made without the SDK: see `LightSpan`.
+        self._is_light = self._is_own and self._bound is not None and may_be_light()
+        self._origins: dict[str, Origin] = {}
         #: Tracers by service; "" is for what no service does.
         self._tracers: dict[str, Tracer] = {"": self._tracer_of(self._provider)}
 
     def add_span_processor(self, processor: Any) -> None:
         """Export spans by this processor, too."""
+        self._is_light = self._is_light and is_plain(processor)
         self._provider.add_span_processor(processor)
 
     def close(self) -> None:
@@ -214,6 +225,14 @@ class Tracing(Probe):
             self._tracers[service] = found
         return found
 
+    def _origin(self, service: str, instance: str) -> Origin:
+        found = self._origins.get(service)
+        if found is None:
+            tracer: Any = self._tracer(service, instance)
+            scope = InstrumentationScope("zmqservices", version("zmqservices"))
+            found = self._origins[service] = Origin(tracer.resource, scope, self._processor)
+        return found
+
     def _current_tracer(self) -> Tracer:
         found = contexts.get_value(_TRACER)
         return found if isinstance(found, Tracer) else self._tracers[""]
@@ -242,25 +261,43 @@ class Tracing(Probe):
 
     def worker_started(self, worker_ctx: Any) -> None:
         data = worker_ctx.data
-        if self._follows and self._is_plain and BAGGAGE not in data:
+        if self._reads and BAGGAGE not in data:
             # The usual case of a trace that is not sampled, in few steps. The context is not detached: the worker's pool
             # throws it away after the job.
             header = data.get(TRACEPARENT)
             if header is not None:
                 if type(header) is str and is_unsampled(header):
-                    _header.set(header)
                     contexts.attach(_UNSAMPLED)
                     return
             elif self._bound is not None and not self._work_of(worker_ctx).is_http:
                 bits = getrandbits(64)
                 if bits >= self._bound:
                     header = data[TRACEPARENT] = unsampled(bits)
-                    _header.set(header)
                     contexts.attach(_UNSAMPLED)
                     return
-                self._trace(worker_ctx, _NOTHING)
+                if self._is_light and worker_ctx.event is None:
+                    self._trace_lightly(worker_ctx, None, getrandbits(64) << 64 | bits, _BEGUN)
+                else:
+                    self._trace(worker_ctx, _NOTHING)
                 return
+            if self._is_light and TRACESTATE not in data and worker_ctx.event is None:
+                parts = sampled_parts(header)
+                if parts is not None:
+                    parent = SpanContext(parts[0], parts[1], True, TraceFlags(parts[2] & _BEGUN))
+                    self._trace_lightly(worker_ctx, parent, parts[0], parent.trace_flags)
+                    return
         self._trace(worker_ctx, None)
+
+    def _trace_lightly(self, worker_ctx: Any, parent: SpanContext | None, trace: int, flags: TraceFlags) -> None:
+        """A worker that handles no event, whose trace is sampled, and with which nothing else travels."""
+        work = self._work_of(worker_ctx)
+        origin = self._origin(work.service, work.instance)
+        name, known = self._described(worker_ctx, work)
+        spoken = SpanContext(trace, getrandbits(64) or 1, False, flags)
+        span = LightSpan(origin, name, spoken, parent, work.kind, known)
+        worker_ctx.data[TRACEPARENT] = _header_of(spoken)
+        here = Context({_SPAN: span, _TRACER: self._tracers[work.service]})
+        self._workers[worker_ctx] = _Traced(span, contexts.attach(here))
 
     def _trace(self, worker_ctx: Any, parent: Context | None) -> None:
         """A worker whose trace is sampled, or must be looked at. `parent` is known where the trace begins and is sampled."""
@@ -282,23 +319,28 @@ class Tracing(Probe):
         self._workers[worker_ctx] = _Traced(span, contexts.attach(contexts.set_value(_TRACER, tracer, here)))
 
     def _start(self, tracer: Tracer, worker_ctx: Any, work: _Work, parent: Context) -> Span:
-        event, request = worker_ctx.event, _request(worker_ctx) if work.is_http else None
-        name, kind, links = work.method, work.kind, None
+        event, kind, links = worker_ctx.event, work.kind, None
         if event is not None:
-            name, kind = f"process {event.source}", SpanKind.CONSUMER
+            kind = SpanKind.CONSUMER
             sent = get_current_span(parent).get_span_context()
             links = [Link(sent)] if sent.is_valid else None
-        elif request is not None:
-            name = f"{request.method} {request.route}" if request.route else request.method
+        name, known = self._described(worker_ctx, work)
         span = tracer.start_span(name, parent, kind, links=links)
-        if not span.is_recording():
-            return span
+        if span.is_recording():
+            span.set_attributes(known)
+        return span
+
+    def _described(self, worker_ctx: Any, work: _Work) -> tuple[str, dict[str, Any]]:
+        """The name of a worker's span, and its attributes."""
+        event, request = worker_ctx.event, _request(worker_ctx) if work.is_http else None
+        name = work.method
         attributes: dict[str, Any] = {"zmqservices.call_id": worker_ctx.call_id}
         if not self._is_own:
             attributes["zmqservices.service"] = work.service
         if worker_ctx.queued_at and worker_ctx.started_at:
             attributes["zmqservices.queued_seconds"] = worker_ctx.started_at - worker_ctx.queued_at
         if event is not None:
+            name = f"process {event.source}"
             attributes.update(_of_event(event.source, event.type, "process"))
             attributes["zmqservices.delivery_attempt"] = event.attempt
             if event.id is not None:
@@ -306,15 +348,16 @@ class Tracing(Probe):
             if work.group:
                 attributes["messaging.consumer.group.name"] = work.group
         elif request is not None:
+            name = f"{request.method} {request.route}" if request.route else request.method
             attributes.update({"http.request.method": request.method, "url.scheme": request.scheme})
             if not worker_ctx.entrypoint.sensitive_arguments:
                 attributes["url.path"] = request.path
             if request.route:
                 attributes["http.route"] = request.route
-        elif kind is SpanKind.SERVER:
-            attributes.update({"rpc.system.name": SYSTEM, "rpc.method": name})
-        span.set_attributes(attributes)
-        return span
+        elif work.kind is SpanKind.SERVER:
+            attributes["rpc.system.name"] = SYSTEM
+            attributes["rpc.method"] = name
+        return name, attributes
 
     def worker_ended(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
         traced = self._workers.pop(worker_ctx, None) if self._workers else None
@@ -357,10 +400,15 @@ class Tracing(Probe):
         if parent is None:
             return
         method = f"{call.service}/{call.method}"
+        known = {"rpc.system.name": SYSTEM, "rpc.method": method}
+        light = self._light(method, parent, SpanKind.CLIENT, known, headers) if self._is_light else None
+        if light is not None:
+            self._calls[call] = light
+            return
         span = self._current_tracer().start_span(method, parent, SpanKind.CLIENT)
         propagate.inject(headers, set_span_in_context(span, parent))
         if span.is_recording():
-            span.set_attributes({"rpc.system.name": SYSTEM, "rpc.method": method})
+            span.set_attributes(known)
             self._calls[call] = span
 
     def call_ended(self, call: OutgoingCall) -> None:
@@ -386,10 +434,13 @@ class Tracing(Probe):
         parent = self._parent_of_sampled(headers)
         span: Span | None = None
         if parent is not None:
-            span = self._current_tracer().start_span(f"send {source}", parent, SpanKind.PRODUCER)
-            propagate.inject(headers, set_span_in_context(span, parent))
-            if span.is_recording():
-                span.set_attributes(_of_event(source, type, "send"))
+            name, known = f"send {source}", _of_event(source, type, "send")
+            span = self._light(name, parent, SpanKind.PRODUCER, known, headers) if self._is_light else None
+            if span is None:
+                span = self._current_tracer().start_span(name, parent, SpanKind.PRODUCER)
+                propagate.inject(headers, set_span_in_context(span, parent))
+                if span.is_recording():
+                    span.set_attributes(known)
         here = getcurrent()
         begun = self._dispatches.get(here)
         if begun is None:
@@ -418,15 +469,35 @@ class Tracing(Probe):
             span.set_status(_failed(error_name(exc)))
         span.end()
 
+    def _light(
+        self, name: str, parent: Context, kind: SpanKind, known: Mapping[str, Any], headers: dict[str, Any]
+    ) -> Span | None:
+        """A span of what a worker does, or of what begins a trace, where nothing else travels; else None."""
+        if not parent:
+            bits = getrandbits(64) % (self._bound or 1)
+            spoken = SpanContext(getrandbits(64) << 64 | bits, getrandbits(64) or 1, False, _BEGUN)
+            span = LightSpan(self._origin("", ""), name, spoken, None, kind, known)
+        else:
+            outer = parent.get(_SPAN)
+            if type(outer) is not LightSpan or len(parent) != 2 or _TRACER not in parent:
+                return None
+            above = outer.get_span_context()
+            spoken = SpanContext(above.trace_id, getrandbits(64) or 1, False, above.trace_flags)
+            span = LightSpan(outer.origin, name, spoken, above, kind, known)
+        headers[TRACEPARENT] = _header_of(spoken)
+        return span
+
     # --- contexts ----------------------------------------------------------------------------------------------------
 
     def _parent_of_sampled(self, headers: dict[str, Any]) -> Context | None:
         """The parent of a span that begins here; None where the trace is not sampled: then `headers` say so."""
         here = contexts.get_current()
         if here is _UNSAMPLED:
-            headers[TRACEPARENT] = _here()
+            header = headers.get(TRACEPARENT)
+            if type(header) is not str or not is_unsampled(header):  # As that of a standalone client that a worker uses.
+                headers[TRACEPARENT] = _here()
             return None
-        if not here and self._follows and self._is_plain:
+        if not here and self._reads:
             header = headers.get(TRACEPARENT)
             if header is None:
                 if self._bound is not None:
@@ -499,9 +570,8 @@ def _exporter(name: str) -> Any:
     raise ConfigurationError(f"the exporter {installed[:LONGEST_TEXT]!r} of OTEL_TRACES_EXPORTER is not installed; {mend}")
 
 
-def _new_header() -> str:
-    """That of a new trace which is not sampled. Its ids are random, and so is the chance of a zero, which is none."""
-    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
+def _header_of(spoken: SpanContext) -> str:
+    return f"00-{spoken.trace_id:032x}-{spoken.span_id:016x}-{spoken.trace_flags:02x}"
 
 
 def _request(worker_ctx: Any) -> Any:

@@ -1,0 +1,49 @@
+"""The header of a trace, and which traces are sampled."""
+
+import pytest
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_OFF,
+    DEFAULT_ON,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    TraceIdRatioBased,
+)
+
+from zmqservices.observability.traceparent import bound_of, is_unsampled, parts_of, sampled_parts, unsampled
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_a_trace_is_decided_as_opentelemetry_decides_it(share):
+    sampler = ParentBasedTraceIdRatio(share)
+    bound = bound_of(sampler.get_description())
+
+    for bits in (0, bound - 1, bound, bound + 1, 2**64 - 1):
+        if 0 <= bits < 2**64:
+            sampled = sampler.should_sample(None, 7 << 64 | bits, "a").decision.is_sampled()
+            assert (bits < bound) is sampled, bits
+
+
+def test_only_usual_samplers_are_decided_here():
+    assert (bound_of(DEFAULT_ON.get_description()), bound_of(DEFAULT_OFF.get_description())) == (2**64, 0)
+    for other in (ALWAYS_ON, ALWAYS_OFF, TraceIdRatioBased(0.1), ParentBased(ALWAYS_ON, remote_parent_sampled=ALWAYS_OFF)):
+        assert bound_of(other.get_description()) is None
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2**64 - 1])
+def test_the_header_of_an_unsampled_trace_is_one_and_has_its_bits(bits):
+    header = unsampled(bits)
+
+    trace, span, flags = parts_of(header)
+    assert is_unsampled(header) and sampled_parts(header) is None
+    assert (trace & 2**64 - 1, flags) == (bits, 0) and trace >> 64 and span
+
+
+def test_sampled_headers_are_read_and_junk_is_not():
+    assert sampled_parts(f"00-{TRACE}-{SPAN}-01") == (int(TRACE, 16), int(SPAN, 16), 1)
+    junks = (f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00", f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-")
+    for junk in (None, 7, "", *junks):
+        assert sampled_parts(junk) is None, junk
