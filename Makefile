@@ -40,8 +40,9 @@ test: $(INSTALLED)  ## Run the tests; choose some with PYTEST_ARGS="tests/wire -
 test-fast: $(INSTALLED)  ## Run the tests that start no process and take little time: under a minute.
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not system and not slow" $(PYTEST_ARGS)
 
-fuzz: $(INSTALLED)  ## Fuzz every decoder, guided by coverage, for FUZZ_SECONDS each; what was found stays in .fuzz.
+fuzz: $(INSTALLED)  ## Fuzz every decoder, guided by coverage, for FUZZ_SECONDS each; what was found stays in .fuzz. Then try many random examples.
 	$(BIN)/python -m tests.fuzz all --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m hypothesis --hypothesis-profile=thorough
 
 chaos: $(INSTALLED)  ## Make trouble of every kind over five hosts (network namespaces; as root), CHAOS_SECONDS of each.
 	$(BIN)/python -m tests.system.chaos --seconds $(CHAOS_SECONDS) $(CHAOS)

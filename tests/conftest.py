@@ -15,10 +15,10 @@ from tests.ports import free_port
 from zmqservices import config, probes
 
 # The machine that runs the tests may be busy: a slow example is no failure, a hanging test is one. Fewer random examples keep
-# a run short; continuous integration tries all of them, and so does `make test PYTEST_ARGS=--hypothesis-profile=thorough`.
+# a run short, and each run tries others; `make fuzz` tries all of them.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
 settings.register_profile("thorough", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
-settings.load_profile("thorough" if os.environ.get("CI") else "quick")
+settings.load_profile("quick")
 
 # What was compiled is kept, whatever the shell says: hundreds of processes start here, and none of them need do it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

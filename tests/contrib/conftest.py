@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def bound_on_time():
     """No test of this folder takes longer than this, whatever it waits for."""
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield
 
 

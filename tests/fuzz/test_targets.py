@@ -1,11 +1,6 @@
-"""No bytes make a decoder raise what it does not promise: known cases, mutations of seeds, and a little guided fuzzing."""
+"""No bytes make a decoder raise what it does not promise: known cases and mutations of seeds; `make fuzz` is guided."""
 
-import importlib.util
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,10 +10,6 @@ from tests.at_random import examples
 from tests.fuzz.__main__ import NAMES
 from tests.fuzz.cases import CASES
 from tests.fuzz.targets import TARGETS
-
-HOME = Path(__file__).parents[2]
-#: For one target, in the suite. CI fuzzes all of them for longer; `make fuzz` takes as long as one wants.
-SECONDS = 1
 
 
 def mutated(seed, chance):
@@ -52,7 +43,7 @@ def test_a_known_case_ends_as_promised(name, data):
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations_of_what_is_well_formed_end_as_promised(name):
     target, chance = TARGETS[name], random.Random(20260)
-    for _ in range(1500):
+    for _ in range(300):
         target.hold(mutated(chance.choice(target.seeds), chance))
 
 
@@ -64,16 +55,3 @@ def test_any_bytes_end_as_promised(name):
         TARGETS[name].hold(data)
 
     check()
-
-
-@pytest.mark.system
-def test_guided_fuzzing_finds_nothing(tmp_path):
-    if importlib.util.find_spec("atheris") is None:
-        assert sys.platform != "linux" or os.uname().machine != "x86_64", "atheris belongs to the test requirements here"
-        pytest.skip("atheris has no wheels for this machine")
-
-    command = [sys.executable, "-m", "tests.fuzz", "wire", "--seconds", str(SECONDS), "--corpus", str(tmp_path)]
-    ended = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=50)
-
-    assert ended.returncode == 0, ended.stdout + ended.stderr[-4000:]
-    assert "stat::number_of_executed_units" in ended.stderr

@@ -20,6 +20,9 @@ from tests.system.test_events_processes import IN_HAND, MANY, publish
 PORT = 4190
 GROUP = "mails.send:order.paid"
 
+#: More events than a small journal holds.
+LOTS = 5_000
+
 
 def may_not(reason):
     if reason and os.environ.get("CI") == "true":
@@ -148,14 +151,14 @@ def test_a_group_that_never_returns_is_bounded_shown_and_removable(event_cluster
     gone.wait()
 
     with cluster.client(timeout=60) as remote:
-        remote.orders.publish(0, MANY)
+        remote.orders.publish(0, LOTS)
         stats = remote["events:orders"].stats()
     [journal] = stats["journals"]
     [group] = journal["groups"]
     assert journal["bytes"] <= bound
     assert group["group"] == GROUP and group["members"] == []
-    assert 0 < group["waiting"] < MANY
-    assert group["lost"] + group["waiting"] == MANY
+    assert 0 < group["waiting"] < LOTS
+    assert group["lost"] + group["waiting"] == LOTS
     # It is told, not hidden.
     publisher.has_said("Dropped")
 
@@ -178,7 +181,7 @@ def test_a_group_that_returns_after_a_gap_is_told_of_it(event_cluster, tallies):
     gone.terminate()
     gone.wait()
     with cluster.client(timeout=60) as remote:
-        remote.orders.publish(0, MANY)
+        remote.orders.publish(0, LOTS)
         [group] = remote["events:orders"].stats()["journals"][0]["groups"]
 
     back = cluster.run_one("mails")
@@ -186,7 +189,7 @@ def test_a_group_that_returns_after_a_gap_is_told_of_it(event_cluster, tallies):
     back.has_said("are lost for mails.send:order.paid")
     # All that was kept, and that is the end of it.
     tallies.wait_for("handled", group["waiting"])
-    assert sorted(tallies.numbers("handled")) == list(range(MANY - group["waiting"], MANY))
+    assert sorted(tallies.numbers("handled")) == list(range(LOTS - group["waiting"], LOTS))
 
 
 # --- a journal from a backup ---------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_zmtp_by_hand_that_never_ends_as_it_should(attack):
 
 
 #: Hostile messages of all kinds together; `python -m tests.system.attacks` sends as many as one likes.
-MESSAGES = 5_000
+MESSAGES = 2_000
 
 #: Seconds for which honest calls may wait anyhow where a machine has other work: what once was wrong held them up for longer.
 NOISE = 1.0

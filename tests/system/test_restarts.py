@@ -30,7 +30,7 @@ def assert_none_failed(load):
 
 
 @pytest.mark.parametrize("order", ["start the new one first", "stop the old one first"])
-def test_a_rolling_restart_fails_none_of_ten_thousand_calls(cluster, order):
+def test_a_rolling_restart_fails_no_call(cluster, order):
     instances = cluster.run("maths", count=3, **ROOMY)
 
     with Load(cluster.client_config(), mixed, greenlets=64) as load:
@@ -44,7 +44,7 @@ def test_a_rolling_restart_fails_none_of_ten_thousand_calls(cluster, order):
             if order.startswith("stop"):
                 cluster.run_one("maths", **ROOMY)
             load.wait_for(200, since=before)
-        load.wait_for(10_000, timeout=40)
+        load.wait_for(3_000)
 
     assert_none_failed(load)
     assert all("Traceback" not in old.output() for old in instances)

@@ -15,9 +15,10 @@ from tests.system.remote import Remote
 PORT = 4190
 
 
-@pytest.fixture(params=["ipv4", "ipv6"])
+@pytest.fixture
 def hosts(request):
-    is_ipv6 = request.param == "ipv6"
+    """Of IPv4, unless a test has another parameter."""
+    is_ipv6 = getattr(request, "param", "ipv4") == "ipv6"
     reason = why_not() or (why_no_ipv6() if is_ipv6 else "")
     if reason and os.environ.get("CI") == "true":
         pytest.fail(f"CI must test two hosts: {reason}")
@@ -56,6 +57,7 @@ def client(stage, hosts, url):
     return Remote.start(stage, {"DIRECTORY": url, **QUICK}, hosts[0].prefix)
 
 
+@pytest.mark.parametrize("hosts", ["ipv4", "ipv6"], indirect=True)
 def test_hosts_need_nothing_but_the_directory(stage, hosts, url, start_service):
     start_service("maths")
     start_service("relay")
