@@ -33,10 +33,10 @@ def this(tmp_path_factory):
     return install(None, tmp_path_factory.mktemp("this"))
 
 
-@pytest.fixture(scope="module")
-def former(tmp_path_factory):
+@pytest.fixture(scope="module", params=["the commit before", "the release before"])
+def former(request, tmp_path_factory):
     """The folder where an earlier tree is installed."""
-    return install(revision(), tmp_path_factory.mktemp("former"))
+    return install(revision(request.param), tmp_path_factory.mktemp(request.param.replace(" ", "-")))
 
 
 @pytest.fixture
@@ -100,6 +100,8 @@ def test_nodes_of_two_releases_work_with_each_other(start, this, former, tmp_pat
         with ClusterRpcProxy({**QUICK, "DIRECTORY": url, "NAMESPACE": "upgrade"}, timeout=20) as cluster:
             assert cluster.left.ask(1) == cluster.right.ask(1) == 1
 
+    if "commit" in str(former):
+        return  # So near that it is enough to see that they understand each other.
     # The rest is upgraded under load. Events wait in a journal of the former release for a group that is away meanwhile.
     with ClusterRpcProxy({**QUICK, "DIRECTORY": old_url, "NAMESPACE": "upgrade"}, timeout=20) as cluster:
         nodes[1].terminate()

@@ -39,12 +39,15 @@ def _without(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def revision() -> str:
-    """The commit of the release before. Skips where the history is missing, which fails in CI."""
-    name = (_git("describe", "--tags", "--match", "v*", "--abbrev=0", "HEAD^") or b"").decode().strip() or OLDEST
-    found = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+def revision(which: str) -> str:
+    """The commit of "the release before" or "the commit before". Skips where the history is missing, which fails in CI."""
+    names = ["HEAD^"]
+    if which == "the release before":
+        released = (_git("describe", "--tags", "--match", "v*", "--abbrev=0", "HEAD^") or b"").decode().strip()
+        names = [released or OLDEST]
+    found = _git("rev-parse", "--verify", "--quiet", f"{names[0]}^{{commit}}")
     if found is None:
-        _without(f"there is no commit {name} here; a clone with its whole history is needed: `git fetch --unshallow --tags`")
+        _without(f"there is no commit {names[0]} here; a clone with its whole history is needed: `git fetch --unshallow --tags`")
     return found.decode().strip()
 
 
