@@ -1,7 +1,7 @@
 """Real command lines in real processes, which are gone when the test is over.
 
 Most are forks of a process that has imported the package (see tests/system/fork_server.py). Where a module is about how a process
-starts, it says FRESH_PROCESSES = True.
+starts, it says FRESH_PROCESSES = True, or names the tests that are.
 """
 
 import os
@@ -146,7 +146,8 @@ def fork_servers():
 @pytest.fixture
 def servers(request, fork_servers):
     """What starts processes: from nothing where the test's module wants that."""
-    return ForkServers(is_on=False) if getattr(request.module, "FRESH_PROCESSES", False) else fork_servers
+    fresh = getattr(request.module, "FRESH_PROCESSES", ())
+    return ForkServers(is_on=False) if fresh is True or request.function.__name__ in fresh else fork_servers
 
 
 @pytest.fixture

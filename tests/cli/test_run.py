@@ -6,8 +6,16 @@ import signal
 import pytest
 
 pytestmark = pytest.mark.system
-#: See tests/cli/conftest.py.
-FRESH_PROCESSES = True
+#: See tests/cli/conftest.py. The others are about what happens once a process is up.
+FRESH_PROCESSES = {
+    "test_20_it_says_when_all_services_are_up_and_stops_on_sigterm",
+    "test_sigterm_while_services_come_up_stops_them_once_they_are_up",
+    "test_services_that_hang_while_coming_up_can_be_killed",
+    "test_the_library_is_patched_before_the_service_is_imported",
+    "test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it",
+    "test_it_keeps_the_memory_of_large_blocks_before_any_message_comes",
+    "test_the_end_of_a_method_s_first_child_is_heard_of_however_soon_it_comes",
+}
 
 
 def run_until(start, module, words):

@@ -12,7 +12,7 @@ from zmqservices.testing.utils import assert_stops_raising, wait_for_call
 
 @pytest.fixture(autouse=True)
 def bound_on_time():
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield
 
 

@@ -19,7 +19,7 @@ from zmqservices.web.websocket import WebSocketRpc
 
 @pytest.fixture(autouse=True)
 def bound_on_time():
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield
 
 

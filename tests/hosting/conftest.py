@@ -9,7 +9,7 @@ from zmqservices.containers import ServiceContainer
 @pytest.fixture(autouse=True)
 def bound_on_time():
     """No test of this folder takes longer than this, whatever it waits for."""
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield
 
 

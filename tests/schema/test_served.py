@@ -56,7 +56,7 @@ def run():
         webs.append(Web(next(iter(runner.containers))))
         return webs[-1].connect()
 
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield run
         for web in webs:
             web.close()

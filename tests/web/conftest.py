@@ -13,7 +13,7 @@ __all__ = ["free_port"]
 @pytest.fixture(autouse=True)
 def bound_on_time():
     """No test of this folder takes longer than this, whatever it waits for."""
-    with gevent.Timeout(50):  # Below the 60 s of pytest, which end the whole run.
+    with gevent.Timeout(120):  # Below the time of pytest, which ends the whole run.
         yield
 
 

@@ -85,7 +85,7 @@ class Everything:
 @pytest.fixture(autouse=True)
 def bound_on_time():
     """A browser takes its time to start on a busy machine."""
-    with gevent.Timeout(50):
+    with gevent.Timeout(120):
         yield
 
 
