@@ -23,7 +23,7 @@ from bench.processes import Child, ChildFailed, busy_seconds, cpu_of, free_port
 from bench.venvs import CACHE
 
 #: Processes that the clients are in.
-PROCESSES = 2
+PROCESSES = 20
 #: Seconds of rest in which CPU time is counted, after so many in which everything settles.
 REST, SETTLE = 5.0, 4.0
 #: Changes, and seconds between two.

@@ -69,6 +69,11 @@ def split(key: str) -> tuple[bool, str]:
     return (True, key[len(_SERVICE) :]) if key.startswith(_SERVICE) else (False, key[len(_SUBSCRIBERS) :])
 
 
+def is_of_service(key: str) -> bool:
+    """Whether this is the key of a service. Each record has one of these."""
+    return key.startswith(_SERVICE)
+
+
 def is_key(value: object) -> bool:
     """Whether this is a key. Keys of kinds that a later version has match nothing here, and are no error."""
     if not isinstance(value, str) or len(value) > LONGEST_KEY:

@@ -12,14 +12,17 @@ Rule 4: the first field of a change is `seq`, so that one packed change serves a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeGuard
 
 import msgpack
 
-from discovery.exceptions import DirectoryError, DirectoryProtocolError
+from discovery.exceptions import DirectoryProtocolError
 from discovery.interest import MAX_INTEREST, is_key
 from discovery.model import NOTE_FIELDS, Note, Record, is_name, is_number, quoted
+from discovery.packing import pack as pack
+from discovery.packing import unpack as unpack
+from discovery.record_blocks import RecordBlock
 
 #: The protocol version in every frame. A peer with another version is refused with a sentence.
 VERSION = 1
@@ -53,12 +56,13 @@ class Subscribe:
     """Please send a snapshot of `namespace` (None: of all namespaces), and from then on each change.
 
     `interest`: the keys of the records that are wanted (see `discovery.interest`); None, or missing: all records. All notes
-    come in any case.
+    come in any case. `takes_blocks`: the records of a snapshot may come in blocks (see `discovery.record_blocks`).
     """
 
     KIND: ClassVar[int] = 1
     namespace: str | None
     interest: list[str] | None = None
+    takes_blocks: bool = False
 
 
 @dataclass(slots=True)
@@ -170,7 +174,7 @@ class Snapshot:
 
     `parts` is the number of parts in the last one, and 0 in those before. The parts together contain all notes as well.
     `limited`: the registry sends only the records that the subscriber's interest names. One that does not know of
-    interests leaves the field out and sends all records.
+    interests leaves the field out and sends all records. `blocks`: more records, for a subscriber that takes them.
     """
 
     KIND: ClassVar[int] = 19
@@ -182,6 +186,7 @@ class Snapshot:
     entries: list[Any]
     notes: list[Note]
     limited: bool = False
+    blocks: list[RecordBlock] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -325,6 +330,8 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "token": is_number,
     "interest": lambda value: isinstance(value, list) and len(value) <= MAX_INTEREST and all(map(is_key, value)),
     "limited": _is_bool,
+    "takes_blocks": _is_bool,
+    "blocks": _is_list,
     "certificate": lambda value: isinstance(value, bytes),
     "lists": lambda value: isinstance(value, list) and len(value) <= MAX_LISTS and all(isinstance(one, bytes) for one in value),
     "signed": lambda value: value is None or isinstance(value, bytes),
@@ -333,7 +340,7 @@ FIELDS: dict[int, tuple[str, ...]] = {kind: tuple(f.name for f in fields(cls)) f
 #: Fields that may be None: a subscriber of all namespaces, or of all records.
 MAY_BE_NONE = {(Subscribe.KIND, "namespace"), (Subscribe.KIND, "interest")}
 #: Last fields that a peer of an earlier release leaves out, by kind; the message then has its default.
-OPTIONAL: dict[int, int] = {Subscribe.KIND: 1, Snapshot.KIND: 1, Withdraw.KIND: 1, Drop.KIND: 1}
+OPTIONAL: dict[int, int] = {Subscribe.KIND: 2, Snapshot.KIND: 2, Withdraw.KIND: 1, Drop.KIND: 1}
 
 
 def encode(message: Message) -> bytes:
@@ -383,6 +390,8 @@ def _decode(frame: bytes, on_bad: OnBad | None) -> Message | SkippedUpdate:
             values[position] = _each(_entry, value, on_bad)
         elif name == "notes":
             values[position] = _each(_note, value, on_bad)
+        elif name == "blocks":
+            values[position] = _each(RecordBlock.from_list, value, on_bad)
     if on_bad is not None and "record" in names:
         position = names.index("record")
         records = _each(Record.from_dict, [values[position]], on_bad)
@@ -442,52 +451,37 @@ def packed_entry(record: bytes, age: float, suspect: bool) -> bytes:
 
 
 def snapshot_parts(
-    boot_id: str, seq: int, warming: bool, entries: Iterable[bytes], notes: Iterable[Note], limited: bool = False
+    boot_id: str,
+    seq: int,
+    warming: bool,
+    entries: Iterable[bytes],
+    notes: Iterable[Note],
+    limited: bool = False,
+    blocks: Iterable[bytes] = (),
 ) -> Iterator[bytes]:
     """Yields the frames of a snapshot, at least one, each of bounded size and made only when it is asked for.
 
-    `entries` are packed (see `packed_entry`), so that a record is encoded once for all subscribers.
+    `entries` (see `packed_entry`) and `blocks` are packed, so that a record is encoded once for all subscribers.
     """
-    head = bytes([0x90 + 10]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
+    head = bytes([0x90 + 11]) + b"".join(map(pack, (VERSION, Snapshot.KIND, seq, boot_id, warming)))
     array = msgpack.Packer(autoreset=True).pack_array_header
     end = pack(limited)
 
     def frame(is_last: bool) -> bytes:
-        lists = (p for each in held for p in (array(len(each)), *each))
-        return b"".join((head, pack(part), pack(part + 1 if is_last else 0), *lists, end))
+        lists = [b"".join((array(len(each)), *each)) for each in held]
+        return b"".join((head, pack(part), pack(part + 1 if is_last else 0), *lists[:2], end, lists[2]))
 
-    #: The packed entries and notes of the next part.
-    held: tuple[list[bytes], list[bytes]] = ([], [])
+    #: The packed entries, notes and blocks of the next part.
+    held: tuple[list[bytes], ...] = ([], [], [])
     part = size = 0
-    for which, items in enumerate((entries, (pack(note.to_list()) for note in notes))):
+    for which, items in enumerate((entries, (pack(note.to_list()) for note in notes), blocks)):
         for packed in items:
             if size + len(packed) > PART_SIZE and size:
                 yield frame(is_last=False)
-                held, size, part = ([], []), 0, part + 1
+                held, size, part = ([], [], []), 0, part + 1
             held[which].append(packed)
             size += len(packed)
     yield frame(is_last=True)
-
-
-def pack(value: object) -> bytes:
-    """`value` as msgpack; DirectoryError when msgpack cannot carry its type."""
-    try:
-        packed: bytes = msgpack.packb(value, use_bin_type=True)
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise DirectoryError(f"a record cannot be sent: {exc}") from exc
-    return packed
-
-
-def unpack(frame: bytes) -> Any:
-    """The value in msgpack bytes; DirectoryProtocolError when they are not msgpack. Map keys are texts."""
-    try:
-        return msgpack.unpackb(frame, raw=False, strict_map_key=True, ext_hook=_no_extension)
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
-        raise DirectoryProtocolError(f"a frame is not msgpack of this protocol: {exc!r:.120}") from exc
-
-
-def _no_extension(code: int, data: bytes) -> Any:
-    raise ValueError(f"extension {code} has no meaning here")
 
 
 def _note(fields: object) -> Note:
@@ -502,6 +496,6 @@ def _note(fields: object) -> Note:
 def _plain(value: object) -> object:
     if isinstance(value, Record):
         return value.to_dict()
-    if isinstance(value, Note):
+    if isinstance(value, Note | RecordBlock):
         return value.to_list()
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -12,9 +12,21 @@ from typing import Any
 
 from discovery import protocol
 from discovery.exceptions import DirectoryError
-from discovery.interest import EVERYTHING, Interest, keys_of
+from discovery.interest import EVERYTHING, Interest
 from discovery.model import Note, Record
 from discovery.native import Log
+from discovery.record_blocks import (
+    BlockContents,
+    BlockPacker,
+    Entry,
+    Listed,
+    OnUnreadable,
+    PackedRecord,
+    RecordBlock,
+    filled,
+    keys_of_listed,
+    nobody_told,
+)
 
 _log = Log(__name__)
 
@@ -40,8 +52,10 @@ class DiskCache:
         self.notes_path = folder / f"notes-{digest:08x}.msgpack"
         self._keeps_records = keeps_records
         self._has_warned = False
+        #: Told of a record that is passed over, by whoever looks at it first.
+        self.on_bad: OnUnreadable = nobody_told
 
-    def load(self, interest: Interest = EVERYTHING) -> list[tuple[Record, float]]:
+    def load(self, interest: Interest = EVERYTHING) -> list[tuple[Listed, float]]:
         """(record, age in seconds) for each record of the last good view of an interest; empty when there is none."""
         if not self._keeps_records:
             return []
@@ -49,7 +63,7 @@ class DiskCache:
             return self._load(self.path, None)
         return [entry for key in sorted(interest) for entry in self._load(self._path_of(key), key)]
 
-    def _load(self, path: Path, key: str | None) -> list[tuple[Record, float]]:
+    def _load(self, path: Path, key: str | None) -> list[tuple[Listed, float]]:
         try:
             document = self._read(path)
             if document is None:
@@ -58,23 +72,34 @@ class DiskCache:
                 raise DirectoryError("it belongs to another directory or format")
             # Two processes share only the wall clock. If it was set back, ages must not shrink.
             passed = max(0.0, time.time() - float(document["saved_at"]))
-            return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
+            if "blocks" not in document:
+                # As earlier releases wrote it.
+                return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
+            blocks = [RecordBlock.from_list(protocol.unpack(block)) for block in document["blocks"]]
+            for block in blocks:
+                block.contents.on_bad = self.on_bad
+            return [(record, age + passed) for block in blocks for record, age, _ in block.entries]
         except (OSError, DirectoryError, KeyError, TypeError, ValueError) as exc:
             _log.warning("ignored the directory cache %s: %s", path, exc)
             return []
 
-    def save(self, entries: Iterable[tuple[Record, float]], interest: Interest = EVERYTHING) -> None:
+    def save(self, entries: Iterable[tuple[Listed, float]], interest: Interest = EVERYTHING) -> None:
         """Replaces the last good view of an interest. `entries` may have records of others, which are left out."""
         if not self._keeps_records:
             return
-        by_key: dict[str | None, list[list[Any]]] = {None: []} if interest is None else {key: [] for key in interest}
+        by_key: dict[str | None, list[Entry]] = {None: []} if interest is None else {key: [] for key in interest}
+        raws: dict[BlockContents, bytes] = {}
         for record, age in entries:
-            for key in (None,) if interest is None else keys_of(record):
-                if key in by_key:
-                    by_key[key].append([record.to_dict(), age])
+            keys = keys_of_listed(record)
+            wanted = [key for key in ((None,) if interest is None else keys) if key in by_key]
+            packed = _packed(record, raws) if wanted else None
+            if packed is not None:
+                for key in wanted:
+                    by_key[key].append((keys, [record.instance, *record.rank, age, False], packed))
         for key, records in by_key.items():
             path = self.path if key is None else self._path_of(key)
-            self._write(path, {"of": key, "saved_at": time.time(), "records": records})
+            blocks = [filled(block, 0.0) for block in BlockPacker().pack(records)]
+            self._write(path, {"of": key, "saved_at": time.time(), "blocks": blocks})
 
     def _path_of(self, key: str) -> Path:
         raw = key.encode()
@@ -123,3 +148,8 @@ class DiskCache:
             if not self._has_warned:
                 self._has_warned = True
                 _log.warning("the directory cache %s cannot be written: %s", path, exc)
+
+
+def _packed(record: Listed, raws: dict[BlockContents, bytes]) -> bytes | None:
+    """The record as msgpack; None for a bad one. A record at which nobody has looked is not decoded for this."""
+    return record.packed(raws) if isinstance(record, PackedRecord) else protocol.pack(record.to_dict())

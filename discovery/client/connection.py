@@ -113,5 +113,8 @@ class DirectoryListener(Protocol):
     def on_extended(self, connection: DirectoryConnection, now: float) -> None:
         """All records were told that an `extend` asked for; `connection.answered` has grown."""
 
+    def on_unreadable(self, instance: str, tell: Callable[[], None]) -> None:
+        """A record of a snapshot was looked at, and is bad. Called from any thread; `tell` is to be called on the directory's."""
+
     def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or an attempt failed; `connection.error` says why."""

@@ -14,8 +14,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from discovery.interest import EVERYTHING, NOTHING, Interest, keys_of, wants
-from discovery.model import Record
+from discovery.interest import EVERYTHING, NOTHING, Interest
+from discovery.model import DEFAULT_TTL
+from discovery.record_blocks import Listed, PackedRecord, is_bad, keys_of_listed, unpacked, wants_listed
 
 #: Tombstones of withdrawn instances, so that a registry that does not know of a withdrawal yet does not bring one back.
 MAX_TOMBSTONES = 10_000
@@ -25,23 +26,24 @@ OWN = ""
 IN_TIME = 0.4
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would make each three times as dear, and a client that starts makes thousands. Nobody changes them.
+@dataclass(slots=True)
 class MergedRecord:
     """A record as one registry lists it. `last_contact`: when the holder last contacted that registry, by our clock."""
 
-    record: Record
+    record: Listed
     last_contact: float
     suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """A record as all registries together list it. `listed_by`: the connected registries that list it now.
 
     `is_listed`: one of them lists this very version, and not only this process knows of it.
     """
 
-    record: Record
+    record: Listed
     last_contact: float
     suspect: bool
     listed_by: tuple[str, ...]
@@ -87,7 +89,7 @@ class Merge:
     def restore(self, entries: Iterable[MergedRecord]) -> None:
         """Adds records of an earlier run. They stay until a registry that is past its warm-up does not list them."""
         for entry in entries:
-            if not wants(self._interest, entry.record):
+            if not wants_listed(self._interest, entry.record):
                 continue
             self.known.setdefault(
                 entry.record.instance, Known(entry.record, entry.last_contact, entry.suspect, ())
@@ -153,7 +155,7 @@ class Merge:
         dirty, self._dirty = self._dirty | self._in_grace | changed, set()
         self._in_grace = set()
         self._answers = [one.answered for one in self._replicas.values() if one.is_connected and one.is_warm]
-        for instance in dirty:
+        for instance in self._not_plain(dirty, changed):
             before = self.known.get(instance)
             after = self._decide(instance, before, now)
             if after is None:
@@ -161,15 +163,14 @@ class Merge:
                     continue
             else:
                 self.known[instance] = after
-                # A record that was signed anew has to be kept anew, too.
-                is_new = before is None or before.record != after.record or before.record.signed != after.record.signed
+                is_new = before is None or _differ(before.record, after.record)
                 is_new = is_new or before is not None and after.is_listed and not before.is_listed
                 if not is_new and before is not None and before.suspect is after.suspect:
                     continue
             changed.add(instance)
             for one in (before, after):
                 if one is not None:
-                    self.changed_keys.update(keys_of(one.record))
+                    self.changed_keys.update(keys_of_listed(one.record))
         return changed
 
     def confirmed(self, interest: Interest) -> Interest:
@@ -187,10 +188,49 @@ class Merge:
         """Whether some record stays only for its grace, so that `settle` must be called again soon."""
         return bool(self._in_grace)
 
+    def _not_plain(self, dirty: set[str], changed: set[str]) -> Iterable[str]:
+        """Settles the records that one connected registry lists and about which nobody says anything else; returns the others.
+
+        With one registry these are nearly all, and a client that starts has thousands.
+        """
+        listing = [(name, one) for name, one in self._replicas.items() if one.entries and name != OWN]
+        if len(listing) != 1 or not listing[0][1].is_connected:
+            return dirty
+        ((name, replica),) = listing
+        own, known, withdrawn, entries = self._replicas.get(OWN), self.known, self._withdrawn, replica.entries
+        owned = own.entries if own is not None else {}
+        others, alone = [], (name,)
+        for instance in dirty:
+            entry = entries.get(instance)
+            if entry is None or instance in owned or instance in withdrawn or is_bad(entry.record):
+                others.append(instance)
+                continue
+            before = known.get(instance)
+            if before is None:
+                record = entry.record
+                if wants_listed(self._interest, record):
+                    known[instance] = Known(record, entry.last_contact, entry.suspect, alone, True)
+                    changed.add(instance)
+                    self.changed_keys.update(keys_of_listed(record))
+            elif (
+                before.record is not entry.record or before.suspect is not entry.suspect or before.listed_by != alone
+                or not before.is_listed or instance in changed
+            ):  # fmt: skip
+                others.append(instance)
+        return others
+
+    def pass_over(self, instance: str) -> None:
+        """The record of an instance has turned out to be bad: `settle` decides anew, without it."""
+        self._dirty.add(instance)
+
     def _decide(self, instance: str, before: Known | None, now: float) -> Known | None:
-        held = [(name, r, r.entries[instance]) for name, r in self._replicas.items() if instance in r.entries]
+        held = [
+            (name, replica, entry)
+            for name, replica in self._replicas.items()
+            if (entry := replica.entries.get(instance)) is not None and not is_bad(entry.record)
+        ]
         candidates = [entry for _, _, entry in held]
-        if before is not None:
+        if before is not None and not is_bad(before.record):
             candidates.append(MergedRecord(before.record, before.last_contact, before.suspect))
         withdrawn = self._withdrawn.get(instance)
         if withdrawn is not None:
@@ -198,16 +238,16 @@ class Merge:
         if not candidates:
             return None
         best = max(candidates, key=lambda entry: (entry.record.rank, entry.last_contact))
-        if not (wants(self._interest, best.record) or any(name == OWN for name, _, _ in held)):
+        if not (wants_listed(self._interest, best.record) or any(name == OWN for name, _, _ in held)):
             return None
         listed = [(name, entry) for name, replica, entry in held if replica.is_connected]
         if listed:
             suspect = all(entry.suspect for _, entry in listed)
             is_listed = any(name != OWN and entry.record.rank >= best.record.rank for name, entry in listed)
             return Known(best.record, best.last_contact, suspect, tuple(name for name, _ in listed), is_listed)
-        if any(wants(answered, best.record) for answered in self._answers):
+        if any(wants_listed(answered, best.record) for answered in self._answers):
             last = max((replica.lost_at or 0.0 for _, replica, _ in held), default=0.0)
-            if not last or now - last > best.record.ttl:
+            if not last or now - last > _ttl(best.record):
                 return None
             self._in_grace.add(instance)
         return Known(best.record, best.last_contact, best.suspect, ())
@@ -216,3 +256,17 @@ class Merge:
         self._dirty.update(self.known)
         for replica in self._replicas.values():
             self._dirty.update(replica.entries)
+
+
+def _differ(before: Listed, after: Listed) -> bool:
+    if isinstance(before, PackedRecord) and isinstance(after, PackedRecord):
+        # A record has one writer, and each change of it another rank. To compare all fields, both would have to be decoded.
+        return before.rank != after.rank or before.keys != after.keys
+    one, other = unpacked((before, after))
+    # A record that was signed anew has to be kept anew, too.
+    return one is None or other is None or one != other or one.signed != other.signed
+
+
+def _ttl(record: Listed) -> float:
+    (found,) = unpacked((record,))
+    return DEFAULT_TTL if found is None else found.ttl

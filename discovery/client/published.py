@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from discovery.client.merge import IN_TIME, Known
-from discovery.model import Note, Seen, View
+from discovery.model import Note, Record, Seen, View
+from discovery.record_blocks import unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,39 @@ class Contact(Protocol):
 class _Records(Mapping[str, Seen]):
     """The records of a view. Each entry is made when it is looked at: many who are called with a view look at nothing."""
 
-    __slots__ = ("_known", "_now", "_seen")
+    __slots__ = ("_are_good", "_known", "_now", "_seen")
 
-    def __init__(self, known: dict[str, Known], seen: Callable[[Known, float], Seen], now: float) -> None:
+    def __init__(self, known: dict[str, Known], seen: Callable[[Known, Record, float], Seen], now: float) -> None:
         self._known = known
         self._seen = seen
         self._now = now
+        self._are_good = False
 
     def __getitem__(self, instance: str) -> Seen:
-        return self._seen(self._known[instance], self._now)
+        item = self._known[instance]
+        (record,) = unpacked((item.record,))
+        if record is None:
+            raise KeyError(instance)
+        return self._seen(item, record, self._now)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
+        return iter(self._good())
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._good())
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+    def _good(self) -> dict[str, Known]:
+        # Whoever asks for all of them looks at them next, as a rule. One that is bad must not be counted, nor be met there.
+        if not self._are_good:
+            found = unpacked(item.record for item in self._known.values())
+            self._known = {
+                instance: item for (instance, item), record in zip(self._known.items(), found, strict=True) if record is not None
+            }
+            self._are_good = True
+        return self._known
 
 
 class Published:
@@ -104,7 +120,9 @@ class Published:
             for item in self._known.values():
                 index.setdefault(item.record.service, []).append(item)
             self._by_service = index
-        return [self._seen(item, now) for item in self._by_service.get(name, ())]
+        items = self._by_service.get(name, ())
+        found = unpacked(item.record for item in items)
+        return [self._seen(item, record, now) for item, record in zip(items, found, strict=True) if record is not None]
 
     def stale_for(self, now: float) -> float:
         """Seconds since the view was last fresh, or since the start; 0 while it is fresh."""
@@ -121,15 +139,15 @@ class Published:
             f" ({'; '.join(errors)})" if errors else ""
         )
 
-    def _seen(self, item: Known, now: float) -> Seen:
+    def _seen(self, item: Known, record: Record, now: float) -> Seen:
         last_contact = item.last_contact
         if not item.suspect:
             # A connected registry lists a lease only while its holder renews it in time.
             for registry in item.listed_by:
                 contact = self._contact.get(registry)
-                renewed = now if contact is None else contact.last_contact - IN_TIME * item.record.ttl
+                renewed = now if contact is None else contact.last_contact - IN_TIME * record.ttl
                 last_contact = max(last_contact, renewed)
-        return Seen(item.record, max(0.0, now - last_contact), item.suspect, item.is_listed)
+        return Seen(record, max(0.0, now - last_contact), item.suspect, item.is_listed)
 
     def _registry(self, status: RegistryStatus, now: float) -> dict[str, Any]:
         contact = None if status.address is None else self._contact.get(status.address)

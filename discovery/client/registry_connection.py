@@ -112,7 +112,7 @@ class RegistryConnection(SocketConnection):
         self._deadline = now + ATTEMPT
         self._extensions = {}
         self.asked = interest = self._listener.interest
-        self.send(protocol.Subscribe(self._namespace, None if interest is None else sorted(interest)))
+        self.send(protocol.Subscribe(self._namespace, None if interest is None else sorted(interest), self._keys is None))
 
     def extend(self, keys: Interest, now: float) -> None:
         """Asks for the records under these keys as well. When there is no room it is called again in the next round."""
@@ -144,6 +144,10 @@ class RegistryConnection(SocketConnection):
             self._skipped.add(reason)
             _log.warning("skipped a record or note of registry %s: %s", self.address, reason)
 
+    def _unreadable(self, instance: str, reason: str) -> None:
+        """Called by whichever thread looked at a record of a block first."""
+        self._listener.on_unreadable(instance, lambda: self._skip(reason))
+
     def _take(self, message: protocol.Message | protocol.SkippedUpdate, size: int, now: float) -> None:
         self.last_contact = now
         if self._keys is not None and self._presented != self._keys.generation:
@@ -173,7 +177,13 @@ class RegistryConnection(SocketConnection):
         self._parts.append(message)
         self._held += size
         self._sizes.update((entry[0].instance, size // len(message.entries)) for entry in message.entries)
-        items = max(sum(len(part.entries) for part in self._parts), sum(len(part.notes) for part in self._parts))
+        for block in message.blocks:
+            # As many bytes as they take once somebody has looked at all of them.
+            self._sizes.update(block.sizes())
+            self._held += sum(size for _, size in block.sizes())
+            block.contents.on_bad = self._unreadable
+        records = sum(len(part.entries) + sum(len(block.entries) for block in part.blocks) for part in self._parts)
+        items = max(records, sum(len(part.notes) for part in self._parts))
         self._check_bounds(max(message.parts, len(self._parts)), items)
         self._deadline = now + ATTEMPT
         if message.parts != len(self._parts):

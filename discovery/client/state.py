@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -92,7 +93,10 @@ class ClientState:
         self._tells_everything = False
         self._waiting: list[Answered] = []
         self._name = name
+        self._post = post
         self._cache = cache
+        if cache is not None:
+            cache.on_bad = self._unreadable_in_cache
         #: What signs and verifies in a closed cluster.
         self._gate = gate
         listener = self if gate is None else VerifiedListener(self, gate)
@@ -271,6 +275,10 @@ class ClientState:
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
+        entries += [
+            MergedRecord(packed, now - age, suspect)
+            for part in snapshot for block in part.blocks for packed, age, suspect in block.entries
+        ]  # fmt: skip
         self._merge.snapshot(connection.address, entries, connection.is_warming, connection.answered)
         self._note_ranks[connection], self._unanswered[connection] = {}, set()
         for part in snapshot:
@@ -336,6 +344,18 @@ class ClientState:
             case protocol.Unknown():
                 for again in self._announced.messages(connection, message.instances):
                     connection.send(again)
+
+    def on_unreadable(self, instance: str, tell: Callable[[], None]) -> None:
+        """Somebody looked at a record, and it is bad: another registry's record of that instance, if any, takes its place."""
+
+        def pass_over(now: float) -> None:
+            tell()
+            self._merge.pass_over(instance)
+
+        self._post(pass_over)
+
+    def _unreadable_in_cache(self, instance: str, reason: str) -> None:
+        self.on_unreadable(instance, lambda: _log.warning("skipped a record of the directory cache: %.300s", reason))
 
     def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or the attempt failed."""

@@ -18,6 +18,7 @@ from discovery.client.connection import DirectoryConnection, DirectoryListener
 from discovery.interest import EVERYTHING, Interest
 from discovery.model import Note, Record, quoted
 from discovery.native import Log
+from discovery.record_blocks import Listed, unpacked
 from discovery.security.envelopes import Signer, Verifier
 from discovery.security.keys import Keys
 from discovery.security.verdicts import Refusal
@@ -99,7 +100,12 @@ class VerifiedListener:
         """Hands on the records and notes of the snapshot that are signed."""
         where = connection.address
         for part in snapshot:
-            found = [(self._gate.record(record, where), age, suspect) for record, age, suspect in part.entries]
+            # Blocks, which nobody asked for here, are decoded as well: no rank counts before its signature was seen.
+            packed = [entry for block in part.blocks for entry in block.entries]
+            records = zip(unpacked(entry[0] for entry in packed), packed, strict=True)
+            entries = [*part.entries, *((one, age, suspect) for one, (_, age, suspect) in records if one is not None)]
+            found = [(self._gate.record(record, where), age, suspect) for record, age, suspect in entries]
+            part.blocks = []
             part.entries = [entry for entry in found if entry[0] is not None]
             part.notes = self._notes(part.notes, where)
         self._listener.on_up(connection, snapshot, now)
@@ -123,6 +129,10 @@ class VerifiedListener:
         """Hands it on."""
         self._listener.on_extended(connection, now)
 
+    def on_unreadable(self, instance: str, tell: Callable[[], None]) -> None:
+        """Hands it on."""
+        self._listener.on_unreadable(instance, tell)
+
     def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """Hands it on."""
         self._listener.on_down(connection, now)
@@ -138,10 +148,13 @@ class VerifiedCache(DiskCache):
         super().__init__(folder, url, namespace, keeps_records)
         self._gate = gate
 
-    def load(self, interest: Interest = EVERYTHING) -> list[tuple[Record, float]]:
-        """What is signed of the last good view."""
+    def load(self, interest: Interest = EVERYTHING) -> list[tuple[Listed, float]]:
+        """What is signed of the last good view. All of it is decoded here: no rank counts before its signature was seen."""
         where = f"the cache in {self.path.parent}"
-        return [(record, age) for one, age in super().load(interest) if (record := self._gate.record(one, where)) is not None]
+        found = super().load(interest)
+        records = zip(unpacked(one for one, _ in found), (age for _, age in found), strict=True)
+        verified = [(self._gate.record(one, where), age) for one, age in records if one is not None]
+        return [(record, age) for record, age in verified if record is not None]
 
     def load_notes(self) -> list[Note]:
         """What is signed of the saved notes."""

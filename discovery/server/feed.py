@@ -11,7 +11,7 @@ Rule 3: large snapshots are sent in turns, a part to each client, so that many c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
 from discovery import protocol
@@ -20,6 +20,7 @@ from discovery.model import Note
 from discovery.notes import NoteStore
 from discovery.server import pacing
 from discovery.server.audience import Audience
+from discovery.server.block_store import BlockStore
 from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
 from discovery.server.table import Change, Removed, Table, Updated
 
@@ -50,6 +51,7 @@ class ChangeFeed:
         #: When a change was last sent to subscribers.
         self.pushed_at = float("-inf")
         self._audience = Audience()
+        self._blocks = BlockStore(table)
         #: Subscribers that may be sent something which waits, in the order of their turns.
         self._turns: dict[bytes, None] = {}
 
@@ -67,22 +69,28 @@ class ChangeFeed:
         if interest is not None and self._audience.keys + len(interest) > MAX_KEYS:
             self.answer(peer, protocol.Refused(0, f"this registry is full: its subscribers ask for {MAX_KEYS} names"))
             return
-        table, namespace, warming = self._table, message.namespace, self._table.is_warming(now)
-        # Records are looked up when their part is made, so that a client that does not read costs only names.
-        instances, places = table.instances(namespace, interest), self._notes.places(namespace)
-        held = (table.packed(instance, self._clock()) for instance in instances)
-        noted = (self._notes.get(*place) for place in places)
-        parts = protocol.snapshot_parts(
-            self.boot_id,
-            0,
-            warming,
-            (protocol.packed_entry(*entry) for entry in held if entry),
-            (note for note in noted if note),
-            limited=interest is not None,
-        )
+        namespace = message.namespace
+        parts = self._snapshot(namespace, interest, message.takes_blocks, now)
         self._audience.add(peer, namespace, interest)
         self.subscribers[peer] = TrackedSubscriber(client, namespace, interest, parts, self._withdrawn(namespace, interest, now))
         self._turns[peer] = None
+
+    def _snapshot(self, namespace: str | None, interest: Interest, in_blocks: bool, now: float) -> Iterator[bytes]:
+        # Records are looked up when their part is made, so that a client that does not read costs only names.
+        table = self._table
+        places = table.places(namespace, interest) if in_blocks else []
+        instances = table.instances_beside(namespace, interest) if in_blocks else table.instances(namespace, interest)
+        held = (table.packed(instance, self._clock()) for instance in instances)
+        noted = (self._notes.get(*place) for place in self._notes.places(namespace))
+        return protocol.snapshot_parts(
+            self.boot_id,
+            0,
+            table.is_warming(now),
+            (protocol.packed_entry(*entry) for entry in held if entry),
+            (note for note in noted if note),
+            limited=interest is not None,
+            blocks=(block for place in places for block in self._blocks.of(place, self._clock())),
+        )
 
     def extend(self, peer: bytes, message: protocol.Extend, now: float) -> None:
         """A subscriber cares for more records: send them as changes, and then the acknowledgement."""

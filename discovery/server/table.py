@@ -7,6 +7,7 @@ Rule 3: when too many leases run out at once, the fault is probably the registry
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from typing import Any
 
 from discovery import protocol
 from discovery.exceptions import DirectoryError
-from discovery.interest import MAX_SOURCES, Interest, keys_of, sources_of, wants
+from discovery.interest import MAX_SOURCES, Interest, is_of_service, keys_of, sources_of, wants
 from discovery.model import DEFAULT_TTL, Record
+from discovery.record_blocks import Entry
 
 #: Leases of one registry. A record takes some KiB, so this bounds the memory that hostile clients can use.
 MAX_LEASES = 20_000
@@ -63,6 +65,8 @@ class Removed:
 
 
 Change = Updated | Removed
+#: A namespace and a key.
+Place = tuple[str, str]
 
 
 class _Lease:
@@ -135,7 +139,10 @@ class Table:
         self._bytes = 0
         self._leases: dict[str, _Lease] = {}
         #: The instances under each key of a namespace, in the order in which they came.
-        self._by_key: dict[tuple[str, str], dict[str, None]] = {}
+        self._by_key: dict[Place, dict[str, None]] = {}
+        #: A number for each of these places, which is another one after each change of what is listed there.
+        self._revisions: dict[Place, int] = {}
+        self._numbers = itertools.count()
         self._holders: dict[bytes, _Holder] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
         self._expired: deque[tuple[float, str]] = deque()
@@ -246,6 +253,33 @@ class Table:
             found.update(self._by_key.get((namespace, key), {}))
         return list(found)
 
+    def places(self, namespace: str | None, interest: Interest = None) -> list[Place]:
+        """The services of the namespace (None: of all namespaces) that are of interest, and have a record."""
+        if namespace is None or interest is None:
+            return [
+                (of, key) for of, key in self._by_key
+                if namespace in (None, of) and is_of_service(key) and (interest is None or key in interest)
+            ]  # fmt: skip
+        return [(namespace, key) for key in interest if is_of_service(key) and (namespace, key) in self._by_key]
+
+    def instances_beside(self, namespace: str | None, interest: Interest) -> list[str]:
+        """The listed instances that are of interest for their subscriptions alone, and not for their service."""
+        others = frozenset[str]() if interest is None else frozenset(key for key in interest if not is_of_service(key))
+        if interest is None or not others:
+            return []
+        return [one for one in self.instances(namespace, others) if self._leases[one].keys[0] not in interest]
+
+    def revision(self, place: Place) -> int | None:
+        """A number that is another one after each change there, except of ages; None where nothing is listed."""
+        return self._revisions.get(place)
+
+    def listing(self, place: Place, now: float) -> Iterator[Entry]:
+        """What is listed at a place, for blocks."""
+        for instance in self._by_key.get(place, ()):
+            lease = self._leases[instance]
+            line = [instance, *lease.record.rank, max(0.0, now - lease.last_contact), lease.suspect]
+            yield lease.keys, line, lease.packed()
+
     def entry(self, instance: str, now: float) -> list[Any] | None:
         """[record, age, suspect] of one lease, or None if the instance is not listed."""
         lease = self._leases.get(instance)
@@ -336,20 +370,28 @@ class Table:
     def _index(self, lease: _Lease) -> None:
         for key in lease.keys:
             self._by_key.setdefault((lease.record.namespace, key), {})[lease.record.instance] = None
+        self._has_changed(lease)
+
+    def _has_changed(self, lease: _Lease) -> None:
+        for key in lease.keys:
+            self._revisions[lease.record.namespace, key] = next(self._numbers)
 
     def _unindex(self, lease: _Lease) -> None:
         for key in lease.keys:
             place = (lease.record.namespace, key)
             found = self._by_key[place]
             del found[lease.record.instance]
-            if not found:
-                del self._by_key[place]
+            if found:
+                self._revisions[place] = next(self._numbers)
+            else:
+                del self._by_key[place], self._revisions[place]
 
     def _refresh(self, lease: _Lease, now: float) -> list[Change]:
         lease.last_contact = now
         if not lease.suspect:
             return []
         lease.suspect = False
+        self._has_changed(lease)
         return [Updated(lease.record, False, lease.keys)]
 
     def _extend_all(self, slept: float) -> None:
@@ -375,6 +417,7 @@ class Table:
         if lease.suspect:
             return []
         lease.suspect = True
+        self._has_changed(lease)
         return [Updated(lease.record, True, lease.keys)]
 
     def _drop(self, lease: _Lease, now: float) -> Change:

@@ -13,6 +13,7 @@ from discovery.client.connection import SUBSCRIBING, UP, WAITING
 from discovery.client.registry_connection import RegistryConnection
 from discovery.interest import covers, wants
 from discovery.notes import NoteStore
+from discovery.record_blocks import unpacked
 from discovery.server.feed import ChangeFeed
 from discovery.server.table import Table
 from tests.at_random import examples
@@ -59,6 +60,8 @@ class Client:
 
     def on_up(self, connection, snapshot, now):
         self.records = {entry[0].instance: entry[0] for part in snapshot for entry in part.entries}
+        packed = [one for part in snapshot for block in part.blocks for one, _, _ in block.entries]
+        self.records.update((one.instance, one) for one in unpacked(packed))
         self.notes = {note.key: note for part in snapshot for note in part.notes}
 
     def on_message(self, connection, message, now):

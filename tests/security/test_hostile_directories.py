@@ -11,7 +11,11 @@ from discovery import Note, Record, open_directory, protocol
 from discovery.backend import Options, factory_for
 from discovery.backends import consul
 from discovery.client.cache import DiskCache
+from discovery.client.verified import Gate, VerifiedListener
 from discovery.exceptions import DirectoryError
+from discovery.interest import keys_of
+from discovery.packing import pack, unpack
+from discovery.record_blocks import BlockPacker, RecordBlock, filled
 from discovery.security import envelopes
 from discovery.security.authority import Authority
 from discovery.security.envelopes import LIFETIME, SIGN_AGAIN, Signer, own_id
@@ -137,6 +141,29 @@ def test_no_record_that_a_registry_invents_or_alters_is_believed(broken, keys, o
         assert f"from {broken.url}" in caplog.text and reason in caplog.text, reason
     # Told once, although it came twice.
     assert caplog.text.count(f"passed over the record {own_id(maths, 'invented')!r} of 'maths'") in (1, 2)
+
+
+def test_records_in_blocks_that_nobody_asked_for_are_not_believed_either(keys):
+    true = signed(keys("maths", registers="maths"), instance="true")
+    records = [true, *forgeries(keys).values()]
+    entries = [(keys_of(one), [one.instance, 99, 99, 0.0, False], pack(one.to_dict())) for one in records[1:]]
+    entries.append((keys_of(true), [true.instance, *true.rank, 0.0, False], pack(true.to_dict())))
+    blocks = [RecordBlock.from_list(unpack(filled(block, 0.0))) for block in BlockPacker().pack(entries)]
+    heard = Heard()
+
+    snapshot = [protocol.Snapshot(0, "boot", False, 0, 1, [], [], True, blocks)]
+    VerifiedListener(heard, Gate(keys("reader"))).on_up(heard, snapshot, 0.0)
+
+    assert [(part.blocks, [one.instance for one, _, _ in part.entries]) for part in heard.snapshot] == [([], [true.instance])]
+
+
+class Heard:
+    """Keeps what it is told, from the address of a connection."""
+
+    address = "tcp://127.0.0.1:1"
+
+    def on_up(self, connection, snapshot, now):
+        self.snapshot = snapshot
 
 
 def test_a_withdrawal_that_a_registry_invents_takes_nobody_away(broken, keys, opened, cluster, caplog):

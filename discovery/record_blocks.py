@@ -1,0 +1,291 @@
+"""Records of one service in one compressed piece. Each is decoded when somebody looks at it first.
+
+Internal. docs/discovery.rst describes the layout.
+
+A client that starts is sent the records of all services that it cares for, and calls few of them at once. The records of one
+service resemble each other: compressed together they take a tenth of the room.
+
+Rule 1: no sockets, no clock here. Records may be looked at from any thread.
+Rule 2: what is known of a record before it is decoded (its keys, instance and rank) must be what it says itself. One that says
+something else, or is bad, is no record: it is None to all who look, and `on_bad` is told why.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from discovery.exceptions import DirectoryError, DirectoryProtocolError
+from discovery.interest import MAX_SOURCES, Interest, is_key, keys_of, split, wants
+from discovery.model import LARGEST_NUMBER, LONGEST_NAME, Record, quoted
+from discovery.packing import pack, unpack
+
+#: Bytes of records after which a block is full, and of the largest block that is read: one record may overrun it.
+BLOCK_SIZE, MAX_BLOCK = 128 * 1024, 512 * 1024
+#: Of zlib: the fastest one. Better ones cost more time than they spare.
+LEVEL = 1
+
+#: Told of a record that is passed over: its instance, and why. Called by whichever thread looks at the record first.
+OnUnreadable = Callable[[str, str], None]
+
+
+def nobody_told(instance: str, reason: str) -> None:
+    """Until a connection says whom to tell."""
+
+
+class BlockContents:
+    """The compressed records of a block, with what they have in common."""
+
+    __slots__ = ("_ends", "_packed", "keys", "on_bad")
+
+    def __init__(self, keys: tuple[str, ...], sizes: Iterable[int], packed: bytes) -> None:
+        self.keys = keys
+        self.on_bad: OnUnreadable = nobody_told
+        #: Where each record ends in the bytes, and how many there are in all.
+        self._ends = array("I", accumulate(sizes))
+        self._packed = packed
+
+    @property
+    def service(self) -> str:
+        """The service of all records."""
+        return split(self.keys[0])[1]
+
+    def raw(self) -> bytes:
+        """All records as msgpack, one behind the other. DirectoryProtocolError where they are not as long as was said."""
+        size = self._ends[-1] if self._ends else 0
+        unpacking = zlib.decompressobj()
+        try:
+            raw = unpacking.decompress(self._packed, size + 1)
+        except zlib.error as exc:
+            raise DirectoryProtocolError(f"a block of records cannot be decompressed: {exc}") from exc
+        if len(raw) != size:
+            raise DirectoryProtocolError(f"a block of records has other than the {size} bytes that it is said to have")
+        return raw
+
+    def part(self, raw: bytes, position: int) -> bytes:
+        """One record of what `raw` returned."""
+        return raw[self._ends[position - 1] if position else 0 : self._ends[position]]
+
+    def sizes(self) -> Iterator[int]:
+        """The bytes of each record."""
+        return (end - start for start, end in zip((0, *self._ends), self._ends, strict=False))
+
+    def to_list(self, listing: list[list[Any]]) -> list[Any]:
+        """The fields of a block of these contents."""
+        return [list(self.keys), 0.0, listing, self._packed]
+
+
+class _Unread:
+    """The type of UNREAD."""
+
+
+UNREAD = _Unread()
+
+
+class PackedRecord:
+    """A record that is decoded when `unpacked` is called first. Its keys, instance and rank are known before."""
+
+    __slots__ = ("_contents", "_found", "_position", "incarnation", "instance", "version")
+
+    def __init__(self, instance: str, incarnation: int, version: int, contents: BlockContents, position: int) -> None:
+        self.instance = instance
+        self.incarnation = incarnation
+        self.version = version
+        self._contents = contents
+        self._position = position
+        self._found: Record | _Unread | None = UNREAD
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """As that of the record."""
+        return (self.incarnation, self.version)
+
+    @property
+    def service(self) -> str:
+        """As that of the record."""
+        return self._contents.service
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """As `keys_of` the record."""
+        return self._contents.keys
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody looked and found no record."""
+        return self._found is None
+
+    def unpacked(self, raws: dict[BlockContents, bytes] | None = None) -> Record | None:
+        """The record; None for a bad one. `raws`: what was decompressed already, by whoever looks at many records."""
+        found = self._found
+        if isinstance(found, _Unread):
+            try:
+                found = self._read({} if raws is None else raws)
+            except DirectoryError as exc:
+                found = None
+                self._found = found
+                self._contents.on_bad(self.instance, str(exc))
+            self._found = found
+        return found
+
+    def packed(self, raws: dict[BlockContents, bytes]) -> bytes | None:
+        """The record as msgpack; None for a bad one, or one that cannot be decompressed."""
+        if self.is_bad:
+            return None
+        try:
+            return self._contents.part(self._raw(raws), self._position)
+        except DirectoryError:
+            return None  # Whoever looks at it first is told.
+
+    def _raw(self, raws: dict[BlockContents, bytes]) -> bytes:
+        raw = raws.get(self._contents)
+        if raw is None:
+            raw = raws[self._contents] = self._contents.raw()
+        return raw
+
+    def _read(self, raws: dict[BlockContents, bytes]) -> Record:
+        contents = self._contents
+        record = Record.from_dict(unpack(contents.part(self._raw(raws), self._position)))
+        if (record.instance, record.incarnation, record.version) != (self.instance, self.incarnation, self.version):
+            raise DirectoryProtocolError(
+                f"a record is listed as {quoted(self.instance)} {self.rank}, and says that it is {quoted(record.instance)} "
+                f"{record.rank}"
+            )
+        if keys_of(record) != contents.keys:
+            raise DirectoryProtocolError(f"a record of {quoted(record.service)} is listed under {quoted(contents.service)}")
+        return record
+
+
+#: A record as a directory lists it.
+Listed = Record | PackedRecord
+
+
+def keys_of_listed(record: Listed) -> tuple[str, ...]:
+    """As `keys_of`."""
+    return record.keys if type(record) is PackedRecord else keys_of(record)  # type: ignore[arg-type]
+
+
+def wants_listed(interest: Interest, record: Listed) -> bool:
+    """As `wants`."""
+    if type(record) is not PackedRecord:
+        return wants(interest, record)  # type: ignore[arg-type]
+    return interest is None or record.keys[0] in interest or not interest.isdisjoint(record.keys)
+
+
+def is_bad(record: Listed) -> bool:
+    """Whether this was found to be no record."""
+    return type(record) is PackedRecord and record.is_bad
+
+
+def unpacked(records: Iterable[Listed]) -> Iterator[Record | None]:
+    """Each record, None for a bad one. Records of one block are decompressed once."""
+    raws: dict[BlockContents, bytes] = {}
+    return (record.unpacked(raws) if isinstance(record, PackedRecord) else record for record in records)
+
+
+@dataclass(slots=True)
+class RecordBlock:
+    """Records of one service as a registry lists them, each with its age in seconds and whether it is suspect."""
+
+    contents: BlockContents
+    entries: list[tuple[PackedRecord, float, bool]]
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Each instance, and the bytes of its record."""
+        return ((entry[0].instance, size) for entry, size in zip(self.entries, self.contents.sizes(), strict=True))
+
+    def to_list(self) -> list[Any]:
+        """The fields as plain values."""
+        return self.contents.to_list(
+            [
+                [record.instance, record.incarnation, record.version, age, suspect, size]
+                for (record, age, suspect), size in zip(self.entries, self.contents.sizes(), strict=True)
+            ]
+        )
+
+    @classmethod
+    def from_list(cls, fields: Any) -> RecordBlock:
+        """The block that `to_list` gave. Further fields are ignored; junk raises DirectoryProtocolError."""
+        if not isinstance(fields, list) or len(fields) < 4:
+            raise DirectoryProtocolError(f"a block of records is {quoted(fields)}; a list of its fields is needed")
+        keys, since, listing, packed = fields[:4]
+        if not (
+            isinstance(keys, list) and 0 < len(keys) <= MAX_SOURCES + 1 and all(map(is_key, keys)) and split(keys[0])[0]
+            and _is_seconds(since) and isinstance(listing, list) and isinstance(packed, bytes)
+        ):  # fmt: skip
+            raise DirectoryProtocolError("a block of records has no right keys, age, list or bytes")
+        sizes = [_size(item) for item in listing]
+        if sum(sizes) > MAX_BLOCK:
+            raise DirectoryProtocolError(f"a block of {sum(sizes)} bytes of records; the most are {MAX_BLOCK}")
+        contents = BlockContents(tuple(keys), sizes, packed)
+        entries = [
+            (PackedRecord(item[0], item[1], item[2], contents, position), item[3] + since, item[4])
+            for position, item in enumerate(listing)
+        ]
+        return cls(contents, entries)
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+def _size(item: Any) -> int:
+    """The size of a record, by its line of the listing: [instance, incarnation, version, age, suspect, size]."""
+    # Written out, since a client that starts is sent thousands.
+    if type(item) is list and len(item) >= 6:
+        instance, incarnation, version, age, suspect, size = item if len(item) == 6 else item[:6]
+        if (
+            type(instance) is str and 0 < len(instance) <= LONGEST_NAME and type(incarnation) is int
+            and 0 <= incarnation <= LARGEST_NUMBER and type(version) is int and 0 <= version <= LARGEST_NUMBER
+            and type(age) in (int, float) and age >= 0 and type(suspect) is bool and type(size) is int and 0 < size <= MAX_BLOCK
+        ):  # fmt: skip
+            return size
+    raise DirectoryProtocolError(f"a record in a block is listed as {quoted(item)}")
+
+
+#: A record on its way into a block: its keys, its line of the listing without the size, and the record as msgpack.
+Entry = tuple[tuple[str, ...], list[Any], bytes]
+
+
+class BlockPacker:
+    """Packs blocks, and does not compress again what has not changed since the last time."""
+
+    def __init__(self) -> None:
+        self._compressed: dict[tuple[bytes, ...], bytes] = {}
+
+    def pack(self, entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
+        """The blocks of these records, each in two parts: `filled` puts the seconds between them."""
+        known, self._compressed = self._compressed, {}
+        blocks = []
+        for keys, chunk in _chunks(entries):
+            members = tuple(packed for _, _, packed in chunk)
+            compressed = known.get(members) or zlib.compress(b"".join(members), LEVEL)
+            self._compressed[members] = compressed
+            listing = [[*line, len(packed)] for _, line, packed in chunk]
+            blocks.append((b"\x94" + pack(list(keys)), pack(listing) + pack(compressed)))
+        return blocks
+
+
+def filled(block: tuple[bytes, bytes], since: float) -> bytes:
+    """A block as msgpack, whose ages were right so many seconds ago."""
+    return block[0] + pack(since) + block[1]
+
+
+def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, ...], Sequence[Entry]]]:
+    """Records with the same keys, in chunks that are not too large."""
+    open_chunks: dict[tuple[str, ...], tuple[list[Entry], int]] = {}
+    for entry in entries:
+        chunk, size = open_chunks.get(entry[0], ([], 0))
+        if chunk and size + len(entry[2]) > BLOCK_SIZE:
+            yield entry[0], chunk
+            chunk, size = [], 0
+        chunk.append(entry)
+        open_chunks[entry[0]] = (chunk, size + len(entry[2]))
+    for keys, (chunk, _) in open_chunks.items():
+        yield keys, chunk
+
+

@@ -1,0 +1,44 @@
+"""The records of each service as blocks, made once for all clients that ask for them.
+
+Rule 1: no sockets, no clock here; `now` is always an argument.
+Rule 2: a block lists what the table holds at the moment at which it is asked for. Only the ages may be from up to KEPT seconds
+before, and the block says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from discovery.record_blocks import BlockPacker, filled
+from discovery.server.table import Place, Table
+
+#: Seconds for which the ages of a service's records are not computed anew.
+KEPT = 1.0
+
+
+@dataclass(slots=True)
+class _Blocks:
+    revision: int
+    made_at: float
+    packer: BlockPacker
+    blocks: list[tuple[bytes, bytes]]
+
+
+class BlockStore:
+    """The blocks of a table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._made: dict[Place, _Blocks] = {}
+
+    def of(self, place: Place, now: float) -> list[bytes]:
+        """The records of a service in a namespace; empty where there are none (any more)."""
+        revision = self._table.revision(place)
+        if revision is None:
+            self._made.pop(place, None)
+            return []
+        made = self._made.get(place)
+        if made is None or made.revision != revision or now - made.made_at > KEPT:
+            packer = BlockPacker() if made is None else made.packer
+            made = self._made[place] = _Blocks(revision, now, packer, packer.pack(self._table.listing(place, now)))
+        return [filled(block, now - made.made_at) for block in made.blocks]
