@@ -27,6 +27,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +44,7 @@ from discovery.exceptions import DirectoryConfigurationError, EngineError, Engin
 from discovery.interest import Interest, grown
 from discovery.model import Note, Record, shown_url
 from discovery.native import Log, Wakeup, native_lock, original
+from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
 _poll: Callable[[], select.poll] = original("select", "poll")
@@ -90,9 +92,10 @@ def open_consul(url: str, options: Options) -> Kind:
     resumed: dict[str | None, _Resumable] = {}
 
     def session(namespace: str | None) -> ConsulSession:
-        return ConsulSession(parsed, options.ttl, namespace, resumed.setdefault(namespace, _Resumable()), options.believes)
+        resumable = resumed.setdefault(namespace, _Resumable())
+        return ConsulSession(parsed, options.ttl, namespace, resumable, options.believes, options.keys is not None)
 
-    seed = EngineSeed(parsed.name, session, options.ttl)
+    seed = EngineSeed(parsed.name, session, options.ttl, options.keys)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
 
 
@@ -130,6 +133,16 @@ class _Query:
         self.next_at = 0.0
 
 
+@dataclass
+class _Found:
+    """What was read at once: records by instance, notes, lists of revoked certificates, and the keys of notes past their time."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    revoked: list[bytes] = field(default_factory=list)
+    expired: list[str] = field(default_factory=list)
+
+
 _sessions = itertools.count(random.randrange(1000))
 
 
@@ -137,7 +150,13 @@ class ConsulSession:
     """An `EngineSession` with one agent: the first that answers, another one at each attempt."""
 
     def __init__(
-        self, url: EngineUrl, seconds: float, namespace: str | None, resumable: _Resumable, believes: Believes = everything
+        self,
+        url: EngineUrl,
+        seconds: float,
+        namespace: str | None,
+        resumable: _Resumable,
+        believes: Believes = everything,
+        is_closed: bool = False,
     ) -> None:
         self._url = url
         self._believes = believes
@@ -146,7 +165,7 @@ class ConsulSession:
         self._session = resumable
         parts = ["%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in url.prefix.split("/")]
         root = "".join(f"{part}/" for part in parts)
-        self._space = Keyspace(url.name, root, namespace, has_dots=False)
+        self._space = Keyspace(url.name, root, namespace, has_dots=False, is_closed=is_closed)
         first = next(_sessions) % len(url.servers)
         self._servers = url.servers[first:] + url.servers[:first]
         self._server = self._servers[0]
@@ -180,24 +199,24 @@ class ConsulSession:
         self._space.interest = interest = None if self._namespace is None else interest
         try:
             cluster = self._cluster()
-            records, notes, expired = self._read(self._space.prefixes(interest))
+            found = self._read(self._space.prefixes(interest))
             self._widen()
-            for key in expired[:MAX_SWEPT]:
+            for key in found.expired[:MAX_SWEPT]:
                 self._delete(key)
         except EngineRefusal as exc:
             raise EngineError(str(exc)) from exc
-        return Contents(cluster, list(records.values()), notes, interest)
+        return Contents(cluster, list(found.records.values()), found.notes, interest, tuple(found.revoked))
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
         """Reads the prefixes of these keys, and has them watched."""
         self._space.interest = grown(self._space.interest, keys)
         try:
-            records, _, _ = self._read([self._space.prefix_of(key) for key in sorted(keys)])
+            found = self._read([self._space.prefix_of(key) for key in sorted(keys)])
             self._widen()
         except EngineRefusal as exc:
             raise self._failed(str(exc)) from exc
         self._wakeup.wake()
-        return list(records.values())
+        return list(found.records.values())
 
     def watch(self) -> Iterator[list[Change]]:
         """All changes after what was read. Every query has a connection; they are waited for together."""
@@ -253,14 +272,25 @@ class ConsulSession:
 
     def put_note(self, note: Note) -> None:
         """Puts it unless one of higher rank is there; tries again when somebody else wrote meanwhile."""
-        key = self._space.note_key(note)
+
+        def stays(value: bytes) -> bool:
+            there = self._space.note(value)
+            return there is not None and there.rank >= note.rank and self._believes(there, self._url.name)
+
+        self._replace(self._space.note_key(note), protocol.pack(note.to_list()), stays)
+
+    def put_revoked(self, revoked: Revocations) -> None:
+        """Puts it unless a newer one is there."""
+        self._replace(self._space.revoked_key(revoked.authority), revoked.signed, revoked.gives_way_to)
+
+    def _replace(self, key: str, new: bytes, stays: Callable[[bytes], bool]) -> None:
+        """Puts a value, unless there is one that `stays`; tries again when somebody else wrote meanwhile."""
         while True:
             held = self._get(key)
-            there = None if held is None else self._space.note(_value(held))
-            if there is not None and there.rank >= note.rank and self._believes(there, self._url.name):
+            if held is not None and stays(_value(held)):
                 return
             index = 0 if held is None else _modified(held)
-            if self._put(key, protocol.pack(note.to_list()), f"cas={index}"):
+            if self._put(key, new, f"cas={index}"):
                 return
 
     def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
@@ -381,26 +411,26 @@ class ConsulSession:
             held = self._get(key)
         return "" if held is None else _value(held).decode(errors="replace")
 
-    def _read(self, prefixes: list[str]) -> tuple[dict[str, Record], list[Note], list[str]]:
-        """Reads these prefixes and has them watched: records by instance, notes, and the keys of notes past their time."""
-        records: dict[str, Record] = {}
-        notes: list[Note] = []
-        expired: list[str] = []
+    def _read(self, prefixes: list[str]) -> _Found:
+        """Reads these prefixes and has them watched."""
+        sorted_out = _Found()
         for prefix in prefixes:
             answer = self._call("GET", prefix, "recurse", (404,))
             items = self._items(answer)
             for item in items:
                 found = self._taken(item)
                 if isinstance(found, Record):
-                    records[found.instance] = found
+                    sorted_out.records[found.instance] = found
+                elif isinstance(found, FoundList):
+                    sorted_out.revoked.append(found.signed)
                 elif isinstance(found, Note):
                     if found.age(time.time()) > found.ttl:
-                        expired.append(item["Key"])
+                        sorted_out.expired.append(item["Key"])
                     else:
-                        notes.append(found)
+                        sorted_out.notes.append(found)
             with self._guard:
                 self._queries.append(_Query(prefix, self._index(answer, 0), {item["Key"]: _modified(item) for item in items}))
-        return records, notes, expired
+        return sorted_out
 
     def _widen(self) -> None:
         """Has all records watched, and not each service by itself, when there are too many services for that."""
@@ -421,7 +451,7 @@ class ConsulSession:
             self._queries = [query for query in self._queries if query not in narrow]
             self._retired += narrow
 
-    def _taken(self, item: dict[str, Any]) -> Record | Note | None:
+    def _taken(self, item: dict[str, Any]) -> Record | Note | FoundList | None:
         """What a key of interest holds."""
         key = item["Key"]
         if not self._space.is_wanted(key):
@@ -478,6 +508,9 @@ class ConsulSession:
                 changes.append(found)
         # After those that came: of two places of a record one is there all the time.
         for key in before.keys() - query.seen.keys():
+            if self._space.is_revoked(key):
+                changes.append(FoundList(b""))
+                continue
             instance = self._left(key, asking) if self._space.is_wanted(key) else None
             if instance is not None:
                 changes.append(Gone(instance))

@@ -8,7 +8,8 @@ Lease, Txn", "Why gRPC gateway", "Role-based access control" at etcd.io/docs/v3.
 
 Rule 1: the watch of a range begins at the revision after the one at which it was read, so nothing is missed. Where that revision
 is compacted away, this range is read anew, and no other.
-Rule 2: a note is written by a transaction that compares its revision, so that the one of highest rank stays.
+Rule 2: a note is written by a transaction that compares its revision, so that the one of highest rank stays; so is a list of
+revoked certificates.
 Rule 3: a lock is a key that is made where there is none, with a lease; the revision that made it is its fencing token.
 Rule 4: any member will do. The watch asks for one that sees a leader, reads are linearizable: a minority is never believed.
 Rule 5: a client reads and watches a prefix for each key of its interest, and all notes. What it reads at once it reads as of one
@@ -25,8 +26,8 @@ import math
 import random
 import ssl
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +44,7 @@ from discovery.exceptions import DirectoryConfigurationError, EngineError, Engin
 from discovery.interest import Interest, grown
 from discovery.model import Note, Record, shown_url
 from discovery.native import Log, native_lock
+from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
 
@@ -80,7 +82,11 @@ def open_etcd(url: str, options: Options) -> Kind:
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, OPTIONS)
     # Not in vain: a file that is missing is told at once.
     tls_context(parsed)
-    seed = EngineSeed(parsed.name, lambda namespace: EtcdSession(parsed, namespace, options.believes), options.ttl)
+
+    def session(namespace: str | None) -> EtcdSession:
+        return EtcdSession(parsed, namespace, options.believes, options.keys is not None)
+
+    seed = EngineSeed(parsed.name, session, options.ttl, options.keys)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
 
 
@@ -183,17 +189,31 @@ class _Watched:
     prefix: str = ""
 
 
+@dataclass
+class _Found:
+    """What was read at once, the cluster's id, and the revision as of which all of it was read."""
+
+    cluster: str
+    revision: int
+    records: dict[str, Record] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    revoked: list[FoundList] = field(default_factory=list)
+    expired: list[dict[str, Any]] = field(default_factory=list)
+
+
 _sessions = itertools.count(random.randrange(1000))
 
 
 class EtcdSession:
     """An `EngineSession` with one member of the cluster: the first that answers, another one at each attempt."""
 
-    def __init__(self, url: EngineUrl, namespace: str | None, believes: Believes = everything) -> None:
+    def __init__(
+        self, url: EngineUrl, namespace: str | None, believes: Believes = everything, is_closed: bool = False
+    ) -> None:
         self._url = url
         self._believes = believes
         root = "/" + "".join(f"{quote(part, safe='')}/" for part in url.prefix.split("/"))
-        self._keyspace = Keyspace(url.name, root, namespace)
+        self._keyspace = Keyspace(url.name, root, namespace, is_closed=is_closed)
         self._namespace = namespace
         first = next(_sessions) % len(url.servers)
         self._servers = url.servers[first:] + url.servers[:first]
@@ -232,17 +252,18 @@ class EtcdSession:
     def _open(self, interest: Interest) -> Contents:
         self._keyspace.interest = interest = None if self._namespace is None else interest
         prefixes = self._keyspace.prefixes(interest)
-        records, notes, cluster, revision = self._read(prefixes)
-        self._watch_prefixes(prefixes, revision + 1)
-        return Contents(cluster, records, notes, interest)
+        found = self._read(prefixes)
+        self._watch_prefixes(prefixes, found.revision + 1)
+        revoked = tuple(one.signed for one in found.revoked)
+        return Contents(found.cluster, list(found.records.values()), found.notes, interest, revoked)
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
         """Reads and watches the prefixes of these keys."""
         self._keyspace.interest = grown(self._keyspace.interest, keys)
         prefixes = [self._keyspace.prefix_of(key) for key in sorted(keys)]
-        records, _, _, revision = self._read(prefixes)
-        self._watch_prefixes(prefixes, revision + 1)
-        return records
+        found = self._read(prefixes)
+        self._watch_prefixes(prefixes, found.revision + 1)
+        return list(found.records.values())
 
     def watch(self) -> Iterator[list[Change]]:
         """All changes of each range from the revision after the one at which it was read."""
@@ -290,17 +311,19 @@ class EtcdSession:
         if not watched.prefix:
             self._watch_range(_Watched(watched.keys, answer.compacted))
             return [Vacant()]
-        records, notes, _, revision = self._read([watched.prefix], gateway)
-        listed = {record.instance for record in records}
-        gone = [
+        found = self._read([watched.prefix], gateway)
+        gone: list[Change] = [
             change
             for instance, keys in list(self._keyspace.keys.items())
-            if instance not in listed
+            if instance not in found.records
             for key in [key for key in list(keys) if key.startswith(watched.prefix)]
             if (change := self._left(key, gateway)) is not None
         ]
-        self._watch_prefixes([watched.prefix], revision + 1)
-        return [*records, *notes, *gone]
+        self._watch_prefixes([watched.prefix], found.revision + 1)
+        if self._keyspace.revoked.startswith(watched.prefix):
+            # A list that was deleted meanwhile is offered again; one that is there is not written anew.
+            gone.append(FoundList(b""))
+        return [*found.records.values(), *found.notes, *found.revoked, *gone]
 
     def put_record(self, record: Record) -> None:
         """Puts the record's keys under a lease of its ttl, and deletes those of sources that it subscribes to no more."""
@@ -332,8 +355,23 @@ class EtcdSession:
 
     def put_note(self, note: Note) -> None:
         """Puts it unless one of higher rank is there; tries again when somebody else wrote meanwhile."""
-        key = _text(self._keyspace.note_key(note).encode())
-        value = _text(protocol.pack(note.to_list()))
+
+        def stays(value: bytes) -> bool:
+            there = self._keyspace.note(value)
+            return there is not None and there.rank >= note.rank and self._believes(there, self._url.name)
+
+        self._replace(self._keyspace.note_key(note), protocol.pack(note.to_list()), stays)
+
+    def put_revoked(self, revoked: Revocations) -> None:
+        """Puts it unless a newer one is there."""
+        try:
+            self._replace(self._keyspace.revoked_key(revoked.authority), revoked.signed, revoked.gives_way_to)
+        except _Failure as exc:
+            raise EngineRefusal(self._sentence(self._gateway, exc)) from exc
+
+    def _replace(self, name: str, new: bytes, stays: Callable[[bytes], bool]) -> None:
+        """Puts a value, unless there is one that `stays`; tries again when somebody else wrote meanwhile."""
+        key, value = _text(name.encode()), _text(new)
         revision = "0"
         while True:
             answer = self._ask(
@@ -348,8 +386,7 @@ class EtcdSession:
                 return
             held = answer["responses"][0]["response_range"].get("kvs", [])
             revision = held[0]["mod_revision"] if held else "0"
-            there = self._keyspace.note(_bytes(held[0].get("value", ""))) if held else None
-            if there is not None and there.rank >= note.rank and self._believes(there, self._url.name):
+            if held and stays(_bytes(held[0].get("value", ""))):
                 return
 
     def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
@@ -485,7 +522,7 @@ class EtcdSession:
             return f"{gateway.name} wants a user name and a password: etcd://USER:PASSWORD@HOST:PORT/PREFIX"
         if exc.code == DENIED:
             who = repr(self._url.user) if self._url.user else "nobody in particular"
-            prefix = self._keyspace.prefix
+            prefix = self._keyspace.root if self._keyspace.is_closed else self._keyspace.prefix
             return f"{gateway.name} does not let {who} read and write under {prefix!r}; grant a role for that prefix"
         return f"{gateway.name} answered: {exc}"
 
@@ -497,8 +534,8 @@ class EtcdSession:
             self._renewed[seconds] = asked
         return self._leases[seconds][0]
 
-    def _read(self, prefixes: list[str], gateway: _Gateway | None = None) -> tuple[list[Record], list[Note], str, int]:
-        """Records and notes under these prefixes, the cluster's id, and the revision as of which all of them were read."""
+    def _read(self, prefixes: list[str], gateway: _Gateway | None = None) -> _Found:
+        """What stands under these prefixes."""
         found: list[dict[str, Any]] = []
         cluster, revision = "", 0
         try:
@@ -513,14 +550,12 @@ class EtcdSession:
                     found += self._rest(prefix, response["response_range"], revision, gateway)
         except _Failure as exc:
             raise EngineError(self._sentence(gateway or self._gateway, exc)) from exc
-        records: dict[str, Record] = {}
-        notes: list[Note] = []
-        expired: list[dict[str, Any]] = []
+        sorted_out = _Found(cluster, revision)
         for item in found:
-            self._sort(item, records, notes, expired)
-        for item in expired[:MAX_SWEPT]:
+            self._sort(item, sorted_out)
+        for item in sorted_out.expired[:MAX_SWEPT]:
             self._sweep(item, gateway)
-        return list(records.values()), notes, cluster, revision
+        return sorted_out
 
     def _rest(
         self, prefix: str, answer: dict[str, Any], revision: int, gateway: _Gateway | None
@@ -536,19 +571,19 @@ class EtcdSession:
             found = found + held
         return found
 
-    def _sort(
-        self, item: dict[str, Any], records: dict[str, Record], notes: list[Note], expired: list[dict[str, Any]]
-    ) -> None:
+    def _sort(self, item: dict[str, Any], into: _Found) -> None:
         key = _bytes(item["key"]).decode(errors="replace")
         found = self._keyspace.decoded(key, _bytes(item.get("value", "")))
         if isinstance(found, Record):
             self._keyspace.came(found, key)
-            records[found.instance] = found
+            into.records[found.instance] = found
+        elif isinstance(found, FoundList):
+            into.revoked.append(found)
         elif isinstance(found, Note):
             if found.age(time.time()) > found.ttl:
-                expired.append(item)
+                into.expired.append(item)
             else:
-                notes.append(found)
+                into.notes.append(found)
 
     def _sweep(self, item: dict[str, Any], gateway: _Gateway | None) -> None:
         """Deletes a note that is past its time, unless it was written again."""
@@ -570,6 +605,8 @@ class EtcdSession:
             if isinstance(found, Record):
                 self._keyspace.came(found, key)
             return found
+        if self._keyspace.is_revoked(key):
+            return FoundList(b"")
         return Vacant() if self._keyspace.is_lock(key) else self._left(key, gateway)
 
     def _left(self, key: str, gateway: _Gateway) -> Gone | None:

@@ -6,6 +6,7 @@ Internal. Shared by etcd and Consul.
     ROOT NAMESPACE/subscribers/SOURCE/INSTANCE      the record once more, for each source of events that it subscribes to
     ROOT NAMESPACE/notes/KEY
     ROOT NAMESPACE/locks/NAME
+    ROOT @revoked/AUTHORITY                         a list of revoked certificates, of all namespaces; none is called `@revoked`
 
 with every part percent-encoded and every value in msgpack. `ROOT` ends with a slash.
 
@@ -26,18 +27,27 @@ from discovery.exceptions import DirectoryProtocolError
 from discovery.interest import Interest, service_key, sources_of, split, subscribers_key
 from discovery.model import Note, Record
 from discovery.native import Log
+from discovery.security.revocations import FoundList
 
 _log = Log(__name__)
+
+
+#: Where lists of revoked certificates stand, instead of a namespace. In the name of one, `@` is percent-encoded.
+REVOKED = "@revoked"
 
 
 class Keyspace:
     """The keys of one client. `name`: the directory's URL, for the log. `namespace`: None is all of them.
 
-    `has_dots`: False where no part of a key may be `.` or `..`, as in the path of a URL.
+    `has_dots`: False where no part of a key may be `.` or `..`, as in the path of a URL. `is_closed`: lists of revoked
+    certificates are of interest.
     """
 
-    def __init__(self, name: str, root: str, namespace: str | None, has_dots: bool = True) -> None:
+    def __init__(
+        self, name: str, root: str, namespace: str | None, has_dots: bool = True, is_closed: bool = False
+    ) -> None:
         self.root = root
+        self.is_closed = is_closed
         self._has_dots = has_dots
         #: What all keys that this client reads begin with.
         self.prefix = root if namespace is None else f"{root}{self._part(namespace)}/"
@@ -63,9 +73,19 @@ class Keyspace:
         """What is to be read for an interest. All namespaces are read whole, whatever the interest."""
         if self._namespace is None:
             return [self.prefix]
+        common = [self.notes, self.revoked] if self.is_closed else [self.notes]
         if interest is None:
-            return [f"{self.prefix}records/", self.notes]
-        return [self.notes, *map(self.prefix_of, sorted(interest))]
+            return [f"{self.prefix}records/", *common]
+        return [*common, *map(self.prefix_of, sorted(interest))]
+
+    @property
+    def revoked(self) -> str:
+        """The prefix of the lists of revoked certificates."""
+        return f"{self.root}{REVOKED}/"
+
+    def revoked_key(self, authority: bytes) -> str:
+        """The key of an authority's list."""
+        return f"{self.revoked}{authority.hex()}"
 
     def prefix_of(self, key: str) -> str:
         """The prefix of the records under one key of an interest."""
@@ -102,9 +122,16 @@ class Keyspace:
         parts = self._parts(key)
         return len(parts) == 3 and parts[1] == "locks"
 
+    def is_revoked(self, key: str) -> bool:
+        """Whether this is the key of a list of revoked certificates."""
+        parts = self._parts(key)
+        return self.is_closed and len(parts) == 2 and parts[0] == REVOKED
+
     def is_wanted(self, key: str) -> bool:
         """Whether what a key holds is of interest; decided without a look at its value."""
         parts = self._parts(key)
+        if self.is_revoked(key):
+            return True
         if len(parts) < 4:
             return len(parts) == 3 and parts[1] in ("notes", "locks")
         name = unquote(parts[2])
@@ -112,9 +139,11 @@ class Keyspace:
             return self.interest is None or service_key(name) in self.interest
         return parts[1] == "subscribers" and self.interest is not None and subscribers_key(name) in self.interest
 
-    def decoded(self, key: str, value: bytes) -> Record | Note | None:
+    def decoded(self, key: str, value: bytes) -> Record | Note | FoundList | None:
         """What a key holds; None, and a line in the log, for what is of no use."""
         parts = self._parts(key)
+        if self.is_revoked(key):
+            return FoundList(value)
         if len(parts) == 3 and parts[1] == "notes":
             return self.note(value)
         if self.instance_of(key) is None:

@@ -6,6 +6,7 @@ A record is an ephemeral node, a note a lasting one. Every part of a path is per
     /PREFIX/NAMESPACE/subscribers/SOURCE/INSTANCE;INCARNATION.VERSION
     /PREFIX/NAMESPACE/notes/KEY;STAMP.DIGEST
     /PREFIX/NAMESPACE/locks/NAME
+    /PREFIX/@revoked/AUTHORITY;NUMBER.DIGEST        a list of revoked certificates, of all namespaces; none is called `@revoked`
 
 A lock is an ephemeral node that is made where there is none; the transaction that made it (czxid) is its fencing token. There is
 no queue of sequential nodes: callers stand for a lock when it is their turn, see `zmqservices.cluster.leadership`.
@@ -39,6 +40,7 @@ from urllib.parse import quote, unquote
 
 from discovery import protocol
 from discovery.backend import Believes, Capabilities, Kind, Options, everything
+from discovery.backends.keyspace import REVOKED
 from discovery.backends.native_handler import NO_TLS, NativeHandler, NoAnswerError, Reasons
 from discovery.backends.tls import OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
@@ -48,6 +50,7 @@ from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolE
 from discovery.interest import EVERYTHING, Interest, sources_of, split
 from discovery.model import Note, Record, shown_url
 from discovery.native import Log, NativeEvent, getaddrinfo, native_lock, original
+from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
 _SimpleQueue: Any = original("queue", "SimpleQueue")
@@ -97,9 +100,10 @@ def open_zookeeper(url: str, options: Options) -> Kind:
 
     def session(namespace: str | None) -> ZooKeeperSession:
         resumable = resumed.setdefault(namespace, _Resumable())
-        return ZooKeeperSession(parsed, access, options.ttl, namespace, resumable, options.believes)
+        is_closed = options.keys is not None
+        return ZooKeeperSession(parsed, access, options.ttl, namespace, resumable, options.believes, is_closed)
 
-    seed = EngineSeed(parsed.name, session, options.ttl)
+    seed = EngineSeed(parsed.name, session, options.ttl, options.keys)
     return Kind(parsed.name, (seed,), Capabilities(locks=True, servers=parsed.servers), options.ttl / 3, locks=seed.locks)
 
 
@@ -206,6 +210,7 @@ class ZooKeeperSession:
         namespace: str | None,
         resumable: _Resumable,
         believes: Believes = everything,
+        is_closed: bool = False,
     ) -> None:
         from kazoo import exceptions, security
 
@@ -213,6 +218,7 @@ class ZooKeeperSession:
         self._url = url
         self._seconds = seconds
         self._believes = believes
+        self._is_closed_cluster = is_closed
         self._namespace = namespace
         self._resumable = resumable
         self._acl = {
@@ -234,6 +240,8 @@ class ZooKeeperSession:
         self._records: dict[str, dict[str, Record]] = {}
         #: The nodes of each note, by path, under its namespace and key.
         self._notes: dict[tuple[str, str], dict[str, Note]] = {}
+        #: The nodes of lists of revoked certificates, by path.
+        self._lists: dict[str, bytes] = {}
         #: For the thread that writes. All others are for the one that watches, and for `extend`, never at once.
         self._own = resumable.own
         #: Notes that this session wrote: it deletes what they replace.
@@ -319,6 +327,21 @@ class ZooKeeperSession:
             self._written.add(path)
             self._make(path, value, is_ephemeral=False)
             self._delete(held)
+
+    def put_revoked(self, revoked: Revocations) -> None:
+        """Makes its node unless a newer list of its authority is known, and deletes what else stands in its place."""
+        authority = revoked.authority.hex()
+        held = {path: signed for path, signed in list(self._lists.items()) if self._parts(path)[1].startswith(f"{authority};")}
+        staying = {path for path, signed in held.items() if revoked.gives_way_to(signed)}
+        with self._refusals(f"{self._base}/{REVOKED}"):
+            for attempt in range(0 if staying else 5):
+                # Another one where somebody put something else at the path: a node that is made anew might not be noticed.
+                digest = hashlib.sha256(revoked.signed + bytes([attempt])).hexdigest()[:8]
+                path = f"{self._base}/{REVOKED}/{authority};{revoked.number}.{digest}"
+                self._make(path, revoked.signed, is_ephemeral=False)
+                if self._get(self._client.get_async(path))[0] == revoked.signed:
+                    break
+            self._delete(held.keys() - staying)
 
     def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
         """Makes its node if there is none. One of our own from a former session is made anew."""
@@ -406,7 +429,8 @@ class ZooKeeperSession:
         records = [max(nodes.values(), key=_rank) for nodes in self._records.values() if nodes]
         notes = [max(nodes.values(), key=_rank) for nodes in self._notes.values() if nodes]
         # An ensemble that lost everything has another node there, even at the same place in its history.
-        return Contents(f"{stat.czxid:x}-{stat.ctime:x}" if stat else "", records, notes, self._interest)
+        cluster = f"{stat.czxid:x}-{stat.ctime:x}" if stat else ""
+        return Contents(cluster, records, notes, self._interest, tuple(self._lists.values()))
 
     def _connect(self, server: tuple[str, int]) -> None:
         """Takes the session up, or begins one."""
@@ -429,7 +453,7 @@ class ZooKeeperSession:
         self._has_failed = False
         self._events = events = _SimpleQueue()
         self._children, self._records, self._notes, self._wanted, self._later = {}, {}, {}, set(), []
-        self._taken = set()
+        self._taken, self._lists = set(), {}
         if client_id is None:
             self._own.clear()
         self._connection = _Connection(address, self._url, self._seconds, client_id, lambda: events.put(None), host)
@@ -485,16 +509,19 @@ class ZooKeeperSession:
 
     def _make_folders(self) -> set[str]:
         """Makes what is missing of the prefix, and returns the paths from which reading begins."""
+        if self._is_closed_cluster:
+            self._make_parents(f"{self._base}/{REVOKED}/x")
         if self._namespace is None:
             self._make_parents(f"{self._base}/x")
             return {self._base}
         folders = {f"{self._namespace_path(self._namespace)}/{name}" for name in ("records", "notes")}
         for folder in folders:
             self._make_parents(f"{folder}/x")
+        revoked = {f"{self._base}/{REVOKED}"} if self._is_closed_cluster else set()
         if self._interest is None:
-            return folders
+            return folders | revoked
         self._wanted = self._folders(self._interest)
-        return {f"{self._namespace_path(self._namespace)}/notes", *self._wanted}
+        return {f"{self._namespace_path(self._namespace)}/notes", *self._wanted, *revoked}
 
     def _folders(self, keys: frozenset[str]) -> set[str]:
         """The nodes whose children are the records of these keys."""
@@ -626,10 +653,12 @@ class ZooKeeperSession:
     def _is_folder(self, path: str) -> bool:
         """Whether the children of this node have children; otherwise they are records or notes."""
         parts = self._parts(path)
-        return len(parts) < 2 or (len(parts) == 2 and parts[1] == "records")
+        return parts != [REVOKED] and (len(parts) < 2 or (len(parts) == 2 and parts[1] == "records"))
 
     def _is_read(self, path: str) -> bool:
         parts = self._parts(path)
+        if parts == [REVOKED]:
+            return self._is_closed_cluster
         return len(parts) != 2 or parts[1] in ("records", "notes")
 
     def _told(self, event: Any) -> None:
@@ -649,11 +678,16 @@ class ZooKeeperSession:
 
     def _missing(self, path: str) -> None:
         # No watch is left there, so it is for the next attempt to make it again.
-        if path == self._base or (self._namespace is not None and len(self._parts(path)) == 2):
+        parts = self._parts(path)
+        if path == self._base or parts == [REVOKED] or (self._namespace is not None and len(parts) == 2):
             self._has_failed = True
             raise EngineError(f"somebody deleted {path!r} at {self._server}; it is made again")
 
     def _came(self, path: str, value: bytes, changes: list[Change]) -> None:
+        if self._parts(path)[0] == REVOKED:
+            self._lists[path] = value
+            changes.append(FoundList(value))
+            return
         parts = [unquote(part) for part in self._parts(path)]
         name = parts[-1].rpartition(";")[0]
         try:
@@ -683,6 +717,10 @@ class ZooKeeperSession:
             self._tidy(nodes)
 
     def _left(self, path: str, changes: list[Change]) -> None:
+        if self._parts(path)[0] == REVOKED:
+            if self._lists.pop(path, None) is not None:
+                changes.append(FoundList(b""))
+            return
         parts = [unquote(part) for part in self._parts(path)]
         name = parts[-1].rpartition(";")[0]
         if parts[1] == "notes":

@@ -20,11 +20,14 @@ import zmq
 from discovery import protocol
 from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnection, DirectoryListener, Post
 from discovery.client.locks import EngineLock, EngineLocks, Held
+from discovery.client.revocation_exchange import RevocationExchange
 from discovery.client.seeds import Done
 from discovery.exceptions import EngineError, EngineRefusal
 from discovery.interest import EVERYTHING, Interest, grown
 from discovery.model import Note, Record
 from discovery.native import Log, NativeEvent, NativeThread, end_hub, native_lock
+from discovery.security.keys import Keys
+from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
 
@@ -50,7 +53,7 @@ class Vacant:
     """A lock is free that another process held."""
 
 
-Change = Record | Note | Gone | Vacant
+Change = Record | Note | FoundList | Gone | Vacant
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,14 @@ class Contents:
     """What an engine holds of a namespace. `cluster` tells one that lost everything from the one before.
 
     `interest`: the records are all that it holds of these; EVERYTHING of an engine that cannot choose.
+    `revoked`: lists of revoked certificates, or what stands in their place.
     """
 
     cluster: str
     records: list[Record]
     notes: list[Note]
     interest: Interest = EVERYTHING
+    revoked: tuple[bytes, ...] = ()
 
 
 class EngineSession(Protocol):
@@ -93,6 +98,9 @@ class EngineSession(Protocol):
     def put_note(self, note: Note) -> None:
         """Stores a note or tombstone, unless one of a higher rank is there."""
 
+    def put_revoked(self, revoked: Revocations) -> None:
+        """Stores a list for all namespaces, unless a newer one of its authority is there. Only asked of a closed cluster's."""
+
     def take_lock(self, lock: EngineLock, seconds: float) -> Held | None:
         """Takes a lock with a lease of so many seconds, or makes sure that it is held still. None while another one holds it."""
 
@@ -110,14 +118,20 @@ class EngineSession(Protocol):
 
 
 class EngineSeed:
-    """An engine at one URL; `url` has no password in it. `session` makes one for a namespace (None: for all)."""
+    """An engine at one URL; `url` has no password in it. `session` makes one for a namespace (None: for all).
+
+    `keys`: this node's, whose lists of revoked certificates are told to others through the engine.
+    """
 
     hint = ""
     valid_for = NEVER
     is_partial = False
 
-    def __init__(self, url: str, session: Callable[[str | None], EngineSession], seconds: float) -> None:
+    def __init__(
+        self, url: str, session: Callable[[str | None], EngineSession], seconds: float, keys: Keys | None = None
+    ) -> None:
         self.url = url
+        self._keys = keys
         self.session = session
         #: `seconds`: the lease of a lock.
         self.locks = EngineLocks(seconds)
@@ -132,7 +146,7 @@ class EngineSeed:
     ) -> EngineConnection:
         """The connection to this engine."""
         return EngineConnection(
-            address, lambda: self.session(namespace), listener, longest_pause, post, self._threads, self.locks
+            address, lambda: self.session(namespace), listener, longest_pause, post, self._threads, self.locks, self._keys
         )
 
     def close(self, timeout: float) -> None:
@@ -177,8 +191,10 @@ class EngineConnection(DirectoryConnection):
         post: Post,
         threads: _Threads,
         locks: EngineLocks,
+        keys: Keys | None = None,
     ) -> None:
         super().__init__(address, listener, longest_pause)
+        self._revocations = None if keys is None else RevocationExchange(keys, address)
         self._locks = locks
         self._session = session
         self._post = post
@@ -231,7 +247,9 @@ class EngineConnection(DirectoryConnection):
         """Nothing was polled."""
 
     def check(self, now: float) -> None:
-        """Ends the warm-up."""
+        """Ends the warm-up, and offers the engine what was revoked meanwhile. Called once a second at least."""
+        if self._revocations is not None and self.state == UP:
+            self._offer(self._revocations.due())
         if now >= self._warm_at:
             self._warm_at = NEVER
             self.is_warming = False
@@ -258,7 +276,19 @@ class EngineConnection(DirectoryConnection):
             self._listener.on_extended(self, now)
         elif self.state == UP:
             for message in news:
-                self._listener.on_message(self, message, now)
+                if isinstance(message, protocol.Revoked):
+                    self._on_revoked(message.lists)
+                else:
+                    self._listener.on_message(self, message, now)
+
+    def _on_revoked(self, lists: list[bytes]) -> None:
+        if self._revocations is not None:
+            for signed in lists:
+                self._offer(self._revocations.came(signed))
+
+    def _offer(self, lists: list[bytes]) -> None:
+        if lists:
+            self.send(protocol.Revoked(lists))
 
     def _up(self, contents: Contents, now: float) -> None:
         # Another cluster than before has no records yet: they come within one renewal of everybody.
@@ -272,6 +302,9 @@ class EngineConnection(DirectoryConnection):
         self._has_warned = False
         entries = [(record, 0.0, False) for record in contents.records]
         part = protocol.Snapshot(0, contents.cluster, self.is_warming, 0, 1, entries, contents.notes)
+        if self._revocations is not None:
+            # Before the records: some of them may be those of revoked nodes.
+            self._offer(self._revocations.opened(contents.revoked))
         self._listener.on_up(self, [part], now)
 
 
@@ -440,6 +473,8 @@ class _Attempt:
                     self.tend()
                 case Note():
                     yield protocol.NotesChanged(0, "", [change])
+                case FoundList(signed):
+                    yield protocol.Revoked([signed])
                 case Gone(instance):
                     yield protocol.Drop(0, "", instance, 0, 0, False)
                     if instance in self._own:
@@ -456,6 +491,15 @@ class _Attempt:
                 self._ask(request, lambda: self._session.delete_record(namespace, instance))
             case protocol.PutNotes(request, notes):
                 self._ask(request, lambda: self._put_notes(notes))
+            case protocol.Revoked(lists):
+                self._put_revoked(lists)
+
+    def _put_revoked(self, lists: list[bytes]) -> None:
+        try:
+            for signed in lists:
+                self._session.put_revoked(Revocations.from_bytes(signed))
+        except EngineRefusal as exc:
+            self._tell([protocol.Refused(0, f"the list of revoked certificates: {exc}")])
 
     def _put_notes(self, notes: list[Note]) -> None:
         for note in notes:

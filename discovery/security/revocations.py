@@ -10,6 +10,7 @@ Rule 2: an authority revokes its own certificates only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgpack
 
@@ -23,6 +24,12 @@ PURPOSE = "zmqservices revocations 1"
 WHAT = "a list of revoked certificates"
 #: Bytes of a signed list, and serials in it.
 LONGEST_LIST, MOST_SERIALS = 512 * 1024, 10_000
+
+
+class FoundList(NamedTuple):
+    """What a store holds in the place of a list; empty where one was deleted. Nothing of it is believed yet."""
+
+    signed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +69,13 @@ class Revocations:
         ):
             raise SecurityError(f"a list of revoked certificates is {quoted(fields)}")
         return cls(authority, fields["number"], frozenset(fields["serials"]), signed)
+
+    def gives_way_to(self, held: bytes) -> bool:
+        """Whether a store that has `held` in the place of this list is to keep it: it is one of this authority, and not older."""
+        if held == self.signed:
+            return True
+        try:
+            other = Revocations.from_bytes(held)
+        except SecurityError:
+            return False
+        return other.authority == self.authority and other.number >= self.number

@@ -105,13 +105,17 @@ def renew(name: str, authority: str, days: float) -> None:
 def revoke(name: str, authority: str) -> None:
     """Void the certificate of NAME: the authority signs a new list, DIR/revoked.
 
-    Copy it to the folder of a running registry, or of any other node: all processes learn of it from there.
+    Copy it to the folder of a running registry, or of any other node: all processes learn of it from there, through the
+    registries or through etcd, ZooKeeper or Consul. With static: copy it to the folder of every node.
     """
     from discovery.security.authority import Authority
 
     opened = Authority(authority)
     serial = opened.revoke(name)
-    click.echo(f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to a running registry's folder")
+    click.echo(
+        f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to the folder of a running registry or of any "
+        "running node (with static: to those of all nodes)"
+    )
 
 
 @keys_command.command("show")
