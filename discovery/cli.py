@@ -12,7 +12,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -24,8 +25,8 @@ from discovery.directory import open_directory
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.model import DEFAULT_TTL, Seen, View, is_ttl
 from discovery.security.keys import Keys
+from discovery.server.limits import NO_LIMIT, RegistryLimits, option_of
 from discovery.server.registry_server import RegistryServer
-from discovery.server.table import MAX_LEASES, MAX_LEASES_OF_HOLDER
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -64,6 +65,18 @@ insecure_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
+def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each limit."""
+    for one in reversed(fields(RegistryLimits)):
+        least, most = one.metadata["least"], one.metadata["most"]
+        allowed = click.IntRange(least, None if most == NO_LIMIT else most)
+        option = click.option(
+            option_of(one.name), type=allowed, default=one.default, show_default=True, metavar="N", help=one.metadata["help"]
+        )
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Run a registry of service instances, or show what one lists."""
@@ -74,25 +87,17 @@ def cli() -> None:
     "--bind", default=DEFAULT_BIND, show_default=True, metavar="tcp://HOST:PORT", help="Where to listen."
 )
 @click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
-@click.option(
-    "--max-records", type=click.IntRange(1, MAX_LEASES), default=MAX_LEASES, show_default=True, metavar="N",
-    help="Instances that are listed at most.",
-)
-@click.option(
-    "--max-records-of-connection", type=click.IntRange(1, MAX_LEASES_OF_HOLDER), default=MAX_LEASES_OF_HOLDER,
-    show_default=True, metavar="N", help="Those of one process.",
-)
+@_limit_options
 @json_option
 @security_option
 @insecure_option
 def serve(
     bind: str,
     ttl: float,
-    max_records: int,
-    max_records_of_connection: int,
     as_json: bool,
     security: str | None,
     insecure: bool,
+    **limits: int,
 ) -> None:
     """Run a registry until a signal stops it."""
     if not is_ttl(ttl):
@@ -113,8 +118,7 @@ def serve(
             ttl=ttl,
             keys=keys,
             insecure=insecure,
-            max_records=max_records,
-            max_records_of_connection=max_records_of_connection,
+            limits=RegistryLimits(**limits),
         )
         server.start()
         server.wait_bound(BIND_TIMEOUT)

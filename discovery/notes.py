@@ -30,8 +30,18 @@ Writer = bytes | str
 class NoteStore:
     """All notes that one registry or one client holds."""
 
-    def __init__(self, ahead: float = AHEAD, most_of_writer: int | None = None) -> None:
+    def __init__(
+        self,
+        ahead: float = AHEAD,
+        most_of_writer: int | None = None,
+        most: int | None = None,
+        most_of_namespace: int | None = None,
+        most_of_signer: int | None = None,
+    ) -> None:
         self.ahead = ahead
+        self._most = MAX_ALL_NOTES if most is None else most
+        self._most_of_namespace = MAX_NOTES if most_of_namespace is None else most_of_namespace
+        self._most_of_signer = MOST_OF_SIGNER if most_of_signer is None else most_of_signer
         #: Stored notes that may come from one writer; None: any number.
         self.most_of_writer = most_of_writer
         #: Notes of the last `take` that exceeded `most_of_writer`.
@@ -65,8 +75,8 @@ class NoteStore:
         self.refused = 0
         news = [note for note in notes if self._take(note, now, writer)]
         for namespace in {note.namespace for note in news}:
-            self._evict(namespace, len(self._notes.get(namespace, ())) - MAX_NOTES)
-        while (excess := len(self) - MAX_ALL_NOTES) > 0:
+            self._evict(namespace, len(self._notes.get(namespace, ())) - self._most_of_namespace)
+        while (excess := len(self) - self._most) > 0:
             self._evict(max(self._notes, key=lambda name: len(self._notes[name])), excess)
         return [note for note in news if self.get(note.namespace, note.key) is note]
 
@@ -83,7 +93,7 @@ class NoteStore:
             return False
         place = (note.namespace, note.key)
         writer = note.signer or writer
-        most = MOST_OF_SIGNER if note.signer else self.most_of_writer
+        most = self._most_of_signer if note.signer else self.most_of_writer
         is_full = most is not None and len(self._written.get(writer, ())) >= most
         if is_full and self._writers.get(place) != writer:
             if not note.signer:

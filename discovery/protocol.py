@@ -484,9 +484,14 @@ def snapshot_parts(
     yield frame(is_last=True)
 
 
+def size_of(note: Note) -> int:
+    """Bytes of a note without what its writer signed."""
+    return len(pack(note.to_list()[: len(NOTE_FIELDS)]))
+
+
 def _note(fields: object) -> Note:
     note = Note.from_list(fields)
-    if len(pack(note.to_list()[: len(NOTE_FIELDS)])) > MAX_NOTE:
+    if size_of(note) > MAX_NOTE:
         raise DirectoryProtocolError(f"a note takes more than {MAX_NOTE} bytes")
     if len(note.signed or b"") > MAX_SIGNED_NOTE:
         raise DirectoryProtocolError(f"the signed part of a note takes more than {MAX_SIGNED_NOTE} bytes")

@@ -64,15 +64,17 @@ def check_process(pid: int) -> None:
         )
 
 
-def _judge_handshakes() -> None:
-    """Let a handler judge the handshakes of the encrypted sockets of this process's context."""
+def _judge_handshakes(per_second: int) -> None:
+    """Let a handler judge the handshakes of the encrypted sockets of this process's context. The first one's pace holds."""
     made = context()
     with _lock:
         if os.getpid() not in _handlers:
-            _handlers[os.getpid()] = zap.ZapHandler(made)
+            _handlers[os.getpid()] = zap.ZapHandler(made, per_second)
 
 
-def registry_socket(bind: str, keys: Keys | None = None) -> zmq.Socket[bytes]:
+def registry_socket(
+    bind: str, keys: Keys | None = None, handshakes_per_second: int = zap.PER_SECOND
+) -> zmq.Socket[bytes]:
     """A ROUTER with the bounds of a registry. The caller binds it to `bind`. `keys`: those of an encrypted one."""
     socket = context().socket(zmq.ROUTER)
     socket.linger = 0
@@ -85,7 +87,7 @@ def registry_socket(bind: str, keys: Keys | None = None) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(HEARTBEAT * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(HEARTBEAT * 3000))
     if keys is not None:
-        _judge_handshakes()
+        _judge_handshakes(handshakes_per_second)
         zap.secure_server(socket, keys)
     return socket
 

@@ -72,6 +72,7 @@ MAX_CLIENTS_CONFIG_KEY = "max_clients"
 MAX_CALLS_PER_CLIENT_CONFIG_KEY = "max_calls_per_client"
 MAX_UNREAD_BYTES_CONFIG_KEY = "max_unread_bytes"
 HANDSHAKES_PER_SECOND_CONFIG_KEY = "handshakes_per_second"
+MAX_HELLO_SIZE_CONFIG_KEY = "max_hello_size"
 #: Seconds that a call may take when nobody says otherwise.
 DEFAULT_RPC_TIMEOUT = 30.0
 #: Seconds that a call waits for a first instance of its service, so that a restart is bridged.
@@ -111,6 +112,8 @@ DEFAULT_MAX_CALLS_PER_CLIENT = None
 DEFAULT_MAX_UNREAD_BYTES = 128 * 1024 * 1024
 #: Handshakes of encrypted connections that are let through in a second, and four times as many after a quiet time.
 DEFAULT_HANDSHAKES_PER_SECOND = 500
+#: Bytes of a message that is decoded before its sender has said HELLO.
+DEFAULT_MAX_HELLO_SIZE = 64 * 1024
 
 # --- events ------------------------------------------------------------------------------------------------------------
 JOURNAL_FOLDER_CONFIG_KEY = "JOURNAL_FOLDER"
@@ -129,6 +132,8 @@ EVENTS_ON_ERROR_CONFIG_KEY = "events_on_error"
 EVENTS_GROUP_EXPIRES_AFTER_CONFIG_KEY = "events_group_expires_after"
 EVENTS_WAIT_FOR_PEERS_CONFIG_KEY = "events_wait_for_peers"
 EVENTS_LINGER_CONFIG_KEY = "events_linger"
+EVENTS_MAX_SUBSCRIPTIONS_CONFIG_KEY = "events_max_subscriptions"
+EVENTS_MAX_GROUPS_CONFIG_KEY = "events_max_groups"
 #: "normal": nothing is lost when the process dies; "full": nor when the power does, for a disk flush per commit.
 DEFAULT_JOURNAL_SYNC = "normal"
 #: Bytes that the events of one journal may take.
@@ -155,6 +160,9 @@ DEFAULT_EVENTS_GROUP_EXPIRES_AFTER = 604_800.0
 DEFAULT_EVENTS_WAIT_FOR_PEERS = 2.0
 #: Seconds that a program which ends gives its last events to be handled.
 DEFAULT_EVENTS_LINGER = 5.0
+#: Subscriptions of one node at a publisher, and groups that one source keeps events for.
+DEFAULT_EVENTS_MAX_SUBSCRIPTIONS = 1_000
+DEFAULT_EVENTS_MAX_GROUPS = 10_000
 
 # --- heartbeats --------------------------------------------------------------------------------------------------------
 HEARTBEAT_CONFIG_KEY = "HEARTBEAT"

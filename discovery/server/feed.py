@@ -21,13 +21,12 @@ from discovery.notes import NoteStore
 from discovery.server import pacing
 from discovery.server.audience import Audience
 from discovery.server.block_store import BlockStore
+from discovery.server.limits import RegistryLimits
 from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
 from discovery.server.table import Change, Removed, Table, Updated
 
-#: Subscribers of one registry, and connections that it answers.
-MAX_SUBSCRIBERS, MAX_CLIENTS = 10_000, 20_000
-#: Keys that all subscribers together may ask for.
-MAX_KEYS = 1_000_000
+#: So many times as many connections as subscribers are answered.
+CLIENTS_PER_SUBSCRIBER = 2
 #: Changes sent to one subscriber before it is the turn of the next one.
 CHANGES_IN_TURN = 100
 
@@ -39,8 +38,16 @@ class ChangeFeed:
     """The connections of one registry. `table` and `notes` are what it holds; their owner reports each change."""
 
     def __init__(
-        self, boot_id: str, table: Table, notes: NoteStore, send: Send, clock: Callable[[], float] = monotonic
+        self,
+        boot_id: str,
+        table: Table,
+        notes: NoteStore,
+        send: Send,
+        clock: Callable[[], float] = monotonic,
+        limits: RegistryLimits | None = None,
     ) -> None:
+        self._limits = limits = limits or RegistryLimits()
+        self._too_many_names = f"this registry is full: its subscribers ask for {limits.max_watched_names} names"
         self.boot_id = boot_id
         self._table = table
         self._notes = notes
@@ -59,15 +66,15 @@ class ChangeFeed:
 
     def subscribe(self, peer: bytes, message: protocol.Subscribe, now: float) -> None:
         """Send a snapshot, and from then on each change."""
-        if peer not in self.subscribers and len(self.subscribers) >= MAX_SUBSCRIBERS:
-            self.answer(peer, protocol.Refused(0, f"this registry is full: it has {MAX_SUBSCRIBERS} subscribers"))
+        if peer not in self.subscribers and len(self.subscribers) >= self._limits.max_clients:
+            self.answer(peer, protocol.Refused(0, f"this registry is full: it has {self._limits.max_clients} subscribers"))
             return
         client = self._client(peer)
         if client is None or client.is_refused:
             return
         interest = None if message.interest is None else frozenset(message.interest)
-        if interest is not None and self._audience.keys + len(interest) > MAX_KEYS:
-            self.answer(peer, protocol.Refused(0, f"this registry is full: its subscribers ask for {MAX_KEYS} names"))
+        if interest is not None and self._audience.keys + len(interest) > self._limits.max_watched_names:
+            self.answer(peer, protocol.Refused(0, self._too_many_names))
             return
         namespace = message.namespace
         parts = self._snapshot(namespace, interest, message.takes_blocks, now)
@@ -98,8 +105,8 @@ class ChangeFeed:
         if subscriber is None or subscriber.interest is None:
             self.answer(peer, protocol.Refused(message.request, "only a subscriber with an interest can extend it"))
             return
-        if self._audience.keys + len(message.interest) > MAX_KEYS:
-            self._refuse(peer, f"this registry is full: its subscribers ask for {MAX_KEYS} names")
+        if self._audience.keys + len(message.interest) > self._limits.max_watched_names:
+            self._refuse(peer, self._too_many_names)
             return
         news = self._audience.extend(peer, message.interest)
         subscriber.interest |= news
@@ -247,7 +254,7 @@ class ChangeFeed:
     # --- sending -----------------------------------------------------------------------------------------------------
 
     def _most(self) -> int:
-        return pacing.share(len(self.clients))
+        return pacing.share(len(self.clients), self._limits.max_unread_bytes)
 
     def _push_to(self, peers: list[bytes], push: protocol.Push, news: dict[Key, Removed | None]) -> None:
         if not peers:
@@ -272,8 +279,14 @@ class ChangeFeed:
 
     def _client(self, peer: bytes) -> SubscriberConnection | None:
         client = self.clients.get(peer)
-        if client is None and len(self.clients) < MAX_CLIENTS:
-            client = self.clients[peer] = SubscriberConnection()
+        if client is None:
+            most = CLIENTS_PER_SUBSCRIBER * self._limits.max_clients
+            if len(self.clients) < most:
+                client = self.clients[peer] = SubscriberConnection()
+            else:
+                # It is not counted what such a peer reads: its queue in ZeroMQ is all that it gets.
+                text = f"this registry is full: it answers {most} connections (max_clients is {self._limits.max_clients})"
+                self._send_to(peer, protocol.encode(protocol.Refused(0, text)))
         return client
 
     def _refuse_pending(self, peer: bytes) -> None:

@@ -17,6 +17,8 @@ from discovery.server.table import MAX_LEASES, MAX_TOMBSTONES, Removed
 
 #: Unread bytes of one client beyond which changes wait, and of all clients together, shared equally.
 MAX_UNREAD, MAX_ALL_UNREAD = 8 * 1024 * 1024, 256 * 1024 * 1024
+#: As many clients may leave the most unread that one may.
+ALL_UNREAD = MAX_ALL_UNREAD // MAX_UNREAD
 #: Bytes of answers beyond that. If a client leaves these unread as well, it is refused.
 ANSWER_ROOM = 1024 * 1024
 #: Bytes of overhead for each frame.
@@ -30,9 +32,10 @@ _random = random.SystemRandom()
 Key = str | tuple[str, str]
 
 
-def share(clients: int) -> int:
-    """Bytes that each of `clients` clients may leave unread; at least one part of a snapshot."""
-    return max(PART_SIZE, min(MAX_UNREAD, MAX_ALL_UNREAD // max(1, clients)))
+def share(clients: int, most: int | None = None) -> int:
+    """Bytes that each of `clients` clients may leave unread; at least one part of a snapshot. `most`: those of one."""
+    most = MAX_UNREAD if most is None else most
+    return max(PART_SIZE, min(most, ALL_UNREAD * most // max(1, clients)))
 
 
 class SubscriberConnection:

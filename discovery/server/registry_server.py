@@ -23,14 +23,13 @@ from discovery.security.keys import Keys
 from discovery.security.renewal import KeysFolderWatch, learn, lists_of
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
+from discovery.server.limits import RegistryLimits
 from discovery.server.table import CHECK_INTERVAL, Table
 
 _log = Log(__name__)
 
 #: Seconds between two heartbeats to every subscriber.
 HEARTBEAT_INTERVAL = 1.0
-#: Stored notes that may have been written by one connection.
-MAX_NOTES_OF_CLIENT = 2_000
 #: Seconds between two checks whether clients that have not subscribed are still connected.
 CHECK_CLIENTS_INTERVAL = 10.0
 #: Messages handled before leases are checked again, and seconds in which waiting snapshots and changes are sent in between.
@@ -74,10 +73,9 @@ class RegistryServer:
         on_bound: Callable[[Exception | None], None] | None = None,
         keys: Keys | None = None,
         insecure: bool = False,
-        max_records: int | None = None,
-        max_records_of_connection: int | None = None,
+        limits: RegistryLimits | None = None,
     ) -> None:
-        self._bounds = (max_records, max_records_of_connection)
+        self._limits = limits = limits or RegistryLimits()
         host = bind.removeprefix("tcp://").rpartition(":")[0]
         objection = exposure.objection(host, "this registry", bind, keys is not None, insecure)
         if objection:
@@ -107,7 +105,10 @@ class RegistryServer:
         self._is_stopping = False
         self._wakeup = Wakeup()
         self._thread = NativeThread(self._run, "discovery-registry")
-        self._notes = NoteStore(NOTE_AHEAD, MAX_NOTES_OF_CLIENT)
+        self._notes = NoteStore(
+            NOTE_AHEAD, limits.max_notes_of_connection, limits.max_notes, limits.max_notes_of_namespace,
+            limits.max_notes_of_signer,
+        )  # fmt: skip
         self._warned_at = -WARN_INTERVAL
 
     def start(self) -> None:
@@ -137,7 +138,7 @@ class RegistryServer:
     def _run(self) -> None:
         socket: zmq.Socket[bytes] | None = None
         try:
-            socket = sockets.registry_socket(self.bind, self._keys)
+            socket = sockets.registry_socket(self.bind, self._keys, self._limits.handshakes_per_second)
             socket.bind(self.bind)
             self.url = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         except (zmq.ZMQError, OSError) as exc:
@@ -158,9 +159,13 @@ class RegistryServer:
         if self._warning:
             _log.warning("%s", self._warning)
         now = time.monotonic()
-        self._table = Table(now, self._ttl, self._preserve, *self._bounds)
+        limits = self._limits
+        self._table = Table(
+            now, self._ttl, self._preserve, limits.max_records, limits.max_records_of_connection, limits.max_record_bytes,
+            limits.max_record_bytes_of_connection,
+        )  # fmt: skip
         self._feed = feed = ChangeFeed(
-            self.boot_id, self._table, self._notes, lambda peer, frame: sockets.try_send(socket, [peer, frame])
+            self.boot_id, self._table, self._notes, lambda peer, frame: sockets.try_send(socket, [peer, frame]), limits=limits
         )
         tick = min(CHECK_INTERVAL, self._ttl / 10)
         poller = zmq.Poller()
@@ -322,8 +327,9 @@ class RegistryServer:
 
     def _register(self, peer: bytes, message: protocol.Register, now: float, size: int) -> None:
         try:
-            if size > protocol.MAX_RECORD + protocol.REGISTRATION_ROOM:
-                raise DirectoryError(f"a record of {size} bytes; {protocol.MAX_RECORD} are allowed")
+            most = self._limits.max_record_size
+            if size > most + protocol.REGISTRATION_ROOM:
+                raise DirectoryError(f"a record of {size} bytes; this registry's max_record_size is {most}")
             _check_rank(message.record.rank)
             changes = self._table.register(message.record, now, size, peer)
         except DirectoryError as exc:
@@ -354,10 +360,16 @@ class RegistryServer:
 
     def _put_notes(self, peer: bytes, message: protocol.PutNotes, now: float, size: int) -> None:
         wall = time.time()
-        ahead = [note for note in message.notes if note.age(wall) < -NOTE_AHEAD]
-        news = self._notes.take(message.notes, wall, peer)
+        notes, reasons = message.notes, []
+        most_bytes = self._limits.max_note_size
+        if most_bytes < protocol.MAX_NOTE:
+            notes = [note for note in notes if protocol.size_of(note) <= most_bytes]
+            if len(notes) < len(message.notes):
+                too_large = len(message.notes) - len(notes)
+                reasons.append(f"{too_large} note(s) of more bytes than this registry's max_note_size, which is {most_bytes}")
+        ahead = [note for note in notes if note.age(wall) < -NOTE_AHEAD]
+        news = self._notes.take(notes, wall, peer)
         self._feed.push_notes(news)
-        reasons = []
         if ahead:
             most = -min(note.age(wall) for note in ahead)
             reasons.append(f"{len(ahead)} note(s) dated up to {most:.0f} s ahead of this registry's clock; set the clocks")

@@ -130,9 +130,14 @@ class Table:
         preserve: bool = True,
         max_leases: int | None = None,
         max_leases_of_holder: int | None = None,
+        max_bytes: int | None = None,
+        max_bytes_of_holder: int | None = None,
     ) -> None:
         self.ttl = ttl
-        self._max_leases, self._max_leases_of_holder = max_leases, max_leases_of_holder
+        self._max_leases = MAX_LEASES if max_leases is None else max_leases
+        self._max_leases_of_holder = MAX_LEASES_OF_HOLDER if max_leases_of_holder is None else max_leases_of_holder
+        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._max_bytes_of_holder = MAX_BYTES_OF_HOLDER if max_bytes_of_holder is None else max_bytes_of_holder
         self._preserve = preserve
         self._started_at = now
         self._looked_at = now
@@ -311,12 +316,11 @@ class Table:
         own = self._holders.get(holder) or _Holder()
         is_own = lease is not None and lease.holder == holder
         leases, taken = len(own.instances) + (not is_own), own.bytes + (more if is_own else size)
-        most = MAX_LEASES if self._max_leases is None else self._max_leases
-        most_of_holder = MAX_LEASES_OF_HOLDER if self._max_leases_of_holder is None else self._max_leases_of_holder
+        most, most_of_holder = self._max_leases, self._max_leases_of_holder
         if leases > most_of_holder:
             raise DirectoryError(f"one connection may hold {most_of_holder} leases; this would be one more")
-        if taken > MAX_BYTES_OF_HOLDER:
-            raise DirectoryError(f"one connection may hold {MAX_BYTES_OF_HOLDER} bytes of records; these would be {taken}")
+        if taken > self._max_bytes_of_holder:
+            raise DirectoryError(f"one connection may hold {self._max_bytes_of_holder} bytes of records; these would be {taken}")
         is_new, grows = lease is None, more > 0
         # All victims are chosen before the first is evicted, so that a refused registration changes nothing.
         going: list[_Lease] = []
@@ -327,7 +331,7 @@ class Table:
                 share = max(shares or self._shares(shares), key=lambda other: other.leases, default=None)
                 if share is None or share.leases <= MUCH_MORE * leases:
                     raise DirectoryError(f"this registry is full: it holds {most} leases")
-            elif grows and self._bytes - freed + more > MAX_BYTES:
+            elif grows and self._bytes - freed + more > self._max_bytes:
                 share = max(shares or self._shares(shares), key=lambda other: other.bytes, default=None)
                 if share is None or share.bytes <= MUCH_MORE * taken:
                     raise DirectoryError(f"this registry is full: its records take {self._bytes} bytes")

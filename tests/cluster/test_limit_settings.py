@@ -19,6 +19,8 @@ LIMITS = [
     ("max_calls_per_client", lambda found: found.limits.max_calls_per_client, None),
     ("max_unread_bytes", lambda found: found.limits.max_unread_bytes, 128 * 1024 * 1024),
     ("handshakes_per_second", lambda found: found.sockets.handshakes_per_second, 500),
+    ("events_max_subscriptions", lambda found: found.events.max_subscriptions, 1_000),
+    ("events_max_groups", lambda found: found.events.max_groups, 10_000),
     ("max_message_size", lambda found: found.sockets.max_message_size, 64 * 1024 * 1024),
 ]
 
@@ -30,6 +32,13 @@ def test_a_limit_has_a_default_and_takes_a_whole_number(name, kept, default):
     for wrong, mend in (("many", "a whole number is needed"), (True, "a whole number is needed"), (0, "it must be 1 or more")):
         with pytest.raises(ConfigurationError, match=f"{name} is {wrong!r}; {mend}"):
             Settings.read({name: wrong})
+
+
+def test_a_message_before_the_hello_has_a_limit_that_leaves_room_for_a_certificate():
+    assert Settings.read({}).limits.max_hello_size == 65_536
+    assert Settings.read({"max_hello_size": 2048}).limits.max_hello_size == 2048
+    with pytest.raises(ConfigurationError, match="max_hello_size is 2047; it must be 2048 or more"):
+        Settings.read({"max_hello_size": 2047})
 
 
 def test_handshakes_beyond_the_pace_are_put_off():

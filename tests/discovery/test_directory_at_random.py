@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from discovery import DirectoryError, Note
-from discovery import notes as notes_module
 from discovery.client.merge import Merge, MergedRecord
 from discovery.notes import NoteStore
 from discovery.server import table as table_module
@@ -26,11 +25,10 @@ class Registry(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        bounds = {"MAX_LEASES": 4, "MAX_BYTES": 100, "MAX_LEASES_OF_HOLDER": 3, "MAX_BYTES_OF_HOLDER": 60, "MAX_TOMBSTONES": 3}
-        self.patch = patch.multiple(table_module, **bounds)
+        self.patch = patch.multiple(table_module, MAX_TOMBSTONES=3)
         self.patch.start()
         self.now = 0.0
-        self.table = Table(now=0.0, ttl=10.0)
+        self.table = Table(0.0, 10.0, max_leases=4, max_leases_of_holder=3, max_bytes=100, max_bytes_of_holder=60)
         self.told = {}
 
     def teardown(self):
@@ -96,13 +94,8 @@ class Remembered(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.patch = patch.multiple(notes_module, MAX_NOTES=4, MAX_ALL_NOTES=6)
-        self.patch.start()
         self.now = 1_000_000.0
-        self.places = [NoteStore(ahead=60.0, most_of_writer=3), NoteStore(ahead=60.0)]
-
-    def teardown(self):
-        self.patch.stop()
+        self.places = [NoteStore(60.0, 3, most=6, most_of_namespace=4), NoteStore(60.0, most=6, most_of_namespace=4)]
 
     @rule(
         place=st.integers(0, 1), writer=HOLDERS, ahead=st.floats(-500, 500), ttl=st.floats(1, 400), namespace=NAMESPACES,

@@ -6,8 +6,7 @@ import pytest
 
 from discovery import Note, protocol
 from discovery.server import pacing
-from discovery.server import registry_server as server_module
-from discovery.server import table as table_module
+from discovery.server.limits import RegistryLimits
 from discovery.server.pacing import SubscriberConnection, TrackedSubscriber
 from discovery.server.table import Removed
 from tests.discovery.stage import AT_LAST, RawClient, eventually, record, start_registry
@@ -88,6 +87,20 @@ def server():
     server.stop()
 
 
+@pytest.fixture
+def start():
+    """Registries with limits of their own."""
+    servers = []
+
+    def start(**limits):
+        servers.append(start_registry(ttl=1.0, limits=RegistryLimits(**limits)))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
 def fill(server, count, size=100_000):
     """Registers records that are large, and takes the answers."""
     with RawClient(server.url) as holder:
@@ -115,8 +128,8 @@ def answered(client, is_last):
     return messages
 
 
-def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_for_one_that_does(server, monkeypatch):
-    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_for_one_that_does(start):
+    server = start(max_unread_bytes=protocol.PART_SIZE)
     fill(server, 20)
 
     with RawClient(server.url) as client, RawClient(server.url) as other:
@@ -149,8 +162,8 @@ def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_f
     assert [m.instance for m in rest if isinstance(m, protocol.Drop)] == ["i19"]
 
 
-def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(server, monkeypatch):
-    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(start):
+    server = start(max_unread_bytes=protocol.PART_SIZE)
     with RawClient(server.url) as client, RawClient(server.url) as holder:
         client.ask(protocol.Subscribe("default"))
         for version in range(20):
@@ -167,8 +180,8 @@ def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(server, monkey
     assert len(updates) < 10
 
 
-def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(server, monkeypatch):
-    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(start, monkeypatch):
+    server = start(max_unread_bytes=protocol.PART_SIZE)
     monkeypatch.setattr(pacing, "ANSWER_ROOM", 0)
     renew = protocol.encode(protocol.Renew([["x" * 250, 0, 0]] * 500))
 
@@ -183,6 +196,8 @@ def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(server, mo
 
 
 def test_clients_that_are_gone_are_forgotten_also_if_they_never_subscribed(monkeypatch):
+    from discovery.server import registry_server as server_module
+
     monkeypatch.setattr(server_module, "CHECK_CLIENTS_INTERVAL", 0.1)
     server = start_registry(ttl=1.0)
     try:
@@ -195,8 +210,8 @@ def test_clients_that_are_gone_are_forgotten_also_if_they_never_subscribed(monke
 # --- what one connection may make a registry hold ---
 
 
-def test_leases_of_one_connection_are_bounded_and_those_of_others_are_not(server, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_LEASES_OF_HOLDER", 2)
+def test_leases_of_one_connection_are_bounded_and_those_of_others_are_not(start):
+    server = start(max_records_of_connection=2)
     with RawClient(server.url) as flood, RawClient(server.url) as other:
         answers = [flood.ask(protocol.Register(number, record(f"i{number}"))) for number in range(1, 4)]
 
@@ -206,29 +221,25 @@ def test_leases_of_one_connection_are_bounded_and_those_of_others_are_not(server
         assert other.ask(protocol.Register(1, record("i3"))) == protocol.Ack(1)
 
 
-def test_notes_of_one_connection_are_bounded_and_those_of_others_are_not(monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_NOTES_OF_CLIENT", 2)
-    server = start_registry(ttl=1.0)
+def test_notes_of_one_connection_are_bounded_and_those_of_others_are_not(start):
+    server = start(max_notes_of_connection=2)
 
     def note(key, later=0):
         return Note("default", key, int(time.time() * 1e6) + later, 60.0, {"is": 1})
 
-    try:
-        with RawClient(server.url) as flood, RawClient(server.url) as other:
-            answer = flood.ask(protocol.PutNotes(1, [note("a"), note("b"), note("c"), note("d")]))
+    with RawClient(server.url) as flood, RawClient(server.url) as other:
+        answer = flood.ask(protocol.PutNotes(1, [note("a"), note("b"), note("c"), note("d")]))
 
-            assert answer == protocol.Refused(1, "2 note(s) beyond the 2 that one connection may have written")
-            assert flood.ask(protocol.PutNotes(2, [note("b", later=1)])) == protocol.Ack(2)
-            assert other.ask(protocol.PutNotes(1, [note("c")])) == protocol.Ack(1)
-            assert {held.key for held in other.ask(protocol.Subscribe("default")).notes} == {"a", "b", "c"}
-    finally:
-        server.stop()
+        assert answer == protocol.Refused(1, "2 note(s) beyond the 2 that one connection may have written")
+        assert flood.ask(protocol.PutNotes(2, [note("b", later=1)])) == protocol.Ack(2)
+        assert other.ask(protocol.PutNotes(1, [note("c")])) == protocol.Ack(1)
+        assert {held.key for held in other.ask(protocol.Subscribe("default")).notes} == {"a", "b", "c"}
 
 
-def test_a_client_of_a_large_registry_answers_marks(server, monkeypatch):
+def test_a_client_of_a_large_registry_answers_marks(start):
     from tests.discovery.stage import House
 
-    monkeypatch.setattr(pacing, "MAX_UNREAD", protocol.PART_SIZE)
+    server = start(max_unread_bytes=protocol.PART_SIZE)
     fill(server, 30)
     house = House(server.url)
     try:

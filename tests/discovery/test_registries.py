@@ -8,8 +8,8 @@ import pytest
 import zmq
 
 from discovery import DirectoryError, Note, protocol, sockets
-from discovery.server import feed
 from discovery.server import registry_server as server_module
+from discovery.server.limits import RegistryLimits
 from discovery.server.registry_server import RegistryServer
 from tests.discovery.stage import (
     AT_LAST,
@@ -392,7 +392,7 @@ def _ahead(seconds):
 @pytest.mark.parametrize(
     "ask, words",
     [
-        (lambda: protocol.Register(7, record(tags={"t": "x" * 300_000})), "262144 are allowed"),
+        (lambda: protocol.Register(7, record(tags={"t": "x" * 300_000})), "max_record_size is 262144"),
         (lambda: protocol.Register(7, record(incarnation=_ahead(2 * 86_400))), "a day from now"),
         (lambda: protocol.Register(7, record(version=2**62)), "a day from now"),
         (lambda: protocol.Withdraw(7, "default", "one", 2**62, 0), "a day from now"),
@@ -427,9 +427,8 @@ def test_a_client_of_another_version_is_told_so(new_registry):
     assert answer == protocol.Refused(0, "a frame of protocol version 7; this is version 1")
 
 
-def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new_house, monkeypatch):
-    monkeypatch.setattr(feed, "MAX_SUBSCRIBERS", 1)
-    house = new_house(new_registry().url)
+def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new_house):
+    house = new_house(new_registry(limits=RegistryLimits(max_clients=1)).url)
     assert house.open().wait_ready(AT_LAST)
 
     second = house.open()
@@ -437,11 +436,8 @@ def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new
     eventually(lambda: "subscribers" in (second.view().registries[0]["error"] or ""))
 
 
-def test_a_full_registry_refuses_in_words_and_serves_on(new_registry, new_house, monkeypatch, caplog):
-    from discovery.server import table
-
-    monkeypatch.setattr(table, "MAX_LEASES", 1)
-    house = new_house(new_registry().url)
+def test_a_full_registry_refuses_in_words_and_serves_on(new_registry, new_house, caplog):
+    house = new_house(new_registry(limits=RegistryLimits(max_records=1)).url)
     here, there = house.open(), house.open()
     seen = Watch(there)
     here.announce(record("one"))

@@ -1,5 +1,7 @@
 """Who holds which lease; time is wound by hand."""
 
+from functools import partial
+
 import pytest
 
 from discovery import DirectoryError
@@ -11,6 +13,11 @@ from tests.discovery.stage import record
 @pytest.fixture
 def table():
     return Table(now=0.0, ttl=10.0)
+
+
+@pytest.fixture
+def bounded():
+    return partial(Table, now=0.0, ttl=10.0)
 
 
 def rounds(table, until, step=0.5, start=0.0, each=lambda now: None):
@@ -254,8 +261,8 @@ def test_leases_run_out_even_where_every_look_comes_late(table):
     ]
 
 
-def test_a_full_registry_refuses_new_leases_and_keeps_the_old(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_LEASES", 2)
+def test_a_full_registry_refuses_new_leases_and_keeps_the_old(bounded):
+    table = bounded(max_leases=2)
     table.register(record("one"), now=0.0)
     table.register(record("two"), now=0.0)
 
@@ -264,8 +271,8 @@ def test_a_full_registry_refuses_new_leases_and_keeps_the_old(table, monkeypatch
     assert table.register(record("two", version=1), now=0.0) != []
 
 
-def test_the_bytes_of_all_records_are_bounded_and_given_back(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+def test_the_bytes_of_all_records_are_bounded_and_given_back(bounded):
+    table = bounded(max_bytes=1000)
     table.register(record("one"), now=0.0, size=900)
 
     with pytest.raises(DirectoryError, match="full"):
@@ -278,8 +285,8 @@ def register(table, instance, holder, size=0, version=0):
     return table.register(record(instance, version=version), now=0.0, size=size, holder=holder)
 
 
-def test_one_connection_holds_only_so_many_leases_and_may_change_them(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_LEASES_OF_HOLDER", 2)
+def test_one_connection_holds_only_so_many_leases_and_may_change_them(bounded):
+    table = bounded(max_leases_of_holder=2)
     register(table, "one", b"a")
     register(table, "two", b"a")
 
@@ -291,8 +298,8 @@ def test_one_connection_holds_only_so_many_leases_and_may_change_them(table, mon
     assert register(table, "four", b"a") != []
 
 
-def test_one_connection_holds_only_so_many_bytes(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_BYTES_OF_HOLDER", 1000)
+def test_one_connection_holds_only_so_many_bytes(bounded):
+    table = bounded(max_bytes_of_holder=1000)
     register(table, "one", b"a", size=600)
 
     with pytest.raises(DirectoryError, match="1000 bytes of records; these would be 1100"):
@@ -303,8 +310,8 @@ def test_one_connection_holds_only_so_many_bytes(table, monkeypatch):
     assert register(table, "two", b"b", size=1000) != []
 
 
-def test_a_lease_belongs_to_the_connection_that_registered_it_last(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_LEASES_OF_HOLDER", 1)
+def test_a_lease_belongs_to_the_connection_that_registered_it_last(bounded):
+    table = bounded(max_leases_of_holder=1)
     register(table, "one", b"old")
 
     register(table, "one", b"new")
@@ -314,8 +321,8 @@ def test_a_lease_belongs_to_the_connection_that_registered_it_last(table, monkey
         register(table, "three", b"new")
 
 
-def test_in_a_full_registry_the_one_with_much_more_makes_room(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_LEASES", 6)
+def test_in_a_full_registry_the_one_with_much_more_makes_room(bounded):
+    table = bounded(max_leases=6)
     register(table, "honest", b"a")
     for number in range(5):
         register(table, f"forged{number}", b"flood")
@@ -328,9 +335,8 @@ def test_in_a_full_registry_the_one_with_much_more_makes_room(table, monkeypatch
     assert {entry[0].instance for entry in table.snapshot(None, 0.0)} >= {"honest", "another"}
 
 
-def test_a_registration_that_is_refused_takes_nothing_from_anybody(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_LEASES", 6)
-    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+def test_a_registration_that_is_refused_takes_nothing_from_anybody(bounded):
+    table = bounded(max_leases=6, max_bytes=1000)
     register(table, "large", b"a", size=900)
     for number in range(5):
         register(table, f"small{number}", b"flood", size=10)
@@ -342,8 +348,8 @@ def test_a_registration_that_is_refused_takes_nothing_from_anybody(table, monkey
     assert {entry[0].instance for entry in table.snapshot(None, 0.0)} == {"large", *(f"small{n}" for n in range(5))}
 
 
-def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(bounded):
+    table = bounded(max_bytes=1000)
     register(table, "large0", b"flood", size=450)
     register(table, "large1", b"flood", size=450)
 
@@ -354,8 +360,8 @@ def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(table, mo
         register(table, "large2", b"flood", size=450)
 
 
-def test_whoever_takes_over_the_lease_that_has_to_go_holds_it_anew(table, monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_BYTES", 1000)
+def test_whoever_takes_over_the_lease_that_has_to_go_holds_it_anew(bounded):
+    table = bounded(max_bytes=1000)
     for number in range(9):
         register(table, f"i{number}", b"flood", size=110)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.core import publish_doctree
 
+from discovery.server.limits import RegistryLimits
 from zmqservices import constants
 
 LIMITS = Path(__file__).parents[2] / "docs" / "limits.rst"
@@ -40,6 +41,8 @@ def value_of(name):
     """Of a constant, or the default of a setting; None for a setting without one."""
     if name in DEFAULTS:
         return DEFAULTS[name]
+    if name.startswith("--"):
+        return getattr(RegistryLimits(), name.removeprefix("--").replace("-", "_"))
     package = "discovery" if name.startswith("discovery.") else "zmqservices"
     module, _, constant = name.removeprefix("discovery.").rpartition(".")
     return getattr(importlib.import_module(f"{package}.{module}"), constant)

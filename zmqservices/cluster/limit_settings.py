@@ -9,6 +9,9 @@ from typing import Any
 from zmqservices import constants
 from zmqservices.configuration import whole_number
 
+#: A HELLO with a certificate of some names takes less.
+LEAST_HELLO_SIZE = 2048
+
 
 @dataclass(frozen=True)
 class LimitSettings:
@@ -18,6 +21,7 @@ class LimitSettings:
     max_calls_per_client: int | None = constants.DEFAULT_MAX_CALLS_PER_CLIENT
     max_unread_bytes: int = constants.DEFAULT_MAX_UNREAD_BYTES
     handshakes_per_second: int = constants.DEFAULT_HANDSHAKES_PER_SECOND
+    max_hello_size: int = constants.DEFAULT_MAX_HELLO_SIZE
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> LimitSettings:
@@ -29,4 +33,5 @@ class LimitSettings:
             None if most_calls is None else whole_number(config, c.MAX_CALLS_PER_CLIENT_CONFIG_KEY, 1),
             whole_number(config, c.MAX_UNREAD_BYTES_CONFIG_KEY, c.DEFAULT_MAX_UNREAD_BYTES),
             whole_number(config, c.HANDSHAKES_PER_SECOND_CONFIG_KEY, c.DEFAULT_HANDSHAKES_PER_SECOND),
+            whole_number(config, c.MAX_HELLO_SIZE_CONFIG_KEY, c.DEFAULT_MAX_HELLO_SIZE, minimum=LEAST_HELLO_SIZE),
         )

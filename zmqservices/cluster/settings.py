@@ -38,6 +38,9 @@ class EventSettings:
     expires_after: float | None
     wait_for_peers: float
     linger: float
+    #: Of one node, and of one source.
+    max_subscriptions: int = constants.DEFAULT_EVENTS_MAX_SUBSCRIPTIONS
+    max_groups: int = constants.DEFAULT_EVENTS_MAX_GROUPS
 
     @classmethod
     def read(cls, config: Mapping[str, Any], namespace: str) -> EventSettings:
@@ -65,6 +68,10 @@ class EventSettings:
             ),
             wait_for_peers=_seconds(config, c.EVENTS_WAIT_FOR_PEERS_CONFIG_KEY, c.DEFAULT_EVENTS_WAIT_FOR_PEERS),
             linger=_seconds(config, c.EVENTS_LINGER_CONFIG_KEY, c.DEFAULT_EVENTS_LINGER),
+            max_subscriptions=configuration.whole_number(
+                config, c.EVENTS_MAX_SUBSCRIPTIONS_CONFIG_KEY, c.DEFAULT_EVENTS_MAX_SUBSCRIPTIONS
+            ),
+            max_groups=configuration.whole_number(config, c.EVENTS_MAX_GROUPS_CONFIG_KEY, c.DEFAULT_EVENTS_MAX_GROUPS),
         )
 
 

@@ -8,8 +8,6 @@ from tests.cluster.events.test_subscriber import CASUAL, RELIABLE, House
 from tests.events.stage import Notes, Orders, until
 from tests.events.test_deliveries import mails_that_note
 from tests.rpc.test_membership import node_of
-from zmqservices.cluster.events import publisher as publisher_module
-from zmqservices.cluster.events import source_groups
 from zmqservices.cluster.events.dead_letter_errors import plain_error
 from zmqservices.cluster.events.publisher_link import ROOM
 from zmqservices.cluster.events.subscription import broadcast_topic
@@ -150,16 +148,16 @@ def test_a_handler_that_is_refused_says_so_and_starts(serve, cluster, stranger, 
     assert f"group '{GROUP}' gets the events 'order.*' as 'singleton' for as long as it lives" in caplog.text
 
 
-def test_groups_and_subscriptions_are_bounded(serve, cluster, stranger, monkeypatch):
-    monkeypatch.setattr(source_groups, "MOST_GROUPS", 3)
-    monkeypatch.setattr(publisher_module, "MOST_SUBSCRIPTIONS", 2)
-    orders = serve(Orders)
+def test_groups_and_subscriptions_are_bounded(serve, cluster, stranger):
+    orders = serve(Orders, events_max_groups=3, events_max_subscriptions=2)
     one, other = stranger(orders), stranger(orders)
 
-    refused = [bool(one.subscribe(group=f"g{id}", id=id).info.get("refused")) for id in (1, 2, 3)]
-    refused += [bool(other.subscribe(group=f"h{id}", id=id).info.get("refused")) for id in (1, 2)]
+    refused = [one.subscribe(group=f"g{id}", id=id).info.get("refused") for id in (1, 2, 3)]
+    refused += [other.subscribe(group=f"h{id}", id=id).info.get("refused") for id in (1, 2)]
 
-    assert refused == [False, False, True, False, True]
+    assert [bool(one) for one in refused] == [False, False, True, False, True]
+    assert "a node has 2 subscriptions at most (events_max_subscriptions)" in refused[2]
+    assert "'orders' keeps events for 3 groups already, its events_max_groups" in refused[4]
 
 
 def test_a_second_subscription_with_an_id_takes_the_place_of_the_first(serve, cluster, stranger):

@@ -16,6 +16,7 @@ from zmqservices.cluster.calls.refusals import refusal
 from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
 from zmqservices.cluster.calls.send_queue import SendQueue
 from zmqservices.cluster.limit_settings import LimitSettings
+from zmqservices.constants import DEFAULT_MAX_HELLO_SIZE
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Sent
 from zmqservices.transport.faults import Faults
@@ -26,9 +27,6 @@ from zmqservices.wire.quoting import quoted
 from zmqservices.wire.shapes import LONGEST_NAME, is_count
 
 _log = logging.getLogger(__name__)
-
-#: Bytes of a body that is decoded before its sender has said HELLO.
-LONGEST_GREETING = 64 * 1024
 
 #: Seconds after the end of a connection at which the server looks whose it was. ZeroMQ reports the end a moment before it
 #: refuses to send there; on a busy machine that moment is long.
@@ -78,6 +76,7 @@ class Connections:
     ) -> None:
         self._guard = guard
         self._most = None if limits is None else limits.max_clients
+        self._longest_hello = DEFAULT_MAX_HELLO_SIZE if limits is None else limits.max_hello_size
         self._owner = owner
         self._reactor = reactor
         self._socket = socket
@@ -114,8 +113,10 @@ class Connections:
             if batches.is_batch(body) and len(body) <= LARGEST_TOGETHER:
                 self._refuse_calls(client, envelope.decode(body))
                 return
-            if len(body) > LONGEST_GREETING:
-                raise ProtocolError(f"{len(body):,} bytes came before a HELLO, which takes {LONGEST_GREETING:,} at most")
+            if len(body) > self._longest_hello:
+                raise ProtocolError(
+                    f"{len(body):,} bytes came before a HELLO, which takes {self._longest_hello:,} at most (max_hello_size)"
+                )
             message = envelope.decode(body)
         except ProtocolError as exc:
             self._faults.saw(str(client), exc)

@@ -45,9 +45,6 @@ AMEND_INTERVAL = 0.02
 #: Seconds that members get to answer the events that they have when their publisher stops.
 ANSWER_TIMEOUT = 5.0
 
-#: Subscriptions of one node.
-MOST_SUBSCRIPTIONS = 1000
-
 #: Messages with answers from before a link that are kept until their node subscribes, and numbers in each of them.
 MOST_ANSWERS, MOST_NUMBERS = 256, 2048
 
@@ -317,8 +314,9 @@ class EventPublisher(Watched):
         if len(own) < len(answers):
             self._answers[client] = [answer for answer in answers if answer.group != message.group]
         try:
-            if len(members) >= MOST_SUBSCRIPTIONS:
-                raise BadRequest(f"a node has {MOST_SUBSCRIPTIONS:,} subscriptions at most")
+            most = self.settings.max_subscriptions
+            if len(members) >= most:
+                raise BadRequest(f"a node has {most:,} subscriptions at most (events_max_subscriptions)")
             self._refuse_unless_allowed(client, message)
             member = source.members.subscribe(client, message, own)
         except BadRequest as exc:

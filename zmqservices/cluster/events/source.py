@@ -25,7 +25,7 @@ from zmqservices.cluster.events.group_delivery import GroupDelivery
 from zmqservices.cluster.events.orphans import Fingerprint, Orphans
 from zmqservices.cluster.events.served_journal import ServedJournal
 from zmqservices.cluster.events.source_dispatch import HubLike, SourceDispatch
-from zmqservices.cluster.events.source_groups import MOST_GROUPS, SourceGroups
+from zmqservices.cluster.events.source_groups import SourceGroups
 from zmqservices.cluster.events.source_journals import SourceJournals
 from zmqservices.cluster.events.source_members import MemberLinks, SourceMembers
 from zmqservices.cluster.events.subscription import Subscription
@@ -93,7 +93,7 @@ class Source:
         settings = owner.settings
         self.name = name
         self.reactor = owner.reactor
-        self.groups = SourceGroups(name, settings.max_deliveries, settings.expires_after)
+        self.groups = SourceGroups(name, settings.max_deliveries, settings.expires_after, settings.max_groups)
         self.journals = SourceJournals()
         self.best_effort = BestEffort(owner, name)
         self.orphans = Orphans(self, settings.folder, owner.empty_orphans, owner.spawn, owner.reactor, clock)
@@ -180,7 +180,7 @@ class Source:
             if group.name in self.groups.by_name:
                 continue
             if self.groups.is_full:
-                _log.warning("%s keeps no events for %s: %d groups are all that it does", self.name, group.name, MOST_GROUPS)
+                _log.warning("%s keeps no events for %s: events_max_groups is %d", self.name, group.name, self.groups.most)
                 continue
             self.groups.put(group)
             if self.journals.own is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import discovery
+from zmqservices import constants
 from zmqservices.cluster.events.consumer_group import ConsumerGroup
 from zmqservices.cluster.events.group_registrations import remembered
 from zmqservices.cluster.events.subscription import NEW, Subscription, publishing
@@ -21,9 +22,6 @@ from zmqservices.wire.quoting import quoted
 
 #: Seconds for which a removed group is not taken up again because another publisher still lists it.
 REMOVED_FOR = 60.0
-
-#: Groups that one source keeps events for.
-MOST_GROUPS = 10_000
 
 
 @dataclass(slots=True)
@@ -41,7 +39,15 @@ class ListedGroups:
 class SourceGroups:
     """The reliable groups of the source `source`. `max_deliveries` and `expires_after` are the publisher's defaults."""
 
-    def __init__(self, source: str, max_deliveries: int, expires_after: float | None) -> None:
+    def __init__(
+        self,
+        source: str,
+        max_deliveries: int,
+        expires_after: float | None,
+        most_groups: int = constants.DEFAULT_EVENTS_MAX_GROUPS,
+    ) -> None:
+        #: Groups that it keeps events for.
+        self.most = most_groups
         self._source = source
         self._max_deliveries = max_deliveries
         self._expires_after = expires_after
@@ -81,14 +87,14 @@ class SourceGroups:
     @property
     def is_full(self) -> bool:
         """Whether no further group is accepted."""
-        return len(self.by_name) >= MOST_GROUPS
+        return len(self.by_name) >= self.most
 
     def check(self, want: Subscription, groups: dict[str, ConsumerGroup]) -> None:
         """Raise BadRequest if `want` contradicts the group of its name in `groups`, or would be one group too many."""
         consumer_group = groups.get(want.group)
         if consumer_group is None:
-            if len(groups) >= MOST_GROUPS:
-                raise BadRequest(f"{self._source!r} keeps events for {MOST_GROUPS:,} groups already, which is all that it does")
+            if len(groups) >= self.most:
+                raise BadRequest(f"{self._source!r} keeps events for {self.most:,} groups already, its events_max_groups")
         elif not consumer_group.declares(want):
             raise BadRequest(
                 f"group {quoted(want.group)} gets the events {quoted(consumer_group.group.pattern)} as "

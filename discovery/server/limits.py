@@ -1,0 +1,61 @@
+"""What clients, one by one and together, may cost a registry, as far as an operator chooses. docs/limits.rst has every bound.
+
+Internal. Operators use the options of `zmqservices registry serve`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from discovery import protocol
+from discovery.exceptions import DirectoryConfigurationError
+from discovery.interest import MAX_INTEREST
+from discovery.notes import MAX_ALL_NOTES, MAX_NOTES, MOST_OF_SIGNER
+from discovery.security import zap
+from discovery.server import pacing
+from discovery.server.table import MAX_BYTES, MAX_BYTES_OF_HOLDER, MAX_LEASES, MAX_LEASES_OF_HOLDER
+
+#: The most of what an operator may choose freely: beyond it, a limit is no limit.
+NO_LIMIT = 2**40
+
+
+def _limit(default: int, help: str, most: int = NO_LIMIT, least: int = 1) -> Any:
+    return field(default=default, metadata={"least": least, "most": most, "help": help})
+
+
+@dataclass(frozen=True)
+class RegistryLimits:
+    """Sizes in bytes. Raises DirectoryConfigurationError, quoting the value, for one that is out of its range.
+
+    Where clients have a bound of their own, the default is the most: they would leave a registry with more alone.
+    """
+
+    max_records: int = _limit(MAX_LEASES, "Instances that are listed at most.", MAX_LEASES)
+    max_records_of_connection: int = _limit(MAX_LEASES_OF_HOLDER, "Those of one process.", MAX_LEASES_OF_HOLDER)
+    max_record_size: int = _limit(protocol.MAX_RECORD, "Bytes of one record.", protocol.MAX_RECORD)
+    max_record_bytes: int = _limit(MAX_BYTES, "Bytes of all records together.", MAX_BYTES)
+    max_record_bytes_of_connection: int = _limit(MAX_BYTES_OF_HOLDER, "Bytes of the records of one process.", MAX_BYTES)
+    max_notes: int = _limit(MAX_ALL_NOTES, "Notes that are stored at most.", MAX_ALL_NOTES)
+    max_notes_of_namespace: int = _limit(MAX_NOTES, "Those of one namespace.", MAX_ALL_NOTES)
+    max_notes_of_connection: int = _limit(2_000, "Notes that one process wrote.", MAX_ALL_NOTES)
+    max_notes_of_signer: int = _limit(MOST_OF_SIGNER, "Notes that one key signed, with --security.", MAX_ALL_NOTES)
+    max_note_size: int = _limit(protocol.MAX_NOTE, "Bytes of one note.", protocol.MAX_NOTE)
+    max_clients: int = _limit(10_000, "Processes that watch at most.")
+    max_watched_names: int = _limit(1_000_000, "Names that all processes together watch.", least=MAX_INTEREST)
+    max_unread_bytes: int = _limit(
+        pacing.MAX_UNREAD, "Bytes that a process may leave unread; of all, 32 times as much.", least=protocol.PART_SIZE
+    )
+    handshakes_per_second: int = _limit(zap.PER_SECOND, "New connections in a second, with --security.")
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, least, most = getattr(self, one.name), one.metadata["least"], one.metadata["most"]
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                needed = f"a whole number from {least:,} up" if most == NO_LIMIT else f"a whole number from {least:,} to {most:,}"
+                raise DirectoryConfigurationError(f"{one.name} is {value!r:.100}; {needed} is needed")
+
+
+def option_of(name: str) -> str:
+    """How a field is named on the command line."""
+    return "--" + name.replace("_", "-")
