@@ -33,7 +33,8 @@ def registry_url():
 @pytest.fixture
 def cluster_config(registry_url):
     """Settings by which services and clients of one test find each other, and nobody else."""
-    return {"DIRECTORY": registry_url, "NAMESPACE": f"test-{next(_namespaces)}", "rpc_timeout": 30.0}
+    patience = {"rpc_timeout": 30.0, "rpc_wait_for_service": 10.0}
+    return {"DIRECTORY": registry_url, "NAMESPACE": f"test-{next(_namespaces)}", **patience}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import threading
 import gevent
 from gevent.event import AsyncResult, Event
 
+from zmqservices.exceptions import RemoteUnavailable
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import RpcProxy, rpc
 
@@ -61,7 +62,15 @@ def aside(function, *args):
 
 def linked(service, method="fine"):
     """The proxy, once a call has come through: what its next call takes is not spent on making the link."""
-    getattr(service, method).with_timeout(30)()
+
+    def answers():
+        try:
+            getattr(service, method).with_timeout(30)()
+        except RemoteUnavailable:
+            return False  # A client that waits for a service for part of a second may have no link yet.
+        return True
+
+    until(answers)
     return service
 
 

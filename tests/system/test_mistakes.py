@@ -5,11 +5,13 @@ import time
 import psutil
 import pytest
 
+from tests.system.processes import eventually
 from zmqservices.exceptions import (
     IncorrectSignature,
     MessageTooLarge,
     MethodNotFound,
     RemoteError,
+    RemoteUnavailable,
     UnknownService,
     UnserializableValueError,
 )
@@ -26,8 +28,17 @@ def maths(lasting_cluster):
 def remote(lasting_cluster, maths):
     """A client; whatever was done with it, the service must serve on after the test."""
     with lasting_cluster.client(rpc_wait_for_service=0.5) as remote:
+        # Half a second is short for a link on a busy machine.
+        eventually(lambda: answers(remote), what="the link stands")
         yield remote
         assert remote.maths.add(2, 3) == 5
+
+
+def answers(remote):
+    try:
+        return remote.maths.add(2, 3) == 5
+    except RemoteUnavailable:
+        return False
 
 
 def rss(process):

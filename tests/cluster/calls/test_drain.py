@@ -98,7 +98,14 @@ def _is_draining(container):
 def test_40_a_call_that_no_instance_comes_for_says_so(serve, connect, make_gated):
     cluster = connect(rpc_wait_for_service=0.1)
     container = serve(make_gated())
-    assert cluster.gated.label() == "one"
+
+    def answers():
+        try:
+            return cluster.gated.label() == "one"
+        except ZmqServicesError:
+            return False  # A tenth of a second is short for a link on a busy machine.
+
+    until(answers)
 
     container.stop()
 
@@ -125,7 +132,7 @@ def test_a_restart_loses_no_call(serve, cluster, make_gated):
         container.stop()
         container = following
     ended.append(True)
-    gevent.joinall(callers, timeout=5, raise_error=True)
+    gevent.joinall(callers, timeout=30, raise_error=True)
 
     assert failed == []
 
