@@ -263,9 +263,10 @@ class Interested(RuleBasedStateMachine):
 
     @rule()
     def come_to_rest(self):
-        # Past the warm-up and past the longest pause between attempts, with heartbeats that find what waits.
+        # Past the warm-up and past the longest pause between attempts, with heartbeats that find what waits. After each of them
+        # there is room for two changes or so, and each instance and each note may have changed.
         self.clock.now += 20.0
-        for _ in range(3):
+        for _ in range(10):
             for client in self.clients:
                 client.work()
             self.registry.feed.heartbeat(self.registry.table.is_warming(self.clock.now))
