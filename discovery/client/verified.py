@@ -41,10 +41,10 @@ class Gate:
         self._told: set[tuple[str, str, str]] = set()
         self._lines: list[float] = []
 
-    def record(self, record: Record, where: str) -> Record | None:
-        """The record as its node signed it; None for one that is passed over."""
+    def record(self, record: Record, where: str, is_cached: bool = False) -> Record | None:
+        """The record as its node signed it; None for one that is passed over. `is_cached`: see `Verifier.record`."""
         try:
-            return self.verifier.record(record)
+            return self.verifier.record(record, is_cached)
         except Refusal as exc:
             self._tell(f"the record {quoted(record.instance)} of {quoted(record.service)}", where, exc)
             return None
@@ -153,7 +153,7 @@ class VerifiedCache(DiskCache):
         where = f"the cache in {self.path.parent}"
         found = super().load(interest)
         records = zip(unpacked(one for one, _ in found), (age for _, age in found), strict=True)
-        verified = [(self._gate.record(one, where), age) for one, age in records if one is not None]
+        verified = [(self._gate.record(one, where, is_cached=True), age) for one, age in records if one is not None]
         return [(record, age) for record, age in verified if record is not None]
 
     def load_notes(self) -> list[Note]:

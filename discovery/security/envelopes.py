@@ -9,7 +9,8 @@ Rule 1: what was signed is what counts. It travels as the bytes that were signed
 for routing only: fields of a newer release survive in it where an older registry packs the others anew.
 Rule 2: the certificate travels with the signature, so that a reader needs the authority's key and nothing else.
 Rule 3: an instance belongs to the key that its id begins with. Nobody else can replace, renew or withdraw it.
-Rule 4: a signed record holds for a day, and its node signs it anew in time; whoever kept an old one cannot show it for longer.
+Rule 4: a signed record holds for minutes, and its node signs it anew in time; whoever kept an old one cannot show it for longer.
+What a process itself kept on disk is of use for a day.
 Rule 5: a note may outlive its signer's certificate, which has to hold at the time that the note was written.
 """
 
@@ -35,8 +36,11 @@ from discovery.security.signing import SIGNATURE_LENGTH
 from discovery.security.verdicts import SKEW, Refusal, Trust, check_time
 
 RECORD, WITHDRAWAL, NOTE = "zmqservices record 1", "zmqservices withdrawal 1", "zmqservices note 1"
-#: Seconds for which a signed record holds, and after which its node signs it anew.
-LIFETIME, SIGN_AGAIN = 86_400.0, 43_200.0
+#: Seconds for which a signed record holds, and after which its node signs it anew. One is pushed to all who asked for it, so
+#: that shorter ones cost more.
+LIFETIME, SIGN_AGAIN = 600.0, 120.0
+#: Seconds for which a record from this process's own cache is of use. Nodes of an earlier release sign for as long.
+LONGEST_LIFETIME = 86_400.0
 #: Verified records and notes that are kept, and bytes of them: what comes again costs no second look. The eldest are dropped.
 MOST_RECORDS, MOST_BYTES = 30_000, 64 * 1024 * 1024
 #: Verified certificates that are kept.
@@ -159,18 +163,21 @@ class Verifier:
         #: Records and notes by their signed bytes.
         self._known: dict[bytes, _Verified] = {}
         self._bytes = 0
+        #: The newest of these bytes for each record, by namespace and instance: a node signs it again and again.
+        self._newest: dict[tuple[str, str], bytes] = {}
         #: The threads of engines ask, too.
         self._lock = native_lock()
 
-    def record(self, record: Record) -> Record:
-        """The record as its node signed it."""
+    def record(self, record: Record, is_cached: bool = False) -> Record:
+        """The record as its node signed it. `is_cached`: it is from this process's own disk, and may be a day old."""
         if record.signed is None:
             raise Refusal("unsigned", f"it is not signed; {_MEND}")
         now = self._clock()
         there: Record | None = self._kept(record.signed, now)
         if there is None:
-            there, until = self._verified(record.signed, now)
-            self._keep(record.signed, there, until)
+            there, until = self._verified(record.signed, now, is_cached)
+            if not is_cached:
+                self._keep(record.signed, there, until)
         if (there.instance, there.service, there.namespace, there.rank) != (
             record.instance, record.service, record.namespace, record.rank,
         ):  # fmt: skip
@@ -210,17 +217,19 @@ class Verifier:
         self._keep(note.signed, verified, math.inf)
         return verified
 
-    def _verified(self, signed: bytes, now: float) -> tuple[Record, float]:
+    def _verified(self, signed: bytes, now: float, is_cached: bool) -> tuple[Record, float]:
         certificate, payload = self._opened(signed, RECORD, "a signed record", now)
         fields: Any = payload.get("record")
         at: Any = payload.get("at")
         until: Any = payload.get("until")
         if not (_is_time(at) and _is_time(until)):
             raise Refusal("junk", f"a record that is signed at {quoted(at)}, until {quoted(until)}")
-        if at > now + SKEW or until > at + LIFETIME:
+        if at > now + SKEW or until > at + LONGEST_LIFETIME:
             raise Refusal("early", f"it was signed {at - now:.0f} s from now, for {until - at:.0f} s; are the clocks right?")
-        if now > until + SKEW:
-            raise Refusal("old", f"its signature ended {now - until:.0f} s ago; somebody shows an old record")
+        ends = at + LONGEST_LIFETIME if is_cached else until
+        if now > ends + SKEW:
+            why = "somebody shows an old record, or the clock of its host or of this one is wrong"
+            raise Refusal("old", f"its signature ended {now - ends:.0f} s ago; {why}")
         try:
             record = Record.from_dict({**fields, "signed": signed} if isinstance(fields, dict) else fields)
         except DirectoryError as exc:
@@ -281,10 +290,22 @@ class Verifier:
             if self._known.pop(signed, None) is None:
                 self._bytes += len(signed)
             self._known[signed] = _Verified(word, until, self._keys.trust)
+            if isinstance(word, Record):
+                former = self._newest.pop((word.namespace, word.instance), signed)
+                self._newest[word.namespace, word.instance] = signed
+                if former != signed:
+                    self._drop(former)
             while len(self._known) > MOST_RECORDS or self._bytes > MOST_BYTES:
-                eldest = next(iter(self._known))
-                del self._known[eldest]
-                self._bytes -= len(eldest)
+                self._drop(next(iter(self._known)))
+
+    def _drop(self, signed: bytes) -> None:
+        dropped = self._known.pop(signed, None)
+        if dropped is None:
+            return
+        self._bytes -= len(signed)
+        word = dropped.word
+        if isinstance(word, Record) and self._newest.get((word.namespace, word.instance)) == signed:
+            del self._newest[word.namespace, word.instance]
 
 
 def _check_owner(instance: str, key: bytes) -> None:

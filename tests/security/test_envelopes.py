@@ -12,7 +12,7 @@ from discovery.exceptions import DirectoryError, SecurityError
 from discovery.security import envelopes
 from discovery.security.authority import DAY, Authority
 from discovery.security.certificates import Certificate, SignedCertificate, issue
-from discovery.security.envelopes import LIFETIME, SIGN_AGAIN, Envelope, Signer, Verifier, own_id
+from discovery.security.envelopes import LIFETIME, LONGEST_LIFETIME, SIGN_AGAIN, Envelope, Signer, Verifier, own_id
 from discovery.security.keys import Keys
 from discovery.security.signing import sign
 from discovery.security.verdicts import SKEW, Refusal, Trust
@@ -149,7 +149,7 @@ def test_junk_is_refused_and_nothing_else_is_raised(keys, junk):
         (envelopes.RECORD, {"at": NOW, "until": NOW + 9, "record": 7}, "junk"),
         (envelopes.RECORD, {"at": NOW, "until": NOW + 9, "record": {"service": 7}}, "junk"),
         (envelopes.RECORD, {"at": NOW, "until": float("nan"), "record": {}}, "junk"),
-        (envelopes.RECORD, {"at": NOW, "until": NOW + 2 * LIFETIME, "record": {}}, "early"),
+        (envelopes.RECORD, {"at": NOW, "until": NOW + LONGEST_LIFETIME + 1, "record": {}}, "early"),
         (envelopes.NOTE, {"at": NOW, "until": NOW + 9, "record": {}}, "signature"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_service_that_the_certificate_does_not_name_is_refused(keys, clock, ve
         Signer(keys(), clock).record(record(keys(), service="words"))
 
 
-def test_an_old_record_is_refused_a_day_after_it_was_signed(keys, clock, verifier):
+def test_an_old_record_is_refused_minutes_after_it_was_signed(keys, clock, verifier):
     signer = Signer(keys(), clock)
     signed = signer.record(record(keys()))
 
@@ -206,6 +206,35 @@ def test_an_old_record_is_refused_a_day_after_it_was_signed(keys, clock, verifie
     clock.now += 2
     assert refused(verifier.record, signed) == "old"
     assert verifier.record(signer.record(signed))
+
+
+def test_a_record_from_the_own_cache_is_of_use_for_a_day_and_for_nobody_else(keys, clock, verifier):
+    signed = Signer(keys(), clock).record(record(keys()))
+
+    clock.now += LONGEST_LIFETIME + SKEW - 1
+    assert verifier.record(signed, is_cached=True)
+    assert refused(verifier.record, signed) == "old"
+    clock.now += 2
+    assert refused(lambda one: verifier.record(one, is_cached=True), signed) == "old"
+
+
+def test_a_node_of_the_former_release_signs_for_a_day(keys, clock, verifier, monkeypatch):
+    monkeypatch.setattr(envelopes, "LIFETIME", LONGEST_LIFETIME)
+    signed = Signer(keys(), clock).record(record(keys()))
+
+    clock.now += LONGEST_LIFETIME / 2
+    assert verifier.record(signed)
+
+
+def test_what_is_signed_again_and_again_takes_no_more_room(keys, clock, verifier):
+    signer = Signer(keys(), clock)
+    for _ in range(5):
+        clock.now += SIGN_AGAIN
+        last = signer.record(record(keys()))
+        verifier.record(last)
+
+    assert list(verifier._known) == [last.signed] and verifier._bytes == len(last.signed)
+    assert list(verifier._newest.values()) == [last.signed]
 
 
 def test_a_record_of_the_future_is_refused_beyond_a_minute(keys, clock, verifier):
