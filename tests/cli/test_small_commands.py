@@ -6,8 +6,8 @@ import signal
 import pytest
 import yaml
 
-from zmqservices.cli.backdoor import parse_target
-from zmqservices.exceptions import CommandError
+from zmqservices.cli.backdoor import backdoor_command, parse_target, setup_backdoor
+from zmqservices.exceptions import CommandError, ConfigurationError
 
 pytestmark = pytest.mark.system
 
@@ -178,6 +178,50 @@ def test_a_port_that_is_taken_is_told(start, zmqservices, ticker):
     assert f"the backdoor cannot listen on port {port}" in done.stderr
     assert "Traceback" not in done.stderr
     assert process.end() == 0
+
+
+def test_a_unix_socket_is_for_its_own_user_alone(start, zmqservices, ticker, tmp_path):
+    path = tmp_path / "private" / "backdoor"
+    process = start("run", "ticker_module", "--backdoor-socket", str(path))
+    process.until(f"Backdoor on {path}")
+    process.until("Services started")
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+    done = zmqservices("backdoor", str(path), input="6 * 7\n")
+    again = zmqservices("run", "ticker_module", "--backdoor-socket", str(path))
+    process.signal(signal.SIGTERM)
+
+    assert (done.returncode, "42" in done.stdout) == (0, True), done.stderr
+    assert again.returncode == 2 and f"the backdoor cannot listen at {path}: Address already in use" in again.stderr
+    assert process.end() == 0
+    assert "every user of this host" not in process.said
+    assert not path.exists()
+
+
+def test_a_socket_in_a_folder_of_others_is_refused(tmp_path):
+    tmp_path.chmod(0o755)
+
+    with pytest.raises(ConfigurationError, match="other users can reach the folder .*; name .* or say `chmod 700"):
+        setup_backdoor(None, str(tmp_path / "backdoor"))
+
+
+def test_a_socket_that_a_killed_process_left_is_replaced(tmp_path):
+    import socket
+
+    tmp_path.chmod(0o700)
+    path = str(tmp_path / "backdoor")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+
+    setup_backdoor(None, path).stop(timeout=0)
+
+
+def test_where_no_socket_answers_it_is_told(tmp_path):
+    from click.testing import CliRunner
+
+    done = CliRunner().invoke(backdoor_command, ["--no-rlwrap", str(tmp_path / "none")], standalone_mode=False)
+
+    assert "nothing answers at" in str(done.exception) and "was --backdoor-socket given?" in str(done.exception)
 
 
 def test_where_nothing_answers_it_is_told(zmqservices):

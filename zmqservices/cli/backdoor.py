@@ -1,7 +1,7 @@
 """`zmqservices backdoor`: a Python prompt inside a running process.
 
-Every client can do everything that the process can do. So the process listens on loopback only, and only when it was started
-with --backdoor-port.
+Every client can do everything that the process can do. So the process listens only when it was started with --backdoor-socket,
+at a unix socket that its user alone can reach, or with --backdoor-port, on loopback.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ BANNER = "A prompt inside the running process; `runner` is its ServiceRunner. Ct
 CHUNK = 65536
 
 
-def setup_backdoor(runner: ServiceRunner, port: int) -> Any:
-    """Listen on loopback, and give each client a Python prompt with `runner`. Returns the server.
+def setup_backdoor(runner: ServiceRunner, port: int | str) -> Any:
+    """Listen on loopback, or at a unix socket, and give each client a Python prompt with `runner`. Returns the server.
 
-    Port 0 means any free port. The port is printed on stderr. Raises ConfigurationError when the port is in use.
+    `port`: 0 means any free port; a text is the path of a unix socket. Where it listens is printed on stderr. Raises
+    ConfigurationError when that is in use, or when others could reach the socket.
     """
     from gevent.backdoor import BackdoorServer
 
+    if isinstance(port, str):
+        server = BackdoorServer(_unix_listener(port), locals={"runner": runner}, banner=BANNER)
+        server.start()
+        click.echo(f"Backdoor on {port}", err=True)
+        return server
     server = BackdoorServer(_listener(port), locals={"runner": runner}, banner=BANNER)
     server.start()
     click.echo("The backdoor lets every user of this host run code in this process", err=True)
@@ -52,29 +58,74 @@ def _listener(port: int) -> Any:
     return listener
 
 
+def _unix_listener(path: str) -> Any:
+    """A listening socket that its user alone can reach, in a folder that is made private where it is missing."""
+    from gevent import socket
+
+    folder = os.path.dirname(os.path.abspath(path))
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        found = os.stat(folder)
+        if found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise ConfigurationError(
+                f"the backdoor cannot listen at {path}: other users can reach the folder {folder}; name a folder of your own, or "
+                f"say `chmod 700 {folder}`"
+            )
+        if _is_left_behind(path):
+            os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"the backdoor cannot listen at {path}: {error.strerror or error}") from error
+    except ConfigurationError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_left_behind(path: str) -> bool:
+    """Whether a process that ended has left its socket there."""
+    import socket
+    import stat
+
+    if not os.path.lexists(path) or not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 @click.command("backdoor")
-@click.argument("target", metavar="[HOST:]PORT")
+@click.argument("target", metavar="PATH|[HOST:]PORT")
 @click.option(
     "--rlwrap/--no-rlwrap",
     default=None,
     help="Edit lines with the program rlwrap. [default: if there is one]",
 )
 def backdoor_command(target: str, rlwrap: bool | None) -> None:
-    """Open a Python prompt inside a process that was run with --backdoor-port.
+    """Open a Python prompt inside a process that was run with --backdoor-socket or --backdoor-port. A PATH has a slash in it.
 
     \b
-    Example:
+    Examples:
+        zmqservices run helloworld --backdoor-socket ~/.helloworld/backdoor
+        zmqservices backdoor ~/.helloworld/backdoor
         zmqservices run helloworld --backdoor-port 3000
         zmqservices backdoor 3000
     """
-    host, port = parse_target(target)
+    address: str | tuple[str, int] = target if "/" in target else parse_target(target)
     program = shutil.which("rlwrap")
     if rlwrap and not program:
         raise CommandError("there is no program 'rlwrap' here; say --no-rlwrap, or install it")
     if program and (rlwrap or (rlwrap is None and sys.stdin.isatty())):
-        again = [sys.executable, "-m", "zmqservices", "backdoor", "--no-rlwrap", f"{host}:{port}"]
+        again = [sys.executable, "-m", "zmqservices", "backdoor", "--no-rlwrap", target]
         os.execv(program, [program, *again])
-    talk(host, port)
+    talk(address)
 
 
 def parse_target(target: str) -> tuple[str, int]:
@@ -85,16 +136,18 @@ def parse_target(target: str) -> tuple[str, int]:
     return host.strip("[]") or LOOPBACK, int(port)
 
 
-def talk(host: str, port: int) -> None:
+def talk(address: str | tuple[str, int]) -> None:
     """Pass lines from stdin to a backdoor and its answers to stdout, until the other side ends."""
     import socket
     import threading
 
+    is_path = isinstance(address, str)
     try:
-        connection = socket.create_connection((host, port), timeout=10)
+        connection = _unix_connection(address) if isinstance(address, str) else socket.create_connection(address, timeout=10)
     except OSError as error:
-        reason = error.strerror or error
-        raise CommandError(f"nothing answers at {host}:{port} ({reason}); was --backdoor-port given?") from error
+        where = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+        option = "--backdoor-socket" if is_path else "--backdoor-port"
+        raise CommandError(f"nothing answers at {where} ({error.strerror or error}); was {option} given?") from error
     connection.settimeout(None)
     with connection:
         # A thread, since stdin may be a terminal, a pipe or a file.
@@ -102,6 +155,19 @@ def talk(host: str, port: int) -> None:
         while received := connection.recv(CHUNK):
             sys.stdout.write(received.decode("utf-8", "replace"))
             sys.stdout.flush()
+
+
+def _unix_connection(path: str) -> Any:
+    import socket
+
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(10)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _send_all(connection: Any) -> None:

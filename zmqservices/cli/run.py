@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from zmqservices.cli.readiness import Readiness
 from zmqservices.cli.services import import_service, import_services
 from zmqservices.cli.short_errors import short_errors
 from zmqservices.configuration import config
-from zmqservices.exceptions import ConfigurationError
+from zmqservices.exceptions import CommandError, ConfigurationError
 from zmqservices.log_helpers import escape_what_others_sent
 from zmqservices.removed import removed_names
 
@@ -58,6 +59,10 @@ PROCESS_NUMBER = "ZMQSERVICES_PROCESS"
     help="Listen on 127.0.0.1:N for `zmqservices backdoor N`. With --processes, N, N+1, ...",
 )  # fmt: skip
 @click.option(
+    "--backdoor-socket", metavar="PATH",
+    help="Listen at a unix socket of your own for `zmqservices backdoor PATH`. With --processes, PATH, PATH.1, ...",
+)  # fmt: skip
+@click.option(
     "--metrics-port", type=click.IntRange(0, 65535), metavar="N",
     help="Serve metrics for Prometheus at 127.0.0.1:N/metrics; of all processes as one page.",
 )  # fmt: skip
@@ -70,6 +75,7 @@ def run_command(
     processes: int | None,
     reload: bool,
     backdoor_port: int | None,
+    backdoor_socket: str | None,
     metrics_port: int | None,
     insecure: bool,
     with_traceback: bool,
@@ -85,6 +91,9 @@ def run_command(
     Every class of the module that has an entrypoint is run. SIGTERM, SIGHUP or Ctrl-C lets running calls end
     first; a second Ctrl-C does not.
     """
+    if backdoor_port is not None and backdoor_socket is not None:
+        raise CommandError("--backdoor-port and --backdoor-socket are one door; give one of them")
+    backdoor = backdoor_port if backdoor_socket is None else backdoor_socket
     flags = replace(flags, as_nameko=as_nameko, insecure=insecure)
     if metrics_port is not None:
         flags = replace(flags, define=(*flags.define, f"{constants.METRICS_ADDRESS_CONFIG_KEY}=127.0.0.1:{metrics_port}"))
@@ -92,15 +101,15 @@ def run_command(
     if processes or reload:
         from zmqservices.cli.supervisor import supervise
 
-        return supervise(services, flags, processes or 1, reload, backdoor_port, with_traceback)
+        return supervise(services, flags, processes or 1, reload, backdoor, with_traceback)
     monkey_patch()
     from discovery.accepting import raise_soft_limit  # Patching comes before anything that uses sockets.
 
     raise_soft_limit()
-    return _run_here(services, flags, backdoor_port, with_traceback)
+    return _run_here(services, flags, backdoor, with_traceback)
 
 
-def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, with_traceback: bool = False) -> int:
+def _run_here(names: tuple[str, ...], flags: Flags, backdoor: int | str | None, with_traceback: bool = False) -> int:
     import_from_here()
     if flags.as_nameko:
         be_nameko()
@@ -117,7 +126,7 @@ def _run_here(names: tuple[str, ...], flags: Flags, backdoor_port: int | None, w
         from zmqservices.observability.logs import logging_calls
 
         with logging_calls(settings), served(settings):
-            return run(classes, config, backdoor_port, on_started, parent_pipe, with_traceback, readiness)
+            return run(classes, config, backdoor, on_started, parent_pipe, with_traceback, readiness)
     except BaseException as error:
         parent_pipe.tell(None, partial(imported_files, names, error))
         if not isinstance(error, Exception) or isinstance(error, click.ClickException):
@@ -179,7 +188,7 @@ def setup_logging(settings: Mapping[str, Any]) -> None:
 def run(
     services: Iterable[type],
     config: Mapping[str, Any] | None = None,
-    backdoor_port: int | None = None,
+    backdoor_port: int | str | None = None,
     on_started: Callable[[list[str]], None] | None = None,
     parent_pipe: ParentPipe | None = None,
     with_traceback: bool = True,
@@ -188,9 +197,10 @@ def run(
     """Run service classes in this process until they are stopped by a signal; 0 when they stopped in good
     order.
 
-    `on_started` is called once, with the names of the services, when all of them are up. Raises
-    ConfigurationError and the like when they cannot be started; what else kept them from it is logged, without its
-    tracebacks unless `with_traceback`. A service that dies afterwards is logged, and the result is 1.
+    `backdoor_port`: a port of loopback, or the path of a unix socket. `on_started` is called once, with the names of the
+    services, when all of them are up. Raises ConfigurationError and the like when they cannot be started; what else kept them
+    from it is logged, without its tracebacks unless `with_traceback`. A service that dies afterwards is logged, and the result
+    is 1.
     """
     import gevent
 
@@ -223,6 +233,9 @@ def run(
         shutdown.restore_signals()
         if backdoor is not None:
             backdoor.stop(timeout=0)
+            if isinstance(backdoor_port, str):
+                with suppress(FileNotFoundError):
+                    os.unlink(backdoor_port)
 
 
 def serve_documents(runner: ServiceRunner) -> None:

@@ -45,7 +45,7 @@ def supervise(
     flags: Flags,
     processes: int,
     reload: bool,
-    backdoor_port: int | None,
+    backdoor: int | str | None,
     with_traceback: bool = False,
 ) -> int:
     """Run `zmqservices run` in children until a signal comes. Returns the exit code.
@@ -59,9 +59,11 @@ def supervise(
 
     def command(number: int) -> list[str]:
         arguments = [sys.executable, "-m", "zmqservices", "run", *flags.argv()]
-        if backdoor_port is not None:
+        if isinstance(backdoor, str):
+            arguments += ["--backdoor-socket", f"{backdoor}.{number}" if number else backdoor]
+        elif backdoor is not None:
             # With port 0 each process takes any free port. Otherwise each needs a port of its own.
-            arguments += ["--backdoor-port", str(backdoor_port and backdoor_port + number)]
+            arguments += ["--backdoor-port", str(backdoor and backdoor + number)]
         if with_traceback:
             arguments.append("--traceback")
         return [*arguments, "--", *services]
