@@ -3,7 +3,7 @@
 import pytest
 
 from tests.dashboard.stage import answer, at, cluster, happening, listed
-from zmqservices.dashboard.cluster_state import GONE_FOR
+from zmqservices.dashboard.cluster_state import GONE_FOR, MOST_INSTANCES, MOST_NODES
 from zmqservices.dashboard.picture import Picture
 from zmqservices.dashboard.timeline import MOST_KEPT, ClusterTimeline
 
@@ -164,3 +164,16 @@ def test_the_timeline_is_bounded():
 
     assert len(timeline.to_list()) == MOST_KEPT
     assert max(len(one["detail"]) for one in timeline.to_list()) == 300
+
+
+def test_of_too_many_instances_those_that_were_shown_stay_and_the_others_are_counted():
+    state = cluster(listed("orders", "o1"))
+
+    state.listed([*(listed(f"aa{number}", f"a{number}", port=number + 2) for number in range(MOST_INSTANCES)),
+                  listed("orders", "o1")], now=101.0)  # fmt: skip
+
+    assert len(state.instances) == MOST_INSTANCES and state.instances["o1"].gone_at is None
+    assert len(state.nodes) == MOST_NODES and at(1) in state.nodes
+    assert (state.left_out, Picture(state).to_dict()["left_out"]) == (1, 1)
+    state.listed([listed("orders", "o1")], now=102.0)
+    assert state.left_out == 0

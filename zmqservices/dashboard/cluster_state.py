@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from zmqservices.dashboard.counts import Window
@@ -18,6 +19,8 @@ from zmqservices.observability.node_address import NodeAddress
 PUBLISHERS = "events:"
 #: Seconds for which an instance that is gone stays on the map.
 GONE_FOR = 30.0
+#: Instances that are shown, and nodes that are asked; whoever may announce records can announce any number.
+MOST_INSTANCES, MOST_NODES = 1000, 1000
 #: Clocks that differ by less are taken for equal: answers take time, too.
 CLOCK_TOLERANCE = 1.0
 
@@ -82,6 +85,8 @@ class ClusterState:
         #: How many pictures in a row showed calls of a service that nobody in the cluster had made.
         self.unaccounted: dict[str, int] = {}
         self._is_first_view = True
+        #: How many instances the directory lists beyond those that are shown.
+        self.left_out = 0
 
     # --- the directory ---------------------------------------------------------------------------------------------------
 
@@ -92,7 +97,7 @@ class ClusterState:
         for one in found.values():
             if one.service.startswith(PUBLISHERS) and one.address is not None:
                 self.publishers.setdefault(one.service.removeprefix(PUBLISHERS), []).append(one.address)
-        services = {key: one for key, one in found.items() if not one.service.startswith(PUBLISHERS)}
+        services = self._shown({key: one for key, one in found.items() if not one.service.startswith(PUBLISHERS)})
         for one in services.values():
             self._list(one, now)
         for key, state in list(self.instances.items()):
@@ -100,10 +105,18 @@ class ClusterState:
                 self._unlist(state, now)
         self._is_first_view = self._is_first_view and not is_complete
         wanted = {one.address for one in services.values() if one.address is not None}
-        for address in wanted - self.nodes.keys():
-            self.nodes[address] = NodeState(address)
         for address in self.nodes.keys() - wanted:
             self.timeline.forget(self.nodes.pop(address).node)
+        for address in islice(wanted - self.nodes.keys(), max(0, MOST_NODES - len(self.nodes))):
+            self.nodes[address] = NodeState(address)
+
+    def _shown(self, services: dict[str, ListedInstance]) -> dict[str, ListedInstance]:
+        """All, if there are not too many; else those that were shown before, and of the others as many as there is room for."""
+        self.left_out = max(0, len(services) - MOST_INSTANCES)
+        if not self.left_out:
+            return services
+        ordered = sorted(services.items(), key=lambda item: (item[0] not in self.instances, item[1].service, item[0]))
+        return dict(ordered[:MOST_INSTANCES])
 
     def _list(self, one: ListedInstance, now: float) -> None:
         state = self.instances.get(one.instance)

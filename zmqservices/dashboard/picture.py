@@ -57,6 +57,7 @@ class Picture:
             "events": events,
             "timeline": self._state.timeline.to_list(),
             "problems": self._problems(),
+            "left_out": self._state.left_out,
         }
 
     # --- what workers did ------------------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 #: The error text of a call that never began.
 TOO_LATE = "deadline exceeded before the method was started"
 
+#: Characters of a caller's id in the log: callers choose their own.
+LONGEST_CALLER = 200
+
 
 class Providers(NamedTuple):
     """The providers of a service, and for each hook those of them that have one."""
@@ -59,7 +62,7 @@ def _is_expected(entrypoint: EntrypointOfCall, exc: BaseException) -> bool:
 
 def of_call(worker_ctx: WorkerContext) -> str:
     """For the log: the call, its caller and its arguments."""
-    caller = worker_ctx.immediate_parent_call_id
+    caller = str(worker_ctx.immediate_parent_call_id or "")[:LONGEST_CALLER]
     return f"{worker_ctx.call_id}{f', called by {caller},' if caller else ''} with {shown_arguments(worker_ctx)}"
 
 

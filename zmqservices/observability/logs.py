@@ -18,7 +18,7 @@ from zmqservices import configuration, constants
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.hosting.workers import current_job
 from zmqservices.log_helpers import Formatter, escaped
-from zmqservices.observability.statistics import type_name
+from zmqservices.observability.statistics import OTHER, type_name
 from zmqservices.probes import ExcInfo, OutgoingCall, Probe, attached
 from zmqservices.worker_context import WorkerContext
 
@@ -32,6 +32,12 @@ IDS = ("call_id", "trace_id", "span_id", "service", "instance")
 
 #: Nested calls that a line of a slow call names.
 MOST_NAMED = 5
+
+#: Characters of a caller's id that are shown.
+LONGEST_ID = 200
+
+#: Methods whose calls one worker's line of a slow call tells apart.
+MOST_CALLED = 100
 
 #: The format of texts, as `zmqservices run` logs them.
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -113,7 +119,8 @@ class AccessLog(Probe):
         queued = worker_ctx.started_at - worker_ctx.queued_at if worker_ctx.queued_at and worker_ctx.started_at else 0.0
         method = f"{worker_ctx.service_name}.{worker_ctx.entrypoint.method_name}"
         outcome = "ok" if exc_info is None else type_name(exc_info[0])
-        by = worker_ctx.immediate_parent_call_id
+        # Callers choose their ids.
+        by = str(worker_ctx.immediate_parent_call_id or "")[:LONGEST_ID] or None
         _access.info(
             "%s %s ran %.1f ms, queued %.1f ms%s", method, outcome, running * 1000, queued * 1000,
             f", called by {by}" if by else "",
@@ -133,22 +140,25 @@ class SlowCalls(Probe):
 
     def __init__(self, threshold: float = 1.0) -> None:
         self._threshold = threshold
-        #: The calls that each running worker has made: seconds and names, by the worker's call id.
-        self._waits: dict[str, list[tuple[float, str]]] = {}
+        #: The seconds that each running worker waited for others, by the worker's call id and the name of the method.
+        self._waits: dict[str, dict[str, float]] = {}
 
     def worker_started(self, worker_ctx: WorkerContext) -> None:
-        self._waits[worker_ctx.call_id] = []
+        self._waits[worker_ctx.call_id] = {}
 
     def call_ended(self, call: OutgoingCall) -> None:
         stack = (call.headers or {}).get(constants.CALL_ID_STACK_CONTEXT_KEY)
         waits = self._waits.get(stack[-1]) if stack else None
         if waits is not None:
-            waits.append((time.monotonic() - call.began_at, f"{call.service}.{call.method}"))
+            name = f"{call.service}.{call.method}"
+            if name not in waits and len(waits) >= MOST_CALLED:
+                name = OTHER
+            waits[name] = waits.get(name, 0.0) + time.monotonic() - call.began_at
 
     def worker_result(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> None:
         now = time.monotonic()
         began = worker_ctx.queued_at or worker_ctx.started_at
-        waits = self._waits.get(worker_ctx.call_id, [])
+        waits = self._waits.get(worker_ctx.call_id, {})
         if began and now - began >= self._threshold:
             self._tell(worker_ctx, now - began, worker_ctx.started_at - began, now - worker_ctx.started_at, waits)
 
@@ -162,11 +172,11 @@ class SlowCalls(Probe):
 
     @staticmethod
     def _tell(
-        worker_ctx: WorkerContext, whole: float, queued: float, running: float, waits: list[tuple[float, str]]
+        worker_ctx: WorkerContext, whole: float, queued: float, running: float, waits: Mapping[str, float]
     ) -> None:
-        waited = min(sum(seconds for seconds, _ in waits), running)
-        longest = sorted(waits, reverse=True)
-        named = ", ".join(f"{name} {seconds:.3f} s" for seconds, name in longest[:MOST_NAMED])
+        waited = min(sum(waits.values()), running)
+        longest = sorted(waits.items(), key=lambda one: -one[1])
+        named = ", ".join(f"{escaped(name[:LONGEST_ID])} {seconds:.3f} s" for name, seconds in longest[:MOST_NAMED])
         more = f" and {len(waits) - MOST_NAMED} more" if len(waits) > MOST_NAMED else ""
         _slow.warning(
             "%s took %.3f s: %.3f s in the queue, %.3f s running, %.3f s of these waiting for replies%s",

@@ -22,7 +22,7 @@ from zmqservices.cluster.operators import NODE, OperatorMethods
 from zmqservices.containers import ServiceContainer
 from zmqservices.observability.described import described
 from zmqservices.observability.snapshot import snapshot
-from zmqservices.observability.statistics import Statistics
+from zmqservices.observability.statistics import MOST_SERIES, Statistics
 
 
 class NodeOperators(OperatorMethods):
@@ -75,8 +75,13 @@ class NodeOperators(OperatorMethods):
         return {
             **self._process(),
             **snapshot(self._statistics(), self._containers, brief, after),
-            "callees": [one for one in self._node.caller.call_state() if not one["service"].startswith("events:")],
+            "callees": self._callees(),
         }
+
+    def _callees(self) -> list[dict[str, Any]]:
+        """What is called from here; of more than MOST_SERIES services, those that are called most."""
+        found = [one for one in self._node.caller.call_state() if not one["service"].startswith("events:")]
+        return found if len(found) <= MOST_SERIES else sorted(found, key=lambda one: -one["calls"])[:MOST_SERIES]
 
     def _process(self) -> dict[str, Any]:
         return {

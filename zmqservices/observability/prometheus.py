@@ -23,7 +23,7 @@ from gevent.pool import Pool
 from zmqservices import probes
 from zmqservices.observability.binding import bind
 from zmqservices.observability.histogram import EXPORTED, Histogram
-from zmqservices.observability.statistics import Outcomes, Statistics, Worked
+from zmqservices.observability.statistics import MOST_SERIES, OTHER, Outcomes, Statistics, Worked
 
 try:
     import prometheus_client
@@ -71,6 +71,9 @@ MEASURES = {
     "dead_letters": ("zmqservices_dead_letters", "Dead letters of a group.", "group"),
     "group_members": ("zmqservices_group_members", "Members of a group that are connected to this publisher.", "group"),
 }  # fmt: skip
+
+#: Measures of which the largest is told where several have the same labels; the others are added up.
+LARGEST = frozenset(("client_panic", "directory_stale_seconds", "events_oldest_age", "journal_blocked"))
 
 #: The labels of each kind of measure: as they are measured, and as they are exported.
 LABELS = {
@@ -273,18 +276,22 @@ _TEXTS = {bound: prometheus_client.utils.floatToGoString(bound) for bound in EXP
 
 
 def _measured() -> Iterator[Metric]:
-    families: dict[str, GaugeMetricFamily] = {}
-    sums: dict[tuple[str, tuple[str, ...]], float] = {}
-    for name, (metric, help, kind) in MEASURES.items():
-        families[name] = GaugeMetricFamily(metric, help, labels=list(LABELS[kind].values()))
+    """A process may have several nodes and clients: their links, calls and so on are counted together."""
+    found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in MEASURES}
     for measure in probes.measures():
-        if measure.name in MEASURES:
+        values = found.get(measure.name)
+        if values is not None:
             labels = tuple(str(measure.labels.get(label, "")) for label in LABELS[MEASURES[measure.name][2]])
-            # A process may have several nodes and clients: their links, calls and so on are counted together.
-            sums[measure.name, labels] = sums.get((measure.name, labels), 0.0) + measure.value
-    for (name, labels), value in sums.items():
-        families[name].add_metric(labels, value)
-    yield from families.values()
+            if labels not in values and len(values) >= MOST_SERIES:
+                labels = (OTHER,) * len(labels)
+            known = values.get(labels, 0.0)
+            values[labels] = max(known, measure.value) if measure.name in LARGEST else known + measure.value
+    for name, values in found.items():
+        metric, help, kind = MEASURES[name]
+        family = GaugeMetricFamily(metric, help, labels=list(LABELS[kind].values()))
+        for labels, value in values.items():
+            family.add_metric(labels, value)
+        yield family
 
 
 class _Handler(pywsgi.WSGIHandler):

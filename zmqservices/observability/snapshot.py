@@ -12,7 +12,7 @@ from zmqservices import probes
 from zmqservices.containers import ServiceContainer
 from zmqservices.observability.histogram import Histogram
 from zmqservices.observability.last_errors import LastError
-from zmqservices.observability.statistics import Outcomes, Statistics, Worked
+from zmqservices.observability.statistics import MOST_SERIES, OTHER, Outcomes, Statistics, Worked
 from zmqservices.probes import Measure
 
 #: The measures of a group of event handlers, by their names in a row of `groups`.
@@ -105,14 +105,22 @@ def _error(error: LastError, brief: bool) -> dict[str, Any]:
 
 
 def _groups(statistics: Statistics, measures: Iterable[Measure]) -> list[dict[str, Any]]:
-    """One row for each group of each journal. What is counted by source and group alone stands in each of its rows."""
+    """One row for each group of each journal, and one for all beyond MOST_SERIES.
+
+    What is counted by source and group alone stands in each of its rows.
+    """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for measure in measures:
         name = OF_GROUP.get(measure.name)
         if name is not None:
             source, group, journal = (measure.labels[label] for label in ("source", "group", "journal"))
+            if (source, group, journal) not in rows and len(rows) >= MOST_SERIES:
+                source = group = journal = OTHER
             row = rows.setdefault((source, group, journal), {"source": source, "group": group, "journal": journal})
-            row[name] = measure.value if name == "oldest_age" else int(measure.value)
+            if name == "oldest_age":
+                row[name] = max(row.get(name, 0.0), measure.value)
+            else:
+                row[name] = row.get(name, 0) + int(measure.value)
     for row in rows.values():
         key = (row["source"], row["group"])
         row["delivered"] = statistics.delivered.counts.get(key, 0)

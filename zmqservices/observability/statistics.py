@@ -241,7 +241,11 @@ class Statistics(Probe):
     def event_dispatched(self, source: str, type: str, seconds: float, exc: BaseException | None) -> None:
         outcomes = self.dispatched.get((source, type))
         if outcomes is None:
-            key = (source, OTHER) if sum(source == other for other, _ in self.dispatched) >= MOST_TYPES else (source, type)
+            key = (source, type)
+            if len(self.dispatched) >= MOST_SERIES:
+                key = (OTHER, OTHER)
+            elif sum(source == other for other, _ in self.dispatched) >= MOST_TYPES:
+                key = (source, OTHER)
             outcomes = self.dispatched.setdefault(key, Outcomes())
         (outcomes.good if exc is None else outcomes.of_error(type_name(exc.__class__))).observe(seconds)
 

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-#: Entries that are kept, and characters of a detail.
-MOST_KEPT, LONGEST_DETAIL = 200, 200
+#: Entries that are kept, and characters of a detail and of a name: nodes choose their own.
+MOST_KEPT, LONGEST_DETAIL, LONGEST_NAME = 200, 200, 255
 
 
 class Happening(NamedTuple):
@@ -44,4 +44,6 @@ class Timeline:
     def add(self, what: str, service: str, instance: str, detail: str = "") -> None:
         """One more entry."""
         self._number += 1
-        self._kept.append(Happening(self._number, self._clock(), what, service, instance, detail[:LONGEST_DETAIL]))
+        self._kept.append(Happening(
+            self._number, self._clock(), what, service[:LONGEST_NAME], instance[:LONGEST_NAME], detail[:LONGEST_DETAIL]
+        ))

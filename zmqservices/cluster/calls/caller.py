@@ -474,7 +474,7 @@ class Caller(Watched):
         for state in ("connecting", "greeting", "up", "suspect", "refused"):
             yield Measure("links", states[state], {"state": state})
         now = self._clock()
-        for pool in [pool for pool in self._pools.values() if not pool.service.startswith("events:")]:
+        for pool in [pool for pool in self._pools.values() if not (pool.is_absent or pool.service.startswith("events:"))]:
             service = {"service": pool.service}
             for state, instances in pool.states().items():
                 yield Measure("client_instances", instances, {**service, "state": state})
@@ -482,8 +482,10 @@ class Caller(Watched):
             yield Measure("client_panic", self.ejection.panics(pool), service)
 
     def call_state(self) -> list[dict[str, Any]]:
-        """What this caller knows of the services that it calls; see `zmqservices.cluster.calls.call_state`."""
-        return [describe(pool, self._failover.budget(pool), self.ejection, self._clock()) for pool in self._pools.values()]
+        """What it knows of the services that it calls, as far as they exist; see `zmqservices.cluster.calls.call_state`."""
+        now = self._clock()
+        known = [pool for pool in self._pools.values() if not pool.is_absent]
+        return [describe(pool, self._failover.budget(pool), self.ejection, now) for pool in known]
 
     def close(self) -> None:
         """End all calls in flight, and close the links."""

@@ -58,16 +58,15 @@ class Failover:
         self._settings = settings
         self._ejection = ejection
         self._clock = clock
-        self._budgets: dict[ServicePool, RetryBudget] = {}
         #: Calls that pause before they are repeated.
         self.paused: set[PendingCall] = set()
 
     def budget(self, pool: ServicePool) -> RetryBudget:
         """The retry budget of a service."""
-        found = self._budgets.get(pool)
+        found = pool.budget
         if found is None:
             settings = self._settings
-            found = self._budgets[pool] = RetryBudget(settings.retry_ratio, settings.retries_per_second, self._clock())
+            found = pool.budget = RetryBudget(settings.retry_ratio, settings.retries_per_second, self._clock())
         return found
 
     def count_calls(self, pools: Iterable[ServicePool], now: float) -> None:

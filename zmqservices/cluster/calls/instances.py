@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from discovery import Record
 from zmqservices.cluster.calls.call import PendingCall
 from zmqservices.resilience.balance import Load, choose, count_others, weigh
+from zmqservices.resilience.budget import RetryBudget
 from zmqservices.resilience.hashing import KINDS, as_bytes, choose_by_key
 from zmqservices.resilience.outliers import Health
 from zmqservices.resilience.preferences import Preferences, choose_preferred
@@ -97,7 +98,7 @@ class ServicePool:
         "service", "calls", "instances", "ready", "only", "ejected", "suspects", "tiers", "coming", "is_cold", "unlinked",
         "waiting", "keyed", "has_queues",
         "may_hedge", "hedges_all", "hedged_methods", "hedged", "hedges_won", "refused_until",
-        "_weighed_until", "_preferences", "_choose", "_served_since",
+        "budget", "_weighed_until", "_preferences", "_choose", "_served_since",
     )  # fmt: skip
 
     def __init__(self, service: str, preferences: Preferences = EQUALS) -> None:
@@ -136,10 +137,17 @@ class ServicePool:
         self.hedged = self.hedges_won = 0
         #: Until when nothing is hedged, because an instance is full.
         self.refused_until = 0.0
+        #: What its calls have earned for repeats; None until that is asked for.
+        self.budget: RetryBudget | None = None
         #: Whether answers said lately that calls wait at an instance.
         self.has_queues = False
         #: By method.
         self._weighed_until: dict[str, float] = {}
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether no instance is known, none ever was, and no call waits for one."""
+        return self._served_since is None and not (self.instances or self.unlinked or self.waiting)
 
     def refresh(self, now: float) -> None:
         """Sort the instances anew after a link, a record or a suspicion changed."""

@@ -42,6 +42,9 @@ URGENT_TURN, TURN = 0.1, 5.0
 #: fill a log with them.
 MOST_TOLD, TOLD_INTERVAL = 50, 60.0
 
+#: Services without an instance that are remembered at once.
+MOST_ABSENT = 1000
+
 
 class PeerPoolOwner(PeerOwner, Protocol):
     """Receives changes of the pool and, as a PeerOwner, those of each peer; a Caller."""
@@ -83,6 +86,7 @@ class PeerPool:
         self.pools: dict[str, ServicePool] = {}
         #: By endpoint, and the node and its public key that the directory lists there.
         self.peers: dict[tuple[str, str, str | None], Peer] = {}
+        self._most_pools = MOST_ABSENT
         self._has_news = False
         self._is_closed = False
         self._most_links = most_links()
@@ -99,12 +103,20 @@ class PeerPool:
             self._sockets.check_process()
             if self._is_closed:
                 raise RuntimeError("this client was stopped and can no longer be used")
+            if len(self.pools) >= self._most_pools:
+                self._drop_absent()
             pool = self.pools[service] = ServicePool(service, self._preferences)
             if is_name(service):
                 # A directory that does not know of the service yet tells of it soon: calls are held until then.
                 self._directory.add_interest([service])
             self._update_pool(pool)
         return pool
+
+    def _drop_absent(self) -> None:
+        """Forget services that were never there. Some callers take the names of services from others."""
+        for service in [service for service, pool in self.pools.items() if pool.is_absent]:
+            del self.pools[service]
+        self._most_pools = len(self.pools) + MOST_ABSENT
 
     # --- what the directory lists ------------------------------------------------------------------------------------
 

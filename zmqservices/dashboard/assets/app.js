@@ -95,6 +95,7 @@ function drawProblem(picture) {
   const told = [];
   if (!picture.directory.fresh) told.push(`The directory is not up to date: ${picture.directory.text}`);
   for (const one of picture.problems.slice(0, 3)) told.push(`${one.services.join(", ")} at ${one.address}: ${show.cut(one.problem, 160)}`);
+  if (picture.left_out) told.push(`${show.count(picture.left_out)} more instances are listed than this page shows`);
   if (picture.problems.length > 3) told.push(`and ${picture.problems.length - 3} more nodes do not answer`);
   find("problem").hidden = told.length === 0;
   text(find("problem"), told.join("  •  "));
