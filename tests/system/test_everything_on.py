@@ -220,14 +220,16 @@ def test_logs_name_every_call_the_slow_ones_and_the_failed_ones_by_their_traces(
     shop.redis.client_pause(800)
     with shop.failing_handlers():
         shop.order()
+        # On a busy machine others may be slow, too.
         slow = eventually(lambda: [one for one in shop.lines() if one["logger"] == "zmqservices.slow"
-                                   and one["service"] == "gateway"], PATIENCE, "a slow call was logged")[0]  # fmt: skip
+                                   and one["service"] == "gateway" and one["waited_seconds"] > 0.4
+                                   and "products.get" in one["message"]], PATIENCE, "a slow call was logged")[0]  # fmt: skip
         failed = eventually(
             lambda: [one for one in shop.lines() if "WRONGTYPE" in json.dumps(one.get("exception"))], PATIENCE, "a handler failed"
         )[0]
 
-    assert slow["seconds"] >= 0.5 and slow["waited_seconds"] > 0.4
-    assert "products.get" in slow["message"] and "waiting for replies" in slow["message"]
+    assert slow["seconds"] >= 0.5
+    assert "waiting for replies" in slow["message"]
     assert (failed["service"], failed["exception"]["type"]) == ("products", "redis.exceptions.ResponseError")
     accessed = [one for one in shop.lines() if one["logger"] == "zmqservices.access"]
     assert {one["service"] for one in accessed} == {"gateway", "orders", "products"}

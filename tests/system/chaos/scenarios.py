@@ -286,7 +286,8 @@ SCENARIOS = {
     "one-way": Scenario(one_way, None, "registry", REGISTRIES),
     "delay": Scenario(delay, None, "registry", REGISTRIES, may_fail=False),
     "split": Scenario(split, None, "registry", REGISTRIES),
-    "no-registry": Scenario(no_registry, 2.5, "registry", REGISTRIES, may_fail=False),
+    # A short one is in tests/system/test_registries.py.
+    "no-registry": Scenario(no_registry, None, "registry", REGISTRIES, may_fail=False),
     "churn": Scenario(churn, None, "registry", REGISTRIES),
     "etcd-leader": Scenario(leader, None, "etcd", ETCD, may_fail=False),
     "session": Scenario(session, None, "zookeeper", ZOOKEEPER),
