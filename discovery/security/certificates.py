@@ -119,6 +119,13 @@ class SignedCertificate:
 
 def issue(certificate: Certificate, authority: KeyPair) -> SignedCertificate:
     """Sign the certificate. Raises SecurityError where its fields make no sense or take too much room."""
+    for name in PERMISSIONS:
+        for pattern in getattr(certificate, name):
+            if not is_pattern(pattern):
+                raise SecurityError(
+                    f"{name} of the certificate has {quoted(pattern)}; a pattern such as 'orders.*' is needed, of 1 to "
+                    f"{LONGEST_NAME} printable characters"
+                )
     packed = certificate.pack()
     Certificate.unpack(packed)
     signed = SignedCertificate(packed, authority.public, signing.sign(authority, PURPOSE, packed))

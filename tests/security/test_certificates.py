@@ -130,7 +130,8 @@ def test_fields_of_a_newer_release_are_ignored_and_stay_signed(stage, trust):
         ({"name": "a\nb"}, "name of a certificate"),
         ({"key": b"short"}, "key of a certificate is b'short'"),
         ({"ends": float("nan")}, "until of a certificate is nan"),
-        ({"calls": ("",)}, "calls of a certificate"),
+        ({"calls": ("",)}, r"calls of the certificate has ''; a pattern such as 'orders.\*' is needed"),
+        ({"handles": ("one", "two\n")}, r"handles of the certificate has 'two\\n'; a pattern"),
         ({"calls": tuple("x" * 200 for _ in range(200))}, "use patterns"),
     ],
 )
