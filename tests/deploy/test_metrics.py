@@ -3,12 +3,14 @@
 import re
 import subprocess
 
+import click
 import pytest
 import yaml
 
 from tests.deploy.manifests import DEPLOY
 from tests.deploy.prometheus_server import RULES, of_dashboard, of_rules
 from tests.discovery.engine_servers import needed
+from zmqservices.cli.main import cli
 from zmqservices.observability.prometheus import LABELS, MetricsServer
 
 #: Metrics that Prometheus makes itself, and words of PromQL.
@@ -45,11 +47,26 @@ def test_every_name_in_rules_and_dashboard_is_exported(exported):
             assert {label.strip() for label in by.split(",")} <= labels, expression
 
 
-def test_each_alert_says_what_is_wrong_and_how_bad_that_is():
+def test_each_alert_says_what_is_wrong_how_bad_that_is_and_what_to_do():
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("page", "ticket")
             assert rule["annotations"]["summary"]
+            mend = rule["annotations"]["description"]
+            for words in re.findall(r"`zmqservices ([^`]+)`", mend):
+                assert has_command(words.split()), mend
+
+
+def has_command(words):
+    """Whether the command line has this command with these options."""
+    command = cli
+    for word in words:
+        if word.startswith("-"):
+            return any(word in parameter.opts for parameter in command.params)
+        command = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        if command is None:
+            return False
+    return True
 
 
 def test_promtool_finds_nothing_wrong():
