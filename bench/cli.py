@@ -200,7 +200,7 @@ def wire(repeats: int, seconds: float, path: str | None) -> None:
 @bench.command("directory")
 @click.option("--of", "kinds", default="registry", show_default=True, help="Of registry, etcd.")
 @click.option("--records", "numbers", default="1000,3000,10000", show_default=True, help="Records in the directory.")
-@click.option("--clients", type=click.IntRange(2), default=500, show_default=True, help="Clients, in two processes.")
+@click.option("--clients", type=click.IntRange(2), default=500, show_default=True, help="Clients, in twenty processes at most.")
 @click.option("--services", type=click.IntRange(1, 100), default=10, show_default=True, help="Services that each cares for.")
 @click.option("--rounds", "count", type=click.IntRange(1), default=1, show_default=True)
 @takes_json

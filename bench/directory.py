@@ -1,6 +1,6 @@
 """What a large directory costs: its registry, and the clients that care for a part of it.
 
-Holders in one process announce all records of 100 services. Then all clients start at the same moment, some hundred in one
+Holders in one process announce all records of 100 services. Then all clients start at the same moment, some dozens in one
 process, each a directory client with a thread and connections of its own, which cares for 10 of the services. Last, single
 records change, and each client notes when it sees that.
 """
@@ -22,7 +22,7 @@ from bench.ours.watchers import PATIENCE
 from bench.processes import Child, ChildFailed, busy_seconds, cpu_of, free_port
 from bench.venvs import CACHE
 
-#: Processes that the clients are in.
+#: Processes that the clients are in, at most. With many clients in one, they wait for the interpreter's lock most of the time.
 PROCESSES = 20
 #: Seconds of rest in which CPU time is counted, after so many in which everything settles.
 REST, SETTLE = 5.0, 4.0
@@ -50,9 +50,10 @@ def one(kind: str, number: int, clients: int, services: int, folder: Path) -> di
         url, server = _server(stack, kind, folder)
         busy = busy_seconds()[0], time.monotonic()
         holders = _part(stack, url, {"records": number}, folder)
-        share = clients // PROCESSES
+        processes = min(PROCESSES, clients)
+        share = clients // processes
         crowds = [
-            _part(stack, url, {"clients": share, "services": services, "seed": seed}, folder) for seed in range(PROCESSES)
+            _part(stack, url, {"clients": share, "services": services, "seed": seed}, folder) for seed in range(processes)
         ]
         children = [child for crowd in crowds for child in crowd.pids()]
         before = cpu_of(server.pids()), cpu_of(children)
@@ -78,11 +79,11 @@ def one(kind: str, number: int, clients: int, services: int, folder: Path) -> di
             "ready_s": round(ready, 2),
             "server_join_cpu_s": round(join_cpu[0], 2),
             "clients_join_cpu_s": round(join_cpu[1], 2),
-            "held": sum(one["held"] for one in joined) // (share * PROCESSES),
+            "held": sum(one["held"] for one in joined) // (share * processes),
             "server_rest": round(rest[0], 4),
             "clients_rest": round(rest[1], 4),
             "server_rss_mb": round(_rss_mb(server.pids()), 1),
-            "client_rss_mb": round(rss / 1024 / (share * PROCESSES), 2),
+            "client_rss_mb": round(rss / 1024 / (share * processes), 2),
             "seen": len(seen),
             "seen_p50_ms": round(_quantile(seen, 0.5) * 1e3, 1),
             "seen_p99_ms": round(_quantile(seen, 0.99) * 1e3, 1),

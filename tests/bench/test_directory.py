@@ -4,7 +4,7 @@ from bench import directory, machine
 
 
 def test_a_small_run_measures_joining_resting_and_changes(tmp_path, monkeypatch):
-    for name, value in (("REST", 0.3), ("SETTLE", 0.1), ("CHANGES", 10), ("PAUSE", 0.02)):
+    for name, value in (("PROCESSES", 2), ("REST", 0.3), ("SETTLE", 0.1), ("CHANGES", 10), ("PAUSE", 0.02)):
         monkeypatch.setattr(directory, name, value)
 
     found = directory.one("registry", 200, 4, 50, tmp_path)
