@@ -237,7 +237,7 @@ class Stage:
         self.settings = SimpleNamespace(
             **{
                 "folder": "nowhere", "max_deliveries": 3, "expires_after": None, "ack_wait": 30.0, "backoff": 0.0,
-                "backoff_max": 0.0, "wait_for_peers": 1.0, **settings,
+                "backoff_max": 0.0, "wait_for_peers": 1.0, "max_groups": 1000, "max_subscriptions": 1000, **settings,
             }
         )  # fmt: skip
         self.reactor = Reactor()
