@@ -180,7 +180,8 @@ def test_a_list_that_one_process_has_reaches_all_others(closed, url):
     eventually(lambda: "was revoked" in second.refusal_of(thief.signed))
     closed.open(url, late)
     eventually(lambda: lists_of(late) == [signed])
-    assert lists_of(Keys.read(second.folder)) == [signed]
+    # It is written to the folder after it is believed.
+    eventually(lambda: lists_of(Keys.read(second.folder)) == [signed])
 
 
 def test_an_older_list_replaces_no_newer_one(closed, store):
