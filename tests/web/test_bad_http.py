@@ -8,6 +8,7 @@ import pytest
 
 from tests.stage import until
 from tests.web.stage import read_all
+from zmqservices.exceptions import ConfigurationError
 from zmqservices.web import protocol, reading
 from zmqservices.web.guard import Guard
 from zmqservices.web.handlers import http
@@ -233,3 +234,35 @@ def test_more_requests_than_may_wait_are_refused(serve):
     assert web.get("/").status == 503
     web.container.kill()
     gevent.joinall(asking)
+
+
+def test_headers_have_limits_that_are_settings(serve, monkeypatch):
+    monkeypatch.setattr(reading, "LINGER", 0.05)
+    web = serve(Echo, WEB_SERVER_MAX_HEADERS=3, WEB_SERVER_MAX_HEADERS_SIZE=200)
+
+    assert web.get("/", A="1").status == 200
+    for headers in ({"A": "1", "B": "2"}, {"A": "x" * 200}):
+        refused = web.get("/", **headers)
+        assert (refused.status, "more than 200 bytes or 3 lines of headers" in refused.text) == (431, True)
+
+
+def test_connections_beyond_the_limit_are_turned_away_in_words(serve, monkeypatch, caplog):
+    monkeypatch.setattr(reading, "LINGER", 0.05)
+    web = serve(Echo, WEB_SERVER_MAX_CONNECTIONS=1)
+    first = web.connect()
+    assert first.ask("GET", "/").status == 200
+
+    answer = read_all(web.raw())
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"1 connections, which is the WEB_SERVER_MAX_CONNECTIONS" in answer
+    assert "turned a connection away (127.0.0.1): there are 1 connections" in caplog.text
+    assert first.ask("GET", "/").status == 200
+
+    first.close()
+    until(lambda: not server_of(web).connections)
+    assert web.get("/").status == 200
+
+
+@pytest.mark.parametrize("name", ["WEB_SERVER_MAX_HEADERS", "WEB_SERVER_MAX_HEADERS_SIZE", "WEB_SERVER_MAX_CONNECTIONS"])
+def test_a_wrong_limit_is_told_before_anything_starts(serve, name):
+    with pytest.raises(ConfigurationError, match=f"{name} is 'many'; a whole number is needed"):
+        serve(Echo, **{name: "many"})

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from zmqservices.exceptions import ZmqServicesError
 
-#: Bytes of a request line (RFC 9112, 3: 8000 at least), of all header lines together, and the number of these.
-MAX_REQUEST_LINE, MAX_FIELDS_SIZE, MAX_FIELDS = 8190, 64 * 1024, 100
+#: Bytes of a request line (RFC 9112, 3: 8000 at least).
+MAX_REQUEST_LINE = 8190
 #: Characters of a host and its port that are looked at for IDNA; a name has 253 at most.
 MAX_HOST = 260
 #: Bytes of the line that begins a chunk, its extensions included; and of all extensions of one body.

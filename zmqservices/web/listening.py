@@ -16,7 +16,13 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.socket import socket as Socket
 
-from zmqservices.constants import DEFAULT_WEB_SERVER_HEADER_TIMEOUT, DEFAULT_WEB_SERVER_MIN_BODY_RATE
+from zmqservices.constants import (
+    DEFAULT_WEB_SERVER_HEADER_TIMEOUT,
+    DEFAULT_WEB_SERVER_MAX_CONNECTIONS,
+    DEFAULT_WEB_SERVER_MAX_HEADERS,
+    DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE,
+    DEFAULT_WEB_SERVER_MIN_BODY_RATE,
+)
 from zmqservices.web.guard import Guard
 
 _log = logging.getLogger(__name__)
@@ -52,12 +58,16 @@ class Server(WSGIServer):
         environ: dict[str, str],
         header_timeout: float = DEFAULT_WEB_SERVER_HEADER_TIMEOUT,
         min_body_rate: float = DEFAULT_WEB_SERVER_MIN_BODY_RATE,
+        max_headers: int = DEFAULT_WEB_SERVER_MAX_HEADERS,
+        max_headers_size: int = DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE,
+        max_connections: int = DEFAULT_WEB_SERVER_MAX_CONNECTIONS,
     ) -> None:
         # Set first: `close` reads it, also when the rest of this method fails.
         self.connections: dict[ServedConnection, Greenlet] = {}
         self.idle_timeout = idle_timeout
         self.header_timeout = header_timeout
         self.min_body_rate = min_body_rate
+        self.max_headers, self.max_headers_size, self.max_connections = max_headers, max_headers_size, max_connections
         self.is_closing = False
         #: Seconds without accepting, the next time that no descriptor is left.
         self._pause = FIRST_PAUSE

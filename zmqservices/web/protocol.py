@@ -23,6 +23,9 @@ from werkzeug.exceptions import HTTPException
 from zmqservices.constants import (
     DEFAULT_WEB_SERVER_HEADER_TIMEOUT,
     DEFAULT_WEB_SERVER_IDLE_TIMEOUT,
+    DEFAULT_WEB_SERVER_MAX_CONNECTIONS,
+    DEFAULT_WEB_SERVER_MAX_HEADERS,
+    DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE,
     DEFAULT_WEB_SERVER_MIN_BODY_RATE,
 )
 from zmqservices.web import reading
@@ -44,6 +47,7 @@ LONGEST_LINE = 1000
 HANDLER = "zmqservices.web.handler"
 
 _refused = Guard(_log, "refused a request that is none")
+_crowded = Guard(_log, "turned a connection away", logging.WARNING)
 _broken = Guard(_log, "a connection broke", logging.ERROR)
 
 
@@ -91,13 +95,24 @@ class HttpOnlyProtocol(AnswerHandler):
             getattr(server, "header_timeout", DEFAULT_WEB_SERVER_HEADER_TIMEOUT) or None,
             getattr(server, "min_body_rate", DEFAULT_WEB_SERVER_MIN_BODY_RATE),
         )
+        self._most_headers = (
+            getattr(server, "max_headers", DEFAULT_WEB_SERVER_MAX_HEADERS),
+            getattr(server, "max_headers_size", DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE),
+        )
+        #: Why the connection is turned away; "" where it is welcome.
+        self._turned_away = ""
         super().__init__(sock, address, server, io.BufferedReader(self._reader))
 
     def handle(self) -> None:
         connections = getattr(self.server, "connections", None)
         self.socket.settimeout(getattr(self.server, "idle_timeout", DEFAULT_WEB_SERVER_IDLE_TIMEOUT) or None)
         if connections is not None:
-            connections[self] = getcurrent()
+            most = getattr(self.server, "max_connections", DEFAULT_WEB_SERVER_MAX_CONNECTIONS)
+            if len(connections) >= most:
+                self._turned_away = f"there are {most} connections, which is the WEB_SERVER_MAX_CONNECTIONS of this server"
+                connections = None
+            else:
+                connections[self] = getcurrent()
         try:
             if self.socket.family != socket.AF_UNIX:
                 # Answers and messages are written whole; waiting for more to come only costs time.
@@ -119,6 +134,10 @@ class HttpOnlyProtocol(AnswerHandler):
         """Read and answer one request. Called by pywsgi for as long as it returns True."""
         self._reader.begin_request()
         self.requestline, self.response_length = "", 0
+        if self._turned_away:
+            _crowded.caught(self._client(), OverflowError(self._turned_away), monotonic())
+            self._refuse(503, self._turned_away)
+            return None
         try:
             if not self._read_request():
                 return None
@@ -149,7 +168,7 @@ class HttpOnlyProtocol(AnswerHandler):
             raise BadFraming(f"a request line has {MAX_REQUEST_LINE} bytes at most", 414)
         if line[-1:] != b"\n":
             return False
-        head = self.request = read_head(line, header_lines(self.rfile))
+        head = self.request = read_head(line, header_lines(self.rfile, *self._most_headers))
         self.command, self.path = head.method, head.target
         self.request_version = "HTTP/1.0" if head.version == (1, 0) else "HTTP/1.1"
         self.content_length = head.length

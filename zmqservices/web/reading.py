@@ -14,11 +14,10 @@ from gevent import Timeout
 from gevent.socket import socket as Socket
 from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
+from zmqservices.constants import DEFAULT_WEB_SERVER_MAX_HEADERS, DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE
 from zmqservices.web.framing import (
     MAX_CHUNK_LINE,
     MAX_EXTENSIONS,
-    MAX_FIELDS,
-    MAX_FIELDS_SIZE,
     BadFraming,
     RequestHead,
     chunk_size,
@@ -99,16 +98,18 @@ class SocketReader(io.RawIOBase):
         return received
 
 
-def header_lines(rfile: io.BufferedReader) -> Iterator[bytes]:
+def header_lines(
+    rfile: io.BufferedReader, most: int = DEFAULT_WEB_SERVER_MAX_HEADERS, most_bytes: int = DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE
+) -> Iterator[bytes]:
     """The lines of a header or trailer section, without the empty one at its end. Raises BadFraming, ConnectionError."""
     size = 0
-    for count in range(MAX_FIELDS + 1):
-        line: bytes = rfile.readline(MAX_FIELDS_SIZE - size + 1)
+    for count in range(most + 1):
+        line: bytes = rfile.readline(most_bytes - size + 1)
         if line == b"\r\n":
             return
         size += len(line)
-        if size > MAX_FIELDS_SIZE or count == MAX_FIELDS:
-            raise BadFraming(f"there are more than {MAX_FIELDS_SIZE} bytes or {MAX_FIELDS} lines of headers", 431)
+        if size > most_bytes or count == most:
+            raise BadFraming(f"there are more than {most_bytes} bytes or {most} lines of headers", 431)
         if line[-1:] != b"\n":
             raise ConnectionError("it went in the middle of a request")
         yield line

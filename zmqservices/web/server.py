@@ -79,8 +79,9 @@ class WebServer(ProviderCollector, SharedExtension):
         environ = {"SERVER_NAME": host, "SERVER_PORT": str(port)}
         settings = self.settings
         return Server(
-            sock, wsgi_app, protocol, settings.idle_timeout, environ, settings.header_timeout, settings.min_body_rate
-        )
+            sock, wsgi_app, protocol, settings.idle_timeout, environ, settings.header_timeout, settings.min_body_rate,
+            settings.max_headers, settings.max_headers_size, settings.max_connections,
+        )  # fmt: skip
 
     def context_data_from_headers(self, request: Request) -> dict[str, Any]:
         """Called for every request: the context data of its worker, which travels on with the calls that it makes.

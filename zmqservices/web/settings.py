@@ -25,6 +25,9 @@ class WebSettings:
     drain_timeout: float | None
     max_queued: int
     cors: Cors | None
+    max_headers: int
+    max_headers_size: int
+    max_connections: int
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> WebSettings:
@@ -52,4 +55,13 @@ class WebSettings:
                 config, constants.MAX_QUEUED_CALLS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_CALLS
             ),
             cors=Cors.read(config),
+            max_headers=configuration.whole_number(
+                config, constants.WEB_SERVER_MAX_HEADERS_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_MAX_HEADERS
+            ),
+            max_headers_size=configuration.whole_number(
+                config, constants.WEB_SERVER_MAX_HEADERS_SIZE_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE
+            ),
+            max_connections=configuration.whole_number(
+                config, constants.WEB_SERVER_MAX_CONNECTIONS_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_MAX_CONNECTIONS
+            ),
         )
