@@ -72,9 +72,9 @@ check: lint types imports security docs test  ## Everything that must be green b
 format: $(INSTALLED)  ## Let ruff mend what it can.
 	$(BIN)/ruff check --fix .
 
-demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them; the shop has a live map.
-	$(BIN)/python -m examples.demo
+demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them; it opens with the URL of a live map.
 	$(BIN)/python -m examples.shop.demo
+	$(BIN)/python -m examples.demo
 
 bench: $(INSTALLED)  ## Measure calls per second and CPU per call on this machine.
 	$(BIN)/python -m bench

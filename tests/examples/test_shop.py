@@ -1,6 +1,7 @@
 """The shop: each service as a plain class, all three over real sockets and stores, and the demo in many processes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,7 +219,7 @@ def test_orders_are_found_again_after_a_restart(container_factory, settings, req
 
 def run_demo(environment=None):
     return subprocess.run(
-        [sys.executable, "-m", "examples.shop.demo", "--no-dashboard"],
+        [sys.executable, "-m", "examples.shop.demo"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
 
@@ -232,6 +233,7 @@ def test_no_stock_change_is_lost_when_products_is_killed():
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stdout.count("  yes  ") == 2
+    assert re.search(r"^dashboard: http://127.0.0.1:\d+/$", demo.stdout, re.MULTILINE)
 
 
 def test_without_a_redis_server_the_demo_says_so(tmp_path):
