@@ -261,6 +261,21 @@ def test_a_call_that_the_queue_has_no_room_for_is_sent_when_it_has(calling):
     assert ids(link) == [call.id]
 
 
+def test_calls_that_no_queue_ever_has_room_for_end_in_time(calling):
+    links = calling.add_instance("one"), calling.add_instance("other")
+    for _ in links:
+        calling.begin(timeout=60.0)
+    for link in links:
+        link.has_room = False
+    patient, other = calling.begin(timeout=10.0), calling.begin(timeout=1.0)
+
+    # Each look hands the second of them to a link once more, and gets it back at the end of the turn.
+    calling.reactor.wind(1.0 + 2 * SWEEP_INTERVAL)
+    assert (patient.stage, other.stage) == (HELD, DONE)
+    calling.reactor.wind(2.0)
+    assert patient.stage == DONE
+
+
 def test_a_call_that_one_queue_has_no_room_for_goes_to_the_other_instance(calling):
     one, other = calling.add_instance("one"), calling.add_instance("other")
     one.has_room = False

@@ -105,12 +105,15 @@ class Sweep:
                 peer.ask_whether_read(now)
 
     def _look_at_held(self, now: float) -> bool:
-        """Send held calls where that is possible by now, end those that waited too long. Answers whether some still wait."""
+        """End held calls that waited too long, send others where that is possible by now. Answers whether some still wait.
+
+        In this order: a call that is handed to a link without room comes back at the end of the turn, each time anew.
+        """
         has_held = False
         for pool in self._pools.values():
             if pool.waiting:
+                self._held.expire(pool, now)
                 if pool.can_be_asked:
                     self._held.release(pool)  # An instance whose queue was full may have room by now.
-                self._held.expire(pool, now)
                 has_held = has_held or bool(pool.waiting)
         return has_held
