@@ -64,11 +64,11 @@ def addresses(servers=(), **settings):
 )
 def test_a_service_that_would_be_open_to_others_is_refused(settings, address, caplog):
     with pytest.raises(ConfigurationError, match=BOTH_WAYS_OUT) as caught:
-        addresses(**settings).to_bind_broadcasts()
+        addresses(**settings).to_bind()
     assert f"this process would listen at {address}, beyond this host" in str(caught.value)
 
     trusting = addresses(**settings, INSECURE=True)
-    trusting.to_bind_broadcasts()
+    trusting.to_bind()
     trusting.to_bind_broadcasts()
 
     [line] = [record.message for record in caplog.records if record.levelno == logging.WARNING]

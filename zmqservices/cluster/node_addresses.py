@@ -43,8 +43,12 @@ class NodeAddresses:
 
     def to_bind(self) -> str:
         """Where the call server listens. ConfigurationError where the directory needs a port that nobody has set, and where
-        others than this host's could reach it without a key.
+        others than this host's could reach it, or the publisher of broadcasts, without a key.
         """
+        broadcasts = self._settings.events.bind_address
+        if broadcasts is not None:
+            # It is bound when the first subscriber comes, which is too late to tell an operator.
+            self._permitted(addresses.bindable(broadcasts, "EVENTS_BIND_ADDRESS"))
         bind_address = self._settings.bind_address
         if self._needs_fixed_port and not (bind_address and addresses.parse(bind_address, "BIND_ADDRESS")[1]):
             raise ConfigurationError(
