@@ -161,7 +161,7 @@ class ClientState:
         self._merge.want(self.interest)
         self._restore(self.interest if self.interest is None or former is None else self.interest - former, now)
         if self._tells_everything:
-            self._answer(self.interest, now)
+            self._answer(self._not_answered_before(self.interest), now)
         self._ask(now)
 
     def wait_answered(self, waiting: Answered) -> None:
@@ -303,7 +303,11 @@ class ClientState:
     def on_extended(self, connection: DirectoryConnection, now: float) -> None:
         """The registry has sent all records that came into the interest."""
         self._merge.extended(connection.address, connection.answered)
-        self._answer(connection.answered, now)
+        self._answer(self._not_answered_before(connection.answered), now)
+
+    def _not_answered_before(self, answered: Interest) -> Interest:
+        # The rest is on disk already, or waits for that: to write all of it for each name would cost more with each name.
+        return answered if answered is None or self.answered is None else answered - self.answered
 
     def _answer(self, answered: Interest, now: float) -> None:
         if answered is None:
