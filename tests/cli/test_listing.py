@@ -12,7 +12,8 @@ from discovery.model import Record, Seen, View
 from zmqservices.cli.alive import is_dead
 from zmqservices.cli.inspection import complete_with, describe, page
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import did_you_mean, summaries, table
+from zmqservices.cli.listing import did_you_mean
+from zmqservices.cli.ls import summaries, table
 from zmqservices.cli.nodes import NodeAnswer
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
 

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = {
     "plain": (
         *("click", "gevent", "discovery.cli", "discovery.server.registry_server", "discovery.client.registry_client"),
-        *("zmqservices.cli.main", "zmqservices.cli.listing", "zmqservices.standalone.rpc", "zmqservices.standalone.events"),
+        *("zmqservices.cli.main", "zmqservices.cli.ls", "zmqservices.standalone.rpc", "zmqservices.standalone.events"),
     ),
     "patched": (
         *("zmqservices.cli.main", "zmqservices.cli.run", "zmqservices.runners", "zmqservices.cluster.node"),

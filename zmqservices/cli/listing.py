@@ -1,4 +1,4 @@
-"""`zmqservices ls`: the services that the directory lists. Also the look-ups in the directory that all commands share."""
+"""The look-ups in the directory that commands share, and the tables in which they show what they found."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import click
 
 from zmqservices import configuration, constants
 from zmqservices.cli.alive import DEAD, is_dead
-from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.exceptions import RemoteUnavailable, UnknownService
 from zmqservices.log_helpers import escaped
 from zmqservices.observability.node_address import OPERATORS
@@ -33,29 +31,6 @@ timeout = click.option(
     "--timeout", type=click.FloatRange(0), default=TIMEOUT, metavar="S", show_default=True,
     help="Seconds that the directory gets to answer.",
 )  # fmt: skip
-
-
-@click.command("ls")
-@takes_settings
-@as_json
-@timeout
-def ls_command(flags: Flags, as_json: bool, timeout: float) -> None:
-    """List the services of the namespace, with their instances.
-
-    \b
-    Example:
-        zmqservices ls --directory tcp://10.0.0.5:4190 --json
-    """
-    settings = flags.setup()
-    with looked_up(settings, timeout) as directory:
-        services = summaries(directory.view())
-        if as_json:
-            click.echo(to_json(services, indent=2))
-        elif services:
-            click.echo(table(services))
-        else:
-            namespace = configuration.namespace(settings)
-            click.echo(f"no services in the namespace {namespace!r}; {directory.describe()}", err=True)
 
 
 def services_of(view: View) -> set[str]:
@@ -140,24 +115,6 @@ def nobody_hosts(capabilities: Capabilities) -> bool:
         return False
 
 
-def summaries(view: View) -> list[dict[str, Any]]:
-    """A mapping for each service, sorted by name."""
-    by_name: dict[str, list[Seen]] = {}
-    for seen in view.records.values():
-        if seen.record.service.startswith("events:"):
-            continue  # Publishers of events stand beside services; `zmqservices events ls` shows them.
-        by_name.setdefault(seen.record.service, []).append(seen)
-    return [
-        {
-            "service": name,
-            "instances": len(seen),
-            "up": sum(state_of(one) == "UP" and not one.suspect for one in seen),
-            "addresses": sorted(filter(None, (address_of(one.record) for one in seen))),
-        }
-        for name, seen in sorted(by_name.items())
-    ]
-
-
 def address_of(record: Record) -> str:
     """The address of the instance; empty if it takes neither calls nor requests."""
     # The endpoint for operators is no address of the service.
@@ -168,13 +125,6 @@ def address_of(record: Record) -> str:
 def state_of(seen: Seen) -> str:
     # A lease outlives its process for a while. On the same host the process itself can be checked.
     return DEAD if seen.record.state == "UP" and is_dead(seen.record) else str(seen.record.state)
-
-
-def table(services: list[dict[str, Any]]) -> str:
-    """The services in columns."""
-    rows = [("SERVICE", "INSTANCES", "UP", "ADDRESSES")]
-    rows += [(one["service"], str(one["instances"]), str(one["up"]), " ".join(one["addresses"]) or "-") for one in services]
-    return columns(rows)
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:

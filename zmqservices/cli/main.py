@@ -37,7 +37,7 @@ PROGRAM = "zmqservices"
 COMMANDS = {
     "run": "zmqservices.cli.run",
     "call": "zmqservices.cli.call",
-    "ls": "zmqservices.cli.listing",
+    "ls": "zmqservices.cli.ls",
     "inspect": "zmqservices.cli.inspection",
     "health": "zmqservices.cli.health",
     "check": "zmqservices.cli.check",
