@@ -126,10 +126,11 @@ class FakeLink:
 
 
 class FakeDirectory:
-    """Lists what the test puts in `records`."""
+    """Lists what the test puts in `records`. `has_answered`: whether that is all there is."""
 
     def __init__(self):
         self.records = []
+        self.has_answered = True
 
     def service(self, name):
         return [Seen(record) for record in self.records if record.service == name]
@@ -139,6 +140,10 @@ class FakeDirectory:
 
     def subscribe(self, callback):
         return lambda: None
+
+    def wait_ready(self, timeout, service=None):
+        assert not timeout  # Nothing blocks in a caller.
+        return self.has_answered
 
     def describe(self):
         return "the directory of this test"

@@ -108,8 +108,9 @@ class Caller(Watched):
             reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock
         )
         self._sweep = Sweep(
-            self, reactor, self._pending, self._pools, self._held, self._failover, self.ejection, self._heartbeats, clock
-        )
+            self, reactor, self._pending, self._pools, self._held, self._failover, self.ejection, self._heartbeats, clock,
+            self._peer_pool.is_unknown,
+        )  # fmt: skip
         _callers.add(self)
 
     # --- making a call -----------------------------------------------------------------------------------------------
@@ -220,7 +221,13 @@ class Caller(Watched):
         if other is None or not self.send(call, other, now, may_be_held):
             # What cannot be sent at all must fail here, not when an instance can be asked.
             encode(call, now, self._max_message_size)
+            may_not_wait = full is None and self.settings.rpc_wait_for_service <= 0
+            if may_not_wait and self._peer_pool.is_unknown(call.pool):
+                self.finish(call, self._held.unavailable(call))
+                return
             self.hold(call, now)
+            if may_not_wait and len(call.pool.waiting) == 1:
+                self._sweep.look_for_answer(call.pool)
 
     def send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
         frames = encode(call, now, self._max_message_size)

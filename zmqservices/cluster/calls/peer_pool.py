@@ -112,6 +112,13 @@ class PeerPool:
             self._update_pool(pool)
         return pool
 
+    def is_unknown(self, pool: ServicePool) -> bool:
+        """Whether the directory has told that it lists no instance of this service. False while it has not answered."""
+        if pool.instances or pool.unlinked or not is_name(pool.service):
+            return False
+        # In this order: what was told is listed. It may be listed before `update` has made an instance of it.
+        return self._directory.wait_ready(0.0, pool.service) and not self._directory.service(pool.service)
+
     def _drop_absent(self) -> None:
         """Forget services that were never there. Some callers take the names of services from others."""
         for service in [service for service, pool in self.pools.items() if pool.is_absent]:

@@ -21,6 +21,9 @@ from zmqservices.transport.reactor import Reactor
 #: Seconds between two looks, while there are calls.
 SWEEP_INTERVAL = 0.05
 
+#: Seconds until the first look whether the directory has answered, for calls that may not wait. Each pause doubles the last.
+FIRST_LOOK = 0.001
+
 
 class SweepOwner(Protocol):
     """Ends calls; a Caller."""
@@ -33,11 +36,14 @@ class SweepOwner(Protocol):
 
 
 class Sweep:
-    """`pending` are the calls in flight by id, `pools` the services by name; both belong to the owner."""
+    """`pending` are the calls in flight by id, `pools` the services by name; both belong to the owner.
+
+    `is_unknown`: whether the directory has told that it lists no instance of a service.
+    """
 
     __slots__ = (
         "is_due", "full", "_owner", "_reactor", "_pending", "_pools", "_held", "_failover", "_ejection",
-        "_heartbeats", "_clock", "_is_closed",
+        "_heartbeats", "_clock", "_is_unknown", "_is_closed",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +57,7 @@ class Sweep:
         ejection: Ejection,
         heartbeats: PeerHeartbeats,
         clock: Callable[[], float],
+        is_unknown: Callable[[ServicePool], bool],
     ) -> None:
         #: Whether a look is to come. A call that begins looks here before it calls `soon`.
         self.is_due = False
@@ -65,6 +72,7 @@ class Sweep:
         self._ejection = ejection
         self._heartbeats = heartbeats
         self._clock = clock
+        self._is_unknown = is_unknown
         self._is_closed = False
 
     def soon(self) -> None:
@@ -72,6 +80,19 @@ class Sweep:
         if not self.is_due and not self._is_closed:
             self.is_due = True
             self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def look_for_answer(self, pool: ServicePool, pause: float = FIRST_LOOK) -> None:
+        """A call waits that need not: end it once the directory has told that nobody has the service, before the next sweep."""
+        self._reactor.call_later(pause, self._look_for_answer, pool, 2 * pause)
+
+    def _look_for_answer(self, pool: ServicePool, pause: float) -> None:
+        if self._is_closed or not pool.waiting:
+            return
+        if self._is_unknown(pool):
+            self._held.expire(pool, self._clock())
+            self._owner.wake_all()
+        elif pause < SWEEP_INTERVAL:
+            self.look_for_answer(pool, pause)
 
     def close(self) -> None:
         self._is_closed = True
