@@ -54,7 +54,9 @@ def share_of_a_core(process):
 
 
 def test_a_call_server_without_descriptors_answers_its_peers_and_takes_no_core(cluster):
-    maths = limited(cluster.run_one("maths"))
+    maths = cluster.run_one("maths")
+    maths.has_said("Services started")
+    limited(maths)
     (record,) = cluster.listing.records("maths")
     with cluster.client(timeout=20) as connected:
         assert connected.maths.whoami() == maths.pid

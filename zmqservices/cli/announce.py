@@ -55,6 +55,10 @@ class Announcement:
         from discovery.security.envelopes import own_id
         from zmqservices.cluster.settings import Settings
 
+        if self._lean is None:
+            # Not when the services listen: then, a crowd of connections may have taken all descriptors.
+            import zmqservices.observability.node_operators  # noqa: F401
+
         for container in self._runner.containers:
             container.instance_id = own_id(Settings.read(container.config).keys, container.instance_id)
 

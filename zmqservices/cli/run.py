@@ -225,6 +225,7 @@ def run(
     backdoor = setup_backdoor(runner, backdoor_port) if backdoor_port is not None else None
     shutdown = Shutdown(runner, with_traceback, readiness or Readiness())
     shutdown.listen(parent_pipe or ParentPipe())
+    _import_ahead()
     housekeeping = keep_memory()
     try:
         return shutdown.run(on_started)
@@ -250,6 +251,15 @@ def serve_documents(runner: ServiceRunner) -> None:
 
 def _path(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _import_ahead() -> None:
+    """Import what is needed once services listen: then, a crowd of connections may have taken all descriptors."""
+    import zmqservices.cli.failures
+    import zmqservices.observability.described
+    import zmqservices.process.collector
+    import zmqservices.utils.concurrency
+    import zmqservices.utils.shown_signatures  # noqa: F401
 
 
 def _relax_collector() -> None:
