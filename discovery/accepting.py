@@ -37,7 +37,8 @@ NEAR = 0.1
 CHANGED = 0.01
 #: Share of the allowed descriptors in use from which on few count as free.
 FEW = 0.75
-#: Attempts to find the listener; ZeroMQ adds it to its epoll set in its own thread, soon after the bind.
+#: Attempts to find the listener; ZeroMQ adds it to its epoll set in its own thread, soon after the bind. The pauses between
+#: them double, so that a busy machine has ten seconds for it.
 TRIES = 10
 #: Seconds between two warnings of one process.
 WARN_INTERVAL = 60.0
@@ -184,8 +185,10 @@ class AcceptGuard:
             if getattr(exc, "errno", 0) in (errno.EMFILE, errno.ENFILE):
                 # Connections have used up all descriptors already. The listener can be found once one is closed.
                 return NEAR
+        if self._listener is not None:
+            return CHANGED
         self._tries += 1
-        return None if self._listener is None and self._tries >= TRIES else CHANGED
+        return None if self._tries > TRIES else CHANGED * 2 ** (self._tries - 1)
 
     def _warn_of_shortage(self) -> None:
         global _warned_at

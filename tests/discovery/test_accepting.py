@@ -89,7 +89,7 @@ def test_one_warning_a_minute_says_how_many_there_may_be_and_how_to_raise_that(p
 def test_a_listener_that_is_not_found_is_given_up():
     guard = AcceptGuard("tcp://127.0.0.1:4190", print, lambda port: None, lambda: (0, 0))
 
-    assert [guard.check() for _ in range(TRIES)] == [CHANGED] * (TRIES - 1) + [None]
+    assert [guard.check() for _ in range(TRIES + 1)] == [*(CHANGED * 2**number for number in range(TRIES)), None]
 
 
 def test_a_listener_that_cannot_be_looked_for_without_a_descriptor_is_not_given_up():
