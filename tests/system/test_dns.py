@@ -129,6 +129,12 @@ def test_events_reach_handlers_and_wait_in_the_publishers_journal(new_cluster, t
         with cluster.client() as remote:
             remote.orders.publish(first, 50)
 
+    def knows_the_group():
+        with cluster.client() as remote:
+            return any(journal["groups"] for journal in remote["events:orders"].stats()["journals"])
+
+    # DNS lists no groups: a publisher keeps events for one that it has heard of, and nothing that came before.
+    eventually(knows_the_group, what="the publisher knows the group")
     publish(0)
     tallies.wait_until_handled(50)
     mails.terminate()
