@@ -14,6 +14,8 @@ from discovery.server.table import Place, Table
 
 #: Seconds for which the ages of a service's records are not computed anew.
 KEPT = 1.0
+#: Services that have gone, whose blocks are kept at once.
+MOST_GONE = 100
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class BlockStore:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._made: dict[Place, _Blocks] = {}
+        self._most = MOST_GONE
 
     def of(self, place: Place, now: float) -> list[bytes]:
         """The records of a service in a namespace; empty where there are none (any more)."""
@@ -39,6 +42,14 @@ class BlockStore:
             return []
         made = self._made.get(place)
         if made is None or made.revision != revision or now - made.made_at > KEPT:
+            if made is None and len(self._made) >= self._most:
+                self._drop_gone()
             packer = BlockPacker() if made is None else made.packer
             made = self._made[place] = _Blocks(revision, now, packer, packer.pack(self._table.listing(place, now)))
         return [filled(block, now - made.made_at) for block in made.blocks]
+
+    def _drop_gone(self) -> None:
+        # Nobody asks for what is gone, so that what was made of it would stay for ever.
+        for place in [place for place in self._made if self._table.revision(place) is None]:
+            del self._made[place]
+        self._most = len(self._made) + MOST_GONE

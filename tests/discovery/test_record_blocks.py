@@ -15,7 +15,7 @@ from discovery.interest import keys_of
 from discovery.notes import NoteStore
 from discovery.packing import pack, unpack
 from discovery.record_blocks import BLOCK_SIZE, BlockPacker, RecordBlock, filled, unpacked
-from discovery.server.block_store import KEPT, BlockStore
+from discovery.server.block_store import KEPT, MOST_GONE, BlockStore
 from discovery.server.feed import ChangeFeed
 from discovery.server.table import Table
 from tests.discovery.stage import record
@@ -210,6 +210,21 @@ def test_a_block_has_what_the_table_holds_when_it_is_asked_for():
     table.withdraw("default", "one", (0, 1), 6.0)
     table.withdraw("default", "two", (0, 0), 6.0)
     assert store.of(PLACE, 6.0) == []
+
+
+def test_blocks_of_services_that_have_gone_do_not_pile_up():
+    table = Table(0.0)
+    store = BlockStore(table)
+    table.register(record("one"), 0.0)
+    stays = store.of(PLACE, 0.0)
+    for number in range(3 * MOST_GONE):
+        name = f"passing-{number}"
+        table.register(record(name, name), 0.0)
+        assert store.of(("default", f"service:{name}"), 0.0)
+        table.withdraw("default", name, (0, 0), 0.0)
+
+    assert len(store._made) <= MOST_GONE + 1
+    assert store.of(PLACE, 0.0) == stays
 
 
 @pytest.mark.parametrize("takes_blocks", [True, False, None], ids=["takes_blocks", "takes_none", "of_an_earlier_release"])
