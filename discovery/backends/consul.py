@@ -272,12 +272,11 @@ class ConsulSession:
 
     def put_note(self, note: Note) -> None:
         """Puts it unless one of higher rank is there; tries again when somebody else wrote meanwhile."""
-
-        def stays(value: bytes) -> bool:
-            there = self._space.note(value)
-            return there is not None and there.rank >= note.rank and self._believes(there, self._url.name)
-
-        self._replace(self._space.note_key(note), protocol.pack(note.to_list()), stays)
+        self._replace(
+            self._space.note_key(note),
+            protocol.pack(note.to_list()),
+            lambda held: self._space.outranks(held, note, self._believes),
+        )
 
     def put_revoked(self, revoked: Revocations) -> None:
         """Puts it unless a newer one is there."""

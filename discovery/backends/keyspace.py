@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from discovery import protocol
+from discovery.backend import Believes
 from discovery.exceptions import DirectoryProtocolError
 from discovery.interest import Interest, service_key, sources_of, split, subscribers_key
 from discovery.model import Note, Record
@@ -106,6 +107,11 @@ class Keyspace:
     def lock_key(self, namespace: str, name: str) -> str:
         """The key of a lock."""
         return f"{self.root}{self._part(namespace)}/locks/{self._part(name)}"
+
+    def outranks(self, held: bytes, note: Note, believes: Believes) -> bool:
+        """Whether a store that has `held` in the place of this note is to keep it: it is believed, and of no lower rank."""
+        there = self.note(held)
+        return there is not None and there.rank >= note.rank and believes(there, self._name)
 
     # --- what a key is ---
 

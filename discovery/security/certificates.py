@@ -146,7 +146,8 @@ def _is_patterns(value: object) -> bool:
     return value is None or isinstance(value, list) and len(value) <= MOST_PATTERNS and all(map(is_pattern, value))
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Whether this is a time in seconds since 1970."""
     return (type(value) is int or type(value) is float) and math.isfinite(value) and value >= 0
 
 
@@ -160,7 +161,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "key": (lambda value: isinstance(value, bytes) and len(value) == KEY_LENGTH, f"a key of {KEY_LENGTH} bytes"),
     "signing_key": (_is_signing_key, f"a key of {KEY_LENGTH} bytes"),
     "serial": (lambda value: is_name(value) and value.isprintable(), "a text"),
-    "from": (_is_time, "a time in seconds since 1970"),
-    "until": (_is_time, "a time in seconds since 1970"),
+    "from": (is_time, "a time in seconds since 1970"),
+    "until": (is_time, "a time in seconds since 1970"),
     **dict.fromkeys(PERMISSIONS, (_is_patterns, f"a list of {MOST_PATTERNS} patterns at most")),
 }

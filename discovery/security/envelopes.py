@@ -28,7 +28,7 @@ from discovery.exceptions import DirectoryError, SecurityError
 from discovery.model import Note, Record, is_name, is_number, quoted
 from discovery.native import native_lock
 from discovery.security import signing
-from discovery.security.certificates import LONGEST_CERTIFICATE, Certificate, SignedCertificate
+from discovery.security.certificates import LONGEST_CERTIFICATE, Certificate, SignedCertificate, is_time
 from discovery.security.keys import Keys
 from discovery.security.permissions import may_register, may_write_note
 from discovery.security.sealed import unpacked
@@ -222,7 +222,7 @@ class Verifier:
         fields: Any = payload.get("record")
         at: Any = payload.get("at")
         until: Any = payload.get("until")
-        if not (_is_time(at) and _is_time(until)):
+        if not (is_time(at) and is_time(until)):
             raise Refusal("junk", f"a record that is signed at {quoted(at)}, until {quoted(until)}")
         if at > now + SKEW or until > at + LONGEST_LIFETIME:
             raise Refusal("early", f"it was signed {at - now:.0f} s from now, for {until - at:.0f} s; are the clocks right?")
@@ -313,10 +313,6 @@ def _check_owner(instance: str, key: bytes) -> None:
         raise Refusal(
             "owner", f"the instance {quoted(instance)} belongs to another node: its id does not begin with {owner_prefix(key)!r}"
         )
-
-
-def _is_time(value: object) -> bool:
-    return (type(value) is int or type(value) is float) and math.isfinite(value) and value >= 0
 
 
 def _shown(record: Record) -> str:
