@@ -21,14 +21,21 @@ from tests.discovery.stage import eventually, registries
 _prefixes = itertools.count()
 
 
-class EtcdStore:
-    """What a stranger sees and does who may write in etcd."""
+class Store:
+    """What a stranger sees and does who may write in an engine. `server` is a server of its kind."""
+
+    #: Where the lists stand.
+    place = "/{prefix}/@revoked/"
 
     def __init__(self, server):
         self._server = server
-        prefix = f"revocations/{next(_prefixes)}"
-        self.url = f"{server.url}/{prefix}"
-        self._root = f"/{prefix}/@revoked/"
+        self._prefix = f"revocations/{next(_prefixes)}"
+        self.url = f"{server.url}/{self._prefix}"
+        self._root = self.place.format(prefix=self._prefix)
+
+
+class EtcdStore(Store):
+    """In etcd."""
 
     def lists(self):
         """All that stands in the place of lists."""
@@ -51,14 +58,10 @@ class EtcdStore:
         return json.loads(self._server.call(f"/v3/kv/{what}", json.dumps(body)))
 
 
-class ConsulStore:
-    """What a stranger sees and does who may write in Consul."""
+class ConsulStore(Store):
+    """In Consul."""
 
-    def __init__(self, server):
-        self._server = server
-        prefix = f"revocations/{next(_prefixes)}"
-        self.url = f"{server.url}/{prefix}"
-        self._root = f"/v1/kv/{prefix}/%40revoked/"
+    place = "/v1/kv/{prefix}/%40revoked/"
 
     def lists(self):
         try:
@@ -75,19 +78,14 @@ class ConsulStore:
         self._server.start()
 
 
-class ZooKeeperStore:
-    """What a stranger sees and does who may write in ZooKeeper."""
+class ZooKeeperStore(Store):
+    """In ZooKeeper."""
 
-    def __init__(self, server):
-        prefix = f"revocations/{next(_prefixes)}"
-        self.url = f"{server.url}/{prefix}"
-        self._base = f"/{prefix}"
-        self._host = server.host
-        self._folder = f"{self._base}/@revoked"
+    place = "/{prefix}/@revoked"
 
     @contextmanager
     def _client(self):
-        client = KazooClient(self._host)
+        client = KazooClient(self._server.host)
         client.start(timeout=30)
         try:
             yield client
@@ -98,19 +96,19 @@ class ZooKeeperStore:
     def lists(self):
         with self._client() as client:
             try:
-                return [client.get(f"{self._folder}/{name}")[0] for name in client.get_children(self._folder)]
+                return [client.get(f"{self._root}/{name}")[0] for name in client.get_children(self._root)]
             except NoNodeError:
                 return []
 
     def replace(self, authority, signed):
         with self._client() as client:
-            for name in client.get_children(self._folder):
-                client.delete(f"{self._folder}/{name}")
-            client.create(f"{self._folder}/{authority.hex()};7.strange", signed)
+            for name in client.get_children(self._root):
+                client.delete(f"{self._root}/{name}")
+            client.create(f"{self._root}/{authority.hex()};7.strange", signed)
 
     def empty(self):
         with self._client() as client:
-            client.delete(self._base, recursive=True)
+            client.delete(f"/{self._prefix}", recursive=True)
 
 
 STORES = {"etcd": EtcdStore, "consul": ConsulStore, "real_consul": ConsulStore, "zookeeper": ZooKeeperStore}
