@@ -39,7 +39,8 @@ class Mail(Base):
 class Orders:
     name = "orders"
     db = Database(Base)
-    outbox = Outbox(Base, adopt_after=0.5, poll_interval=0.05)
+    # A process that a busy machine holds up must not be taken for a dead one: only those that die are adopted soon.
+    outbox = Outbox(Base, poll_interval=0.05)
 
     @rpc
     def pay(self, first, count=1, key=None):
