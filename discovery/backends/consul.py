@@ -38,7 +38,8 @@ from discovery.backends.keyspace import Keyspace
 from discovery.backends.stream import name_of
 from discovery.backends.tls import OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
-from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
+from discovery.client.engine_seed import EngineSeed
+from discovery.client.engine_session import Change, Contents, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, EngineError, EngineRefusal
 from discovery.interest import Interest, grown

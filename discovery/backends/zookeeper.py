@@ -44,7 +44,8 @@ from discovery.backends.keyspace import REVOKED
 from discovery.backends.native_handler import NO_TLS, NativeHandler, NoAnswerError, Reasons
 from discovery.backends.tls import OPTIONS, tls_context
 from discovery.backends.urls import EngineUrl, parse_engine_url
-from discovery.client.engines import Change, Contents, EngineSeed, Gone, Vacant
+from discovery.client.engine_seed import EngineSeed
+from discovery.client.engine_session import Change, Contents, Gone, Vacant
 from discovery.client.locks import TRUSTED, EngineLock, Held, lock_time
 from discovery.exceptions import DirectoryConfigurationError, DirectoryProtocolError, EngineError, EngineRefusal
 from discovery.interest import EVERYTHING, Interest, sources_of, split

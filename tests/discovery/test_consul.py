@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from discovery import Capabilities, DirectoryConfigurationError, open_directory
-from discovery.client.engines import Gone
+from discovery.client.engine_session import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
 from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_after_a_cut

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from discovery.client.engines import Gone, Vacant
+from discovery.client.engine_session import Gone, Vacant
 from discovery.client.locks import EngineLock
 from discovery.exceptions import EngineError
 from tests.discovery.engine_servers import EtcdServer, certificate
