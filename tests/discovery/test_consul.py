@@ -216,7 +216,7 @@ def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
         later.put_record(record(version=1))
         later.put_record(record(version=2))
 
-        assert former._get(former._space.keys_of(record())[0])["Session"] == later._session.id
+        assert former._agent.get(former._space.keys_of(record())[0]).session == later._own.id
 
 
 def test_a_withdrawal_that_was_not_answered_is_made_once_more(consul, url):
@@ -229,13 +229,13 @@ def test_a_session_that_ended_a_moment_ago_is_waited_for(consul, url):
         former.put_record(record())
         later.open(None)
 
-        consul.call("PUT", f"/v1/session/destroy/{former._session.id}")
+        consul.call("PUT", f"/v1/session/destroy/{former._own.id}")
         later.put_record(record(version=1))
 
         with pytest.raises(EngineError, match="has ended the session of this process; a new one begins"):
             former.put_record(record("two"))
         with pytest.raises(EngineRefusal, match="held by another session all the time"):
-            later._put = lambda *_: False
+            later._agent.put = lambda *_: False
             later.put_record(record("three"))
 
 
@@ -259,7 +259,7 @@ def test_an_agent_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
 
 
 def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_again(consul, new_house, url, monkeypatch):
-    monkeypatch.setattr("discovery.backends.consul.LOOK_EVERY", 0.2)
+    monkeypatch.setattr("discovery.backends.consul.session.LOOK_EVERY", 0.2)
     house = new_house(url)
     here, seen = house.open(services=[]), Watch(house.open())
     here.announce(record())
@@ -367,7 +367,7 @@ def test_an_index_that_goes_back_begins_anew(consul, url):
 
 
 def test_a_client_of_many_services_asks_for_all_records_with_two_queries(url, monkeypatch):
-    monkeypatch.setattr("discovery.backends.consul.MAX_QUERIES", 3)
+    monkeypatch.setattr("discovery.backends.consul.queries.MAX_QUERIES", 3)
     with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         other.put_record(record("a", "s0"))
@@ -413,8 +413,8 @@ def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_awa
 def test_a_query_that_is_never_answered_ends_the_session(consul, url, monkeypatch):
     with closing(session_of(url, ttl=60.0)) as session:
         session.open(frozenset())
-        monkeypatch.setattr("discovery.backends.consul.WAIT", 0.2)
-        monkeypatch.setattr("discovery.backends.consul.TIMEOUT", 0.2)
+        monkeypatch.setattr("discovery.backends.consul.queries.WAIT", 0.2)
+        monkeypatch.setattr("discovery.backends.consul.queries.TIMEOUT", 0.2)
         consul.freeze()
         try:
             with pytest.raises(EngineError, match="did not answer a blocking query within"):

@@ -9,7 +9,7 @@ import pytest
 
 from discovery import Note, Record, open_directory, protocol
 from discovery.backend import Options, factory_for
-from discovery.backends import consul
+from discovery.backends.consul import session as consul_session
 from discovery.client.cache import DiskCache
 from discovery.client.verified import Gate, VerifiedListener
 from discovery.exceptions import DirectoryError
@@ -317,7 +317,7 @@ class Stranger:
 
 
 def test_nothing_that_a_stranger_writes_into_an_engine_is_believed(engine, keys, opened, caplog, monkeypatch):
-    monkeypatch.setattr(consul, "LOOK_EVERY", 0.5)
+    monkeypatch.setattr(consul_session, "LOOK_EVERY", 0.5)
     maths, orders = keys("maths", registers="maths"), keys("orders", publishes="orders", registers="orders")
     there, publisher = opened(maths, engine), opened(orders, engine)
     there.announce(record(maths, instance="honest"))
