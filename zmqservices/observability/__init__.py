@@ -1,4 +1,4 @@
-"""What stands on probes: statistics of calls and events, and the page of metrics that Prometheus reads.
+"""Counts, metrics, spans and logs of calls and events. All of it is built on `zmqservices.probes`.
 
-Internal, but for the modules that docs/api lists.
+Internal. The modules that docs/api lists are public.
 """

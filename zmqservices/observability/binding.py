@@ -1,4 +1,4 @@
-"""Where the page of metrics is served: reading METRICS_ADDRESS, and binding it."""
+"""Reads METRICS_ADDRESS, where the page of metrics is served, and binds a socket to it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from zmqservices.exceptions import ConfigurationError
 
-#: Connections that may wait to be accepted.
+#: The most connections that may wait to be accepted.
 BACKLOG = 64
 
 
 def parse(address: object) -> tuple[str, int]:
-    """Host and port. Raises ConfigurationError, quoting the value, for what is no HOST:PORT."""
+    """The host and the port of a text HOST:PORT. Raises ConfigurationError, which quotes the value, for anything else."""
     host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigurationError(f"METRICS_ADDRESS is {address!r:.200}; HOST:PORT is needed, such as '127.0.0.1:9464'")

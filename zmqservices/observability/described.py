@@ -1,4 +1,4 @@
-"""What a running service consists of, as plain values: its entrypoints and its dependencies.
+"""Describes a running service in plain values: its entrypoints and its dependencies.
 
 Internal.
 """
@@ -12,12 +12,12 @@ from zmqservices.containers import ServiceContainer
 from zmqservices.extensions import Entrypoint
 from zmqservices.utils.shown_signatures import shown_signature
 
-#: Characters of a docstring, and of one annotation or signature, that are told.
+#: The most characters that are shown of a docstring, and of one annotation or signature.
 LONGEST_DOC, LONGEST_SIGNATURE = 2000, 500
 
 
 def described(container: ServiceContainer) -> dict[str, Any]:
-    """`doc` of the class, its `entrypoints`, and its `dependencies`: by attribute, the name of the provider's class."""
+    """The class's `doc`, its `entrypoints`, and its `dependencies`: the name of the provider's class by attribute."""
     return {
         "doc": doc_of(container.service_cls) if container.service_cls.__doc__ else "",
         "entrypoints": sorted(
@@ -45,12 +45,12 @@ def _entrypoint(container: ServiceContainer, entrypoint: Entrypoint) -> dict[str
 
 
 def doc_of(described: object) -> str:
-    """Its docstring, or ""; a long one is cut."""
+    """The docstring of an object, or ""; a long one is cut."""
     return (inspect.getdoc(described) or "")[:LONGEST_DOC]
 
 
 def _annotations(method: object) -> dict[str, str]:
-    """The annotations as they are written, by argument; that of the result as `return`."""
+    """Each argument's annotation as it is written; the key `return` has that of the result."""
     found = getattr(method, "__annotations__", None) or {}
     return {str(name): _written(annotation)[:LONGEST_SIGNATURE] for name, annotation in found.items()}
 

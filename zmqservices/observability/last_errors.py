@@ -1,4 +1,4 @@
-"""The last error of each method and type, with its traceback: few, and short, however many errors there are.
+"""Keeps the last error of each method and type with its traceback. The number and the length of both are bounded.
 
 Internal.
 """
@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from zmqservices.log_helpers import format_exception
 
-#: Errors that are kept, and characters of a text and of a traceback.
+#: The most errors that are kept, and the most characters of a text and of a traceback.
 MOST_KEPT, LONGEST_TEXT, LONGEST_TRACEBACK = 20, 500, 4000
 
-#: Seconds in which one traceback of a method and type is taken: errors that come faster show the one before.
+#: Seconds between two tracebacks of one method and type. An error that comes sooner is shown with the traceback before it.
 TRACEBACK_INTERVAL = 1.0
 
 
 class LastError(NamedTuple):
     """The last error of one type in a method. `at` is in seconds since 1970, `type` the name of its class.
 
-    `traceback` is that of the last error at `traced_at`.
+    `traceback` is that of the error at `traced_at`, which may be older than `at`.
     """
 
     at: float
@@ -37,7 +37,7 @@ class LastError(NamedTuple):
 
 
 class LastErrors:
-    """Iterating gives them, oldest first."""
+    """The last errors of one process. Iterating gives them, oldest first."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class LastErrors:
         return iter(list(self._kept.values()))
 
     def note(self, service: str, instance: str, method: str, type: str, error: BaseException, call_id: str) -> LastError:
-        """Keep one more."""
+        """Keep an error, and return its entry."""
         now = self._clock()
         key = (instance, method, type)
         former = self._kept.pop(key, None)
@@ -70,9 +70,9 @@ def _text(error: BaseException) -> str:
 
 
 def shortened(traceback: str) -> str:
-    """At most LONGEST_TRACEBACK characters: the last ones tell most, as the error itself ends a traceback."""
+    """The last LONGEST_TRACEBACK characters of a traceback, because the error stands at its end."""
     if len(traceback) <= LONGEST_TRACEBACK:
         return traceback
     rest = traceback[-LONGEST_TRACEBACK + 6 :]
-    # From the next whole line on, unless a single line fills it.
+    # Begin with a whole line, unless one line fills all of it.
     return "[...]\n" + (rest.partition("\n")[2] or rest)

@@ -1,7 +1,7 @@
 """Log lines with the ids of calls, as text or as JSON; a log of slow calls; a log of all calls.
 
-`zmqservices run` uses these as the settings LOG_FORMAT, LOG_TRACEBACKS, slow_call_threshold and ACCESS_LOG say. A LOGGING
-setting of your own may name the classes, for example `(): zmqservices.observability.logs.JsonFormatter`.
+`zmqservices run` uses them as the settings LOG_FORMAT, LOG_TRACEBACKS, slow_call_threshold and ACCESS_LOG ask. Your own LOGGING
+setting may name the classes, for example `(): zmqservices.observability.logs.JsonFormatter`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _slow = logging.getLogger("zmqservices.slow")
 #: The names of the ids that a log line may have.
 IDS = ("call_id", "trace_id", "span_id", "service", "instance")
 
-#: Nested calls that a line of a slow call names.
+#: The most nested calls that the line of a slow call names.
 MOST_NAMED = 5
 
-#: Characters of a caller's id that are shown.
+#: The most characters that are shown of a caller's id.
 LONGEST_ID = 200
 
-#: Methods whose calls one worker's line of a slow call tells apart.
+#: The most methods that are told apart among the calls of one worker.
 MOST_CALLED = 100
 
-#: The format of texts, as `zmqservices run` logs them.
+#: The format of a line of text, as `zmqservices run` logs it.
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -58,7 +58,7 @@ def ids_of(worker_ctx: WorkerContext) -> dict[str, str]:
 
 
 def _ids_of_record(record: logging.LogRecord) -> dict[str, str]:
-    """The ids that the record brings itself, else those of the call that the current worker runs."""
+    """The ids that the record has itself, or else those of the call that the current worker runs."""
     own = {name: value for name in IDS if isinstance(value := getattr(record, name, None), str)}
     if own:
         return own
@@ -119,7 +119,7 @@ class AccessLog(Probe):
         queued = worker_ctx.started_at - worker_ctx.queued_at if worker_ctx.queued_at and worker_ctx.started_at else 0.0
         method = f"{worker_ctx.service_name}.{worker_ctx.entrypoint.method_name}"
         outcome = "ok" if exc_info is None else type_name(exc_info[0])
-        # Callers choose their ids.
+        # Cut, because the caller chose this id.
         by = str(worker_ctx.immediate_parent_call_id or "")[:LONGEST_ID] or None
         _access.info(
             "%s %s ran %.1f ms, queued %.1f ms%s", method, outcome, running * 1000, queued * 1000,
@@ -140,7 +140,7 @@ class SlowCalls(Probe):
 
     def __init__(self, threshold: float = 1.0) -> None:
         self._threshold = threshold
-        #: The seconds that each running worker waited for others, by the worker's call id and the name of the method.
+        #: Seconds that each running worker waited for answers: by the worker's call id, then by the called method.
         self._waits: dict[str, dict[str, float]] = {}
 
     def worker_started(self, worker_ctx: WorkerContext) -> None:
@@ -166,7 +166,7 @@ class SlowCalls(Probe):
         self._waits.pop(worker_ctx.call_id, None)
 
     def service_stopped(self, service: str, instance: str) -> None:
-        # Workers that were killed are not told of.
+        # A killed worker has no end that a probe is told, so its waits are removed here.
         for call_id in [call_id for call_id in self._waits if call_id.startswith(f"{service}.")]:
             del self._waits[call_id]
 
@@ -189,7 +189,7 @@ class SlowCalls(Probe):
 
 
 def formatter_of(settings: Mapping[str, Any], process: str = "") -> logging.Formatter:
-    """What LOG_FORMAT and LOG_TRACEBACKS ask for; `process` is the number of one of several processes.
+    """The formatter that LOG_FORMAT and LOG_TRACEBACKS ask for. `process`: the number of this process among several, or "".
 
     Raises ConfigurationError for a wrong value.
     """
@@ -207,7 +207,7 @@ def _one_of(settings: Mapping[str, Any], key: str, *choices: str) -> str:
 
 @contextmanager
 def logging_calls(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Log calls as `slow_call_threshold` and ACCESS_LOG say for the length of a block. Raises ConfigurationError."""
+    """Within the block, log calls as `slow_call_threshold` and ACCESS_LOG ask. Raises ConfigurationError for a wrong value."""
     threshold = configuration.seconds(settings, constants.SLOW_CALL_THRESHOLD_CONFIG_KEY, None, allow_none=True)
     wants_all = configuration.boolean(settings, constants.ACCESS_LOG_CONFIG_KEY, False)
     with ExitStack() as stack:

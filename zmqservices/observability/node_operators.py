@@ -1,7 +1,7 @@
-"""What every node of `zmqservices run` answers to operators: `ping`, `info` and `stats` of the services of its process.
+"""The methods with which every node of `zmqservices run` answers operators: `ping`, `info` and `stats`.
 
-The counts are those of the process's Statistics. Where nothing else counts (METRICS_ADDRESS, STATISTICS), they begin with the
-first question; workers, queues and backlogs are told from the start. docs/observability.rst has the shape of each answer.
+The counts are those of the process's Statistics. Without METRICS_ADDRESS and STATISTICS, counting begins with the first call of
+`stats`; workers, queues and backlogs are always known. docs/observability.rst has the shape of each answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zmqservices.observability.statistics import MOST_SERIES, Statistics
 
 
 class NodeOperators(OperatorMethods):
-    """`containers` are those of the process; `serve` begins to answer at `node`."""
+    """Answers for `containers`, all those of the process, at `node`. `serve` begins to answer."""
 
     METHODS = ("ping", "info", "stats")
 
@@ -37,7 +37,7 @@ class NodeOperators(OperatorMethods):
         self._began = time.monotonic()
 
     def serve(self) -> str:
-        """Answer from now on, as long as the node lives. Returns the address that others are told."""
+        """Answer from now on, until the node is closed. Returns the address that is announced to others."""
         server = self._node.open_call_server()
         server.serve(self.name, self._node.id, self.take, self.flush, self.cancel)
         return self._node.addresses.advertised(server.endpoint)
@@ -45,11 +45,11 @@ class NodeOperators(OperatorMethods):
     # --- the methods -------------------------------------------------------------------------------------------------
 
     def ping(self) -> dict[str, Any]:
-        """The node and its instances, by service."""
+        """The id of the node, and its instances by service."""
         return {"node": self._node.id, "instances": [_named(container) for container in self._containers]}
 
     def info(self) -> dict[str, Any]:
-        """What runs here: versions, the process, and each service with its methods and entrypoints."""
+        """Describes this process: versions, the process itself, and each service with its methods and entrypoints."""
         return {
             **self._process(),
             "python": platform.python_version(),
@@ -69,8 +69,8 @@ class NodeOperators(OperatorMethods):
     def stats(self, brief: bool = False, after: int = 0) -> dict[str, Any]:
         """Counts, durations and errors of each method since `since`, and the sizes of pools, links and journals now.
 
-        `brief` leaves out tracebacks and `measures`, for those who ask often. `after`: only the entries of the timeline whose
-        `number` is above that.
+        `brief` leaves out tracebacks and `measures`, for callers that ask often. `after`: of the timeline, only entries whose
+        `number` is higher than this.
         """
         return {
             **self._process(),
@@ -79,7 +79,7 @@ class NodeOperators(OperatorMethods):
         }
 
     def _callees(self) -> list[dict[str, Any]]:
-        """What is called from here; of more than MOST_SERIES services, those that are called most."""
+        """The services that this process calls; if there are more than MOST_SERIES, those that are called most."""
         found = [one for one in self._node.caller.call_state() if not one["service"].startswith("events:")]
         return found if len(found) <= MOST_SERIES else sorted(found, key=lambda one: -one["calls"])[:MOST_SERIES]
 
@@ -94,7 +94,7 @@ class NodeOperators(OperatorMethods):
         }
 
     def _certificate(self) -> dict[str, Any] | None:
-        """That of this node, in a closed cluster."""
+        """The name of this node's certificate and the days that it is still valid; None in an open cluster."""
         keys = self._node.settings.keys
         return None if keys is None else {"name": keys.certificate.name, "days_left": keys.days_left(time.time())}
 

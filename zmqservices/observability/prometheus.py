@@ -1,6 +1,6 @@
-"""The page of metrics that Prometheus reads. Stands on prometheus-client; the extra is `prometheus`.
+"""The page of metrics that Prometheus reads. Needs prometheus-client; the extra is `prometheus`.
 
-`zmqservices run` serves it where METRICS_ADDRESS says. In a program of your own:
+`zmqservices run` serves the page at METRICS_ADDRESS. In your own program:
 
     server = MetricsServer("127.0.0.1:9464")
     server.start()
@@ -39,10 +39,10 @@ _log = logging.getLogger(__name__)
 #: `rpc.system.name` and `messaging.system` of the conventions.
 SYSTEM = "zmqservices"
 
-#: Connections that are served at once, and seconds in which each must read or write something.
+#: The most connections at once, and the seconds after which an idle connection is closed.
 MOST_CONNECTIONS, IDLE_TIMEOUT = 16, 10.0
 
-#: What is measured when the page is read: the name and the help of the metric, and its labels by those of the measure.
+#: The measures, which are taken when the page is read: for each, the name and the help of its metric, and the key of its LABELS.
 MEASURES = {
     "workers_running": ("zmqservices_workers_running", "Workers that run a method.", "instance"),
     "workers_max": ("zmqservices_workers_max", "Workers that may run at once.", "instance"),
@@ -72,10 +72,10 @@ MEASURES = {
     "group_members": ("zmqservices_group_members", "Members of a group that are connected to this publisher.", "group"),
 }  # fmt: skip
 
-#: Measures of which the largest is told where several have the same labels; the others are added up.
+#: Of several measures with the same labels, the largest is exported for these names; for all other names they are added up.
 LARGEST = frozenset(("client_panic", "directory_stale_seconds", "events_oldest_age", "journal_blocked"))
 
-#: The labels of each kind of measure: as they are measured, and as they are exported.
+#: The labels of each kind of measure: their names in the measure, and in the metric.
 LABELS = {
     "": {},
     "instance": {"service": "service_name", "instance": "service_instance_id"},
@@ -88,20 +88,20 @@ LABELS = {
 
 
 class ServiceCollector(Collector):
-    """A collector of prometheus-client, for a registry of your own: what `statistics` counted, and what probes can measure.
+    """A collector for your own registry of prometheus-client: it exports the counts of `statistics` and all measures.
 
-    Attach `statistics` to the process with `zmqservices.probes.attach`.
+    Attach `statistics` to the process first, with `zmqservices.probes.attach`.
     """
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering it does not collect."""
+        """Returns nothing, so that registering the collector does not collect."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Called for each page."""
+        """Called for each page: yields every metric."""
         yield from self._calls()
         yield from self._workers()
         yield from self._events()
@@ -126,7 +126,7 @@ class ServiceCollector(Collector):
             _add_outcomes(client, outcomes, SYSTEM, f"{service}/{method}")
         yield client
         hedged = CounterMetricFamily(
-            "zmqservices_client_calls_hedged", "Outgoing calls that were sent to a second instance, too.", labels=("rpc_method",)
+            "zmqservices_client_calls_hedged", "Outgoing calls that were also sent to a second instance.", labels=("rpc_method",)
         )
         for (service, method), count in list(self._statistics.hedged.counts.items()):
             hedged.add_metric((f"{service}/{method}",), count)
@@ -139,7 +139,7 @@ class ServiceCollector(Collector):
         yield refused
 
     def _called(self) -> dict[tuple[str, str], Outcomes]:
-        """Outgoing calls by service and method, whichever service of this process made them."""
+        """Outgoing calls by service and method, added up over the services of this process that made them."""
         called: dict[tuple[str, str], Outcomes] = {}
         for (_, service, method), outcomes in list(self._statistics.calls.items()):
             called.setdefault((service, method), Outcomes()).add(outcomes)
@@ -170,7 +170,7 @@ class ServiceCollector(Collector):
         yield unstarted
 
     def _waited(self) -> dict[tuple[str, str, str, str], Histogram]:
-        """By service, instance, method and kind: an event handler's types together, and entrypoints of one method, too."""
+        """Waiting times by service, instance, method and kind. Event types and entrypoints of one method are added up."""
         waited: dict[tuple[str, str, str, str], Histogram] = {}
         for worked in self._statistics.all_worked():
             labels = (worked.service, worked.instance, worked.method, worked.kind)
@@ -271,12 +271,12 @@ def _add(family: HistogramMetricFamily, labels: Iterable[str], histogram: Histog
     family.add_metric(list(labels), buckets, histogram.total)
 
 
-#: Bounds as Prometheus writes numbers.
+#: The bounds as texts, in the way that Prometheus writes numbers.
 _TEXTS = {bound: prometheus_client.utils.floatToGoString(bound) for bound in EXPORTED}
 
 
 def _measured() -> Iterator[Metric]:
-    """A process may have several nodes and clients: their links, calls and so on are counted together."""
+    """The measures as metrics, added up over the nodes and clients of this process."""
     found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in MEASURES}
     for measure in probes.measures():
         values = found.get(measure.name)
@@ -295,7 +295,7 @@ def _measured() -> Iterator[Metric]:
 
 
 class _Handler(pywsgi.WSGIHandler):
-    """Ends a connection that says nothing."""
+    """Closes a connection that has been idle for IDLE_TIMEOUT seconds."""
 
     def handle(self) -> None:
         self.socket.settimeout(IDLE_TIMEOUT)
@@ -308,7 +308,7 @@ class _Handler(pywsgi.WSGIHandler):
 class MetricsServer:
     """Serves `/metrics` at `address`: HOST:PORT, or the path of a UNIX socket. Raises ConfigurationError where it cannot listen.
 
-    It counts from `start` to `stop`. `statistics` may be given, if they are attached already.
+    Counts from `start` to `stop`. Give `statistics` if they are attached already.
     """
 
     def __init__(self, address: str, statistics: Statistics | None = None) -> None:
@@ -321,26 +321,26 @@ class MetricsServer:
         ):  # fmt: skip
             collector(registry=self.registry)
         listener = bind(address)
-        #: Where it listens; the port is known even if it was left to the system.
+        #: Where the server listens. Holds the real port even if the system chose it (port 0).
         self.address = listener.getsockname()
         self._server = pywsgi.WSGIServer(
             listener, self._answer, log=None, error_log=_log, handler_class=_Handler, spawn=Pool(MOST_CONNECTIONS)
         )
 
     def start(self) -> None:
-        """Count from now on, and answer."""
+        """Begin to count and to answer."""
         if self._own is not None:
             probes.attach(self._own)
         self._server.start()
 
     def stop(self) -> None:
-        """Count and answer no more."""
+        """Stop counting and answering."""
         if self._own is not None:
             probes.detach(self._own)
         self._server.stop(timeout=0)
 
     def page(self) -> bytes:
-        """The page, as Prometheus reads it."""
+        """The page in the text format of Prometheus."""
         return bytes(prometheus_client.generate_latest(self.registry))
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:

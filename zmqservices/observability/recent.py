@@ -1,6 +1,6 @@
-"""What a node has counted lately, made of what it answers again and again.
+"""What a node has counted in the last seconds, computed from its repeated answers to `stats`.
 
-Internal. Pure: the times are those in the answers.
+Internal. Pure: all times are taken from the answers.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any, Generic, TypeVar
 
 Counts = TypeVar("Counts")
 
-#: Answers that are kept, however fast they come.
+#: The most answers that are kept.
 MOST_ANSWERS = 64
 
 
 class Recent(Generic[Counts]):
-    """The counts of the last `span` seconds, and those of one answer that is a little older, so that the span is filled.
+    """The counts of the last `span` seconds. One older answer is kept as well, so that the whole span is covered.
 
-    Counts can be compared only while the process and the beginning of its counts are the same, and its clock goes forward;
-    with another answer everything begins anew.
+    Answers can be compared only while they come from one process, its counts began at the same time, and its clock goes
+    forward. The first answer that breaks this rule removes all answers before it.
     """
 
     def __init__(self, span: float) -> None:
@@ -31,7 +31,7 @@ class Recent(Generic[Counts]):
         return len(self._kept)
 
     def add(self, answer: Mapping[str, Any], counts: Counts) -> None:
-        """One more answer of `stats`. Raises KeyError, TypeError or ValueError for what is none, and is then as it was."""
+        """Add an answer of `stats`. Raises KeyError, TypeError or ValueError for a malformed one, and then changes nothing."""
         at, identity = float(answer["at"]), (answer["pid"], answer["since"])
         if identity != self._identity or (self._kept and at < self._kept[-1][0]):
             self._kept.clear()
@@ -42,15 +42,15 @@ class Recent(Generic[Counts]):
 
     @property
     def oldest(self) -> Counts:
-        """Those from which on it is counted. There must be one."""
+        """The counts of the oldest kept answer. There must be an answer."""
         return self._kept[0][1]
 
     @property
     def newest(self) -> Counts:
-        """The last ones. There must be one."""
+        """The counts of the last answer. There must be an answer."""
         return self._kept[-1][1]
 
     @property
     def seconds(self) -> float:
-        """Between the oldest and the newest; 0 until there are two."""
+        """Seconds between the oldest and the newest answer; 0 until there are two."""
         return self._kept[-1][0] - self._kept[0][0] if len(self._kept) > 1 else 0.0

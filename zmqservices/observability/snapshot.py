@@ -1,4 +1,4 @@
-"""What was counted in a process up to now, and the sizes of everything in it, as plain values.
+"""The counts of a process up to now and the sizes of its parts, as plain values.
 
 Internal.
 """
@@ -15,7 +15,7 @@ from zmqservices.observability.last_errors import LastError
 from zmqservices.observability.statistics import MOST_SERIES, OTHER, Outcomes, Statistics, Worked
 from zmqservices.probes import Measure
 
-#: The measures of a group of event handlers, by their names in a row of `groups`.
+#: The measures of a group of event handlers, by the keys of a row of `groups`.
 OF_GROUP = {
     "events_waiting": "waiting",
     "events_oldest_age": "oldest_age",
@@ -28,7 +28,7 @@ OF_GROUP = {
 def snapshot(
     statistics: Statistics, containers: Iterable[ServiceContainer], brief: bool = False, after: int = 0
 ) -> dict[str, Any]:
-    """The part of the answer of `stats` that needs no node. `brief`: without tracebacks and `measures`."""
+    """The part of the answer to `stats` that needs no node. `brief`: without tracebacks and `measures`."""
     measures = list(probes.measures())
     return {
         "since": statistics.since,
@@ -105,9 +105,9 @@ def _error(error: LastError, brief: bool) -> dict[str, Any]:
 
 
 def _groups(statistics: Statistics, measures: Iterable[Measure]) -> list[dict[str, Any]]:
-    """One row for each group of each journal, and one for all beyond MOST_SERIES.
+    """One row for each group of each journal. One row stands for all groups beyond MOST_SERIES.
 
-    What is counted by source and group alone stands in each of its rows.
+    Counts that are kept by source and group, and not by journal, are repeated in each row of the group.
     """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for measure in measures:

@@ -1,11 +1,11 @@
-"""Spans of calls that the SDK need not make, since nobody but their exporter looks at most of them. Internal.
+"""Internal: light spans of calls, for which no span of OpenTelemetry's SDK is made unless somebody needs one.
 
-The SDK takes about 25 us and twenty objects for a span. Most spans of calls have a few attributes, known from the start, and
-nothing is added until they end.
+The SDK takes about 25 us and twenty objects for a span. Most spans of calls have a few attributes that are known from the
+start, and only the exporter reads them.
 
-Rule 1: a LightSpan becomes a whole span of the SDK with the first method that is more than reading its context or ending it.
-Rule 2: what exporters get is the same either way.
-Imported by `tracing` alone, which tells what to install where OpenTelemetry is missing.
+Rule 1: a LightSpan becomes a whole span of the SDK as soon as anything but reading its context or ending it is asked of it.
+Rule 2: exporters get the same either way.
+Only `tracing` imports this module; it says what to install if OpenTelemetry is missing.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind
 
-#: The processors that look at spans only when they have ended.
+#: The processors that read only spans that have ended.
 _PLAIN = (BatchSpanProcessor, SimpleSpanProcessor)
 
 
 def is_plain(processor: object) -> bool:
-    """Whether this processor looks at spans only when they have ended."""
+    """Whether this processor reads only spans that have ended."""
     return type(processor) in _PLAIN
 
 
 def may_be_light() -> bool:
-    """Whether the environment asks for nothing that only the SDK's own way of making a span has."""
+    """Whether light spans may be used: no variable of the environment asks for something that only the SDK's own spans do."""
     return not any(
         name.startswith("OTEL_") and name.endswith(("_LIMIT", "_DISABLED", "_INTERNAL_METRICS_ENABLED")) for name in environ
     )
 
 
 class Origin:
-    """What the spans of one service have in common."""
+    """The values that all spans of one service share."""
 
     __slots__ = ("resource", "scope", "processor")
 
@@ -50,16 +50,16 @@ class Origin:
 
 
 class LightSpan(SdkSpan):
-    """A span of the SDK of which the most is made when it is asked for.
+    """A span of the SDK, most of which is made when it is first needed.
 
-    `known`: its attributes, of types that OpenTelemetry takes; not changed here.
+    `known`: the attributes, of types that OpenTelemetry takes. The mapping is not changed here.
     """
 
     def __init__(
         self, origin: Origin, name: str, context: SpanContext, parent: SpanContext | None, kind: SpanKind,
         known: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        # Not the base's: that is what takes the time. `__getattr__` makes up for it.
+        # The constructor of the base is not called, because it takes most of the time. `__getattr__` calls it when needed.
         self._light: tuple[Origin, str, SpanContext, SpanContext | None, SpanKind, Mapping[str, Any], int] | None = (
             origin, name, context, parent, kind, known, time_ns(),
         )  # fmt: skip
@@ -68,7 +68,7 @@ class LightSpan(SdkSpan):
         self._ended_at = 0
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is not there yet: make all of it."""
+        """Called for an attribute that does not exist yet: makes the whole span."""
         light = self.__dict__.get("_light")
         if light is None:
             raise AttributeError(name)

@@ -1,7 +1,7 @@
 """Counts what happens in a process: calls, events, requests, links, with their errors and durations.
 
-Everything that comes from outside (names of unknown methods, event types, errors) is counted under `_OTHER` beyond a bound, so
-that what is kept stays small whatever peers send.
+Peers choose names of methods, event types and errors. Beyond a bound, further names are counted together as `_OTHER`, so that
+the counts stay small whatever peers send.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from zmqservices.probes import ExcInfo, OutgoingCall, Probe
 #: Stands for every name beyond a bound, as in the semantic conventions of OpenTelemetry.
 OTHER = "_OTHER"
 
-#: Errors of one series, and series of each kind, that are told apart.
+#: The most error types of one series, series of each kind, and event types of one handler that are counted separately.
 MOST_ERRORS, MOST_SERIES, MOST_TYPES = 20, 1000, 100
 
 HTTP_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 
-#: Errors of calls whose service or method there may never have been.
+#: Errors of calls to a service or method that may not exist.
 UNKNOWN_TARGETS = frozenset(("UnknownService", "MethodNotFound"))
 
 #: The reasons for which a call is refused after its method was looked up.
@@ -36,17 +36,17 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Outcomes:
-    """How often something ended, how, and how long it took."""
+    """The durations of something that is done again and again, by its outcome."""
 
     __slots__ = ("good", "failed")
 
     def __init__(self) -> None:
         self.good = Histogram()
-        #: By type of the error.
+        #: Durations of the failures, by type of the error.
         self.failed: dict[str, Histogram] = {}
 
     def of_error(self, name: str) -> Histogram:
-        """The durations of those that ended with this error."""
+        """The durations of the failures with this error."""
         histogram = self.failed.get(name)
         if histogram is None:
             if len(self.failed) >= MOST_ERRORS:
@@ -55,20 +55,20 @@ class Outcomes:
         return histogram
 
     def add(self, other: Outcomes) -> None:
-        """Count all that `other` has counted."""
+        """Add the counts of `other` to these."""
         self.good.add(other.good)
         for name, histogram in other.failed.items():
             self.of_error(name).add(histogram)
 
     def all(self) -> Iterator[tuple[str, Histogram]]:
-        """By type of the error; "" where there was none."""
+        """The durations by type of the error; "" for the successes."""
         if self.good.count:
             yield "", self.good
         yield from self.failed.items()
 
 
 class Worked(Outcomes):
-    """What workers of one entrypoint did. Of an event handler, for one type of events."""
+    """The outcomes of one entrypoint's workers, or of one event type of an event handler."""
 
     __slots__ = ("service", "instance", "method", "kind", "source", "type", "group", "queued", "last_error", "by_type")
 
@@ -82,14 +82,14 @@ class Worked(Outcomes):
         self.source = source
         self.type = type
         self.group = group
-        #: How long they waited for a worker.
+        #: Seconds from the arrival until a worker began.
         self.queued = Histogram()
         self.last_error: LastError | None = None
-        #: Of an event handler: the same for each type of events.
+        #: The outcomes by event type; only event handlers have them.
         self.by_type: dict[str, Worked] = {}
 
     def of_type(self, source: str, type: str) -> Worked:
-        """That of one type of events."""
+        """The outcomes of one event type."""
         found = self.by_type.get(type)
         if found is None:
             if len(self.by_type) >= MOST_TYPES:
@@ -100,7 +100,7 @@ class Worked(Outcomes):
 
 
 class Bounded(Generic[Key]):
-    """Counters by keys; beyond `most` keys all others are counted as `other`."""
+    """Counters by key. Once there are `most` keys, every further key is counted as `other`."""
 
     def __init__(self, other: Key, most: int = MOST_SERIES) -> None:
         self.counts: dict[Key, int] = {}
@@ -108,20 +108,20 @@ class Bounded(Generic[Key]):
         self._most = most
 
     def count(self, key: Key, by: int = 1) -> None:
-        """Count `by` more."""
+        """Add `by` to the counter of the key."""
         if key not in self.counts and len(self.counts) >= self._most:
             key = self._other
         self.counts[key] = self.counts.get(key, 0) + by
 
 
 class Statistics(Probe):
-    """Attach it to a process; what it counted may be read at any time."""
+    """The counts of one process. Attach it with `zmqservices.probes.attach`; its attributes may be read at any time."""
 
     def __init__(self) -> None:
         self.since = time.time()
-        #: By bound entrypoint.
+        #: The outcomes by bound entrypoint.
         self.workers: dict[Any, Worked] = {}
-        #: Outgoing calls by the service whose method made them (see `caller_of`), the service that is called, and its method.
+        #: Outgoing calls, by the service whose method made them (see `caller_of`), the called service, and its method.
         self.calls: dict[tuple[str, str, str], Outcomes] = {}
         self.errors = LastErrors()
         self.timeline = Timeline()
@@ -133,14 +133,14 @@ class Statistics(Probe):
         self.refused: Bounded[tuple[str, str, str]] = Bounded((OTHER, OTHER, OTHER))
         #: Second attempts of outgoing calls, by service and method.
         self.hedged: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
-        #: By source and group.
+        #: Reliable events, by source and group.
         self.delivered: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         self.redelivered: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         self.acked: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         self.failed: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         self.dead: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
         self.lost: Bounded[tuple[str, str]] = Bounded((OTHER, OTHER))
-        #: By source.
+        #: Dropped copies of best-effort events, by source.
         self.dropped: Bounded[str] = Bounded(OTHER)
         #: Changes of links, by what happened.
         self.links: Bounded[str] = Bounded(OTHER)
@@ -182,7 +182,7 @@ class Statistics(Probe):
     def _new(self, worker_ctx: Any) -> Worked:
         entrypoint, container = worker_ctx.entrypoint, worker_ctx.container
         listed = entrypoint.listed() if hasattr(entrypoint, "listed") else {}
-        # Those of @rpc methods are not listed beside their services' methods.
+        # The entrypoints of @rpc are not in this list, because the service's methods are listed elsewhere.
         kind = "rpc" if listed is None else str(listed.get("kind", "")).partition(",")[0]
         group = "" if listed is None else str(listed.get("group", ""))
         worked = Worked(container.service_name, container.instance_id, entrypoint.method_name, kind, group=group)
@@ -201,7 +201,7 @@ class Statistics(Probe):
         self.timeline.add("started", service, instance)
 
     def all_worked(self) -> Iterator[Worked]:
-        """What the workers of each entrypoint did; those of event handlers by type."""
+        """The outcomes of each entrypoint, each followed by its outcomes by event type."""
         for worked in list(self.workers.values()):
             yield worked
             yield from list(worked.by_type.values())
@@ -323,14 +323,14 @@ class Statistics(Probe):
 
 
 def caller_of(call: OutgoingCall) -> str:
-    """The service whose method makes the call; "standalone_rpc_proxy" of such a client, "" of others."""
+    """The service whose method makes the call; "standalone_rpc_proxy" for a standalone client, "" if unknown."""
     stack = call.headers.get(CALL_ID_STACK_CONTEXT_KEY) if call.headers else None
     # A call id is `service.method.unique`, and a service's name may have dots.
     return stack[-1].rsplit(".", 2)[0] if stack else ""
 
 
 def type_name(cls: type) -> str:
-    """The name of an error's class; with its module, unless it is built in."""
+    """The name of an error's class, after the name of its module unless the class is built in."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 

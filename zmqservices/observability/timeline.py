@@ -1,4 +1,4 @@
-"""What happened in the cluster as one process saw it, newest last: instances that came and went, links, ejections, drains.
+"""The last things that happened in the cluster as one process saw them: instances that came and went, links, ejections, drains.
 
 Internal.
 """
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-#: Entries that are kept, and characters of a detail and of a name: nodes choose their own.
+#: The most entries that are kept, and the most characters of a detail and of a name, which other nodes may have chosen.
 MOST_KEPT, LONGEST_DETAIL, LONGEST_NAME = 200, 200, 255
 
 
@@ -31,7 +31,7 @@ class Happening(NamedTuple):
 
 
 class Timeline:
-    """Iterating gives the entries, oldest first."""
+    """The last MOST_KEPT entries. Iterating gives them, oldest first."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class Timeline:
         return iter(list(self._kept))
 
     def add(self, what: str, service: str, instance: str, detail: str = "") -> None:
-        """One more entry."""
+        """Add an entry."""
         self._number += 1
         self._kept.append(Happening(
             self._number, self._clock(), what, service[:LONGEST_NAME], instance[:LONGEST_NAME], detail[:LONGEST_DETAIL]

@@ -1,7 +1,9 @@
-"""Internal: the header of a trace (W3C Trace Context), and which traces are sampled, without OpenTelemetry's library.
+"""Internal: reads and writes the header of a trace (W3C Trace Context), and decides which traces are sampled.
+
+OpenTelemetry's library is not needed here.
 
 Rule 1: no contexts and no clock here; random bits are an argument.
-Rule 2: the lower 64 bits of a trace's id decide, as OpenTelemetry's samplers of a share have it.
+Rule 2: the lower 64 bits of a trace's id decide, as in OpenTelemetry's TraceIdRatioBased sampler.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 
-#: The header by which a trace travels; its last two digits say whether it is sampled.
+#: The header that carries a trace. Its last two digits say whether the trace is sampled.
 TRACEPARENT = "traceparent"
 
 #: Whether a text is the header of a trace that is not sampled: the lowest flag is not set.
@@ -17,14 +19,14 @@ is_unsampled = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 _sampled = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f][13579bdf])").fullmatch
 
-#: The description of a sampler that goes by the trace's id where a trace begins, and else follows the parent.
+#: The description of a sampler that decides by the trace's id where a trace begins, and follows the parent elsewhere.
 _usual = re.compile(
     r"ParentBased\{root:(?:(AlwaysOffSampler)|(AlwaysOnSampler)|TraceIdRatioBased\{([0-9.e-]+)\}),"
     r"remoteParentSampled:AlwaysOnSampler,remoteParentNotSampled:AlwaysOffSampler,"
     r"localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler\}"
 ).fullmatch
 
-#: What the headers of one process have in common: half of each trace's id, and the id of the span.
+#: The part that all headers of one process share: half of the trace's id, and the id of the span.
 _template = ""
 
 
@@ -43,7 +45,7 @@ os.register_at_fork(after_in_child=_new_template)
 
 
 def bound_of(sampler: str) -> int | None:
-    """Traces are sampled where the lower 64 bits of their ids are less than this; None for a sampler that must be asked."""
+    """A trace is sampled if the lower 64 bits of its id are less than this number; None for a sampler that must be asked."""
     usual = _usual(sampler)
     if usual is None:
         return None
@@ -52,7 +54,7 @@ def bound_of(sampler: str) -> int | None:
 
 
 def unsampled(bits: int) -> str:
-    """The header of a new trace that is not sampled. `bits`: 64 random ones, the lower half of its id."""
+    """The header of a new trace that is not sampled. `bits`: 64 random bits, the lower half of its id."""
     return _template % bits
 
 
@@ -63,6 +65,6 @@ def parts_of(header: str) -> tuple[int, int, int]:
 
 
 def sampled_parts(header: object) -> tuple[int, int, int] | None:
-    """As `parts_of`, for whatever came from a peer; None for what is not the header of a sampled trace."""
+    """As `parts_of`, for a header from a peer; None if it is malformed or its trace is not sampled."""
     found = _sampled(header) if type(header) is str else None
     return None if found is None else (int(found[1], 16), int(found[2], 16), int(found[3], 16))
