@@ -1,4 +1,4 @@
-"""What a process allows its peers: the policy file, and the verdicts on what they ask for.
+"""Authorization: the policy file of a process, which says what its peers may do.
 
 Internal. Keys and certificates are in `discovery.security`.
 """

@@ -1,4 +1,4 @@
-"""The policy of a process: rules beyond what certificates say. Pure but for `load`.
+"""The policy file of a process: rules that add to its peers' certificates. Pure but for `load`.
 
     deny:
       - who: batch-*
@@ -8,8 +8,8 @@
         calls: [orders, users.get_*]
         handles: [payments]
 
-Rule 1: `deny` comes first, then the peer's certificate, then `allow`; what nothing allows is forbidden.
-Rule 2: a rule that this release does not understand is an error, never a rule that is passed over.
+Rule 1: `deny` is looked at first, then the peer's certificate, then `allow`. Anything that none of them allows is forbidden.
+Rule 2: a rule that this release does not understand is an error. It is never skipped.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from discovery.security.permissions import Permission, Verb, allows, matches, ne
 from zmqservices.exceptions import ConfigurationError
 
 DENY, ALLOW, WHO = "deny", "allow", "who"
-#: What a rule may speak of: what a process can decide when it is asked. Who serves and registers is for certificates alone.
+#: The verbs of a rule: those that a process can decide when a peer asks. Only certificates say who may serve and register.
 VERBS = {verb.value: verb for verb in (Verb.CALL, Verb.HANDLE, Verb.ADMINISTER)}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """For peers whose name fits a pattern of `who`. `label` says where the rule stands."""
+    """One rule, for peers whose name matches a pattern of `who`. `label` says where it stands in the file."""
 
     label: str
     who: tuple[str, ...]
     patterns: tuple[tuple[Verb, tuple[str, ...]], ...]
 
     def fits(self, name: str, verb: Verb, target: str, part: str) -> str | None:
-        """The pattern that fits, or None."""
+        """The pattern that matches a peer's name and what it asks for; None if none does."""
         if not any(matches(pattern, name) for pattern in self.who):
             return None
         patterns = dict(self.patterns).get(verb, ())
@@ -46,14 +46,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of one file; an empty one leaves it to the certificates."""
+    """The rules of one file. With an empty policy, certificates alone decide."""
 
     deny: tuple[Rule, ...] = ()
     allow: tuple[Rule, ...] = ()
     source: str = field(default="", compare=False)
 
     def allows(self, certificate: Certificate, verb: Verb, name: str, part: str = "") -> Permission:
-        """Whether the holder of the certificate may do it; see `discovery.security.permissions.allows`."""
+        """Whether the holder of the certificate may do this; see `discovery.security.permissions.allows` for the arguments."""
         for rule in self.deny:
             pattern = rule.fits(certificate.name, verb, name, part)
             if pattern is not None:
@@ -68,19 +68,19 @@ class Policy:
         return Permission(False, own.rule + (f", and no rule of {self.source} allows it" if self.source else ""))
 
     def may_call(self, certificate: Certificate, service: str, method: str) -> Permission:
-        """Whether it may call the method; an operator's method needs the permission to administer its source, or nodes."""
+        """Whether the holder may call the method. Operators' methods need the permission to administer their source, or nodes."""
         return self.allows(certificate, *needed_to_call(service), method)
 
 
 def load(path: str) -> Policy:
-    """The policy in a YAML file. Raises ConfigurationError, which quotes what is wrong."""
+    """The policy in a YAML file. Raises ConfigurationError, which quotes the mistake."""
     from zmqservices import configuration
 
     return parse(configuration.load(path), path)
 
 
 def parse(found: object, source: str = "the policy") -> Policy:
-    """The policy that a YAML document says."""
+    """The policy in a YAML document, as plain values. Raises ConfigurationError, which quotes the mistake."""
     if not isinstance(found, Mapping):
         raise ConfigurationError(f"{source} is {found!r:.80}; a map with {DENY!r} and {ALLOW!r} is needed")
     _refuse_others(found, (DENY, ALLOW), source)
