@@ -1,9 +1,9 @@
-"""Several messages in one body: encodes a BATCH, and decodes its messages one by one where the whole cannot be decoded.
+"""Encodes several messages as one body, a BATCH, and decodes its messages one by one if the whole cannot be decoded.
 
     body = encode([encode_call(17, "maths", "add", (2, 3)), encode_call(18, "maths", "add", (4, 5))])
     envelope.decode(body).messages == [[3, 17, "maths", "add", [2, 3]], [3, 18, "maths", "add", [4, 5]]]
 
-Rule: a malformed message does not affect the others. docs/protocol.rst says what a receiver must accept.
+Rule: a malformed message does not affect the others. docs/protocol.rst says which batches a receiver must accept.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from zmqservices.wire import codec
 
 #: The first bytes of a BATCH: an array of two items, of which the first is its kind. The second is the array of its messages.
 _BATCH = b"\x92\x0d"
-#: Messages, and their bytes, that are decoded one by one: many more than any peer sends together, and few enough to be quick.
+#: The most messages, and the most bytes of them, that are decoded one by one: more than any peer sends together, and quick.
 MOST_PARTED, LARGEST_PARTED = 1024, 1024 * 1024
-#: Messages that a BATCH may hold: many more than are ever sent together, and few enough to be handled in one turn.
+#: The most messages of a BATCH: more than any peer sends together, and few enough to be handled in one turn.
 MAX_MESSAGES = 4096
-#: Bytes of the longest message that is decoded although it is nested as deep as the encoder can nest.
+#: The most bytes of a message that is decoded although it is nested as deep as the encoder can nest.
 LARGEST_DEEP = 16 * 1024
 
 
 def encode(bodies: list[bytes]) -> bytes:
-    """One body for these bodies. There are at most 65,535 of them, without payload frames. A single one is returned as it is."""
+    """One body that holds these bodies: at most 65,535, without payload frames. A single body is returned unchanged."""
     count = len(bodies)
     if count == 1:
         return bodies[0]
@@ -43,15 +43,15 @@ def check_count(body: bytes) -> None:
 
 
 def is_batch(body: bytes) -> bool:
-    """Whether the body begins as a BATCH does."""
+    """Whether the body is a BATCH, by its first bytes."""
     return body[: len(_BATCH)] == _BATCH
 
 
 def part(body: bytes, hook: codec.Hook) -> list[Any]:
     """Decode the messages of a BATCH one by one, because the whole could not be decoded.
 
-    Either one of them is malformed, or a message is nested too deep only because it is inside of a BATCH. In place of a message
-    that cannot be decoded alone stands its ProtocolError. Raises ProtocolError if the BATCH itself is not well-formed.
+    Either a message is malformed, or it is nested too deep only because it is inside a BATCH. If a message cannot be decoded
+    alone, the list has its ProtocolError in its place. Raises ProtocolError if the BATCH itself is not well-formed.
     """
     rest = body[len(_BATCH) :]
     try:
@@ -60,7 +60,7 @@ def part(body: bytes, hook: codec.Hook) -> list[Any]:
         if count > MOST_PARTED or len(body) > LARGEST_PARTED:
             raise ProtocolError(f"a BATCH of {count:,} messages in {len(body):,} bytes, one of which is malformed")
         found: list[Any] = []
-        # The position of the next message, and that of the first byte that the reader was given.
+        # The position of the next message, and the position of the first byte that the reader was given.
         at, given = reader.tell(), 0
         for _ in range(count):
             try:
@@ -87,7 +87,7 @@ def _reader_of(raw: bytes) -> Any:
 
 
 def _size_of_deepest(raw: bytes) -> int:
-    """Bytes of an array that is nested one level deeper than the reader can skip, as deep as the encoder goes (see `codec`)."""
+    """The size of an array that is one level deeper than the reader can skip: as deep as the encoder goes (see `codec`)."""
     reader = _reader_of(raw)
     for _ in range(reader.read_array_header()):
         reader.skip()

@@ -20,20 +20,20 @@ from zmqservices.exceptions import ProtocolError, UnserializableValueError
 from zmqservices.wire import extensions
 from zmqservices.wire.extensions import FROZENSET, PAYLOAD, SET, TUPLE
 
-#: Tuples and sets within tuples and sets. Each holds a document of its own, whose reader needs 40 KiB of the C stack.
+#: Levels of tuples and sets within each other. Each holds a separate document, whose reader needs 40 KiB of the C stack.
 MAX_EXTENSION_NESTING = 32
 #: Levels of containers inside a tuple or set; with the packer's own bound (511 or 1024) around it, the C stack is safe.
 MAX_NESTING = 500
 #: The lengths that arrays claim are not checked in documents of up to this many bytes: they can waste 11 MB at most.
 TRUSTED_SIZE = 2048
-#: Bytes of memory that claimed lengths without content may take for a moment, and the bytes that one claimed item takes.
+#: Bytes that arrays may allocate for items that they claim and do not have, and the bytes for one such item.
 MAX_WASTE, POINTER = 16 * 1024 * 1024, 8
-#: Documents of more bytes are skipped through rather than counted.
+#: In documents of more bytes, arrays are checked by skipping through the document, and not by counting their first bytes.
 COUNTED_SIZE = 8 * 1024
-#: Documents of more bytes may hold enough keys with one hash to stall a process: Python salts the hashes of texts and bytes, and
-#: not those of numbers, tuples and dates.
+#: Documents of more bytes may hold enough keys with one hash to stall a process. (Python salts the hashes of texts and bytes
+#: only; anybody can choose numbers, tuples and dates that have the same hash.)
 COLLIDING_SIZE = 16 * 1024
-#: With more than MAX_UNSALTED extensions in such a document, the hashes in each map or set of more than MAX_UNSALTED items are
+#: If such a document has more than MAX_UNSALTED extensions, the hashes in each map or set of more than MAX_UNSALTED items are
 #: counted; at most MAX_ONE_HASH items may share a hash. (All keys but texts, bytes and 64-bit integers travel as extensions.)
 MAX_UNSALTED, MAX_ONE_HASH = 1000, 100
 #: A packer keeps the largest buffer that it ever needed. A packer that needed more than this many bytes is not used again.
@@ -82,7 +82,7 @@ def _new_packer(level: int) -> Any:
 
 
 def _make_default(level: int) -> Default:
-    """A function that packs the values that msgpack cannot pack, inside of `level` tuples and sets."""
+    """A function that packs the values that msgpack cannot pack, where `level` tuples and sets are around them."""
 
     def default(value: object) -> Any:
         cls = type(value)
@@ -102,7 +102,7 @@ def _make_default(level: int) -> Default:
 
 
 def _ext(code: int, raw: bytes) -> ExtType:
-    # The constructor of ExtType would check again what is known here, and take 0.4 us.
+    # The constructor of ExtType would check the code and the bytes again, which takes 0.4 us.
     return tuple.__new__(ExtType, (code, raw))
 
 
@@ -131,7 +131,7 @@ def _write_items(code: int) -> Callable[[Any, int], ExtType]:
 
 def _check_nesting(value: Any) -> None:
     """Raises UnserializableValueError for containers that are nested deeper than MAX_NESTING, or that contain themselves."""
-    # Depth first: a container that contains itself is followed once, and not once for each place where it occurs.
+    # Depth first, so that a container that contains itself is followed once, and not once for each place where it occurs.
     path = [iter(value)]
     while path:
         for item in path[-1]:
@@ -147,13 +147,13 @@ def _check_nesting(value: Any) -> None:
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 
-#: How a value of each type, or of a subclass, is written: as a builtin that msgpack knows, or as an extension.
+#: For each type and its subclasses, a function that turns a value into a builtin that msgpack knows, or into an extension.
 _builtins: dict[type, Callable[[Any, int], Any]] = {
     **{cls: _write_by(code, write) for cls, (code, write) in extensions.WRITERS.items()},
     tuple: _write_items(TUPLE),
     set: _write_items(SET),
     frozenset: _write_items(FROZENSET),
-    # The methods of the builtin are called: `__str__` or `__int__` of a subclass may return anything.
+    # The method of the builtin is called, because `__str__` or `__int__` of a subclass may return anything.
     str: lambda value, level: str.__str__(value),
     bytes: lambda value, level: bytes.__bytes__(value),
     bytearray: lambda value, level: bytearray.__getitem__(value, slice(None)),
@@ -187,7 +187,7 @@ def unpack(raw: bytes) -> Any:
 
 
 def unpack_with(raw: bytes, hook: Hook) -> Any:
-    """As `unpack`, with another reader for the outermost extensions: see `make_hook`."""
+    """As `unpack`; `hook` (see `make_hook`) reads the outermost extensions."""
     try:
         if len(raw) > TRUSTED_SIZE:
             raw = bytes(raw)  # the very same object, unless it is a view of something
@@ -204,16 +204,16 @@ def unpack_with(raw: bytes, hook: Hook) -> Any:
 
 
 def _check_claims(raw: bytes) -> None:
-    """Raises an error if an array claims more items than follow.
+    """Raise an error if an array claims more items than follow.
 
-    The reader allocates a list of the claimed length (at most the document's length) at once, on each of 1024 levels: 64 KiB
-    could ask for 512 MiB. Skipping through the document allocates nothing, and finds an array that is not filled. Skipping
-    costs as much as reading. It is left out if few bytes of the document can open a long array.
+    The reader allocates a list of the claimed length (at most the document's length) at once, on each of 1024 levels, so that
+    64 KiB could allocate 512 MiB. Skipping through the document allocates nothing, and finds an array that has too few items.
+    It costs as much as reading, so it is not done if few bytes of the document can open a long array.
     """
     if b"\xdc" not in raw and b"\xdd" not in raw:
         return
     size = len(raw)
-    # In a large document, counting takes longer than skipping.
+    # In a large document, counting these bytes takes longer than skipping.
     if size > COUNTED_SIZE or POINTER * size * (raw.count(b"\xdc") + raw.count(b"\xdd")) > MAX_WASTE:
         unpacker = Unpacker(max_buffer_size=len(raw))
         unpacker.feed(raw)
@@ -235,7 +235,7 @@ def _map_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _check_hashes(keys: list[Any]) -> None:
-    """Raises ProtocolError if many different keys have the same hash: putting n of them into a map takes n * n steps."""
+    """Raise ProtocolError if many different keys have the same hash, because putting n of them into a map takes n * n steps."""
     [(hash_, count)] = Counter(map(hash, keys)).most_common(1)
     if count > MAX_ONE_HASH and len({repr(key)[:200] for key in keys if hash(key) == hash_}) > MAX_ONE_HASH:
         raise ProtocolError(f"{count:,} keys of a map, or items of a set, have the same hash")
@@ -244,8 +244,8 @@ def _check_hashes(keys: list[Any]) -> None:
 def _items_one_by_one(raw: bytes, hook: Hook) -> list[Any]:
     """The items of a short array that is nested one level deeper than the reader goes.
 
-    The writer of msgpack goes one level deeper than its reader. Such a body must be understood: refusing a body ends the whole
-    connection.
+    The writer of msgpack goes one level deeper than its reader. Such a body must not be refused, because that would end the
+    whole connection.
     """
     count, rest = raw[0] - 0x90, raw[1:]
     if not 0 <= count <= 15:
@@ -267,7 +267,7 @@ def _items_one_by_one(raw: bytes, hook: Hook) -> list[Any]:
 
 
 def make_hook(level: int, on_payload: Callable[[bytes], Any] | None = None) -> Hook:
-    """A function that reads extensions inside of `level` tuples and sets. `on_payload` reads the placeholder of a payload."""
+    """A function that reads extensions inside `level` tuples and sets. `on_payload` reads the placeholder of a payload."""
 
     def hook(code: int, raw: bytes) -> Any:
         read = extensions.READERS.get(code)
@@ -292,5 +292,5 @@ def make_hook(level: int, on_payload: Callable[[bytes], Any] | None = None) -> H
 
 _COLLECTIONS: dict[int, Callable[[list[Any]], Any]] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 _hooks: list[Hook] = [make_hook(level) for level in range(MAX_EXTENSION_NESTING + 1)]
-#: Reads the extensions of a value that has no payload frame.
+#: The function that reads the extensions of a value without a payload frame.
 HOOK = _hooks[0]

@@ -23,16 +23,16 @@ from zmqservices.wire.messages import KINDS, Batch, Call, Error, Event, Message,
 #: A bytes value of this size or more is sent in a frame of its own, which is cheaper than copying it.
 LARGE = 48 * 1024
 
-#: The most bytes of a body that carries no values of users. A longer body is refused before it is decoded.
+#: The most bytes of a body without values of users. A longer body is refused before it is decoded.
 LARGEST_CONTROL = 256 * 1024
-#: The kinds whose bodies carry values of users, and BATCH, which has a bound of its own.
+#: The kinds whose bodies carry values of users, and BATCH, which has its own bound.
 _CARRY_VALUES = frozenset(cls.KIND for cls in (Call, Result, Error, Stream, Batch, Event, Nack))
 
 Frames: TypeAlias = bytes | tuple[bytes, bytes]
 
 
 class PayloadMissing(ProtocolError):
-    """The body announces a payload frame, and none was given. Decode it again with the frame that follows."""
+    """The body announces a payload frame, and none was given. Decode the body again together with the next frame."""
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def encode_result(id: int, value: object, serializer: str | None = None) -> Fram
 
 
 def encode_result_and_waiting(id: int, value: object, serializer: str | None, waiting: int) -> Frames:
-    """As `encode_result`, with the number of waiting calls."""
+    """As `encode_result`; `waiting` is the number of calls that wait at the instance."""
     if type(value) is bytes and len(value) >= LARGE:
         return pack([4, id, PLACEHOLDER, serializer, waiting]), value
     return pack([4, id, value, serializer, waiting], value)
@@ -106,7 +106,7 @@ def encode(message: Message) -> Frames:
     return _framed(pack(_trimmed([message.KIND, *fields])), payload)
 
 
-#: Which field of a message may be carried by the payload frame. In a Call it is an argument, too: see `_put_in_call`.
+#: The field of each kind of message that a payload frame may carry. In a Call it may also be an argument: see `_put_in_call`.
 _PLACES: dict[type, int] = {
     cls: shapes.NAMES[cls].index(name) for cls, name in ((Result, "value"), (Stream, "chunk"), (Event, "body"))
 }
@@ -150,14 +150,14 @@ _hook_alone = codec.make_hook(0, _payload_is_missing)
 
 
 class Payloads:
-    """Fetches the payload frames of one socket's messages: each while the body that announces it is decoded.
+    """Fetches the payload frames of one socket's messages. Each is fetched while the body that announces it is decoded.
 
         payloads = Payloads(link.take_payload)
         message = decode(body, payloads=payloads)
         if payloads.fetched is not None:
             size += payloads.settle(message)
 
-    `take` returns the frame that follows the body, or None where there is none.
+    `take` returns the frame that follows the body, or None if no frame follows.
     """
 
     __slots__ = ("_take", "hook", "fetched", "_places")
@@ -174,21 +174,24 @@ class Payloads:
             self.fetched = self._take()
             if self.fetched is None:
                 _payload_is_missing(raw)
-        # A second place is told from the first by `settle`, as is one that is not empty.
+        # `settle` refuses a body with two placeholders, or with one that is not empty.
         self._places += 1 if raw == b"" else 2
         return self.fetched
 
     def begin_again(self) -> None:
-        """Begin anew: the body is decoded once more, from its beginning."""
+        """Called before a body is decoded a second time: forget its placeholders."""
         self._places = 0
 
     def drop(self) -> None:
-        """Forget the frame."""
+        """Forget the fetched frame."""
         self.fetched = None
         self._places = 0
 
     def settle(self, message: Message) -> int:
-        """The number of bytes of the frame. Raises ProtocolError unless the message has exactly one allowed place for it."""
+        """The size of the frame in bytes; the frame is forgotten. To be called with each decoded message for which a frame came.
+
+        Raises ProtocolError unless the message has exactly one allowed place for the frame.
+        """
         payload, places = self.fetched, self._places
         self.drop()
         if payload is None or places != 1 or not _is_in_place(message, payload):
@@ -201,10 +204,10 @@ def decode(
 ) -> Message:
     """The message in the frames. `payload` may be anything with a buffer; the message holds it as bytes.
 
-    A CALL becomes a `call_class`, so that whoever needs more with it makes one object and not two. With `payloads`, the
-    payload frame is fetched where the body announces one.
+    A CALL becomes a `call_class`: a subclass with more fields saves making a second object. With `payloads`, the payload frame is
+    fetched if the body announces one.
 
-    Raises ProtocolError for everything that is not a message, and PayloadMissing if a payload frame must be given as well.
+    Raises ProtocolError for anything that is not a message, and PayloadMissing if the body announces a payload frame.
     Takes about 0.8 us for a small call, 0.4 us for a small result.
     """
     if payload is not None:
@@ -219,7 +222,7 @@ def decode(
                 fields = unpackb(body, ext_hook=hook, strict_map_key=False, timestamp=3)
             return message_of(fields, call_class)
         except StackError:
-            # The body may be one level deeper than the reader goes: the writer goes that deep.
+            # The body may be one level deeper than the reader goes, because the writer goes that deep.
             if payloads is not None:
                 payloads.begin_again()
             return _message(codec.unpack_with(body, hook), call_class)
@@ -236,7 +239,7 @@ def decode(
 
 
 def _check_size(body: bytes) -> None:
-    """Raises ProtocolError for a long body whose first bytes show a kind that is never long."""
+    """Raise ProtocolError for a long body whose first bytes show a kind that is never long."""
     if batches.is_batch(body):
         batches.check_count(body)
     elif len(body) > LARGEST_CONTROL and body[1] not in _CARRY_VALUES:
@@ -244,7 +247,7 @@ def _check_size(body: bytes) -> None:
 
 
 def call_id_of(body: bytes) -> int | None:
-    """The id of the CALL that this body is. Only its beginning is read; None if it is no CALL."""
+    """The id of the CALL in this body; None if it is no CALL. Only the beginning of the body is read."""
     try:
         reader = Unpacker(max_buffer_size=64)
         reader.feed(body[:64])
@@ -257,8 +260,8 @@ def call_id_of(body: bytes) -> int | None:
 
 
 def message_of(fields: object, call_class: type[Call] = Call) -> Message:
-    """The message with these decoded fields, which came in a Batch. Raises ProtocolError if they are no message."""
-    # A fast path for the two most frequent kinds in their usual form: `_message` costs twice as much.
+    """The message with these decoded fields of a Batch. Raises ProtocolError if the fields are no message."""
+    # A fast path for the usual form of the two most frequent kinds: `_message` costs twice as much.
     if type(fields) is list:
         count = len(fields)
         if count == 8:
@@ -280,7 +283,7 @@ def message_of(fields: object, call_class: type[Call] = Call) -> Message:
     return _message(fields, call_class)
 
 
-#: The types of a CALL's fields, kind and headers included, that the fast path takes.
+#: The types of a CALL's fields, including kind and headers, that the fast path accepts.
 _CALLS = frozenset(
     (int, int, str, str, list, kwargs, time_left, dict)
     for kwargs in (type(None), dict)
@@ -304,7 +307,7 @@ def _message(fields: object, call_class: type[Call]) -> Message:
 
 
 def _decode_both(body: bytes, payload: object, call_class: type[Call]) -> Message:
-    """As `decode`, for a message of two frames: the body must have exactly one placeholder, in an allowed place."""
+    """As `decode`, for a message of two frames. The body must have exactly one placeholder, in an allowed place."""
     seen: list[bytes] = []
     if len(body) > TRUSTED_SIZE:
         _check_size(body)
@@ -327,7 +330,7 @@ def _bytes_of(payload: Any) -> bytes:
 
 
 def _put(message: Message, payload: bytes) -> bool:
-    """Put the payload in the place of the placeholder. False if the placeholder is not in an allowed place."""
+    """Put the payload in place of the placeholder. Returns False if the placeholder is not in an allowed place."""
     if isinstance(message, Call):
         return _put_in_call(message, payload)
     place = _PLACES.get(type(message))

@@ -1,6 +1,6 @@
-"""The types of values that msgpack lacks, and the bytes of each.
+"""Encodes and decodes the types that msgpack lacks.
 
-Rule 1: an extension's code and format are the protocol (docs/protocol.rst, "Typed extensions"); they never change.
+Rule 1: the code and the format of an extension are part of the protocol (docs/protocol.rst, "Typed extensions") and never change.
 Rule 2: a reader raises an error for bytes of any other format. `codec` turns every error into a ProtocolError.
 """
 
@@ -23,7 +23,7 @@ TIMEDELTA = 7
 DECIMAL = 8
 UUID_CODE = 9
 INT = 10
-#: Stands where the bytes of the payload frame belong; only the envelope writes and reads it.
+#: The code of the placeholder of a payload frame. Only the envelope writes and reads it.
 PAYLOAD = 16
 
 _DATETIME = struct.Struct(">HBBBBBBI")  # year, month, day, hour, minute, second, fold, microsecond
@@ -47,7 +47,7 @@ def write_datetime(value: datetime) -> bytes:
 
 
 def read_datetime(raw: bytes) -> datetime:
-    """The datetime; with a fixed offset in place of the zone that it had."""
+    """The datetime. It has a fixed offset in place of its original zone."""
     year, month, day, hour, minute, second, fold, microsecond = _DATETIME.unpack(raw[:12])
     return datetime(year, month, day, hour, minute, second, microsecond, _read_offset(raw[12:]), fold=fold)
 
@@ -63,7 +63,7 @@ def read_date(raw: bytes) -> date:
 
 
 def write_time(value: time) -> bytes:
-    """8 bytes for a naive time, 16 for one with an offset from UTC. ValueError where the offset needs a day."""
+    """8 bytes for a naive time, 16 for one with an offset from UTC. Raises ValueError if the offset depends on the day."""
     return _TIME.pack(value.hour, value.minute, value.second, value.fold, value.microsecond) + _written_offset(value)
 
 
@@ -103,7 +103,7 @@ def read_timedelta(raw: bytes) -> timedelta:
 
 
 def write_decimal(value: Decimal) -> bytes:
-    """Its digits as ASCII text; exact, whatever the context."""
+    """The number as ASCII text: exact, whatever the decimal context."""
     return str(value).encode("ascii")
 
 
@@ -113,7 +113,7 @@ def read_decimal(raw: bytes) -> Decimal:
         raise ValueError("not a decimal number")
     value = Decimal(raw.decode("ascii"))
     if value.is_nan() and b"NaN" not in raw:
-        # The context of this thread has no trap for what goes beyond the limits.
+        # The decimal context of this thread has no trap for numbers beyond the limits.
         raise ValueError("a decimal number whose exponent is beyond the limits")
     return value
 
@@ -129,12 +129,12 @@ def read_uuid(raw: bytes) -> UUID:
 
 
 def write_int(value: int) -> bytes:
-    """Two's complement, most significant byte first, in as few bytes as there can be."""
+    """Two's complement, most significant byte first, in as few bytes as possible."""
     return value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
 
 
 def read_int(raw: bytes) -> int:
-    """The number. ValueError if msgpack's own 64-bit integers or fewer bytes could hold it."""
+    """The number. Raises ValueError if msgpack's own 64-bit integers, or fewer bytes, could hold it."""
     value = int.from_bytes(raw, "big", signed=True)
     if -(2**63) <= value < 2**64 or len(raw) != (value if value >= 0 else ~value).bit_length() // 8 + 1:
         raise ValueError("a long integer that has a shorter form")

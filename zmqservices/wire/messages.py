@@ -1,7 +1,7 @@
-"""The messages of the protocol: one slotted class per kind, fields in the order in which they travel.
+"""The messages of the protocol: one slotted class per kind, with its fields in the order in which they travel.
 
-Rule 1: the order of the fields is the protocol; a new field goes last and has a default.
-Rule 2: KINDS holds every message there is; a number, once given, never means anything else.
+Rule 1: the order of the fields is part of the protocol. A new field goes last and has a default.
+Rule 2: KINDS has every message. The number of a kind never changes its meaning.
 
 `Count` is a whole number from 0 to 2**64 - 1, `Seconds` a span of time, `Map` a map with keys of any type.
 """
@@ -25,7 +25,7 @@ _Class = TypeVar("_Class")
 
 
 class Spoken:
-    """Base of all messages. Its methods are shared: generating them for each class would double the time of the import."""
+    """The base of all messages. They share its methods: generating methods for each class would double the import's time."""
 
     __slots__ = ()
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -42,7 +42,7 @@ class Spoken:
 
 @dataclass_transform()
 def message(cls: type[_Class]) -> type[_Class]:
-    """A dataclass with slots, without the methods that `Spoken` has."""
+    """Make a dataclass with slots, without the methods that `Spoken` has."""
     return dataclass(slots=True, repr=False, eq=False)(cls)
 
 
@@ -51,7 +51,7 @@ def message(cls: type[_Class]) -> type[_Class]:
 
 @message
 class Hello(Spoken):
-    """I speak this version; I am `node`, of `namespace`. Let us talk, if you do and are. The first word of a link."""
+    """I am `node` of `namespace` and speak this version. Please answer WELCOME if we fit. The first message of a link."""
 
     KIND: ClassVar[int] = 1
     major: Count
@@ -63,7 +63,7 @@ class Hello(Spoken):
 
 @message
 class Welcome(Spoken):
-    """The answer to a HELLO, and said again when `info` changes: I am `node`; you may call."""
+    """I am `node`; you may call. The answer to a HELLO, which is sent again when `info` changes."""
 
     KIND: ClassVar[int] = 2
     major: Count
@@ -75,7 +75,7 @@ class Welcome(Spoken):
 
 @message
 class Ping(Spoken):
-    """Are you there? Please say PONG with this token."""
+    """Please answer PONG with this token."""
 
     KIND: ClassVar[int] = 10
     token: Count
@@ -83,7 +83,7 @@ class Ping(Spoken):
 
 @message
 class Pong(Spoken):
-    """I am here: the answer to the PING with this token."""
+    """The answer to the PING with this token."""
 
     KIND: ClassVar[int] = 11
     token: Count
@@ -91,7 +91,7 @@ class Pong(Spoken):
 
 @message
 class Bye(Spoken):
-    """Please send no more calls for `services` (None: for the whole node); the running ones will be answered."""
+    """Please send no more calls for `services` (None: for any service of this node). Running calls will be answered."""
 
     KIND: ClassVar[int] = 12
     services: list[str] | None = None
@@ -100,9 +100,9 @@ class Bye(Spoken):
 
 @message
 class Batch(Spoken):
-    """Several messages as arrays, in their order, none of which has a payload frame or is a BATCH itself.
+    """Several messages as arrays, in order. None of them has a payload frame, and none is a BATCH.
 
-    Read each with `envelope.message_of`. In place of a message that could not be decoded stands its ProtocolError.
+    Read each with `envelope.message_of`. A message that could not be decoded is replaced by its ProtocolError.
     """
 
     KIND: ClassVar[int] = 13
@@ -134,7 +134,7 @@ class Call(Spoken):
 class Result(Spoken):
     """What the call `id` returned. With a `serializer`, `value` is the bytes of a document of that format.
 
-    `waiting`: calls that waited for a worker of the instance when it sent this; None where it did not say.
+    `waiting`: the number of calls that waited for a worker of the instance when it sent this; None if it does not say.
     """
 
     KIND: ClassVar[int] = 4
@@ -146,7 +146,7 @@ class Result(Spoken):
 
 @message
 class Error(Spoken):
-    """The call `id` failed; with the id None, the link itself did. `error` says how (see docs/protocol.rst)."""
+    """The call `id` failed; if `id` is None, the link itself failed. `error` says how (see docs/protocol.rst)."""
 
     KIND: ClassVar[int] = 5
     id: Count | None
@@ -166,7 +166,7 @@ class Cancel(Spoken):
 
 @message
 class Stream(Spoken):
-    """The chunk number `seq` of what the call `id` streams."""
+    """The chunk number `seq` of the stream of the call `id`."""
 
     KIND: ClassVar[int] = 7
     id: Count
@@ -176,7 +176,7 @@ class Stream(Spoken):
 
 @message
 class Credit(Spoken):
-    """You may send `amount` more chunks of the call `id`."""
+    """You may send `amount` more chunks of the stream of the call `id`."""
 
     KIND: ClassVar[int] = 8
     id: Count
@@ -185,7 +185,7 @@ class Credit(Spoken):
 
 @message
 class End(Spoken):
-    """No more chunks of the call `id` will come."""
+    """The stream of the call `id` has ended."""
 
     KIND: ClassVar[int] = 9
     id: Count
@@ -196,11 +196,11 @@ class End(Spoken):
 
 @message
 class Event(Spoken):
-    """Something happened at `source`: number `seq` of the journal; the one before it for this group is `prev_seq`.
+    """An event of `source`, number `seq` in its journal. The event before it for this group has the number `prev_seq`.
 
-    `attempt` counts deliveries to the group from 1. `group` is None where every subscriber gets a copy. With a
-    `serializer`, `body` is the bytes of one document of that format. `at` is when it was recorded (seconds since 1970).
-    On a link, `subscription` is the id of the SUBSCRIBE that it comes for.
+    `attempt` counts deliveries to the group from 1. `group` is None if every subscriber gets a copy. With a `serializer`,
+    `body` is the bytes of one document of that format. `at` is the time when the event was recorded (seconds since 1970). On a
+    link, `subscription` is the id of the SUBSCRIBE that asked for the event.
     """
 
     KIND: ClassVar[int] = 16
@@ -221,9 +221,9 @@ class Event(Spoken):
 
 @message
 class Ack(Spoken):
-    """The group is done with the event `seq` of the journal, and with those numbered in `also`: do not send them again.
+    """The group has handled the event `seq` of the journal and the events numbered in `also`. Please do not send them again.
 
-    `subscription` is that of the EVENTs; None for those that came on another link, whose answer is told once more.
+    `subscription` is the one of the EVENTs; None if the events came on an earlier link and this answer is a repetition.
     """
 
     KIND: ClassVar[int] = 17
@@ -284,9 +284,9 @@ class Gap(Spoken):
 class Subscribe(Spoken):
     """Please send me (`member`) events of `source` whose type fits `pattern`, and answer SUBSCRIBED once that is in effect.
 
-    `id` names the subscription on this link. `kind` is "service_pool", "singleton" or "broadcast"; of a `group` one member
-    gets each event. `reliable`: on this link, until it is ACKed, and `credit` events may be sent before the first answer;
-    else over the publisher's XPUB, once. `options`: what the group wants of its publisher.
+    `id` names the subscription on this link. `kind` is "service_pool", "singleton" or "broadcast". Each event goes to one member
+    of the `group`. If `reliable`, events come on this link until they are ACKed, and `credit` of them may be sent before the
+    first answer; otherwise they come once, over the publisher's XPUB. `options`: the group's wishes to its publisher.
     """
 
     KIND: ClassVar[int] = 22
@@ -303,7 +303,7 @@ class Subscribe(Spoken):
 
 @message
 class Subscribed(Spoken):
-    """The subscription `id` is in effect: what is dispatched from here on reaches it. `info` says where it stands."""
+    """The subscription `id` is in effect: events dispatched from now on reach it. `info` says how far its group is."""
 
     KIND: ClassVar[int] = 23
     id: Count
@@ -312,7 +312,7 @@ class Subscribed(Spoken):
 
 @message
 class Unsubscribe(Spoken):
-    """No more events for the subscription `id`, please; those that were sent are still answered. Is echoed."""
+    """Please send no more events for the subscription `id`. Events already sent are still answered. The receiver echoes it."""
 
     KIND: ClassVar[int] = 24
     id: Count
@@ -323,7 +323,7 @@ Message: TypeAlias = (
     | Event | Ack | Nack | Grant | Replay | Gap | Subscribe | Subscribed | Unsubscribe
 )  # fmt: skip
 
-#: Every message, by the number that opens its body.
+#: The class of each kind of message, by the number at the beginning of its body.
 KINDS: dict[int, type[Message]] = {
     cls.KIND: cls
     for cls in (

@@ -1,4 +1,4 @@
-"""How deep the lists and mappings of a JSON value are nested. Values too deep for Python to write or compare are refused."""
+"""Checks how deep a JSON value is nested, so that a value too deep for Python to write or compare can be refused."""
 
 from __future__ import annotations
 

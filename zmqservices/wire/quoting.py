@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reprlib import Repr
 
-#: Characters of a text, and bytes of a bytes value, that are quoted.
+#: The most characters of a text, and the most bytes of a bytes value, that are quoted.
 LONGEST_QUOTE = 200
 
 _short = Repr()
@@ -17,9 +17,9 @@ _short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = _short.maxfr
 
 
 def quoted(value: object) -> str:
-    """The value in quotes as Python would write it, cut by its length first: `'maths'`, `'aaaa'... (60,000,000 characters)`.
+    """The value as Python writes it, cut if it is long: `'maths'`, `'aaaa'... (60,000,000 characters)`.
 
-    Never raises, and never looks deeper than three levels into a value.
+    Never raises. Never looks deeper than three levels into a value.
     """
     if isinstance(value, str):
         return repr(value) if len(value) <= LONGEST_QUOTE else f"{value[:LONGEST_QUOTE]!r}... ({len(value):,} characters)"

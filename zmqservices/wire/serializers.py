@@ -1,8 +1,8 @@
-"""Formats of arguments and results, by name: the package's own msgpack, JSON, and the serializers of the settings.
+"""The formats of arguments and results: this package's own msgpack, JSON, and the serializers of the settings.
 
     get_serializer("json").loads(get_serializer("json").dumps({"due": date(2024, 2, 29)}))
 
-Rule 1: `dumps` raises UnserializableValueError for what the format cannot carry; `loads` raises ProtocolError.
+Rule 1: `dumps` raises UnserializableValueError for a value that the format cannot carry; `loads` raises ProtocolError.
 Rule 2: a name that a peer sends is only looked up among the known names. It is never imported.
 """
 
@@ -24,7 +24,7 @@ from zmqservices.wire.quoting import plain
 
 
 class Serializer(Protocol):
-    """A format: values as bytes, and back."""
+    """A format that turns values into bytes and back."""
 
     name: str
 
@@ -60,7 +60,7 @@ class _Functions:
         except ProtocolError:
             raise
         except Exception as exc:
-            # Some of these texts contain the whole document that cannot be read.
+            # Cut, because the texts of some errors contain the whole document.
             why = plain(str(exc) or type(exc).__name__)
             raise ProtocolError(f"not a {self.name} document: {why}") from exc
 
@@ -72,7 +72,7 @@ MAX_JSON_NESTING = 500
 
 TYPE, VALUE = "__type__", "__value__"
 
-#: Looked up by the exact type first, then by the nearest base. (A datetime is a date, too.)
+#: Looked up by the exact type first, then by the nearest base. (A datetime is also a date.)
 _TO_JSON: dict[type, Callable[[Any], Any]] = {
     datetime: lambda value: {TYPE: "datetime", VALUE: value.isoformat()},
     date: lambda value: {TYPE: "date", VALUE: value.isoformat()},
@@ -142,10 +142,11 @@ BUILTIN: dict[str, Serializer] = {MSGPACK.name: MSGPACK, JSON.name: JSON}
 
 
 def get_serializer(name: str, config_serializers: Mapping[str, Any] | None = None) -> Serializer:
-    """The serializer of that name: from the settings (the value of the key SERIALIZERS), else one of BUILTIN.
+    """The serializer of that name: from the settings (the value of SERIALIZERS), or else from BUILTIN.
 
-    A setting is `{name: {"encoder": "package.module.dumps", "decoder": "package.module.loads"}}`; functions on text
-    unless it says `"content_encoding": "binary"`. Raises ConfigurationError for an unknown name, quoting those known.
+    A setting is `{name: {"encoder": "package.module.dumps", "decoder": "package.module.loads"}}`. The functions write and read
+    text unless the setting has `"content_encoding": "binary"`. Raises ConfigurationError for an unknown name, and lists the known
+    ones.
     """
     configured = _checked(config_serializers)
     if name in configured:

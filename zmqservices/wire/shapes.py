@@ -1,6 +1,6 @@
-"""The types of the fields of messages, as the classes in `messages` declare them, and the checks for them.
+"""Checks the types of the fields of decoded messages.
 
-Rule 1: what is declared is what is checked: CHECKS is made from the annotations.
+Rule 1: the annotations in `messages` declare the types, and CHECKS is made from them.
 Rule 2: a check raises ProtocolError and returns nothing.
 """
 
@@ -41,7 +41,7 @@ def are_texts(values: Any) -> bool:
     return True
 
 
-#: For each declared type, whether a value is of it.
+#: For each declared type, a function that tells whether a value has it.
 PREDICATES: dict[str, Callable[[Any], bool]] = {
     "Count": is_count,
     "Seconds": _is_seconds,
@@ -104,7 +104,7 @@ _ERROR_TEXTS = ("code", "exc_type", "exc_path", "traceback")
 
 
 def _check_error(error: Any) -> None:
-    """An ERROR that names its call always ends that call. If its map is malformed, it is replaced by a map that says so."""
+    """Replace a malformed map of an ERROR by one that says so, because an ERROR that names a call must always end the call."""
     _check_error_by_fields(error)
     wrong = _fault_of_error(error.error)
     if wrong is not None:
@@ -141,12 +141,12 @@ def _check_welcome(welcome: Any) -> None:
                 raise ProtocolError(f"{name} of a service in the info of a Welcome is a list of texts")
 
 
-#: Characters of a name: of nodes, namespaces, services, groups, event types and patterns.
+#: The most characters of a name of a node, namespace, service or group, of an event type, and of a pattern.
 LONGEST_NAME = 255
 
 
 def are_names(*texts: str) -> bool:
-    """Whether each text is short enough for a name. Checked where a name is kept; the names in a CALL are only looked up."""
+    """Whether each text is short enough for a name. Checked where names are kept; the names in a CALL are only looked up."""
     return all(len(text) <= LONGEST_NAME for text in texts)
 
 

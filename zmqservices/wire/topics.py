@@ -1,6 +1,6 @@
 """Matches event types against the patterns of subscriptions, by the rules of AMQP's topic exchanges.
 
-Rule 1: dots separate words. `*` stands for exactly one word, `#` for any number of words, also for none.
+Rule 1: dots separate words. `*` stands for exactly one word, `#` for any number of words, including none.
 Rule 2: a pattern without `*` and `#` matches only the type that is equal to it.
 """
 
@@ -41,8 +41,8 @@ def _words(text: str) -> list[str]:
 
 
 def _matches(pattern: list[str], words: list[str]) -> bool:
-    # All numbers of words that the pattern may have consumed so far. Without backtracking, no pattern takes longer than its
-    # length times the number of words.
+    # All numbers of words that the pattern may have consumed so far. As there is no backtracking, matching takes at most as many
+    # steps as the length of the pattern times the number of words.
     used = {0}
     for part in pattern:
         if part == ANY_WORDS:
