@@ -1,1 +1,1 @@
-"""Providers for databases, caches and error reports. Each file needs one library, which is an extra of the file's name."""
+"""Providers for databases, caches and error reports. Each module needs one library, and its docstring names the extra."""

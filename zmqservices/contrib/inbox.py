@@ -11,8 +11,8 @@
                 if self.inbox.is_new(session):
                     session.add(Mail(order=payload["number"]))
 
-The note and the effect are committed together or not at all. Stands on SQLAlchemy 2 (the extra `sqlalchemy`), and on SQLite
-or PostgreSQL.
+The record and the effect are committed together or not at all. Needs SQLAlchemy 2 (the extra `sqlalchemy`), and SQLite or
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ from zmqservices.worker_context import WorkerContext
 
 __all__ = ["Inbox", "Notes", "inbox_table"]
 
-#: Characters of a group's name that are stored. Of a longer name, a hash replaces the rest.
+#: The most characters of a group's name that are stored. In a longer name a hash replaces the rest.
 LONGEST_GROUP = 255
 
 
 class Notes:
-    """The inbox of one worker, as it is injected."""
+    """The inbox of one worker, which `Inbox` injects."""
 
     def __init__(self, table: sql.Table, worker_ctx: WorkerContext) -> None:
         self._table = table
         self._worker_ctx = worker_ctx
 
     def is_new(self, session: Executor, id: str | None = None) -> bool:
-        """Whether no committed transaction has handled the event yet; notes in this one that it does.
+        """Whether the event is new. If it is, the session's transaction records that the event is handled.
 
-        False: leave the effect out and return. While another transaction is at the same event, PostgreSQL waits for its end;
-        SQLite lets one write at a time anyway. With an `id` of your own, whatever it stands for is told from its repetition,
-        and the worker need not handle an event. A best-effort event comes once at most and is always new.
+        On False, a committed transaction has handled the event: return without the effect. While another transaction handles the
+        same event, PostgreSQL waits for its end; SQLite lets only one transaction write at a time anyway. With an `id` of your
+        own the same holds for anything that the id stands for, and the worker need not handle an event. A best-effort event
+        comes at most once and is always new.
 
-        Raises RuntimeError without an `id` where the worker handles no event.
+        Raises RuntimeError if the worker handles no event and no `id` is given.
         """
         name = id if id is not None else self._event().id
         if name is None:
@@ -54,9 +55,9 @@ class Notes:
         return insert_if_absent(session, self._table, {"group_name": self._group(), "event_id": name, "at": time()})
 
     def prune(self, session: Executor, older_than: float) -> int:
-        """Forget events that were handled more than `older_than` seconds ago, of all handlers. Answers how many.
+        """Forget all events, of every handler, that were handled more than `older_than` seconds ago. Returns their number.
 
-        One that is delivered again after that is new: keep them for longer than any event may wait.
+        A forgotten event counts as new if it is delivered again, so keep events for longer than any of them may wait.
         """
         removed: Any = session.execute(older(self._table, time() - older_than))
         return int(removed.rowcount)
@@ -74,7 +75,7 @@ class Notes:
 
 
 class Inbox(DependencyProvider):
-    """Injects `Notes`. Its table, `zmqservices_inbox`, joins the metadata of the declarative base, to be made with the others."""
+    """Injects `Notes`. Its table, `zmqservices_inbox`, is part of the base's metadata, to be created with the other tables."""
 
     def __init__(self, declarative_base: DeclarativeClass) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A memcached client for services. Stands on pymemcache; the extra is `memcached`.
+"""A memcached client for services. Needs pymemcache; the extra is `memcached`.
 
     class Weather:
         name = "weather"
@@ -32,17 +32,17 @@ except ImportError as error:
 
 __all__ = ["MEMCACHED_URIS_KEY", "Memcached", "TypedValues"]
 
-#: The setting with the list of servers, each as HOST:PORT. Keys are spread over all of them.
+#: The setting with the list of servers, each as HOST:PORT. Keys are spread over all servers.
 MEMCACHED_URIS_KEY = "MEMCACHED_URIS"
-#: Flags of a stored value. Bytes and texts are stored as they are, for other programs; other values as calls carry them.
+#: The flags of a stored value. Bytes and texts are stored unchanged, for other programs; other values are packed as in calls.
 _BYTES, _TEXT, _TYPED = 0, 16, 32
 
 
 class TypedValues:
-    """Keeps the types of cached values, which may be anything that a call can carry. No pickle: a cache cannot be trusted."""
+    """Keeps the types of cached values, which may be anything that a call can carry. No pickle: a cache is not trusted."""
 
     def serialize(self, key: object, value: object) -> tuple[bytes, int]:
-        """Called for each value that is stored. Raises UnserializableValueError."""
+        """Called for each value that is stored. Raises UnserializableValueError for a value that a call could not carry."""
         if isinstance(value, bytes):
             return value, _BYTES
         if isinstance(value, str):
@@ -50,7 +50,7 @@ class TypedValues:
         return codec.pack(value), _TYPED
 
     def deserialize(self, key: object, value: Any, flags: int) -> Any:
-        """Called for each value that is found. Values with the flags of other programs stay bytes."""
+        """Called for each value that is found. Returns the bytes of a value that has flags of other programs."""
         if flags == _TEXT:
             return value.decode()
         return codec.unpack(value) if flags == _TYPED else value
@@ -59,8 +59,8 @@ class TypedValues:
 class Memcached(DependencyProvider):
     """Injects a `pymemcache.HashClient` for the servers of MEMCACHED_URIS; all workers share its connections.
 
-    `options` go to the client. Unless they say otherwise, values keep their types, and a server that does not answer within
-    a second is an error.
+    `options` are passed to the client. By default, values keep their types, and a server that does not answer within a second
+    raises an error.
     """
 
     def __init__(self, **options: object) -> None:

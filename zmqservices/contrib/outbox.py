@@ -11,10 +11,10 @@
                 session.add(Payment(order=number))
                 self.outbox(session, "order.paid", {"number": number}, key=str(number))
 
-The event is a row beside the application's own. What is committed is relayed to the service's journal, and from there goes as
-every event does; then the row is removed. A process that dies between the two leaves both: the event comes twice, by the
-same `outbox_id`, which `zmqservices.contrib.inbox` recognises. Stands on SQLAlchemy 2 (the extra `sqlalchemy`), and on SQLite
-or PostgreSQL.
+The event is written as a row in the same transaction. Once that commits, the event is dispatched, which writes it to the
+service's journal, and the row is removed. If a process dies between these two steps, the event comes twice with the same
+`outbox_id`, which `zmqservices.contrib.inbox` recognises. Needs SQLAlchemy 2 (the extra `sqlalchemy`), and SQLite or
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ __all__ = ["Outbox", "Recorder", "outbox_table"]
 
 _log = logging.getLogger(__name__)
 
-#: The most events that are relayed together, with one wait for the journal.
+#: The most events that are relayed together, waiting for the journal once.
 BATCH = 100
 
-#: Seconds before a failed step is tried again: the first pause (short, since SQLite soon releases a lock), and the longest one.
+#: Seconds before a failed step is tried again: the first pause (short, since SQLite releases a lock soon) and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
 
-#: A failure is logged once its pause has grown to so many seconds.
+#: A failure is logged once the pause after it has grown to this many seconds.
 TOLD_PAUSE = 0.2
 
-#: A stop waits for so many seconds until the rows of relayed events are removed.
+#: The most seconds that a stop waits for the removal of the rows of relayed events.
 LAST_TRIES = 2.0
 
 
 class Recorder(WithWorkerHeaders):
-    """The outbox of one worker, as it is injected: `record(session, event_type, event_data, key=None)`, or simply called."""
+    """The outbox of one worker, which `Outbox` injects. Call it to record an event."""
 
     __slots__ = ("_outbox",)
 
@@ -75,10 +75,10 @@ class Recorder(WithWorkerHeaders):
         self._outbox = outbox
 
     def __call__(self, session: Executor, event_type: str, event_data: object = None, key: str | None = None) -> str:
-        """Record, in the session's transaction, that something happened; a Core connection does as well.
+        """Record an event in the transaction of `session`, which may also be a Core connection.
 
-        It is dispatched when that commits, and never when it does not. Returns the event's `outbox_id`. Raises
-        UnserializableValueError and MessageTooLarge, and what the database raises.
+        The event is dispatched if the transaction commits, and never if it does not. Returns the event's `outbox_id`. Raises
+        UnserializableValueError, MessageTooLarge, and any error of the database.
         """
         check_type(event_type)
         return self._outbox.record(session, event_type, event_data, key, self._headers())
@@ -87,11 +87,11 @@ class Recorder(WithWorkerHeaders):
 
 
 class Outbox(EngineProvider):
-    """Injects a `Recorder`. Its table, `zmqservices_outbox`, joins the base's metadata, to be made with the others.
+    """Injects a `Recorder`. Its table, `zmqservices_outbox`, is part of the base's metadata, to be created with the other tables.
 
-    The database is that of the base (`DB_URIS`), which the sessions must be of. Every process relays what it recorded itself,
-    at once; what a process leaves behind when it dies, another one does `adopt_after` seconds later. It looks for that,
-    and for what commits of plain connections have brought, every `poll_interval` seconds.
+    The sessions must be of the base's database (`DB_URIS`). Every process relays its own events as soon as they are committed.
+    If a process dies, another one relays its events `adopt_after` seconds later. Every `poll_interval` seconds each process
+    looks for such events, and for its own ones that were committed over Core connections.
     """
 
     membership = Membership()
@@ -111,7 +111,7 @@ class Outbox(EngineProvider):
         self.adopt_after = adopt_after
         self.poll_interval = poll_interval
         self.table = outbox_table(declarative_base.metadata)
-        #: The name of this container of this process in the rows of the table.
+        #: The name in the table's rows of this container in this process.
         self.owner = uuid.uuid4().hex
         self._wake = Event()
         self._stopping = Event()
@@ -123,7 +123,8 @@ class Outbox(EngineProvider):
         """Open the journal before calls may arrive, as an EventDispatcher does."""
         config = self.container.config
         if make_url(self._uri(config)).get_backend_name() == "sqlite":
-            # SQLite would wait for a lock in C, where the greenlet that holds the lock cannot run. Better try again.
+            # SQLite would wait for a lock in C, where the greenlet that holds the lock cannot run. So it fails at once and is
+            # retried.
             options = {**(config.get(DB_ENGINE_OPTIONS_KEY) or {}), **self.engine_options}
             self.engine_options["connect_args"] = {**(options.get("connect_args") or {}), "timeout": 0}
         super().setup()
@@ -133,7 +134,7 @@ class Outbox(EngineProvider):
         self.membership.before_leaving(self._finish)
 
     def start(self) -> None:
-        """From here on committed events are relayed, and those that earlier processes left behind."""
+        """From here on committed events are relayed, including those of dead processes."""
         self._thread = self.container.spawn_managed_thread(self._run, f"outbox of {self.container.service_name}")
 
     def stop(self) -> None:
@@ -159,11 +160,11 @@ class Outbox(EngineProvider):
     # --- recording ---------------------------------------------------------------------------------------------------
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Recorder:
-        """The worker's recorder. Its headers are those of this moment, as with an EventDispatcher."""
+        """The worker's recorder. It takes the context's headers at this moment, as an EventDispatcher does."""
         return Recorder(self, worker_ctx)
 
     def record(self, session: Executor, event_type: str, event_data: object, key: str | None, headers: dict[str, Any]) -> str:
-        """Record an event: see `Recorder`."""
+        """Record an event; see `Recorder.__call__`."""
         body, serializer = encoded(self.membership.serializer, event_data)
         raw = codec.pack(body) if serializer is None else body
         self._source.check_size(event_type, raw)
@@ -184,7 +185,7 @@ class Outbox(EngineProvider):
             sql.event.listen(session, "after_commit", self._committed)
 
     def _committed(self, session: object) -> None:
-        # The session may be used on any thread.
+        # Posted, because the session may be used on any thread.
         self._reactor.post(self._wake.set)
 
     # --- relaying: one greenlet -----------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class Outbox(EngineProvider):
         return self.engine.begin()
 
     def _remove(self, ids: list[int]) -> None:
-        """Remove the rows of relayed events. Tried until it succeeds: events whose rows stay would be relayed once more."""
+        """Remove the rows of relayed events. Tries until it succeeds, because events whose rows stay would be relayed again."""
         pause, left = FIRST_PAUSE, LAST_TRIES
         while ids:
             try:
@@ -257,7 +258,7 @@ class Outbox(EngineProvider):
 
 
 class _Refused(Exception):
-    """The journal does not accept an event at this moment."""
+    """The journal does not accept events at this moment."""
 
 
 def _packed(row: sql.Row[Any]) -> tuple[str, bytes, Any, str, str | None]:

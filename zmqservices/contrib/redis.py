@@ -1,4 +1,4 @@
-"""A Redis client for services. Stands on redis-py; the extra is `redis`.
+"""A Redis client for services. Needs redis-py; the extra is `redis`.
 
     class Basket:
         name = "basket"
@@ -34,11 +34,11 @@ REDIS_URIS_KEY = "REDIS_URIS"
 
 
 class Redis(DependencyProvider):
-    """Injects a `redis.Redis` for the server that REDIS_URIS knows as `name`; all workers share its connections.
+    """Injects a `redis.Redis` for the server that has the key `name` in REDIS_URIS; all workers share its connections.
 
-    `options` go to `redis.Redis.from_url`. Unless they say otherwise, answers are texts, and a connection that has been
-    idle for half a minute is tested before it is used. Connections are made when they are needed: a server that is away
-    is an error of the call that needs it, not of the start.
+    `options` are passed to `redis.Redis.from_url`. By default, answers are texts, and a connection that has been idle for half a
+    minute is tested before it is used. Connections are made when they are needed: if the server is down, the call that needs it
+    fails, and not the start of the service.
     """
 
     def __init__(self, name: str, **options: object) -> None:

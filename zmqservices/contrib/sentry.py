@@ -1,4 +1,4 @@
-"""Reports the errors of a service's methods to Sentry. Stands on sentry-sdk 2; the extra is `sentry`.
+"""Reports the errors of a service's methods to Sentry. Needs sentry-sdk 2; the extra is `sentry`.
 
     class Orders:
         name = "orders"
@@ -40,17 +40,17 @@ __all__ = ["SENTRY_KEY", "SentryReporter"]
 
 #: The setting with the arguments of `sentry_sdk.init`, such as `dsn`. Without a `dsn` nothing is sent.
 SENTRY_KEY = "SENTRY"
-#: Seconds for which a stopping service waits until its last reports are sent.
+#: The most seconds that a stopping service waits for its last reports to be sent.
 FLUSH_TIMEOUT = 2.0
 
 
 class SentryReporter(DependencyProvider):
-    """Reports what a method raises, with the call's ids, user and arguments; sensitive arguments are asterisks.
+    """Reports each error of a method, with the call's ids, user and arguments. Sensitive arguments are replaced by asterisks.
 
-    Injects the call's own scope (a `sentry_sdk.Scope`): tags and breadcrumbs set there go with this call's report only, and
-    so do those of `sentry_sdk.set_tag` and its kin while the method runs. Errors that are expected are warnings;
-    `report_expected=False` leaves them out. `options` are those of SENTRY, and come before them. Sentry's integrations,
-    which patch the standard library, are off unless `default_integrations: true` asks for them.
+    Injects the call's own scope (a `sentry_sdk.Scope`). Tags and breadcrumbs that are set there, or with functions such as
+    `sentry_sdk.set_tag` while the method runs, belong to this call's report only. Expected errors are reported as warnings;
+    `report_expected=False` leaves them out. `options` take precedence over those in SENTRY. Sentry's integrations patch the
+    standard library, so they are off unless `default_integrations: true` asks for them.
     """
 
     def __init__(self, report_expected: bool = True, **options: object) -> None:
@@ -77,14 +77,14 @@ class SentryReporter(DependencyProvider):
         if is_module_patched("threading"):
             client.close(timeout=FLUSH_TIMEOUT)
         else:
-            # Flushing waits for a thread of the SDK, in a way that would block the hub.
+            # In a native thread, because flushing waits for a thread of the SDK and would block the hub.
             gevent.get_hub().threadpool.apply(client.close, kwds={"timeout": FLUSH_TIMEOUT})
 
     def kill(self) -> None:
         self.stop()
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Any:
-        # Sentry's functions write into the one and report by the other.
+        # Sentry's functions write into the isolation scope and report with the current one.
         scope, current = sentry_sdk.Scope(client=self.client), sentry_sdk.Scope(client=self.client)
         service, method = worker_ctx.service_name, worker_ctx.entrypoint.method_name
         scope.set_transaction_name(f"{service}.{method}")
@@ -111,7 +111,7 @@ class SentryReporter(DependencyProvider):
         sentry_sdk.capture_event(event, hint=hint)
 
     def _describe(self, worker_ctx: WorkerContext, scope: Any) -> None:
-        """The facts about the call. Collected only for calls that are reported."""
+        """Put the facts about the call into the scope. Done only for calls that are reported."""
         scope.set_tag("call_id", worker_ctx.call_id)
         scope.set_context("call", {"call_id_stack": worker_ctx.call_id_stack, "arguments": _arguments(worker_ctx)})
         user_id = worker_ctx.data.get(constants.USER_ID_CONTEXT_KEY)
@@ -127,5 +127,5 @@ def _arguments(worker_ctx: WorkerContext) -> Any:
     try:
         return get_redacted_args(worker_ctx.entrypoint, *worker_ctx.args, **worker_ctx.kwargs)
     except Exception as exc:
-        # Arguments that do not fit the method, or cannot be copied. They may hold sensitive values, so none is shown.
+        # The arguments do not fit the method, or cannot be copied. They may contain sensitive values, so none is shown.
         return f"[not shown: {exc}]"

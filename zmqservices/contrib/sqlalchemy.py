@@ -1,4 +1,4 @@
-"""Database sessions for services. Stands on SQLAlchemy 2; the extra is `sqlalchemy`.
+"""Database sessions for services. Needs SQLAlchemy 2; the extra is `sqlalchemy`.
 
     class Products:
         name = "products"
@@ -23,7 +23,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.worker_context import WorkerContext
 
-# The outbox and the inbox import SQLAlchemy's names from here.
+# The only import of SQLAlchemy: the outbox and the inbox import its names from here.
 try:
     import sqlalchemy as sql
     from sqlalchemy import create_engine
@@ -66,12 +66,12 @@ class Session(AnySession):
             if kind is None:
                 self.commit()
         finally:
-            # Closing rolls back what is not committed.
+            # Closing rolls back all that is not committed.
             self.close()
 
 
 class Sessions:
-    """The sessions of one worker."""
+    """The sessions of one worker, which `Database` injects."""
 
     def __init__(self, make: sessionmaker[Session]) -> None:
         self._make = make
@@ -80,22 +80,22 @@ class Sessions:
 
     @property
     def session(self) -> Session:
-        """The worker's session, made when it is first used. What is not committed at the worker's end is rolled back."""
+        """The worker's session, made at its first use. Whatever is not committed when the worker ends is rolled back."""
         if self._session is None:
             self._session = self.get_session()
         return self._session
 
     def get_session(self, **options: object) -> Session:
-        """A further session, for a `with` block. Closed at the worker's end, if not before.
+        """A new session for a `with` block. It is closed when the worker ends, if not before.
 
-        `close_on_exit`, an option of nameko-sqlalchemy's, is taken: sessions are always closed at the end of their block.
+        `close_on_exit`, an option of nameko-sqlalchemy, has no effect: sessions are always closed at the end of their block.
         """
         options.pop("close_on_exit", None)
         self._given.append(self._make(**options))
         return self._given[-1]
 
     def close(self) -> None:
-        """Close all sessions. The first error is raised afterwards."""
+        """Close all sessions, and then raise the first error."""
         failed: list[Exception] = []
         for session in self._given:
             try:
@@ -107,11 +107,11 @@ class Sessions:
 
 
 class EngineProvider(DependencyProvider):
-    """The base of providers of databases: one engine per container.
+    """The base of the database providers. It makes one engine per container.
 
-    `engine_options` go to `create_engine`, `session_options` to `sessionmaker`. Unless they say otherwise, a connection is
-    tested before it is used, so that a database's restart is no error, and there is one for each of `max_workers`, so
-    that no worker waits for another's.
+    `engine_options` are passed to `create_engine`, `session_options` to `sessionmaker`. By default, a connection is tested before
+    it is used, so that a restart of the database causes no error, and there are `max_workers` connections, so that no worker
+    waits for a connection of another.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Database(EngineProvider):
 
 
 class DatabaseSession(EngineProvider):
-    """Injects a session. What is not committed at the worker's end is rolled back."""
+    """Injects a session. Whatever is not committed when the worker ends is rolled back."""
 
     def setup(self) -> None:
         super().setup()

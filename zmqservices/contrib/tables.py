@@ -1,9 +1,9 @@
-"""The tables of the outbox and the inbox, and their statements for SQLite and PostgreSQL. Nothing here waits.
+"""The tables of the outbox and the inbox, and their SQL for SQLite and PostgreSQL. Nothing here waits.
 
 Internal. `zmqservices.contrib.outbox` and `zmqservices.contrib.inbox` are public.
 
-A row of the outbox belongs to the process that recorded it, `owner`, up to the time `until`. After that whoever comes first
-may have it. So each process relays what it recorded, in order, and what a process leaves behind is taken up by another.
+Until the time `until`, a row of the outbox belongs to `owner`, the process that recorded it. After that any process may take it.
+So each process relays its own events in order, and other processes relay the events of one that died.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Executor: TypeAlias = "AnySession | scoped_session[Any] | sql.Connection"
 OUTBOX = "zmqservices_outbox"
 INBOX = "zmqservices_inbox"
 
-#: The INSERT of each database that does nothing if the row exists.
+#: Each database's INSERT that can leave an existing row alone.
 _INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -43,7 +43,7 @@ def outbox_table(metadata: sql.MetaData) -> sql.Table:
         sql.Column("recorded_at", sql.Double, nullable=False),
         sql.Column("owner", sql.String(32), nullable=False),
         sql.Column("until", sql.Double, nullable=False),
-        # Why the event can never be dispatched. A row with such a reason is left alone.
+        # Why the event can never be dispatched. A row with a reason is not relayed.
         sql.Column("error", sql.Text),
     )
 
@@ -73,17 +73,17 @@ def due(table: sql.Table, source: str, owner: str, now: float) -> Any:
 def take(
     connection: sql.Connection, table: sql.Table, source: str, owner: str, now: float, until: float, limit: int
 ) -> Sequence[Any]:
-    """The next rows to relay, oldest first. They belong to `owner` until the time `until`. The caller commits.
+    """Take the next rows to relay, oldest first: they belong to `owner` until the time `until`. The caller commits.
 
-    Nothing is written if they belong to `owner` for at least half of that time already.
+    Nothing is written if the rows already belong to `owner` for at least half of that time.
     """
     is_due = due(table, source, owner, now)
     rows = connection.execute(sql.select(table).where(is_due).order_by(table.c.id).limit(limit)).all()
     if all(row.owner == owner and row.until > (now + until) / 2 for row in rows):
         return rows
     ids = [row.id for row in rows]
-    # Another process may take the same rows at this moment: rows that it has locked are skipped. (SQLite has no locks of rows
-    # and lets one process write at a time; the condition is checked again then.)
+    # Another process may take the same rows at this moment, so rows that it has locked are skipped. (SQLite has no row locks
+    # and lets one process write at a time; the condition is then checked again.)
     free = sql.select(table.c.id).where(table.c.id.in_(ids), is_due).with_for_update(skip_locked=True)
     ids = list(connection.execute(free).scalars())
     connection.execute(sql.update(table).where(table.c.id.in_(ids), is_due).values(owner=owner, until=until))
@@ -105,17 +105,17 @@ def give_up(table: sql.Table, id: int, error: str) -> Any:
 
 
 def insert_if_absent(session: Executor, table: sql.Table, row: dict[str, Any]) -> bool:
-    """Insert a row. False if it exists; this is no error, needs no savepoint, and the transaction goes on."""
+    """Insert a row unless it exists. Returns whether it was inserted; no savepoint is needed, and the transaction goes on."""
     # A connection has the dialect itself; a session has it through its bind.
     dialect = (session if hasattr(session, "dialect") else session.get_bind(clause=table)).dialect.name
     insert = _INSERTS.get(dialect)
     if insert is None:
         raise ConfigurationError(f"the inbox is in a database of {dialect!r}; {' or '.join(_INSERTS)} is needed")
-    # Found out by RETURNING, since psycopg keeps no count of rows for an INSERT.
+    # RETURNING tells whether the row was inserted, because psycopg has no row count for an INSERT.
     new = insert(table).values(**row).on_conflict_do_nothing().returning(table.c.event_id)
     return session.execute(new).first() is not None
 
 
 def older(table: sql.Table, at: float) -> Any:
-    """The statement that deletes the rows from before `at`."""
+    """The statement that deletes the rows that are older than the time `at`."""
     return sql.delete(table).where(table.c.at < at)
