@@ -5,11 +5,12 @@
     compat.install()
     from nameko.rpc import rpc          # is zmqservices.rpc.rpc
 
-Rule 1: modules are the same objects under both names, and so are classes.
+Rule 1: modules and classes are the same objects under both names.
 Rule 2: importing this module changes nothing; `install` adds one finder, and `uninstall` removes it.
-Rule 3: the real Nameko must not be mixed with this one: if it is already imported, `install` raises. The same holds for eventlet.
-Rule 4: `eventlet` is `zmqservices.compat.eventlet_names`, and only on request. `kombu`, unless it is installed, has only the
-names of types.
+Rule 3: the real Nameko and this one are never mixed: `install` raises if the real one is already imported. The same holds for
+eventlet.
+Rule 4: `eventlet` becomes `zmqservices.compat.eventlet_names` only on request. If `kombu` is not installed, the names of its
+types can be imported.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class _SameModule(Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(self._real_name)
-        # The import system writes the alias's spec on whatever is returned here.
+        # The import system sets the alias's spec on the module that is returned here.
         self._own = {name: vars(module).get(name) for name in ("__spec__", "__loader__", "__package__")}
         return module
 
@@ -49,7 +50,7 @@ class _SameModule(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds `nameko` and what is below it, under the names of zmqservices."""
+    """Finds `nameko` and its submodules in zmqservices."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -67,7 +68,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Names(Loader):
-    """Makes a module of a table of names; every other public name is an ImportError with a sentence."""
+    """Makes a module from a table of names. Every other public name raises an ImportError that says what to use."""
 
     def __init__(self, names: dict[str, Any], sentence: Callable[[str], str]) -> None:
         self._names = names
@@ -84,7 +85,7 @@ class _Names(Loader):
 def _removed(module: str, sentence: Callable[[str], str]) -> Callable[[str], Any]:
     def __getattr__(name: str) -> Any:
         if not name.startswith("_"):
-            # `from eventlet import greenthread`, and `eventlet.greenthread` without an import of its own.
+            # Finds submodules: `from eventlet import greenthread`, or `eventlet.greenthread` after `import eventlet` alone.
             try:
                 return importlib.import_module(f"{module}.{name}")
             except ModuleNotFoundError:
@@ -95,7 +96,7 @@ def _removed(module: str, sentence: Callable[[str], str]) -> Callable[[str], Any
 
 
 class _NamesFinder(MetaPathFinder):
-    """Finds one package of which some names are here."""
+    """Finds one package, some of whose names exist here."""
 
     def __init__(self, package: str, source: str) -> None:
         self.package = package
@@ -106,7 +107,7 @@ class _NamesFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != self.package and not fullname.startswith(f"{self.package}."):
             return None
-        # Not before: it needs gevent, and who only asks for nameko may have to patch first.
+        # Imported late, because it imports gevent, and a program that only imports nameko may have to patch first.
         source = importlib.import_module(self._source)
         if fullname in source.MODULES:
             return ModuleSpec(fullname, _Names(source.MODULES[fullname], source.sentence), is_package=fullname == self.package)
@@ -124,12 +125,12 @@ def is_installed() -> bool:
 
 
 def install(eventlet: bool = False) -> None:
-    """From here on `import nameko` and its submodules are zmqservices. A second call does nothing.
+    """Make `import nameko` and its submodules mean zmqservices. A second call does nothing.
 
-    The real Nameko need not be installed; where it is, it is hidden. With `eventlet`, `import eventlet` finds a handful of
-    eventlet's names on gevent (`zmqservices.compat.eventlet_names`). Where kombu is not installed, its types can be imported,
-    too.
-    Raises ImportError when the real one of either was imported before; then nothing is changed.
+    The real Nameko need not be installed; if it is, it is hidden. With `eventlet`, `import eventlet` finds those names of
+    eventlet that gevent can provide (`zmqservices.compat.eventlet_names`). If kombu is not installed, the names of its types can
+    be imported. Raises ImportError, and changes nothing, if the real Nameko (or, with `eventlet`, the real eventlet) was
+    imported before.
     """
     if not is_installed():
         _refuse_imported(ALIAS)
@@ -155,7 +156,7 @@ def _refuse_imported(name: str) -> None:
 
 
 def uninstall() -> None:
-    """Undo `install`, for tests: forget the aliases. Modules that imported from them keep what they have."""
+    """Undo `install`, for tests. Modules that have imported names keep them."""
     if is_installed():
         sys.meta_path.remove(_finder)
     for finder in (_eventlet, _kombu):

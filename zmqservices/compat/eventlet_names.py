@@ -2,11 +2,11 @@
 
 Internal. `zmqservices.compat.install` is public.
 
-`zmqservices.compat.install(eventlet=True)` lets `import eventlet` find them. They behave as in eventlet; every other name
+After `zmqservices.compat.install(eventlet=True)`, `import eventlet` finds them. They behave as in eventlet. Every other name
 raises an ImportError that says what to use.
 
 Rule 1: only names whose behaviour gevent can provide, and nothing that drives eventlet's own hub.
-Rule 2: errors of gevent are also caught by eventlet's names: `except eventlet.Timeout` catches our timeouts.
+Rule 2: eventlet's names of errors also catch gevent's errors: `except eventlet.Timeout` catches the timeouts of zmqservices.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def with_timeout(seconds: float | None, function: Callable[..., Any], *args: obj
 
 
 def _error_of(throw_args: tuple[Any, ...]) -> Any:
-    """One error for `(error,)`, `(class, error)` or `(class, error, traceback)`; GreenletExit for nothing."""
+    """The error in `(error,)`, `(class, error)` or `(class, error, traceback)`; GreenletExit for an empty tuple."""
     given = [each for each in throw_args[:2] if each is not None]
     return given[-1] if given else GreenletExit
 
@@ -61,7 +61,7 @@ class GreenThread(gevent.Greenlet):
     """A greenlet with eventlet's `wait`, `link`, `kill` and `cancel`."""
 
     def wait(self) -> Any:
-        """What the function returned; raises what it raised, and GreenletExit when it was killed."""
+        """Return the function's result, or raise its error; raises GreenletExit if the greenlet was killed."""
         value = self.get()
         if isinstance(value, GreenletExit):
             raise value
@@ -73,7 +73,7 @@ class GreenThread(gevent.Greenlet):
         return True
 
     def kill(self, *throw_args: object) -> None:
-        """Raise an error in it, GreenletExit unless another one is given, and wait for its end."""
+        """Raise an error in the greenlet (GreenletExit by default), and wait for its end."""
         super().kill(_error_of(throw_args))
 
     def cancel(self, *throw_args: object) -> None:
@@ -98,7 +98,7 @@ def kill(greenlet: Any, *throw_args: Any) -> None:
 
 
 class GreenPool(Pool):
-    """At most `size` greenlets at once; more have to wait in `spawn`."""
+    """A pool of at most `size` greenlets; `spawn` waits while the pool is full."""
 
     greenlet_class = GreenThread
 
@@ -120,12 +120,12 @@ class GreenPool(Pool):
         return int(self.free_count())
 
     def starmap(self, function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
-        """The results of `function(*each)`, side by side, in order."""
+        """The results of `function(*each)`, in order. The calls run concurrently."""
         yield from self.imap(lambda each: function(*each), arguments)
 
 
 class GreenPile:
-    """Results in the order in which their functions were spawned: spawn some, then iterate."""
+    """Runs functions concurrently. Spawn them, then iterate to get the results in the order of spawning."""
 
     def __init__(self, size_or_pool: Any = 1000) -> None:
         self.pool = size_or_pool if isinstance(size_or_pool, GreenPool) else GreenPool(size_or_pool)
@@ -156,7 +156,7 @@ class Event:
         self._outcome: AsyncResult = AsyncResult()
 
     def send(self, result: object = None, exc: object = None) -> None:
-        """Wake all who wait: they get the result, or are raised `exc` (an error, or what `throw` takes)."""
+        """Wake all waiters: they get the result, or raise `exc` (an error, or the arguments of `throw`)."""
         assert not self._outcome.ready(), "Trying to re-send() an already-triggered event."
         if exc is None:
             self._outcome.set(result)
@@ -165,16 +165,16 @@ class Event:
             self._outcome.set_exception(error() if isinstance(error, type) else error)
 
     def send_exception(self, *throw_args: object) -> None:
-        """Raise an error where somebody waits."""
+        """Wake all waiters with an error."""
         self.send(None, throw_args)
 
     def wait(self, timeout: float | None = None) -> Any:
-        """The result, or its error is raised; None after `timeout` seconds."""
+        """Wait for the result and return it, or raise the error. Returns None after `timeout` seconds."""
         self._outcome.wait(timeout)
         return self._outcome.get() if timeout is None or self._outcome.ready() else None
 
     def ready(self) -> bool:
-        """Whether something was sent."""
+        """Whether a result or an error was sent."""
         return bool(self._outcome.ready())
 
     def has_result(self) -> bool:
@@ -186,11 +186,11 @@ class Event:
         return self.ready() and not self.has_result()
 
     def poll(self, notready: object = None) -> Any:
-        """As `wait`, or `notready` at once."""
+        """As `wait`, but returns `notready` at once if nothing was sent."""
         return self.wait() if self.ready() else notready
 
     def reset(self) -> None:
-        """May be sent once more."""
+        """Forget the outcome, so that another one can be sent."""
         assert self._outcome.ready(), "Trying to re-reset() a fresh event."
         self._outcome = AsyncResult()
 
@@ -199,7 +199,7 @@ class Event:
 
 
 class local:
-    """Attributes that are separate for each greenlet, and are dropped with it."""
+    """Attributes that each greenlet has separately, and that end with it."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "_local__greens", weakref.WeakKeyDictionary())
@@ -231,7 +231,7 @@ def get_ident() -> int:
 
 
 def listen(address: object, family: int = socket.AF_INET, backlog: int = 50, reuse_addr: bool = True, **_: object) -> Any:
-    """A socket that listens."""
+    """A listening socket."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     if reuse_addr:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -241,7 +241,7 @@ def listen(address: object, family: int = socket.AF_INET, backlog: int = 50, reu
 
 
 def connect(address: object, family: int = socket.AF_INET, bind: object = None) -> Any:
-    """A socket that is connected."""
+    """A connected socket."""
     connected = socket.socket(family, socket.SOCK_STREAM)
     if bind is not None:
         connected.bind(bind)
@@ -259,7 +259,7 @@ PATCHES = {"os": "os", "select": "select", "socket": "socket", "subprocess": "su
 
 
 def monkey_patch(**on: bool) -> None:
-    """Make the standard library cooperate with greenlets: all of it, or only the named modules."""
+    """Patch the standard library so that it cooperates with greenlets: all of it, or only the named modules."""
     wanted = on.pop("all", not any(on.values()))
     asked = {PATCHES[name]: bool(on.get(name, wanted)) for name in PATCHES}
     missing = [name for name, is_asked in asked.items() if is_asked and not monkey.is_module_patched(name)]
@@ -268,7 +268,7 @@ def monkey_patch(**on: bool) -> None:
 
 
 def is_monkey_patched(module: Any) -> bool:
-    """Whether a module of the standard library, or the one of that name, cooperates with greenlets."""
+    """Whether a module of the standard library, given itself or by name, is patched to cooperate with greenlets."""
     name = module if isinstance(module, str) else module.__name__
     return bool(monkey.is_module_patched(name))
 
@@ -282,7 +282,7 @@ _SPAWNING = {
 _QUEUES = {
     "Empty": Empty, "Full": Full, "LifoQueue": LifoQueue, "LightQueue": Queue, "PriorityQueue": PriorityQueue, "Queue": Queue,
 }  # fmt: skip
-#: Modules and their names.
+#: The modules that can be imported, and the names in each.
 MODULES: dict[str, dict[str, Any]] = {
     "eventlet": {
         **_SPAWNING, "Event": Event, "GreenPile": GreenPile, "GreenPool": GreenPool, "Queue": Queue, "Semaphore": Semaphore,
@@ -300,7 +300,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "eventlet.tpool": {"execute": execute},
 }  # fmt: skip
 
-#: What to use instead of some names that are missing here.
+#: What to use instead of names that are missing here.
 REMOVED = {
     "eventlet.backdoor": "`zmqservices run --backdoor-port` opens one",
     "eventlet.debug": "GEVENT_MONITOR_THREAD_ENABLE=true reports what blocks the hub",
@@ -316,7 +316,7 @@ OTHERWISE = "this eventlet is a handful of names on gevent (docs/moving-from-nam
 
 
 def sentence(name: str) -> str:
-    """What to use for a name, such as "eventlet.wsgi.server", that is not here."""
+    """A sentence that says what to use instead of a missing name, such as "eventlet.wsgi.server"."""
     while name:
         if name in REMOVED:
             return REMOVED[name]

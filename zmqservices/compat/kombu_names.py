@@ -1,4 +1,4 @@
-"""The names of kombu's types, for code that only uses them in declarations and annotations, as there is no broker.
+"""The names of kombu's types. There is no broker, so they only serve in declarations and annotations.
 
 Internal. `zmqservices.compat.install` is public.
 """
@@ -23,18 +23,18 @@ class Declared:
 
 
 class Exchange(Declared):
-    """An exchange, as it was declared."""
+    """The declaration of an exchange."""
 
 
 class Queue(Declared):
-    """A queue, as it was declared."""
+    """The declaration of a queue."""
 
 
 class Message:
-    """The type for annotations of message handlers."""
+    """The type in annotations of message handlers."""
 
 
-#: Modules and their names.
+#: The modules that can be imported, and the names in each.
 MODULES: dict[str, dict[str, Any]] = {
     "kombu": {"Exchange": Exchange, "Message": Message, "Queue": Queue},
     "kombu.entity": {"Exchange": Exchange, "Queue": Queue},
@@ -44,5 +44,5 @@ MODULES: dict[str, dict[str, Any]] = {
 
 
 def sentence(name: str) -> str:
-    """What to use for a name that is not here."""
+    """A sentence that says what to use instead of a missing name."""
     return NO_BROKER
