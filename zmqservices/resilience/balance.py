@@ -1,16 +1,16 @@
-"""Which of several instances is asked: the one where a call costs least (weighted least requests).
+"""Balances calls over several instances: asks the one where a call costs least (weighted least requests).
 
 Rule 1: no sockets, no greenlets, no clock here; `now` is always an argument.
-Rule 2: calls in flight decide first. An instance costs its calls in flight and one more, each times its weight, and the
-weight is 1 unless it is certain to be more than ALIKE times slower than the fastest: an instance that is ten times slower
-gets a tenth of a burst, and small differences, which are chance, do not disturb an even spread. Equals are chosen by lot.
-The calls of others that wait there (`zmqservices.resilience.queues`) count as calls in flight.
-Rule 3: up to COMPARED instances are all compared. Of more, as many neighbours from a random place on.
-Rule 4: latency is known by method, and is a moving average with a deviation: of a method that takes now a second and now a
-millisecond nothing is certain. An answer that may have waited behind others says only between which two
-values the latency is. An instance that was not measured yet is taken for the median of those that were.
-Rule 5: what was seen of an instance that has no calls fades towards that median over IDLE_DECAY seconds: it must be asked
-to be known again, or a single slow answer would keep it from all calls for good.
+Rule 2: calls in flight decide first. The cost of an instance is its calls in flight plus one, times its weight. The weight is
+1 unless the instance is certain to be more than ALIKE times slower than the fastest. So an instance that is ten times slower
+gets a tenth of a burst, and small random differences do not disturb an even spread. Among equals, chance decides. Waiting
+calls of other callers (`zmqservices.resilience.queues`) count as calls in flight.
+Rule 3: up to COMPARED instances are all compared. If there are more, COMPARED neighbours from a random position are.
+Rule 4: latency is kept for each method, as a moving average with a deviation; nothing is certain about a method that takes
+sometimes a second and sometimes a millisecond. An answer that may have waited behind others only gives a lower and an upper
+bound. An instance without measurements is given the median of the measured ones.
+Rule 5: the latency of an instance without calls fades towards that median over IDLE_DECAY seconds. Otherwise a single slow
+answer would keep the instance from all calls for ever, because only calls measure it.
 """
 
 from __future__ import annotations
@@ -23,54 +23,56 @@ from typing import Protocol, TypeVar
 
 from zmqservices.resilience.queues import InstanceQueue, estimate
 
-#: The part of a new answer in the average, at least. So little that the queues of others, which nobody here sees, are no
-#: difference between instances; an answer that takes a hundred times as long makes one ten times slower all the same.
+#: The least weight of a new answer in the average. It is so small that the queues of other callers, which cannot be seen here,
+#: make no difference between instances. Still, one answer that takes a hundred times as long makes the average ten times as
+#: long.
 GAIN = 0.1
 
 KEPT = 1.0 - GAIN
 
-#: Seconds after which an old average counts for little besides a new answer, and those after which it counts for no less.
+#: The seconds over which an old average fades beside a new answer, and the seconds before it begins to fade.
 DECAY, SOON = 100.0, 0.1
 
-#: Seconds over which the latency of an instance fades that has no calls, at least and at most, and the calls that it could
-#: have answered meanwhile: to ask one that is slow for good, which ends this, costs somebody a slow call.
+#: The latency of an instance without calls fades over the time in which it could have answered IDLE_CALLS calls, within these
+#: bounds in seconds. Each time it has faded, one call finds out anew that the instance is slow, and is slow itself.
 IDLE_DECAY, LONGEST_IDLE_DECAY, IDLE_CALLS = 5.0, 60.0, 20
 
-#: How many times slower than the fastest an instance may be and still counts as equal. More would leave so much of a burst
-#: to the slower one that the whole takes over 1.2 times as long as it could.
+#: How many times slower than the fastest an instance may be and still count as equal. With more, the slower instance would get
+#: so large a part of a burst that the whole burst takes over 1.2 times as long as it could.
 ALIKE = 1.25
 
-#: Instances that are compared for one call.
+#: The most instances that are compared for one call.
 COMPARED = 10
 
-#: Seconds for which the weights of COMPARED instances are used; those of twice as many for twice as long, and so on.
+#: Seconds for which the weights of COMPARED instances are used; the weights of twice as many are used twice as long, and so on.
 WEIGHED_FOR = 0.02
 
-#: What a call costs where nothing is known, or nothing that matters.
+#: The cost of a call at an instance of unknown or usual latency.
 EVEN = (1.0, 1.0)
 
-#: What it costs where an instance seems to be UNLIKE times slower than the fastest, and may not be: it is asked after those
-#: that have as many calls, and before those that have more.
+#: The cost of a call at an instance that seems to be UNLIKE times slower than the fastest, without certainty. It is asked after
+#: instances with as many calls, and before instances with more.
 UNLIKE, AFTER_EQUALS = 2.0, (1.0, 1.5)
 
-#: The least latency that is told from none, seconds.
+#: Seconds. A shorter latency counts as this long.
 LEAST = 1e-6
 
 
 class Pace:
-    """How long calls of one method take at one instance."""
+    """The latency of one method at one instance."""
 
     __slots__ = ("latency", "deviation", "seen_at")
 
     def __init__(self, latency: float, now: float) -> None:
         self.latency = latency
-        #: How far answers are from that: the largest, which fades with those that are nearer. At first half of it (RFC 6298).
+        #: How far answers are from the average: the largest difference, which fades as nearer answers come. At first half the
+        #: latency (RFC 6298).
         self.deviation = latency / 2
         self.seen_at = now
 
     def saw(self, latency: float, ahead: int, now: float) -> None:
         """An answer took `latency` seconds; at most `ahead` calls were answered before it."""
-        # Without calls of functions where it can be: this runs for each answer where there are several instances.
+        # Written without function calls where possible: this runs for every answer of a service with several instances.
         known = self.latency
         found = known
         if latency < known:
@@ -88,29 +90,30 @@ class Pace:
         self.seen_at = now
 
     def idle(self, typical: float, now: float) -> float:
-        """What is left of the latency where nothing was called since: it goes towards `typical`."""
+        """The latency to assume now if nothing was called since: it has faded towards `typical`."""
         decay = min(max(IDLE_DECAY, IDLE_CALLS * self.latency), LONGEST_IDLE_DECAY)
         kept = exp((self.seen_at - now) / decay)
         return float(typical * (self.latency / typical) ** kept)
 
 
 class Load:
-    """What one instance carries, as this process sees it."""
+    """The load of one instance, as this process sees it."""
 
     __slots__ = ("in_flight", "answers", "paces", "weights", "share", "distance", "queue", "others")
 
     def __init__(self) -> None:
         self.in_flight = 0
-        #: Answers so far, where there was a choice of instances.
+        #: The number of answers so far to calls that could choose between instances.
         self.answers = 0
-        #: By method.
+        #: The latencies by method.
         self.paces: dict[str, Pace] = {}
-        #: How many calls it should get, compared with others, and how many more it is taken to have in flight.
+        #: The share of calls that this instance should get compared with others, and the calls in flight that are added to its
+        #: own.
         self.share, self.distance = 1.0, 0.0
-        #: What the answers say of the queue there, and how many calls of others wait in it by that.
+        #: The queue at the instance as its answers describe it, and the calls of other callers that are estimated to wait there.
         self.queue = InstanceQueue()
         self.others = 0.0
-        #: By method: what each call in flight costs, and what the next one does.
+        #: By method: the cost of each call in flight, and the cost of the next call.
         self.weights: dict[str, tuple[float, float]] = {}
 
     def saw(self, method: str, latency: float, ahead: int, now: float) -> None:
@@ -125,7 +128,7 @@ class Load:
             pace.saw(latency, ahead, now)
 
     def outlasted(self, method: str, seconds: float, ahead: int, now: float) -> None:
-        """A call of `method` was given up after `seconds`: it would have taken longer. It is no answer."""
+        """A call of `method` was given up after `seconds`, so its latency is at least that. It does not count as an answer."""
         pace = self.paces.get(method)
         if pace is None:
             self.paces[method] = Pace(max(seconds, LEAST), now)
@@ -141,7 +144,7 @@ Candidate = TypeVar("Candidate", bound=Loaded)
 
 
 def weigh(candidates: Sequence[Loaded], method: str, now: float) -> float:
-    """Set the weights of all candidates for calls of `method`. Answers until when they hold."""
+    """Set the weights of all candidates for calls of `method`. Returns the time until which they may be used."""
     paces = [each.load.paces.get(method) for each in candidates]
     known = [pace for pace in paces if pace is not None]
     if known:
@@ -162,7 +165,7 @@ def _weights(pace: Pace, slow: float, fastest: float, typical: float, now: float
 
 
 def count_others(candidates: Sequence[Loaded], now: float) -> bool:
-    """Set how many calls of others wait at each candidate. False where none do: then this need not be done for the next call."""
+    """Estimate how many calls of other callers wait at each candidate. Returns False if none do; then the next call skips this."""
     estimates = estimate([each.load.queue for each in candidates], now)
     for position, each in enumerate(candidates):
         each.load.others = estimates[position] if estimates else 0.0
@@ -170,7 +173,7 @@ def count_others(candidates: Sequence[Loaded], now: float) -> bool:
 
 
 def choose(candidates: Sequence[Candidate], method: str, rand: Callable[[], float] = random) -> Candidate:
-    """The one of `candidates` (at least one) where a call of `method` costs least. `weigh` them first, now and then."""
+    """The candidate (of at least one) where a call of `method` costs least. Call `weigh` before if the weights are outdated."""
     count = len(candidates)
     place = int(rand() * count)
     best, least = candidates[place], -1.0

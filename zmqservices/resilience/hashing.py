@@ -1,11 +1,11 @@
-"""Which instance gets the calls of a key: always the same one while the instances stay the same (rendezvous hashing).
+"""Routes calls by key: a key's calls go to the same instance while the set of instances is the same (rendezvous hashing).
 
-Rule 1: pure; no state, so that all callers with the same instances choose alike.
-Rule 2: for each key the instances have an order, and the first one that may be asked gets its calls. When one of n instances
-goes, only its own keys move, a part of 1/n, evenly to the others; when one comes, it takes its part of each.
-Rule 3: a weight of two gets twice the keys.
-Rule 4: bounded load: an instance that has more than BOUND times its share of the calls in flight is passed over, and its key's
-calls go to the next one in the order. Up to FEW calls in flight are never too many.
+Rule 1: pure and without state, so that all callers that know the same instances choose alike.
+Rule 2: each key puts the instances into an order, and its calls go to the first one that may be asked. When one of n instances
+goes, only its keys move (1/n of all), evenly to the others. A new instance takes an equal part of the keys of each.
+Rule 3: an instance with the weight two gets twice as many keys.
+Rule 4: bounded load: an instance that has more than BOUND times its share of the calls in flight is skipped, and the call goes
+to the next one in the key's order. An instance with at most FEW calls in flight is never skipped.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from zmqservices.resilience.balance import Load
 #: The types of keys.
 KINDS = (str, bytes, int, float, Decimal, UUID)
 
-#: How much more than the average an instance may have in flight before keys are moved away from it.
+#: How many times its share of the calls in flight an instance may have before its calls go to others.
 BOUND = 1.25
 
-#: Calls in flight at one instance up to which no key is moved.
+#: An instance with at most this many calls in flight is never skipped.
 FEW = 10
 
 
@@ -39,7 +39,7 @@ Candidate = TypeVar("Candidate", bound=Hashed)
 
 
 def as_bytes(key: object) -> bytes:
-    """A key as it is hashed; a number and its text are the same key. Raises TypeError for what is no text, number or UUID."""
+    """The bytes of a key; a number and its text are the same key. Raises TypeError for other types than KINDS."""
     if isinstance(key, bytes):
         return key
     if not isinstance(key, KINDS):
@@ -48,22 +48,22 @@ def as_bytes(key: object) -> bytes:
 
 
 def order(candidates: Sequence[Candidate], key: bytes) -> list[Candidate]:
-    """All candidates, those first that the key belongs to first."""
+    """All candidates in the order of the key."""
     return sorted(candidates, key=lambda candidate: _score(candidate, key), reverse=True)
 
 
 def _score(candidate: Hashed, key: bytes) -> float:
-    # Imported here: it brings OpenSSL, and most callers route nothing by key.
+    # Imported here, because it loads OpenSSL and most callers route nothing by key.
     from hashlib import blake2b
 
     digest = blake2b(key, digest_size=8, key=candidate.id.encode()[:64]).digest()
-    # Between 0 and 1, without both.
+    # Between 0 and 1, both excluded.
     part = (int.from_bytes(digest, "big") + 0.5) / 2.0**64
     return candidate.load.share / -log(min(part, 1.0 - 2.0**-53))
 
 
 def choose_by_key(candidates: Sequence[Candidate], key: bytes) -> Candidate:
-    """The one of `candidates` (at least one) that gets a call of this key now."""
+    """The candidate (of at least one) that gets a call with this key now."""
     ordered = order(candidates, key)
     calls = sum(candidate.load.in_flight for candidate in ordered) + 1
     shares = sum(candidate.load.share for candidate in ordered)

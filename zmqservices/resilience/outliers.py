@@ -1,13 +1,13 @@
-"""Which instances of a service fail so much more than the others that they get no calls for a while (outlier ejection).
+"""Outlier ejection: an instance that fails far more than the others gets no calls for a while.
 
 Rule 1: no sockets, no clock here; `now` is always an argument.
-Rule 2: only failures of the infrastructure count: lost links, answers that did not come in time, refusals of a full instance.
-An error that a method raised is an answer.
-Rule 3: an instance is an outlier after `failures` in a row, or when `error_rate` of what it was asked within WINDOW seconds
+Rule 2: only failures of the infrastructure count: lost links, calls without an answer in time, refusals because of a full
+queue. An error that a method raised is an answer.
+Rule 3: an instance is an outlier after `failures` failed calls in a row, or when `error_rate` of its calls within WINDOW seconds
 failed, or when it is `latency` times slower than the others.
-Rule 4: an outlier is ejected for `ejection` seconds, and for as many times as long as it was ejected shortly before.
-Rule 5: at most half of the instances are ejected. When more than half are outliers, the fault is not theirs: all return, and
-nobody is ejected for `ejection` seconds (panic mode).
+Rule 4: an outlier is ejected for `ejection` seconds. Each ejection shortly before makes the next one longer by the same time.
+Rule 5: at most half of the instances are ejected. If more than half are outliers, the cause is elsewhere: all return, and no
+instance is ejected for `ejection` seconds (panic mode).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Generic, Protocol, TypeVar
 
 from zmqservices.resilience.balance import Load
 
-#: Seconds over which the error rate is taken, and the failures that there are at least before it says anything.
+#: Seconds over which the error rate is taken, and the fewest failures for which it counts.
 WINDOW, LEAST_FAILURES = 10.0, 10
 
-#: Seconds that an instance is slower at least before the ratio of latencies says anything. A nearer instance is no reason.
+#: An instance that is slower by fewer seconds than this is no outlier: it may only be farther away.
 LEAST_DELAY = 0.1
 
-#: How far answers may be from the average, as a part of it, before it says anything. The first answer is taken to be off by
-#: half, so this takes five answers that agree: one slow answer, to a first call or in a stalled process, is no reason.
+#: The largest deviation, as a part of the average latency, with which the latency counts. The first answer is assumed to be off
+#: by half, so five answers must agree. One slow answer, to a first call or from a stalled process, does not eject an instance.
 MOST_DEVIATION = 1 / 3
 
 #: The longest ejection, in multiples of the first.
@@ -35,7 +35,7 @@ LONGEST_EJECTION = 6
 
 @dataclass(frozen=True)
 class OutlierRules:
-    """`ejection` in seconds; 0 ejects nobody. A 0 anywhere else switches that reason off."""
+    """The settings of outlier ejection. `ejection`: seconds, 0 switches it off. A 0 in another field switches that reason off."""
 
     ejection: float
     failures: int
@@ -51,23 +51,23 @@ class Health:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: 0 unless the instance is ejected.
+        #: The time at which the ejection ends; 0 if the instance is not ejected.
         self.ejected_until = 0.0
-        #: Why it was ejected last.
+        #: The reason of the last ejection.
         self.why = ""
-        #: How often it was ejected, one less for each ejection's time that went well.
+        #: The number of ejections, less one for each period of `ejection` seconds that went well.
         self.ejections = 0
         self.returned_at = 0.0
         self._forget(0, 0.0)
 
     def _forget(self, answers: int, now: float) -> None:
-        #: Failures in a row, and how many answers there were at the last of them.
+        #: Failures in a row, and the number of answers at the last of them.
         self._row, self._answers = 0, answers
-        #: Failures since `_since`, and how many answers there were then.
+        #: Failures since `_since`, and the number of answers at that time.
         self._failed, self._answered_before, self._since = 0, answers, now
 
     def failed(self, load: Load, now: float) -> None:
-        """A call there failed by a fault of the infrastructure."""
+        """A call failed because of the infrastructure (rule 2)."""
         if load.answers != self._answers:
             self._row, self._answers = 0, load.answers
         self._row += 1
@@ -76,7 +76,7 @@ class Health:
         self._failed += 1
 
     def reason(self, rules: OutlierRules, load: Load) -> str:
-        """Why the failures make it an outlier; "" if they do not."""
+        """The reason why its failures make the instance an outlier; "" if they do not."""
         row = self._row if load.answers == self._answers else 0
         if rules.failures and row >= rules.failures:
             return f"{row} calls in a row failed"
@@ -93,7 +93,7 @@ class Health:
         self._forget(load.answers, now)
 
     def restore(self, load: Load, now: float) -> None:
-        """It gets calls again, and begins anew."""
+        """The instance gets calls again, and its failures are forgotten."""
         self.returned_at = min(now, self.ejected_until) or now
         self.ejected_until = 0.0
         self._forget(load.answers, now)
@@ -109,7 +109,7 @@ M = TypeVar("M", bound=Judged)
 
 @dataclass
 class Verdict(Generic[M]):
-    """What has changed: members that were ejected, those that returned, and whether panic mode began."""
+    """The changes of one judgement: the ejected members, the members that returned, and whether panic mode began."""
 
     ejected: list[M] = field(default_factory=list)
     restored: list[M] = field(default_factory=list)
@@ -131,7 +131,7 @@ class Outliers:
         self.panic_until = 0.0
 
     def judge(self, members: Sequence[M], now: float) -> Verdict[M]:
-        """To be called after failures, and once in a while. Ejects and restores; answers what has changed."""
+        """Eject and restore members, and return the changes. To be called after failures, and from time to time."""
         verdict: Verdict[M] = Verdict()
         for member in members:
             if 0.0 < member.health.ejected_until <= now:
@@ -174,7 +174,7 @@ class Outliers:
                 for method, pace in member.load.paces.items():
                     found = (pace.latency, pace.deviation, position)
                     by_method.setdefault(method, []).append(found)
-                    # What was measured before an ejection is no reason for the next.
+                    # Latencies that were measured before an ejection are no reason for the next one.
                     if pace.deviation < MOST_DEVIATION * pace.latency and pace.seen_at >= member.health.returned_at:
                         certain.setdefault(method, []).append(found)
         for method, measured in certain.items():

@@ -1,10 +1,11 @@
-"""Which of several instances is asked where they are not equal: by zone, by announced weight, and by how new they are.
+"""Chooses among instances that are not equal: by zone, by announced weight, and by age.
 
 Rule 1: no sockets, no clock here; `now` is always an argument.
-Rule 2: an instance gets calls in proportion to its share, which is its announced weight; of a new one, a part that grows.
-Rule 3: an instance in another zone is taken to have `distance` more calls in flight. So the own zone is asked until it is that
-much busier, or until nobody there can be asked.
-Rule 4: what `zmqservices.resilience.balance` knows of latency and calls in flight counts as it does among equals.
+Rule 2: an instance gets calls in proportion to its share. The share is its announced weight; for a new instance it begins as a
+part of the weight and grows.
+Rule 3: `distance` calls in flight are added to an instance in another zone. So the caller's own zone is asked until it is that
+much busier, or until none of its instances can be asked.
+Rule 4: latency and calls in flight count as in `zmqservices.resilience.balance`.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from random import random, sample
 
 from zmqservices.resilience.balance import EVEN, Candidate, Load
 
-#: The share of a new instance at first, of its full one.
+#: The share of a new instance at the beginning, as a part of its full share.
 FIRST_SHARE = 0.1
 
-#: The least share, also of an instance with the weight 0: it is asked when all others are busy.
+#: The least share. An instance with the weight 0 has it, too, and is asked when all others are busy.
 LEAST_SHARE = 0.001
 
-#: Instances that are compared for one call; of more, as many by lot.
+#: The most instances that are compared for one call. If there are more, this many are picked at random.
 COMPARED = 100
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """What a caller prefers. `zone` is its own; `distance` in calls; `slow_start` in seconds, 0 for none."""
+    """What a caller prefers. `zone`: the caller's own; `distance`: calls; `slow_start`: seconds, or 0 for none."""
 
     zone: str | None = None
     distance: float = 0.0
     slow_start: float = 0.0
 
     def apply(self, load: Load, zone: str | None, weight: float, age: float) -> bool:
-        """Set the share and the distance of an instance that has been there for `age` seconds. Answers whether it is no equal."""
+        """Set the share and the distance of an instance that is `age` seconds old. Returns whether they differ from the defaults."""
         share = max(weight, LEAST_SHARE)
         if age < self.slow_start:
             share *= FIRST_SHARE + (1.0 - FIRST_SHARE) * max(age, 0.0) / self.slow_start
@@ -45,9 +46,10 @@ class Preferences:
 
 
 def choose_preferred(candidates: Sequence[Candidate], method: str, rand: Callable[[], float] = random) -> Candidate:
-    """The one of `candidates` (at least one) to ask, as `balance.choose` for those that are not equal.
+    """The candidate (of at least one) to ask. As `balance.choose`, for instances that are not equal.
 
-    The next call costs something random, with the same mean for all: where nothing is in flight the chance is the share.
+    The cost of the next call is random, with the same mean for all. So if no calls are in flight, an instance's chance is its
+    share.
     """
     if len(candidates) > COMPARED:
         candidates = sample(candidates, COMPARED)

@@ -1,14 +1,14 @@
-"""How many calls of others wait at each instance of a service, by what its answers say.
+"""Estimates how many calls of other callers wait at each instance of a service, from its answers.
 
-A caller sees only its own calls in flight. Where many callers share a few instances, most of each queue is made of others' calls.
+A caller sees only its own calls in flight. If many callers share a few instances, most of each queue is calls of others.
 
 Rule 1: no sockets, no clock here; `now` is always an argument.
-Rule 2: an answer says how many calls waited when it left. Those that this caller has in flight there are subtracted: they are
-counted already.
-Rule 3: what one answer says is out of date once as much time has passed as that answer took: by then the calls that waited are
-answered (Little's law). Until then it counts less and less.
-Rule 4: it fades towards the mean of the instances, and not towards nothing: an instance that was not heard of has probably as
-long a queue as the others. So has one whose node does not tell.
+Rule 2: an answer says how many calls waited when it left. The caller's own calls in flight there are subtracted, because they
+are counted already.
+Rule 3: this number is out of date once as much time has passed as the answer took: by then the waiting calls are answered
+(Little's law). Until then it counts less and less.
+Rule 4: the number fades towards the mean of the instances, not towards zero: an instance without recent answers probably has as
+long a queue as the others. The same holds for an instance whose node does not tell the number.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-#: Seconds for which an answer counts in the mean, or for as long as it took where that is longer.
+#: Seconds for which an answer counts in the mean. An answer that took longer counts for as long as it took.
 REMEMBERED = 1.0
 
-#: The least time that an answer takes, seconds.
+#: Seconds. A faster answer counts as if it took this long.
 LEAST = 1e-6
 
 
 class InstanceQueue:
-    """The calls of others that wait at one instance, as its last answer said."""
+    """The calls of other callers that wait at one instance, by its last answer."""
 
     __slots__ = ("others", "heard_at", "took")
 
     def __init__(self) -> None:
         self.others = 0
-        #: When the last answer came, and how long it took, in seconds. Minus infinity before the first.
+        #: The time of the last answer, and the seconds that it took. Minus infinity before the first answer.
         self.heard_at = -inf
         self.took = LEAST
 
@@ -41,13 +41,13 @@ class InstanceQueue:
         self.took = took if took > LEAST else LEAST
 
     def is_recent(self, now: float) -> bool:
-        """Whether what the last answer said counts still."""
+        """Whether the last answer still counts."""
         age = now - self.heard_at
         return age < REMEMBERED or age < self.took
 
 
 def estimate(queues: Sequence[InstanceQueue], now: float) -> list[float]:
-    """How many calls of others wait at each instance now; an empty list once there is nothing to tell them apart."""
+    """The calls of other callers that wait at each instance now; an empty list if nothing is known that tells instances apart."""
     recent = [queue.others for queue in queues if queue.is_recent(now)]
     if not any(recent):
         return []

@@ -1,17 +1,16 @@
-"""Whether a silent node is suspect: only if it was asked, and had the time to answer.
+"""Decides when a silent node is suspect: only if it was asked, and had time to answer.
 
 Rule 1: no sockets, no clock here; `now` is always an argument.
-Rule 2: silence counts from the first question on. A node that has nothing to say is silent, and so is one that works on the
-only call it has.
-Rule 3: a beat that comes late proves nothing: this process did something else meanwhile, and an answer may be there unread.
+Rule 2: silence is counted from the first unanswered question. A node that is idle, or works on its only call, is silent too.
+Rule 3: a heartbeat that comes late proves nothing, because this process was busy itself and an answer may lie unread.
 """
 
 from __future__ import annotations
 
-#: Questions without an answer after which a node is suspect; so that lost ones are forgiven.
+#: Unanswered questions after which a node is suspect. More than one, so that a lost question is forgiven.
 SILENT_BEATS = 3
 
-#: Beats after the last one at which a beat is late.
+#: A heartbeat is late if it comes more than this many intervals after the one before.
 LATE_BEAT = 1.5
 
 
@@ -25,7 +24,7 @@ class Silence:
         self._last_beat = 0.0
 
     def beat(self, now: float, heartbeat: float, heard_at: float) -> int:
-        """To be called once per `heartbeat` seconds. Answers which question without an answer is due now; 0 for none."""
+        """To be called every `heartbeat` seconds. Returns the number of the unanswered question to send now; 0 for none."""
         is_late = now - self._last_beat > LATE_BEAT * heartbeat
         if heard_at >= self._last_beat:
             self._unanswered = 0
