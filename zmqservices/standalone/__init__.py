@@ -1,1 +1,1 @@
-"""For programs that host no service: clients usable from any thread or greenlet."""
+"""Clients for programs that host no service. They can be used from any thread or greenlet."""

@@ -1,4 +1,4 @@
-"""What becomes of a standalone client, or dispatcher, that is collected and was never stopped.
+"""Stops standalone clients and dispatchers that are garbage-collected and were never stopped.
 
 Internal. Programs use `zmqservices.standalone.rpc` and `zmqservices.standalone.events`.
 """
@@ -14,10 +14,10 @@ from zmqservices.utils.native_threads import start_thread
 
 
 def let_go_of(owner: object, stop: Callable[[], object], what: str) -> weakref.finalize[Any, Any]:
-    """Call `stop`, which must not lead to `owner`, when `owner` is collected; `detach` what is returned where it is stopped.
+    """Call `stop` when `owner` is garbage-collected. Whoever stops `owner` must `detach` the returned finalizer.
 
-    Garbage is collected anywhere, also in the midst of a call or under a lock, so a thread of its own does it. At the
-    interpreter's end nothing is done: the operating system takes everything back.
+    `stop` must not refer to `owner`. Objects are collected anywhere, also in the middle of a call or under a lock, so a separate
+    thread calls `stop`. Nothing is done at the interpreter's end, because the operating system frees everything.
     """
     finalizer = weakref.finalize(owner, _stop, stop, what)
     finalizer.atexit = False
@@ -28,5 +28,5 @@ def _stop(stop: Callable[[], Any], what: str) -> None:
     try:
         start_thread(stop)
     except RuntimeError:
-        pass  # No thread can be made any more: the interpreter ends.
+        pass  # No thread can be made any more, because the interpreter ends.
     warnings.warn(f"{what} was never stopped; use it in a with block, or call its stop()", ResourceWarning, stacklevel=2)

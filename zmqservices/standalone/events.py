@@ -1,10 +1,10 @@
-"""Dispatching events from a plain Python program, a web worker, a script.
+"""Dispatches events from a plain Python program, such as a web worker or a script.
 
     dispatch = event_dispatcher({"DIRECTORY": "tcp://10.0.0.5:4190"})
     dispatch("orders", "order.paid", {"number": 17})
 
-Thread-safe. Keep one for the life of the process: its journal is opened at the first event of each service. When the program
-ends, it gives its last events `events_linger` seconds to be handled; what is not by then waits in the journal.
+Thread-safe. Keep one dispatcher for the life of the process: it opens a journal at the first event of each service. At the end of
+the program it waits up to `events_linger` seconds until its last events are handled; the others stay in the journal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["StandaloneDispatcher", "event_dispatcher", "get_event_exchange"]
 
 
 class DispatchJob:
-    """An action that a plain thread has the hub of another thread do, and waits for."""
+    """An action that a plain thread hands to the hub of another thread, and waits for."""
 
     def __init__(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._action, self._args = action, args
@@ -60,18 +60,18 @@ class DispatchJob:
 
 
 class Post:
-    """A place from which events are dispatched: a node on some hub. `dispatch` is for greenlets of that hub."""
+    """A node on one hub, from which events are dispatched. Only greenlets of that hub may call `dispatch`."""
 
     def __init__(self, settings: Settings) -> None:
         self.node = Node.join(settings)
         self.reactor = self.node.reactor
 
     def dispatch(self, service: str, *event: Any) -> None:
-        """As `Source.dispatch`, for the source of that name."""
+        """As `Source.dispatch`, for the source named `service`."""
         self.node.publisher.open(service).dispatch(*event)
 
     def close(self) -> None:
-        """Give dispatched events their time, and close."""
+        """Wait until dispatched events are handled, at most `events_linger` seconds, and close."""
         self.node.publisher.linger = self.node.settings.events.linger
         self.node.leave()
 
@@ -97,7 +97,7 @@ class Thread:
             self._begun.run()
             return
         self._begun.run()
-        # Held: nothing else may be going on here for a while.
+        # Keeps the loop alive while no greenlet runs here.
         held = gevent.get_hub().loop.async_()
         held.start(lambda: None)
         try:
@@ -109,7 +109,7 @@ class Thread:
             gevent.get_hub().destroy()
 
     def dispatch(self, *args: object) -> None:
-        # In a copy of this thread's context: a trace that goes on here goes on there.
+        # In a copy of this thread's context, so that a trace continues there.
         job = DispatchJob(partial(copy_context().run, self._post.dispatch), args)
         self._post.reactor.post(gevent.spawn, job.run)
         job.wait()
@@ -127,7 +127,7 @@ def _raiser(exc: BaseException) -> Callable[[], None]:
 
 
 class Posts:
-    """The posts of one dispatcher: one on each hub that it is used on, and a thread for all others."""
+    """The posts of one dispatcher: one for each hub on which it is used, and one thread for all threads without a hub."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -150,7 +150,7 @@ class Posts:
                 post = self._posts.get(hub)
                 if post is None:
                     _open.add(self)
-                    # Under a lock that blocks the thread: a first event connects, and everybody else waits for that.
+                    # Under a lock that blocks the thread: the first event connects, and all others wait for that.
                     post = self._posts[hub] = Thread(self._settings) if hub is None else Post(self._settings)
         return post
 
@@ -162,7 +162,7 @@ class Posts:
             self._stopped = True
             posts, self._posts = self._posts, {}
         here = get_hub_if_exists()
-        # Threads first, in a lock: whoever stops it a second time waits, too.
+        # The thread first, under a lock, so that a second call of `stop` waits as well.
         with self._stopping:
             for post in posts.values():
                 if isinstance(post, Thread):
@@ -173,15 +173,15 @@ class Posts:
             if hub is here:
                 post.close()
             else:
-                # The node belongs to another thread's hub, and can only be left there.
+                # The node belongs to another thread's hub and can only be closed there.
                 post.reactor.post(gevent.spawn, post.close)
         _open.discard(self)
 
 
 class StandaloneDispatcher:
-    """What `event_dispatcher` returns: call it. `stop` lets go; a `with` block does so at its end.
+    """What `event_dispatcher` returns. Call it to dispatch an event. `stop` closes it, and so does the end of a `with` block.
 
-    Several threads may enter the block of one dispatcher: the last one that leaves stops it.
+    Several threads may enter `with` blocks of one dispatcher: the last one that leaves its block stops it.
     """
 
     def __init__(self, config: Mapping[str, Any], reliable: bool, context_data: Mapping[str, Any] | None) -> None:
@@ -195,7 +195,7 @@ class StandaloneDispatcher:
         self._never_stopped: Any = None
 
     def __call__(self, service_name: str, event_type: str, event_data: object = None, key: str | None = None) -> None:
-        """Tell that something happened at `service_name`; see `zmqservices.events.dispatcher.Dispatcher`."""
+        """Dispatch an event of `service_name`; see `zmqservices.events.dispatcher.Dispatcher`."""
         check_type(event_type)
         if not isinstance(service_name, str) or not service_name or "\0" in service_name:
             raise ValueError(f"the service's name is {service_name!r}; a text is needed")
@@ -226,7 +226,7 @@ class StandaloneDispatcher:
         self.stop()
 
 
-#: Those that were used and that nobody has stopped: at the interpreter's end their last events shall leave.
+#: The posts of dispatchers that were used and not stopped. At the interpreter's end they send their last events.
 _open: set[Posts] = set()
 
 
@@ -245,11 +245,11 @@ def event_dispatcher(
     context_data: Mapping[str, Any] | None = None,
     **publisher_options: object,
 ) -> StandaloneDispatcher:
-    """A function `dispatch(service_name, event_type, event_data, key=None)`.
+    """Make a function `dispatch(service_name, event_type, event_data, key=None)`.
 
-    `nameko_config`: a mapping, or None for the process's own configuration. `reliable=False` (or Nameko's
-    `delivery_mode=NON_PERSISTENT`): not written to the journal. `context_data`: sent as context with every event. Other
-    options spoke to a broker and mean nothing.
+    `nameko_config`: a mapping, or None for the process's own configuration. With `reliable=False` (or Nameko's
+    `delivery_mode=NON_PERSISTENT`) events are not written to the journal. `context_data` is sent as context with every event.
+    Nameko's other options were for a broker and have no effect.
     """
     if not isinstance(reliable, bool):
         raise ConfigurationError(f"event_dispatcher(reliable={reliable!r}): True or False is needed")
@@ -259,7 +259,7 @@ def event_dispatcher(
 
 
 def get_event_exchange(service_name: str, config: Mapping[str, Any] | None = None) -> Any:
-    """There are no exchanges: raises ConfigurationError that says what to use in its place."""
+    """Raises ConfigurationError, which says what to use instead: there are no exchanges."""
     raise ConfigurationError(
         f"there is no exchange for the events of {service_name!r}, since there is no broker; "
         "dispatch with `event_dispatcher(config)(service, type, data)`, handle with `@event_handler(service, type)`"

@@ -1,9 +1,9 @@
-"""Calling services from a plain Python program, a web worker, a test: no event loop to start, no monkey-patching.
+"""Calls services from a plain Python program, such as a web worker or a test. It needs no event loop and no monkey-patching.
 
     with ClusterRpcProxy({"DIRECTORY": "tcp://10.0.0.5:4190"}, timeout=5) as cluster:
         cluster.maths.add(2, 3)
 
-Thread-safe: one client may serve a whole process, and one for the life of the process is the best use of it.
+Thread-safe. It is best to keep one client for the life of the process.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class StandaloneClient(Client):
         self._context: dict[str, Any] = {}
         add_context(self._context, context_data or {})
         self._timeout = self._cluster.settings.rpc_timeout if timeout is None else timeout
-        # What it holds does not hold it: once nobody can call with it any more it is stopped.
+        # Nothing that the client holds refers back to it, so that it is stopped once the program has no reference to it.
         what = f"a standalone RPC client of {shown_url(self._cluster.settings.directory)}"
         self._never_stopped = let_go_of(self, self._cluster.stop, what)
-        #: The one id of this client where a test counts call ids, as Nameko counts them.
+        #: The one id of this client if a test replaces the function that makes call ids, as Nameko's tests do.
         self._call_id: str | None = None
-        #: Before the number of each call, elsewhere.
+        #: Otherwise, the beginning of each call id; the number of the call follows.
         self._prefix = ""
         self._numbers = itertools.count(1)
 
@@ -78,7 +78,7 @@ class StandaloneClient(Client):
         raise AssertionError("there is always one more")
 
     def _first_call_id(self) -> str:
-        """The id of the first call. Those that follow have a number besides, so that what each caused can be told apart."""
+        """The id of the first call. The ids of later calls end with a number, so that the effects of each can be told apart."""
         if self._call_id is None:
             unique = WorkerContext.make_call_id()
             self._call_id = f"standalone_rpc_proxy.call.{unique}"
@@ -97,14 +97,14 @@ class StandaloneClient(Client):
 
 
 class ClusterRpcClient:
-    """A client of all services; see the module.
+    """A client of all services; the module shows its use.
 
     `config`: a mapping, or None for the process's own configuration. `context_data`: sent as context with every call.
-    `timeout`: seconds per call; None for the configuration's `rpc_timeout` (30 s where it says nothing). After an
-    RpcTimeout the client is as good as before; late answers are thrown away. `hedge`: whether calls of idempotent methods that
-    take unusually long are sent to a second instance as well; None leaves that to the service and the setting `rpc_hedge`.
+    `timeout`: seconds per call; None for the setting `rpc_timeout` (30 s by default). The client can be used on after an
+    RpcTimeout; late answers are dropped. `hedge`: whether an unusually slow call of an idempotent method is also sent to a
+    second instance; None leaves that to the service and the setting `rpc_hedge`.
 
-    Several threads may enter one client's block: the last one that leaves stops it.
+    Several threads may enter `with` blocks of one client: the last one that leaves its block stops it.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class ClusterRpcClient:
         self._context_data = context_data
         self._timeout = timeout
         self._hedge = hedge
-        #: Options of Nameko's clients (`reply_listener_cls` and the like) that mean nothing without a broker.
+        #: Options of Nameko's clients, such as `reply_listener_cls`, that have no effect without a broker.
         self.options = options
         self._client: StandaloneClient | None = None
         #: Guards the next three. `_entered` counts the blocks that were entered; `start` counts as one until `stop`.
         self._lock = reentrant_lock()
         self._entered = 0
         self._is_started = False
-        #: Blocks that were entered when `stop` was called, and whose end means nothing any more.
+        #: Blocks that were entered when `stop` was called. Their end has no effect.
         self._ended = 0
 
     def start(self) -> Any:
-        """Connect and return the proxy. Returns at once: the first call waits for what it needs."""
+        """Return the proxy, and begin to connect. Does not wait: the first call waits until the service is found."""
         with self._lock:
             proxy = self._proxy(self._hedged(self._connected()))
             self._is_started = True
@@ -150,16 +150,17 @@ class ClusterRpcClient:
         return client if self._hedge is None else HedgedClient(client, self._hedge)
 
     def call_state(self) -> list[dict[str, Any]]:
-        """How this client sees the services that it calls from the current thread, for monitoring; one mapping per service.
+        """The services that this client calls from the current thread, for monitoring: one mapping per service.
 
-        `instances` has the condition of each: up, ejected and for how long, why it is not asked; `retries` is what the retry
-        budget has now. Empty before the first call and once stopped. docs/resilience.rst shows one.
+        `instances` says of each instance whether it is up, for how long it is ejected, and why it gets no calls. `retries` is the
+        retry budget's present size. The list is empty before the first call and after `stop`. docs/resilience.rst shows an
+        example.
         """
         client = self._client
         return [] if client is None else client.call_state()
 
     def stop(self) -> None:
-        """Disconnect, for everybody. The proxies that were returned can no longer be used; this client can be started again."""
+        """Disconnect all threads. Proxies of this client can no longer be used; the client itself can be started again."""
         with self._lock:
             self._ended += self._entered
             client = self._given_up()
