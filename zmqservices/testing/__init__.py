@@ -1,1 +1,1 @@
-"""What tests of services use; docs/testing.rst tells how. The fixtures are in `zmqservices.testing.pytest`."""
+"""The kit for tests of services; docs/testing.rst is its guide. The pytest fixtures are in `zmqservices.testing.pytest`."""

@@ -5,10 +5,10 @@
         call = proxy.slow.call_async()        # rpc_timeout: 30
         clock.wind(31)                        # the service cancels the call now
 
-It runs as `time.monotonic` does, and `wind` puts it forward. What it winds: whatever takes a clock and was handed this one
-(a clock is a function that returns seconds; `sleep` goes with it); and, in the containers given to `winds`, the deadlines of
-calls, timers, and each other extension that is `Wound`. What it does not: timers of gevent, a caller's own timeout,
-heartbeats and leases, which live in sockets and in other threads; for those there is `zmqservices.testing.network`.
+The clock runs as `time.monotonic` does, and `wind` puts it forward. It works for code that is handed a clock (a function that
+returns seconds, with a `sleep`), and in the containers given to `winds` for the deadlines of calls, for timers, and for every
+extension that is `Wound`. It has no effect on gevent's timers, on a caller's own timeout, and on heartbeats and leases, which
+live in sockets and other threads; use `zmqservices.testing.network` for those.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Clock"]
 class Wound(Protocol):
     """A part that asks a clock for the time, and that can be told to ask again."""
 
-    #: Called for the time; `time.monotonic` unless a test replaces it.
+    #: Returns the time; `time.monotonic` unless a test replaces it.
     clock: Callable[[], float]
 
     def look(self) -> None:
@@ -41,7 +41,7 @@ class Wound(Protocol):
 
 
 class Clock:
-    """Call it for the time: seconds from the same origin as `time.monotonic`, and as much more as it was wound."""
+    """A clock that a test winds. Call it for the time in seconds: `time.monotonic()` plus all that it was wound."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -53,7 +53,7 @@ class Clock:
         return time.monotonic() + self._ahead
 
     def wind(self, seconds: float) -> None:
-        """Put the clock forward. All sleepers that are due by then have been woken, in order, and have run when this returns."""
+        """Put the clock forward. When this returns, all sleepers that became due have been woken in order and have run."""
         if seconds < 0:
             raise ValueError(f"the clock cannot be wound back, by {seconds!r} s")
         due = self() + seconds
@@ -61,7 +61,7 @@ class Clock:
             wakes_at, _, event = heapq.heappop(self._sleepers)
             self._ahead = max(self._ahead, wakes_at - time.monotonic())
             event.set()
-            # Let the sleeper run: it may go to sleep again for a time that ends within the wound one.
+            # Let the sleeper run, because it may sleep again and be due again before the clock has reached its new time.
             gevent.sleep(0)
         self._ahead = max(self._ahead, due - time.monotonic())
         for each in self._wound:
@@ -69,7 +69,7 @@ class Clock:
         gevent.sleep(0)
 
     def sleep(self, seconds: float) -> None:
-        """Block until the clock has advanced by `seconds`, by itself or because it was wound."""
+        """Block until the clock has advanced by `seconds`, as time passes or because a test winds it."""
         wakes_at = self() + seconds
         event = Event()
         entry = (wakes_at, next(self._numbers), event)
@@ -83,7 +83,7 @@ class Clock:
 
     @contextmanager
     def winds(self, *containers: ServiceContainer) -> Iterator[Clock]:
-        """For the length of a block, the deadlines and extensions of these containers use this clock."""
+        """Within the block, the deadlines and extensions of these containers use this clock."""
         found = [each for container in containers for each in (container._deadlines, *container.extensions)]
         wound = [(each, each.clock) for each in found if isinstance(each, Wound)]
         for each, _ in wound:

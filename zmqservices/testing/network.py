@@ -9,13 +9,13 @@
     network.split({"orders"}, {"stock", "directory"})
     network.heal()
 
-Each host has settings of its own, and so a node of its own. It sees the directory through `discovery`'s seam: the endpoints
-that others announce are shown to it as those of a forwarder between the two, one for each pair of hosts, so every wire
-can fail by itself. The registry is the host `directory`.
+Each host has separate settings, and so a separate node. There is a forwarder for each pair of hosts, so that each wire can fail
+alone: in the directory that a host sees, the endpoints of other hosts are replaced by those of forwarders. The registry is the
+host `directory`.
 
-Two things are not as in a real network. TCP's handshake with the forwarder succeeds even where nothing passes, so a
-connection that is made through a dropped wire hangs a moment later than it would. And what was dropped arrives when the
-wire is healed, as if TCP had sent it again, unless the connection was given up meanwhile.
+Two things differ from a real network. TCP's handshake with the forwarder succeeds even if nothing passes, so a connection
+through a dropped wire hangs a moment later than it would. And dropped bytes arrive once the wire is healed, as if TCP had sent
+them again, unless the connection was given up meanwhile.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["Forwarder", "Network", "ProxiedConnection", "SeenFrom", "Wire"]
 #: The name of the registry's host.
 DIRECTORY = "directory"
 SCHEME = "testing-network"
-#: Bytes that are read at once, and the number of such pieces that a wire holds before its sender has to wait.
+#: Bytes that are read at once, and the number of such pieces that a wire holds before its sender must wait.
 CHUNK, CHUNKS = 64 * 1024, 64
 
 _socket: Any = get_original("socket", "socket")
@@ -53,7 +53,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Wire:
-    """The connection between two hosts, in both directions: it may delay, drop or cut."""
+    """The connection between two hosts, in both directions. It can be delayed, dropped or cut."""
 
     def __init__(self) -> None:
         #: Set while bytes pass.
@@ -130,18 +130,18 @@ class ProxiedConnection:
             try:
                 piece = source.recv(CHUNK)
             except OSError:
-                # A reset at one end is passed on to the other end.
+                # Pass a reset on to the other end.
                 self.reset()
                 piece = b""
             pieces.put((time.monotonic() + self._wire.delay, piece))
 
     def reset(self) -> None:
-        """End the connection as a broken cable does: neither side gets a FIN."""
+        """End the connection with a reset at both ends, and without a FIN."""
         for end in self._ends:
             try:
                 end.setsockopt(cooperative.SOL_SOCKET, cooperative.SO_LINGER, _RESET)
             except OSError:
-                pass  # The socket is closed already.
+                pass  # The socket was closed before.
         self._close()
 
     def _close(self) -> None:
@@ -157,7 +157,7 @@ class Forwarder:
     def __init__(self, wire: Wire, target: tuple[str, int], hub: gevent.hub.Hub) -> None:
         self._wire = wire
         self._target = target
-        # The caller may be the directory's thread, and only the hub's thread may wait for connections.
+        # The caller may be the directory's thread. Only the hub's thread may wait for connections.
         self._listener = _socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(128)
@@ -228,7 +228,7 @@ class SeenFrom:
 
 
 class Network:
-    """See the module. Made and used on one hub's thread; `close` ends all that goes through it."""
+    """A network of named hosts; the module shows its use. To be made and used on one hub's thread."""
 
     _networks: ClassVar[dict[str, Network]] = {}
     _numbers = itertools.count(1)
@@ -246,32 +246,32 @@ class Network:
         discovery.register_backend(SCHEME, _open)
 
     def host(self, name: str, **settings: object) -> dict[str, Any]:
-        """Settings for a service, or a client, that is on the host `name`. Several may be on one host."""
+        """The settings of a service or client on the host `name`. Several may share one host."""
         self._hosts.add(name)
         return {**self._config, **settings, constants.DIRECTORY_CONFIG_KEY: f"{SCHEME}:{self._id}/{name}"}
 
-    # --- what a test does to it ---
+    # --- called by the test ---
 
     def delay(self, one: str, other: str, seconds: float) -> None:
-        """Delay everything between the two hosts by so many seconds, each way."""
+        """Delay all bytes between the two hosts by `seconds`, each way."""
         self._wire(one, other).delay = float(seconds)
 
     def drop(self, one: str, other: str) -> None:
-        """Drop everything between the two hosts. Neither side is told."""
+        """Drop all bytes between the two hosts. Neither side notices."""
         self._wire(one, other).passes.clear()
 
     def cut(self, one: str, other: str) -> None:
-        """Reset the connections between the two hosts, and every new one."""
+        """Reset the connections between the two hosts, and every new connection."""
         self._wire(one, other).cut()
 
     def split(self, *groups: Iterable[str]) -> None:
-        """Drop everything between hosts of different groups. A host that is in no group reaches all others."""
+        """Drop all bytes between hosts of different groups. A host in no group reaches all others."""
         for these, those in itertools.combinations([list(group) for group in groups], 2):
             for one, other in itertools.product(these, those):
                 self.drop(one, other)
 
     def heal(self, *hosts: str) -> None:
-        """Heal all wires; with `hosts`, only those between them."""
+        """Heal all wires, or only the wires between `hosts` if any are named."""
         for pair, wire in self._wires.items():
             if not hosts or pair <= set(hosts):
                 wire.heal()
@@ -282,7 +282,7 @@ class Network:
                 raise ValueError(f"{name!r} is no host of this network; it has {', '.join(sorted(self._hosts))}")
         return self._wires.setdefault(frozenset((one, other)), Wire())
 
-    # --- what its hosts see; also called from directories' threads ---
+    # --- called by the hosts, also from directories' threads ---
 
     def owns(self, host: str, endpoints: Iterable[str]) -> None:
         """Called when a host announces where it listens."""
@@ -290,7 +290,7 @@ class Network:
             self._owners.update((url, host) for url in endpoints)
 
     def path(self, host: str, url: str) -> str:
-        """The address to which `host` connects in order to reach `url`. It is `url` itself unless another host owns it."""
+        """The address at which `host` reaches `url`: a forwarder's, or `url` itself unless another host owns it."""
         with self._lock:
             owner = self._owners.get(url)
             if owner is None or owner == host:
@@ -312,7 +312,7 @@ class Network:
         return SeenFrom(discovery.open_directory(url, **options), host, self)
 
     def close(self) -> None:
-        """End all that goes through it. Hosts that are still there are on their own."""
+        """Close all forwarders and their connections. Hosts that still run cannot reach each other any more."""
         del self._networks[self._id]
         for forwarder in self._forwarders.values():
             forwarder.close()

@@ -1,7 +1,7 @@
-"""The pytest plugin. It only offers fixtures for services: loading it changes nothing.
+"""The pytest plugin with the fixtures for services.
 
-Rule 1: loading it imports nothing of zmqservices and patches nothing; a fixture does what it does for its test.
-Rule 2: what a fixture has made is gone when the test is over, in whatever state the test left it.
+Rule 1: loading the plugin imports nothing else of zmqservices and patches nothing. Only tests that use a fixture are affected.
+Rule 2: everything that a fixture made ends with the test, whatever state the test left it in.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "websocket",
 ]
 
-#: Options of Nameko's plugin that have no effect here. Suites that pass them still run.
+#: Options of Nameko's plugin that have no effect here, so that test suites that pass them still run.
 BROKER_OPTIONS = (
     ("--amqp-uri", "--rabbit-amqp-uri"),
     ("--rabbit-api-uri", "--rabbit-ctl-uri"),
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _real_nameko_is_here() -> bool:
-    """Whether Nameko's own plugin may be loaded, too, which has some of the same options."""
+    """Whether Nameko's own plugin may be loaded as well. It has some of the same options."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -72,7 +72,7 @@ def _real_nameko_is_here() -> bool:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    # Done before any conftest is imported, since a conftest may import nameko first.
+    # Before any conftest is imported, because a conftest may import nameko.
     if early_config.known_args_namespace.as_nameko or early_config.getini("as_nameko"):
         from zmqservices import compat
 
@@ -94,11 +94,10 @@ def empty_config() -> dict[str, Any]:
 
 @pytest.fixture
 def cluster_config() -> Iterator[dict[str, Any]]:
-    """Settings by which the services and clients of one test find each other, and nobody else.
+    """Settings with which the services and clients of one test find each other and no others.
 
-    A directory of the test's own runs in this process, on a loopback port. For the length of the test these are also
-    the settings of `zmqservices.config`, so both `ServiceRpcProxy("maths")` and `ServiceRpcProxy("maths", cluster_config)`
-    find it.
+    A registry for this test runs in this process, on a loopback port. During the test, `zmqservices.config` has the same
+    settings, so that `ServiceRpcProxy("maths")` works as well as `ServiceRpcProxy("maths", cluster_config)`.
     """
     import uuid
 
@@ -122,9 +121,9 @@ def cluster_config() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def rabbit_config(cluster_config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """`cluster_config` by the name that it has in suites for Nameko, with an AMQP_URI for tests that hand that on.
+    """`cluster_config` under Nameko's name for it, with an AMQP_URI for tests that pass that on.
 
-    No broker is there. A client or a container whose config has an AMQP_URI and no directory finds the services of the test.
+    There is no broker. A client or container whose config has an AMQP_URI and no directory finds the services of the test.
     """
     from zmqservices import config, constants
 
@@ -142,7 +141,7 @@ def rabbit_ssl_config(rabbit_config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def amqp_uri(rabbit_config: dict[str, Any]) -> Any:
-    """The AMQP_URI of `rabbit_config`. It is valid in settings, and nothing answers there."""
+    """The AMQP_URI of `rabbit_config`. It is valid in settings, but nothing listens there."""
     from zmqservices import constants
 
     return rabbit_config[constants.AMQP_URI_CONFIG_KEY]
@@ -219,7 +218,7 @@ def runner_factory() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def mock_container(empty_config: dict[str, Any]) -> Any:
-    """A mock that passes for a ServiceContainer, for tests of one extension by itself."""
+    """A mock of a ServiceContainer, for tests of one extension alone."""
     from unittest.mock import create_autospec
 
     from zmqservices import constants
@@ -288,19 +287,20 @@ def websocket(web_config_port: int) -> Iterator[Callable[[], Any]]:
 
 @pytest.fixture
 def network(cluster_config: dict[str, Any]) -> Iterator[Any]:
-    """A `Network` over `cluster_config`, whose wires the test can delay, drop, cut and split; see testing.network."""
+    """A `Network` over `cluster_config`: the test can delay, drop, cut and split its wires. See `zmqservices.testing.network`."""
     from zmqservices.testing.network import Network
 
     with Network(cluster_config) as made:
         yield made
 
 
-# --- what needed a broker --------------------------------------------------------------------------------------------
+# --- fixtures of Nameko that needed a broker
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def fast_teardown() -> None:
-    """Does nothing, since teardown is fast. It exists for suites that name it."""
+    """Does nothing, because teardown is always fast. It exists for test suites that use its name."""
 
 
 @pytest.fixture
@@ -318,4 +318,4 @@ def vhost_pipeline() -> None:
 @pytest.fixture
 def get_message_from_queue() -> None:
     """Fails: there are no queues."""
-    pytest.fail("there are no queues to look into; wait for what a handler does with `entrypoint_waiter`")
+    pytest.fail("there are no queues to read; wait for the handler with `entrypoint_waiter`")

@@ -1,9 +1,9 @@
-"""Services in tests: alone with stand-ins, hosted without their entrypoints, or hosted and waited for.
+"""Runs services in tests: as plain objects with mocked dependencies, or hosted, with methods called or waited for.
 
-    service = worker_factory(Orders)                         # a plain object, its dependencies are mocks
+    service = worker_factory(Orders)                         # a plain object with mocked dependencies
     service.stock.take.return_value = 3
 
-    with entrypoint_hook(container, "place") as place:       # hosted, called past the network
+    with entrypoint_hook(container, "place") as place:       # hosted, called without the network
         place({"tea": 1})
 
     with entrypoint_waiter(container, "ordered") as result:  # hosted, waiting for an event, a timer, a call
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def worker_factory(service_cls: type, /, **dependencies: object) -> Any:
-    """An instance of `service_cls` whose dependencies are as given, and a MagicMock each where nothing is given.
+    """An instance of `service_cls` with the given dependencies, and a MagicMock for each of the others.
 
     Raises ExtensionNotFound for a name that is no dependency of the class.
     """
@@ -75,7 +75,7 @@ def _refuse_unknown(kind: str, unknown: set[str], owner: object, known: set[Any]
 
 
 class MockDependencyProvider(DependencyProvider):
-    """Injects `dependency` as it is, or a MagicMock if none is given."""
+    """Injects the object `dependency`, or a MagicMock if none is given."""
 
     def __init__(self, attr_name: str, dependency: object = None) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class MockDependencyProvider(DependencyProvider):
 
 
 def replace_dependencies(container: ServiceContainer, /, *dependencies: str, **dependency_map: object) -> Any:
-    """Have stand-ins injected: a MagicMock for each name, or the object that a keyword gives.
+    """Inject other objects: a MagicMock for each name in `dependencies`, and the given object for each keyword.
 
-    Returns the mock of the one name, or else an iterator of the mocks in the order of the names; what was given by
-    keyword is not among them. Only this container is touched, and only before it starts: RuntimeError afterwards.
-    Raises ExtensionNotFound for a name that is no dependency. Sub-extensions of what was replaced still run.
+    Returns the mock if exactly one name was given, and otherwise an iterator of the mocks in the order of the names; objects
+    given by keyword are not among them. Only this container is changed. Raises RuntimeError once it has started, and
+    ExtensionNotFound for a name that is no dependency. Sub-extensions of a replaced dependency still run.
     """
     _refuse_started(container, "replace dependencies")
     both = set(dependencies) & set(dependency_map)
@@ -104,16 +104,16 @@ def replace_dependencies(container: ServiceContainer, /, *dependencies: str, **d
     for name, stand_in in wanted.items():
         container.dependencies.remove(providers[name])
         replacement = MockDependencyProvider(name)
-        # Set here, so that a None is injected as it is.
+        # Set here, so that None can be injected as well.
         replacement.dependency = stand_in
         container.dependencies.add(replacement)
     return stand_ins[0] if len(stand_ins) == 1 else iter(stand_ins)
 
 
 def restrict_entrypoints(container: ServiceContainer, *entrypoints: str) -> None:
-    """Leave only the entrypoints of the methods that are named; all others are as if they had never been declared.
+    """Keep only the entrypoints of the named methods. All others are as if they had never been declared.
 
-    Only before the container starts: RuntimeError afterwards. Raises ExtensionNotFound for a method without entrypoint.
+    Raises RuntimeError once the container has started, and ExtensionNotFound for a method without entrypoint.
     """
     _refuse_started(container, "restrict entrypoints")
     methods = {entrypoint.method_name for entrypoint in container.entrypoints}
@@ -132,11 +132,11 @@ def _refuse_started(container: ServiceContainer, what: str) -> None:
 
 
 class EntrypointWaiterTimeout(Exception):
-    """The call that was waited for has not come, or has not ended."""
+    """The awaited call has not come, or has not ended, in time."""
 
 
 class _Outcome(Probe):
-    """Records the outcome of the first call for which `is_wanted` is true, and when the call is torn down."""
+    """Records the outcome of the first call for which `is_wanted` is true, and the end of its teardown."""
 
     def __init__(self, is_wanted: Callable[[Any, Any, ExcInfo | None], Any]) -> None:
         self._is_wanted = is_wanted
@@ -150,7 +150,7 @@ class _Outcome(Probe):
         try:
             is_wanted = self._is_wanted(worker_ctx, result, exc_info)
         except Exception:
-            # The error is in the test's own callback: it is raised where the test waits.
+            # The test's own callback failed: raise its error where the test waits.
             self.result.send(None, sys.exc_info())
             self.is_over.set()
             return
@@ -170,12 +170,12 @@ def entrypoint_waiter(
     timeout: float | None = 30,
     callback: Callable[[Any, Any, ExcInfo | None], Any] | None = None,
 ) -> Iterator[WaitResult]:
-    """Leave the block only when the method was run by one of its entrypoints, and its worker is torn down.
+    """A `with` block that ends only when an entrypoint has run the method, and its worker has been torn down.
 
-    Yields a result whose `get()`, after the block, returns what the method returned or raises what it raised. With
-    `callback(worker_ctx, result, exc_info)` only a call counts for which that is true. If the block raises, its error
-    comes out at once. After `timeout` seconds, the block's included, EntrypointWaiterTimeout is raised (None: never).
-    Waiters may be nested, and may be of several containers. Raises RuntimeError for a method without entrypoint.
+    Yields a result. After the block, its `get()` returns the method's result or raises its error. With
+    `callback(worker_ctx, result, exc_info)`, only a call for which that is true counts. If the block raises, its error is
+    raised at once. EntrypointWaiterTimeout is raised `timeout` seconds after the block began (None: never). Waiters may be
+    nested, also for several containers. Raises RuntimeError for a method without entrypoint.
     """
     if get_extension(container, Entrypoint, method_name=method_name) is None:
         raise RuntimeError(f"{container.service_name} has no entrypoint {method_name!r} to wait for")
@@ -199,11 +199,11 @@ entrypoint_waiter.Timeout = EntrypointWaiterTimeout  # type: ignore[attr-defined
 def entrypoint_hook(
     container: ServiceContainer, method_name: str, context_data: dict[str, Any] | None = None, timeout: float | None = 30
 ) -> Iterator[Callable[..., Any]]:
-    """A function that runs the method as its entrypoint would, past the network: Python objects go in and come out.
+    """A `with` block that yields a function, which runs the method as its entrypoint would, but without the network.
 
-    It returns what the method returned, or raises what it raised, once the worker is torn down. The container need not
-    have been started. Raises ExtensionNotFound where the method has no entrypoint, EntrypointWaiterTimeout after
-    `timeout` seconds, and the container's own error if it dies meanwhile.
+    The function returns the method's result, or raises its error, once the worker is torn down. Arguments and results stay Python
+    objects. The container need not have been started. Raises ExtensionNotFound if the method has no entrypoint,
+    EntrypointWaiterTimeout after `timeout` seconds, and the container's error if the container dies meanwhile.
     """
     entrypoint = get_extension(container, Entrypoint, method_name=method_name)
     if entrypoint is None:
@@ -226,7 +226,7 @@ def entrypoint_hook(
 
 
 def _wait_for_either(is_over: Event, container: ServiceContainer) -> None:
-    """Return when the call is over. If the container dies first, its error is raised."""
+    """Return when the call is over. Raises the container's error if the container dies first."""
     died = container._died
     gevent.wait([is_over, died], count=1)
     if not is_over.is_set():
@@ -251,5 +251,5 @@ class Once(Entrypoint):
 
 once = Once.decorator
 
-#: An entrypoint that only tests fire.
+#: An entrypoint that nothing but a test runs.
 dummy = Entrypoint.decorator

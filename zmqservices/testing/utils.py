@@ -46,7 +46,7 @@ Resource = TypeVar("Resource")
 
 
 def get_extension(container: ServiceContainer, extension_cls: type, **match_attrs: object) -> Any:
-    """The first extension of `container` that is of that class and has the given attributes; None if there is none."""
+    """The first extension of `container` of that class with the given attributes; None if there is none."""
     for extension in container.extensions:
         if isinstance(extension, extension_cls) and all(
             getattr(extension, name) == value for name, value in match_attrs.items()
@@ -61,7 +61,7 @@ def get_container(runner: ServiceRunner, service_cls: type) -> Any:
 
 
 def find_free_port(host: str = "127.0.0.1") -> int:
-    """A port of `host` that was free a moment ago. It is not reserved."""
+    """A port of `host` that is free at this moment. It is not reserved."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -72,7 +72,7 @@ def find_free_port(host: str = "127.0.0.1") -> int:
 
 @contextmanager
 def wait_for_call(timeout: float, mock_method: NonCallableMock) -> Iterator[Any]:
-    """Enter the block when `mock_method`, a mock, was called. Raises Timeout after `timeout` seconds.
+    """Wait until the mock `mock_method` was called, and then enter the block. Raises Timeout after `timeout` seconds.
 
     `zmqservices.testing.waiting.wait_for_call` waits at the end of a block, for any object.
     """
@@ -83,7 +83,7 @@ def wait_for_call(timeout: float, mock_method: NonCallableMock) -> Iterator[Any]
 
 
 def wait_for_worker_idle(container: ServiceContainer, timeout: float = 10) -> None:
-    """Return when `container` runs no worker. Deprecated: `entrypoint_waiter` waits for the call of one method."""
+    """Return when `container` runs no worker. Deprecated: use `entrypoint_waiter`, which waits for a certain call."""
     warnings.warn("use `entrypoint_waiter`, which waits for a certain call", DeprecationWarning, stacklevel=2)
     with Timeout(timeout):
         container.pool.waitall()
@@ -95,9 +95,9 @@ def assert_stops_raising(
     timeout: float = 10,
     interval: float = 0.1,
 ) -> None:
-    """Try `fn` every `interval` seconds until it raises no more.
+    """Call `fn` every `interval` seconds until it raises no error.
 
-    Raises Timeout, the last error as its cause, after `timeout` seconds; other errors than `exception_type` at
+    Raises Timeout after `timeout` seconds, with the last error as its cause. An error that is no `exception_type` is raised at
     once.
     """
     last: BaseException | None = None
@@ -131,7 +131,7 @@ class MockCallArgs(NamedTuple):
 
 def unpack_mock_call(call: Iterable[Any]) -> MockCallArgs:
     """The arguments of a call of a mock: `args, kwargs = unpack_mock_call(mock.call_args)`."""
-    # An item of `mock_calls` has a name before the arguments.
+    # In an item of `mock_calls`, a name stands before the arguments.
     return MockCallArgs(*tuple(call)[-2:])
 
 
@@ -154,7 +154,7 @@ ANY_PARTIAL = AnyInstanceOf(partial)
 
 
 class DummyProvider(Entrypoint):
-    """An entrypoint that nothing fires, for tests that need one without a service class."""
+    """An entrypoint that nothing runs, for tests that need one without a service class."""
 
     def __init__(self, method_name: str | None = None) -> None:
         super().__init__()
@@ -166,26 +166,26 @@ _STOP = object()
 
 
 class ResourcePipeline(Generic[Resource]):
-    """Makes up to `size` resources ahead of their use, and takes them apart after it, in greenlets of its own.
+    """Makes up to `size` resources ahead of their use and destroys used ones, in separate greenlets.
 
         with ResourcePipeline(create, destroy).run() as pipeline:
             with pipeline.get() as resource: ...
 
-    An error of `create` is raised by the `get` that would have had the resource, one of `destroy` at the end of `run`.
+    An error of `create` is raised by the `get` that would have got the resource, an error of `destroy` at the end of `run`.
     """
 
     def __init__(self, create: Callable[[], Resource], destroy: Callable[[Resource], Any], size: int = 3) -> None:
         if size < 1:
             raise RuntimeError(f"size is {size!r}; at least one resource must be kept ready")
         self.create, self.destroy, self.size = create, destroy, size
-        #: (resource, error) of what was made and is not used yet.
+        #: (resource, error) of each resource that was made and is not used yet.
         self.ready: Any = Queue(maxsize=size)
         #: Resources that were used and are not destroyed yet.
         self.trash: Any = Queue()
 
     @contextmanager
     def run(self) -> Iterator[ResourcePipeline[Resource]]:
-        """Make resources for the length of the block; every one is destroyed when it ends."""
+        """Make resources during the block. All of them are destroyed at its end."""
         maker, destroyer = gevent.spawn(self._make), gevent.spawn(self._empty_trash)
         try:
             yield self
@@ -217,7 +217,7 @@ class ResourcePipeline(Generic[Resource]):
             raise
 
     def _empty_trash(self) -> list[Exception]:
-        """Destroy the used resources, one after the other. Returns the errors."""
+        """Destroy used resources, one after the other, until the end. Returns the errors."""
         failed = []
         while (resource := self.trash.get()) is not _STOP:
             try:
@@ -228,7 +228,7 @@ class ResourcePipeline(Generic[Resource]):
 
     @contextmanager
     def get(self) -> Iterator[Resource]:
-        """A resource for the length of the block. Waits until one is ready."""
+        """A resource for use within the block. Waits until one is ready."""
         resource, error = self.ready.get()
         if error is not None:
             raise error

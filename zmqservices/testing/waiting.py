@@ -1,4 +1,4 @@
-"""Waiting for a call of any object's method, from a test.
+"""Waits in a test for a call of any object's method.
 
     with wait_for_call(courier, "deliver", callback=lambda args, kwargs, result, exc_info: args == (7,)) as result:
         order(7)
@@ -23,7 +23,7 @@ _NOTHING = object()
 
 
 class WaitResult:
-    """The first outcome that was sent here. Later ones are ignored."""
+    """The first outcome of the awaited calls. Later outcomes are ignored."""
 
     class NotReady(Exception):
         """There is no outcome yet."""
@@ -38,12 +38,12 @@ class WaitResult:
         return self.res is not _NOTHING or self.exc_info is not None
 
     def send(self, res: object, exc_info: ExcInfo | None) -> None:
-        """Set the outcome, unless there is one."""
+        """Set the outcome, unless it is set."""
         if not self.has_result:
             self.res, self.exc_info = res, exc_info
 
     def get(self) -> Any:
-        """The result. Raises the error if that was the outcome, and `WaitResult.NotReady` if there is none yet."""
+        """The result. Raises the error if the call failed, and `WaitResult.NotReady` if there is no outcome yet."""
         if not self.has_result:
             raise WaitResult.NotReady("nothing has been called yet; `get` is for after the block")
         if self.exc_info is not None:
@@ -55,10 +55,10 @@ class WaitResult:
 def wait_for_call(
     obj: object, target: str, callback: Callable[[Any, Any, Any, ExcInfo | None], Any] | None = None
 ) -> Iterator[WaitResult]:
-    """Return from the block only when the method `target` of `obj` was called in it, and has returned or raised.
+    """A `with` block that ends only when the method `target` of `obj` was called in it, and has returned or raised.
 
-    With `callback(args, kwargs, result, exc_info)`, when it was called so that the callback answers true. If the block
-    raises, its error comes out at once. There is no time limit of its own; use `gevent.Timeout`.
+    With `callback(args, kwargs, result, exc_info)`, only a call for which the callback returns true counts. If the block raises,
+    its error is raised at once. There is no time limit; use `gevent.Timeout`.
     """
     result, called = WaitResult(), Event()
     original = getattr(obj, target)

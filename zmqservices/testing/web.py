@@ -17,12 +17,12 @@ __all__ = ["WebSession"]
 
 
 class WebSession(requests.Session):
-    """A session that takes paths instead of URLs. If sockets would block the serving hub, requests run in another thread."""
+    """A session that takes paths instead of URLs. In a process that is not patched, requests run in another thread."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__()
         self.base_url = base_url
-        # The test and the service are in one process: a proxy from the developer's environment is not used.
+        # Ignore proxies of the environment, because the test and the service are in one process.
         self.trust_env = False
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
@@ -30,7 +30,7 @@ class WebSession(requests.Session):
         return super().request(method, urljoin(self.base_url, str(url)), *args, **kwargs)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send, and let other greenlets run meanwhile."""
+        """Send the request, and let other greenlets run meanwhile."""
         if is_module_patched("socket"):
             return super().send(request, **kwargs)
         answer: requests.Response = gevent.get_hub().threadpool.apply(super().send, (request,), kwargs)

@@ -38,9 +38,9 @@ class ConnectionRefused(ConnectionError):
 
 
 class WebSocketApp:
-    """One connection: `run_forever` reads it until it ends, in a greenlet of its own.
+    """One connection. Spawn `run_forever`, which reads the connection until it ends.
 
-    `on_message(app, text)` is called for each text that comes, `on_close(app)` at the end; a test may put its own there.
+    `on_message(app, text)` is called for each received text, and `on_close(app)` at the end. A test may replace both.
     """
 
     def __init__(self, host: str, port: int, path: str, on_message: Callable[[Any, str], None]) -> None:
@@ -114,11 +114,11 @@ class WebSocketApp:
             self._socket.sendall(self._protocol.send(event))
 
     def send(self, text: str | bytes) -> None:
-        """Send a text; bytes are one in UTF-8. Raises OSError, or a ProtocolError of wsproto's, once the connection has ended."""
+        """Send a text (or the UTF-8 bytes of one). Raises OSError, or wsproto's ProtocolError, once the connection has ended."""
         self._send(events.Message(data=text if isinstance(text, str) else bytes(text).decode()))
 
     def send_binary(self, data: bytes) -> None:
-        """Send a binary message, for a test of what the service says to one. Raises as `send`."""
+        """Send a binary message, to test how the service answers it. Raises the errors of `send`."""
         self._send(events.Message(data=data))
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class WebSocketApp:
 
 
 class VirtualSocket:
-    """The connection as a test uses it."""
+    """The side of a connection that a test uses: calls and events."""
 
     #: Set by the `websocket` fixture.
     app: Any = None
@@ -152,16 +152,16 @@ class VirtualSocket:
         return message["data"]
 
     def get_event_queue(self, event_type: str) -> Any:
-        """The events of that type that have come and have not been taken: `(event_type, data)` each."""
+        """A queue of the received events of that type, each `(event_type, data)`."""
         return self._events[event_type]
 
     def wait_for_event(self, event_type: str) -> tuple[str, Any]:
-        """The next event of that type."""
+        """Wait for the next event of that type, and return `(event_type, data)`."""
         event: tuple[str, Any] = self._events[event_type].get()
         return event
 
     def take(self, text: str) -> None:
-        """Called for every text that the server sends."""
+        """Called with each text from the server."""
         message = json.loads(text)
         if message["type"] == "event":
             self._events[message["event"]].put((message["event"], message["data"]))
@@ -171,16 +171,16 @@ class VirtualSocket:
                 answer.set(message)
 
     def ended(self, _outcome: object) -> None:
-        """Called when the connection has ended: calls that wait for an answer get an error."""
+        """Called when the connection has ended. Waiting calls get an error."""
         for answer in self._answers.values():
             answer.set_exception(ConnectionError("the WebSocket was closed before the answer came"))
         self._answers.clear()
 
 
 def make_virtual_socket(host: str, port: int, path: str = "/ws") -> tuple[WebSocketApp, Callable[[], VirtualSocket]]:
-    """A client, whose `run_forever` is to be spawned, and a function that waits until it is connected.
+    """A client, whose `run_forever` you must spawn, and a function that waits until it is connected.
 
-    That one returns the socket to test with, and raises what kept it from connecting.
+    The function returns the socket for the test. It raises the error if the connection failed.
     """
     app = WebSocketApp(host, port, path, lambda _app, text: socket.take(text))
     socket = VirtualSocket(app.send)
