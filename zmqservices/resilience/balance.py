@@ -165,7 +165,7 @@ def _weights(pace: Pace, slow: float, fastest: float, typical: float, now: float
 
 
 def count_others(candidates: Sequence[Loaded], now: float) -> bool:
-    """Estimate how many calls of other callers wait at each candidate. Returns False if none do; then the next call skips this."""
+    """Estimate how many calls of others wait at each candidate. Returns False if none do; then the next call skips this."""
     estimates = estimate([each.load.queue for each in candidates], now)
     for position, each in enumerate(candidates):
         each.load.others = estimates[position] if estimates else 0.0

@@ -36,7 +36,7 @@ class Preferences:
     slow_start: float = 0.0
 
     def apply(self, load: Load, zone: str | None, weight: float, age: float) -> bool:
-        """Set the share and the distance of an instance that is `age` seconds old. Returns whether they differ from the defaults."""
+        """Set share and distance of an instance that is `age` seconds old. Returns whether they differ from the defaults."""
         share = max(weight, LEAST_SHARE)
         if age < self.slow_start:
             share *= FIRST_SHARE + (1.0 - FIRST_SHARE) * max(age, 0.0) / self.slow_start
