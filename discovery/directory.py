@@ -37,8 +37,8 @@ def open_directory(
     `local:` (or None) is the machine's own, `local:PORT` one at another port;
     `tcp://host:port[,tcp://host:port...]` are one or several registries that know nothing of each other;
     `etcd://host:port[,host:port...]/prefix` is kept by etcd, `zookeeper://...` by ZooKeeper, and `consul://...` by Consul;
-    `dns://name:port` and
-    `dns+srv://_service._proto.name` ask the nodes that DNS names; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
+    `dns://name:port` and `dns+srv://_service._proto.name` ask the nodes that DNS names, whose public keys follow as `#KEY,...`
+    where `keys` are given; `static:name=tcp://ip:port,...;name=...` or `static:FILE`
     needs no server at all. URLs of several kinds but static:, separated by commas, are merged.
 
     `namespace`: the namespace that it shows and that it may announce in; None is all of them. `cache_dir`: a folder
@@ -67,8 +67,6 @@ def open_directory(
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
-    if keys is not None:
-        _refuse_open(url)
     if keys is not None and keys.registry_key is None and any(part.startswith(("local:", "tcp:")) for part in _parts(url)):
         raise DirectoryConfigurationError(
             f"{keys.folder} has no certificate of the registries, the file 'registry'; copy it from the authority's folder"
@@ -88,7 +86,7 @@ def open_directory(
         if keys is not None and not url.startswith("static:"):
             raise DirectoryConfigurationError(
                 f"the directory URL is {shown_url(url)!r}, whose kind does not check what nodes sign, so that it cannot be used "
-                "with SECURITY; tcp://, an engine such as etcd://, or static: is needed"
+                "with SECURITY; tcp://, an engine such as etcd://, dns:// or static: is needed"
             )
         return made[0]
     kind = _merged([one for one in made if isinstance(one, Kind)], url if len(made) > 1 else None, len(made))
@@ -99,16 +97,6 @@ def open_directory(
         kind.name, list(kind.seeds), namespace, cache, kind.longest_pause, kind.keeps_records, kind.capabilities, wanted,
         kind.locks, gate,
     )  # fmt: skip
-
-
-def _refuse_open(url: str) -> None:
-    for part in _parts(url):
-        if part.startswith(("dns:", "dns+srv:")):
-            raise DirectoryConfigurationError(
-                f"the directory URL is {shown_url(part)!r}, which cannot be used with SECURITY: DNS names addresses and no keys, "
-                "and an encrypted connection needs the key of the node before it begins; use registries (tcp://HOST:PORT), an "
-                "engine (etcd://, zookeeper://, consul://), or static: with #KEY after each address"
-            )
 
 
 def _parts(url: str) -> list[str]:

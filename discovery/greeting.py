@@ -24,16 +24,19 @@ HELLO, WELCOME, ERROR, PING, PONG, BYE, BATCH = 1, 2, 5, 10, 11, 12, 13
 RECORDS = "records"
 #: What a HELLO asks for besides the records of its own namespace.
 OF_ALL_NAMESPACES = "all"
+#: The keys of `info` under which a certificate is shown, and under which a HELLO says that it only shows a newer one.
+CERTIFICATE, RENEWS = "certificate", "renews"
 #: Records of one node.
 MOST_RECORDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecords:
-    """I am `node`, and these are my instances."""
+    """I am `node`, these are my instances, and this is my certificate, if I have one."""
 
     node: str
     records: list[Record]
+    certificate: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,17 @@ class Reply:
 Word = NodeRecords | NodeRefusal | Reply
 
 
-def hello(node: str, namespace: str | None) -> bytes:
-    """The question of `node`, for the records of a namespace (None: of whichever the other node is of)."""
-    wanted = OF_ALL_NAMESPACES if namespace is None else True
-    return protocol.pack([HELLO, MAJOR, MINOR, node, namespace or "", {RECORDS: wanted}])
+def hello(node: str, namespace: str | None, certificate: bytes | None = None, renews: bool = False) -> bytes:
+    """The question of `node`, for the records of a namespace (None: of whichever the other node is of).
+
+    `certificate`: as it is shown in a closed cluster. `renews`: the question was asked before, and this shows a newer one.
+    """
+    info: dict[str, Any] = {RECORDS: OF_ALL_NAMESPACES if namespace is None else True}
+    if certificate is not None:
+        info[CERTIFICATE] = certificate
+    if renews:
+        info[RENEWS] = True
+    return protocol.pack([HELLO, MAJOR, MINOR, node, namespace or "", info])
 
 
 def read(frame: bytes, skip: Callable[[str], None]) -> list[Word]:
@@ -97,7 +107,7 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
     info = info if isinstance(info, dict) else {}
     listed = info.get(RECORDS)
     if not isinstance(listed, list):
-        return NodeRecords(node, list(_of_former_release(node, namespace, info.get("services"))))
+        return NodeRecords(node, list(_of_former_release(node, namespace, info.get("services"))), info.get(CERTIFICATE))
     if len(listed) > MOST_RECORDS:
         raise DirectoryProtocolError(f"a WELCOME with {len(listed)} records; {MOST_RECORDS} are the most")
     records = []
@@ -110,7 +120,7 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
             skip(str(exc))
         else:
             records.append(record)
-    return NodeRecords(node, records)
+    return NodeRecords(node, records, info.get(CERTIFICATE))
 
 
 def _of_former_release(node: str, namespace: str, services: object) -> list[Record]:

@@ -111,9 +111,14 @@ def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None) -> zmq.Sock
     return socket
 
 
-def node_socket() -> zmq.Socket[bytes]:
-    """A `client_socket` for a node that is no registry: with a routing id of its own making, and with ZeroMQ's heartbeats."""
+def node_socket(keys: Keys | None = None, server_key: bytes = b"") -> zmq.Socket[bytes]:
+    """A `client_socket` for a node that is no registry: with a routing id of its own making, and with ZeroMQ's heartbeats.
+
+    `keys`, and the node's public key: where the connection is encrypted.
+    """
     socket = client_socket(MAX_NODE_FRAME)
+    if keys is not None:
+        zap.secure_client(socket, keys, server_key)
     socket.setsockopt(zmq.ROUTING_ID, b"\x01" + os.urandom(16))
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(NODE_HEARTBEAT * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(NODE_HEARTBEAT * 2000))

@@ -9,6 +9,8 @@ Rule 1: an answer is valid for its TTL, within bounds. After a connection was lo
 Rule 2: a server that fails says nothing of the nodes: the last good answer stays for as long as it takes.
 Rule 3: an answer without addresses is believed when it has stayed so for KEEP_EMPTY seconds.
 Rule 4: a node that is connected is used, whether or not DNS still names it.
+Rule 5: with SECURITY the URL names the keys that nodes may hold, and DNS is trusted with nothing: a false address leads to nobody
+who could prove one of them.
 """
 
 from __future__ import annotations
@@ -18,16 +20,17 @@ import resource
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from discovery.backend import Capabilities, Kind, Options
+from discovery.backends.dns_url import DnsUrl, parse_dns_url, refuse_unless_safe
 from discovery.client.connection import DirectoryListener, Post
 from discovery.client.node_connection import NodeConnection
-from discovery.client.seeds import Done, split_tcp, tcp_address
+from discovery.client.node_proof import NodeProof
+from discovery.client.seeds import Done, tcp_address
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.native import Log, NativeThread, end_hub, getaddrinfo, original
+from discovery.security.keys import Keys
 
 if TYPE_CHECKING:
     import dns.message
@@ -49,31 +52,20 @@ QUESTION_TIMEOUT, LOOK_UP_TIMEOUT = 2.0, 5.0
 MAX_ADDRESSES, DESCRIPTORS_PER_ADDRESS = 512, 12
 #: Seconds between two looks whether the directory was stopped, while a server is waited for.
 _LOOK = 0.25
-_MEND = "dns://NAME:PORT is needed, such as dns://shop.default.svc.cluster.local:4000"
-_SRV_MEND = "dns+srv://_SERVICE._PROTO.NAME is needed, such as dns+srv://_calls._tcp.shop.default.svc.cluster.local"
-
-
-@dataclass(frozen=True, slots=True)
-class DnsUrl:
-    """The parts of a URL. `port` is 0 where SRV records name it; `servers` are empty for those of resolv.conf."""
-
-    url: str
-    name: str
-    port: int
-    servers: tuple[tuple[str, int], ...]
 
 
 def open_dns(url: str, options: Options) -> Kind:
     """The factory of `dns:`."""
-    return _open(_parsed(url, _MEND, has_port=True), options)
+    return _open(parse_dns_url(url, has_port=True), options)
 
 
 def open_dns_srv(url: str, options: Options) -> Kind:
     """The factory of `dns+srv:`."""
-    return _open(_parsed(url, _SRV_MEND, has_port=False), options)
+    return _open(parse_dns_url(url, has_port=False), options)
 
 
 def _open(url: DnsUrl, options: Options) -> Kind:
+    refuse_unless_safe(url, options.keys)
     try:
         lookup = Lookup(url)
     except ImportError as exc:
@@ -86,37 +78,9 @@ def _open(url: DnsUrl, options: Options) -> Kind:
     capabilities = Capabilities(
         can_announce=False, stores_notes=False, needs_fixed_port=True, servers=named + lookup.servers
     )
-    return Kind(url.url, (DnsSeed(url.url, lookup),), capabilities, options.ttl / 3)
-
-
-def _parsed(url: str, mend: str, has_port: bool) -> DnsUrl:
-    rest, _, query = url.partition("://")[2].partition("?")
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(asked.keys() - {"server"})
-    if unknown:
-        raise DirectoryConfigurationError(f"the directory URL {url[:300]!r} has the option {unknown[0]!r}; server is known")
-    try:
-        name, port = split_tcp(f"tcp://{rest}" if has_port else f"tcp://{rest}:1")
-        servers = tuple(_server(one.strip()) for one in asked["server"].split(",")) if "server" in asked else ()
-    except DirectoryConfigurationError as exc:
-        raise DirectoryConfigurationError(
-            f"the directory URL is {url[:300]!r}; {mend}, and ?server=IP:PORT where another server than those of "
-            "resolv.conf is to be asked"
-        ) from exc
-    if not all(0 < len(label.encode()) < 64 for label in name.rstrip(".").split(".")) or len(name.encode()) > 253 or ":" in name:
-        raise DirectoryConfigurationError(f"the directory URL is {url[:300]!r}, and {name[:100]!r} is no name of DNS; {mend}")
-    if not has_port and not (name.startswith("_") and "._" in name):
-        raise DirectoryConfigurationError(f"the directory URL is {url[:300]!r}; {mend}")
-    return DnsUrl(url, name, port if has_port else 0, servers)
-
-
-def _server(text: str) -> tuple[str, int]:
-    host, port = split_tcp(f"tcp://{text}:53" if text.endswith("]") or ":" not in text else f"tcp://{text}")
-    try:
-        getaddrinfo(host, port, 0, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)
-    except OSError as exc:
-        raise DirectoryConfigurationError(f"{host!r} is no IP address") from exc
-    return host, port
+    seed = DnsSeed(url.url, lookup, keys=options.keys, named=url.keys)
+    # In a closed cluster a node proves what it says by the connection: on disk nothing of that is left.
+    return Kind(url.url, (seed,), capabilities, options.ttl / 3, keeps_records=options.keys is None)
 
 
 class NoAddress(Exception):
@@ -324,8 +288,16 @@ class DnsSeed:
     hint = ""
     is_partial = True
 
-    def __init__(self, url: str, lookup: Lookup, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        lookup: Lookup,
+        clock: Callable[[], float] = time.monotonic,
+        keys: Keys | None = None,
+        named: tuple[bytes, ...] = (),
+    ) -> None:
         self.url = url
+        self._keys, self._named = keys, named
         self.valid_for = SHORTEST_VALID
         self._lookup = lookup
         self._clock = clock
@@ -390,7 +362,8 @@ class DnsSeed:
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> NodeConnection:
         """The connection to the node at one address."""
-        return NodeConnection(address, namespace, listener, longest_pause, post)
+        proof = None if self._keys is None else NodeProof(self._keys, self._named)
+        return NodeConnection(address, namespace, listener, longest_pause, post, proof)
 
     def close(self, timeout: float) -> None:
         """Ends a look-up under way."""

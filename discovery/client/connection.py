@@ -38,6 +38,8 @@ class DirectoryConnection(ABC):
         self.error: str | None = None
         #: Tells a registry or engine that lost everything from the one before.
         self.boot_id: str | None = None
+        #: Whether the other side is the node of all that it tells, and has proven it: nothing of that need be signed.
+        self.is_own_word = False
         self.is_warming = False
         self.last_contact = float("-inf")
         self.opened_at = float("-inf")

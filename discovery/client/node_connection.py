@@ -12,10 +12,12 @@ import zmq
 
 from discovery import greeting, protocol, sockets
 from discovery.client.connection import SUBSCRIBING, UP, DirectoryListener, Post
+from discovery.client.node_proof import NodeProof
 from discovery.client.socket_connection import SocketConnection
 from discovery.exceptions import DirectoryProtocolError
 from discovery.model import Record, quoted
 from discovery.native import Log
+from discovery.security.verdicts import Refusal
 
 _log = Log(__name__)
 
@@ -29,22 +31,37 @@ MAX_SKIP_WARNINGS = 10
 
 
 class NodeConnection(SocketConnection):
-    """The node at one address. Its records get the address at which it answered, whatever it thinks of its own."""
+    """The node at one address. Its records get the address at which it answered, whatever it thinks of its own.
+
+    `proof`: what the node has to prove in a closed cluster.
+    """
 
     def __init__(
-        self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
+        self,
+        address: str,
+        namespace: str | None,
+        listener: DirectoryListener,
+        longest_pause: float,
+        post: Post,
+        proof: NodeProof | None = None,
     ) -> None:
         super().__init__(address, listener, longest_pause)
-        self._hello = greeting.hello(os.urandom(6).hex(), namespace)
+        self._node, self._namespace = os.urandom(6).hex(), namespace
+        self._proof = proof
+        self.is_own_word = proof is not None
         self._post = post
         self._records: dict[str, Record] = {}
         self._skipped: set[str] = set()
 
     def _new_socket(self) -> zmq.Socket[bytes]:
-        return sockets.node_socket()
+        return sockets.node_socket() if self._proof is None else sockets.node_socket(self._proof.keys, self._proof.key)
 
     def _begin(self, now: float) -> None:
-        self._say(self._hello)
+        self._greet()
+
+    def _greet(self, renews: bool = False) -> None:
+        shown = None if self._proof is None else self._proof.shown()
+        self._say(greeting.hello(self._node, self._namespace, shown, renews))
 
     def _say(self, frame: bytes) -> None:
         if self._socket is not None:
@@ -64,11 +81,38 @@ class NodeConnection(SocketConnection):
             self._listener.on_message(self, protocol.Ack(request), now)
 
     def _foreign(self, now: float) -> None:
-        self.close(now, "what listens there does not answer as a node does")
+        if self._proof is None:
+            self.close(now, "what listens there does not answer as a node does, or encrypts its connections (SECURITY)")
+            return
+        has_proven = self.state == SUBSCRIBING
+        is_last = has_proven or not self._proof.try_next_key()
+        why = "it does not answer as a node does" if has_proven else self._proof.problem
+        if is_last:
+            self._warn(now, "node at %s is not used: %s", self.address, why)
+        self.close(now, why)
+        if not is_last:
+            self.retry_at = now
 
     def _silent(self, now: float) -> None:
         self.last_contact = now
         self._deadline = _next_look(now)
+        if self._proof is not None and self._proof.is_stale():
+            self._look_at_keys(self._proof, now)
+
+    def _look_at_keys(self, proof: NodeProof, now: float) -> None:
+        """Keys or what is trusted have changed."""
+        why = proof.refusal()
+        if why and self._records:
+            # A view outlives the connections that it came over, so these records leave it first. In the next round nothing of
+            # the node is left, and the connection ends.
+            self._take_records(self.boot_id or "", [], now)
+            self._deadline = now
+        elif why:
+            self._refuse(why, now)
+        else:
+            proof.holds()
+            if proof.must_show():
+                self._greet(renews=True)
 
     def _take_frames(self, frames: list[bytes], now: float) -> None:
         if len(frames) != 1:
@@ -79,13 +123,23 @@ class NodeConnection(SocketConnection):
                 case greeting.Reply(frame):
                     self._say(frame)
                 case greeting.NodeRefusal(reason):
-                    self._warn(now, "node at %s is not used: %s", self.address, reason)
-                    self.close(now, f"it refused: {reason}", REFUSED_PAUSE)
+                    self._refuse(reason, now)
                     return
-                case greeting.NodeRecords(node, records):
+                case greeting.NodeRecords(node, records, certificate):
+                    try:
+                        if self._proof is not None:
+                            self._proof.believe(certificate)
+                            records = self._proof.own(records, self._skip)
+                    except Refusal as exc:
+                        self._refuse(str(exc), now)
+                        return
                     self._take_records(node, [self._reached(record) for record in records], now)
         if self.state == UP:
             self._deadline = _next_look(now)
+
+    def _refuse(self, reason: str, now: float) -> None:
+        self._warn(now, "node at %s is not used: %s", self.address, reason)
+        self.close(now, f"it is not used: {reason}", REFUSED_PAUSE)
 
     def _reached(self, record: Record) -> Record:
         if "rpc" not in record.endpoints:

@@ -2,7 +2,8 @@
 
 Rule 1: registries, engines and files on disk are places to find signed words in. What they say themselves is only that they list
 something, or list it no more.
-Rule 2: what is passed over is told once in the log: where it came from, what it is, and why.
+Rule 2: what a node says over a connection on which it has proven its key need not be signed; see `NodeConnection`.
+Rule 3: what is passed over is told once in the log: where it came from, what it is, and why.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class VerifiedListener:
     def on_up(self, connection: DirectoryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """Hands on the records and notes of the snapshot that are signed."""
         where = connection.address
-        for part in snapshot:
+        for part in () if connection.is_own_word else snapshot:
             # Blocks, which nobody asked for here, are decoded as well: no rank counts before its signature was seen.
             packed = [entry for block in part.blocks for entry in block.entries]
             records = zip(unpacked(entry[0] for entry in packed), packed, strict=True)
@@ -113,6 +114,8 @@ class VerifiedListener:
     def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
         """Hands on a message, without what is not signed. A withdrawal that nobody signed is the registry's own word."""
         match message:
+            case _ if connection.is_own_word:
+                pass
             case protocol.Update():
                 record = self._gate.record(message.record, connection.address)
                 if record is None:

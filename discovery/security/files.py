@@ -27,11 +27,11 @@ def read(path: Path, kind: str) -> list[bytes]:
     return _contents(path, kind, _read(path)[0])
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    """The text of a file, and its mode. Both are of the same file, whatever is renamed meanwhile."""
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """The text of a file, and what it is. Both are of the same file, whatever is renamed meanwhile."""
     try:
         with path.open("rb") as file:
-            return file.read(LONGEST_FILE + 1), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            return file.read(LONGEST_FILE + 1), os.fstat(file.fileno())
     except FileNotFoundError as exc:
         raise SecurityError(f"{path} does not exist; {_MEND}") from exc
     except OSError as exc:
@@ -54,14 +54,27 @@ def _contents(path: Path, kind: str, text: bytes) -> list[bytes]:
 
 
 def read_private(path: Path, kind: str) -> bytes:
-    """The one content of `kind` in a file that only its owner can read. SecurityError where others can, too."""
-    text, mode = _read(path)
-    if mode & 0o077:
+    """The one content of `kind` in a file that is private; see `is_private`. SecurityError where others can read it."""
+    text, found = _read(path)
+    if not is_private(found, {os.getegid(), *os.getgroups()}):
+        owner = f"mode {stat.S_IMODE(found.st_mode):04o}, of user {found.st_uid} and group {found.st_gid}"
         raise SecurityError(
-            f"{path} is a private key that other users can read (mode {mode:04o}); chmod 600 {path}, and if others may have read "
-            "it, revoke its certificate and issue another"
+            f"{path} is a private key that other users can read ({owner}); chmod 600 {path}, or give a Secret of Kubernetes "
+            "defaultMode: 0440 and its pod an fsGroup, and if others may have read it, revoke its certificate and issue another"
         )
     return _contents(path, kind, text)[0]
+
+
+def is_private(found: os.stat_result, groups: set[int]) -> bool:
+    """Whether only the owner can read a file. Pure.
+
+    One of root's may also be read, and not written, by a group that this process is in, which is not root's: so Kubernetes hands
+    a Secret to a pod with an fsGroup, and nobody else is in that group.
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & 0o077:
+        return True
+    return not mode & 0o037 and found.st_uid == 0 and found.st_gid != 0 and found.st_gid in groups
 
 
 def write(path: Path, comment: str, lines: list[tuple[str, bytes]], private: bool = False) -> None:

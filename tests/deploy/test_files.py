@@ -1,6 +1,7 @@
 """The files of deploy/ are what they say: checked by the tools of their kind, and their commands and settings are ours."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,9 @@ def commands():
         for container in pod["containers"]:
             yield container["args"]
             probe = container.get("livenessProbe", {}).get("exec")
-            if probe:
+            if probe and probe["command"][0] == "sh":
+                yield shlex.split(probe["command"][2])[1:]
+            elif probe:
                 yield probe["command"][1:]
 
 
@@ -57,9 +60,9 @@ def configurations():
 
 def test_each_setting_is_one_of_ours():
     found = list(configurations())
-    assert len(found) == 3
+    assert len(found) == 4
     assert {key for one in found for key in one} <= SETTINGS
-    assert [configuration.unknown_keys(one) for one in found] == [{}, {}, {}]
+    assert [configuration.unknown_keys(one) for one in found] == [{}] * 4
 
 
 @pytest.mark.parametrize("manifest", list(manifests()), ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
@@ -67,7 +70,7 @@ def test_kubernetes_takes_each_manifest(manifest):
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
-@pytest.mark.parametrize("name", ["hello", "hello-without-registry"])
+@pytest.mark.parametrize("name", ["hello", "hello-without-registry", "hello-closed-without-registry"])
 def test_a_pod_has_more_time_to_end_than_its_drain(name):
     config = configuration_of(name)
     (pod,) = pods(name)

@@ -5,14 +5,18 @@ from contextlib import closing
 
 import zmq
 
+from discovery.security import zap
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Error, Hello, Ping, Pong, Welcome
 
 
 class AnsweringNode:
-    """Listens at `endpoint` and welcomes whoever asks. `tell` says something new; `close` is an end without a word."""
+    """Listens at `endpoint` and welcomes whoever asks. `tell` says something new; `close` is an end without a word.
 
-    def __init__(self, node, *records, host="127.0.0.1", port=0, namespace="default", info=None):
+    `keys`: those of a node that encrypts its connections, and shows `certificate` or its own.
+    """
+
+    def __init__(self, node, *records, host="127.0.0.1", port=0, namespace="default", info=None, keys=None, certificate=None):
         self.node = node
         self.namespace = namespace
         self._records = list(records)
@@ -26,6 +30,10 @@ class AnsweringNode:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
+        self.keys, self.certificate = keys, certificate
+        if keys is not None:
+            zap.ZapHandler(self._context)
+            zap.secure_server(self._socket, keys)
         self._socket.bind(f"tcp://{host}:{port}")
         self.endpoint = self._socket.last_endpoint.decode()
         self.port = int(self.endpoint.rpartition(":")[2])
@@ -59,6 +67,8 @@ class AnsweringNode:
 
     def _welcome(self):
         info = self._info or {"services": {}, "records": [record.to_dict() for record in self._records]}
+        if self.keys is not None:
+            info["certificate"] = self.certificate or self.keys.signed
         return Welcome(1, 0, self.node, self.namespace, info)
 
     def _run(self):

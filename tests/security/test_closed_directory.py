@@ -295,12 +295,6 @@ def test_signed_records_are_listed_as_others_are(cluster, opened, keys):
     assert own_id(node, "shown") in found.output and '"signed"' not in found.output
 
 
-@pytest.mark.parametrize("url", ["dns://shop.example:4000", "dns+srv://_a._tcp.example", "tcp://127.0.0.1:1,dns://shop.example:1"])
-def test_what_names_no_keys_is_refused(keys, url):
-    with pytest.raises(DirectoryConfigurationError, match="DNS names addresses and no keys.*use registries"):
-        open_directory(url, keys=keys())
-
-
 def test_a_directory_that_checks_no_signatures_is_refused(keys, monkeypatch):
     monkeypatch.setattr(backend, "_factories", {**backend._factories, "own": lambda url, options: object()})
 

@@ -7,7 +7,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from discovery import open_directory
 from discovery.exceptions import SecurityError
+from discovery.security import files
 from discovery.security.authority import DAY, Authority
 from discovery.security.keys import Keys
 from discovery.security.signing import KeyPair
@@ -57,11 +59,65 @@ def test_private_keys_are_their_owners_alone(cluster, run):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
     os.chmod(cluster / "orders" / "node.key", 0o640)
-    with pytest.raises(SecurityError, match=r"other users can read \(mode 0640\); chmod 600"):
+    mend = r"other users can read \(mode 0640, of user \d+ and group \d+\); chmod 600 .*defaultMode: 0440 and its pod an fsGroup"
+    with pytest.raises(SecurityError, match=mend):
         Keys.read(cluster / "orders")
     os.chmod(cluster / "authority.key", 0o604)
     with pytest.raises(SecurityError, match="mode 0604"):
         Authority(cluster)
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "group", "is_ours"),
+    [
+        (0o600, 10001, 10001, True),
+        (0o400, 0, 0, True),
+        # As Kubernetes hands a Secret to a pod with an fsGroup.
+        (0o440, 0, 2000, True),
+        (0o640, 0, 2000, True),
+        (0o440, 0, 3000, False),
+        (0o440, 0, 0, False),
+        (0o640, 10001, 2000, False),
+        (0o460, 0, 2000, False),
+        (0o644, 0, 2000, False),
+        (0o604, 10001, 10001, False),
+        (0o602, 0, 2000, False),
+    ],
+)
+def test_who_may_read_a_private_key(mode, user, group, is_ours):
+    found = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, user, group, 100, 0, 0, 0))
+
+    assert files.is_private(found, {0, 10001, 2000}) is is_ours
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another group")
+def test_a_secret_of_kubernetes_is_read_by_the_pods_group_alone(cluster, run, tmp_path, monkeypatch):
+    run("keys", "issue", "orders", "-a", cluster)
+    mounted = tmp_path / "mounted"
+    (mounted / "..data").mkdir(parents=True)
+    for path in (cluster / "orders").iterdir():
+        # As the kubelet mounts it: the name is a link, the file root's, its group the pod's fsGroup.
+        copied = mounted / "..data" / path.name
+        copied.write_bytes(path.read_bytes())
+        copied.chmod(0o440)
+        os.chown(copied, 0, 20001)
+        (mounted / path.name).symlink_to(f"..data/{path.name}")
+
+    monkeypatch.setattr(os, "getgroups", lambda: [20001])
+    assert Keys.read(mounted).certificate.name == "orders"
+    monkeypatch.setattr(os, "getgroups", lambda: [20002])
+    with pytest.raises(SecurityError, match=r"mode 0440, of user 0 and group 20001"):
+        Keys.read(mounted)
+
+
+def test_the_key_is_printed_alone_to_be_pasted(cluster, run):
+    run("keys", "issue", "orders", "-a", cluster)
+    key = Keys.read(cluster / "orders").pair.public.hex()
+
+    assert run("keys", "show", "--key", cluster / "orders").output == f"{key}\n"
+    assert key in run("keys", "show", "--key", cluster).output.split()
+    open_directory(f"dns://shop.test:4000#{key}", keys=Keys.read(cluster / "orders"))
+    open_directory(f"static:orders=tcp://127.0.0.1:4000#{key}", keys=Keys.read(cluster / "orders"))
 
 
 def test_no_private_key_in_what_is_printed_or_shown(cluster, run):

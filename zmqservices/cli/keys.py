@@ -106,7 +106,7 @@ def revoke(name: str, authority: str) -> None:
     """Void the certificate of NAME: the authority signs a new list, DIR/revoked.
 
     Copy it to the folder of a running registry, or of any other node: all processes learn of it from there, through the
-    registries or through etcd, ZooKeeper or Consul. With static: copy it to the folder of every node.
+    registries or through etcd, ZooKeeper or Consul. With static: and dns: copy it to the folder of every node.
     """
     from discovery.security.authority import Authority
 
@@ -114,20 +114,28 @@ def revoke(name: str, authority: str) -> None:
     serial = opened.revoke(name)
     click.echo(
         f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to the folder of a running registry or of any "
-        "running node (with static: to those of all nodes)"
+        "running node (with static: and dns: to those of all nodes)"
     )
 
 
 @keys_command.command("show")
 @click.argument("path")
+@click.option("--key", "key_only", is_flag=True, help="Print nothing but the public key, as it stands after # in static: and dns://.")
 @as_json
-def show(path: str, as_json: bool) -> None:
+def show(path: str, key_only: bool, as_json: bool) -> None:
     """Show a certificate: that of a node's folder, that in a file, or all that an authority's folder issued.
 
     Shows what stands there, whether it holds or not; `keys verify` checks it.
+
+    \b
+    Examples:
+        zmqservices keys show cluster/orders
+        zmqservices ls --directory "dns://shop:4000#$(zmqservices keys show --key cluster/shop)"
     """
     found = [_described(file) for file in _certificate_files(Path(path))]
-    if as_json:
+    if key_only:
+        click.echo("\n".join(one["key"] for one in found))
+    elif as_json:
         click.echo(to_json(found, indent=2))
     else:
         click.echo("\n\n".join(_as_text(one) for one in found))
