@@ -151,7 +151,7 @@ def test_a_server_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
 
 
 def test_a_server_that_stands_still_is_given_up(etcd, new_house, url, monkeypatch):
-    monkeypatch.setattr("discovery.backends.etcd.TIMEOUT", 1.0)
+    monkeypatch.setattr("discovery.backends.etcd.gateway.TIMEOUT", 1.0)
     directory = new_house(url).open()
     assert directory.wait_ready(AT_LAST)
 
@@ -358,18 +358,18 @@ def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
         writer.put_record(record(str(number), ttl=60.0))
 
     with closing(session_of(url)) as reader:
-        from discovery.backends import etcd
+        from discovery.backends.etcd import reading
 
-        page, etcd.PAGE = etcd.PAGE, 3
+        page, reading.PAGE = reading.PAGE, 3
         try:
             assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
         finally:
-            etcd.PAGE = page
+            reading.PAGE = page
             writer.close()
 
 
 def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_again(etcd, new_house, url, monkeypatch):
-    from discovery.backends import etcd as backend
+    from discovery.backends.etcd import session as backend
 
     monkeypatch.setattr(backend, "LOOK_EVERY", 0.2)
     house = new_house(url)
@@ -385,11 +385,11 @@ def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_aga
 
 
 def test_leases_are_renewed_while_many_records_are_written(new_house, url, monkeypatch):
-    from discovery.backends.etcd import EtcdSession
+    from discovery.backends.etcd.session import EtcdSession
 
     put, kept = EtcdSession.put_record, []
     keep = EtcdSession.keep
-    monkeypatch.setattr(EtcdSession, "keep", lambda self: kept.append(len(self._leased)) or keep(self))
+    monkeypatch.setattr(EtcdSession, "keep", lambda self: kept.append(len(self._leases.leased)) or keep(self))
     monkeypatch.setattr(EtcdSession, "put_record", lambda self, one: (time.sleep(0.1), put(self, one))[1])
     here = new_house(url).open(services=[])
 

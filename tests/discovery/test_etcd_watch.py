@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.backends.etcd_watch import Answer, Event, Range, WatchConnection, decode_answer
+from discovery.backends.etcd.messages import Answer, Event, Range, decode_answer, encode_create
+from discovery.backends.etcd.watch import WatchConnection
 from discovery.exceptions import EngineError
 
 #: A header of a cluster; watch 7; an event of type DELETE whose key is `k`, of revision 300.
@@ -30,6 +31,11 @@ DELETED = bytes.fromhex("0a0408011802" "1007" "5a0a" "0801" "1206" "0a016b" "18a
 )
 def test_an_answer_is_decoded(message, answer):
     assert decode_answer(message) == answer
+
+
+def test_a_request_is_encoded():
+    assert encode_create(7, Range(b"k"), 300) == bytes.fromhex("0a08" "0a016b" "18ac02" "3807")
+    assert encode_create(1, Range(b"a", b"b"), 0) == bytes.fromhex("0a08" "0a0161" "120162" "3801")
 
 
 BAD = ["10", "1180", "5a05", "0a", "5a020a05", "10" + "ff" * 11, "1001" "5a0112", "1202aaaa", "5801"]

@@ -1,71 +1,39 @@
-"""The watch of etcd: several ranges of keys on one connection, to which more are added while it runs.
+"""The watch of etcd: one connection that watches several ranges of keys, to which more are added while it runs.
 
-Internal.
-
-It is the call `etcdserverpb.Watch/Watch` of gRPC, that is one stream of HTTP/2 whose both halves stay open. The JSON gateway
-reads one question for each connection, so a watch there could not grow. h2 keeps the state of HTTP/2; the few messages are
-written out here. Sources of the rules: "gRPC over HTTP2" in the documents of gRPC; "etcd API: Watch API" at etcd.io/docs/v3.4,
-and its `rpc.proto` and `kv.proto`; "Encoding" at protobuf.dev.
+It is the call `etcdserverpb.Watch/Watch` of gRPC: one HTTP/2 stream that both sides keep open. etcd's JSON gateway reads only
+one request per connection, so more ranges could not be added there. h2 keeps the state of HTTP/2. Sources of the rules: "gRPC
+over HTTP2" in the documents of gRPC; "etcd API: Watch API" at etcd.io/docs/v3.4.
 
 Rule 1: one thread reads, in `answers`; any thread may `ask`.
-Rule 2: etcd tells the changes of one range in their order. It tells those of all ranges in their order, too, unless this process
-reads so slowly that etcd keeps some back.
+Rule 2: etcd tells the changes of one range in their order. It tells the changes of all ranges in their order, too, unless this
+process reads so slowly that etcd holds some back.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from discovery.backends.etcd.messages import Answer, Range, decode_answer, encode_create
 from discovery.backends.stream import EngineStream
 from discovery.exceptions import EngineError
 from discovery.native import native_lock
 
-#: What the server is offered when the connection has TLS.
+#: The protocol that is offered to the server if the connection has TLS.
 ALPN = "h2"
 _PATH = "/etcdserverpb.Watch/Watch"
-#: The kinds of fields in protobuf that etcd uses.
-_VARINT, _BYTES = 0, 2
-#: How a server begins: with a frame of less than 64 KiB, of kind SETTINGS.
+#: The first bytes of a server: a frame of less than 64 KiB, of kind SETTINGS. None is any byte.
 _SETTINGS = (0, None, None, 4)
-#: Bytes of a number.
-_LONGEST_VARINT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The keys from `start` on and before `end`, or `start` alone where `end` is empty."""
-
-    start: bytes
-    end: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A key was put or deleted by the transaction `revision`."""
-
-    key: bytes
-    value: bytes
-    revision: int
-    is_deletion: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What etcd says of one range. `compacted`: what came before this revision is gone, and with it the range; 0 otherwise."""
-
-    watch: int
-    events: list[Event]
-    is_over: bool = False
-    compacted: int = 0
-    reason: str = ""
 
 
 class WatchConnection:
-    """An open connection to one member. `opened` gets the stream first, so that another thread can cut it."""
+    """An open connection to one member.
+
+    `seconds`: the time for the server's first answer. `longest`: the most bytes of one answer. `opened` is called with the
+    stream before the connection is made, so that another thread can cut it.
+    """
 
     def __init__(
         self,
@@ -99,7 +67,7 @@ class WatchConnection:
             (":path", _PATH),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
-            # A member without a leader ends the watch, and is left.
+            # A member that has no leader then ends the watch, and the next attempt goes to another member.
             ("hasleader", "true"),
         ]
         if token is not None:
@@ -115,9 +83,8 @@ class WatchConnection:
             raise
 
     def ask(self, watch: int, span: Range, revision: int) -> None:
-        """Watches these keys from this revision on. `watch` is a number of its own, not 0; it stands in the answers."""
-        create = _field(1, span.start) + _field(2, span.end) + _field(3, revision) + _field(7, watch)
-        message = _field(1, create)
+        """Watches these keys from this revision on. `watch` is the number of the range in the answers: unique, and not 0."""
+        message = encode_create(watch, span, revision)
         with self._guard:
             self._unsent += b"\0" + len(message).to_bytes(4, "big") + message
             try:
@@ -126,7 +93,7 @@ class WatchConnection:
                 raise EngineError(f"{self._stream.name} ended the watch: {exc!s:.200}") from exc
 
     def answers(self) -> Iterator[Answer]:
-        """What etcd says, until the connection is cut or ends. EngineError says why it ended."""
+        """Yields the answers until the connection ends or is cut. EngineError says why it ended."""
         seconds: float | None = self._seconds
         head = b""
         while True:
@@ -137,7 +104,7 @@ class WatchConnection:
             if not data:
                 raise EngineError(f"{self._stream.name} closed the connection")
             if len(head) < len(_SETTINGS):
-                # h2 would take the words of HTTP/1.1 for a frame that is to come whole, and wait for it.
+                # h2 would take an answer in HTTP/1.1 for the beginning of a frame, and wait for the rest.
                 head += data[: len(_SETTINGS)]
                 if not all(expected in (None, byte) for expected, byte in zip(_SETTINGS, head, strict=False)):
                     raise EngineError(f"{self._stream.name} does not speak HTTP/2, as etcd's port for clients does")
@@ -153,11 +120,11 @@ class WatchConnection:
             yield from self._whole()
 
     def close(self) -> None:
-        """Lets go of it; for the thread that reads."""
+        """Closes the connection. Called by the thread that reads."""
         self._stream.close()
 
     def _send(self) -> None:
-        """Sends as much as the server is ready to take, and all that h2 itself has to say."""
+        """Sends as much as HTTP/2's flow control allows, and everything that h2 itself wants to send."""
         while self._unsent:
             size = min(self._http.local_flow_control_window(self._id), self._http.max_outbound_frame_size, len(self._unsent))
             if size <= 0:
@@ -188,7 +155,7 @@ class WatchConnection:
             raise EngineError(f"{self._stream.name} ended the watch: {text[:200] or 'it said no more'}")
 
     def _whole(self) -> Iterator[Answer]:
-        """The messages that are complete."""
+        """The answers that have arrived completely."""
         while len(self._received) >= 5:
             length = int.from_bytes(self._received[1:5], "big")
             if self._received[0] or length > self._longest:
@@ -201,87 +168,3 @@ class WatchConnection:
                 yield decode_answer(message)
             except ValueError as exc:
                 raise EngineError(f"{self._stream.name} sent no answer of a watch: {exc}") from exc
-
-
-def decode_answer(message: bytes) -> Answer:
-    """A WatchResponse of etcd's. ValueError for what is none."""
-    fields = list(_fields(message))
-    known = {number: value for number, value in fields if number != 11}
-    return Answer(
-        _signed(known.get(2, 0)),
-        [_event(_raw(value)) for number, value in fields if number == 11],
-        bool(known.get(4, 0)),
-        _signed(known.get(5, 0)),
-        _raw(known.get(6, b"")).decode(errors="replace")[:200],
-    )
-
-
-def _event(message: bytes) -> Event:
-    event = dict(_fields(message))
-    item = dict(_fields(_raw(event.get(2, b""))))
-    return Event(_raw(item.get(1, b"")), _raw(item.get(5, b"")), _signed(item.get(3, 0)), event.get(1, 0) == 1)
-
-
-# --- protobuf ---
-
-
-def _varint(number: int) -> bytes:
-    parts = bytearray()
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
-def _field(number: int, value: bytes | int) -> bytes:
-    """One field; nothing for the default, as protobuf leaves that out."""
-    if not value:
-        return b""
-    if isinstance(value, int):
-        return _varint(number << 3 | _VARINT) + _varint(value)
-    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Number and value of each field. ValueError for what is cut short, and for kinds that etcd does not use."""
-    place = 0
-    while place < len(message):
-        tag, place = _number(message, place)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            value, place = _number(message, place)
-            yield number, value
-        elif kind == _BYTES:
-            length, place = _number(message, place)
-            if place + length > len(message):
-                raise ValueError("a field is cut short")
-            yield number, message[place : place + length]
-            place += length
-        else:
-            raise ValueError(f"a field is of kind {kind}")
-
-
-def _number(message: bytes, place: int) -> tuple[int, int]:
-    number = 0
-    for shift in range(_LONGEST_VARINT):
-        if place >= len(message):
-            raise ValueError("a number is cut short")
-        byte = message[place]
-        place += 1
-        number |= (byte & 127) << (7 * shift)
-        if byte < 128:
-            return number, place
-    raise ValueError(f"a number has more than {_LONGEST_VARINT} bytes")
-
-
-def _signed(value: bytes | int) -> int:
-    if not isinstance(value, int):
-        raise ValueError("a number is needed")
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _raw(value: bytes | int) -> bytes:
-    if not isinstance(value, bytes):
-        raise ValueError("bytes are needed")
-    return value
