@@ -1,7 +1,12 @@
 """Throws hostile messages at a live cluster, and says what held.
 
-By hand, with honest load beside it: `python -m tests.system.attacks --messages 1000000`.
-As the attacker of a test, a process of its own: `python -m tests.system.attacks --throw KIND --at TARGET --messages 3000`.
+    python -m tests.system.attacks --messages 1000000    all attacks, with honest load beside them
+    python -m tests.system.attacks --costs               processor time that a service spends on a message of each kind
+    python -m tests.system.attacks --throw ATTACK --at TARGET --messages 3000    the attacker, a process of its own
+
+Each attack is made twice: at another cluster first, with a tenth of the messages, and then at the one that honest clients use.
+The attacker takes processor time from them wherever it attacks: what their calls take longer the second time is what it does to
+them.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ OPEN_AT_ONCE = 50
 
 #: What a router socket answers once it has read all that was sent before.
 HEARD = hostile.encoded(Pong(99))
+#: What stands in the last answer to a client that sent too many faulty messages.
+BLOCKED = b"max_faults_per_second"
 
 Message = tuple[str, Frames]
 
@@ -65,6 +72,19 @@ def dealer(endpoint: str, context: zmq.Context[Any]) -> Iterator[zmq.Socket[Any]
         yield raw
 
 
+def wait_until_heard(raw: zmq.Socket[Any]) -> None:
+    """Return once all that was sent has been heard, or once nobody listens any more."""
+    end = time.monotonic() + 20
+    # Answers stop when the last message is heard; an attacker that was let go gets none.
+    while raw.poll(50) and time.monotonic() < end:
+        answer = raw.recv_multipart()
+        if answer == [HEARD]:
+            return
+        if BLOCKED in answer[0]:
+            raw.linger = 20_000  # The rest is still sent, and dropped there.
+            return
+
+
 def throw_by_dealer(endpoint: str, messages: Iterator[Message], hello: bytes | None, sign: bytes, sent: Counter[str]) -> None:
     """From one DEALER after the other; every second one says HELLO first. Each goes once all that it sent has been heard."""
     with zmq.Context() as context:
@@ -79,10 +99,7 @@ def throw_by_dealer(endpoint: str, messages: Iterator[Message], hello: bytes | N
                     raw.send_multipart(frames)
                     sent[name] += 1
                 raw.send(sign)
-                end = time.monotonic() + 20
-                # Answers stop when the last message is heard; an attacker that was let go gets none.
-                while raw.poll(50) and time.monotonic() < end and raw.recv_multipart() != [HEARD]:
-                    pass
+                wait_until_heard(raw)
 
 
 def shake_hands(raw: socket.socket) -> None:
@@ -124,11 +141,12 @@ def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> N
         raw.close()
 
 
-def throwers(target: Target, seed: int) -> dict[str, Callable[[int, Counter[str]], None]]:
-    """Attacks by name: each throws so many messages and counts them by kind."""
+def throwers(target: Target, seed: int, only: str = "") -> dict[str, Callable[[int, Counter[str]], None]]:
+    """Attacks by name: each throws so many messages and counts them by kind. `only`: the one kind that it throws."""
     hello = hostile.encoded(Hello(1, 0, "evil", target.namespace))
 
     def some(kinds: tuple[hostile.Kind, ...], count: int) -> Iterator[Message]:
+        kinds = tuple(kind for kind in kinds if only in ("", kind.__name__))
         return islice(hostile.mixed(Maker(seed, target.namespace), kinds), count)
 
     def by_dealer(endpoint: str, kinds: tuple[hostile.Kind, ...], greets: bool) -> Callable[[int, Counter[str]], None]:
@@ -161,46 +179,82 @@ def give_way() -> None:
         os.nice(19)
 
 
-def throw(name: str, target: Target, count: int, seed: int) -> None:
+def throw(name: str, target: Target, count: int, seed: int, only: str) -> None:
     """What a process of an attacker does. Prints what it sent as JSON."""
     give_way()
     sent: Counter[str] = Counter()
-    throwers(target, seed)[name](count, sent)
+    throwers(target, seed, only)[name](count, sent)
     print(json.dumps(sent), flush=True)
 
 
-def besiege(messages: int, seed: int) -> int:
-    """One attack after the other, with honest load all the time, and a table of what it was like. 0: all held."""
+@contextmanager
+def stages() -> Iterator[tuple[Any, Path]]:
+    """A Stage, and a folder; both are gone afterwards."""
     from tests.system.processes import Guardian, Stage
-    from tests.system.siege import Siege
 
     guardian = Guardian()
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(guardian, Path(folder))
         try:
-            with Siege(stage, Path(folder)) as siege:
-                calm = siege.calm(5.0)
-                print(calm, flush=True)
-                for name, share in SHARES.items():
-                    print(siege.attack(name, max(1, messages * share // 1000), seed, timeout=6 * 3600.0), flush=True)
-                faults = siege.faults(calm)
+            yield stage, Path(folder)
         finally:
             stage.end()
             guardian.close()
-    print("\n".join(faults) or "all held")
+
+
+#: The attack at another cluster takes so many of the messages of the real one.
+ELSEWHERE = 0.1
+
+
+def besiege(messages: int, seed: int) -> int:
+    """One attack after the other, with honest load all the time, and a table of what it was like. 0: all held."""
+    from tests.system.siege import FLAT, Outcome, Siege, Victim
+
+    def say(outcome: Outcome, where: str = "") -> None:
+        print(f"{where:10} {outcome}", flush=True)
+
+    began = time.monotonic()
+    with stages() as (stage, folder), Victim(stage, folder / "other") as other, Siege(stage, folder) as siege:
+        calm = siege.calm(10.0)
+        say(calm)
+        for name, share in SHARES.items():
+            count = max(1, messages * share // 1000)
+            elsewhere = max(1, int(count * ELSEWHERE))
+            say(siege.attack(name, elsewhere, seed, timeout=3600.0, victim=other), "elsewhere")
+            say(siege.attack(name, count, seed, timeout=6 * 3600.0), "here")
+        faults = siege.faults(calm, flat=FLAT) + siege.untold()
+        say(siege.worst(), "all")
+    print(f"{sum(siege.sent().values()):,} hostile messages of {len(siege.sent())} kinds in {time.monotonic() - began:.0f} s")
+    print("\n".join(f"FAULT {fault}" for fault in faults) or "all held")
     return 1 if faults else 0
 
 
+def weigh(messages: int, seed: int, only: str) -> int:
+    """Print the processor time of a service for a message of each kind, and for an honest call. Other processes hardly matter."""
+    from tests.system.siege import Victim
+
+    with stages() as (stage, folder), Victim(stage, folder) as victim:
+        print(f"{'honest calls':26} {victim.cost_of_calls():8.1f} us each")
+        for kind in hostile.ROUTER:
+            if only in ("", kind.__name__):
+                print(f"{kind.__name__:26} {victim.cost_of(kind.__name__, messages, seed):8.1f} us a message", flush=True)
+    return 0
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=10_000, help="how many of all kinds together, or of one attack")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=10_000, help="how many of all kinds together, or of one attack or kind")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="only this kind of messages, with --throw and --costs")
+    parser.add_argument("--costs", action="store_true", help="processor time of a service for each kind of messages")
     parser.add_argument("--throw", choices=sorted(SHARES), help="only this attack, at a cluster that runs")
     parser.add_argument("--at", type=json.loads, help="where: the addresses of a Target, as a JSON list")
     options = parser.parse_args()
+    if options.costs:
+        return weigh(options.messages, options.seed, options.only)
     if options.throw is None:
         return besiege(options.messages, options.seed)
-    throw(options.throw, Target(*options.at), options.messages, options.seed)
+    throw(options.throw, Target(*options.at), options.messages, options.seed, options.only)
     return 0
 
 

@@ -10,6 +10,7 @@ import json
 import random
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import msgpack
@@ -207,11 +208,14 @@ def nested_deeply(maker: Maker) -> Iterator[Frames]:
     yield [maker.rng.choice((b"", b"\x95\x03\x07\xa5maths\xa4echo", b"\x93\x04\x07", b"\x93\x05\x07")) + opener * depth + b"\xc0"]
 
 
-def keys_that_collide(maker: Maker) -> Iterator[Frames]:
-    count = maker.rng.choice((50, 1_500))
+@cache
+def _colliding_keys(count: int) -> Any:
     # Ints beyond 64 bits travel as an extension.
-    values = {msgpack.ExtType(10, (key * MODULUS).to_bytes(16, "big")): None for key in range(1, count)}
-    yield [msgpack.packb([3, maker.id(), "maths", "echo", [values], None, 5.0])]
+    return {msgpack.ExtType(10, (key * MODULUS).to_bytes(16, "big")): None for key in range(1, count)}
+
+
+def keys_that_collide(maker: Maker) -> Iterator[Frames]:
+    yield [msgpack.packb([3, maker.id(), "maths", "echo", [_colliding_keys(maker.rng.choice((50, 1_500)))], None, 5.0])]
 
 
 def long_names(maker: Maker) -> Iterator[Frames]:
@@ -373,7 +377,8 @@ def registry_notes(maker: Maker) -> Iterator[Frames]:
 
 
 def registry_renewals(maker: Maker) -> Iterator[Frames]:
-    leases = [[f"nobody-{maker.rng.getrandbits(40):x}", 1, 1] for _ in range(maker.rng.choice((1, 100, 2_001)))]
+    first = maker.rng.getrandbits(40)
+    leases = [[f"nobody-{first + number:x}", 1, 1] for number in range(maker.rng.choice((1, 100, 2_001)))]
     yield [msgpack.packb([1, 3, leases])]
 
 

@@ -98,11 +98,7 @@ def test_honest_clients_do_not_notice_attacks_of_all_kinds(stage, tmp_path):
         for name, share in SHARES.items():
             siege.attack(name, MESSAGES * share // 1000, seed=1)
 
-        faults = siege.faults(calm, NOISE)
+        # Whoever reads the logs learns who it was.
+        faults = siege.faults(calm, NOISE) + siege.untold()
 
-        told = {name: "\n".join(siege.lines(name)) for name in siege.processes}
     assert not faults
-    # Whoever reads the logs learns who it was.
-    assert all("node evil at 127.0.0.1" in told[name] for name in ("maths", "orders"))
-    assert "(127.0.0.1)" in told["shop"]
-    assert "message(s) so far; the last from" in told["registry"]
