@@ -73,6 +73,7 @@ MAX_CALLS_PER_CLIENT_CONFIG_KEY = "max_calls_per_client"
 MAX_UNREAD_BYTES_CONFIG_KEY = "max_unread_bytes"
 HANDSHAKES_PER_SECOND_CONFIG_KEY = "handshakes_per_second"
 MAX_HELLO_SIZE_CONFIG_KEY = "max_hello_size"
+MAX_FAULTS_PER_SECOND_CONFIG_KEY = "max_faults_per_second"
 #: Seconds that a call may take when nobody says otherwise.
 DEFAULT_RPC_TIMEOUT = 30.0
 #: Seconds that a call waits for a first instance of its service, so that a restart is bridged.
@@ -114,6 +115,9 @@ DEFAULT_MAX_UNREAD_BYTES = 128 * 1024 * 1024
 DEFAULT_HANDSHAKES_PER_SECOND = 500
 #: Bytes of a message that is decoded before its sender has said HELLO.
 DEFAULT_MAX_HELLO_SIZE = 64 * 1024
+#: Messages of one client in a second that are none of the protocol, before what it sends is dropped for a while. An honest client
+#: sends none, or few at once before it reads the answer to the first.
+DEFAULT_MAX_FAULTS_PER_SECOND = 20
 
 # --- events ------------------------------------------------------------------------------------------------------------
 JOURNAL_FOLDER_CONFIG_KEY = "JOURNAL_FOLDER"

@@ -18,6 +18,7 @@ LIMITS = [
     ("max_clients", lambda found: found.limits.max_clients, 10_000),
     ("max_calls_per_client", lambda found: found.limits.max_calls_per_client, None),
     ("max_unread_bytes", lambda found: found.limits.max_unread_bytes, 128 * 1024 * 1024),
+    ("max_faults_per_second", lambda found: found.limits.max_faults_per_second, 20),
     ("handshakes_per_second", lambda found: found.sockets.handshakes_per_second, 500),
     ("events_max_subscriptions", lambda found: found.events.max_subscriptions, 1_000),
     ("events_max_groups", lambda found: found.events.max_groups, 10_000),

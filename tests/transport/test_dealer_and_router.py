@@ -238,6 +238,35 @@ def test_stray_frames_do_not_shift_what_follows(stand: Stand) -> None:
     assert [b"four"] in by_guest.values()
 
 
+def test_what_a_blocked_peer_sends_is_dropped_whatever_its_frames(stand: Stand) -> None:
+    router, hosts = stand.router()
+    link, ears = stand.link(router.endpoint)
+    stand.until(lambda: ears.told == ["linked"])
+    stand.until(lambda: link.send(b"one"))
+    stand.until(lambda: hosts.heard_bodies != [])
+    [routing_id] = hosts.connected
+
+    dropped: list[bytes] = []
+    admit = router._admit
+
+    def block() -> None:
+        del router.clients[routing_id]
+        router.blocked.add(routing_id)
+        router._admit = lambda id: (dropped.append(id), admit(id))  # type: ignore[method-assign, assignment]
+
+    stand.reactor.run(block)
+    for frames in (b"two", (b"", routing_id), b"three"):
+        stand.until(lambda frames=frames: link.send(frames))  # type: ignore[misc]
+    # The frame that looks like a routing id is one of them.
+    stand.until(lambda: dropped == [routing_id] * 4)
+    stand.reactor.run(router.blocked.clear)
+    stand.until(lambda: link.send(b"four"))
+    stand.until(lambda: len(hosts.heard_bodies) > 1)
+
+    assert hosts.heard_bodies == [(routing_id, b"one"), (routing_id, b"four")]
+    assert hosts.connected == [routing_id, routing_id]
+
+
 def test_a_burst_larger_than_the_quota_arrives_whole_and_in_order(stand: Stand) -> None:
     router, hosts = stand.router()
     link, ears = stand.link(router.endpoint)

@@ -22,6 +22,7 @@ class LimitSettings:
     max_unread_bytes: int = constants.DEFAULT_MAX_UNREAD_BYTES
     handshakes_per_second: int = constants.DEFAULT_HANDSHAKES_PER_SECOND
     max_hello_size: int = constants.DEFAULT_MAX_HELLO_SIZE
+    max_faults_per_second: int = constants.DEFAULT_MAX_FAULTS_PER_SECOND
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> LimitSettings:
@@ -34,4 +35,5 @@ class LimitSettings:
             whole_number(config, c.MAX_UNREAD_BYTES_CONFIG_KEY, c.DEFAULT_MAX_UNREAD_BYTES),
             whole_number(config, c.HANDSHAKES_PER_SECOND_CONFIG_KEY, c.DEFAULT_HANDSHAKES_PER_SECOND),
             whole_number(config, c.MAX_HELLO_SIZE_CONFIG_KEY, c.DEFAULT_MAX_HELLO_SIZE, minimum=LEAST_HELLO_SIZE),
+            whole_number(config, c.MAX_FAULTS_PER_SECOND_CONFIG_KEY, c.DEFAULT_MAX_FAULTS_PER_SECOND),
         )

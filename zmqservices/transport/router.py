@@ -86,6 +86,8 @@ class RouterSocket:
         self._comes_alone = False
         #: The client of each routing id. The listener removes clients that have disconnected.
         self.clients: dict[bytes, Any] = {}
+        #: The routing ids whose messages are dropped unread. The listener adds and removes them; they are no clients meanwhile.
+        self.blocked: set[bytes] = set()
         self.socket = sockets.router()
         self.endpoint = bind(self.socket, address)
         self._bound = {self.endpoint}
@@ -199,7 +201,10 @@ class RouterSocket:
         is_ours = len(routing_id) == ROUTING_ID_LENGTH and routing_id[:1] == ROUTING_ID_PREFIX
         if not (is_ours or len(routing_id) == 5 and routing_id[0] == 0) or not socket.get(zmq.RCVMORE):
             return
-        if is_ours:
+        if routing_id in self.blocked:
+            # Not copied: a message of megabytes costs no more than a short one.
+            _recv(socket, _NOBLOCK, copy=False)
+        elif is_ours:
             frame = _recv(socket, _NOBLOCK, copy=False)
             key = (zap.key_of(frame),) if self._is_encrypted else ()
             client = self.clients[routing_id] = self._listener.on_connect(routing_id, _address_of(frame), *key)

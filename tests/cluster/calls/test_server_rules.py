@@ -5,12 +5,14 @@ import pytest
 
 from tests.cluster.calls.world import NAMESPACE, Serving
 from zmqservices.cluster.calls import flow_control, send_queue
+from zmqservices.cluster.calls.connections import BLOCK_TIME
 from zmqservices.cluster.calls.drain import BYE_TIMEOUT, READ_TIMEOUT
+from zmqservices.constants import DEFAULT_MAX_FAULTS_PER_SECOND
 from zmqservices.exceptions import MessageTooLarge
 from zmqservices.transport.reactor import COUNTED_REFUSAL, DRAIN_QUOTA
 from zmqservices.wire import batches
-from zmqservices.wire.envelope import encode_call
-from zmqservices.wire.messages import MAJOR, MINOR, Bye, Cancel, Error, Ping, Pong, Result, Welcome
+from zmqservices.wire.envelope import encode_call, encode_result
+from zmqservices.wire.messages import MAJOR, MINOR, Ack, Bye, Cancel, Error, Hello, Ping, Pong, Result, Welcome
 
 
 @pytest.fixture
@@ -529,6 +531,61 @@ def test_others_have_their_turn_after_a_few_messages_that_are_refused(serving, j
     turns = client.say(*[junk] * 100)
 
     assert max(turns) <= DRAIN_QUOTA // COUNTED_REFUSAL
+
+
+#: As many faulty messages as one client may send in a second.
+ALLOWED = DEFAULT_MAX_FAULTS_PER_SECOND
+JUNK = {
+    "bytes": b"\xc1",
+    "members of a batch": batches.encode([b"\x91\x63"] * 200),
+    "a kind for callers": Result(1, 5),
+    "many of them": batches.encode([encode_result(1, 5)] * 200),
+    "an id in use": encode_call(7, "maths", "add", (), None, 1.0),
+    "another namespace": Hello(1, 0, "client", "elsewhere", None),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_what_a_client_sends_is_dropped_for_a_while_after_too_many_faulty_messages(serving, junk, caplog):
+    serving.serve()
+    client = serving.connect()
+    other = serving.connect()
+    client.say(call(7))
+
+    client.say(*[junk] * 200)
+
+    *refusals, last = client.heard()
+    assert len(refusals) == ALLOWED + 1
+    said = f"more than {ALLOWED} faulty messages within a second (max_faults_per_second); what you send is dropped for 10 s"
+    assert last.error["value"] == said
+    assert serving.taken[0].is_open is False
+    assert "node client at 10.0.0.2 sent what cannot be handled (1 such messages): more than 20 faulty messages" in caplog.text
+    client.say(junk, Ping(1))
+    assert client.heard() == []
+    other.say(Ping(2))
+    assert other.heard() == [Pong(2)]
+    serving.wind(BLOCK_TIME)
+    client.say(Ping(3))
+    assert client.heard() == [Pong(3)]
+
+
+def test_faulty_messages_count_within_a_second(serving):
+    client = serving.connect()
+
+    for _ in range(5):
+        client.say(*[b"\xc1"] * ALLOWED)
+        serving.wind(1.0)
+
+    assert len(client.heard()) == 5 * ALLOWED
+
+
+def test_a_client_that_was_given_up_may_send_what_it_had_under_way(serving):
+    client = serving.connect(is_greeted=False)
+
+    client.say(*[Ack("readers", "journal", 1)] * 200, *[call(number) for number in range(1, 201)])
+
+    assert len(client.heard()) == 400
+    assert not serving.socket.blocked
 
 
 def test_long_messages_that_are_refused_end_a_turn_sooner(serving):

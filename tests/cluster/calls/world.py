@@ -199,6 +199,7 @@ class FakeServerSocket:
     def __init__(self, listener):
         self.listener = listener
         self.clients = {}
+        self.blocked = set()
         self.sent = {}
         #: Routing ids of nodes whose queue is full, and of those that are connected no more.
         self.full, self.gone = set(), set()
@@ -233,6 +234,8 @@ class Client:
         turns = [0]
         for message in messages:
             known = self._socket.clients
+            if self.routing_id in self._socket.blocked:
+                continue
             if self.routing_id not in known:
                 known[self.routing_id] = listener.on_connect(self.routing_id, "10.0.0.2")
             body = message if isinstance(message, bytes) else envelope.encode(message)

@@ -16,7 +16,7 @@ from zmqservices.cluster.calls.refusals import refusal
 from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
 from zmqservices.cluster.calls.send_queue import SendQueue
 from zmqservices.cluster.limit_settings import LimitSettings
-from zmqservices.constants import DEFAULT_MAX_HELLO_SIZE
+from zmqservices.constants import DEFAULT_MAX_FAULTS_PER_SECOND, DEFAULT_MAX_HELLO_SIZE
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import Sent
 from zmqservices.transport.faults import Faults
@@ -35,6 +35,9 @@ GONE_CHECK_DELAYS = (0.0, 0.05, 0.5, 3.0)
 #: Seconds between two attempts to tell a client that it was given up.
 GIVEN_UP_INTERVAL = 0.1
 
+
+#: Seconds for which the messages of a client that sent too many faulty ones are dropped unread.
+BLOCK_TIME = 10.0
 
 #: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
 RECORDS = "records"
@@ -77,6 +80,8 @@ class Connections:
         self._guard = guard
         self._most = None if limits is None else limits.max_clients
         self._longest_hello = DEFAULT_MAX_HELLO_SIZE if limits is None else limits.max_hello_size
+        self._most_faults = DEFAULT_MAX_FAULTS_PER_SECOND if limits is None else limits.max_faults_per_second
+        self._clock = clock
         self._owner = owner
         self._reactor = reactor
         self._socket = socket
@@ -88,6 +93,7 @@ class Connections:
         self._has_given_up_timer = False
         self._is_closed = False
         self._faults = Faults(_log)
+        self._blocks = Faults(_log)
         most_unread = None if limits is None else limits.max_unread_bytes
         self.sender = ReplySender(reactor, socket, self, tokens, max_message_size, clock, most_unread)
 
@@ -120,7 +126,7 @@ class Connections:
             message = envelope.decode(body)
         except ProtocolError as exc:
             self._faults.saw(str(client), exc)
-            self.sender.refuse(client, None, "protocol", f"not a message of this protocol: {exc}")
+            self.refuse_junk(client, f"not a message of this protocol: {exc}")
             return
         if type(message) in (Hello, Ping):
             self._owner.on_message_kind(client, message)
@@ -129,6 +135,28 @@ class Connections:
             # link for good, so it gets a PONG, which shows here whether it is still connected.
             self._faults.saw(str(client), f"its {type(message).__name__.upper()} came before a HELLO")
             self.sender.send(client, envelope.encode(Pong(0)))
+
+    def refuse_junk(self, client: ClientConnection, why: str) -> bool:
+        """Answer a message that is none of the protocol. True: the client has sent too many, and is one no more."""
+        if client.routing_id not in self._socket.blocked:
+            self.sender.refuse(client, None, "protocol", why)
+            self._count_fault(client)
+        return client.routing_id in self._socket.blocked
+
+    def _count_fault(self, client: ClientConnection) -> None:
+        # By connection: honest clients may share an address with others, or a key with a process that went wrong.
+        now = self._clock()
+        if now - client.faults_since >= 1.0:
+            client.faults, client.faults_since = 0, now
+        client.faults += 1
+        if client.faults <= self._most_faults:
+            return
+        why = f"more than {self._most_faults:,} faulty messages within a second (max_faults_per_second)"
+        self._blocks.saw(str(client), f"{why}; what it sends is dropped for {BLOCK_TIME:g} s")
+        self.sender.refuse(client, None, "protocol", f"{why}; what you send is dropped for {BLOCK_TIME:g} s")
+        self._socket.blocked.add(client.routing_id)
+        self._reactor.call_later(BLOCK_TIME, self._socket.blocked.discard, client.routing_id)
+        self.remove(client)
 
     def _refuse_calls(self, client: ClientConnection, batch: Message) -> None:
         for fields in batch.messages if type(batch) is Batch else ():
@@ -142,6 +170,7 @@ class Connections:
         fault = self._fault_of(hello) or self._identify(client, hello) or self._crowd(client)
         if fault is not None:
             self.sender.refuse(client, None, *fault)
+            self._count_fault(client)
             return
         if client.node and self._guard is not None and (hello.info or {}).get(RENEWS) is True:
             # The same connection shows a newer certificate: its calls go on.

@@ -23,7 +23,7 @@ class ClientConnection:
 
     __slots__ = (
         "routing_id", "address", "key", "identity", "node", "calls", "window", "send_queue", "awaited", "has_late_answers",
-        "asks_records", "reads_waiting",
+        "asks_records", "reads_waiting", "faults", "faults_since",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +54,8 @@ class ClientConnection:
         self.asks_records = False
         #: Its HELLO asked how many calls wait.
         self.reads_waiting = False
+        #: Its faulty messages of one second, and when that began.
+        self.faults, self.faults_since = 0, 0.0
 
     def __str__(self) -> str:
         if self.identity is not None:

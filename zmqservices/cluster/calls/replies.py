@@ -35,6 +35,8 @@ class ServerSocket(Protocol):
     endpoint: str
     #: The connected nodes, by routing id.
     clients: dict[bytes, ClientConnection]
+    #: The routing ids of connections whose messages are dropped unread.
+    blocked: set[bytes]
 
     def send(self, routing_id: bytes, frames: Frames) -> Sent: ...
 

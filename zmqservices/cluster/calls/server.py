@@ -218,7 +218,8 @@ class CallServer(Watched):
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
-                self._refuse_junk(client, exc)
+                if self._refuse_junk(client, exc):
+                    return True  # The rest is dropped like all that it sends from here on.
                 continue
             if type(message) is IncomingCall:
                 self._take(client, message, size)
@@ -226,16 +227,17 @@ class CallServer(Watched):
                 self.on_message_kind(client, message)
         return self._batched >= DRAIN_QUOTA
 
-    def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> None:
+    def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> bool:
+        """True: the client has sent too many such messages, and is one no more."""
         self._batched += COUNTED_REFUSAL
         self._faults.saw(str(client), fault)
-        self._refuse(client, None, "protocol", f"not a message of this protocol: {fault}")
+        return self.connections.refuse_junk(client, f"not a message of this protocol: {fault}")
 
     def on_message_kind(self, client: ClientConnection, message: Message) -> None:
         """Hand any message but a CALL to the function for its kind."""
         handle = self._handlers.get(type(message))
         if handle is None:
-            self._refuse(client, None, "protocol", f"{type(message).__name__} is not understood here")
+            self.connections.refuse_junk(client, f"{type(message).__name__} is not understood here")
         else:
             handle(client, message)
 
@@ -265,7 +267,7 @@ class CallServer(Watched):
     def _turn_away(self, client: ClientConnection, call: IncomingCall, served: Served | None) -> None:
         client.has_late_answers = True
         if call.id in client.calls:
-            self._refuse(client, None, "protocol", f"call id {call.id} is in use already")
+            self.connections.refuse_junk(client, f"call id {call.id} is in use already")
         elif served is None:
             self._refuse(client, call.id, "unknown-service", f"{quoted(call.service)} is not served here")
             self._tell_refused(call, "unknown-service")
