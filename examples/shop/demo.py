@@ -37,8 +37,8 @@ PRODUCTS = {"zeppelin": "Zeppelin NT", "blimp": "Blimp for two", "balloon": "Bal
 CONFIG = str(Path(__file__).with_name("config.yaml"))
 #: Log warnings only: hundreds of requests would be as many lines.
 QUIET = "LOGGING={version: 1, disable_existing_loggers: false}"
-#: Seconds that each step may take on a busy machine.
-PATIENCE = 20.0
+#: Seconds that each step may take: enough for a busy machine.
+PATIENCE = 60.0
 
 
 def free_port() -> int:

@@ -51,7 +51,7 @@ def test_all_arguments_in_one_document():
 
 def test_a_document_beside_other_arguments_is_refused():
     for beside in ("4", "b=2"):
-        with pytest.raises(CommandError, match=f"--json-args are all arguments, and '{beside}' is given besides"):
+        with pytest.raises(CommandError, match=f"--json-args must have all arguments, but there is '{beside}' as well"):
             parse_arguments([beside], "[2, 3]")
 
 
@@ -68,7 +68,7 @@ def test_a_service_name_may_have_dots():
 
 @pytest.mark.parametrize("text", ["", "maths", ".add", "maths."])
 def test_what_names_no_method_is_refused(text):
-    with pytest.raises(CommandError, match="is no SERVICE.METHOD"):
+    with pytest.raises(CommandError, match="is not of the form SERVICE.METHOD"):
         parse_method(text)
 
 

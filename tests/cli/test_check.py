@@ -1,4 +1,4 @@
-"""`zmqservices check`: what it finds, both ways, and what it says to do."""
+"""`zmqservices check`: its findings on a host in order and on a broken one, and the mends that it offers."""
 
 import json
 import os
@@ -36,49 +36,49 @@ from zmqservices.configuration import config
         (diagnosis.of_security(False, False), OK, "nothing listens beyond this host", ""),
         (diagnosis.of_security(False, True), WARNING, "INSECURE is set", "set SECURITY"),
         (diagnosis.of_registry("10.0.0.5:4190", "", True), OK, "10.0.0.5:4190 accepts connections", ""),
-        (diagnosis.of_registry("10.0.0.5:4190", "refused", True), WARNING, "cannot be reached: refused", "Others answer"),
+        (diagnosis.of_registry("10.0.0.5:4190", "refused", True), WARNING, "cannot be reached: refused", "Other servers"),
         (diagnosis.of_registry("10.0.0.5:4190", "refused", False), ERROR, "cannot be reached: refused", "start it"),
-        (diagnosis.of_directory("tcp://a:1", 0.012, 3, False, False), OK, "within 12 ms, and lists 3 instances", ""),
-        (diagnosis.of_directory("local:", None, 0, True, False), WARNING, "nothing hosts local: now", "the first one hosts"),
-        (diagnosis.of_directory("tcp://a:1", None, 0, False, False), ERROR, "tcp://a:1 does not answer", "must be a registry"),
+        (diagnosis.of_directory("tcp://a:1", 0.012, 3, False, False), OK, "within 12 ms and lists 3 instances", ""),
+        (diagnosis.of_directory("local:", None, 0, True, False), WARNING, "nothing hosts local: now", "the first service hosts"),
+        (diagnosis.of_directory("tcp://a:1", None, 0, False, False), ERROR, "tcp://a:1 does not answer", "that a registry runs"),
         (diagnosis.of_directory("tcp://a:1", None, 0, False, True), ERROR, "does not answer", "this node's certificate"),
         (diagnosis.of_node("tcp://a:1", "orders, web", ""), OK, "(orders, web) answers", ""),
         (diagnosis.of_node("tcp://a:1", "orders, web", "RpcTimeout: late"), WARNING, "RpcTimeout: late", "health orders`"),
         (diagnosis.of_node("tcp://a:1", "orders", "Forbidden: no"), WARNING, "Forbidden: no", "--administers node:operators"),
-        (diagnosis.of_clock("blue", 0.2, 0.3), OK, "that of blue is like this one's, within 0.3 s", ""),
-        (diagnosis.of_clock("blue", 3.0, 2.5), OK, "within 3.0 s", ""),
-        (diagnosis.of_clock("blue", 2.5, 0.1), WARNING, "2.5 s ahead of this one's", "NTP"),
-        (diagnosis.of_clock("blue", -61.0, 0.1), ERROR, "61.0 s behind this one's", "NTP"),
+        (diagnosis.of_clock("blue", 0.2, 0.3), OK, "the clock of blue agrees with this host's to within 0.3 s", ""),
+        (diagnosis.of_clock("blue", 3.0, 2.5), OK, "to within 3.0 s", ""),
+        (diagnosis.of_clock("blue", 2.5, 0.1), WARNING, "2.5 s ahead of this host's", "NTP"),
+        (diagnosis.of_clock("blue", -61.0, 0.1), ERROR, "61.0 s behind this host's", "NTP"),
         (diagnosis.of_port("BIND_ADDRESS", "*:4000", "", "", False), OK, "BIND_ADDRESS *:4000 is free", ""),
-        (diagnosis.of_port("BIND_ADDRESS", "*:4000", "address already in use", "orders", True), OK, "that of orders", ""),
+        (diagnosis.of_port("BIND_ADDRESS", "*:4000", "address already in use", "orders", True), OK, "used by orders", ""),
         (diagnosis.of_port("METRICS_ADDRESS", "*:1", "address already in use", "", True), WARNING, "in use", "another METRICS"),
-        (diagnosis.of_port("BIND_ADDRESS", "*:1", "address already in use", "", False), ERROR, "in use", "end what uses it"),
+        (diagnosis.of_port("BIND_ADDRESS", "*:1", "address already in use", "", False), ERROR, "in use", "end the program"),
         (diagnosis.of_port("BIND_ADDRESS", "*:1", "permission denied", "", True), ERROR, "permission denied", "1024"),
-        (diagnosis.of_advertised("10.0.0.7", "", False, True), OK, "others are told 10.0.0.7", ""),
-        (diagnosis.of_advertised("127.0.0.1", "", True, False), OK, "others are told 127.0.0.1", ""),
+        (diagnosis.of_advertised("10.0.0.7", "", False, True), OK, "announces 10.0.0.7, and can reach itself there", ""),
+        (diagnosis.of_advertised("127.0.0.1", "", True, False), OK, "announces 127.0.0.1", ""),
         (diagnosis.of_advertised("127.0.0.1", "", True, True), ERROR, "which no other host can reach", "set BIND_ADDRESS"),
-        (diagnosis.of_advertised("10.9.9.9", "timed out", False, True), ERROR, "does not reach itself: timed out", "ADVERTISE"),
-        (diagnosis.of_descriptors(1024, 65536, 10), OK, "1024 are allowed here, and 65536", ""),
-        (diagnosis.of_descriptors(-1, -1, 10), OK, "any number are allowed here", ""),
+        (diagnosis.of_advertised("10.9.9.9", "timed out", False, True), ERROR, "reach itself there: timed out", "ADVERTISE"),
+        (diagnosis.of_descriptors(1024, 65536, 10), OK, "this shell may open 1024 files, and a service 65536 files", ""),
+        (diagnosis.of_descriptors(-1, -1, 10), OK, "open any number of files", ""),
         (diagnosis.of_descriptors(1024, 1024, 10), WARNING, "1024", "ulimit -Hn"),
         (diagnosis.of_descriptors(1024, 65536, 40_000), ERROR, "40000 nodes are listed", "ulimit -Hn"),
         (diagnosis.of_descriptors(64, 64, 0), ERROR, "64", "LimitNOFILE"),
         (diagnosis.of_space("/var", 2**31, 2**30), OK, "2.0 GiB are free in /var", ""),
         (diagnosis.of_space("/var", 500 * 2**20, 2**30), WARNING, "500 MiB are free in /var, and each", "JOURNAL_MAX_BYTES"),
         (diagnosis.of_space("/var", 5 * 2**20, 2**30), ERROR, "5 MiB are free", "JOURNAL_FOLDER"),
-        (diagnosis.of_permissions("/var", True, False), OK, "/var can be written", ""),
-        (diagnosis.of_permissions("/var", True, True), WARNING, "other users may look into /var", "chmod 700 /var"),
+        (diagnosis.of_permissions("/var", True, False), OK, "this user may write into /var", ""),
+        (diagnosis.of_permissions("/var", True, True), WARNING, "other users may list the files in /var", "chmod 700 /var"),
         (diagnosis.of_permissions("/var", False, False), ERROR, "may not write into /var", "change its owner"),
         (diagnosis.of_file_system("/var", "ext4"), OK, "local file system (ext4)", ""),
         (diagnosis.of_file_system("/var", ""), OK, "local file system", ""),
-        (diagnosis.of_file_system("/tmp", "tmpfs"), WARNING, "in memory (tmpfs)", "to a disk"),
+        (diagnosis.of_file_system("/tmp", "tmpfs"), WARNING, "in memory (tmpfs)", "on a disk"),
         (diagnosis.of_file_system("/mnt", "nfs4"), WARNING, "over the network (nfs4)", "local disk"),
-        (diagnosis.of_versions("1.0", {"1.0": 3}), OK, "all nodes that answered run 1.0", ""),
+        (diagnosis.of_versions("1.0", {"1.0": 3}), OK, "all nodes that answered run zmqservices 1.0", ""),
         (diagnosis.of_versions("1.0", {"1.0": 3, "0.9": 1}), WARNING, "0.9 on 1, 1.0 on 3; this host has 1.0", "one version"),
         (diagnosis.of_versions("1.1", {"1.0": 3}), WARNING, "1.0 on 3; this host has 1.1", "one version"),
-        (diagnosis.of_certificate("orders", 90.0), OK, "that of orders holds for 90 days", ""),
-        (diagnosis.of_certificate("orders", 12.5), WARNING, "that of orders ends in 12.5 days", "keys renew orders"),
-        (diagnosis.of_certificate("orders", -1.0), ERROR, "that of orders ended 1.0 days ago", "keys renew orders"),
+        (diagnosis.of_certificate("orders", 90.0), OK, "the certificate of orders is valid for 90 more days", ""),
+        (diagnosis.of_certificate("orders", 12.5), WARNING, "the certificate of orders ends in 12.5 days", "keys renew orders"),
+        (diagnosis.of_certificate("orders", -1.0), ERROR, "the certificate of orders ended 1.0 days ago", "keys renew orders"),
     ],
 )  # fmt: skip
 def test_each_rule_says_what_it_found_and_what_to_do(finding, level, text, mend):
@@ -125,8 +125,8 @@ def test_only_ports_that_settings_name_are_tried(taken):
 
     assert [one.level for one in alone] == [ERROR, ERROR]
     assert [one.text for one in beside] == [
-        f"METRICS_ADDRESS 127.0.0.1:{taken} is that of web, which runs here",
-        f"WEB_SERVER_ADDRESS 127.0.0.1:{taken} is that of web, which runs here",
+        f"METRICS_ADDRESS 127.0.0.1:{taken} is used by web, which runs here",
+        f"WEB_SERVER_ADDRESS 127.0.0.1:{taken} is used by web, which runs here",
     ]
 
 
@@ -166,7 +166,7 @@ def test_a_node_reaches_itself_at_the_address_that_others_are_told():
     assert found(ADVERTISE_ADDRESS="tcp://127.0.0.1:4000").level == OK
     # 192.0.2.0/24 is for documentation, and no host has such an address.
     away = found(ADVERTISE_ADDRESS="tcp://192.0.2.1:4000")
-    assert away.level == ERROR and "192.0.2.1, at which this host does not reach itself" in away.text
+    assert away.level == ERROR and "192.0.2.1, and cannot reach itself there" in away.text
     wrong = found(BIND_ADDRESS="tcp://192.0.2.1:0", INSECURE=True)
     assert wrong.level == ERROR and "assign requested address" in wrong.text
     open_to_all = found(BIND_ADDRESS="tcp://192.0.2.1:0")
@@ -191,7 +191,7 @@ def test_the_folder_of_journals_is_looked_at_where_it_is_or_would_be_made(tmp_pa
     (tmp_path / "journals").chmod(0o755)
     there = list(examination.of_journals(str(tmp_path / "journals"), 2**60))
 
-    assert [one.text for one in missing][0] == f"{tmp_path} can be written"
+    assert [one.text for one in missing][0] == f"this user may write into {tmp_path}"
     assert missing[0].level == missing[1].level == OK
     assert there[0].level == WARNING and "other users" in there[0].text
     assert there[1].level == WARNING and "may take 1073741824.0 GiB" in there[1].text
@@ -309,7 +309,7 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch, capsys):
 
 def test_the_page_of_the_command_line_shows_what_is_printed(monkeypatch, capsys):
     monkeypatch.setenv("NO_COLOR", "1")
-    (block,) = re.findall(r"Nothing is changed::\n\n((?:    .*\n)+)", (DOCS / "cli.rst").read_text("utf-8"))
+    (block,) = re.findall(r"It changes nothing::\n\n((?:    .*\n)+)", (DOCS / "cli.rst").read_text("utf-8"))
 
     for finding in (
         *diagnosis.of_settings("", {}, "config.yaml"),

@@ -10,8 +10,8 @@ from zmqservices.cli import alive, complete
 from zmqservices.cli.dead_letters import dead_letters_command
 from zmqservices.cli.events import events_command
 from zmqservices.cli.listing import did_you_mean
+from zmqservices.cli.log_setup import process_label
 from zmqservices.cli.main import cli
-from zmqservices.cli.run import process_label
 
 LISTED = {"maths": {"add", "mul"}, "mails": set(), "events:orders": {"stats"}}
 

@@ -121,7 +121,7 @@ def test_dead_letters_are_listed_shown_and_requeued(failing, command):
 
 
 def test_dead_letters_are_dropped(failing, command):
-    assert command("dead-letters", "drop", "orders", GROUP, "--all")[:2] == (0, "1 dead letters\n")
+    assert command("dead-letters", "drop", "orders", GROUP, "--all")[:2] == (0, "dropped 1 dead letters\n")
     assert "no dead letters" in command("dead-letters", "ls", "orders")[1]
 
 
@@ -143,7 +143,7 @@ def test_a_replay_delivers_again(serve, cluster, command):
     until(lambda: cluster["events:orders"].stats()["journals"][0]["groups"][0]["waiting"] == 0)
 
     code, out, _ = command("replay", "orders", GROUP, "--since", "1h")
-    assert code == 0 and re.fullmatch(rf"{re.escape(GROUP)} gets once more all that is kept in the journal \S+\n", out), out
+    assert code == 0 and re.fullmatch(rf"{re.escape(GROUP)} receives again all kept events of the journal \S+\n", out), out
 
     assert notes.wait_for(6) == [0, 1, 2, 0, 1, 2]
 
@@ -165,19 +165,19 @@ def test_tail_shows_events_as_they_happen(serve, cluster, cluster_config, start)
 
 
 def test_a_replay_says_from_where_on():
-    assert rewound(GROUP, "a1", 0) == f"{GROUP} gets once more all that is kept in the journal a1"
-    assert rewound(GROUP, "a1", 7) == f"{GROUP} gets once more what came after event 7 in the journal a1"
+    assert rewound(GROUP, "a1", 0) == f"{GROUP} receives again all kept events of the journal a1"
+    assert rewound(GROUP, "a1", 7) == f"{GROUP} receives again the events after 7 of the journal a1"
 
 
 def test_a_tail_of_a_source_that_nobody_publishes_says_so():
     assert missing("orders", {"orders", "stock"}) == missing("orders", None) == ""
     assert missing("ordesr", {"orders"}) == (
-        "nobody publishes events of 'ordesr' now; did you mean 'orders'? waiting for somebody"
+        "no publisher of 'ordesr' is listed; did you mean 'orders'? waiting for one"
     )
     assert missing("bills", {"orders\x1b[2J"}) == (
-        "nobody publishes events of 'bills' now; there are orders\\x1b[2J; waiting for somebody"
+        "no publisher of 'bills' is listed; there are orders\\x1b[2J; waiting for one"
     )
-    assert missing("bills", set()) == "nobody publishes events of 'bills' now; waiting for somebody"
+    assert missing("bills", set()) == "no publisher of 'bills' is listed; waiting for one"
 
 
 def test_a_tail_hints_and_waits(serve, cluster, cluster_config, start):
@@ -185,13 +185,13 @@ def test_a_tail_hints_and_waits(serve, cluster, cluster_config, start):
     options = ["--directory", cluster_config["DIRECTORY"], "--namespace", cluster_config["NAMESPACE"]]
     tail = start("events", "tail", "ordesr", *options)
 
-    assert "did you mean 'orders'? waiting for somebody" in aside(tail.until, "nobody publishes")
+    assert "did you mean 'orders'? waiting for one" in aside(tail.until, "no publisher of")
     assert tail.popen.poll() is None
 
 
 def test_mistakes_are_told_in_a_sentence(failing, command):
     code, _, err = command("ls", "bills")
-    assert code == 3 and "nobody publishes its events" in err
+    assert code == 3 and "no publisher of its events is listed" in err
     code, _, err = command("replay", "orders", "nobody")
     assert code == 2 and f"no group 'nobody' here; there are: {GROUP}" in err
     code, _, err = command("dead-letters", "drop", "orders", GROUP)
@@ -213,9 +213,9 @@ def test_a_group_is_forgotten_by_the_directory_also_when_nobody_publishes(serve,
     serve(Mails).stop()
 
     code, out, _ = command("forget", "orders", GROUP)
-    assert code == 0 and "forgotten by the directory and 0 publishers" in out
+    assert code == 0 and "the directory and 0 publishers have forgotten" in out
     code, _, err = command("forget", "orders", GROUP)
-    assert code == 3 and "nobody publishes its events" in err
+    assert code == 3 and "no publisher of its events is listed" in err
     serve(Orders)
     code, _, err = command("forget", "orders", GROUP)
     assert code == 2 and f"neither a publisher of 'orders' nor the directory knows the group {GROUP!r}" in err

@@ -157,7 +157,7 @@ def test_python_m_is_the_same_command(zmqservices):
 def test_nothing_is_coloured_when_nobody_looks(zmqservices):
     done = zmqservices("run", "nowhere")
 
-    assert done.stderr == "Error: there is no module 'nowhere' here or on the Python path\n"
+    assert done.stderr == "Error: there is no module 'nowhere' in this folder or on the Python path\n"
 
 
 # --- monkey-patching

@@ -72,7 +72,7 @@ def test_several_processes_have_one_page_in_which_each_is_named(start, write):
 
     pid = int(supervisor.lines[-1].partition("pid ")[2].partition(")")[0])
     os.kill(pid, signal.SIGKILL)
-    supervisor.until("was ended by SIGKILL")
+    supervisor.until("was killed by SIGKILL")
     eventually(lambda: len(processes_with(page(port), "zmqservices_workers_max")) == 1)
     supervisor.until("is up")
     eventually(lambda: processes_with(page(port), "zmqservices_workers_max") == {"1", "2"})
@@ -111,7 +111,7 @@ def test_pages_are_merged_metric_by_metric():
     lines = merged({1: one, 2: other}).splitlines()
 
     assert lines == [
-        "# HELP zmqservices_processes Processes of this supervisor that have given their page.",
+        "# HELP zmqservices_processes Processes whose metrics are on this page.",
         "# TYPE zmqservices_processes gauge",
         "zmqservices_processes 2",
         "# HELP calls_total Calls.",

@@ -84,8 +84,8 @@ def test_where_nothing_is_asked_for_nothing_is_done():
 @pytest.mark.parametrize(
     "setting, value, sentence",
     [
-        ("READY_FILE", "/nowhere/at/all", "READY_FILE is '/nowhere/at/all', and there is no folder '/nowhere/at'; make it first"),
-        ("READY_FILE", "/", "READY_FILE is '/', and that is a folder"),
+        ("READY_FILE", "/nowhere/all", "READY_FILE is '/nowhere/all', and there is no folder '/nowhere'; make it first"),
+        ("READY_FILE", "/", "READY_FILE is '/', and that is a folder; name another file"),
         ("READY_FILE", 7, "READY_FILE is 7; a text is needed"),
         ("READY_ADDRESS", "9465", "READY_ADDRESS is '9465'; HOST:PORT is needed, such as '0.0.0.0:9465'"),
         ("READY_ADDRESS", "host:99999", "READY_ADDRESS is 'host:99999'; HOST:PORT is needed, such as '0.0.0.0:9465'"),
@@ -136,7 +136,7 @@ def test_several_processes_are_ready_while_all_of_them_are(start, ticker, tmp_pa
 
     pid = int(supervisor.lines[-1].partition("pid ")[2].partition(")")[0])
     os.kill(pid, signal.SIGKILL)
-    supervisor.until("was ended by SIGKILL")
+    supervisor.until("was killed by SIGKILL")
     eventually(lambda: not file.exists())
     assert not listens(port)
     supervisor.until("is up")

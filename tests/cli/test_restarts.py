@@ -1,4 +1,4 @@
-"""When a process that ended is started again."""
+"""When a process that ended is restarted."""
 
 import random
 

@@ -201,7 +201,7 @@ def test_a_unix_socket_is_for_its_own_user_alone(start, zmqservices, ticker, tmp
 def test_a_socket_in_a_folder_of_others_is_refused(tmp_path):
     tmp_path.chmod(0o755)
 
-    with pytest.raises(ConfigurationError, match="other users can reach the folder .*; name .* or say `chmod 700"):
+    with pytest.raises(ConfigurationError, match="other users can reach the folder .*; name .* or run `chmod 700"):
         setup_backdoor(None, str(tmp_path / "backdoor"))
 
 
@@ -221,7 +221,7 @@ def test_where_no_socket_answers_it_is_told(tmp_path):
 
     done = CliRunner().invoke(backdoor_command, ["--no-rlwrap", str(tmp_path / "none")], standalone_mode=False)
 
-    assert "nothing answers at" in str(done.exception) and "was --backdoor-socket given?" in str(done.exception)
+    assert "nothing answers at" in str(done.exception) and "started with --backdoor-socket?" in str(done.exception)
 
 
 def test_where_nothing_answers_it_is_told(zmqservices):

@@ -93,7 +93,7 @@ def test_a_process_that_dies_is_started_again(start_quick, ticker):
 
     first = pid_of(process.until("is up: ticker"))
     os.kill(first, signal.SIGKILL)
-    process.until("was ended by SIGKILL; it is started again in")
+    process.until("was killed by SIGKILL; it is restarted in")
     second = pid_of(process.until("is up: ticker"))
     process.signal(signal.SIGTERM)
 
@@ -105,7 +105,7 @@ def test_a_process_that_ends_in_good_order_is_started_again_too(start_quick, tic
     process = start_quick("run", "ticker_module", "--processes", "1")
 
     os.kill(pid_of(process.until("is up: ticker")), signal.SIGTERM)
-    process.until("ended with exit code 0; it is started again in")
+    process.until("ended with exit code 0; it is restarted in")
     process.until("is up: ticker")
     process.signal(signal.SIGTERM)
 
@@ -173,7 +173,7 @@ def test_a_wrong_configuration_is_not_tried_for_ever(zmqservices, ticker):
 
     assert done.returncode == 1
     assert done.stderr.count("there is no module 'nowhere'") == 2
-    assert done.stderr.count("it is not started again") == 2
+    assert done.stderr.count("it is not restarted") == 2
     assert "no process came up" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -201,7 +201,7 @@ def test_a_change_of_the_source_starts_the_service_again(start_quick, ticker):
 
     process.until("is up: ticker")
     ticker.write_text(ticker.read_text().replace('name = "ticker"', 'name = "renamed"'))
-    process.until("ticker_module.py has changed; starting again")
+    process.until("ticker_module.py has changed; restarting the services")
     process.until("stopped\n")
     process.until("is up: renamed")
     process.signal(signal.SIGTERM)
@@ -216,7 +216,7 @@ def test_a_source_that_is_broken_for_a_while_is_waited_for(start_quick, ticker):
     process.until("is up: ticker")
     ticker.write_text("def (:\n")
     process.until("cannot be imported: SyntaxError")
-    process.until("it is not started again until a file changes")
+    process.until("it is not restarted until a file changes")
     ticker.write_text(good)
     process.until("is up: ticker")
     process.signal(signal.SIGTERM)
@@ -229,7 +229,7 @@ def test_a_source_that_is_broken_from_the_start_is_waited_for(start_quick, ticke
     ticker.write_text("import nothing_like_it\n")
     process = start_quick("run", "ticker_module", "--reload")
 
-    process.until("it is not started again until a file changes")
+    process.until("it is not restarted until a file changes")
     ticker.write_text(good)
     process.until("is up: ticker")
     process.signal(signal.SIGTERM)
@@ -244,7 +244,7 @@ def test_a_change_of_the_configuration_counts(start_quick, ticker, write):
     process.until("is up: ticker")
     config.write_text("rpc_timeout: 6\n")
     os.utime(config, ns=(time.time_ns(), time.time_ns()))
-    process.until("config.yaml has changed; starting again")
+    process.until("config.yaml has changed; restarting the services")
     process.until("is up: ticker")
     process.signal(signal.SIGTERM)
 

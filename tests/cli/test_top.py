@@ -425,7 +425,7 @@ def test_a_killed_instance_is_seen_to_go_and_the_terminal_is_left_as_it_was(
 
 def test_without_a_terminal_or_rich_the_command_says_what_to_do(capsys, monkeypatch):
     assert main(["top"]) == 2
-    assert "top needs a terminal; --once prints the rows as text, and --json as JSON" in capsys.readouterr().err
+    assert "top needs a terminal; use --once to print the rows as text, or --json" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setitem(sys.modules, "rich.console", None)

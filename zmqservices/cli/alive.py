@@ -1,4 +1,4 @@
-"""Finds out whether a process of this host that the directory still lists has died."""
+"""Finds out whether a process of this host has died although the directory still lists it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 #: The state shown for an instance whose process has ended although its lease has not expired.
 DEAD = "DEAD"
-#: Seconds in which the port of a process must answer.
+#: Seconds in which the port of a process must accept a connection.
 TIMEOUT = 0.5
 
 
 def is_dead(record: Record) -> bool:
-    """True only if no such process runs on this host, and nothing listens at its addresses.
+    """True only if the process is of this host, does not run, and nothing listens at its addresses.
 
-    A process in a container may have this host's name and a process id that is not known here, but its port answers.
+    A process in a container may have the name of this host and a process id that is unknown here, but its port is open.
     """
     if not record.pid or record.host != platform.node() or _runs(record.pid):
         return False
@@ -47,7 +47,7 @@ def _runs(pid: int) -> bool:
 
 def listens(endpoint: str) -> bool:
     """False only if the connection to an announced endpoint is refused."""
-    import socket  # Here, as most commands need no sockets.
+    import socket  # Imported here: most commands need no sockets.
 
     address = address_of(endpoint)
     if address is None:

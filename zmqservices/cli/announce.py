@@ -1,8 +1,8 @@
-"""How `zmqservices run` lists services in the directory with their routes, timers and event handlers.
+"""Lists the services of `zmqservices run` in the directory, with their routes, timers and event handlers.
 
-A service that needs no network opens no ZeroMQ socket. This command alone lists it in the directory all the same (see the
-setting ANNOUNCE). If no service of the process is part of the cluster, only a client of the directory is started for that,
-and no node.
+A service with only @http and @timer methods opens no ZeroMQ socket by itself. `zmqservices run` still lists it in the directory,
+unless the setting ANNOUNCE is false. If no service of the process is part of the cluster, a client of the directory is enough
+for that, and no node is started.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ WITHDRAW_TIMEOUT = 1.0
 
 
 class Announcement:
-    """Lists all services of a runner. Create it before they start: it raises ConfigurationError for a wrong setting."""
+    """Lists all services of a runner. To be created before they start. Raises ConfigurationError for a wrong setting."""
 
     def __init__(self, runner: ServiceRunner) -> None:
         self._runner = runner
         self._closers: list[Callable[[], None]] = []
-        #: Where the nodes of this process answer operators.
+        #: By the id of each node of this process: the address at which it answers operators.
         self._operators: dict[str, str] = {}
         self._is_wanted = configuration.boolean(runner.config, constants.ANNOUNCE_CONFIG_KEY, constants.DEFAULT_ANNOUNCE)
         self._lean: DirectoryClient | None = None
@@ -46,7 +46,7 @@ class Announcement:
             if not self._lean.can_announce:
                 self._lean, self._is_wanted = None, False
             elif configuration.boolean(runner.config, constants.STATISTICS_CONFIG_KEY, False):
-                self._lean = None  # Whoever counts is to be asked, and only nodes are.
+                self._lean = None  # STATISTICS is set, and only a node can be asked for statistics.
         if self._is_wanted:
             self._own()
 
@@ -56,23 +56,23 @@ class Announcement:
         from zmqservices.cluster.settings import Settings
 
         if self._lean is None:
-            # Not when the services listen: then, a crowd of connections may have taken all descriptors.
+            # Imported before the services listen: connections may have taken all file descriptors by then.
             import zmqservices.observability.node_operators  # noqa: F401
 
         for container in self._runner.containers:
             container.instance_id = own_id(Settings.read(container.config).keys, container.instance_id)
 
     def announce(self) -> None:
-        """List all services. To be called once they have started."""
+        """List all services. Called once they have started."""
         for container in self._runner.containers:
             try:
                 self._describe(container)
             except Exception as error:
-                # Only a warning: the services run without it.
+                # Only a warning: the services can be called all the same.
                 _log.warning("the entrypoints of %s could not be listed in the directory: %s", container.service_name, error)
 
     def conceal(self) -> None:
-        """Withdraw the listed services, once they have stopped."""
+        """Withdraw the listed services. Called once they have stopped."""
         while self._closers:
             self._closers.pop()()
 
@@ -103,7 +103,7 @@ class Announcement:
 
 
     def _take_place(self, container: ServiceContainer, found: list[dict[str, Any]]) -> Callable[[], None]:
-        """List a service on a node, that of other services in this process if there are any. Returns what withdraws it."""
+        """List a service on the node of this process. Returns a function that withdraws it."""
         from zmqservices.cluster.node import Node
         from zmqservices.cluster.settings import Settings
 
@@ -210,7 +210,7 @@ def entrypoints_of(container: ServiceContainer) -> list[dict[str, Any]]:
 
 
 def endpoints_of(container: ServiceContainer, advertised: Callable[..., str]) -> dict[str, str]:
-    """The address of its web server, if it has one. `advertised`: see `Node.advertised`."""
+    """The address of the service's web server, if it has one. `advertised` makes an announced address of a bound one."""
     for extension in container.subextensions:
         bound = getattr(extension, "address", None) if hasattr(extension, "get_wsgi_app") else None
         if bound is not None:

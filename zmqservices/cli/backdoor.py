@@ -1,7 +1,7 @@
 """`zmqservices backdoor`: a Python prompt inside a running process.
 
-Every client can do everything that the process can do. So the process listens only when it was started with --backdoor-socket,
-at a unix socket that its user alone can reach, or with --backdoor-port, on loopback.
+A client can do everything that the process can do. So the process listens only if it was started with --backdoor-socket, at a
+unix socket that only its user can reach, or with --backdoor-port, on loopback.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 BANNER = "A prompt inside the running process; `runner` is its ServiceRunner. Ctrl-D or quit() to leave."
-#: Bytes that are read at once.
+#: The most bytes of one read.
 CHUNK = 65536
 
 
 def setup_backdoor(runner: ServiceRunner, port: int | str) -> Any:
     """Listen on loopback, or at a unix socket, and give each client a Python prompt with `runner`. Returns the server.
 
-    `port`: 0 means any free port; a text is the path of a unix socket. Where it listens is printed on stderr. Raises
-    ConfigurationError when that is in use, or when others could reach the socket.
+    `port`: 0 means any free port; a text is the path of a unix socket. Prints the address on stderr. Raises ConfigurationError if
+    the port or the path is in use, or if other users could reach the socket.
     """
     from gevent.backdoor import BackdoorServer
 
@@ -39,7 +39,7 @@ def setup_backdoor(runner: ServiceRunner, port: int | str) -> Any:
         return server
     server = BackdoorServer(_listener(port), locals={"runner": runner}, banner=BANNER)
     server.start()
-    click.echo("The backdoor lets every user of this host run code in this process", err=True)
+    click.echo("The backdoor lets every user of this host run code in this process; --backdoor-socket keeps others out", err=True)
     click.echo(f"Backdoor on {LOOPBACK}:{server.server_port}", err=True)
     return server
 
@@ -59,7 +59,7 @@ def _listener(port: int) -> Any:
 
 
 def _unix_listener(path: str) -> Any:
-    """A listening socket that its user alone can reach, in a folder that is made private where it is missing."""
+    """A listening unix socket that only its user can reach. Makes a private folder for it if there is none."""
     from gevent import socket
 
     folder = os.path.dirname(os.path.abspath(path))
@@ -69,8 +69,8 @@ def _unix_listener(path: str) -> Any:
         found = os.stat(folder)
         if found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise ConfigurationError(
-                f"the backdoor cannot listen at {path}: other users can reach the folder {folder}; name a folder of your own, or "
-                f"say `chmod 700 {folder}`"
+                f"the backdoor cannot listen at {path}: other users can reach the folder {folder}; name a path in your own "
+                f"folder, or run `chmod 700 {folder}`"
             )
         if _is_left_behind(path):
             os.unlink(path)
@@ -87,7 +87,7 @@ def _unix_listener(path: str) -> Any:
 
 
 def _is_left_behind(path: str) -> bool:
-    """Whether a process that ended has left its socket there."""
+    """Whether the path is a socket of a process that has ended."""
     import socket
     import stat
 
@@ -106,10 +106,12 @@ def _is_left_behind(path: str) -> bool:
 @click.option(
     "--rlwrap/--no-rlwrap",
     default=None,
-    help="Edit lines with the program rlwrap. [default: if there is one]",
+    help="Edit lines with the program rlwrap. [default: if rlwrap is installed]",
 )
 def backdoor_command(target: str, rlwrap: bool | None) -> None:
-    """Open a Python prompt inside a process that was run with --backdoor-socket or --backdoor-port. A PATH has a slash in it.
+    """Open a Python prompt inside a process that was started with --backdoor-socket or --backdoor-port.
+
+    A PATH must contain a slash, such as ./backdoor. At the prompt, `runner` is the process's ServiceRunner.
 
     \b
     Examples:
@@ -121,7 +123,7 @@ def backdoor_command(target: str, rlwrap: bool | None) -> None:
     address: str | tuple[str, int] = target if "/" in target else parse_target(target)
     program = shutil.which("rlwrap")
     if rlwrap and not program:
-        raise CommandError("there is no program 'rlwrap' here; say --no-rlwrap, or install it")
+        raise CommandError("there is no program 'rlwrap' on this host; install it, or use --no-rlwrap")
     if program and (rlwrap or (rlwrap is None and sys.stdin.isatty())):
         again = [sys.executable, "-m", "zmqservices", "backdoor", "--no-rlwrap", target]
         os.execv(program, [program, *again])
@@ -147,7 +149,8 @@ def talk(address: str | tuple[str, int]) -> None:
     except OSError as error:
         where = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         option = "--backdoor-socket" if is_path else "--backdoor-port"
-        raise CommandError(f"nothing answers at {where} ({error.strerror or error}); was {option} given?") from error
+        why = error.strerror or error
+        raise CommandError(f"nothing answers at {where} ({why}); was the process started with {option}?") from error
     connection.settimeout(None)
     with connection:
         # A thread, since stdin may be a terminal, a pipe or a file.
@@ -179,4 +182,4 @@ def _send_all(connection: Any) -> None:
         # The other side sees the end of its input, sends its last output and closes.
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # The other side has closed, which the reader notices too.
+        pass  # The other side has closed the connection; the reader notices that too.

@@ -1,4 +1,4 @@
-"""`zmqservices call`: one call from the command line, JSON in and JSON out."""
+"""`zmqservices call`: calls one method, with arguments in JSON, and prints the result as JSON."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ KEYWORD = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 @click.argument("method", metavar="SERVICE.METHOD", shell_complete=complete.methods)
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT | KEY=ARGUMENT]...")
 @takes_settings
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Seconds to wait at most.")
-@click.option("--json-args", metavar="JSON", help="All arguments as one JSON list, or as one JSON object of keywords.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), metavar="S",
+    help="Wait at most so many seconds for the result. [default: the setting rpc_timeout, 30]",
+)  # fmt: skip
+@click.option("--json-args", metavar="JSON", help="All arguments as one JSON text: a list, or an object of keyword arguments.")
 @click.option("--traceback", is_flag=True, help="Show the service's traceback when the method fails.")
 def call_command(
     method: str,
@@ -35,8 +38,8 @@ def call_command(
 ) -> None:
     """Call a method of a running service, and print what it returns as JSON.
 
-    An argument is JSON, or else the text that it is; KEY=ARGUMENT is a keyword argument. A text that looks
-    like either is put in JSON quotes: '"5"', '"a=b"'.
+    An ARGUMENT is read as JSON if it is JSON, and otherwise as text; KEY=ARGUMENT is a keyword argument. Write a
+    text that looks like JSON, or like KEY=ARGUMENT, in JSON quotes: '"5"', '"a=b"'.
 
     \b
     Examples:
@@ -45,7 +48,7 @@ def call_command(
         zmqservices call shop.order item=tea count=3 'tags=["green"]'
         zmqservices call maths.add --json-args '[2, 3]'
 
-    Exit codes: 0 answered, 1 answered with an error, 2 wrong command line or configuration, 3 no such
+    Exit codes: 0 the method returned, 1 it raised an error, 2 wrong command line or configuration, 3 no such
     service, 4 no answer in time, 5 no answer for another reason.
     """
     service_name, method_name = parse_method(method)
@@ -68,18 +71,18 @@ def call_command(
 
 
 def parse_method(text: str) -> tuple[str, str]:
-    """Service and method of `SERVICE.METHOD`; the service's name may have dots. Raises CommandError."""
+    """Service and method of `SERVICE.METHOD`; the name of the service may have dots. Raises CommandError for another form."""
     service, _, method = text.rpartition(".")
     if not service or not method:
-        raise CommandError(f"{text!r} is no SERVICE.METHOD, such as helloworld.hello")
+        raise CommandError(f"{text!r} is not of the form SERVICE.METHOD, such as helloworld.hello")
     return service, method
 
 
 def parse_arguments(arguments: Sequence[str], json_args: str | None = None) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments. Raises CommandError when `json_args` is no list and no object."""
+    """Positional and keyword arguments. Raises CommandError if `json_args` is no JSON list or object, or not alone."""
     if json_args is not None and arguments:
         raise CommandError(
-            f"--json-args are all arguments, and {arguments[0]!r:.80} is given besides; put it into the JSON, or leave "
+            f"--json-args must have all arguments, but there is {arguments[0]!r:.80} as well; put it into the JSON, or leave "
             "--json-args out"
         )
     args, kwargs = parse_json_arguments(json_args) if json_args is not None else ([], {})
@@ -93,7 +96,7 @@ def parse_arguments(arguments: Sequence[str], json_args: str | None = None) -> t
 
 
 def parse_json_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments from one JSON document: a list is positional, an object is keywords."""
+    """Arguments from one JSON text: a list has positional arguments, an object keyword arguments."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -102,7 +105,7 @@ def parse_json_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
         return document, {}
     if isinstance(document, dict):
         return [], document
-    raise CommandError(f"--json-args is {text}; a JSON list or object is needed, such as '[2, 3]'")
+    raise CommandError(f"--json-args is {text:.80}; a JSON list or object is needed, such as '[2, 3]'")
 
 
 def parse_value(text: str) -> Any:
@@ -114,5 +117,5 @@ def parse_value(text: str) -> Any:
 
 
 def _refuse(name: str) -> Any:
-    # NaN and Infinity are not JSON: as bare words they are texts.
+    # NaN and Infinity are not JSON, so they are texts.
     raise ValueError(name)

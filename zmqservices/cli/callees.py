@@ -1,6 +1,6 @@
-"""What the asked nodes know of the services that they call: limits, second attempts, and which instances are ejected.
+"""Sums up what nodes know of the services that they call: retry budgets, hedged calls, and ejected instances.
 
-Each caller judges by its own calls, so that two of them may see the same instance otherwise.
+Each caller judges an instance by its own calls, so two callers may judge the same instance differently.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-#: What is added up over all nodes of a caller.
+#: The counts that are added up over all nodes of a caller.
 _SUMS = ("calls", "held", "retries", "hedged", "hedges_won")
 
 
 def callees_of(service: str, answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a node that runs `service` knows of the services that it calls. A node of an earlier release tells nothing.
+    """What a node that runs `service` knows of the services that `service` calls. Empty for a node of an earlier release.
 
-    Services that share a node share its connections: then only those are given to which the node has counted calls of `service`.
+    Services in one process share the node's connections. Then the result has only the services that `service` was seen to call.
     """
     callees: list[Mapping[str, Any]] = answer.get("callees", [])
     if len({instance["service"] for instance in answer.get("instances", ())}) < 2:
@@ -25,7 +25,7 @@ def callees_of(service: str, answer: Mapping[str, Any]) -> list[Mapping[str, Any
 
 
 def add_callees(told: list[dict[str, Any]], callees: Iterable[Mapping[str, Any]], node: str) -> None:
-    """Add what one node knows to `told`, which has a mapping for each service that is called."""
+    """Add what one node knows to `told`, which has a mapping for each called service."""
     by_name = {each["service"]: each for each in told}
     for callee in callees:
         total = by_name.get(callee["service"])
@@ -53,9 +53,9 @@ def _add_instance(instances: dict[str, Any], instance: Mapping[str, Any], node: 
 
 
 def callee_rows(told: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A table for people, of the result of `summed`; empty where nobody calls anything.
+    """The result of `nodes.summed` as a table; empty if no service calls another.
 
-    A node knows this for all services that it runs together. Where calls were counted, only the service that made them is named.
+    A node has one row for all services that it runs. If it has counted calls, only the service that made them is named.
     """
     calls = {caller["service"]: {call["service"] for call in caller.get("calls", ())} for caller in told}
     counted = set().union(*calls.values())
@@ -76,7 +76,7 @@ def callee_rows(told: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def ejection_lines(told: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One line for each ejected instance: whose calls keep away from it, and why."""
+    """One line for each ejected instance: which caller avoids it, and why."""
     return [
         f"{caller['service']} (node {node}) sends no calls to instance {instance} of {callee['service']} "
         f"at {seen['endpoint']}: {why}"

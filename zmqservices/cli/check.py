@@ -1,4 +1,4 @@
-"""`zmqservices check`: whether this host, its settings and the cluster are in order, and what to do where they are not."""
+"""`zmqservices check`: examines this host, its settings and the cluster, and says how to correct what is wrong."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ COLOURS = {OK: "green", WARNING: "yellow", ERROR: "red"}
 @as_json
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
-    help="Seconds that the directory, and each node, gets to answer.",
+    help="Seconds in which the directory, and each node, must answer.",
 )  # fmt: skip
 def check_command(flags: Flags, as_json: bool, timeout: float) -> int:
-    """Examine this host, the settings and the cluster, and say what to do about what is found.
+    """Examine this host, the settings and the cluster, and say how to correct what is wrong.
 
-    Looked at are the settings and the libraries that they need, the directory and each of its registries, the address that
-    others are told, the ports that settings name, the limit of open files, the disk of journals, and the nodes: whether they
-    answer, their clocks, versions and certificates. Nothing is changed.
+    It checks the settings and the libraries that they need, the directory and each of its registries, the address that this
+    host announces, the ports that settings name, the limit of open files, the disk of the journals, and the nodes: whether
+    they answer, their clocks, versions and certificates. It changes nothing.
 
     \b
     Examples:
         zmqservices check
         zmqservices check -c config.yaml --json
 
-    Exit codes: 0 no errors (there may be warnings), 1 some error, 2 wrong command line or configuration file.
+    Exit codes: 0 no errors (there may be warnings), 1 at least one error, 2 wrong command line or configuration file.
     """
-    from zmqservices.cli.examination import examine  # It brings ZeroMQ.
+    from zmqservices.cli.examination import examine  # Imported here: it imports ZeroMQ.
 
     settings = flags.resolve()
     config.setup(settings)
-    source = flags.config_file or "what the environment and the command line say"
+    source = flags.config_file or "the settings of the environment and the command line"
     findings = []
     for finding in examine(settings, source, timeout):
         findings.append(finding)
@@ -53,7 +53,7 @@ def check_command(flags: Flags, as_json: bool, timeout: float) -> int:
 
 
 def show(finding: Finding) -> None:
-    """One line for what was found, and one for what to do; in colours on a terminal, unless NO_COLOR is set."""
+    """Print a line for the finding, and a line for what to do; in colours on a terminal, unless NO_COLOR is set."""
     level = finding.level.ljust(len(WARNING))
     if not os.environ.get("NO_COLOR"):
         level = click.style(level, COLOURS[finding.level], bold=finding.level != OK)

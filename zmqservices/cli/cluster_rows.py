@@ -1,10 +1,10 @@
-"""What `zmqservices top` shows of a cluster: a row for each service and each instance, made of what nodes answer to `stats`.
+"""The rows of `zmqservices top`: one for each service and each instance, made from the answers of nodes to `stats`.
 
 Pure: answers and times in, rows out.
 
-Rule 1: a rate is that of the last WINDOW seconds, by the node's own clock; none before the second answer.
-Rule 2: counts of two answers are compared only while the process and the beginning of its counts are the same (see `Recent`).
-Rule 3: an instance that was there and is not listed any more is shown as gone for KEPT seconds.
+Rule 1: a rate covers the last WINDOW seconds by the node's own clock. There is none before the second answer.
+Rule 2: two answers are compared only if they come from the same process, which has not reset its counts (see `Recent`).
+Rule 3: an instance that is not listed any more is shown as GONE for KEPT seconds.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from zmqservices.cluster.calls.identity import owner_of
 from zmqservices.observability.histogram import Histogram
 from zmqservices.observability.recent import Recent
 
-#: Seconds of which rates and quantiles are made, and for which a row of what is gone is kept.
+#: Seconds that rates and quantiles cover, and seconds for which the row of a removed instance is kept.
 WINDOW, KEPT = 5.0, 15.0
 
-#: States that a row has besides those of records: a node that does not answer in time, and one that is not there.
+#: States of a row besides those of records: the node does not answer in time; nothing listens at its address.
 SILENT, GONE = "SILENT", "GONE"
 
 
 @dataclass(frozen=True)
 class Listed:
-    """An instance as the directory lists it: `node` is the address at which its node is asked, "" where there is none."""
+    """An instance as the directory lists it. `node` is the address at which its node answers operators; "" if it has none."""
 
     service: str
     instance: str
@@ -37,7 +37,7 @@ class Listed:
 
 @dataclass
 class ClusterRow:
-    """One line. Rates are per second, times in seconds; None for what is not known."""
+    """One row. Rates are per second, times in seconds; None for an unknown value."""
 
     service: str
     #: "" in the row of the service.
@@ -52,10 +52,10 @@ class ClusterRow:
     in_flight: int | None = None
     workers: int | None = None
     queue: int | None = None
-    #: Since the beginning of the counts.
+    #: All since the node began to count.
     calls: int | None = None
     errors: int | None = None
-    #: Events that wait for handlers of the service, and dead letters; in the row of the service.
+    #: Events that wait for handlers of the service, and its dead letters; only in the row of a service.
     backlog: int | None = None
     dead_letters: int | None = None
     uptime: float | None = None
@@ -69,7 +69,7 @@ class ClusterRow:
 
 @dataclass
 class _Counts:
-    """What one answer says of one instance."""
+    """The counts of one instance in one answer."""
 
     count: int
     errors: int
@@ -80,7 +80,7 @@ class _Counts:
 @dataclass
 class _Node:
     problem: str = ""
-    #: What the problem makes of the state: GONE, SILENT, or "" where it says nothing of the node.
+    #: The state that follows from the problem: GONE, SILENT, or "" if none follows.
     state: str = ""
     answer: Mapping[str, Any] | None = None
 
@@ -89,19 +89,19 @@ class _Node:
 class _Known:
     listed: Listed
     counts: Recent[_Counts] = field(default_factory=lambda: Recent(WINDOW))
-    #: When it was not listed for the first time; None while it is.
+    #: Since when it is not listed any more (monotonic); None while it is listed.
     gone_since: float | None = None
 
 
 class ClusterRows:
-    """Told what is listed and what nodes answer; `rows` are what that comes to."""
+    """Collects the instances that are listed and the answers of nodes; `rows` returns the rows."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._nodes: dict[str, _Node] = {}
 
     def update(self, listed: Iterable[Listed], now: float) -> None:
-        """What the directory lists now (`now`: monotonic)."""
+        """The directory lists these instances at `now` (monotonic)."""
         current = {one.instance: one for one in listed}
         for instance, one in current.items():
             known = self._known.setdefault(instance, _Known(one))
@@ -127,14 +127,14 @@ class ClusterRows:
         self._nodes[address] = _Node(problem, state)
 
     def rows(self) -> list[tuple[ClusterRow, list[ClusterRow]]]:
-        """The row of each service with those of its instances, by name."""
+        """The row of each service, with the rows of its instances, sorted by name."""
         by_service: dict[str, list[tuple[_Known, ClusterRow]]] = {}
         for known in self._known.values():
             by_service.setdefault(known.listed.service, []).append((known, self._row(known)))
         backlogs = self._backlogs()
         for service, waits in backlogs.items():
             if any(waits):
-                by_service.setdefault(service, [])  # Its handlers are all away.
+                by_service.setdefault(service, [])  # All instances with its handlers have gone.
         made = []
         for service, found in sorted(by_service.items()):
             total = _total(service, found)
@@ -150,14 +150,14 @@ class ClusterRows:
             row.state = GONE
         elif node is not None and node.problem:
             row.problem = node.problem
-            # A record that says why no calls go there tells more than that the node is silent.
+            # A record in another state than UP says why no calls go there, which tells more than SILENT.
             row.state = node.state if node.state == GONE or node.state and listed.state == "UP" else listed.state
         if row.state != GONE and len(known.counts) and node is not None and node.answer is not None:
             _fill(row, known.counts, node.answer)
         return row
 
     def _backlogs(self) -> dict[str, tuple[int, int]]:
-        """Events that wait and dead letters, by the service that handles them; those of a SINGLETON stand at their source."""
+        """Waiting events and dead letters by the service that handles them; those of a SINGLETON handler by their source."""
         rows = {
             (one["source"], one["group"], one["journal"]): one
             for node in self._nodes.values()
@@ -224,7 +224,7 @@ def _number(name: str) -> Callable[[ClusterRow], Any]:
     return key
 
 
-#: How rows may be sorted: by name, or the largest first.
+#: The orders in which rows may be sorted: by name, or by a number, the largest first.
 SORTS: dict[str, Callable[[ClusterRow], Any]] = {
     "name": lambda row: (row.service, row.instance),
     "rate": _number("rate"),
@@ -243,7 +243,7 @@ def arranged(
     wanted: str = "",
     with_instances: bool = True,
 ) -> list[ClusterRow]:
-    """One list: each service, with its instances below it. `wanted`: a part of the names of services, instances or hosts."""
+    """One list: each service, with its instances below it. `wanted`: a part of the name of a service, an instance or a host."""
     key = SORTS[sort]
     largest_first = (sort != "name") is not is_reversed
     text = wanted.casefold()

@@ -1,4 +1,4 @@
-"""The columns of `zmqservices top`, and which of them fit into a width. Pure."""
+"""The columns of `zmqservices top`, and the choice of those that fit into a width. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zmqservices.log_helpers import escaped
 
 
 class Column(NamedTuple):
-    """`rank`: the higher, the sooner it is left out where there is no room; 0 never."""
+    """A column. If there is no room, the columns with the highest `rank` are left out first; those with rank 0 never."""
 
     title: str
     text: Callable[[ClusterRow], str]
@@ -23,12 +23,12 @@ def _name(row: ClusterRow) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Per second, in three digits or so."""
+    """A rate per second, in about three digits; "-" if it is not known."""
     return "-" if value is None else f"{value:.0f}" if value >= 100 or value == 0 else f"{value:.1f}"
 
 
 def duration(seconds: float | None) -> str:
-    """As short as 12 ms, 1.5 s, 3 m, 2 h, 5 d."""
+    """A time in short: 12 ms, 1.5 s, 3 m, 2 h, 5 d; "-" if it is not known."""
     if seconds is None:
         return "-"
     if seconds < 0.01:
@@ -44,11 +44,11 @@ def duration(seconds: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """A whole number."""
+    """A whole number; "-" if it is not known."""
     return "-" if value is None else str(value)
 
 
-#: In the order in which they stand.
+#: All columns, from left to right.
 COLUMNS = (
     Column("SERVICE", _name, is_number=False),
     Column("STATE", lambda row: row.state, is_number=False),
@@ -66,15 +66,15 @@ COLUMNS = (
     Column("VERSION", lambda row: row.version or "-", 11, is_number=False),
 )
 
-#: Between two columns.
+#: Spaces between two columns.
 GAP = 2
 
-#: The narrowest that the first column is made, before others are left out: the id of an instance is read to its end.
+#: The first column is not made narrower than this before others are left out: people need the whole id of an instance.
 LEAST_NAME = 14
 
 
 def fitting(rows: Sequence[ClusterRow], width: int) -> list[tuple[Column, int]]:
-    """The columns that fit into `width`, each with its own. The first one is cut where even the needed ones have no room."""
+    """The columns that fit into `width`, each with its own width. Cuts the first column if even those of rank 0 do not fit."""
     columns = list(COLUMNS)
     while True:
         widths = [max(len(column.title), *(len(escaped(column.text(row))) for row in rows), 0) for column in columns]
@@ -83,7 +83,7 @@ def fitting(rows: Sequence[ClusterRow], width: int) -> list[tuple[Column, int]]:
         most = max(columns, key=lambda column: column.rank)
         if spare >= 0:
             return list(zip(columns, widths, strict=True))
-        # Long names are cut before a column is left out, but not to nothing.
+        # Cut long names before a column is left out, but not too far.
         if widths[0] + spare >= max(least, widths[0] // 2) or not most.rank:
             widths[0] = max(widths[0] + spare, 1)
             return list(zip(columns, widths, strict=True))
@@ -91,12 +91,12 @@ def fitting(rows: Sequence[ClusterRow], width: int) -> list[tuple[Column, int]]:
 
 
 def cells(row: ClusterRow, columns: Sequence[tuple[Column, int]]) -> list[str]:
-    """The texts of one row, as wide as their columns."""
+    """The texts of one row, padded to the widths of their columns."""
     return [_cell(escaped(column.text(row)), width, column.is_number) for column, width in columns]
 
 
 def titles(columns: Sequence[tuple[Column, int]]) -> list[str]:
-    """The first line."""
+    """The titles of the columns, padded to their widths."""
     return [_cell(column.title, width, column.is_number) for column, width in columns]
 
 
@@ -106,7 +106,7 @@ def _cell(text: str, width: int, is_number: bool) -> str:
 
 
 def style_of(row: ClusterRow) -> str:
-    """How a row looks: "bad", "warning", "service" or ""."""
+    """The style of a row: "bad", "warning", "service" or ""."""
     if row.state == GONE or row.state == SILENT:
         return "bad"
     if not row.instance:

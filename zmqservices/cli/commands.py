@@ -1,4 +1,4 @@
-"""Nameko's classes of commands are gone: a command is a click command in a module of this package."""
+"""Replaces Nameko's command classes, which do not exist here: each command is a click command in a module of this package."""
 
 from zmqservices.removed import removed_names
 

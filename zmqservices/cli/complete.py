@@ -1,6 +1,6 @@
 """The values that the shell completes: services, their methods, sources of events, modules.
 
-Rule: whatever goes wrong, nothing is completed and nothing is said.
+Rule: if anything goes wrong, complete nothing and print nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-#: Seconds for which the directory is asked while the user waits at the prompt.
+#: Seconds in which the directory must answer, since the user waits at the prompt.
 TIMEOUT = 0.7
 PREFIX = "events:"
 
@@ -21,7 +21,7 @@ def services(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 
 def methods(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """SERVICE.METHOD of every method that can be called."""
+    """SERVICE.METHOD for every method that can be called."""
     names = {f"{service}.{method}" for service, methods in _listed(ctx).items() for method in methods}
     return [name for name in sorted(names) if name.startswith(incomplete) and not name.startswith(PREFIX)]
 
@@ -33,7 +33,7 @@ def sources(ctx: click.Context, _parameter: click.Parameter, incomplete: str) ->
 
 
 def modules(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Modules and packages below the working directory, one level below the dots that the user has typed."""
+    """Modules and packages in the working directory, or in the package that the user has typed so far."""
     try:
         package, _, start = incomplete.rpartition(".")
         folder = Path(*package.split(".")) if package else Path()

@@ -1,4 +1,4 @@
-"""`zmqservices completion`: the script that teaches a shell the commands."""
+"""`zmqservices completion`: prints the script with which a shell completes the commands."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from zmqservices.exceptions import CommandError
 def completion_command(shell: str) -> None:
     """Print the script that makes SHELL complete commands and options.
 
+    It also completes the names of running services, their methods, and the sources of events.
+
     \b
-    Example, in ~/.bashrc:
-        eval "$(zmqservices completion bash)"
+    Examples:
+        echo 'eval "$(zmqservices completion bash)"' >> ~/.bashrc
+        echo 'eval "$(zmqservices completion zsh)"' >> ~/.zshrc
+        zmqservices completion fish > ~/.config/fish/completions/zmqservices.fish
     """
     from zmqservices.cli.main import PROGRAM, cli
 
     completion = get_completion_class(shell)
     if completion is None:
         raise CommandError(f"there is no completion for {shell!r}")
-    # The script itself; `source()` would first ask a bash of the machine for its version.
+    # Made here, since `source()` would first run bash to learn its version.
     made = completion(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE")
     click.echo(made.source_template % made.source_vars())

@@ -1,4 +1,4 @@
-"""`zmqservices dashboard`: the live map of the cluster, as a web page."""
+"""`zmqservices dashboard`: serves the live map of the cluster as a web page."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import click
 
 from zmqservices.cli.options import Flags, takes_settings
 
-#: Where the page is, unless --port says otherwise.
+#: The default port of the page.
 PORT = 8790
 
 
 @click.command("dashboard")
 @takes_settings
-@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes any free port.")
-@click.option("--address", default="127.0.0.1", metavar="HOST", show_default=True, help="Where to listen.")
-@click.option("--allow-remote", is_flag=True, help="Allow an --address that others reach. Nobody is asked for a password.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True,
+    help="The port of the page; 0 takes any free port.",
+)  # fmt: skip
+@click.option("--address", default="127.0.0.1", metavar="HOST", show_default=True, help="The address to listen at.")
+@click.option(
+    "--allow-remote", is_flag=True,
+    help="Allow an --address that other hosts can reach. The dashboard asks nobody for a password.",
+)  # fmt: skip
 @click.option(
     "--allowed-host", "names", multiple=True, metavar="NAME",
-    help="A name under which the page is opened, besides localhost and addresses; may be repeated.",
+    help="A host name in the URL of the page, besides localhost and IP addresses; may be repeated.",
 )  # fmt: skip
-@click.option("--operate", is_flag=True, help="Allow the page to requeue and drop dead letters; without it, it only shows.")
+@click.option(
+    "--operate", is_flag=True,
+    help="Allow the page to requeue and drop dead letters. Without this option, the page changes nothing.",
+)  # fmt: skip
 def dashboard_command(
     flags: Flags, port: int, address: str, allow_remote: bool, names: tuple[str, ...], operate: bool
 ) -> None:
     """Serve a web page with a live map: services and instances, who calls whom, events, errors, what happened.
 
-    It asks the nodes themselves. Ctrl-C ends it.
+    The dashboard asks the nodes of all services each second, and prints the URL of the page. Ctrl-C ends it.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`zmqservices events dead-letters`: shows events that were given up, and delivers them again or drops them."""
+"""`zmqservices events dead-letters`: lists dead letters, requeues them and drops them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from zmqservices.log_helpers import escaped_lines
 
 @click.group("dead-letters", cls=FullHelp)
 def dead_letters_command() -> None:
-    """Show dead letters: events that were given up because their handlers failed each time."""
+    """Look after dead letters: events that were put aside because their handler failed at every delivery.
+
+    \b
+    Examples:
+        zmqservices events dead-letters ls orders
+        zmqservices events dead-letters requeue orders mails.send:order.paid 17
+        zmqservices events dead-letters drop orders mails.send:order.paid --all
+    """
 
 
 @dead_letters_command.command("ls")
@@ -28,7 +35,10 @@ def dead_letters_command() -> None:
 @takes_settings
 @as_json
 @timeout
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many of each publisher.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True,
+    help="The most dead letters to list from each publisher.",
+)  # fmt: skip
 def letters_ls_command(source: str, group: str | None, flags: Flags, as_json: bool, timeout: float, limit: int) -> None:
     """List dead letters, with the last error of each.
 
@@ -63,14 +73,19 @@ def _letters(flags: Flags, source: str, group: str | None, timeout: float, limit
 def letters_show_command(
     source: str, group: str, seq: int, flags: Flags, as_json: bool, timeout: float, journal: str | None
 ) -> None:
-    """Show one dead letter: its data, its headers, and the traceback of the last error."""
+    """Show one dead letter: its data, its headers, and the traceback of the last error.
+
+    \b
+    Example:
+        zmqservices events dead-letters show orders mails.send:order.paid 17
+    """
     letters = [
         one
         for one in _letters(flags, source, group, timeout, 1000)
         if one["seq"] == seq and journal in (None, one["journal"])
     ]
     if not letters:
-        raise CommandError(f"{group} has no dead letter {seq}")
+        raise CommandError(f"{group} has no dead letter {seq}; `zmqservices events dead-letters ls {source}` lists them")
     for one in letters:
         if as_json:
             click.echo(to_json(one, indent=2))
@@ -80,8 +95,8 @@ def letters_show_command(
         click.echo(escaped_lines(traceback), nl=False)
 
 
-def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:
-    """Make the command requeue or drop; both take numbers, or --all."""
+def _changes(verb: str, past: str, doc: str) -> Callable[..., None]:
+    """Make the command `requeue` or `drop`, which is the name of the publishers' method too. `past`: its past participle."""
 
     @dead_letters_command.command(verb, help=doc)
     @click.argument("source", shell_complete=complete.sources)
@@ -103,16 +118,36 @@ def _changes(verb: str, method: str, doc: str) -> Callable[..., None]:
         all_of_them: bool,
     ) -> None:
         if bool(seqs) == all_of_them:
-            raise CommandError("the numbers of dead letters are needed, or --all")
+            raise CommandError("give the SEQ of each dead letter, or --all (and not both)")
         with publishers(flags, source, timeout) as found:
-            count = sum(answer for _, answer in ask_all(found, method, group, list(seqs) or None, journal))
+            count = sum(answer for _, answer in ask_all(found, verb, group, list(seqs) or None, journal))
         if seqs and not count:
-            raise CommandError(f"{group} has no such dead letters")
-        click.echo(to_json({"group": group, "count": count}) if as_json else f"{count} dead letters")
+            raise CommandError(f"{group} has no such dead letters; `zmqservices events dead-letters ls {source}` lists them")
+        click.echo(to_json({"group": group, "count": count}) if as_json else f"{past} {count} dead letters")
 
     made: Callable[..., None] = command
     return made
 
 
-_changes("requeue", "requeue", "Deliver them once more; their deliveries are counted anew.")
-_changes("drop", "drop", "Throw them away.")
+_changes(
+    "requeue",
+    "requeued",
+    """Deliver dead letters of GROUP again, with a new count of attempts.
+
+    \b
+    Examples:
+        zmqservices events dead-letters requeue orders mails.send:order.paid 17 18
+        zmqservices events dead-letters requeue orders mails.send:order.paid --all
+    """,
+)
+_changes(
+    "drop",
+    "dropped",
+    """Delete dead letters of GROUP for ever.
+
+    \b
+    Examples:
+        zmqservices events dead-letters drop orders mails.send:order.paid 17
+        zmqservices events dead-letters drop orders mails.send:order.paid --all
+    """,
+)

@@ -1,4 +1,4 @@
-"""`zmqservices events`: waiting events, consumer groups, dead letters, and events as they happen."""
+"""`zmqservices events`: shows and changes waiting events, consumer groups and dead letters, and follows events."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ def events_command() -> None:
 @as_json
 @timeout
 def ls_command(source: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """List publishers, the groups that they keep events for, and how many events wait for each group.
+    """List publishers, the groups for which they keep events, and how many events wait for each group.
 
     \b
-    Example:
+    Examples:
+        zmqservices events ls
         zmqservices events ls orders --json
     """
     with publishers(flags, source, timeout) as found:
@@ -57,11 +58,11 @@ def ls_command(source: str | None, flags: Flags, as_json: bool, timeout: float) 
     elif stats:
         click.echo(columns(rows(stats)))
     else:
-        click.echo("nobody publishes events", err=True)
+        click.echo("no publisher of events is listed", err=True)
 
 
 def rows(stats: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The answers of publishers as a table, a line for each group of each journal."""
+    """The answers of publishers as a table, with a line for each group of each journal."""
     head = ("SOURCE", "PUBLISHER", "GROUP", "MEMBERS", "WAITING", "OLDEST", "IN FLIGHT", "DEAD LETTERS", "LOST")
     table: list[tuple[str, ...]] = [head]
     for one in stats:
@@ -88,8 +89,14 @@ def rows(stats: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 @takes_settings
 @as_json
 @timeout
-@click.option("--since", metavar="WHEN", help="A time in ISO 8601, or 90s, 10m, 2h, 1d ago. [default: all events that are kept]")
-@click.option("--after", type=click.IntRange(0), metavar="SEQ", help="Events after this seq of the journal.")
+@click.option(
+    "--since", metavar="WHEN",
+    help="Replay from this time on: ISO 8601 such as 2026-03-01T08:00, or 90s, 10m, 2h, 1d ago. [default: all kept events]",
+)  # fmt: skip
+@click.option(
+    "--after", type=click.IntRange(0), metavar="SEQ",
+    help="Replay the events after this sequence number of the journal.",
+)  # fmt: skip
 @journal
 def replay_command(
     source: str,
@@ -101,7 +108,9 @@ def replay_command(
     after: int | None,
     journal: str | None,
 ) -> None:
-    """Deliver events again to GROUP, as far as they are kept (see JOURNAL_RETENTION).
+    """Deliver events to GROUP again.
+
+    Events that are older than the setting JOURNAL_RETENTION may be deleted already, and are not replayed.
 
     \b
     Examples:
@@ -109,7 +118,7 @@ def replay_command(
         zmqservices events replay orders mails.send:order.paid --since 2026-03-01T08:00
     """
     if since is not None and after is not None:
-        raise CommandError("--since and --after exclude each other")
+        raise CommandError("--since and --after cannot be used together; leave one out")
     where = {"to_seq": after} if after is not None else {"to_time": moment(since) if since else 0.0}
     with publishers(flags, source, timeout) as found:
         answers = ask_all(found, "rewind", group, journal=journal, **where)
@@ -123,12 +132,12 @@ def replay_command(
 
 def rewound(group: str, key: str, after: int) -> str:
     """The line that reports the replay of one journal."""
-    what = f"what came after event {after}" if after else "all that is kept"
-    return f"{group} gets once more {what} in the journal {escaped(key)}"
+    what = f"the events after {after}" if after else "all kept events"
+    return f"{group} receives again {what} of the journal {escaped(key)}"
 
 
 def moment(text: str) -> float:
-    """Seconds since 1970 of an ISO time, or of so long ago. Raises CommandError."""
+    """Seconds since 1970 of a time in ISO 8601, or of a span such as 90s ago. Raises CommandError for anything else."""
     span = SPAN.fullmatch(text)
     if span:
         return time.time() - float(span[1]) * SECONDS[span[2]]
@@ -145,9 +154,9 @@ def moment(text: str) -> float:
 @as_json
 @timeout
 def forget_command(source: str, group: str, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Forget GROUP: delete the events that wait for it, and keep no more. A group that comes back begins anew.
+    """Forget GROUP: delete the events that wait for it, and keep no more events for it.
 
-    The directory forgets it as well, also when nobody publishes now.
+    The publishers of SOURCE and the directory forget the group. If it returns, it gets the events from then on.
 
     \b
     Example:
@@ -162,13 +171,16 @@ def forget_command(source: str, group: str, flags: Flags, as_json: bool, timeout
         known = 0
     else:
         if not (_forget_in_directory(flags, source, group, timeout) or known):
-            raise CommandError(f"neither a publisher of {source!r} nor the directory knows the group {group!r}")
-    told = f"forgotten by the directory and {known} publishers"
+            raise CommandError(
+                f"neither a publisher of {source!r} nor the directory knows the group {group!r}; `zmqservices events groups` "
+                "lists groups"
+            )
+    told = f"the directory and {known} publishers have forgotten {group}"
     click.echo(to_json({"group": group, "publishers": known}) if as_json else told)
 
 
 def _forget_in_directory(flags: Flags, source: str, group: str, timeout: float) -> bool:
-    """False when it does not remember the group, or somebody has made it forget."""
+    """Whether the directory remembered the group, and has forgotten it now."""
     from zmqservices.cluster.events.group_registrations import key_of, remembered
 
     with looked_up(flags.resolve(), timeout) as directory:
@@ -176,7 +188,9 @@ def _forget_in_directory(flags: Flags, source: str, group: str, timeout: float) 
             return False
         directory.delete(key_of(source, group))
         if not directory.flush(timeout):
-            raise RemoteUnavailable(f"the directory may remember the group still; {directory.describe()}")
+            raise RemoteUnavailable(
+                f"the directory has not confirmed that it forgot the group; run the command again; {directory.describe()}"
+            )
         return True
 
 

@@ -1,4 +1,4 @@
-"""The facts that `zmqservices check` judges: what this host, the directory and the nodes are found to be."""
+"""Collects the facts that `zmqservices check` judges, about this host, the directory and the nodes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from discovery import Capabilities, Directory, Seen
     from zmqservices.cluster.settings import Settings
 
-#: The extra that a kind of directory needs, and its modules.
+#: The extra that each kind of directory needs, and the modules that the extra installs.
 OF_DIRECTORIES = {
     "etcd": ("etcd", ("urllib3", "h2")),
     "zookeeper": ("zookeeper", ("kazoo",)),
@@ -35,7 +35,7 @@ OF_DIRECTORIES = {
     "dns": ("dns", ("dns",)),
     "dns+srv": ("dns", ("dns",)),
 }
-#: The module and the extra that a setting needs.
+#: The module that each setting needs, and the extra that installs it.
 OF_SETTINGS = {
     constants.SECURITY_CONFIG_KEY: ("cryptography", "security"),
     constants.METRICS_ADDRESS_CONFIG_KEY: ("prometheus_client", "prometheus"),
@@ -47,7 +47,10 @@ _SCHEME = re.compile(r"(?:^|,\s*)([a-z][a-z0-9+.-]*):")
 
 
 def examine(settings: dict[str, Any], source: str, timeout: float) -> Iterator[Finding]:
-    """All findings, as they are made. `source`: where the settings come from. `timeout`: seconds for each peer that is asked."""
+    """Yield all findings, each as soon as it is known.
+
+    `source`: where the settings come from. `timeout`: seconds in which each peer must answer.
+    """
     from discovery import DirectoryError
     from zmqservices.cluster.settings import Settings
 
@@ -66,7 +69,7 @@ def examine(settings: dict[str, Any], source: str, timeout: float) -> Iterator[F
     if read.keys is not None:
         yield diagnosis.of_certificate(read.keys.certificate.name, read.keys.days_left(time.time()))
     if any(one.level == diagnosis.ERROR for one in extras):
-        return  # The directory could not be opened, and its error would say the same.
+        return  # The directory could not be opened either, and would report the same error.
     try:
         directory = directory_of(settings)
     except DirectoryError as error:
@@ -96,7 +99,7 @@ def _of_cluster(settings: dict[str, Any], read: Settings, directory: Directory, 
 
 
 def of_extras(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """The libraries that the settings need."""
+    """Check that the libraries are installed that the settings need."""
     url = configuration.directory_url(dict(settings))
     for scheme in dict.fromkeys(_SCHEME.findall(url)):
         if scheme in OF_DIRECTORIES:
@@ -114,18 +117,18 @@ def _of_extra(module: str, extra: str, why: str) -> Finding:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # The package that it would be in.
+    except ModuleNotFoundError:  # The package of the module is missing.
         return False
 
 
 def of_descriptors(nodes: int) -> Finding:
-    """The limits of this process, as a service started from here would have them."""
+    """Check the limits of open files that a service started from here would have. `nodes`: how many nodes are listed."""
     soft, hard = (-1 if one == resource.RLIM_INFINITY else one for one in resource.getrlimit(resource.RLIMIT_NOFILE))
     return diagnosis.of_descriptors(soft, hard, nodes)
 
 
 def of_journals(folder: str, max_bytes: int) -> Iterator[Finding]:
-    """The folder of journals; one that is missing is made by the first publisher, so the one that it is made in counts."""
+    """Check the folder of the journals. If it is missing, check the folder in which the first publisher would make it."""
     path = Path(folder)
     existing = next(one for one in (path, *path.parents) if one.is_dir())
     is_open = existing == path and bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
@@ -135,7 +138,7 @@ def of_journals(folder: str, max_bytes: int) -> Iterator[Finding]:
 
 
 def file_system_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The kind of the file system that `path` is on; "" where the system does not tell."""
+    """The type of the file system of `path`; "" if the system does not tell."""
     try:
         lines = mounts.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -151,7 +154,7 @@ def file_system_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> s
 
 
 def of_ports(settings: Mapping[str, Any], seen: Iterable[Seen]) -> Iterator[Finding]:
-    """The ports that settings name; 0 is any that is free, and needs no look."""
+    """Check the ports that settings name, except for port 0, which means any free port."""
     here = [one for one in seen if one.record.host == socket.gethostname() and state_of(one) != DEAD]
     for setting, host, port in _wanted_ports(settings):
         problem = problem_of_binding(host, port)
@@ -196,7 +199,7 @@ def problem_of_binding(host: str, port: int) -> str:
 
 
 def of_advertised(read: Settings, capabilities: Capabilities, timeout: float) -> Finding:
-    """Listens as a node would, at another port, and connects to the address that others would be told."""
+    """Check the announced address: listen as a node would, at another port, and connect to the address of that."""
     from zmqservices.cluster.node_addresses import NodeAddresses
     from zmqservices.transport import addresses
 
@@ -222,7 +225,7 @@ def _problem_of_reaching(listener: socket.socket, host: str, port: int, timeout:
     try:
         with socket.create_connection((host, port), timeout) as client:
             client.sendall(token)
-            # Whoever answers there must be this process, and no other host of the same address.
+            # The token shows that the connection reached this process, and not another host with the same address.
             accepted, _ = listener.accept()
             with accepted:
                 accepted.settimeout(timeout)
@@ -237,7 +240,7 @@ def _problem_of_reaching(listener: socket.socket, host: str, port: int, timeout:
 
 
 def of_directory(directory: Directory, read: Settings, timeout: float, began: float) -> Iterator[Finding]:
-    """The directory, which was started at the monotonic time `began`, and each of its servers."""
+    """Check the directory, which was started at the monotonic time `began`, and each of its servers."""
     from discovery.model import shown_url
 
     capabilities, url = directory.capabilities, shown_url(read.directory)
@@ -263,7 +266,7 @@ def problem_of_connecting(host: str, port: int, timeout: float) -> str:
 
 
 def of_nodes(answers: list[NodeAnswer]) -> Iterator[Finding]:
-    """What the nodes answered to `info`: whether, their clocks, their versions, their certificates."""
+    """Check the answers of nodes to `info`: whether they answered, their clocks, versions and certificates."""
     versions: Counter[str] = Counter()
     for one in answers:
         yield diagnosis.of_node(one.address, ", ".join(one.services), one.problem)
@@ -271,7 +274,7 @@ def of_nodes(answers: list[NodeAnswer]) -> Iterator[Finding]:
             continue
         versions[one.answer.get("version", "")] += 1
         if "at" in one.answer:
-            # The node looked at its clock at some time between the question and the answer.
+            # The node read its clock at some time between the question and the answer.
             skew = one.answer["at"] - (one.asked_at + one.seconds / 2)
             yield diagnosis.of_clock(f"{one.answer.get('host')} ({one.address})", skew, one.seconds / 2)
         certificate = one.answer.get("certificate")

@@ -24,7 +24,7 @@ _NOT_THE_USERS = tuple(
 
 
 class CouldNotStart(click.ClickException):
-    """An error at the start of services. It is shown on stderr as errors of the command line are."""
+    """An error at the start of services, shown on stderr as an error of the command line is."""
 
     exit_code = COULD_NOT_START
 
@@ -34,7 +34,7 @@ class CouldNotStart(click.ClickException):
         self._with_traceback = with_traceback
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Show the error; the traceback comes first, since the last line is the one that is read."""
+        """Show the error, after the traceback: people read the last line."""
         if self._with_traceback:
             click.echo("".join(traceback.format_exception(self.error)), file=file, err=True, nl=False)
         super().show(file)
@@ -47,10 +47,10 @@ class WronglyConfigured(CouldNotStart):
 
 
 def sentence(error: BaseException) -> str:
-    """The error's text; for errors of other packages also the place where it was raised."""
+    """The text of the error; for an error of another package, also the place where it was raised."""
     if isinstance(error, _OURS):
         return str(error)
-    return f"the services could not start: {what_and_where(error)}; --traceback shows how it came to that"
+    return f"the services could not start: {what_and_where(error)}; --traceback shows the traceback"
 
 
 def what_and_where(error: BaseException) -> str:

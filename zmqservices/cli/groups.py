@@ -1,4 +1,4 @@
-"""`zmqservices events groups`: the consumer groups that events are kept for, as the directory knows them."""
+"""`zmqservices events groups`: the consumer groups that the directory knows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @as_json
 @timeout
 def groups_command(source: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """List the groups that events are kept for, also those of which no member is there.
+    """List the groups for which events are kept, also those without a live member.
 
-    This is what the directory knows; `events ls` asks the publishers what waits for each. A group that will not return is
-    removed with `events forget`.
+    The list comes from the directory. `events ls` asks the publishers how many events wait for each group, and
+    `events forget` removes a group that will not return.
 
     \b
     Example:
@@ -42,7 +42,10 @@ def groups_command(source: str | None, flags: Flags, as_json: bool, timeout: flo
 
 
 def listed(view: View, source: str | None, now: float) -> list[dict[str, Any]]:
-    """A mapping for each group, sorted by source and name. `gone`: seconds since it had a member; None if it has one now."""
+    """A mapping for each group, sorted by source and name.
+
+    `gone`: seconds since it had a live member; None if it has one now. `forgotten_in`: seconds until it is forgotten.
+    """
     from zmqservices.cluster.events.group_registrations import all_remembered
     from zmqservices.cluster.events.subscription import PUBLISHES, Subscription
 
@@ -82,7 +85,7 @@ def rows(groups: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         *(
             (
                 one["source"], one["group"], one["kind"], str(one["members"]), str(one["publishers"]),
-                "there" if one["gone"] is None else f"{span(one['gone'])} ago",
+                "now" if one["gone"] is None else f"{span(one['gone'])} ago",
                 "-" if one["forgotten_in"] is None else span(one["forgotten_in"]),
             )
             for one in groups
@@ -91,7 +94,7 @@ def rows(groups: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def span(seconds: float) -> str:
-    """A duration for people, in the largest unit of which it has at least two."""
+    """A duration for people, in the largest unit of which there are at least two."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""`zmqservices health`: whether instances answer, for people, load balancers and the probes of an orchestrator."""
+"""`zmqservices health`: checks whether instances answer, for people, load balancers and probes of an orchestrator."""
 
 from __future__ import annotations
 
@@ -24,21 +24,24 @@ OK, DRAINING, LISTED = "ok", "draining", "listed"
 @click.command("health")
 @click.argument("services", nargs=-1, metavar="[SERVICE]...", shell_complete=complete.services)
 @takes_settings
-@click.option("--here", is_flag=True, help="Ask only the instances of this host, as a probe inside a container does.")
-@click.option("--all", "every", is_flag=True, help="Every instance must answer; otherwise one of each service is enough.")
+@click.option("--here", is_flag=True, help="Ask only the instances of this host, for a probe inside a container.")
+@click.option(
+    "--all", "every", is_flag=True,
+    help="Fail unless every instance is healthy. By default, one healthy instance of each service is enough.",
+)  # fmt: skip
 @as_json
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
-    help="Seconds that the directory and the instances get to answer.",
+    help="Seconds in which the directory and the instances must answer.",
 )  # fmt: skip
 def health_command(
     services: tuple[str, ...], flags: Flags, here: bool, every: bool, as_json: bool, timeout: float
 ) -> None:
     """Ask the instances of services, or of all services, whether they answer.
 
-    Each instance is greeted over the network; no method is run, so a service whose workers are all busy is healthy. An
-    instance that is draining is not: it takes no new calls. Of a service that answers no calls (with nothing but HTTP routes
-    or timers) only its lease is looked at.
+    The command sends each instance a greeting and runs no method, so an instance whose workers are all busy is healthy. An
+    instance that is draining is not healthy, since it takes no new calls. An instance with only @http and @timer methods is
+    healthy while its lease in the directory is valid.
 
     \b
     Examples:
@@ -108,16 +111,16 @@ def _judged(seen: Seen, answer: Greeting | None) -> dict[str, Any]:
 
 def _health_of(record: Record, served: object) -> str:
     if not isinstance(served, dict):
-        return "does not serve it any more"
+        return "no longer serves it"
     if served.get("draining"):
         return DRAINING
     instances = served.get("instances")
-    # A directory of fixed addresses has no ids of its own.
+    # A directory of fixed addresses (static:) has no ids of instances.
     return OK if not record.node or not isinstance(instances, list) or record.instance in instances else DRAINING
 
 
 def complaint_of(services: Sequence[str], found: list[dict[str, Any]], here: bool, every: bool) -> str:
-    """The sentence that the command fails with; "" if all instances that must answer did."""
+    """Why the command fails; "" if all instances are healthy that must be."""
     where = " of this host" if here else ""
     names = sorted(set(services) or {one["service"] for one in found})
     if not names:

@@ -11,9 +11,9 @@ from typing import Any
 
 
 class ImportHook(MetaPathFinder):
-    """Lets the other finders find the modules of NAMES, and has `run` execute them.
+    """A finder that lets other finders find the modules of NAMES, and executes them with `run`.
 
-    To be put first into `sys.meta_path`. A module gets its own loader back before it is executed.
+    Put it first into `sys.meta_path`. A module gets its own loader back before it is executed.
     """
 
     NAMES: Collection[str] = ()

@@ -1,4 +1,4 @@
-"""`zmqservices inspect`: shows one service, as the directory and its nodes describe it."""
+"""`zmqservices inspect`: describes one service, with what the directory and the nodes know of it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -> None:
     """Show one service: its methods, routes, timers and handlers, its dependencies and its instances.
 
-    Methods have their signatures and docstrings, timers their next tick, handlers their groups, instances their addresses
-    and lease ages.
+    Shows the signature and docstring of each method, the next tick of each timer, the group of each event handler, and the
+    address and lease of each instance.
 
     \b
     Example:
@@ -47,7 +47,8 @@ def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -
     answers = ask(settings, nodes_of(alive, service), "info", timeout)
     for one in answers:
         if one.answer is None:
-            click.echo(f"no answer from {one.address}, so next ticks may be missing: {escaped(one.problem)}", err=True)
+            told = f"no answer from {one.address}, so the next ticks of timers may be missing: {one.problem}"
+            click.echo(escaped(told), err=True)
     complete_with(description, answers)
     click.echo(to_json(description, indent=2) if as_json else page(description))
 
@@ -56,7 +57,7 @@ def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -
 
 
 def describe(service: str, view: View) -> dict[str, Any]:
-    """Everything listed of a service: the methods and entrypoints of its newest instance, and its instances."""
+    """What the directory lists of a service: the methods and entrypoints of its newest instance, and all instances."""
     seen = sorted(
         (one for one in view.records.values() if one.record.service == service),
         key=lambda one: one.record.rank,
@@ -73,7 +74,7 @@ def describe(service: str, view: View) -> dict[str, Any]:
 
 
 def _entrypoints(record: Record) -> list[dict[str, Any]]:
-    """Routes, timers, handlers, WebSocket methods: what `zmqservices run` says of them, else the subscriptions."""
+    """Routes, timers, handlers and WebSocket methods, as `zmqservices run` lists them; else the subscriptions of the record."""
     listed = record.tags.get(ENTRYPOINTS)
     if isinstance(listed, list):
         return [dict(one) for one in listed if isinstance(one, dict)]
@@ -105,7 +106,7 @@ def _instance(seen: Seen) -> dict[str, Any]:
 
 
 def complete_with(description: dict[str, Any], answers: Iterable[NodeAnswer]) -> None:
-    """Add what the nodes answered to `info`: the class and dependencies of the newest instance, and the timers' next ticks."""
+    """Add from the answers to `info`: the class and dependencies of the newest instance, and the next ticks of timers."""
     told = {one["instance"]: one for answer in answers for one in (answer.answer or {}).get("instances", [])}
     found = [told[one["instance"]] for one in description["instances"] if one["instance"] in told]
     if not found:
@@ -127,7 +128,7 @@ def complete_with(description: dict[str, Any], answers: Iterable[NodeAnswer]) ->
 
 
 def _ticks(instances: Iterable[dict[str, Any]], timer: dict[str, Any]) -> Iterator[float]:
-    """Seconds until the next ticks of a timer: of all instances, or of the leader alone where it ticks for all."""
+    """Seconds until the next ticks of a timer, on each instance; for `@timer(cluster=True)`, only on the leader."""
     for instance in instances:
         for one in instance.get("entrypoints", []):
             is_same = (one["kind"], one["method"], one["what"]) == (timer["kind"], timer["method"], timer["what"])
@@ -139,7 +140,7 @@ def _ticks(instances: Iterable[dict[str, Any]], timer: dict[str, Any]) -> Iterat
 
 
 def page(description: dict[str, Any]) -> str:
-    """A description, for people to read."""
+    """The description as a page for people."""
     name, cls = description["service"], description["class"]
     parts = [escaped(f"{name}  ({cls})" if cls else name), *_doc_lines(description, "  ")]
     for method, told in description["methods"].items():

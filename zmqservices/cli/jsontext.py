@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-#: Characters that JSON does not escape, but that control a terminal or end a line; they occur in texts only.
+#: Characters that JSON does not escape, although they control a terminal or end a line. They occur only in texts.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 

@@ -1,4 +1,4 @@
-"""`zmqservices keys`: the authority of a cluster, and the keys and certificates of its nodes."""
+"""`zmqservices keys`: makes the authority of a cluster, and the keys and certificates of its nodes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from zmqservices.cli.listing import as_json
 
 _authority = click.option(
     "-a", "--authority", metavar="DIR", default=".", show_default=True, envvar="ZMQSERVICES_AUTHORITY", show_envvar=True,
-    help="The authority's folder, which `keys init` made.",
+    help="The folder of the authority, which `keys init` made.",
 )  # fmt: skip
 _days = click.option(
     "--days", type=click.FloatRange(0, 36_500, min_open=True), default=365, metavar="N", show_default=True,
-    help="Days for which the certificate holds.",
+    help="Days for which the certificate is valid.",
 )  # fmt: skip
 
 #: The options for permissions: the name in a certificate, the option's metavar, its help.
 _PERMISSIONS = (
-    ("serves", "S", "A service that the node serves, and registers."),
+    ("serves", "S", "A service that the node serves (and registers)."),
     ("calls", "S[.M]", "A service, or a method, that the node calls."),
     ("publishes", "P", "A source whose events the node publishes."),
     ("handles", "P[.T]", "A source, or a type of event of it, that the node handles."),
-    ("registers", "S", "A service that the node registers in the directory although it does not serve it."),
-    ("administers", "P", "A source whose events the node may inspect, drop and rewind."),
+    ("registers", "S", "A service that the node registers in the directory without serving it."),
+    ("administers", "P", "A source whose events the node may inspect, requeue, drop and replay."),
 )
 
 
@@ -42,8 +42,8 @@ def _takes_permissions(command: Callable[..., Any]) -> Callable[..., Any]:
 def keys_command() -> None:
     """Make the keys and certificates of a closed cluster.
 
-    An authority signs a certificate for each node. It says what the node may do: patterns, in which `*` stands for any
-    characters. Each node gets a folder with its private key, its certificate and the public key of the authority.
+    An authority signs a certificate for each node. The certificate names what the node may do, in patterns where `*` stands
+    for any characters. Each node gets a folder with its private key, its certificate and the public key of the authority.
 
     \b
     Examples:
@@ -60,7 +60,11 @@ def keys_command() -> None:
 def init(folder: str, days: float) -> None:
     """Make an authority in DIR, and the keys of the cluster's registries in DIR/registry.
 
-    DIR/authority.key signs for the whole cluster: keep it off the hosts that run services.
+    Whoever has DIR/authority.key can sign for the whole cluster: keep the file off the hosts that run services.
+
+    \b
+    Example:
+        zmqservices keys init cluster
     """
     from discovery.security.authority import Authority
 
@@ -75,10 +79,15 @@ def init(folder: str, days: float) -> None:
 @_takes_permissions
 @_days
 def issue(name: str, authority: str, days: float, **permissions: tuple[str, ...]) -> None:
-    """Make a folder DIR/NAME with a new key and its certificate; move it to the node's host."""
+    """Make a folder DIR/NAME with a new key and its certificate. Move the folder to the host of the node.
+
+    \b
+    Example:
+        zmqservices keys issue orders -a cluster --serves orders --calls 'stock.*' --publishes orders
+    """
     from discovery.security.authority import Authority
 
-    # Who serves something has to be found, too.
+    # A node that serves a service must register it, so that callers find it.
     permissions["registers"] = tuple(dict.fromkeys((*permissions["serves"], *permissions["registers"])))
     folder = Authority(authority).issue(name, permissions, days)
     click.echo(f"issued {name}: {folder}")
@@ -89,10 +98,16 @@ def issue(name: str, authority: str, days: float, **permissions: tuple[str, ...]
 @_authority
 @_days
 def renew(name: str, authority: str, days: float) -> None:
-    """Issue another certificate for the key of NAME, with the same permissions, that ends later.
+    """Issue a new certificate for the key of NAME, with the same permissions and a later end.
 
-    Copy the file to the node as `node.certificate`; if DIR/NAME is still there, it is written there as well. A node of an
-    earlier release, which cannot sign its records, gets DIR/NAME/node.signing: copy that, too, and restart it.
+    Copy the printed file to the folder of the node as `node.certificate`; the running node reads it within seconds. If
+    DIR/NAME is still there, the command writes the certificate there as well. A node whose keys were made by an earlier
+    release has no key to sign records; the command makes DIR/NAME/node.signing for it. Copy that file too, and restart the
+    node.
+
+    \b
+    Example:
+        zmqservices keys renew orders -a cluster --days 90
     """
     from discovery.security.authority import Authority
 
@@ -103,33 +118,38 @@ def renew(name: str, authority: str, days: float) -> None:
 @click.argument("name")
 @_authority
 def revoke(name: str, authority: str) -> None:
-    """Void the certificate of NAME: the authority signs a new list, DIR/revoked.
+    """Revoke the certificate of NAME: sign a new list of revoked certificates, DIR/revoked.
 
-    Copy it to the folder of a running registry, or of any other node: all processes learn of it from there, through the
-    registries or through etcd, ZooKeeper or Consul. With static: and dns: copy it to the folder of every node.
+    Copy the list to the folder of one running registry or node. All processes get it from there, through the registries
+    or through etcd, ZooKeeper or Consul. With static: and dns: copy it to the folder of every node.
+
+    \b
+    Example:
+        zmqservices keys revoke orders -a cluster
     """
     from discovery.security.authority import Authority
 
     opened = Authority(authority)
     serial = opened.revoke(name)
     click.echo(
-        f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to the folder of a running registry or of any "
-        "running node (with static: and dns: to those of all nodes)"
+        f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to the folder of one running registry or node "
+        "(with static: and dns: to the folders of all nodes)"
     )
 
 
 @keys_command.command("show")
 @click.argument("path")
-@click.option("--key", "key_only", is_flag=True, help="Print nothing but the public key, as it stands after # in static: and dns://.")
+@click.option("--key", "key_only", is_flag=True, help="Print only the public key, as static: and dns:// URLs have it after #.")
 @as_json
 def show(path: str, key_only: bool, as_json: bool) -> None:
-    """Show a certificate: that of a node's folder, that in a file, or all that an authority's folder issued.
+    """Show certificates: that of a node's folder, that in a file, or all that an authority has issued.
 
-    Shows what stands there, whether it holds or not; `keys verify` checks it.
+    Shows the fields without a check of the signature or the dates; `keys verify` checks them.
 
     \b
     Examples:
         zmqservices keys show cluster/orders
+        zmqservices keys show cluster --json
         zmqservices ls --directory "dns://shop:4000#$(zmqservices keys show --key cluster/shop)"
     """
     found = [_described(file) for file in _certificate_files(Path(path))]
@@ -144,7 +164,12 @@ def show(path: str, key_only: bool, as_json: bool) -> None:
 @keys_command.command("verify")
 @click.argument("folder", metavar="DIR")
 def verify(folder: str) -> None:
-    """Check the folder of a node: who can read its key, whether the certificate is for that key and holds today."""
+    """Check the folder of a node: nobody else can read its key, and its certificate is for that key and valid today.
+
+    \b
+    Example:
+        zmqservices keys verify cluster/orders
+    """
     from discovery.security.keys import Keys
 
     keys = Keys.read(folder)

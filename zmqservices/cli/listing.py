@@ -1,4 +1,4 @@
-"""The look-ups in the directory that commands share, and the tables in which they show what they found."""
+"""The look-ups in the directory and the tables that commands share."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 #: Seconds in which a directory must answer.
 TIMEOUT = 3.0
-#: The same, if the answer only improves an error text.
+#: Seconds in which it must answer if the answer only improves the text of an error.
 HINT_TIMEOUT = 1.0
-#: The same, if nothing listens at the port of this machine's directory; a host may be starting.
+#: Seconds in which it must answer if nothing listens at the port of this machine's directory: a process may be about to host it.
 NO_HOST_TIMEOUT = 0.3
-#: Names that a hint shows.
+#: The most names that a hint shows.
 NAMED = 10
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 timeout = click.option(
     "--timeout", type=click.FloatRange(0), default=TIMEOUT, metavar="S", show_default=True,
-    help="Seconds that the directory gets to answer.",
+    help="Seconds in which the directory must answer.",
 )  # fmt: skip
 
 
 def services_of(view: View) -> set[str]:
-    """The names of the services, without publishers of events, which the directory lists as well."""
+    """The names of services, without the publishers of events, which the directory also lists."""
     return {seen.record.service for seen in view.records.values() if not seen.record.service.startswith("events:")}
 
 
@@ -53,17 +53,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def with_near_services(error: UnknownService, settings: dict[str, Any]) -> UnknownService:
-    """The error with a hint at a similar name. Asks the directory: a caller's own view has only the services that it called."""
+    """The error with a hint at a similar name. Asks the directory, since a caller's view has only the services that it called."""
     try:
         with looked_up(settings, HINT_TIMEOUT) as directory:
             mend = did_you_mean(error.service_name, services_of(directory.view()) - {error.service_name})
     except Exception:
-        return error  # A missing hint is not worth a second error.
+        return error  # Only the hint is missing.
     return UnknownService(error.service_name, f"{mend}{error.reason}")
 
 
 def directory_of(settings: dict[str, Any]) -> Directory:
-    """A client of the directory that asks for everything and hosts nothing, not yet started. Raises DirectoryError."""
+    """A client of the directory, not yet started, that sees all services and hosts no registry. Raises DirectoryError."""
     import discovery
     from zmqservices.cluster.settings import keys_of
 
@@ -80,11 +80,10 @@ def directory_of(settings: dict[str, Any]) -> Directory:
 
 @contextmanager
 def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
-    """A directory that has answered, or has nothing to say. It is never hosted here, since this process soon
-    ends.
+    """A client of the directory during a block. This process never hosts the directory, since it soon ends.
 
-    Raises RemoteUnavailable when a registry elsewhere does not answer and nothing is known of what it last
-    said.
+    If the directory does not answer, the client has the last view from the disk. Raises RemoteUnavailable if there is none
+    either. An empty view of `local:` is no error: no service runs on this machine.
     """
     directory = directory_of(settings)
     directory.start()
@@ -94,14 +93,14 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
         if not has_answered and not knows_some and not directory.capabilities.is_hosted_by_clients:
             raise RemoteUnavailable(directory.describe())
         if not has_answered and knows_some:
-            click.echo(f"Nothing answers; this is the last known view: {directory.describe()}", err=True)
+            click.echo(f"the directory does not answer, so this is its last known state: {directory.describe()}", err=True)
         yield directory
     finally:
         directory.stop()
 
 
 def nobody_hosts(capabilities: Capabilities) -> bool:
-    """Whether `url` is this machine's own directory and no process hosts it."""
+    """Whether the directory is this machine's own (`local:`) and no process hosts it."""
     if not capabilities.is_hosted_by_clients:
         return False
     import socket
@@ -116,8 +115,8 @@ def nobody_hosts(capabilities: Capabilities) -> bool:
 
 
 def address_of(record: Record) -> str:
-    """The address of the instance; empty if it takes neither calls nor requests."""
-    # The endpoint for operators is no address of the service.
+    """The address of the instance; empty if it takes neither calls nor HTTP requests."""
+    # The endpoint for operators belongs to the node, not to the service.
     others = (address for name, address in record.endpoints.items() if name != OPERATORS)
     return str(record.endpoints.get("rpc") or next(others, ""))
 
@@ -128,9 +127,9 @@ def state_of(seen: Seen) -> str:
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of texts, each column as wide as its widest; the last one is not filled up.
+    """Rows of texts as a table. Each column is as wide as its widest text.
 
-    The texts may be what others have said of themselves: a control character is shown as Python would write it.
+    The texts may come from other processes, so control characters are shown as Python would write them.
     """
     rows = [tuple(map(escaped, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""`zmqservices ls`: the services that the directory lists, and which of their instances are ejected."""
+"""`zmqservices ls`: lists the services of the directory, and with --ejections their ejected instances."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 @takes_settings
 @click.option(
     "--ejections", "with_ejections", is_flag=True,
-    help="Ask all nodes as well, and mark each instance that callers have ejected.",
+    help="Also ask all nodes, and show each instance that callers have ejected.",
 )  # fmt: skip
 @as_json
 @click.option(
     "--timeout", type=click.FloatRange(0), default=TIMEOUT, metavar="S", show_default=True,
-    help="Seconds that the directory, and with --ejections then each node, gets to answer.",
+    help="Seconds in which the directory, and with --ejections each node, must answer.",
 )  # fmt: skip
 def ls_command(flags: Flags, with_ejections: bool, as_json: bool, timeout: float) -> None:
     """List the services of the namespace, with their instances.
 
-    The directory alone is asked. It does not know of ejections, since each caller decides for itself: `--ejections` asks the
-    nodes, as `stats` does.
+    The list comes from the directory. The directory does not know of ejections, since each caller decides for itself;
+    with --ejections the command asks the nodes too.
 
     \b
     Examples:
@@ -42,7 +42,7 @@ def ls_command(flags: Flags, with_ejections: bool, as_json: bool, timeout: float
         zmqservices ls --ejections
     """
     if with_ejections and not timeout:
-        raise click.UsageError("--timeout 0 leaves the nodes no time to answer: with --ejections it must be above 0")
+        raise click.UsageError("--timeout is 0, so no node has time to answer; with --ejections, give more than 0 seconds")
     settings = flags.setup()
     with looked_up(settings, timeout) as directory:
         view, described = directory.view(), directory.describe()
@@ -74,7 +74,7 @@ def summaries(view: View) -> list[dict[str, Any]]:
     by_name: dict[str, list[Seen]] = {}
     for seen in view.records.values():
         if seen.record.service.startswith("events:"):
-            continue  # Publishers of events stand beside services; `zmqservices events ls` shows them.
+            continue  # The directory also lists publishers of events; `zmqservices events ls` shows them.
         by_name.setdefault(seen.record.service, []).append(seen)
     return [
         {
@@ -88,10 +88,10 @@ def summaries(view: View) -> list[dict[str, Any]]:
 
 
 def add_ejections(services: Iterable[dict[str, Any]], view: View, answers: Iterable[NodeAnswer]) -> None:
-    """Add to each service of `summaries(view)` its instances that are `ejected`, by what the nodes answered to `stats`.
+    """Add to each service of `summaries(view)` the list `ejected` of its ejected instances, from the answers to `stats`.
 
-    Each has the number of `callers` that know it, and `ejected_by`: the nodes of those that have ejected it, and why. Where no
-    node has answered, nothing is known, and `ejected` is None.
+    Each entry has the number of `callers` that know the instance, and `ejected_by`: the nodes that have ejected it, and why.
+    `ejected` is None if no node has answered.
     """
     told = [one.answer for one in answers if one.answer is not None]
     callers: dict[tuple[str, str], set[str]] = {}
@@ -120,7 +120,7 @@ def add_ejections(services: Iterable[dict[str, Any]], view: View, answers: Itera
 
 
 def table(services: Sequence[Mapping[str, Any]]) -> str:
-    """The services in columns; with EJECTED where the nodes were asked."""
+    """The services as a table; with the column EJECTED if the nodes were asked."""
     asked = any("ejected" in one for one in services)
     rows = [("SERVICE", "INSTANCES", "UP", *(["EJECTED"] if asked else []), "ADDRESSES")]
     for one in services:

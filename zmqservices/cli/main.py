@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 
 PROGRAM = "zmqservices"
 
-#: The module of each command, which is imported when the command is used.
+#: The module of each command. It is imported when the command is used.
 COMMANDS = {
     "run": "zmqservices.cli.run",
     "call": "zmqservices.cli.call",
@@ -59,7 +59,7 @@ COMMANDS = {
     "completion": "zmqservices.cli.completion",
 }
 
-#: The exit code of each error: that of the first class that the error is an instance of.
+#: Exit codes by class of error. The first class counts that the error is an instance of.
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (exceptions.ConfigurationError, 2),
     (exceptions.CommandError, 2),
@@ -73,7 +73,7 @@ INTERRUPTED = 130
 
 
 class LazyGroup(FullHelp):
-    """A group that imports a command when it is used, so that patching can come first."""
+    """A group that imports the module of a command when it is used, so that the command can monkey-patch first."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -121,19 +121,18 @@ def cli() -> None:
     """Services that call each other, with no broker to run.
 
     \b
-    Run a service, see it, call it:
+    Run the services of a module (a file helloworld.py), list them, call one:
         zmqservices run helloworld
         zmqservices ls
-        zmqservices call helloworld.hello '"world"'
+        zmqservices call helloworld.hello world
 
-    Exit codes: 0 all is well, 1 the service answered with an error (or a service died), 2 the command line or
-    the configuration is wrong, 3 the service is not known, 4 no answer in time, 5 no answer for another
-    reason.
+    Exit codes: 0 success, 1 the service answered with an error (or a service died), 2 the command line or the
+    configuration is wrong, 3 the service is not known, 4 no answer in time, 5 no answer for another reason.
     """
 
 
 def exit_code(error: BaseException) -> int | None:
-    """The exit code after this error; None for an error of another package."""
+    """The exit code for this error; None for an error that is not ours."""
     if isinstance(error.__cause__, exceptions.RemoteTraceback):
         return 1
     known = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
@@ -149,7 +148,7 @@ def _directory_exit_code(error: BaseException) -> int | None:
 
 
 def sentence(error: BaseException) -> str:
-    """The error as a sentence."""
+    """The error as one sentence, for stderr."""
     if isinstance(error, exceptions.RemoteError):
         return f"{error.exc_type}: {error.value}" if error.value else f"{error.exc_type}"
     if isinstance(error, exceptions.UnknownService) or exit_code(error) == 2:
@@ -158,15 +157,15 @@ def sentence(error: BaseException) -> str:
 
 
 def complain(text: str) -> None:
-    """Print the error on stderr, in red on a terminal."""
+    """Print an error on stderr, in red on a terminal."""
     from zmqservices.log_helpers import escaped_lines
 
-    # The text may come from a service: escape control characters, which a terminal would obey.
+    # The text may come from another process: escape control characters, which a terminal would obey.
     click.secho(f"Error: {escaped_lines(text)}", err=True, fg="red")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line (the process's own when None), and return its exit code."""
+    """Run the command line `argv` (None: that of the process), and return its exit code."""
     streams.open_missing()
     own_packages.protect()
     try:

@@ -1,6 +1,6 @@
 """The metrics of several processes: the supervisor reads the page of each, and serves all of them as one page.
 
-Each process serves its page on a UNIX socket in a folder of the supervisor's. Every sample gets the label `process`.
+Each process serves its page on a UNIX socket, in a folder that the supervisor made. Every sample gets the label `process`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zmqservices.observability.binding import BACKLOG, bind
 
 _log = logging.getLogger(__name__)
 
-#: Seconds in which a process must send its page. If it does not, the page is served without it.
+#: Seconds in which a process must send its page. The merged page leaves out a process that does not.
 PAGE_TIMEOUT = 2.0
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,7 +32,10 @@ _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?
 
 
 class MergedMetrics:
-    """Serves the page of all processes of a supervisor. It is bound when it is made. Raises ConfigurationError if it cannot."""
+    """Serves one page with the metrics of all processes.
+
+    Binds its port when it is made; raises ConfigurationError if it cannot.
+    """
 
     def __init__(self, address: str, processes: int) -> None:
         listener = bind(address)
@@ -63,7 +66,7 @@ class MergedMetrics:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def page(self) -> bytes:
-        """The pages of all processes that answer in time, as one."""
+        """One page, merged from those of all processes that answer in time."""
         pages: dict[int, str] = {}
         readers = [
             threading.Thread(target=self._read, args=(number, pages), daemon=True) for number in range(1, self._processes + 1)
@@ -87,7 +90,7 @@ class MergedMetrics:
 
 
 def merged(pages: Mapping[int, str]) -> str:
-    """Several pages as one: each metric once, with the samples of all; each sample has the label `process`."""
+    """One page: each metric once, with the samples of all processes; each sample has the label `process`."""
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for process, page in pages.items():
@@ -105,7 +108,7 @@ def merged(pages: Mapping[int, str]) -> str:
                 labels = f'process="{process}"' + (f",{found['labels']}" if found["labels"] else "")
                 samples[metric].append(f"{found['name']}{{{labels}}} {found['value']}")
     lines = [
-        "# HELP zmqservices_processes Processes of this supervisor that have given their page.",
+        "# HELP zmqservices_processes Processes whose metrics are on this page.",
         "# TYPE zmqservices_processes gauge",
         f"zmqservices_processes {len(pages)}",
     ]
@@ -136,7 +139,7 @@ class _Server(ThreadingHTTPServer):
         self.page = page
 
     def handle_error(self, request: object, client_address: object) -> None:
-        _log.debug("a reader of the metrics went away", exc_info=True)
+        _log.debug("a client of the metrics page disconnected", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

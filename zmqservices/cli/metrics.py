@@ -13,15 +13,15 @@ from zmqservices.exceptions import ConfigurationError
 
 _log = logging.getLogger(__name__)
 
-#: Set by the supervisor: the UNIX socket at which this process serves its page.
+#: A supervisor sets this variable to the UNIX socket at which this process serves its page.
 SOCKET_VARIABLE = "ZMQSERVICES_METRICS_SOCKET"
 
 
 def address_of(settings: Mapping[str, Any]) -> str | None:
-    """The checked value of METRICS_ADDRESS; None if no metrics are to be served."""
+    """The value of METRICS_ADDRESS; None if it is not set. Raises ConfigurationError for a value that is no address."""
     address = configuration.text(settings, constants.METRICS_ADDRESS_CONFIG_KEY, None)
     if address is not None:
-        # Imported here, since it imports `socket`, which must be patched first.
+        # Imported here: it imports `socket`, which must be patched first.
         from zmqservices.observability.binding import parse
 
         parse(address)
@@ -32,7 +32,7 @@ def address_of(settings: Mapping[str, Any]) -> str | None:
 def served(settings: Mapping[str, Any]) -> Iterator[None]:
     """Serve the page of this process during a block, if METRICS_ADDRESS or a supervisor asks for it.
 
-    Raises ConfigurationError for a wrong address, a port that is taken, or a missing extra.
+    Raises ConfigurationError for a wrong address, a port in use, or a missing extra.
     """
     address = os.environ.pop(SOCKET_VARIABLE, "") or address_of(settings)
     if not address:

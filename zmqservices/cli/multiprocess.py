@@ -1,7 +1,7 @@
 """Makes `multiprocessing` cooperate with greenlets in a monkey-patched process.
 
-gevent turns the threads of a pool or a queue into greenlets, but does not patch their pipes and semaphores: the first greenlet
-that waits for one would block the thread, including the greenlets that could end the wait. The process would hang for ever.
+gevent turns the threads of a pool or a queue into greenlets, but does not patch their pipes and semaphores. The first greenlet
+that waits for one of these would block the whole thread, also the greenlets that could end the wait: the process would hang.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zmqservices.cli.import_hooks import ImportHook
 #: Bytes that a writable pipe accepts without blocking, as POSIX guarantees.
 PIPE_BUF = select.PIPE_BUF
 
-#: Seconds between two attempts to acquire a semaphore, which sends no notification: the first pause, and the longest.
+#: Seconds between two attempts to acquire a semaphore: the first pause, and the longest. A semaphore sends no notification.
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.01
 
 #: Seconds between two checks whether a process has ended.
@@ -32,7 +32,7 @@ MODULES = ("multiprocessing.connection", "multiprocessing.synchronize", "multipr
 
 
 def patch_when_imported() -> None:
-    """Patch `multiprocessing` when it is imported. To be called once the standard library is patched."""
+    """Patch `multiprocessing` when it is imported. Call this after the standard library is patched."""
     for name, patch in _PATCHES.items():
         module = sys.modules.get(name)
         if module is not None:
@@ -123,7 +123,7 @@ def _patch_processes(module: Any) -> None:
         if timeout is None:
             from multiprocessing.connection import wait as wait_for
 
-            # The sentinel is a pipe that closes when the process ends, unless a child of it holds the other end.
+            # The sentinel is a pipe that closes when the process ends, unless a child of the process holds the other end.
             while self.poll(os.WNOHANG) is None and not wait_for([self.sentinel], LONGEST_WAIT):
                 pass
         return native_wait(self, timeout)

@@ -1,4 +1,4 @@
-"""Asks all nodes of a cluster for their statistics again and again, each over a connection that is kept."""
+"""Asks all nodes of a cluster for their statistics again and again, over one lasting connection to each."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from discovery import Directory, Seen
     from zmqservices.standalone.rpc import ServiceRpcProxy
 
-#: Nodes that are asked at once.
+#: The most nodes that are asked at the same time.
 ASKED_AT_ONCE = 32
 
-#: Seconds for which one question waits for a connection, where others follow.
+#: Seconds for which one question waits for a connection, if more questions follow.
 CONNECT_TIMEOUT = 0.3
 
 
 class NodeWatch:
-    """`directory` was started already. `ask` begins one round of questions; `rows` may be read at any time.
+    """Asks the nodes that `directory`, which was started before, lists. `ask` asks each once; `rows` may be read at any time.
 
-    A node has `timeout` seconds to answer, and `connect_timeout` of them for a connection.
+    A node must connect within `connect_timeout` seconds, and answer within `timeout` seconds in all.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class NodeWatch:
         self._settings = settings
         self._timeout = timeout
         self._connect_timeout = min(connect_timeout, timeout)
-        #: The time since when a node has no connection although something listens at its address.
+        #: Since when a node has no connection although something listens at its address (monotonic).
         self._unconnected: dict[NodeAddress, float] = {}
         self._rows = ClusterRows()
         self._lock = Lock()
@@ -49,7 +49,7 @@ class NodeWatch:
         self._is_closed = False
 
     def ask(self, wait: bool = False) -> None:
-        """Ask all nodes that have no open question. With `wait`, return once all have answered or failed."""
+        """Ask all nodes that do not still have to answer. With `wait`, return once all have answered or failed."""
         seen = [one for one in self._directory.view().records.values() if not one.record.service.startswith("events:")]
         nodes = {node for one in seen if (node := node_address(one.record)) is not None}
         with self._lock:
@@ -62,12 +62,12 @@ class NodeWatch:
             one.result()
 
     def rows(self) -> list[tuple[ClusterRow, list[ClusterRow]]]:
-        """The rows as they are known now; see `ClusterRows.rows`."""
+        """The rows of now; see `ClusterRows.rows`."""
         with self._lock:
             return self._rows.rows()
 
     def describe(self) -> str:
-        """The directory, and how fresh its view is."""
+        """Name the directory, and say how fresh its view is."""
         return self._directory.describe()
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class NodeWatch:
         self._threads.shutdown()
 
     def _open(self, node: NodeAddress) -> bool:
-        """Whether the node can be asked: a record may name an address or a key that cannot be used."""
+        """Open a client of the node. False if the record names an address or a key that cannot be used."""
         from zmqservices.cluster.operators import NODE
         from zmqservices.standalone.rpc import ServiceRpcProxy
 
@@ -112,7 +112,7 @@ class NodeWatch:
                 self._rows.answered(node.endpoint, answer)
         except Exception as error:
             if not self._is_closed:
-                # Any error: a node of another release may give an answer that this one cannot read.
+                # Any error: this release may not be able to read the answer of another one.
                 state = self._state_after(node, error)
                 with self._lock:
                     self._rows.failed(node.endpoint, f"{type(error).__name__}: {error}", state)
@@ -121,7 +121,7 @@ class NodeWatch:
                 self._asked.discard(node)
 
     def _state_after(self, node: NodeAddress, error: Exception) -> str:
-        """The state of a node after this error: GONE, SILENT, or "" if the error says nothing of it, or not yet."""
+        """The state of a node after this error: GONE, SILENT, or "" if the error does not tell (yet)."""
         if isinstance(error, RpcTimeout):
             return SILENT
         if not isinstance(error, RemoteUnavailable):

@@ -1,4 +1,4 @@
-"""`zmqservices ping`, `info` and `stats`: what the nodes of services answer to operators."""
+"""`zmqservices ping`, `info` and `stats`: ask the nodes of services, and show their answers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from zmqservices.observability.node_address import NodeAddress, node_address
 if TYPE_CHECKING:
     from discovery import Seen
 
-#: Nodes that are asked at once.
+#: The most nodes that are asked at the same time.
 ASKED_AT_ONCE = 16
 
 service_argument = click.argument("service", required=False, shell_complete=complete.services)
 timeout_option = click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=3.0, metavar="S", show_default=True,
-    help="Seconds that the directory, and then each node, gets to answer.",
+    help="Seconds in which the directory, and then each node, must answer.",
 )  # fmt: skip
 
 
 class NodeAnswer(NamedTuple):
-    """What one node answered within `seconds`, or the `problem` for which it did not.
+    """The answer of one node and the `seconds` that it took; or None and the `problem`.
 
-    `asked_at`: when, in seconds since 1970.
+    `asked_at`: the time of the question, in seconds since 1970.
     """
 
     address: str
@@ -47,7 +47,10 @@ class NodeAnswer(NamedTuple):
 
 
 def ask_nodes(flags: Flags, service: str | None, method: str, timeout: float) -> list[NodeAnswer]:
-    """Call an operators' method of each node that runs `service`, or any service. Raises UnknownService."""
+    """Call an operators' method of each node that runs `service` (None: any service).
+
+    Raises UnknownService if no instance of `service` is listed, and RemoteUnavailable if no node can be asked.
+    """
     settings = flags.setup()
     with looked_up(settings, timeout) as directory:
         view = directory.view()
@@ -59,13 +62,13 @@ def ask_nodes(flags: Flags, service: str | None, method: str, timeout: float) ->
     if not nodes:
         what = "no service" if service is None else f"no node of {service!r}"
         raise RemoteUnavailable(
-            f"{what} can be asked: a process with nothing but @http and @timer methods has a node with STATISTICS: true only"
+            f"{what} can be asked; a process with only @http and @timer methods needs the setting STATISTICS: true for that"
         )
     return ask(settings, nodes, method, timeout)
 
 
 def nodes_of(seen: Iterable[Seen], service: str | None) -> dict[NodeAddress, set[str]]:
-    """The nodes of these instances, of one service or of all, with the services of each."""
+    """The nodes of these instances, with the services of each. `service`: only nodes that run it."""
     nodes: dict[NodeAddress, set[str]] = {}
     for one in seen:
         record = one.record
@@ -77,7 +80,7 @@ def nodes_of(seen: Iterable[Seen], service: str | None) -> dict[NodeAddress, set
 
 
 def ask(settings: dict[str, Any], nodes: dict[NodeAddress, set[str]], method: str, timeout: float) -> list[NodeAnswer]:
-    """Call an operators' method of these nodes, in parallel. An error of a node is part of its answer, and never raised."""
+    """Call an operators' method of these nodes in parallel. The error of a node is in its NodeAnswer, and not raised."""
     if not nodes:
         return []
     with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
@@ -97,7 +100,7 @@ def _ask(settings: dict[str, Any], node: NodeAddress, services: list[str], metho
     try:
         with ServiceRpcProxy(NODE, own, timeout=timeout) as proxy:
             if method == "ping":
-                proxy.ping()  # So that the connection does not count.
+                proxy.ping()  # Connects, so that the measured call does not have to.
             began, asked_at = time.monotonic(), time.time()
             answer = getattr(proxy, method)()
     except ZmqServicesError as error:
@@ -106,7 +109,7 @@ def _ask(settings: dict[str, Any], node: NodeAddress, services: list[str], metho
 
 
 def complain_of(answers: Iterable[NodeAnswer]) -> None:
-    """Name the nodes that did not answer on stderr. Raises RemoteUnavailable when none did."""
+    """Name the nodes that did not answer on stderr. Raises RemoteUnavailable if no node answered."""
     answers = list(answers)
     for one in answers:
         if one.answer is None:
@@ -127,7 +130,7 @@ def _command(function: Callable[..., None]) -> Any:
 @click.command("ping")
 @_command
 def ping_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Ask the nodes of a service, or of all services, for an answer, and show how long it took.
+    """Show how long each node of a service, or of all services, takes to answer.
 
     \b
     Examples:
@@ -152,10 +155,11 @@ def ping_command(service: str | None, flags: Flags, as_json: bool, timeout: floa
 @click.command("info")
 @_command
 def info_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Show what the nodes of a service, or of all services, run: versions, entrypoints, dependencies.
+    """Show what each node of a service, or of all services, runs: versions, entrypoints, dependencies.
 
     \b
-    Example:
+    Examples:
+        zmqservices info
         zmqservices info orders
     """
     answers = ask_nodes(flags, service, "info", timeout)
@@ -187,11 +191,12 @@ def _show_info(answer: dict[str, Any], address: str, instances: list[dict[str, A
 @click.command("stats")
 @_command
 def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: float) -> None:
-    """Show calls, errors and durations of each method of a service, or of all services, over all instances, and their own calls.
+    """Show calls, errors and durations of each method of a service, or of all services, added up over all instances.
 
-    Below these stand the limits of the services that they call: retries left, second attempts, and the instances that they eject.
+    A second table has the calls that these services make, and a third one the limits of these calls: retry budgets, hedged
+    calls, and ejected instances. P50 and P99 are durations: 50 % and 99 % of the calls took at most that long.
 
-    A process counts from its start if METRICS_ADDRESS or STATISTICS is set, and otherwise from the first time that it is asked.
+    A process counts from its start if METRICS_ADDRESS or STATISTICS is set, and otherwise from the first `stats`.
 
     \b
     Examples:
@@ -208,10 +213,10 @@ def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: flo
 
 
 def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str, Any]]:
-    """One mapping for each service: its instances, workers and queue, its methods with the counts of all instances, and the
-    calls that it makes to other services.
+    """Sum up the answers of nodes to `stats`: a mapping for each service, sorted by name.
 
-    `callees` are the services that it calls, with the limits of these calls.
+    `methods` are its methods with the counts of all instances, `calls` the calls that it makes to other services, and `callees`
+    the services that it calls, with the limits of these calls.
     """
     services: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -272,7 +277,7 @@ def _add_call(calls: dict[tuple[str, str, str], dict[str, Any]], call: dict[str,
 
 
 def _finished(counted: dict[str, Any]) -> dict[str, Any]:
-    """A method with quantiles in place of histograms."""
+    """The counts of a method, with quantiles in place of histograms."""
     durations = counted.pop("durations")
     quantiles = {f"p{share}": durations.quantile(share / 100) for share in (50, 95, 99)}
     if "queued" not in counted:

@@ -14,7 +14,7 @@ from zmqservices.configuration import config
 
 
 class Definition(click.ParamType):
-    """`KEY=VALUE`, the value read as YAML: `rpc_timeout=5` is a number."""
+    """The type of `KEY=VALUE`. The value is read as YAML, so `rpc_timeout=5` is a number."""
 
     name = "KEY=VALUE"
 
@@ -27,7 +27,7 @@ class Definition(click.ParamType):
 
 
 def parse_definition(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`. Raises ConfigurationError when the value is no YAML."""
+    """Key and value of `KEY=VALUE`. Raises ConfigurationError if the value is no YAML."""
     from zmqservices import configfile
 
     key, _, value = text.partition("=")
@@ -49,7 +49,10 @@ class Flags:
     insecure: bool = False
 
     def resolve(self) -> dict[str, Any]:
-        """The settings: flags, then file, environment, defaults. Raises ConfigurationError."""
+        """The settings. The command line takes precedence over the file, the file over the environment.
+
+        Raises ConfigurationError for a file or a value that cannot be read.
+        """
         flags = dict(parse_definition(text) for text in self.define)
         if self.directory:
             flags[constants.DIRECTORY_CONFIG_KEY] = self.directory
@@ -60,7 +63,7 @@ class Flags:
         return configuration.resolve(flags, configuration.load(self.config_file) if self.config_file else {})
 
     def setup(self) -> dict[str, Any]:
-        """Resolve the settings, make them those of the process, and warn of what looks wrong in them."""
+        """Resolve the settings, make them those of the process, and warn of settings that look wrong."""
         settings = self.resolve()
         config.setup(settings)
         self.warn(settings)
@@ -73,7 +76,7 @@ class Flags:
         configuration.warn_unknown_keys(settings)
 
     def argv(self) -> list[str]:
-        """The same settings, as a command line for a child process. --broker is left out: the parent has warned of it already."""
+        """The same settings as a command line for a child process; without --broker, of which the parent has warned already."""
         pairs = [("-c", self.config_file), ("--directory", self.directory), ("--namespace", self.namespace)]
         pairs += [("-d", text) for text in self.define]
         switches = ["--as-nameko"] * self.as_nameko + ["--insecure"] * self.insecure
@@ -81,14 +84,17 @@ class Flags:
 
 
 OPTIONS = (
-    click.option("-c", "--config", "config_file", metavar="FILE", help="Settings from a YAML file."),
-    click.option("-d", "--define", type=Definition(), multiple=True, help="One setting; may be repeated."),
+    click.option("-c", "--config", "config_file", metavar="FILE", help="Read settings from a YAML file."),
+    click.option(
+        "-d", "--define", type=Definition(), multiple=True, help="Set one setting, such as rpc_timeout=5; may be repeated."
+    ),
     click.option(
         "--directory", metavar="URL",
         help="Where services find each other: local:, tcp://HOST:PORT[,tcp://...], etcd://HOST:PORT/PREFIX, "
-        "zookeeper://HOST:PORT/PREFIX, consul://HOST:PORT/PREFIX, dns://NAME:PORT or static:...",
+        "zookeeper://HOST:PORT/PREFIX, consul://HOST:PORT/PREFIX, dns://NAME:PORT or static:NAME=ADDRESS. "
+        "[default: local:, this machine]",
     ),
-    click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other."),
+    click.option("--namespace", metavar="NAME", help="Only services of the same namespace see each other. [default: default]"),
     click.option("--broker", metavar="URI", help="Ignored; accepted because Nameko's commands have it."),
 )  # fmt: skip
 
@@ -98,19 +104,19 @@ AS_NAMEKO = click.option(
 
 INSECURE = click.option(
     "--insecure", is_flag=True,
-    help="Listen beyond loopback without keys, for a network whose every host you trust; as -d INSECURE=true.",
+    help="Listen beyond loopback without keys: only for a network where you trust every host. The same as -d INSECURE=true.",
 )  # fmt: skip
 
 
 def be_nameko() -> None:
-    """Do what --as-nameko asks for. To be called before the user's code is imported."""
+    """Let `import nameko` mean zmqservices. Call this before the user's code is imported."""
     from zmqservices import compat
 
     compat.install(eventlet=True)
 
 
 def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: give a command the shared options; it gets them as `flags`, a `Flags`."""
+    """Decorator: give a command the shared options, and pass them to it as `flags`, a `Flags`."""
 
     @wraps(command)
     def with_flags(

@@ -22,7 +22,7 @@ NAMES = ("zmqservices", "discovery")
 class _OwnPackages:
     """Finds our packages in the folder of `zmqservices`; all other modules are left to Python.
 
-    It is no `importlib.abc.MetaPathFinder`: that module imports `tempfile` and `shutil`, which most commands do not need.
+    The base class is not `importlib.abc.MetaPathFinder`, whose module imports `tempfile` and `shutil`; few commands need them.
     """
 
     def find_spec(
@@ -32,7 +32,7 @@ class _OwnPackages:
             return None
         package = _home() / fullname
         if not (package / "__init__.py").is_file():
-            return None  # Installed in another way; Python's own finders can find it.
+            return None  # The package is installed elsewhere; Python's own finders find it.
         return importlib.util.spec_from_file_location(
             fullname, package / "__init__.py", submodule_search_locations=[str(package)]
         )
@@ -43,13 +43,13 @@ def _home() -> Path:
 
 
 def protect() -> None:
-    """Find the project's own packages first from now on. To be called before any other of them is imported."""
+    """Find the packages of this project first from now on. Call this before any other of them is imported."""
     if not any(isinstance(finder, _OwnPackages) for finder in sys.meta_path):
         sys.meta_path.insert(0, _OwnPackages())
 
 
 def hidden_in(folder: Path) -> list[Path]:
-    """The modules in `folder` that cannot be imported, since a package of this project has their name."""
+    """The modules in `folder` that cannot be imported because a package of this project has their name."""
     if folder.resolve() == _home():
         return []
     found = (path for name in NAMES for path in (folder / f"{name}.py", folder / name / "__init__.py"))

@@ -13,7 +13,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-#: The environment variable with the file descriptor of the process's end.
+#: The environment variable that has the file descriptor of the process's end.
 VARIABLE = "ZMQSERVICES_PARENT_PIPE_FD"
 
 

@@ -13,15 +13,15 @@ from zmqservices.cli.import_hooks import ImportHook
 
 
 def monkey_patch() -> None:
-    """Make the standard library cooperate with greenlets. To be called before anything heavy is imported.
+    """Make the standard library cooperate with greenlets. Call this before any heavy import.
 
-    `ssl` is patched when somebody imports it: with OpenSSL it takes 5 MB and 20 ms, which most services never need.
+    `ssl` is patched when it is imported. With OpenSSL it costs 5 MB and 20 ms, and most services never need it.
     """
     from importlib import metadata
 
     from gevent import monkey
 
-    # gevent searches all installed packages for plugins before and after each module: 23 searches, 200 ms and more.
+    # gevent searches all installed packages for plugins before and after each module: 23 searches, at least 200 ms.
     installed = metadata.entry_points()
     # Replaced in gevent, since `patch_all(ssl=False)` would make gevent warn in a service that patches everything again.
     patch_ssl = monkey.patch_ssl if "ssl" in sys.modules else _patch_ssl_when_imported
@@ -45,7 +45,7 @@ def _patch_ssl_when_imported(*args: object, **kwargs: object) -> None:
 
 
 class SslHook(ImportHook):
-    """Finds `ssl` and `gevent.ssl`, which import each other. Patches once the one that was imported first has run."""
+    """Patches `ssl` once it has been imported. `ssl` and `gevent.ssl` import each other, so it waits for the outer one."""
 
     NAMES = ("ssl", "gevent.ssl")
 

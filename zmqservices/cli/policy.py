@@ -7,12 +7,14 @@ import click
 from discovery.security.certificates import Certificate
 from zmqservices.exceptions import CommandError
 
-_policy = click.option("--policy", "path", metavar="FILE", help="The policy; without it, certificates alone decide.")
+_policy = click.option("--policy", "path", metavar="FILE", help="The policy file. Without it, only certificates decide.")
 
 
 @click.group("policy")
 def policy_command() -> None:
-    """Check and explain a policy: rules besides those of certificates.
+    """Check a policy, and explain whom it lets call what.
+
+    A policy is a YAML file with rules that allow or deny calls in addition to the certificates; see docs/security.rst.
 
     \b
     Examples:
@@ -24,7 +26,12 @@ def policy_command() -> None:
 @policy_command.command("check")
 @click.argument("path", metavar="FILE")
 def check(path: str) -> None:
-    """Read a policy file, and say what is wrong with it or how many rules it has."""
+    """Check a policy file: say what is wrong with it, or how many rules it has.
+
+    \b
+    Example:
+        zmqservices policy check policy.yaml
+    """
     from zmqservices.security.policy import load
 
     policy = load(path)
@@ -36,17 +43,22 @@ def check(path: str) -> None:
 @click.argument("target", metavar="SERVICE.METHOD")
 @_policy
 @click.option("-a", "--authority", metavar="DIR", default=".", envvar="ZMQSERVICES_AUTHORITY", show_envvar=True,
-              help="The authority's folder, for a CALLER that is a name.")  # fmt: skip
+              help="The folder of the authority, for a CALLER that is the name of a node.")  # fmt: skip
 def explain(caller: str, target: str, path: str | None, authority: str) -> None:
     """Say whether CALLER may call SERVICE.METHOD, and which rule says so.
 
-    CALLER is the name of a node, a node's folder, or a file with its certificate. Exit code 1: it may not.
+    CALLER is the name of a node, a node's folder, or a file with its certificate. The exit code is 0 if it may, and 1 if
+    it may not.
+
+    \b
+    Example:
+        zmqservices policy explain orders stock.reserve -a cluster --policy policy.yaml
     """
     from zmqservices.security.policy import Policy, load
 
     service, dot, method = target.rpartition(".")
     if not dot or not service or not method:
-        raise CommandError(f"{target!r} is no method; SERVICE.METHOD is needed, such as orders.place")
+        raise CommandError(f"{target!r} is not of the form SERVICE.METHOD, such as orders.place")
     certificate = _certificate(caller, authority)
     verdict = (load(path) if path else Policy()).may_call(certificate, service, method)
     click.echo(f"{'allowed' if verdict else 'forbidden'}: {verdict.rule}")

@@ -1,4 +1,4 @@
-"""Calls the admin methods of each publisher of a source."""
+"""Finds the publishers of a source in the directory, and calls their admin methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 #: The prefix of publishers' names in the directory: see `zmqservices.cluster.events.subscription`.
 PREFIX = "events:"
 
-journal = click.option("--journal", metavar="ID", help="Only this journal; `events ls --json` shows their ids.")
+journal = click.option(
+    "--journal", metavar="ID",
+    help="Only events of this journal; `events ls --json` shows the ids of journals.",
+)  # fmt: skip
 
 
 class RemotePublisher:
@@ -59,13 +62,17 @@ def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[lis
         if source is not None and not found:
             raise UnknownService(
                 source,
-                f"nobody publishes its events; `zmqservices relay DIR` serves what was left behind; {directory.describe()}",
+                f"no publisher of its events is listed; if one left journals behind, `zmqservices relay DIR` serves them; "
+                f"{directory.describe()}",
             )
     yield sorted(found, key=lambda one: (one.source, one.record.instance))
 
 
 def ask_all(found: list[RemotePublisher], method: str, /, *args: object, **kwargs: object) -> list[tuple[RemotePublisher, Any]]:
-    """The answer of each publisher. Names unreachable ones on stderr. Raises CommandError if all of them refuse the request."""
+    """The publishers that answered, with their answers. Names those that did not on stderr.
+
+    Raises CommandError if all of them refuse the request, and RemoteUnavailable if none of them answers.
+    """
     answers, refusals = [], []
     for publisher in found:
         try:

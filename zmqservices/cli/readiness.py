@@ -1,7 +1,7 @@
 """Reports whether a process is ready: with a file, with a port, and to systemd.
 
-Ready is from the moment when all services are up until they begin to stop. A process that is killed leaves its file behind;
-the next one that starts removes it. Nothing of this runs unless it was asked for.
+A process is ready from the moment when all its services are up until they begin to stop. A killed process leaves its file
+behind, and the next process removes the file when it starts. Without a setting or NOTIFY_SOCKET, nothing is reported.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ NOTIFY_SOCKET = "NOTIFY_SOCKET"
 
 
 class Readiness:
-    """Call `open` once all services are up, `close` once one is not any more, and `stopping` at the end."""
+    """Call `open` when all services are up, `close` when one of them is not any more, and `stopping` at the end."""
 
     def __init__(self, path: Path | None = None, address: tuple[str, int] | None = None, notify: str = "") -> None:
         self._path = path
         self._address = address
         self._notify = notify
         self.is_open = False
-        #: Bound from the start, so that a port in use is an error then. It listens while the process is ready. The owner's loop
-        #: calls `accept` when it is readable.
+        #: Bound from the start, so that a port in use is an error at the start. It listens while the process is ready. The
+        #: owner's loop calls `accept` when the socket is readable.
         self.listener: socket.socket | None = None if address is None else self._bind(address)
         self._remove_file()
 
@@ -43,20 +43,21 @@ class Readiness:
     def read(cls, settings: Mapping[str, Any]) -> Readiness:
         """The reports that READY_FILE, READY_ADDRESS and the environment ask for.
 
-        Raises ConfigurationError where a value is of the wrong kind, the file cannot be written, or the port is taken.
+        Raises ConfigurationError for a value of the wrong kind, a file that cannot be written, or a port in use.
         """
         file = configuration.text(settings, constants.READY_FILE_CONFIG_KEY, None)
         path = Path(file).absolute() if file else None
         if path is not None and not path.parent.is_dir():
             raise ConfigurationError(f"READY_FILE is {file!r}, and there is no folder {str(path.parent)!r}; make it first")
         if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK)):
-            why = "that is a folder" if path.is_dir() else f"this user may not write into {str(path.parent)!r}"
-            raise ConfigurationError(f"READY_FILE is {file!r}, and {why}")
+            folder = str(path.parent)
+            why = "that is a folder" if path.is_dir() else f"this user may not write into {folder!r}"
+            raise ConfigurationError(f"READY_FILE is {file!r}, and {why}; name another file")
         # Only this process speaks to systemd: its children are not the main process of the unit.
         return cls(path, _address(settings), os.environ.pop(NOTIFY_SOCKET, ""))
 
     def open(self) -> None:
-        """Report that all services are up. An error is only logged: running services are not stopped for it."""
+        """Report that all services are up. Logs an error and does not raise it: the services go on running."""
         if self.is_open:
             return
         self.is_open = True

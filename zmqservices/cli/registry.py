@@ -6,7 +6,7 @@ import click
 
 
 class _CommandsOfDiscovery(click.Group):
-    """Imports the commands only when they are needed, since they import ZeroMQ."""
+    """A group that imports its commands when they are needed, since they import ZeroMQ."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from discovery.cli import cli
@@ -21,10 +21,10 @@ class _CommandsOfDiscovery(click.Group):
 
 @click.command("registry", cls=_CommandsOfDiscovery)
 def registry_command() -> None:
-    """Run a registry, or show what one knows.
+    """Run a registry, or show the instances that the directory lists.
 
-    Needed when services are on more than one machine; on one machine a service hosts the registry by itself. The same commands
-    as `python -m discovery`.
+    A registry is needed when services run on more than one machine. On one machine, the first service hosts one by itself.
+    `python -m discovery` has the same commands.
 
     \b
     Examples:

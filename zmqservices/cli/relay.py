@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import click
 
 from zmqservices.cli import streams
+from zmqservices.cli.log_setup import log_to_stderr
 from zmqservices.cli.options import INSECURE, Flags, takes_settings
-from zmqservices.cli.run import log_to_stderr
 from zmqservices.cli.signals import stop_signals
 from zmqservices.exceptions import CommandError
 from zmqservices.log_helpers import escape_what_others_sent
@@ -31,12 +31,13 @@ LOOK_INTERVAL = 1.0
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
 @takes_settings
 @INSECURE
-@click.option("--once", is_flag=True, help="End once no event waits for any group.")
+@click.option("--once", is_flag=True, help="End when no event waits for any group any more.")
 def relay_command(folder: str, flags: Flags, insecure: bool, once: bool) -> None:
     """Serve the journals in DIR that no process owns, so that their events reach their handlers.
 
-    DIR is the folder of one namespace, JOURNAL_FOLDER/NAMESPACE. Journals of dead letters alone are served too, so that
-    `zmqservices events dead-letters` finds them.
+    Use it for a host to which a service does not return, with journals that it left there. DIR is the folder of one
+    namespace, JOURNAL_FOLDER/NAMESPACE. Journals with only dead letters are served too, so that `zmqservices events
+    dead-letters` finds them.
 
     \b
     Example:
@@ -56,7 +57,7 @@ def relay_command(folder: str, flags: Flags, insecure: bool, once: bool) -> None
     if unquote(path.name) != settings.namespace:
         raise CommandError(
             f"the journals of the namespace {settings.namespace!r} are in a folder of that name, not in {path.name!r}; "
-            "say --namespace"
+            f"give --namespace {unquote(path.name)}, or the folder of {settings.namespace!r}"
         )
     node = Node.join(settings)
     relay = Relay(node, str(path), once)
@@ -71,7 +72,7 @@ def relay_command(folder: str, flags: Flags, insecure: bool, once: bool) -> None
 
 
 class Relay:
-    """Searches for orphaned journals of all sources, and serves them."""
+    """Searches a folder for orphaned journals of all sources, and serves them."""
 
     def __init__(self, node: Node, folder: str, once: bool) -> None:
         from gevent.event import Event
@@ -82,7 +83,7 @@ class Relay:
         self._over = Event()
 
     def stop(self) -> None:
-        """End `run`. Deliveries under way are still completed."""
+        """End `run`, once the running deliveries are completed."""
         self._over.set()
 
     def run(self) -> None:

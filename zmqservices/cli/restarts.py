@@ -1,9 +1,9 @@
-"""Decides when a process that has ended is started again.
+"""Decides when a process that has ended is restarted.
 
 Rule 1: no process and no clock here; `now` is always an argument.
-Rule 2: a process whose configuration is wrong is not started again, unless something changed.
-Rule 3: a process that ended with exit code 0, or after a long life, is started again soon; one that keeps failing, after growing
-pauses.
+Rule 2: a process whose configuration is wrong is not restarted until a file changes.
+Rule 3: a process that ended with exit code 0, or after a long life, is restarted soon. A process that keeps failing is restarted
+after growing pauses (exponential backoff with jitter).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BAD_CONFIGURATION = 2
 #: Seconds before the first restart, and the longest pause.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-#: Seconds after which an end counts as the first failure again.
+#: A process that was up for this many seconds begins again with the first pause.
 LONG_LIFE = 60.0
 
 
@@ -30,12 +30,12 @@ class Restarts:
         self.is_given_up = False
 
     def came_up(self, now: float) -> None:
-        """Note that the services of the process are up."""
+        """The services of the process are up since `now`."""
         self.up_since = now
         self.was_ever_up = True
 
     def ended(self, code: int, now: float) -> float | None:
-        """The process ended with `code`. Returns when to start it again; None for never."""
+        """The process ended with `code`. Returns when to restart it; None for never."""
         up_since, self.up_since = self.up_since, None
         if code == BAD_CONFIGURATION and up_since is None:
             self.is_given_up = True
@@ -45,7 +45,7 @@ class Restarts:
             self.failures = 0
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures, 30))
         self.failures += 1
-        # With jitter, so that several processes that died of one cause do not start at the same moment.
+        # Jitter, so that processes that died of one cause do not start at the same moment.
         return now + pause * self._rng.uniform(0.5, 1.0)
 
     def forgive(self) -> None:

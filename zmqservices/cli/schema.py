@@ -1,4 +1,4 @@
-"""`zmqservices schema`: the contract of a service as OpenAPI and AsyncAPI."""
+"""`zmqservices schema`: prints the contract of a service as OpenAPI and AsyncAPI."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from zmqservices.exceptions import CommandError
 
 @click.command("schema")
 @click.argument("service", metavar="MODULE[:CLASS]")
-@click.option("--openapi", "wanted", flag_value="openapi", help="Only OpenAPI 3.1: the @http methods.")
-@click.option("--asyncapi", "wanted", flag_value="asyncapi", help="Only AsyncAPI 3.0: @rpc methods and events.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of YAML. A list where there are several documents.")
+@click.option("--openapi", "wanted", flag_value="openapi", help="Only OpenAPI 3.1, for @http methods.")
+@click.option("--asyncapi", "wanted", flag_value="asyncapi", help="Only AsyncAPI 3.0, for @rpc methods and events.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML; a list if there are several documents.")
 def schema_command(service: str, wanted: str | None, as_json: bool) -> None:
-    """Print what a service offers, for tools and colleagues who do not read Python.
+    """Print the contract of a service: OpenAPI for @http methods, AsyncAPI for calls and events.
 
     \b
     Examples:
         zmqservices schema shop.gateway --openapi > openapi.yaml
         zmqservices schema shop.orders:Orders --asyncapi --json
 
-    Types come from annotations, texts from docstrings. Nothing is started, and no cluster is needed. Without --openapi
-    or --asyncapi all documents are printed that the module's classes have, one after the other.
+    Types come from annotations, and texts from docstrings. The command imports the module and starts nothing. Without
+    --openapi or --asyncapi it prints all documents of the module's classes, one after the other.
     """
     documents = _documents(service, wanted)
     if not documents:

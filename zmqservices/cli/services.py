@@ -1,4 +1,4 @@
-"""From `MODULE[:Class]` on the command line to service classes."""
+"""Imports the service classes that `MODULE[:CLASS]` on the command line names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from zmqservices.exceptions import CommandError
 
 
 def import_service(name: str) -> list[type]:
-    """The service classes of `MODULE` (every class in it with entrypoints, imported ones too) or of
-    `MODULE:Class`.
+    """The class `MODULE:CLASS`, or every class in `MODULE` with entrypoints, also imported ones.
 
-    Raises CommandError when there is no such module or class. A module that is there and cannot be imported raises its
-    own error.
+    Raises CommandError if there is no such module or class. An error of the module itself is raised as it is.
     """
     module_name, colon, class_name = name.partition(":")
     module = _import(module_name)
@@ -25,7 +23,7 @@ def import_service(name: str) -> list[type]:
 
 
 def import_services(names: Iterable[str]) -> list[type]:
-    """The classes of all names, each once, in order. Raises CommandError also for a module that cannot be imported."""
+    """The classes of all names, in order and without duplicates. Raises CommandError also for an error of a module."""
     return list(dict.fromkeys(cls for name in names for cls in _told(name)))
 
 
@@ -50,7 +48,7 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise CommandError(f"there is no module {name!r} here or on the Python path") from error
+            raise CommandError(f"there is no module {name!r} in this folder or on the Python path") from error
         raise
     except (ValueError, TypeError) as error:
         if not name or name.startswith("."):
@@ -59,7 +57,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _broken(name: str, error: Exception) -> CommandError:
-    # Imported here: a command that only completes names on a command line needs no gevent.
+    # Imported here, since it imports gevent: completion of a command line needs none.
     from zmqservices.cli.failures import users_frame
 
     frame = users_frame(error)
@@ -70,17 +68,22 @@ def _broken(name: str, error: Exception) -> CommandError:
 def _class_of(module: ModuleType, name: str) -> type:
     cls = getattr(module, name, None)
     if cls is None:
-        raise CommandError(f"there is no class {name!r} in the module {module.__name__!r}")
+        raise CommandError(f"there is no class {name!r} in the module {module.__name__!r}{_services_in(module)}")
     if not inspect.isclass(cls):
         raise CommandError(f"{module.__name__}:{name} is {cls!r}; a service is a class")
     return cls
+
+
+def _services_in(module: ModuleType) -> str:
+    names = sorted(name for name, cls in inspect.getmembers(module, inspect.isclass) if has_entrypoints(cls))
+    return f"; its services are {', '.join(names[:10])}" if names else ""
 
 
 def _classes_in(module: ModuleType) -> list[type]:
     classes = [cls for _, cls in inspect.getmembers(module, inspect.isclass) if has_entrypoints(cls)]
     if not classes:
         raise CommandError(
-            f"no service in the module {module.__name__!r}: none of its classes has an entrypoint, such as @rpc"
+            f"no service in the module {module.__name__!r}: none of its classes has a method with an entrypoint, such as @rpc"
         )
     return list(dict.fromkeys(classes))
 
@@ -91,7 +94,7 @@ def has_entrypoints(cls: type) -> bool:
 
 
 def is_entrypoint(method: object) -> bool:
-    """Whether an entrypoint decorator was put on the method."""
+    """Whether the method has an entrypoint decorator."""
     from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 
     return inspect.isroutine(method) and hasattr(method, ENTRYPOINT_EXTENSIONS_ATTR)

@@ -1,4 +1,4 @@
-"""`zmqservices shell`: a Python prompt from which services are called."""
+"""`zmqservices shell`: opens a Python prompt that can call services and dispatch events."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ INTERFACES = ("bpython", "ipython", "plain")
 @takes_settings
 @AS_NAMEKO
 @INSECURE
-@click.option("--interface", type=click.Choice(INTERFACES), help="Which prompt. [default: the first that is installed]")
+@click.option("--interface", type=click.Choice(INTERFACES), help="The prompt to open. [default: the first that is installed]")
 def shell_command(flags: Flags, as_nameko: bool, insecure: bool, interface: str | None) -> int:
-    """Open a Python prompt with `n`: n.rpc.SERVICE.METHOD() calls, n.config is what is set, n.disconnect()
-    leaves.
+    """Open a Python prompt that can call services and dispatch events.
+
+    At the prompt, n.rpc.SERVICE.METHOD(...) calls a method, n.dispatch_event(SERVICE, TYPE, DATA) dispatches an event,
+    n.config has the settings, and n.disconnect() disconnects.
 
     \b
     Examples:
         zmqservices shell
         echo 'print(n.rpc.maths.add(2, 3))' | zmqservices shell
 
-    When input comes from a pipe or a file, the first error ends the shell with its traceback and exit code 1.
-    PYTHONSTARTUP is honoured.
+    If the input comes from a pipe or a file, the first error ends the shell with its traceback and exit code 1. The shell
+    runs the file that PYTHONSTARTUP names.
     """
     monkey_patch()
     import_from_here()
@@ -93,7 +95,7 @@ class Helper:
 
 
 def make_nameko_helper(config: Mapping[str, Any]) -> Helper:
-    """Make the object `n` of a shell, connected with these settings."""
+    """Make the object `n` of a shell, and connect it with these settings."""
     return Helper(config)
 
 
@@ -106,7 +108,7 @@ class ErrorInScript(Exception):
 
 
 class ScriptConsole(code.InteractiveConsole):
-    """Runs statements as they are read, and stops at the first error."""
+    """Runs statements as it reads them, and stops at the first error."""
 
     def showtraceback(self) -> None:
         kind, error, trace = sys.exc_info()
@@ -119,9 +121,9 @@ class ScriptConsole(code.InteractiveConsole):
 
 
 class ShellRunner:
-    """A prompt, in one of the installed interfaces.
+    """A prompt in one of the installed interfaces.
 
-    `local`: the names that are known at the prompt.
+    `local`: the names that the prompt knows.
     """
 
     def __init__(self, banner: str, local: dict[str, Any]) -> None:
@@ -129,10 +131,10 @@ class ShellRunner:
         self.local = local
 
     def start_shell(self, name: str | None = None) -> None:
-        """Open the interface `name`, or the first that is installed; plain when stdin is no terminal.
+        """Open the interface `name`, or the first that is installed. Runs a script if stdin is no terminal.
 
-        Returns when the user leaves. Raises ErrorInScript when stdin is no terminal and a statement fails,
-        and CommandError when the interface that was named is not installed.
+        Returns when the user leaves. Raises ErrorInScript if a statement of a script fails, and CommandError if the
+        interface `name` is not installed.
         """
         self.run_startup_file()
         if not sys.stdin.isatty():
@@ -154,19 +156,19 @@ class ShellRunner:
                 exec(compile(file.read(), path, "exec"), self.local)  # nosec B102  # the user's own PYTHONSTARTUP, as Python runs it
 
     def bpython(self) -> None:
-        """The interface bpython; raises ImportError where it is not installed."""
+        """Open bpython. Raises ImportError if it is not installed."""
         import bpython  # type: ignore[import-not-found,unused-ignore]
 
         bpython.embed(banner=self.banner, locals_=self.local)
 
     def ipython(self) -> None:
-        """The interface IPython; raises ImportError where it is not installed."""
+        """Open IPython. Raises ImportError if it is not installed."""
         from IPython import embed  # type: ignore[import-not-found,unused-ignore]
 
         embed(banner1=self.banner, user_ns=self.local, colors="neutral")
 
     def plain(self) -> None:
-        """Python's own prompt, with completion if readline is installed."""
+        """Open Python's own prompt, with completion if readline is installed."""
         try:
             import readline
             import rlcompleter
@@ -178,7 +180,7 @@ class ShellRunner:
         code.interact(self.banner, local=self.local, exitmsg="")
 
     def script(self) -> None:
-        """Statements from stdin, without prompts; the first error ends them."""
+        """Run the statements of stdin, without prompts, up to the first error."""
         console = ScriptConsole(self.local)
         has_more = False
         for line in sys.stdin:

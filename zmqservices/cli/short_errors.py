@@ -1,4 +1,4 @@
-"""While services start, further errors beside the one that is raised are logged as one sentence each."""
+"""Logs errors at the start of services as one sentence each. The first error is raised, and so not among them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Loggers that report further errors with a traceback, which is useful outside of a start.
+#: Loggers that otherwise log these errors with a traceback.
 LOGGERS = ("zmqservices.utils.concurrency", "zmqservices.containers", "zmqservices.hosting.lifecycle")
 
 
 @contextmanager
 def short_errors(with_traceback: bool) -> Iterator[None]:
-    """During the block those loggers log no tracebacks, unless `with_traceback` is true."""
+    """During the block, LOGGERS log a sentence instead of a traceback, unless `with_traceback` is true."""
     loggers = [] if with_traceback else [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addFilter(shorten)

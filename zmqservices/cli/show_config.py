@@ -1,4 +1,4 @@
-"""`zmqservices show-config`: the settings as a command would see them, defaults included, and where each comes from."""
+"""`zmqservices show-config`: shows the settings that a command would use, and where each of them comes from."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import click
 from zmqservices import configuration, constants
 from zmqservices.cli.options import Flags, parse_definition, takes_settings
 
-#: The file that is read if it exists and no other file is named.
+#: The file that is read if it exists and -c names no other.
 USUAL_FILE = "config.yaml"
 
 
 @click.command("show-config")
 @takes_settings
 def show_config_command(flags: Flags) -> None:
-    """Show all settings, with variables replaced and defaults filled in, and where each comes from.
+    """Show the value of every setting, and where it comes from: a default, the environment, a file or an option.
 
     \b
     Example:
         zmqservices show-config -c config.yaml -d rpc_timeout=5
 
-    Without -c, config.yaml is read if there is one. Passwords are shown as they are. The output is YAML; where a value
-    comes from stands in a comment behind it.
+    Without -c, the command reads config.yaml if there is one. The output is YAML, with the origin of each value in a
+    comment. Variables such as ${NAME} are replaced, and passwords are shown as they are.
     """
     if flags.config_file is None and Path(USUAL_FILE).exists():
         flags = replace(flags, config_file=USUAL_FILE)
@@ -44,7 +44,7 @@ def defaults() -> dict[str, Any]:
         stem = name.removesuffix("_CONFIG_KEY")
         if stem != name and key in configuration.KNOWN_KEYS and hasattr(constants, f"DEFAULT_{stem}"):
             found[key] = getattr(constants, f"DEFAULT_{stem}")
-    # The default is found out where the setting is used, from the directory and the socket.
+    # This default depends on the directory, and is determined where the setting is used.
     found.pop(constants.BIND_ADDRESS_CONFIG_KEY, None)
     return found
 
@@ -70,6 +70,6 @@ def entry(key: object, value: object, origin: str) -> str:
     import yaml
 
     first, *rest = yaml.safe_dump({key: value}, default_flow_style=False, allow_unicode=True).splitlines()
-    # A comment behind a text that continues on the next line would become part of the text.
+    # A comment after a text that continues on the next line would become part of the text.
     lines = [f"{first}  # {origin}", *rest] if not rest or first.endswith(":") else [f"# {origin}", first, *rest]
     return "\n".join(lines) + "\n"

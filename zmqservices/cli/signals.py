@@ -6,7 +6,7 @@ import signal
 
 
 def stop_signals() -> list[int]:
-    """SIGTERM, and SIGHUP, which is sent when a terminal closes, unless it is ignored as under nohup."""
+    """SIGTERM, and SIGHUP (a terminal closes) unless the process ignores it, as under nohup."""
     signals = [signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals.append(signal.SIGHUP)

@@ -1,6 +1,6 @@
 """Keeps a process running when stdin, stdout or stderr is closed, from the start or later.
 
-A closed descriptor must not stay free: the next socket would get its number, and output meant for stderr would go there.
+The number of a closed descriptor must not stay free: the next socket would get it, and receive what is written to stderr.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import os
 import sys
 from typing import Any
 
-#: Errors of an output that nothing will read again: a pipe whose reader has ended, a closed terminal.
+#: Errors of an output without a reader: a pipe whose other end is closed, a closed terminal.
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ESHUTDOWN, errno.ECONNRESET}
-#: Errors of an output that cannot take data for now.
+#: Errors of an output that cannot take data now: a full disk.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _STREAMS = {0: ("stdin", "r"), 1: ("stdout", "w"), 2: ("stderr", "w")}
 
 
 def open_missing() -> None:
-    """Open the null device for each stream that was closed at the start. To be called before any file is opened."""
+    """Open the null device in place of each closed stream. Call this before any file is opened."""
     for fd, (name, mode) in _STREAMS.items():
         try:
             os.fstat(fd)
@@ -29,7 +29,7 @@ def open_missing() -> None:
             if null != fd:
                 os.dup2(null, fd)
                 os.close(null)
-            os.set_inheritable(fd, True)  # As an open stream would be.
+            os.set_inheritable(fd, True)  # Child processes inherit the streams.
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode)
             setattr(sys, name, stream)

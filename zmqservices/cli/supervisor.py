@@ -1,13 +1,12 @@
 """Supervises several processes of the same services: starts, watches, restarts and stops them together.
 
 Rule 1: no greenlets, no monkey-patching, no ZeroMQ sockets and no forks here: children are new processes.
-Rule 2: children are in process groups of their own, so that Ctrl-C reaches them once, through here.
-Rule 3: a child never outlives its supervisor by more than its running calls: see `parent_pipe`.
+Rule 2: each child has its own process group, so that Ctrl-C reaches it once, through the supervisor.
+Rule 3: when the supervisor ends, each child finishes its running calls and ends too: see `parent_pipe`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -15,29 +14,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 
 from zmqservices import constants
-from zmqservices.cli import parent_pipe
+from zmqservices.cli.child import Child
 from zmqservices.cli.merged_metrics import MergedMetrics
 from zmqservices.cli.metrics import SOCKET_VARIABLE
 from zmqservices.cli.options import Flags
 from zmqservices.cli.readiness import Readiness
-from zmqservices.cli.restarts import Restarts
+from zmqservices.cli.shutdown import KILLED
 from zmqservices.cli.signals import stop_signals
 from zmqservices.cli.watch import Watch
 from zmqservices.configuration import seconds
 
 #: Seconds between two checks of processes and files when nothing else wakes the supervisor.
 TICK = 0.5
-#: Seconds beyond drain_timeout until a child that was asked to stop is killed.
+#: A child that was asked to stop is killed after `drain_timeout` and this many seconds.
 GRACE = 5.0
-#: The same after a second Ctrl-C, when it was asked to abandon its calls.
+#: After a second Ctrl-C, a child is killed after this many seconds.
 SHORT_GRACE = 5.0
-KILLED = 130
 
 
 def supervise(
@@ -48,7 +45,7 @@ def supervise(
     backdoor: int | str | None,
     with_traceback: bool = False,
 ) -> int:
-    """Run `zmqservices run` in children until a signal comes. Returns the exit code.
+    """Run `zmqservices run` in child processes until a signal comes. Returns the exit code.
 
     Raises ConfigurationError, before any child is started, when the settings cannot be read.
     """
@@ -62,7 +59,7 @@ def supervise(
         if isinstance(backdoor, str):
             arguments += ["--backdoor-socket", f"{backdoor}.{number}" if number else backdoor]
         elif backdoor is not None:
-            # With port 0 each process takes any free port. Otherwise each needs a port of its own.
+            # Port 0: each process takes any free port. Otherwise each process needs its own.
             arguments += ["--backdoor-port", str(backdoor and backdoor + number)]
         if with_traceback:
             arguments.append("--traceback")
@@ -82,59 +79,8 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class Child:
-    """One supervised process, over all its restarts."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.restarts = Restarts()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.pipe: socket.socket | None = None
-        self.unread = b""
-        #: Whether all its services are up.
-        self.is_up = False
-        #: When to start it; None while it runs, or when it is not started again.
-        self.start_at: float | None = 0.0
-
-    def __str__(self) -> str:
-        return f"process {self.number + 1} (pid {self.process.pid})" if self.process else f"{self.number + 1}"
-
-    def start(self, command: list[str], variables: Mapping[str, str]) -> None:
-        """Start the process with a new pipe, and with these variables in its environment."""
-        self.pipe, theirs = socket.socketpair()
-        self.pipe.setblocking(False)
-        self.unread = b""
-        self.start_at = None
-        self.is_up = False
-        own = {parent_pipe.VARIABLE: str(theirs.fileno()), "ZMQSERVICES_PROCESS": str(self.number + 1)}
-        environ = {**os.environ, **variables, **own}
-        with theirs:
-            self.process = subprocess.Popen(
-                command, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
-            )
-
-    def signal(self, number: int) -> None:
-        """Send a signal, if the process runs."""
-        if self.process:
-            self.process.send_signal(number)
-
-    def read(self) -> list[dict[str, Any]] | None:
-        """The messages that the process has written to the pipe; None when its end is closed."""
-        assert self.pipe is not None
-        try:
-            received = self.pipe.recv(1 << 20)
-        except BlockingIOError:
-            return []
-        except OSError:
-            return None
-        if not received:
-            return None
-        *lines, self.unread = (self.unread + received).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-
 class Supervisor:
-    """The processes, and the loop that supervises them."""
+    """The supervised processes, and the loop that starts, watches and stops them."""
 
     def __init__(
         self,
@@ -162,7 +108,7 @@ class Supervisor:
         self._port: socket.socket | None = None
 
     def run(self) -> int:
-        """Supervise the processes until they have been stopped, or until none is left that could be started again."""
+        """Supervise the processes until they have stopped, or until none can be started again. Returns the exit code."""
         wake, woken = socket.socketpair()
         wake.setblocking(False)
         woken.setblocking(False)
@@ -236,9 +182,9 @@ class Supervisor:
         if self._reload or not all(child.restarts.is_given_up for child in self.children):
             return None
         if not any(child.restarts.was_ever_up for child in self.children):
-            say("Error: no process came up, and starting them again would not help: see the errors above")
+            say("Error: no process came up, and a restart would not help; see the errors above")
         else:
-            say("Error: no process is left, and starting them again would not help: see the errors above")
+            say("Error: no process is left, and a restart would not help; see the errors above")
         return 1
 
     # --- starting
@@ -272,7 +218,7 @@ class Supervisor:
             self._wait_for_end(child)
 
     def _wait_for_end(self, child: Child) -> None:
-        # Its end of the pipe closes a moment before the process can be reaped.
+        # The process closes its end of the pipe a moment before it can be reaped.
         if child.process:
             try:
                 child.process.wait(TICK)
@@ -292,7 +238,7 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         now = time.monotonic()
         name, child.process, child.is_up = str(child), None, False
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         child.start_at = child.restarts.ended(code, now)
         if self._is_stopping:
             child.start_at = None
@@ -300,9 +246,9 @@ class Supervisor:
                 say(f"{name} {how}")
         elif child.start_at is None:
             wait = " until a file changes" if self._reload else ""
-            say(f"{name} {how}: its command line or configuration is wrong; it is not started again{wait}")
+            say(f"{name} {how}: its command line or configuration is wrong; it is not restarted{wait}")
         else:
-            say(f"{name} {how}; it is started again in {child.start_at - now:.1f} s")
+            say(f"{name} {how}; it is restarted in {child.start_at - now:.1f} s")
 
     def _obey_signals(self, now: float) -> None:
         while self._signals:
@@ -335,7 +281,7 @@ class Supervisor:
         changed = self.watch.changed()
         if not changed or self._is_stopping:
             return
-        say(f"{os.path.relpath(changed[0])} has changed; starting again")
+        say(f"{os.path.relpath(changed[0])} has changed; restarting the services")
         for child in self.children:
             child.restarts.forgive()
             if child.process:

@@ -29,11 +29,12 @@ PREFIX = "events:"
 @click.argument("event", default="#")
 @takes_settings
 @as_json
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many events.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N events. [default: Ctrl-C ends it]")
 def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: int | None) -> None:
-    """Show events of SOURCE as they happen; EVENT is their type or a pattern of types.
+    """Show events of SOURCE as they are dispatched. EVENT is a type of event, or a pattern of types.
 
-    Nothing is kept for a tail, and what comes faster than it can be shown is left out.
+    In a pattern, `*` stands for one word and `#` for any number of words; words are parted by dots. No publisher keeps
+    events for the command, and events that come faster than it can show them are left out.
 
     \b
     Example:
@@ -47,7 +48,7 @@ def tail_command(source: str, event: str, flags: Flags, as_json: bool, count: in
     shown = Tail(as_json, count)
     want = Subscription(source, event, f"tail:{node.id}", BROADCAST, reliable=False)
     try:
-        # The publishers of the source that the directory lists. Connect to them before the first line is shown.
+        # Connect to the listed publishers of the source before the first line is shown.
         node.directory.wait_ready(TIMEOUT, PREFIX + source)
         consumer = node.subscriber.subscribe(want, shown.take, 1)
         node.caller.update()
@@ -65,17 +66,17 @@ def missing(source: str, sources: set[str] | None) -> str:
     """A hint if `source` is not among the known sources; empty if it is, or if `sources` is None (unknown)."""
     if sources is None or source in sources:
         return ""
-    return f"nobody publishes events of {source!r} now; {did_you_mean(source, sources)}waiting for somebody"
+    return f"no publisher of {source!r} is listed; {did_you_mean(source, sources)}waiting for one"
 
 
 def sources_of(node: Node) -> set[str] | None:
-    """All sources in the directory; None if it does not answer. The node's own view has only the sources that it asked for."""
+    """All sources that the directory lists; None if it does not answer. The node's own view has only those it asked for."""
     where = {"DIRECTORY": node.settings.directory, "NAMESPACE": node.settings.namespace}
     try:
         with looked_up(where, HINT_TIMEOUT) as directory:
             names = [seen.record.service for seen in directory.view().records.values()]
     except RemoteUnavailable:
-        return None  # Only the hint is missing: events may come all the same.
+        return None  # Only the hint is missing; events may come all the same.
     return {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
 
 
@@ -94,7 +95,7 @@ class Tail:
         self._held.start(lambda: None)
 
     def take(self, event: IncomingEvent) -> None:
-        """Called for each event."""
+        """Print one event. Called for each event."""
         if self._over.is_set():
             return
         click.echo(self.line(event.message))
@@ -104,7 +105,7 @@ class Tail:
                 self._over.set()
 
     def line(self, message: Event) -> str:
-        """One event as one line."""
+        """The line that shows an event."""
         shown = readable(message)
         if self._as_json:
             return to_json(shown)
@@ -112,7 +113,7 @@ class Tail:
         return f"{at}  {escaped(message.type)}  {to_json(shown['data'])}"
 
     def wait(self) -> None:
-        """Wait until enough events were shown, or for Ctrl-C."""
+        """Wait until `count` events were shown; Ctrl-C ends the wait with KeyboardInterrupt."""
         try:
             self._over.wait()
         finally:

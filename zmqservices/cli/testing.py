@@ -1,4 +1,4 @@
-"""`zmqservices test`: runs pytest in a process that is monkey-patched as a running service is."""
+"""`zmqservices test`: runs pytest in a process that is monkey-patched as `zmqservices run` is."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from zmqservices.exceptions import CommandError
 @AS_NAMEKO
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
 def test_command(arguments: tuple[str, ...], as_nameko: bool) -> int:
-    """Run pytest, monkey-patched as `zmqservices run` is. Ends with pytest's exit code.
+    """Run pytest in a process that is monkey-patched as `zmqservices run` is.
+
+    All arguments go to pytest, and the exit code is pytest's.
 
     \b
-    Example:
+    Examples:
         zmqservices test tests -k hello
         zmqservices test --as-nameko tests
     """
@@ -33,9 +35,10 @@ def test_command(arguments: tuple[str, ...], as_nameko: bool) -> int:
 
 
 def _keep_from_rewriting() -> None:
-    """pytest warns of packages with a plugin that are imported already: it cannot rewrite their asserts. Tell it so.
+    """Keep pytest from a warning that it cannot rewrite the asserts of these packages, which are imported already.
 
-    PYTEST_DONT_REWRITE in a docstring is pytest's own word for that. An installed package is meant, not an editable one.
+    PYTEST_DONT_REWRITE in a docstring is pytest's own mark for that. The warning comes only for packages that are installed
+    (not in editable mode).
     """
     import discovery
     import zmqservices

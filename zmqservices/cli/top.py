@@ -1,4 +1,4 @@
-"""`zmqservices top`: the services of a cluster with their rates, latencies, queues and errors, again and again."""
+"""`zmqservices top`: watches the services of a cluster, with their rates, durations, queues and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zmqservices.cli.node_watch import NodeWatch
     from zmqservices.cli.top_screen import TopScreen
 
-#: Seconds after which the screen is drawn anew at the latest, as answers come when they come.
+#: Seconds between two drawings of the screen, at most: answers may come at any time.
 REDRAW = 0.25
 
 SORTS = ("name", "rate", "p99", "flight", "queue", "errors", "backlog")
@@ -34,27 +34,28 @@ SORTS = ("name", "rate", "p99", "flight", "queue", "errors", "backlog")
 @takes_settings
 @click.option(
     "--interval", type=click.FloatRange(0.1), default=1.0, metavar="S", show_default=True,
-    help="Seconds between two questions.",
+    help="Seconds between two questions to each node.",
 )  # fmt: skip
-@click.option("--sort", type=click.Choice(SORTS), default="name", show_default=True, help="What the rows are sorted by.")
-@click.option("--reverse", is_flag=True, help="Sort the other way round.")
-@click.option("--services", "only_services", is_flag=True, help="No rows of instances.")
+@click.option("--sort", type=click.Choice(SORTS), default="name", show_default=True, help="Sort the rows by this column.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--services", "only_services", is_flag=True, help="Show only services, and no instances.")
 @click.option("--once", is_flag=True, help="Print the rows once, as text, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows once, as JSON, and end.")
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=2.0, metavar="S", show_default=True,
-    help="Seconds that the directory, and then each node, gets to answer.",
+    help="Seconds in which the directory, and then each node, must answer.",
 )  # fmt: skip
 def top_command(
     wanted: str, flags: Flags, interval: float, sort: str, reverse: bool, only_services: bool, once: bool, as_json: bool,
     timeout: float,
 ) -> None:
-    """Watch the services of the cluster, and their instances: calls and errors a second, p50 and p99, workers that run, calls
-    and events that wait.
+    """Watch the services of the cluster and their instances: calls and errors per second, durations, queues, waiting events.
 
-    FILTER is a part of the names of services, instances or hosts that are wanted. Keys: q quits; n, r, p, f, u, e and b sort
-    by name, rate, p99, calls in flight, queue, errors and backlog, R the other way round; i hides instances; / filters; the
-    arrows move. Rates are those of the last five seconds.
+    Shows only rows whose service, instance or host has FILTER in its name. Rates and durations cover the last five seconds;
+    P50 and P99 mean that 50 % and 99 % of the calls took at most that long.
+
+    Keys: q quits; n, r, p, f, u, e and b sort by name, rate, p99, calls in flight, queue, errors and backlog, and R reverses
+    the order; i hides instances; / filters; the arrow keys scroll.
 
     \b
     Examples:
@@ -64,14 +65,14 @@ def top_command(
 
     Needs the extra `top`, except with --once and --json.
     """  # fmt: skip
-    from zmqservices.cli.node_watch import NodeWatch  # It brings ZeroMQ.
+    from zmqservices.cli.node_watch import NodeWatch  # Imported here: it imports ZeroMQ.
 
     view = TopView(sort, reverse, not only_services, wanted)
     screen = None if once or as_json else _screen()
     settings = flags.setup()
     _raise_limits()
     with looked_up(settings, timeout) as directory:
-        # A question that is asked once must not be given up too soon.
+        # With --once, a node gets the whole timeout for its connection.
         watch = NodeWatch(directory, settings, timeout, *(() if screen else (timeout,)))
         try:
             if screen is None:
@@ -90,7 +91,7 @@ def _raise_limits() -> None:
 
 def _screen() -> TopScreen:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise CommandError("top needs a terminal; --once prints the rows as text, and --json as JSON")
+        raise CommandError("top needs a terminal; use --once to print the rows as text, or --json")
     try:
         from zmqservices.cli.top_screen import TopScreen
     except ImportError as error:
@@ -118,7 +119,7 @@ def _show(watch: NodeWatch, view: TopView, interval: float, screen: TopScreen, a
     from zmqservices.cli.cluster_rows import arranged
     from zmqservices.cli.keyboard import Keyboard
 
-    # A line of a log would be written into the picture.
+    # A log line would be written into the screen.
     logging.getLogger().addHandler(logging.NullHandler())
     signal.signal(signal.SIGTERM, _end)
     with Keyboard(sys.stdin.fileno()) as keyboard, screen:
@@ -128,7 +129,7 @@ def _show(watch: NodeWatch, view: TopView, interval: float, screen: TopScreen, a
                 watch.ask()
                 due = time.monotonic() + interval
             rows = arranged(watch.rows(), view.sort, view.is_reversed, view.wanted, view.with_instances)
-            # An offset beyond the last row would have to be undone key by key.
+            # With an offset beyond the last row, the first presses of an arrow key would do nothing.
             view = replace(view, offset=min(view.offset, max(0, len(rows) - 1)))
             screen.draw(rows, view, about)
             for key in keyboard.read(min(REDRAW, due - time.monotonic())):
@@ -136,5 +137,5 @@ def _show(watch: NodeWatch, view: TopView, interval: float, screen: TopScreen, a
 
 
 def _end(_number: int, _frame: object) -> None:
-    # As an exception, so that the terminal is put in order on the way out.
+    # Ends with an exception, so that the terminal is restored on the way out.
     sys.exit(128 + signal.SIGTERM)

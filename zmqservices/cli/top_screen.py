@@ -1,4 +1,4 @@
-"""Draws `zmqservices top` on a terminal. Stands on rich; the extra is `top`."""
+"""Draws `zmqservices top` on a terminal, with rich (the extra `top`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLES = {"bad": "bold red", "warning": "yellow", "service": "bold", "": ""}
 
 
 class TopScreen:
-    """The whole screen of a terminal, which looks as before once the block is left."""
+    """The whole screen of a terminal. The end of the block restores what was there before."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, markup=False, emoji=False)
@@ -35,7 +35,7 @@ class TopScreen:
         self._context.__exit__(kind, error, trace)
 
     def draw(self, rows: Sequence[ClusterRow], view: TopView, about: str) -> None:
-        """Show these rows. `about`: the cluster, for the first line."""
+        """Show these rows. `about`: what the first line says of the cluster."""
         width, height = self._console.size
         lines = lines_of(rows, view, about, width, height, time.strftime("%H:%M:%S"))
         self._console.update_screen(Group(*lines))
@@ -46,7 +46,7 @@ def lines_of(rows: Sequence[ClusterRow], view: TopView, about: str, width: int, 
     columns = fitting(rows, width)
     problems = [f"{one.instance}: {one.problem}" for one in rows if one.problem]
     room = max(0, height - 3 - bool(problems))
-    # The last lines stay on the screen, however far somebody wants to go down.
+    # The last rows stay on the screen, however far the user scrolls down.
     offset = min(view.offset, max(0, len(rows) - room))
     shown = rows[offset : offset + room]
     last = f"filter: {view.wanted}_  (Enter: keep, Esc: clear)" if view.is_typing else HELP

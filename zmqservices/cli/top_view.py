@@ -1,22 +1,22 @@
-"""What the keys of `zmqservices top` do. Pure: a view and a key in, the next view out."""
+"""The keys of `zmqservices top`. Pure: a view and a key in, the next view out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-#: What each key sorts by.
+#: The order that each key chooses.
 SORT_KEYS = {"n": "name", "r": "rate", "p": "p99", "f": "flight", "u": "queue", "e": "errors", "b": "backlog"}
 
-#: The last line.
+#: The last line of the screen.
 HELP = "q quit  sort: n name r rate p p99 f flight u queue e errors b backlog  R reverse  i instances  / filter"
 
-#: Lines that a page moves.
+#: Rows that page up and page down scroll.
 PAGE = 10
 
 
 @dataclass(frozen=True)
 class TopView:
-    """What is shown, and how. `offset`: lines that are above the first one."""
+    """The choices of the user. `offset`: rows above the first one that is shown. `is_typing`: keys go into the filter."""
 
     sort: str = "name"
     is_reversed: bool = False

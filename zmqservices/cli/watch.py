@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class Watch:
-    """Watched files, with the time of each one's last change."""
+    """The watched files, and when each of them last changed."""
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
 
     def add(self, files: Iterable[str]) -> None:
-        """Watch these files too, starting from their present state."""
+        """Watch these files as well; changes count from now on."""
         for file in files:
             self._seen.setdefault(file, _written_at(file))
 
