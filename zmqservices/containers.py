@@ -220,6 +220,7 @@ class ServiceContainer(CancellableCalls):
         yield Measure("workers_running", self.pool.running(), labels)
         yield Measure("workers_max", self.max_workers, labels)
         yield Measure("calls_queued", self.pool.queued, labels)
+        yield Measure("workers_oldest_age", next((seconds for _, seconds in self.longest_running()), 0.0), labels)
 
     # --- workers --------------------------------------------------------------------------------------------
 
@@ -297,6 +298,15 @@ class ServiceContainer(CancellableCalls):
     def queued(self) -> int:
         """Calls submitted that have not begun."""
         return self.pool.queued
+
+    def longest_running(self) -> list[tuple[WorkerContext, float]]:
+        """The calls that run, each with the seconds for which it has run, the longest first.
+
+        Calls that began before a probe was attached are left out: their beginning is not known.
+        """
+        now = monotonic()
+        found = [(worker_ctx, now - worker_ctx.started_at) for worker_ctx in self.pool.threads if worker_ctx.started_at]
+        return sorted(found, key=lambda one: -one[1])
 
     # --- threads of extensions ------------------------------------------------------------------------------
 

@@ -145,8 +145,11 @@ class Probe:
     def instance_listed(self, service: str, instance: str, state: str) -> None:
         """Called when the directory lists an instance of a service that is called from here, or its state changes."""
 
-    def instance_unlisted(self, service: str, instance: str) -> None:
-        """Called when the directory lists it no more: it left, or its lease has expired."""
+    def instance_unlisted(self, service: str, instance: str, state: str, where: str) -> None:
+        """Called when the directory lists it no more: it left, or its lease has expired.
+
+        `state` is the last one that was listed, `where` says which process it was, such as "process 4711 on blue".
+        """
 
     def instance_ejected(self, service: str, instance: str, endpoint: str, seconds: float, why: str) -> None:
         """Called when an instance fails so much more than the others that it gets no calls from here for `seconds`."""

@@ -270,7 +270,7 @@ def test_a_record_that_names_no_usable_address_is_a_problem_of_its_own(address):
 def test_the_page_of_the_command_line_shows_the_columns_of_a_usual_terminal(shop):
     (header, *rest) = re.findall(r"asks their nodes each second.*::\n\n((?:    .*\n)+)", PAGE)[0].splitlines()
 
-    found = [column.title for column, _ in fitting(arranged(shop), 95) if column.title != "HOST"]
+    found = [column.title for column, _ in fitting(arranged(shop), 103) if column.title != "HOST"]
 
     assert re.split(r" {2,}", header.strip()) == found
     assert [re.split(r" {2,}", line.strip())[1] for line in rest] == ["1/1 up", "UP", "1/2 up", "GONE", "UP"]
@@ -282,6 +282,23 @@ def test_text_for_scripts_has_all_columns(shop):
     assert first.split()[:3] == ["SERVICE", "STATE", "HOST"]
     assert rest[0].split()[:3] == ["mails", "1/1", "up"]
     assert len(rest) == 7
+
+
+def test_a_service_that_is_called_and_has_no_instance_is_shown_with_what_waits(rows):
+    missing = {"service": "stock", "held": 2, "instances": []}
+    idle = {"service": "mails", "held": 0, "instances": []}
+    rows.answered("tcp://one", {**answer("one", 1.0, [0.1]), "callees": [missing, idle]})
+
+    assert [one.service for one, _ in rows.rows()] == ["orders", "stock"]
+    assert total(rows, "stock").state == "0/0 up"
+    assert total(rows, "stock").problem == "2 calls wait for an instance"
+
+
+def test_the_longest_running_call_stands_at_its_instance_and_its_service(rows):
+    longest = [{"method": "place", "call_id": "c", "caller": "", "seconds": 4.5}]
+    rows.answered("tcp://one", answer("one", 1.0, [0.1], longest=longest))
+
+    assert (row(rows, "one").oldest, row(rows, "two").oldest, total(rows).oldest) == (4.5, None, 4.5)
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------------

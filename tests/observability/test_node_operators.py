@@ -55,6 +55,10 @@ class Mails:
         self.handled.set()
 
 
+#: Seconds that anything here may take on a busy machine.
+PATIENCE = 30.0
+
+
 @pytest.fixture
 def statistics():
     statistics = Statistics()
@@ -95,6 +99,34 @@ def test_the_caller_of_a_call_is_known_with_count_errors_and_durations(operators
     assert failed["errors"] == {"ValueError": 1}
     assert row(stats["calls"], caller="standalone_rpc_proxy", service="shop.orders", method="place")["count"] == 2
     assert row(stats["callees"], service="products")["instances"][0]["condition"] == "up"
+
+
+def test_a_call_that_hangs_is_named_while_it_runs(operators, connect):
+    began, end = Event(), Event()
+
+    class Hangs:
+        name = "hangs"
+
+        @rpc
+        def wait(self):
+            began.set()
+            end.wait(PATIENCE)
+
+    node = operators(Hangs)
+    call = connect().hangs.wait.call_async()
+    began.wait(PATIENCE)
+
+    (instance,) = codec.unpack(codec.pack(node.stats(brief=True)))["instances"]
+    (running,) = instance["longest"]
+    measured = [one.value for one in probes.measures() if one.name == "workers_oldest_age" and one.labels["service"] == "hangs"]
+    end.set()
+    call.result()
+
+    assert (running["method"], running["call_id"].partition(".wait.")[0]) == ("wait", "hangs")
+    assert running["caller"].startswith("standalone_rpc_proxy.")
+    assert 0 <= running["seconds"] <= measured[0]
+    (instance,) = node.stats(brief=True)["instances"]
+    assert instance["longest"] == []
 
 
 def test_the_last_errors_have_tracebacks_unless_the_question_is_brief(operators, connect):

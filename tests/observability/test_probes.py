@@ -229,7 +229,7 @@ def test_links_instances_and_drains_are_told(serve, connect, notes):
     assert ("maths", instance, "UP") in notes.of("instance_listed")
     ((node, endpoint),) = notes.of("link_up")
     assert notes.wait("link_lost") == [(node, endpoint)]
-    assert notes.wait("instance_unlisted") == [("maths", instance)]
+    assert [args[:2] for args in notes.wait("instance_unlisted")] == [("maths", instance)]
     assert notes.of("drain_began") == [("maths", instance)]
     ((service, drained, seconds, is_complete),) = notes.of("drain_ended")
     assert (service, drained, is_complete) == ("maths", instance, True)

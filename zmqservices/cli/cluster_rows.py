@@ -52,6 +52,8 @@ class ClusterRow:
     in_flight: int | None = None
     workers: int | None = None
     queue: int | None = None
+    #: How long the longest running call has run, in seconds.
+    oldest: float | None = None
     #: All since the node began to count.
     calls: int | None = None
     errors: int | None = None
@@ -135,11 +137,16 @@ class ClusterRows:
         for service, waits in backlogs.items():
             if any(waits):
                 by_service.setdefault(service, [])  # All instances with its handlers have gone.
+        waiting = self._waiting_for_instances()
+        for service in waiting:
+            by_service.setdefault(service, [])  # It is called, and no instance is listed.
         made = []
         for service, found in sorted(by_service.items()):
             total = _total(service, found)
             if service in backlogs:
                 total.backlog, total.dead_letters = backlogs[service]
+            if service in waiting:
+                total.problem = f"{waiting[service]} calls wait for an instance"
             made.append((total, sorted((row for _, row in found), key=lambda row: row.instance)))
         return made
 
@@ -155,6 +162,15 @@ class ClusterRows:
         if row.state != GONE and len(known.counts) and node is not None and node.answer is not None:
             _fill(row, known.counts, node.answer)
         return row
+
+    def _waiting_for_instances(self) -> dict[str, int]:
+        """By service: calls that wait at their callers since these know no instance that they could call."""
+        held: dict[str, int] = {}
+        for node in self._nodes.values():
+            for callee in (node.answer or {}).get("callees", ()):
+                if callee["held"] and not callee["instances"]:
+                    held[callee["service"]] = held.get(callee["service"], 0) + int(callee["held"])
+        return held
 
     def _backlogs(self) -> dict[str, tuple[int, int]]:
         """Waiting events and dead letters by the service that handles them; those of a SINGLETON handler by their source."""
@@ -185,6 +201,7 @@ def _fill(row: ClusterRow, kept: Recent[_Counts], answer: Mapping[str, Any]) -> 
     last, first = kept.newest, kept.oldest
     row.in_flight, row.queue = last.told.get("running"), last.told.get("queued")
     row.workers = last.told.get("max_workers")
+    row.oldest = max((float(one["seconds"]) for one in last.told.get("longest", ())), default=None)
     row.calls, row.errors = last.count, last.errors
     row.uptime, row.version = answer.get("uptime"), str(answer.get("version", ""))
     seconds = kept.seconds
@@ -209,6 +226,7 @@ def _total(service: str, found: list[tuple[_Known, ClusterRow]]) -> ClusterRow:
             recent.add(known.counts.newest.durations.since(known.counts.oldest.durations))
     total.p50, total.p99 = recent.quantile(0.5), recent.quantile(0.99)
     total.version = ", ".join(sorted({row.version for row in rows if row.version}))
+    total.oldest = max((row.oldest for row in rows if row.oldest is not None), default=None)
     total.uptime = min((row.uptime for row in rows if row.uptime is not None), default=None)
     return total
 
@@ -231,6 +249,7 @@ SORTS: dict[str, Callable[[ClusterRow], Any]] = {
     "p99": _number("p99"),
     "flight": _number("in_flight"),
     "queue": _number("queue"),
+    "oldest": _number("oldest"),
     "errors": _number("error_rate"),
     "backlog": _number("backlog"),
 }

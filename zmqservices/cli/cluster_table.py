@@ -58,6 +58,7 @@ COLUMNS = (
     Column("P99", lambda row: duration(row.p99), 1),
     Column("IN FLIGHT", lambda row: count(row.in_flight), 3),
     Column("QUEUE", lambda row: count(row.queue), 4),
+    Column("OLDEST", lambda row: duration(row.oldest), 3),
     Column("ERRORS/S", lambda row: rate(row.error_rate), 2),
     Column("ERRORS", lambda row: count(row.errors), 6),
     Column("BACKLOG", lambda row: count(row.backlog) if not row.instance else "", 5),
@@ -107,7 +108,7 @@ def _cell(text: str, width: int, is_number: bool) -> str:
 
 def style_of(row: ClusterRow) -> str:
     """The style of a row: "bad", "warning", "service" or ""."""
-    if row.state == GONE or row.state == SILENT:
+    if row.state in (GONE, SILENT) or not row.instances:
         return "bad"
     if not row.instance:
         return "service"

@@ -11,6 +11,7 @@ import click
 
 from zmqservices.cli import complete
 from zmqservices.cli.callees import add_callees, callee_rows, callees_of, ejection_lines
+from zmqservices.cli.happenings import happened, happened_rows, longest, running_rows
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of
 from zmqservices.cli.options import Flags, takes_settings
@@ -21,6 +22,9 @@ from zmqservices.observability.node_address import NodeAddress, node_address
 
 if TYPE_CHECKING:
     from discovery import Seen
+
+#: Characters that `stats` shows of an error's text: the end may be the point.
+LONGEST_ERROR = 200
 
 #: The most nodes that are asked at the same time.
 ASKED_AT_ONCE = 16
@@ -194,7 +198,8 @@ def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: flo
     """Show calls, errors and durations of each method of a service, or of all services, added up over all instances.
 
     A second table has the calls that these services make, and a third one the limits of these calls: retry budgets, hedged
-    calls, and ejected instances. P50 and P99 are durations: 50 % and 99 % of the calls took at most that long.
+    calls, and ejected instances. P50 and P99 are durations: 50 % and 99 % of the calls took at most that long. Below stand
+    the calls that have been running for more than a second, and what happened in the cluster lately.
 
     A process counts from its start if METRICS_ADDRESS or STATISTICS is set, and otherwise from the first `stats`.
 
@@ -208,7 +213,7 @@ def stats_command(service: str | None, flags: Flags, as_json: bool, timeout: flo
     if as_json:
         click.echo(to_json(told, indent=2))
     else:
-        _show_stats(told)
+        _show_stats(told, happened_rows(happened(one.answer for one in answers if one.answer is not None)))
     complain_of(answers)
 
 
@@ -216,8 +221,10 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
     """Sum up the answers of nodes to `stats`: a mapping for each service, sorted by name.
 
     `methods` are its methods with the counts of all instances, `calls` the calls that it makes to other services, and `callees`
-    the services that it calls, with the limits of these calls.
+    the services that it calls, with the limits of these calls. `longest` are the calls that have been running the longest, and
+    `timeline` is what its nodes saw happen.
     """
+    answers = list(answers)
     services: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str, str], dict[str, Any]] = {}
     methods: dict[str, dict[tuple[str, str, str], dict[str, Any]]] = {}
@@ -226,7 +233,7 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
             name = instance["service"]
             new = {
                 "service": name, "instances": 0, "running": 0, "queued": 0, "since": None, "methods": [], "calls": [],
-                "callees": [],
+                "callees": [], "longest": [], "timeline": [],
             }  # fmt: skip
             told = services.setdefault(name, new)
             told["instances"] += 1
@@ -243,6 +250,9 @@ def summed(answers: Iterable[NodeAnswer], service: str | None) -> list[dict[str,
             add_callees(services[name]["callees"], callees_of(name, one.answer or {}), str((one.answer or {}).get("node")))
     for name, told in services.items():
         told["methods"] = [_finished(methods[name][key]) for key in sorted(methods[name])]
+        running = [one for one in answers if one.answer is not None and _instances(one, name)]
+        told["longest"] = longest(instance for one in running for instance in _instances(one, name))
+        told["timeline"] = happened(one.answer for one in running if one.answer is not None)
         told["calls"] = [_finished(calls[key]) for key in sorted(calls) if key[0] == name]
     return [services[name] for name in sorted(services)]
 
@@ -286,7 +296,7 @@ def _finished(counted: dict[str, Any]) -> dict[str, Any]:
     return {**counted, **quantiles, "queued_p99": queued.quantile(0.99), "last_error": last}
 
 
-def _show_stats(told: list[dict[str, Any]]) -> None:
+def _show_stats(told: list[dict[str, Any]], happenings: list[tuple[str, ...]]) -> None:
     rows = [("SERVICE", "METHOD", "KIND", "COUNT", "ERRORS", "P50", "P99", "QUEUED P99", "LAST ERROR")]
     for service in told:
         for method in service["methods"] or [{}]:
@@ -295,7 +305,7 @@ def _show_stats(told: list[dict[str, Any]]) -> None:
             rows.append((
                 f"{service['service']} x{service['instances']}", name, method.get("kind", "-"), str(method.get("count", 0)),
                 str(sum(method.get("errors", {}).values())), _duration(method.get("p50")), _duration(method.get("p99")),
-                _duration(method.get("queued_p99")), "-" if last is None else f"{last['type']}: {last['text'][:60]}",
+                _duration(method.get("queued_p99")), "-" if last is None else f"{last['type']}: {last['text'][:LONGEST_ERROR]}",
             ))  # fmt: skip
     calls = [("CALLER", "CALLS", "COUNT", "ERRORS", "P50", "P99")]
     for service in told:
@@ -313,7 +323,10 @@ def _show_stats(told: list[dict[str, Any]]) -> None:
             click.echo(f"\n{columns(callees)}")
         for line in ejection_lines(told):
             click.echo(escaped(line))
-        if len(calls) > 1 or callees:
+        for table in (running_rows(told), happenings):
+            if table:
+                click.echo(f"\n{columns(table)}")
+        if len(calls) > 1 or callees or happenings:
             click.echo()
         since = min(service["since"] for service in told)
         click.echo(f"counted for {time.time() - since:.0f} s")

@@ -18,6 +18,7 @@ from zmqservices.cli.listing import looked_up
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.top_view import TopView
 from zmqservices.exceptions import CommandError
+from zmqservices.log_helpers import escaped
 
 if TYPE_CHECKING:
     from zmqservices.cli.node_watch import NodeWatch
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 #: Seconds between two drawings of the screen, at most: answers may come at any time.
 REDRAW = 0.25
 
-SORTS = ("name", "rate", "p99", "flight", "queue", "errors", "backlog")
+SORTS = ("name", "rate", "p99", "flight", "queue", "oldest", "errors", "backlog")
 
 
 @click.command("top")
@@ -52,10 +53,10 @@ def top_command(
     """Watch the services of the cluster and their instances: calls and errors per second, durations, queues, waiting events.
 
     Shows only rows whose service, instance or host has FILTER in its name. Rates and durations cover the last five seconds;
-    P50 and P99 mean that 50 % and 99 % of the calls took at most that long.
+    P50 and P99 mean that 50 % and 99 % of the calls took at most that long; OLDEST is how long the longest running call has run.
 
-    Keys: q quits; n, r, p, f, u, e and b sort by name, rate, p99, calls in flight, queue, errors and backlog, and R reverses
-    the order; i hides instances; / filters; the arrow keys scroll.
+    Keys: q quits; n, r, p, f, u, o, e and b sort by name, rate, p99, calls in flight, queue, oldest, errors and backlog, and R
+    reverses the order; i hides instances; / filters; the arrow keys scroll.
 
     \b
     Examples:
@@ -111,6 +112,9 @@ def _print(watch: NodeWatch, view: TopView, interval: float, as_json: bool) -> N
         click.echo(to_json([row.to_dict() for row in rows], indent=2))
     elif rows:
         click.echo(plain(rows))
+        for row in rows:
+            if row.problem:
+                click.echo(escaped(f"{row.instance or row.service}: {row.problem}"), err=True)
     else:
         click.echo(f"nothing to show; {watch.describe()}", err=True)
 

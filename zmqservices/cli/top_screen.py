@@ -44,7 +44,7 @@ class TopScreen:
 def lines_of(rows: Sequence[ClusterRow], view: TopView, about: str, width: int, height: int, now: str) -> list[Text]:
     """The lines of a screen of this size: at most `height` of them, and none wider than `width`."""
     columns = fitting(rows, width)
-    problems = [f"{one.instance}: {one.problem}" for one in rows if one.problem]
+    problems = [f"{one.instance or one.service}: {one.problem}" for one in rows if one.problem]
     room = max(0, height - 3 - bool(problems))
     # The last rows stay on the screen, however far the user scrolls down.
     offset = min(view.offset, max(0, len(rows) - room))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 #: The order that each key chooses.
-SORT_KEYS = {"n": "name", "r": "rate", "p": "p99", "f": "flight", "u": "queue", "e": "errors", "b": "backlog"}
+SORT_KEYS = {"n": "name", "r": "rate", "p": "p99", "f": "flight", "u": "queue", "o": "oldest", "e": "errors", "b": "backlog"}
 
 #: The last line of the screen.
-HELP = "q quit  sort: n name r rate p p99 f flight u queue e errors b backlog  R reverse  i instances  / filter"
+HELP = "q quit  sort: n name r rate p p99 f flight u queue o oldest e errors b backlog  R reverse  i instances  / filter"
 
 #: Rows that page up and page down scroll.
 PAGE = 10

@@ -46,6 +46,7 @@ MOST_CONNECTIONS, IDLE_TIMEOUT = 16, 10.0
 MEASURES = {
     "workers_running": ("zmqservices_workers_running", "Workers that run a method.", "instance"),
     "workers_max": ("zmqservices_workers_max", "Workers that may run at once.", "instance"),
+    "workers_oldest_age": ("zmqservices_workers_oldest_seconds", "How long the longest running call has run.", "instance"),
     "calls_queued": ("zmqservices_calls_queued", "Calls and events that wait for a worker.", "instance"),
     "calls_in_flight": ("zmqservices_client_calls_in_flight", "Outgoing calls that are sent and not answered.", ""),
     "calls_held": ("zmqservices_client_calls_held", "Outgoing calls that wait for an instance.", ""),
@@ -73,7 +74,7 @@ MEASURES = {
 }  # fmt: skip
 
 #: Of several measures with the same labels, the largest is exported for these names; for all other names they are added up.
-LARGEST = frozenset(("client_panic", "directory_stale_seconds", "events_oldest_age", "journal_blocked"))
+LARGEST = frozenset(("client_panic", "directory_stale_seconds", "events_oldest_age", "journal_blocked", "workers_oldest_age"))
 
 #: The labels of each kind of measure: their names in the measure, and in the metric.
 LABELS = {

@@ -15,6 +15,9 @@ from zmqservices.observability.last_errors import LastError
 from zmqservices.observability.statistics import MOST_SERIES, OTHER, Outcomes, Statistics, Worked
 from zmqservices.probes import Measure
 
+#: Calls that run the longest, as they are told of each instance; and the characters of an id: callers choose theirs.
+MOST_LONGEST, LONGEST_CALL_ID = 5, 200
+
 #: The measures of a group of event handlers, by the keys of a row of `groups`.
 OF_GROUP = {
     "events_waiting": "waiting",
@@ -67,6 +70,7 @@ def _instance(statistics: Statistics, container: ServiceContainer, brief: bool) 
         "instance": container.instance_id,
         "running": container.pool.running(),
         "queued": container.queued,
+        "longest": _longest(container),
         "max_workers": container.max_workers,
         "methods": [
             _method(worked, brief)
@@ -74,6 +78,19 @@ def _instance(statistics: Statistics, container: ServiceContainer, brief: bool) 
             if worked.instance == container.instance_id and not (worked.kind == "event" and not worked.type)
         ],
     }
+
+
+def _longest(container: ServiceContainer) -> list[dict[str, Any]]:
+    """The calls that have run the longest, and are still running."""
+    return [
+        {
+            "method": worker_ctx.entrypoint.method_name,
+            "call_id": worker_ctx.call_id[:LONGEST_CALL_ID],
+            "caller": str(worker_ctx.immediate_parent_call_id or "")[:LONGEST_CALL_ID],
+            "seconds": seconds,
+        }
+        for worker_ctx, seconds in container.longest_running()[:MOST_LONGEST]
+    ]
 
 
 def _method(worked: Worked, brief: bool) -> dict[str, Any]:

@@ -292,9 +292,9 @@ class Statistics(Probe):
         self.instances.count((service, state.lower()))
         self.timeline.add("listed", service, instance, state)
 
-    def instance_unlisted(self, service: str, instance: str) -> None:
+    def instance_unlisted(self, service: str, instance: str, state: str, where: str) -> None:
         self.instances.count((service, "unlisted"))
-        self.timeline.add("unlisted", service, instance)
+        self.timeline.add("unlisted", service, instance, f"was {state}, {where}")
 
     def instance_ejected(self, service: str, instance: str, endpoint: str, seconds: float, why: str) -> None:
         self.instances.count((service, "ejected"))

@@ -177,9 +177,10 @@ class PeerPool:
                 if key not in known or known[key].state != record.state:
                     probes.instance_listed(pool.service, key, record.state)
         if probes.instance_unlisted is not None:
-            for key in known:
+            for key, record in known.items():
                 if key not in listed:
-                    probes.instance_unlisted(pool.service, key)
+                    where = f"process {record.pid} on {record.host}" if record.pid else record.host
+                    probes.instance_unlisted(pool.service, key, record.state, where)
 
     def _link(self, pool: ServicePool, record: Record) -> None:
         """Apply `record`, or pass it over alone: a bad record must not keep the others out."""
