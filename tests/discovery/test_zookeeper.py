@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from discovery import protocol
-from discovery.backends.native_handler import NativeFlag, NativeResult, NoAnswerError
+from discovery.backends.zookeeper.results import NativeFlag, NativeResult, NoAnswerError
 from discovery.exceptions import EngineError
 from discovery.model import Note
 from tests.discovery.engine_servers import ZooKeeperServer, certificate
@@ -171,7 +171,7 @@ def test_a_certificate_is_for_the_host_of_the_url(zookeeper, new_house):
 
 
 def test_a_server_that_never_answers_a_handshake_is_named(new_house, monkeypatch):
-    monkeypatch.setattr("discovery.backends.zookeeper.TIMEOUT", 0.3)
+    monkeypatch.setattr("discovery.backends.zookeeper.connection.TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         directory = new_house(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}?tls=yes").open()
 
@@ -335,7 +335,7 @@ def test_a_server_that_stands_still_or_dies_or_forgets_takes_nobody_away(zookeep
     start = len(seen.views)
 
     with monkeypatch.context() as patience:
-        patience.setattr("discovery.backends.zookeeper.TIMEOUT", 0.5)
+        patience.setattr("discovery.backends.zookeeper.connection.TIMEOUT", 0.5)
         server.freeze()
         eventually(lambda: not there.view().fresh)
         assert "did not answer" in error_of(there)
@@ -436,7 +436,7 @@ def drained(session):
 
 
 def test_a_directory_larger_than_a_pipeline_is_read_whole(url, monkeypatch):
-    monkeypatch.setattr("discovery.backends.zookeeper.PIPELINE", 3)
+    monkeypatch.setattr("discovery.backends.zookeeper.reading.PIPELINE", 3)
     with closing(session_of(url)) as writer, closing(session_of(url, None)) as reader:
         writer.open(None)
         for number in range(7):
