@@ -161,6 +161,7 @@ class Heard:
     """Keeps what it is told, from the address of a connection."""
 
     address = "tcp://127.0.0.1:1"
+    is_own_word = False
 
     def on_up(self, connection, snapshot, now):
         self.snapshot = snapshot
