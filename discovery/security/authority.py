@@ -63,10 +63,19 @@ class Authority:
 
     @classmethod
     def create(
-        cls, folder: str | Path, days: float = DEFAULT_DAYS, clock: Callable[[], float] = time.time
+        cls,
+        folder: str | Path,
+        days: float = DEFAULT_DAYS,
+        clock: Callable[[], float] = time.time,
+        former: str | Path | None = None,
     ) -> Authority:
-        """A new authority in a folder that holds none, and the folder of its registries."""
+        """A new authority in a folder that holds none, and the folder of its registries.
+
+        `former`: the folder of an authority whose place it takes. Its nodes and registries keep their keys, and get folders of
+        what changes: certificates, and who is trusted, which is both authorities.
+        """
         path = Path(folder)
+        predecessor = None if former is None else cls(former, clock)
         if (path / AUTHORITY_KEY).exists():
             raise SecurityError(f"{str(folder)!r} has an authority already; choose another folder, or move that one away")
         keys = signing.new_signing_keys()
@@ -77,7 +86,10 @@ class Authority:
             path / AUTHORITY_KEY, "private key of the authority; show it to nobody", [(PRIVATE_KEY_LINE, keys.private)], True
         )
         authority = cls(path, clock)
-        authority.issue(REGISTRY, days=days)
+        if predecessor is None:
+            authority.issue(REGISTRY, days=days)
+        else:
+            authority._succeed(predecessor, days)
         return authority
 
     @property
@@ -116,7 +128,26 @@ class Authority:
 
         A node of an earlier release, which cannot sign, gets a key for that in its folder, which is made if it is not there.
         """
-        certificate = self._issued(name)[0]
+        return self._issue_again(self._issued(name)[0], days)
+
+    def _succeed(self, former: Authority, days: float) -> None:
+        holding = [former._issued(name)[0] for name in former.names()]
+        holding = [one for one in holding if one.ends > self._clock()]
+        for certificate in holding:
+            folder = self.folder / certificate.name
+            _make_folder(folder)
+            self._issue_again(certificate, days)
+            # What is there of the former authority stays until the operator removes it.
+            files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, former.public_key)])
+            revoked = former.revocations()
+            if revoked.number:
+                files.write(folder / REVOKED, "certificates that are void", [(REVOKED_LINE, revoked.signed)])
+        for certificate in holding:
+            self._write_trust(self.folder / certificate.name)
+
+    def _issue_again(self, certificate: Certificate, days: float) -> Path:
+        """Another certificate for the keys and the permissions of this one."""
+        name = certificate.name
         starts, ends = self._span(days)
         renewed = replace(certificate, serial=_new_serial(), starts=starts, ends=ends)
         if not renewed.signing_key:

@@ -20,7 +20,7 @@ from discovery.native import Log, native_lock
 from discovery.security import files
 from discovery.security.keys import AUTHORITIES, NODE_CERTIFICATE, REGISTRY, REVOKED, REVOKED_LINE, Keys, read_trust
 from discovery.security.revocations import Revocations
-from discovery.security.verdicts import Trust
+from discovery.security.verdicts import Trust, short
 
 _log = Log(__name__)
 
@@ -101,5 +101,7 @@ def _trust(keys: Keys, authorities: frozenset[bytes], lists: Iterable[Revocation
         if one.authority in authorities and (held is None or one.number > held.number):
             revoked[one.authority] = one
     if authorities != keys.trust.authorities or revoked != keys.trust.revoked:
+        if authorities != keys.trust.authorities:
+            _log.info("trusted authorities by %s: %s", keys.folder, ", ".join(sorted(map(short, authorities))))
         keys.trust = Trust(authorities, revoked)
         keys.generation += 1

@@ -225,6 +225,36 @@ def test_another_authority_in_a_folder_stays_trusted(tmp_path):
     assert Keys.read(folder).believed(stranger.signed, stranger.pair.public).name == "stock"
 
 
+def test_an_authority_takes_the_place_of_another_and_nodes_keep_their_keys(cluster, run, tmp_path):
+    run("keys", "issue", "orders", "-a", cluster, "--serves", "orders")
+    for name in ("thief", "stock"):
+        run("keys", "issue", name, "-a", cluster)
+    run("keys", "revoke", "thief", "-a", cluster)
+    before = {name: Keys.read(cluster / name) for name in ("orders", "stock", "registry")}
+
+    said = run("keys", "init", tmp_path / "next", "--succeeds", cluster).output
+
+    assert "takes the place of" in said and "orders, registry, stock" in said
+    assert not list((tmp_path / "next").glob("*/node.key"))
+    for file in ("authorities", "revoked", "registry", "node.certificate"):
+        for name in before:
+            (cluster / name / file).write_bytes((tmp_path / "next" / name / file).read_bytes())
+    for name, keys in before.items():
+        after = Keys.read(cluster / name)
+        assert after == keys and after.certificate.serial != keys.certificate.serial
+        assert after.certificate.serves == keys.certificate.serves
+        # Both are trusted, and what one of them revoked stays so.
+        assert after.believed(before["orders"].signed, before["orders"].pair.public)
+        assert len(after.trust.authorities) == 2 and len(after.trust.revoked) == 1
+    # The second one alone.
+    (cluster / "orders" / "authorities").write_bytes((tmp_path / "next" / "authority").read_bytes())
+    alone = Keys.read(cluster / "orders")
+    assert alone.registry_key == before["registry"].pair.public
+    assert alone.believed(Keys.read(cluster / "stock").signed, before["stock"].pair.public)
+    with pytest.raises(SecurityError, match="which is not trusted here"):
+        alone.believed(before["stock"].signed, before["stock"].pair.public)
+
+
 def test_a_forged_registry_certificate_is_refused(tmp_path):
     authority = Authority.create(tmp_path / "one")
     folder, other = authority.issue("orders"), authority.issue("stock")

@@ -1,102 +1,160 @@
-"""Keys of a running cluster are revoked and renewed: processes, each with its own folder, and honest calls all the time."""
+"""Keys of a running cluster are revoked, renewed and re-issued by another authority, while every honest call is accounted for.
 
+Two registries and two instances on three hosts, each process with a folder of its own; callers here and on the third host.
+"""
+
+import logging
+import os
 import shutil
 import sys
-import threading
+from contextlib import nullcontext
 
 import pytest
 
+import discovery
 from discovery.security.authority import Authority
+from discovery.security.keys import Keys
+from discovery.security.verdicts import short
 from tests.ports import free_port
 from tests.system.clusters import QUICK
+from tests.system.hosts import Hosts, why_not
+from tests.system.load import Load, told
 from tests.system.processes import eventually
 from tests.system.remote import Remote
-from zmqservices.standalone.rpc import ClusterRpcProxy
+
+NODES = {
+    "maths-1": {"serves": ("maths",), "registers": ("maths",)},
+    "maths-2": {"serves": ("maths",), "registers": ("maths",)},
+    "honest": {"calls": ("maths",)},
+    "thief": {"calls": ("maths",)},
+}
 
 
 class Closed:
-    """A registry and a service with keys. What the authority does reaches only the folder to which it is copied."""
+    """What the authority does reaches only the folders to which it is copied. Without `hosts` all is on loopback."""
 
-    def __init__(self, stage, folder):
+    def __init__(self, stage, folder, hosts=()):
+        self._stage = stage
+        self._prefixes = [("ip", "netns", "exec", host.name) for host in hosts] or [()] * 3
+        addresses = [host.host for host in hosts] or ["127.0.0.1"] * 3
         self.authority = Authority.create(folder / "authority")
-        self.hosts = folder / "hosts"
-        self.url = f"tcp://127.0.0.1:{free_port()}"
-        permissions = {"maths": {"serves": ("maths",), "registers": ("maths",)}, "honest": {"calls": ("maths",)}}
-        for name, lists in {**permissions, "thief": {"calls": ("maths",)}}.items():
-            shutil.copytree(self.authority.issue(name, lists), self.hosts / name)
-        shutil.copytree(self.authority.folder / "registry", self.hosts / "registry")
-        serve = [sys.executable, "-m", "discovery", "serve", "--bind", self.url, "--ttl", "2"]
-        self.registry = stage.start("registry", [*serve, "--security", str(self.hosts / "registry")])
-        self.registry.has_said("serving at")
-        definitions = [part for key, value in self.settings("maths").items() for part in ("-d", f"{key}={value}")]
-        run = [sys.executable, "-m", "zmqservices", "run", "tests.system.services.maths", *definitions]
-        self.maths = stage.start("maths", run)
-        self.maths.has_said("Services started")
+        self.folders = folder / "hosts"
+        for name, permissions in NODES.items():
+            shutil.copytree(self.authority.issue(name, permissions), self.folders / name)
+        urls = [f"tcp://{addresses[number]}:{free_port()}" for number in (0, 1)]
+        self.url = ",".join(urls)
+        for number in (0, 1):
+            shutil.copytree(self.authority.folder / "registry", self.folders / f"registry-{number}")
+        self.registries = [
+            self._start(number, f"registry-{number}", "discovery", "serve", "--bind", url, "--ttl", "2",
+                        "--security", self.folders / f"registry-{number}")
+            for number, url in enumerate(urls)
+        ]  # fmt: skip
+        for registry in self.registries:
+            registry.has_said("serving at")
+        self.maths = [
+            self._start(number, f"maths-{number}", "zmqservices", "run", "tests.system.services.maths",
+                        *(part for item in self.settings(f"maths-{number}").items() for part in ("-d", "{}={}".format(*item))))
+            for number in (1, 2)
+        ]  # fmt: skip
+        for maths in self.maths:
+            maths.has_said("Services started")
+
+    def _start(self, host, name, module, *arguments):
+        # Nobody has said that this network is trusted.
+        return self._stage.start(name, [*self._prefixes[host], sys.executable, "-m", module, *map(str, arguments)])
 
     def settings(self, name):
         return {
-            **QUICK, "DIRECTORY": self.url, "SECURITY": str(self.hosts / name), "DIRECTORY_CACHE": "none",
-            "rpc_wait_for_service": 2,
+            **QUICK, "DIRECTORY": self.url, "SECURITY": str(self.folders / name), "DIRECTORY_CACHE": "none",
+            "rpc_wait_for_service": 10,
         }  # fmt: skip
 
-    def copy(self, name, file):
-        shutil.copy(self.authority.folder / name / file, self.hosts / name / file)
+    def client(self, name):
+        return Remote.start(self._stage, self.settings(name), self._prefixes[2])
+
+    def copy(self, authority, *files):
+        """These files of the authority's folder of each node go to the nodes, one after the other."""
+        for folder in sorted(self.folders.iterdir()):
+            node = "registry" if folder.name.startswith("registry") else folder.name
+            for file in files:
+                replace(authority.folder / node / file, folder / file)
+
+    def newcomer(self, authority):
+        """The folder of a node that trusts this authority alone."""
+        folder = self.folders.parent / "newcomer"
+        shutil.copytree(self.folders / "honest", folder)
+        (folder / "revoked").unlink()
+        for file in ("node.certificate", "registry"):
+            replace(authority.folder / "honest" / file, folder / file)
+        replace(authority.folder / "authority", folder / "authorities")
+        return folder
 
 
-class Load:
-    """Calls of an honest client in a thread of its own, from `with` to its end."""
-
-    def __init__(self, settings):
-        self._settings = settings
-        self._is_over = threading.Event()
-        self.answered, self.failures = 0, []
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self):
-        with ClusterRpcProxy(self._settings, timeout=20) as cluster:
-            while not self._is_over.is_set():
-                try:
-                    assert cluster.maths.add(2, 3) == 5
-                    self.answered += 1
-                except Exception as exc:
-                    self.failures.append(exc)
-                    return
-
-    def __enter__(self):
-        self._thread.start()
-        eventually(lambda: self.answered or self.failures, what="an honest call is answered")
-        return self
-
-    def __exit__(self, *exc_info):
-        self._is_over.set()
-        self._thread.join()
+def replace(path, to):
+    shutil.copy(path, to.with_name(".new"))
+    os.replace(to.with_name(".new"), to)
 
 
 @pytest.fixture
 def closed(stage, tmp_path):
-    return Closed(stage, tmp_path)
+    reason = why_not()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(f"CI must test hosts of their own: {reason}")
+    with nullcontext(()) if reason else Hosts(3, with_this=True) as hosts:
+        yield Closed(stage, tmp_path, hosts)
 
 
-def test_a_thief_is_cut_off_and_certificates_are_renewed_while_no_honest_call_fails(stage, closed):
-    thief = Remote.start(stage, closed.settings("thief"))
+@pytest.mark.timeout(300)
+def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authority_changes(closed, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "discovery.security")
+    thief = closed.client("thief")
     assert thief.call("maths.add", 2, 3)["value"] == 5
+    thief.begin("maths.pause", 120, timeout=120)
 
-    with Load(closed.settings("honest")) as load:
+    with Load(closed.settings("honest"), lambda remote, number: remote.maths.add(number, 1), greenlets=8, pause=0.01) as load:
+        load.wait_for(50)
+
+        # One of the registries alone is told. The list travels on from there, and the thief's call in flight ends at once.
         closed.authority.revoke("thief")
-        # The registry alone is told. The list travels on from there.
-        closed.copy("registry", "revoked")
-        refused = eventually(lambda: thief.call("maths.add", 2, 3, timeout=5).get("text"), what="the thief is refused")
-        later = thief.call("maths.add", 2, 3, timeout=5)
+        replace(closed.authority.folder / "revoked", closed.folders / "registry-1" / "revoked")
+        in_flight = thief.end()
+        later = eventually(lambda: (answer := thief.call("maths.add", 2, 3, timeout=5)).get("text") and answer)
+        eventually(lambda: all((closed.folders / name / "revoked").exists() for name in NODES if name != "thief"))
+        load.wait_for(len(load.outcomes) + 50)
 
-        for name in ("maths", "honest"):
+        # Certificates are renewed one after the other.
+        for name in (*(name for name in NODES if name != "thief"), "registry"):
             closed.authority.renew(name)
-            closed.copy(name, "node.certificate")
-        closed.maths.has_said("takes the place of the former one")
-        answered = load.answered
-        eventually(lambda: load.failures or load.answered > answered, what="honest calls go on")
+        shutil.rmtree(closed.folders / "thief")
+        closed.copy(closed.authority, "node.certificate")
+        for maths in closed.maths:
+            maths.has_said("takes the place of the former one")
+        load.wait_for(len(load.outcomes) + 50)
 
-    assert load.failures == []
-    assert "was revoked" in refused + later["text"]
-    assert "cut off thief" in closed.maths.output()
-    assert "of 'thief' was revoked" in closed.registry.output()
-    assert (closed.hosts / "maths" / "revoked").exists()
+        # Another authority takes the place of the first. All trust both before the first one shows a certificate of the new one.
+        successor = Authority.create(tmp_path / "successor", former=closed.authority.folder)
+        closed.copy(successor, "authorities")
+        both = ", ".join(sorted(short(one.public_key) for one in (closed.authority, successor)))
+        for maths in closed.maths:
+            maths.has_said(f"trusted authorities by {closed.folders / maths.name}: {both}")
+        eventually(lambda: f"trusted authorities by {closed.folders / 'honest'}: {both}" in caplog.text)
+        with discovery.open_directory(closed.url, keys=Keys.read(closed.newcomer(successor)), services=["maths"]) as newcomer:
+            eventually(lambda: [one["state"] for one in newcomer.view().registries] == ["up", "up"])
+            closed.copy(successor, "node.certificate", "registry")
+            # This one believes nothing of the first authority any more.
+            eventually(lambda: len(newcomer.service("maths")) == 2, what="both instances are signed anew")
+        serial = Keys.read(closed.folders / "honest").certificate.serial
+        eventually(lambda: f"the certificate {serial} in" in caplog.text, what="the caller shows its new certificate")
+        load.wait_for(len(load.outcomes) + 50)
+        for folder in closed.folders.iterdir():
+            replace(successor.folder / "authority", folder / "authorities")
+        load.wait_for(len(load.outcomes) + 200)
+
+    assert not load.failed(), told(load.failed())
+    assert [one.value for one in load.outcomes] == [one.number + 1 for one in load.outcomes]
+    assert in_flight["error"] == "Forbidden" and "was revoked" in in_flight["text"], in_flight
+    # No instance can be asked any more, or one that has just learned of it refuses the call.
+    assert "was revoked" in later["text"], later
+    assert any("cut off thief" in maths.output() for maths in closed.maths)
+    assert all("of 'thief' was revoked" in registry.output() for registry in closed.registries)

@@ -57,20 +57,32 @@ def keys_command() -> None:
 @keys_command.command("init")
 @click.argument("folder", metavar="DIR")
 @_days
-def init(folder: str, days: float) -> None:
+@click.option(
+    "--succeeds", metavar="OLD",
+    help="The folder of an authority whose place this one takes: its nodes and registries keep their keys.",
+)  # fmt: skip
+def init(folder: str, days: float, succeeds: str | None) -> None:
     """Make an authority in DIR, and the keys of the cluster's registries in DIR/registry.
 
     Whoever has DIR/authority.key can sign for the whole cluster: keep the file off the hosts that run services.
 
+    With --succeeds OLD, DIR has a folder for each node of OLD, with a certificate for its key. Copy `authorities`, which
+    names both, to every node, then `node.certificate` and `registry`. Last, remove the line of OLD from `authorities` there.
+
     \b
-    Example:
+    Examples:
         zmqservices keys init cluster
+        zmqservices keys init successor --succeeds cluster
     """
     from discovery.security.authority import Authority
 
-    authority = Authority.create(folder, days)
+    authority = Authority.create(folder, days, former=succeeds)
     key = authority.public_key[:8].hex()
-    click.echo(f"made the authority {key} in {folder}, and the keys of registries in {Path(folder) / 'registry'}")
+    if succeeds is None:
+        click.echo(f"made the authority {key} in {folder}, and the keys of registries in {Path(folder) / 'registry'}")
+    else:
+        names = ", ".join(authority.names())
+        click.echo(f"made the authority {key} in {folder}, which takes the place of {succeeds}, with certificates for {names}")
 
 
 @keys_command.command("issue")
