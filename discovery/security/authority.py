@@ -36,7 +36,7 @@ from discovery.security.keys import (
 )
 from discovery.security.revocations import Revocations
 from discovery.security.signing import KEY_LENGTH, KeyPair
-from discovery.security.verdicts import SKEW
+from discovery.security.verdicts import SKEW, Trust
 
 AUTHORITY_KEY, AUTHORITY, ISSUED = "authority.key", "authority", "issued"
 #: Days that a certificate holds.
@@ -247,6 +247,14 @@ class Authority:
 
 def _lines(path: Path, kind: str) -> list[bytes]:
     return files.read(path, kind) if path.exists() else []
+
+
+def trust_of(folder: Path) -> Trust | None:
+    """What a node trusts that trusts the authority of this folder. None for a folder of none. Reads no private key."""
+    if not (folder / AUTHORITY).exists():
+        return None
+    lists = [Revocations.from_bytes(signed) for signed in _lines(folder / REVOKED, REVOKED_LINE)]
+    return Trust(frozenset(files.read(folder / AUTHORITY, AUTHORITY_LINE)), {one.authority: one for one in lists})
 
 
 def permissions_of(certificate: Certificate) -> dict[str, tuple[str, ...]]:

@@ -1,8 +1,10 @@
 """Folders of authorities and nodes, through `zmqservices keys` and `policy`."""
 
 import os
+import shutil
 import stat
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +17,7 @@ from discovery.security.keys import Keys
 from discovery.security.signing import KeyPair
 from zmqservices.cli.keys import keys_command
 from zmqservices.cli.policy import policy_command
+from zmqservices.exceptions import CommandError
 
 NOW = 1_800_000_000.0
 
@@ -313,3 +316,67 @@ def test_a_policy_is_checked_and_explained(cluster, run, tmp_path):
     assert (allowed.exit_code, allowed.output.split(":")[0]) == (0, "allowed")
     denied = run("policy", "explain", cluster / "orders", "stock.delete", "--policy", policy)
     assert (denied.exit_code, denied.output) == (1, "forbidden: policy.yaml, deny 1: 'orders' is denied calls 'stock.delete'\n")
+
+
+@pytest.fixture
+def explain(cluster, run):
+    """What `policy explain` says, after its exit code."""
+
+    def explain(*arguments):
+        done = run("policy", "explain", *arguments, "-a", cluster)
+        return done.exit_code, done.output
+
+    return explain
+
+
+def test_an_explanation_knows_who_is_revoked_or_has_a_certificate_that_ended(cluster, run, explain, tmp_path):
+    run("keys", "issue", "orders", "-a", cluster, "--calls", "stock")
+    shutil.copytree(cluster / "orders", tmp_path / "orders")
+    assert explain("orders", "stock.reserve")[0] == explain(tmp_path / "orders", "stock.reserve")[0] == 0
+
+    run("keys", "revoke", "orders", "-a", cluster)
+
+    # By name, by a folder to which nobody has copied the list yet, and by a file.
+    for caller in ("orders", tmp_path / "orders", tmp_path / "orders" / "node.certificate"):
+        status, text = explain(caller, "stock.reserve")
+        assert (status, text.startswith("forbidden: the certificate ")) == (1, True), text
+        assert text.endswith("of 'orders' was revoked\n")
+    # The folder knows it, wherever the authority is.
+    (tmp_path / "orders" / "revoked").write_bytes((cluster / "revoked").read_bytes())
+    assert "was revoked" in run("policy", "explain", tmp_path / "orders", "stock.reserve").output
+
+    run("keys", "issue", "orders", "-a", cluster, "--calls", "stock")
+    assert explain("orders", "stock.reserve")[0] == 0
+    old = Authority(cluster, lambda: time.time() - 10 * DAY).issue("old", {"calls": ("stock",)}, days=1)
+    for caller in ("old", old):
+        status, text = explain(caller, "stock.reserve")
+        assert (status, "ended" in text and "`zmqservices keys renew` makes another" in text) == (1, True), text
+
+
+def test_an_explanation_for_a_caller_that_nobody_knows(cluster, run, explain, tmp_path):
+    run("keys", "issue", "orders", "-a", cluster)
+
+    with pytest.raises(CommandError, match=r"no certificate of 'oders' was issued by .*; did you mean 'orders'\?"):
+        explain("oders", "stock.reserve")
+    with pytest.raises(CommandError, match="of 'nobody' was issued .*; there are orders, registry"):
+        explain("nobody", "stock.reserve")
+    with pytest.raises(CommandError, match="is no folder of keys and no file, and .* is no authority's folder.*`--authority"):
+        run("policy", "explain", "nobody", "stock.reserve", "-a", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("verb", "target", "is_allowed"),
+    [
+        ("calls", "stock.reserve", True), ("calls", "users.get", False), ("calls", "events:orders.stats", True),
+        ("calls", "events:stock.stats", False), ("handles", "payments.paid", True), ("handles", "payments.lost", False),
+        ("administers", "orders.rewind", True), ("administers", "stock.rewind", False),
+    ],
+)  # fmt: skip
+def test_every_verb_of_a_policy_is_explained_both_ways(cluster, run, explain, verb, target, is_allowed):
+    permissions = ("--calls", "stock", "--handles", "payments.paid", "--administers", "orders")
+    run("keys", "issue", "orders", "-a", cluster, *permissions)
+
+    status, text = explain("orders", target, "--verb", verb)
+
+    assert (status, text.partition(":")[0]) == ((0, "allowed") if is_allowed else (1, "forbidden"))
+    assert ("its certificate" in text) if is_allowed else ("is not among that" in text)

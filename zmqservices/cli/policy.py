@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import time
+from pathlib import Path
+
 import click
 
-from discovery.security.certificates import Certificate
+from discovery.security.certificates import Certificate, SignedCertificate
+from discovery.security.verdicts import Trust
 from zmqservices.exceptions import CommandError
 
 _policy = click.option("--policy", "path", metavar="FILE", help="The policy file. Without it, only certificates decide.")
@@ -42,41 +47,85 @@ def check(path: str) -> None:
 @click.argument("caller")
 @click.argument("target", metavar="SERVICE.METHOD")
 @_policy
+@click.option("--verb", type=click.Choice(["calls", "handles", "administers"]), default="calls", show_default=True,
+              help="What CALLER wants: with `handles` the target is SOURCE.TYPE, with `administers` SOURCE.METHOD.")  # fmt: skip
 @click.option("-a", "--authority", metavar="DIR", default=".", envvar="ZMQSERVICES_AUTHORITY", show_envvar=True,
-              help="The folder of the authority, for a CALLER that is the name of a node.")  # fmt: skip
-def explain(caller: str, target: str, path: str | None, authority: str) -> None:
+              help="The folder of the authority, for a CALLER that is the name of a node, and for what was revoked.")  # fmt: skip
+def explain(caller: str, target: str, path: str | None, verb: str, authority: str) -> None:
     """Say whether CALLER may call SERVICE.METHOD, and which rule says so.
 
     CALLER is the name of a node, a node's folder, or a file with its certificate. The exit code is 0 if it may, and 1 if
-    it may not.
+    it may not or its certificate is not believed today.
 
     \b
     Example:
         zmqservices policy explain orders stock.reserve -a cluster --policy policy.yaml
     """
-    from zmqservices.security.policy import Policy, load
+    from zmqservices.security.policy import VERBS, Policy, load
 
     service, dot, method = target.rpartition(".")
     if not dot or not service or not method:
         raise CommandError(f"{target!r} is not of the form SERVICE.METHOD, such as orders.place")
-    certificate = _certificate(caller, authority)
-    verdict = (load(path) if path else Policy()).may_call(certificate, service, method)
+    policy = load(path) if path else Policy()
+    certificate, problem = _certificate(caller, Path(authority))
+    if problem:
+        click.echo(f"forbidden: {problem}")
+        raise click.exceptions.Exit(1)
+    if verb == "calls":
+        verdict = policy.may_call(certificate, service, method)
+    else:
+        verdict = policy.allows(certificate, VERBS[verb], service, method)
     click.echo(f"{'allowed' if verdict else 'forbidden'}: {verdict.rule}")
     if not verdict:
         raise click.exceptions.Exit(1)
 
 
-def _certificate(caller: str, authority: str) -> Certificate:
-    from pathlib import Path
-
+def _certificate(caller: str, authority: Path) -> tuple[Certificate, str]:
+    """The certificate of a caller, and why it is not believed today; "" where it is."""
     from discovery.security import files
-    from discovery.security.authority import ISSUED
-    from discovery.security.certificates import SignedCertificate
-    from discovery.security.keys import CERTIFICATE_LINE, NODE_CERTIFICATE
+    from discovery.security.authority import ISSUED, trust_of
+    from discovery.security.certificates import Certificate, SignedCertificate
+    from discovery.security.keys import CERTIFICATE_LINE, NODE_CERTIFICATE, read_trust
 
-    path = Path(caller)
+    path, trusts = Path(caller), []
     if path.is_dir():
-        path = path / NODE_CERTIFICATE
-    elif not path.exists():
-        path = Path(authority) / ISSUED / caller
-    return Certificate.unpack(SignedCertificate.from_bytes(files.read(path, CERTIFICATE_LINE)[0]).packed)
+        trusts, path = [read_trust(path)], path / NODE_CERTIFICATE
+    elif not path.is_file():
+        path = _issued(caller, authority / ISSUED)
+    signed = SignedCertificate.from_bytes(files.read(path, CERTIFICATE_LINE)[0])
+    # The authority knows what is revoked before the nodes do.
+    trusts += [one for one in (trust_of(authority),) if one is not None and signed.authority in one.authorities]
+    certificate = Certificate.unpack(signed.packed)
+    return certificate, _problem(signed, certificate, trusts)
+
+
+def _problem(signed: SignedCertificate, certificate: Certificate, trusts: list[Trust]) -> str:
+    from discovery.security.verdicts import Refusal, check_time
+
+    now = time.time()
+    try:
+        check_time(certificate, now)
+        for trust in trusts:
+            trust.believed(signed.to_bytes(), certificate.key, now)
+    except Refusal as refusal:
+        return str(refusal)
+    return ""
+
+
+def _issued(name: str, folder: Path) -> Path:
+    """The file of the newest certificate of a node, be it revoked. Raises CommandError for a name that no node has."""
+    if not folder.is_dir():
+        raise CommandError(
+            f"{name[:100]!r} is no folder of keys and no file, and {str(folder.parent)!r} is no authority's folder, which "
+            "would know nodes by their names; `--authority DIR` names it"
+        )
+    found = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
+    revoked = [folder / one for one in found if one.startswith(f"{name}.") and one.endswith(".revoked")]
+    if name in found:
+        return folder / name
+    if revoked:
+        return max(revoked, key=lambda one: one.stat().st_mtime)
+    known = [one for one in found if not one.endswith(".revoked")]
+    near = difflib.get_close_matches(name, known, n=1)
+    mend = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:20])}"
+    raise CommandError(f"no certificate of {name[:100]!r} was issued by the authority in {str(folder.parent)!r}; {mend}")
