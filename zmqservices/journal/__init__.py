@@ -1,10 +1,9 @@
-"""The publisher's memory of its events: a journal on disk (`Journal`), and the schedule of one group (`DeliverySchedule`).
+"""The journal on disk that keeps a publisher's events (`Journal`), and the delivery schedule of one group (`DeliverySchedule`).
 
 Internal. Services use `zmqservices.events`; operators use `zmqservices events`.
 
-Rule 1: no sockets, no greenlets and no services here. A journal has one thread of the operating system; whoever waits for
-it is called back on that thread.
-Rule 2: an event is forgotten only when all groups have handled it or when a bound says so, and then the group is told.
+Rule 1: no sockets, no greenlets and no services here. A journal has one native thread, and calls callbacks on that thread.
+Rule 2: an event is deleted only when all groups have handled it, or because of a bound; then its groups are told.
 """
 
 from zmqservices.journal.delivery_schedule import Action, Bury, DeliverySchedule, Fetch, Send, SendGap

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class Acknowledged:
-    """All seqs up to `cursor`, and ranges after it. Adjacent ranges are merged, so that it stays small."""
+    """All seqs up to `cursor`, and ranges after it. Adjacent ranges are merged, so that there are few."""
 
     __slots__ = ("cursor", "_firsts", "_lasts")
 
@@ -45,14 +45,14 @@ class Acknowledged:
             del self._firsts[:reached], self._lasts[:reached]
 
     def touches(self, first: int, last: int) -> bool:
-        """Whether any seq from `first` to `last` is done with."""
+        """Whether any seq from `first` to `last` is acknowledged."""
         if first <= self.cursor:
             return True
         i = bisect_left(self._lasts, first)
         return i < len(self._lasts) and self._firsts[i] <= last
 
     def covers(self, first: int, last: int) -> bool:
-        """Whether all seqs from `first` to `last` are done with."""
+        """Whether all seqs from `first` to `last` are acknowledged."""
         if last <= self.cursor:
             return True
         first = max(first, self.cursor + 1)
@@ -60,5 +60,5 @@ class Acknowledged:
         return i >= 0 and last <= self._lasts[i]
 
     def ranges(self) -> list[tuple[int, int]]:
-        """What is done with beyond the cursor, in order."""
+        """The acknowledged ranges beyond the cursor, in order."""
         return list(zip(self._firsts, self._lasts, strict=True))

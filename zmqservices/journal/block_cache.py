@@ -1,4 +1,4 @@
-"""Reads the blocks of a journal: the newest ones from memory, the others from the file. Each is checked."""
+"""Reads the blocks of a journal: the newest from memory, the others from the file, with a check of each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from zmqservices.journal.blocks import Block, checksum, unpack_events
 from zmqservices.journal.store import Store
 
-#: Events and bytes of the newest blocks, which stay in memory so that a fetch does not read the disk.
+#: The most events and bytes of new blocks that stay in memory, so that a fetch does not read the disk.
 RECENT_EVENTS = 4096
 RECENT_BYTES = 1 << 22
-#: Blocks that are read from the disk at a time, at most. The first read takes one, since a full block fills a page.
+#: The most blocks that are read from the disk at a time. The first read takes one, because a full block fills a page.
 _BLOCKS_AT_A_TIME = 32
 
 
@@ -53,7 +53,7 @@ class BlockCache:
     def blocks(self, after: int) -> Iterator[Block]:
         """The blocks with events after that seq."""
         if self._last_read is not None and self._last_read.first <= after + 1 <= self._last_read.last:
-            # A page seldom ends with a block, so the next page begins inside of the same one.
+            # A page seldom ends together with a block, so the next page begins inside the same block.
             yield self._last_read
             after = self._last_read.last
         limit = 1
@@ -90,5 +90,5 @@ def _events(first: int, last: int, before: int, crc: int, packed: bytes) -> list
     try:
         return unpack_events(packed) if checksum(first, last, packed, before) == crc else None
     except (TypeError, ValueError):
-        # A field has another type than the one that was written.
+        # A field has another type than when it was written.
         return None

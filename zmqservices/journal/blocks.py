@@ -1,7 +1,7 @@
-"""How events are stored in the file: the events of one commit are one block.
+"""Packs events for the file. The events of one commit are one block.
 
-There is one row per block, and not one per event: sqlite3 releases the interpreter's lock at every row, and gets it back late
-when the hub is busy. Measured with a busy hub: 98,000 events/s in blocks of 64, 33,000 in rows.
+Each block is one row. One row per event would be slower, because sqlite3 releases the interpreter's lock at every row and gets
+it back late if the hub is busy. Measured with a busy hub: 98,000 events/s in blocks of 64, and 33,000 in rows.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from zmqservices.journal.events import NewEvent, StoredEvent
 
 #: The allowed types of an event's fields: type, body, headers, key.
 _EVENTS = frozenset((str, bytes, headers, key) for headers in (bytes, type(None)) for key in (str, type(None)))
-#: The allowed types of the fields of a stored event that come before these. Its origin comes after them.
+#: The allowed types of the first fields of a stored event. The fields above follow, and then its origin.
 _PLACES = frozenset((int, int, at) for at in (float, int))
 
-#: Bytes that a block takes in the file besides its events, roughly.
+#: Roughly the bytes that a block takes in the file besides its events.
 OVERHEAD = 80
 
 
 class Damaged(ValueError):
-    """The file holds bytes that were never written to it."""
+    """The file has bytes that were never written to it."""
 
 
 class Block(NamedTuple):
@@ -62,7 +62,7 @@ def unpack_events(packed: bytes) -> list[tuple[Any, ...]]:
 
 
 def size_of(event: NewEvent) -> int:
-    """Bytes that the event will take in the file, roughly."""
+    """Roughly the bytes that the event will take in the file."""
     return len(event[0]) + len(event[1]) + len(event[2] or b"") + 16
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: events that a group gave up, kept with the last error until an operator requeues or drops them."""
+"""The dead-letter queue: events that a group gave up, with their last error, until an operator requeues or drops them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DeadLetters:
         ]
 
     def requeue(self, name: str, seqs: Iterable[int] | None) -> list[StoredEvent]:
-        """Mark dead letters as requeued. Returns their events, which are to be delivered once more."""
+        """Mark dead letters as requeued. Returns their events, which must be delivered again."""
         group_state = self._state.group_state(name)
         events = [unpack_event(packed) for packed in self._state.store.mark_requeued(name, seqs)]
         group_state.requeued.update(event.seq for event in events)

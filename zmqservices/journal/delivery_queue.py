@@ -56,7 +56,10 @@ class Key:
 
 
 class DeliveryQueue:
-    """Call `add` and `share`, then `take`. Each event that was taken is given back with make_ready, delay or remove."""
+    """The queued events of one group. Call `add` and `share`, then `take`.
+
+    Give each taken event back with `make_ready`, `delay` or `remove`.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[int, QueuedEvent] = {}
@@ -124,7 +127,7 @@ class DeliveryQueue:
         return None
 
     def make_ready(self, entry: QueuedEvent) -> None:
-        """The event may be sent, for the first time or again."""
+        """Mark the event as ready to be sent, for the first time or again."""
         entry.state = State.READY
         if entry.event.key is None:
             heappush(self._ready, entry.event.seq)
@@ -132,7 +135,7 @@ class DeliveryQueue:
             self._next_of(entry)
 
     def delay(self, entry: QueuedEvent) -> None:
-        """The event is not sent before `make_ready` is called."""
+        """Mark the event as not to be sent before `make_ready` is called."""
         entry.state = State.DELAYED
         if entry.event.key is not None:
             self._next_of(entry)

@@ -51,15 +51,15 @@ class SendGap(NamedTuple):
 Action = Send | Bury | Fetch | SendGap
 
 
-#: Members that had an event before and are remembered, at most. Their late answers count.
+#: The most earlier members of an event that are remembered. Their late answers count.
 _REMEMBERED_MEMBERS = 15
 
 
 class DeliverySchedule:
     """The schedule of one group of one journal.
 
-    It begins with the cursor that `Journal.ensure_group` returned. The first `due` with a member asks for events. After any
-    other method call `due(now)`, take the actions that it returns, and call it again at `next_at(now)`.
+    It begins with the cursor that `Journal.ensure_group` returned. The first `due` after a member joined asks for events. After
+    each call of another method, call `due(now)`, take the actions that it returns, and call it again at `next_at(now)`.
 
     While no delivery fails, events are sent in the order of their seqs. Events of one key are in flight one at a time, in order.
     Rendezvous hashing chooses their member among those that are connected. A failing event delays only the events of its key.
@@ -107,7 +107,7 @@ class DeliverySchedule:
         self._load_at = 0.0
         self._has_news = True
 
-    # --- what the journal says -------------------------------------------------------------------------------------------
+    # --- from the journal -------------------------------------------------------------------------------------------
 
     def loaded(self, page: Page) -> None:
         """The page that a Fetch asked for."""
@@ -129,8 +129,10 @@ class DeliverySchedule:
                 self._queue.add(item)
 
     def offered(self, after: int, page: Page) -> None:
-        """Events after `after` that were just committed, offered without a Fetch. They are taken if the next Fetch would ask for
-        them. Otherwise a later Fetch does."""
+        """Events after `after` that were just committed, offered without a Fetch.
+
+        They are taken if the next Fetch would ask for them. Otherwise a later Fetch asks for them.
+        """
         if after == self._after and not self._is_loading and self._is_low():
             self._has_news = True
             self._take(page, ())
@@ -165,7 +167,7 @@ class DeliverySchedule:
         self._discards = self._is_loading
         self._handled_meanwhile.clear()
 
-    # --- what members say ------------------------------------------------------------------------------------------------
+    # --- from members ------------------------------------------------------------------------------------------------
 
     def joined(self, member: str, now: float) -> None:
         """A member has connected. It has no credit yet."""
@@ -185,8 +187,11 @@ class DeliverySchedule:
             self._give_to_others(gone, "went away")
 
     def granted(self, member: str, n: int, now: float) -> None:
-        """Add `n` to the credit of `member`. A large negative `n` retires a member that stops: it gets no more events, and keeps
-        those in flight until it answers or disconnects."""
+        """Add `n` to the credit of `member`.
+
+        A large negative `n` retires a member that stops: it gets no more events, and keeps its events in flight until it answers
+        or disconnects.
+        """
         taker = self._seen(member, now)
         if taker is not None:
             taker.credit += n
@@ -253,7 +258,7 @@ class DeliverySchedule:
             else:
                 self._queue.make_ready(entry)
 
-    # --- what is to be done ----------------------------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------------------------------
 
     def due(self, now: float, limit: int = 1000) -> list[Action]:
         """The actions to take now, with about `limit` Sends at most. If more are due, next_at(now) is now."""
@@ -269,7 +274,7 @@ class DeliverySchedule:
         return actions
 
     def next_at(self, now: float) -> float | None:
-        """When to call `due` next if no other method is called before; None for never."""
+        """The time to call `due` next if no other method is called before; None for never."""
         if self._has_news:
             return now
         times = [self._delayed[0][0]] if self._delayed else []
@@ -316,7 +321,7 @@ class DeliverySchedule:
                 turn.popleft()
                 continue
             turn.rotate(-1)
-            # Count the refusals of members that stay in turn: after as many as there are such members, nobody takes an event.
+            # Count the members in turn that take nothing. Once each of them took nothing, no event can be sent.
             if entry is None:
                 refusals += 1
 
@@ -339,7 +344,7 @@ class DeliverySchedule:
     def _is_low(self) -> bool:
         return len(self._queue) <= self._window // 2 and self._queue.size < self._window_bytes and bool(self._members)
 
-    # --- what becomes of events -------------------------------------------------------------------------------------------
+    # --- state of events -------------------------------------------------------------------------------------------
 
     def _seen(self, name: str, now: float) -> Member | None:
         member = self._members.get(name)
@@ -395,11 +400,11 @@ class DeliverySchedule:
 
     @property
     def next_after(self) -> int | None:
-        """The seq after which the next commit is to be offered at once. None if older events are not loaded, or without room."""
+        """The seq after which the next commit should be offered at once. None if older events must be loaded, or without room."""
         is_at_end = self._is_last and not self._is_loading and self._last <= self._after
         return self._after if is_at_end and self._is_low() else None
 
-    # --- how it stands ---------------------------------------------------------------------------------------------------
+    # --- figures ---------------------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:

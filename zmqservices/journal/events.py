@@ -20,9 +20,9 @@ class NewEvent(NamedTuple):
 class StoredEvent(NamedTuple):
     """An event of a journal, as one group gets it.
 
-    `(origin, seq)` names it for ever: `origin` is the opening of the journal in which it was appended, so that not even
-    a journal that came back from a backup uses a name twice. `seq` counts through the journal without a hole, over all
-    openings. Nothing for the group lies between `prev_seq` and `seq`. `at` is the wall clock's time of the commit.
+    `(origin, seq)` is its unique name: `origin` is the opening of the journal in which it was appended, so that even a journal
+    that was restored from a backup uses no name twice. `seq` counts through the journal without a hole, over all openings. No
+    event for the group is between `prev_seq` and `seq`. `at` is the time of the commit by the wall clock.
     """
 
     seq: int
@@ -36,31 +36,30 @@ class StoredEvent(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the fields."""
+        """The bytes of the fields."""
         return len(self.body) + len(self.headers or b"") + len(self.type)
 
 
 class LostRange(NamedTuple):
-    """`events` events for the group, all from `from_seq` to `to_seq` (both included), are gone for `reason`.
+    """The group has lost its `events` events from `from_seq` to `to_seq`, both included, because of `reason`.
 
-    A gap is acknowledged as an event is, with `seq` (its `to_seq`), once the group has been told.
+    Once the group has been told, the gap is acknowledged like an event, with `seq` (its `to_seq`).
     """
 
     from_seq: int
     to_seq: int
     events: int
-    #: "bytes" and "age": the journal's bounds; "expired": the group's own; "damaged": what was read back was not what
-    #: was written.
+    #: "bytes" or "age": a bound of the journal; "expired": the group's `expires_after`; "damaged": the file was damaged.
     reason: str
 
     @property
     def seq(self) -> int:
-        """What to acknowledge it by."""
+        """The seq with which the gap is acknowledged."""
         return self.to_seq
 
 
 class Page(NamedTuple):
-    """The next items of a group, in order: all up to `to_seq`. `is_last`: the journal had no more."""
+    """The next items of a group, in order: all up to `to_seq`. `is_last`: the journal has no more."""
 
     items: tuple[StoredEvent | LostRange, ...]
     to_seq: int
@@ -73,7 +72,7 @@ class DeadLetter(NamedTuple):
     event: StoredEvent
     attempts: int
     error: dict[str, Any]
-    #: When the group gave it up, in seconds since 1970.
+    #: The time when the group gave the event up, in seconds since 1970.
     buried_at: float
 
 
@@ -89,9 +88,9 @@ class Group:
     start: str = "new"
     #: Deliveries after which an event becomes a dead letter; 0 for never.
     max_deliveries: int = 10
-    #: Seconds without a member after which no events are kept for the group any more; None for never.
+    #: Seconds without a member after which events are no longer kept for the group; None for never.
     expires_after: float | None = None
-    #: More details that its publisher stores with it (kind, source service), as plain JSON.
+    #: Further details that the publisher stores with the group (kind, source service), as plain JSON.
     details: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def compiled(self) -> Pattern:
@@ -112,7 +111,7 @@ class GroupStats:
     lost: int
     #: Seconds since the last message of a member.
     idle: float
-    #: Whether it had no member for longer than `expires_after`: no events are kept for it until one returns.
+    #: Whether the group had no member for `expires_after` seconds. No events are kept for it until a member returns.
     has_expired: bool
 
 
@@ -156,11 +155,11 @@ class DeadLettersDropped(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """Told when the journal is not the one that was left: it lacks events that it had (`lost`, None if unknown).
+    """The journal lacks events that it had when it was last used: `lost` of them, None if unknown.
 
-    `reason` is "rewound" (the file is older than what was last written to it: a copy from a backup, or a power cut with
-    sync="normal"), "replaced" (another journal than the one that was last here) or "damaged" (it could not be read; what
-    could be was carried over, and the file was kept under the name in `detail`).
+    `reason` is "rewound" (the file is older than its last use: a copy from a backup, or a power cut with sync="normal"),
+    "replaced" (another journal is in its place) or "damaged" (the file could not be read; its readable events were copied, and
+    it was kept under the name in `detail`).
     """
 
     reason: str

@@ -1,7 +1,7 @@
-"""The progress of one group: which events it has handled, and which it lost. Pure; the journal's thread owns it.
+"""The progress of one group: the events that it has handled and those that it lost. Pure; the journal's thread owns it.
 
-Rule 1: a seq that is not acknowledged and not inside a gap is still to be delivered, or does not concern the group.
-Rule 2: what does not concern the group is acknowledged as it is found out, so that the cursor moves on.
+Rule 1: an event that is neither acknowledged nor in a gap must still be delivered, unless the group does not subscribe to it.
+Rule 2: an event that the group does not subscribe to is acknowledged as soon as that is known, so that the cursor moves on.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.journal.events import Group, LostRange
 
-#: So many event types are remembered as matching or not. Then the memory is cleared: some users make up a type per event.
+#: The most event types of which it is remembered whether they match. Beyond that the memory is cleared: some users make up a type
+#: for each event.
 _REMEMBERED_TYPES = 10_000
 #: Seconds after which the time of a member's last sign of life is written again, if nothing else is written.
 SEEN_INTERVAL = 30.0
-#: A group that has never answered still counts as alive for so many seconds after the last sign of one of its members.
+#: A group that has never answered counts as alive for this many seconds after its members' last sign of life.
 UNPROVEN_FOR = 120.0
 
 
@@ -79,15 +80,15 @@ class GroupState:
             self.waiting += wanted
 
     def _pass_by(self, first: int, last: int) -> None:
-        # Only if the cursor moves: for a group that is away, ranges beyond the cursor would pile up. A fetch skips the rest.
+        # Only if the cursor moves: ranges beyond the cursor of a group without members would pile up. A fetch skips the rest.
         if self.acked.cursor == first - 1:
             self.acked.add(first, last)
             self.is_dirty = True
 
-    # --- what the group is done with ------------------------------------------------------------------------------------
+    # --- handled events ------------------------------------------------------------------------------------
 
     def acknowledge(self, seq: int) -> None:
-        """Mark an event as handled, or a gap as told. A second time does no harm."""
+        """Mark an event as handled, or a gap as reported to the group. A second call has no effect."""
         if seq in self.requeued:
             self.requeued.discard(seq)
             self.handled_dead_letters.add(seq)
@@ -99,7 +100,7 @@ class GroupState:
         self.is_dirty = True
 
     def bury(self, seq: int) -> None:
-        """Mark an event as handled that became a dead letter."""
+        """Mark an event that became a dead letter as handled."""
         self.handled_dead_letters.discard(seq)
         self.is_proven = True
         if seq in self.requeued:
@@ -117,7 +118,7 @@ class GroupState:
         self.waiting = max(0, self.waiting - 1)
 
     def _found_again(self, i: int, gap: LostRange) -> None:
-        # The event was handed out before it was dropped, and a member has handled it after all.
+        # The event was in flight when it was dropped, and a member has handled it after all.
         self.lost = max(0, self.lost - 1)
         self.gaps[i] = gap._replace(events=gap.events - 1)
         if gap.events <= 1 and gap.to_seq not in self._handed_out:
@@ -128,15 +129,15 @@ class GroupState:
         self.acked.add(gap.from_seq, gap.to_seq)
 
     def skip(self, first: int, last: int) -> None:
-        """Mark events as handled that the group's pattern does not match."""
+        """Mark events that the group's pattern does not match as handled."""
         if first <= last:
             self.acked.add(first, last)
             self.is_dirty = True
 
-    # --- what it lost ---------------------------------------------------------------------------------------------------
+    # --- lost events ---------------------------------------------------------------------------------------------------
 
     def lose(self, gap: LostRange) -> None:
-        """Record that events are lost. Gaps are recorded in order, except those that are found while reading."""
+        """Record that events are lost. Gaps are recorded in order, except for those found while reading."""
         self.lost += gap.events
         self.waiting = max(0, self.waiting - gap.events)
         self.is_dirty = True
@@ -160,7 +161,7 @@ class GroupState:
         self.lose(gap)
 
     def settle(self, to_seq: int) -> None:
-        """Mark everything up to `to_seq` as handled but for the gaps, since the journal has none of it any more."""
+        """Mark everything up to `to_seq` except the gaps as handled, because the journal no longer has it."""
         position = self.acked.cursor
         for gap in self.gaps:
             if gap.from_seq > to_seq:
@@ -205,15 +206,15 @@ class GroupState:
             self.is_dirty = True
 
     def expires(self, now: float) -> bool:
-        """Whether the group has been away for too long, and was not yet marked as expired."""
+        """Whether the group has had no member for too long, and is not marked as expired yet."""
         limit = self.group.expires_after
         return limit is not None and not self.has_expired and now - self.seen_at > limit
 
     def may_be_refused_for(self, now: float) -> bool:
-        """Whether events that wait for the group are a reason to refuse new ones: a member has answered, or is there now."""
+        """Whether new events may be refused because events wait for the group: a member has answered, or is connected now."""
         return self.is_proven or now - self.seen_at <= UNPROVEN_FOR
 
     def rewind(self, cursor: int) -> None:
-        """Mark nothing after `cursor` as handled. The gaps stay. The caller has to count `waiting` again."""
+        """Mark all events after `cursor` as not handled. The gaps stay. The caller must count `waiting` again."""
         self.acked = Acknowledged(cursor)
         self.is_dirty = True

@@ -1,4 +1,4 @@
-"""The journal of one publishing process: stores events in a thread of its own, and reads them back for each group."""
+"""The journal of one publishing process: stores events in a native thread, and reads them for each group."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Done = Callable[[Any], None]
 
 
 class Journal:
-    """One open journal; `open` makes it. Every other method may be called from any thread or greenlet, and never blocks.
+    """One open journal; `open` makes it. All other methods may be called from any thread or greenlet, and none of them blocks.
 
-    The order of calls is kept: an event appended before `ensure_group` is before the group's start.
+    The order of calls is kept: an event that is appended before `ensure_group` is before the group's start.
     """
 
     def __init__(self, writer: Writer, bounds: Bounds) -> None:
@@ -52,14 +52,14 @@ class Journal:
         on_notice: Callable[[Notice], None] | None = None,
         on_commit: Callable[[int], None] | None = None,
     ) -> Journal:
-        """Open the journal in the first free slot of `source` in `folder` (or in `slot`, to adopt an orphan); made if missing.
+        """Open the journal in the first free slot of `source` in `folder`, or in `slot` to adopt an orphan. Makes missing files.
 
-        Blocks while it reads the disk: on a hub, call it from the hub's threadpool.
+        Blocks while it reads the disk: on a hub, call it in the hub's threadpool.
 
-        `sync`: with "normal", committed events survive kill -9 of the process; with "full" also a power cut, for an fsync per
-        commit. `max_bytes`: bytes that events and dead letters may take. `max_age`: seconds after which events are deleted, also
-        those that were not handled. `retention`: seconds for which handled events are kept, for replays and for groups that
-        start with "earliest". They are deleted first when there is no room.
+        `sync`: with "normal", committed events survive kill -9 of the process; with "full" also a power cut, at the cost of an
+        fsync per commit. `max_bytes`: the bytes that events and dead letters may take. `max_age`: seconds after which events are
+        deleted even if they were not handled. `retention`: seconds for which handled events are kept, for replays and for groups
+        that start with "earliest"; if there is no room they are deleted earlier.
         `when_full`: "block" (an append waits up to `full_timeout` seconds for room, then gets JournalFull) or "drop-oldest" (the
         oldest events are deleted even if they were not handled, and their groups get a LostRange).
         `on_notice` is called with each notice for operators, `on_commit` with the last seq after each commit. Both run on the
@@ -80,7 +80,7 @@ class Journal:
 
     @staticmethod
     def orphans(folder: str | Path, source: str | None = None) -> list[Orphan]:
-        """Journals in `folder` (of `source` only, if given) that no process owns. Reads the disk."""
+        """The journals in `folder` that no process owns; with `source`, only those of that source. Reads the disk."""
         return list(slots.orphans(Path(folder), source))
 
     @property
@@ -90,7 +90,7 @@ class Journal:
 
     @property
     def origin(self) -> str:
-        """The id of this opening of the journal. Events that are appended from now on carry it."""
+        """The id of this opening of the journal. Events that are appended from now on have it."""
         return self._writer.state.origin
 
     @property
@@ -100,7 +100,7 @@ class Journal:
 
     @property
     def slot(self) -> int:
-        """Its number among the journals of its source in the folder."""
+        """The number of this journal among the journals of its source in the folder."""
         return self._writer.slot.number
 
     @property
@@ -109,12 +109,15 @@ class Journal:
         return self._writer.state.last_seq
 
     def knows(self, origin: str, seq: int) -> bool:
-        """Whether the event of that name is, or was, in this journal. False for one that a subscriber has seen means that the
-        journal was rewound: say RESET to the subscriber (no name is used twice, so nothing else need be done)."""
+        """Whether the event of that name is, or was, in this journal.
+
+        False for an event that a subscriber has seen means that the journal was rewound: send RESET to the subscriber. No name is
+        used twice, so nothing else need be done.
+        """
         return self._writer.state.knows(origin, seq)
 
     def stats(self) -> JournalStats:
-        """The journal's statistics. Reads memory only."""
+        """The journal's statistics. Does not read the disk."""
         state = self._writer.state
         now = time()
         groups = {name: _stats_of(group_state, now) for name, group_state in list(state.groups.items())}
@@ -139,66 +142,66 @@ class Journal:
         self._put((event, done))
 
     def give_way(self, seconds: float) -> bool:
-        """Block the thread until all that was asked for is done, for at most `seconds`; False: it takes longer.
+        """Block the calling thread until the journal's thread has done all its jobs, at most `seconds`. False if it needs longer.
 
-        For a hub that has put something and has more to do: without it the journal's thread waits for the interpreter longer
-        than for the disk. At once where nothing is to be done, and where the disk was slow a moment ago.
+        A busy hub calls this after it has posted jobs. Otherwise the journal's thread would wait longer for the interpreter's
+        lock than for the disk. Returns at once if there is nothing to do, or if the disk was slow a moment ago.
         """
         return self._writer.mailbox.give_way(seconds)
 
     def fetch(self, group: str, after_seq: int, limit: int, done: Done, max_bytes: int = 1 << 22) -> None:
-        """done(Page) with the next events and gaps of `group` after `after_seq`, without those that it acknowledged.
+        """Call done(Page) with the next events and gaps of `group` after `after_seq` that it has not acknowledged.
 
-        At most `limit` items and about `max_bytes` bytes. An empty page with `is_last` False only says: ask again after its
+        A page has at most `limit` items and about `max_bytes` bytes. If it is empty and `is_last` is False, ask again after its
         `to_seq`. Recent events come from memory.
         """
         self._ask(lambda: self._writer.state.fetch(group, after_seq, limit, max_bytes), done)
 
     def fetch_ahead(self, group: str, after_seq: int, limit: int, done: Done, max_bytes: int = 1 << 22) -> None:
-        """done(Page) with the events of the next commit, as `fetch` would give them, before `on_commit` hears of it.
+        """Call done(Page) with the events of the next commit, in the form of `fetch`, before `on_commit` is called.
 
-        done(None) when the commit did not begin right after `after_seq`; never without another commit. Costs the thread nothing
-        until then.
+        Calls done(None) if the commit did not begin right after `after_seq`. Calls nothing, and costs nothing, until there is a
+        commit.
         """
         self._writer.ahead.append((after_seq, lambda: self._writer.state.fetch(group, after_seq, limit, max_bytes), done))
 
     def acknowledge(self, group: str, seq: int) -> None:
-        """`group` has handled the event (or was told the gap). On disk within 50 ms: a crash makes duplicates only.
+        """`group` has handled the event, or was told of the gap. On disk within 50 ms, so that a crash can only cause duplicates.
 
-        A seq that is acknowledged already, or a group that is not known (any more), does no harm.
+        Has no effect for a seq that is already acknowledged, and for an unknown or removed group.
         """
         self._put((group, seq))
 
     def read(self, pattern: str, after_seq: int, limit: int, done: Done) -> None:
-        """done(Page) with events whose type matches, for browsing. It changes no group."""
+        """Call done(Page) with events whose type matches `pattern`, for browsing. Changes no group."""
         self._ask(lambda: self._writer.state.read(after_seq, limit, compile(pattern).matches), done)
 
     # --- groups ---------------------------------------------------------------------------------------------------------
 
     def ensure_group(self, group: Group, done: Done) -> None:
-        """Keep events for `group` from now on. No effect on a known group. done(cursor): fetch after this seq.
+        """Keep events for `group` from now on, and call done(cursor): fetch after this seq.
 
-        A known group keeps its cursor, and its limits and details become the new ones. Also a sign of life. done(GroupConflict)
-        for another pattern than it was declared with: that holds for as long as the group lives.
+        A known group keeps its cursor and takes the new limits and details. The call also counts as a sign of life. Calls
+        done(GroupConflict) if the group was declared with another pattern: its pattern never changes.
         """
         self._ask(lambda: self._writer.state.ensure(group), done)
 
     def remove_group(self, name: str, done: Done) -> None:
-        """Forget a group, its cursor, its gaps and its dead letters. done(True), or done(False) if it was not known."""
+        """Delete a group, its cursor, its gaps and its dead letters. Calls done(True), or done(False) for an unknown group."""
         self._ask(lambda: self._writer.state.remove(name), done)
 
     def groups(self) -> list[Group]:
-        """The groups for which events are kept. Reads memory only."""
+        """The groups for which events are kept. Does not read the disk."""
         return [group_state.group for group_state in list(self._writer.state.groups.values())]
 
     def seen(self, group: str) -> None:
-        """A member of the group is connected: `expires_after` counts from now. Acknowledging has the same effect."""
+        """A member of the group is connected, so `expires_after` counts from now. Acknowledging has the same effect."""
         self._ask(lambda: self._writer.state.seen(group), _ignore)
 
     def rewind(self, group: str, done: Done, *, to_seq: int | None = None, to_time: float | None = None) -> None:
-        """Deliver again what came after `to_seq`, or at or after `to_time` (wall clock), as far as it is kept.
+        """Deliver kept events again: those after `to_seq`, or from `to_time` (wall clock) on.
 
-        done(cursor) for DeliverySchedule.rewound; done(JournalError) when there is no such group.
+        Calls done(cursor), for DeliverySchedule.rewound, or done(JournalError) for an unknown group.
         """
         self._ask(lambda: self._writer.state.rewind(group, to_seq, to_time), done)
 
@@ -207,48 +210,51 @@ class Journal:
     def bury(
         self, group: str, event: StoredEvent, error: dict[str, Any], attempts: int, done: Done | None = None
     ) -> None:
-        """Make the event a dead letter of the group, and acknowledge it. done(None) once the letter is committed.
+        """Make the event a dead letter of the group, and acknowledge it. Calls done(None) once the letter is committed.
 
-        done(an error) when it could not be: then nothing has changed, and the event is delivered again after a restart.
+        Calls done(error) if that failed. Then nothing has changed, and the event is delivered again after a restart.
         """
         self._ask(lambda: self._writer.dead_letters.bury(group, event, error, attempts), done or _ignore)
 
     def dead_letters(self, group: str | None, limit: int, done: Done, after: int = 0) -> None:
-        """done(list of (group name, DeadLetter)), of all groups for None; oldest seq first, those after the seq `after`."""
+        """Call done(list of (group name, DeadLetter)) with dead letters after the seq `after`, oldest first.
+
+        For None, of all groups.
+        """
         self._ask(lambda: self._writer.dead_letters.listed(group, limit, after), done)
 
     def requeue(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
-        """Deliver dead letters (all for None) once more. done(list of StoredEvent) for DeliverySchedule.requeued.
+        """Deliver dead letters again (None: all). Calls done(list of StoredEvent), for DeliverySchedule.requeued.
 
-        They stay on disk until acknowledged, and become dead letters again if buried again.
+        They stay on disk until they are acknowledged, and become dead letters again if they are buried again.
         """
         self._ask(lambda: self._writer.dead_letters.requeue(group, seqs), done)
 
     def requeued(self, group: str, done: Done) -> None:
-        """Ask for what was requeued and not acknowledged yet: `done(list of StoredEvent)`.
+        """Call done(list of StoredEvent) with the requeued dead letters that are not acknowledged yet.
 
-        For `DeliverySchedule.requeued`, after a restart.
+        For `DeliverySchedule.requeued` after a restart.
         """
         self._ask(lambda: self._writer.dead_letters.requeued(group), done)
 
     def drop(self, group: str, seqs: Iterable[int] | None, done: Done) -> None:
-        """Delete dead letters (None: all). done(how many)."""
+        """Delete dead letters (None: all). Calls done(their number)."""
         self._ask(lambda: self._writer.dead_letters.drop(group, seqs), done)
 
     # --- the end --------------------------------------------------------------------------------------------------------
 
     def close(self, done: Done | None = None) -> None:
-        """Commit what was appended and acknowledged so far, and give the slot back. Twice does no harm.
+        """Commit all appended events and acknowledgements, and release the slot. A second call has no effect.
 
-        With `done`, returns at once and calls done(None) on the journal's thread as its last act. Without, the calling
-        thread (not greenlet) waits. Later appends are answered with JournalError.
+        With `done`, returns at once, and the journal's thread calls done(None) as the last thing that it does. Without it, the
+        calling thread (not greenlet) waits. Later appends get JournalError.
         """
         self._writer.stop(done)
 
     def discard(self, done: Done) -> None:
-        """As close, and takes the files away if nothing is kept in them: for an orphan that was emptied.
+        """As close, and delete the files if they hold nothing: for an orphan whose events are all handled.
 
-        done(True) if they went, done(False) if something is still there; it is closed in both cases.
+        Calls done(True) if the files were deleted, done(False) if they still hold something. The journal is closed in both cases.
         """
         self._writer.stop(done, discards=True)
 

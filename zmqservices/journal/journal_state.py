@@ -1,6 +1,6 @@
-"""The state of a journal: its events are appended, read per group, and acknowledged here. Only the journal's thread uses it.
+"""The state of a journal: appends events, reads them for each group, and acknowledges them. Only the journal's thread uses it.
 
-Every method may raise sqlite3.Error or JournalError, and has then changed nothing that it could not do.
+Every method may raise sqlite3.Error or JournalError. It then makes no change that the file did not take.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def standing_of(row: tuple[Any, ...]) -> GroupState:
         or type(declared) is not dict
         or not all(type(pair) is list and [type(seq) for seq in pair] == [int, int] for pair in ranges)
     ):
-        raise Damaged(f"the line of group {name!r:.200} is none")
+        raise Damaged(f"the row of group {name!r:.200} is malformed")
     try:
         fields = {key: value for key, value in declared.items() if key != IS_PROVEN}
         group = Group(name=name, **fields)
@@ -43,17 +43,17 @@ def standing_of(row: tuple[Any, ...]) -> GroupState:
     except (TypeError, AttributeError) as exc:
         raise Damaged(f"group {name!r:.200} is not what was written: {exc}") from exc
     if type(group.max_deliveries) is not int or type(group.expires_after) not in (float, int, type(None)):
-        raise Damaged(f"the limits of group {name!r:.200} are none")
+        raise Damaged(f"the limits of group {name!r:.200} are malformed")
     # Files of older releases lack this field.
     group_state.is_proven = bool(declared.get(IS_PROVEN, True))
     return group_state
 
 
 class JournalState:
-    """Opened on a store; `clock` is the wall clock."""
+    """The state of the journal in `store`. `clock` is the wall clock."""
 
     def __init__(self, store: Store, clock: Callable[[], float], groups: dict[str, GroupState] | None = None) -> None:
-        """`groups`: the states of the groups, if they are known better than from the file."""
+        """`groups`: the states of the groups, if memory has newer ones than the file."""
         self.store = store
         self.clock = clock
         self.origin = uuid4().hex
@@ -140,7 +140,7 @@ class JournalState:
         for group_state in self.groups.values():
             for low, high in group_state.open_ranges(first, last):
                 events = high - low + 1
-                group_state.waiting += events  # They are not counted yet.
+                group_state.waiting += events  # They were not counted before.
                 group_state.lose(LostRange(low, high, events, "missing"))
 
     def _damaged(self, first: int) -> None:
@@ -163,9 +163,9 @@ class JournalState:
     # --- appending ------------------------------------------------------------------------------------------------------
 
     def commit(self, events: Sequence[NewEvent]) -> int:
-        """Append events, which are on disk when this returns. Returns the seq of the first; the others follow.
+        """Append events, which are on disk when this returns. Returns the seq of the first event; the others follow.
 
-        Raises TypeError for a value that cannot be kept.
+        Raises TypeError for a value that cannot be stored.
         """
         packed = pack_events(events)
         first, last = self.last_seq + 1, self.last_seq + len(events)
@@ -173,7 +173,7 @@ class JournalState:
         row = Row(first, last, self.clock(), len(packed) + OVERHEAD, types)
         crc = checksum(first, last, packed, self._crc)
         if not self._is_on_disk:
-            # Not written earlier, so that a journal on a full disk can be opened and its events delivered.
+            # Written only now, so that a journal on a full disk can be opened and its events delivered.
             self.store.add_opening(first, self.origin)
             self._is_on_disk = True
         self.store.add_block(row, self._crc, crc, packed)
@@ -216,7 +216,7 @@ class JournalState:
     def unhandled(
         self, group_state: GroupState, row: Row, low: int = 0, high: int = 1 << 62
     ) -> tuple[int, int, int]:
-        """(how many, first, last) of the events of that block that the group still waits for, from `low` to `high`."""
+        """(count, first, last) of the block's events from `low` to `high` that the group has not handled."""
         wanted = group_state.count(row.types)
         if not wanted or row.last < low or row.first > high:
             return 0, 0, 0
@@ -333,7 +333,7 @@ class JournalState:
             group_state.handled_dead_letters.clear()
 
     def note_ages(self) -> None:
-        """Find out since when events wait, for the groups for which that is not known."""
+        """Read the age of the oldest waiting event of each group for which it is not known."""
         for group_state in self.groups.values():
             if group_state.waiting and group_state.oldest_at is None:
                 group_state.oldest_at = self.store.at_of(group_state.acked.cursor + 1)

@@ -1,7 +1,7 @@
-"""How a dead letter is stored in the file: the packed event, and the error with a checksum of the whole row.
+"""Packs a dead letter for the file: the event, and the error with a checksum of the whole row.
 
-Internal. The checksum stands among the error's fields, because the table has no column for it. In a file of an older release dead
-letters may have none, and are taken as they are.
+Internal. The checksum is one of the error's fields, because the table has no column for it. In a file of an older release, dead
+letters may have no checksum and are accepted without one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHECKSUM = "checksum"
 
 def sealed(name: str, seq: int, packed: bytes, attempts: int, error: dict[str, Any], buried_at: float) -> str:
     """The text of the error, with the checksum of the row."""
-    # JSON turns every key into a text, so the checksum is made of texts.
+    # JSON turns every key into a text, so the checksum is computed from the JSON form.
     error = json.loads(json.dumps(error, default=str))
     error.pop(CHECKSUM, None)
     return json.dumps({**error, CHECKSUM: _checksum(name, seq, packed, attempts, error, buried_at)})

@@ -11,7 +11,7 @@ from typing import Any
 
 from zmqservices.utils.native_threads import allocate_lock, release
 
-#: Seconds for which no caller waits for the thread after it needed longer than it was given.
+#: After the thread needed longer than a caller would wait, no caller waits for it for this many seconds.
 GIVES_NO_WAY = 0.1
 
 
@@ -29,16 +29,16 @@ class Mailbox:
         self._busy_until = 0.0
 
     def put(self, thing: object) -> None:
-        """Post a job, and wake the thread."""
+        """Post a job and wake the thread."""
         self.items.append(thing)
         if self._is_asleep:
             self._is_asleep = False
             release(self._lock)  # Unless another thread woke it at the same moment.
 
     def wait(self, timeout: float | None) -> None:
-        """Block until there is a job, for at most `timeout` seconds. It may also return early without one. For the one thread."""
+        """Block until there is a job, at most `timeout` seconds. May return early. Only the journal's thread calls it."""
         self._is_asleep = True
-        # Look at the queue after the flag is set: each later post sees that the thread sleeps, and wakes it.
+        # The flag is set before the queue is read: every later post sees that the thread sleeps, and wakes it.
         if not self.items:
             if self._is_awaited:
                 self._is_awaited = False
@@ -47,11 +47,11 @@ class Mailbox:
         self._is_asleep = False
 
     def give_way(self, seconds: float) -> bool:
-        """Block until the thread has done all posted jobs, for at most `seconds`. False if it needs longer.
+        """Block until the thread has done all posted jobs, at most `seconds`. False if it needs longer.
 
-        A hub that has always something to do lets go of the interpreter for microseconds only, and a thread that waits for
-        it in the ordinary way may do so for tens of milliseconds, several times a commit. Where the thread waits for its
-        disk instead, nobody is made to wait with it: the next GIVES_NO_WAY seconds this returns at once.
+        A busy hub releases the interpreter's lock for microseconds only, so the journal's thread may wait for it for tens of
+        milliseconds, several times a commit. If the thread is slow because of its disk, waiting for it is no use: then this
+        returns at once for the next GIVES_NO_WAY seconds.
         """
         now = monotonic()
         if now < self._busy_until:
@@ -62,7 +62,7 @@ class Mailbox:
             if self._is_asleep and not self.items:
                 self._is_awaited = False
                 return True
-            # The wake-up may belong to an earlier wait, so look again.
+            # The wake-up may belong to an earlier wait, so check again.
             if not self._rest.acquire(True, max(0.0, end - monotonic())):
                 self._is_awaited = False
                 self._busy_until = end + GIVES_NO_WAY

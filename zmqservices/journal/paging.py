@@ -8,7 +8,7 @@ from zmqservices.journal.blocks import Block
 from zmqservices.journal.events import LostRange, Page, StoredEvent
 from zmqservices.journal.group_state import GroupState
 
-#: Events that are read for one page, at most, so that other jobs of the journal's thread do not wait for long.
+#: The most events that are read for one page, so that other jobs of the journal's thread do not wait for long.
 _LOOKED_AT = 20_000
 
 
@@ -24,7 +24,7 @@ class Paging:
         self._position = self._previous = after
 
     def page(self, blocks: Iterable[Block], origin_of: Callable[[int], str], last_seq: int) -> Page:
-        """`blocks` begin at the first event of the page, or before it."""
+        """Make the page from `blocks`, which begin at the first event of the page or before it."""
         for block in blocks:
             if not self._take(block, origin_of(block.first)):
                 return Page(tuple(self._items), self._position, False)
@@ -72,7 +72,7 @@ def look(
     origin_of: Callable[[int], str],
     last_seq: int,
 ) -> Page:
-    """A page for a reader that is no group."""
+    """A page for a reader that is not a group."""
     items: list[StoredEvent | LostRange] = []
     position = previous = after
     looked_at = 0

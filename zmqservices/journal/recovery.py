@@ -1,4 +1,4 @@
-"""Opens a journal that may have been rewound, replaced or damaged. Each such case is reported, and none prevents the start."""
+"""Opens a journal that may have been rewound, replaced or damaged. Each of these is reported, and none prevents the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zmqservices.journal.letter_rows import unsealed
 from zmqservices.journal.slots import Slot, SlotMark
 from zmqservices.journal.store import ALL_SEALED, Store, is_damage, read_json, text_or_bytes
 
-#: SQLite's errors for a file that it cannot read at this moment.
+#: SQLite's errors for a file that it cannot read just now.
 _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
 #: The tables that are copied row by row into the new file. The blocks are copied after them.
 _SMALL_TABLES = ("openings", "groups", "gaps", "letters")
@@ -93,7 +93,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def _copy(aside: Path, store: Store) -> int:
-    """Copy what can be read. Returns how many events were copied."""
+    """Copy all rows that can be read. Returns the number of copied events."""
     old = sqlite3.connect(aside, isolation_level=None)
     old.text_factory = text_or_bytes
     # With this setting SQLite also reads the rest of a file that was cut off.
@@ -106,9 +106,9 @@ def _copy(aside: Path, store: Store) -> int:
             reading = Reading(old, table, all_sealed=store.all_sealed)
             store.carry_over(table, reading.rows())
             if table == "groups" and reading.failed:
-                # The groups are not known any more: each group that subscribes gets all events that are kept.
+                # The groups are lost, so each group that subscribes gets all kept events.
                 store.set_note("groups were lost", "yes")
-        # Read from both ends: the damage is somewhere between.
+        # Read from both ends, because the damage is somewhere between.
         return sum(store.carry_over("blocks", Reading(old, "blocks", order).rows()) for order in ("ASC", "DESC"))
     finally:
         old.close()
@@ -138,7 +138,7 @@ class Reading:
         except UnicodeDecodeError:  # In the name of a column.
             self.failed = True
         except sqlite3.DatabaseError as exc:
-            # A locked file, for example, is not damaged. Treating it as damaged would lose its events.
+            # A locked file, for example, is not damaged. To treat it as damaged would lose its events.
             if getattr(exc, "sqlite_errorcode", None) in _NOT_NOW:
                 raise
             self.failed = True

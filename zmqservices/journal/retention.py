@@ -1,6 +1,6 @@
-"""Deletes events from the journal: handled ones first, then unhandled ones by its bounds. Expires groups that stay away.
+"""Deletes events from the journal: handled ones first, then unhandled ones by its bounds. Expires groups without members.
 
-The blocks in the file are always the last ones without a hole: only the oldest ever go.
+Only the oldest blocks are ever deleted, so the blocks in the file have no hole.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from zmqservices.journal.events import Dropped, Expired, LostRange, Notice
 from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.journal_state import JournalState
 
-#: Blocks that are deleted at a time, so that other jobs of the journal's thread do not wait for long.
+#: The most blocks that are deleted at a time, so that other jobs of the journal's thread do not wait for long.
 _BLOCKS_AT_A_TIME = 256
-#: When there is no room, this part of the bytes is made free (1/100).
+#: When there is no room, 1/_AT_ONCE of all bytes is freed at a time.
 _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """See Journal.open."""
+    """The limits of a journal; `Journal.open` explains each."""
 
     max_bytes: int = 1 << 30
     max_age: float | None = None
@@ -42,7 +42,7 @@ class Retention:
     # --- room for new events --------------------------------------------------------------------------------------------
 
     def room(self, wanted: int) -> int:
-        """Delete what may be deleted for `wanted` bytes. Returns the bytes that may be appended then."""
+        """Delete events until `wanted` bytes may be appended, if that is allowed. Returns the bytes that may be appended."""
         while self.free < wanted:
             missing = wanted - self.free
             if not (self._drop_some(missing, self.floor()) or self._drop_some(missing, self._proven_floor())):
@@ -92,7 +92,7 @@ class Retention:
     # --- from time to time ----------------------------------------------------------------------------------------------
 
     def sweep(self) -> bool:
-        """Delete what is too old. Returns whether there is more to delete."""
+        """Delete events that are too old. Returns whether there are more to delete."""
         now = self._state.clock()
         for group_state in self._state.groups.values():
             if group_state.expires(now):
@@ -116,7 +116,7 @@ class Retention:
         return min(cursors, default=self._state.last_seq)
 
     def _proven_floor(self) -> int:
-        """As `floor`, without groups that have no member now and of which no member has ever answered."""
+        """As `floor`, leaving out groups that have no member now and of which no member has ever answered."""
         now = self._state.clock()
         groups = [group_state for group_state in self._state.groups.values() if not group_state.has_expired]
         cursors = [group_state.acked.cursor for group_state in groups if group_state.may_be_refused_for(now)]
@@ -151,14 +151,15 @@ class Retention:
             state.write_all()
             state.store.delete_blocks(to_seq)
             if to_seq == state.last_seq:
-                # The file holds no trace of them any more.
+                # The file has no other trace of them.
                 state.store.set_note("last seq", str(to_seq))
         state.first_seq = to_seq + 1
         state.block_bytes -= sum(row.size for row in rows)
         state.block_cache.forget(to_seq)
 
     def _lose(self, group_state: GroupState, row: Row, reason: str) -> None:
-        # Two parts: events in flight may still be handled. Their loss is reported only if the process ends before that.
+        # In two parts, because events in flight may still be handled. Their loss is reported only if the process ends before
+        # that.
         middle = group_state.fetched_to
         for low, high in ((0, middle), (middle + 1, 1 << 62)):
             events, first, last = self._state.unhandled(group_state, row, low, high)
@@ -172,7 +173,7 @@ class Retention:
         self._news[name, gap.reason] = before._replace(to_seq=gap.to_seq, events=before.events + gap.events)
 
     def report_losses(self) -> None:
-        """Send notices for what was deleted since the last ones, once a second at most."""
+        """Send notices of the events deleted since the last notices, once a second at most."""
         news, self._news = self._news, {}
         for (name, _), gap in news.items():
             self._on_notice(Dropped(name, gap))

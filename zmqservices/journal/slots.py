@@ -1,8 +1,8 @@
 """The journal files of a source in a folder, and the process that owns each of them.
 
-A journal is `SOURCE.N.journal` and belongs to whoever holds the flock of `SOURCE.N.lock` beside it; N is the slot. A process
-takes the first free slot, so that one that restarts finds its journal again. An orphan is a journal that nobody holds.
-The lock's file also holds the mark: how far the journal went, to notice one that was copied back from a backup.
+A journal is `SOURCE.N.journal` and belongs to the process that holds the flock of `SOURCE.N.lock` beside it; N is the slot. A
+process takes the first free slot, so a process that restarts finds its journal again. An orphan is a journal without a process.
+The lock's file also holds the mark, the last seq of the journal, with which a journal restored from a backup is noticed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 from zmqservices.exceptions import JournalError, JournalFull
 
 _NAME = re.compile(r"(?P<source>.+)\.(?P<slot>\d+)\.journal")
-#: Bytes that are read for the mark, which is shorter.
+#: Bytes that are read for the mark. The mark is shorter.
 _MARK = 128
 
 
@@ -77,7 +77,7 @@ class Slot:
             return False
 
     def is_linked(self) -> bool:
-        """Whether its lock is a symbolic link."""
+        """Whether the lock file is a symbolic link."""
         return self._lock_path.is_symlink()
 
     def mark(self) -> SlotMark | None:
@@ -97,7 +97,7 @@ class Slot:
             path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Unlock the slot. A second time does no harm."""
+        """Unlock the slot. A second call has no effect."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -114,7 +114,7 @@ def make_private(folder: Path) -> None:
 def open_private(path: Path) -> int:
     """A descriptor of the file. If the file is missing, it is made, readable by this user only.
 
-    A symbolic link is not followed: otherwise, whoever can put a link here could have any file of this user overwritten.
+    A symbolic link is not followed: otherwise anyone who can put a link here could overwrite any file of this user.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
@@ -160,7 +160,7 @@ def orphans(folder: Path, source: str | None) -> Iterator[Orphan]:
             is_ours = slot.claim()
         except OSError:
             if path.is_symlink() or slot.is_linked():
-                continue  # Not a file of ours. The others are still looked at.
+                continue  # Not a file of this package. Go on with the others.
             raise
         if is_ours:
             slot.release()

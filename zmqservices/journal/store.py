@@ -1,7 +1,7 @@
 """The file of a journal: SQLite in WAL mode. Every method blocks and may raise sqlite3.Error; one thread uses it.
 
-The file is locked exclusively, so that SQLite keeps its index of the WAL in memory: no third file, no shared memory that a full
-disk would turn into a SIGBUS.
+The file is locked exclusively, so that SQLite keeps its index of the WAL in memory. There is no third file, and no shared memory
+in which a full disk would cause a SIGBUS.
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ CREATE TABLE letters (
 #: The statement of each table without line breaks, as the schema in the file must have it.
 _LAYOUT = sorted(" ".join(statement.split()) for statement in _TABLES.split(";") if statement.strip())
 
-#: The note in files in which each dead letter has a checksum.
+#: The name of the note that a file has if each of its dead letters has a checksum.
 ALL_SEALED = "all dead letters are sealed"
-#: What `unsealed` looks at.
+#: The columns that `unsealed` needs.
 _LETTER = "name, seq, packed, attempts, error, buried_at"
 
 #: Pages of the WAL (16 MB) after which it is copied into the file. The commit that reaches this bound waits for the copy.
 _CHECKPOINT = 4000
-#: Free pages that the file keeps for later, and free pages that are given back to the disk at a time.
+#: Free pages that the file keeps for later, and the most free pages that are given back to the disk at a time.
 _SPARE_PAGES = 2560
 _PAGES_AT_A_TIME = 512
 
 _FULL = sqlite3.SQLITE_FULL
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-#: In the header of SQLite's files: the position of the write version, and the valid schema formats.
+#: The header of SQLite's files: the position of the write version, and the valid schema formats.
 _WRITE_VERSION = 18
 _SCHEMA_FORMATS = [number.to_bytes(4, "big") for number in range(5)]
 
 
 def is_damage(exc: BaseException) -> bool:
-    """Whether an error, SQLite's or one of reading its values, says that the file is damaged."""
+    """Whether an error of SQLite, or of reading a value in the file, means that the file is damaged."""
     return isinstance(exc, Damaged) or (isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED)
 
 
 def explain(path: Path, exc: Exception, then: str = "dispatch again") -> JournalError:
-    """The error that users get for `exc` at the file `path`. `then` is what they can do once the cause is mended."""
+    """The error that users get for `exc` at the file `path`. `then` says what they can do once the cause is removed."""
     if isinstance(exc, JournalError):
         return exc
     if isinstance(exc, sqlite3.Error) and _primary(exc) == _FULL:
@@ -113,7 +113,7 @@ class Store:
         self._refuse_strange_header()
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         if self.is_new:
-            # A setting of the file, not of the connection. A journal on a full disk is opened without writing anything.
+            # Only for a new file, as this setting is stored in it: a journal on a full disk must open without writing anything.
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if self._one("PRAGMA journal_mode = WAL") != "wal":
             raise JournalError(f"the disk of journal {str(self.path)!r} allows no write-ahead log; use a local disk")
@@ -129,10 +129,10 @@ class Store:
             raise Damaged("its tables are not those of its layout")
 
     def _refuse_strange_header(self) -> None:
-        """Raise Damaged for values in the header that no SQLite writes, and that SQLite does not call damage.
+        """Raise Damaged for values in the header that SQLite never writes, but does not report as damage.
 
-        It takes a file with another write version for a read-only one, and a file with another schema format for that of a
-        release to come (see "The Database Header" in SQLite's file format).
+        SQLite opens a file with another write version read-only, and takes another schema format for one of a future release (see
+        "The Database Header" in SQLite's file format).
         """
         with self.path.open("rb") as file:
             header = file.read(48)
@@ -193,7 +193,7 @@ class Store:
         """(first seq, origin) of each opening, in order."""
         found = self._db.execute("SELECT first, origin FROM openings ORDER BY first").fetchall()
         if not all(type(first) is int and type(origin) is str for first, origin in found):
-            raise Damaged("an opening is none")
+            raise Damaged("the row of an opening is malformed")
         return found
 
     def add_opening(self, first: int, origin: str) -> None:
@@ -214,7 +214,7 @@ class Store:
 
     def rows(self, after: int = 0, limit: int = -1) -> Iterator[Row]:
         """The blocks with events after that seq, without their events."""
-        # The actual size, and not the one in the row, since it counts against the journal's bound.
+        # The actual size, not the one in the row, because it counts against the journal's bound.
         sql = f"SELECT first, last, at, length(packed) + {OVERHEAD}, types FROM blocks WHERE last > ? ORDER BY last LIMIT ?"
         cursor = self._db.execute(sql, (after, limit))
         self._cursors.add(cursor)
@@ -244,7 +244,7 @@ class Store:
         return self._one("SELECT max(last) FROM blocks WHERE at < ?", (at,)) or 0
 
     def at_of(self, seq: int) -> float | None:
-        """When the first event from `seq` on was committed."""
+        """The time when the first event from `seq` on was committed."""
         at: float | None = self._one("SELECT at FROM blocks WHERE last >= ? ORDER BY last LIMIT 1", (seq,))
         return at
 
@@ -282,7 +282,7 @@ class Store:
         sql = "SELECT first, last, events, reason FROM gaps WHERE name = ? ORDER BY first"
         gaps = [LostRange(*row) for row in self._db.execute(sql, (name,)).fetchall()]
         if not all(tuple(map(type, gap)) == (int, int, int, str) for gap in gaps):
-            raise Damaged("a gap is none")
+            raise Damaged("the row of a gap is malformed")
         return gaps
 
     def put_gaps(self, name: str, gaps: Iterable[LostRange]) -> None:
@@ -323,7 +323,7 @@ class Store:
         ).fetchall()
 
     def requeued_seqs(self, name: str) -> set[int]:
-        """The seqs of the group's dead letters that are being delivered once more."""
+        """The seqs of the group's dead letters that are being delivered again."""
         return {seq for (seq,) in self._db.execute("SELECT seq FROM letters WHERE name = ? AND requeued", (name,))}
 
     def mark_requeued(self, name: str, seqs: Iterable[int] | None) -> list[bytes]:
@@ -361,7 +361,7 @@ class Store:
     # --- repairs --------------------------------------------------------------------------------------------------------
 
     def carry_over(self, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
-        """How many events came with those rows of another file's table (for blocks), or how many rows."""
+        """Insert rows of another file's table. Returns the number of inserted events for blocks, else that of inserted rows."""
         carried = 0
         with self.transaction():
             for row in rows:
@@ -380,13 +380,14 @@ class Store:
         """Give some free pages back to the disk if there are many. Returns whether more could be given."""
         spare = self._one("PRAGMA freelist_count") - max(_SPARE_PAGES, self._one("PRAGMA page_count") // 2)
         if spare > 0:
-            # Run as a script: `execute` would do only the first step of this statement, and free one page.
+            # Run as a script, because `execute` would do only the first step of this statement and free one page.
             self._db.executescript(f"PRAGMA incremental_vacuum({min(spare, _PAGES_AT_A_TIME)})")
         return bool(spare > _PAGES_AT_A_TIME)
 
     def close(self) -> None:
-        """Close the file. A second time does no harm."""
-        # A cursor that an error left half read lives on in its traceback, and would keep the file locked against a repair.
+        """Close the file. A second call has no effect."""
+        # A cursor that was half read when an error was raised lives on in the traceback, and would keep the file locked for a
+        # repair.
         for cursor in self._cursors:
             cursor.close()
         self._cursors.clear()
@@ -394,7 +395,7 @@ class Store:
 
 
 def text_or_bytes(raw: bytes) -> str | bytes:
-    """The bytes of the file as a text. Bytes that are no text stay bytes, so that the checks of types find the damage."""
+    """The bytes of the file as a text. Bytes that are not valid UTF-8 stay bytes, so that the checks of types find the damage."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -419,12 +420,12 @@ def _row(found: tuple[Any, ...]) -> Row:
         or not all(type(count) is int for count in types.values())
         or first > last
     ):
-        raise Damaged("the line of a block is none")
+        raise Damaged("the row of a block is malformed")
     return Row(first, last, at, size, types)
 
 
 def _parts(seqs: Iterable[int] | None) -> list[list[int]]:
-    """The seqs in parts of 500, since SQLite bounds the parameters of a statement. For all seqs, one empty part."""
+    """The seqs in parts of 500, because SQLite limits the parameters of a statement. For None (all seqs), one empty part."""
     if seqs is None:
         return [[]]
     wanted = list(seqs)

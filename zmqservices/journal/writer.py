@@ -1,6 +1,6 @@
 """The journal's thread: takes posted events and questions, commits the events in groups, and answers.
 
-Group commit needs no waiting: what is posted while one commit runs makes up the next.
+Group commit needs no waiting: the events that are posted while one commit runs make up the next commit.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Writer:
         #: The error of the disk, until a commit succeeds again.
         self.trouble: str | None = None
         self.blocked: deque[tuple[float, Append]] = deque()
-        #: Reads to make right after the next commit: (seq after which the commit must begin, question, done).
+        #: Reads to do right after the next commit: (seq after which the commit must begin, question, done).
         self.ahead: deque[tuple[int, Callable[[], Page], Done]] = deque()
         self.state: JournalState
         self._sync = sync
@@ -86,9 +86,9 @@ class Writer:
             raise self._failure
 
     def stop(self, done: Done | None, discards: bool = False) -> None:
-        """Stop the thread after everything that was posted before. Blocks until the end, or has `done` called then.
+        """Stop the thread once it has done all earlier jobs. Blocks until the end, or calls `done` then.
 
-        `discards`: the files are deleted if they hold nothing; `done` is told whether they were.
+        `discards`: delete the files if they hold nothing; `done` gets whether they were deleted.
         """
         self._discards = self._discards or discards
         self.put((None, self._stop, done or _ignore))
@@ -217,7 +217,7 @@ class Writer:
         self.blocked.extend((until, item) for item in self._possible(batch))
 
     def _possible(self, batch: list[Append]) -> list[Append]:
-        """The events that fit into the journal at all. Larger ones are refused at once, and no room is made for them."""
+        """The events that can fit into the journal. Larger events are refused at once, and nothing is deleted for them."""
         possible = []
         for event, done in batch:
             if size_of(event) + OVERHEAD <= self._bounds.max_bytes:
@@ -228,7 +228,7 @@ class Writer:
         return possible
 
     def _fitting(self, batch: list[Append]) -> int:
-        """How many of the events there is room for, beginning with the first."""
+        """The number of events, from the first on, for which there is room."""
         wanted = min(_bytes_of(batch), self._bounds.max_bytes)
         room = self._try(lambda: self.retention.room(wanted))
         if isinstance(room, Exception):
@@ -272,7 +272,7 @@ class Writer:
 
     def _not_committed(self, batch: list[Append], exc: Exception) -> None:
         if len(batch) > 1 and not isinstance(exc, sqlite3.Error):
-            # One of the events cannot be stored. The others are stored one by one.
+            # One of the events cannot be stored, so store the others one by one.
             for item in batch:
                 self._commit([item])
             return
@@ -363,4 +363,4 @@ def _bytes_of(batch: list[Append]) -> int:
 
 
 def _ignore(result: Any) -> None:
-    """A callback for callers that wait in another way."""
+    """The callback of callers that wait for the end in another way."""
