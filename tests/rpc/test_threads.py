@@ -112,7 +112,7 @@ def test_a_thread_that_its_own_hub_waits_for_is_told_so_and_nothing_is_sent(serv
 
     assert not thread.is_alive()
     assert isinstance(told[0], RuntimeError)
-    assert "must wait by gevent's means" in str(told[0])
+    assert "must do so with gevent" in str(told[0])
     gevent.sleep(0)
     assert proxy.echo(1) == 1
     assert words.gate.inside == 0

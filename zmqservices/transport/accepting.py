@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class Accepting:
-    """Looks after the listener of `endpoint` from time to time. To be closed before its socket is."""
+    """Checks the listener of `endpoint` from time to time. Close this before the socket."""
 
     def __init__(self, reactor: Reactor, endpoint: str) -> None:
         self._reactor = reactor

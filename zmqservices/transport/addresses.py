@@ -1,6 +1,6 @@
-"""Where to bind and what to tell others: `tcp://HOST:PORT` in, `tcp://IP:PORT` out.
+"""Turns configured addresses, `tcp://HOST:PORT`, into addresses to bind and to announce, `tcp://IP:PORT`.
 
-Endpoints that are handed to ZeroMQ hold IP addresses: it would look a name up once and use the first answer for ever.
+ZeroMQ is only given IP addresses, because it would look a name up once and use the first answer for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from zmqservices.exceptions import ConfigurationError
 
-#: Every address of this host: `*` and `::` are IPv4 and IPv6, `0.0.0.0` is IPv4 alone.
+#: Names for every address of this host: `*` and `::` mean IPv4 and IPv6, `0.0.0.0` means IPv4 only.
 ANY_HOST = ("*", "0.0.0.0", "::")  # nosec B104  # compared with
 IPV4_ALONE = "0.0.0.0"  # nosec B104  # compared with
 _MEND = "'tcp://HOST:PORT' is needed, with port 0 for any free one, and an IPv6 address in brackets: 'tcp://[fd00::5]:0'"
@@ -34,19 +34,19 @@ def parse(address: str, key: str = "address") -> tuple[str, int]:
 
 
 def join(host: str, port: int) -> str:
-    """`tcp://HOST:PORT`, with brackets round an IPv6 host."""
+    """`tcp://HOST:PORT`, with brackets around an IPv6 host."""
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def needs_ipv6(address: str) -> bool:
-    """Whether a socket must speak IPv6 to bind or connect to `tcp://IP:PORT`; one for `*` speaks both."""
+    """Whether a socket must have IPv6 enabled to bind or connect to `tcp://IP:PORT`. For `*` it must."""
     return address.startswith(("tcp://[", "tcp://*:"))
 
 
 def resolve(host: str, network: object = socket) -> str:
-    """The IP address of a host, IPv4 where it has one. Raises ConfigurationError when the name is unknown.
+    """The IP address of a host: IPv4 if it has one. Raises ConfigurationError for an unknown name.
 
-    `network`, here and below: the module whose sockets and look-ups are used; `gevent.socket` blocks no other greenlet.
+    `network`, here and below: the module whose sockets and look-ups are used. With `gevent.socket`, other greenlets go on.
     """
     return _resolve_all(host, network)[0]
 
@@ -65,13 +65,13 @@ def _resolve_all(host: str, network: Any) -> list[str]:
 
 
 def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    # ::ffff:10.0.0.5 is an IPv4 address; a socket for IPv4 alone reaches it.
+    # ::ffff:10.0.0.5 is an IPv4 address, which a socket without IPv6 can reach.
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
 
 
 def is_name(host: str) -> bool:
-    """Whether `host` has to be looked up to be an address."""
+    """Whether `host` is a name that must be looked up."""
     if host in ANY_HOST:
         return False
     try:
@@ -82,7 +82,7 @@ def is_name(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is an address of the loopback interface; a name is not looked up."""
+    """Whether `host` is an address of the loopback interface. Names are not looked up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -90,7 +90,7 @@ def is_loopback(host: str) -> bool:
 
 
 def resolved(host: str, network: object = socket) -> str | None:
-    """The IP address of a host as of now; None for one that is no address (`*`) or is not found."""
+    """The present IP address of a host; None for a name that is not found, and for `*`."""
     try:
         return None if host in ANY_HOST else resolve(host, network)
     except ConfigurationError:
@@ -98,14 +98,14 @@ def resolved(host: str, network: object = socket) -> str | None:
 
 
 def moved(endpoint: str, former: str, host: str) -> str:
-    """`tcp://FORMER:PORT` with another host; any other endpoint as it is."""
+    """`tcp://FORMER:PORT` with `host` in place of FORMER; any other endpoint unchanged."""
     if not endpoint.startswith(join(former, 0)[:-1]):
         return endpoint
     return join(host, parse(endpoint)[1])
 
 
 def is_of_one_link(host: str) -> bool:
-    """An IPv6 address (fe80::...) that means nothing beyond one network interface of this host."""
+    """Whether `host` is a link-local IPv6 address (fe80::...), which is valid on one network interface only."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -114,7 +114,7 @@ def is_of_one_link(host: str) -> bool:
 
 
 def advertisable(host: str, port: int, key: str) -> str:
-    """`tcp://HOST:PORT` for others to connect to. Raises ConfigurationError where `host` means nothing to them."""
+    """`tcp://HOST:PORT` for other hosts to connect to. Raises ConfigurationError if they cannot use `host`."""
     if host in ANY_HOST:
         raise ConfigurationError(f"{key} is {join(host, port)!r}, every address of this host; others need one of them")
     if is_of_one_link(host) or "%" in host:
@@ -126,15 +126,15 @@ def advertisable(host: str, port: int, key: str) -> str:
 
 
 def bindable(address: str, key: str = "BIND_ADDRESS") -> str:
-    """What ZeroMQ can bind for a configured address: names resolved, `*` kept for any host."""
+    """The address that ZeroMQ can bind for a configured one: names are resolved, and `*` stays."""
     host, port = parse(address, key)
     return join(host if host in ANY_HOST else resolve(host), port)
 
 
 def source_address(host: str, port: int, ipv4_alone: bool = False, network: Any = socket) -> str | None:
-    """This host's own address on the route to `host`, or None without a route. Nothing is sent.
+    """This host's own address on the route to `host`; None if there is no route. Sends nothing.
 
-    A name may have IPv4 and IPv6 addresses: the first one that has a route decides. `ipv4_alone`: only of IPv4.
+    If a name has several addresses, the first one with a route decides. `ipv4_alone`: look at IPv4 addresses only.
     """
     try:
         targets = _resolve_all(host, network)
@@ -153,7 +153,7 @@ def source_address(host: str, port: int, ipv4_alone: bool = False, network: Any 
 
 
 def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False, network: object = socket) -> str | None:
-    """This host's address on the route to the first of a directory's servers (host, port) that has one, else None."""
+    """This host's address on the route to the first reachable server (host, port) of the directory; None if none is."""
     routes = (source_address(host, port, ipv4_alone, network) for host, port in servers)
     return next(filter(None, routes), None)
 
@@ -161,10 +161,11 @@ def towards(servers: Iterable[tuple[str, int]], ipv4_alone: bool = False, networ
 def advertised(
     bound: str, servers: Iterable[tuple[str, int]], advertise_address: str | None, keep_port: bool = False
 ) -> str:
-    """What others are told to connect to where `bound` is what was bound: what the operator says, else the address on the
-    route to the directory's `servers`. `keep_port`: the port that was bound, whatever the operator's is.
+    """The endpoint to announce for the bound address `bound`.
 
-    Raises ConfigurationError for an address that means nothing to others.
+    It is `advertise_address` if the operator has set that, and otherwise this host's address on the route to the directory's
+    `servers`. `keep_port`: announce the bound port, even if `advertise_address` has another one. Raises ConfigurationError for an
+    address that other hosts cannot use.
     """
     host, port = parse(bound)
     if advertise_address:

@@ -1,15 +1,15 @@
-"""Drives sockets from ordinary threads: whoever waits for an answer polls for all.
+"""Drives sockets from ordinary threads: one of the threads that wait for answers polls for all of them (leader and followers).
 
-One thread at a time is inside (the leader); it polls, hands every answer to whoever waits for it, and passes the lead on
-when its own answer is there. No thread of its own, nothing to start or stop, and a lone thread pays for no hand-over.
-While nobody waits nothing is polled: ZeroMQ's own threads keep the connections and their heartbeats.
+Only one thread at a time is inside, the leader. It polls, hands each answer to the thread that waits for it, and passes the lead
+on when it has its own answer. So the reactor needs no thread, which would have to be started and stopped, and a single calling
+thread needs no hand-over. While no thread waits, nothing is polled: ZeroMQ's own threads keep the connections and heartbeats.
 
-It polls the sockets' descriptors (ZMQ_FD), which costs a third of what ZeroMQ's own poll does. A descriptor is readable while
-a socket has not noticed what its ZeroMQ thread did; it notices in any operation. So a socket that was sent to, or that was
-left before it was empty, is asked for its events before a poll.
+The leader polls the sockets' descriptors (ZMQ_FD), which takes a third of the time of ZeroMQ's own poll. A descriptor is readable
+until the socket has processed the commands of its ZeroMQ thread, and every operation on the socket processes them. So a socket is
+asked for its events before a poll if it was sent to, or was left before it was empty.
 
-A thread that is in here, leading or not, may be interrupted anywhere by a signal handler or a finalizer. Whatever that wants
-it cannot have here, since nothing goes on until it returns: it is told so (`Reentered`), and takes another reactor.
+A signal handler or a finalizer may interrupt a thread anywhere in here. It cannot use this reactor, because the interrupted
+thread does not go on before it returns. It gets `Reentered`, and must use another reactor.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from zmqservices.utils.native_threads import NativeLock, allocate_lock, get_iden
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that a poll lasts at most.
+#: The longest poll, in seconds.
 LONGEST_POLL = 1.0
 
-#: Seconds without a poll after which what has happened meanwhile is looked at before anything new is begun.
+#: Seconds without a poll after which a thread first handles all that has arrived meanwhile, before it begins anything new.
 IDLE = 0.05
 
 
@@ -51,7 +51,7 @@ class BlockingWatch:
         self._reactor = reactor
         self._drain = owner.drain
         self._get = owner.socket.get
-        #: Tells the owner that messages have been waiting.
+        #: Tells the owner that several messages may wait.
         self._expect_more: Callable[[], None] | None = getattr(owner, "expect_more", None)
         self._is_armed = self.is_closed = False
         self.descriptor: int = owner.socket.get(zmq.FD)
@@ -62,7 +62,7 @@ class BlockingWatch:
             self._reactor.armed.append(self)
 
     def look(self) -> bool:
-        """Whether something had arrived, which is handed over."""
+        """Hand over messages that have arrived. Returns whether there were any."""
         self._is_armed = False
         if self.is_closed or not self._get(_EVENTS) & _POLLIN:
             return False
@@ -78,7 +78,7 @@ class BlockingWatch:
             _log.exception("a socket's messages could not be handled")
             more = True
         except BaseException:
-            self.arm()  # Ctrl-C, most likely: what was not read yet is not lost.
+            self.arm()  # Probably Ctrl-C. Read the rest later.
             raise
         if more:
             self.arm()
@@ -90,7 +90,7 @@ class BlockingWatch:
 
 
 class BlockingTimer:
-    """An entry of the reactor's timers; the leader fires it."""
+    """A timer of the reactor, which the leader fires."""
 
     __slots__ = ("due", "callback", "args")
 
@@ -104,7 +104,7 @@ class BlockingTimer:
 
 
 class Job(Completion):
-    """Something that a thread wants done inside while another thread leads."""
+    """An action that a thread hands to the leader, to be run inside the reactor."""
 
     __slots__ = ("_action", "_args", "_answer", "_error")
 
@@ -128,7 +128,7 @@ class Job(Completion):
 
 
 class WaitingThreads:
-    """The locks of several threads that wait for one completion; released together, as the lock of one thread is."""
+    """The locks of several threads that wait for one completion. They are released together."""
 
     __slots__ = ("locks",)
 
@@ -141,25 +141,25 @@ class WaitingThreads:
 
 
 class BlockingReactor:
-    """The reactor of plain threads; see the module."""
+    """The reactor of threads without a hub; see the module."""
 
     must_be_entered = True
     looks_before_it_waits = True
-    #: Threads do not tell whether they are about to call.
+    #: Not possible: nobody knows whether a thread is about to make a call.
     defer: Callable[[Callable[[], None]], Any] | None = None
 
     def __init__(self) -> None:
-        #: Held by the leader, and tells whether the current thread is that; taken without waiting, and once only.
+        #: Held by the leader. Also tells whether the current thread is the leader. Taken without waiting, and once only.
         self._lead = reentrant_lock()
-        #: The threads that wait for the leader.
+        #: The ids of the threads that wait for the leader.
         self._following: set[int] = set()
-        #: Held while a thread enters itself as the waiter of a completion, or leaves: another thread may do the same.
+        #: Held while a thread adds itself to the waiters of a completion, or removes itself, as several threads may do so.
         self._entering = allocate_lock()
         self._jobs: deque[Job] = deque()
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._followers: deque[Any] = deque()
         self._watches: dict[int, BlockingWatch] = {}
-        #: Sockets to be looked at before the next poll.
+        #: The sockets to ask for their events before the next poll.
         self.armed: list[BlockingWatch] = []
         self._timers: list[tuple[float, int, BlockingTimer]] = []
         self._ticks = itertools.count()
@@ -193,7 +193,7 @@ class BlockingReactor:
             if waiter is not None and completion.stage >= completion.awaited:
                 release(waiter)
 
-    # --- called by anybody ---------------------------------------------------------------------------------------
+    # --- called from any thread ---------------------------------------------------------------------------------------
 
     def post(self, callback: Callable[..., Any], *args: object) -> None:
         self._posted.append((callback, args))
@@ -204,9 +204,9 @@ class BlockingReactor:
         if lead._is_owned() or (self._following and get_ident() in self._following):
             raise Reentered(
                 "this thread was interrupted by a signal handler, or by a finalizer, while it was making a call of the same "
-                "client, and nothing can be done with that client before it returns; use a client of its own there"
+                "client, and nothing can be done with that client before it returns; use a separate client there"
             )
-        # An interruption (Ctrl-C) may come between any two steps; the lock itself knows whether it was taken before that.
+        # Ctrl-C may come between any two steps. Then the lock itself tells whether it was taken.
         leads = False
         try:
             leads = lead.acquire(False)
@@ -234,8 +234,8 @@ class BlockingReactor:
     def park(self, completion: Completion, stage: int) -> None:
         if self._lead._is_owned() or (self._following and get_ident() in self._following):
             raise Reentered(
-                "this call was made by the thread that a signal handler, or a finalizer, has interrupted here: its answer "
-                "cannot be waited for before that returns"
+                "a signal handler, or a finalizer, has interrupted the thread that made this call: its answer "
+                "cannot be waited for before the handler returns"
             )
         self._wait(completion, stage)
 
@@ -271,7 +271,7 @@ class BlockingReactor:
             with self._entering:
                 _enter_waiter(completion, stage, lock)
             self._followers.append(lock)
-            # Look again now that others can see us: the leader may have left, or served us, in between.
+            # Check again now that other threads see this one: meanwhile the leader may have left, or brought the answer.
             if completion.stage < stage and not self._pass_a_free_lead():
                 lock.acquire()
         finally:
@@ -280,13 +280,13 @@ class BlockingReactor:
             try:
                 self._followers.remove(lock)
             except ValueError:
-                # We were chosen to lead. If our own answer came at the same moment, somebody else has to.
+                # This thread was chosen to lead. If its own answer came at the same moment, another thread must lead.
                 if completion.stage >= stage:
                     self._pass_a_free_lead()
             self._following.discard(me)
 
     def _pass_a_free_lead(self) -> bool:
-        """Whether nobody leads; then one of those who wait, if any, is let go to do so."""
+        """If no thread leads, wake one of the followers to lead. Returns whether no thread led."""
         lead = self._lead
         is_free = False
         try:
@@ -305,19 +305,19 @@ class BlockingReactor:
         try:
             lock = self._followers.popleft()
         except IndexError:
-            return  # Another one was quicker.
+            return  # Another thread took the last follower.
         release(lock)
 
     # --- the leader's work -----------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """What does not need a socket to speak: jobs, posts, timers that are due."""
+        """Run the jobs, the posted callbacks, and the timers that are due."""
         if self._jobs or self._posted:
             self._run_jobs()
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
             if self.armed:
-                self._look()  # An answer that is there already is not late.
+                self._look()  # An answer that has already arrived is not late.
             now = monotonic()
             while timers and timers[0][0] <= now:
                 timer = heapq.heappop(timers)[2]
@@ -341,8 +341,8 @@ class BlockingReactor:
             _log.exception("%r failed in the reactor", callback)
 
     def _catch_up(self) -> None:
-        """Hear what came while nobody polled: answers before timers judge them late, links that were lost and made again."""
-        for _ in range(100):  # Bounded: a peer that never stops talking must not keep a call from being made.
+        """Handle all that came while no thread polled: answers (before timers find them late), lost and restored links."""
+        for _ in range(100):  # Bounded, so that a peer that never stops sending cannot keep a call from being made.
             if not self._poll(0.0):
                 return
             self._run_jobs()
@@ -352,10 +352,10 @@ class BlockingReactor:
             raise RuntimeError("the client was stopped while a call was waiting for its answer")
         timeout = longest
         if self.armed and self._look():
-            timeout = 0.0  # There is something to do already; the others shall be heard all the same.
+            timeout = 0.0  # There is work already. Poll the other sockets without waiting.
         elif self._timers and longest:
             timeout = min(timeout, max(self._timers[0][0] - monotonic(), 0.0))
-        # Rounded up, so that a timer is due when the poll ends and the leader does not spin towards it.
+        # Rounded up, so that the timer is due when the poll ends. Otherwise the leader would poll without waiting until then.
         ready = self._poller.poll(int(timeout * 1000) + 1 if timeout else 0)
         self._polled_at = monotonic()
         for descriptor, _ in ready:
@@ -378,7 +378,7 @@ class BlockingReactor:
                     watch.arm()
                     raise
         finally:
-            self.armed.extend(armed)  # Those that Ctrl-C came before.
+            self.armed.extend(armed)  # The sockets that were not asked because of Ctrl-C.
         return found
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
-"""The two ends of a broadcast: an XPUB, bound, that knows who listens, and a SUB that listens to many of them.
+"""The two ends of a broadcast: a bound XPUB, which knows the topics that are subscribed to, and a SUB that listens to many XPUBs.
 
-A broadcast is one frame, its topic first: whoever listens for a topic gets all frames that begin with it. A long bytes
-value may follow in a frame of its own. Nothing is promised: what a full pipe has no room for is dropped by ZeroMQ.
+A broadcast is one frame that begins with its topic. A listener of a topic gets all frames that begin with it. A long bytes value
+may follow in a second frame. Delivery is not guaranteed: ZeroMQ drops messages for which a queue has no room.
 
-The XPUB belongs to a thread of its own, which relays between it and the reactor. When a connection ends, ZeroMQ walks through all
-topics of all listeners, in the thread that uses the socket: with a few hundred long topics that takes a second for each
-connection. Anybody who can connect can do that. It costs broadcasts their time, and calls and reliable events nothing.
+A separate thread owns the XPUB and relays between it and the reactor. When a connection ends, ZeroMQ walks through all topics of
+all listeners in the thread that uses the socket. With a few hundred long topics that takes a second for each connection, and
+anyone who can connect can cause it. In a separate thread it only delays broadcasts, and not calls or reliable events.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
 
-#: Milliseconds for which broadcasts may still leave after the context has ended.
+#: Milliseconds for which broadcasts may still be sent after the context has ended.
 LAST_WORDS = 1000
 
 
@@ -35,11 +35,11 @@ class BroadcastPublisherListener(Protocol):
     """Receives the subscriptions of listeners. Its method runs inside the reactor."""
 
     def on_subscription(self, topic: bytes, is_on: bool) -> None:
-        """A listener subscribes to `topic`, or unsubscribes. Called once per listener; ZeroMQ does not say which."""
+        """A listener subscribes to `topic` or unsubscribes. Called once per listener; ZeroMQ does not say which one it is."""
 
 
 def _relay(inner: zmq.Socket[bytes], public: zmq.Socket[bytes]) -> None:
-    """Until the context ends: broadcasts go out, subscriptions come in. In C, without the interpreter's lock."""
+    """Relay broadcasts out and subscriptions in until the context ends. Runs in C, without the interpreter's lock."""
     try:
         zmq.proxy(inner, public)
     except zmq.ContextTerminated:
@@ -50,7 +50,10 @@ def _relay(inner: zmq.Socket[bytes], public: zmq.Socket[bytes]) -> None:
 
 
 class BroadcastPublisher:
-    """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got, until the context of `sockets` ends."""
+    """An XPUB bound to `address` (`tcp://IP:port`; port 0 for any) until the context of `sockets` ends.
+
+    `endpoint` is its address.
+    """
 
     def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: BroadcastPublisherListener) -> None:
         self._listener = listener
@@ -64,9 +67,9 @@ class BroadcastPublisher:
         self._arm = self._watch.arm
 
     def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """Send to all subscribed listeners. Never blocks; a listener whose queue is full misses the message.
+        """Send to all subscribed listeners. Never blocks. A listener whose queue is full does not get the message.
 
-        False: all miss it, since too many broadcasts wait for the relay.
+        Returns False if no listener gets it, because too many broadcasts wait for the relay.
         """
         try:
             if isinstance(frames, tuple):
@@ -94,7 +97,7 @@ class BroadcastPublisher:
         return True
 
     def close(self) -> None:
-        """Send no more. The address is free, and its connections are closed, once the context has ended."""
+        """Stop sending. The address and the connections are released once the context has ended."""
         if not self._closed:
             self._closed = True
             self._accepting.close()
@@ -106,26 +109,26 @@ class BroadcastSubscriberListener(Protocol):
     """Receives the broadcasts. All methods run inside the reactor."""
 
     def on_broadcast(self, frame: bytes, payload: bytes | None) -> None:
-        """A broadcast: its topic and body, and the frame that followed, if one did."""
+        """A broadcast arrived: `frame` is its topic and body, `payload` the second frame, if there is one."""
 
     def on_batch_end(self) -> None:
-        """All messages that had arrived were handed over."""
+        """Called after all messages that had arrived."""
 
 
 class BroadcastSubscriber:
-    """Listens to any number of publishers (`connect`) for any number of topics (`subscribe`)."""
+    """A SUB that listens to any number of publishers (`connect`) for any number of topics (`subscribe`)."""
 
     def __init__(self, reactor: Reactor, sockets: Sockets, listener: BroadcastSubscriberListener) -> None:
         self._listener = listener
         self._closed = False
         self._is_paused = False
-        #: Whether frames follow that belong to no event.
+        #: Whether further frames of this message follow. They belong to no event and are dropped.
         self._is_skipping = False
         self.socket = sockets.sub()
         self._watch = reactor.watch(self)
 
     def connect(self, endpoint: str) -> None:
-        """Listen to one more publisher; reconnects by itself. To be called once per endpoint. Raises UnusableEndpoint."""
+        """Listen to another publisher; reconnects by itself. To be called once per endpoint. Raises UnusableEndpoint."""
         refuse_unless_connectable(endpoint)
         try:
             connect(self.socket, endpoint)
@@ -137,10 +140,10 @@ class BroadcastSubscriber:
         try:
             self.socket.disconnect(endpoint)
         except zmq.ZMQError:
-            pass  # It could not be connected to.
+            pass  # It was never connected.
 
     def pause(self) -> None:
-        """Read nothing for now: messages stay in ZeroMQ's queues while there is room."""
+        """Stop reading until `resume`. Messages stay in ZeroMQ's queues while there is room."""
         self._is_paused = True
 
     def resume(self) -> None:
@@ -154,7 +157,7 @@ class BroadcastSubscriber:
         self.socket.set(zmq.SUBSCRIBE, topic)
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Receive messages of `topic` no more."""
+        """Stop receiving messages of `topic`."""
         self.socket.set(zmq.UNSUBSCRIBE, topic)
 
     def drain(self) -> bool:
@@ -167,7 +170,7 @@ class BroadcastSubscriber:
                     return False
                 frame = _recv(socket, _NOBLOCK)
                 if self._is_skipping:
-                    # One frame at a time, so that a message of very many frames holds nothing else up for long.
+                    # One frame per turn, so that a message of very many frames does not delay everything else.
                     self._is_skipping = bool(socket.get(zmq.RCVMORE))
                     continue
                 payload = None

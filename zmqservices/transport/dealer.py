@@ -1,4 +1,4 @@
-"""The connecting end of a conversation with one remote node: a DEALER and its monitor."""
+"""The connecting end of a link to one remote node: a DEALER socket and its monitor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zmqservices.transport.monitor import (
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor, ReactorTimer
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, connect, refuse_unless_connectable
 
-# The backend's own methods: the Python ones above them cost as much again per message (measured in bench/).
+# pyzmq's backend methods. Its Python methods around them take as much time again per message (measured in bench/).
 _recv = BackendSocket.recv
 _send = BackendSocket.send
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -31,7 +31,7 @@ _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
 
-#: Seconds after a handshake that failed until the next try.
+#: Seconds from a failed handshake to the next attempt.
 REDIAL_PAUSE = 3.0
 
 
@@ -39,29 +39,29 @@ class DealerListener(Protocol):
     """Receives what happens on a link. All methods run inside the reactor."""
 
     def on_connect(self) -> None:
-        """The link is connected (again). Nothing was sent on it yet."""
+        """The link is connected, or connected again. Nothing was sent on it yet."""
 
     def unreachable(self, why: str = "") -> None:
-        """A try to connect failed; another one follows. `why`: a phrase, where somebody answers and the handshake failed."""
+        """An attempt to connect failed; another one follows. `why`: the reason, if the handshake failed; otherwise ""."""
 
     def on_disconnect(self) -> None:
         """The connection ended, and all messages in flight are lost. ZeroMQ goes on trying to connect."""
 
     def on_message(self, body: bytes) -> bool:
-        """A message's body arrived; a payload that belongs to it is fetched with `DealerLink.take_payload`.
+        """The body of a message arrived. Fetch its payload, if it announces one, with `DealerLink.take_payload`.
 
-        True: it held so much that others shall have their turn before the next one.
+        Returns True if handling it was so much work that other sockets should have a turn before the next message.
         """
 
     def on_batch_end(self) -> None:
-        """The messages that had arrived were handed over. More may follow at once."""
+        """Called after the messages that had arrived. More may follow at once."""
 
 
 class DealerLink:
-    """Sends to and receives from one endpoint (`tcp://IP:port`); reconnects by itself until closed.
+    """A link to one endpoint (`tcp://IP:port`). It reconnects by itself until it is closed.
 
-    `server_key`: the public key of that node, where connections are encrypted. Raises UnusableEndpoint where there can be no
-    such link, and then nothing of it is left.
+    `server_key`: the public key of that node if connections are encrypted. Raises UnusableEndpoint, and leaves nothing open, if
+    no link to the endpoint can be made.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class DealerLink:
         self.endpoint = endpoint
         self._reactor = reactor
         self._is_encrypted = server_key is not None
-        #: Set after a handshake that failed.
+        #: The timer of the next attempt; set after a failed handshake.
         self._redial: ReactorTimer | None = None
         self._listener = listener
         self._closed = False
-        #: Whether a receive still follows in this turn. It finds messages whose arrival a send may have hidden.
+        #: Whether this turn has another receive to come. It will find messages whose arrival a send may have hidden.
         self._is_draining = False
-        #: Whether the last turn brought a single message; the next turn will most likely do the same.
+        #: Whether the last turn had a single message. The next turn probably has only one as well.
         self._comes_alone = False
         self._may_stop_early = reactor.looks_before_it_waits
         refuse_unless_connectable(endpoint)
@@ -122,7 +122,7 @@ class DealerLink:
             if why and self._redial is None:
                 self._redial = self._reactor.call_later(REDIAL_PAUSE, self._dial_again)
         elif event == DISCONNECTED:
-            # Messages that the peer sent before it left are still queued: handle them before calls are given up.
+            # Messages that the peer sent before it left are still queued. Handle them before calls are given up.
             while not self._closed and self.drain():
                 pass
             if not self._closed:
@@ -138,7 +138,7 @@ class DealerLink:
         return ""
 
     def _dial_again(self) -> None:
-        # ZeroMQ itself does not connect again after some failures of a handshake.
+        # Needed because ZeroMQ does not try again after some failures of a handshake.
         self._redial = None
         if self._closed:
             return
@@ -153,7 +153,7 @@ class DealerLink:
             self._redial = None
 
     def send(self, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """True when ZeroMQ took the message; False when the link is not connected or its queue is full."""
+        """Hand a message to ZeroMQ. Returns False if the link is not connected or its queue is full."""
         try:
             if isinstance(frames, bytes):
                 _send(self.socket, frames, _NOBLOCK)
@@ -170,7 +170,7 @@ class DealerLink:
         return True
 
     def take_payload(self) -> bytes | None:
-        """The frame that follows the body just received, or None where there is none."""
+        """The frame that follows the last received body; None if there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
         payload: bytes = self.socket.recv(_NOBLOCK)
@@ -178,10 +178,10 @@ class DealerLink:
         return payload
 
     def expect_more(self) -> None:
-        """Note that several messages wait, so that the next turn reads them as a batch."""
+        """Several messages may wait: the next turn reads them as a batch."""
         self._comes_alone = False
 
-    # Much the same as the drain of RouterSocket. They stay apart: a shared loop would cost a call per message.
+    # Almost the same as the drain of RouterSocket. They are kept apart because a shared loop would cost a call per message.
     def drain(self) -> bool:
         socket, listener = self.socket, self._listener
         on_message = listener.on_message
@@ -203,7 +203,7 @@ class DealerLink:
                     listener.on_batch_end()
                     if self._may_stop_early:
                         break
-                    # Ask whether a message waits: a receive that finds none raises, which costs three times as much.
+                    # Ask whether a message waits, because a receive that finds none raises, which costs three times as much.
                     if self._watch.is_closed:
                         return False
                     if not self._get(_EVENTS) & _POLLIN:

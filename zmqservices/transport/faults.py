@@ -1,14 +1,14 @@
-"""Messages of peers that cannot be handled: counted for each peer, and logged once a minute."""
+"""Counts messages of peers that cannot be handled, and logs them once a minute for each peer."""
 
 from __future__ import annotations
 
 import logging
 from time import monotonic
 
-#: Seconds between two log lines about one peer, so that a peer that sends junk cannot fill the log.
+#: Seconds between two log lines about one peer, so that a peer that sends garbage cannot fill the log.
 LOG_INTERVAL = 60.0
 
-#: Peers that have lines of their own within that time. All beyond share one, so that many names are no way to fill a log either.
+#: The most peers with separate log lines within LOG_INTERVAL. Further peers share one, so that many names cannot fill the log.
 MOST_PEERS = 50
 _OTHERS = "others"
 
@@ -22,14 +22,14 @@ class Faults:
         #: The number of faulty messages so far.
         self.count = 0
         self._log = log
-        #: By peer: faults since its last line, and when the next one may follow.
+        #: By peer: the faults since its last log line, and the time from which the next line may be logged.
         self._untold: dict[str, int] = {}
         self._next_line: dict[str, float] = {}
 
     def saw(self, peer: str, fault: object, unexpected: BaseException | None = None) -> None:
-        """`peer` sent a message that cannot be handled, for the reason that `fault` says.
+        """Count a message of `peer` that cannot be handled; `fault` is the reason.
 
-        `unexpected`: the error that a message caused in our own code; its traceback is logged, as that is a bug.
+        `unexpected`: the error that the message caused in this package. It is a bug, so its traceback is logged.
         """
         self.count += 1
         now = monotonic()

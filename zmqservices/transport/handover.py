@@ -1,4 +1,4 @@
-"""What a thread wants done on the gevent hub of another thread, and how it waits for that meanwhile."""
+"""Hands an action from one thread to the gevent hub of another thread, and waits for it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gevent._hub_local import get_hub_if_exists
 
 from zmqservices.utils.native_threads import allocate_lock, release
 
-#: Seconds that a hub gets to take up what another thread asks of it, where nothing else bounds the wait.
+#: Seconds within which a hub must begin the action of another thread, if nothing else bounds the wait.
 TAKE_UP_TIMEOUT = 30.0
 
 
 class Bell:
-    """Rung once, from any thread. Whoever made it may wait for it: a hub that runs on its thread runs on."""
+    """An event that any thread may set. Only the thread that made it may wait for it; if it has a hub, other greenlets go on."""
 
     __slots__ = ("_hub", "_rung", "_lock")
 
@@ -28,34 +28,34 @@ class Bell:
             self._rung = gevent.event.Event()
 
     def ring(self) -> None:
-        """Twice does no harm."""
+        """Set the event. A second call has no effect."""
         if self._hub is None:
             release(self._lock)
-        elif self._hub.loop is not None:  # A hub that is gone had nobody left to hear it.
+        elif self._hub.loop is not None:  # Nothing waits on a hub that has ended.
             self._hub.loop.run_callback_threadsafe(self._rung.set)
 
     def wait(self, timeout: float | None) -> bool:
-        """True once it has rung, False after `timeout` seconds. True may be answered once only."""
+        """Wait for the event. Returns False after `timeout` seconds. After it has returned True, it must not be called again."""
         if self._hub is not None:
             return bool(self._rung.wait(timeout))
         return bool(self._lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))
 
 
 class Handover:
-    """One thing to be done there: either it is done, or its thread gave it up before it was begun."""
+    """One action for the hub. Either the hub runs it, or the waiting thread gives it up before the hub has begun."""
 
     __slots__ = ("_action", "_args", "_bell", "_claim", "_answer", "_error")
 
     def __init__(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._action, self._args = action, args
         self._bell = Bell()
-        #: Taken by who comes first: the hub that begins, or the thread that gives up.
+        #: Taken by the hub when it begins, or by the thread when it gives up, whichever is first.
         self._claim = allocate_lock()
         self._answer: Any = None
         self._error: BaseException | None = None
 
     def do(self) -> None:
-        """Called on the hub."""
+        """Called on the hub: run the action, unless it was given up."""
         if not self._claim.acquire(False):
             return
         try:
@@ -65,23 +65,26 @@ class Handover:
         self._bell.ring()
 
     def refuse(self, error: BaseException) -> None:
-        """Called on the hub in the place of `do`: it is not done any more."""
+        """Called on the hub instead of `do`: the action will not be run, and the thread gets `error`."""
         if self._claim.acquire(False):
             self._error = error
             self._bell.ring()
 
     def wait(self, timeout: float) -> Any:
-        """What the action returned or raised. RuntimeError where the hub has not begun it after `timeout` seconds."""
+        """Return the action's result or raise its error.
+
+        Raises RuntimeError if the hub has not begun it after `timeout` seconds.
+        """
         try:
             if not self._bell.wait(timeout):
                 if self._claim.acquire(False):
                     raise RuntimeError(
                         f"the gevent hub of this service was blocked for {timeout:g} s and took nothing from another thread; "
-                        "whoever waits there for a thread must wait by gevent's means (gevent.get_hub().threadpool)"
+                        "code on that hub that waits for a thread must do so with gevent (gevent.get_hub().threadpool)"
                     )
                 self._bell.wait(None)
         except BaseException:
-            self._claim.acquire(False)  # Ctrl-C, a kill: what was not begun is not to be.
+            self._claim.acquire(False)  # Ctrl-C or a kill: an action that has not begun is not run any more.
             raise
         if self._error is not None:
             raise self._error

@@ -1,8 +1,8 @@
 """Drives sockets on a gevent hub.
 
-A watcher on ZMQ_FD, which is edge-triggered: it fires when the socket's mailbox goes from empty to not empty. So a drain
-goes on until the socket is empty or the quota is spent, and every send outside a drain is followed by a look at
-ZMQ_EVENTS (a send handles the mailbox and eats the edge). A slow timer looks at every socket besides, as a net.
+A watcher waits for ZMQ_FD, which is edge-triggered: it fires when the socket's mailbox stops being empty. So a drain goes on
+until the socket is empty or the quota is spent. And every send outside a drain is followed by a check of ZMQ_EVENTS, because a
+send empties the mailbox and so hides the edge. As a safety net, a slow timer checks every socket.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from zmqservices.utils.native_threads import allocate_lock, get_ident
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two checks of every socket. No case is known that needs them; a stall would end with one.
+#: Seconds between two checks of every socket. No case is known that needs them, but a stall would end with the next check.
 SAFETY_INTERVAL = 1.0
 
-#: Seconds beyond its deadline after which a thread no longer waits for a hub that does not end the call: it is blocked.
+#: Seconds after the deadline of a call at which a waiting thread takes the hub for blocked and stops waiting.
 OVERDUE = 2.0
 
 _EVENTS = zmq.EVENTS
@@ -89,7 +89,7 @@ class HubWatch:
 
 
 class HubTimer:
-    """A raw timer of the loop, closed once it has fired."""
+    """A timer of the event loop that is closed once it has fired."""
 
     __slots__ = ("_timer",)
 
@@ -109,14 +109,14 @@ class HubTimer:
 
 
 class SwitchedTo(Protocol):
-    """A greenlet, or an Outsider in place of one."""
+    """A waiter that is woken by a switch: a greenlet, or an Outsider in its place."""
 
     def switch(self) -> object:
-        """Called on the hub: what it waits for has come."""
+        """Called on the hub when the completion has advanced."""
 
 
 class WaitingGreenlets:
-    """Several greenlets that wait for one completion, in place of the single one that mostly waits."""
+    """Several greenlets that wait for one completion. It stands in the place of the usual single greenlet."""
 
     __slots__ = ("greenlets",)
 
@@ -130,7 +130,7 @@ class WaitingGreenlets:
         completion.waiter.greenlets.append(greenlet)
 
     def switch(self) -> None:
-        """Switch to all greenlets that wait now."""
+        """Switch to all greenlets that wait at this moment."""
         for greenlet in tuple(self.greenlets):
             if greenlet in self.greenlets:
                 greenlet.switch()
@@ -146,26 +146,26 @@ class Outsider:
         self._bell = Bell()
 
     def join(self) -> None:
-        """On the hub: from here on the thread is woken."""
+        """Called on the hub: from now on a change of the completion wakes the thread."""
         if self._completion.stage >= self._stage:
             self._bell.ring()
         else:
             _join(self._completion, self._stage, self)
 
     def switch(self) -> None:
-        """On the hub, as a greenlet would be entered."""
+        """Called on the hub when the completion has advanced."""
         if self._completion.stage >= self._stage:
             _part(self._completion, self)
             self._bell.ring()
 
     def part(self) -> None:
-        """On the hub: the thread waits no longer."""
+        """Called on the hub when the thread stops waiting."""
         waiter = self._completion.waiter
         if waiter is self or isinstance(waiter, WaitingGreenlets) and self in waiter.greenlets:
             _part(self._completion, self)
 
     def let_go(self) -> None:
-        """Whether the reactor is closed."""
+        """Called when the reactor is closed: wake the thread."""
         self._bell.ring()
 
     def wait(self, timeout: float | None) -> bool:
@@ -189,13 +189,13 @@ def _part(completion: Completion, waiter: object) -> None:
 
 
 class HubReactor:
-    """The reactor of a thread that runs a gevent hub. Made in that thread, and inside on it.
+    """The reactor of a thread with a gevent hub. It must be made in that thread, and code on that thread is inside.
 
-    Other threads may call `post`, `run`, `run_greenlet`, `tell` and `park`: they hand over to the hub and wait.
+    Other threads may call `post`, `run`, `run_greenlet`, `tell` and `park`, which hand their work to the hub.
     """
 
     must_be_entered = False
-    #: It could look first, but that costs a turn of the loop.
+    #: Asking first would cost a turn of the event loop.
     looks_before_it_waits = False
 
     def __init__(self) -> None:
@@ -229,7 +229,7 @@ class HubReactor:
 
     def post(self, callback: Callable[..., Any], *args: object) -> None:
         self._posted.append((callback, args))
-        # Under a lock: the bell must not be rung from another thread while it is being taken down.
+        # Under a lock, because another thread must not ring the bell while it is being closed.
         with self._bell_lock:
             if not self._closed:
                 self._bell.send()
@@ -254,9 +254,9 @@ class HubReactor:
             self.post(action, *args)
 
     def run_greenlet(self, action: Callable[..., Answer], *args: object) -> Answer:
-        """Run `action`, which may block, in a greenlet of the hub; for other threads. Returns what it returns.
+        """Run `action`, which may block, in a greenlet of the hub, and return its result. For other threads.
 
-        It runs in a copy of the context of this thread (`contextvars`).
+        It runs in a copy of the calling thread's context (`contextvars`).
         """
         return self.hand_over(partial(copy_context().run, action), args, by=gevent.spawn)
 
@@ -267,9 +267,9 @@ class HubReactor:
         timeout: float = TAKE_UP_TIMEOUT,
         by: Callable[[Callable[[], None]], Any] | None = None,
     ) -> Answer:
-        """Have the hub run `action`, and wait for what it returns or raises.
+        """Let the hub run `action`, and return its result or raise its error.
 
-        RuntimeError where the hub is stopped, or blocked for `timeout` seconds: then nothing was begun.
+        Raises RuntimeError, without having begun, if the hub is stopped or has been blocked for `timeout` seconds.
         """
         job = Handover(action, args)
         with self._bell_lock:
@@ -325,8 +325,8 @@ class HubReactor:
             self.post(outsider.join)
             if not outsider.wait(None if deadline is None else deadline - monotonic() + OVERDUE):
                 raise RpcTimeout(
-                    f"no answer in time, and the gevent hub of this service was blocked for {OVERDUE:g} s beyond that; whoever "
-                    "waits there for a thread must wait by gevent's means (gevent.get_hub().threadpool)"
+                    f"no answer in time, and the gevent hub of this service was blocked for {OVERDUE:g} s beyond that; code on "
+                    "that hub that waits for a thread must do so with gevent (gevent.get_hub().threadpool)"
                 )
             if completion.stage < stage:
                 raise self._refusal()
@@ -342,8 +342,8 @@ class HubReactor:
         return RuntimeError("the service or client that this call belongs to was stopped")
 
     def wake(self, completions: Iterable[Completion]) -> None:
-        # Whoever waits is entered at once when the hub itself is running, else at the loop's next turn: a greenlet
-        # must not be left in the middle of what it does.
+        # Switch to the waiters at once if the hub itself runs. If a greenlet runs, it must not be left in the middle of its work:
+        # switch at the loop's next turn.
         is_hub = getcurrent() is self.hub
         for completion in completions:
             waiter = completion.waiter
@@ -378,9 +378,12 @@ class HubReactor:
             watch.close()
 
     def abandon(self) -> None:
-        """In a forked child: leave the sockets alone, which are the parent's. A read of their events there would never return."""
+        """Called in a forked child: never touch the sockets, which belong to the parent.
+
+        Asking for their events would never return.
+        """
         self._closed = True
-        self._bell_lock = allocate_lock()  # Another thread of the parent may have held it.
+        self._bell_lock = allocate_lock()  # A thread of the parent may have held the former lock.
         for watch in self._watches:
             watch.abandon()
 

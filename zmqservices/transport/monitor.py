@@ -1,4 +1,4 @@
-"""Connection events of one socket, as ZeroMQ's monitor reports them (ZMTP handshakes included)."""
+"""Reads the connection events of one socket from ZeroMQ's monitor, including those of ZMTP handshakes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EVENT = struct.Struct("=hi")
 
 
 class Monitor:
-    """Reads the monitor's own socket and calls `tell(event)`. Closed with the socket that it watches."""
+    """Reads the monitor's socket and calls `tell(event)`. Close it together with the watched socket."""
 
     def __init__(
         self, reactor: Reactor, sockets: Sockets, watched: Any, events: int, tell: Callable[[int], None]

@@ -1,7 +1,7 @@
-"""What drives the sockets of one process or one client: the seam between the gevent hub and a plain thread.
+"""The interface of a reactor, which drives the sockets of one process or one client.
 
-Everything above (links, doors, calls) runs *inside* a reactor, one piece of code at a time, and never blocks there. Two
-implementations: `zmqservices.transport.hub.HubReactor` for a gevent hub and
+All code above it (links, sockets, calls) runs *inside* a reactor, one piece at a time, and never blocks there. There are two
+implementations: `zmqservices.transport.hub.HubReactor` for a gevent hub, and
 `zmqservices.transport.blocking.BlockingReactor` for ordinary threads.
 """
 
@@ -12,24 +12,24 @@ from typing import Any, Protocol, TypeVar
 
 Answer = TypeVar("Answer")
 
-#: Messages that one socket may hand over in a turn, so that it cannot starve timers and other sockets.
+#: The most messages that one socket hands over in a turn, so that it cannot starve timers and other sockets.
 DRAIN_QUOTA = 256
 
-#: Bytes of a large message that count as one message more. A message that is still in the processor's cache is cheaper to
-#: handle than one that came a megabyte ago.
+#: Each so many bytes of a large message count as another message. A message that is still in the processor's cache takes less
+#: time than one that came a megabyte ago.
 COUNTED_BYTES = 1024
 
-#: A message that is refused counts as so many. Refusing one may cost twenty times what an honest message costs, and others wait
-#: for the end of the turn.
+#: A refused message counts as this many. Refusing a message may take twenty times as long as handling a valid one, and other
+#: sockets wait for the end of the turn.
 COUNTED_REFUSAL = 16
 
 
 class Reentered(RuntimeError):
-    """The thread is inside this reactor already: a signal handler or a finalizer has interrupted it there."""
+    """The thread is already inside this reactor, where a signal handler or a finalizer has interrupted it."""
 
 
 class Drainable(Protocol):
-    """The owner of one socket. `drain` takes what waits and returns True when there may be more."""
+    """The owner of one socket. `drain` handles waiting messages and returns True if there may be more."""
 
     socket: Any
 
@@ -37,7 +37,7 @@ class Drainable(Protocol):
 
 
 class SocketWatch(Protocol):
-    """A socket under watch. `arm` must follow every send made outside `drain`: a send eats the readable edge."""
+    """A watched socket. Call `arm` after every send outside `drain`, because a send hides the readable edge."""
 
     #: Whether the socket must not be used any more: it is closed, or it belongs to the parent of this fork.
     is_closed: bool
@@ -48,13 +48,13 @@ class SocketWatch(Protocol):
 
 
 class ReactorTimer(Protocol):
-    """Something that will happen; `cancel` may come at any time and more than once."""
+    """A timer. `cancel` may be called at any time, and more than once."""
 
     def cancel(self) -> None: ...
 
 
 class Completion:
-    """Something that a caller waits for. Its `stage` only grows."""
+    """The progress of something that callers wait for. Its `stage` only grows."""
 
     __slots__ = ("stage", "awaited", "waiter")
 
@@ -62,20 +62,20 @@ class Completion:
         self.stage = 0
         #: The stage at which the waiting caller wants to be woken.
         self.awaited = 0
-        #: The reactor's own: the greenlet or lock that waits for this completion.
+        #: For the reactor only: the greenlet or lock that waits for this completion.
         self.waiter: Any = None
 
 
 class Reactor(Protocol):
-    """See the module."""
+    """Drives sockets and timers; see the module."""
 
-    #: Whether a caller may be outside the reactor, and has to enter it with `run`.
+    #: Whether a caller may be outside the reactor, and must enter it with `run`.
     must_be_entered: bool
 
-    #: Whether a socket whose `drain` returned True is asked for its events before it is drained again.
+    #: Whether a socket is asked for its events before it is drained again after its `drain` returned True.
     looks_before_it_waits: bool
 
-    #: `defer(callback)` calls it inside the reactor once everything that can run now has run; None where that cannot be known.
+    #: `defer(callback)` calls it inside the reactor after everything that can run now; None if that cannot be known.
     defer: Callable[[Callable[[], None]], Any] | None
 
     def watch(self, owner: Drainable) -> SocketWatch: ...
@@ -83,18 +83,18 @@ class Reactor(Protocol):
     def call_later(self, seconds: float, callback: Callable[..., Any], *args: object) -> ReactorTimer: ...
 
     def post(self, callback: Callable[..., Any], *args: object) -> None:
-        """Run `callback` inside the reactor soon; may be called from any thread."""
+        """Run `callback` inside the reactor soon. May be called from any thread."""
 
     def run(self, action: Callable[..., Answer], *args: object) -> Answer:
-        """Run `action` inside the reactor now and return what it returns; it must not block. Raises Reentered."""
+        """Run `action`, which must not block, inside the reactor now, and return its result. Raises Reentered."""
 
     def tell(self, action: Callable[..., Any], *args: object) -> None:
-        """Run `action` inside the reactor, at once or soon. Its outcome is not waited for when another thread has to run it."""
+        """Run `action` inside the reactor, at once or soon. Does not wait for its end if another thread must run it."""
 
     def park(self, completion: Completion, stage: int) -> None:
-        """Return once `completion` has reached `stage`. Called by whoever waits, outside the reactor, in any thread.
+        """Return once `completion` has reached `stage`.
 
-        Raises Reentered.
+        For waiting callers in any thread, outside the reactor. Raises Reentered.
         """
 
     def wake(self, completions: Iterable[Completion]) -> None:

@@ -1,4 +1,4 @@
-"""The bound end: a ROUTER to which any number of remote nodes connect."""
+"""The bound end of links: a ROUTER socket to which any number of remote nodes connect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
 
-#: Seconds for which replies may still leave after the socket is closed.
+#: Seconds for which replies may still be sent after the socket is closed.
 LAST_WORDS = 1.0
 
 
@@ -37,7 +37,7 @@ class Sent(enum.Enum):
     TAKEN = "taken"
     #: The client's queue is full; try again later.
     FULL = "full"
-    #: The client is not connected any more.
+    #: The client is no longer connected.
     GONE = "gone"
 
 
@@ -45,29 +45,29 @@ class RouterListener(Protocol):
     """Receives what happens at a RouterSocket. All methods run inside the reactor."""
 
     def on_connect(self, routing_id: bytes, address: str, key: bytes = b"") -> Any:
-        """A first message came from `routing_id` at the host `address`. Returns the client that it stands for from now on.
+        """The first message of `routing_id`, at the host `address`, arrived. Returns the client object for this routing id.
 
-        `key`: the public key that the peer has proven, where connections are encrypted.
+        `key`: the public key that the peer has proven if connections are encrypted.
         """
 
     def on_message(self, client: Any, body: bytes) -> bool:
-        """A message's body arrived; a payload that belongs to it is fetched with `RouterSocket.take_payload`.
+        """The body of a message arrived. Fetch its payload, if it announces one, with `RouterSocket.take_payload`.
 
-        True: it held so much that others shall have their turn before the next one.
+        Returns True if handling it was so much work that other sockets should have a turn before the next message.
         """
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
-        """A peer uses a routing id that ZeroMQ made, which others can guess. Its messages are dropped."""
+        """A peer uses a routing id made by ZeroMQ, which others can guess. Its messages are dropped."""
 
     def on_batch_end(self) -> None:
-        """The messages that had arrived were handed over. More may follow at once."""
+        """Called after the messages that had arrived. More may follow at once."""
 
     def on_disconnect(self) -> None:
-        """A connection ended; ZeroMQ does not say whose."""
+        """A connection ended; ZeroMQ does not say which."""
 
 
 def _address_of(frame: Any) -> str:
-    """The host that a message came from. Only frames that are not copied have it. They cost more, so only first ones are."""
+    """The host that sent a message. Only uncopied frames tell it. They are slower, so only a peer's first message is read so."""
     try:
         return str(frame.get("Peer-Address"))
     except (KeyError, zmq.ZMQError):
@@ -75,14 +75,14 @@ def _address_of(frame: Any) -> str:
 
 
 class RouterSocket:
-    """Binds `address` (`tcp://IP:port`, port 0 for any); `endpoint` is what it got."""
+    """A ROUTER bound to `address` (`tcp://IP:port`; port 0 for any). `endpoint` is its address."""
 
     def __init__(self, reactor: Reactor, sockets: Sockets, address: str, listener: RouterListener) -> None:
         self._listener = listener
         self._closed = False
-        #: Whether a receive still follows in this turn. It finds messages whose arrival a send may have hidden.
+        #: Whether this turn has another receive to come. It will find messages whose arrival a send may have hidden.
         self._is_draining = False
-        #: Whether the last turn brought a single message; the next turn will most likely do the same.
+        #: Whether the last turn had a single message. The next turn probably has only one as well.
         self._comes_alone = False
         #: The client of each routing id. The listener removes clients that have disconnected.
         self.clients: dict[bytes, Any] = {}
@@ -132,9 +132,9 @@ class RouterSocket:
         return Sent.TAKEN
 
     def listen_at(self, host: str) -> None:
-        """Accept connections at this address of the host as well, at the same port. ConfigurationError where that cannot be.
+        """Also accept connections at this address of the host, at the same port. Raises ConfigurationError if it cannot be bound.
 
-        The former address stays bound: to end that would end its connections.
+        The former address stays bound, because unbinding it would end its connections.
         """
         address = addresses.join(host, addresses.parse(self.endpoint)[1])
         if address not in self._bound:
@@ -142,18 +142,18 @@ class RouterSocket:
             self._bound.add(address)
 
     def take_payload(self) -> bytes | None:
-        """The frame that follows the body just received, or None where there is none."""
+        """The frame that follows the last received body; None if there is none."""
         if not self.socket.get(zmq.RCVMORE):
             return None
         payload: bytes = self.socket.recv(_NOBLOCK)
         note_large_message()
         return payload
 
-    # Much the same as the drain of DealerLink. They stay apart: a shared loop would cost a call per message.
+    # Almost the same as the drain of DealerLink. They are kept apart because a shared loop would cost a call per message.
     def drain(self) -> bool:
-        # Frame sync: a message is [routing id, body] and, only where the body says so, a payload. Whether more frames
-        # follow is not asked per message (that costs more than both receives): a stray frame comes up here as a routing
-        # id that nobody has. It cannot be another peer's: those are 16 random bytes, told to nobody but this node.
+        # A message is [routing id, body], and a payload if the body announces one. It is not asked per message whether more
+        # frames follow, since that takes longer than both receives. A stray frame is then read as an unknown routing id. It
+        # cannot be another peer's id: those are 16 random bytes that only this node knows.
         socket, clients, listener = self.socket, self.clients, self._listener
         on_message = listener.on_message
         count = unheard = 0
@@ -177,7 +177,7 @@ class RouterSocket:
                     self._comes_alone = False
                     unheard = 0
                     listener.on_batch_end()
-                    # Ask whether a message waits: a receive that finds none raises, which costs three times as much.
+                    # Ask whether a message waits, because a receive that finds none raises, which costs three times as much.
                     if self._watch.is_closed:
                         return False
                     if not self._get(_EVENTS) & _POLLIN:
@@ -194,9 +194,9 @@ class RouterSocket:
 
     def _admit(self, routing_id: bytes) -> None:
         """Handle the first message of a new peer."""
-        # Anything but a routing id of our making is a stray frame, and counts as a message of this turn: so many of them in one
-        # message hold up nobody for long. Or a peer let ZeroMQ choose its id: that one is told what is wrong.
-        # What it looks like is asked first, as that costs less than asking ZeroMQ whether more follows.
+        # A frame that does not look like a routing id of this protocol is a stray frame. It counts as a message of this turn, so
+        # that a message of very many frames does not delay others for long. Or the peer let ZeroMQ choose its id; it is told the
+        # mistake. The form of the frame is checked first, because that is quicker than to ask ZeroMQ whether more frames follow.
         socket = self.socket
         is_ours = len(routing_id) == ROUTING_ID_LENGTH and routing_id[:1] == ROUTING_ID_PREFIX
         if not (is_ours or len(routing_id) == 5 and routing_id[0] == 0) or not socket.get(zmq.RCVMORE):
@@ -213,7 +213,7 @@ class RouterSocket:
             self._listener.refuse_routing_id(routing_id, _address_of(_recv(socket, _NOBLOCK, copy=False)))
 
     def close(self, linger: float = LAST_WORDS) -> None:
-        """Close the socket. Messages that were handed over may still leave for `linger` seconds."""
+        """Close the socket. Messages that ZeroMQ has taken may still be sent for `linger` seconds."""
         if not self._closed:
             self._closed = True
             self._accepting.close()

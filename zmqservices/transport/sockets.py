@@ -15,24 +15,24 @@ from zmqservices.exceptions import ConfigurationError, ForkedProcessError
 from zmqservices.transport import addresses
 from zmqservices.utils.native_threads import allocate_lock
 
-#: Messages that may wait in one queue, each way. ZeroMQ refuses more at the sender.
+#: The most messages in one queue, each way. ZeroMQ refuses further ones at the sender.
 HIGH_WATER_MARK = 10_000
 
-#: Bytes of a message besides the user's own values: envelope, headers, texts.
+#: Bytes of a message that are allowed besides the user's values: envelope, headers, texts.
 ENVELOPE_ROOM = 1024 * 1024
 
-#: Bytes of a frame that an XPUB takes. Only topics arrive there, each is kept, and each of its bytes costs memory and time.
+#: The most bytes of a frame that an XPUB accepts. Only topics arrive there. Each is stored, and each byte costs memory and time.
 LONGEST_SUBSCRIPTION = 80
 
-#: Every routing id is 16 random bytes after this one: nobody can guess another's, and ZeroMQ's own begin with a zero.
+#: The first byte of every routing id; random bytes follow, so that no id can be guessed. Ids made by ZeroMQ begin with a zero.
 ROUTING_ID_PREFIX = b"\x01"
 ROUTING_ID_LENGTH = 17
 
-#: Sockets of one context; the operating system's limit on files is met first.
+#: The most sockets of one context. The operating system's limit on open files is lower.
 MAX_SOCKETS = 65_536
 
 
-#: How many forks lie between the first process and this one. Counted, because asking for the pid is a system call.
+#: The number of forks between the first process and this one. Counted, because asking for the pid is a system call.
 _forks = 0
 
 
@@ -44,14 +44,14 @@ def _count_fork() -> None:
     _shared, _sharers, _shared_lock = None, 0, allocate_lock()
 
 
-#: The context that the clients of this process share, their number, and the lock of both.
+#: The context that clients of this process share, the number of these clients, and the lock for both.
 _shared: zmq.Context[zmq.Socket[bytes]] | None = None
 _sharers = 0
 _shared_lock = allocate_lock()
-#: Contexts of the parent, never ended: ending them in a child would hang.
+#: Contexts of the parent process. They are never ended, because ending them in a child would hang.
 _of_parents: list[zmq.Context[zmq.Socket[bytes]]] = []
 
-#: Numbers the addresses of monitors and of pairs within a context.
+#: Numbers for the addresses of monitors and pairs within a context.
 _inner = itertools.count(1)
 
 os.register_at_fork(after_in_child=_count_fork)
@@ -66,11 +66,11 @@ def forked_error(pid: int) -> ForkedProcessError:
 
 
 class UnusableEndpoint(Exception):
-    """No socket can connect to an announced address; the text quotes the address and says why."""
+    """No socket can connect to an announced address. The text quotes the address and says why."""
 
 
 def refuse_unless_connectable(endpoint: str) -> None:
-    """Raise UnusableEndpoint for an address of another kind than this release knows: before anything is opened for it."""
+    """Raise UnusableEndpoint for a kind of address that this release does not know. Called before anything is opened for it."""
     try:
         _, port = addresses.parse(endpoint)
     except ConfigurationError:
@@ -80,7 +80,7 @@ def refuse_unless_connectable(endpoint: str) -> None:
 
 
 def refuse_unless_safe(keys: Keys | None, server_key: bytes | None) -> None:
-    """Raise UnusableEndpoint where one end of a connection would be encrypted and the other one not."""
+    """Raise UnusableEndpoint if only one end of a connection would be encrypted."""
     if keys is None and server_key is not None:
         raise UnusableEndpoint("it takes encrypted connections only; set SECURITY to the folder of this process's keys")
     if keys is not None and server_key is None:
@@ -90,10 +90,10 @@ def refuse_unless_safe(keys: Keys | None, server_key: bytes | None) -> None:
 
 
 def bind(socket: zmq.Socket[bytes], address: str, what: str = "") -> str:
-    """Listen at `tcp://IP:PORT`, IPv4 or IPv6; `tcp://*:PORT` is both, or IPv4 on a host that has nothing else.
+    """Listen at `tcp://IP:PORT`, IPv4 or IPv6. `tcp://*:PORT` means both, or IPv4 on a host without IPv6.
 
-    Returns the address that was bound, with its port. Where it cannot be bound, the socket is closed and ConfigurationError
-    raised; `what` says in its text what the address is for.
+    Returns the bound address with its port. If it cannot be bound, closes the socket and raises ConfigurationError; `what` says
+    in its text what the address is for.
     """
     try:
         socket.set(zmq.IPV6, addresses.needs_ipv6(address))
@@ -107,7 +107,10 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str = "") -> str:
 
 
 def bind_also(socket: zmq.Socket[bytes], address: str) -> None:
-    """Let a bound socket listen at a second address. ConfigurationError where that cannot be; the socket stays as it was."""
+    """Let a bound socket also listen at a second address.
+
+    If it cannot, raises ConfigurationError and leaves the socket unchanged.
+    """
     try:
         socket.set(zmq.IPV6, addresses.needs_ipv6(address))
         socket.bind(address)
@@ -116,7 +119,7 @@ def bind_also(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Begin to connect to `tcp://IP:PORT`, IPv4 or IPv6; a socket may be connected to some of each."""
+    """Begin to connect to `tcp://IP:PORT`, IPv4 or IPv6. A socket may be connected to addresses of both kinds."""
     socket.set(zmq.IPV6, addresses.needs_ipv6(endpoint))
     socket.connect(endpoint)
 
@@ -127,9 +130,9 @@ class SocketOptions:
 
     heartbeat: float = 2.0
     max_message_size: int = 64 * 1024 * 1024
-    #: This node's keys; None where connections are not encrypted.
+    #: This node's keys; None if connections are not encrypted.
     keys: Keys | None = field(default=None, repr=False)
-    #: Of encrypted connections, let through in a second.
+    #: The most handshakes of encrypted connections per second.
     handshakes_per_second: int = zap.PER_SECOND
 
 
@@ -149,7 +152,7 @@ def _share() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def _share_no_more() -> zmq.Context[zmq.Socket[bytes]] | None:
-    """The context if no client shares it any more, and so has to be ended; otherwise None."""
+    """Leave the shared context. Returns it if no client shares it any more, so that it must be ended; otherwise None."""
     global _shared, _sharers
     with _shared_lock:
         _sharers -= 1
@@ -160,10 +163,10 @@ def _share_no_more() -> zmq.Context[zmq.Socket[bytes]] | None:
 
 
 class Sockets:
-    """A ZeroMQ context and what is made from it. Belongs to one process: a fork of it is refused.
+    """A ZeroMQ context and its sockets. It belongs to one process, and a fork must not use it.
 
-    `shared`: one context with all others of this process that are; six descriptors and two threads less for each. For those
-    who let nothing linger: a context ends with the last of them.
+    `shared`: use one context for all that are shared in this process, which saves six descriptors and two threads for each. Only
+    for users whose messages need not linger, because the context ends with the last of them.
     """
 
     def __init__(self, options: SocketOptions, shared: bool = False) -> None:
@@ -173,7 +176,7 @@ class Sockets:
         self._context = _share() if shared else _new_context()
         self._pid = os.getpid()
         self._forks = _forks
-        #: Judges the handshakes of encrypted connections; made for the first socket that is bound.
+        #: Decides about the handshakes of encrypted connections. Made for the first socket that is bound.
         self._zap: zap.ZapHandler | None = None
 
     def check_process(self) -> None:
@@ -182,9 +185,9 @@ class Sockets:
             raise forked_error(self._pid)
 
     def dealer(self, server_key: bytes | None = None) -> zmq.Socket[bytes]:
-        """A socket that calls one remote node: refuses to send while not connected, reconnects by itself with jitter.
+        """A socket for the link to one remote node. It refuses to send while it is not connected, and reconnects with jitter.
 
-        `server_key`: the public key of that node, where connections are encrypted.
+        `server_key`: the public key of that node if connections are encrypted.
         """
         self.check_process()
         refuse_unless_safe(self.options.keys, server_key)
@@ -192,7 +195,7 @@ class Sockets:
         self._common(socket)
         if self.options.keys is not None and server_key is not None:
             zap.secure_client(socket, self.options.keys, server_key)
-        # Random and known to that node only, so that no other peer can use this client's id.
+        # Random, and known to that node only, so that no other peer can use the id of this client.
         socket.set(zmq.ROUTING_ID, ROUTING_ID_PREFIX + os.urandom(ROUTING_ID_LENGTH - 1))
         socket.set(zmq.IMMEDIATE, 1)
         socket.set(zmq.RECONNECT_IVL, random.randint(50, 150))
@@ -201,19 +204,19 @@ class Sockets:
         return socket
 
     def router(self) -> zmq.Socket[bytes]:
-        """A socket that takes calls: reports a disconnected or full peer instead of dropping replies."""
+        """A socket that accepts links. It reports a disconnected or full peer instead of dropping messages."""
         self.check_process()
         socket = self._context.socket(zmq.ROUTER)
         self._common(socket)
         socket.set(zmq.ROUTER_MANDATORY, 1)
-        # A peer that reconnects before its old connection was missed takes its place; its HELLO begins anew.
+        # A peer that reconnects before the end of its old connection was noticed replaces that connection, and says HELLO again.
         socket.set(zmq.ROUTER_HANDOVER, 1)
         socket.set(zmq.BACKLOG, 1024)
         self._encrypt_server(socket)
         return socket
 
     def xpub(self) -> zmq.Socket[bytes]:
-        """A socket that broadcasts: reports every subscription, also a second one for the same topic."""
+        """A socket that broadcasts. It reports every subscription, also a second one for the same topic."""
         self.check_process()
         self._refuse_broadcasts()
         socket = self._context.socket(zmq.XPUB)
@@ -224,7 +227,7 @@ class Sockets:
         return socket
 
     def sub(self) -> zmq.Socket[bytes]:
-        """A socket that listens to broadcasts; reconnects by itself with jitter."""
+        """A socket that listens to broadcasts. It reconnects with jitter."""
         self.check_process()
         self._refuse_broadcasts()
         socket = self._context.socket(zmq.SUB)
@@ -234,7 +237,7 @@ class Sockets:
         return socket
 
     def pair(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-        """Two sockets connected to each other; each may be used by a thread of its own."""
+        """Two sockets that are connected to each other. Each may be used in another thread."""
         self.check_process()
         address = f"inproc://pair-{next(_inner)}"
         ends = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
@@ -247,7 +250,7 @@ class Sockets:
         return ends
 
     def _refuse_broadcasts(self) -> None:
-        # A subscription shows no certificate. Best-effort events go over the links of calls where connections are encrypted.
+        # A subscription shows no certificate. With encryption, best-effort events go over the links of calls instead.
         if self.options.keys is not None:
             raise RuntimeError("broadcasts are not encrypted")
 
@@ -259,12 +262,12 @@ class Sockets:
         zap.secure_server(socket, self.options.keys)
 
     def monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
-        """A socket on which the connection events of `socket` arrive; see `zmqservices.transport.monitor`."""
+        """A socket that receives the connection events of `socket`; see `zmqservices.transport.monitor`."""
         address = f"inproc://monitor-{next(_inner)}"
         socket.monitor(address, events)
         pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)
-        # Unbounded: with a bound, ZeroMQ's own thread, which serves all sockets, would wait for a busy hub to read.
+        # Unbounded, because otherwise ZeroMQ's thread, which serves all sockets, would wait until a busy hub reads.
         pair.set(zmq.RCVHWM, 0)
         pair.connect(address)
         return pair
@@ -275,7 +278,8 @@ class Sockets:
         socket.set(zmq.SNDHWM, HIGH_WATER_MARK)
         socket.set(zmq.RCVHWM, HIGH_WATER_MARK)
         socket.set(zmq.MAXMSGSIZE, self.options.max_message_size + ENVELOPE_ROOM)
-        # Set before bind and connect: they decide who pings. A peer is given up two beats after an unanswered one.
+        # Set before bind and connect, because each connection takes the options of that moment. A peer is given up two intervals
+        # after an unanswered heartbeat.
         socket.set(zmq.HEARTBEAT_IVL, heartbeat)
         socket.set(zmq.HEARTBEAT_TIMEOUT, 2 * heartbeat)
         socket.set(zmq.HEARTBEAT_TTL, 3 * heartbeat)
@@ -283,7 +287,7 @@ class Sockets:
         socket.set(zmq.TCP_KEEPALIVE, 1)
 
     def close(self) -> None:
-        """End the context once its sockets are closed. Blocks while replies linger, a second at the most."""
+        """End the context once its sockets are closed. Blocks while replies are still being sent, a second at most."""
         if _forks != self._forks or self._is_closed:
             return
         self._is_closed = True

@@ -1,9 +1,9 @@
-"""Large bytes are sent without a copy: ZeroMQ reads them where they are, and says on a socket of its own when it has.
+"""Sends large bytes without a copy: ZeroMQ reads them in place, and reports on a separate socket when it has read them.
 
-pyzmq keeps what is being sent alive meanwhile, and lets it go in a thread that waits for those words. Where gevent has
-patched the standard library that thread would be a greenlet, and its wait would stop the hub for ever; so it gets a thread
-of the operating system there, and sockets that block it. What is still being sent when the process ends is never let go of:
-ZeroMQ's threads read it until there is no process any more.
+Meanwhile pyzmq keeps the bytes alive, and a thread of pyzmq waits for the reports to release them. If gevent has patched the
+standard library, that thread would be a greenlet, and its wait would stop the hub for ever. So this module gives pyzmq a native
+thread, and sockets that block it. Bytes that are still being sent when the process ends are never released, because ZeroMQ's
+threads read them until the end.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from zmqservices.utils.native_threads import allocate_lock, start_thread
 
 _log = logging.getLogger(__name__)
 
-#: Frames of at least this many bytes are not copied. Releasing such a frame costs two threads some time, which is more than
-#: the copy of a shorter frame.
+#: Frames of at least this many bytes are not copied. Copying a shorter frame is quicker than releasing it, which takes time in
+#: two threads.
 UNCOPIED = 256 * 1024
 
 
 def frame(payload: bytes) -> bytes | zmq.Frame:
-    """The frame to send for `payload`: one that reads it in place, or `payload` itself if it is short or the process ends."""
+    """The frame to send for `payload`: one that is read in place, or `payload` itself if it is short or the process is ending."""
     if len(payload) < UNCOPIED:
         return payload
-    # One at a time: the first ones of two threads would make two of the sockets that pyzmq wants one of.
+    # Under a lock, because two threads at once would make two of the socket of which pyzmq needs one.
     with _making:
         collector = garbage.gc
         if type(collector) is garbage.GarbageCollector and is_module_patched("threading") and not collector.is_alive():
-            # The same object is changed, since pyzmq may hold it already.
+            # The same object is changed, because pyzmq may already hold it.
             collector._lock = allocate_lock()
             collector._context = None
             collector.__class__ = _Collector
         try:
             return zmq.Frame(payload, copy=False)
         except Exception:
-            return payload  # The interpreter is going down: nobody would let it go.
+            return payload  # The interpreter is ending: nothing would release the frame.
 
 
 _making = allocate_lock()
@@ -57,7 +57,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _keep_what_is_under_way() -> None:
-    # Runs before pyzmq's own, which would free it all, and end the thread that ZeroMQ's threads talk to.
+    # Runs before pyzmq's own exit handler, which would free the bytes and end the thread to which ZeroMQ's threads report.
     collector = garbage.gc
     if not (collector.is_alive() and collector.refs):
         return
@@ -73,12 +73,12 @@ atexit.register(_keep_what_is_under_way)
 
 
 class _Collector(garbage.GarbageCollector):
-    """pyzmq's, but for its thread."""
+    """pyzmq's collector with another thread."""
 
     @property
     def context(self) -> zmq.Context[Any]:
-        # pyzmq takes one of `zmq.green`, whose sockets need a hub in each thread. To make one imports modules, and import locks
-        # that gevent has patched bear no second thread: it died, and whoever imported something meanwhile hung.
+        # pyzmq would take a context of `zmq.green`, whose sockets need a hub in each thread. Making a hub imports modules, and
+        # with import locks that gevent has patched the second thread died, and other imports hung.
         if self._context is None:
             self._context = zmq.Context()
         return self._context
@@ -97,7 +97,7 @@ class _Collector(garbage.GarbageCollector):
 
 
 class _Thread:
-    """Releases frames that were sent. It has as much of a `threading.Thread` as the collector needs."""
+    """Releases frames that were sent. Has those methods of a `threading.Thread` that the collector needs."""
 
     def __init__(self, collector: _Collector) -> None:
         self._collector = collector
@@ -107,7 +107,7 @@ class _Thread:
         self._over.acquire()
 
     def start(self) -> None:
-        """Returns once it listens."""
+        """Start the thread. Returns once it listens."""
         start_thread(self._run)
         self._ready.acquire()
 
@@ -122,7 +122,7 @@ class _Thread:
             try:
                 socket = self._collector.context.socket(zmq.PULL)
                 socket.set(zmq.LINGER, 0)
-                # Unbounded: with a bound, ZeroMQ's own thread would wait for this one.
+                # Unbounded, because otherwise ZeroMQ's thread would wait for this one.
                 socket.set(zmq.RCVHWM, 0)
                 socket.bind(self._collector.url)
             finally:
@@ -134,7 +134,7 @@ class _Thread:
                     try:
                         sent.event.set()
                     except Exception:
-                        _log.exception("nobody could be told that a frame was sent")
+                        _log.exception("a frame that was sent could not be released")
                 sent = None
             socket.close()
         finally:
