@@ -1,6 +1,6 @@
-"""Call servers with a bound on the open calls of one client.
+"""Call servers that bound the open calls of each client.
 
-Classes of their own, so that a server without `max_calls_per_client` counts nothing.
+These are separate classes, so that a server without `max_calls_per_client` counts nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from zmqservices.cluster.calls.server import CallServer
 
 
 class BoundedCallServer(CallServer):
-    """Refuses calls of a client that has too many open ones, waiting or running, as overload: they may go elsewhere."""
+    """Refuses calls of a client that has too many open calls, waiting or running.
+
+    It refuses as overloaded, so they may go elsewhere.
+    """
 
     def _take(self, client: ClientConnection, call: IncomingCall, size: int) -> None:
         most = self.limits.max_calls_per_client
@@ -23,4 +26,4 @@ class BoundedCallServer(CallServer):
 
 
 class BoundedGuardedCallServer(BoundedCallServer, GuardedCallServer):
-    """The same in a closed cluster."""
+    """A BoundedCallServer of a closed cluster."""

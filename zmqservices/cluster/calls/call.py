@@ -17,27 +17,27 @@ HELD, SENT, DONE = 0, 1, 2
 
 
 class CallHistory:
-    """What a call has been through that did not get its answer at the first attempt; its key, and whether it may be hedged."""
+    """The part of a call that few calls need: earlier attempts, the key, and the second attempt (hedging)."""
 
     __slots__ = ("key", "avoid", "moves", "lost", "hedge")
 
     def __init__(self, key: bytes | None = None) -> None:
-        #: What decides which instance is asked; None where the load decides.
+        #: The key that decides which instance is asked; None if the load decides.
         self.key = key
-        #: The instances that were asked in vain.
+        #: The instances that were asked without success.
         self.avoid: tuple[Any, ...] = ()
-        #: How often it was made again.
+        #: How often the call was made again.
         self.moves = 0
-        #: The last instance whose link was lost while it had the call: the call may have run there.
+        #: The last instance whose link was lost with the call in flight. The call may have run there.
         self.lost: Any = None
-        #: The `Hedge` of a call that may be hedged, and of its second attempt; else None.
+        #: The `Hedge` that a call and its second attempt share; None if the call may not be hedged.
         self.hedge: Any = None
 
 
 class PendingCall(Completion):
-    """Please run `method` of `service`, and answer before `deadline` (monotonic; None for no end).
+    """Please run `method` of `service`, and answer before `deadline` (monotonic seconds; None for no limit).
 
-    HELD: no instance could be asked yet. SENT: an instance has it. DONE: `value` or `error` is there.
+    HELD: the call waits for an instance. SENT: an instance has it. DONE: it has a `value` or an `error`.
     """
 
     __slots__ = (
@@ -45,9 +45,9 @@ class PendingCall(Completion):
         "instance", "history", "began_at", "sent_at", "ahead", "held_until", "value", "error",
     )  # fmt: skip
 
-    #: Set when it is made while probes listen: the time; 0 once they were told of its end.
+    #: The time when the call was made; 0 once probes were told of its end. Set only if probes listen.
     began_at: float
-    #: Set when it is sent: the time, and how many calls its instance had in flight then.
+    #: Set when the call is sent: the time, and the number of calls that its instance had in flight then.
     sent_at: float
     ahead: int
 
@@ -78,15 +78,15 @@ class PendingCall(Completion):
         self.deadline = deadline
         self.instance: Any = None
         self.held_until = 0.0
-        #: None while nothing went wrong.
+        #: None for a call that needs none.
         self.history: CallHistory | None = None
         self.value: Any = None
-        #: None, an exception, or the mapping that a service sent for one.
+        #: None, an exception, or the mapping by which a service describes one.
         self.error: BaseException | Mapping[str, Any] | None = None
 
     @property
     def moves(self) -> int:
-        """How often it was made again at another instance."""
+        """How often the call was made again at another instance."""
         return 0 if self.history is None else self.history.moves
 
     @property
@@ -95,7 +95,7 @@ class PendingCall(Completion):
         return name
 
     def outcome(self) -> Any:
-        """The value of a call that is DONE; raises a new exception each time where it failed."""
+        """The value of a call that is DONE. If the call failed, raises a new exception each time."""
         error = self.error
         if error is None:
             return self.value
@@ -125,13 +125,13 @@ class CallSender(Protocol):
     """Sends calls and ends them; a Caller."""
 
     def send(self, call: PendingCall, instance: Any, now: float, may_be_held: bool = True) -> bool:
-        """Send the call to this instance; False where its peer has no room.
+        """Send the call to this instance. Returns False if its peer has no room.
 
-        Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
+        Raises UnserializableValueError or MessageTooLarge, without sending anything.
         """
 
     def finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
-        """The call is DONE, with this error. Its caller is woken at the end of the turn."""
+        """End the call with this error. Its caller is woken at the end of the turn."""
 
     def advanced(self, call: PendingCall) -> None:
-        """The call has reached another stage: its caller is woken at the end of the turn."""
+        """The call has reached another stage. Its caller is woken at the end of the turn."""

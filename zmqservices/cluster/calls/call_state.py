@@ -1,6 +1,6 @@
-"""What a caller knows of the services that it calls: the state of their instances, and its limits, as plain values.
+"""Describes the services that a caller calls, in plain values: the state of their instances and the limits.
 
-It is the view of one caller. Another one may see the same instances otherwise, since each judges by its own calls.
+It is the view of one caller. Another caller may see the same instances differently, because each judges by its own calls.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from zmqservices.resilience.budget import RetryBudget
 
 
 def describe(pool: ServicePool, budget: RetryBudget, ejection: Ejection, now: float) -> dict[str, Any]:
-    """One service: `calls` so far, those that are `held`, the `retries` that its budget has now, the second attempts that were
-    made (`hedged`) and those that were answered first (`hedges_won`), whether its instances are in `panic` (so many fail that
-    nobody is ejected), and its `instances`."""
+    """Describe one service.
+
+    `calls`: all so far. `held`: calls that wait for an instance. `retries`: the present retry budget. `hedged`: second attempts;
+    `hedges_won`: those that were answered first. `panic`: so many instances fail that none is ejected. `instances`: each one.
+    """
     return {
         "service": pool.service,
         "calls": pool.calls,
@@ -29,8 +31,11 @@ def describe(pool: ServicePool, budget: RetryBudget, ejection: Ejection, now: fl
 
 
 def _instance(instance: Instance, now: float) -> dict[str, Any]:
-    """`condition` is `ejected`, `up`, or why it is not asked. `queued`: the calls of others that waited
-    there by its last answer, 0 where that is out of date. Times in seconds; `latency` by method, where it was measured."""
+    """Describe one instance.
+
+    `condition`: `up`, `ejected`, or why it gets no calls. `queued`: calls of other callers that waited there at its last answer;
+    0 if that is out of date. `latency`: seconds by method, for measured methods. All times are in seconds.
+    """
     health = instance.health
     is_ejected = health.ejected_until > now
     return {

@@ -1,10 +1,10 @@
-"""The client side of calls: chooses an instance, sends the call, and hands its answer to whoever waits.
+"""The client side of calls: chooses an instance, sends the call, and wakes the code that waits for its answer.
 
-What becomes of calls that go wrong is decided in `failover`; calls that must wait are in `held_calls`; `sweep` ends calls whose
-time is over.
+`failover` decides about calls that fail, `held_calls` has the calls that wait for an instance, and `sweep` ends calls whose time
+is over.
 
-Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the
-caller's code then parks on it with `Reactor.park`. Nobody else needs to know which reactor it is.
+Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the calling
+code then waits for it with `Reactor.park`. No other code depends on the kind of reactor.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from zmqservices.wire import envelope
 from zmqservices.wire.messages import Cancel, Error, Result
 from zmqservices.wire.serializers import Serializer
 
-#: A call that may take less than this many seconds gets a timer of its own, so that its end is not rounded up much.
+#: A call with a timeout of fewer seconds gets a separate timer, so that it ends on time.
 SHORT_TIMEOUT = 0.5
 
-#: Codes of errors that are no answers of a method: where the other attempt of a hedged call is in flight, it may answer yet.
+#: Codes of errors that do not come from the method. If a hedged call gets one, its other attempt may still be answered.
 _ENDED_UNANSWERED = frozenset(("expired", "forbidden", "cancelled"))
 
-#: Seconds that a hub gets at least to begin a call of another thread, even when the call has less time.
+#: A hub has at least this many seconds to begin a call of another thread, even if the call has less time.
 LEAST_PATIENCE = 1.0
 
 
 class Caller(Watched):
-    """All calls of one node or client. `directory` is started already; `clock` says monotonic time."""
+    """All calls of one node or client. `directory` must be started; `clock` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -70,21 +70,21 @@ class Caller(Watched):
         self.watch()
         self.reactor = reactor
         self._clock = clock
-        #: The thread that may call `begin`; None where the thread that leads the reactor may.
+        #: The thread that may call `begin`; None if the leader of the reactor may.
         self.thread: int | None = getattr(reactor, "thread", None)
         self.settings = settings
         self.directory = directory
         self._pending: dict[int, PendingCall] = {}
         self._ids = itertools.count(1)
         self._woken: list[PendingCall] = []
-        #: Holds calls that are made in one turn of the loop, so that they leave together.
+        #: Holds calls that are made in one turn of the event loop, so that they are sent together.
         self._corked = CorkedCalls(reactor.defer, self._not_sent, clock)
         self.cork = self._corked.cork
         self._closed = False
         self._max_message_size = settings.max_message_size
-        #: `begin`, for callers that may be outside the reactor.
+        #: `begin` for callers that may be outside the reactor.
         self.enter: Callable[..., PendingCall] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
-        #: Handlers of messages that are no answers, by kind of message: `take(peer, message)`.
+        #: The functions for messages other than answers, `take(peer, message)`, by kind of message.
         self.other_kinds: dict[type, Callable[[Any, Any], None]] = {}
         #: Functions to call after each change of a link or of the listed instances.
         self.on_change: list[Callable[[], None]] = []
@@ -128,12 +128,12 @@ class Caller(Watched):
         key: bytes | None = None,
         hedge: bool | None = None,
     ) -> PendingCall:
-        """Send a call, or hold it until an instance can be asked. `deadline` bounds it besides `timeout`.
+        """Send a call, or hold it until an instance can be asked. It ends at `deadline` or after `timeout`, whichever comes first.
 
-        Calls with the same `key` (see `zmqservices.resilience.hashing`) go to the same instance. `hedge` says whether a call of
-        an idempotent method may have a second attempt; None leaves that to the service and the settings.
+        Calls with the same `key` (see `zmqservices.resilience.hashing`) go to the same instance. `hedge`: whether a call of an
+        idempotent method may have a second attempt; None leaves that to the service and the settings.
 
-        Raises UnserializableValueError or MessageTooLarge, and then nothing was sent.
+        Raises UnserializableValueError or MessageTooLarge, without sending anything.
         """
         now = self._clock()
         if timeout is not None:
@@ -141,7 +141,7 @@ class Caller(Watched):
             if deadline is None or own < deadline:
                 deadline = own
             else:
-                timeout = None  # What ends the call is its caller's limit.
+                timeout = None  # The caller's limit ends the call first.
         pool = self._pools.get(service)
         if pool is None:
             pool = self.expect(service)
@@ -181,16 +181,16 @@ class Caller(Watched):
             self.probes.call_began(call)
 
     def _tell_ended(self, calls: list[PendingCall]) -> None:
-        """Tell the probes of the calls that have ended. A call may be woken twice, and is told of once."""
+        """Tell the probes which calls have ended. A call may be woken twice, but is reported once."""
         told = None if self.probes is None else self.probes.call_ended
         if told is not None:
             for call in calls:
-                # An error alone ends a call that could not be encoded.
+                # A call that could not be encoded has an error without being DONE.
                 if (call.stage == DONE or call.error is not None) and getattr(call, "began_at", None):
                     told(call)
                     call.began_at = 0.0
 
-    # The parameters of `begin` once more: `*args` would hide them from type checks, and `begin` is on the hot path.
+    # Repeats the parameters of `begin`: `*args` would hide them from type checks, and `begin` is on the hot path.
     def begin_outside(
         self,
         service: str,
@@ -204,7 +204,10 @@ class Caller(Watched):
         key: bytes | None = None,
         hedge: bool | None = None,
     ) -> PendingCall:
-        """`begin`, for threads other than the hub's. RuntimeError where the hub stays blocked for the whole time of the call."""
+        """`begin` for threads other than the hub's.
+
+        Raises RuntimeError if the hub stays blocked for the whole time of the call.
+        """
         limits = [] if timeout is None else [timeout]
         if deadline is not None:
             limits.append(deadline - self._clock())
@@ -216,10 +219,10 @@ class Caller(Watched):
         return call
 
     def _begin_elsewhere(self, call: PendingCall, full: Instance | None, now: float, may_be_held: bool = True) -> None:
-        """No instance could be asked, or the peer `full` could not take the call: ask another instance, or wait for one."""
+        """Ask another instance, or wait for one: none could be asked, or the peer of the instance `full` had no room."""
         other = None if full is None else call.pool.pick(now, call.method, (full,), False, call.pool.key_of(call))
         if other is None or not self.send(call, other, now, may_be_held):
-            # What cannot be sent at all must fail here, not when an instance can be asked.
+            # A call that cannot be encoded must fail here, and not later when an instance can be asked.
             encode(call, now, self._max_message_size)
             may_not_wait = full is None and self.settings.rpc_wait_for_service <= 0
             if may_not_wait and self._peer_pool.is_unknown(call.pool):
@@ -232,7 +235,7 @@ class Caller(Watched):
     def send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
         frames = encode(call, now, self._max_message_size)
         cork = self.cork
-        # A single call has no other call to wait for.
+        # A call that is alone is not held, since no other call will leave with it.
         is_held = may_be_held and (cork.is_in or (bool(self._pending) and cork.join(now)))
         if type(frames) is not bytes or len(frames) > LONGEST:
             if is_held:
@@ -261,9 +264,9 @@ class Caller(Watched):
             if self.goes_on(call):
                 continue
             try:
-                # The call is not held again: it would be tried in every turn while no peer has room.
+                # The call is not put into the cork again, or it would be tried in every turn while no peer has room.
                 self._begin_elsewhere(call, call.instance, self._clock(), may_be_held=False)
-            except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
+            except Exception as exc:  # Its arguments were changed since it was first encoded.
                 self.finish(call, exc)
                 self.reactor.post(self.wake_all)
 
@@ -277,9 +280,9 @@ class Caller(Watched):
     def on_result(self, peer: Peer, result: Result, now: float) -> None:
         call = self._pending.pop(result.id, None)
         if call is None:
-            return  # It was given up; its instance has been told so.
+            return  # The call was given up, and its instance was told so.
         if call.instance.peer is not peer:
-            self._pending[result.id] = call  # A call belongs to the node that it was made of.
+            self._pending[result.id] = call  # Only the node that was asked may answer the call.
             return
         load = call.instance.load
         load.in_flight -= 1
@@ -299,7 +302,7 @@ class Caller(Watched):
 
     @staticmethod
     def _deserialize(call: PendingCall, result: Result) -> None:
-        # A result comes in the serialization of its request.
+        # A result has the serialization of its request.
         try:
             if call.serializer is None or call.serializer.name != result.serializer:
                 raise ValueError(f"it is in {result.serializer!r}, which was not asked for")
@@ -341,7 +344,8 @@ class Caller(Watched):
         elif code == "cancelled":
             self.finish(call, CallCancelled(str(error.get("value"))))
         elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
-            # The service gave up a nested call because this call's time is over; both sides noticed at the same moment.
+            # The service gave up a nested call because the time of this call is over, which both sides noticed at the same
+            # moment.
             self.finish(call, failures.timed_out(call))
         else:
             self.finish(call, error)
@@ -359,7 +363,10 @@ class Caller(Watched):
         self._woken.append(call)
 
     def wake_all(self) -> None:
-        """Wake the callers whose calls advanced. The last step of every turn: a woken caller may call again at once."""
+        """Wake the callers whose calls advanced.
+
+        Must be the last step of a turn, because a woken caller may call again at once.
+        """
         while self._woken:
             woken, self._woken = self._woken, []
             if self.probes is not None:
@@ -376,14 +383,14 @@ class Caller(Watched):
     # --- giving up ---------------------------------------------------------------------------------------------------
 
     def abandon(self, call: PendingCall) -> None:
-        """Drop a call whose caller waits no longer, and tell its instance to stop."""
+        """End a call whose caller has stopped waiting, and tell its instance to stop."""
         if call.stage == DONE:
             return
         self.end(call, CallCancelled(f"{call.service}.{call.method} was given up by its caller"))
         self.wake_all()
 
     def withdraw(self, call: PendingCall) -> None:
-        """The call is in flight no more, and its instance is told to stop."""
+        """Take the call out of flight, and tell its instance to stop."""
         if self._pending.pop(call.id, None) is not None:
             call.instance.load.in_flight -= 1
             if call.instance.peer.is_up:
@@ -405,30 +412,30 @@ class Caller(Watched):
             self.ejection.failed(call.instance)
         self.wake_all()
 
-    # --- second attempts: what the hedged calls ask for ------------------------------------------------------------
+    # --- second attempts: called by the hedged calls ------------------------------------------------------------
 
     def next_id(self) -> int:
         return next(self._ids)
 
     def replace(self, attempt: PendingCall, call: PendingCall) -> None:
-        """What answers `attempt`, which is in flight, answers `call` from now on."""
+        """From now on an answer to `attempt`, which is in flight, is an answer to `call`."""
         self._pending[attempt.id] = call
 
     def tell_hedged(self, call: PendingCall) -> None:
         if self.probes is not None and self.probes.call_hedged is not None:
             self.probes.call_hedged(call)
 
-    # --- who is there: what the peer pool and the peers report -----------------------------------------------------
+    # --- changes: called by the peer pool and the peers -----------------------------------------------------
 
     def expect(self, service: str) -> ServicePool:
-        """Calls to `service` will be made: connect to its instances now. Raises RuntimeError once closed."""
+        """Connect to the instances of `service` now, because calls will be made. Raises RuntimeError once closed."""
         pool = self._peer_pool.expect(service)
         if self.settings.resilience.hedge:
             pool.may_hedge = pool.hedges_all = True
         return pool
 
     def update(self) -> None:
-        """Read the directory now, instead of waiting until its changes are handed over."""
+        """Apply the changes of the directory now, instead of waiting until they are handed over."""
         self._peer_pool.update()
 
     def refresh(self, pool: ServicePool) -> None:
@@ -452,14 +459,14 @@ class Caller(Watched):
         self._tell_of_change()
 
     def peer_is_full(self, peer: Peer) -> None:
-        """Send nothing more to this peer: too much is in flight to it. `peer_changed` follows when that has changed."""
+        """Send no more to this peer, because its flow-control window is full. `peer_changed` follows when it has room."""
         self._sweep.full.add(peer)
         for pool in {instance.pool for instance in peer.instances}:
             pool.refresh(self._clock())
 
     def peer_lost(self, peer: Peer) -> None:
-        """Fail or move all calls in flight to this peer, which may have run. Calls that were held for it never left."""
-        # First of all, so that nothing more is sent there.
+        """Fail or move all calls in flight to this peer. They may have run; calls that were held for it were never sent."""
+        # First, so that no more calls are sent there.
         for pool in {instance.pool for instance in peer.instances}:
             pool.refresh(self._clock())
         held = self._corked.take_back(peer)
@@ -474,7 +481,7 @@ class Caller(Watched):
         self.wake_all()
 
     def measure(self) -> Iterator[Measure]:
-        """The calls in flight, those that wait for an instance, the links by their state, and the limits of each service."""
+        """Measures: calls in flight, calls that wait for an instance, links by state, and the limits of each service."""
         yield Measure("calls_in_flight", len(self._pending), {})
         yield Measure("calls_held", sum(len(pool.waiting) for pool in self._pools.values()), {})
         states = Counter("suspect" if peer.is_suspect else peer.stage.name.lower() for peer in self._peer_pool.peers.values())
@@ -489,7 +496,7 @@ class Caller(Watched):
             yield Measure("client_panic", self.ejection.panics(pool), service)
 
     def call_state(self) -> list[dict[str, Any]]:
-        """What it knows of the services that it calls, as far as they exist; see `zmqservices.cluster.calls.call_state`."""
+        """The state of each called service that exists; see `zmqservices.cluster.calls.call_state`."""
         now = self._clock()
         known = [pool for pool in self._pools.values() if not pool.is_absent]
         return [describe(pool, self._failover.budget(pool), self.ejection, now) for pool in known]
@@ -513,7 +520,8 @@ class Caller(Watched):
         self.unwatch()
 
     def _refuse_calls(self) -> None:
-        # Runs in a forked child. Without a pool, `expect` refuses each call there. A check at each call would cost more.
+        # Runs in a forked child. Without pools, each call there reaches `expect`, which refuses it; a check at each call would
+        # cost more.
         self._pools = {}
         self._peer_pool.pools = {}
 

@@ -1,4 +1,4 @@
-"""The nodes that are connected to a call server: how they are greeted, and how they are missed or given up."""
+"""The nodes that are connected to a call server: greets them, notices the end of connections, and gives up nodes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from zmqservices.wire.shapes import LONGEST_NAME, is_count
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after the end of a connection at which the server looks whose it was. ZeroMQ reports the end a moment before it
-#: refuses to send there; on a busy machine that moment is long.
+#: Seconds after the end of a connection at which the server finds out which client it was. ZeroMQ reports the end shortly before
+#: it refuses to send there. On a busy machine it takes longer.
 GONE_CHECK_DELAYS = (0.0, 0.05, 0.5, 3.0)
 
 #: Seconds between two attempts to tell a client that it was given up.
@@ -41,7 +41,7 @@ BLOCK_TIME = 10.0
 
 #: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
 RECORDS = "records"
-#: What a HELLO asks for that is meant for nodes of any namespace.
+#: The value of RECORDS in a HELLO that may be answered by a node of any namespace.
 OF_ALL_NAMESPACES = "all"
 
 
@@ -52,17 +52,17 @@ class ConnectionsOwner(Protocol):
         """The services that are served here, for a WELCOME."""
 
     def records(self) -> list[dict[str, Any]]:
-        """What a directory would list of this node's instances, for those who ask."""
+        """The records of this node's instances as a directory would list them, for clients that ask."""
 
     def on_message_kind(self, client: ClientConnection, message: Message) -> None:
         """Handle a message that is allowed before the HELLO."""
 
     def on_client_end(self, client: ClientConnection) -> None:
-        """Nothing more is sent to the client: stop its calls."""
+        """The client is gone or given up: stop its calls."""
 
 
 class Connections:
-    """All clients of one server socket. `node` is this process's own id."""
+    """All clients of one server socket. `node` is the id of this process's node."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Connections:
         self._node = node
         self._namespace = namespace
         self._checks: set[float] = set()
-        #: The routing ids of clients that were given up and have not been told so yet.
+        #: The routing ids of clients that were given up and could not be told so yet.
         self.given_up: set[bytes] = set()
         self._has_given_up_timer = False
         self._is_closed = False
@@ -100,7 +100,7 @@ class Connections:
     # --- the greeting ------------------------------------------------------------------------------------------------
 
     def connect(self, routing_id: bytes, address: str, key: bytes = b"") -> ClientConnection:
-        """A new client, which has said nothing yet."""
+        """Make the object for a new client, which has sent no HELLO yet."""
         return ClientConnection(routing_id, self.sender.in_flight, self.sender.queued, address, key)
 
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
@@ -109,11 +109,11 @@ class Connections:
         self._socket.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
 
     def on_stranger(self, client: ClientConnection, body: bytes) -> None:
-        """A message that came before a HELLO. Only HELLO and PING are handled, and no long message is decoded."""
+        """Handle a message that came before a HELLO. Only HELLO and PING are accepted, and no long message is decoded."""
         try:
             call_id = envelope.call_id_of(body)
             if call_id is not None:
-                # A node that was given up here greets again when one of its calls is refused. Only the id is read.
+                # A node that was given up here sends HELLO again once a call of it is refused. Only the call's id is read.
                 self._refuse_call(client, call_id)
                 return
             if batches.is_batch(body) and len(body) <= LARGEST_TOGETHER:
@@ -131,8 +131,8 @@ class Connections:
         if type(message) in (Hello, Ping):
             self._owner.on_message_kind(client, message)
         else:
-            # A node that was given up may send this before it learns of that. A refusal without a call's id would end the
-            # link for good, so it gets a PONG, which shows here whether it is still connected.
+            # A node that was given up may send this before it knows. A refusal without a call's id would end the link for
+            # ever, so the node gets a PONG, and sending that shows whether it is still connected.
             self._faults.saw(str(client), f"its {type(message).__name__.upper()} came before a HELLO")
             self.sender.send(client, envelope.encode(Pong(0)))
 
@@ -173,10 +173,10 @@ class Connections:
             self._count_fault(client)
             return
         if client.node and self._guard is not None and (hello.info or {}).get(RENEWS) is True:
-            # The same connection shows a newer certificate: its calls go on.
+            # The HELLO only shows a newer certificate. The client's calls go on.
             return
         if client.node:
-            # A new connection took the place of one that was not missed yet, or the client was told to greet again.
+            # A new connection replaced an old one whose end was not noticed yet, or the client was told to send HELLO again.
             self._begin_anew(client)
         client.node = hello.node or "?"
         client.asks_records = bool(_asked_records(hello))
@@ -185,7 +185,7 @@ class Connections:
         self._welcome(client)
 
     def _fault_of(self, hello: Hello) -> tuple[str, str] | None:
-        """The code and the text of the refusal of this HELLO; None where it is welcome."""
+        """The code and the text of the refusal of this HELLO; None if it is accepted."""
         if hello.major != MAJOR:
             return "version", f"version {MAJOR} of the protocol is spoken here, not {hello.major}"
         if hello.namespace != self._namespace and _asked_records(hello) != OF_ALL_NAMESPACES:
@@ -196,7 +196,7 @@ class Connections:
         return None
 
     def _identify(self, client: ClientConnection, hello: Hello) -> tuple[str, str] | None:
-        """Note who the client is; the code and the text of the refusal where it is nobody."""
+        """Identify the client by its certificate. Returns the code and the text of the refusal if that fails."""
         if self._guard is None:
             return None
         try:
@@ -207,7 +207,7 @@ class Connections:
         return None
 
     def _crowd(self, client: ClientConnection) -> tuple[str, str] | None:
-        """The refusal of a client that is one too many."""
+        """The refusal of a client beyond `max_clients`; None below that."""
         clients = self._socket.clients
         if self._most is None or client.node or len(clients) <= self._most:
             return None
@@ -227,7 +227,7 @@ class Connections:
         self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
 
     def keys_changed(self, is_own: bool) -> None:
-        """Cut off the clients that are not believed any more. `is_own`: all others are shown this node's new certificate."""
+        """Disconnect clients whose certificates are no longer valid. `is_own`: show the others this node's new certificate."""
         if self._guard is None:
             return
         for client in list(self._socket.clients.values()):
@@ -248,21 +248,21 @@ class Connections:
         self.remove(client)
 
     def welcome_all(self) -> None:
-        """Tell all clients which services and instances there are now."""
+        """Send all clients a WELCOME with the present services and instances."""
         for client in list(self._socket.clients.values()):
             if client.node:
                 self._welcome(client)
 
     def welcome_asking(self) -> None:
-        """Tell the clients that asked for records that these have changed."""
+        """Send the clients that asked for records a WELCOME with the new ones."""
         for client in list(self._socket.clients.values()):
             if client.node and client.asks_records:
                 self._welcome(client)
 
-    # --- clients that are gone ---------------------------------------------------------------------------------------
+    # --- clients that go ---------------------------------------------------------------------------------------
 
     def on_disconnect(self) -> None:
-        """A connection ended; ZeroMQ does not say whose. A message to each client finds those that are gone."""
+        """A connection ended; ZeroMQ does not say which. Sending to each client finds those that are gone."""
         for delay in GONE_CHECK_DELAYS:
             if delay not in self._checks:
                 self._checks.add(delay)
@@ -278,9 +278,9 @@ class Connections:
                 self.remove(client)
 
     def give_up(self, client: ClientConnection) -> None:
-        """Remove a client whose connection stands, and tell it so once it has room for that.
+        """Remove a client that is still connected, and tell it so as soon as it has room for a message.
 
-        It may wait for answers or events that will not come, and may never call again and find out.
+        Otherwise it might wait for answers or events that will not come, and never find out.
         """
         if client.node:
             self.given_up.add(client.routing_id)
@@ -296,22 +296,22 @@ class Connections:
         self._has_given_up_timer = False
         if self._is_closed:
             return
-        # About no call: no call has the id 0.
+        # The id 0 is the id of no call.
         error = envelope.encode(Error(0, refusal("protocol", "this node was given up here; it has to say HELLO again")))
         self.given_up = {routing_id for routing_id in self.given_up if self._socket.send(routing_id, error) is Sent.FULL}
         self._set_given_up_timer()
 
     def remove(self, client: ClientConnection) -> None:
-        """The client is gone, or counts as gone: stop its calls and drop what waits for it."""
-        # A client that was given up and has sent something since is another client under the same routing id.
+        """The client is gone or given up: stop its calls, and drop the messages that wait for it."""
+        # If a given-up client has sent something since, another object has its routing id.
         if self._socket.clients.get(client.routing_id) is client:
             del self._socket.clients[client.routing_id]
         self._end(client)
-        # If something is sent to it all the same, that must not count in the totals of the others.
+        # Anything still sent to it must not count in the totals of all clients.
         client.window, client.send_queue = FlowControlWindow(), SendQueue()
 
     def _begin_anew(self, client: ClientConnection) -> None:
-        """What the client asked for before was lost with its connection, as its callers see it."""
+        """Stop the client's earlier calls. Its callers lost them with the former connection."""
         self._end(client)
         client.window = FlowControlWindow(self.sender.in_flight)
 

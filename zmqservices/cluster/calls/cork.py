@@ -1,14 +1,14 @@
-"""Messages that are held back while a batch of quick jobs runs, so that they leave together.
+"""Coalescing: holds small messages while a batch of quick jobs runs, so that they are sent together.
 
-ZeroMQ's own thread, and the one at the other end, are then woken once for all of them instead of for each: a fifth of what a
-small call costs under load (bench/). Nobody shall wait long for that, so:
+ZeroMQ's threads at both ends are then woken once for all messages and not once for each, which saves a fifth of a small call's
+cost under load (bench/). These rules keep messages from being held for long:
 
-Rule 1: a cork is in only inside one turn of the loop: between `begin` and `end`, or from the second message that `join`s a
-turn on until all that could run in it has run.
-Rule 2: once the oldest has been held for SLOW seconds, all leave with the next message, or at the end of the turn.
-Rule 3: whatever takes SLOW seconds between two messages is no quick job: what was held waited for it. Nothing is held for a
-while after that: for FIRST_PAUSE where it happens now and then (a busy machine makes any job slow once), for twice as long
-each time that it happens soon again, up to LONGEST_PAUSE, and for PAUSE_PER_LOSS times what was lost in any case.
+Rule 1: messages are held only within one turn of the event loop: between `begin` and `end`, or from the second message that
+`join`s a turn until everything that could run in the turn has run.
+Rule 2: once the oldest message has been held for SLOW seconds, all are sent with the next message, or at the end of the turn.
+Rule 3: a job that takes SLOW seconds between two messages has delayed the held messages. After that nothing is held for a pause:
+FIRST_PAUSE for a rare slow job (on a busy machine any job may be slow once), and twice as long each time that it soon happens
+again, up to LONGEST_PAUSE; but at least PAUSE_PER_LOSS times the time that was lost.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-#: Seconds that a quick job takes at most. After that time the held messages leave at the next occasion.
+#: The most seconds that a quick job takes. After that time the held messages are sent at the next opportunity.
 SLOW = 0.001
 
-#: Seconds for which nothing is held after that, the first time and at most.
+#: Seconds for which nothing is held after a slow job: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 
-#: The least that a pause is, in parts of what the slow job took, and the seconds that this makes at most.
+#: A pause is at least this many times as long as the slow job, but this reason makes it no longer than LONGEST_FOR_LOSS seconds.
 PAUSE_PER_LOSS, LONGEST_FOR_LOSS = 10, 30.0
 
-#: Messages that leave together at most.
+#: The most messages that are sent together.
 MOST = 32
 
-#: Bytes of a message that is not held: handing it on takes ZeroMQ's thread long enough.
+#: A message of this many bytes or more is not held, since waking ZeroMQ's thread is a small part of its cost.
 LONGEST = 4096
 
-#: Bytes of what leaves together at most, and of the message that holds it.
+#: The most bytes of the messages that are sent together, with the BATCH around them.
 LARGEST_TOGETHER = MOST * LONGEST + 16
 
 
 class Cork:
-    """`pour(items)` hands on what was held, in its order; it may raise nothing.
+    """Holds items until they are due. `pour(items)` sends them in order and must raise nothing.
 
-    `defer(callback)` calls `callback` once all that can run now has run; None where nothing can promise that.
+    `defer(callback)` calls `callback` after everything that can run now; None if the reactor cannot do that.
     """
 
     __slots__ = ("is_in", "_pour", "_defer", "_is_joined", "_held", "_first_at", "_last_at", "_open_until", "_pause", "_clock")
@@ -54,7 +54,7 @@ class Cork:
         self.is_in = False
         self._pour = pour
         self._defer = defer
-        #: Whether a message has left in this turn already, outside of a batch.
+        #: Whether a message was already sent in this turn, outside a batch.
         self._is_joined = False
         self._held: list[Any] = []
         self._first_at = self._last_at = 0.0
@@ -63,11 +63,11 @@ class Cork:
         self._clock = clock
 
     def begin(self, now: float) -> None:
-        """A batch begins; `now` is monotonic time, as everywhere here."""
+        """A batch begins. `now` is monotonic seconds, here and below."""
         self.is_in = now >= self._open_until
 
     def join(self, now: float) -> bool:
-        """Whether a message outside of a batch may be held. The first message of a turn, which most are, is not."""
+        """Whether a message outside a batch may be held. The first message of a turn, often the only one, may not."""
         if self._is_joined:
             self.begin(now)
             return self.is_in
@@ -82,7 +82,7 @@ class Cork:
             self.end()
 
     def hold(self, item: object, now: float) -> None:
-        """Hold `item`, or hand on all that is held if it is time."""
+        """Hold `item`, or send all held items if they are due."""
         held = self._held
         held.append(item)
         if len(held) == 1:
@@ -107,12 +107,12 @@ class Cork:
         self._open_until = now + self._pause
 
     def release(self) -> None:
-        """Hand on the held items."""
+        """Send the held items."""
         if self._held:
             self._pour(self.take())
 
     def end(self) -> None:
-        """The batch is over."""
+        """The batch is over: send the held items."""
         self.is_in = False
         if self._held:
             now = self._clock()

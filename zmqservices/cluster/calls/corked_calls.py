@@ -1,4 +1,4 @@
-"""Calls that are made in one turn of the loop and leave together, in one batch per peer (coalescing)."""
+"""Coalesces calls: those made in one turn of the event loop are sent together, in one BATCH per peer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from zmqservices.wire import batches
 
 
 class CorkedCalls:
-    """`cork` holds pairs of a call and its body. Calls that a peer has no room for are handed to `not_sent`.
+    """The held calls of one caller. `not_sent` gets calls for which their peer has no room; `defer` is the reactor's.
 
-    `defer` is the reactor's.
+    `cork` holds pairs of a call and its body.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class CorkedCalls:
         self._clock = clock
 
     def _pour(self, calls: list[tuple[PendingCall, bytes]]) -> None:
-        """Send the calls that were held, except those that were given up meanwhile."""
+        """Send the held calls, except those that were given up meanwhile."""
         by_peer: dict[Peer, list[tuple[PendingCall, bytes]]] = {}
         for call, body in calls:
             if call.stage == SENT:

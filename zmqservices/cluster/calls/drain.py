@@ -1,12 +1,12 @@
-"""How the instances of a process stop: every call that was taken is answered, and no call arrives that nobody takes.
+"""Stops instances of a process without failing a call: every accepted call is answered, and none arrives too late.
 
-    service: BYE [names] ---> caller     it sends no more calls for these on this link
-    service: <--- BYE [names] caller     all that it had sent before is here by now
-    service: PING t ---------> caller    behind the last answers
-    service: <--------- PONG t caller    it has read them
+    service: BYE [names] ---> caller     the caller sends no more calls for these services on this link
+    service: <--- BYE [names] caller     all calls that it sent before have arrived
+    service: PING t ---------> caller    after the last answers
+    service: <--------- PONG t caller    the caller has read them
 
-Where another instance of the service goes on in the same process, no BYE is sent: that instance takes the calls that still
-arrive, and a new WELCOME lists the instances.
+    If another instance of the service stays in the same process, no BYE is sent: that instance takes calls that still arrive,
+    and a new WELCOME lists the instances.
 
 Runs on the hub of the CallServer.
 """
@@ -24,19 +24,20 @@ from zmqservices.utils.waiting import ChangeEvent, wait_until
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Bye, Ping
 
-#: Seconds that a leaving service waits for its callers to say that they know.
+#: The most seconds that a stopping service waits for its callers' BYE.
 BYE_TIMEOUT = 2.0
 
-#: Seconds that callers get to show that they have read the last answers. A thread that has its answer and makes no
-#: other call does not look at its sockets any more, and is waited for in vain.
+#: The most seconds that it waits for callers to read the last answers. A client in a plain thread that makes no further call does
+#: not read its sockets, and so never shows it.
 READ_TIMEOUT = 1.0
 
 
 class Drain:
-    """`clients` are those of the CallServer, `instances(name)` those of a service; `tokens` numbers its PINGs.
+    """Drains instances of one CallServer.
 
-    `send(client, frames)` sends; `stop(call, why)` ends a call that is under way and tells its caller so; `welcome_all()`
-    tells callers which instances there are.
+    `clients`: its clients. `instances(name)`: the instances of a service. `tokens`: numbers for its PINGs. `send(client, frames)`
+    sends. `stop(call, why)` ends a running call and tells its caller. `welcome_all()` tells all clients which instances there
+    are.
     """
 
     def __init__(
@@ -56,18 +57,17 @@ class Drain:
         self._send = send
         self._stop = stop
         self._welcome_all = welcome_all
-        #: Set whenever one client less is waited for.
+        #: Set whenever a client that was waited for has answered or gone.
         self._changed: Any = Event() if changed is None else changed
         self._clock = clock
 
-    # --- the service's words -------------------------------------------------------------------------------------------
+    # --- the service's side -------------------------------------------------------------------------------------------
 
     def drain(self, served: Served, timeout: float | None) -> bool:
-        """Let `served` take no more calls, tell its callers, and wait until those under way are answered.
+        """Let `served` accept no more calls, tell its callers, and wait until its open calls are answered.
 
-        Returns when every caller has said that it sends no more (or BYE_TIMEOUT has passed) and all calls have
-        ended. Calls that have not ended within `timeout` seconds (None: however long it takes) are cancelled, and
-        False is returned.
+        Returns when every caller has sent its BYE (or BYE_TIMEOUT seconds have passed) and all calls have ended. Calls that have
+        not ended after `timeout` seconds (None: no limit) are cancelled, and False is returned.
         """
         end = None if timeout is None else self._clock() + timeout
         if not served.is_draining:
@@ -81,7 +81,7 @@ class Drain:
         return in_time
 
     def drop(self, served: Served) -> None:
-        """Let `served` take no more calls; those under way are answered with an error and cancelled."""
+        """Let `served` accept no more calls, and cancel its open calls: their callers get an error."""
         self._say_bye(served)
         self._cancel_all(served, f"{served.name!r} was killed")
 
@@ -100,10 +100,10 @@ class Drain:
                 self._stop(call, why)
 
     def wait_until_read(self, timeout: float = READ_TIMEOUT) -> None:
-        """Return when those who were answered last have read it, or time is up. To be called before the socket is closed.
+        """Return when all callers have read their last answers, or after `timeout` seconds. Call it before closing the socket.
 
-        ZeroMQ drops what a peer has received and not yet read when the connection ends (with IMMEDIATE, as callers
-        have it). A PONG to a PING that was sent after the answers shows that they were read.
+        When a connection ends, ZeroMQ drops messages that the peer has received and not read (callers set IMMEDIATE). A PONG to a
+        PING that was sent after the answers shows that they were read.
         """
         token = next(self._tokens)
         for client in self._known():
@@ -123,15 +123,15 @@ class Drain:
 
         wait_until(is_over, self._changed, timeout, clock=self._clock)
 
-    # --- the callers' words ----------------------------------------------------------------------------------------------
+    # --- the callers' side ----------------------------------------------------------------------------------------------
 
     def on_bye(self, client: ClientConnection, bye: Bye) -> None:
-        """The client sends no more calls for these services, or for all that it was told of."""
+        """The client sends no more calls for these services (None: for all that it was told of)."""
         client.awaited.difference_update(bye.services if bye.services is not None else list(client.awaited))
         self._changed.set()
 
     def on_pong(self, client: ClientConnection, token: int) -> None:
-        """The client has read all that was sent before the PING with this token, if it was a PING of the drain."""
+        """The client has read everything before the PING with this token. Ignores tokens of other PINGs than the drain's."""
         if token in client.awaited:
             client.awaited.discard(token)
             self._changed.set()

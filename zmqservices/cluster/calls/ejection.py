@@ -1,6 +1,6 @@
-"""Keeps calls away from instances that fail far more than the others, as this caller sees them.
+"""Outlier ejection: keeps calls away from instances that fail far more than the others.
 
-Each caller judges for itself, by what its own calls met: another caller may see the same instance otherwise.
+Each caller judges by its own calls, so another caller may see the same instance differently.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from zmqservices.resilience.outliers import OutlierRules, Outliers
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks at slow instances, and at those that are to return.
+#: Seconds between two checks for slow instances, and for instances whose ejection is over.
 LOOK_INTERVAL = 1.0
 
 
 class Ejection:
-    """`changed(pool)` is called when other instances of a pool may be asked from now on."""
+    """The outlier ejection of one caller.
+
+    `changed(pool)` is called when the instances of a pool that may be asked have changed.
+    """
 
     def __init__(
         self,
@@ -36,14 +39,14 @@ class Ejection:
         self._next_look = 0.0
 
     def failed(self, instance: Instance) -> None:
-        """A call there was lost, not answered in time, or refused because its queue is full."""
+        """A call to this instance was lost, not answered in time, or refused because its queue is full."""
         if self._rules.ejection:
             now = self._clock()
             instance.health.failed(instance.load, now)
             self._judge(instance.pool, now)
 
     def look(self, pools: Iterable[ServicePool], now: float) -> None:
-        """To be called now and then while there are calls."""
+        """Judge the instances of all pools. To be called from time to time while there are calls."""
         if now >= self._next_look and self._rules.ejection:
             self._next_look = now + LOOK_INTERVAL
             for pool in pools:
@@ -51,7 +54,7 @@ class Ejection:
                     self._judge(pool, now)
 
     def panics(self, pool: ServicePool) -> bool:
-        """Whether so many instances failed that nobody is ejected."""
+        """Whether so many instances failed that none is ejected."""
         outliers = self._outliers.get(pool)
         return outliers is not None and outliers.panic_until > self._clock()
 
@@ -59,7 +62,7 @@ class Ejection:
         outliers = self._outliers.get(pool)
         if outliers is None:
             outliers = self._outliers[pool] = Outliers(self._rules)
-        # Those that leave or cannot be reached get no calls anyhow.
+        # Instances that stop or cannot be reached get no calls anyway.
         members = [instance for instance in pool.instances.values() if instance.may_be_asked]
         verdict = outliers.judge(members, now)
         service, probes = pool.service, self._watched.probes

@@ -1,4 +1,4 @@
-"""What becomes of a call that an instance refused, or that was in flight when its link was lost."""
+"""Decides about calls that an instance refused, or that were in flight when their link was lost."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from zmqservices.resilience.hedging import REFUSED_PAUSE
 from zmqservices.resilience.retries import FIRST_PAUSE, Failure, RetryAction, next_action, pause
 from zmqservices.transport.reactor import Reactor
 
-#: What a refusal's code means for the call. All of them say that it did not run.
+#: The failure that each code of a refusal means. All these codes say that the call did not run.
 FAILURES = {
     "draining": Failure.NOT_SERVED,
     "unknown-service": Failure.NOT_SERVED,
-    # The node does not know this client: another process than the greeted one answers, or the node gave the client up.
+    # The node does not know this client: another process answers at its address, or the node gave the client up.
     "protocol": Failure.NOT_SERVED,
     "overloaded": Failure.OVERLOADED,
 }
 
-#: Seconds that a call without a deadline waits for the budget at most.
+#: The most seconds that a call without a deadline waits for the budget.
 LONGEST_WAIT = 30.0
 
 
@@ -36,7 +36,7 @@ class FailoverOwner(CallSender, Protocol):
         """Let the call wait until an instance can be asked."""
 
     def goes_on(self, call: PendingCall) -> bool:
-        """The call, or its second attempt, failed: whether the other one of them is in flight still."""
+        """Whether the other attempt of a failed call is still in flight, so that the call goes on."""
 
     def wake_all(self) -> None:
         """Wake the callers whose calls advanced."""
@@ -70,24 +70,24 @@ class Failover:
         return found
 
     def count_calls(self, pools: Iterable[ServicePool], now: float) -> None:
-        """To be called now and then while there are calls: they earn repeats."""
+        """Let new calls earn repeats. To be called from time to time while there are calls."""
         for pool in pools:
             self.budget(pool).earn(pool.calls, now)
 
     # --- failed calls ------------------------------------------------------------------------------------------------
 
     def link_lost(self, calls: Sequence[PendingCall]) -> None:
-        """These were in flight on one link, and are not any more."""
+        """One link was lost with these calls in flight."""
         now = self._clock()
         for pool, number in Counter(call.pool for call in calls).items():
             self.budget(pool).link_lost(number, pool.calls, now)
         for instance in {call.instance for call in calls}:
-            self._ejection.failed(instance)  # One link was lost, however many calls were in flight there.
+            self._ejection.failed(instance)  # One failure for the link, however many calls were in flight.
         for call in calls:
             self.failed(call, Failure.LOST, {})
 
     def failed(self, call: PendingCall, failure: Failure, error: Mapping[str, Any]) -> None:
-        """`call` is in flight no more. `error` is the refusal, or empty where the link was lost."""
+        """The call has failed and is no longer in flight. `error` is the refusal, or empty if the link was lost."""
         instance, pool = call.instance, call.pool
         if failure is Failure.OVERLOADED:
             self._ejection.failed(instance)
@@ -130,7 +130,7 @@ class Failover:
     # --- pauses ------------------------------------------------------------------------------------------------------
 
     def _pause(self, call: PendingCall, until: float, now: float, tries: int = 0) -> None:
-        """Repeat the call after a random pause. It ends at `until`, also where the budget has nothing left by then."""
+        """Repeat the call after a random pause, or end it at `until` if the budget allows no repeat before."""
         call.stage = HELD
         call.instance = None
         self.paused.add(call)

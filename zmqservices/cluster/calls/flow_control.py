@@ -1,7 +1,7 @@
-"""Flow control: how many bytes may be in flight to a node. ZeroMQ counts messages only, and its queue holds 10,000 of them.
+"""Flow control: bounds the bytes in flight to a node. ZeroMQ only bounds their number: its queue holds 10,000 messages.
 
-After every quarter of a window a PING follows the messages. Its PONG shows that the node has read everything before it. Small
-messages are not counted: ZeroMQ's bound on their number also bounds their bytes.
+A PING follows after every quarter of a window. Its PONG shows that the node has read everything before it. Small messages are not
+counted, because ZeroMQ's bound on their number also bounds their bytes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 #: Bytes of large messages that may be in flight to one node. Further large messages wait at the sender.
 WINDOW = 128 * 1024 * 1024
 
-#: Bytes that may be in flight to all nodes of one server socket. Beyond that, each node is held to its share of them.
+#: Bytes that may be in flight to all nodes of one server socket. Beyond that, each node may only have its share of them.
 ALL_WINDOWS = 256 * 1024 * 1024
 
-#: Seconds after which a full window asks again. A PONG is lost if the node has no room to send it.
+#: Seconds after which a full window sends another PING, because a PONG is lost if the node has no room to send it.
 ASKS_AGAIN = 1.0
 
-#: Bytes up to which a message is small, and not counted.
+#: A message of at most this many bytes is small, and not counted.
 UNCOUNTED = 4096
 
 
@@ -49,7 +49,7 @@ class FlowControlWindow:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next large message has to wait. An empty window takes a message of any size."""
+        """Whether the next large message must wait. An empty window takes a message of any size."""
         return self.in_flight >= WINDOW or self._total.is_too_much(self.in_flight)
 
     @property
@@ -71,7 +71,7 @@ class FlowControlWindow:
         self._sent += size
 
     def close(self) -> None:
-        """The connection is gone, and with it what was in flight."""
+        """The connection has ended, so that nothing is in flight any more."""
         self._read_up_to(self._sent)
 
     def _read_up_to(self, mark: int) -> None:

@@ -1,6 +1,6 @@
-"""The call server of a closed cluster: asks before each call whether its caller may make it.
+"""The call server of a closed cluster: checks before each call whether its caller may make it.
 
-A class of its own, so that a server without SECURITY asks nothing.
+It is a separate class, so that a server without SECURITY checks nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class GuardedCallServer(CallServer):
-    """The one gate for calls: methods of services and those of operators come through it."""
+    """A CallServer that authorizes every call, of methods of services and of methods for operators."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -26,7 +26,7 @@ class GuardedCallServer(CallServer):
     def _take(self, client: ClientConnection, call: IncomingCall, size: int) -> None:
         identity = client.identity
         if identity is None:
-            # Cannot be: a message before the HELLO is not decoded. If it is, it is nobody's.
+            # Should never happen, because a message before the HELLO is not decoded. Without an identity, the call is refused.
             self._refuse(client, call.id, "forbidden", "its caller has shown no certificate")
             return
         verdict = identity.may_call(call.service, call.method)

@@ -1,4 +1,4 @@
-"""Asks silent peers for a sign of life while calls are in flight there."""
+"""Sends heartbeats to silent peers while calls are in flight there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from zmqservices.transport.reactor import Reactor
 
 
 class PeerHeartbeats:
-    """Every `interval` seconds, once `start` was called, and for as long as there are calls or suspect peers.
+    """Beats every `interval` seconds from `start` on, while there are calls or suspect peers.
 
-    `pending` are the calls in flight, `peers` all peers; both belong to the owner. `wake_all` is called after each beat.
+    `pending`: the calls in flight. `peers`: all peers. Both belong to the owner. `wake_all` is called after each beat.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PeerHeartbeats:
         if self._is_closed:
             return
         peers = {call.instance.peer for call in self._pending.values()}
-        # A suspect peer gets no new calls. Without a PING it would stay suspect for ever.
+        # A suspect peer gets no new calls, so without a PING it would stay suspect for ever.
         peers.update(peer for peer in self._peers.values() if peer.is_suspect)
         if not peers:
             return

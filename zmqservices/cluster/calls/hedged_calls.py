@@ -1,7 +1,7 @@
-"""Calls that may have a second attempt at another instance; `zmqservices.resilience.hedging` says when.
+"""Hedging: makes the second attempts of slow calls, by the rules of `zmqservices.resilience.hedging`.
 
-A call and its second attempt are two pending calls with ids of their own, on two links. While both are in flight, the first one
-to be answered wins and the other one is cancelled. A failure of one of them means nothing: the other one goes on alone.
+A call and its second attempt are two pending calls with different ids on two links. While both are in flight, the first one that
+is answered wins, and the other one is cancelled. If one fails, the other one goes on alone.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from zmqservices.resilience.budget import RetryBudget
 from zmqservices.resilience.hedging import Durations, is_worth_it
 from zmqservices.transport.reactor import Reactor
 
-#: Seconds, at least, between two attempts to find an instance for a second attempt.
+#: The fewest seconds between two searches for an instance that can take a second attempt.
 AGAIN = 0.05
 
 
 class Hedge:
-    """One call that may be hedged: its `second` attempt is in flight, as is the call itself, or None."""
+    """One call that may be hedged, and its `second` attempt while both are in flight; otherwise None."""
 
     __slots__ = ("call", "second", "sent_at", "method")
 
@@ -34,7 +34,7 @@ class Hedge:
 
 
 class HedgedMethod:
-    """One method of one service: how long its calls take, and those that may be due, in the order in which they were sent."""
+    """One method of one service: the durations of its calls, and its calls that may be due, in the order of sending."""
 
     __slots__ = ("durations", "due", "has_timer")
 
@@ -48,20 +48,20 @@ class HedgingOwner(CallSender, Protocol):
     """Sends attempts and withdraws them; a Caller."""
 
     def next_id(self) -> int:
-        """The id of a new attempt."""
+        """Return the id for a new attempt."""
 
     def withdraw(self, call: PendingCall) -> None:
-        """The call is in flight no more, and its instance is told to stop."""
+        """Take the call out of flight, and tell its instance to stop."""
 
     def replace(self, attempt: PendingCall, call: PendingCall) -> None:
-        """What answers `attempt`, which is in flight, answers `call` from now on."""
+        """From now on an answer to `attempt`, which is in flight, is an answer to `call`."""
 
     def tell_hedged(self, call: PendingCall) -> None:
         """Tell the probes that a second attempt of `call` was sent."""
 
 
 class HedgedCalls:
-    """`budget` is the retry budget of a service: second attempts are paid from it."""
+    """The hedged calls of one caller. `budget` returns the retry budget of a service, from which second attempts are taken."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class HedgedCalls:
     # --- when a call is sent -----------------------------------------------------------------------------------------
 
     def watch(self, call: PendingCall, is_wanted: bool | None) -> None:
-        """A call was sent for the first time. `is_wanted` is what its proxy says, None where it says nothing."""
+        """A call was sent for the first time. `is_wanted`: the `hedge` option of its proxy, None if it has none."""
         pool = call.pool
         if is_wanted is None:
             is_wanted = pool.hedges_all or call.method in pool.hedged_methods
-        # The instance of a key has what belongs to the key in its caches, and another one has not.
+        # A call with a key is not hedged: only the key's instance has the data of the key in its caches.
         if not is_wanted or not call.instance.is_idempotent(call.method) or pool.key_of(call) is not None:
             return
         key = (pool, call.method)
@@ -114,7 +114,7 @@ class HedgedCalls:
             self._reactor.call_later(due[0][0] - now, self._look, method)
 
     def _second(self, hedge: Hedge, now: float) -> bool:
-        """Make the second attempt. False where no other instance has less to do now, or the budget is empty: try again later."""
+        """Make the second attempt. Returns False if no other instance is less busy, or the budget is empty: try again later."""
         call = hedge.call
         pool: ServicePool = call.pool
         other = None if now < pool.refused_until else pool.pick_second(call.instance, call.method, now)
@@ -129,17 +129,17 @@ class HedgedCalls:
         try:
             is_sent = self._owner.send(second, other, now, False)
         except (UnserializableValueError, MessageTooLarge):
-            return True  # The first attempt could be sent; the caller has changed the arguments since.
+            return True  # The caller has changed the arguments since the first attempt, so that they cannot be sent.
         if is_sent:
             hedge.second = second
             pool.hedged += 1
             self._owner.tell_hedged(call)
         return is_sent
 
-    # --- what becomes of the attempts ----------------------------------------------------------------------------------
+    # --- the end of attempts ----------------------------------------------------------------------------------
 
     def answered(self, attempt: PendingCall, hedge: Hedge, now: float) -> PendingCall:
-        """This attempt is answered, and in flight no more. Cancels the other one; returns the call that has its answer now."""
+        """This attempt is answered and no longer in flight. Cancels the other one, and returns the call that is now answered."""
         hedge.method.durations.add(now - hedge.sent_at)
         call, second = hedge.call, hedge.second
         if second is None:
@@ -155,7 +155,10 @@ class HedgedCalls:
         return call
 
     def goes_on(self, attempt: PendingCall) -> bool:
-        """This attempt failed, and is in flight no more. Whether the other one is, so that the failure means nothing."""
+        """This attempt failed and is no longer in flight.
+
+        Returns whether the other one is still in flight, so that the call goes on.
+        """
         hedge = None if attempt.history is None else attempt.history.hedge
         if hedge is None or hedge.second is None:
             return False
@@ -168,7 +171,7 @@ class HedgedCalls:
         return True
 
     def ended(self, hedge: Hedge) -> None:
-        """The call has ended without an answer: its second attempt is of no use any more."""
+        """The call has ended without an answer: cancel its second attempt."""
         second, hedge.second = hedge.second, None
         if second is not None:
             second.stage = DONE

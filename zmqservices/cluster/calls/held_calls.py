@@ -1,4 +1,4 @@
-"""Calls that wait because no instance can be asked now: they are sent in their order once an instance can be."""
+"""Calls that wait because no instance can be asked. They are sent in order as soon as one can be asked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from zmqservices.cluster.calls.peer import EXPECTED
 
 
 class HeldCalls:
-    """The held calls are in `waiting` of their pools. Each waits for `patience` seconds at most.
+    """The held calls of one caller, which are in `waiting` of their pools. Each waits for `patience` seconds at most.
 
-    `describe` says which directory was asked, for error texts.
+    `describe` describes the directory, for error texts.
     """
 
     def __init__(
@@ -28,19 +28,19 @@ class HeldCalls:
         """Let `call` wait until an instance can be asked."""
         call.stage = HELD
         call.instance = None
-        if not call.held_until:  # Else it was held before, and never sent.
+        if not call.held_until:  # Otherwise it was held before, and never sent.
             call.held_until = now + self._patience
             if call.deadline is not None and call.deadline < call.held_until:
                 call.held_until = call.deadline
         call.pool.waiting.append(call)
 
     def may_wait(self, call: PendingCall, now: float) -> bool:
-        """Whether the call has enough time to wait until other instances are greeted."""
+        """Whether the call has time to wait for the greeting of other instances."""
         held_until = call.held_until or now + self._patience
         return held_until - now > 2 * EXPECTED and (call.deadline is None or call.deadline - now > 2 * EXPECTED)
 
     def release(self, pool: ServicePool) -> None:
-        """An instance can be asked now: send the calls that waited, in their order."""
+        """An instance can be asked: send the waiting calls in order."""
         now = self._clock()
         waiting = pool.waiting
         is_shared_out = False
@@ -57,7 +57,7 @@ class HeldCalls:
                 is_shared_out = instance is None and key is None
             try:
                 sent = instance is not None and self._sender.send(call, instance, now)
-            except Exception as exc:  # It could be encoded before; its arguments were changed meanwhile.
+            except Exception as exc:  # Its arguments were changed since it was first encoded.
                 self._sender.finish(call, exc)
                 continue
             if sent:
@@ -66,12 +66,12 @@ class HeldCalls:
                 waiting.append(call)
 
     def expire(self, pool: ServicePool, now: float) -> None:
-        """End the calls that have waited for long enough."""
+        """End the calls that have waited for too long."""
         for call in [c for c in pool.waiting if c.held_until <= now or c.stage != HELD]:
             pool.waiting.remove(call)
             if call.stage == HELD:
                 self._sender.finish(call, self.unavailable(call))
 
     def unavailable(self, call: PendingCall) -> BaseException:
-        """The error of a call that no instance could be asked for."""
+        """The error of a call for which no instance could be asked."""
         return failures.unavailable(call, self._describe())

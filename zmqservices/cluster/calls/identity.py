@@ -1,7 +1,7 @@
-"""Who the peers of a closed cluster are, and what each of them may do here.
+"""Authentication and authorization of peers in a closed cluster.
 
-A peer proves a key in the handshake and shows the certificate for that key in its first message. Both are looked at once for each
-connection, and so is each of its questions: verdicts are kept with the connection.
+A peer proves a key in the handshake, and shows the certificate for that key in its first message. Both are checked once for each
+connection. Verdicts on what the peer asks for are kept with the connection.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from zmqservices.transport import UnusableEndpoint
 #: The field of HELLO and WELCOME that has a certificate.
 CERTIFICATE = "certificate"
 
-#: The field of a HELLO that shows another certificate on a connection that stands: nothing begins anew.
+#: The field of a HELLO that only shows another certificate on an existing connection, whose calls go on.
 RENEWS = "renews"
 
-#: Verdicts that are kept for one connection. A peer chooses the names that it asks for, so there must be a bound.
+#: The most verdicts that are kept for one connection. There must be a bound, because a peer chooses the names that it asks for.
 MOST_VERDICTS = 1000
 
 
@@ -35,7 +35,7 @@ class Identity:
 
     def __init__(self, certificate: Certificate, guard: Authorizer, signed: object = None) -> None:
         self.certificate = certificate
-        #: The certificate as it was shown.
+        #: The certificate in the form in which the peer sent it.
         self.signed = signed
         self.name = certificate.name
         self._guard = guard
@@ -43,7 +43,7 @@ class Identity:
         self._verdicts: dict[tuple[str, str], Permission] = {}
 
     def may_call(self, service: str, method: str) -> Permission:
-        """Whether it may call this method here."""
+        """Whether the peer may call this method here."""
         if self._generation != self._guard.generation:
             self._generation = self._guard.generation
             self._verdicts.clear()
@@ -58,19 +58,19 @@ class Identity:
         return verdict
 
     def may_handle(self, source: str, pattern: str) -> Permission:
-        """Whether it may have the events of `source` whose type fits the pattern of a subscription, in which `#` is any words."""
+        """Whether the peer may get the events of `source` whose types match `pattern`, in which `#` stands for any words."""
         verdict = self._guard.policy.allows(self.certificate, Verb.HANDLE, source, pattern)
         words = [word for word in pattern.split(".") if word != "#"]
         if verdict and words and len(words) < pattern.count(".") + 1:
-            # "paid.#" means "paid" as well, which "paid.*" of a certificate does not.
+            # "paid.#" also matches "paid", which "paid.*" of a certificate does not allow.
             verdict = self._guard.policy.allows(self.certificate, Verb.HANDLE, source, ".".join(words))
         return verdict
 
     def may_join(self, source: str, pattern: str, group: str, is_shared: bool) -> Permission:
-        """Whether it may be a member of a consumer group. `is_shared`: a member takes events that others do not get then.
+        """Whether the peer may be a member of a consumer group. `is_shared`: each event goes to only one of the members.
 
-        The group of a service, `SERVICE.METHOD:PATTERN`, is for those who serve it; a group of the whole source is for all
-        who may handle its events, and so is a group of no service in which every member gets a copy.
+        A group of a service, `SERVICE.METHOD:PATTERN`, is open to peers that may serve it. A group of the whole source is open
+        to all that may handle its events, and so is a group of no service in which every member gets a copy.
         """
         verdict = self.may_handle(source, pattern)
         if not verdict or group == f"{source}:{pattern}":
@@ -85,42 +85,42 @@ class Identity:
 
 
 class Authorizer:
-    """This node's keys and policy. `clock` says seconds since 1970."""
+    """This node's keys and policy. `clock` returns seconds since 1970."""
 
     def __init__(self, keys: Keys, policy: Policy | None = None, clock: Callable[[], float] = time.time) -> None:
         self.keys = keys
         self.policy = policy or Policy()
-        #: Grows with each new policy: verdicts from before it are void.
+        #: Grows with each new policy. Verdicts of an older generation are not used.
         self.generation = 0
         self.clock = clock
 
     @property
     def info(self) -> dict[str, Any]:
-        """What a HELLO or a WELCOME says of this node."""
+        """The fields of a HELLO or WELCOME that identify this node."""
         return {CERTIFICATE: self.keys.signed}
 
     def identify(self, info: Mapping[Any, Any] | None, key: bytes) -> Identity:
-        """The peer that has proven `key` and sent `info`. Raises `discovery.security.Refusal`."""
+        """Identify the peer that has proven `key` and sent `info`. Raises `discovery.security.Refusal`."""
         signed = (info or {}).get(CERTIFICATE)
         return Identity(self.keys.trust.believed(signed, key, self.clock()), self, signed)
 
     def confirm(self, identity: Identity) -> None:
-        """Raise Refusal where a peer that was identified earlier is not believed any more."""
+        """Raise Refusal if the certificate of an identified peer is no longer valid."""
         self.keys.trust.confirm(identity.signed, self.clock())
 
     def replace_policy(self, policy: Policy) -> None:
-        """From now on this policy holds, for the connections that stand as well."""
+        """Use this policy from now on, also for existing connections."""
         self.policy = policy
         self.generation += 1
 
 
 def owner_of(group: str) -> str:
-    """The service that a group belongs to by its name, `SERVICE.METHOD:PATTERN`; "" where it belongs to none."""
+    """The service to which a group named `SERVICE.METHOD:PATTERN` belongs; "" if it belongs to none."""
     return group.partition(":")[0].rpartition(".")[0]
 
 
 def public_key_of(text: str | None) -> bytes | None:
-    """The public key in a record, if it has one. Raises UnusableEndpoint for what is none."""
+    """The public key in a record; None without one. Raises UnusableEndpoint for a malformed key."""
     if text is None:
         return None
     try:

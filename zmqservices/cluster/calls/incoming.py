@@ -1,4 +1,4 @@
-"""The serving half's data: connected nodes, served instances, and the calls that are open between them."""
+"""The objects of the server side of calls: connected nodes, served instances, and open calls."""
 
 from __future__ import annotations
 
@@ -35,24 +35,25 @@ class ClientConnection:
         key: bytes = b"",
     ) -> None:
         self.routing_id = routing_id
-        #: The public key that it has proven, and who that is by its certificate; None before its HELLO, or without SECURITY.
+        #: The public key that the node has proven. Its identity follows from its HELLO; None before that, and without SECURITY.
         self.key = key
         self.identity: Identity | None = None
-        #: The host that it connects from.
+        #: The host from which the node is connected.
         self.address = address
-        #: The id that it gave in its HELLO; "" before that.
+        #: The node's id, from its HELLO; "" before that.
         self.node = ""
-        #: Its open calls, by their ids.
+        #: The node's open calls by id.
         self.calls: dict[int, IncomingCall] = {}
         self.window = FlowControlWindow(in_flight)
         self.send_queue = SendQueue(queued)
-        #: The answers that a drain waits for: services whose BYE it has not answered, and tokens of last PINGs.
+        #: What a drain still waits for: names of services whose BYE the node has not answered, and tokens of last PINGs.
         self.awaited: set[str | int] = set()
-        #: Answers went to it after the BYE of their service, so that its own BYE does not show that it has read them.
+        #: Whether answers were sent to the node after the BYE of their service. Then its own BYE does not show that it has read
+        #: them.
         self.has_late_answers = False
-        #: Its HELLO asked for the records of this node's instances.
+        #: Whether its HELLO asked for the records of this node's instances.
         self.asks_records = False
-        #: Its HELLO asked how many calls wait.
+        #: Whether its HELLO asked for the number of waiting calls.
         self.reads_waiting = False
         #: Its faulty messages of one second, and when that began.
         self.faults, self.faults_since = 0, 0.0
@@ -66,14 +67,14 @@ class ClientConnection:
 class ReplyTarget(Protocol):
     """Sends the answers of calls; a ReplySender."""
 
-    #: Bytes of an answer, at most.
+    #: The most bytes of an answer.
     max_message_size: int
 
     def send(self, client: ClientConnection, frames: Frames) -> None: ...
 
 
 class IncomingCall(Call):
-    """A CALL to be answered once, by `reply` or `fail`; after either, and after `close`, nothing more is sent."""
+    """A CALL that must be answered once, by `reply` or `fail`. After either, and after `close`, nothing more is sent."""
 
     __slots__ = ("sender", "client", "served", "deadline", "size", "worker", "is_open")
 
@@ -83,14 +84,14 @@ class IncomingCall(Call):
     def arrive(
         self, sender: ReplyTarget, client: ClientConnection, served: Served, deadline: float | None, size: int
     ) -> None:
-        """Open the call: it came from `client`, has `size` bytes, and `served` is about to take it."""
+        """Open the call, which came from `client` with `size` bytes, before `served` takes it."""
         self.sender = sender
         self.client = client
         self.served = served
-        #: In this process's monotonic seconds; None for no limit.
+        #: The deadline in this process's monotonic seconds; None for no limit.
         self.deadline = deadline
         self.size = size
-        #: Set by the service's own `take`, and handed to its `cancel`.
+        #: Set by the service's `take`, and passed to its `cancel`.
         self.worker: Any = None
         self.is_open = True
         client.calls[self.id] = self
@@ -102,8 +103,8 @@ class IncomingCall(Call):
         return None if self.client.identity is None else self.client.identity.name
 
     def reply(self, value: object, serializer: str | None = None) -> None:
-        """Send the result. Raises UnserializableValueError or MessageTooLarge, and then the call is still open."""
-        # Only where calls of others wait: the client knows of its own. So a client that is alone has nothing more to read.
+        """Send the result. Raises UnserializableValueError or MessageTooLarge, and then leaves the call open."""
+        # Only if calls of other clients wait, because a client knows its own. So a single client has no more to read.
         if len(self.served.queue) > len(self.client.calls) and self.client.reads_waiting:
             frames = encode_result_and_waiting(self.id, value, serializer, len(self.served.queue))
         else:
@@ -118,7 +119,7 @@ class IncomingCall(Call):
             self._answer(frames)
 
     def fail(self, error: dict[str, Any]) -> None:
-        """Send an error, as `zmqservices.exceptions.serialize` makes it."""
+        """Send an error that `zmqservices.exceptions.serialize` made."""
         try:
             frames = envelope.encode(Error(self.id, error))
             if len(frames) > self.sender.max_message_size:
@@ -145,7 +146,8 @@ class IncomingCall(Call):
 
     def _end(self) -> None:
         self.is_open = False
-        # The worker refers to the call. Without this, both would live until the garbage collector runs, with all arguments.
+        # The worker refers to the call. This breaks the cycle, which would keep both and all arguments until the next garbage
+        # collection.
         self.worker = None
         del self.client.calls[self.id]
         served = self.served
@@ -175,9 +177,9 @@ class Served:
         self.take = take
         self.flush = flush
         self.cancel = cancel
-        #: Methods that may be repeated.
+        #: The names of methods that may be repeated.
         self.idempotent = sorted(idempotent)
-        #: What waits for a worker.
+        #: The calls that wait for a worker.
         self.queue = queue
         self.open_calls = 0
         self.is_draining = False

@@ -1,4 +1,4 @@
-"""The instances of a service, as one process sees them: those that the directory lists and those with a connected link."""
+"""The instances of a service as one process sees them: listed in the directory, or with a connected link."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from zmqservices.resilience.hashing import KINDS, as_bytes, choose_by_key
 from zmqservices.resilience.outliers import Health
 from zmqservices.resilience.preferences import Preferences, choose_preferred
 
-#: No preferences: instances differ by their announced weights alone.
+#: No preferences: instances differ by their announced weights only.
 EQUALS = Preferences()
 
 
-#: Seconds after the first greeting for which other instances are taken to be as old as the first one.
+#: An instance that is greeted within this many seconds of the first greeting counts as old as the first one.
 FIRST_GREETINGS = 5.0
 
 
 class InstancePeer(Protocol):
-    """What the choice of an instance depends on at its node; a Peer."""
+    """The properties of a node on which the choice of an instance depends; a Peer."""
 
     endpoint: str
     is_up: bool
@@ -36,7 +36,7 @@ class InstancePeer(Protocol):
     idempotent: dict[str, frozenset[str]]
 
     def condition(self, instance: Instance) -> str:
-        """One phrase about an instance there, for error texts."""
+        """A phrase that describes the state of an instance there, for error texts."""
 
 
 class Instance:
@@ -51,11 +51,11 @@ class Instance:
         self.pool = pool
         self.load = Load()
         self.health = Health()
-        #: When it could be asked first; None before that.
+        #: When the instance could first be asked; None before that.
         self.ready_since: float | None = None
-        #: Whether the directory lists it. An instance that it dropped is used for as long as its link is connected.
+        #: Whether the directory lists the instance. An unlisted instance is used as long as its link is connected.
         self.listed = True
-        #: Whether it said BYE: no more calls are sent to it.
+        #: Whether the instance said BYE. Then no more calls are sent to it.
         self.left = False
 
     @property
@@ -67,21 +67,21 @@ class Instance:
         return self.peer.is_up and not self.peer.is_full and not self.left and self.record.state == "UP"
 
     def may_come(self, now: float) -> bool:
-        """Whether it cannot be asked yet, and may be at any moment."""
+        """Whether the instance cannot be asked yet, but probably can very soon."""
         peer = self.peer
         if peer.is_up or self.left or not self.listed or self.record.state != "UP":
             return False
         return bool(peer.expected_until > now)
 
     def keyed(self) -> Iterator[tuple[str, tuple[str, int]]]:
-        """Its methods that have a key: the argument's name and position, as their record has them."""
+        """Each method that has a key, with the name and the position of the key's argument, from the record."""
         for method, entry in self.record.methods.items():
             match entry.get("key"):
                 case [str(name), int(position)]:
                     yield method, (name, position)
 
     def hedged(self) -> Iterator[str]:
-        """Its methods that declare that their calls may be hedged."""
+        """The methods that declare that their calls may be hedged."""
         return (method for method, entry in self.record.methods.items() if entry.get("hedge") is True)
 
     def is_idempotent(self, method: str) -> bool:
@@ -104,53 +104,53 @@ class ServicePool:
     def __init__(self, service: str, preferences: Preferences = EQUALS) -> None:
         self.service = service
         self._preferences = preferences
-        #: When an instance could be asked first.
+        #: When any instance could first be asked.
         self._served_since: float | None = None
-        #: How an instance is chosen: as among equals, or by preference.
+        #: The function that chooses an instance: among equals, or by preference.
         self._choose = choose
-        #: How many calls of it were made so far.
+        #: The number of calls of this service so far.
         self.calls = 0
         self.instances: dict[str, Instance] = {}
-        #: The instances that may be asked; rebuilt after a change, so that a call only has to choose.
+        #: The instances that may be asked. Rebuilt after each change, so that a call only has to choose.
         self.ready: list[Instance] = []
-        #: The only instance that may be asked, where there is no choice.
+        #: The only instance that may be asked, if there is just one.
         self.only: Instance | None = None
-        #: Those that fail far more than the others: asked only when no instance is ready.
+        #: Ejected instances. They are asked only if no instance is ready.
         self.ejected: list[Instance] = []
-        #: Connected, but silent for longer than the heartbeat allows: asked only when there is no other.
+        #: Instances of suspect nodes. They are asked only if there are no others.
         self.suspects: list[Instance] = []
         #: These three lists, in the order in which they are asked.
         self.tiers = (self.ready, self.ejected, self.suspects)
-        #: Instances whose first greeting is awaited while the pool is cold: a burst leaves them their share.
+        #: Instances whose first greeting is awaited while the pool is cold. A burst of calls leaves them their share.
         self.coming: list[Instance] = []
-        #: Whether, since no instance could be asked, some of the known ones were neither greeted nor given up.
+        #: Whether, since the last time that no instance could be asked, some known instances are neither greeted nor given up.
         self.is_cold = True
-        #: Records of listed instances that have no link, because there are too many; the one that waits longest comes first.
+        #: The records of listed instances that have no link because there are too many. The one that waits longest comes first.
         self.unlinked: dict[str, Record] = {}
         self.waiting: deque[Any] = deque()
-        #: The methods whose calls are routed by an argument: its name and its position.
+        #: The methods whose calls are routed by an argument, with its name and its position.
         self.keyed: dict[str, tuple[str, int]] = {}
         #: Whether calls of some methods may be hedged: of all idempotent methods, or of those that declare it.
         self.may_hedge = self.hedges_all = False
         self.hedged_methods: frozenset[str] = frozenset()
-        #: Second attempts so far, and those that were answered first.
+        #: The second attempts so far, and those of them that were answered first.
         self.hedged = self.hedges_won = 0
-        #: Until when nothing is hedged, because an instance is full.
+        #: The time until which no call is hedged, because an instance is full.
         self.refused_until = 0.0
-        #: What its calls have earned for repeats; None until that is asked for.
+        #: The retry budget; None until it is needed.
         self.budget: RetryBudget | None = None
-        #: Whether answers said lately that calls wait at an instance.
+        #: Whether recent answers said that calls wait at an instance.
         self.has_queues = False
-        #: By method.
+        #: The time until which the weights of each method may be used.
         self._weighed_until: dict[str, float] = {}
 
     @property
     def is_absent(self) -> bool:
-        """Whether no instance is known, none ever was, and no call waits for one."""
+        """Whether no instance is or ever was known, and no call waits for one."""
         return self._served_since is None and not (self.instances or self.unlinked or self.waiting)
 
     def refresh(self, now: float) -> None:
-        """Sort the instances anew after a link, a record or a suspicion changed."""
+        """Sort the instances again after a change of a link, a record or a suspicion."""
         able = [instance for instance in self.instances.values() if instance.may_be_asked]
         healthy = [instance for instance in able if not instance.peer.is_suspect]
         self.ready = [instance for instance in healthy if not instance.health.ejected_until]
@@ -172,7 +172,7 @@ class ServicePool:
         able = self.ready + self.ejected
         if self._served_since is None and able:
             self._served_since = now
-        # The first ones are not new, nor are those that are greeted soon after: this process may have begun to look.
+        # The first instances are not taken for new ones, nor those greeted soon after: perhaps only this process is new.
         is_young = self._served_since is not None and now - self._served_since < FIRST_GREETINGS
         is_uneven = False
         for instance in able:
@@ -189,11 +189,11 @@ class ServicePool:
         if self.is_cold:
             self.coming = [instance for instance in self.instances.values() if instance.may_come(now)]
             self.is_cold = not self.ready or bool(self.coming)
-        # While others are ejected, answers are counted: this one must not be ejected for failures far apart.
+        # While others are ejected, answers must be counted. Otherwise rare failures would look like failures in a row.
         self.only = self.ready[0] if len(self.ready) == 1 and not self.coming and not self.ejected else None
 
     def states(self) -> dict[str, int]:
-        """How many instances may be asked, are ejected, are asked only when there is no other, and cannot be asked."""
+        """The number of instances in each state: ready, ejected, suspect, and unable to be asked."""
         asked = len(self.ready) + len(self.ejected) + len(self.suspects)
         return {
             "ready": len(self.ready),
@@ -207,7 +207,7 @@ class ServicePool:
         return bool(self.ready or self.ejected or self.suspects)
 
     def key_of(self, call: PendingCall) -> bytes | None:
-        """The key that the call was given, or that its method declares; None where the load decides."""
+        """The key that the call was given, or the argument that its method declares as key; None if the load decides."""
         if call.history is not None and call.history.key is not None:
             return call.history.key
         named = self.keyed.get(call.method)
@@ -236,9 +236,9 @@ class ServicePool:
         may_wait: bool = False,
         key: bytes | None = None,
     ) -> Instance | None:
-        """The instance to ask, or None when there is none besides those to avoid.
+        """The instance to ask; None if there is none besides those to avoid.
 
-        With `may_wait` also when the one to ask has its share of the calls already, and others are about to be greeted.
+        With `may_wait`, also None if that instance already has its share of the calls, and others will be greeted very soon.
         """
         if key is not None:
             return self._pick_by_key(key, avoid, may_wait, now)
@@ -257,7 +257,7 @@ class ServicePool:
         return None
 
     def pick_second(self, first: Instance, method: str, now: float) -> Instance | None:
-        """The instance for the second attempt of a call that `first` has not answered; None where no other has less to do."""
+        """The instance for the second attempt of a call that `first` has not answered; None if no other is less busy."""
         candidates = [
             other for other in self.ready
             if other.peer is not first.peer and other.load.in_flight < first.load.in_flight
@@ -266,7 +266,7 @@ class ServicePool:
         return self._choose(candidates, method) if candidates else None
 
     def heard(self, instance: Instance, waiting: int | None, took: float, now: float) -> None:
-        """An answer took `took` seconds and says how many calls wait at its instance; None where it says nothing of it."""
+        """An answer of `instance` took `took` seconds. `waiting`: the calls that wait there, None if the answer does not say."""
         if waiting is not None or instance.peer.tells_waiting:
             instance.load.queue.heard(waiting or 0, instance.load.in_flight, took, now)
             self.has_queues = self.has_queues or bool(waiting)
@@ -278,10 +278,10 @@ class ServicePool:
         return bool(self.coming) and chosen.load.in_flight * (len(self.ready) + len(self.coming)) >= calls
 
     def why_nobody(self) -> str:
-        """For an error text: why none of the known instances can be asked."""
+        """Why none of the known instances can be asked, for an error text."""
         parts = []
         for instance in self.instances.values():
             record = instance.record
             parts.append(f"{record.instance} at {instance.peer.endpoint} is {instance.peer.condition(instance)}")
-        unlinked = f"; and {len(self.unlinked)} to which there are no links: there are too many" if self.unlinked else ""
+        unlinked = f"; and {len(self.unlinked)} without a link, because there are too many" if self.unlinked else ""
         return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + unlinked

@@ -1,4 +1,4 @@
-"""A remote node as its callers see it: a link, the greeting on it, and whether it is to be trusted with calls.
+"""A remote node as its callers see it: its link, the greeting, and whether it may get calls.
 
     CONNECTING --linked--> GREETING --WELCOME--> UP --lost--> CONNECTING
                                |                               (ZeroMQ reconnects by itself)
@@ -38,7 +38,7 @@ from zmqservices.wire.quoting import plain
 _log = logging.getLogger(__name__)
 
 
-#: Seconds for which a burst leaves a new node its share of the calls before it is greeted, unless it fails sooner.
+#: Seconds for which a burst of calls leaves a new node its share before it is greeted, unless connecting fails sooner.
 EXPECTED = 0.5
 
 
@@ -50,7 +50,7 @@ class PeerStage(enum.Enum):
 
 
 class PeerLink(Protocol):
-    """The connection to a node, as `DealerLink` is."""
+    """The connection to a node; a `DealerLink`."""
 
     @property
     def is_closed(self) -> bool: ...
@@ -63,18 +63,18 @@ class PeerLink(Protocol):
     def close(self) -> None: ...
 
 
-#: Makes a link to an endpoint, which tells the listener what happens on it.
+#: Makes a link to an endpoint. The link reports to the listener.
 NewLink: TypeAlias = Callable[[Reactor, Sockets, str, DealerListener], PeerLink]
 
 
 class PeerOwner(Protocol):
     """Receives the answers of a peer's node and the changes of its link; a Caller. All methods run inside the reactor."""
 
-    #: Hear of the changes of links; None while nobody listens.
+    #: The probes that are told of changes of links; None while there are none.
     probes: ProbePoints | None
-    #: Released before the last message of a link, so that no held call follows it.
+    #: Holds calls. Released before a link's last message, so that no held call follows it.
     cork: Cork
-    #: Receive the messages of other kinds than answers: `other_kinds[kind](peer, message)`.
+    #: The functions for messages other than answers: `other_kinds[kind](peer, message)`.
     other_kinds: dict[type, Callable[[Any, Any], None]]
 
     def on_result(self, peer: Peer, result: Result, now: float) -> None: ...
@@ -82,10 +82,10 @@ class PeerOwner(Protocol):
     def on_error(self, peer: Peer, message: Error) -> None: ...
 
     def peer_changed(self, peer: Peer) -> None:
-        """Other instances of this peer may be called now: its stage, its flow-control window or its services changed."""
+        """The stage, the flow-control window or the services of this peer changed, so that other instances may be called."""
 
     def peer_is_full(self, peer: Peer) -> None:
-        """Its flow-control window is full. `peer_changed` follows when it is not any more."""
+        """The flow-control window of this peer is full. `peer_changed` follows when it has room."""
 
     def peer_lost(self, peer: Peer) -> None:
         """The connection ended; calls in flight there may or may not have run."""
@@ -95,7 +95,7 @@ class PeerOwner(Protocol):
 
 
 class Peer:
-    """Tells `owner` of answers, and of changes of the link."""
+    """One remote node. Tells `owner` of answers and of changes of the link."""
 
     def __init__(
         self,
@@ -115,45 +115,45 @@ class Peer:
         self._clock = clock
         self.endpoint = endpoint
         self._keys = keys
-        #: The public key that it has proven; empty where connections are not encrypted.
+        #: The public key that the node has proven; empty if connections are not encrypted.
         self.server_key = server_key
-        #: What the node showed in its last WELCOME, and the certificate that it is; None where it need not show one.
+        #: The certificate in the node's last WELCOME, as sent and as read; None without SECURITY.
         self._signed: Any = None
         self.certificate: Certificate | None = None
-        #: Why the last handshake failed; "" where nobody answered, or where there was none.
+        #: Why the last handshake failed; "" if there was none, or no answer.
         self._handshake_problem = ""
-        #: The node that the directory lists there; "" where it lists no node (`static:`), and any node is accepted.
+        #: The id of the node that the directory lists; "" if it lists none (`static:`), and then any node is accepted.
         self._expected = node
-        #: The node that answered.
+        #: The id of the node that answered.
         self.node = node
         self._namespace = namespace
         self._own_node = own_node
         self.stage = PeerStage.CONNECTING
         self.is_up = False
         self.is_suspect = False
-        #: Whether its answers say how many calls wait there. Where they say nothing, none do.
+        #: Whether the node's answers may say how many calls wait there. An answer that does not say it means none.
         self.tells_waiting = False
-        #: Until when the first greeting is awaited; 0 once the node was greeted or could not be reached.
+        #: The time until which the first greeting is awaited; 0 once the node was greeted or could not be reached.
         self.expected_until = clock() + EXPECTED
         self.refusal = ""
-        #: Methods that may be repeated, by service, as the node itself announced them.
+        #: The methods that may be repeated, by service, as the node announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Instance] = []
-        #: Services that its certificate does not name.
+        #: The services that the node's certificate does not name.
         self._forbidden: set[str] = set()
         self._window = FlowControlWindow()
-        #: Whether the flow-control window is full: no new calls until the node has read some of those in flight.
+        #: Whether the flow-control window is full. Then there are no new calls until the node has read some of those in flight.
         self.is_full = False
-        #: Tokens of the PINGs that are sent for flow control; those of heartbeats have the token 0.
+        #: The tokens of PINGs for flow control. PINGs for heartbeats have the token 0.
         self._tokens = itertools.count(1)
         self._greeted = False
-        #: Whether the node said that it does not know this client, and has not sent a WELCOME since.
+        #: Whether the node said that it does not know this client, and has sent no WELCOME since.
         self._was_forgotten = False
         self._last_heard = 0.0
         self._silence = Silence()
-        #: The clock, read once for all messages that arrive together; 0 between two batches.
+        #: The time, read once for all messages that arrive together; 0 between batches.
         self._batch_time = 0.0
-        #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
+        #: What counts against DRAIN_QUOTA in this turn besides the number of messages.
         self._batched = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Error: self._on_error,
@@ -163,7 +163,7 @@ class Peer:
             Pong: self._on_pong,
         }
         self._on_result = owner.on_result
-        #: Empty for a node whose certificate is not believed any more: neither are its events.
+        #: Empty for a node whose certificate is no longer valid, so that its events are dropped as well.
         self._other_kinds = owner.other_kinds
         self.link = new_link(reactor, sockets, endpoint, self)
         self._faults = Faults(_log)
@@ -176,7 +176,7 @@ class Peer:
         self.stage = PeerStage.GREETING
         self._greeted = False
         self._handshake_problem = ""
-        # A new connection is one to be shown a certificate on.
+        # Each new connection needs the certificate again.
         self.certificate = self._signed = None
         self._forbidden.clear()
         self._greet()
@@ -232,7 +232,7 @@ class Peer:
             else:
                 self._take(message)
             return False
-        except Exception as exc:  # A message that we do not stand costs its sender, and nobody else.
+        except Exception as exc:  # An error in this package's own code. Only the sender of the message suffers for it.
             self._faults.saw(f"node {self.node} at {self.endpoint}", f"{type(exc).__name__}; it is used no more", exc)
             self._refuse(f"what it sends cannot be handled: {type(exc).__name__}")
             return False
@@ -281,7 +281,7 @@ class Peer:
     # --- the greeting ------------------------------------------------------------------------------------------------
 
     def _greet(self) -> None:
-        # ZeroMQ may report the handshake a moment before the link takes messages. Then the next drain sends the HELLO.
+        # ZeroMQ may report the handshake shortly before the link takes messages. Then the next drain sends the HELLO.
         self._greeted = True
         if not self.send(self._hello()):
             self._greeted = False
@@ -295,7 +295,7 @@ class Peer:
         return envelope.encode(Hello(MAJOR, MINOR, self._own_node, self._namespace, info))
 
     def keys_changed(self, is_own: bool) -> None:
-        """Refuse the node if its certificate is not believed any more. `is_own`: show it this node's new certificate."""
+        """Refuse the node if its certificate is no longer valid. `is_own`: show it this node's new certificate."""
         why = "" if self._keys is None or self._signed is None else self._keys.refusal_of(self._signed)
         if why:
             self.certificate = self._signed = None
@@ -306,14 +306,14 @@ class Peer:
             if is_own:
                 self.send(self._hello(is_renewal=True))
         elif self.stage is PeerStage.REFUSED:
-            # What kept the two apart may be over.
+            # The reason of the refusal may no longer hold.
             self.stage = PeerStage.GREETING
             self._greet()
 
     def greet_again(self) -> None:
-        """The node refuses a call because it gave this client up, which had not read its answers: greet it again."""
+        """The node gave this client up, for not reading its answers, and refuses its calls: send HELLO again."""
         if self.is_up:
-            _log.info("node %s at %s does not know this one any more: it is greeted again", self.node, self.endpoint)
+            _log.info("node %s at %s no longer knows this one: it is greeted again", self.node, self.endpoint)
             self.stage = PeerStage.GREETING
             self.is_up = False
             self._was_forgotten = True
@@ -322,7 +322,7 @@ class Peer:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         if self._was_forgotten:
-            # The node answers in order: a call from before the new greeting that has no answer by now will have none.
+            # The node answers in order, so a call from before the new HELLO that is unanswered now will never be answered.
             self._was_forgotten = False
             self._owner.peer_lost(self)
         if welcome.major != MAJOR:
@@ -339,7 +339,7 @@ class Peer:
                 for name, entry in services.items()
                 if isinstance(entry, dict)
             }
-            # A node sends WELCOME again whenever a service comes or goes. One that lists no services serves all of them.
+            # A node sends WELCOME again whenever a service comes or goes. A node that lists no services serves all of them.
             serves = {n for n, entry in services.items() if not (isinstance(entry, dict) and entry.get("draining"))}
             for instance in self.instances:
                 name = instance.record.service
@@ -372,7 +372,7 @@ class Peer:
         return not self._expected or not isinstance(named, list) or instance in named
 
     def _is_believed(self, keys: Keys, welcome: Welcome) -> bool:
-        """Whether the node's certificate is for the key of this link. If not, the node is refused."""
+        """Check that the node's certificate is for the key of this link. If not, refuse the node and return False."""
         signed = (welcome.info or {}).get(CERTIFICATE)
         if self.certificate is None or signed != self._signed:
             try:
@@ -385,7 +385,7 @@ class Peer:
         return True
 
     def judge(self, instance: Instance) -> None:
-        """Use an instance only where the node's certificate names its service."""
+        """Use an instance only if the node's certificate names its service."""
         if self.certificate is not None and not may_serve(self.certificate, instance.record.service):
             if instance.record.service not in self._forbidden:
                 _log.warning("instance %s is not used: %s", instance.record.instance, self._why_not(instance))
@@ -407,7 +407,7 @@ class Peer:
             probes.link_refused(self.node, self.endpoint, why)
         self._owner.peer_changed(self)
 
-    # --- what else it says -------------------------------------------------------------------------------------------
+    # --- other messages -------------------------------------------------------------------------------------------
 
     def _on_error(self, error: Error) -> None:
         if error.id is None:
@@ -416,7 +416,7 @@ class Peer:
         else:
             self._owner.on_error(self, error)
             if error.id == 0 and error.error.get("code") == "protocol":
-                # The error is about no call: the node gave this client up.
+                # An error about no call says that the node gave this client up.
                 self.greet_again()
 
     def _on_bye(self, bye: Bye) -> None:
@@ -425,7 +425,7 @@ class Peer:
                 instance.left = True
         self._owner.peer_changed(self)
         self._owner.cork.release()
-        # From here on no call for these services leaves on this link. The answer tells the node that there are no more.
+        # From here on no call for these services is sent on this link. The answer tells the node so.
         self.send(envelope.encode(Bye(bye.services, None)))
 
     def _on_ping(self, ping: Ping) -> None:
@@ -450,7 +450,7 @@ class Peer:
         return True
 
     def ask_whether_read(self, now: float) -> None:
-        """Send a PING if one is due. To be called now and then while the peer `is_full`."""
+        """Send a PING if one is due. To be called from time to time while the peer `is_full`."""
         if self._window.wants_to_ask(now):
             token = next(self._tokens)
             if self.send(envelope.encode(Ping(token))):
@@ -459,9 +459,9 @@ class Peer:
     # --- heartbeats --------------------------------------------------------------------------------------------------
 
     def beat(self, now: float, heartbeat: float) -> None:
-        """Called once per `heartbeat` seconds while calls are in flight here: ask when it is silent, then suspect it.
+        """Called every `heartbeat` seconds while calls are in flight here: send a PING to a silent node, and later suspect it.
 
-        ZeroMQ's own heartbeats prove that the remote process is not frozen; this one proves that its hub turns.
+        ZeroMQ's own heartbeats show that the remote process is not frozen; these show that its hub runs.
         """
         if not self.is_up:
             return
@@ -478,7 +478,7 @@ class Peer:
             self._owner.peer_changed(self)
 
     def condition(self, instance: Instance) -> str:
-        """One phrase about an instance here, for error texts."""
+        """A phrase that describes the state of an instance here, for error texts."""
         if self.stage is PeerStage.REFUSED:
             return f"not used ({self.refusal})"
         if not self.is_up:

@@ -1,6 +1,6 @@
-"""The services that are called from here, their instances as the directory lists them, and a link to each node.
+"""The services that a caller calls, their instances as the directory lists them, and a link to each node.
 
-Runs inside the reactor of its owner, as everything of a caller does.
+Runs inside the reactor of its owner.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from zmqservices.transport.sockets import refuse_unless_safe
 
 _log = logging.getLogger(__name__)
 
-#: Descriptors that a link takes: one of its socket, one of its connection, and two of its monitor.
+#: The descriptors of one link: one for its socket, one for its connection, and two for its monitor.
 DESCRIPTORS_PER_LINK = 4
 
-#: The part of this process's descriptors that links may take.
+#: The part of this process's descriptors that links may use.
 MOST_DESCRIPTORS = 0.5
 
-#: Links that each service may have in any case, so that many instances of one service do not keep out those of another.
+#: The links that each service may have in any case, so that many instances of one service do not shut out another service.
 LEAST_LINKS = 4
 
-#: Seconds after which links that do not stand give place to instances that have none: while nobody can be asked, and else.
+#: Seconds after which unconnected links are given to instances without one: if no instance can be asked, and otherwise.
 URGENT_TURN, TURN = 0.1, 5.0
 
-#: Records that were passed over are told of up to so many within so many seconds, each once; whoever announces many must not
-#: fill a log with them.
+#: The most skipped records that are logged within TOLD_INTERVAL seconds, each once, so that many bad records cannot fill the log.
 MOST_TOLD, TOLD_INTERVAL = 50, 60.0
 
-#: Services without an instance that are remembered at once.
+#: The most services without an instance that are remembered.
 MOST_ABSENT = 1000
 
 
@@ -50,14 +49,14 @@ class PeerPoolOwner(PeerOwner, Protocol):
     """Receives changes of the pool and, as a PeerOwner, those of each peer; a Caller."""
 
     def refresh(self, pool: ServicePool) -> None:
-        """The instances of `pool` have changed, or which of them can be asked."""
+        """The instances of `pool`, or those of them that can be asked, have changed."""
 
     def updated(self) -> None:
         """All changes of the directory so far were applied."""
 
 
 class PeerPool:
-    """`directory` is a started `discovery.Directory`; `node` is this process's own id."""
+    """The pools and peers of one caller. `directory`: a started `discovery.Directory`; `node`: the id of this process's node."""
 
     def __init__(
         self,
@@ -82,16 +81,16 @@ class PeerPool:
         self._directory = directory
         self._namespace = namespace
         self._node = node
-        #: By service. A call looks here first, and calls `expect` when the service is missing.
+        #: The pool of each service. A call looks here first, and calls `expect` if the service is missing.
         self.pools: dict[str, ServicePool] = {}
-        #: By endpoint, and the node and its public key that the directory lists there.
+        #: The peers, by the endpoint, the node's id and its public key that the directory lists.
         self.peers: dict[tuple[str, str, str | None], Peer] = {}
         self._most_pools = MOST_ABSENT
         self._has_news = False
         self._is_closed = False
         self._most_links = most_links()
         self._turn_is_due = False
-        #: The records that were passed over, by instance and endpoint, so that each is logged once.
+        #: Instance and endpoint of skipped records, so that each is logged once.
         self._told: set[tuple[str, str]] = set()
         self._tells_anew_at = 0.0
         self._unsubscribe = directory.subscribe(self._hear_news)
@@ -107,20 +106,21 @@ class PeerPool:
                 self._drop_absent()
             pool = self.pools[service] = ServicePool(service, self._preferences)
             if is_name(service):
-                # A directory that does not know of the service yet tells of it soon: calls are held until then.
+                # If the directory has not heard of the service yet, calls are held until it has.
                 self._directory.add_interest([service])
             self._update_pool(pool)
         return pool
 
     def is_unknown(self, pool: ServicePool) -> bool:
-        """Whether the directory has told that it lists no instance of this service. False while it has not answered."""
+        """Whether the directory has answered that it lists no instance of this service. False while it has not answered."""
         if pool.instances or pool.unlinked or not is_name(pool.service):
             return False
-        # In this order: what was told is listed. It may be listed before `update` has made an instance of it.
+        # In this order, because an answer is complete once it is ready. A record may be listed before `update` has made its
+        # instance.
         return self._directory.wait_ready(0.0, pool.service) and not self._directory.service(pool.service)
 
     def _drop_absent(self) -> None:
-        """Forget services that were never there. Some callers take the names of services from others."""
+        """Forget services that were never listed. Some callers get the names of services from their own callers."""
         for service in [service for service, pool in self.pools.items() if pool.is_absent]:
             del self.pools[service]
         self._most_pools = len(self.pools) + MOST_ABSENT
@@ -128,13 +128,13 @@ class PeerPool:
     # --- what the directory lists ------------------------------------------------------------------------------------
 
     def _hear_news(self, view: View) -> None:
-        # Runs on the directory's thread. One post stands for all changes: a client that makes no call applies none.
+        # Runs on the directory's thread. One post covers all changes, because a client that makes no call applies none.
         if not self._has_news:
             self._has_news = True
             self._reactor.post(self.update)
 
     def update(self) -> None:
-        """The directory's view changed."""
+        """Apply the changes of the directory's view."""
         self._has_news = False
         if self._is_closed:
             return
@@ -144,7 +144,7 @@ class PeerPool:
         self._owner.updated()
 
     def _update_pool(self, pool: ServicePool) -> None:
-        # A record without this endpoint has no methods to call (any more).
+        # A record without this endpoint has no methods to call.
         listed = {
             seen.record.instance: seen.record
             for seen in self._directory.service(pool.service)
@@ -183,7 +183,7 @@ class PeerPool:
                     probes.instance_unlisted(pool.service, key, record.state, where)
 
     def _link(self, pool: ServicePool, record: Record) -> None:
-        """Apply `record`, or pass it over alone: a bad record must not keep the others out."""
+        """Apply `record`, or skip it if it is bad, so that it does not keep the others out."""
         endpoint = record.endpoints["rpc"]
         if (endpoint, record.node, record.public_key) not in self.peers and self._is_full(pool):
             if not pool.unlinked:
@@ -225,7 +225,7 @@ class PeerPool:
             self._reactor.call_later(TURN if pool.ready else URGENT_TURN, self._turn)
 
     def _turn(self) -> None:
-        """Close links that are not connected in favour of instances without a link, which may be reachable."""
+        """Close unconnected links, so that instances without a link, which may be reachable, can have them."""
         self._turn_is_due = False
         if self._is_closed:
             return
@@ -261,14 +261,14 @@ class PeerPool:
         return peer
 
     def keys_changed(self, is_own: bool) -> None:
-        """What is believed has changed, or this node's own certificate: see `Peer.keys_changed`."""
+        """The accepted certificates, or this node's own one, have changed: see `Peer.keys_changed`."""
         for peer in list(self.peers.values()):
             peer.keys_changed(is_own)
 
-    # --- who is gone -------------------------------------------------------------------------------------------------
+    # --- instances that go -------------------------------------------------------------------------------------------------
 
     def drop_if_gone(self, peer: Peer) -> None:
-        """The link to `peer` is lost: drop those of its instances that are not listed any more."""
+        """The link to `peer` is lost: drop its instances that are no longer listed."""
         for instance in list(peer.instances):
             self._drop_instance_if_gone(instance)
             if self._follow(instance):
@@ -277,8 +277,8 @@ class PeerPool:
             self._reactor.post(self._drop_unused_peers)
 
     def _follow(self, instance: Instance) -> bool:
-        """Connect to the address that the record names by now, unless the link to the one before stands."""
-        # Connections decide: a link that stands is used, whatever the record says.
+        """Connect to the present address of the record, unless the link to the former address is connected."""
+        # A connected link is used, whatever the record says.
         if not instance.listed or instance.peer.is_up or instance.record.endpoints["rpc"] == instance.peer.endpoint:
             return False
         self._drop_instance(instance)
@@ -287,7 +287,7 @@ class PeerPool:
 
     @staticmethod
     def _drop_instance_if_gone(instance: Instance) -> None:
-        # Connections decide: an instance that the directory no longer lists is used for as long as its link is connected.
+        # An instance that is no longer listed is used as long as its link is connected.
         if not instance.listed and (not instance.peer.is_up or instance.left) and not instance.load.in_flight:
             PeerPool._drop_instance(instance)
 
@@ -304,7 +304,7 @@ class PeerPool:
                 peer.close()
 
     def close(self) -> None:
-        """Close the links. A call from now on finds no pool, and `expect` raises the reason."""
+        """Close the links. From now on a call finds no pool, and `expect` raises the reason."""
         self._is_closed = True
         self._unsubscribe()
         for peer in self.peers.values():
@@ -314,7 +314,7 @@ class PeerPool:
 
 
 def most_links() -> int:
-    """How many links one caller may have, by the descriptors that this process may open."""
+    """The most links of one caller, by the limit of descriptors of this process."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return 1_000_000

@@ -1,10 +1,10 @@
-"""Errors as a call server sends them: refusals by code, and errors shortened until they fit into a message."""
+"""Makes the errors that a call server sends: refusals by code, and shortened errors that fit into a message."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Characters that are kept of each text of an error that is larger than a message may be.
+#: The most characters of each text of an error that is too large for a message.
 LONGEST_ERROR_TEXT = 10_000
 
 #: The exception that a refusal becomes at the caller, by code.
@@ -25,7 +25,7 @@ def refusal(code: str, value: str) -> dict[str, Any]:
 
 
 def shortened(error: dict[str, Any]) -> dict[str, Any]:
-    """An error that cannot be sent as it is, with its fields as short texts. A frame that is too large would end the link."""
+    """An error that cannot be sent, with its fields as short texts. (A frame that is too large would end the link.)"""
     texts = {key: _short_text(str(value)) for key, value in error.items() if key != "exc_args"}
     return {**texts, "exc_args": []}
 

@@ -1,7 +1,7 @@
-"""Sends what a call server has to say: together where it can, and as fast as each client reads.
+"""Sends the messages of a call server: several together if possible, and as fast as each client reads.
 
-Flow control: large messages wait while the client's window is full. Backpressure: whatever its ZeroMQ queue has no room for
-waits in the client's send queue. Load shedding: a client whose send queue overflows is given up.
+Flow control: large messages wait while the client's window is full. Backpressure: messages for which ZeroMQ's queue has no room
+wait in the client's send queue. Load shedding: a client whose send queue overflows is given up.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from zmqservices.wire.messages import Error, Ping
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two attempts to send what waits in the clients' send queues.
+#: Seconds between two attempts to send from the clients' send queues.
 SEND_QUEUE_INTERVAL = 0.01
 
 
 class ServerSocket(Protocol):
-    """The socket that nodes connect to, as `RouterSocket` is."""
+    """The socket to which nodes connect; a `RouterSocket`."""
 
     endpoint: str
     #: The connected nodes, by routing id.
@@ -48,17 +48,17 @@ class ServerSocket(Protocol):
 
 
 class ClientOwner(Protocol):
-    """Ends clients that cannot be served any more; the Connections."""
+    """Ends clients that can no longer be served; the Connections."""
 
     def remove(self, client: ClientConnection) -> None:
         """The connection is gone."""
 
     def give_up(self, client: ClientConnection) -> None:
-        """The connection stands, and the client does not read what it is sent."""
+        """The client is connected, but does not read."""
 
 
 class ReplySender:
-    """Sends to the clients of one server socket. `tokens` numbers its PINGs."""
+    """Sends to the clients of one server socket. `tokens`: numbers for its PINGs."""
 
     def __init__(
         self,
@@ -76,22 +76,22 @@ class ReplySender:
         self._tokens = tokens
         self.max_message_size = max_message_size
         self._clock = clock
-        #: Holds what is sent while a batch is worked on, or in one turn of the loop.
+        #: Holds messages while a batch is handled, or during one turn of the event loop.
         self.cork = Cork(self._pour, reactor.defer, clock)
-        #: Set while a single message is worked on: its answer is sent at once, as no other will leave with it.
+        #: Whether a single message is being handled. Its answer is sent at once, since no other answer will leave with it.
         self.is_alone = False
-        #: What is in flight to all clients, and what waits in all send queues.
+        #: The bytes in flight to all clients, and the bytes in all send queues.
         self.in_flight = InFlightTotal()
         self.queued = QueuedTotal(max_unread_bytes)
         self._has_timer = False
         self._is_closed = False
 
     def refuse(self, client: ClientConnection, call_id: int | None, code: str, value: str) -> None:
-        """Send an ERROR about one call, or with None about the connection, which ends its use."""
+        """Send an ERROR about a call; with None about the connection, which the client then stops using."""
         self.send(client, envelope.encode(Error(call_id, refusal(code, value))))
 
     def send(self, client: ClientConnection, frames: Frames) -> None:
-        """Send a message, queue it while the client's queue is full, drop it where the client is gone."""
+        """Send a message. It is queued while the client's queue is full, and dropped if the client is gone."""
         if self.is_alone:
             self.is_alone = False
             self.send_now(client, frames)
@@ -106,7 +106,7 @@ class ReplySender:
         self.send_now(client, frames)
 
     def together(self, work: Callable[..., object], *args: object) -> None:
-        """Call `work(*args)`; what it sends leaves together."""
+        """Call `work(*args)`, and send its messages together."""
         if self.cork.is_in:
             work(*args)
             return
@@ -124,9 +124,9 @@ class ReplySender:
             self.send_now(client, batches.encode(bodies))
 
     def send_now(self, client: ClientConnection, frames: Frames) -> None:
-        """As `send`, without waiting for other messages that could leave together with this one."""
+        """As `send`, but without holding the message for others that could leave with it."""
         if not client.send_queue.messages:
-            # As `_hand_on` begins; written out, as nearly all that is sent comes by here.
+            # The beginning of `_hand_on`, repeated here because nearly all messages pass here.
             if type(frames) is bytes and len(frames) <= UNCOUNTED:
                 sent = self._socket.send(client.routing_id, frames)
             else:
@@ -137,7 +137,7 @@ class ReplySender:
                 self._owner.remove(client)
                 return
         if not client.node:
-            return  # Nothing is queued for a peer that has not said HELLO.
+            return  # Nothing is queued for a peer that has sent no HELLO.
         self._queue(client, frames)
 
     def _queue(self, client: ClientConnection, frames: Frames) -> None:
@@ -154,7 +154,7 @@ class ReplySender:
         self._set_timer()
 
     def _give_up_longest(self) -> None:
-        """The send queues of all clients together are too long: give up the client with the longest."""
+        """The send queues of all clients are too long together: give up the client with the longest."""
         client = max(self._socket.clients.values(), key=lambda client: client.send_queue.bytes)
         _log.warning(
             "gave up node %s: of %s bytes of answers that wait for their nodes to read, it has the most, %s",
@@ -200,7 +200,7 @@ class ReplySender:
             self.send_queued(client)
 
     def send_queued(self, client: ClientConnection) -> None:
-        """Send as much of the client's send queue as there is room for, and try again soon while something is left."""
+        """Send as much of the client's send queue as there is room for, and the rest soon."""
         sent = client.send_queue.hand_on(partial(self._hand_on, client))
         if sent is Sent.GONE:
             self._owner.remove(client)
@@ -208,7 +208,7 @@ class ReplySender:
             self._set_timer()
 
     def close(self) -> None:
-        """Send what is held, and as much of the send queues as there is room for."""
+        """Send held messages, and as much of the send queues as there is room for."""
         self.cork.release()
         self._send_queued()
         self._is_closed = True

@@ -1,4 +1,4 @@
-"""Messages for a node whose ZeroMQ queue has no room, in their order, bounded by their bytes."""
+"""Backpressure: queues messages for a node whose ZeroMQ queue is full, in order and bounded in bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from zmqservices.transport import Sent
 from zmqservices.wire.envelope import Frames
 
-#: Bytes that may wait for one node, besides those in flight to it; with more, it is given up. The number of messages is not
-#: bounded: a client that is behind by a hundred thousand small answers catches up within seconds.
+#: The most bytes that may wait for one node, besides those in flight. With more, the node is given up. The number of messages is
+#: not bounded, because a client that is a hundred thousand small answers behind catches up within seconds.
 LONGEST_SEND_QUEUE = 128 * 1024 * 1024
 
-#: Bytes that may wait for all nodes together; with more, the node with the longest queue is given up.
+#: The most bytes that may wait for all nodes together. With more, the node with the longest queue is given up.
 ALL_SEND_QUEUES = 256 * 1024 * 1024
 
-#: Bytes that a message takes in memory besides its own.
+#: Bytes that a message takes in memory besides its content.
 OVERHEAD = 100
 
 
@@ -30,7 +30,7 @@ class QueuedTotal:
 
     @property
     def longest(self) -> int:
-        """Bytes that may wait for one node."""
+        """The most bytes that may wait for one node now."""
         return LONGEST_SEND_QUEUE if self._longest is None else self._longest
 
     @property
@@ -39,7 +39,7 @@ class QueuedTotal:
 
 
 class SendQueue:
-    """The messages that wait for one node, oldest first. It counts their bytes in `total`, too, if it is given."""
+    """The messages that wait for one node, oldest first. Their bytes also count in `total`, if it is given."""
 
     __slots__ = ("bytes", "messages", "_total")
 
@@ -63,7 +63,7 @@ class SendQueue:
         self._total.bytes += size
 
     def hand_on(self, send: Callable[[Frames], Sent]) -> Sent:
-        """Send messages until `send` has no room for the next one. Returns its last answer; TAKEN if none is left."""
+        """Send messages until `send` has no room. Returns its last answer; TAKEN if no message is left."""
         messages = self.messages
         while messages:
             sent = send(messages[0])

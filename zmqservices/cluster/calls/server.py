@@ -1,7 +1,7 @@
-"""The serving half of RPC: takes calls, hands them to the services of this node, and ends those that their callers give up.
+"""The server side of calls: hands calls to the services of this node, and stops calls that their callers have given up.
 
-Runs on a gevent hub. A service is a name and functions handed in from above: `take(call)`, which must not block, `flush()`,
-called once after everything that had arrived was taken, and `cancel(worker, why)`.
+Runs on a gevent hub. A service is a name and three functions: `take(call)`, which must not block, `flush()`, which is called once
+after all calls that had arrived were taken, and `cancel(worker, why)`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from zmqservices.wire.quoting import plain, quoted
 
 _log = logging.getLogger(__name__)
 
-#: Binds a socket to an address; it tells the listener what happens on it.
+#: Binds a socket to an address. The socket reports to the listener.
 NewServerSocket: TypeAlias = Callable[[Reactor, Sockets, str, RouterListener], ServerSocket]
 
 
 class Flushable(Protocol):
-    """Something that is flushed once after everything that had arrived was handled."""
+    """Something that is flushed once after all messages that had arrived were handled."""
 
     def flush(self) -> None: ...
 
 
 class CallServer(Watched):
-    """The listener of a server socket. Made once, bound; services come and go. `clock` says monotonic time.
+    """The listener of one bound server socket. Services may come and go. `clock` returns monotonic seconds.
 
-    `send(client, frames)` sends a message, and `together(work, *args)` has all that `work` sends leave together.
+    `send(client, frames)` sends a message, and `together(work, *args)` sends all messages of `work` together.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class CallServer(Watched):
         self._services = self._table.by_name
         self._to_flush: set[Flushable] = set()
         self._on_disconnected: Callable[[ClientConnection], None] | None = None
-        #: The time at which the current batch arrived; 0 between two batches.
+        #: The time at which the current batch arrived; 0 between batches.
         self._batch_time = 0.0
-        #: What counts against DRAIN_QUOTA this turn besides the messages themselves.
+        #: What counts against DRAIN_QUOTA in this turn besides the number of messages.
         self._batched = 0
-        #: Messages since the last end of a batch.
+        #: The messages since the last end of a batch.
         self._messages = 0
         self._closed = False
-        #: What a directory would list of this node's instances. Set by the node.
+        #: Returns the records of this node's instances as a directory would list them. Set by the node.
         self.records: Callable[[], list[dict[str, Any]]] = list
         self._handlers: dict[type, Callable[[ClientConnection, Any], None]] = {
             Cancel: self._on_cancel,
@@ -109,11 +109,11 @@ class CallServer(Watched):
 
     @property
     def endpoint(self) -> str:
-        """The address that was bound, with its port."""
+        """The bound address with its port."""
         return self._router.endpoint
 
     def listen_at(self, host: str) -> None:
-        """Accept connections at this address of the host as well. ConfigurationError where that cannot be."""
+        """Also accept connections at this address of the host. Raises ConfigurationError if it cannot be bound."""
         self._router.listen_at(host)
 
     # --- the services ------------------------------------------------------------------------------------------------
@@ -128,10 +128,10 @@ class CallServer(Watched):
         idempotent: Iterable[str] = (),
         queue: Sized = (),
     ) -> Served:
-        """From now on calls to `name` go to `take`; `cancel(worker, why)` stops one that is under way.
+        """Hand calls to `name` to `take` from now on. `cancel(worker, why)` must stop a running call.
 
-        `worker` is what `take` left in `call.worker`. `queue` holds what waits for a worker; callers are told its length.
-        Several instances that serve `name` here share its calls.
+        `worker` is what `take` left in `call.worker`. `queue` holds the calls that wait for a worker; callers are told its
+        length. Several instances of `name` in this node share its calls.
         """
         served = Served(name, instance, take, flush, cancel, idempotent, queue)
         self._table.add(served)
@@ -151,12 +151,15 @@ class CallServer(Watched):
         kinds: dict[type, Callable[[ClientConnection, Any], None]],
         on_disconnected: Callable[[ClientConnection], None],
     ) -> None:
-        """From now on messages of these kinds go to those functions; `on_disconnected` is called for each lost client."""
+        """From now on hand messages of these kinds to these functions.
+
+        `on_disconnected` is called for each client that is gone.
+        """
         self._handlers.update(kinds)
         self._on_disconnected = on_disconnected
 
     def request_flush(self, to_flush: Flushable) -> None:
-        """Call `to_flush.flush()` once all that has arrived was handled. For functions that handle messages."""
+        """Call `to_flush.flush()` once all messages that have arrived are handled. For functions that handle messages."""
         self._to_flush.add(to_flush)
 
     # --- the socket's listener ---------------------------------------------------------------------------------------
@@ -199,17 +202,17 @@ class CallServer(Watched):
             else:
                 self.on_message_kind(client, message)
             return False
-        except Exception as exc:  # A message that our own code cannot handle costs its sender, and no other client.
+        except Exception as exc:  # An error in this package's own code. Only the sender of the message suffers for it.
             self._faults.saw(str(client), f"{type(exc).__name__}; it is given up", exc)
             self.connections.give_up(client)
             return False
 
     def _take_batch(self, client: ClientConnection, batch: Batch, size: int) -> bool:
-        # `Peer` has the same loop over its own messages: one for both would cost a further call per message.
+        # `Peer` has the same loop for its messages. One loop for both would cost another call per message.
         messages = batch.messages
         self._batched += len(messages)
-        # The size of each message is unknown. A batch that is larger than any that we send may hide one large call among
-        # small ones: then each is charged the whole batch.
+        # The size of each message is unknown. A batch that is larger than any of this package's may hide one large call among
+        # small ones, so each of its calls is charged the whole batch.
         if size <= LARGEST_TOGETHER:
             size //= len(messages) or 1
         for fields in messages:
@@ -234,7 +237,7 @@ class CallServer(Watched):
         return self.connections.refuse_junk(client, f"not a message of this protocol: {fault}")
 
     def on_message_kind(self, client: ClientConnection, message: Message) -> None:
-        """Hand any message but a CALL to the function for its kind."""
+        """Hand a message other than a CALL to the function for its kind."""
         handle = self._handlers.get(type(message))
         if handle is None:
             self.connections.refuse_junk(client, f"{type(message).__name__} is not understood here")
@@ -300,7 +303,7 @@ class CallServer(Watched):
             to_flush = self._to_flush.pop()
             try:
                 to_flush.flush()
-            except Exception:  # The others are flushed all the same.
+            except Exception:  # Still flush the others.
                 _log.exception("what came for %r could not be begun", to_flush)
 
     # --- other messages ----------------------------------------------------------------------------------------------
@@ -314,7 +317,7 @@ class CallServer(Watched):
             self._stop(call, "its caller gave it up")
 
     def _stop(self, call: IncomingCall, why: str, is_told: bool = False) -> None:
-        """End a call that is under way; with `is_told`, its caller gets an error for an answer."""
+        """End a running call. With `is_told`, its caller gets an error."""
         worker = call.worker
         if is_told:
             call.refuse("cancelled", why)
@@ -337,12 +340,12 @@ class CallServer(Watched):
         self.draining.on_bye(client, bye)
 
     def _ignore(self, client: ClientConnection, message: Error) -> None:
-        """An ERROR about something that was sent to the client needs no answer."""
+        """An ERROR about a message that was sent to the client needs no answer."""
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def on_client_end(self, client: ClientConnection) -> None:
-        """Nothing more is sent to the client: stop its calls."""
+        """The client is gone or given up: stop its calls."""
         self.draining.remove(client)
         for call in list(client.calls.values()):
             self._stop(call, "its caller is gone")
@@ -350,7 +353,7 @@ class CallServer(Watched):
             self._on_disconnected(client)
 
     def close(self) -> None:
-        """Close the socket. Answers that were given still leave."""
+        """Close the socket. Answers that were given are still sent."""
         if not self._closed:
             self._closed = True
             self.connections.close()
@@ -358,7 +361,7 @@ class CallServer(Watched):
             self.unwatch()
 
     def measure(self) -> Iterator[Measure]:
-        """How many nodes are connected, and what waits for them to read."""
+        """Measures: connected nodes, and the bytes that wait for them."""
         clients = self._router.clients.values()
         yield Measure("clients", len(clients), {})
         yield Measure("send_queue_bytes", sum(client.send_queue.bytes for client in clients), {})

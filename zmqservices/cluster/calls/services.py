@@ -1,4 +1,4 @@
-"""The services that a node serves, each with one instance or several."""
+"""The services of a node, each with one or several instances."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 from zmqservices.cluster.calls.incoming import Served
 
-#: Stands for a service that has several instances here. It looks like an instance that drains, so that a call of any other
-#: service costs no further check.
+#: Stands for a service that has several instances here. It looks like an instance that drains, so that calls of all other
+#: services need no further check.
 SHARED = Served("", "", lambda call: None, lambda: None, lambda worker, why: None, ())
 SHARED.is_draining = True
 
 
 class ServiceTable:
-    """Adds and removes instances, and says which there are."""
+    """The instances of each service of one node."""
 
     def __init__(self) -> None:
-        #: The instance of each service, by the service's name; SHARED where `several` has its instances.
+        #: The instance of each service by the service's name; SHARED if `several` has its instances.
         self.by_name: dict[str, Served] = {}
         self.several: dict[str, list[Served]] = {}
 
     def instances(self, name: str) -> list[Served]:
-        """The instances of a service; none where it is not served here."""
+        """The instances of a service; empty if it is not served here."""
         several = self.several.get(name)
         if several is not None:
             return several
@@ -44,14 +44,14 @@ class ServiceTable:
             self.several[name] = instances
 
     def described(self) -> dict[str, Any]:
-        """The `info` of a WELCOME."""
+        """The services in the `info` of a WELCOME."""
         return {"services": {name: described(self.instances(name)) for name in self.by_name}}
 
 
 def least_busy(instances: list[Served]) -> Served:
-    """The instance that takes the next call: of those that do not drain, the one with the fewest open calls.
+    """The instance for the next call: among those that do not drain, the one with the fewest open calls.
 
-    Of equally busy instances, the least recently used one. If all of them drain, one that drains. Reorders `instances`.
+    Among equally busy instances, the least recently used one; if all drain, one that drains. Reorders `instances`.
     """
     chosen = min(instances, key=lambda served: (served.is_draining, served.open_calls))
     instances.remove(chosen)
@@ -60,7 +60,7 @@ def least_busy(instances: list[Served]) -> Served:
 
 
 def described(instances: list[Served]) -> dict[str, Any]:
-    """One service in a WELCOME: the instances that take calls, and the methods that all of them declare idempotent."""
+    """One service in a WELCOME: its instances that accept calls, and the methods that all of them declare idempotent."""
     active = [served for served in instances if not served.is_draining]
     repeatable = set.intersection(*(set(served.idempotent) for served in active or instances))
     return {

@@ -1,6 +1,6 @@
-"""Looks at all calls now and then while there are calls: those whose time is over, those that wait, and peers that are full.
+"""Checks all calls at intervals while there are any: ends overdue calls, and tries waiting calls and full peers again.
 
-One scan is cheaper than a timer per call.
+One scan takes less time than a timer for each call.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from zmqservices.cluster.calls.instances import ServicePool
 from zmqservices.cluster.calls.peer import Peer
 from zmqservices.transport.reactor import Reactor
 
-#: Seconds between two looks, while there are calls.
+#: Seconds between two sweeps while there are calls.
 SWEEP_INTERVAL = 0.05
 
-#: Seconds until the first look whether the directory has answered, for calls that may not wait. Each pause doubles the last.
+#: Seconds until it is first checked whether the directory has answered, for calls that may not wait. Each pause is twice the
+#: last.
 FIRST_LOOK = 0.001
 
 
@@ -36,9 +37,9 @@ class SweepOwner(Protocol):
 
 
 class Sweep:
-    """`pending` are the calls in flight by id, `pools` the services by name; both belong to the owner.
+    """The sweep of one caller. `pending`: its calls in flight by id; `pools`: its services by name. Both belong to the owner.
 
-    `is_unknown`: whether the directory has told that it lists no instance of a service.
+    `is_unknown(pool)`: whether the directory has answered that it lists no instance of the service.
     """
 
     __slots__ = (
@@ -59,9 +60,9 @@ class Sweep:
         clock: Callable[[], float],
         is_unknown: Callable[[ServicePool], bool],
     ) -> None:
-        #: Whether a look is to come. A call that begins looks here before it calls `soon`.
+        #: Whether a sweep is scheduled. A call that begins checks this before it calls `soon`.
         self.is_due = False
-        #: Peers that get no more calls until they have read some of what was sent to them.
+        #: Peers whose flow-control window is full.
         self.full: set[Peer] = set()
         self._owner = owner
         self._reactor = reactor
@@ -76,13 +77,13 @@ class Sweep:
         self._is_closed = False
 
     def soon(self) -> None:
-        """There are calls: look at them in SWEEP_INTERVAL seconds, and go on while there are any."""
+        """There are calls: sweep in SWEEP_INTERVAL seconds, and repeat while there are any."""
         if not self.is_due and not self._is_closed:
             self.is_due = True
             self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
     def look_for_answer(self, pool: ServicePool, pause: float = FIRST_LOOK) -> None:
-        """A call waits that need not: end it once the directory has told that nobody has the service, before the next sweep."""
+        """A call waits for a service that may not exist: end it as soon as the directory says so, before the next sweep."""
         self._reactor.call_later(pause, self._look_for_answer, pool, 2 * pause)
 
     def _look_for_answer(self, pool: ServicePool, pause: float) -> None:
@@ -104,8 +105,8 @@ class Sweep:
         now = self._clock()
         for call in [c for c in self._pending.values() if c.deadline is not None and c.deadline <= now]:
             if call.stage == DONE:
-                continue  # The second attempt of a call that was just ended.
-            # The instance knows the deadline and stops by itself. The message is for an instance whose clock runs behind.
+                continue  # The second attempt of a call that has just ended.
+            # The instance knows the deadline and stops by itself. It is told because its clock may run behind.
             self._owner.end(call, failures.timed_out(call))
             self._ejection.failed(call.instance)
         self._failover.count_calls(self._pools.values(), now)
@@ -126,15 +127,15 @@ class Sweep:
                 peer.ask_whether_read(now)
 
     def _look_at_held(self, now: float) -> bool:
-        """End held calls that waited too long, send others where that is possible by now. Answers whether some still wait.
+        """End held calls that waited too long, and send others if possible. Returns whether calls still wait.
 
-        In this order: a call that is handed to a link without room comes back at the end of the turn, each time anew.
+        In this order, because a call that is given to a link without room comes back at the end of each turn.
         """
         has_held = False
         for pool in self._pools.values():
             if pool.waiting:
                 self._held.expire(pool, now)
                 if pool.can_be_asked:
-                    self._held.release(pool)  # An instance whose queue was full may have room by now.
+                    self._held.release(pool)  # An instance whose queue was full may have room again.
                 has_held = has_held or bool(pool.waiting)
         return has_held
