@@ -128,7 +128,7 @@ class Caller(Watched):
         key: bytes | None = None,
         hedge: bool | None = None,
     ) -> PendingCall:
-        """Send a call, or hold it until an instance can be asked. It ends at `deadline` or after `timeout`, whichever comes first.
+        """Send a call, or hold it until an instance can be asked. It ends at `deadline` or after `timeout`, whichever is first.
 
         Calls with the same `key` (see `zmqservices.resilience.hashing`) go to the same instance. `hedge`: whether a call of an
         idempotent method may have a second attempt; None leaves that to the service and the settings.
