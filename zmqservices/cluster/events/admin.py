@@ -1,6 +1,6 @@
-"""The operators' service of a source, called `events:SOURCE`: statistics, dead letters, rewind, removal of groups.
+"""The methods for operators of a source, in the service `events:SOURCE`: statistics, dead letters, rewind, removal of groups.
 
-It is served beside the user's services and called as they are; `zmqservices events` calls it at every publisher of the source.
+The service is served and called like the user's services. `zmqservices events` calls it at every publisher of the source.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zmqservices.exceptions import BadRequest
 from zmqservices.journal import DeadLetter, GroupStats
 from zmqservices.wire import codec
 
-#: Dead letters of one answer.
+#: The most dead letters in one answer.
 MOST_DEAD_LETTERS = 1000
 
 
@@ -118,7 +118,7 @@ class Admin(OperatorMethods):
         }
 
     def requeue(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
-        """Deliver dead letters of the group once more, all of them if no seqs are named. Returns their number."""
+        """Deliver dead letters of the group again: all, or those in `seqs`. Returns their number."""
         count = 0
         for served in self._served_journals(group, journal):
             events = served.ask(served.journal.requeue, group, seqs)
@@ -128,17 +128,17 @@ class Admin(OperatorMethods):
         return count
 
     def drop(self, group: str, seqs: list[int] | None = None, journal: str | None = None) -> int:
-        """Delete dead letters of the group, all of them if no seqs are named. Returns their number."""
+        """Delete dead letters of the group: all, or those in `seqs`. Returns their number."""
         return sum(served.ask(served.journal.drop, group, seqs) for served in self._served_journals(group, journal))
 
     def forget(self, group: str) -> bool:
-        """Keep no events for the group any more, and delete those that wait for it. False where the group is not known."""
+        """Stop keeping events for the group, and delete its waiting events. Returns False for an unknown group."""
         return self._source.remove_group(group)
 
     def rewind(
         self, group: str, to_time: float | None = None, to_seq: int | None = None, journal: str | None = None
     ) -> dict[str, int]:
-        """Deliver again the events since `to_time` (seconds since 1970), or after `to_seq` of each journal, as far as kept.
+        """Deliver kept events again: those since `to_time` (seconds since 1970), or after `to_seq` of each journal.
 
         Returns the group's cursor in each journal.
         """

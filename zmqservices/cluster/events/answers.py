@@ -1,7 +1,7 @@
-"""The answers of one node to events: sent together, and kept for a while in case a publisher did not read them.
+"""The answers of one node to events. They are sent together, and kept for a while in case a publisher has not read them.
 
-An ACK may be lost with its link, or its publisher may be away. ACKs are therefore sent again on the next link, before
-SUBSCRIBE, so that no publisher delivers again what is handled.
+An ACK may be lost with its link, or its publisher may be away. Therefore ACKs are sent again on the next link, before
+SUBSCRIBE, so that no publisher delivers a handled event again.
 
 Rule 1: no sockets and no clock here; `now` is an argument, or comes from `clock`, in monotonic seconds.
 """
@@ -17,36 +17,36 @@ from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Nack
 
-#: ACKs that are kept of each journal.
+#: The most ACKs that are kept for each journal.
 ANSWERS_KEPT = 1024
 
-#: Seconds for which an ACK is kept while the link stands. A lost link is found sooner, by its heartbeats; a publisher that
-#: reads an ACK writes it to disk within 50 ms.
+#: Seconds for which an ACK is kept while the link is connected. A lost link is noticed sooner, by its heartbeats, and a publisher
+#: that has read an ACK writes it to disk within 50 ms.
 DOUBT = 30.0
 
-#: Journals of which ACKs are kept.
+#: The most journals for which ACKs are kept.
 JOURNALS_KEPT = 256
 
 
 class JournalAnswers:
-    """The last events of one journal that one group handled, in the order of their answers."""
+    """The last events of one journal that one group has handled, in the order of their answers."""
 
     __slots__ = ("link", "seqs", "times")
 
     def __init__(self) -> None:
-        #: The link over which the event that was last answered had come.
+        #: The link on which the last answered event came.
         self.link: PublisherLink | None = None
         self.seqs: deque[int] = deque(maxlen=ANSWERS_KEPT)
         self.times: deque[float] = deque(maxlen=ANSWERS_KEPT)
 
     def add(self, link: PublisherLink, seqs: list[int], now: float) -> None:
-        """These events, which came over `link`, were handled."""
+        """These events, which came on `link`, are handled."""
         self.link = link
         self.seqs.extend(seqs)
         self.times.extend([now] * len(seqs))
 
     def expire(self, now: float, hosts: set[str]) -> None:
-        """Drop old answers, if the publisher's host is among `hosts`: a publisher is linked there and has read them by now."""
+        """Drop old answers if the publisher's host is in `hosts`, where a linked publisher must have read them."""
         if self.link is not None and self.link.host in hosts:
             while self.times and now - self.times[0] > DOUBT:
                 self.times.popleft()
@@ -59,18 +59,18 @@ class Answers:
     def __init__(self, reactor: Reactor, clock: Callable[[], float]) -> None:
         self._reactor = reactor
         self._clock = clock
-        #: By group and journal; the one that was last answered comes last.
+        #: The kept answers by group and journal. The last answered journal comes last.
         self._kept: OrderedDict[tuple[str, str], JournalAnswers] = OrderedDict()
         #: ACKs of this turn of the hub.
         self._unsent: dict[tuple[PublisherLink, str, str, int | None], list[int]] = {}
 
     def send(self, link: PublisherLink, answer: Ack | Nack) -> None:
-        """Send a NACK now, an ACK at the end of this turn of the hub or with `flush`."""
+        """Send a NACK now. Send an ACK at the end of this turn of the hub, or with `flush`."""
         if type(answer) is Nack:
             if link.peer.is_up:
                 link.peer.send(envelope.encode(answer))
             return
-        # All ACKs of one turn are sent in one message: a message costs more than the answers in it.
+        # All ACKs of one turn are sent in one message, because a message costs more than the answers in it.
         if not self._unsent:
             self._reactor.post(self.flush)
         self._unsent.setdefault((link, answer.group, answer.journal, answer.subscription), []).append(answer.seq)
@@ -83,7 +83,7 @@ class Answers:
         now = self._clock()
         for (link, group, journal, subscription), seqs in unsent.items():
             self._keep(link, group, journal, seqs, now)
-            if link.peer.is_up:  # Else they are repeated on the next link.
+            if link.peer.is_up:  # Otherwise they are repeated on the next link.
                 link.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None, subscription)))
 
     def _keep(self, link: PublisherLink, group: str, journal: str, seqs: list[int], now: float) -> None:
@@ -98,9 +98,9 @@ class Answers:
         kept.add(link, seqs, now)
 
     def repeat(self, peer: Peer, group: str, sender: Peer | None = None) -> None:
-        """Send all kept ACKs of the group to `peer`; with `sender`, only those to events that `sender` sent.
+        """Send all kept ACKs of the group to `peer`. With `sender`, only the ACKs of events that `sender` sent.
 
-        Called before a SUBSCRIBE. Which process of the source serves a journal now is not known here, so each is told.
+        Called before a SUBSCRIBE. It is not known here which process of the source now serves a journal, so each gets the ACKs.
         """
         self.flush()
         for (kept_group, journal), kept in self._kept.items():
@@ -110,7 +110,7 @@ class Answers:
                 peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
 
     def expire(self, hosts: set[str]) -> None:
-        """Drop the old ACKs of publishers on `hosts`, where a publisher is linked and has confirmed a subscription."""
+        """Drop the old ACKs of publishers on `hosts`, where a linked publisher has confirmed a subscription."""
         now = self._clock()
         for key, kept in list(self._kept.items()):
             kept.expire(now, hosts)
@@ -118,10 +118,10 @@ class Answers:
                 del self._kept[key]
 
     def drop_group(self, group: str) -> None:
-        """The last consumer of the group ended."""
+        """The last consumer of the group has ended: drop its answers."""
         for key in [key for key in self._kept if key[0] == group]:
             del self._kept[key]
 
     def clear(self) -> None:
-        """The node is leaving."""
+        """The node is closed: drop all answers."""
         self._kept.clear()

@@ -1,7 +1,7 @@
-"""Best-effort events of one source: sent to the members that are there, written to no disk, and dropped where there is no room.
+"""Best-effort events of one source: sent to connected members, not written to disk, and dropped if there is no room.
 
-Best-effort members get them from the node's broadcast socket. Members of reliable groups do not listen there, so they get
-them over the link of calls (`send_direct`).
+Best-effort members get them from the node's broadcast socket. Members of reliable groups do not listen there, so they get them
+over the links of calls (`send_direct`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from zmqservices.journal import Group
 from zmqservices.probes import Watched
 from zmqservices.wire import envelope, messages
 
-#: Events that wait, while a publisher is new, for handlers that are listed and not connected yet.
+#: The most events that wait, while a publisher is new, for handlers that are listed and not connected yet.
 EARLY_EVENTS = 10_000
 
-#: Messages, and bytes, in the send queue of one client beyond which events for it are dropped.
+#: If a client's send queue has more messages or bytes than this, events for it are dropped.
 LONG_SEND_QUEUE, LONG_SEND_QUEUE_BYTES = 1000, LONGEST_SEND_QUEUE // 4
 
 #: The headers of an event.
@@ -34,7 +34,7 @@ Packed = tuple[str, bytes, Headers, str, str | None]
 
 
 class DirectLinks(Protocol):
-    """How messages reach the processes of members; a CallServer."""
+    """Sends messages to the processes of members; a CallServer."""
 
     def send(self, client: ClientConnection, frames: bytes | tuple[bytes, bytes]) -> None:
         """Send an encoded message to the process of a member."""
@@ -44,50 +44,50 @@ class Broadcasting(Protocol):
     """The socket for broadcasts; a BroadcastPublisher."""
 
     def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """Send to all that listen for `topic`. False: nothing was sent, for want of room."""
+        """Send to all listeners of `topic`. Returns False if nothing was sent because there was no room."""
 
 
 class BestEffortOwner(Protocol):
     """The publisher that sends the events; an EventPublisher."""
 
-    #: The id of its node: it names the events that are in no journal.
+    #: The id of the publisher's node. It takes the place of the journal's id in best-effort events.
     id: str
-    #: Whether the directory's view has come.
+    #: Whether the directory has answered.
     directory_is_known: bool
     #: Whether connections are encrypted. Then events go over the links of calls, whose clients have shown their certificates.
     is_encrypted: bool
-    #: What probes watch: the publisher.
+    #: The object that probes watch; the publisher.
     watched: Watched
 
     @property
     def call_server(self) -> DirectLinks: ...
 
     def broadcast(self) -> Broadcasting:
-        """The socket for broadcasts, bound when it is first needed."""
+        """The socket for broadcasts. It is bound when it is first needed."""
 
     def broadcast_endpoint(self) -> str:
-        """The address at which others listen to it."""
+        """The address at which others listen to broadcasts."""
 
     def listeners(self, topic: bytes) -> int:
-        """How many listen for `topic`."""
+        """The number of listeners of `topic`."""
 
 
 class BestEffort:
-    """The best-effort events of the source `name`; everything here runs inside the reactor."""
+    """The best-effort events of the source `name`. Everything here runs inside the reactor."""
 
     def __init__(self, owner: BestEffortOwner, name: str) -> None:
         self._owner = owner
         self._name = name
-        #: Copies that were dropped for want of room.
+        #: The copies that were dropped because there was no room.
         self.dropped = 0
-        #: The groups that have a member here.
+        #: The groups that have a connected member.
         self.consumer_groups: dict[str, ConsumerGroup] = {}
-        #: Events from before `release`; None from then on.
+        #: The events from before `release`; None after it.
         self.early: deque[Packed] | None = deque()
-        #: The last number of each topic.
+        #: The number of the last event of each topic.
         self._topics: dict[bytes, int] = {}
         self._numbers = itertools.count(1)
-        #: Number of listed handlers for each (node, group).
+        #: The number of listed handlers for each (node, group).
         self._expected: Counter[tuple[str, str]] = Counter()
 
     # --- sending -----------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class BestEffort:
     def send_direct(
         self, consumer_groups: Iterable[ConsumerGroup], type: str, raw: bytes, headers: Headers, serializer: str, key: str | None
     ) -> None:
-        """Send a best-effort event to one present member of each group, and to every member of a BROADCAST."""
+        """Send an event over the links of calls to one member of each group, and to every member of a BROADCAST group."""
         for member in (one for group in consumer_groups if group.pattern.matches(type) for one in group.receivers()):
             if len(member.client.send_queue) > LONG_SEND_QUEUE or member.client.send_queue.bytes > LONG_SEND_QUEUE_BYTES:
                 self._count_dropped(type)
@@ -149,12 +149,12 @@ class BestEffort:
     # --- while the publisher is new ------------------------------------------------------------------------------------
 
     def expect(self, handlers: Counter[tuple[str, str]]) -> None:
-        """The directory lists these handlers, so many for each (node, group): early events wait until all are connected."""
+        """The directory lists this number of handlers for each (node, group). Early events wait until all are connected."""
         self._expected = handlers
         self._release_if_complete()
 
     def release(self) -> None:
-        """Send the early events now. Members that come later do not get them."""
+        """Send the early events now. Later members do not get them."""
         early, self.early = self.early, None
         for event in early or ():
             self.broadcast(*event)
@@ -164,7 +164,7 @@ class BestEffort:
             return
         members = (member for consumer_group in self.consumer_groups.values() for member in consumer_group.members.values())
         here = Counter((member.client.node, member.group) for member in members if member.is_confirmed)
-        # Until the directory's view has come it lists no handlers, which says nothing: then `release` is called in time.
+        # Before the directory has answered it lists no handlers, which means nothing. Then `release` is called later.
         if self._expected <= here and self._owner.directory_is_known:
             self.release()
 
@@ -175,7 +175,7 @@ class BestEffort:
     # --- members -----------------------------------------------------------------------------------------------------
 
     def subscribe(self, member: GroupMember, want: Subscription, group: Group) -> None:
-        """Add a member. It is told where to listen, and confirmed once it is known to listen there."""
+        """Add a member, and tell it where to listen. It is confirmed once it is known to listen there."""
         consumer_group = self.consumer_groups.get(want.group)
         if consumer_group is None:
             consumer_group = self.consumer_groups[want.group] = ConsumerGroup(group, want.kind)
@@ -193,7 +193,7 @@ class BestEffort:
         self.on_subscription(member.topic)
 
     def on_subscription(self, topic: bytes) -> None:
-        """A subscriber begins or ceases to listen for `topic`: confirm the members that are known to listen."""
+        """A subscriber begins or stops to listen for `topic`: confirm the members that are known to listen."""
         members = self._members_on(topic)
         if self._owner.listeners(topic) < len({member.client for member in members}):
             return

@@ -1,4 +1,4 @@
-"""Best-effort events as one node receives them: which broadcasts it listens to, and which of them it missed.
+"""Receives the best-effort events of one node: listens to the broadcasts of publishers, and counts missed events.
 
 A broadcast is a topic, followed by an EVENT. Its `journal` is the id of the publisher's node, and its `seq` counts the
 broadcasts of that node on that topic, so a jump shows how many were lost.
@@ -38,14 +38,14 @@ class BroadcastConsumer(EventOwner, Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether so many events wait for a worker that no more are to be read."""
+        """Whether so many events wait for a worker that no more should be read."""
 
     def fits(self, message: Event) -> bool:
-        """Whether it subscribed to the event."""
+        """Whether the consumer subscribed to this event."""
 
 
 class BroadcastReceiver:
-    """All best-effort subscriptions of one node. `links()` are the links of all its consumers."""
+    """All best-effort subscriptions of one node. `links()` returns the links of all its consumers."""
 
     def __init__(
         self,
@@ -54,21 +54,21 @@ class BroadcastReceiver:
         links: Callable[[], Iterable[PublisherLink]],
         clock: Callable[[], float],
     ) -> None:
-        #: Events that were sent and did not come, and those that were dropped here for want of room.
+        #: The events that were sent and did not arrive, and those that were dropped here because there was no room.
         self.missed = 0
         self._reactor = reactor
         self._sockets = sockets
         self._links = links
         self._clock = clock
         self._faults = Faults(_log)
-        #: The socket, made for the first consumer.
+        #: The socket. It is made for the first consumer.
         self._socket: BroadcastSubscriber | None = None
         self._by_topic: dict[bytes, list[BroadcastConsumer]] = {}
-        #: Number of links for each address that is listened to.
+        #: The number of links for each address of a listened broadcast.
         self._endpoints: dict[str, int] = {}
-        #: The last number of each topic, by publisher's node.
+        #: The number of the last event, by the publisher's node and the topic.
         self._last_seqs: dict[str, dict[bytes, int]] = {}
-        #: Consumers that took events in this batch.
+        #: The consumers that took events in this batch.
         self._took: set[BroadcastConsumer] = set()
         self._missed_logged = 0
         self._missed_logged_at = -LOSS_LOG_INTERVAL
@@ -94,7 +94,7 @@ class BroadcastReceiver:
         consumers.append(consumer)
 
     def remove(self, consumer: BroadcastConsumer) -> None:
-        """The consumer ended."""
+        """Stop giving the consumer events, because it has ended."""
         topic = self._topic(consumer)
         consumers = self._by_topic[topic]
         consumers.remove(consumer)
@@ -120,7 +120,7 @@ class BroadcastReceiver:
                 _log.warning("best-effort events of node %s are not received: %s", link.peer.node, exc)
 
     def stop_listening(self, link: PublisherLink) -> None:
-        """The link is gone, or its consumer ended."""
+        """The link is lost, or its consumer has ended: listen to its publisher no more."""
         endpoint, link.endpoint = link.endpoint, None
         if endpoint is None or self._socket is None:
             return
@@ -132,7 +132,7 @@ class BroadcastReceiver:
         if not any(other.endpoint is not None and other.peer.node == node for other in self._links() if other is not link):
             self._last_seqs.pop(node, None)
 
-    # --- what comes: see BroadcastSubscriberListener -----------------------------------------------------------------
+    # --- messages: see BroadcastSubscriberListener -----------------------------------------------------------------
 
     def on_broadcast(self, frame: bytes, payload: bytes | None) -> None:
         """Decode a broadcast and give it to the consumers of its topic."""
@@ -159,13 +159,13 @@ class BroadcastReceiver:
                 consumer.take(IncomingEvent(consumer, None, message))
                 self._took.add(consumer)
                 if len(consumers) > 1:
-                    # A copy for each consumer: a change that one handler makes must not be seen by the next.
+                    # Decoded again for each consumer, so that a handler does not see changes made by another one.
                     message = cast(Event, envelope.decode(body, payload))
 
     def _count(self, message: Event, topic: bytes) -> None:
         seqs = self._last_seqs.get(message.journal)
         if seqs is None:
-            return  # A late broadcast of a publisher that is not listened to any more.
+            return  # A late broadcast of a publisher to which nobody listens any more.
         last = seqs.get(topic)
         if last is not None and message.seq > last + 1:
             self.missed += message.seq - last - 1

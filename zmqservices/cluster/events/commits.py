@@ -1,4 +1,4 @@
-"""Dispatches that wait until their events are on disk: the journal commits on a thread of its own while the hub goes on."""
+"""Dispatches that wait until their events are on disk. The journal commits in a native thread while the hub goes on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import partial
 from zmqservices.journal import Journal, NewEvent
 from zmqservices.transport.reactor import Completion, Reactor
 
-#: Seconds that a turn of the hub lets the journal's thread commit the events that were dispatched; a commit takes a tenth.
+#: The most seconds per turn that the hub waits for the journal's thread to commit. A commit usually takes a tenth of this.
 GIVE_WAY = 0.002
 
 
 class Commit(Completion):
-    """A dispatch that waits until its event is on disk. `outcome` is then the event's seq, or the error."""
+    """A dispatch that waits until its event is on disk. `outcome` is the event's seq, or the error."""
 
     __slots__ = ("outcome",)
 
@@ -32,7 +32,7 @@ class Commits:
         self._gives_way = False
 
     def append(self, journal: Journal, event: NewEvent) -> Commit:
-        """Append an event to the journal; `wait` is to follow. Raises JournalError where the journal is closed."""
+        """Append an event to the journal. Call `wait` afterwards. Raises JournalError if the journal is closed."""
         commit = Commit()
         journal.append(event, partial(self._committed, commit))
         if not self._gives_way:
@@ -41,7 +41,7 @@ class Commits:
         return commit
 
     def wait(self, commit: Commit) -> None:
-        """Block the greenlet until the event is on disk. Raises JournalError where it could not be kept."""
+        """Block the greenlet until the event is on disk. Raises JournalError if it could not be stored."""
         self._reactor.park(commit, 1)
         if isinstance(commit.outcome, Exception):
             raise commit.outcome
@@ -52,7 +52,7 @@ class Commits:
         journal.give_way(GIVE_WAY)
 
     def _committed(self, commit: Commit, outcome: int | Exception) -> None:
-        # On the journal's thread: the hub is woken once for all events that were committed together.
+        # Runs on the journal's thread. Wake the hub once for all events that were committed together.
         self._done.append((commit, outcome))
         if not self._is_posted:
             self._is_posted = True

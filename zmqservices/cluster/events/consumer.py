@@ -1,6 +1,6 @@
-"""One consumer: a handler's subscription at every publisher of its source, and the events that it has in hand.
+"""The consumer of one handler: its subscription at every publisher of the source, and its unanswered events.
 
-Runs inside the reactor; `wait_until_reachable` and `leave` block the greenlet.
+Runs inside the reactor. `wait_until_reachable` and `leave` block the greenlet.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from zmqservices.wire.messages import Ack, Event, Grant, Nack, Subscribe, Unsubs
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that publishers get to echo an UNSUBSCRIBE; a frozen publisher must not hold up a stop.
+#: The most seconds that a stop waits for publishers to echo an UNSUBSCRIBE. A frozen publisher never does.
 UNSUBSCRIBE_TIMEOUT = 2.0
 
-#: Best-effort events that wait for a worker beyond which no more are read for a while.
+#: If more best-effort events than this wait for a worker, no more are read for a while.
 LONG_QUEUE = 256
 
-#: Seconds for which a publisher does not deliver an event again that was given back for want of room.
+#: Seconds after which a publisher delivers an event again that was given back because there was no room.
 NO_ROOM_DELAY = 1.0
 
-#: Event types that are remembered as matching.
+#: The most event types that are remembered as matching.
 TYPES_REMEMBERED = 1000
 
-#: Number of UNSUBSCRIBEs that end a subscription in each stage: the first ends new events, the second all answers.
+#: How many UNSUBSCRIBEs end a subscription in each stage. The first one ends new events, the second one all answers.
 _UNSUBSCRIBES = {SubscriptionStage.ASKED: 2, SubscriptionStage.ON: 2, SubscriptionStage.LEAVING: 1}
 
 
@@ -50,14 +50,14 @@ class ConsumerOwner(Protocol):
         """A SUBSCRIBE could not be sent: call `update` again soon."""
 
     def remove(self, consumer: EventConsumer) -> None:
-        """The consumer ended."""
+        """Remove a consumer that has ended."""
 
 
 class EventConsumer:
-    """One handler, at all publishers of its source. Made by `EventSubscriber.subscribe`.
+    """The consumer of one handler. Made by `EventSubscriber.subscribe`.
 
-    `take(event)` gets each event; it must not block. `credit`: events of each journal that a publisher may have in flight
-    here. `waiting()`: how many events wait for a worker.
+    `take(event)` gets each event and must not block. `credit`: how many events of each journal a publisher may have in flight
+    here. `waiting()`: the number of events that wait for a worker.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class EventConsumer:
         self.member = member
         self.subscription = subscription
         self.take = take
-        #: The publishers of the source.
+        #: The pool of the source's publishers.
         self.pool = pool
-        #: No new events are wanted.
+        #: Whether no new events are wanted.
         self.is_leaving = False
-        #: No event is handled any more.
+        #: Whether no event is handled any more.
         self.is_over = False
         self.links: dict[Peer, PublisherLink] = {}
-        #: Events that were taken and are not answered, from all publishers, by (journal, seq).
+        #: The unanswered events of all publishers, by (journal, seq).
         self.in_hand: dict[tuple[str, int], IncomingEvent] = {}
         self._owner = owner
         self._answers = owner.answers
@@ -96,13 +96,13 @@ class EventConsumer:
 
     @property
     def is_busy(self) -> bool:
-        """Whether so many events wait for a worker that no more are to be read."""
+        """Whether so many events wait for a worker that no more should be read."""
         return self._waiting is not None and not self.is_over and self._waiting() >= LONG_QUEUE
 
     # --- subscribing -------------------------------------------------------------------------------------------------
 
     def update(self) -> None:
-        """Publishers or links changed: subscribe at new ones, drop links that are lost."""
+        """Publishers or links have changed: subscribe at new publishers, and drop lost links."""
         for peer, link in list(self.links.items()):
             if not peer.is_up and link.stage is not SubscriptionStage.LOST:
                 link.stage = SubscriptionStage.LOST
@@ -120,9 +120,9 @@ class EventConsumer:
         self._changed.set()
 
     def _adopters(self, link: PublisherLink) -> list[Peer]:
-        """The other linked publishers of the host of `link`: one of them may adopt its journal.
+        """The other linked publishers on the host of `link`. One of them may adopt its journal.
 
-        They were subscribed to before, so the answers are not repeated to them by a new SUBSCRIBE.
+        They have the subscription already, so no new SUBSCRIBE repeats the answers to them.
         """
         if not self.subscription.reliable:
             return []
@@ -130,14 +130,14 @@ class EventConsumer:
         return [other.peer for other in others if other.stage is not SubscriptionStage.LOST and other.peer.is_up]
 
     def _subscribe(self, peer: Peer, host: str) -> None:
-        # Answers first: the publisher must not deliver again what is handled.
+        # Answers first, so that the publisher does not deliver handled events again.
         self._answers.repeat(peer, self.subscription.group)
         former = self.links.get(peer)
         link = self.links[peer] = PublisherLink(peer, host)
         if former is not None:
             link.endpoint = former.endpoint
         want = self.subscription
-        # Events in hand from a former link take their part of the credit until they are answered.
+        # Unanswered events of a former link use their part of the credit.
         left = sum(1 for event in self.in_hand.values() if event.link is not None and event.link.peer is peer)
         credit = max(self._credit - left, 0) if want.reliable else 0
         message = Subscribe(
@@ -160,7 +160,7 @@ class EventConsumer:
             return
         endpoint = info.get("events")
         if isinstance(endpoint, str):
-            # The publisher broadcasts there, and sends SUBSCRIBED again once it knows that this node listens.
+            # The publisher's broadcasts. It sends SUBSCRIBED again once it knows that this node listens to them.
             self._owner.broadcasts.listen(link, endpoint)
             return
         link.stage = SubscriptionStage.ON
@@ -177,7 +177,7 @@ class EventConsumer:
         return found
 
     def wait_until_reachable(self, timeout: float) -> list[str]:
-        """Return once all listed publishers have confirmed; after `timeout` seconds, return texts on those that have not."""
+        """Return [] once all listed publishers have confirmed, or after `timeout` seconds a text about each that has not."""
         if wait_until(lambda: not self.unreachable(), self._changed, timeout):
             return []
         return self.unreachable()
@@ -185,7 +185,7 @@ class EventConsumer:
     # --- events ------------------------------------------------------------------------------------------------------
 
     def fits(self, message: Event) -> bool:
-        """Whether the event is one of those that were subscribed to."""
+        """Whether the consumer subscribed to this event."""
         if message.source != self.subscription.source:
             return False
         if message.type not in self._matching:
@@ -197,7 +197,7 @@ class EventConsumer:
         return True
 
     def arrived(self, peer: Peer, message: Event) -> bool:
-        """An event came on a link. False for an event that was not asked for: it is not handled."""
+        """Take an event that came on a link. Returns False for an event without subscription or credit, which is not handled."""
         link = self.links.get(peer)
         if link is None or link.stage not in TAKING or not self.fits(message):
             return False
@@ -209,13 +209,14 @@ class EventConsumer:
         key = (message.journal, message.seq)
         former = self.in_hand.get(key)
         if former is not None:
-            # The link was lost while the event was handled here. It is handled once, and answered on this link.
+            # The event is still being handled here since before the link was lost. It is not handled twice, and is answered on
+            # this link.
             former.move_to(link)
-            # It takes no further place here, so the credit that was spent on it is given back.
+            # The repetition needs no further room here, so its credit is given back.
             peer.send(envelope.encode(Grant(self.subscription.group, 1, self.id)))
             return True
         if self.is_over:
-            return True  # The publisher is about to learn that, and sends the event to another member.
+            return True  # The publisher will know soon that this member has ended, and sends the event to another one.
         if not link.may_take(message, self._credit):
             peer.send(envelope.encode(Nack(message.group or "", message.journal, message.seq, NO_ROOM_DELAY, None, self.id)))
             return False
@@ -226,7 +227,7 @@ class EventConsumer:
         return True
 
     def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
-        """The handler of `event` ended: send the answer."""
+        """The handler of `event` has ended: send the answer."""
         message, link = event.message, event.link
         self.in_hand.pop((message.journal, message.seq), None)
         if link is None or self.is_over:
@@ -240,7 +241,7 @@ class EventConsumer:
                 adopter.send(repeated)
 
     def send_alive(self) -> None:
-        """Tell publishers whose events are in hand that this process is alive, so that they do not deliver these to others."""
+        """Tell publishers of unanswered events that this process is alive, so that they do not deliver these to others."""
         alive = envelope.encode(Grant(self.subscription.group, 0, self.id))
         for link in self.links.values():
             if link.in_hand and link.stage is not SubscriptionStage.LOST and link.peer.is_up:
@@ -251,7 +252,7 @@ class EventConsumer:
     def leave(self, timeout: float = UNSUBSCRIBE_TIMEOUT) -> None:
         """Take no more events. Returns when every publisher has confirmed that, or after `timeout` seconds.
 
-        To be called again once all events are answered: a publisher that then confirms has read the answers.
+        Call it again once all events are answered: a publisher that then confirms has read the answers.
         """
         if self.is_over:
             return
@@ -274,7 +275,7 @@ class EventConsumer:
             self._changed.set()
 
     def end(self) -> None:
-        """End for good: events that are not answered go to other members at once."""
+        """End the consumer. Its unanswered events go to other members at once."""
         self.is_leaving = self.is_over = True
         self._answers.flush()
         for link in self.links.values():

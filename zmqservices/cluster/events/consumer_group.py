@@ -1,4 +1,4 @@
-"""A consumer group at one publisher: the members that subscribed there, and which of them is next."""
+"""A consumer group at one publisher: its members there, and whose turn is next."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class GroupMember:
         self.id = message.id
         self.name = message.member
         self.group = message.group
-        #: Events of each journal that it takes at once.
+        #: How many events of each journal the member takes at once.
         self.credit = message.credit
         self.is_leaving = False
-        #: Whether it was sent SUBSCRIBED.
+        #: Whether SUBSCRIBED was sent to the member.
         self.is_confirmed = False
-        #: The topic that it listens for; only of best-effort members.
+        #: The topic for which a best-effort member listens.
         self.topic = b""
         self.pattern = message.pattern
 
 
 class ConsumerGroup:
-    """The members of one group that are there, reliable or not."""
+    """One group with its connected members, reliable or not."""
 
     __slots__ = ("group", "kind", "pattern", "members", "turn")
 
@@ -41,7 +41,7 @@ class ConsumerGroup:
         self.turn = 0
 
     def declares(self, want: Subscription) -> bool:
-        """Whether `want` agrees with the group's pattern and kind, which stay the same for as long as the group lives."""
+        """Whether `want` agrees with the group's pattern and kind, which never change."""
         return self.group.pattern == want.pattern and self.kind in (want.kind, "")
 
     def receivers(self) -> list[GroupMember]:
@@ -52,7 +52,7 @@ class ConsumerGroup:
         return [] if member is None else [member]
 
     def next(self) -> GroupMember | None:
-        """The next member in turn, without members that are not confirmed yet or are leaving; None where there is no other."""
+        """The next member in turn that is confirmed and not leaving; None if there is none."""
         able = [member for member in self.members.values() if member.is_confirmed and not member.is_leaving]
         if not able:
             return None

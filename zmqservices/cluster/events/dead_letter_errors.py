@@ -1,4 +1,4 @@
-"""The error that is kept with a dead letter: made of what a member sent, but plain, short and always writable.
+"""Makes the error that is stored with a dead letter from the error that a member sent: plain, short and always writable.
 
 Pure: no I/O, no clock.
 """
@@ -9,14 +9,14 @@ from typing import Any
 
 from zmqservices.cluster.events.subscription import LONGEST_NAME
 
-#: Characters of each text of an error that are kept with a dead letter, and the number of texts.
+#: The most characters of each text of an error, and the most texts, that are stored with a dead letter.
 LONGEST_ERROR, MOST_ERROR_TEXTS = 20_000, 16
 
 
 def plain_error(error: dict[Any, Any]) -> dict[str, Any]:
-    """The fields of `error` that can be kept: texts, numbers and None, each cut to a bounded length.
+    """The fields of `error` that can be stored: texts, numbers and None, each cut to a bounded length.
 
-    `exc_type`, `exc_path`, `exc_args` and `value` are always there. Fields with a name that is no text are left out.
+    `exc_type`, `exc_path`, `exc_args` and `value` are always present. Fields whose name is no text are left out.
     """
     kept: dict[str, Any] = {"exc_type": "Unknown", "exc_path": "", "exc_args": [], "value": ""}
     for key, value in list(error.items())[:MOST_ERROR_TEXTS]:
@@ -34,7 +34,7 @@ def _plain(value: object) -> Any:
     if value is None or type(value) in (bool, float) or (type(value) is int and -(2**63) <= value < 2**63):
         return value
     if type(value) is not str:
-        # Never the repr of a value that a peer sent: it may be large, or deeply nested.
+        # Not the repr of the value, because a peer may have sent a large or deeply nested one.
         return f"[a {type(value).__name__}]"
     text = value if len(value) <= LONGEST_ERROR else f"{value[:LONGEST_ERROR]}... ({len(value):,} characters)"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,8 @@
-"""Delivery of one group's events out of one journal: carries out what the `DeliverySchedule` of the group says.
+"""Delivers one group's events of one journal, by carrying out the actions of the group's `DeliverySchedule`.
 
     SUBSCRIBE, GRANT, ACK, NACK  -->  DeliverySchedule  -->  Send, SendGap, Fetch, Bury  -->  the members, the journal
 
-Rule 1: no sockets and no clock here; events leave through `send_on`, time comes from `clock`.
+Rule 1: no sockets and no clock here; `send_on` sends events, and `clock` tells the time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from zmqservices.transport.reactor import Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
 
-#: Credit that is taken from a member that leaves: more than it can ever have.
+#: The credit that is taken from a leaving member: more than it can ever have.
 ALL_CREDIT = 1 << 40
 
-#: A timer that fires so many seconds late shows that the hub was busy; messages that arrived meanwhile are then handled for
-#: so many seconds before a member counts as silent.
+#: If a timer fires LATE seconds late, the hub was busy. Then messages that have arrived are handled for CATCH_UP seconds before a
+#: member counts as silent.
 LATE, CATCH_UP = 0.1, 0.02
 
-#: Events of one commit that are handed over with it; the journal commits no more at once.
+#: The most events of one commit that are handed over with it. The journal commits no more at once.
 AHEAD = 512
 
 #: How an event, or a gap, is sent to a member: `send_on(member, group, event or gap, attempt)`.
@@ -38,7 +38,7 @@ Together = Callable[..., None]
 
 
 class GroupDelivery:
-    """Everything here runs inside the reactor; the journal's answers are posted to it."""
+    """The delivery of one group's events of one journal. Runs inside the reactor, to which the journal's answers are posted."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class GroupDelivery:
         self._watched = watched
         self._source = source
         self.journal = journal
-        #: Nothing is sent while this is True; answers still count.
+        #: While True, nothing is sent, but answers still count.
         self.is_paused = False
         self._reactor = reactor
         self._send_on = send_on
@@ -67,7 +67,7 @@ class GroupDelivery:
         self._timer_at = 0.0
         self._closed = False
         self._asked_ahead = False
-        #: What `fetch_ahead` answered for the commit of which `appended` is about to be told. Set by the journal's thread.
+        #: The answer of `fetch_ahead` for the commit that `appended` will report next. Set by the journal's thread.
         self._ahead: tuple[int, Page | Exception | None] | None = None
         self.rules = DeliverySchedule(
             cursor,
@@ -80,10 +80,10 @@ class GroupDelivery:
         self.rules.appended(journal.last_seq)
         journal.requeued(group.name, self._on_thread(self._requeued))
 
-    # --- what members do: the schedule is told, and `flush` follows once for all messages that arrived together ----------
+    # --- messages of members: `flush` is called once after all messages that arrived together ----------
 
     def joined(self, member: str, credit: int) -> None:
-        """The member takes events, `credit` of them at once."""
+        """A member joined. It takes `credit` events at once."""
         now = self._clock()
         self.rules.joined(member, now)
         if credit:
@@ -91,16 +91,16 @@ class GroupDelivery:
         self.journal.seen(self.group.name)
 
     def left(self, member: str) -> None:
-        """The member is gone: its unanswered events go to others."""
+        """The member has gone. Its unanswered events go to others."""
         self.rules.left(member, self._clock())
         self.flush()
 
     def retire(self, member: str) -> None:
-        """Send the member no more events; it may still answer those that it has."""
+        """Send the member no more events. It may still answer those that it has."""
         self.rules.granted(member, -ALL_CREDIT, self._clock())
 
     def granted(self, member: str, amount: int) -> None:
-        """The member takes `amount` more events; 0 only says that it is alive."""
+        """The member takes `amount` more events. 0 only shows that it is alive."""
         now = self._clock()
         if amount:
             self.rules.granted(member, amount, now)
@@ -109,7 +109,7 @@ class GroupDelivery:
             self.journal.seen(self.group.name)
 
     def acked(self, member: str, seq: int, process: str, is_older: bool, gets_credit: bool) -> None:
-        """The member handled an event. For `process` and `is_older` see `DeliverySchedule.acked`.
+        """The member has handled an event. For `process` and `is_older` see `DeliverySchedule.acked`.
 
         `gets_credit` is False for an answer that is repeated on a new link.
         """
@@ -123,7 +123,7 @@ class GroupDelivery:
             self.rules.granted(member, 1, now)
 
     def nacked(self, member: str, seq: int, delay: float, error: dict[str, Any] | None) -> None:
-        """The member failed with `error`, or gives the event back untried (None)."""
+        """The member's handler failed with `error`, or the member gives the event back unhandled (None)."""
         now = self._clock()
         probes = self._watched.probes
         if probes is not None and probes.event_failed is not None:
@@ -134,10 +134,10 @@ class GroupDelivery:
         else:
             self.rules.nacked(member, seq, delay or None, error, now)
 
-    # --- what is due -------------------------------------------------------------------------------------------------
+    # --- actions -------------------------------------------------------------------------------------------------
 
     def appended(self, last_seq: int) -> None:
-        """The journal has events up to `last_seq` now."""
+        """The journal now has events up to `last_seq`."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             after, page = ahead
@@ -148,7 +148,7 @@ class GroupDelivery:
         self.flush()
 
     def flush(self) -> None:
-        """Do all that is due, and set a timer for the next action."""
+        """Carry out all due actions, and set a timer for the next one."""
         if self._closed or self.is_paused:
             return
         now = self._clock()
@@ -162,14 +162,14 @@ class GroupDelivery:
             self._ask_ahead()
 
     def _ask_ahead(self) -> None:
-        """Have the next commit handed over together with the news of it, instead of going back to the journal for it."""
+        """Ask the journal to hand over the events of the next commit together with the news of it, which saves a fetch."""
         after = self.rules.next_after
         if after is not None:
             self._asked_ahead = True
             self.journal.fetch_ahead(self.group.name, after, AHEAD, partial(self._read_ahead, after))
 
     def _read_ahead(self, after: int, page: Page | Exception | None) -> None:
-        # On the journal's thread, just before it tells of the commit.
+        # Runs on the journal's thread, just before it reports the commit.
         self._ahead = (after, page)
 
     def _do_all(self, actions: list[Action]) -> None:
@@ -231,12 +231,12 @@ class GroupDelivery:
             self.requeued(outcome)
 
     def requeued(self, events: list[StoredEvent]) -> None:
-        """Deliver these dead letters once more."""
+        """Deliver these dead letters again."""
         self.rules.requeued(events)
         self.flush()
 
     def rewound(self, cursor: int) -> None:
-        """Deliver everything after `cursor` again."""
+        """Deliver all events after `cursor` again."""
         self.rules.rewound(cursor)
         self.flush()
 
@@ -246,7 +246,7 @@ class GroupDelivery:
         at = self.rules.next_at(now)
         if self._timer is not None:
             if at is not None and self._timer_at <= at:
-                return  # It fires early enough, and sets the next one.
+                return  # The present timer fires early enough, and sets the next one.
             self._timer.cancel()
             self._timer = None
         if at is not None:
@@ -264,7 +264,7 @@ class GroupDelivery:
             self.flush()
 
     def _on_thread(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A function for the journal's thread: it posts the answer to `callback` in the reactor."""
+        """A callback for the journal's thread, which posts the answer to `callback` in the reactor."""
         return lambda outcome: self._reactor.post(self._unless_closed, callback, outcome)
 
     def _unless_closed(self, callback: Callable[[Any], None], outcome: object) -> None:
@@ -272,7 +272,7 @@ class GroupDelivery:
             callback(outcome)
 
     def close(self) -> None:
-        """Send nothing more, and ignore what the journal still answers."""
+        """Send nothing more, and ignore further answers of the journal."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,10 +1,10 @@
-"""Group registrations: consumer groups in the directory, so that new publishers keep events for groups without a live member.
+"""Group registrations: consumer groups in the directory, so that new publishers keep events for groups that have no live member.
 
-Each registration is a note of the directory.
+Each registration is a note in the directory.
 
-Rule 1: a subscriber writes the note of its group and refreshes it, so that the note's age says when a member was last there.
-Rule 2: a publisher adds only notes that are missing, with the age that its journal knows. It refreshes none.
-Rule 3: the removal of a group by an operator holds until a member is back.
+Rule 1: a subscriber writes the note of its group and refreshes it, so that the note's age says when a member was last connected.
+Rule 2: a publisher only adds missing notes, with the age that its journal knows. It refreshes none.
+Rule 3: the removal of a group by an operator holds until a member returns.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def all_remembered(view: discovery.View) -> Iterator[tuple[Subscription, discove
 
 
 def _group_of(note: discovery.Note) -> Subscription | None:
-    """The group of a note; None where the note is of something else, or is the tombstone of a removed group."""
+    """The group of a note; None if the note is about something else, or is the tombstone of a removed group."""
     want = Subscription.from_dict(note.value)
     return want if want is not None and note.key == key_of(want.source, want.group) else None
 
 
 class GroupRegistrations:
-    """The registrations of one node. `expires_after` as in EventSettings; with None, notes get the longest time to live."""
+    """The registrations of one node. `expires_after`: see EventSettings; with None, notes get the longest time to live."""
 
     def __init__(self, directory: discovery.Directory, reactor: Reactor, expires_after: float | None) -> None:
         self._directory = directory
@@ -61,18 +61,18 @@ class GroupRegistrations:
         self._timer: ReactorTimer | None = None
 
     def hold(self, service: str, wants: Iterable[Subscription]) -> None:
-        """`service` handles these groups from now on: keep them registered until `release`; then they expire in time."""
+        """`service` handles these groups from now on: keep them registered until `release`. After that they expire."""
         self._held[service] = [want for want in wants if want.reliable]
         self._write(self._held[service])
         if self._timer is None and self._held[service]:
             self._check_later()
 
     def release(self, service: str) -> None:
-        """`service` does not handle its groups any more."""
+        """`service` no longer handles its groups."""
         self._held.pop(service, None)
 
     def add(self, wants: dict[str, tuple[Subscription, float]]) -> None:
-        """Register the groups of a journal that are missing, each with the seconds since a member of it was last there."""
+        """Register the missing groups of a journal, each with the seconds since a member was last connected."""
         known = {note.key for note in self._directory.view().notes} if wants else set()
         for want, age in wants.values():
             if key_of(want.source, want.group) not in known and age < self._ttl:
@@ -89,11 +89,11 @@ class GroupRegistrations:
         try:
             self._directory.put(key_of(want.source, want.group), want.to_dict(), ttl=self._ttl, age=age)
         except discovery.DirectoryError as exc:
-            # Journals keep the group all the same, and present members are listed.
+            # Journals still keep the group, and connected members are listed.
             _log.warning("the group %s could not be registered in the directory: %s", want.group, exc)
 
     def _check_later(self) -> None:
-        # With jitter, so that one member of a group refreshes the note and the others find it fresh.
+        # With jitter, so that one member of a group refreshes the note, and the others find it fresh.
         self._timer = self._reactor.call_later(CHECK_INTERVAL * random.uniform(0.5, 1.5), self._check)
 
     def _check(self) -> None:
@@ -103,7 +103,7 @@ class GroupRegistrations:
             self._check_later()
 
     def _write(self, wants: list[Subscription]) -> None:
-        """Write the notes, unless another member of the group has written the same lately."""
+        """Write the notes, unless another member of the group has recently written the same."""
         now = time()
         fresh = {note.key: note.value for note in self._directory.view().notes if note.age(now) < REFRESH_AFTER}
         for want in wants:
@@ -111,7 +111,7 @@ class GroupRegistrations:
                 self._note(want, 0.0)
 
     def close(self) -> None:
-        """The node is leaving."""
+        """The node is closed: refresh no more notes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

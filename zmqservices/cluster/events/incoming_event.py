@@ -1,4 +1,4 @@
-"""One event as it arrives at a consumer, to be answered once."""
+"""One event at its consumer, which must answer it once."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ class EventOwner(Protocol):
     def id(self) -> int: ...
 
     def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
-        """The handler of `event` ended; `answer` goes to the publisher."""
+        """The handler of `event` has ended: send `answer` to the publisher."""
 
 
 class IncomingEvent:
-    """An event to be answered once, by `done` or `failed`. For a best-effort event both do nothing."""
+    """An event that must be answered once, by `done` or `failed`. For a best-effort event, both do nothing."""
 
     __slots__ = ("consumer", "link", "message", "is_open")
 
     def __init__(self, consumer: EventOwner, link: PublisherLink | None, message: Event) -> None:
         self.consumer = consumer
-        #: The link that it came on; None for a best-effort event.
+        #: The link on which the event came; None for a best-effort event.
         self.link = link
         self.message = message
         self.is_open = link is not None
 
     @property
     def is_reliable(self) -> bool:
-        """Whether it is delivered again if it is not `done`."""
+        """Whether the event is delivered again if it is not `done`."""
         return self.link is not None
 
     @property
@@ -42,7 +42,7 @@ class IncomingEvent:
         return None if certificate is None else certificate.name
 
     def move_to(self, link: PublisherLink) -> None:
-        """The event came again, on `link`: from now on it counts as in hand there."""
+        """The event came again, on `link`. From now on it counts as unanswered there."""
         if self.link is link:
             return
         if self.link is not None and self.link.stage is not SubscriptionStage.LOST:
@@ -51,13 +51,13 @@ class IncomingEvent:
         self.link = link
 
     def done(self) -> None:
-        """The event is handled: it is not delivered again."""
+        """The event is handled, and will not be delivered again."""
         if self.is_open:
             message = self.message
             self._answer(Ack(message.group or "", message.journal, message.seq, None, self.consumer.id))
 
     def failed(self, error: dict[str, Any] | None, delay: float = 0.0) -> None:
-        """The event is to be delivered again, after `delay` seconds. No `error`: it was not tried, and no attempt counts."""
+        """Deliver the event again after `delay` seconds. If `error` is None, it was not tried, and no attempt is counted."""
         if self.is_open:
             message = self.message
             self._answer(Nack(message.group or "", message.journal, message.seq, delay, error, self.consumer.id))

@@ -1,4 +1,4 @@
-"""Orphans: journals that other processes of this host left. They are found, served until they are empty, and removed."""
+"""Orphans: journals of ended processes on this host. They are found, served until they are empty, and deleted."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _log = logging.getLogger(__name__)
 #: Seconds between two searches.
 ORPHAN_INTERVAL = 5.0
 
-#: The number of early answers that are kept, and the seconds for which they are. A journal that is left is found within five
-#: seconds; much later, an operator may have rewound it on purpose.
+#: The most early answers that are kept, and the seconds for which they are kept. An orphan is found within five seconds; much
+#: later, an operator may have rewound the journal on purpose.
 CLAIMS_KEPT, CLAIMED_FOR = 10_000, 60.0
 
-#: The time of a file's last change and its size; None for a file that is gone.
+#: The time of a file's last change, and its size; None for a missing file.
 Fingerprint = tuple[int, int] | None
 
 
 class JournalClaims:
-    """Answers to events of journals that no process serves yet: they count once such a journal is adopted, if that is soon.
+    """Answers to events of journals that no process serves yet. They count if such a journal is adopted soon.
 
     Pure: `now` is an argument, in monotonic seconds.
     """
@@ -38,7 +38,7 @@ class JournalClaims:
         self._claims: deque[tuple[float, str, str, int]] = deque(maxlen=CLAIMS_KEPT)
 
     def add(self, group: str, origin: str, seq: int, now: float) -> None:
-        """A member of `group` handled this event."""
+        """A member of `group` has handled this event."""
         self._claims.append((now, group, origin, seq))
 
     def of(self, knows: Callable[[str, int], bool], now: float) -> list[tuple[str, int]]:
@@ -55,23 +55,23 @@ class OrphanOwner(Protocol):
     journals: SourceJournals
 
     def new_served_journal(self) -> ServedJournal:
-        """A journal to be opened."""
+        """Make a ServedJournal, which the caller opens."""
 
     def log_notice(self, notice: Notice) -> None:
         """Log a journal's notice to operators."""
 
     def take_up_groups(self, served: ServedJournal) -> None:
-        """Keep events for the groups of an adopted journal, too."""
+        """Also keep events for the groups of an adopted journal."""
 
     def serve(self, served: ServedJournal) -> None:
         """Deliver the events of an adopted journal from now on."""
 
 
 class Orphans:
-    """Made by a source. `look` starts the search; it is repeated until `close`.
+    """The search of one source for orphans. `look` starts it, and it is repeated until `close`.
 
-    `empty` holds the journals that were found to hold nothing, with the fingerprints of their files at that time. All
-    sources of a publisher share it. `spawn` starts a greenlet.
+    `empty` has the journals that were found empty, with the fingerprints of their files at that time. All sources of a publisher
+    share it. `spawn` starts a greenlet.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Orphans:
         clock: Callable[[], float],
     ) -> None:
         self.claims = JournalClaims()
-        #: Whether a search has ended.
+        #: Whether a search has been completed.
         self.has_looked = False
         self._owner = owner
         self._folder = folder

@@ -1,6 +1,6 @@
-"""The publishing half of events of one node: its sources, the subscriptions that arrive, and its socket for broadcasts.
+"""The publisher of one node: its sources, the subscriptions of members, and its socket for broadcasts.
 
-Runs on a gevent hub. `open(name)` and `stop` are for greenlets; messages of members are handled inside the reactor.
+Runs on a gevent hub. `open(name)` and `stop` are for greenlets. Messages of members are handled inside the reactor.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from zmqservices.wire.quoting import quoted
 
 _log = logging.getLogger(__name__)
 
-#: Seconds in which changes of a record are collected before it is announced anew.
+#: Seconds for which changes of a record are collected before it is announced again.
 AMEND_INTERVAL = 0.02
 
-#: Seconds that members get to answer the events that they have when their publisher stops.
+#: The most seconds that a stopping publisher waits for members to answer their events.
 ANSWER_TIMEOUT = 5.0
 
-#: Messages with answers from before a link that are kept until their node subscribes, and numbers in each of them.
+#: The most messages with answers from before a link that are kept until their node subscribes, and the most seqs in each.
 MOST_ANSWERS, MOST_NUMBERS = 256, 2048
 
 
@@ -54,7 +54,7 @@ class SourceRegistration(Protocol):
 
     @property
     def record(self) -> discovery.Record | None:
-        """The announced record; None while nothing is."""
+        """The announced record; None while nothing is announced."""
 
     def serve(
         self,
@@ -69,7 +69,7 @@ class SourceRegistration(Protocol):
         """Change fields of the record."""
 
     def retract(self) -> None:
-        """Take the subscriptions back."""
+        """Remove the subscriptions from the record."""
 
     def settle(self, timeout: float) -> bool:
         """Wait until the directory shows the record."""
@@ -88,17 +88,17 @@ class PublisherNode(Protocol):
     def reactor(self) -> HubLike: ...
 
     def open_call_server(self) -> CallServer:
-        """The server that members connect to, opened where it is not open."""
+        """The server to which members connect. It is opened at the first call."""
 
     def open_broadcast(self, listener: BroadcastPublisherListener) -> tuple[BroadcastPublisher, str]:
-        """A socket for broadcasts, and the address by which others reach it."""
+        """A socket for broadcasts, and the address at which others reach it."""
 
     def register(self, service: str) -> SourceRegistration:
-        """A place in the directory for one instance of `service`."""
+        """A registration in the directory for one instance of `service`."""
 
 
 class EventPublisher(Watched):
-    """Made by the node; `stop` ends it."""
+    """The publisher of one node, which makes it. `stop` ends it."""
 
     def __init__(self, node: PublisherNode) -> None:
         self.watch()
@@ -109,10 +109,10 @@ class EventPublisher(Watched):
         self.settings = node.settings.events
         self.max_message_size = node.settings.max_message_size
         self.call_server = node.open_call_server()
-        #: Journals that were found to hold no events, with the state of their files at that time.
+        #: The orphans that were found empty, with the state of their files at that time.
         self.empty_orphans: dict[Path, Fingerprint] = {}
         self.directory_is_known = False
-        #: Seconds for which `stop` lets members handle waiting events.
+        #: The most seconds that `stop` waits for members to handle waiting events.
         self.linger = 0.0
         self._node = node
         self._guard = node.guard
@@ -121,7 +121,7 @@ class EventPublisher(Watched):
         self._registrations: dict[str, SourceRegistration] = {}
         self._opening: dict[str, AsyncResult] = {}
         self._members: dict[ClientConnection, dict[int, tuple[Source, GroupMember]]] = {}
-        #: Answers from before a link, of groups to which its client has not subscribed yet.
+        #: Answers from before a link, for groups to which the link's client has not subscribed yet.
         self._answers: dict[ClientConnection, list[Ack]] = {}
         self._broadcast: BroadcastPublisher | BroadcastPublishers | None = None
         self._broadcast_endpoint = ""
@@ -146,9 +146,9 @@ class EventPublisher(Watched):
     # --- sources -----------------------------------------------------------------------------------------------------
 
     def open(self, name: str, has_journal: bool = True) -> Source:
-        """The source of that name, opened and announced at the first call. Blocks the greenlet until it may dispatch.
+        """The source of that name. The first call opens and announces it, and blocks the greenlet until it may dispatch.
 
-        Raises JournalError where its journal cannot be used. Without `has_journal`, only journals that others left are served.
+        Raises JournalError if its journal cannot be used. Without `has_journal`, the source only serves orphans.
         """
         source = self._sources.get(name)
         if source is not None:
@@ -171,8 +171,8 @@ class EventPublisher(Watched):
         return opened
 
     def _open(self, name: str, has_journal: bool) -> Source:
-        # The directory says which groups get events; without it, the journal does. Groups are listed by the other publishers
-        # of the source, by the records of its handlers, and by notes.
+        # The groups come from the directory, or without it from the journal. The directory has them in the records of the
+        # source's other publishers and of its handlers, and in notes.
         if is_name(publishing(name)):
             self.directory.add_interest([publishing(name)], [name])
         self.directory_is_known = self.directory.wait_ready(self.settings.wait_for_peers)
@@ -183,7 +183,7 @@ class EventPublisher(Watched):
         registration = self._registrations[name] = self._node.register(publishing(name))
         registration.serve(admin.describe(), admin.take, admin.flush, admin.cancel)
         self._announce(source)
-        # From here on, handlers that start can find this publisher; those that are there are found by `update`.
+        # From here on new handlers can find this publisher. `update` finds the present ones.
         registration.settle(self.settings.wait_for_peers if self.directory_is_known else 0.0)
         source.update()
         self._node.groups.add(known_groups)
@@ -217,11 +217,11 @@ class EventPublisher(Watched):
             try:
                 registration.amend(subscriptions=subscriptions, endpoints=endpoints)
             except discovery.DirectoryError as exc:
-                # Journals keep the groups all the same; only new publishers elsewhere do not learn of them.
+                # Journals still keep the groups, but new publishers elsewhere will not know them.
                 _log.warning("the groups of %s could not be announced in the directory: %s", source.name, exc)
 
     def unregister_group(self, source: str, group: str) -> None:
-        """An operator removed the group: the directory shall not bring it back."""
+        """Remove the group from the directory, because an operator has removed it."""
         self._node.groups.forget(source, group)
 
     def _on_directory_change(self, view: discovery.View) -> None:
@@ -237,7 +237,7 @@ class EventPublisher(Watched):
                 source.update()
 
     def spawn(self, function: Callable[[], None]) -> None:
-        """Run it in a greenlet that ends with the publisher."""
+        """Run `function` in a greenlet that ends with the publisher."""
         if not self._closed:
             greenlet = gevent.spawn(function)
             self._greenlets.add(greenlet)
@@ -246,7 +246,7 @@ class EventPublisher(Watched):
     # --- measures ----------------------------------------------------------------------------------------------------
 
     def measure(self) -> Iterator[Measure]:
-        """What is kept in the journals, and for whom it waits."""
+        """Measures: the events in the journals, and the groups for which they wait."""
         for name, source in self._sources.items():
             for served in source.journals.all:
                 yield from _measures_of(name, served)
@@ -254,7 +254,7 @@ class EventPublisher(Watched):
     # --- broadcasts --------------------------------------------------------------------------------------------------
 
     def broadcast(self) -> BroadcastPublisher | BroadcastPublishers:
-        """The socket for broadcasts, bound when it is first needed."""
+        """The socket for broadcasts. It is bound when it is first needed."""
         if self._broadcast is None:
             self._broadcast, self._broadcast_endpoint = self._node.open_broadcast(self)
             for source in self._sources.values():
@@ -267,7 +267,7 @@ class EventPublisher(Watched):
         return self._broadcast_endpoint
 
     def listen_at(self, host: str) -> None:
-        """Listen at another address of the host as well. Listeners that reached the former address are sent to there."""
+        """Also listen at another address of the host. Listeners of the former address are told the new one."""
         if self._broadcast is None or self._node.settings.events.bind_address is not None:
             return
         if addresses.parse(self._broadcast.endpoint)[0] in (host, *addresses.ANY_HOST):
@@ -279,11 +279,11 @@ class EventPublisher(Watched):
                 self._announce(source)
 
     def move(self, former: str, host: str) -> None:
-        """Tell listeners of `host` from now on, if it was `former`."""
+        """From now on announce `host` to listeners, if `former` was announced."""
         self._broadcast_endpoint = addresses.moved(self._broadcast_endpoint, former, host)
 
     def listeners(self, topic: bytes) -> int:
-        """How many listen for `topic`."""
+        """The number of listeners of `topic`."""
         return self._listeners.get(topic, 0)
 
     def on_subscription(self, topic: bytes, is_on: bool) -> None:
@@ -329,7 +329,7 @@ class EventPublisher(Watched):
             former[0].members.left(former[1])
 
     def _refuse_unless_allowed(self, client: ClientConnection, message: Subscribe) -> None:
-        """Raise BadRequest where the client must not be a member of the group. ACKs are taken of members only."""
+        """Raise BadRequest if the client must not be a member of the group. So no other client can ACK events."""
         if self._guard is None:
             return
         is_shared = message.kind != BROADCAST or message.reliable
@@ -352,7 +352,7 @@ class EventPublisher(Watched):
         self._send(client, Unsubscribe(message.id))
 
     def _member(self, client: ClientConnection, message: Grant | Ack | Nack) -> tuple[Source, GroupMember] | None:
-        """The member that the message is about."""
+        """The source and the member to which the message belongs; None if it has none."""
         found = self._members.get(client, {}).get(message.subscription or 0)
         return found if found is not None and found[1].group == message.group else None
 
@@ -371,7 +371,7 @@ class EventPublisher(Watched):
             self._on_repeated_ack(client, message)
 
     def _on_repeated_ack(self, client: ClientConnection, message: Ack) -> None:
-        """An answer from while the link was down, sent before the client subscribes: it counts once the client is a member."""
+        """Keep an answer that the client repeats before it subscribes. It counts once the client is a member."""
         for source, member in self._members.get(client, {}).values():
             if member.group == message.group:
                 source.members.acked(member, message.journal, (message.seq, *(message.also or ())), is_repeated=True)
@@ -390,8 +390,8 @@ class EventPublisher(Watched):
         self._answers.pop(client, None)
         members = self._members.pop(client, None)
         if members:
-            # Later, since this may be called in the middle of a send to the client. By then the client may have subscribed
-            # again, so the members that it had now are handed over.
+            # Later, because this may be called in the middle of a send to the client. The present members are handed over, since
+            # the client may have subscribed again by then.
             self.reactor.call_later(0.0, self._remove_members, list(members.values()))
 
     @staticmethod
@@ -402,9 +402,9 @@ class EventPublisher(Watched):
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def stop(self, at_once: bool = False) -> None:
-        """Blocks the greenlet until members have answered their events, or time is up, and journals are closed.
+        """Stop publishing. Blocks the greenlet until members have answered their events, or time is up, and journals are closed.
 
-        With `at_once` no answer is awaited: events in flight are delivered again after the next start.
+        With `at_once` it waits for no answer: events in flight are delivered again after the next start.
         """
         self._unsubscribe()
         if not at_once:
@@ -439,7 +439,7 @@ def _measures_of(source: str, served: ServedJournal) -> Iterator[Measure]:
 
 
 class BroadcastPublishers:
-    """The socket for broadcasts at the address of now, and those at former ones, whose listeners may still be there."""
+    """The sockets for broadcasts at the present address and at former ones, which may still have listeners."""
 
     def __init__(self, newest: BroadcastPublisher, former: BroadcastPublisher | BroadcastPublishers) -> None:
         self.endpoint = newest.endpoint
@@ -447,11 +447,11 @@ class BroadcastPublishers:
         self._former = former
 
     def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """Send to the listeners of all."""
+        """Send to the listeners of all sockets."""
         is_sent = self._former.send(topic, frames)
         return self._newest.send(topic, frames) and is_sent
 
     def close(self) -> None:
-        """Close all."""
+        """Close all sockets."""
         self._former.close()
         self._newest.close()

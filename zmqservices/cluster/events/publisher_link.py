@@ -1,4 +1,4 @@
-"""The subscription of one consumer at one publisher: its stage, and the events of that publisher that are in hand.
+"""The subscription of one consumer at one publisher: its stage, and the unanswered events of that publisher.
 
     (linked) --SUBSCRIBE--> ASKED --SUBSCRIBED--> ON --UNSUBSCRIBE--> LEAVING --its echo--> OFF
         \\______ the link is lost: LOST; the next link begins with SUBSCRIBE
@@ -14,12 +14,12 @@ from zmqservices.cluster.calls.peer import Peer
 from zmqservices.wire import codec
 from zmqservices.wire.messages import Event
 
-#: Bytes of events in hand from one publisher beyond which no more are taken than the credit of one journal.
+#: If unanswered events of one publisher have more bytes than this, only those within the credit of one journal are taken.
 ROOM = 64 << 20
 
 
 class SubscriptionStage(enum.Enum):
-    """What became of a SUBSCRIBE. The values are words for a log."""
+    """The stages of a subscription. The values are words for a log."""
 
     ASKED = "has not answered"
     ON = "on"
@@ -29,7 +29,7 @@ class SubscriptionStage(enum.Enum):
     REFUSED = "refused"
 
 
-#: The stages in which events may come.
+#: The stages in which events may arrive.
 TAKING = (SubscriptionStage.ASKED, SubscriptionStage.ON, SubscriptionStage.LEAVING)
 
 
@@ -40,19 +40,19 @@ class PublisherLink:
 
     def __init__(self, peer: Peer, host: str) -> None:
         self.peer = peer
-        #: The host of the publisher: if it does not return, another publisher of this host adopts its journal.
+        #: The host of the publisher. If the publisher does not return, another one on this host adopts its journal.
         self.host = host
         self.stage = SubscriptionStage.ASKED
-        #: Events that came on this link and are not answered.
+        #: The number of unanswered events of this link.
         self.in_hand = 0
-        #: The bytes of these events, and their number for each journal.
+        #: The bytes of unanswered events, and their number for each journal.
         self.bytes = 0
         self.journals: dict[str, int] = {}
-        #: The address of the publisher's broadcasts; None where they are not listened to.
+        #: The address of the publisher's broadcasts; None if the consumer does not listen to them.
         self.endpoint: str | None = None
 
     def add(self, message: Event) -> None:
-        """One more event is in hand."""
+        """Count another unanswered event."""
         self.in_hand += 1
         self.bytes += size_of(message)
         self.journals[message.journal] = self.journals.get(message.journal, 0) + 1
@@ -68,14 +68,14 @@ class PublisherLink:
             self.journals.pop(message.journal, None)
 
     def clear(self) -> None:
-        """The link is lost: its unanswered events may come again on another."""
+        """The link is lost. Its unanswered events may come again on another link."""
         self.in_hand = self.bytes = 0
         self.journals.clear()
 
     def may_take(self, message: Event, credit: int) -> bool:
-        """Whether the publisher keeps to its credit of `credit` events of each journal, and there is room for the event.
+        """Whether the publisher has credit for the event (`credit` events of each journal), and there is room for it.
 
-        The events of one journal within its credit are always taken. Those of several journals together must fit `ROOM`.
+        Events of one journal are always taken within its credit. Events of several journals together must fit into `ROOM`.
         """
         if self.in_hand < credit:
             return True
@@ -83,6 +83,6 @@ class PublisherLink:
 
 
 def size_of(message: Event) -> int:
-    """Bytes of an event's data. Publishers of this package send bytes; other values that a peer may send are measured."""
+    """The bytes of an event's data. Publishers of this package send bytes; other values, which a peer may send, are measured."""
     body = message.body
     return len(body) if type(body) is bytes else len(codec.pack(body))

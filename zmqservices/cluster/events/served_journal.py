@@ -1,4 +1,4 @@
-"""One journal that this process serves: its own, or one that another process left behind."""
+"""One journal that this process serves: its own or an orphan."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zmqservices.probes import UNWATCHED, Watched
 from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.concurrency import in_thread
 
-#: Called with the delivery of a group, or with the error for which there is none.
+#: Called with the delivery of a group, or with an error.
 WithDelivery = Callable[[GroupDelivery | Exception], None]
 
 
 class ServedJournal:
-    """A journal, with a `GroupDelivery` for each of its groups that was asked for. Use `open` first."""
+    """A journal with a `GroupDelivery` for each requested group. Call `open` first."""
 
     #: Set by `open`.
     journal: Journal
@@ -46,7 +46,7 @@ class ServedJournal:
         self._closed = False
 
     def open(self, source: str, on_notice: Callable[[Notice], None], slot: int | None = None) -> None:
-        """Blocks the greenlet while the disk is read. Raises what `Journal.open` raises."""
+        """Open the journal. Blocks the greenlet while the disk is read. Raises the errors of `Journal.open`."""
         settings = self._settings
         self.journal = in_thread(
             Journal.open,
@@ -73,7 +73,7 @@ class ServedJournal:
         return name in self.deliveries or any(group.name == name for group in self.journal.groups())
 
     def with_delivery(self, group: Group, then: WithDelivery) -> None:
-        """Call `then` with the group's delivery once the journal keeps events for the group, or with the journal's error."""
+        """Keep events for the group, and call `then` with its delivery, or with the journal's error."""
         delivery = self.deliveries.get(group.name)
         if delivery is not None and delivery.group == group:
             then(delivery)
@@ -101,14 +101,14 @@ class ServedJournal:
             then(answer)
 
     def remove_group(self, name: str) -> bool:
-        """Remove a group and its waiting events. Blocks the greenlet; False where the journal did not know it."""
+        """Remove a group and its waiting events. Blocks the greenlet. Returns False for an unknown group."""
         delivery = self.deliveries.pop(name, None)
         if delivery is not None:
             delivery.close()
         return bool(self.ask(self.journal.remove_group, name))
 
     def ask(self, method: Callable[..., None], *args: object, **kwargs: object) -> Any:
-        """Call a method of the journal that takes `done`, and wait for its answer. Raises the error that it answers."""
+        """Call a method of the journal that takes `done`, and wait for its answer. Raises the answer if it is an error."""
         answer: AsyncResult = AsyncResult()
         kwargs["done"] = lambda outcome: self._reactor.post(answer.set, outcome)
         method(*args, **kwargs)
@@ -119,7 +119,7 @@ class ServedJournal:
 
     @property
     def in_flight(self) -> int:
-        """Events that are sent and not answered, of all groups."""
+        """The events of all groups that are sent and not answered."""
         return sum(delivery.rules.in_flight for delivery in self.deliveries.values())
 
     def is_empty(self) -> bool:
@@ -128,7 +128,7 @@ class ServedJournal:
         return not stats.dead_letters and not any(group.waiting for group in stats.groups.values())
 
     def is_done(self, with_members: set[str]) -> bool:
-        """Whether no event waits for a group that has a member here, or is among `with_members`."""
+        """Whether no event waits for a group that has a connected member, or is in `with_members`."""
         groups = self.journal.stats().groups
         return not any(
             groups[name].waiting
@@ -137,12 +137,15 @@ class ServedJournal:
         )
 
     def pause(self) -> None:
-        """Send no more events; answers still count."""
+        """Send no more events. Answers still count."""
         for delivery in self.deliveries.values():
             delivery.is_paused = True
 
     def close(self, discard: bool = False) -> None:
-        """Blocks the greenlet while the last answers are written. With `discard`, an empty journal is deleted."""
+        """Close the journal.
+
+        Blocks the greenlet while the last answers are written. With `discard`, an empty journal is deleted.
+        """
         if self._closed:
             return
         self._closed = True

@@ -1,10 +1,10 @@
-"""The events of one source in one process: the parts that publish them, and the life of these parts.
+"""The events of one source in one process. A Source opens and closes these parts:
 
-    groups       the consumer groups that events are kept for
-    journals     the source's own journal, and those that other processes left
-    members      the members of the groups: they subscribe, get events, answer them
-    best_effort  events that are in no journal
-    orphans      the search for journals that other processes left
+    groups       the consumer groups for which events are kept
+    journals     the source's own journal, and adopted orphans
+    members      the members of the groups, which subscribe, get events and answer them
+    best_effort  events without a journal
+    orphans      the search for journals of ended processes
     dispatching  the dispatches of this process
 """
 
@@ -36,22 +36,22 @@ from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two checks of a drain: late writes and members that leave end it too, and do not wake it.
+#: Seconds between two checks of a drain, because late writes and leaving members can end it without waking it.
 DRAIN_INTERVAL = 0.05
 
 
 class SourceLinks(MemberLinks, Protocol):
-    """How messages leave this process; a CallServer."""
+    """Sends messages to members; a CallServer."""
 
     def together(self, work: Callable[..., None], *args: object) -> None:
-        """Call `work(*args)`; messages that it sends to one client leave as one."""
+        """Call `work(*args)`, and send its messages to each client as one message."""
 
 
 class SourceDirectory(Protocol):
     """The part of a directory that a source reads."""
 
     def view(self) -> discovery.View:
-        """All that is listed now."""
+        """All that the directory lists now."""
 
 
 class SourceOwner(BestEffortOwner, Protocol):
@@ -59,9 +59,9 @@ class SourceOwner(BestEffortOwner, Protocol):
 
     settings: EventSettings
     max_message_size: int
-    #: What probes watch: the publisher.
+    #: The object that probes watch; the publisher.
     watched: Watched
-    #: Journals that were found to hold no events, with the state of their files at that time.
+    #: The orphans that were found empty, with the state of their files at that time.
     empty_orphans: dict[Path, Fingerprint]
 
     @property
@@ -77,19 +77,19 @@ class SourceOwner(BestEffortOwner, Protocol):
         """The groups of `source` changed: announce them in the directory soon."""
 
     def unregister_group(self, source: str, group: str) -> None:
-        """An operator removed the group: the directory shall not bring it back."""
+        """Remove the group from the directory, because an operator has removed it."""
 
     def spawn(self, function: Callable[[], None]) -> None:
         """Run `function` in a greenlet that ends with the publisher."""
 
 
 class Source:
-    """Made by `EventPublisher.open`. Dispatching and opening are for greenlets; the rest runs inside the reactor."""
+    """One source, made by `EventPublisher.open`. Greenlets dispatch, open and close; the rest runs inside the reactor."""
 
     def __init__(
         self, owner: SourceOwner, name: str, has_journal: bool, clock: Callable[[], float] = monotonic
     ) -> None:
-        """`has_journal`: whether it has a journal of its own. A relay has none, and only serves those of others."""
+        """`has_journal`: whether the source has its own journal. A relay has none, and only serves orphans."""
         settings = owner.settings
         self.name = name
         self.reactor = owner.reactor
@@ -100,7 +100,7 @@ class Source:
         self._owner = owner
         self._has_journal = has_journal
         self._clock = clock
-        #: Names of groups that have a listed member.
+        #: The names of groups that have a listed member.
         self._with_members: set[str] = set()
         self._answered = Flag()
         self.members = SourceMembers(
@@ -119,7 +119,7 @@ class Source:
         self.dispatching = SourceDispatch(
             name, self.groups, self.journals, self.best_effort, owner.reactor, owner.max_message_size, owner.watched
         )
-        # Handed on as attributes, so that a dispatch costs no further call.
+        # Attributes, so that a dispatch needs no further call.
         self.dispatch = self.dispatching.dispatch
         self.dispatch_all = self.dispatching.dispatch_all
         self.check_size = self.dispatching.check_size
@@ -127,10 +127,10 @@ class Source:
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def open(self) -> dict[str, tuple[Subscription, float]]:
-        """Open the journal, read who gets events, and look for orphans. Blocks the greenlet.
+        """Open the journal, read the groups, and look for orphans. Blocks the greenlet.
 
-        Returns the groups that the journal knew already, each with the seconds since a member of it was last there.
-        Raises JournalError where the journal cannot be used.
+        Returns the groups that the journal had, each with the seconds since a member was last connected. Raises JournalError if
+        the journal cannot be used.
         """
         known = self._open_journal() if self._has_journal else {}
         self.update()
@@ -151,7 +151,7 @@ class Source:
         return {name: (want, stats[name].idle) for name, want in wants.items() if want and name in stats}
 
     def new_served_journal(self) -> ServedJournal:
-        """A journal whose events go to members of this source, still to be opened."""
+        """Make a ServedJournal whose events go to members of this source. The caller opens it."""
         owner = self._owner
         return ServedJournal(
             self.reactor, owner.settings, self.members.send, owner.call_server.together, self._clock, owner.watched, self.name
@@ -164,7 +164,7 @@ class Source:
     # --- groups ------------------------------------------------------------------------------------------------------
 
     def update(self) -> None:
-        """The directory's view changed: keep events for the groups that are known elsewhere, too."""
+        """The directory has changed: also keep events for groups that are known elsewhere."""
         listed = self.groups.listed(self._owner.directory.view(), self._clock())
         if self.journals.own is not None:
             self._take_up(listed.to_take_up)
@@ -172,7 +172,7 @@ class Source:
         self.best_effort.expect(listed.best_effort)
 
     def take_up_groups(self, served: ServedJournal) -> None:
-        """Keep events for the groups of an adopted journal, too."""
+        """Also keep events for the groups of an adopted journal."""
         self._take_up(served.journal.groups())
 
     def _take_up(self, groups: list[Group]) -> None:
@@ -201,7 +201,7 @@ class Source:
             served.with_delivery(self.groups.by_name[group.name].group, self._ready)
 
     def remove_group(self, name: str) -> bool:
-        """Keep no events for the group any more, and delete those that wait for it. Blocks the greenlet.
+        """Stop keeping events for the group, and delete its waiting events. Blocks the greenlet.
 
         Returns whether a journal knew the group. Raises BadRequest while it has members.
         """
@@ -212,7 +212,7 @@ class Source:
         return was_known
 
     def subscriptions(self) -> list[dict[str, Any]]:
-        """The groups that events are kept for, as a record of the directory lists them."""
+        """The groups for which events are kept, in the form of a directory record."""
         return self.groups.subscriptions()
 
     @property
@@ -223,7 +223,10 @@ class Source:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def drain(self, timeout: float, linger: float) -> None:
-        """Accept no more events. Let members handle waiting events for `linger` seconds, then those in flight for `timeout`."""
+        """Accept no more events.
+
+        Wait up to `linger` seconds for waiting events, then up to `timeout` seconds for events in flight.
+        """
         self._stop()
         self.best_effort.release()
         journals = self.journals

@@ -1,6 +1,6 @@
-"""Dispatching the events of one source: reliable events are appended to its journal, best-effort events are sent at once.
+"""Dispatches the events of one source: appends reliable events to its journal, and sends best-effort events at once.
 
-Called in greenlets of the hub; a call in another thread is handed over to the hub.
+For greenlets of the hub. A dispatch in another thread is handed to the hub.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zmqservices.utils.forks import ForkHook
 from zmqservices.utils.native_threads import get_ident
 from zmqservices.wire import codec
 
-#: Bytes of an EVENT besides its body, headers and names.
+#: The bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
 
 Answer = TypeVar("Answer")
@@ -33,11 +33,11 @@ class HubLike(Reactor, Protocol):
     """A reactor that runs greenlets for other threads; a HubReactor."""
 
     def run_greenlet(self, action: Callable[..., Answer], *args: object) -> Answer:
-        """Run `action`, which may block, in a greenlet of the hub. Returns what it returns."""
+        """Run `action`, which may block, in a greenlet of the hub, and return its result."""
 
 
 class SourceDispatch:
-    """The dispatches of the source `source`. Made in the thread of its hub."""
+    """The dispatches of the source named `source`. To be made in the thread of its hub."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SourceDispatch:
         max_message_size: int,
         watched: Watched,
     ) -> None:
-        #: Events that were dispatched without an error.
+        #: The number of events that were dispatched without an error.
         self.dispatched = 0
         self._source = source
         self._watched = watched
@@ -67,11 +67,11 @@ class SourceDispatch:
     def dispatch(
         self, type: str, body: Any, headers: Headers, serializer: str | None, key: str | None, reliable: bool
     ) -> None:
-        """Dispatch one event. A reliable event is on disk when this returns, whether or not a member is there.
+        """Dispatch one event. A reliable event is on disk when this returns, even if no member is connected.
 
-        `serializer` names what made the bytes `body`; None packs any value in the wire's own format. Raises
-        UnserializableValueError, MessageTooLarge, JournalFull and JournalError; then nobody gets the event. Raises
-        ForkedProcessError in a fork of the publishing process: journal and links stay with the parent.
+        `serializer`: the name of the format of the bytes `body`; with None, `body` is any value and is packed in the wire's own
+        format. Raises UnserializableValueError, MessageTooLarge, JournalFull or JournalError, and then no member gets the event.
+        Raises ForkedProcessError in a fork of the publishing process, because journal and links belong to the parent.
         """
         if self._closed:
             raise self._refusal()
@@ -81,7 +81,7 @@ class SourceDispatch:
         probes = self._watched.probes
         began = 0.0
         if probes is not None:
-            headers = {} if headers is None else headers  # For probes that add to them.
+            headers = {} if headers is None else headers  # A mapping, because probes may add to it.
             began = self._tell_began(probes, type, headers)
         best_effort = self._best_effort
         try:
@@ -103,7 +103,7 @@ class SourceDispatch:
             best_effort.broadcast(type, raw, headers, name, key)
 
     def dispatch_all(self, events: Iterable[Packed]) -> list[Exception | None]:
-        """Dispatch several reliable events in this order, with one wait for all. Returns the error of each event, or None.
+        """Dispatch several reliable events in this order, waiting once for all. Returns the error of each event, or None.
 
         Raises ForkedProcessError as `dispatch` does.
         """
@@ -116,7 +116,8 @@ class SourceDispatch:
         begun = []
         for event in events:
             if probes is not None:
-                # A probe may change the headers, which are encoded before the next event is begun: they may be one mapping.
+                # A probe may change the headers, and several events may share one mapping. So they are encoded before the next
+                # event.
                 event = (event[0], event[1], {} if event[2] is None else event[2], event[3], event[4])
                 began = self._tell_began(probes, event[0], event[2])
             begun.append((event, self._begin(event)))
@@ -162,7 +163,7 @@ class SourceDispatch:
         return self._commits.append(own.journal, NewEvent(type, raw, codec.pack([headers, serializer]), key))
 
     def check_size(self, type: str, raw: bytes) -> None:
-        """Raise MessageTooLarge for an event that could not be sent."""
+        """Raise MessageTooLarge for an event that is too large to be sent."""
         size = len(raw) + len(type) + OVERHEAD
         if size > self._max_message_size:
             raise MessageTooLarge(
@@ -175,12 +176,12 @@ class SourceDispatch:
         self._closed = True
 
     def _refusal(self) -> Exception:
-        """The reason why no event is accepted any more."""
+        """The error for events after `close`."""
         if os.getpid() != self._pid:
             return forked_error(self._pid)
         return RuntimeError(f"{self._source!r} does not publish any more: its process is stopping")
 
 
-#: A fork finds its copies closed: a dispatch there would wait for the parent's threads for ever, and checking for a fork at
-#: each dispatch costs more.
+#: Closes the copies in a forked child, where a dispatch would wait for the parent's threads for ever. Checking for a fork at each
+#: dispatch would cost more.
 _fork_hook: ForkHook[SourceDispatch] = ForkHook(SourceDispatch.close)

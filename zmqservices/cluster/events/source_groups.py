@@ -1,8 +1,8 @@
-"""The consumer groups for which one source keeps events, and how they follow from subscriptions and from the directory.
+"""The consumer groups for which one source keeps events. They come from subscriptions and from the directory.
 
 Rule 1: no sockets, no greenlets, no clock here; `now` is always an argument, in monotonic seconds.
-Rule 2: a group keeps its pattern and its kind for as long as it lives; its limits may change.
-Rule 3: the directory shows a removal with a delay, so a removed group is not taken up again from the directory for a while.
+Rule 2: the pattern and the kind of a group never change; its limits may change.
+Rule 3: the directory shows a removal with a delay, so a removed group is not taken from the directory again for a while.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zmqservices.exceptions import BadRequest
 from zmqservices.journal import Group
 from zmqservices.wire.quoting import quoted
 
-#: Seconds for which a removed group is not taken up again because another publisher still lists it.
+#: Seconds for which a removed group is not taken from the directory again, as another publisher may still list it.
 REMOVED_FOR = 60.0
 
 
@@ -28,7 +28,7 @@ REMOVED_FOR = 60.0
 class ListedGroups:
     """The groups of one source, as a view of the directory lists them."""
 
-    #: Groups that other publishers or subscribers know and this source does not. A group may be here twice.
+    #: Groups that other publishers or subscribers have and this source does not. A group may be listed twice.
     to_take_up: list[Group] = field(default_factory=list)
     #: Names of reliable groups that have a listed member.
     with_members: set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class SourceGroups:
         expires_after: float | None,
         most_groups: int = constants.DEFAULT_EVENTS_MAX_GROUPS,
     ) -> None:
-        #: Groups that it keeps events for.
+        #: The most groups for which the source keeps events.
         self.most = most_groups
         self._source = source
         self._max_deliveries = max_deliveries
@@ -55,7 +55,7 @@ class SourceGroups:
         self.by_name: dict[str, ConsumerGroup] = {}
 
     def group_of(self, want: Subscription) -> Group:
-        """The group that a subscription declares, as a journal keeps it."""
+        """The group that a subscription declares, in the journal's form."""
         most = self._max_deliveries if want.max_deliveries is None else want.max_deliveries
         return Group(want.group, want.pattern, want.start, most, self._expires_after, {"kind": want.kind, "source": self._source})
 
@@ -69,7 +69,7 @@ class SourceGroups:
         return consumer_group
 
     def remove(self, name: str, now: float) -> None:
-        """Remove the group, and ignore what the directory says of it for `REMOVED_FOR` seconds.
+        """Remove the group, and ignore the directory's entries about it for `REMOVED_FOR` seconds.
 
         Raises BadRequest while the group has members.
         """
@@ -81,7 +81,7 @@ class SourceGroups:
         self.by_name.pop(name, None)
 
     def allow(self, name: str) -> None:
-        """A member subscribed: a former removal of the group counts no longer."""
+        """A member subscribed, so an earlier removal of the group no longer counts."""
         self._removed_until.pop(name, None)
 
     @property
@@ -90,7 +90,7 @@ class SourceGroups:
         return len(self.by_name) >= self.most
 
     def check(self, want: Subscription, groups: dict[str, ConsumerGroup]) -> None:
-        """Raise BadRequest if `want` contradicts the group of its name in `groups`, or would be one group too many."""
+        """Raise BadRequest if `want` contradicts the group of its name in `groups`, or if there are too many groups."""
         consumer_group = groups.get(want.group)
         if consumer_group is None:
             if len(groups) >= self.most:
@@ -104,7 +104,7 @@ class SourceGroups:
             )
 
     def subscriptions(self) -> list[dict[str, Any]]:
-        """The groups as a record of the directory lists them."""
+        """The groups in the form of a directory record."""
         return [
             Subscription(
                 self._source, found.group.pattern, name, found.kind, True, NEW, found.group.max_deliveries
@@ -128,7 +128,7 @@ class SourceGroups:
                         listed.with_members.add(want.group)
                     else:
                         listed.best_effort[record.node, want.group] += 1
-                # Another publisher's list may be older than a removal; a subscriber's own record is not.
+                # Another publisher's record may be older than a removal. A subscriber's own record is not.
                 if want.reliable and (
                     not is_publisher or self._may_take_up(want.group, now) and registered.get(want.group, want) is not None
                 ):

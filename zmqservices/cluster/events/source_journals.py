@@ -1,6 +1,6 @@
-"""The journals that one source serves: its own, and those that other processes left behind.
+"""The journals that one source serves: its own and adopted orphans.
 
-An event is named by its origin and its seq (see `StoredEvent`); a journal has one origin for each time that it was opened.
+The name of an event is its origin and its seq (see `StoredEvent`). A journal has another origin each time it is opened.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from zmqservices.cluster.events.served_journal import ServedJournal
 
 
 class SourceJournals:
-    """Everything here runs inside the reactor; `remove_group` and `close` block the greenlet."""
+    """The journals of one source. Runs inside the reactor; `remove_group` and `close` block the greenlet."""
 
     def __init__(self) -> None:
-        #: The journal that events are appended to; None for a relay, and before it is opened.
+        #: The journal to which events are appended; None for a relay, and before it is opened.
         self.own: ServedJournal | None = None
         self.all: list[ServedJournal] = []
         #: The journal of each origin that was looked up.
         self._by_origin: dict[str, ServedJournal] = {}
 
     def add_own(self, served: ServedJournal) -> None:
-        """Append events to this journal, and deliver what it holds."""
+        """Append events to this journal, and deliver its events."""
         self.own = served
         self.all.append(served)
 
     def add(self, served: ServedJournal) -> None:
-        """Deliver the events of a journal that another process left."""
+        """Deliver the events of an adopted journal."""
         self.all.append(served)
 
     def remove(self, served: ServedJournal) -> None:
@@ -36,30 +36,30 @@ class SourceJournals:
         self._by_origin = {origin: other for origin, other in self._by_origin.items() if other is not served}
 
     def adopted(self) -> list[ServedJournal]:
-        """The journals that other processes left."""
+        """The adopted journals."""
         return [served for served in self.all if served is not self.own]
 
     def find(self, origin: str, seq: int) -> ServedJournal | None:
-        """The journal that holds, or held, this event; None where no journal of this source did."""
+        """The journal that has, or had, this event; None if no journal of this source had it."""
         found = self._by_origin.get(origin)
         if found is None:
-            # An origin that was never sent from here: the process that left a journal sent it, or an earlier start of this one.
+            # No event of this origin was sent from here. Another process sent it, or this one before it was restarted.
             found = next((served for served in self.all if served.journal.knows(origin, seq)), None)
         return found
 
     def note_sent(self, origin: str, seq: int) -> None:
-        """An event was sent: answers to events of this origin are found without a search."""
+        """An event was sent. From now on answers to events of this origin need no search."""
         if origin not in self._by_origin:
             for served in self.all:
                 if served.journal.knows(origin, seq):
                     self._by_origin[origin] = served
 
     def deliveries_of(self, group: str) -> Iterator[GroupDelivery]:
-        """The deliveries of one group, one for each journal that has events for it."""
+        """The deliveries of one group, in each journal that keeps events for it."""
         return iter([served.deliveries[group] for served in self.all if group in served.deliveries])
 
     def remove_group(self, name: str) -> bool:
-        """Remove a group and its waiting events from all journals. Blocks the greenlet; False where no journal knew it."""
+        """Remove a group and its waiting events from all journals. Blocks the greenlet. Returns False for an unknown group."""
         were_known = [served.remove_group(name) for served in self.all]
         return any(were_known)
 
@@ -70,15 +70,15 @@ class SourceJournals:
 
     @property
     def in_flight(self) -> int:
-        """Events that are sent and not answered."""
+        """The events that are sent and not answered."""
         return sum(served.in_flight for served in self.all)
 
     def is_done(self, with_members: set[str]) -> bool:
-        """Whether no event waits for a group that has a member here, or is among `with_members`."""
+        """Whether no event waits for a group that has a connected member, or is in `with_members`."""
         return all(served.is_done(with_members) for served in self.all)
 
     def pause(self) -> None:
-        """Send no more events; answers still count."""
+        """Send no more events. Answers still count."""
         for served in self.all:
             served.pause()
 

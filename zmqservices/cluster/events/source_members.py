@@ -1,11 +1,11 @@
-"""The members of one source's groups: they subscribe, get events under credit, answer them, and leave.
+"""The members of one source's groups, which subscribe, get events within their credit, answer them, and leave.
 
-    SUBSCRIBE --> subscribe --> join in every served journal --> SUBSCRIBED once the source's own journal keeps the group
+    SUBSCRIBE --> subscribe --> join in every served journal --> SUBSCRIBED, once the source's own journal keeps the group
     GRANT, ACK, NACK --> the group's delivery in the journal that the event came from
     UNSUBSCRIBE --> unsubscribe: no new events; a second UNSUBSCRIBE, or the end of the link --> left
 
-Rule 1: no sockets and no clock here; messages leave through `MemberLinks`, time comes from `clock`.
-Rule 2: the first answer to an event counts, from any member of the process that it was sent to.
+Rule 1: no sockets and no clock here; `MemberLinks` sends messages, and `clock` tells the time.
+Rule 2: the first answer to an event counts, from any member of the process to which the event was sent.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from zmqservices.wire.quoting import quoted
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which a journal that could not add a group is asked again.
+#: Seconds after which a group that a journal could not add is tried again.
 RETRY_INTERVAL = 1.0
 
 
 class MemberLinks(Protocol):
-    """How messages reach the processes of members; a CallServer."""
+    """Sends messages to the processes of members; a CallServer."""
 
     def send(self, client: ClientConnection, frames: bytes | tuple[bytes, bytes]) -> None:
         """Send an encoded message to the process of a member."""
@@ -48,8 +48,10 @@ class MemberLinks(Protocol):
 
 
 class SourceMembers:
-    """Everything here runs inside the reactor. `on_new_group` is called after a member brought a group that was unknown,
-    `on_answer` after each answer and each departure."""
+    """The members of one source's groups. Everything here runs inside the reactor.
+
+    `on_new_group` is called after a member has brought an unknown group, and `on_answer` after each answer and each departure.
+    """
 
     def __init__(
         self,
@@ -83,10 +85,10 @@ class SourceMembers:
     def subscribe(
         self, client: ClientConnection, message: messages.Subscribe, answers: Iterable[messages.Ack] = ()
     ) -> GroupMember:
-        """Add a member; it is sent SUBSCRIBED once events are kept for its group.
+        """Add a member. It gets SUBSCRIBED once events are kept for its group.
 
-        `answers`: answers of its process to events of the group, from before this link. Raises BadRequest where the
-        subscription is refused.
+        `answers`: answers of its process to events of the group from before this link. Raises BadRequest if the subscription is
+        refused.
         """
         want = self._requested(client, message)
         member = GroupMember(client, message)
@@ -99,7 +101,7 @@ class SourceMembers:
         return member
 
     def _requested(self, client: ClientConnection, message: messages.Subscribe) -> Subscription:
-        """The subscription that a SUBSCRIBE asks for. Raises BadRequest for junk, and where it contradicts its group."""
+        """The subscription that a SUBSCRIBE asks for. Raises BadRequest if it is malformed or contradicts its group."""
         options = message.options or {}
         start, most = options.get("start"), options.get("max_deliveries")
         want = Subscription.from_dict({
@@ -140,7 +142,7 @@ class SourceMembers:
             self._on_new_group()
 
     def join_all(self, served: ServedJournal) -> None:
-        """A journal is served from now on: the members of its groups get its events."""
+        """Deliver the events of a new served journal to the members of its groups."""
         for group in served.journal.groups():
             consumer_group = self._groups.by_name.get(group.name) or self._groups.put(group)
             for member in list(consumer_group.members.values()):
@@ -152,7 +154,7 @@ class SourceMembers:
 
     def _join(self, member: GroupMember, served: ServedJournal, delivery: GroupDelivery | Exception) -> None:
         if isinstance(delivery, Exception):
-            # The member is not confirmed, and its handler logs that when it starts.
+            # The member is not confirmed, and its handler's process logs that.
             _log.error("events for %s cannot be kept: %s", member.group, delivery)
             if not isinstance(delivery, GroupConflict):
                 self._reactor.call_later(RETRY_INTERVAL, self._join_again, member, served)
@@ -176,13 +178,13 @@ class SourceMembers:
     # --- leaving -----------------------------------------------------------------------------------------------------
 
     def unsubscribe(self, member: GroupMember) -> None:
-        """Send the member no more events. It may still answer those that it has; they go to others when its link ends."""
+        """Send the member no more events. It may still answer its events; if its link ends, they go to others."""
         member.is_leaving = True
         for delivery in self._journals.deliveries_of(member.group):
             delivery.retire(member.name)
 
     def left(self, member: GroupMember) -> None:
-        """The member's link is lost, or it has answered all its events: unanswered events go to others."""
+        """The member's link is lost, or it has answered all its events. Unanswered events go to others."""
         if self._is_member(member):
             del self._groups.by_name[member.group].members[member.name]
             self._left_deliveries(member)
@@ -194,20 +196,20 @@ class SourceMembers:
             delivery.left(member.name)
 
     def close(self) -> None:
-        """The source is stopping: failed journals are not asked again."""
+        """The source stops: try failed groups no more."""
         self._closed = True
 
     # --- credit and answers ------------------------------------------------------------------------------------------
 
     def granted(self, member: GroupMember, amount: int) -> None:
-        """The member takes `amount` more events of each journal; 0 only says that it is alive."""
+        """The member takes `amount` more events of each journal. 0 only shows that it is alive."""
         member.credit += amount
         for delivery in self._journals.deliveries_of(member.group):
             delivery.granted(member.name, amount)
             self._links.request_flush(delivery)
 
     def acked(self, member: GroupMember, origin: str, seqs: Iterable[int], is_repeated: bool = False) -> None:
-        """The member, or another member of its process, handled these events.
+        """The member, or another member of its process, has handled these events.
 
         `is_repeated`: the answers were given before this subscription, so they give no credit back.
         """
@@ -227,7 +229,10 @@ class SourceMembers:
         self._on_answer()
 
     def nacked(self, member: GroupMember, origin: str, seq: int, delay: float, error: dict[Any, Any] | None) -> None:
-        """The member failed with `error`, or gives the event back untried (None); it is delivered again after `delay`."""
+        """The member's handler failed with `error`, or it gives the event back unhandled (None).
+
+        Deliver it again after `delay` seconds.
+        """
         served = self._journals.find(origin, seq)
         delivery = None if served is None else served.deliveries.get(member.group)
         if delivery is not None:
@@ -242,7 +247,7 @@ class SourceMembers:
         consumer_group = self._groups.by_name.get(group)
         member = None if consumer_group is None else consumer_group.members.get(name)
         if member is None:
-            return  # The schedule is about to learn that it left.
+            return  # The member has left, which the schedule is told next.
         if isinstance(item, LostRange):
             own = self._journals.own
             gap = messages.Gap(group, "" if own is None else own.journal.origin, item.from_seq, item.to_seq, item.reason)

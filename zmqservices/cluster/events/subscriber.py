@@ -1,7 +1,7 @@
-"""The subscribing half of events of one node: its consumers, and the messages that publishers send them.
+"""The subscriber of one node: its consumers, and the messages that publishers send them.
 
-Runs on a gevent hub, inside the node's reactor. A handler is a `Subscription` and a function `take(event)` that must not
-block, and that sees to it that `event.done()` or `event.failed()` is called once.
+Runs on a gevent hub, inside the node's reactor. A handler is a `Subscription` and a function `take(event)`, which must not block,
+and must ensure that `event.done()` or `event.failed()` is called once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from zmqservices.wire.messages import Event, Gap, Subscribed, Unsubscribe
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two messages that a member is alive, until a publisher says how long it waits for one.
+#: Seconds between two messages that show that a member is alive, until a publisher says how long it waits for one.
 ALIVE_INTERVAL = 5.0
 
-#: Seconds after which a SUBSCRIBE that found no room on its link is tried again.
+#: Seconds after which a SUBSCRIBE for which a link had no room is tried again.
 RETRY_INTERVAL = 0.05
 
-#: Seconds between two lines in the log about events that were not asked for.
+#: Seconds between two log lines about events without subscription or credit.
 REFUSAL_LOG_INTERVAL = 60.0
 
 
@@ -51,7 +51,7 @@ class EventSubscriber:
         self.member = member
         self.answers = Answers(caller.reactor, clock)
         self.broadcasts = BroadcastReceiver(caller.reactor, sockets, self._links, clock)
-        #: Events that came on a link without a subscription or without credit.
+        #: The number of events that came without subscription or credit.
         self.refused = 0
         #: Whether publishers broadcast best-effort events. With SECURITY they come over the links of calls.
         self._has_broadcasts = has_broadcasts
@@ -78,9 +78,9 @@ class EventSubscriber:
         options: dict[str, Any] | None = None,
         waiting: Callable[[], int] | None = None,
     ) -> EventConsumer:
-        """Subscribe at all publishers of the source, and at those that come later. See `EventConsumer` for the arguments.
+        """Subscribe at all publishers of the source, also at later ones. See `EventConsumer` for the arguments.
 
-        To wait for the publishers that are there, call `EventConsumer.wait_until_reachable`.
+        To wait for the present publishers, call `EventConsumer.wait_until_reachable`.
         """
         options = {"start": subscription.start, **(options or {})}
         id = next(self._ids)
@@ -95,7 +95,7 @@ class EventSubscriber:
         return consumer
 
     def remove(self, consumer: EventConsumer) -> None:
-        """The consumer ended."""
+        """Remove a consumer that has ended."""
         if self._consumers.pop(consumer.id, None) is not None:
             group = consumer.subscription.group
             self._by_group[group].remove(consumer)
@@ -110,7 +110,7 @@ class EventSubscriber:
     def _links(self) -> Iterable[PublisherLink]:
         return (link for consumer in self._consumers.values() for link in consumer.links.values())
 
-    # --- publishers and links that change ----------------------------------------------------------------------------
+    # --- changes of publishers and links ----------------------------------------------------------------------------
 
     def update(self) -> None:
         """Called after each change of links and of listed publishers."""
@@ -190,7 +190,7 @@ class EventSubscriber:
             self._set_alive_timer()
 
     def close(self) -> None:
-        """The node is leaving."""
+        """The node is closed: end all consumers."""
         if self._closed:
             return
         self._closed = True

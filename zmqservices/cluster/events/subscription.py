@@ -1,7 +1,7 @@
-"""What a handler wants: which events, for which group, on which terms. Pure; travels in records and in SUBSCRIBE.
+"""The subscription of a handler: which events, for which group, on which terms. Pure; it is sent in records and in SUBSCRIBE.
 
-Rule 1: a subscription that a peer or a directory sends is checked field by field; junk is None, never an error.
-Rule 2: equal names of a group mean the same group, whoever says so.
+Rule 1: a subscription from a peer or a directory is checked field by field. A malformed one is None, never an error.
+Rule 2: two groups with equal names are the same group.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ NEW = "new"
 EARLIEST = "earliest"
 STARTS = (NEW, EARLIEST)
 
-#: What the name of the service begins with that a node announces for each source that it publishes.
+#: The beginning of the name of the service that a node announces for each source that it publishes.
 PUBLISHES = "events:"
 
 
-#: Characters of each name and pattern of a subscription.
+#: The most characters of each name and pattern of a subscription.
 LONGEST_NAME = 4096
 
-#: Bytes of a topic that names what it stands for; a digest stands for longer ones. The XPUB takes little more.
+#: The most bytes of a topic that contains its names. A longer one is replaced by a digest, because the XPUB accepts little more.
 LONGEST_TOPIC = 60
-#: Hexadecimal digits of a digest, 160 bits: no two names that anybody could find share them.
+#: The hexadecimal digits of a digest: 160 bits, so that nobody can find two names with the same digest.
 DIGITS = 40
 
 
 def publishing(source: str) -> str:
-    """The name by which those who publish events of `source` are found in a directory."""
+    """The name under which publishers of `source` are found in the directory."""
     return PUBLISHES + source
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Please let `group` have the events of `source` whose type fits `pattern`.
+    """Please send `group` the events of `source` whose type matches `pattern`.
 
-    `kind`: one member of a SERVICE_POOL or SINGLETON group gets each event, every member of a BROADCAST. `reliable`: until
-    it is done, else once at most. `start`: what a group that is new to a journal gets of what the journal holds.
-    `max_deliveries`: after so many an event is given up (0: never); None for what its publisher is set to.
+    `kind`: each event goes to one member of a SERVICE_POOL or SINGLETON group, and to every member of a BROADCAST group.
+    `reliable`: deliver each event until it is handled; otherwise once at most. `start`: which events of a journal a group gets
+    that is new to it. `max_deliveries`: deliveries after which an event is given up (0: never); None for the publisher's
+    setting.
     """
 
     source: str
@@ -60,7 +61,7 @@ class Subscription:
 
     @classmethod
     def from_dict(cls, found: object) -> Subscription | None:
-        """The subscription that `to_dict` gave; None for anything else. Keys that are not known are ignored."""
+        """The subscription in a mapping of `to_dict`; None for anything else. Unknown keys are ignored."""
         if not isinstance(found, Mapping):
             return None
         values = {name: found[name] for name in _NAMES if name in found}
@@ -81,10 +82,10 @@ _NAMES = tuple(field.name for field in fields(Subscription))
 
 
 def group_name(service: str, method: str, source: str, pattern: str, kind: str, broadcast_identifier: str = "") -> str:
-    """Who shares events: as Nameko names its queues.
+    """The name of the group of handlers that share events, in the form of Nameko's queue names.
 
-    The instances of one service for one method (SERVICE_POOL), all who handle this pattern (SINGLETON), or one instance
-    alone (BROADCAST), known again by its identifier.
+    The group is the instances of one service for one method (SERVICE_POOL), all handlers of this pattern (SINGLETON), or one
+    instance alone (BROADCAST), which `broadcast_identifier` identifies.
     """
     if kind == SINGLETON:
         return f"{source}:{pattern}"
@@ -93,20 +94,20 @@ def group_name(service: str, method: str, source: str, pattern: str, kind: str, 
 
 
 def broadcast_topic(source: str, pattern: str) -> bytes:
-    """What every member of a best-effort BROADCAST listens for."""
+    """The topic of all members of a best-effort BROADCAST group."""
     return _topic(b"B", source, pattern)
 
 
 def member_topic(group: str, member: str) -> bytes:
-    """What one member of another best-effort group listens for."""
+    """The topic of one member of another best-effort group."""
     return _topic(b"P", group, member)
 
 
 def _topic(kind: bytes, *names: str) -> bytes:
-    # Short, since ZeroMQ keeps a node of a tree for each byte of a topic, and walks through all when a connection ends.
+    # Short, because ZeroMQ keeps a tree node for each byte of a topic, and walks through all of them when a connection ends.
     topic = b"\0".join((kind, *(name.encode() for name in names), b""))
     if len(topic) > LONGEST_TOPIC:
-        # Imported here: it brings OpenSSL.
+        # Imported here, because it loads OpenSSL.
         from hashlib import sha256
 
         topic = b"%s\0%s\0\0" % (kind, sha256(topic).hexdigest()[:DIGITS].encode())
