@@ -1,0 +1,110 @@
+"""The messages between registries and their clients, and the one frame that each becomes.
+
+Internal. docs/protocol.rst describes the protocol.
+
+Rule 1: no sockets, no clock here.
+Rule 2: a frame is a msgpack array `[version, kind, field, ...]`. Fields after those known here are ignored, and fields that
+came after version 1.0 (see OPTIONAL) may be missing.
+Rule 3: the first field of a change is `seq`, so that one packed change serves all subscribers (see `Push`).
+"""
+
+from discovery.packing import pack, unpack
+from discovery.protocol.checks import CHECKS, MAY_BE_NONE, OPTIONAL
+from discovery.protocol.codec import OnBad, decode, decode_push, encode, size_of
+from discovery.protocol.limits import (
+    MARK_INTERVAL,
+    MAX_ENTRIES,
+    MAX_HELD,
+    MAX_LISTS,
+    MAX_NOTE,
+    MAX_NOTES,
+    MAX_PARTS,
+    MAX_PUSH,
+    MAX_RECORD,
+    MAX_RENEWALS,
+    MAX_REQUEST,
+    MAX_SIGNED_NOTE,
+    MAX_SIGNED_NOTES,
+    PART_SIZE,
+    REGISTRATION_ROOM,
+    VERSION,
+)
+from discovery.protocol.messages import (
+    FIELDS,
+    KINDS,
+    Ack,
+    Drop,
+    Extend,
+    Heartbeat,
+    Mark,
+    Message,
+    NotesChanged,
+    Present,
+    PutNotes,
+    Read,
+    Refused,
+    Register,
+    Renew,
+    Revoked,
+    SkippedUpdate,
+    Snapshot,
+    Subscribe,
+    Unknown,
+    Update,
+    Withdraw,
+)
+from discovery.protocol.packed import Push, packed_entry, snapshot_parts
+
+__all__ = [
+    "Ack",
+    "CHECKS",
+    "Drop",
+    "Extend",
+    "FIELDS",
+    "Heartbeat",
+    "KINDS",
+    "MARK_INTERVAL",
+    "MAX_ENTRIES",
+    "MAX_HELD",
+    "MAX_LISTS",
+    "MAX_NOTE",
+    "MAX_NOTES",
+    "MAX_PARTS",
+    "MAX_PUSH",
+    "MAX_RECORD",
+    "MAX_RENEWALS",
+    "MAX_REQUEST",
+    "MAX_SIGNED_NOTE",
+    "MAX_SIGNED_NOTES",
+    "MAY_BE_NONE",
+    "Mark",
+    "Message",
+    "NotesChanged",
+    "OPTIONAL",
+    "OnBad",
+    "PART_SIZE",
+    "Present",
+    "Push",
+    "PutNotes",
+    "REGISTRATION_ROOM",
+    "Read",
+    "Refused",
+    "Register",
+    "Renew",
+    "Revoked",
+    "SkippedUpdate",
+    "Snapshot",
+    "Subscribe",
+    "Unknown",
+    "Update",
+    "VERSION",
+    "Withdraw",
+    "decode",
+    "decode_push",
+    "encode",
+    "pack",
+    "packed_entry",
+    "size_of",
+    "snapshot_parts",
+    "unpack",
+]
