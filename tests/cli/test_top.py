@@ -291,7 +291,7 @@ def test_a_service_that_is_called_and_has_no_instance_is_shown_with_what_waits(r
 
     assert [one.service for one, _ in rows.rows()] == ["orders", "stock"]
     assert total(rows, "stock").state == "0/0 up"
-    assert total(rows, "stock").problem == "2 calls wait for an instance"
+    assert total(rows, "stock").problem == "calls that wait for an instance: 2"
 
 
 def test_the_longest_running_call_stands_at_its_instance_and_its_service(rows):

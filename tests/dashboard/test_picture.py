@@ -129,7 +129,9 @@ def test_details_of_a_service_and_of_one_instance():
         {"at": at, "service": "orders", "instance": instance, "method": "place", "type": "KeyError", "traceback": "Traceback"}
         for at, instance in ((1.0, "o1"), (2.0, "o2"))
     ]
-    answers = [answer(111.0, node="n1", errors=errors)]
+    answers = [answer(111.0, [("orders", "o1", []), ("orders", "o2", [])], node="n1", errors=errors)]
+    for told, seconds in zip(answers[0]["instances"], (2.0, 7.0), strict=True):
+        told["longest"] = [{"method": "place", "call_id": "c1", "caller": "", "seconds": seconds}]
 
     whole, one = details(state, "orders", None, answers), details(state, "orders", "o1", answers)
 
@@ -140,3 +142,5 @@ def test_details_of_a_service_and_of_one_instance():
     assert [found["caller"] for found in whole["calls"]] == ["gateway"]
     assert [found["at"] for found in whole["errors"]] == [2.0, 1.0]
     assert (one["methods"][0]["count"], [found["at"] for found in one["errors"]]) == (100, [1.0])
+    assert [(found["instance"], found["seconds"]) for found in whole["running"]] == [("o2", 7.0), ("o1", 2.0)]
+    assert [found["seconds"] for found in one["running"]] == [2.0]

@@ -146,7 +146,7 @@ class ClusterRows:
             if service in backlogs:
                 total.backlog, total.dead_letters = backlogs[service]
             if service in waiting:
-                total.problem = f"{waiting[service]} calls wait for an instance"
+                total.problem = f"calls that wait for an instance: {waiting[service]}"
             made.append((total, sorted((row for _, row in found), key=lambda row: row.instance)))
         return made
 

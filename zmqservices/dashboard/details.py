@@ -33,6 +33,7 @@ def details(
         "methods": _methods(state, is_wanted),
         "calls": _calls(state, service) if instance is None else [],
         "requests": _requests(state, service) if instance is None else [],
+        "running": _running(answers, service, instance),
         "errors": _errors(answers, service, instance),
         "processes": [{name: answer.get(name) for name in OF_PROCESS} for answer in answers],
         "callees": [one for answer in answers for one in answer.get("callees", ())] if instance is not None else [],
@@ -102,6 +103,18 @@ def _summed(state: ClusterState, name_of: Callable[[Key], Key | None], names: st
         }
         for key, total in sorted(totals.items())
     ]  # fmt: skip
+
+
+def _running(answers: Iterable[Mapping[str, Any]], service: str, instance: str | None) -> list[dict[str, Any]]:
+    """The calls that have been running the longest, the longest first."""
+    found = [
+        {"instance": one["instance"], **call}
+        for answer in answers
+        for one in answer["instances"]
+        if one["service"] == service and instance in (None, one["instance"])
+        for call in one.get("longest", ())
+    ]
+    return sorted(found, key=lambda call: -float(call["seconds"]))
 
 
 def _errors(answers: Iterable[Mapping[str, Any]], service: str, instance: str | None) -> list[dict[str, Any]]:

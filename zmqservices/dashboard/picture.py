@@ -94,6 +94,7 @@ class Picture:
                 "ejected_by": ejected.get(key, []),
                 "running": int(size.get("running", 0)),
                 "queued": int(size.get("queued", 0)),
+                "oldest": max((float(one["seconds"]) for one in size.get("longest", ())), default=None),
                 "workers": int(size.get("max_workers", 0)),
                 **instance_flow.to_dict(),
             })  # fmt: skip

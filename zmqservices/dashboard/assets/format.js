@@ -11,6 +11,9 @@ export const STATES = {
   left: {sign: "□", text: "left", rank: 6},
 };
 
+// Seconds from which on a call that still runs is pointed out.
+export const LONG = 1;
+
 export function stateOf(name) {
   return STATES[name] || {sign: "?", text: String(name), rank: 1};
 }

@@ -109,6 +109,8 @@ export class ServiceMap {
     text(card.numbers, numbers);
     const warnings = [];
     if (service.errors > 0) warnings.push(`▲ ${show.rate(service.errors)} errors`);
+    const oldest = Math.max(0, ...service.instances.map((one) => one.oldest || 0));
+    if (oldest >= show.LONG) warnings.push(`${show.duration(oldest)} running`);
     if (queued) warnings.push(`${show.count(queued)} queued`);
     text(card.warn, warnings.join(" · "));
     this.drawSpark(card, service);

@@ -160,7 +160,15 @@ function stateCell(one) {
 
 function common(panel, details) {
   if (!details) return [panel.problem ? "" : h("p", {class: "waiting"}, "Asking the nodes…")];
-  return [methodsPart(details), requestsPart(details), errorsPart(details)];
+  return [runningPart(details), methodsPart(details), requestsPart(details), errorsPart(details)];
+}
+
+function runningPart(details) {
+  const long = details.running.filter((one) => one.seconds >= show.LONG);
+  if (!long.length) return "";
+  return section("Runs now", table(["method", "for", "call", "called by"], long.map((one) => [
+    one.method, show.duration(one.seconds), h("code", {}, one.call_id), one.caller ? h("code", {}, one.caller) : "–",
+  ]), [0, 2, 3]));
 }
 
 function methodsPart(details) {
