@@ -38,31 +38,32 @@ BIND_TIMEOUT = 5.0
 directory_option = click.option(
     "--directory",
     "url",
+    metavar="URL",
     envvar="ZMQSERVICES_DIRECTORY",
     default="local:",
     show_default=True,
     show_envvar=True,
-    help="Where to look: local:, tcp://HOST:PORT[,tcp://HOST:PORT...], etcd://HOST:PORT/PREFIX, zookeeper://..., consul://... "
-    "or static:...",
+    help="The directory to ask: local:, tcp://HOST:PORT[,tcp://HOST:PORT...], etcd://HOST:PORT/PREFIX, zookeeper://..., "
+    "consul://..., dns://NAME:PORT or static:...",
 )
 namespace_option = click.option(
-    "--namespace", default=None, help="Show this namespace only; all if not given."
+    "--namespace", default=None, metavar="NAME", help="Show only this namespace. [default: all namespaces]"
 )
 security_option = click.option(
     "--security",
     metavar="DIR",
     envvar="ZMQSERVICES_SECURITY",
     show_envvar=True,
-    help="The folder with this process's keys; connections are encrypted.",
+    help="The folder with the keys of this process. With it, connections are encrypted.",
 )
 insecure_option = click.option(
     "--insecure",
     is_flag=True,
     envvar="ZMQSERVICES_INSECURE",
     show_envvar=True,
-    help="Listen beyond loopback without --security: whoever reaches the address may do everything.",
+    help="Listen beyond loopback without --security: everybody who reaches the address may register, withdraw and read.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -79,14 +80,17 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Run a registry of service instances, or show what one lists."""
+    """Run a registry of service instances, or show the instances that the directory lists."""
 
 
 @cli.command()
 @click.option(
-    "--bind", default=DEFAULT_BIND, show_default=True, metavar="tcp://HOST:PORT", help="Where to listen."
+    "--bind", default=DEFAULT_BIND, show_default=True, metavar="tcp://HOST:PORT", help="The address to listen at."
 )
-@click.option("--ttl", default=DEFAULT_TTL, show_default=True, help="Seconds of warm-up after the start.")
+@click.option(
+    "--ttl", default=DEFAULT_TTL, show_default=True, metavar="S",
+    help="Seconds after the start in which running services register again, and clients delete nothing.",
+)  # fmt: skip
 @_limit_options
 @json_option
 @security_option
@@ -99,7 +103,13 @@ def serve(
     insecure: bool,
     **limits: int,
 ) -> None:
-    """Run a registry until a signal stops it."""
+    """Run a registry until SIGTERM, SIGHUP or Ctrl-C stops it.
+
+    \b
+    Examples:
+        zmqservices registry serve
+        zmqservices registry serve --bind tcp://10.0.0.5:4190 --security cluster/registry
+    """
     if not is_ttl(ttl):
         raise click.ClickException(f"--ttl is {ttl:g}; seconds from 0.1 to 3600 are needed")
     raise_soft_limit()
@@ -137,9 +147,15 @@ def serve(
 @namespace_option
 @json_option
 @security_option
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a registry.")
+@click.option("--timeout", default=5.0, show_default=True, metavar="S", help="Seconds in which the directory must answer.")
 def list_(url: str, namespace: str | None, as_json: bool, security: str | None, timeout: float) -> None:
-    """List the known instances, with state, age and addresses."""
+    """List the known instances, with the state, the age of the lease, and the addresses of each.
+
+    \b
+    Examples:
+        zmqservices registry list
+        zmqservices registry list --directory tcp://10.0.0.5:4190 --json
+    """
     directory = _open(url, namespace, security)
     try:
         directory.start()
@@ -170,7 +186,15 @@ def list_(url: str, namespace: str | None, as_json: bool, security: str | None, 
 @json_option
 @security_option
 def watch(url: str, namespace: str | None, as_json: bool, security: str | None) -> None:
-    """Show each instance that is added, changed or removed, until a signal stops it."""
+    """Show each instance that is added, changed or removed, until a signal stops the command.
+
+    Shows all known instances first, as added.
+
+    \b
+    Examples:
+        zmqservices registry watch
+        zmqservices registry watch --namespace default --json
+    """
     directory = _open(url, namespace, security)
     views: queue.SimpleQueue[View | None] = queue.SimpleQueue()
     for number in _stop_signals():
@@ -227,14 +251,14 @@ def _sorted(view: View) -> list[Seen]:
 
 
 def _differences(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> list[tuple[str, Seen]]:
-    left = [("left", seen) for instance, seen in before.items() if instance not in after]
-    came = [("came", seen) for instance, seen in after.items() if instance not in before]
+    removed = [("removed", seen) for instance, seen in before.items() if instance not in after]
+    added = [("added", seen) for instance, seen in after.items() if instance not in before]
     changed = [
         ("changed", seen)
         for instance, seen in after.items()
         if instance in before and _essence(seen) != _essence(before[instance])
     ]
-    return left + changed + came
+    return removed + changed + added
 
 
 def _essence(seen: Seen) -> tuple[Any, ...]:

@@ -31,22 +31,26 @@ class RegistryLimits:
     Where clients have a bound of their own, the default is the most: they would leave a registry with more alone.
     """
 
-    max_records: int = _limit(MAX_LEASES, "Instances that are listed at most.", MAX_LEASES)
-    max_records_of_connection: int = _limit(MAX_LEASES_OF_HOLDER, "Those of one process.", MAX_LEASES_OF_HOLDER)
-    max_record_size: int = _limit(protocol.MAX_RECORD, "Bytes of one record.", protocol.MAX_RECORD)
-    max_record_bytes: int = _limit(MAX_BYTES, "Bytes of all records together.", MAX_BYTES)
-    max_record_bytes_of_connection: int = _limit(MAX_BYTES_OF_HOLDER, "Bytes of the records of one process.", MAX_BYTES)
-    max_notes: int = _limit(MAX_ALL_NOTES, "Notes that are stored at most.", MAX_ALL_NOTES)
-    max_notes_of_namespace: int = _limit(MAX_NOTES, "Those of one namespace.", MAX_ALL_NOTES)
-    max_notes_of_connection: int = _limit(2_000, "Notes that one process wrote.", MAX_ALL_NOTES)
-    max_notes_of_signer: int = _limit(MOST_OF_SIGNER, "Notes that one key signed, with --security.", MAX_ALL_NOTES)
-    max_note_size: int = _limit(protocol.MAX_NOTE, "Bytes of one note.", protocol.MAX_NOTE)
-    max_clients: int = _limit(10_000, "Processes that watch at most.")
-    max_watched_names: int = _limit(1_000_000, "Names that all processes together watch.", least=MAX_INTEREST)
-    max_unread_bytes: int = _limit(
-        pacing.MAX_UNREAD, "Bytes that a process may leave unread; of all, 32 times as much.", least=protocol.PART_SIZE
+    max_records: int = _limit(MAX_LEASES, "The most records (instances of services) in all.", MAX_LEASES)
+    max_records_of_connection: int = _limit(MAX_LEASES_OF_HOLDER, "The most records of one process.", MAX_LEASES_OF_HOLDER)
+    max_record_size: int = _limit(protocol.MAX_RECORD, "The most bytes of one record.", protocol.MAX_RECORD)
+    max_record_bytes: int = _limit(MAX_BYTES, "The most bytes of all records together.", MAX_BYTES)
+    max_record_bytes_of_connection: int = _limit(MAX_BYTES_OF_HOLDER, "The most bytes of the records of one process.", MAX_BYTES)
+    max_notes: int = _limit(MAX_ALL_NOTES, "The most notes (such as consumer groups) in all.", MAX_ALL_NOTES)
+    max_notes_of_namespace: int = _limit(MAX_NOTES, "The most notes of one namespace.", MAX_ALL_NOTES)
+    max_notes_of_connection: int = _limit(2_000, "The most notes that one process wrote.", MAX_ALL_NOTES)
+    max_notes_of_signer: int = _limit(MOST_OF_SIGNER, "The most notes that one key signed, with --security.", MAX_ALL_NOTES)
+    max_note_size: int = _limit(protocol.MAX_NOTE, "The most bytes of one note.", protocol.MAX_NOTE)
+    max_clients: int = _limit(10_000, "The most processes that watch the directory.")
+    max_watched_names: int = _limit(
+        1_000_000, "The most names of services and sources that all processes together watch.", least=MAX_INTEREST
     )
-    handshakes_per_second: int = _limit(zap.PER_SECOND, "New connections in a second, with --security.")
+    max_unread_bytes: int = _limit(
+        pacing.MAX_UNREAD,
+        "The most bytes that one process may leave unread; all together, 32 times as many.",
+        least=protocol.PART_SIZE,
+    )
+    handshakes_per_second: int = _limit(zap.PER_SECOND, "The most new connections per second, with --security.")
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -191,7 +191,7 @@ def test_a_watch_shows_who_comes_changes_and_goes(house):
         directory.withdraw("one")
         left = json.loads(watching.line())
 
-        assert [item["event"] for item in (came, changed, left)] == ["came", "changed", "left"]
+        assert [item["event"] for item in (came, changed, left)] == ["added", "changed", "removed"]
         assert changed["state"] == "DRAINING"
         assert watching.stop() == (0, "", "")
 

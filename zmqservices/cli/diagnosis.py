@@ -103,7 +103,8 @@ def of_clock(peer: str, skew: float, uncertainty: float) -> Finding:
     """`skew`: seconds by which the peer's clock is ahead of this one, give or take `uncertainty` seconds."""
     surely = abs(skew) - uncertainty
     if surely <= SKEW:
-        return Finding("clock", OK, f"the clock of {peer} agrees with this host's to within {max(abs(skew), uncertainty):.1f} s")
+        within = max(abs(skew), uncertainty, 0.1)
+        return Finding("clock", OK, f"the clock of {peer} agrees with this host's to within {within:.1f} s")
     level = ERROR if surely > MUCH_SKEW else WARNING
     which = "ahead of" if skew > 0 else "behind"
     text = f"the clock of {peer} is {abs(skew):.1f} s {which} this host's"
