@@ -45,7 +45,7 @@ def test_services_are_found_at_the_new_address_within_a_lease(stage, hosts, tall
     new = there.add_address()
 
     # The same process, as its id shows, at another address.
-    orders.has_said(f"this process is reached at {new} from now on, not at {there.address} any more")
+    orders.has_said(f"this process is reached at {new} from now on, no longer at {there.address}")
     eventually(lambda: client.call("orders.whoami", timeout=2).get("value") == orders.pid, what="calls arrive there")
     eventually(lambda: client.call("orders.publish", 10, 10, timeout=20).get("value") == orders.pid, what="events are published")
     tallies.wait_until_handled(20)

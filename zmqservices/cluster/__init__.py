@@ -1,4 +1,5 @@
-"""Peers and calls: where the wire, the sockets, the directory and the rules of resilience meet. Knows no service class.
+"""Nodes and the calls and events between them: joins the wire, the sockets, the directory and the rules of resilience.
 
-Internal. Services use `zmqservices.rpc` and `zmqservices.events`, other programs `zmqservices.standalone`.
+Internal. It knows no service class. Services use `zmqservices.rpc` and `zmqservices.events`, other programs
+`zmqservices.standalone`.
 """

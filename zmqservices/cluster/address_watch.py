@@ -1,4 +1,4 @@
-"""Finds out that others reach this process at another address than before: after a DHCP lease, a sleep, a moved container."""
+"""Notices when the address of this process changes: after a new DHCP lease, a sleep, or a moved container."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from zmqservices.utils.concurrency import spawn
 
 _log = logging.getLogger(__name__)
 
-#: What a node uses as long as it has no way to others.
+#: The address of a node without a route to others.
 LOOPBACK = "127.0.0.1"
 
 
 class Movable(Protocol):
-    """What has to be done after a change; a Node. Both methods run on its hub."""
+    """Reacts to a change of address; a Node. Both methods run on its hub."""
 
     def listen_at(self, host: str) -> None:
-        """Accept connections at this address of the host as well. Raises ConfigurationError where that cannot be."""
+        """Also accept connections at this address of the host. Raises ConfigurationError if it cannot be bound."""
 
     def move(self, former: str, host: str) -> None:
-        """Say that what was to be reached at the host `former` is to be reached at `host`."""
+        """Announce `host` in all endpoints that were announced at `former`."""
 
 
 class AddressWatch:
-    """Calls `look` in a greenlet every `interval` seconds, from `start` on, and tells `node` what has changed."""
+    """Calls `look` in a greenlet every `interval` seconds from `start` on, and tells `node` of changes."""
 
     def __init__(self, node: Movable, look: Callable[[], Hosts], interval: float) -> None:
         self._node = node
@@ -40,11 +40,11 @@ class AddressWatch:
         self._warning = ""
 
     def start(self) -> None:
-        """Looks for the first time at once, and has nothing to compare that with."""
+        """Begin with a first look, to which later ones are compared."""
         spawn(self._run)
 
     def close(self) -> None:
-        """Nothing is told from now on."""
+        """Stop looking."""
         self._is_over.set()
 
     def _run(self) -> None:
@@ -55,15 +55,15 @@ class AddressWatch:
             try:
                 self.found(hosts)
             except ConfigurationError as exc:
-                # It is tried again with the next look.
+                # The next look tries again.
                 if str(exc) != self._warning:
                     self._warning = str(exc)
-                    _log.warning("this process is to be reached at %s from now on, and is not: %s", hosts.advertised, exc)
+                    _log.warning("this process should be reached at %s from now on, but cannot be: %s", hosts.advertised, exc)
             if self._is_over.wait(self._interval):
                 return
 
     def found(self, hosts: Hosts) -> None:
-        """The address is looked up: tell the node of changes. What is not known now has not changed."""
+        """Tell the node of changes between the last addresses and these. An address that is unknown now counts as unchanged."""
         if self._former is None:
             self._former = Hosts(hosts.listen or LOOPBACK, hosts.advertised or LOOPBACK)
             return
@@ -71,9 +71,9 @@ class AddressWatch:
         if hosts.listen is not None and hosts.listen != listen:
             self._node.listen_at(hosts.listen)
             listen = hosts.listen
-        # Now, so that a second address that cannot be bound is not asked for twice.
+        # Set before the second address, so that an error there does not repeat the first step.
         self._former = Hosts(listen, advertised)
         if advertised is not None and hosts.advertised is not None and hosts.advertised != advertised:
-            _log.info("this process is reached at %s from now on, not at %s any more", hosts.advertised, advertised)
+            _log.info("this process is reached at %s from now on, no longer at %s", hosts.advertised, advertised)
             self._node.move(advertised, hosts.advertised)
             self._former = Hosts(listen, hosts.advertised)

@@ -1,6 +1,6 @@
-"""The caller of programs that host no service. Plain threads and greenlets may call, also side by side.
+"""The client of programs that host no service. Threads and greenlets may use it at the same time.
 
-A thread that runs a gevent hub gets a caller on that hub; all other threads share one that they drive themselves. So
+A thread with a gevent hub gets a caller on that hub. All other threads share one caller, which they drive themselves. So
 `ClusterRpcProxy` works in an unpatched Flask worker, in a script, and in a test whose services run on the same hub.
 """
 
@@ -24,20 +24,20 @@ from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.forks import ForkHook
 from zmqservices.utils.native_threads import reentrant_lock
 
-#: Seconds for which the end of a directory client's thread is awaited.
+#: The most seconds that a stop waits for the directory client's thread.
 DIRECTORY_STOP_TIMEOUT = 1.0
 
 
 class ClientNode:
-    """A client that is started when it is made; thread-safe. `stop` ends the calls that are under way."""
+    """A thread-safe client. It starts when it is made, and `stop` ends its running calls."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._id = new_id()
         self._pid = os.getpid()
         self._lock = reentrant_lock()
-        #: The caller of each hub. All threads without a hub share the key None. A thread that was interrupted in a call, and
-        #: calls meanwhile, has a number as its key.
+        #: The caller of each hub. All threads without a hub share the key None. Callers with a number as key are for calls that
+        #: are made while a signal handler interrupts a thread in another call.
         self._callers: dict[Any, Caller] = {}
         self._sockets: dict[Any, Sockets] = {}
         self._stopped = False
@@ -45,18 +45,18 @@ class ClientNode:
         _clients.add(self)
 
     def caller(self) -> Caller:
-        """The caller that serves the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
+        """The caller for the current thread. Raises ForkedProcessError in a fork, RuntimeError once stopped."""
         hub = get_hub_if_exists()
         caller = self._callers.get(hub)
         return self._new_caller(hub) if caller is None else caller
 
     def call_state(self) -> list[dict[str, Any]]:
-        """The state of the current thread's caller: what it knows of each service that it calls."""
+        """What the current thread's caller knows of each service that it calls."""
         caller = self.caller()
         return caller.reactor.run(caller.call_state)
 
     def callers_aside(self) -> Iterator[Caller]:
-        """Callers for a plain thread that is in the middle of a call, as in a signal handler. Each is tried in turn."""
+        """Further callers for a thread that is interrupted in a call, as by a signal handler. To be tried in turn."""
         for level in itertools.count(1):
             yield self._callers.get(level) or self._new_caller(level)
 
@@ -92,7 +92,7 @@ class ClientNode:
             raise RuntimeError("this client was stopped and can no longer be used")
 
     def stop(self) -> None:
-        """Close everything. Calls that other threads are waiting for end with CallCancelled."""
+        """Close everything. Running calls of other threads end with CallCancelled."""
         if os.getpid() != self._pid:
             return  # A copy in a forked child: the threads and sockets belong to the parent.
         with self._lock:
@@ -107,18 +107,18 @@ class ClientNode:
                 try:
                     caller.reactor.run(caller.close)
                 except Reentered:
-                    # The thread that was interrupted in this caller closes it as soon as it goes on.
+                    # The thread that was interrupted in this caller closes it once it goes on.
                     caller.reactor.post(_close_there, caller, sockets)
                     continue
                 caller.reactor.close()
                 sockets.close()
             else:
-                # The caller belongs to another thread's hub, and only that thread may close its sockets.
+                # The caller belongs to the hub of another thread, and only that thread may close its sockets.
                 caller.reactor.post(_close_there, caller, sockets)
         self.directory.stop(DIRECTORY_STOP_TIMEOUT)
 
     def _refuse_calls(self) -> None:
-        # Runs in a forked child. `caller` refuses there, since no callers are left: cheaper than a check at each call.
+        # Runs in a forked child. Without callers, `caller` refuses there, which is cheaper than a check at each call.
         self._callers = {}
 
 

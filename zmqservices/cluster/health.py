@@ -1,7 +1,7 @@
-"""Whether processes answer: each address is greeted with HELLO, and says in its WELCOME what it serves.
+"""Checks whether processes answer: sends HELLO to each address, and reads its services from the WELCOME.
 
-A greeting runs no method of a service and needs no free worker, so it also tells of a process whose workers are all busy. A
-process that is stopped, or whose greenlets hang in a loop, does not answer it.
+A greeting runs no method and needs no free worker, so that a process whose workers are all busy also answers. A process that is
+stopped, or whose hub is blocked, does not answer.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from zmqservices.wire.messages import MAJOR, MINOR, Error, Hello, Welcome
 
 @dataclass(frozen=True)
 class Greeting:
-    """What one address answered.
+    """The answer of one address.
 
-    `seconds`: from the first try to connect until the WELCOME; None when there was none within the time, and `problem` says
-    why. `services`: by name, what the process says of each, as in a WELCOME: `draining` (bool) and `instances` (ids).
+    `seconds`: from the first attempt to connect to the WELCOME; None if none came in time, and then `problem` says why.
+    `services`: the services in the WELCOME by name, each with `draining` (bool) and `instances` (ids).
     """
 
     endpoint: str
@@ -37,7 +37,7 @@ class Greeting:
 
 
 class _Greeter:
-    """The listener of one link: says HELLO once connected, and waits for the WELCOME."""
+    """The listener of one link. It sends HELLO once connected, and waits for the WELCOME."""
 
     def __init__(
         self, endpoint: str, public_key: str | None, hello: bytes | tuple[bytes, bytes], round: _Round, keys: Keys | None
@@ -96,7 +96,7 @@ class _Greeter:
 
 
 class _Round(Completion):
-    """All greetings of one call of `greet`; its stage is 1 once there is an answer for each, or the time is over."""
+    """All greetings of one call of `greet`. Its stage is 1 once each has an answer, or time is up."""
 
     __slots__ = ("_left", "_reactor", "_started_at")
 
@@ -126,11 +126,10 @@ def greet(
     timeout: float,
     options: SocketOptions | None = None,
 ) -> list[Greeting]:
-    """Greet all these addresses (`tcp://IP:PORT`) side by side, as `node`; one answer for each, in the same order.
+    """Greet these addresses (`tcp://IP:PORT`) at the same time, as `node`. Returns one answer for each, in the same order.
 
-    A mapping has the public key of each address, which encrypted connections need.
-
-    Takes `timeout` seconds at most. Never raises for what an address does or does not say.
+    A mapping gives the public key of each address, which encrypted connections need. Takes `timeout` seconds at most. Never
+    raises because of an address.
     """
     wanted = dict(endpoints) if isinstance(endpoints, Mapping) else dict.fromkeys(endpoints)
     if not wanted:

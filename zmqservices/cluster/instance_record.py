@@ -1,7 +1,7 @@
-"""The directory record of one instance in this process: how it is changed, and for how long it stays listed.
+"""The directory record of one instance in this process: its changes, and how long it stays listed.
 
-An instance is listed while there is a reason: methods to call, subscriptions to events, entrypoints of other kinds, or a
-candidacy for leadership. It is withdrawn with the last reason.
+An instance is listed while it has a reason: methods to call, subscriptions to events, other entrypoints, or a candidacy for
+leadership. Its record is withdrawn with the last reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zmqservices.probes import UNWATCHED, Watched
 
 
 class Reason(Enum):
-    """Why an instance is listed, apart from candidacies, which its record itself shows."""
+    """The reasons for which an instance is listed. Candidacies are not among them, because the record itself shows them."""
 
     METHODS = "methods"
     SUBSCRIPTIONS = "subscriptions"
@@ -38,7 +38,10 @@ class RecordDirectory(Protocol):
 
 
 class InstanceRecord:
-    """`incarnation` is higher for each later instance of the node; `ttl` is in seconds; `keys` are the node's, if it has any."""
+    """The record of one instance.
+
+    `incarnation`: higher for each later instance of the node. `ttl`: seconds. `keys`: the node's keys, if it has any.
+    """
 
     def __init__(
         self,
@@ -66,21 +69,24 @@ class InstanceRecord:
         self._zone = zone
         self._weight = weight
         self._reasons: set[Reason] = set()
-        #: What is announced; None while the instance is not listed.
+        #: The announced record; None while the instance is not listed.
         self.current: discovery.Record | None = None
 
     @property
     def endpoints(self) -> dict[str, str]:
-        """The announced endpoints; a copy."""
+        """A copy of the announced endpoints."""
         return {} if self.current is None else dict(self.current.endpoints)
 
     @property
     def tags(self) -> dict[str, Any]:
-        """The announced tags; not to be changed in place."""
+        """The announced tags. They must not be changed in place."""
         return {} if self.current is None else self.current.tags
 
     def announce(self, reason: Reason | None = None, **changes: object) -> discovery.Record:
-        """Change fields of the record, or list the instance. It stays listed until each reason was removed."""
+        """Change fields of the record, and list the instance if it is not listed.
+
+        It stays listed until each reason is removed.
+        """
         if reason is not None:
             self._reasons.add(reason)
         record = self._first(changes) if self.current is None else self.current.replace(**changes)
@@ -92,7 +98,7 @@ class InstanceRecord:
         return record
 
     def remove(self, reason: Reason | None = None, **changes: Any) -> None:
-        """Drop a reason and change fields of the record; withdraw the record if that was the last reason."""
+        """Remove a reason and change fields of the record. Withdraws the record if that was the last reason."""
         if reason is not None:
             self._reasons.discard(reason)
         if self.current is None:
@@ -101,7 +107,7 @@ class InstanceRecord:
             self.announce(**changes)
         else:
             self.current = None
-            # A record of this instance that is announced later must outrank the one that others saw withdrawn.
+            # A later record of this instance must outrank the withdrawn one.
             self._incarnation += 1
             self._directory.withdraw(self._instance)
             probes = self._watched.probes

@@ -1,6 +1,6 @@
-"""Looks now and then whether the keys of this process, what is revoked, or the policy have changed, and tells those who care.
+"""Notices changes of this process's keys, of revoked certificates, and of the policy, and reports them.
 
-Only with SECURITY. Files are looked at by their time of change; lists of revoked certificates come with the directory as well.
+Only used with SECURITY. Files are checked by their time of change. Lists of revoked certificates also come with the directory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zmqservices.transport.reactor import Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
 
-#: The share of a lease after which it looks again; as leases are renewed.
+#: The part of a lease after which it looks again, as leases are renewed.
 LOOKS_PER_TTL = 1 / 3
 
 
 class KeysWatch:
-    """Runs inside the reactor, every `interval` seconds from `start` on. `on_change(own)`: `own` is this node's certificate."""
+    """Checks the keys inside the reactor, every `interval` seconds from `start` on."""
 
     def __init__(self, reactor: Reactor, keys: Keys, interval: float) -> None:
         self._reactor = reactor
@@ -32,9 +32,9 @@ class KeysWatch:
         self._folder = KeysFolderWatch(keys)
         self._generation, self._signed = keys.generation, keys.signed
         self._timer: ReactorTimer | None = None
-        #: Called with whether this node's own certificate is another one.
+        #: Called after a change, with whether this node's own certificate has changed.
         self.on_change: list[Callable[[bool], None]] = []
-        #: Looked at as well, each time.
+        #: Further functions to call at each look.
         self.also: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -49,10 +49,10 @@ class KeysWatch:
         try:
             self.look()
         except Exception:
-            _log.exception("the keys in %s could not be looked at", self._keys.folder)
+            _log.exception("the keys in %s could not be checked", self._keys.folder)
 
     def look(self) -> None:
-        """Tell of what has changed since the last look."""
+        """Report changes since the last look."""
         self._folder.look()
         if self._generation != self._keys.generation:
             is_own = self._signed != self._keys.signed
@@ -64,7 +64,7 @@ class KeysWatch:
 
 
 class PolicyWatch:
-    """Reads the file of the policy again when it has changed. One that is wrong changes nothing, and is told of once."""
+    """Reads the policy file again when it has changed. A wrong file changes nothing and is logged once."""
 
     def __init__(self, path: str, on_change: Callable[[Policy], None]) -> None:
         self._path = path

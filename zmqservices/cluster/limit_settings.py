@@ -1,4 +1,4 @@
-"""What one peer, and all together, may cost this process, as far as an operator chooses. docs/limits.rst has every bound."""
+"""The settings that bound the cost of peers. docs/limits.rst lists every bound."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 from zmqservices import constants
 from zmqservices.configuration import whole_number
 
-#: A HELLO with a certificate of some names takes less.
+#: A HELLO needs fewer bytes, even with a certificate of several names.
 LEAST_HELLO_SIZE = 2048
 
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """`max_calls_per_client` None: as many as a service's queue takes. Sizes in bytes."""
+    """The limits that an operator may set.
+
+    Sizes are in bytes. `max_calls_per_client`: None for no bound but the service's queue.
+    """
 
     max_clients: int = constants.DEFAULT_MAX_CLIENTS
     max_calls_per_client: int | None = constants.DEFAULT_MAX_CALLS_PER_CLIENT
@@ -26,7 +29,7 @@ class LimitSettings:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> LimitSettings:
-        """Raises ConfigurationError, quoting the value, for anything but a whole number from 1 up."""
+        """Read the settings. Raises ConfigurationError, which quotes the value, for anything but a whole number of at least 1."""
         c = constants
         most_calls = config.get(c.MAX_CALLS_PER_CLIENT_CONFIG_KEY)
         return cls(

@@ -1,7 +1,7 @@
 """This process's place in the cluster: one reactor, one directory, one caller and, once something is served, one call server.
 
-Containers of one process that have the same settings share a node; the last to leave closes it. Each of them has its own
-`Registration`, also where several of them run the same service.
+Containers of one process with the same settings share a node, and the last one to leave closes it. Each container has its own
+`Registration`, even if several run the same service.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that a leaving node gives its directory to take note.
+#: The most seconds that a leaving node waits until the directory has its changes.
 WITHDRAW_TIMEOUT = 1.0
 
-#: The share of a lease after which it is looked whether the address of this host has changed; as leases are renewed.
+#: The part of a lease after which the address of this host is checked again, as leases are renewed.
 LOOKS_PER_TTL = 1 / 3
 
 
-#: Days before the end of this node's certificate from which on each start logs a warning.
+#: In the last days of this node's certificate, this many, each start logs a warning.
 RENEW_WITHIN = 30
 
 
@@ -63,9 +63,9 @@ def _warn_of_end(keys: Keys) -> None:
 
 
 def open_directory(settings: Settings) -> discovery.Directory:
-    """A started directory client for these settings, which shows no service yet: each part adds the ones that it needs.
+    """Start a directory client for these settings. It shows no services yet: each part adds the services that it needs.
 
-    Raises ConfigurationError for a URL that means nothing.
+    Raises ConfigurationError for an unknown kind of URL.
     """
     try:
         directory = discovery.open_directory(
@@ -83,7 +83,7 @@ def open_directory(settings: Settings) -> discovery.Directory:
 
 
 class Node(Watched):
-    """Use `Node.join(settings)`, and `leave()` once for each join."""
+    """The node of one process. Call `Node.join(settings)` to get it, and `leave()` once for each join."""
 
     _nodes: ClassVar[dict[Any, Node]] = {}
 
@@ -100,7 +100,7 @@ class Node(Watched):
         if settings.keys is not None:
             _warn_of_end(settings.keys)
         self._sockets = Sockets(settings.sockets)
-        #: What peers are allowed here; None without SECURITY.
+        #: Authorizes peers; None without SECURITY.
         self.guard = None if settings.keys is None else Authorizer(settings.keys, settings.policy)
         try:
             self.directory = open_directory(settings)
@@ -110,10 +110,10 @@ class Node(Watched):
             self.unwatch()
             raise
         self.addresses = NodeAddresses(settings, self.directory.capabilities)
-        #: What this node says of its instances.
+        #: The records of this node's instances.
         self.records = OwnRecords(self.directory)
         self._registrations = Registrations(self)
-        #: Looks for changes of this host's address, from the first registration on, where it may change.
+        #: Checks for changes of this host's address from the first registration on; None if the address cannot change.
         self._address_watch: AddressWatch | None = None
         self.caller = Caller(self.reactor, self._sockets, self.directory, settings, self.id)
         if self.guard is not None and self.caller.keys_watch is not None:
@@ -121,12 +121,12 @@ class Node(Watched):
             if settings.policy_file:
                 watch = PolicyWatch(settings.policy_file, self.guard.replace_policy)
                 self.caller.keys_watch.also.append(watch.look)
-        #: What the directory is to remember of groups that handle events.
+        #: The consumer groups that this node registers in the directory.
         self.groups = GroupRegistrations(self.directory, self.reactor, settings.events.expires_after)
 
     @classmethod
     def join(cls, settings: Settings) -> Node:
-        """The node of this thread's hub with these settings, made where there is none."""
+        """The node of this thread's hub with these settings. It is made if there is none."""
         key = (os.getpid(), gevent.get_hub(), settings)
         node = cls._nodes.get(key)
         if node is None:
@@ -135,7 +135,7 @@ class Node(Watched):
         return node
 
     def leave(self, at_once: bool = False) -> None:
-        """One member less; the last one closes the node and waits until its last words have left.
+        """Leave the node. The last one to leave closes it, and waits until its last messages are sent.
 
         With `at_once` it does not wait for answers to its events.
         """
@@ -162,7 +162,7 @@ class Node(Watched):
         if self.call_server is not None:
             self.call_server.close()
         self.reactor.close()
-        # Both wait in native threads, so that other greenlets run on meanwhile.
+        # Both wait in native threads, so that other greenlets go on.
         ends = [gevent.spawn(in_thread, self.directory.stop, WITHDRAW_TIMEOUT), gevent.spawn(in_thread, self._sockets.close)]
         gevent.joinall(ends, raise_error=True)
 
@@ -170,9 +170,9 @@ class Node(Watched):
 
     @property
     def publisher(self) -> EventPublisher:
-        """The publishing half of events, made when it is first asked for."""
+        """The publisher of this node. It is made at the first use."""
         if self._publisher is None:
-            # Imported here, since it brings SQLite: only processes that publish pay for that.
+            # Imported here, so that only processes that publish load SQLite.
             from zmqservices.cluster.events.publisher import EventPublisher
 
             self._publisher = EventPublisher(self)
@@ -180,7 +180,7 @@ class Node(Watched):
 
     @property
     def subscriber(self) -> EventSubscriber:
-        """The handling half of events, made when it is first asked for."""
+        """The subscriber of this node. It is made at the first use."""
         if self._subscriber is None:
             self._subscriber = EventSubscriber(
                 self.caller, self._sockets, self.id, has_broadcasts=self.guard is None
@@ -188,7 +188,7 @@ class Node(Watched):
         return self._subscriber
 
     def open_broadcast(self, listener: BroadcastPublisherListener) -> tuple[BroadcastPublisher, str]:
-        """A publisher of broadcasts, and the address by which others reach it."""
+        """A publisher of broadcasts, and the address at which others reach it."""
         broadcast = BroadcastPublisher(self.reactor, self._sockets, self.addresses.to_bind_broadcasts(), listener)
         return broadcast, self.addresses.advertised(broadcast.endpoint, keep_port=True)
 
@@ -201,7 +201,7 @@ class Node(Watched):
     # --- serving -----------------------------------------------------------------------------------------------------
 
     def open_call_server(self) -> CallServer:
-        """The call server, opened if it is not open yet."""
+        """The call server. It is opened at the first call."""
         if self.call_server is None:
             self.call_server = self._server_class()(
                 self.reactor,
@@ -218,14 +218,14 @@ class Node(Watched):
         return self.call_server
 
     def _server_class(self) -> type[CallServer]:
-        """What nobody asked for costs nothing: each further check is a class of its own."""
+        """The class of the call server. Each further check has a separate class, so that unused checks cost nothing."""
         is_bounded = self.settings.limits.max_calls_per_client is not None
         if self.guard is None:
             return BoundedCallServer if is_bounded else CallServer
         return BoundedGuardedCallServer if is_bounded else GuardedCallServer
 
     def register(self, service: str, instance: str | None = None) -> Registration:
-        """A registration for one more instance of `service`, with the id `instance` or a fresh one.
+        """A registration for another instance of `service`, with the id `instance` or a new one.
 
         It is listed once it announces something.
         """
@@ -238,7 +238,7 @@ class Node(Watched):
     # --- another address (see AddressWatch) --------------------------------------------------------------------------
 
     def listen_at(self, host: str) -> None:
-        """Accept calls and listeners at this address of the host as well. ConfigurationError where that cannot be."""
+        """Also accept calls and listeners at this address of the host. Raises ConfigurationError if it cannot be bound."""
         self.addresses.check(host)
         if self.call_server is not None:
             self.call_server.listen_at(host)
@@ -246,7 +246,7 @@ class Node(Watched):
             self._publisher.listen_at(host)
 
     def move(self, former: str, host: str) -> None:
-        """Announce what is reached at `former` as being at `host`."""
+        """Announce `host` in all endpoints that were announced at `former`."""
         if self._publisher is not None:
             self._publisher.move(former, host)
         self._registrations.move(former, host)
@@ -254,7 +254,7 @@ class Node(Watched):
     # --- measures ----------------------------------------------------------------------------------------------------
 
     def measure(self) -> Iterator[Measure]:
-        """How much of the cluster the directory shows, and how fresh that is."""
+        """Measures: how much of the cluster the directory shows, and how fresh its view is."""
         view = self.directory.view()
         yield Measure("directory_fresh", float(view.fresh), {})
         yield Measure("directory_stale_seconds", view.stale_for, {})

@@ -1,7 +1,7 @@
-"""The addresses of one node: where it listens, and where others are told to connect.
+"""The addresses of one node: where it listens, and where it tells others to connect.
 
-Rule 1: without a setting a node listens as far as its directory reaches, and no farther.
-Rule 2: it listens beyond loopback with SECURITY, or where INSECURE says that it may.
+Rule 1: without a setting, a node listens as widely as its directory reaches, and no wider.
+Rule 2: a node listens beyond loopback only with SECURITY, or if INSECURE allows it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The addresses of this host that matter now, without ports; None where one is not known, or cannot change.
+    """The present addresses of this host, without ports. None for an address that is unknown or cannot change.
 
-    `listen`: where the node has to listen. `advertised`: where others reach it.
+    `listen`: where the node must listen. `advertised`: where others reach it.
     """
 
     listen: str | None
@@ -33,7 +33,10 @@ class Hosts:
 
 
 class NodeAddresses:
-    """`capabilities` are those of the directory. The route to one of its servers is the route to the peers."""
+    """Finds the addresses of a node. The route to one of the directory's servers is taken for the route to peers.
+
+    `capabilities`: those of the directory.
+    """
 
     def __init__(self, settings: Settings, capabilities: discovery.Capabilities) -> None:
         self._settings = settings
@@ -42,18 +45,20 @@ class NodeAddresses:
         self._has_warned = False
 
     def to_bind(self) -> str:
-        """Where the call server listens. ConfigurationError where the directory needs a port that nobody has set, and where
-        others than this host's could reach it, or the publisher of broadcasts, without a key.
+        """The address to which the call server binds.
+
+        Raises ConfigurationError if the directory needs a port and none is set, and if other hosts could reach the server, or the
+        publisher of broadcasts, without a key.
         """
         broadcasts = self._settings.events.bind_address
         if broadcasts is not None:
-            # It is bound when the first subscriber comes, which is too late to tell an operator.
+            # Checked now, because the first subscriber causes it to be bound, which is too late to tell an operator.
             self._permitted(addresses.bindable(broadcasts, "EVENTS_BIND_ADDRESS"))
         bind_address = self._settings.bind_address
         if self._needs_fixed_port and not (bind_address and addresses.parse(bind_address, "BIND_ADDRESS")[1]):
             raise ConfigurationError(
-                f"BIND_ADDRESS is {bind_address!r}, and DIRECTORY is {shown_url(self._settings.directory)!r}, by which "
-                "others find this process at the port that they know beforehand; give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000"
+                f"BIND_ADDRESS is {bind_address!r}, and DIRECTORY is {shown_url(self._settings.directory)!r}, with which "
+                "others find this process at a port that they know; give BIND_ADDRESS that port, such as tcp://0.0.0.0:4000"
             )
         if bind_address:
             return self._permitted(addresses.bindable(bind_address))
@@ -61,7 +66,7 @@ class NodeAddresses:
         return self._permitted(addresses.join(host or "127.0.0.1", 0))
 
     def to_bind_broadcasts(self) -> str:
-        """Where the publisher of broadcasts listens: at the call server's interface unless set otherwise."""
+        """The address to which the publisher of broadcasts binds: on the call server's interface unless set otherwise."""
         bound = self._settings.events.bind_address
         if bound is None:
             host, _ = addresses.parse(self.to_bind())
@@ -69,7 +74,7 @@ class NodeAddresses:
         return self._permitted(addresses.bindable(bound, "EVENTS_BIND_ADDRESS"))
 
     def check(self, host: str) -> None:
-        """Raise ConfigurationError where the node must not listen at this address of its host."""
+        """Raise ConfigurationError if the node must not listen at this address of its host."""
         self._permitted(addresses.join(host, 0))
 
     def _permitted(self, address: str) -> str:
@@ -86,7 +91,7 @@ class NodeAddresses:
 
     @property
     def may_change(self) -> bool:
-        """Whether some address depends on a route to another host, or on a name."""
+        """Whether an address depends on a route to another host, or on a name."""
         bound, advertised = self._settings.bind_address, self._settings.advertise_address
         follows_route = any(not addresses.is_loopback(host) for host, _ in self._servers)
         if bound is None:
@@ -98,7 +103,7 @@ class NodeAddresses:
         return follows_route if host in addresses.ANY_HOST else addresses.is_name(host)
 
     def hosts(self) -> Hosts:
-        """The addresses as they are now. Names and routes are looked up, which may take seconds, while other greenlets run."""
+        """Look up the present addresses. Looking up names and routes may take seconds, while other greenlets go on."""
         bound, advertised = self._settings.bind_address, self._settings.advertise_address
         host = None if bound is None else addresses.parse(bound, "BIND_ADDRESS")[0]
         route = None
@@ -111,5 +116,5 @@ class NodeAddresses:
         return Hosts(listen, None if reached is None or addresses.is_of_one_link(reached) else reached)
 
     def advertised(self, bound: str, keep_port: bool = False) -> str:
-        """The address that others are told to connect to, where `bound` is the one that was bound."""
+        """The address to announce for the bound address `bound`."""
         return addresses.advertised(bound, self._servers, self._settings.advertise_address, keep_port)

@@ -1,6 +1,6 @@
-"""Methods for operators, served beside the user's services and called as these are: `events:SOURCE`, `node:operators`.
+"""Methods for operators, in services that are served and called like the user's: `events:SOURCE` and `node:operators`.
 
-All of them are called through `OperatorMethods.take`, so a check of permissions has one place to stand.
+All of them are called through `OperatorMethods.take`, so that there is one place to check permissions.
 
 Internal.
 """
@@ -19,12 +19,12 @@ from zmqservices.utils.near_names import no_such_method
 
 _log = logging.getLogger(__name__)
 
-#: The operators' methods of a node. It is not listed in the directory: operators call the nodes whose instances are.
+#: The service with the operators' methods of a node. It is not listed itself: operators find nodes by their listed instances.
 NODE = NODE_OPERATORS
 
 
 class OperatorMethods:
-    """The base: `METHODS` may be called. Each call runs in a greenlet of its own, started by `spawn`."""
+    """The base of services for operators. `METHODS` may be called. Each call runs in a separate greenlet, started by `spawn`."""
 
     METHODS: ClassVar[tuple[str, ...]] = ()
 
@@ -32,10 +32,10 @@ class OperatorMethods:
         self.name = name
         self._spawn = spawn
 
-    # --- what a served instance does: see `CallServer.serve` -----------------------------------------------------------
+    # --- the functions of a served instance: see `CallServer.serve` -----------------------------------------------------------
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """The methods as a record of the directory lists them."""
+        """The methods in the form of a directory record."""
         return {
             name: {"signature": str(inspect.signature(getattr(self, name))), "doc": inspect.getdoc(getattr(self, name))}
             for name in self.METHODS
@@ -49,10 +49,10 @@ class OperatorMethods:
             self._spawn(lambda: self._answer(call))
 
     def flush(self) -> None:
-        """Nothing: `take` begins each call at once."""
+        """Does nothing, because `take` begins each call at once."""
 
     def cancel(self, worker: object, why: str) -> None:
-        """Nothing: all calls are short."""
+        """Does nothing, because all calls are short."""
 
     def _answer(self, call: IncomingCall) -> None:
         try:

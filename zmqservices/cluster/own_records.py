@@ -1,4 +1,4 @@
-"""The records of the instances in this process: announced in the directory, and told to each client that asks the node."""
+"""The records of the instances in this process. They are announced in the directory, and sent to clients that ask this node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import discovery
 
 
 class OwnRecords:
-    """Passes each change on to `directory`. `on_change` is called after it, inside the reactor."""
+    """The records of one node. Passes each change to `directory`, and then calls `on_change` inside the reactor."""
 
     def __init__(self, directory: discovery.Directory) -> None:
         self._directory = directory
@@ -29,7 +29,7 @@ class OwnRecords:
             self._changed()
 
     def described(self) -> list[dict[str, Any]]:
-        """The records as they travel: maps of plain values."""
+        """The records as maps of plain values, in the form in which they are sent."""
         return [_plain(record.to_dict()) for record in self._records.values()]
 
     def _changed(self) -> None:

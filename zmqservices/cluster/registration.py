@@ -1,8 +1,8 @@
-"""One instance of one service in this process: what it serves, and what it says of itself in the directory.
+"""The registration of one instance of a service in this process: serves its methods, and announces its record.
 
-A node has as many as it hosts instances, also of one service: each has an id of its own, and all have the node's endpoint.
-An instance is listed while it has methods to call (`serve`), subscriptions (`amend`), other entrypoints (`describe`) or is a
-candidate for leadership (`campaign`).
+A node has one registration for each instance that it hosts, also of the same service. Each has its own id, and all have the
+node's endpoint. An instance is listed while it has methods to call (`serve`), subscriptions (`amend`), other entrypoints
+(`describe`), or is a candidate for leadership (`campaign`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from zmqservices.utils.waiting import wait_until
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether a registry has answered; only at the start of a candidacy that needs a lock.
+#: Seconds between two checks whether a registry has answered, at the start of a candidacy that needs a lock.
 STAND_INTERVAL = 0.05
-#: The endpoint of a record at which its methods are called.
+#: The key of a record's endpoint for calls.
 RPC = "rpc"
 
 
 def new_id() -> str:
-    """A fresh id: 12 hex digits, different in every process and at every start."""
+    """A new id: 12 hex digits, different in every process and at every start."""
     return os.urandom(6).hex()
 
 
@@ -58,7 +58,7 @@ class RegistrationNode(Protocol):
     addresses: NodeAddresses
     caller: Caller
     groups: GroupRegistrations
-    #: What probes watch: the node.
+    #: The object that probes watch; the node.
     watched: Watched
     probes: ProbePoints | None
 
@@ -67,7 +67,7 @@ class RegistrationNode(Protocol):
 
 
 class Registration:
-    """Made by `Registrations.new`, one for each container; `close` gives its number back."""
+    """The registration of one container, made by `Registrations.new`. `close` frees its number."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Registration:
         id: str | None = None,
     ) -> None:
         self.service = service
-        #: Its number among the instances of the service in this process, from 1 on; the smallest that was free.
+        #: The smallest free number, from 1 on, among the instances of the service in this process.
         self.number = number
         settings = node.settings
         #: The id of the instance, in the directory and wherever it is named.
@@ -92,7 +92,7 @@ class Registration:
         self._on_close = on_close
         self._served: Served | None = None
         self._stands_again: gevent.Greenlet | None = None
-        #: What this instance is a candidate for, and the locks that it wants as the first candidate.
+        #: The names for which this instance is a candidate, and the locks that it wants as the first candidate.
         self._campaigns: set[str] = set()
         self._locks: dict[str, discovery.DirectoryLock] = {}
 
@@ -111,9 +111,9 @@ class Registration:
         cancel: Callable[[Any, str], None],
         queue: Sized = (),
     ) -> None:
-        """Open the call server if it is not open yet, and announce the instance as UP; see `CallServer.serve`.
+        """Serve these methods and announce the instance as UP; see `CallServer.serve`. Opens the call server if necessary.
 
-        `methods` are described as in a record.
+        `methods` has their descriptions in the form of a record.
         """
         call_server = self._node.open_call_server()
         self._served = call_server.serve(self.service, self.id, take, flush, cancel, _idempotent(methods), queue)
@@ -136,30 +136,30 @@ class Registration:
         return is_complete
 
     def drop(self) -> None:
-        """Stop serving at once: calls under way are answered with an error."""
+        """Stop serving at once. Running calls are answered with an error."""
         if self._served is not None:
             self._node.open_call_server().draining.drop(self._served)
 
     def withdraw(self) -> None:
-        """The instance has no methods to call any more."""
+        """Announce that the instance has no methods to call any more."""
         served, self._served = self._served, None
         if served is not None:
             self._node.open_call_server().leave(served)
         endpoints = {name: address for name, address in self._listed.endpoints.items() if name != RPC}
-        # If it stays listed for another reason, nobody shall call it.
+        # DRAINING, so that no call is sent if the instance stays listed for another reason.
         self._listed.remove(Reason.METHODS, endpoints=endpoints, methods={}, state="DRAINING")
 
-    # --- what else the record says -----------------------------------------------------------------------------------
+    # --- other parts of the record -----------------------------------------------------------------------------------
 
     def amend(self, **changes: object) -> None:
-        """Change fields of the record. An instance that was not listed is listed now, and takes no calls.
+        """Change fields of the record. Lists the instance, without calls, if it was not listed.
 
         It stays listed until `retract`.
         """
         self._listed.announce(Reason.SUBSCRIPTIONS, **changes)
 
     def describe(self, entrypoints: list[dict[str, Any]], endpoints: dict[str, str]) -> None:
-        """Add the entrypoints that are no @rpc methods to the record. An instance that was not listed is listed for these alone.
+        """Add entrypoints other than @rpc methods to the record. Lists the instance if it was not listed.
 
         It stays listed for them until `conceal`.
         """
@@ -168,7 +168,7 @@ class Registration:
         self._listed.announce(reason, tags=tags, endpoints={**self._listed.endpoints, **endpoints})
 
     def conceal(self) -> None:
-        """The instance is not listed any more for the entrypoints that `describe` added."""
+        """Remove the entrypoints that `describe` added."""
         self._listed.remove(Reason.ENTRYPOINTS)
 
     def retract(self) -> None:
@@ -177,17 +177,17 @@ class Registration:
         self._listed.remove(Reason.SUBSCRIPTIONS, subscriptions=[])
 
     def settle(self, timeout: float) -> bool:
-        """Wait until the directory shows what was announced; False after `timeout` seconds.
+        """Wait until the directory shows the announced record. Returns False after `timeout` seconds.
 
-        A registry tells of changes in their order: what others had announced before is seen from then on as well.
+        A registry reports changes in order, so the directory then also shows everything that others announced before.
         """
         record, directory, caller = self.record, self._node.directory, self._node.caller
         if record is None or not directory.capabilities.can_announce:
             return True  # A fixed list never changes.
         end = time.monotonic() + timeout
-        # Its own announcements come back from the directory only where it asks for them. Until then it sees them, too.
+        # A client only gets its own announcements back from the directory if it is interested in their service.
         directory.add_interest([self.service])
-        # All that this process asked for must be answered first.
+        # First wait for the answers about all services of this client's interest.
         if not directory.wait_ready(timeout):
             return False
 
@@ -207,12 +207,12 @@ class Registration:
         caller.update()
         return True
 
-    # --- leadership: what one instance of a service does for all -----------------------------------------------------
+    # --- leadership: work that one instance of a service does for all -----------------------------------------------------
 
     def campaign(self, name: str) -> None:
-        """Make the instance a candidate for leading `name`; it is listed for that even without methods to call.
+        """Make the instance a candidate for leading `name`. It is then listed even without methods to call.
 
-        Raises ConfigurationError where the directory is a fixed list.
+        Raises ConfigurationError if the directory is a fixed list.
         """
         if not self._node.directory.capabilities.can_announce:
             raise ConfigurationError(
@@ -232,7 +232,7 @@ class Registration:
             self._stand()
 
     def resign(self, name: str) -> None:
-        """Withdraw the candidacy. Another candidate leads as soon as it learns of that."""
+        """Withdraw the candidacy. Another candidate leads as soon as it knows of that."""
         self._campaigns.discard(name)
         self._unlock(name)
         if self._stand in self._node.caller.on_change and not self._campaigns:
@@ -242,32 +242,35 @@ class Registration:
             self._listed.remove(tags=with_candidacies(self._listed.tags, candidacies))
 
     def has_leader(self, name: str) -> bool:
-        """Whether a registry has answered, and lists a candidate; if it is this one, whether it has the lock that it needs."""
+        """Whether a registry has answered and lists a candidate.
+
+        If this instance is the first, whether it has the lock that it needs.
+        """
         first = self._first(name)
         return first is not None and (first != self.id or self.is_leader(name))
 
     def is_leader(self, name: str) -> bool:
-        """Whether this instance leads `name`, as far as is known here, and by the lock of a directory that holds locks."""
+        """Whether this instance leads `name`, by the list known here and, in a directory with locks, by the lock."""
         if self.record is None or self._first(name) != self.id:
             return False
         return not self._node.directory.capabilities.locks or self.fencing_token(name) is not None
 
     def fencing_token(self, name: str) -> int | None:
-        """The token of the lock by which this instance leads `name`; None without one."""
+        """The fencing token of the lock with which this instance leads `name`; None without a lock."""
         lock = self._locks.get(name)
         return None if lock is None else lock.token
 
     def _first(self, name: str) -> str | None:
-        """The instance that leads `name` by what the directory lists; None before a registry has answered."""
+        """The instance that leads `name` by the directory's list; None before a registry has answered."""
         directory = self._node.directory
         if not directory.wait_ready(0, self.service):
             return None
         return leader(directory.service(self.service), name)
 
     def _stand(self) -> None:
-        """The directory has changed: wants the locks of what this instance is the first candidate for, and only those.
+        """Called after each change of the directory: want the locks for which this instance is the first candidate, no others.
 
-        So those that wait for a lock are never many, and a newcomer does not get it before its turn.
+        So few instances wait for a lock, and a new one does not get it before its turn.
         """
         for name in self._campaigns:
             first = self._first(name)
@@ -279,7 +282,7 @@ class Registration:
                 self._unlock(name)
 
     def _stand_later(self) -> None:
-        """No registry has answered yet. That it has is no change of the directory, so nobody tells of it."""
+        """Try again until a registry has answered. Its first answer need not be a change, which would be reported."""
         later = self._stands_again
         if later is None or later.ready() or later is gevent.getcurrent():
             self._stands_again = gevent.spawn_later(STAND_INTERVAL, self._stand)
@@ -290,13 +293,13 @@ class Registration:
             lock.release()
 
     def move(self, former: str, host: str) -> None:
-        """Announce the endpoints at `former` as endpoints at `host`."""
+        """Announce `host` in the endpoints that were announced at `former`."""
         endpoints = {kind: addresses.moved(one, former, host) for kind, one in self._listed.endpoints.items()}
         if endpoints != self._listed.endpoints:
             self._listed.announce(endpoints=endpoints)
 
     def close(self) -> None:
-        """The instance has ended: its number is free again."""
+        """The instance has ended: free its number."""
         for name in list(self._campaigns):
             self.resign(name)
         if self._stands_again is not None:
@@ -305,7 +308,7 @@ class Registration:
 
 
 class Registrations:
-    """The registrations of one node: each has a number among those of its service, and is younger than those before it."""
+    """The registrations of one node. Each has a number within its service, and is younger than all before it."""
 
     def __init__(self, node: RegistrationNode) -> None:
         self._node = node
@@ -313,20 +316,20 @@ class Registrations:
         self._open: list[Registration] = []
 
     def new(self, service: str, id: str | None = None) -> Registration:
-        """A registration for one more instance of `service`, with this id or a fresh one.
+        """A registration for another instance of `service`, with this id or a new one.
 
         It is listed once it announces something.
         """
         taken = {other.number for other in self._open if other.service == service}
         number = next(number for number in itertools.count(1) if number not in taken)
-        # Each is younger than the one before it, however coarse the clock is: the eldest candidate leads.
+        # Each is younger than the one before even with a coarse clock, because the eldest candidate leads.
         self._incarnation = max(self._incarnation + 1, time.time_ns() // 1000)
         registration = Registration(self._node, service, number, self._incarnation, self._remove, id)
         self._open.append(registration)
         return registration
 
     def move(self, former: str, host: str) -> None:
-        """Announce what is at the host `former` as being at `host`."""
+        """Announce `host` in all endpoints that were announced at `former`."""
         for registration in list(self._open):
             registration.move(former, host)
 

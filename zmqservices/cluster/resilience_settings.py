@@ -1,4 +1,4 @@
-"""What an operator may set about calls that route around trouble, read once from a configuration."""
+"""The settings for balancing, retries, ejection and hedging of calls, read once from a configuration."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from zmqservices.resilience.preferences import Preferences
 
 @dataclass(frozen=True)
 class ResilienceSettings:
-    """Times in seconds. docs/resilience.rst says what each is for."""
+    """The settings for resilient calls. Times are in seconds. docs/resilience.rst explains each."""
 
     retry_ratio: float
     retries_per_second: float
     outliers: OutlierRules
-    #: What this process prefers as a caller, with its own zone, which its instances announce as well.
+    #: The preferences of this process as a caller. Its instances also announce its zone.
     preferences: Preferences
-    #: Announced of its instances.
+    #: The weight that its instances announce.
     weight: float
-    #: Whether calls of all idempotent methods are hedged, and not only where the service or the proxy says so.
+    #: Whether calls of all idempotent methods are hedged, and not only those for which the service or the proxy asks.
     hedge: bool
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ResilienceSettings:
-        """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        """Read the settings. Raises ConfigurationError, which quotes the value, for a value of the wrong kind."""
         number = configuration.number
         return cls(
             retry_ratio=number(config, c.RPC_RETRY_RATIO_CONFIG_KEY, c.DEFAULT_RPC_RETRY_RATIO),

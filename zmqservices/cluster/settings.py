@@ -21,7 +21,7 @@ from zmqservices.transport.sockets import SocketOptions
 
 @dataclass(frozen=True)
 class EventSettings:
-    """The settings for the events that a process publishes. Times in seconds, sizes in bytes."""
+    """The settings for the events that a process publishes. Times are in seconds, sizes in bytes."""
 
     folder: str
     sync: str
@@ -38,13 +38,13 @@ class EventSettings:
     expires_after: float | None
     wait_for_peers: float
     linger: float
-    #: Of one node, and of one source.
+    #: The most subscriptions of one node, and the most groups of one source.
     max_subscriptions: int = constants.DEFAULT_EVENTS_MAX_SUBSCRIPTIONS
     max_groups: int = constants.DEFAULT_EVENTS_MAX_GROUPS
 
     @classmethod
     def read(cls, config: Mapping[str, Any], namespace: str) -> EventSettings:
-        """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        """Read the settings. Raises ConfigurationError, which quotes the value, for a value of the wrong kind."""
         c = constants
         return cls(
             folder=os.path.join(_text(config, c.JOURNAL_FOLDER_CONFIG_KEY) or _state_folder(), folder_of(namespace)),
@@ -77,7 +77,7 @@ class EventSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a node. Times in seconds, sizes in bytes. Containers with equal settings share one node."""
+    """The settings of a node. Times are in seconds, sizes in bytes. Containers with equal settings share one node."""
 
     directory: str
     namespace: str
@@ -93,18 +93,18 @@ class Settings:
     resilience: ResilienceSettings
     events: EventSettings
     limits: LimitSettings = LimitSettings()
-    #: This node's keys; None where connections are not encrypted.
+    #: This node's keys; None if connections are not encrypted.
     keys: Keys | None = field(default=None, repr=False)
-    #: The rules beyond certificates.
+    #: The rules that add to certificates.
     policy: Policy = Policy()
-    #: The file that they were read from, in full; "" for none.
+    #: The full path of the file with these rules; "" for none.
     policy_file: str = ""
-    #: Whether it may listen beyond loopback without keys.
+    #: Whether the node may listen beyond loopback without keys.
     insecure: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Settings:
-        """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        """Read the settings. Raises ConfigurationError, which quotes the value, for a value of the wrong kind."""
         config = configuration.completed(config)
         namespace = (
             _text(config, constants.NAMESPACE_CONFIG_KEY)
@@ -177,7 +177,7 @@ def _policy_file(config: Mapping[str, Any]) -> str:
 
 
 def _directory_cache(config: Mapping[str, Any]) -> str | None:
-    # On unless it is switched off: a start with every registry down relies on the cache.
+    # On by default, because a start while every registry is down needs the cache.
     found = _text(config, constants.DIRECTORY_CACHE_CONFIG_KEY)
     return discovery.default_cache_dir() if found is None else (None if found == "none" else found)
 
@@ -201,11 +201,11 @@ def _one_of(config: Mapping[str, Any], key: str, default: str, choices: tuple[st
 def folder_of(namespace: str) -> str:
     """The name of a namespace's folder. It is a single path component, whatever characters the namespace has."""
     quoted = quote(namespace, safe="")
-    # Quoted by hand, since "." and ".." would name existing folders.
+    # Quoted separately, because "." and ".." would be existing folders.
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _state_folder() -> str:
-    """The default folder of journals: in the user's state folder, as for other programs."""
+    """The default folder of journals, in the user's state folder."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(base, "zmqservices", "journals")
