@@ -1,4 +1,4 @@
-"""Configuration files: YAML in which `${VAR}` and `${VAR:default}` stand for the environment.
+"""Reads configuration files: YAML in which `${VAR}` and `${VAR:default}` stand for variables of the environment.
 
 Internal. `zmqservices.configuration.load` is public.
 
@@ -6,10 +6,10 @@ Internal. `zmqservices.configuration.load` is public.
     rpc_timeout: ${TIMEOUT:5}
     password: !raw_env_var "${PASSWORD}"
 
-Rule 1: an unquoted value is replaced without a tag; a quoted one only under `!env_var` or `!raw_env_var`.
-Rule 2: what comes out is read as YAML again, so that "5" is a number; `!raw_env_var` leaves it a text.
-Rule 3: a variable that is not set and has no default is nothing (None).
-Rule 4: a variable whose value names itself is not looked up again.
+Rule 1: an unquoted value is replaced without a tag, a quoted one only with `!env_var` or `!raw_env_var`.
+Rule 2: the result is read as YAML again, so that "5" becomes a number; with `!raw_env_var` it stays a text.
+Rule 3: a variable that is not set and has no default becomes None.
+Rule 4: a variable whose value refers to itself is not replaced again.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ import yaml
 
 from zmqservices.exceptions import ConfigurationError
 
-#: How deep braces may be nested in a default that ENV_VAR_MATCHER takes whole; `expand` knows no bound.
+#: How deep braces may be nested in a default for ENV_VAR_MATCHER to match it. `expand` has no such bound.
 BRACES = 10
 _inside = r"[^{}]*+"
 for _ in range(BRACES):
     _inside = rf"(?:[^{{}}]|\{{{_inside}\}})*+"
-#: `${NAME}` or `${NAME:default}`, its name and its default as groups; what Nameko applications import under this name.
+#: Matches `${NAME}` and `${NAME:default}`, with the name and the default as groups. Nameko applications import it.
 ENV_VAR_MATCHER = re.compile(rf"\$\{{([^{{}}:\s]+)(?::((?!\}}){_inside})?)?\}}")
 IMPLICIT_ENV_VAR_MATCHER = re.compile(r".*\$\{.*\}.*", re.DOTALL)
 NAME = re.compile(r"[^{}:\s$]+")
 
 
 class Reference(NamedTuple):
-    """`${name:default}` as it stands in a text, from `start` up to `end`."""
+    """A `${name:default}` in a text, from `start` up to `end`."""
 
     start: int
     end: int
@@ -46,7 +46,7 @@ class Reference(NamedTuple):
 
 
 def references(text: str) -> Iterator[Reference]:
-    """The outermost references in a text. One that is never closed is plain text."""
+    """The outermost references in a text. A reference that is never closed is plain text."""
     at = text.find("${")
     while at >= 0:
         found = _reference_at(text, at)
@@ -68,7 +68,7 @@ def _reference_at(text: str, start: int) -> Reference | None:
 
 
 def expand(text: str, environ: Mapping[str, str], known: frozenset[str] = frozenset()) -> str:
-    """`text` with its references replaced, inside defaults too; those to names in `known` stay."""
+    """`text` with its references replaced, also inside defaults. References to names in `known` stay."""
     parts, at = [], 0
     for reference in references(text):
         parts.append(text[at : reference.start])
@@ -85,15 +85,15 @@ def _value(text: str, reference: Reference, environ: Mapping[str, str], known: f
 
 
 class Loader(yaml.SafeLoader):
-    """A safe YAML loader that looks variables up."""
+    """A safe YAML loader that replaces variables."""
 
     environ: Mapping[str, str] = os.environ
-    #: Names that are being expanded: Rule 4.
+    #: The names that are being expanded (rule 4).
     known: frozenset[str] = frozenset()
 
 
 def env_var_constructor(loader: Any, node: Any, raw: bool = False) -> Any:
-    """What `!env_var` (and `!raw_env_var`, with `raw`) makes of a scalar. For any PyYAML loader."""
+    """The constructor of the tag `!env_var` (with `raw`, of `!raw_env_var`) for any PyYAML loader."""
     text = loader.construct_scalar(node)
     environ = getattr(loader, "environ", os.environ)
     known: frozenset[str] = getattr(loader, "known", frozenset())
@@ -104,7 +104,7 @@ def env_var_constructor(loader: Any, node: Any, raw: bool = False) -> Any:
 
 
 def setup_yaml_parser(loader: Any = yaml.SafeLoader) -> None:
-    """Teach a PyYAML loader class the tags and the implicit rule; `yaml.safe_load` when none is named."""
+    """Add the tags and the rule for unquoted values to a PyYAML loader class; by default to the one of `yaml.safe_load`."""
     yaml.add_constructor("!env_var", env_var_constructor, loader)
     yaml.add_constructor("!raw_env_var", partial(env_var_constructor, raw=True), loader)
     yaml.add_implicit_resolver("!env_var", IMPLICIT_ENV_VAR_MATCHER, Loader=loader)
@@ -123,7 +123,7 @@ def _load(text: str, environ: Mapping[str, str], known: frozenset[str] = frozens
 
 
 def parse(text: str, where: str, environ: Mapping[str, str] = os.environ) -> Any:
-    """The value of a YAML text. A fault is a ConfigurationError naming `where`, the line and the column."""
+    """The value of a YAML text. Raises ConfigurationError, which names `where`, the line and the column."""
     try:
         return _load(text, environ)
     except yaml.MarkedYAMLError as error:
@@ -137,7 +137,7 @@ def parse(text: str, where: str, environ: Mapping[str, str] = os.environ) -> Any
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """The settings in a YAML file; an empty file has none.
 
-    Raises ConfigurationError when it cannot be read, is no YAML, or is something else than keys with values.
+    Raises ConfigurationError if it cannot be read, is no YAML, or does not consist of keys with values.
     """
     try:
         text = Path(path).read_text("utf-8")

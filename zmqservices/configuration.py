@@ -6,8 +6,8 @@
     timeout = seconds(config, "rpc_timeout", 30.0)
 
 Rule 1: flags override the file, the file overrides the environment, the environment overrides defaults.
-Rule 2: a setting of the wrong type raises where it is read; the error quotes the value and says what is needed.
-Rule 3: an unknown key belongs to the application, unless it looks like a typo of one of our keys.
+Rule 2: reading a setting of the wrong type raises an error that quotes the value and says what is needed.
+Rule 3: an unknown key belongs to the application, unless it looks like a mistyped key of this package.
 """
 
 from __future__ import annotations
@@ -68,19 +68,19 @@ ENVIRONMENT = {
     constants.SECURITY_CONFIG_KEY: constants.SECURITY_ENVIRONMENT_KEY,
     constants.INSECURE_CONFIG_KEY: constants.INSECURE_ENVIRONMENT_KEY,
 }
-#: What a variable says that means yes or no.
+#: The values of environment variables that mean yes or no.
 YES_OR_NO = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-#: Their defaults. Other defaults are in `constants` and are applied where a setting is read.
+#: The defaults of these settings. Other defaults are in `constants` and are applied where a setting is read.
 DEFAULTS = {
     constants.DIRECTORY_CONFIG_KEY: constants.DEFAULT_DIRECTORY,
     constants.NAMESPACE_CONFIG_KEY: constants.DEFAULT_NAMESPACE,
 }
-#: How similar to one of our keys a typo must be; with 0.8, two letters of ten may differ.
+#: How similar a mistyped key must be to one of this package. With 0.8, two letters of ten may differ.
 TYPO = 0.8
 
 
 class Config(UserDict):
-    """The settings of this process: a mapping that is filled once at the start, and patched in tests."""
+    """The settings of this process: a mapping that is filled once at the start, and that tests patch."""
 
     def setup(self, settings: Mapping[str, Any]) -> None:
         """Replace all settings by a deep copy of `settings`."""
@@ -119,7 +119,7 @@ config = Config()
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The settings in a YAML file with `${VAR}` and `${VAR:default}`: see `zmqservices.configfile`."""
-    from zmqservices import configfile  # YAML is read by those who have a file, and not at every import
+    from zmqservices import configfile  # imported here, so that only programs with a file load YAML
 
     return configfile.load(path)
 
@@ -129,7 +129,7 @@ def resolve(
     file: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """All settings, each from the first that has it: flags (None: not given), file, environment, defaults."""
+    """All settings, each from the first source that has it: flags (None: not given), file, environment, defaults."""
     environ = os.environ if environ is None else environ
     settings = {**DEFAULTS, **_from_environment(environ), **(file or {})}
     settings.update((key, value) for key, value in (flags or {}).items() if value is not None)
@@ -137,7 +137,7 @@ def resolve(
 
 
 def insecure(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> bool:
-    """Whether sockets may listen beyond loopback without encryption; else as `directory_url`."""
+    """Whether sockets may listen beyond loopback without encryption. `config` may be incomplete, as in `directory_url`."""
     if config.get(constants.INSECURE_CONFIG_KEY) is None:
         config = _from_environment(os.environ if environ is None else environ)
     return boolean(config, constants.INSECURE_CONFIG_KEY, constants.DEFAULT_INSECURE)
@@ -158,12 +158,12 @@ def _yes_or_no(variable: str, said: str) -> bool:
 
 
 def directory_url(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
-    """Where the directory is, for a process whose settings may not have gone through `resolve`."""
+    """The URL of the directory. Works with settings that have not gone through `resolve`, too."""
     return _own_or_environment(config, constants.DIRECTORY_CONFIG_KEY, environ)
 
 
 def namespace(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
-    """The namespace whose services see each other; else as `directory_url`."""
+    """The namespace whose services see each other. `config` may be incomplete, as in `directory_url`."""
     return _own_or_environment(config, constants.NAMESPACE_CONFIG_KEY, environ)
 
 
@@ -173,9 +173,9 @@ def _own_or_environment(config: Mapping[str, Any], key: str, environ: Mapping[st
 
 
 def completed(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`settings`, with those of the process beneath where they are a Nameko application's: a broker, and no directory.
+    """`settings`, completed by those of the process if they have a broker and no directory, as in a Nameko application.
 
-    `ClusterRpcProxy({"AMQP_URI": ...})` so calls the cluster that its process belongs to.
+    So `ClusterRpcProxy({"AMQP_URI": ...})` calls the cluster of its process.
     """
     is_nameko = constants.AMQP_URI_CONFIG_KEY in settings and settings is not config
     if is_nameko and not {constants.DIRECTORY_CONFIG_KEY, constants.NAMESPACE_CONFIG_KEY} & set(settings):
@@ -187,7 +187,7 @@ def completed(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def unknown_keys(config: Mapping[str, Any]) -> dict[str, str]:
-    """The keys that look like a typo or have an old name, and the key that was probably meant."""
+    """The keys that look mistyped or have an old name, each with the key that was probably meant."""
     by_folded = {key.casefold(): key for key in KNOWN_KEYS | IGNORED_KEYS}
     meant = {}
     for key in config:
@@ -200,7 +200,7 @@ def unknown_keys(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def warn_unknown_keys(config: Mapping[str, Any]) -> None:
-    """Log a warning for each key that looks like a typo of ours, and one for those that mean nothing here."""
+    """Log a warning for each key that looks mistyped, and one for the keys that have no effect here."""
     for key, probably in unknown_keys(config).items():
         _log.warning("the setting %r is not known; did you mean %r?", key, probably)
     ignored = sorted(IGNORED_KEYS & set(config))
@@ -220,7 +220,7 @@ def seconds(
 def seconds(
     config: Mapping[str, Any], key: str, default: float | None, allow_none: bool = False
 ) -> float | None:
-    """A span of time. With `allow_none` an explicit null means "no limit"; else it means the default.
+    """Read a span of time in seconds. With `allow_none`, null means "no limit"; otherwise it means the default.
 
     Raises ConfigurationError for anything but a finite number that is not negative.
     """
@@ -234,7 +234,7 @@ def seconds(
 
 
 def number(config: Mapping[str, Any], key: str, default: float, minimum: float = 0.0) -> float:
-    """A finite number from `minimum` up. Null means the default. Raises ConfigurationError for anything else."""
+    """Read a finite number of at least `minimum`. Null means the default. Raises ConfigurationError for anything else."""
     value = config.get(key)
     if value is None:
         return default
@@ -246,7 +246,7 @@ def number(config: Mapping[str, Any], key: str, default: float, minimum: float =
 
 
 def whole_number(config: Mapping[str, Any], key: str, default: int, minimum: int = 1) -> int:
-    """A count. Null means the default. Raises ConfigurationError for all but an int from `minimum` up."""
+    """Read a whole number of at least `minimum`. Null means the default. Raises ConfigurationError for anything else."""
     value = config.get(key)
     if value is None:
         return default
@@ -262,7 +262,7 @@ def text(config: Mapping[str, Any], key: str, default: str) -> str: ...
 @overload
 def text(config: Mapping[str, Any], key: str, default: None) -> str | None: ...
 def text(config: Mapping[str, Any], key: str, default: str | None) -> str | None:
-    """A text that is not empty. Null means the default. Raises ConfigurationError for anything else."""
+    """Read a text that is not empty. Null means the default. Raises ConfigurationError for anything else."""
     value = config.get(key)
     if value is None:
         return default
@@ -273,7 +273,7 @@ def text(config: Mapping[str, Any], key: str, default: str | None) -> str | None
 
 
 def boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
-    """A yes or a no. Null means the default. Raises ConfigurationError for anything else."""
+    """Read true or false. Null means the default. Raises ConfigurationError for anything else."""
     value = config.get(key)
     if value is None:
         return default

@@ -1,6 +1,6 @@
 """The names of configuration keys and context headers, and the defaults that go with them."""
 
-# --- where this process is, and who tells it of the others -----------------------------------------------------------
+# --- the directory, and the addresses of this process -----------------------------------------------------------
 DIRECTORY_CONFIG_KEY = "DIRECTORY"
 NAMESPACE_CONFIG_KEY = "NAMESPACE"
 BIND_ADDRESS_CONFIG_KEY = "BIND_ADDRESS"
@@ -9,23 +9,23 @@ DIRECTORY_CACHE_CONFIG_KEY = "DIRECTORY_CACHE"
 DIRECTORY_TTL_CONFIG_KEY = "DIRECTORY_TTL"
 DIRECTORY_ENVIRONMENT_KEY = "ZMQSERVICES_DIRECTORY"
 NAMESPACE_ENVIRONMENT_KEY = "ZMQSERVICES_NAMESPACE"
-#: The folder of this node's keys; connections are encrypted where it is set.
+#: The folder of this node's keys. If it is set, connections are encrypted.
 SECURITY_CONFIG_KEY = "SECURITY"
 SECURITY_ENVIRONMENT_KEY = "ZMQSERVICES_SECURITY"
 #: Whether calls, events and registries may listen beyond loopback without SECURITY.
 INSECURE_CONFIG_KEY = "INSECURE"
 INSECURE_ENVIRONMENT_KEY = "ZMQSERVICES_INSECURE"
 DEFAULT_INSECURE = False
-#: A file of rules beyond what certificates allow.
+#: The policy file: rules that add to certificates.
 POLICY_CONFIG_KEY = "POLICY"
 DEFAULT_DIRECTORY = "local:"
 DEFAULT_NAMESPACE = "default"
-#: Loopback unless told otherwise: a service is reachable from other hosts only when somebody asked for it.
+#: Loopback by default, so that a service is reachable from other hosts only on request.
 DEFAULT_BIND_ADDRESS = "tcp://127.0.0.1:0"
-#: Seconds that a lease lives without renewal.
+#: Seconds that a lease lasts without renewal.
 DEFAULT_DIRECTORY_TTL = 10.0
 
-#: Whether `zmqservices run` lists services that take no part in the cluster otherwise, such as those with @http alone.
+#: Whether `zmqservices run` also lists services that otherwise take no part in the cluster, such as those with only @http.
 ANNOUNCE_CONFIG_KEY = "ANNOUNCE"
 PROBES_CONFIG_KEY = "PROBES"
 METRICS_ADDRESS_CONFIG_KEY = "METRICS_ADDRESS"
@@ -42,10 +42,10 @@ ACCESS_LOG_CONFIG_KEY = "ACCESS_LOG"
 DEFAULT_ACCESS_LOG = False
 SLOW_CALL_THRESHOLD_CONFIG_KEY = "slow_call_threshold"
 DEFAULT_ANNOUNCE = True
-#: A file that exists, and an address (HOST:PORT) that listens, while all services of `zmqservices run` are up.
+#: A file that exists, and an address (HOST:PORT) that accepts connections, while all services of `zmqservices run` are up.
 READY_FILE_CONFIG_KEY = "READY_FILE"
 READY_ADDRESS_CONFIG_KEY = "READY_ADDRESS"
-#: The tag of a record under which routes, timers and handlers stand.
+#: The tag of a record that lists routes, timers and handlers.
 LISTED_ENTRYPOINTS_TAG = "entrypoints"
 
 # --- calls -------------------------------------------------------------------------------------------------------------
@@ -74,46 +74,47 @@ MAX_UNREAD_BYTES_CONFIG_KEY = "max_unread_bytes"
 HANDSHAKES_PER_SECOND_CONFIG_KEY = "handshakes_per_second"
 MAX_HELLO_SIZE_CONFIG_KEY = "max_hello_size"
 MAX_FAULTS_PER_SECOND_CONFIG_KEY = "max_faults_per_second"
-#: Seconds that a call may take when nobody says otherwise.
+#: Seconds that a call may take by default.
 DEFAULT_RPC_TIMEOUT = 30.0
-#: Seconds that a call waits for a first instance of its service, so that a restart is bridged.
+#: Seconds that a call waits for a first instance of its service, which bridges a restart.
 DEFAULT_RPC_WAIT_FOR_SERVICE = 2.0
-#: Repeats of calls that may have run: per call of the service, and per second besides.
+#: The retry budget for calls that may have run: repeats per call of the service, and repeats per second in addition.
 DEFAULT_RPC_RETRY_RATIO = 0.2
 DEFAULT_RPC_RETRIES_PER_SECOND = 10.0
-#: Seconds for which an instance that fails far more than the others gets no calls, the first time.
+#: Whether slow calls of all idempotent methods are also sent to a second instance.
 DEFAULT_RPC_HEDGE = False
+#: Seconds of the first outlier ejection of an instance.
 DEFAULT_RPC_EJECTION = 10.0
-#: What makes an instance such an outlier: failures in a row, the part of its calls that failed, times slower than the others.
+#: An instance is an outlier by failures in a row, by the part of its calls that failed, or by being so many times slower.
 DEFAULT_RPC_EJECTION_FAILURES = 5
 DEFAULT_RPC_EJECTION_ERROR_RATE = 0.5
 DEFAULT_RPC_EJECTION_LATENCY = 10.0
-#: How many calls an instance gets, compared with the others.
+#: The share of calls that an instance gets, compared with others.
 DEFAULT_WEIGHT = 1.0
-#: The calls that an instance of another zone is taken to have in flight besides.
+#: The calls in flight that are added to those of an instance in another zone.
 DEFAULT_RPC_ZONE_PREFERENCE = 10.0
-#: Seconds over which a new instance gets its full share; 0 is from the first moment on.
+#: Seconds over which the share of a new instance grows to its full size; 0 gives it the full share at once.
 DEFAULT_RPC_SLOW_START = 0.0
-#: Calls that may wait for a worker, per service; one more is refused as Overloaded.
+#: The most calls per service that wait for a worker. Further calls are refused as Overloaded.
 DEFAULT_MAX_QUEUED_CALLS = 10_000
-#: Seconds that the oldest of them may have waited when another one is taken; None is for ever.
+#: If the oldest of these calls has waited longer than this many seconds, further calls are refused; None: no limit.
 DEFAULT_MAX_QUEUED_SECONDS = None
-#: Bytes of those calls.
+#: The most bytes of these calls.
 DEFAULT_MAX_QUEUED_BYTES = 256 * 1024 * 1024
-#: Bytes of one message; checked at the sender, enforced at the receiver.
+#: The most bytes of one message. The sender checks it, and the receiver enforces it.
 DEFAULT_MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 #: Seconds that a stopping service waits for its running calls before they are cancelled.
 DEFAULT_DRAIN_TIMEOUT = 30.0
 
-#: Nodes that may be connected to the call server of a process.
+#: The most nodes that are connected to the call server of a process.
 DEFAULT_MAX_CLIENTS = 10_000
-#: Open calls of one of them; None is as many as the service's queue takes.
+#: The most open calls of one client; None: as many as the service's queue takes.
 DEFAULT_MAX_CALLS_PER_CLIENT = None
-#: Bytes of answers and events that may wait for one of them, and twice as many for all.
+#: The most bytes of answers and events that wait for one client. For all clients together it is twice as many.
 DEFAULT_MAX_UNREAD_BYTES = 128 * 1024 * 1024
-#: Handshakes of encrypted connections that are let through in a second, and four times as many after a quiet time.
+#: The most handshakes of encrypted connections per second; four times as many after a quiet time.
 DEFAULT_HANDSHAKES_PER_SECOND = 500
-#: Bytes of a message that is decoded before its sender has said HELLO.
+#: The most bytes of a message that is decoded before its sender has said HELLO.
 DEFAULT_MAX_HELLO_SIZE = 64 * 1024
 #: Messages of one client in a second that are none of the protocol, before what it sends is dropped for a while. An honest client
 #: sends none, or few at once before it reads the answer to the first.
@@ -138,39 +139,39 @@ EVENTS_WAIT_FOR_PEERS_CONFIG_KEY = "events_wait_for_peers"
 EVENTS_LINGER_CONFIG_KEY = "events_linger"
 EVENTS_MAX_SUBSCRIPTIONS_CONFIG_KEY = "events_max_subscriptions"
 EVENTS_MAX_GROUPS_CONFIG_KEY = "events_max_groups"
-#: "normal": nothing is lost when the process dies; "full": nor when the power does, for a disk flush per commit.
+#: "normal": no event is lost if the process dies. "full": nor after a power cut, at the cost of a disk flush per commit.
 DEFAULT_JOURNAL_SYNC = "normal"
-#: Bytes that the events of one journal may take.
+#: The most bytes of one journal.
 DEFAULT_JOURNAL_MAX_BYTES = 1024 * 1024 * 1024
-#: Seconds that events which everybody has handled are kept, for replays.
+#: Seconds for which events that all groups have handled are kept for replays.
 DEFAULT_JOURNAL_RETENTION = 3600.0
-#: What a full journal does: "block" or "drop-oldest".
+#: What happens when a journal is full: "block" or "drop-oldest".
 DEFAULT_JOURNAL_WHEN_FULL = "block"
 #: Seconds that a dispatch waits for room in a full journal.
 DEFAULT_JOURNAL_FULL_TIMEOUT = 10.0
 #: Seconds without a sign of life after which a member's events go to others.
 DEFAULT_EVENTS_ACK_WAIT = 30.0
-#: Seconds, at most, before the second delivery of an event whose handler failed; doubles with each.
+#: The longest pause before the second delivery of an event whose handler failed, in seconds. It doubles with each delivery.
 DEFAULT_EVENTS_BACKOFF = 0.5
-#: Seconds that this grows to.
+#: The longest pause before any delivery, in seconds.
 DEFAULT_EVENTS_BACKOFF_MAX = 60.0
-#: DeliverySchedule after which an event is a dead letter.
+#: Deliveries after which an event becomes a dead letter.
 DEFAULT_EVENTS_MAX_DELIVERIES = 10
-#: What becomes of a reliable event whose handler raised: "retry" or "drop".
+#: What happens to a reliable event whose handler raised: "retry" or "drop".
 DEFAULT_EVENTS_ON_ERROR = "retry"
-#: Seconds without a member after which nothing is kept for a group any more: a week.
+#: Seconds without a member after which no events are kept for a group: a week.
 DEFAULT_EVENTS_GROUP_EXPIRES_AFTER = 604_800.0
-#: Seconds that a starting handler waits for publishers, and a starting publisher for handlers, that are listed.
+#: Seconds that a starting handler waits for listed publishers, and a starting publisher for listed handlers.
 DEFAULT_EVENTS_WAIT_FOR_PEERS = 2.0
-#: Seconds that a program which ends gives its last events to be handled.
+#: Seconds that an ending program waits for its last events to be handled.
 DEFAULT_EVENTS_LINGER = 5.0
-#: Subscriptions of one node at a publisher, and groups that one source keeps events for.
+#: The most subscriptions of one node at a publisher, and the most groups for which one source keeps events.
 DEFAULT_EVENTS_MAX_SUBSCRIPTIONS = 1_000
 DEFAULT_EVENTS_MAX_GROUPS = 10_000
 
 # --- heartbeats --------------------------------------------------------------------------------------------------------
 HEARTBEAT_CONFIG_KEY = "HEARTBEAT"
-#: Seconds between heartbeats of a link; a link is given up after three without an answer.
+#: Seconds between heartbeats of a link. A link is given up after three without an answer.
 DEFAULT_HEARTBEAT = 2.0
 
 # --- hosting -----------------------------------------------------------------------------------------------------------
@@ -208,30 +209,30 @@ WEBSOCKET_MAX_QUEUED_BYTES_CONFIG_KEY = "WEBSOCKET_MAX_QUEUED_BYTES"
 WEBSOCKET_PING_INTERVAL_CONFIG_KEY = "WEBSOCKET_PING_INTERVAL"
 DEFAULT_WEB_SERVER_ADDRESS = "0.0.0.0:8000"
 DEFAULT_WEB_SERVER_REUSE_PORT = False
-#: Bytes of a request's body.
+#: The most bytes of a request's body.
 DEFAULT_WEB_SERVER_MAX_BODY = 16 * 1024 * 1024
 #: Seconds without a byte from a client, or to it, after which its connection is closed.
 DEFAULT_WEB_SERVER_IDLE_TIMEOUT = 75.0
 #: Seconds from the first byte of a request to the end of its headers.
 DEFAULT_WEB_SERVER_HEADER_TIMEOUT = 20.0
-#: Bytes a second that a body may not fall behind for long.
+#: The fewest bytes per second at which a body must arrive. It may be slower for a short time.
 DEFAULT_WEB_SERVER_MIN_BODY_RATE = 240
-#: Header lines of a request, and bytes of all of them together.
+#: The most header lines of a request, and the most bytes of all of them.
 DEFAULT_WEB_SERVER_MAX_HEADERS = 100
 DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE = 64 * 1024
-#: Connections of one address, WebSockets included.
+#: The most connections at one address, including WebSockets.
 DEFAULT_WEB_SERVER_MAX_CONNECTIONS = 10_000
 DEFAULT_WEBSOCKET_PATH = "/ws"
-#: Bytes of a message from a client.
+#: The most bytes of a message from a client.
 DEFAULT_WEBSOCKET_MAX_MESSAGE = 1024 * 1024
-#: Calls of one connection that run or wait at once; the next one is read when one of them is answered.
+#: The most calls of one connection that run or wait. The next one is read once one of them is answered.
 DEFAULT_WEBSOCKET_MAX_CALLS = 32
-#: Bytes that wait for a client that does not read, before it is given up.
+#: If more bytes than this wait for a client that does not read, it is disconnected.
 DEFAULT_WEBSOCKET_MAX_QUEUED_BYTES = 4 * 1024 * 1024
-#: Seconds between pings; a client that leaves two without an answer is given up.
+#: Seconds between pings. A client that does not answer two of them is disconnected.
 DEFAULT_WEBSOCKET_PING_INTERVAL = 20.0
 
-# --- names that Nameko applications import; brokers' own settings are accepted and mean nothing here --------------------
+# --- names that Nameko applications import; settings of brokers are accepted and have no effect here --------------------
 AMQP_URI_CONFIG_KEY = "AMQP_URI"
 AMQP_SSL_CONFIG_KEY = "AMQP_SSL"
 RPC_EXCHANGE_CONFIG_KEY = "rpc_exchange"
@@ -246,7 +247,7 @@ AUTH_TOKEN_CONTEXT_KEY = "auth_token"  # nosec B105  # a name
 LANGUAGE_CONTEXT_KEY = "language"
 USER_ID_CONTEXT_KEY = "user_id"
 USER_AGENT_CONTEXT_KEY = "user_agent"
-#: Travels with an event alone, and not on from its handler: the name that an outbox gave it.
+#: The name that an outbox gave an event. It is sent with the event, but not with calls that its handler makes.
 OUTBOX_ID_CONTEXT_KEY = "outbox_id"
 HEADER_PREFIX = "nameko"
 NON_PERSISTENT = 1

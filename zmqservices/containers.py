@@ -43,12 +43,12 @@ __all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_servic
 _log = logging.getLogger(__name__)
 _log_time = make_timing_logger(_log)
 
-# Tests replace `new_call_id` in this module, and so for every context.
+# Looked up at each call, so that a test that replaces `new_call_id` in this module replaces it for every context.
 WorkerContext.make_call_id = staticmethod(lambda: new_call_id())
 
 
 def get_container_cls(config: Mapping[str, Any] | None = None) -> Any:
-    """The container class that the configuration names by a dotted path, else `ServiceContainer`."""
+    """The container class to which the configuration has a dotted path, or else `ServiceContainer`."""
     settings = global_config if config is None else config
     return import_from_path(settings.get(SERVICE_CONTAINER_CONFIG_KEY)) or ServiceContainer
 
@@ -56,7 +56,7 @@ def get_container_cls(config: Mapping[str, Any] | None = None) -> Any:
 class ServiceContainer(CancellableCalls):
     """Hosts one service: binds its extensions, starts and stops them, and runs its workers.
 
-    `config` falls back to the global one. Made, started, fed and stopped on one hub's thread.
+    `config`: the settings; None for those of the process. A container must only be used on the thread of one hub.
     """
 
     def __init__(self, service_cls: type, config: Mapping[str, Any] | None = None) -> None:
@@ -71,10 +71,10 @@ class ServiceContainer(CancellableCalls):
         self.subextensions = SpawningSet()
         self._bind_extensions()
         self.started = False
-        #: The pool that runs the workers: at most `max_workers` at a time.
+        #: The pool of workers, of which at most `max_workers` run at a time.
         self.pool = self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
         self._worker_threads = self.pool.threads
-        #: The id of this instance, wherever it is named: in the directory, in metrics, in logs.
+        #: The id of this instance in the directory, in metrics and in logs.
         self.instance_id = os.urandom(6).hex()
         self.watch()
         self._managed_threads = ManagedThreads(self.kill)
@@ -100,21 +100,20 @@ class ServiceContainer(CancellableCalls):
 
     @property
     def interface(self) -> Container:
-        """What extensions are bound to."""
+        """The object to which extensions are bound."""
         return self
 
     @property
     def extensions(self) -> SpawningSet:
-        """All bound extensions: entrypoints, dependencies, and what belongs to them."""
+        """All bound extensions: entrypoints, dependencies, and their sub-extensions."""
         return SpawningSet(self.entrypoints | self.dependencies | self.subextensions)
 
     # --- the container's own life ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Set up all extensions side by side, then start them all side by side.
+        """Set up all extensions concurrently, and then start all of them concurrently.
 
-        An error of theirs is raised here, once the others are through; nothing is stopped for it, `kill` or
-        `stop` may be.
+        Raises the first error of an extension once the others are through. Nothing is stopped then; call `kill` or `stop`.
         """
         _log.debug("starting %s", self)
         self.started = True
@@ -129,18 +128,17 @@ class ServiceContainer(CancellableCalls):
 
     def _check_wanted(self) -> None:
         if self._being_killed or self._being_stopped or self._died.ready():
-            # The container was ended meanwhile, and the extensions set up since then were not stopped.
+            # The container was ended meanwhile. Extensions that were set up after that have not been stopped.
             _kill_safely(self.extensions)
             raise ContainerBeingKilled(f"{self.service_name} was stopped while it was starting")
 
     def stop(self) -> None:
-        """Stop in good order, and return once everything is over.
+        """Stop gracefully, and return once everything has ended.
 
-        Entrypoints first, then every worker comes to its end, also those that were submitted and have not
-        begun; then dependencies stop, then all other extensions, then managed threads that are left are
-        killed. Workers that are not over `drain_timeout` seconds after the beginning are cancelled. From
-        then on `wait` returns. An extension that fails to stop keeps nothing else from stopping; the first
-        such error is raised at the end.
+        The order is: entrypoints stop; all workers end, including submitted ones that have not begun; dependencies stop; all
+        other extensions stop; remaining managed threads are killed. Workers that still run `drain_timeout` seconds after the
+        beginning are cancelled. After all this `wait` returns. If extensions fail to stop, the others still stop, and the first
+        error is raised at the end.
         """
         if self._died.ready():
             _log.debug("already stopped %s", self)
@@ -167,11 +165,10 @@ class ServiceContainer(CancellableCalls):
             raise failed[0]
 
     def kill(self, exc_info: ExcInfo | None = None) -> None:
-        """Give up at once. `wait` raises the error of `exc_info`, if there is one. The first call counts.
+        """Stop at once. `wait` then raises the error of `exc_info`, if given. Only the first call has an effect.
 
-        Entrypoints are killed; calls that have not begun are answered with ContainerBeingKilled; running
-        workers get GreenletExit, and nobody is told of their end; all extensions are killed, then managed
-        threads.
+        Entrypoints are killed, calls that have not begun are answered with ContainerBeingKilled, and running workers get
+        GreenletExit without any hook being called for their end. Then all extensions are killed, and then managed threads.
         """
         if self._being_killed:
             self._died.wait()
@@ -205,8 +202,8 @@ class ServiceContainer(CancellableCalls):
             self._died.set_exception(exc_info[1], exc_info)
 
     def wait(self) -> None:
-        """Block until the container has stopped or was killed; raises the error that it was killed for."""
-        # A watcher keeps the wait from ending in LoopExit when nothing else runs in this process.
+        """Block until the container has stopped or was killed. Raises the error for which it was killed."""
+        # The watcher keeps the loop alive: without it, the wait would end in LoopExit if nothing else runs in this process.
         held = gevent.get_hub().loop.async_()
         held.start(lambda: None)
         try:
@@ -215,7 +212,7 @@ class ServiceContainer(CancellableCalls):
             held.close()
 
     def measure(self) -> Iterator[Measure]:
-        """The sizes of its pool and its queue."""
+        """Measures: the sizes of the worker pool and of its queue."""
         labels = {"service": self.service_name, "instance": self.instance_id}
         yield Measure("workers_running", self.pool.running(), labels)
         yield Measure("workers_max", self.max_workers, labels)
@@ -234,13 +231,16 @@ class ServiceContainer(CancellableCalls):
         deadline: float | None = None,
         is_flushed: bool = False,
     ) -> WorkerContext:
-        """Queue a call; never blocks. It begins with the next `flush`; one comes by itself at the next turn.
+        """Queue a call, without blocking. It begins with the next `flush`, which happens at the next turn of the event loop.
 
-        With `is_flushed` none does: who submits calls `flush` before that. There is no bound: look at `queued`
-        first. `deadline` is in seconds of `time.monotonic`. `handle_result(worker_ctx, result, exc_info)` is
-        called with the outcome and returns what providers shall be told, `(result, exc_info)`. For a call that
-        never begins, it may be called in the hub's greenlet and must not block. If it raises, the container is
-        killed. Raises ContainerBeingKilled once `kill` has begun.
+        With `is_flushed`, there is no such flush: the caller of `submit` must call `flush` itself. The queue has no bound, so
+        check `queued` first. `deadline` is in seconds of `time.monotonic`.
+
+        `handle_result(worker_ctx, result, exc_info)` is called with the outcome, and returns the outcome for the providers,
+        `(result, exc_info)`. For a call that never begins, it may be called in the hub's greenlet and must not block. If it
+        raises, the container is killed.
+
+        Raises ContainerBeingKilled once `kill` has begun.
         """
         if self._being_killed:
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
@@ -255,7 +255,7 @@ class ServiceContainer(CancellableCalls):
         elif self.probes is not None:
             worker_ctx._queued_at = monotonic()
         if new_call_id is not worker_context.new_call_id:
-            # A test counts the ids: make them in the order of the calls.
+            # A test counts the ids, so make them in the order of the calls.
             _ = worker_ctx.call_id
         worker_ctx._phase = WAITING
         self.pool.put(worker_ctx, is_flushed)
@@ -269,10 +269,9 @@ class ServiceContainer(CancellableCalls):
         context_data: dict[str, Any] | None = None,
         handle_result: HandleResult | None = None,
     ) -> WorkerContext:
-        """Run a call, blocking until it is certain to begin: while `max_workers` others run, that is.
+        """Run a call. Blocks until it can begin: while `max_workers` others run.
 
-        The service class is instantiated before that, and an error of its `__init__` raised here. Otherwise
-        as `submit`.
+        The service class is instantiated first, and an error of its `__init__` is raised here. Otherwise as `submit`.
         """
         if self._being_killed:
             raise ContainerBeingKilled(f"{self.service_name} is being killed")
@@ -291,12 +290,12 @@ class ServiceContainer(CancellableCalls):
         return worker_ctx
 
     def flush(self) -> None:
-        """Let submitted calls begin: at once when called from the hub's greenlet, else at the next turn."""
+        """Let submitted calls begin: at once if called in the hub's greenlet, otherwise at the next turn of the event loop."""
         self.pool.flush()
 
     @property
     def queued(self) -> int:
-        """Calls submitted that have not begun."""
+        """The number of submitted calls that have not begun."""
         return self.pool.queued
 
     def longest_running(self) -> list[tuple[WorkerContext, float]]:
@@ -311,10 +310,10 @@ class ServiceContainer(CancellableCalls):
     # --- threads of extensions ------------------------------------------------------------------------------
 
     def spawn_managed_thread(self, fn: Callable[[], Any], identifier: str | None = None) -> Any:
-        """Run `fn` in a greenlet that lives no longer than the container. An error of it kills the container.
+        """Run `fn` in a greenlet that ends with the container. If it raises, the container is killed.
 
-        It is killed with GreenletExit if it still runs when all extensions have stopped; better end it in
-        your extension's `stop`.
+        If it still runs when all extensions have stopped, it is killed with GreenletExit. It is better to end it in your
+        extension's `stop`.
         """
         return self._managed_threads.spawn(fn, identifier)
 
@@ -323,7 +322,7 @@ class ServiceContainer(CancellableCalls):
 
 
 def _stop_all(extensions: SpawningSet) -> list[Exception]:
-    """Stop all of them side by side; returns the errors."""
+    """Stop these extensions concurrently, and return the errors."""
     try:
         extensions.all.stop()
     except Exception as exc:

@@ -26,7 +26,7 @@ __all__ = ["AuthToken", "ContextDataProvider", "Language", "UserAgent", "UserId"
 
 
 class ContextDataProvider(DependencyProvider):
-    """Injects the context data of `context_key`; None for a call that came without. Subclass it for keys of your own."""
+    """Injects the context data of `context_key`; None if the call has none. Subclass it for your own keys."""
 
     context_key: Any = None
 
@@ -35,7 +35,7 @@ class ContextDataProvider(DependencyProvider):
 
 
 class Language(ContextDataProvider):
-    """The language that the caller wants to be answered in."""
+    """The language in which the caller wants the answer."""
 
     context_key = LANGUAGE_CONTEXT_KEY
 
@@ -53,6 +53,6 @@ class UserAgent(ContextDataProvider):
 
 
 class AuthToken(ContextDataProvider):
-    """The token that came with the call. It has not been checked."""
+    """The token that came with the call. It is not checked."""
 
     context_key = AUTH_TOKEN_CONTEXT_KEY

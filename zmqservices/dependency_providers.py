@@ -15,7 +15,7 @@ __all__ = ["CallLogger", "Config", "Logger"]
 class Config(DependencyProvider):
     """Injects a copy of the container's settings. Changes to the copy have no effect elsewhere.
 
-    Deprecated in Nameko 3, and here for services that have it: `from zmqservices import config` needs no provider.
+    Deprecated in Nameko 3, and kept for services that use it: `from zmqservices import config` needs no provider.
     """
 
     def get_dependency(self, worker_ctx: WorkerContext) -> dict[str, Any]:
@@ -23,9 +23,9 @@ class Config(DependencyProvider):
 
 
 class CallLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose records carry `service_name`, `method_name`, `call_id` and `call_id_stack`.
+    """A logger whose records have `service_name`, `method_name`, `call_id` and `call_id_stack`.
 
-    A format such as `"%(call_id)s %(message)s"` shows them. They are made only for records that are logged.
+    A format such as `"%(call_id)s %(message)s"` shows them. They are computed only for records that are logged.
     """
 
     def __init__(self, logger: logging.Logger, worker_ctx: WorkerContext) -> None:
@@ -44,7 +44,7 @@ class CallLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class Logger(DependencyProvider):
-    """Injects a `CallLogger`. It logs as `name`, or else as the module of the service class does."""
+    """Injects a `CallLogger`. The name of the logger is `name`, or else the module of the service class."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Everything that can go wrong, named for what the user can do about it.
+"""The exceptions of this package, each named for what the user can do about it, and how exceptions are sent between processes.
 
-Rule 1: this is a leaf; it imports nothing of the project.
-Rule 2: `retryable` on the class says whether the same call may be made again without fear that it runs twice.
-Rule 3: an exception crosses the wire as names and texts (`serialize`), and becomes a class again only when that class was
-registered here on purpose (`deserialize_to_instance`); a peer never names an import.
+Rule 1: this module imports nothing of the package.
+Rule 2: `retryable` on the class says whether the same call may be made again without running twice.
+Rule 3: an exception is sent as names and texts (`serialize`). It becomes an instance of its class again only if that class was
+registered here (`deserialize_to_instance`). A name that a peer sends is never imported.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 
 ExceptionClass = TypeVar("ExceptionClass", bound=type[BaseException])
 
-#: Exception classes that a caller gets back as themselves, by the module path that travels on the wire.
+#: The exception classes that are rebuilt at the caller, by the module path that is sent.
 registry: dict[str, type[BaseException]] = {}
 
 
@@ -67,15 +67,15 @@ class ZmqServicesError(Exception):
     retryable = False
 
 
-# --- what the programmer or the operator can mend ---------------------------------------------------------------------
+# --- errors that the programmer or the operator can correct ---------------------------------------------------------------------
 
 
 class ConfigurationError(ZmqServicesError):
-    """A setting or a declaration is wrong; the text quotes the value and offers the mend."""
+    """A setting or a declaration is wrong. The text quotes the value and says what is needed."""
 
 
 class CommandError(ZmqServicesError):
-    """A command line asked for something that cannot be done; shown as one sentence, without a traceback."""
+    """A command cannot be carried out. Shown as one sentence, without a traceback."""
 
 
 class ExtensionNotFound(AttributeError):
@@ -91,11 +91,11 @@ class ProtocolError(ZmqServicesError):
 
 
 class ForkedProcessError(ZmqServicesError):
-    """ZeroMQ sockets were carried over a fork, where they would lose messages in silence."""
+    """ZeroMQ sockets of a parent process were used in its fork, where they would lose messages silently."""
 
 
 class UnserializableValueError(ZmqServicesError):
-    """A value cannot travel: its type is neither of the wire's own nor one of the typed extensions."""
+    """A value cannot be sent, because of its type."""
 
     def __init__(self, value: object) -> None:
         try:
@@ -109,45 +109,48 @@ class UnserializableValueError(ZmqServicesError):
 
 
 class MessageTooLarge(ZmqServicesError):
-    """A message is larger than `max_message_size`; raised at the sender, before anything is sent."""
+    """A message is larger than `max_message_size`. Raised at the sender, before anything is sent."""
 
 
 class JournalError(ZmqServicesError):
-    """The journal of events cannot do what was asked; the text names the file."""
+    """The journal of events cannot do what was asked. The text names the file."""
 
 
 class GroupConflict(JournalError):
-    """A group is asked for with another pattern than it was declared with; it keeps that for as long as it lives."""
+    """A group was declared before with another pattern. The pattern of a group never changes."""
 
 
 class JournalFull(JournalError):
-    """There is no room for an event, in the journal's bounds or on its disk. It was not kept."""
+    """There is no room for an event, within the journal's bounds or on its disk. It was not stored."""
 
     retryable = True
 
 
-# --- what the caller of a remote method sees --------------------------------------------------------------------------
+# --- errors at the caller of a remote method --------------------------------------------------------------------------
 
 
 class RpcTimeout(ZmqServicesError):
-    """The call's time was spent before an answer came. The method may have run."""
+    """The time of the call was over before an answer came. The method may have run."""
 
 
 class Forbidden(ZmqServicesError):
-    """The peer does not allow this process what it asked for, and has not done it; the text names who asked, and the rule."""
+    """The peer does not allow what this process asked for, and has not done it.
+
+    The text names the asking process and the rule.
+    """
 
 
 class RemoteUnavailable(ZmqServicesError):
-    """No answer can come from the instance that was asked. The base of the errors below."""
+    """No instance can answer. The base of the errors below."""
 
     retryable = True
 
 
 class UnknownService(RemoteUnavailable):
-    """No instance of the service is known, and none appeared while the call could wait."""
+    """No instance of the service is known, and none appeared while the call waited."""
 
     def __init__(self, service_name: str, reason: str = "") -> None:
-        #: Who was called, and what is known of why nobody answers.
+        #: The name of the called service.
         self.service_name = self._service_name = service_name
         self.reason = reason
         super().__init__(service_name)
@@ -158,20 +161,20 @@ class UnknownService(RemoteUnavailable):
 
 
 class Overloaded(RemoteUnavailable):
-    """The instance's queue is full; it refused the call at once and has not run it."""
+    """The instance's queue is full. It refused the call and has not run it."""
 
 
 class Draining(RemoteUnavailable):
-    """The instance is shutting down; it refused the call and has not run it."""
+    """The instance is shutting down. It refused the call and has not run it."""
 
 
 class MaybeExecuted(RemoteUnavailable):
-    """The link was lost with the call in flight: the method may or may not have run. Never repeated in silence."""
+    """The link was lost with the call in flight, so the method may or may not have run. Only idempotent methods are repeated."""
 
     retryable = False
 
 
-#: Nameko's name for an answer that cannot come any more.
+#: Nameko's name for this error.
 ReplyQueueExpiredWithPendingReplies = MaybeExecuted
 
 
@@ -182,7 +185,7 @@ class CallCancelled(ZmqServicesError):
 class RemoteError(ZmqServicesError):
     """A method raised an exception whose class is not registered here.
 
-    `exc_type` is the name of the remote class, `value` its text. `args` are those two.
+    `exc_type` is the name of the remote class, `value` its text. `args` has these two.
     """
 
     def __init__(self, exc_type: str | None = None, value: object = "") -> None:
@@ -192,7 +195,7 @@ class RemoteError(ZmqServicesError):
 
 
 class RemoteTraceback(Exception):
-    """The traceback text of the service, as the `__cause__` of the error that the caller gets."""
+    """The text of the traceback at the service: the `__cause__` of the caller's error."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -202,32 +205,32 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-# --- what stops a worker ----------------------------------------------------------------------------------------------
+# --- stopping a worker ----------------------------------------------------------------------------------------------
 
 
 class WorkerCancelled(BaseException):
-    """Thrown into a worker whose caller gave up, went away, or ran out of time.
+    """Raised in a worker whose caller gave up, went away, or ran out of time.
 
-    A BaseException, as `gevent.Timeout` is, so that `except Exception` in a method does not swallow it.
+    A BaseException like `gevent.Timeout`, so that `except Exception` in a method does not catch it.
     """
 
 
-# --- crossing the wire ------------------------------------------------------------------------------------------------
+# --- sending exceptions ------------------------------------------------------------------------------------------------
 
 
 def get_module_path(exc_type: type[BaseException]) -> str:
-    """The dotted path under which an exception class travels."""
+    """The dotted path under which an exception class is sent."""
     module = inspect.getmodule(exc_type)
     name = module.__name__ if module is not None else exc_type.__module__
     return f"{name}.{exc_type.__name__}"
 
 
 def deserialize_to_instance(exc_type: ExceptionClass) -> ExceptionClass:
-    """Class decorator: callers in this process get instances of this very class instead of a `RemoteError`.
+    """Class decorator: callers in this process get instances of this class instead of a `RemoteError`.
 
-    One whose class has an `__init__` of its own arrives with its `args` and attributes, without `__init__` being called:
-    it may take other arguments than `args`. Attributes of types that do not travel arrive as texts. Where only the caller
-    has decorated the class, the attributes are left behind, and `__init__` is called with the `args`.
+    If the class has its own `__init__`, the instance gets `args` and its attributes without a call of `__init__`, which may take
+    other arguments. Attributes that cannot be sent arrive as texts. If only the caller has decorated the class, attributes are
+    not sent, and `__init__` is called with `args`.
     """
     registry[get_module_path(exc_type)] = exc_type
     return exc_type
@@ -235,12 +238,12 @@ def deserialize_to_instance(exc_type: ExceptionClass) -> ExceptionClass:
 
 @deserialize_to_instance
 class BadRequest(ZmqServicesError):
-    """The request is wrong, whoever serves it."""
+    """The request is wrong. Any instance would refuse it."""
 
 
 @deserialize_to_instance
 class MalformedRequest(BadRequest):
-    """The request has not the shape that it should have."""
+    """The form of the request is wrong."""
 
 
 @deserialize_to_instance
@@ -258,7 +261,7 @@ class ConnectionNotFound(BadRequest):
 
 
 def safe_for_serialization(value: object) -> Any:
-    """`value` as texts, mappings and lists of texts: what any serializer can carry. None stays None."""
+    """`value` as texts, mappings and lists of texts, which any serializer can carry. None stays None."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -277,7 +280,7 @@ def safe_for_serialization(value: object) -> Any:
 
 
 def serialize(exc: BaseException, with_traceback: bool = False) -> dict[str, Any]:
-    """The mapping that travels for an exception: `exc_type`, `exc_path`, `exc_args`, `value` (and `traceback`)."""
+    """The mapping that is sent for an exception: `exc_type`, `exc_path`, `exc_args`, `value` (and `traceback`)."""
     error: dict[str, Any] = {
         "exc_type": type(exc).__name__,
         "exc_path": get_module_path(type(exc)),
@@ -301,12 +304,12 @@ def _is_dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-#: What an attribute of an exception may be made of, in order to arrive as itself.
+#: The types of which an attribute of an exception may consist in order to arrive unchanged.
 _PLAIN = (
     type(None), bool, float, str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
     decimal.Decimal, uuid.UUID,
 )  # fmt: skip
-#: Lists in lists in an attribute; deeper ones are texts.
+#: The deepest nesting of lists in an attribute. Deeper values become texts.
 _DEEPEST = 20
 
 
@@ -318,7 +321,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return kind(_plain(item, depth + 1) for item in value)
     if kind is dict and depth < _DEEPEST:
         return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
-    # Not looked into, whatever it is: an iterator would be used up.
+    # Not looked into, because that would use up an iterator.
     try:
         return str(value)
     except Exception:
@@ -333,7 +336,7 @@ def _safe_text(exc: BaseException) -> Any:
 
 
 def format_traceback(exc: BaseException) -> str:
-    """The full traceback text, causes included; one that cannot be formatted is named instead."""
+    """The text of the full traceback with causes. If it cannot be formatted, a sentence says so."""
     try:
         return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
     except Exception:
@@ -341,7 +344,7 @@ def format_traceback(exc: BaseException) -> str:
 
 
 def deserialize(data: Mapping[str, Any]) -> BaseException:
-    """A new exception for what `serialize` made: of its own class when registered, else a `RemoteError`."""
+    """The exception in a mapping that `serialize` made: of its own class if that is registered, otherwise a `RemoteError`."""
     exc_type = registry.get(data.get("exc_path") or "")
     exc: BaseException | None = None
     if exc_type is not None:
@@ -360,7 +363,7 @@ def deserialize(data: Mapping[str, Any]) -> BaseException:
 def _rebuilt(exc_type: type[BaseException], args: Iterable[Any], state: object) -> BaseException:
     if not isinstance(state, Mapping):
         return exc_type(*args)
-    # With its state its own `__init__`, which may take other arguments, has nothing to do.
+    # Its own `__init__` is not called: it may take other arguments, and the attributes are set below.
     exc = exc_type.__new__(exc_type, *args)
     builtin = next(base for base in exc_type.__mro__ if not _has_own_init(base))
     builtin.__init__(exc, *args)  # type: ignore[misc]

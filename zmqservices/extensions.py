@@ -1,8 +1,8 @@
-"""Extensions: declared on a service class, and cloned and bound for each container.
+"""Extensions: they are declared on a service class, and cloned and bound for each container.
 
-An extension is declared once, at import, on a service class. When a container is made, every declaration is
-*bound*: a clone of it, made with the very same arguments, belongs to that container alone. The hooks below
-say when each of them is called.
+An extension is declared once on a service class, when its module is imported. When a container is made, each declaration is
+*bound*: a clone, made with the same arguments, belongs to that container only. The docstring of each hook below says when it is
+called.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ D = TypeVar("D", bound="DependencyProvider")
 P = TypeVar("P", bound="Entrypoint")
 F = TypeVar("F")
 
-#: The attribute of a function that holds the entrypoints it was decorated with.
+#: The attribute of a function that has the entrypoints with which it was decorated.
 ENTRYPOINT_EXTENSIONS_ATTR = "nameko_entrypoints"
 
 
 class Extension:
-    """The base of everything that a service class declares.
+    """The base of all extensions of a service class.
 
-    `__init__` runs twice with the same argument objects: at the declaration, and for the clone of each
-    container. Keep it free of effects; `setup` is the place for work. Attributes that hold extensions are
-    sub-extensions: they are bound and driven along with their owner.
+    `__init__` runs at the declaration, and again with the same argument objects for the clone of each container. It should have
+    no side effects; do work in `setup`. Attributes that are extensions are sub-extensions: they are bound, started and stopped
+    together with their owner.
     """
 
     #: The container of a bound extension (a weak proxy); None on the declaration.
@@ -69,37 +69,37 @@ class Extension:
         super().__init__()
 
     def setup(self) -> None:
-        """Called once while the container starts, side by side with all others; none starts before."""
+        """Called once while the container starts, concurrently with all others. No extension starts before all are set up."""
 
     def start(self) -> None:
-        """Called once every extension of the container is set up. From here on it may cause work."""
+        """Called after every extension of the container is set up. From here on it may cause work."""
 
     def stop(self) -> None:
-        """Called when the container stops: entrypoints first, others when the workers are over. May block."""
+        """Called when the container stops: entrypoints first, others after the workers have ended. May block."""
 
     def kill(self) -> None:
-        """Called instead of `stop` when the container dies: give up at once. Errors are logged.
+        """Called instead of `stop` when the container dies: stop at once. Errors are logged.
 
-        Entrypoints are asked first of all, and once more with all the others.
+        For entrypoints it is called first, and once more together with all the others.
         """
 
     def bind(self: E, container: Container) -> E:
-        """A clone of this declaration that belongs to `container`, sub-extensions included.
+        """A clone of this declaration, including sub-extensions, that belongs to `container`.
 
-        Raises RuntimeError on an extension that is bound already.
+        Raises RuntimeError if this extension is already bound.
         """
         if self.is_bound():
             raise RuntimeError("Cannot `bind` a bound extension.")
         args, kwargs = self.__declared_with
         clone = type(self)(*args, **kwargs)
-        # Weak, for the container owns its extensions and not the reverse.
+        # Weak, because the container owns its extensions.
         clone.container = weakref.proxy(container)
         for name, extension in inspect.getmembers(self, is_extension):
             setattr(clone, name, extension.bind(container))
         return clone
 
     def is_bound(self) -> bool:
-        """Whether this is a container's clone rather than a declaration."""
+        """Whether this is a container's clone, and not a declaration."""
         return self.container is not None
 
     def __repr__(self) -> str:
@@ -109,15 +109,15 @@ class Extension:
 
 
 class SharedExtension(Extension):
-    """An extension that a container has once: declarations with one `sharing_key` share the first bound."""
+    """An extension that a container has only once: declarations with equal `sharing_key` share one clone."""
 
     @property
     def sharing_key(self) -> Any:
-        """Declarations with equal keys share one extension; the key is the class unless a subclass returns another."""
+        """Declarations with equal keys share one clone. The key is the class, unless a subclass returns another key."""
         return type(self)
 
     def bind(self: E, container: Container) -> E:
-        """The container's one instance for the `sharing_key`, made at the first time."""
+        """The container's clone for the `sharing_key`. It is made at the first call."""
         key = self.sharing_key  # type: ignore[attr-defined]
         shared: E | None = container.shared_extensions.get(key)
         if shared is None:
@@ -127,18 +127,18 @@ class SharedExtension(Extension):
 
 
 class DependencyProvider(Extension):
-    """Gives a service's methods an object to work with, and follows each worker's life.
+    """Injects an object into each worker, and is told of the steps of each worker.
 
-    The order for every worker: `get_dependency`, `worker_setup`, the method, (the result leaves for the
-    caller), `worker_result`, `worker_teardown`. Providers are asked in the order of their attribute names,
-    and in reverse order on the way out. Hooks that no class overrides cost nothing.
+    The order for each worker: `get_dependency`, `worker_setup`, the method, (the result is sent to the caller), `worker_result`,
+    `worker_teardown`. Before the method, providers are called in the order of their attribute names, and afterwards in reverse
+    order. Hooks that no class overrides cost nothing.
     """
 
-    #: The attribute of the service class that the provider is assigned to.
+    #: The name of the provider's attribute on the service class.
     attr_name: str | None = None
 
     if TYPE_CHECKING:
-        # What a type checker sees: the provider on the class, and on an instance whatever is injected there.
+        # For type checkers: the attribute is the provider on the class, and the injected object on an instance.
         @overload
         def __get__(self: E, instance: None, owner: type) -> E: ...
         @overload
@@ -146,39 +146,36 @@ class DependencyProvider(Extension):
         def __get__(self, instance: object, owner: type) -> Any: ...
 
     def bind(self: D, container: Container, attr_name: str) -> D:  # type: ignore[override]
-        """A clone for `container`, injected as `attr_name`."""
+        """A clone for `container`, whose object is injected as `attr_name`."""
         clone = super().bind(container)
         clone.attr_name = attr_name
         self.attr_name = attr_name
         return clone
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Any:
-        """Called before each worker's method: return what `self.<attr_name>` shall be.
+        """Called before each worker's method: return the object for `self.<attr_name>`.
 
-        An error here is answered to the caller, and the workers after this one are not affected.
+        An error here is sent to the caller. Other workers are not affected.
         """
 
     def worker_setup(self, worker_ctx: WorkerContext) -> None:
-        """Called once all dependencies are injected, before the method. Errors: as in `get_dependency`."""
+        """Called after all dependencies are injected, before the method. Errors have the same effect as in `get_dependency`."""
 
     def worker_result(
         self, worker_ctx: WorkerContext, result: object = None, exc_info: ExcInfo | None = None
     ) -> None:
-        """Called once the outcome of the method is on its way to the caller. An error here is logged.
+        """Called after the outcome of the method was sent to the caller. An error here is logged.
 
-        Also called when the method was never reached because another provider failed, if this one was
-        injected.
+        It is also called if the method did not run because another provider failed, provided that this one was injected.
         """
 
     def worker_teardown(self, worker_ctx: WorkerContext) -> None:
-        """Called last, whatever happened, if this provider was injected: give back what was taken.
-
-        An error here is logged.
+        """Called last, in any case, if this provider was injected: release what the worker used. An error here is logged.
         """
 
 
 class ProviderCollector:
-    """A mixin for an extension that serves others: it stops only when the last of them has left."""
+    """A mixin for an extension that serves providers: it stops only after the last provider has unregistered."""
 
     _providers: set[Any]
 
@@ -189,24 +186,24 @@ class ProviderCollector:
         super().__init__(*args, **kwargs)
 
     def register_provider(self, provider: object) -> None:
-        """Called by a provider, usually in its `setup`, that wants to be served."""
+        """Called by a provider that wants to be served, usually in its `setup`."""
         self._had_providers = True
         self._providers.add(provider)
         self._last_provider_left.clear()
 
     def unregister_provider(self, provider: object) -> None:
-        """Called by a provider, usually in its `stop`, once it needs nothing more."""
+        """Called by a provider that needs nothing more, usually in its `stop`."""
         self._providers.discard(provider)
         if not self._providers and self._had_providers:
             self._last_provider_left.set()
 
     def wait_for_providers(self) -> None:
-        """Block until every registered provider has left; return at once when there never was one."""
+        """Block until every registered provider has unregistered. Returns at once if there never was one."""
         if self._had_providers:
             self._last_provider_left.wait()
 
     def stop(self) -> None:
-        """Called when the container stops; returns when the last provider has left."""
+        """Called when the container stops. Returns once the last provider has unregistered."""
         self.wait_for_providers()
 
 
@@ -218,19 +215,18 @@ class EntrypointOptions(TypedDict, total=False):
 
 
 class Entrypoint(Extension):
-    """What makes a service's method run: a call, an event, a clock.
+    """Runs a method of the service: for a call, an event, or a tick of a timer.
 
-    `expected_exceptions` are errors that are the caller's business: logged as warnings without alarm.
-    `sensitive_arguments` names arguments (`"password"`, `"user.card[0]"`) to be shown as asterisks by
-    `utils.get_redacted_args`.
+    `expected_exceptions`: errors that are the caller's fault; they are logged as warnings. `sensitive_arguments`: names of
+    arguments (`"password"`, `"user.card[0]"`) that `utils.get_redacted_args` replaces by asterisks.
     """
 
     #: The name of the decorated method; None on the declaration.
     method_name: Any = None
 
-    #: Whether the entrypoint does something with what generator methods give; without that their body would never run.
+    #: Whether the entrypoint iterates over the result of generator methods. Otherwise their body would never run.
     takes_generators: bool = True
-    #: Whether the entrypoint awaits what `async def` methods give. None here does: workers are greenlets.
+    #: Whether the entrypoint awaits the result of `async def` methods. None of this package does, because workers are greenlets.
     takes_coroutines: bool = False
 
     _call_shape: CallShape | None = None
@@ -248,7 +244,7 @@ class Entrypoint(Extension):
             sensitive_arguments = kwargs.pop("sensitive_variables")
         if kwargs:
             raise TypeError(_unknown_option(type(self), next(iter(kwargs))))
-        # A list is meant as well as a tuple, but `isinstance` takes only the latter.
+        # A list is accepted as well, but `isinstance` needs a tuple.
         if not isinstance(expected_exceptions, type):
             expected_exceptions = tuple(expected_exceptions)
         self.expected_exceptions = expected_exceptions
@@ -264,23 +260,26 @@ class Entrypoint(Extension):
     def check_signature(self, args: Collection[Any], kwargs: dict[str, Any] | None) -> None:
         """Raise IncorrectSignature unless the method can be called with these arguments."""
         shape = self._call_shape
-        # Looked up each time, since a test may have replaced it.
+        # Looked up each time, because a test may replace the method.
         if shape is None or shape.function is not getattr(shape.owner, self.method_name):
             shape = self._call_shape = CallShape.of_method(self.container.service_cls, self.method_name)
         if not shape.fits(args, kwargs):
             raise IncorrectSignature(shape.why_not(args, kwargs))
 
     def listed(self) -> dict[str, Any] | None:
-        """What `zmqservices inspect` shows of a bound entrypoint: its `kind` and `what` it runs for; None for nothing."""
+        """The description of a bound entrypoint for `zmqservices inspect`: its `kind`, and `what` it runs for.
+
+        None to show nothing.
+        """
         return {"kind": type(self).__name__, "what": ""}
 
     def details(self) -> dict[str, Any]:
-        """What else `zmqservices info` and `inspect` tell of a bound entrypoint at this moment: plain values by their names."""
+        """Further present details of a bound entrypoint for `zmqservices info` and `inspect`: plain values by name."""
         return {}
 
     @classmethod
     def decorator(cls, /, *args: Any, **kwargs: Any) -> Any:
-        """Use as `@name` or `@name(options)`; the decorated function itself is left as it is."""
+        """Use as `@name` or `@name(options)`. The decorated function is not changed."""
         if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, *DESCRIPTORS)):
             return _register(cls, (), {}, args[0])
         return partial(_register, cls, args, kwargs)
@@ -298,7 +297,7 @@ def _register(cls: type[Entrypoint], args: tuple[Any, ...], kwargs: dict[str, An
     return function
 
 
-#: The types that other decorators make of a function in a class body.
+#: The types into which other decorators turn a function in a class body.
 DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property, functools.partialmethod)
 
 
@@ -337,7 +336,7 @@ def no_class_method(kind: str, name: str) -> str:
 
 
 def register_entrypoint(fn: object, entrypoint: Entrypoint) -> None:
-    """Note on `fn` that `entrypoint` shall run it."""
+    """Record on `fn` that `entrypoint` runs it."""
     plain = fn.__func__ if isinstance(fn, staticmethod) else fn
     entrypoints = getattr(plain, ENTRYPOINT_EXTENSIONS_ATTR, None)
     if entrypoints is None:
@@ -357,7 +356,7 @@ def is_dependency(obj: object) -> bool:
 
 
 def is_entrypoint(obj: object) -> bool:
-    """Whether `obj` is an entrypoint. (A method that has some carries them as ENTRYPOINT_EXTENSIONS_ATTR.)"""
+    """Whether `obj` is an entrypoint. (The entrypoints of a method are in its attribute ENTRYPOINT_EXTENSIONS_ATTR.)"""
     return isinstance(obj, Entrypoint)
 
 
@@ -372,7 +371,7 @@ def _service_name_of(extension: Extension) -> str:
     try:
         return str(extension.container.service_name)
     except ReferenceError:
-        return "a container that is gone"
+        return "a container that no longer exists"
 
 
 def _unknown_option(cls: type, name: str) -> str:

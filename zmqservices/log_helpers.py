@@ -1,4 +1,4 @@
-"""Log lines with durations, and protection against forged lines: texts of other processes cannot begin a line of the log."""
+"""Log lines with durations, and protection against forged lines: texts of other processes cannot begin a log line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Formatter", "escape_what_others_sent", "make_timing_logger"]
 def make_timing_logger(
     logger: logging.Logger, precision: int = 3, level: int = logging.DEBUG
 ) -> Callable[..., AbstractContextManager[None]]:
-    """Returns a context manager `log_time(text, *args)` that logs the text and the seconds that its block took.
+    """Make a context manager `log_time(text, *args)`, which logs the text and the seconds that its block took.
 
-    The line is logged even if the block raises; `precision` is the number of decimals.
+    The line is logged even if the block raises. `precision`: the number of decimals.
     """
 
     @contextmanager
@@ -34,12 +34,12 @@ def make_timing_logger(
     return log_time
 
 
-#: Characters that end a line, move a terminal's cursor or ring its bell. The tabulator is harmless.
+#: Characters that end a line, move a terminal's cursor or ring its bell. The tab is harmless.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 #: The same without the newline, for texts of several lines.
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
-#: The packages whose log lines quote what other processes have sent.
+#: The packages whose log lines quote texts of other processes.
 _OWN = ("zmqservices", "discovery")
 
 
@@ -65,9 +65,9 @@ class OneLineRecord(logging.LogRecord):
 
 
 class Formatter(logging.Formatter):
-    """Python's formatter, but lines of an exception's text are indented, as a peer may have chosen it.
+    """Python's formatter, with the lines of an exception's text indented, because a peer may have chosen the text.
 
-    With `hides_own_frames`, frames of this package that only led to the application's code are left out.
+    With `hides_own_frames`, tracebacks leave out frames of this package that led to the application's code.
     """
 
     def __init__(self, fmt: str | None = None, hides_own_frames: bool = False) -> None:
@@ -85,8 +85,8 @@ _HOME = os.path.dirname(os.path.abspath(__file__)) + os.sep
 def format_exception(error: BaseException, hides_own_frames: bool = False) -> str:
     """The traceback of an exception as Python prints it, with the lines of the exceptions' texts indented.
 
-    With `hides_own_frames`, without the frames of this package before the first of another. A traceback that has no other
-    frames is shown whole, since the error is our own.
+    With `hides_own_frames`, without this package's frames before the first other frame. A traceback with no other frames is shown
+    whole, because the error is in this package.
     """
     whole = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
@@ -109,8 +109,8 @@ def format_exception(error: BaseException, hides_own_frames: bool = False) -> st
 def escape_what_others_sent() -> None:
     """Escape control characters in log lines of this package from now on, so that no peer can forge a line of the log.
 
-    `zmqservices run` calls it; programs that configure logging themselves may. It works with all handlers. The
-    application's own loggers are not changed, and if it has set a record factory, nothing is.
+    `zmqservices run` calls it, and programs that configure logging themselves may call it. It works with all handlers. It does
+    not change the application's loggers, and does nothing if the application has set a record factory.
     """
     if logging.getLogRecordFactory() is logging.LogRecord:
         logging.setLogRecordFactory(_record)

@@ -1,9 +1,9 @@
-"""The extension through which a container joins the cluster: the only place where the two towers meet.
+"""The extension through which a container joins the cluster: the only module that knows both containers and nodes.
 
 Internal. Extensions that call or publish use `zmqservices.rpc` and `zmqservices.events`.
 
-Everything that needs the network declares `membership = Membership()` and uses `self.membership.join()`. A container
-without such an extension (one with @http methods only, say) opens no ZeroMQ socket.
+Extensions that need the network declare `membership = Membership()` and call `self.membership.join()`. A container without such
+an extension, for example with only @http methods, opens no ZeroMQ socket.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serializer]:
-    """A function that finds a configuration's serializers by name; it raises ConfigurationError for an unknown name."""
+    """A function that finds the serializers of a configuration by name. It raises ConfigurationError for an unknown name."""
     configured = config.get(constants.SERIALIZERS_CONFIG_KEY)
 
     @functools.cache
@@ -41,9 +41,10 @@ def serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serializer]:
 
 
 def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serializer]:
-    """As `serializers_of`, for what others send: those of ACCEPT alone.
+    """As `serializers_of`, for received values: only the serializers in ACCEPT.
 
-    Without ACCEPT the own serializer and those built in, which make plain values only. Raises ConfigurationError for others.
+    Without ACCEPT, these are the process's own serializer and the built-in ones, which make only plain values. The function
+    raises ConfigurationError for others.
     """
     configured = config.get(constants.SERIALIZERS_CONFIG_KEY) or {}
     accept = config.get(constants.ACCEPT_CONFIG_KEY)
@@ -64,58 +65,61 @@ def accepted_serializers_of(config: Mapping[str, Any]) -> Callable[[str], Serial
 
 
 def own_serializer(config: Mapping[str, Any], find: Callable[[str], Serializer]) -> Serializer | None:
-    """The serializer for values that this process sends first; None for the wire's own msgpack."""
+    """The serializer for values that this process sends; None for the wire's own msgpack."""
     name = config.get(constants.SERIALIZER_CONFIG_KEY) or constants.DEFAULT_SERIALIZER
     return None if name == constants.DEFAULT_SERIALIZER else find(name)
 
 
 class Membership(SharedExtension):
-    """One per container; containers of one process with the same settings share the node behind it."""
+    """The membership of one container. Containers of one process with the same settings share one node."""
 
     def __init__(self) -> None:
         super().__init__()
         self._node: Node | None = None
         self._registration: Registration | None = None
         self._before_leaving: list[Callable[[], None]] = []
-        #: Finds a serializer by its name; None as the own one means the wire's own msgpack. Known once joined.
+        #: Finds a serializer by name. Set once the cluster is joined.
         self.serializers: Callable[[str], Serializer] = serializers_of({})
         self.serializer: Serializer | None = None
 
     def bind(self: M, container: Container) -> M:
-        """Also reads the container's settings, so that a wrong one is reported when the container is made."""
+        """Also reads the container's settings, so that a wrong setting is reported when the container is made."""
         find = serializers_of(container.config)
         own_serializer(container.config, find)
         Settings.read(container.config)
         return super().bind(container)
 
     def setup(self) -> None:
-        """Join the cluster. An extension that is set up earlier joins it by asking for the node."""
+        """Join the cluster. If another extension is set up earlier and calls `join`, that has happened already."""
         self.join()
 
     def join(self) -> Node:
-        """This process's node; the first call joins it. A method, as properties are looked at when extensions are bound."""
+        """This process's node; the first call joins it. Not a property, because binding an extension reads its properties."""
         if self._node is None:
             config = self.container.config
             self.serializers = accepted_serializers_of(config)
             self.serializer = own_serializer(config, serializers_of(config))
             settings = Settings.read(config)
-            # Before anything is told of the instance: with keys its id says whose it is.
+            # Set before the instance is announced: with keys, the id shows the owner of the certificate.
             self.container.instance_id = own_id(settings.keys, self.container.instance_id)
             self._node = Node.join(settings)
         return self._node
 
     def registration(self) -> Registration:
-        """This container's place in the directory, one of its own also where others run the same service here."""
+        """This container's registration in the directory.
+
+        Each container has its own, even if others run the same service here.
+        """
         if self._registration is None:
             self._registration = self.join().register(self.container.service_name, self.container.instance_id)
         return self._registration
 
     def number(self) -> int:
-        """Its number among the instances of its service in this process, from 1 on."""
+        """The number of this container among those of its service in this process, from 1 on."""
         return 1 if self._registration is None else self._registration.number
 
     def before_leaving(self, callback: Callable[[], None]) -> None:
-        """Call `callback` before the node is left, in whatever order the extensions of a container are ended."""
+        """Call `callback` before the node is left, in whatever order the container's extensions end."""
         self._before_leaving.append(callback)
 
     def stop(self) -> None:

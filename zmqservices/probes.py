@@ -1,4 +1,4 @@
-"""Probes hear what happens in a process: calls, workers, events, links, instances, drains, HTTP requests.
+"""Probes are told what happens in a process: calls, workers, events, links, instances, drains, HTTP requests.
 
     class Slow(Probe):
         def worker_result(self, worker_ctx, result, exc_info):
@@ -6,17 +6,17 @@
             if seconds > 1.0:
                 print(worker_ctx.call_id, seconds)
 
-    probes.attach(Slow())                   # hears of all services, calls and events of this process
-    with watching(container, Slow()):       # hears of the workers of one container
+    probes.attach(Slow())                   # for all services, calls and events of this process
+    with watching(container, Slow()):       # for the workers of one container
         ...
 
 The setting PROBES attaches probes by their names.
 
-Rule 1: an error of a probe is logged once for each of its hooks, and what the probe watches never feels it. Only an error that
-is thrown into a worker from outside (its end, its cancelling) goes on, whichever code was running.
-Rule 2: where no probe listens, each point costs one look at an attribute, which is None.
-Rule 3: hooks run where things happen: in the worker's greenlet, in the event loop, or in the thread of a standalone client. A
-hook must not block.
+Rule 1: an error of a probe is logged once for each of its hooks, and does not affect the watched code. Only errors that end or
+cancel a worker from outside are passed on.
+Rule 2: without probes, each point costs one look at an attribute, which is None.
+Rule 3: a hook runs in the code that it watches: in the worker's greenlet, in the event loop, or in the thread of a standalone
+client. It must not block.
 Rule 4: only hooks that a probe overrides are called.
 """
 
@@ -40,47 +40,47 @@ _log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound="Probe")
 
-#: An error that was raised, as `sys.exc_info()` gives it.
+#: A raised error in the form of `sys.exc_info()`.
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class OutgoingCall(Protocol):
-    """A call to another service, as probes see it."""
+    """The part of an outgoing call that probes may read."""
 
     @property
     def service(self) -> str: ...
 
     @property
     def moves(self) -> int:
-        """How often it was made again at another instance."""
+        """How often the call was made again at another instance."""
 
     method: str
-    #: The context that travels with the call. A probe may change it when the call begins.
+    #: The context that is sent with the call. A probe may change it in `call_began`.
     headers: dict[str, Any] | None
-    #: When the call was made, in monotonic seconds.
+    #: The time when the call was made, in monotonic seconds.
     began_at: float
-    #: None, an exception, or the mapping that the service sent for one (`exc_type`, `value`, perhaps `code`).
+    #: None, an exception, or the mapping by which the service describes one (`exc_type`, `value`, perhaps `code`).
     error: BaseException | Mapping[str, Any] | None
 
 
 class Probe:
-    """The base of all probes; override the hooks that you need.
+    """The base of all probes. Override the hooks that you need.
 
-    `worker_ctx` is a `zmqservices.containers.WorkerContext`: a call of an @rpc method, an event, a request, a tick. Its
-    `queued_at` and `started_at` are monotonic seconds (0.0 where nobody listened at that time); `worker_ctx.event` is the event
-    that it handles, if any.
+    `worker_ctx` is a `zmqservices.containers.WorkerContext`, for a call of an @rpc method, an event, a request or a tick. Its
+    `queued_at` and `started_at` are monotonic seconds (0.0 if no probe was attached then). `worker_ctx.event` is the handled
+    event, if any.
     """
 
     # --- workers: `worker_started`, `worker_result`, `worker_ended` for one call, or `worker_dropped` alone ---------------
 
     def worker_started(self, worker_ctx: Any) -> None:
-        """Called when a call's turn has come, before its service is made and its dependencies are injected."""
+        """Called when a worker begins, before the service is instantiated and its dependencies are injected."""
 
     def worker_result(self, worker_ctx: Any, result: object, exc_info: ExcInfo | None) -> None:
-        """Called once the outcome is on its way to the caller, before providers hear of it. As they will see it."""
+        """Called after the outcome was sent to the caller and before `worker_result` of the providers, with the same outcome."""
 
     def worker_ended(self, worker_ctx: Any, result: object, exc_info: ExcInfo | None) -> None:
-        """Called when every provider is torn down, with the same outcome. Not for workers that are killed."""
+        """Called when every provider is torn down, with the same outcome. Not called for killed workers."""
 
     def worker_dropped(self, worker_ctx: Any, exc: BaseException) -> None:
         """Called for a call that never began: too late, cancelled, or in the queue of a container that was killed."""
@@ -88,27 +88,27 @@ class Probe:
     # --- calls ---------------------------------------------------------------------------------------------------------
 
     def call_refused(self, service: str, method: str, reason: str) -> None:
-        """Called when a call that arrived is refused. `service` and `method` are what the caller wrote.
+        """Called when an incoming call is refused. `service` and `method` are the names that the caller sent.
 
         Reasons: "unknown-service", "unknown-method", "bad-arguments", "overloaded", "draining", "expired".
         """
 
     def call_began(self, call: OutgoingCall) -> None:
-        """Called when a call to another service is made, before it is encoded: its `headers` may be changed."""
+        """Called when a call to another service is made, before it is encoded, so that its `headers` may be changed."""
 
     def call_ended(self, call: OutgoingCall) -> None:
-        """Called when an outgoing call has its result or its error. For a call that could not be encoded, too."""
+        """Called when an outgoing call has its result or its error, also for a call that could not be encoded."""
 
     def call_hedged(self, call: OutgoingCall) -> None:
-        """Called when a call that was not answered yet is sent to a second instance as well (hedging)."""
+        """Called when an unanswered call is also sent to a second instance (hedging)."""
 
     # --- events, at their publisher ------------------------------------------------------------------------------------
 
     def event_began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
-        """Called when an event is dispatched, before it is encoded: its `headers` may be changed."""
+        """Called when an event is dispatched, before it is encoded, so that its `headers` may be changed."""
 
     def event_dispatched(self, source: str, type: str, seconds: float, exc: BaseException | None) -> None:
-        """Called when a dispatch returns (a reliable event is on disk then), or raises `exc`."""
+        """Called when a dispatch returns (then a reliable event is on disk) or raises `exc`."""
 
     def event_delivered(self, source: str, type: str, group: str, attempt: int) -> None:
         """Called when a reliable event is sent to a member of a group. `attempt` counts from 1."""
@@ -117,21 +117,21 @@ class Probe:
         """Called when a member of a group has handled a reliable event."""
 
     def event_failed(self, source: str, group: str, error: Mapping[str, Any] | None) -> None:
-        """Called when a member failed with `error`, or gave the event back untried (None). It is delivered again."""
+        """Called when a handler failed with `error`, or a member gave the event back unhandled (None). It is delivered again."""
 
     def event_dead(self, source: str, type: str, group: str, attempts: int, error: Mapping[str, Any]) -> None:
         """Called when an event becomes a dead letter of a group."""
 
     def events_lost(self, source: str, group: str, count: int, reason: str) -> None:
-        """Called when `count` events are lost for a group: a bound deleted them, or the disk did."""
+        """Called when a group has lost `count` events, because of a bound or a damaged disk."""
 
     def event_dropped(self, source: str, type: str) -> None:
-        """Called when a copy of a best-effort event is dropped for want of room, by its publisher or its handler's process."""
+        """Called when the publisher or the handler's process drops a copy of a best-effort event, because there is no room."""
 
     # --- the cluster ---------------------------------------------------------------------------------------------------
 
     def link_up(self, node: str, endpoint: str) -> None:
-        """Called when a node that is called from here has been greeted, or speaks again after a silence."""
+        """Called when a called node has been greeted, or is heard again after a silence."""
 
     def link_lost(self, node: str, endpoint: str) -> None:
         """Called when the connection to a node ends."""
@@ -140,28 +140,28 @@ class Probe:
         """Called when a node has been silent for `seconds` and gets no new calls."""
 
     def link_refused(self, node: str, endpoint: str, why: str) -> None:
-        """Called when a node is not used: it speaks another version, or is another node than the directory says."""
+        """Called when a node is not used, because it speaks another version, or is not the node that the directory lists."""
 
     def instance_listed(self, service: str, instance: str, state: str) -> None:
-        """Called when the directory lists an instance of a service that is called from here, or its state changes."""
+        """Called when the directory lists an instance of a called service, or a new state of it."""
 
     def instance_unlisted(self, service: str, instance: str, state: str, where: str) -> None:
-        """Called when the directory lists it no more: it left, or its lease has expired.
+        """Called when the directory no longer lists an instance: it was withdrawn, or its lease has expired.
 
         `state` is the last one that was listed, `where` says which process it was, such as "process 4711 on blue".
         """
 
     def instance_ejected(self, service: str, instance: str, endpoint: str, seconds: float, why: str) -> None:
-        """Called when an instance fails so much more than the others that it gets no calls from here for `seconds`."""
+        """Called when an instance is ejected: it gets no calls from this process for `seconds`."""
 
     def instance_restored(self, service: str, instance: str, endpoint: str) -> None:
         """Called when an ejected instance gets calls again."""
 
     def record_announced(self, service: str, instance: str, state: str) -> None:
-        """Called when this process announces an instance of its own in the directory, or changes what it announced."""
+        """Called when this process announces one of its instances in the directory, or changes its record."""
 
     def record_withdrawn(self, service: str, instance: str) -> None:
-        """Called when this process withdraws an instance of its own."""
+        """Called when this process withdraws the record of one of its instances."""
 
     # --- services of this process --------------------------------------------------------------------------------------
 
@@ -172,15 +172,15 @@ class Probe:
         """Called when a container has stopped or was killed."""
 
     def drain_began(self, service: str, instance: str) -> None:
-        """Called when an instance takes no more calls and its callers are told so."""
+        """Called when an instance begins to drain: it takes no more calls, and tells its callers."""
 
     def drain_ended(self, service: str, instance: str, seconds: float, is_complete: bool) -> None:
-        """Called when its calls have ended, or were cancelled (not `is_complete`)."""
+        """Called when a draining instance's calls have ended, or were cancelled (not `is_complete`)."""
 
     def http_answered(self, service: str, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Called when an HTTP request is answered and its body sent; for a WebSocket (status 101) when it is closed.
+        """Called when the body of an HTTP response is sent, or when a WebSocket (status 101) is closed.
 
-        `route` is the rule of the URL, such as `/orders/<int:id>`, and None where no rule fits.
+        `route`: the rule of the URL, such as `/orders/<int:id>`; None if no rule matches.
         """
 
 
@@ -191,7 +191,7 @@ Hook: TypeAlias = Callable[..., None]
 
 
 class ProbePoints:
-    """The hooks of several probes: each attribute calls that hook of every probe that overrides it; None where none does."""
+    """The hooks of several probes. Each attribute calls that hook of every probe that overrides it; None if no probe does."""
 
     __slots__ = HOOKS
 
@@ -248,7 +248,7 @@ def _guarded(probe: Probe, name: str) -> Hook:
         except BaseException:
             _log_once(probe, name)
 
-    # The hooks of calls and workers, written out: packing and unpacking arguments takes as long as some hooks.
+    # Written out for each number of arguments, because packing and unpacking them takes as long as some hooks.
     def call_with_one(arg: object) -> None:
         try:
             hook(arg)
@@ -285,7 +285,7 @@ def _log_once(probe: Probe, name: str) -> None:
 
 
 class Measure(NamedTuple):
-    """The size of something at this moment, such as `Measure("workers_running", 3, {"service": "orders", ...})`."""
+    """The present size of something, such as `Measure("workers_running", 3, {"service": "orders", ...})`."""
 
     name: str
     value: float
@@ -293,34 +293,34 @@ class Measure(NamedTuple):
 
 
 class Watched:
-    """The base of what probes watch. `probes` is None while nobody listens."""
+    """The base of objects that probes watch. `probes` is None while no probe is attached."""
 
-    #: Set on the instance, where a look takes less time.
+    #: An attribute of the instance, which is read faster.
     probes: ProbePoints | None
     _own_probes: tuple[Probe, ...] = ()
 
     def watch(self) -> None:
-        """From now on tell the probes of the process, and be measured."""
+        """Begin to tell the probes of the process, and to be measured."""
         with _lock:
             _watched.add(self)
             self._renew_probes()
 
     def unwatch(self) -> None:
-        """It has ended: it is not measured any more."""
+        """Stop being measured, because this object has ended."""
         with _lock:
             _watched.discard(self)
 
     def measure(self) -> Iterable[Measure]:
-        """The sizes of its parts at this moment. Called in the event loop's thread, and must not block."""
+        """The present sizes of its parts. Called in the event loop's thread, and must not block."""
         return ()
 
     def attach(self, probe: Probe) -> None:
-        """From now on `probe` hears what happens here; of calls under way, it hears the rest."""
+        """Tell `probe` what happens here from now on, including the rest of running calls."""
         self._own_probes = (*self._own_probes, probe)
         self._renew_probes()
 
     def detach(self, probe: Probe) -> None:
-        """`probe` hears of no further call; the end of a call that is just ending may still be reported."""
+        """Tell `probe` nothing more. The end of a call that is just ending may still be reported."""
         self._own_probes = _without(self._own_probes, probe)
         self._renew_probes()
 
@@ -328,7 +328,7 @@ class Watched:
         self.probes = ProbePoints((*_attached, *self._own_probes)) if self._own_probes else _points
 
 
-#: Something that no probe watches: for parts that are used by themselves.
+#: An object that no probe watches, for parts that are used alone.
 UNWATCHED = Watched()
 UNWATCHED.probes = None
 
@@ -337,7 +337,7 @@ def _without(probes: tuple[Probe, ...], probe: Probe) -> tuple[Probe, ...]:
     return tuple(each for each in probes if each is not probe)
 
 
-#: The probes of the whole process, and all that they watch.
+#: The probes of the whole process, and all watched objects.
 _attached: tuple[Probe, ...] = ()
 _points: ProbePoints | None = None
 _watched: WeakSet[Watched] = WeakSet()
@@ -345,7 +345,7 @@ _lock = reentrant_lock()
 
 
 def attach(probe: Probe) -> None:
-    """From now on `probe` hears of everything in this process."""
+    """Tell `probe` of everything in this process from now on."""
     global _attached
     with _lock:
         _attached = (*_attached, probe)
@@ -353,7 +353,7 @@ def attach(probe: Probe) -> None:
 
 
 def detach(probe: Probe) -> None:
-    """`probe` hears no more of this process."""
+    """Tell `probe` nothing more of this process."""
     global _attached
     with _lock:
         _attached = _without(_attached, probe)
@@ -374,7 +374,7 @@ def _renew_all() -> None:
 
 @contextmanager
 def attached(probe: Probe) -> Iterator[None]:
-    """Attach `probe` to this process for the length of a block."""
+    """Attach `probe` to this process during the block."""
     attach(probe)
     try:
         yield
@@ -383,7 +383,7 @@ def attached(probe: Probe) -> Iterator[None]:
 
 
 def measures() -> Iterator[Measure]:
-    """The sizes of everything in this process at this moment: pools, queues, links, journals."""
+    """The present sizes of everything in this process: pools, queues, links, journals."""
     with _lock:
         watched = list(_watched)
     for each in watched:
@@ -395,7 +395,7 @@ def measures() -> Iterator[Measure]:
 
 @contextmanager
 def watching(container: Watched, probe: Probe) -> Iterator[None]:
-    """Attach `probe` to a container for the length of a block."""
+    """Attach `probe` to a container during the block."""
     container.attach(probe)
     try:
         yield

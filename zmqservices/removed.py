@@ -1,4 +1,4 @@
-"""Nameko's names that have no counterpart here: importing one raises an ImportError that says what to use instead.
+"""Nameko's names that have no counterpart here. Importing one raises an ImportError that says what to use instead.
 
 Internal.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: The sentence for names of brokers that have no sentence of their own.
+#: The sentence for names of brokers that have no other sentence.
 NO_BROKER = (
     "there is no AMQP and no broker here; calls are zmqservices.rpc, events are zmqservices.events "
     "(docs/moving-from-nameko.rst has a table)"

@@ -1,4 +1,4 @@
-"""Several services in one process, started, stopped and waited for together."""
+"""Runs several services in one process: starts, stops and awaits them together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class ServiceRunner:
-    """Hosts service classes in one process, each in a container of its own.
+    """Hosts service classes in one process, each in a separate container.
 
         runner = ServiceRunner()
         runner.add_service(Maths)
@@ -42,39 +42,39 @@ class ServiceRunner:
 
     @property
     def containers(self) -> ValuesView[ServiceContainer]:
-        """Their containers."""
+        """The containers of these services."""
         return self.service_map.values()
 
     def add_service(self, cls: type) -> None:
-        """Make a container for `cls`. A second class with the same name takes the place of the first."""
+        """Make a container for `cls`. A second class with the same service name replaces the first."""
         name = get_service_name(cls)
         self.service_map[name] = self.container_cls(cls, self.config)
 
     def start(self) -> None:
-        """Start all containers side by side, and return when all have started. Raises the first error."""
+        """Start all containers concurrently, and return when all have started. Raises the first error."""
         _log.info("starting services: %s", ", ".join(self.service_names))
         self._probes += attach_configured(self.config)
         SpawningProxy(self.containers).start()
         _log.debug("services started: %s", ", ".join(self.service_names))
 
     def stop(self) -> None:
-        """Stop all containers in good order, side by side, and return when all have stopped."""
+        """Stop all containers gracefully and concurrently, and return when all have stopped."""
         _log.info("stopping services: %s", ", ".join(self.service_names))
         SpawningProxy(self.containers).stop()
         self._detach()
         _log.debug("services stopped: %s", ", ".join(self.service_names))
 
     def kill(self) -> None:
-        """Kill all containers side by side."""
+        """Kill all containers concurrently."""
         _log.info("killing services: %s", ", ".join(self.service_names))
         SpawningProxy(self.containers).kill()
         detach_configured(self._probes, is_killed=True)
         _log.debug("services killed: %s", ", ".join(self.service_names))
 
     def wait(self) -> None:
-        """Block until all containers have stopped, and probes have written what they still hold.
+        """Block until all containers have stopped, and probes have written their last data.
 
-        If one dies of an error, the others are stopped in good order and the error is raised.
+        If a container dies of an error, the others are stopped gracefully, and the error is raised.
         """
         try:
             SpawningProxy(self.containers, abort_on_error=True).wait()
@@ -84,19 +84,17 @@ class ServiceRunner:
         self._detach()
 
     def _detach(self) -> None:
-        # Whoever comes second waits for the first: a program ends when `wait` returns.
+        # Under a lock, so that a second caller waits for the first one: a program ends when `wait` returns.
         with self._detaching:
             detach_configured(self._probes)
 
 
 @contextmanager
 def run_services(*services: type | Mapping[str, Any], kill_on_exit: bool = False) -> Iterator[ServiceRunner]:
-    """Run services for the length of a block: `with run_services(Maths, Words): ...`.
+    """Run services during a block: `with run_services(Maths, Words): ...`.
 
-    A configuration may come first; without one it is the global one.
-
-    However the block ends, the services are stopped; with `kill_on_exit`, killed. If they cannot all start,
-    those that did are killed.
+    A configuration may come first; the default is the process's own. At the end of the block the services are stopped; with
+    `kill_on_exit` they are killed. If a service fails to start, the others are killed.
     """
     config, service_classes = _part_config(services)
     runner = ServiceRunner(config)

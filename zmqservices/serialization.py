@@ -1,4 +1,4 @@
-"""The serializers that the settings choose: one for messages that are sent, and those that are accepted.
+"""The serializers that the settings choose: one for sent messages, and those that are accepted.
 
     serializer, accept = setup({"serializer": "json"})
 """
@@ -17,7 +17,7 @@ __all__ = ["setup"]
 
 
 def setup(config: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
-    """The name of the serializer for what is sent, and the names of those accepted. To be called at construction.
+    """The name of the serializer for sent values, and the names of accepted ones. Call it once, at construction.
 
     Without `config`, the configuration of the process is used. Raises ConfigurationError for an unknown serializer.
     """

@@ -1,7 +1,7 @@
-"""One call as its worker sees it: the arguments, and the headers that travel on. And the container, as workers see it.
+"""The context of one call: its arguments, and the headers that are passed on. Also the interfaces of container and pool.
 
-Internal: `WorkerContext` is public as `zmqservices.containers.WorkerContext`. It stands here, below extensions, so that
-these can name the types of what they are given.
+Internal: `WorkerContext` is public as `zmqservices.containers.WorkerContext`. It is defined here, below `extensions`, so that
+extensions can name the types of their arguments.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Outcome: TypeAlias = tuple[Any, ExcInfo | None]
 
 
 def exc_info_of(exc: BaseException) -> ExcInfo:
-    """An error that was caught, as `sys.exc_info()` gives it."""
+    """A caught error in the form of `sys.exc_info()`."""
     return type(exc), exc, exc.__traceback__
 
 
 class Pool(Protocol):
-    """A container's worker pool, as extensions see it; see `zmqservices.hosting.workers.WorkerPool`."""
+    """The interface of a container's worker pool for extensions; see `zmqservices.hosting.workers.WorkerPool`."""
 
     jobs: deque[WorkerContext]
 
@@ -46,13 +46,13 @@ class Pool(Protocol):
 
 
 class Container(Protocol):
-    """The container of a service, as its extensions and workers see it; see `zmqservices.containers.ServiceContainer`."""
+    """The interface of a container for extensions and workers; see `zmqservices.containers.ServiceContainer`."""
 
     service_cls: type
     service_name: str
-    #: The id of this instance, wherever it is named: in the directory, in metrics, in logs.
+    #: The id of this instance in the directory, in metrics and in logs.
     instance_id: str
-    #: The probes that are told what happens here; None while there are none.
+    #: The attached probes; None while there are none.
     probes: ProbePoints | None
     max_workers: int
     shared_extensions: dict[Any, Any]
@@ -108,8 +108,8 @@ class EntrypointOfCall(Protocol):
     sensitive_arguments: Any
 
 
-#: The phases of a call: made; queued; up to the end of its method (may be cancelled); answering and tearing
-#: down (may not); over.
+#: The phases of a call: made; queued; running until the end of its method (may be cancelled); answering and teardown (may not be
+#: cancelled); over.
 MADE, WAITING, RUNNING, CLOSING, OVER = range(5)
 
 _prefix = ""
@@ -123,26 +123,26 @@ def _fresh_prefix() -> None:
 
 
 _fresh_prefix()
-# Otherwise a forked child would repeat the ids of its parent.
+# A forked child must not repeat the ids of its parent.
 os.register_at_fork(after_in_child=_fresh_prefix)
 
 
 def new_call_id() -> str:
-    """A text that no other call of any process has: a random prefix of the process and a number."""
+    """A text that is unique among the calls of all processes: a random prefix of this process, and a number."""
     return f"{_prefix}-{next(_numbers)}"
 
 
 def is_own_id(made: str) -> bool:
-    """Whether `new_call_id` made it, rather than a test that counts calls."""
+    """Whether `new_call_id` made this text, and not a test that counts calls."""
     return made.startswith(_prefix)
 
 
 class WorkerContext:
     """One call, from its submission to its teardown.
 
-    `data` are the context headers that came with the call; what a method or a provider puts there travels on
-    with the calls that it makes. `deadline` is in seconds of `time.monotonic`, None for a call that may take
-    for ever. `service` is the instance that runs it, from before its providers are asked until it is over; else None.
+    `data`: the context headers of the call; values that a method or a provider adds are sent with its own calls. `deadline`:
+    seconds of `time.monotonic`, or None for no limit. `service`: the instance of the service class that runs the call, from
+    before its providers are called until it is over; otherwise None.
     """
 
     __slots__ = (
@@ -153,7 +153,7 @@ class WorkerContext:
 
     #: The event that the worker handles (`zmqservices.events.received.ReceivedEvent`); None if it handles no event.
     event: Any = None
-    #: The name in the certificate of the process that calls, or that published the event; None without SECURITY.
+    #: The name in the certificate of the calling process, or of the event's publisher; None without SECURITY.
     peer: str | None = None
     #: Makes the unique part of a call id.
     make_call_id: Callable[[], str] = staticmethod(new_call_id)
@@ -169,19 +169,19 @@ class WorkerContext:
     ) -> None:
         self.container = container
         self.service: Any = service
-        # Typed as Any, since every kind of entrypoint has attributes of its own.
+        # Any, because each kind of entrypoint has further attributes.
         self.entrypoint: Any = entrypoint
         self.args = args if args is not None else ()
         self.kwargs = kwargs if kwargs is not None else {}
         self.deadline: float | None = None
-        #: When it was submitted; only of a call with a deadline, or one that probes watch.
+        #: The time of submission. Set only if the call has a deadline or a probe is attached.
         self._queued_at = 0.0
-        #: When its turn came; only of a call that probes watch.
+        #: The time when the worker began. Set only if a probe is attached.
         self._started_at = 0.0
         if data:
             self.data = data
             parents = data.pop(CALL_ID_STACK_CONTEXT_KEY, None)
-            # The value came from a peer, which may send anything.
+            # A peer may have sent any value.
             self._parent_call_ids = parents if isinstance(parents, (list, tuple)) else None
         else:
             self.data = {} if data is None else data
@@ -190,17 +190,17 @@ class WorkerContext:
         self._phase = MADE
         self._is_cancelled = False
         self._handle_result: HandleResult | None = None
-        #: The providers that were injected, if only a part of them was.
+        #: The injected providers, if not all were injected; otherwise None.
         self._injected: tuple[Any, ...] | None = None
 
     @property
     def queued_at(self) -> float:
-        """When it was submitted, in monotonic seconds; 0.0 where it has no deadline and no probe listened then."""
+        """The time of submission, in monotonic seconds; 0.0 if the call has no deadline and no probe was attached."""
         return self._queued_at
 
     @property
     def started_at(self) -> float:
-        """When its turn came, in monotonic seconds; 0.0 where no probe listened then."""
+        """The time when the worker began, in monotonic seconds; 0.0 if no probe was attached."""
         return self._started_at
 
     @property
@@ -215,7 +215,7 @@ class WorkerContext:
 
     @property
     def call_id(self) -> str:
-        """`service.method.unique`, made when it is first asked for."""
+        """The id of the call, `service.method.unique`. It is made at the first use."""
         call_id = self._call_id
         if call_id is None:
             name = f"{self.container.service_name}.{self.entrypoint.method_name}"
@@ -224,9 +224,9 @@ class WorkerContext:
 
     @property
     def call_id_stack(self) -> list[str]:
-        """The ids of the calls that led here, oldest first, this one last.
+        """The ids of the calls that led to this one, oldest first, and its own id last.
 
-        At most `parent_calls_tracked` stand before it; the oldest are dropped.
+        At most `parent_calls_tracked` ids precede its own; the oldest are dropped.
         """
         stack = list(self._parent_call_ids or ())
         stack.append(self.call_id)
@@ -235,19 +235,19 @@ class WorkerContext:
 
     @property
     def origin_call_id(self) -> str | None:
-        """The id of the first call of the chain, as far as it is tracked; None for a first call."""
+        """The id of the first tracked call of the chain; None if this is the first call."""
         parents = self._parent_call_ids
         return parents[0] if parents else None
 
     @property
     def immediate_parent_call_id(self) -> str | None:
-        """The id of the call that made this one; None for the first."""
+        """The id of the call that made this one; None if this is the first call."""
         parents = self._parent_call_ids
         return parents[-1] if parents else None
 
     @property
     def context_data(self) -> dict[str, Any]:
-        """A copy of the headers with the call id stack, as they are sent with calls made from here."""
+        """A copy of the headers with the call id stack, in the form in which they are sent with this worker's own calls."""
         headers = self.data.copy()
         headers[CALL_ID_STACK_CONTEXT_KEY] = self.call_id_stack
         return headers
@@ -256,5 +256,5 @@ class WorkerContext:
         return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
 
 
-#: Called with the outcome of a call, before its providers are; returns the outcome that the providers are given.
+#: Called with the outcome of a call, before its providers. Returns the outcome for the providers.
 HandleResult: TypeAlias = Callable[[WorkerContext, Any, ExcInfo | None], Outcome]
