@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from discovery.record_blocks import BlockPacker, filled
-from discovery.server.table import Place, Table
+from discovery.server.lease_store import LeaseStore, Place
 
 #: Seconds for which the ages of a service's records are not computed anew.
 KEPT = 1.0
@@ -29,7 +29,7 @@ class _Blocks:
 class BlockStore:
     """The blocks of a table."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: LeaseStore) -> None:
         self._table = table
         self._made: dict[Place, _Blocks] = {}
         self._most = MOST_GONE

@@ -21,9 +21,10 @@ from discovery.notes import NoteStore
 from discovery.server import pacing
 from discovery.server.audience import Audience
 from discovery.server.block_store import BlockStore
+from discovery.server.changes import Change, Removed, Updated
 from discovery.server.limits import RegistryLimits
 from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
-from discovery.server.table import Change, Removed, Table, Updated
+from discovery.server.table import Table
 
 #: So many times as many connections as subscribers are answered.
 CLIENTS_PER_SUBSCRIBER = 2

@@ -14,7 +14,7 @@ from discovery.interest import MAX_INTEREST
 from discovery.notes import MAX_ALL_NOTES, MAX_NOTES, MOST_OF_SIGNER
 from discovery.security import zap
 from discovery.server import pacing
-from discovery.server.table import MAX_BYTES, MAX_BYTES_OF_HOLDER, MAX_LEASES, MAX_LEASES_OF_HOLDER
+from discovery.server.shares import MAX_BYTES, MAX_BYTES_OF_HOLDER, MAX_LEASES, MAX_LEASES_OF_HOLDER
 
 #: The most of what an operator may choose freely: beyond it, a limit is no limit.
 NO_LIMIT = 2**40

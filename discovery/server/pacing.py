@@ -13,7 +13,9 @@ from collections.abc import Iterator
 
 from discovery.interest import Interest
 from discovery.protocol import MARK_INTERVAL, PART_SIZE
-from discovery.server.table import MAX_LEASES, MAX_TOMBSTONES, Removed
+from discovery.server.changes import Removed
+from discovery.server.shares import MAX_LEASES
+from discovery.server.table import MAX_TOMBSTONES
 
 #: Unread bytes of one client beyond which changes wait, and of all clients together, shared equally.
 MAX_UNREAD, MAX_ALL_UNREAD = 8 * 1024 * 1024, 256 * 1024 * 1024

@@ -10,7 +10,8 @@ from discovery import DirectoryError, Note
 from discovery.client.merge import Merge, MergedRecord
 from discovery.notes import NoteStore
 from discovery.server import table as table_module
-from discovery.server.table import Removed, Table, Updated
+from discovery.server.changes import Removed, Updated
+from discovery.server.table import Table
 from tests.at_random import examples
 from tests.discovery.stage import record
 
@@ -80,11 +81,11 @@ class Registry(RuleBasedStateMachine):
     def bounds_hold(self):
         table = self.table
         # By one record more, where the lease that it replaces is the one that had to go.
-        assert len(table) <= 4 and table._bytes <= 100 + 50 and len(table.tombstones(None)) <= 3
-        assert table._bytes == sum(lease.size for lease in table._leases.values())
-        held = {instance: name for name, holder in table._holders.items() for instance in holder.instances}
+        assert len(table) <= 4 and table._shares.bytes <= 100 + 50 and len(table.tombstones(None)) <= 3
+        assert table._shares.bytes == sum(lease.size for lease in table._leases.values())
+        held = {instance: name for name, holder in table._shares.holders.items() for instance in holder.instances}
         assert held == {instance: lease.holder for instance, lease in table._leases.items()}
-        for holder in table._holders.values():
+        for holder in table._shares.holders.values():
             assert 1 <= len(holder.instances) <= 3 and holder.bytes <= 60
             assert holder.bytes == sum(table._leases[instance].size for instance in holder.instances)
 

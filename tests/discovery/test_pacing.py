@@ -6,9 +6,9 @@ import pytest
 
 from discovery import Note, protocol
 from discovery.server import pacing
+from discovery.server.changes import Removed
 from discovery.server.limits import RegistryLimits
 from discovery.server.pacing import SubscriberConnection, TrackedSubscriber
-from discovery.server.table import Removed
 from tests.discovery.stage import AT_LAST, RawClient, eventually, record, start_registry
 
 GONE = Removed("default", "one", (0, 0), withdrawn=True)

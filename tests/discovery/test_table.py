@@ -6,7 +6,8 @@ import pytest
 
 from discovery import DirectoryError
 from discovery.server import table as table_module
-from discovery.server.table import Removed, Table, Updated
+from discovery.server.changes import Removed, Updated
+from discovery.server.table import Table
 from tests.discovery.stage import record
 
 
@@ -368,5 +369,5 @@ def test_whoever_takes_over_the_lease_that_has_to_go_holds_it_anew(bounded):
     changes = register(table, "i0", b"a", size=200, version=1)
 
     assert changes == [Removed("default", "i0", (0, 0), withdrawn=False), Updated(record("i0", version=1), False)]
-    assert table._bytes == sum(lease.size for lease in table._leases.values())
-    assert {key: holder.bytes for key, holder in table._holders.items()} == {b"flood": 880, b"a": 200}
+    assert table._shares.bytes == sum(lease.size for lease in table._leases.values())
+    assert {key: holder.bytes for key, holder in table._shares.holders.items()} == {b"flood": 880, b"a": 200}
