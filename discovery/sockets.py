@@ -27,15 +27,11 @@ NODE_HEARTBEAT = 2.0
 MAX_NODE_FRAME = 64 * 1024 * 1024
 #: High-water mark: messages that ZeroMQ queues for one slow client. Further changes wait in the registry.
 HIGH_WATER = 5000
-#: The monitor events that a client's connection needs.
-_EVENTS = (
-    zmq.EVENT_CONNECTED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+#: The monitor events that a client's connection needs.
+_EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _HANDSHAKE_FAILED
 
 _lock = native_lock()
 #: Contexts by process id. A parent's context stays referenced in a child, since terminating it there would hang.
@@ -127,11 +123,20 @@ def node_socket(keys: Keys | None = None, server_key: bytes = b"") -> zmq.Socket
 
 def monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     """A socket that becomes readable when the connection of `socket` fails or ends."""
+    return _monitor_of(socket, _EVENTS)
+
+
+def handshake_monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that becomes readable when a handshake with `socket` fails."""
+    return _monitor_of(socket, _HANDSHAKE_FAILED)
+
+
+def _monitor_of(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
     global _monitors
     with _lock:
         _monitors += 1
         address = f"inproc://discovery-monitor-{_monitors}"
-    socket.monitor(address, _EVENTS)
+    socket.monitor(address, events)
     monitor = context().socket(zmq.PAIR)
     monitor.linger = 0
     # Unbounded: otherwise ZeroMQ's I/O thread, which serves all sockets, would wait for us to read.

@@ -45,14 +45,17 @@ class Admission:
         self._certificates: dict[bytes, _Presented] = {}
 
     def present(self, key: bytes, signed: bytes) -> None:
-        """The holder of `key` shows its certificate. Raises NotAdmitted."""
-        self._certificates.pop(key, None)
+        """The holder of `key` shows its certificate. Raises NotAdmitted.
+
+        What it showed before stays: several processes may share a key, and each has to be shown a renewed certificate first.
+        """
         try:
             certificate = self._keys.believed(signed, key)
         except Refusal as exc:
             raise NotAdmitted(str(exc)) from exc
         if len(self._certificates) >= MOST_CERTIFICATES:
             del self._certificates[next(iter(self._certificates))]
+        self._certificates.pop(key, None)
         self._certificates[key] = _Presented(certificate, signed, self._keys.generation)
 
     def certificate(self, key: bytes) -> Certificate:

@@ -23,6 +23,7 @@ from discovery.security.keys import Keys
 from discovery.security.renewal import KeysFolderWatch, learn, lists_of
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
+from discovery.server.handshakes import FailedHandshakes
 from discovery.server.limits import RegistryLimits
 from discovery.server.table import CHECK_INTERVAL, Table
 
@@ -137,10 +138,13 @@ class RegistryServer:
 
     def _run(self) -> None:
         socket: zmq.Socket[bytes] | None = None
+        failed_handshakes: FailedHandshakes | None = None
         try:
             socket = sockets.registry_socket(self.bind, self._keys, self._limits.handshakes_per_second)
             socket.bind(self.bind)
             self.url = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            if self._keys is not None:
+                failed_handshakes = FailedHandshakes(socket, self.url)
         except (zmq.ZMQError, OSError) as exc:
             self.error = exc
         self._bound.set()
@@ -148,13 +152,15 @@ class RegistryServer:
             if self._on_bound is not None:
                 self._on_bound(self.error)
             if socket is not None and self.error is None:
-                self._serve(socket)
+                self._serve(socket, failed_handshakes)
         finally:
+            if failed_handshakes is not None:
+                failed_handshakes.close()
             if socket is not None:
                 socket.close(LINGER_MS)
             self._wakeup.close()
 
-    def _serve(self, socket: zmq.Socket[bytes]) -> None:
+    def _serve(self, socket: zmq.Socket[bytes], failed_handshakes: FailedHandshakes | None) -> None:
         _log.info("registry %s serves at %s", self.boot_id, self.url)
         if self._warning:
             _log.warning("%s", self._warning)
@@ -171,6 +177,8 @@ class RegistryServer:
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)
+        if failed_handshakes is not None:
+            poller.register(failed_handshakes.monitor, zmq.POLLIN)
         heartbeat_at, expired_at, warming = now, now, True
         expire_notes_at, look_at = now, now + CHECK_CLIENTS_INTERVAL
         accepting = AcceptGuard(self.url, _log.warning)
@@ -186,6 +194,8 @@ class RegistryServer:
             # Messages before leases: after a pause of this process, renewals wait in the socket.
             is_drained = socket not in ready or self._take_messages(socket)
             now = time.monotonic()
+            if failed_handshakes is not None and failed_handshakes.monitor in ready:
+                failed_handshakes.look(now)
             if is_drained or now - expired_at > CHECK_LEASES_WITHIN:
                 expired_at = now
                 feed.push(self._table.expire(now))

@@ -174,7 +174,7 @@ def test_nobody_joins_the_group_of_a_service_that_it_does_not_serve(cluster, doo
         assert "refused" not in (member.heard(Subscribed).info or {})
 
 
-def test_an_answer_for_a_group_counts_from_its_members_only(cluster, start, client, door):
+def test_an_answer_for_a_group_counts_from_its_members_only(cluster, start, client, door, caplog):
     notes = Notes()
     service = mails(notes)
     settings = cluster.node("mails", serves="mails", handles="orders")
@@ -194,6 +194,7 @@ def test_an_answer_for_a_group_counts_from_its_members_only(cluster, start, clie
             [group] = [one for one in operator.stats()["journals"][0]["groups"] if one["group"] == "mails.send:paid"]
 
     assert group["waiting"] >= 1
+    assert "an ACK for a group that it must not answer for: the group 'mails.send:paid' belongs to the service" in caplog.text
     start(service, settings)
     until(lambda: "kept" in [payload for payload, _ in notes.lines], 10)
 

@@ -16,12 +16,14 @@ _OTHERS = "others"
 class Faults:
     """The faulty messages that one socket has received, from all peers."""
 
-    __slots__ = ("count", "_log", "_untold", "_next_line")
+    __slots__ = ("count", "_log", "_untold", "_next_line", "_line")
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, line: str = "%s sent what cannot be handled (%d such messages): %s") -> None:
         #: The number of faulty messages so far.
         self.count = 0
         self._log = log
+        #: The log line: takes the peer, the faults since its last line, and the reason.
+        self._line = line
         #: By peer: the faults since its last log line, and the time from which the next line may be logged.
         self._untold: dict[str, int] = {}
         self._next_line: dict[str, float] = {}
@@ -44,7 +46,7 @@ class Faults:
             return
         self._next_line[key] = now + LOG_INTERVAL
         self._untold[key] = 0
-        self._log.warning("%s sent what cannot be handled (%d such messages): %s", peer, since, fault, exc_info=unexpected)
+        self._log.warning(self._line, peer, since, fault, exc_info=unexpected)
 
     def _forget_quiet_ones(self, now: float) -> None:
         for key in [key for key, due in self._next_line.items() if due <= now]:

@@ -21,7 +21,7 @@ class GuardedCallServer(CallServer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._forbidden = Faults(_log)
+        self._forbidden = Faults(_log, "%s asked for what is forbidden (%d such calls): %s")
 
     def _take(self, client: ClientConnection, call: IncomingCall, size: int) -> None:
         identity = client.identity

@@ -75,12 +75,20 @@ class Identity:
         verdict = self.may_handle(source, pattern)
         if not verdict or group == f"{source}:{pattern}":
             return verdict
-        owner = owner_of(group)
-        if not owner and not is_shared:
+        if not owner_of(group) and not is_shared:
             return verdict
+        owns = self._may_act_for(group)
+        return owns if not owns else verdict
+
+    def may_answer(self, group: str) -> Permission:
+        """Whether it may be among those who answer for the events of a group, be it a member now or not."""
+        return self._may_act_for(group) if owner_of(group) else Permission(True, "the group belongs to no service")
+
+    def _may_act_for(self, group: str) -> Permission:
+        owner = owner_of(group)
         serves = may_serve(self.certificate, owner)
         if serves:
-            return verdict
+            return serves
         return Permission(False, f"the group {group[:200]!r} belongs to the service {owner[:200]!r}: {serves.rule}")
 
 

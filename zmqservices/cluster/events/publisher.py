@@ -367,8 +367,18 @@ class EventPublisher(Watched):
         if found is not None:
             source, member = found
             source.members.acked(member, message.journal, (message.seq, *message.also) if message.also else (message.seq,))
-        elif message.subscription is None:
+        elif self._may_answer(client, message) and message.subscription is None:
             self._on_repeated_ack(client, message)
+
+    def _may_answer(self, client: ClientConnection, message: Ack | Nack) -> bool:
+        """Whether the client may ever answer for the group. It is no member of it now, so its answer does not count yet."""
+        if self._guard is None or client.identity is None:
+            return True
+        verdict = client.identity.may_answer(message.group)
+        if not verdict:
+            kind = type(message).__name__.upper()
+            self._faults.saw(str(client), f"an {kind} for a group that it must not answer for: {verdict.rule}")
+        return bool(verdict)
 
     def _on_repeated_ack(self, client: ClientConnection, message: Ack) -> None:
         """Keep an answer that the client repeats before it subscribes. It counts once the client is a member."""
@@ -385,6 +395,8 @@ class EventPublisher(Watched):
         if found is not None:
             source, member = found
             source.members.nacked(member, message.journal, message.seq, message.delay, message.error)
+        else:
+            self._may_answer(client, message)
 
     def _on_disconnected(self, client: ClientConnection) -> None:
         self._answers.pop(client, None)
