@@ -111,17 +111,23 @@ def growth(axis: str, most: int | None, count: int, seconds: float, path: str | 
 @bench.command("openloop")
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for each rate.")
 @click.option("--spin", type=click.FloatRange(0.0), default=500.0, show_default=True, help="Microseconds of work in each call.")
+@click.option("--parts", type=click.IntRange(1), default=1, show_default=True, help="Parts of that work; others run in between.")
 @click.option("--timeout", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds that a call may take.")
 @click.option("--loads", default="0.5,0.8,0.9,1.0,1.2,1.5,2.0", show_default=True, help="Multiples of the saturating rate.")
+@click.option(
+    "--subjects", "names", default="zmqservices", show_default=True,
+    help="Our own subjects: zmqservices-100 and zmqservices-auto have other numbers of workers.",
+)  # fmt: skip
 @takes_json
-def openloop(seconds: float, spin: float, timeout: float, loads: str, path: str | None) -> None:
+def openloop(seconds: float, spin: float, parts: int, timeout: float, loads: str, names: str, path: str | None) -> None:
     """Measure goodput and latency while calls arrive at a fixed rate, up to twice what can be served.
 
     Calls are sent whether or not earlier ones are answered. Latency counts from the time at which a call was due.
     """
     from bench import openloop
 
-    collect(path, openloop.run([float(load) for load in split(loads)], seconds, spin / 1e6, timeout), openloop.text)
+    found = openloop.run([float(load) for load in split(loads)], seconds, spin / 1e6, timeout, split(names), parts)
+    collect(path, found, openloop.text)
 
 
 @bench.command("soak")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from bench import machine, table
@@ -39,15 +40,21 @@ def saturating_rate(standing: GroupState, spin: float, stage: Stage) -> float:
         child.stop()
 
 
-def run(loads: Sequence[float], seconds: float, spin: float, timeout: float) -> Iterator[dict[str, Any]]:
-    """A line for each load, a part of the saturating rate."""
+#: Whose saturating rate the loads are parts of, whatever is measured.
+USUAL = "zmqservices"
+
+
+def run(
+    loads: Sequence[float], seconds: float, spin: float, timeout: float, names: Sequence[str] = (USUAL,), parts: int = 1
+) -> Iterator[dict[str, Any]]:
+    """A line for each load, a part of the saturating rate, and subject."""
     with Stage() as stage:
-        standing = stage.standing("zmqservices")
-        full = saturating_rate(standing, spin, stage)
-        for load in loads:
-            line: dict[str, Any] = {"kind": "openloop", "load": load, "rate": round(full * load, 1)}
+        full = saturating_rate(stage.standing(USUAL), spin, stage)
+        for load, name in product(loads, names):
+            standing = stage.standing(name)
+            line: dict[str, Any] = {"kind": "openloop", "subject": name, "load": load, "rate": round(full * load, 1)}
             line["saturating_rate"] = round(full, 1)
-            job = {"rate": full * load, "seconds": seconds, "timeout": timeout, "spin": spin, "every": 0}
+            job = {"rate": full * load, "seconds": seconds, "timeout": timeout, "spin": spin, "parts": parts, "every": 0}
             child = paced(standing, job, stage)
             try:
                 before = cpu_of(standing.server_pids())
@@ -55,13 +62,16 @@ def run(loads: Sequence[float], seconds: float, spin: float, timeout: float) -> 
                 line["server_cpu_us"] = round((cpu_of(standing.server_pids()) - before) / max(line["offered"], 1) * 1e6, 1)
                 line["server_rss_mb"] = round(sum(map(rss_of, standing.server_pids())), 1)
             except ChildFailed as exc:
-                line.update(subject="open loop", case=str(load), failed=str(exc))
+                line.update(case=f"open loop, {load}", failed=str(exc))
             finally:
                 child.stop()
             yield {**line, "seconds": seconds, "spin": spin, "timeout": timeout, **machine.facts()}
 
 
-HEADINGS = ["load", "offered/s", "goodput/s", "in time", "p50 ms", "p99 ms", "p99.9 ms", "client lag ms", "MiB", "errors"]
+HEADINGS = [
+    "load", "subject", "offered/s", "goodput/s", "in time", "p50 ms", "p99 ms", "p99.9 ms", "failed after ms", "client lag ms",
+    "CPU us/call", "MiB", "errors",
+]  # fmt: skip
 
 
 def rows(lines: list[dict[str, Any]]) -> list[list[str]]:
@@ -69,11 +79,13 @@ def rows(lines: list[dict[str, Any]]) -> list[list[str]]:
     return [
         [
             f"{line['load']:.2f}",
+            line["subject"],
             table.number(line["rate"]),
             table.number(line["goodput"]),
             table.percent(line["goodput"] / line["rate"]),
-            *(table.number(line[name] / 1e3, 1) for name in ("p50_us", "p99_us", "p999_us")),
+            *(table.number(line[name] / 1e3, 1) for name in ("p50_us", "p99_us", "p999_us", "failed_p50_us")),
             table.number(line["lag_ms"], 1),
+            table.number(line["server_cpu_us"], 1),
             table.number(line["server_rss_mb"]),
             ", ".join(f"{count} {name}" for name, count in line["errors"].items()) or "none",
         ]

@@ -26,13 +26,14 @@ from bench.vitals import vitals
 class Service:
     """`add` as the styles know it, or the same price of work at the server."""
 
-    def __init__(self, service: Any, spin: float) -> None:
+    def __init__(self, service: Any, spin: float, parts: int = 1) -> None:
         self._service = service
         self._spin = spin
+        self._parts = parts
 
     def add(self, a: int, b: int) -> int:
         if self._spin:
-            self._service.spin(self._spin)
+            self._service.spin(self._spin, self._parts)
             return a + b
         value: int = self._service.add(a, b)
         return value
@@ -44,7 +45,7 @@ class Pacer:
     def __init__(self, service: Any, job: dict[str, Any]) -> None:
         from gevent.queue import SimpleQueue
 
-        self._service = Service(service, job["spin"])
+        self._service = Service(service, job["spin"], job.get("parts", 1))
         self._job = job
         self._due: Any = SimpleQueue()
         self._idle = 0
@@ -57,6 +58,8 @@ class Pacer:
         """Forget what was counted so far."""
         self.latencies = array("d")
         self.in_time = self.offered = 0
+        #: How long each call took that was not answered.
+        self.failed = array("d")
         self.errors: Counter[str] = Counter()
         self.lag = 0.0
         self.since = time.monotonic()
@@ -109,6 +112,7 @@ class Pacer:
                 value = self._service.add(number, 1)
             except Exception as exc:
                 self.errors[type(exc).__name__] += 1
+                self.failed.append((time.monotonic() - due) * 1e6)
                 continue
             if value != number + 1:
                 self.errors["WrongAnswer"] += 1
@@ -129,6 +133,7 @@ class Pacer:
             "answered": len(self.latencies),
             "goodput": round(self.in_time / seconds, 1),
             "errors": dict(self.errors),
+            "failed_p50_us": summary.latencies(self.failed)["p50_us"] if self.failed else 0.0,
             "lag_ms": round(self.lag * 1e3, 2),
             **summary.latencies(self.latencies),
         }

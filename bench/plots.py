@@ -105,7 +105,8 @@ def _growth(lines: Lines, axis: str) -> Callable[[Any], None] | None:
 
 
 def _openloop(lines: Lines) -> Callable[[Any], None] | None:
-    found = sorted((line for line in lines if line["kind"] == "openloop" and "failed" not in line), key=lambda line: line["rate"])
+    ours = (line for line in lines if line["kind"] == "openloop" and line["subject"] == "zmqservices" and "failed" not in line)
+    found = sorted(ours, key=lambda line: line["rate"])
     if not found:
         return None
 

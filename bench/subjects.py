@@ -13,6 +13,8 @@ OURS = {
     "zmqservices-threads": "bench.ours.services:FromManyThreads",
     "zmqservices-3deps": "bench.ours.services:WithDependencies",
     "zmqservices-probe": "bench.ours.services:WithAProbe",
+    "zmqservices-100": "bench.ours.services:WithManyWorkers",
+    "zmqservices-auto": "bench.ours.services:WithALimitOfItsOwn",
     "zmqservices-events": "bench.ours.services:WithEvents",
 }
 LIMITS = {

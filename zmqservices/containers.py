@@ -22,6 +22,7 @@ from zmqservices.hosting.cancelling import CancellableCalls
 from zmqservices.hosting.deadlines import DeadlineScan
 from zmqservices.hosting.declaration import check_class_methods, get_service_name, max_workers, serializers
 from zmqservices.hosting.lifecycle import Providers
+from zmqservices.hosting.limited_workers import LimitedWorkerPool
 from zmqservices.hosting.managed_threads import ManagedThreads
 from zmqservices.hosting.workers import PARKED_WORKERS_KEPT, WorkerPool
 from zmqservices.log_helpers import make_timing_logger
@@ -63,7 +64,7 @@ class ServiceContainer(CancellableCalls):
         self.service_cls = service_cls
         self.config: Mapping[str, Any] = global_config if config is None else config
         self.service_name = get_service_name(service_cls)
-        self.max_workers = max_workers(self.config)
+        self.max_workers, self._has_adaptive_limit = max_workers(self.config)
         self.serializer, self.accept = serializers(self.config)
         self.shared_extensions: dict[Any, Any] = {}
         self.dependencies = SpawningSet()
@@ -71,8 +72,9 @@ class ServiceContainer(CancellableCalls):
         self.subextensions = SpawningSet()
         self._bind_extensions()
         self.started = False
-        #: The pool of workers, of which at most `max_workers` run at a time.
-        self.pool = self._worker_pool = WorkerPool(self._run_worker, self.max_workers)
+        #: The pool of workers, of which at most `max_workers` run at a time, and fewer at times where that is `auto`.
+        self.pool: WorkerPool[WorkerContext] = self._make_pool()
+        self._worker_pool = self.pool
         self._worker_threads = self.pool.threads
         #: The id of this instance in the directory, in metrics and in logs.
         self.instance_id = os.urandom(6).hex()
@@ -85,6 +87,14 @@ class ServiceContainer(CancellableCalls):
         self._being_stopped = False
         self._being_killed = False
         self._died = AsyncResult()
+
+    def _make_pool(self) -> WorkerPool[WorkerContext]:
+        #: The pool as those see it who refuse calls by its limit; None where there is no such limit.
+        self.admission: LimitedWorkerPool | None = None
+        if not self._has_adaptive_limit:
+            return WorkerPool(self._run_worker, self.max_workers)
+        self.admission = LimitedWorkerPool(self._run_worker, self.max_workers)
+        return self.admission
 
     def _bind_extensions(self) -> None:
         check_class_methods(self.service_cls)
@@ -215,7 +225,7 @@ class ServiceContainer(CancellableCalls):
         """Measures: the sizes of the worker pool and of its queue."""
         labels = {"service": self.service_name, "instance": self.instance_id}
         yield Measure("workers_running", self.pool.running(), labels)
-        yield Measure("workers_max", self.max_workers, labels)
+        yield Measure("workers_max", self.pool.size, labels)
         yield Measure("calls_queued", self.pool.queued, labels)
         yield Measure("workers_oldest_age", next((seconds for _, seconds in self.longest_running()), 0.0), labels)
 

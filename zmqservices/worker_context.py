@@ -32,6 +32,8 @@ class Pool(Protocol):
     """The interface of a container's worker pool for extensions; see `zmqservices.hosting.workers.WorkerPool`."""
 
     jobs: deque[WorkerContext]
+    #: How many run at once, at most.
+    size: int
 
     @property
     def queued(self) -> int: ...
@@ -45,6 +47,16 @@ class Pool(Protocol):
     def waitall(self, timeout: float | None = None) -> bool: ...
 
 
+class AdaptiveLimit(Protocol):
+    """Who may come where `max_workers` is `auto`; see `zmqservices.hosting.limited_workers.LimitedWorkerPool`."""
+
+    def may_enter(self) -> bool: ...
+
+    def entered(self, job: WorkerContext) -> None: ...
+
+    def why_full(self) -> str: ...
+
+
 class Container(Protocol):
     """The interface of a container for extensions and workers; see `zmqservices.containers.ServiceContainer`."""
 
@@ -54,6 +66,7 @@ class Container(Protocol):
     instance_id: str
     #: The attached probes; None while there are none.
     probes: ProbePoints | None
+    #: How many workers run at once, at most.
     max_workers: int
     shared_extensions: dict[Any, Any]
     _being_killed: bool
@@ -66,6 +79,9 @@ class Container(Protocol):
 
     @property
     def queued(self) -> int: ...
+
+    @property
+    def admission(self) -> AdaptiveLimit | None: ...
 
     def submit(
         self,

@@ -66,6 +66,25 @@ class WithAProbe(OnTheHub):
     cls = "bench.ours.service:ProbedAdder"
 
 
+class WithManyWorkers(OnTheHub):
+    """A hundred calls may run at once."""
+
+    name = "zmqservices-100"
+    about = "the same with max_workers: 100"
+    workers = "100"
+
+    def command(self, address: str, processes: int) -> list[str]:
+        return [*super().command(address, processes), "-d", f"max_workers={self.workers}"]
+
+
+class WithALimitOfItsOwn(WithManyWorkers):
+    """The service finds out how many calls it can run at once."""
+
+    name = "zmqservices-auto"
+    about = "the same with max_workers: auto"
+    workers = "auto"
+
+
 class WithEvents(OnTheHub):
     """The service dispatches and handles events besides; no call does."""
 

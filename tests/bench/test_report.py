@@ -15,7 +15,8 @@ def everything():
         for number in (1, 10)
     ]
     openloop = {
-        "kind": "openloop", "load": 2.0, "rate": 200.0, "saturating_rate": 100.0, "goodput": 95.0, "lag_ms": 0.2,
+        "kind": "openloop", "subject": "zmqservices", "load": 2.0, "server_cpu_us": 500.0, "failed_p50_us": 0.0,
+        "rate": 200.0, "saturating_rate": 100.0, "goodput": 95.0, "lag_ms": 0.2,
         "p50_us": 1e5, "p99_us": 2e5, "p999_us": 3e5, "errors": {"RpcTimeout": 7}, "server_rss_mb": 30, **facts(),
     }  # fmt: skip
     held = {"rss_mb": 30.0, "files": 20, "threads": 4, "greenlets": 12, "objects": 1000}

@@ -289,10 +289,18 @@ def test_8_max_workers_is_ten_when_nobody_says(config):
     assert container.pool.free() == 10
 
 
-@pytest.mark.parametrize("value", ["ten", -1, 2.5, True])
+@pytest.mark.parametrize("value", ["ten", -1, 2.5, True, "auto:", "auto:2", "auto:many", "auto 50"])
 def test_8_max_workers_that_is_no_count_is_refused(value):
     with pytest.raises(ConfigurationError, match=f"max_workers is {value!r}"):
         ServiceContainer(Service, {"max_workers": value})
+
+
+@pytest.mark.parametrize(("value", "most"), [("auto", 100), ("auto:500", 500), ("auto:3", 3)])
+def test_max_workers_may_follow_how_long_calls_take(value, most):
+    container = ServiceContainer(Service, {"max_workers": value})
+
+    assert container.max_workers == most
+    assert container.pool.size == min(10, most)
 
 
 def test_the_serializer_and_what_is_accepted_come_from_the_configuration():

@@ -104,7 +104,8 @@ class EventServer(ProviderCollector, SharedExtension):
         end = monotonic() + timeout
         options = {} if want.max_deliveries is None else {"max_deliveries": want.max_deliveries}
         container = self.container
-        credit = handler.prefetch or container.max_workers
+        # Where `max_workers` is `auto`, the size at the start: what waits here stands in the way of calls.
+        credit = handler.prefetch or container.pool.size
         take = handler.take if node.guard is None else handler.take_and_name_peer
         consumer = subscriber.subscribe(want, take, credit, options, lambda: int(container.queued))
         self._consumers.append(consumer)

@@ -16,6 +16,7 @@ from zmqservices.constants import (
 )
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, no_class_method
+from zmqservices.resilience.concurrency import CALM, DEFAULT_MOST
 
 #: The most characters of a service's name that a directory takes.
 LONGEST_NAME = 255
@@ -59,8 +60,21 @@ def serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
     return serialization.setup(config)
 
 
-def max_workers(config: Mapping[str, Any]) -> int:
-    """How many workers run at a time, at most. Raises ConfigurationError for anything but a whole number from 0 on."""
-    if config.get(MAX_WORKERS_CONFIG_KEY) == 0:
-        return DEFAULT_MAX_WORKERS
-    return whole_number(config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS)
+def max_workers(config: Mapping[str, Any]) -> tuple[int, bool]:
+    """How many workers run at a time, at most, and whether it is `auto`: the limit follows how long calls take.
+
+    Raises ConfigurationError for anything but a whole number from 0 on, `auto` and `auto:N`.
+    """
+    value = config.get(MAX_WORKERS_CONFIG_KEY)
+    if value == 0:
+        return DEFAULT_MAX_WORKERS, False
+    if isinstance(value, str):
+        name, colon, most = value.partition(":")
+        is_count = most.isascii() and most.isdigit() and int(most) >= CALM
+        if name.strip() != "auto" or (colon and not is_count):
+            raise ConfigurationError(
+                f"{MAX_WORKERS_CONFIG_KEY} is {value!r:.80}; a whole number is needed, or auto, or auto:N with the most that it "
+                f"may be, {CALM} at least, such as auto:50"
+            )
+        return (int(most) if colon else DEFAULT_MOST), True
+    return whole_number(config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS), False

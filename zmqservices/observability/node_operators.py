@@ -59,7 +59,7 @@ class NodeOperators(OperatorMethods):
                 {
                     **_named(container),
                     "class": f"{container.service_cls.__module__}.{container.service_cls.__qualname__}",
-                    "max_workers": container.max_workers,
+                    "max_workers": container.pool.size,
                     **described(container),
                 }
                 for container in self._containers

@@ -71,7 +71,7 @@ def _instance(statistics: Statistics, container: ServiceContainer, brief: bool) 
         "running": container.pool.running(),
         "queued": container.queued,
         "longest": _longest(container),
-        "max_workers": container.max_workers,
+        "max_workers": container.pool.size,
         "methods": [
             _method(worked, brief)
             for worked in statistics.all_worked()

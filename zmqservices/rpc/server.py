@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -27,7 +28,7 @@ from zmqservices.extensions import ProviderCollector, SharedExtension
 from zmqservices.membership import Membership
 from zmqservices.utils.near_names import no_such_method
 from zmqservices.utils.shown_signatures import shown_signature
-from zmqservices.worker_context import Container, ExcInfo, Outcome, WorkerContext, exc_info_of
+from zmqservices.worker_context import AdaptiveLimit, Container, ExcInfo, Outcome, WorkerContext, exc_info_of
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,8 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._node = self.membership.join()
         self._registration = self.membership.registration()
         take = self.take if self._node.settings.keys is None else self._take_and_name_peer
+        if container.admission is not None:
+            take = partial(self._take_if_let_in, container.admission, take)
         self._registration.serve(self._describe(), take, container.pool.flush, self.cancel, self._jobs)
         self._is_serving = True
         self.membership.before_leaving(self._leave_at_once)
@@ -188,6 +191,16 @@ class RpcServer(ProviderCollector, SharedExtension):
         self.take(call)
         if call.worker is not None:
             call.worker.peer = call.peer
+
+    def _take_if_let_in(self, admission: AdaptiveLimit, take: Callable[[IncomingCall], None], call: IncomingCall) -> None:
+        # Not in `take`, which calls without an adaptive limit pay for.
+        if not admission.may_enter():
+            call.refuse("overloaded", f"{admission.why_full()} for {self._service!r}")
+            self._tell_refused(call, "overloaded")
+            return
+        take(call)
+        if call.worker is not None:
+            admission.entered(call.worker)
 
     def container_is_full(self, call: IncomingCall) -> bool:
         """Load shedding: refuse `call` if too many wait already, so that its caller can try another instance at once."""

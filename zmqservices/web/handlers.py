@@ -112,7 +112,7 @@ class HttpRequestHandler(Entrypoint):
         self._exchanges.add(exchange)
         try:
             handle_result = partial(self._answer, exchange)
-            self.container.submit(self, args, kwargs, context_data, handle_result)
+            self.server.count(self.container.submit(self, args, kwargs, context_data, handle_result))
             response, exc = exchange.wait()
             return response if exc is None else self._told(exc)
         finally:

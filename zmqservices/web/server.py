@@ -178,10 +178,18 @@ class WebServer(ProviderCollector, SharedExtension):
             self._idle.set()
 
     def check_load(self) -> None:
-        """Raise Overloaded when `max_queued_calls` calls wait for a worker already."""
+        """Raise Overloaded when `max_queued_calls` calls wait for a worker already, or an adaptive limit is reached."""
         waiting, most = self.container.pool.backlog(), self.settings.max_queued
         if waiting >= most:
             raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
+        admission = self.container.admission
+        if admission is not None and not admission.may_enter():
+            raise Overloaded(admission.why_full())
+
+    def count(self, worker_ctx: WorkerContext) -> None:
+        """Count a call that was submitted, and has not begun, against an adaptive limit."""
+        if self.container.admission is not None:
+            self.container.admission.entered(worker_ctx)
 
     def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
         """The provider that answers, and the URL's parameters. Raises NotFound, MethodNotAllowed or RequestRedirect."""

@@ -73,7 +73,8 @@ class WebSocketRpc(WebSocketEntrypoint):
         self.check_signature((connection.socket_id,), call.data)
         handle_result = partial(self._answer, WebSocketReply(connection, call.correlation_id))
         context_data = dict(connection.socket.context_data)
-        self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
+        worker_ctx = self.container.submit(self, (connection.socket_id,), call.data, context_data, handle_result)
+        self.server.wsgi_server.count(worker_ctx)
         connection.begin_call()
 
     def _answer(self, pending: WebSocketReply, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
