@@ -2,10 +2,10 @@
 
     python consul_agent.py PORT [--session-ttl-min SECONDS] [--token TOKEN=KEY_PREFIX] [--cert FILE --key FILE]
 
-KV store (GET with recurse and blocking queries, PUT with cas and acquire, DELETE with cas), sessions (TTL, the behaviors release
-and delete, lock delay), status, and ACL tokens that may write below one prefix. It keeps all in memory, as an agent with `-dev`
-does. Two things are not Consul's: after `PUT /stand-in/restore` all indexes begin anew, as after a snapshot was restored, and
-`GET /stand-in/served` counts the answers to reads and the keys in them.
+KV store (GET with recurse, with keys and as blocking query, PUT with cas and acquire, DELETE with cas), sessions (TTL, the
+behaviors release and delete, lock delay), status, and ACL tokens that may write below one prefix. It keeps all in memory, as
+an agent with `-dev` does. Two things are not Consul's: after `PUT /stand-in/restore` all indexes begin anew, as after a
+snapshot was restored, and `GET /stand-in/served` counts the answers to reads and the keys in them.
 """
 
 import argparse
@@ -208,7 +208,7 @@ class Agent(http.server.BaseHTTPRequestHandler):
     def kv(self, key):
         store, options = self.store, self.options
         if self.command == "GET":
-            return self.get(key, "recurse" in options)
+            return self.get(key, "recurse" in options or "keys" in options)
         self.need("key:write", key)
         item = store.keys.get(key)
         if "cas" in options and int(options["cas"]) != (0 if item is None else item["ModifyIndex"]):
@@ -237,7 +237,9 @@ class Agent(http.server.BaseHTTPRequestHandler):
         names = [name for name in names if self.may("key:read", name)]
         index = store.index_of(key, is_prefix)
         self.served[:] = self.served[0] + 1, self.served[1] + len(names)
-        return (200, [store.keys[name] for name in names], index) if names else (404, b"", index)
+        if not names:
+            return 404, b"", index
+        return 200, names if "keys" in self.options else [store.keys[name] for name in names], index
 
 
 def main():

@@ -1,6 +1,7 @@
 """A directory kept by Consul: what is particular to it, against the stand-in for its API. The rest is in tests/contracts."""
 
 import http.server
+import itertools
 import json
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from discovery import Capabilities, DirectoryConfigurationError, open_directory
+from discovery.backends.consul.agent import ConsulAgent
 from discovery.client.engine_session import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
@@ -421,3 +423,32 @@ def test_a_query_that_is_never_answered_ends_the_session(consul, url, monkeypatc
                 list(session.watch())
         finally:
             consul.thaw()
+
+
+def test_a_record_that_moves_twice_while_it_is_looked_for_is_never_away(url, monkeypatch):
+    ask = ConsulAgent.request
+    with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
+        other.open(frozenset())
+        moves = itertools.count(1)
+
+        def move(source):
+            other.put_record(record("one", "mails", subscriptions=[{"source": source}]).replace(version=next(moves)))
+
+        def moves_meanwhile(agent, *words):
+            answer = ask(agent, *words)
+            if agent is not other._agent and "s0/one" not in words[1]:
+                move("s1")  # The watch has just looked there.
+            return answer
+
+        move("s0")
+        session.open(frozenset(f"subscribers:s{number}" for number in range(4)))
+        monkeypatch.setattr(ConsulAgent, "request", moves_meanwhile)
+        with watched(session) as change:
+            move("s3")
+            found = [change()]
+            last = record("one", "mails", version=99, subscriptions=[{"source": "s2"}])
+            other.put_record(last)
+            while found[-1] != last:
+                found.append(change())
+
+    assert Gone("one") not in found

@@ -97,6 +97,8 @@ class ConcurrencyLimit:
         self._full_since, self._refused_at = inf, -inf
         #: The most calls that were inside since the window began.
         self._peak = 0
+        self._calls, self._crowded = 0, False
+        self._allowed = self._took = 0.0
         self._begin_window(now)
         self._expect_calm(now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any
 from urllib.parse import quote
 
@@ -78,6 +79,17 @@ class ConsulAgent:
     def listed(self, keys: Iterable[str]) -> list[str]:
         """Those of these keys that are there."""
         return [key for key in keys if self._call("GET", key, "", (404,)).status == 200]
+
+    def listed_at_once(self, keys: list[str]) -> list[str]:
+        """Those of these keys that are there, as of one moment: the names of all keys that begin as they all do are read."""
+        answer = self._call("GET", commonprefix(keys), "keys", (404,)) if keys else None
+        if answer is None or answer.status == 404:
+            return []
+        try:
+            names = set(json.loads(answer.body))
+        except (ValueError, TypeError) as exc:
+            raise self.failed(self._strange(answer)) from exc
+        return [key for key in keys if key in names]
 
     def put(self, key: str, value: bytes, how: str) -> bool:
         """Puts a value on the condition `how`, such as `cas=INDEX`. False if the condition does not hold.

@@ -173,7 +173,8 @@ class ConsulSession:
         return found
 
     def _left(self, key: str, asking: ConsulAgent) -> str | None:
-        return self._space.left(key, asking.listed, self._own.own.__contains__)
+        # At once: asked for one after the other, a record that moves meanwhile may be at none of its places.
+        return self._space.left(key, asking.listed_at_once, self._own.own.__contains__)
 
     # --- writing ---
 
