@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from discovery import Record, backend, open_directory, protocol
+from discovery import Note, Record, backend, open_directory, protocol
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.security.authority import Authority
 from discovery.security.envelopes import Envelope, Signer, own_id
@@ -225,7 +225,7 @@ def test_groups_are_noted_by_those_who_publish_or_handle_their_events(cluster, k
 
     def note(source, pattern="paid", group="g"):
         value = None if pattern is None else {"source": source, "pattern": pattern, "group": group}
-        return protocol.Note("default", f"events:{source}\0{group}", now, 60.0, value)
+        return Note("default", f"events:{source}\0{group}", now, 60.0, value)
 
     def puts(keys, note):
         return protocol.PutNotes(1, [Signer(keys).note(note)])
