@@ -62,7 +62,8 @@ class Capabilities:
     needs_fixed_port: bool = False
     #: Host and port of its servers. The route to one of them is the route to the peers: a process listens there.
     servers: tuple[tuple[str, int], ...] = ()
-
+    #: Opened with keys, it shows nothing but what nodes signed or proved, or what was written down with their keys.
+    takes_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

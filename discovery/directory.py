@@ -83,7 +83,7 @@ def open_directory(
     options = Options(namespace, cache, float(ttl), host, wanted, keys, believes)
     made = [factory_for(part)(part, options) for part in _parts(url)]
     if len(made) == 1 and not isinstance(made[0], Kind):
-        if keys is not None and not url.startswith("static:"):
+        if keys is not None and not getattr(getattr(made[0], "capabilities", None), "takes_keys", False):
             raise DirectoryConfigurationError(
                 f"the directory URL is {shown_url(url)!r}, whose kind does not check what nodes sign, so that it cannot be used "
                 "with SECURITY; tcp://, an engine such as etcd://, dns:// or static: is needed"
@@ -128,6 +128,7 @@ def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
             stores_notes=any(one.stores_notes for one in can),
             needs_fixed_port=all(one.needs_fixed_port for one in can),
             servers=tuple(server for one in can for server in one.servers),
+            takes_keys=True,
         ),
         min(kind.longest_pause for kind in kinds),
         all(kind.keeps_records for kind in kinds),

@@ -46,7 +46,7 @@ def open_static(url: str, options: Options) -> StaticDirectory:
 class StaticDirectory:
     """The `Directory` of what was written down. It is always fresh, and announcing changes nothing."""
 
-    capabilities = Capabilities(can_announce=False, stores_notes=False)
+    capabilities = Capabilities(can_announce=False, stores_notes=False, takes_keys=True)
 
     def __init__(self, url: str, services: Mapping[str, list[str]], namespace: str, wanted: Interest = None) -> None:
         self._url = url

@@ -17,7 +17,7 @@ ENGINES = [("etcd", 2379), ("zookeeper", 2181)]
 def test_its_capabilities_name_the_servers(scheme, port):
     can = open_directory(f"{scheme}://10.0.0.5,[fd00::5]:4000/shop").capabilities
 
-    assert can == Capabilities(locks=True, servers=(("10.0.0.5", port), ("fd00::5", 4000)))
+    assert can == Capabilities(locks=True, takes_keys=True, servers=(("10.0.0.5", port), ("fd00::5", 4000)))
 
 
 @pytest.mark.parametrize(("scheme", "port"), ENGINES)

@@ -92,8 +92,8 @@ def attackers(cluster, tmp_path):
 SHOWN = [
     ("without_a_certificate", "it shows no certificate"),
     ("with_a_certificate_of_another_cluster", "which is not trusted here"),
-    ("with_an_expired_certificate", "ended 600 s ago"),
-    ("with_a_certificate_that_does_not_hold_yet", "holds only in 600 s from now"),
+    ("with_an_expired_certificate", "of 'mallory' ended "),
+    ("with_a_certificate_that_does_not_hold_yet", "of 'mallory' holds only in "),
     ("with_a_certificate_for_another_key", "is for the key"),
     ("with_a_revoked_certificate", "was revoked"),
 ]
@@ -121,11 +121,11 @@ def test_a_registry_refuses_who_shows_what_does_not_hold(cluster, attackers, who
     eventually(lambda: who != "with_a_revoked_certificate" or cluster.registry._keys.refusal_of(keys.signed))
     with Peer(cluster.registry, keys, presents=False) as peer:
         if keys.signed:
-            assert reason.partition("600")[0] in peer.ask(protocol.Present(keys.signed)).reason
+            assert reason in peer.ask(protocol.Present(keys.signed)).reason
         assert isinstance(peer.ask(protocol.Subscribe(None)), protocol.Refused)
 
     eventually(lambda: "forbidden; the last from 127.0.0.1: " in caplog.text)
-    assert ("it has shown no certificate" if keys.signed is None else reason.partition("600")[0]) in caplog.text
+    assert ("it has shown no certificate" if keys.signed is None else reason) in caplog.text
 
 
 @pytest.mark.parametrize("pairs", [None, "wrong"], ids=["plain ZMTP", "another server's key"])

@@ -328,4 +328,4 @@ def _open(url: str, options: discovery.Options) -> Any:
     """The factory of this scheme: `testing-network:ID/HOST`."""
     number, _, host = url.partition(":")[2].partition("/")
     network = Network._networks[number]
-    return network.open(host, namespace=options.namespace, cache_dir=options.cache_dir, ttl=options.ttl)
+    return network.open(host, namespace=options.namespace, cache_dir=options.cache_dir, ttl=options.ttl, keys=options.keys)
