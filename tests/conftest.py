@@ -1,6 +1,7 @@
 """What every test relies on: hypothesis without deadlines of its own, and settings that do not leak."""
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
+from tests.collecting import import_by_turns, keep_what_was_collected
 from tests.costs import LONGEST, SLOW
 from tests.ports import free_port
 from zmqservices import config, probes
@@ -41,6 +43,18 @@ STDERR = pytest.StashKey[int]()
 def pytest_configure(config):
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    gc.disable()
+    if hasattr(session.config, "workerinput"):
+        worker = session.config.workerinput
+        import_by_turns(Path(__file__).parent, int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+
+
+def pytest_collection_finish():
+    keep_what_was_collected()
 
 
 def pytest_collection_modifyitems(items):

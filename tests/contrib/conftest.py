@@ -105,7 +105,7 @@ class Shop:
     def orders(self):
         """A proxy of the service."""
         if not self._clients:
-            self._clients.append(ServiceRpcProxy("orders", self.settings, timeout=20))
+            self._clients.append(ServiceRpcProxy("orders", self.settings, timeout=60))
             self._started = self._clients[0].start()
         return self._started
 

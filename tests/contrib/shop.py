@@ -111,7 +111,7 @@ def main(settings, moment):
         outbox = OUTBOXES[moment](Base, adopt_after=0.5)
 
     ServiceContainer(Dying, settings).start()
-    with ServiceRpcProxy("orders", settings, timeout=20) as orders:
+    with ServiceRpcProxy("orders", settings, timeout=60) as orders:
         orders.pay(1)
         gevent.sleep(20)
 

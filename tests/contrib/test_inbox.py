@@ -34,7 +34,7 @@ def test_an_event_that_is_replayed_has_its_effect_once(shop, orders):
     shop.orders.pay(1)
     until(lambda: shop.mails() == [1])
 
-    with ServiceRpcProxy("events:orders", shop.settings, timeout=20) as publisher:
+    with ServiceRpcProxy("events:orders", shop.settings, timeout=60) as publisher:
         publisher.rewind("mails.note:order.paid", to_seq=0)
     until(lambda: len(Mails.told) == 2)
     shop.orders.pay(2)
