@@ -189,14 +189,14 @@ def test_a_client_that_sends_byte_by_byte_is_cut_and_others_are_not(serve, begin
 
 def test_refused_requests_are_a_line_a_minute_that_names_a_client(serve, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "zmqservices.web.protocol")
-    monkeypatch.setattr(protocol, "_refused", Guard(protocol._log, "refused a request that is none"))
+    monkeypatch.setattr(protocol, "_refused", Guard(protocol._log, "refused a malformed request"))
     web = serve(Echo)
 
     for _ in range(20):
         assert read_all(web.raw(b"GET /\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
     lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
-    assert lines == ["refused a request that is none (127.0.0.1): 'GET /\\r\\n' is no request line"]
+    assert lines == ["refused a malformed request (127.0.0.1): 'GET /\\r\\n' is no request line"]
 
 
 def test_what_breaks_one_connection_breaks_no_other(serve, caplog, monkeypatch):

@@ -192,7 +192,7 @@ def test_an_address_that_is_taken_is_told(serve, free_port):
 
     assert str(told.value) == (
         f"cannot listen at WEB_SERVER_ADDRESS 127.0.0.1:{free_port}: it is taken, most likely by another process; choose "
-        "another port (0 is any free one), or set WEB_SERVER_REUSE_PORT: true for all processes that shall share it"
+        "another port (0 is any free one), or set WEB_SERVER_REUSE_PORT: true for all processes that share it"
     )
     assert Site._sites == {}
 

@@ -1,8 +1,9 @@
-"""The answers of one connection: WSGI's `start_response` and `write` (PEP 3333), with framing by RFC 9112.
+"""Sends the responses of one connection: WSGI's `start_response` and `write` (PEP 3333), with framing by RFC 9112.
 
 Internal. Services use `zmqservices.web.handlers`.
 
-What an answer says of its own end is checked or added here: pywsgi would send answers that a proxy could read differently.
+The headers that say where a response ends are checked or added here. pywsgi would send responses that a proxy may read
+differently.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from gevent.pywsgi import WSGIHandler, format_date_time
 from zmqservices.web.framing import BadAnswer, check_answer
 from zmqservices.worker_context import ExcInfo
 
-#: Bytes that are sent in one go. The idle timeout starts anew with each such piece, so that a client may read slowly.
+#: Bytes that are sent at a time. The idle timeout begins again with each piece, so that a client may read slowly.
 PIECE = 64 * 1024
-#: Statuses whose answers have no body, whatever the application gives (RFC 9112, 6.3).
+#: Statuses whose responses have no body, even if the application gives one (RFC 9112, 6.3).
 BODYLESS = (101, 204, 304)
 
 
@@ -28,7 +29,7 @@ class RequestInput(InputStream, Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the end of the body cannot be found, so that no other request can follow it."""
+        """Whether the end of the body cannot be found, so that no other request can follow."""
 
 
 class AnswerHandler(WSGIHandler):
@@ -36,7 +37,7 @@ class AnswerHandler(WSGIHandler):
 
     #: The status line and the headers of an answer, until the first piece of its body comes.
     _head: bytearray | None = None
-    #: Bytes of the body that the application still owes; None if it named no length.
+    #: Bytes of the body that the application must still give; None if it gave no length.
     _owed: int | None = None
     # pywsgi's own attributes, which it does not annotate.
     close_connection: bool
@@ -64,7 +65,7 @@ class AnswerHandler(WSGIHandler):
         for name, value in headers:
             lowered = name.lower()
             if lowered == "connection":
-                # Whether the connection stays is decided here; the other options are the application's.
+                # The server decides whether the connection stays open. Other options are the application's.
                 options = [one for one in value.split(",") if one.strip().lower() not in ("close", "keep-alive", "")]
                 self.close_connection = self.close_connection or "close" in value.lower()
                 value = ",".join(options).strip()
@@ -85,7 +86,7 @@ class AnswerHandler(WSGIHandler):
         return self.command != "HEAD" and self.code not in BODYLESS
 
     def finalize_headers(self) -> None:
-        """Add what only the server knows: how the body ends, and whether the connection ends with it."""
+        """Add the headers that only the server knows: how the body ends, and whether the connection ends with it."""
         headers = self.response_headers
         if self.provided_date is None:
             headers.append((b"Date", format_date_time(time.time())))
@@ -95,10 +96,10 @@ class AnswerHandler(WSGIHandler):
                 headers.append((b"Transfer-Encoding", b"chunked"))
                 self.response_use_chunked = self.command != "HEAD"
             elif self.command != "HEAD":
-                # HTTP/1.0 has no chunks: the body ends where the connection ends.
+                # HTTP/1.0 has no chunks, so the end of the connection ends the body.
                 self.close_connection = True
         if getattr(self.server, "is_closing", False) or self.wsgi_input.is_lost:
-            # Told now, so that the client sends its next request on another connection.
+            # Sent now, so that the client makes its next request on another connection.
             self.close_connection = True
         if self.close_connection:
             headers.append((b"Connection", b"close"))
@@ -131,7 +132,7 @@ class AnswerHandler(WSGIHandler):
             raise BadAnswer("the body of an answer is shorter than its Content-Length says")
 
     def _write_with_headers(self, data: bytes) -> None:
-        # Together, so that a small answer is one packet instead of two.
+        # Sent together, so that a small response is one packet instead of two.
         self._head = bytearray()
         try:
             super()._write_with_headers(data)

@@ -1,9 +1,9 @@
-"""Which pages of other origins may read what is answered here (the Fetch standard's CORS protocol).
+"""Decides which pages of other origins may read responses of this server (the Fetch standard's CORS protocol).
 
 Internal. Services use `zmqservices.web.handlers`.
 
-Rule 1: pure; a request's headers in, a response's headers out.
-Rule 2: off unless it is configured; an origin that is not allowed gets no header, and the browser does the rest.
+Rule 1: pure. Headers of a request go in, headers for the response come out.
+Rule 2: off by default. An origin that is not allowed gets no header, and the browser then refuses access.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class Cors:
-    """`origins`: such as ("https://shop.example",), or ("*",) for all. `headers`: those that pages may send besides the
-    simple ones. `expose`: those that pages may read. `credentials`: whether cookies may come along. `max_age`: seconds that
-    a browser may remember an answer to a preflight.
+    """The CORS settings.
+
+    `origins`: such as ("https://shop.example",), or ("*",) for all. `headers`: further headers that pages may send, besides the
+    simple ones. `expose`: headers that pages may read. `credentials`: whether cookies may be sent. `max_age`: seconds for which
+    a browser may remember the response to a preflight request.
     """
 
     origins: tuple[str, ...]
@@ -35,7 +37,7 @@ class Cors:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Cors | None:
-        """What is configured; None where nothing is. Raises ConfigurationError, quoting the value, for what makes no sense."""
+        """Read the settings; None if there are none. Raises ConfigurationError, which quotes the value, for a wrong one."""
         value = config.get(KEY)
         if value is None:
             return None
@@ -54,11 +56,11 @@ class Cors:
         return cors
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of `origin` may read the answer."""
+        """Whether pages of `origin` may read responses."""
         return ANY in self.origins or origin in self.origins
 
     def answer(self, origin: str | None) -> list[tuple[str, str]]:
-        """The headers of any answer to a request that said it comes from `origin`."""
+        """The headers for each response to a request whose Origin header is `origin`."""
         vary = [] if ANY in self.origins else [("Vary", "Origin")]
         if origin is None or not self.allows(origin):
             return vary
@@ -70,7 +72,7 @@ class Cors:
         return headers
 
     def preflight(self, origin: str | None, methods: Iterable[str]) -> list[tuple[str, str]]:
-        """What is added to the answer for a page that asks, with OPTIONS, what it may do."""
+        """The further headers for the response to a preflight request (OPTIONS)."""
         if origin is None or not self.allows(origin):
             return []
         return [

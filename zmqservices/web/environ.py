@@ -1,8 +1,8 @@
-"""A request as WSGI's environment (PEP 3333): all texts are native strings, in latin-1 where they came as bytes.
+"""Makes WSGI's environment of a request (PEP 3333). All texts are native strings; received bytes are decoded as latin-1.
 
 Internal. Services use `zmqservices.web.handlers`.
 
-Rule 1: pure; a RequestHead in, a dict out.
+Rule 1: pure. A RequestHead goes in, a dict comes out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zmqservices.web.framing import RequestHead
 
 
 def fill_environ(environ: WSGIEnvironment, head: RequestHead, protocol: str, address: object) -> None:
-    """Add what is known of one request to the server's environment. `address` is the client's, as the socket gives it."""
+    """Add one request to the server's environment. `address` is the client's address in the socket's form."""
     path, _, query = head.target.partition("?")
     environ["REQUEST_METHOD"] = head.method
     environ["SCRIPT_NAME"] = ""
@@ -33,14 +33,16 @@ def fill_environ(environ: WSGIEnvironment, head: RequestHead, protocol: str, add
         elif key[:5] == "HTTP_":
             environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + value
     if head.host is not None:
-        # When the target is a URL, the host is that of the URL (RFC 9112, 3.2.2).
+        # If the target is a URL, the host of the URL counts (RFC 9112, 3.2.2).
         environ["HTTP_HOST"] = head.host
 
 
 @lru_cache(1024)
 def _key(name: str) -> str | None:
-    """The name of a header in the environment. None for a header that is left out: `_` would be taken for `-`, and `Proxy`
-    for the setting of an HTTP client (httpoxy)."""
+    """The name of a header in the environment; None for a header that is left out.
+
+    A name with `_` could be confused with one with `-`, and `Proxy` with a setting of HTTP clients (httpoxy).
+    """
     key = name.upper().replace("-", "_")
     if "_" in name or key == "PROXY":
         return None

@@ -1,9 +1,9 @@
-"""What passes between a worker, which runs a method, and the greenlet of the connection, which waits for the answer.
+"""The exchange between a worker, which runs a method, and the connection's greenlet, which waits for the response.
 
 Internal. Services use `zmqservices.web.handlers`.
 
-A body that is not known whole is produced by the worker, piece by piece, before it is torn down: a generator may use what was
-injected to its end. The connection takes the pieces; while it is slow the worker waits, and when it is gone the worker stops.
+The worker produces a streamed body piece by piece before it is torn down, so that a generator may use the dependencies until its
+end. The connection takes the pieces. The worker waits while the connection is slow, and stops when it is closed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from werkzeug.wrappers import Request, Response
 from zmqservices.exceptions import WorkerCancelled
 from zmqservices.web.protocol import HANDLER, BodyBroken
 
-#: Where the application finds the body that a worker produces, to end it with the request even if nobody asked for it.
+#: The key of the environment for the body that a worker produces. It is ended with the request, even if it was not read.
 BODY = "zmqservices.web.body"
 
-#: Pieces that are produced ahead of the connection.
+#: The most pieces that are produced ahead of the connection.
 PIECES_AHEAD = 4
 
 
 class HttpExchange:
-    """One request that is with a worker."""
+    """One request that a worker handles."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -41,24 +41,27 @@ class HttpExchange:
         return self._outcome.ready()
 
     def wait(self) -> tuple[Any, BaseException | None]:
-        """In the connection's greenlet: the response, or the error in its place."""
+        """Called in the connection's greenlet: wait for the outcome, and return `(response, None)` or `(None, error)`."""
         outcome: tuple[Any, BaseException | None] = self._outcome.get()
         return outcome
 
     def fail(self, exc: BaseException) -> None:
-        """Make this error the outcome, unless there is one already. Never blocks."""
+        """Make this error the outcome, unless there is an outcome already. Never blocks."""
         if not self._outcome.ready():
             self._outcome.set((None, exc))
 
     def answer(self, response: Response) -> None:
-        """In the worker's greenlet: this is the outcome. Returns when a streamed body is produced, or raises what ended it."""
+        """Called in the worker's greenlet with the outcome.
+
+        For a streamed body, returns at its end, or raises the error that ended it.
+        """
         if not response.is_streamed:
             self._outcome.set((response, None))
             return
         produced = response.response
         try:
             if self.request.method == "HEAD":
-                # Nothing is produced that nobody gets; an iterator, since its length is not known.
+                # Nobody gets the body, so it is not produced. An iterator, because its length is not known.
                 response.response = iter(())
                 self._outcome.set((response, None))
             else:
@@ -69,7 +72,7 @@ class HttpExchange:
                 close()
 
     def _stream(self, response: Response, pieces: Iterator[bytes]) -> None:
-        # A generator that fails before its first piece fails the request, and not only its body.
+        # If the generator fails before its first piece, the whole request fails.
         first = next(pieces, b"")
         environ = self.request.environ
         body = self.body = environ[BODY] = Body(environ.get(HANDLER))
@@ -82,12 +85,12 @@ class HttpExchange:
 
 
 class Body:
-    """The pieces of a body between the worker, which puts them (inside a `with` block), and the connection, which iterates."""
+    """A streamed body: the worker puts pieces (inside a `with` block), and the connection iterates over them."""
 
     def __init__(self, handler: object) -> None:
         self._handler = handler
         self._pieces: deque[bytes] = deque()
-        # One for each direction: a waiter hears nothing of an event that is cleared again before its turn.
+        # One event for each direction, because a waiter does not notice an event that is cleared before its turn.
         self._filled = Event()
         self._taken = Event()
         self._worker: Any = None
@@ -108,7 +111,7 @@ class Body:
         self._filled.set()
 
     def put(self, piece: bytes) -> None:
-        """Hand on a piece; blocks while the client is slow. Raises WorkerCancelled when nobody takes any more."""
+        """Add a piece. Blocks while the client is slow. Raises WorkerCancelled once the connection takes no more."""
         while len(self._pieces) >= PIECES_AHEAD and self._abandoned is None:
             self._taken.clear()
             self._taken.wait()
@@ -134,11 +137,11 @@ class Body:
             raise BodyBroken from self._error
 
     def close(self) -> None:
-        """Note that the connection takes no more pieces."""
+        """The connection takes no more pieces."""
         self.abandon("its client went away")
 
     def abandon(self, why: str) -> None:
-        """Stop the worker that produces, wherever it waits."""
+        """Stop the worker that produces the body."""
         if self._is_over or self._abandoned is not None:
             return
         self._abandoned = why
@@ -146,13 +149,13 @@ class Body:
         gevent.get_hub().loop.run_callback(self._interrupt)
 
     def _interrupt(self) -> None:
-        # From the hub's greenlet, and only into a worker that is still about this body.
+        # Called in the hub's greenlet. Only affects a worker that still produces this body.
         if self._worker is not None:
             self._worker.throw(WorkerCancelled(self._abandoned))
 
 
 class Departure:
-    """While the block runs: calls `left(why)` when the client closes its connection, which nobody reads meanwhile."""
+    """During the block, calls `left(why)` if the client closes the connection, which nothing else reads meanwhile."""
 
     def __init__(self, handler: object, left: Callable[[str], object]) -> None:
         self._socket: Any = getattr(handler, "socket", None)
@@ -169,13 +172,13 @@ class Departure:
 
     def _look(self) -> None:
         try:
-            # The socket below gevent's never blocks.
+            # The socket inside gevent's socket never blocks.
             is_gone = not self._socket._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
             is_gone = True
-        # Either it is gone, or its next request waits, and there is nothing more to be learned.
+        # Either the client is gone, or its next request waits. In both cases further watching is no use.
         self._stop()
         if is_gone:
             self._left("its client went away")

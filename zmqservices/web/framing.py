@@ -1,11 +1,11 @@
-"""Where an HTTP/1.1 message begins and ends (RFC 9112): the head of a request, the chunks of its body, the head of an answer.
+"""The framing of HTTP/1.1 messages (RFC 9112): the head of a request, the chunks of its body, the head of a response.
 
 Internal. Services use `zmqservices.web.handlers`.
 
-Rule 1: pure; lines in, a RequestHead or BadFraming out.
-Rule 2: nothing is repaired. Where the RFC lets a server choose between repairing and refusing, it is refused: a proxy in front
-may have chosen otherwise, and would see another request (request smuggling).
-Rule 3: whatever a peer sent is cut before it is quoted.
+Rule 1: pure. Lines go in, a RequestHead or BadFraming comes out.
+Rule 2: nothing is repaired. If the RFC allows both to repair and to refuse a message, it is refused: a proxy in front may have
+chosen differently, and would see another request (request smuggling).
+Rule 3: texts of a peer are cut before they are quoted.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import NamedTuple
 
 from zmqservices.exceptions import ZmqServicesError
 
-#: Bytes of a request line (RFC 9112, 3: 8000 at least).
+#: The most bytes of a request line (at least 8000 by RFC 9112, 3).
 MAX_REQUEST_LINE = 8190
-#: Characters of a host and its port that are looked at for IDNA; a name has 253 at most.
+#: The most characters of a host and its port that are checked for IDNA. A name has at most 253.
 MAX_HOST = 260
-#: Bytes of the line that begins a chunk, its extensions included; and of all extensions of one body.
+#: The most bytes of the line that begins a chunk, with its extensions, and of all extensions of one body.
 MAX_CHUNK_LINE, MAX_EXTENSIONS = 1024, 16 * 1024
-#: Characters of what a peer sent that are quoted at most.
+#: The most characters of a peer's text that are quoted.
 QUOTED = 80
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # nosec B105  # a pattern
-# Bytes from 128 on are no part of a target, but clients send them (curl does), and they mislead nobody about its end.
+# Bytes from 128 on are not allowed in a target, but clients such as curl send them, and they leave its end clear.
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n")
-# A tab is the one control character that a value may have; a line that begins with white space (obs-fold) has no name.
+# The tab is the only control character in a value. A line that begins with white space (obs-fold) has no name.
 _FIELD = re.compile(rf"({_TOKEN}):([ -~\t\x80-\xff]*)\r\n")
 _HOST = r"(?:\[[0-9A-Fa-f:.vV]+(?:%25[A-Za-z0-9._~\-]+)?\]|[A-Za-z0-9._~!$&'()*+,;=%\-]*)(?::[0-9]{0,5})?"
 _HOST_VALUE = re.compile(_HOST)
@@ -41,12 +41,12 @@ _NAME = re.compile(_TOKEN)
 _VALUE = re.compile(r"[ -~\t\x80-\xff]*")
 _STATUS = re.compile(r"[2-9][0-9][0-9](?: [ -~\t\x80-\xff]*)?")
 
-#: What an answer says of its own framing; a method may give a Content-Length, and no other.
+#: The headers for the framing of a response. A method may only give a Content-Length.
 LENGTH, ENCODING = "content-length", "transfer-encoding"
 
 
 class BadFraming(ValueError):
-    """A message is none; `status` is what its sender is told."""
+    """A message is malformed. `status` is the status of the response."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         self.status = status
@@ -54,13 +54,13 @@ class BadFraming(ValueError):
 
 
 class BadAnswer(ZmqServicesError):
-    """An answer cannot be sent as it is."""
+    """A response cannot be sent, because its head or its length is wrong."""
 
 
 class RequestHead(NamedTuple):
-    """The head of a request. `fields`: its header fields in their order, names as they were sent.
+    """The head of a request. `fields`: its header fields in order, with the names as they were sent.
 
-    `length`: bytes of its body, None where that is chunked. `keeps_open`: the connection may carry another request.
+    `length`: bytes of its body; None for a chunked body. `keeps_open`: whether another request may follow on the connection.
     """
 
     method: str
@@ -74,14 +74,14 @@ class RequestHead(NamedTuple):
 
     @property
     def is_chunked(self) -> bool:
-        """Whether the body comes in chunks."""
+        """Whether the body is chunked."""
         return self.length is None
 
 
 def read_head(line: bytes, lines: Iterable[bytes]) -> RequestHead:
-    """The head of a request from its first line and its header lines, each with its end. Raises BadFraming.
+    """Parse the first line and the header lines, each with its line end. Raises BadFraming.
 
-    `lines` is not looked at where the first line is at fault already.
+    `lines` is not read if the first line is malformed.
     """
     text = line.decode("latin-1")
     match = _REQUEST_LINE.fullmatch(text)
@@ -91,7 +91,7 @@ def read_head(line: bytes, lines: Iterable[bytes]) -> RequestHead:
     if major != "1":
         raise BadFraming(f"HTTP/{major}.{minor} is not spoken here", 505)
     if not method.isupper():
-        # Routes know no case, and methods do (RFC 9110, 9.1).
+        # Routes ignore case, but methods are case-sensitive (RFC 9110, 9.1).
         raise BadFraming(f"the method {cut(method)} is not known; methods are written in capitals", 501)
     version = (1, int(minor))
     fields = read_fields(lines)
@@ -115,7 +115,7 @@ _LOOKED_AT = frozenset(("host", "connection", "expect", LENGTH, ENCODING))
 
 
 def read_fields(lines: Iterable[bytes]) -> list[tuple[str, str]]:
-    """Header fields (5), or those of a trailer section (7.1.2). Raises BadFraming."""
+    """Parse header fields (section 5), or those of a trailer section (7.1.2). Raises BadFraming."""
     fields = []
     for line in lines:
         match = _FIELD.fullmatch(line.decode("latin-1"))
@@ -126,7 +126,7 @@ def read_fields(lines: Iterable[bytes]) -> list[tuple[str, str]]:
 
 
 def _host(values: Sequence[str], version: tuple[int, int]) -> str | None:
-    """3.2: one and no more, unless the client is too old to know it."""
+    """Section 3.2: exactly one Host header, unless the client is too old to know it."""
     if not values:
         if version > (1, 0):
             raise BadFraming("a request needs a Host header")
@@ -137,12 +137,12 @@ def _host(values: Sequence[str], version: tuple[int, int]) -> str | None:
 
 
 def _is_readable(host: str) -> bool:
-    """Whether what a host has of IDNA can be decoded, as by whoever asks for a request's URL."""
+    """Whether the IDNA labels of a host can be decoded. Reading a request's URL decodes them."""
     host = host.lower()
     if "xn--" not in host:
         return True
     if len(host) > MAX_HOST:
-        # Longer than any name, and to decode it takes a while.
+        # Longer than any name, and decoding it takes long.
         return False
     try:
         host.partition(":")[0].encode("ascii").decode("idna")
@@ -152,7 +152,7 @@ def _is_readable(host: str) -> bool:
 
 
 def _target(method: str, target: str, host: str | None) -> tuple[str, str | None]:
-    """3.2.1 to 3.2.4: the path that is meant, and the host."""
+    """Sections 3.2.1 to 3.2.4: the path and the host that the target means."""
     if method == "CONNECT":
         if not _AUTHORITY.fullmatch(target):
             raise BadFraming(f"CONNECT {cut(target)}: a host and its port are needed")
@@ -173,7 +173,7 @@ def _target(method: str, target: str, host: str | None) -> tuple[str, str | None
 
 
 def _length(lengths: Sequence[str], encodings: Sequence[str], version: tuple[int, int]) -> int | None:
-    """6.1 to 6.3: bytes of the body; None where it is chunked."""
+    """Sections 6.1 to 6.3: bytes of the body; None for a chunked body."""
     if encodings:
         if version == (1, 0):
             raise BadFraming("Transfer-Encoding has no meaning in HTTP/1.0")
@@ -181,7 +181,7 @@ def _length(lengths: Sequence[str], encodings: Sequence[str], version: tuple[int
             raise BadFraming("Content-Length and Transfer-Encoding say two things about where the body ends")
         codings = ",".join(encodings).lower()
         if codings != "chunked":
-            # Where the last is not "chunked", and once, nobody knows where the body ends.
+            # Unless "chunked" is the last coding and occurs once, the end of the body is unknown.
             is_delimited = re.fullmatch(rf"(?:{_TOKEN}[ \t]*,[ \t]*)+chunked", codings) and codings.count("chunked") == 1
             raise BadFraming(f"Transfer-Encoding {cut(codings)} is not understood", 501 if is_delimited else 400)
         return None
@@ -193,7 +193,7 @@ def _length(lengths: Sequence[str], encodings: Sequence[str], version: tuple[int
 
 
 def _expectation(values: Sequence[str], version: tuple[int, int]) -> bool:
-    """RFC 9110, 10.1.1: whether the client waits for a word before it sends its body."""
+    """RFC 9110, 10.1.1: whether the client waits for `100 Continue` before it sends its body."""
     if not values or version < (1, 1):
         return False
     if [value.lower() for value in values] != ["100-continue"]:
@@ -206,7 +206,7 @@ def _list(values: Sequence[str]) -> set[str]:
 
 
 def chunk_size(line: bytes) -> tuple[int, int]:
-    """7.1: bytes of the chunk that this line begins, and those of its extensions, which nobody needs. Raises BadFraming."""
+    """Section 7.1: the bytes of the chunk that this line begins, and the bytes of its extensions. Raises BadFraming."""
     match = _CHUNK.fullmatch(line)
     if match is None:
         raise BadFraming(f"{cut(line.decode('latin-1'))} begins no chunk")
@@ -214,7 +214,7 @@ def chunk_size(line: bytes) -> tuple[int, int]:
 
 
 def check_answer(status: str, headers: Iterable[tuple[str, str]]) -> int | None:
-    """The Content-Length that an application gave for its answer, if it did. Raises BadAnswer where the head cannot be sent."""
+    """The Content-Length that the application gave, or None. Raises BadAnswer if the head cannot be sent."""
     if not isinstance(status, str) or not _STATUS.fullmatch(status):
         raise BadAnswer(f"the status of an answer is {cut(status)}; a number from 200 to 999 and a reason in latin-1 are needed")
     length = None
@@ -237,7 +237,7 @@ def check_answer(status: str, headers: Iterable[tuple[str, str]]) -> int | None:
 
 
 def cut(value: object, most: int = QUOTED) -> str:
-    """`value` as it may be quoted: a bounded part of it, and nothing in it that moves a terminal's cursor."""
+    """A quotation of `value` for errors and logs: bounded, and with control characters escaped."""
     if not isinstance(value, str):
         return f"of the type {type(value).__name__}"
     return repr(value) if len(value) <= most else f"{value[:most]!r} (and {len(value) - most} more)"

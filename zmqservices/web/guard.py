@@ -1,23 +1,23 @@
-"""Tells of what broken or hostile clients send: counted, and logged once a minute, however much of it there is.
+"""Counts faults of broken or hostile clients, and logs them at most once a minute.
 
 Internal. Services use `zmqservices.web.handlers`.
 
 Rule 1: no sockets, no greenlets, no clock here; `now` is always an argument.
-Rule 2: telling never raises, and what is told is bounded.
+Rule 2: counting and logging never raise, and the log lines are bounded.
 """
 
 from __future__ import annotations
 
 import logging
 
-#: Seconds between two lines of one guard.
+#: Seconds between two log lines of one guard.
 INTERVAL = 60.0
-#: Characters of what is told of one fault.
+#: The most characters that are logged of one fault.
 LONGEST = 300
 
 
 class Guard:
-    """`what` begins each line, such as "a request was refused". `level` is the level of all its lines."""
+    """The faults of one kind. `what` begins each log line, such as "a request was refused"; `level` is their level."""
 
     def __init__(self, logger: logging.Logger, what: str, level: int = logging.INFO) -> None:
         self.count = 0
@@ -28,7 +28,7 @@ class Guard:
         self._told_at: float | None = None
 
     def caught(self, peer: str, exc: BaseException, now: float, trace: bool = False) -> None:
-        """Count one fault of `peer`, and log it unless another was logged within the last minute."""
+        """Count one fault of `peer`, and log it unless one was logged in the last minute."""
         self.count += 1
         self._untold += 1
         if self._told_at is not None and now - self._told_at < INTERVAL:
@@ -39,7 +39,7 @@ class Guard:
 
 
 def text_of(exc: BaseException) -> str:
-    """What an error says, without what breaks a line of a log, and bounded; its class where it cannot say it."""
+    """The text of an error on one line, bounded; its class if its text cannot be made."""
     try:
         text = str(exc)[:LONGEST]
         return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) or type(exc).__name__

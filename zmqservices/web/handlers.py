@@ -26,12 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 class HttpRequestHandler(Entrypoint):
-    """Runs a method for each request that fits `method` ("GET", or several: "GET,PUT") and `url`, a werkzeug rule.
+    """Runs a method for each request that matches `method` ("GET", or several: "GET,PUT") and `url`, a werkzeug rule.
 
     The method gets the request and the URL's parameters: `get_invoice(self, request, number)`. It returns a text, bytes, a
-    dict or list (sent as JSON), a generator (sent as it comes), `(status, body)`, `(status, headers, body)`, or a werkzeug
-    Response. werkzeug's HTTPExceptions are their own answers. `expected_exceptions` (and BadRequest) are the client's
-    mistakes: 400 with their text. All other errors are 500 without theirs.
+    dict or list (sent as JSON), a generator (streamed), `(status, body)`, `(status, headers, body)`, or a werkzeug Response.
+
+    An HTTPException of werkzeug is sent as the response. `expected_exceptions` (and BadRequest) are the client's mistakes and
+    become 400 with their text. All other errors become 500 without their text.
     """
 
     server = WebServer()
@@ -40,16 +41,16 @@ class HttpRequestHandler(Entrypoint):
         super().__init__(**kwargs)
         self.method = method
         self.url = url
-        # They are answers, and no reason for alarm.
+        # They are responses, so they are logged as warnings.
         expected = self.expected_exceptions
         self.expected_exceptions = (*(expected if isinstance(expected, tuple) else (expected,)), HTTPException)
         self._exchanges: set[HttpExchange] = set()
         _check(method, url)
 
-    # --- what subclasses may change ----------------------------------------------------------------------------------
+    # --- methods that subclasses may override ----------------------------------------------------------------------------------
 
     def get_url_rule(self) -> Rule:
-        """Which requests are meant; `url` may lack its first slash."""
+        """The rule of the requests to handle. `url` may lack its first slash."""
         return Rule(self.url if self.url.startswith("/") else f"/{self.url}", methods=_methods(self.method))
 
     def get_entrypoint_parameters(self, request: WebRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -57,7 +58,7 @@ class HttpRequestHandler(Entrypoint):
         return (request,), request.path_values
 
     def handle_request(self, request: WebRequest) -> Any:
-        """Called, in the connection's greenlet, for each request: the Response, or another WSGI application."""
+        """Called in the connection's greenlet for each request. Returns the Response, or another WSGI application."""
         try:
             context_data = self.server.context_data_from_headers(request)
             args, kwargs = self.get_entrypoint_parameters(request)
@@ -67,11 +68,11 @@ class HttpRequestHandler(Entrypoint):
             return self._told(exc)
 
     def response_from_result(self, result: Any) -> Response:
-        """Called, in the worker's greenlet, with what the method returned. An error here is the outcome of the call."""
+        """Called in the worker's greenlet with the method's result. An error here becomes the outcome of the call."""
         return to_response(result)
 
     def response_from_exception(self, exc: BaseException) -> Response:
-        """Called with what went wrong: in the method, before it, or with its result."""
+        """Called with the error of the method, or with an error before it or in its result. Returns the Response."""
         return error_response(exc, self.expected_exceptions)
 
     def listed(self) -> dict[str, Any]:
@@ -87,19 +88,19 @@ class HttpRequestHandler(Entrypoint):
         self.server.register_provider(self)
 
     def stop(self) -> None:
-        """Refuse new requests, answer those that were taken, then part."""
+        """Refuse new requests, wait until the accepted ones are answered, and leave the server."""
         self.server.drain()
         self._end_bodies("the service is stopping")
         self.server.unregister_provider(self)
         super().stop()
 
     def kill(self) -> None:
-        """Workers are killed, and nobody would answer those who wait for them. (A body ends with its worker.)"""
+        """Fail the waiting requests, whose workers are killed. (A streamed body ends with its worker.)"""
         for exchange in self._exchanges:
             exchange.fail(ContainerBeingKilled(f"{self.container.service_name} was killed"))
 
     def _end_bodies(self, why: str) -> None:
-        # Some never end by themselves, and the container cannot cancel a worker that answers.
+        # Some streamed bodies never end, and the container cannot cancel a worker that is already answering.
         for exchange in self._exchanges:
             if exchange.body is not None:
                 exchange.body.abandon(why)
@@ -122,7 +123,7 @@ class HttpRequestHandler(Entrypoint):
     def handle_result(
         self, exchange: HttpExchange, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
     ) -> Outcome:
-        """Called by the worker with the outcome. Returns when a streamed body is produced; may replace the result."""
+        """Called by the worker with the outcome. Returns when a streamed body is complete. May replace the result."""
         if exc_info is None:
             try:
                 response = self.response_from_result(result)
@@ -161,15 +162,15 @@ class HttpRequestHandler(Entrypoint):
             _log.error("the result of %s could not be sent: %s", worker_ctx.call_id, exc, exc_info=exc)
 
     def _told(self, exc: BaseException) -> Any:
-        """The answer for an error; one that a subclass fails to give is given in its place."""
+        """The response for an error. If a subclass fails to make it, the default response is used."""
         try:
             return self.response_from_exception(exc)
         except Exception:
-            _log.exception("%r could not tell of %s", self, type(exc).__name__)
+            _log.exception("%r could not make a response for %s", self, type(exc).__name__)
         try:
             return error_response(exc, ())
         except Exception:
-            # An HTTPException of the service's own whose answer cannot be made.
+            # An HTTPException of the service whose response cannot be made.
             return error_response(RuntimeError(), ())
 
 

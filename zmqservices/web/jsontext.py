@@ -1,8 +1,8 @@
-"""JSON that clients send: read with bounds, so that whatever was read can be handed on and written again.
+"""Reads JSON of clients with bounds, so that every value that was read can be written again.
 
 Internal. Services use `zmqservices.web.handlers`.
 
-Rule 1: pure; a text in, its value or a ValueError out.
+Rule 1: pure. A text goes in, its value or a ValueError comes out.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Any
 
 from zmqservices.wire.nesting import is_deeper, may_be_deeper
 
-#: Arrays and objects within each other.
+#: The deepest nesting of arrays and objects.
 MAX_NESTING = 100
 
 
 def loads(text: str | bytes, **options: Any) -> Any:
-    """The value of a JSON text. Raises ValueError where it is none, or holds what cannot be written again: 1e999, a thousand
-    arrays within each other."""
+    """The value of a JSON text.
+
+    Raises ValueError for malformed JSON, and for a value that cannot be written again, such as 1e999 or a thousand nested arrays.
+    """
     try:
         value = json.loads(text, parse_float=_finite, **options)
     except RecursionError:
@@ -30,12 +32,12 @@ def loads(text: str | bytes, **options: Any) -> Any:
 
 
 def dumps(value: Any, **options: Any) -> str:
-    """As `json.dumps`; beside `loads` it makes this module one that werkzeug takes for its JSON."""
+    """As `json.dumps`. With `loads` and `dumps`, werkzeug accepts this module for its JSON."""
     return json.dumps(value, **options)
 
 
 def no_constant(name: str) -> None:
-    """For `parse_constant`: NaN and Infinity are no JSON, though Python reads them."""
+    """For `parse_constant`: refuse NaN and Infinity, which Python reads although they are not JSON."""
     raise ValueError(f"{name} is no number")
 
 

@@ -1,4 +1,4 @@
-"""The listening socket: a pywsgi server that knows its connections, and that survives a lack of descriptors.
+"""The listening socket: a pywsgi server that has a list of its connections, and survives a lack of descriptors.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -27,17 +27,17 @@ from zmqservices.web.guard import Guard
 
 _log = logging.getLogger(__name__)
 
-#: Connections that are accepted in one turn of the loop. Open connections get their turn in between. With gevent's 100, a client
-#: that connects without a pause kept others waiting for seconds, and the process grew.
+#: The most connections that are accepted in one turn of the event loop, so that open connections get their turn. With gevent's
+#: default of 100, a client that connects without a pause kept others waiting for seconds, and the process's memory grew.
 ACCEPTED_AT_ONCE = 4
-#: Seconds without accepting after no descriptor was left for a connection: the first pause, and the longest.
+#: Seconds of the pause in accepting when no descriptor is left for a connection: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 
 _short = Guard(_log, "connections wait for descriptors; raise `ulimit -n`, or LimitNOFILE= of a systemd unit", logging.WARNING)
 
 
 class ServedConnection(Protocol):
-    """A connection, as the server closes it."""
+    """The interface of a connection for the server that closes it."""
 
     @property
     def is_idle(self) -> bool:
@@ -45,7 +45,7 @@ class ServedConnection(Protocol):
 
 
 class Server(WSGIServer):
-    """A pywsgi server that knows its connections, so that it can close those that are idle."""
+    """A pywsgi server with a list of its connections, so that it can close idle ones."""
 
     max_accept = ACCEPTED_AT_ONCE
 
@@ -62,14 +62,14 @@ class Server(WSGIServer):
         max_headers_size: int = DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE,
         max_connections: int = DEFAULT_WEB_SERVER_MAX_CONNECTIONS,
     ) -> None:
-        # Set first: `close` reads it, also when the rest of this method fails.
+        # Set first, because `close` reads it even if the rest of this method fails.
         self.connections: dict[ServedConnection, Greenlet] = {}
         self.idle_timeout = idle_timeout
         self.header_timeout = header_timeout
         self.min_body_rate = min_body_rate
         self.max_headers, self.max_headers_size, self.max_connections = max_headers, max_headers_size, max_connections
         self.is_closing = False
-        #: Seconds without accepting, the next time that no descriptor is left.
+        #: The seconds of the next pause.
         self._pause = FIRST_PAUSE
         super().__init__(
             listener, application, spawn=Pool(), log=None, error_log=None, handler_class=handler_class, environ=environ
@@ -89,14 +89,14 @@ class Server(WSGIServer):
         return connection
 
     def _wait_for_descriptors(self) -> None:
-        # gevent pauses like this after other errors, but prints each of them with a traceback.
+        # gevent does the same after other errors, but prints each of them with a traceback.
         self.stop_accepting()
         self._timer = self.loop.timer(self._pause)
         self._timer.start(self._start_accepting_if_started)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Accept no more connections and close the idle ones. The others end with the answer that is under way."""
+        """Accept no more connections, and close idle ones. The others end after their present response."""
         self.is_closing = True
         super().close()
         for handler, greenlet in list(self.connections.items()):

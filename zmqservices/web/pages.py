@@ -1,4 +1,4 @@
-"""Pages of a web server that answer beside the methods of a service.
+"""Pages that a web server serves besides the methods of a service.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -16,17 +16,17 @@ from zmqservices.web.requests import WebRequest
 
 
 class WebPage(Protocol):
-    """What answers at one URL. Nothing waits for it when the service stops."""
+    """A page at one URL. A stopping service does not wait for it."""
 
     def get_url_rule(self) -> Rule:
-        """Which requests are meant."""
+        """The rule of the requests to handle."""
 
     def handle_request(self, request: WebRequest) -> Response:
-        """The answer; no worker runs for it, so it must not wait for anything."""
+        """The response. It is made without a worker, so this must not block."""
 
 
 class JsonPage:
-    """A document that does not change, for GET and HEAD."""
+    """A constant JSON document, for GET and HEAD."""
 
     def __init__(self, path: str, document: Mapping[str, Any]) -> None:
         self._path = path

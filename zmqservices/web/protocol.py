@@ -1,9 +1,9 @@
-"""One connection of HTTP/1.1 on a gevent socket: its requests by RFC 9112, time limits, and lines in the log.
+"""One HTTP/1.1 connection on a gevent socket: reads requests by RFC 9112, with time limits, and logs them.
 
 Internal. Services use `zmqservices.web.handlers`.
 
-Only this file, `answering` and `listening` lean on the inside of pywsgi. Messages are read and framed by code of our own,
-since pywsgi repairs requests that have to be refused.
+Only this file, `answering` and `listening` depend on internals of pywsgi. This package reads and frames messages itself, because
+pywsgi repairs requests that must be refused.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _log = logging.getLogger(__name__)
 #: One line for each request.
 _access = logging.getLogger("zmqservices.web.access")
 
-#: Characters of a request line that the log gets.
+#: The most characters of a request line in the log.
 LONGEST_LINE = 1000
-#: The key under which an application finds the handler of its connection: the socket, and what was already read from it.
+#: The key of the environment for the handler of the connection, which has the socket and the bytes already read from it.
 HANDLER = "zmqservices.web.handler"
 
-_refused = Guard(_log, "refused a request that is none")
+_refused = Guard(_log, "refused a malformed request")
 _crowded = Guard(_log, "turned a connection away", logging.WARNING)
 _broken = Guard(_log, "a connection broke", logging.ERROR)
 
 
 class BodyBroken(Exception):
-    """The body of an answer ended in an error. The client learns it from the connection, which ends in the middle of the body."""
+    """The body of a response ended with an error. The client notices because the connection ends in the middle of the body."""
 
 
 class _Body(io.BufferedReader):
-    """The body of a request: applications read it, and pywsgi discards what they left."""
+    """The body of a request. Applications read it, and pywsgi discards the rest."""
 
     def __init__(self, handler: HttpOnlyProtocol, body: RequestBody) -> None:
         super().__init__(body)
@@ -65,12 +65,12 @@ class _Body(io.BufferedReader):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the end of the body cannot be found, so that no other request can follow it."""
+        """Whether the end of the body cannot be found, so that no other request can follow."""
         return self._body.is_lost
 
     def _discard(self) -> None:
         if not self._body.discard():
-            # The rest of the body would be taken for the next request.
+            # Otherwise the rest of the body would be read as the next request.
             self._handler.close_connection = True
 
 
@@ -82,9 +82,9 @@ class _NoBody(io.BytesIO):
 
 
 class HttpOnlyProtocol(AnswerHandler):
-    """One connection: request after request, until it is closed or idle for too long."""
+    """One connection. It handles one request after another until it is closed, or idle for too long."""
 
-    #: No request is being answered; such a connection may be closed without loss.
+    #: Whether no request is being answered, so that the connection may be closed without loss.
     is_idle = True
     request: RequestHead
 
@@ -99,7 +99,7 @@ class HttpOnlyProtocol(AnswerHandler):
             getattr(server, "max_headers", DEFAULT_WEB_SERVER_MAX_HEADERS),
             getattr(server, "max_headers_size", DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE),
         )
-        #: Why the connection is turned away; "" where it is welcome.
+        #: Why the connection is refused; "" if it is accepted.
         self._turned_away = ""
         super().__init__(sock, address, server, io.BufferedReader(self._reader))
 
@@ -115,14 +115,14 @@ class HttpOnlyProtocol(AnswerHandler):
                 connections[self] = getcurrent()
         try:
             if self.socket.family != socket.AF_UNIX:
-                # Answers and messages are written whole; waiting for more to come only costs time.
+                # Responses and messages are written whole, so waiting for more data would only cost time.
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             super().handle()
         except OSError:
-            # The client disconnected, perhaps while it was told what is wrong with its request.
+            # The client disconnected, perhaps while it got the error for its request.
             pass
         except Exception as exc:
-            # Whatever the error is, it ends this connection only.
+            # Any error ends only this connection.
             _broken.caught(self._client(), exc, monotonic(), trace=True)
         finally:
             if connections is not None:
@@ -188,22 +188,22 @@ class HttpOnlyProtocol(AnswerHandler):
         return environ
 
     def _invite(self) -> None:
-        """Tell a client that waits for `100 Continue` to send its body. Not within an answer: it would become part of it."""
+        """Send `100 Continue` to a client that waits for it. Not within a response, of which it would become a part."""
         if not self.headers_sent:
             self.socket.sendall(CONTINUE)
 
     def _refuse(self, status: int, text: str) -> None:
-        """Answer a request that is not valid, and give the client time to read the answer before the connection closes."""
+        """Answer an invalid request, and give the client time to read the response before the connection closes."""
         self.status, self.close_connection = str(status), True
         self.time_finish = time.time()
         self.log_request()
         self.socket.sendall(refusal(status, text, not self.requestline.startswith("HEAD ")))
-        # A server that stops need not wait for this connection.
+        # A stopping server need not wait for this connection.
         self.is_idle = True
         self._linger()
 
     def _linger(self) -> None:
-        # If the connection were closed with unread bytes, TCP would discard the answer (RFC 9112, 9.6).
+        # If the connection were closed with unread bytes, TCP would discard the response (RFC 9112, 9.6).
         with Timeout(reading.LINGER, False):
             self.socket.shutdown(socket.SHUT_WR)
             while self.socket.recv(PIECE):
@@ -220,7 +220,7 @@ class HttpOnlyProtocol(AnswerHandler):
                 self.close_connection = True
 
     def upgrade(self, response: bytes) -> None:
-        """Send `response`, after which the connection speaks another protocol. No request follows this one."""
+        """Send `response`, after which the connection uses another protocol. No request follows this one."""
         self.close_connection = self.headers_sent = True
         self.code, self._orig_status = 101, "101 Switching Protocols"
         self._reader.be_patient()
@@ -230,14 +230,14 @@ class HttpOnlyProtocol(AnswerHandler):
     # --- errors and the log ------------------------------------------------------------------------------------------
 
     def handle_error(self, t: type[BaseException], v: BaseException, tb: TracebackType | None) -> None:
-        """Called by pywsgi when answering failed. The client gets an error if nothing of its answer was sent yet."""
+        """Called by pywsgi when a response failed. The client gets an error if nothing of the response was sent yet."""
         self.close_connection = True
         if issubclass(t, (GreenletExit, OSError, BodyBroken)):
             return
         if not isinstance(v, HTTPException):
-            _log.error("an answer to %s could not be given", self._asked(), exc_info=(t, v, tb))
+            _log.error("%s could not be answered", self._asked(), exc_info=(t, v, tb))
         if self.response_length or not hasattr(self, "socket"):
-            # A part of the answer was sent. The end of the connection says that the answer is not complete.
+            # A part of the response was sent. The end of the connection shows that it is incomplete.
             return
         code = v.code if isinstance(v, HTTPException) and v.code else 500
         self.status, self.code = str(code), code
@@ -251,7 +251,7 @@ class HttpOnlyProtocol(AnswerHandler):
 
     def log_request(self) -> None:
         if _access.isEnabledFor(logging.INFO):
-            # `status` is a text if the connection or the request was at fault, and bytes if the application answered.
+            # `status` is a text if the connection or the request was faulty, and bytes if the application answered.
             status = self.status if isinstance(self.status, str) else (self._orig_status or "000").split(" ", 1)[0]
             took = (self.time_finish or time.time()) - self.time_start
             _access.info("%s %s %s %d %.3fs", self._client(), self._asked(), status, self.response_length, took)
@@ -261,5 +261,5 @@ class HttpOnlyProtocol(AnswerHandler):
         return str(address[0]) if isinstance(address, tuple) and address else "-"
 
     def _asked(self) -> str:
-        # Quoted as Python would: a client may send sequences that move the cursor of a terminal.
+        # Quoted like a Python text, because a client may send sequences that move a terminal's cursor.
         return cut((self.requestline or "").rstrip(), LONGEST_LINE)

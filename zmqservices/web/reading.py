@@ -1,4 +1,4 @@
-"""The bytes that a client sends, in the time that it has for them: a deadline for a head, a least rate for a body.
+"""Reads a client's bytes with time limits: a deadline for the head of a request, and a least rate for its body.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -27,20 +27,20 @@ from zmqservices.web.framing import (
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: Seconds for which a body may fall behind its least rate; a network may lose a packet or two.
+#: Seconds for which a body may be slower than its least rate, because a network may lose packets.
 GRACE = 20.0
-#: Seconds in which a client gets rid of a body that nobody read, so that it comes to reading the answer (RFC 9112, 9.6).
+#: Seconds for which an unread body is discarded, so that the client comes to reading the response (RFC 9112, 9.6).
 LINGER = 5.0
-#: Bytes of a body that nobody asked for after which the connection is given up.
+#: If more bytes than this of an unread body would have to be discarded, the connection is closed.
 READ_IN_VAIN = 1024 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class SocketReader(io.RawIOBase):
-    """A socket to be read through a BufferedReader. Raises TimeoutError for a client that is slower than it may be.
+    """A socket for a BufferedReader. Raises TimeoutError if the client is too slow.
 
-    Only the time in which the client is waited for counts, and it is looked at only where there is something to wait for.
+    Only time spent waiting for the client counts, and the clock is read only when there is something to wait for.
     """
 
     def __init__(self, sock: Socket, idle_timeout: float | None, head_timeout: float | None, rate: float) -> None:
@@ -49,27 +49,27 @@ class SocketReader(io.RawIOBase):
         self._idle_timeout = idle_timeout
         self._head_timeout = head_timeout
         self._rate = rate
-        #: Seconds that the client may still be waited for; None where the idle timeout is all there is.
+        #: Seconds that are left for the client; None if only the idle timeout applies.
         self._left: float | None = None
         self._gain = 0.0
         self._is_idle = True
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing came since the last request."""
+        """Whether nothing was received since the last request."""
         return self._is_idle
 
     def begin_request(self) -> None:
-        """The next byte begins a request, whose head has a deadline from then on."""
+        """The next byte begins a request. From then on its head has a deadline."""
         self._is_idle, self._left, self._gain = True, None, 0.0
 
     def begin_body(self) -> None:
-        """From here on each byte is worth `1 / rate` seconds."""
+        """From here on each byte gives the client another `1 / rate` seconds."""
         self._is_idle = False
         self._left, self._gain = (GRACE, 1.0 / self._rate) if self._rate else (None, 0.0)
 
     def be_patient(self) -> None:
-        """Another protocol is spoken from here on; it has limits of its own."""
+        """From here on the connection uses another protocol, which has its own limits."""
         self._is_idle, self._left, self._idle_timeout = False, None, None
 
     def readable(self) -> bool:
@@ -101,7 +101,7 @@ class SocketReader(io.RawIOBase):
 def header_lines(
     rfile: io.BufferedReader, most: int = DEFAULT_WEB_SERVER_MAX_HEADERS, most_bytes: int = DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE
 ) -> Iterator[bytes]:
-    """The lines of a header or trailer section, without the empty one at its end. Raises BadFraming, ConnectionError."""
+    """The lines of a header or trailer section, without the empty line at its end. Raises BadFraming and ConnectionError."""
     size = 0
     for count in range(most + 1):
         line: bytes = rfile.readline(most_bytes - size + 1)
@@ -116,18 +116,18 @@ def header_lines(
 
 
 class RequestBody(io.RawIOBase):
-    """A request's body as it comes: to be read through a BufferedReader. Raises the answer that its faults deserve."""
+    """A request's body as it arrives, for a BufferedReader. Raises the HTTPException for a faulty body."""
 
     def __init__(self, head: RequestHead, rfile: io.BufferedReader, invite: Callable[[], Any]) -> None:
         super().__init__()
         self._rfile = rfile
         self._invite: Callable[[], Any] | None = invite if head.asks_to_continue else None
         self._is_chunked = head.is_chunked
-        #: Bytes that are left of the body, or of its chunk.
+        #: The bytes that are left of the body, or of the present chunk.
         self._left = head.length or 0
         self._is_over = not self._is_chunked and not self._left
         self._extensions = 0
-        #: What ended it before its end; nothing after it can be told apart.
+        #: The error that ended the body early. Then nothing after it can be read.
         self.failure: Exception | None = None
 
     def readable(self) -> bool:
@@ -147,7 +147,7 @@ class RequestBody(io.RawIOBase):
             self.failure = RequestTimeout("The body came too slowly.")
             raise self.failure from exc
         except BadFraming as exc:
-            self.failure = ClientDisconnected(f"The body is none: {exc}.")
+            self.failure = ClientDisconnected(f"The body is malformed: {exc}.")
             raise self.failure from exc
         except OSError as exc:
             self.failure = ClientDisconnected("The body broke off.")
@@ -176,7 +176,7 @@ class RequestBody(io.RawIOBase):
         if self._extensions > MAX_EXTENSIONS:
             raise BadFraming("its chunks have more extensions than are read")
         if not self._left:
-            # Nobody is told of trailers, but they have to be fields.
+            # Trailers are not used, but they must be valid fields.
             read_fields(header_lines(self._rfile))
             self._is_over = True
         return not self._is_over
@@ -189,16 +189,16 @@ class RequestBody(io.RawIOBase):
 
     @property
     def is_lost(self) -> bool:
-        """Whether another request is not to be expected after it: its end cannot be found, or is too far to be read in vain."""
+        """Whether no other request can follow: the end of the body cannot be found, or is too far away to discard the rest."""
         return self._has_no_end or self._left > READ_IN_VAIN
 
     @property
     def _has_no_end(self) -> bool:
-        # It is at fault, or the client still waits for a word before it sends it.
+        # The body is faulty, or the client still waits for `100 Continue`.
         return self.failure is not None or self._invite is not None
 
     def discard(self) -> bool:
-        """Read what the application left of it, for a while. Whether the next request can be told from it afterwards."""
+        """Discard the rest of the body, within limits. Returns whether the next request can be read afterwards."""
         if self._is_over:
             return True
         if self._has_no_end:

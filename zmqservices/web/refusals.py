@@ -1,4 +1,4 @@
-"""Answers that the server gives by itself, without an application, as bytes.
+"""Responses that the server makes itself, without an application, as bytes.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 
 def refusal(status: int, text: str, has_body: bool) -> bytes:
-    """A whole answer that ends its connection. An answer to HEAD has no body."""
+    """A whole response that ends its connection. A response to HEAD has no body."""
     reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
     body = f"Error: {text or reason}\n".encode()
     date = format_date_time(time.time()).decode()
@@ -25,5 +25,5 @@ def refusal(status: int, text: str, has_body: bool) -> bytes:
 
 
 def text_of_http(exc: HTTPException) -> str:
-    """What an HTTPException tells the client."""
+    """The text of an HTTPException for the client."""
     return exc.description or exc.name

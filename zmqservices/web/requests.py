@@ -1,4 +1,4 @@
-"""Requests as methods get them: werkzeug's own, with a bound on the body that holds however the body comes.
+"""The requests that methods get: werkzeug's, with a bound on every body, also on chunked ones.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -18,19 +18,20 @@ from zmqservices.web import jsontext
 
 
 class WebRequest(Request):
-    """werkzeug's request. `path_values`: the parameters that the URL's rule names."""
+    """A werkzeug request. `path_values`: the parameters in the URL's rule."""
 
     path_values: dict[str, Any]
-    #: When it came (monotonic seconds), the rule that fits its URL, and the status of the answer; only while probes listen.
+    #: The time of arrival (monotonic seconds), the rule that matches the URL, and the status of the response. Only set for
+    #: probes.
     began_at = 0.0
     route: str | None = None
     status = 500
-    #: Bounded: what cannot be written again is no JSON, and 400.
+    #: Bounded: a value that could not be written again is malformed JSON, and becomes 400.
     json_module = jsontext
 
     @cached_property
     def authorization(self) -> Authorization | None:
-        """What the client says of who it is; None where that makes no sense, which werkzeug raises for in some cases."""
+        """The client's credentials; None if they are malformed, for which werkzeug raises errors in some cases."""
         try:
             return Authorization.from_header(self.headers.get("Authorization"))
         except ValueError:
@@ -38,11 +39,11 @@ class WebRequest(Request):
 
 
 def bounded_request(environ: dict[str, Any], max_body: int) -> WebRequest:
-    """A request whose body raises RequestEntityTooLarge where it has more than `max_body` bytes."""
+    """A request whose body raises RequestEntityTooLarge if it has more than `max_body` bytes."""
     request = WebRequest(environ)
     request.max_form_memory_size = max_body
     if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
-        # werkzeug's own bound would cut such a body off in silence.
+        # werkzeug's own bound would silently cut such a body off.
         environ["wsgi.input"] = io.BufferedReader(_Bounded(environ["wsgi.input"], max_body))
     else:
         request.max_content_length = max_body
@@ -50,7 +51,7 @@ def bounded_request(environ: dict[str, Any], max_body: int) -> WebRequest:
 
 
 class _Bounded(io.RawIOBase):
-    """A body in chunks, whose length nobody said beforehand."""
+    """A chunked body, whose length is not known beforehand."""
 
     def __init__(self, body: InputStream, max_body: int) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class _Bounded(io.RawIOBase):
         try:
             data = self._body.read(len(buffer))
         except (OSError, ValueError) as exc:
-            # It ended too early, or its chunks are none.
+            # The body ended too early, or its chunks are malformed.
             raise ClientDisconnected("The body broke off.") from exc
         self._left -= len(data)
         if self._left < 0:

@@ -1,7 +1,7 @@
-"""What a method may return for an answer over HTTP, and what its errors become.
+"""Turns the result of a method, or its error, into an HTTP response.
 
 Rule 1: pure; no sockets, no greenlets.
-Rule 2: what an error says of our inside stays inside, unless it is the client's own mistake.
+Rule 2: the text of an error is sent only if the error is the client's own mistake.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from zmqservices.web.framing import BadAnswer, check_answer
 
 __all__ = ["check_response", "error_response", "to_json", "to_response"]
 
-#: The classes of errors that are a client's own mistakes.
+#: The classes of errors that are the client's own mistakes.
 Expected: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
-#: What JSON is called; the second is that of errors (RFC 9457).
+#: The media types of JSON; the second is for errors (RFC 9457).
 JSON_TYPES = ("application/json", "application/problem+json")
 
-#: Errors of ours that mean "not now".
+#: The errors of this package that mean "try again later".
 NOT_NOW = (ContainerBeingKilled, Overloaded, WorkerCancelled)
 
 class ErrorResponse(Response):
-    """The answer for an error: a text as it always was, or JSON for a client that asks for that (`problem`, RFC 9457)."""
+    """The response for an error: a text by default, or JSON for a client that asks for it (`problem`, RFC 9457)."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ErrorResponse(Response):
         self._body = self.get_data()
 
     def for_client(self, accept: MIMEAccept) -> ErrorResponse:
-        """The same in the form that is asked for, unless a service has put its own words in."""
+        """The same response in the form that the client accepts, unless the service has replaced its text."""
         if self.get_data() == self._body:
             self.vary.add("Accept")
             mimetype = _json_type(accept, self.mimetype or "")
@@ -56,7 +56,10 @@ class ErrorResponse(Response):
 
 
 def _json_type(accept: MIMEAccept, mimetype: str) -> str | None:
-    """The kind of JSON that a client names and likes as much as `mimetype`; None for others: `*/*` names nothing."""
+    """The media type of JSON that a client names and prefers at least as much as `mimetype`; None without one.
+
+    `*/*` names none.
+    """
     named = {kind: quality for kind, quality in accept if kind in JSON_TYPES or kind.endswith("+json")}
     if not named or not 0 < max(named.values()) >= accept[mimetype]:
         return None
@@ -67,7 +70,7 @@ RETURNS = "a text, bytes, a dict or list (JSON), a generator, (status, body), (s
 
 
 def to_response(result: object) -> Response:
-    """The answer for what a method returned. Raises TypeError or ValueError where that is none."""
+    """The response for the result of a method. Raises TypeError or ValueError for a result of another form."""
     if isinstance(result, Response):
         return result
     status, headers, body = _parts(result)
@@ -90,7 +93,7 @@ def _parts(result: object) -> tuple[int, Mapping[str, Any] | list[Any], Any]:
         status, headers, body = result
     else:
         raise TypeError(f"a tuple of {len(result)} is no answer; {RETURNS} is needed")
-    # HTTPStatus is an int too. A number below 200 would end nothing.
+    # HTTPStatus is an int as well. A status below 200 would not end the request.
     if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
         raise TypeError(f"the status of an answer is {status!r}; a whole number from 200 to 999 is needed")
     return int(status), {} if headers is None else headers, body
@@ -109,7 +112,7 @@ def _content(body: object) -> tuple[Any, str]:
 
 
 def check_response(response: Response, method: str) -> None:
-    """Raise BadAnswer for an answer that cannot be sent as it is: here, where it is still the outcome of the call."""
+    """Raise BadAnswer for a response that cannot be sent. Called while the error can still be the outcome of the call."""
     length = check_answer(response.status, response.headers)
     if length is None or response.is_streamed or response.status_code in (204, 304):
         return
@@ -119,12 +122,12 @@ def check_response(response: Response, method: str) -> None:
 
 
 def to_json(value: object) -> str:
-    """JSON of plain values; TypeError or ValueError for what it has no place for (nan, dates, objects)."""
+    """JSON of a plain value. Raises TypeError or ValueError for values that JSON has not (nan, dates, objects)."""
     return json.dumps(value, allow_nan=False)
 
 
 def error_response(exc: BaseException, expected: Expected) -> Response:
-    """The answer for an error: an HTTPException is its own, a client's mistake is 400 with its text, others tell nothing."""
+    """The response for an error: an HTTPException itself; 400 with the text of a client's mistake; otherwise one without text."""
     if isinstance(exc, HTTPException):
         return _own_response(exc)
     if isinstance(exc, (BadRequest, *_as_tuple(expected))):

@@ -1,4 +1,4 @@
-"""The web server of one container: its routes, the headers of every answer, and the drain."""
+"""The web server of one container: its routes, the headers of every response, and the drain."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ __all__ = ["BindAddress", "HttpOnlyProtocol", "WebServer", "WsgiApp", "parse_add
 
 _log = logging.getLogger(__name__)
 
-#: Bodies up to this many bytes are read before a worker is taken, so that no worker waits for a slow client.
+#: Bodies of up to this many bytes are read before a worker begins, so that no worker waits for a slow client.
 READ_AHEAD = 1024 * 1024
 
 
 class WebServer(ProviderCollector, SharedExtension):
-    """Shared by all @http methods of a container; they are its providers, and so are WebSockets.
+    """The web server of one container. Its @http methods and WebSockets are its providers.
 
     A provider has `get_url_rule()` and `handle_request(request)`, which returns a werkzeug Response or another WSGI
-    application. To change something for all of a service's routes, subclass this and the entrypoint whose `server` it is.
+    application. To change something for all routes of a service, subclass this, and the entrypoint that has it as `server`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.is_draining = False
-        #: To be added to before the start. Only a service that has providers serves them.
+        #: Further pages. Add to it before the start. They are served only if the service has providers.
         self.pages: list[WebPage] = []
         self._site: Site | None = None
         self._answering: set[object] = set()
@@ -54,26 +54,26 @@ class WebServer(ProviderCollector, SharedExtension):
 
     def bind(self, container: Container) -> WebServer:
         bound = super().bind(container)
-        WebSettings.read(container.config)  # A wrong one is told before anything starts.
+        WebSettings.read(container.config)  # A wrong setting is reported before anything starts.
         return bound
 
-    # --- what subclasses may change ----------------------------------------------------------------------------------
+    # --- methods that subclasses may override ----------------------------------------------------------------------------------
 
     @property
     def bind_addr(self) -> BindAddress:
-        """Where to listen, as configured. Services of one process with the same address share one server."""
+        """The configured address. Services of one process with the same address share one server."""
         return parse_address(self.container.config.get(WEB_SERVER_CONFIG_KEY, DEFAULT_WEB_SERVER_ADDRESS))
 
     def get_wsgi_app(self) -> Any:
-        """Called once at the start: the WSGI application of this service. Wrap what this returns in middleware."""
+        """Called once at the start: the WSGI application of this service. Override it to wrap the application in middleware."""
         return WsgiApp(self)
 
     def get_wsgi_server(
         self, sock: Any, wsgi_app: Any, protocol: Any = HttpOnlyProtocol, debug: bool = False
     ) -> Any:
-        """Called once per address: a server of `gevent.pywsgi` for a socket that listens, not yet started.
+        """Called once per address: make a server of `gevent.pywsgi` for a listening socket, without starting it.
 
-        `debug` is Nameko's and means nothing here: each request is a line of the logger `zmqservices.web.access`.
+        `debug` is Nameko's and has no effect here: the logger `zmqservices.web.access` logs each request.
         """
         host, port = sock.getsockname()[:2]
         environ = {"SERVER_NAME": host, "SERVER_PORT": str(port)}
@@ -84,14 +84,14 @@ class WebServer(ProviderCollector, SharedExtension):
         )  # fmt: skip
 
     def context_data_from_headers(self, request: Request) -> dict[str, Any]:
-        """Called for every request: the context data of its worker, which travels on with the calls that it makes.
+        """Called for every request: the context data of its worker, which is sent with the worker's calls.
 
-        Nothing by default: what strangers send is not to be trusted.
+        Empty by default, because headers of unknown clients must not be trusted.
         """
         return {}
 
     def headers_from_context_data(self, worker_ctx: WorkerContext) -> Mapping[str, str]:
-        """Called for every answer of a worker: headers that it gets besides its own."""
+        """Called for every response of a worker: further headers for it."""
         return {}
 
     # --- life cycle --------------------------------------------------------------------------------------------------
@@ -100,19 +100,19 @@ class WebServer(ProviderCollector, SharedExtension):
         self.settings = WebSettings.read(self.container.config)
 
     def start(self) -> None:
-        """All extensions are set up: listen. From here on requests may arrive."""
+        """Called once all extensions are set up: listen. From here on requests may arrive."""
         if self._providers:
             self.wsgi_app = self.get_wsgi_app()
             self._site = Site.join(self, self.bind_addr, self.settings.reuse_port)
 
     def rules(self) -> list[Rule]:
-        """The routes of all providers and pages, made anew."""
+        """New rules for all providers and pages."""
         rules = []
         by_name = sorted(self._providers, key=lambda one: getattr(one, "method_name", None) or "")
         for provider in [*by_name, *self.pages]:
             rule = provider.get_url_rule()
             if rule.map is not None:
-                # A provider that keeps its rule gives one that was used before.
+                # A provider that keeps its rule returns one that was already used.
                 rule = rule.empty()
             rule.endpoint = provider
             rules.append(rule)
@@ -120,13 +120,13 @@ class WebServer(ProviderCollector, SharedExtension):
 
     @property
     def address(self) -> BindAddress | None:
-        """Where it listens, with the port that it was given for 0; None while it does not."""
+        """The address at which it listens, with the real port; None while it does not listen."""
         return None if self._site is None else self._site.address
 
     def drain(self) -> None:
-        """Refuse new requests from here on; returns when those that run are answered, or `drain_timeout` has passed.
+        """Refuse new requests. Returns when running ones are answered, or after `drain_timeout`.
 
-        Called by every provider of the container as it stops; the first does it and the others wait.
+        Called by every provider of the container as it stops. The first call drains; the others wait for it.
         """
         if self._drained is not None:
             self._drained.wait()
@@ -135,7 +135,7 @@ class WebServer(ProviderCollector, SharedExtension):
         try:
             self.is_draining = True
             for provider in self._providers:
-                # Those whose answers have no end of their own have to make one.
+                # Providers whose responses do not end by themselves must end them.
                 getattr(provider, "begin_to_drain", lambda: None)()
             if self._site is not None:
                 self._site.begin_to_drain()
@@ -150,7 +150,7 @@ class WebServer(ProviderCollector, SharedExtension):
         return str(self.container.service_name)
 
     def stop(self) -> None:
-        """Called when the container stops; returns when the last provider has left and nothing listens any more."""
+        """Called when the container stops. Returns when the last provider has left and the address is closed."""
         super().stop()
         self._leave()
 
@@ -167,18 +167,18 @@ class WebServer(ProviderCollector, SharedExtension):
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def begin(self, answer: object) -> None:
-        """A request is being answered."""
+        """A response begins."""
         self._answering.add(answer)
         self._idle.clear()
 
     def end(self, answer: object) -> None:
-        """Its answer has been sent, or cannot be."""
+        """The response is sent, or cannot be sent."""
         self._answering.discard(answer)
         if not self._answering:
             self._idle.set()
 
     def check_load(self) -> None:
-        """Raise Overloaded when `max_queued_calls` calls wait for a worker already, or an adaptive limit is reached."""
+        """Raise Overloaded if `max_queued_calls` calls already wait for a worker, or an adaptive limit is reached."""
         waiting, most = self.container.pool.backlog(), self.settings.max_queued
         if waiting >= most:
             raise Overloaded(f"{waiting} calls wait for a worker; max_queued_calls is {most}")
@@ -192,12 +192,12 @@ class WebServer(ProviderCollector, SharedExtension):
             self.container.admission.entered(worker_ctx)
 
     def match(self, environ: dict[str, Any]) -> tuple[Any, Any]:
-        """The provider that answers, and the URL's parameters. Raises NotFound, MethodNotAllowed or RequestRedirect."""
+        """The provider for a request, and the URL's parameters. Raises NotFound, MethodNotAllowed or RequestRedirect."""
         assert self._site is not None
         return self._site.routes(environ).match()
 
     def allowed_methods(self, environ: dict[str, Any]) -> set[str]:
-        """The methods that this URL has, of whichever service; none where there is no such URL. Those of all URLs for `*`."""
+        """The methods that any service at this address has for this URL; for `*`, the methods of all URLs."""
         if self._site is None:
             return set()
         if environ["PATH_INFO"] == "*":
@@ -206,7 +206,7 @@ class WebServer(ProviderCollector, SharedExtension):
 
 
 class WsgiApp:
-    """Finds the provider of a request and lets it answer; answers itself where there is none, and to OPTIONS."""
+    """The WSGI application of one service: lets the request's provider answer, and itself answers OPTIONS and unknown routes."""
 
     def __init__(self, server: WebServer) -> None:
         self.server = server
@@ -223,7 +223,7 @@ class WsgiApp:
                 response = response.for_client(request.accept_mimetypes)
             if self._settings.cors is not None and isinstance(response, Response):
                 self._add_cors(response, self._settings.cors.answer(request.headers.get("Origin")))
-            # What a WebSocket answers with is no Response, but the whole of its life.
+            # A WebSocket returns no Response, but an application that runs until the connection ends.
             request.status = response.status_code if isinstance(response, Response) else 101
             return _Sending(response(environ, start_response), lambda: self._ended(request))
         except BaseException:
@@ -232,7 +232,7 @@ class WsgiApp:
 
     @staticmethod
     def _add_cors(response: Response, headers: list[tuple[str, str]]) -> None:
-        # Set and not added: a service may give the same response again.
+        # Set and not added, because a service may return the same response again.
         for name, value in headers:
             if name == "Vary":
                 response.vary.add(value)
@@ -277,7 +277,7 @@ class WsgiApp:
             request.get_data()
 
     def _options(self, request: WebRequest, environ: dict[str, Any], exc: HTTPException) -> Response:
-        """A client asks what it may do here, or a browser asks it on behalf of a page of another origin."""
+        """Answer OPTIONS: of a client, or of a browser for a page of another origin (preflight)."""
         allowed = self.server.allowed_methods(environ)
         if not allowed:
             return error_response(exc, ())
@@ -288,7 +288,7 @@ class WsgiApp:
 
 
 class _Sending:
-    """An answer's body on its way to the client; `ended` is called once it is sent, or cannot be."""
+    """The body of a response while it is sent. `ended` is called once it is sent, or cannot be sent."""
 
     def __init__(self, body: Iterable[bytes], ended: Callable[[], Any]) -> None:
         self._body = body

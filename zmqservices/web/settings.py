@@ -1,4 +1,4 @@
-"""What an operator may set about HTTP, read once from a configuration.
+"""The settings for HTTP, read once from a configuration.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -15,7 +15,7 @@ from zmqservices.web.cors import Cors
 
 @dataclass(frozen=True)
 class WebSettings:
-    """Times in seconds, sizes in bytes."""
+    """The settings of a web server. Times are in seconds, sizes in bytes."""
 
     reuse_port: bool
     max_body: int
@@ -31,7 +31,7 @@ class WebSettings:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> WebSettings:
-        """Raises ConfigurationError, quoting the value, where one is of the wrong kind."""
+        """Read the settings. Raises ConfigurationError, which quotes the value, for a value of the wrong kind."""
         return cls(
             reuse_port=configuration.boolean(
                 config, constants.WEB_SERVER_REUSE_PORT_CONFIG_KEY, constants.DEFAULT_WEB_SERVER_REUSE_PORT

@@ -1,4 +1,4 @@
-"""One address that this process listens on, shared by all services that have it in their configuration.
+"""One address at which this process listens. All services that have it in their configuration share it.
 
 Internal. Services use `zmqservices.web.handlers`.
 """
@@ -23,28 +23,28 @@ from zmqservices.worker_context import Container
 
 _log = logging.getLogger(__name__)
 
-#: The names of a rule's variables, which do not matter for what it matches: `<int:a>` and `<int:b>` are one.
+#: Finds the names of a rule's variables. They do not change what the rule matches: `<int:a>` and `<int:b>` are equal.
 _VARIABLE = re.compile(r"<((?:[^:<>]+:)?)[^:<>]+>")
 
-#: Seconds that closed connections are waited for.
+#: The most seconds that `kill` waits for closed connections.
 KILL_GRACE = 1.0
 
 
 class Tenant(Protocol):
-    """One service's web server, as its site sees it."""
+    """The interface of a service's web server for its site."""
 
     wsgi_app: WSGIApplication
     is_draining: bool
     container: Container
 
     def rules(self) -> list[Rule]:
-        """Its rules, made anew; the endpoint of each is who answers."""
+        """New rules of its routes. The endpoint of each is the provider that answers."""
 
     def get_wsgi_server(self, sock: Socket, wsgi_app: WSGIApplication) -> Any: ...
 
 
 class Site:
-    """Use `Site.join(tenant, ...)`, and `leave(tenant)` once for each join; a WSGI application, too."""
+    """The WSGI application at one address. Call `Site.join(tenant, ...)` to get it, and `leave(tenant)` once for each join."""
 
     _sites: ClassVar[dict[Any, Site]] = {}
 
@@ -56,14 +56,14 @@ class Site:
         self.tenants: list[Tenant] = []
         self.url_map = Map()
         self._owners: dict[Any, Any] = {}
-        #: Where it listens; the port is known even if it was left to the system.
+        #: The address at which it listens, with the real port.
         self.address = bind_addr
 
     @classmethod
     def join(cls, tenant: Tenant, bind_addr: BindAddress, reuse_port: bool) -> Site:
-        """The site at this address of this thread's hub, opened by the first who comes.
+        """The site at this address on this thread's hub. The first tenant opens it.
 
-        Raises ConfigurationError where the address cannot be had, or when two services have one route.
+        Raises ConfigurationError if the address cannot be bound, or if two services have the same route.
         """
         key = (os.getpid(), gevent.get_hub(), bind_addr, reuse_port)
         site = cls._sites.get(key)
@@ -71,7 +71,7 @@ class Site:
             site = cls._sites[key] = cls(key, bind_addr)
             site._open(tenant, reuse_port)
         else:
-            # Another tenant may be opening it at this moment.
+            # Wait, because another tenant may be opening it at this moment.
             site._is_open.get()
         site._add(tenant)
         return site
@@ -103,7 +103,7 @@ class Site:
             raise
 
     def _settle(self, tenants: list[Tenant]) -> None:
-        """These are the tenants from here on."""
+        """Use the routes of these tenants from now on."""
         rules = {tenant: tenant.rules() for tenant in tenants}
         self.url_map = _map_of(rules)
         self._owners = {rule.endpoint: tenant for tenant in tenants for rule in rules[tenant]}
@@ -115,35 +115,36 @@ class Site:
         return tenant.wsgi_app(environ, start_response)
 
     def _tenant_for(self, environ: dict[str, Any]) -> Tenant:
-        """Whose route this is. What is nobody's is answered by the first: all of them know all routes."""
+        """The tenant of the route. The first tenant answers for unknown routes, because each of them knows all routes."""
         try:
             return self._owners[self.routes(environ).match()[0]]
         except HTTPException:
             return self.tenants[0]
 
     def routes(self, environ: dict[str, Any]) -> MapAdapter:
-        """All routes of all tenants, to be looked up for this request."""
+        """The routes of all tenants, bound to this request."""
         adapter = self.url_map.bind_to_environ(environ)
-        # An upgrade is the business of who answers the route, and no kind of route.
+        # The provider of the route handles an upgrade; routes do not differ in that.
         adapter.websocket = False
         return adapter
 
     def begin_to_drain(self) -> None:
-        """A tenant takes no more requests; when none does, no more connections are taken."""
+        """A tenant accepts no more requests. When no tenant does, no more connections are accepted."""
         if all(tenant.is_draining for tenant in self.tenants) and self._server is not None:
-            # At once, and not only when all is answered: a load balancer shall see it, and others may have the port.
+            # At once, and not only after the last response, so that load balancers notice it, and another process can have the
+            # port.
             self._forget()
             self._server.close()
 
     def leave(self, tenant: Tenant) -> None:
-        """A tenant's routes are gone; the last one closes the site."""
+        """Remove a tenant's routes. The last tenant closes the site."""
         if tenant not in self.tenants:
             return
         remaining = [one for one in self.tenants if one is not tenant]
         if remaining:
             self._settle(remaining)
         else:
-            # It stays for whoever is still connected: `wsgi_app` refuses all requests.
+            # The last tenant stays in the list for open connections: its `wsgi_app` refuses all requests.
             self._close()
 
     def _close(self) -> None:
@@ -170,7 +171,7 @@ def _name(tenant: Tenant) -> str:
 
 
 def _map_of(rules: dict[Tenant, list[Rule]]) -> Map:
-    """All rules of all tenants. Raises ConfigurationError where two match the same requests."""
+    """All rules of all tenants. Raises ConfigurationError if two tenants have rules for the same requests."""
     owners: dict[Any, str] = {}
     url_map = Map()
     for tenant in rules:
@@ -187,7 +188,7 @@ def _map_of(rules: dict[Tenant, list[Rule]]) -> Map:
 
 
 def _shapes(rule: Rule) -> list[tuple[Any, ...]]:
-    """What it answers, one for each method; HEAD comes along with GET and may be somebody else's."""
+    """What the rule matches, once for each method. HEAD is added to GET automatically, so another rule may also have it."""
     where = (_VARIABLE.sub(r"<\1>", rule.rule), rule.host, rule.subdomain, rule.websocket)
     methods = rule.methods or {""}
     return [(method, *where) for method in sorted(methods) if not (method == "HEAD" and "GET" in methods)]

@@ -1,4 +1,4 @@
-"""One client of a service's WebSocket: its calls under way, its subscriptions, and how it ends.
+"""One client of a service's WebSocket: its running calls, its subscriptions, and its end.
 
 Internal. Services use `zmqservices.web.websocket`.
 """
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SocketInfo:
-    """The client of a connection. `context_data` is what `WebServer.context_data_from_headers` made of its handshake."""
+    """The client of a connection. `context_data`: the result of `WebServer.context_data_from_headers` for its handshake."""
 
     socket_id: str
     context_data: dict[str, Any] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class SocketInfo:
 
 
 class Connection:
-    """`socket` describes the client; `subscriptions` are the channels whose events it gets."""
+    """One connection. `socket` describes the client; `subscriptions` are the channels whose events it gets."""
 
     def __init__(self, socket: SocketInfo, transport: WebSocketTransport, max_calls: int) -> None:
         self.socket = socket
@@ -41,7 +41,7 @@ class Connection:
 
     @property
     def socket_id(self) -> str:
-        """The id of the socket, as the hub and the methods get it."""
+        """The id of the socket for the hub and for methods."""
         return self.socket.socket_id
 
     def send_event(self, text: str) -> None:
@@ -52,15 +52,15 @@ class Connection:
 
     @property
     def is_read(self) -> bool:
-        """Whether its messages are read; not while it has as many calls in flight as one client may have."""
+        """Whether messages of the client are read. They are not while it has the most allowed calls in flight."""
         return self._has_room.is_set()
 
     def wait_for_room(self) -> None:
-        """Block while it has as many calls in flight as one client may have; it is not read meanwhile."""
+        """Block while the client has the most allowed calls in flight."""
         self._has_room.wait()
 
     def begin_call(self) -> None:
-        """Note that a call has begun, which is to be answered once."""
+        """A call has begun, which must be answered once."""
         self._calls += 1
         if self._calls >= self._max_calls:
             self._has_room.clear()

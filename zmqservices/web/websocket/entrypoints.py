@@ -1,4 +1,4 @@
-"""The decorators: `@rpc` for calls, `@on_connect` and `@on_disconnect` for the ends of a connection.
+"""The decorators: `@rpc` for calls, `@on_connect` and `@on_disconnect` for the beginning and the end of a connection.
 
 Internal. Services use `zmqservices.web.websocket`.
 """
@@ -39,14 +39,14 @@ class WebSocketEntrypoint(Entrypoint):
         self.server.register_provider(self)
 
     def stop(self) -> None:
-        """Take no more calls, answer those that were taken, close the connections, then part."""
+        """Take no more calls, wait until the running ones are answered, close the connections, and leave the server."""
         self.server.drain()
         self.server.unregister_provider(self)
         super().stop()
 
 
 class WebSocketReply:
-    """A call that came over a connection and is to be answered once."""
+    """A call that came over a connection and must be answered once."""
 
     __slots__ = ("connection", "correlation_id", "is_answered")
 
@@ -56,7 +56,7 @@ class WebSocketReply:
         self.is_answered = False
 
     def answer(self, text: str) -> None:
-        """Send `text`, which `messages` made of the outcome."""
+        """Send `text`, the outcome in the form of `messages`."""
         self.is_answered = True
         self.connection.answer(text)
 
@@ -64,12 +64,12 @@ class WebSocketReply:
 class WebSocketRpc(WebSocketEntrypoint):
     """Makes a method callable over the service's WebSocket: `method(self, socket_id, **data)`.
 
-    The calls of one connection run side by side. What the method returns is sent as JSON. `expected_exceptions` (and
-    BadRequest) are told to the client with their text; of all other errors it hears the class alone.
+    The calls of one connection run concurrently. The method's result is sent as JSON. `expected_exceptions` (and BadRequest) are
+    sent with their text; of all other errors only the class is sent.
     """
 
     def handle_message(self, connection: Connection, call: messages.WebSocketCall) -> None:
-        """Called in the connection's greenlet: begin the call. An error that this raises is the answer."""
+        """Called in the connection's greenlet: begin the call. If it raises, the error is sent as the answer."""
         self.check_signature((connection.socket_id,), call.data)
         handle_result = partial(self._answer, WebSocketReply(connection, call.correlation_id))
         context_data = dict(connection.socket.context_data)
@@ -85,7 +85,10 @@ class WebSocketRpc(WebSocketEntrypoint):
     def handle_result(
         self, pending: WebSocketReply, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
     ) -> Outcome:
-        """Called by the worker with the outcome: send it, unless it was sent. May replace the result; so may an override."""
+        """Called by the worker with the outcome: send it, unless it was already sent.
+
+        It, or an override, may replace the result.
+        """
         if pending.is_answered:
             return result, exc_info
         correlation_id, text = pending.correlation_id, ""
@@ -104,8 +107,8 @@ class WebSocketRpc(WebSocketEntrypoint):
 class WebSocketConnect(WebSocketEntrypoint):
     """Runs a method before a client's handshake is accepted: `method(self, socket_id, request)`.
 
-    It may subscribe the socket to channels already. If it raises, there is no connection: the client's handshake is answered
-    as a request is by an @http method (werkzeug's Forbidden, say, with 403).
+    The method may already subscribe the socket to channels. If it raises, the handshake is refused with the response that an
+    @http method would get (403 for werkzeug's Forbidden, for example).
     """
 
     hook = "connect"
@@ -115,13 +118,16 @@ class WebSocketConnect(WebSocketEntrypoint):
         self._awaited: set[AsyncResult] = set()
 
     def kill(self) -> None:
-        """Workers are killed, and nobody would tell those who wait for them."""
+        """Fail the waiting handshakes, whose workers are killed."""
         for outcome in self._awaited:
             if not outcome.ready():
                 outcome.set(ContainerBeingKilled(f"{self.container.service_name} was killed"))
 
     def run(self, connection: Connection, args: tuple[Any, ...]) -> BaseException | None:
-        """Run the method, and return when it is over: the error that it raised, or that kept it from running."""
+        """Run the method, and wait for its end.
+
+        Returns its error, or the error for which it did not run; None if it succeeded.
+        """
         outcome: AsyncResult = AsyncResult()
 
         def handle_result(worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
@@ -141,21 +147,21 @@ class WebSocketConnect(WebSocketEntrypoint):
             self._awaited.discard(outcome)
 
     def response_from_exception(self, exc: BaseException) -> Any:
-        """The answer to a handshake that is refused."""
+        """The response that refuses a handshake."""
         return error_response(exc, self.expected_exceptions)
 
 
 class WebSocketDisconnect(WebSocketConnect):
-    """Runs a method when a connection is over, in whatever way: `method(self, socket_id)`. Its errors are logged."""
+    """Runs a method when a connection has ended for any reason: `method(self, socket_id)`. Its errors are logged."""
 
     hook = "disconnect"
 
     def tell(self, connection: Connection) -> None:
-        """Run the method. Called in the greenlet of a connection that ends."""
+        """Run the method. Called in the greenlet of the ending connection."""
         exc = self.run(connection, (connection.socket_id,))
         if exc is not None and not isinstance(exc, ContainerBeingKilled):
-            # The worker has told the rest.
-            _log.warning("%r could not be told that %r is gone: %s", self, connection, exc)
+            # Other errors were logged by the worker.
+            _log.warning("%r did not run for the end of %r: %s", self, connection, exc)
 
 
 rpc = WebSocketRpc.decorator

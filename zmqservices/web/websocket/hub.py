@@ -14,7 +14,7 @@ from zmqservices.worker_context import WorkerContext
 
 
 class WebSocketHub:
-    """Channels and their subscribers. Nothing here blocks. Each client has a bounded queue, and is cut off when it is full."""
+    """Channels and their subscribers. Nothing here blocks. Each client has a bounded queue, and is disconnected if it is full."""
 
     def __init__(self, server: WebSocketServer) -> None:
         self._server = server
@@ -27,23 +27,23 @@ class WebSocketHub:
 
     @property
     def subscriptions(self) -> dict[str, set[str]]:
-        """The channels that have subscribers, with the ids of their sockets: a copy of the present state."""
+        """A copy of the present state: the channels that have subscribers, with the ids of their sockets."""
         return {
             channel: {connection.socket_id for connection in connections}
             for channel, connections in self._server.channels.items()
         }
 
     def get_subscriptions(self, socket_id: str) -> list[str]:
-        """The channels that a socket is subscribed to, sorted; none where there is no such socket."""
+        """The channels of a socket's subscriptions, sorted; empty for an unknown socket."""
         connection = self._server.connections.get(socket_id)
         return [] if connection is None else sorted(connection.subscriptions)
 
     def subscribe(self, socket_id: str, channel: str) -> None:
-        """Subscribe a socket to a channel. Raises ConnectionNotFound where there is no such socket (any more)."""
+        """Subscribe a socket to a channel. Raises ConnectionNotFound for an unknown or closed socket."""
         self._server.subscribe(self._connection(socket_id), channel)
 
     def unsubscribe(self, socket_id: str, channel: str) -> None:
-        """Unsubscribe a socket from a channel; nothing happens where it is not subscribed."""
+        """Unsubscribe a socket from a channel. Has no effect if it is not subscribed."""
         connection = self._server.connections.get(socket_id)
         if connection is not None:
             self._server.unsubscribe(connection, channel)
@@ -55,7 +55,7 @@ class WebSocketHub:
             connection.send_event(text)
 
     def unicast(self, socket_id: str, event: str, data: object) -> bool:
-        """Send an event to one socket; False where there is no such socket (any more). Raises as `broadcast`."""
+        """Send an event to one socket. Returns False for an unknown or closed socket. Raises as `broadcast`."""
         text = messages.event(event, data)
         connection = self._server.connections.get(socket_id)
         if connection is None:

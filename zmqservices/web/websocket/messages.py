@@ -1,4 +1,4 @@
-"""The messages of a WebSocket, as Nameko's clients know them: JSON objects, one for each message.
+"""The messages of a WebSocket in the format of Nameko's clients: each is one JSON object.
 
 Internal. Services use `zmqservices.web.websocket`.
 
@@ -7,9 +7,9 @@ Internal. Services use `zmqservices.web.websocket`.
     its error   {"type": "result", "success": false, "error": {"exc_type": ..., "value": ...}, "correlation_id": "any"}
     an event    {"type": "event", "event": "connected", "data": {"socket_id": "..."}}
 
-Rule 1: pure; texts in, texts out.
-Rule 2: whatever a client sends, reading it raises MalformedRequest or nothing.
-Rule 3: the message for an error can always be made; whoever answers one has nothing else to say.
+Rule 1: pure. Texts go in, texts come out.
+Rule 2: reading any message of a client raises MalformedRequest or nothing.
+Rule 3: the message for an error can always be made, because nothing else could be sent instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zmqservices.exceptions import BadRequest, MalformedRequest, RemoteUnavailab
 from zmqservices.web import jsontext
 from zmqservices.web.results import Expected
 
-#: The event that every connection begins with.
+#: The first event of every connection.
 CONNECTED = "connected"
 #: The most characters of an error text for a client's own mistake, which may quote what the client sent.
 LONGEST = 1000
@@ -36,13 +36,13 @@ class WebSocketCall(NamedTuple):
 
 
 class BadCall(MalformedRequest):
-    """A message is no call; `correlation_id` is that of the message, where it could be read."""
+    """A message is no call. `correlation_id` is the message's, if it could be read."""
 
     correlation_id: Any = None
 
 
 def read_call(text: str) -> WebSocketCall:
-    """The call in a message. Raises MalformedRequest, as the subclass that knows the correlation id."""
+    """The call in a message. Raises BadCall, which has the correlation id."""
     try:
         message = jsontext.loads(text, parse_constant=jsontext.no_constant)
     except ValueError as exc:
@@ -69,7 +69,7 @@ def result(data: object, correlation_id: object) -> str:
 
 
 def error(exc: BaseException, expected: Expected, correlation_id: object) -> str:
-    """The message for an error. One that is not the client's own mistake tells its class and nothing else. Never raises."""
+    """The message for an error. It has only the class of an error that is not the client's own mistake. Never raises."""
     try:
         return _describe(exc, expected, correlation_id)
     except Exception:
@@ -82,7 +82,7 @@ def error(exc: BaseException, expected: Expected, correlation_id: object) -> str
 
 
 def refusal(exc: BaseException, correlation_id: object) -> str:
-    """The message for a call that never began; quotes of the call are cut. Never raises."""
+    """The message for a call that never began. Quotations of the call are cut. Never raises."""
     try:
         if any(isinstance(argument, str) and len(argument) > LONGEST for argument in exc.args):
             short = type(exc).__new__(type(exc))

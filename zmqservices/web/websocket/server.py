@@ -1,4 +1,4 @@
-"""The WebSocket of one container: takes connections at a path of its web server, hands calls to methods, pings the silent.
+"""The WebSocket of one container: accepts connections at a path of its web server, runs calls, and pings silent clients.
 
 Internal. Services use `zmqservices.web.websocket`.
 """
@@ -36,23 +36,23 @@ _refused = Guard(_log, "refused a message that is no call")
 _failed = Guard(_log, "a call could not be begun", logging.ERROR)
 _broken = Guard(_log, "a WebSocket broke", logging.ERROR)
 
-#: Pings that a client may leave without an answer.
+#: The most pings that a client may leave unanswered.
 MISSED_PINGS = 2
 
-#: The reason that clients get when the service stops.
+#: The reason in the close message when the service stops.
 STOPPING = "the service is stopping"
 
 
 class WebSocketServer(ProviderCollector, SharedExtension):
-    """Shared by all WebSocket entrypoints and hubs of a container; the entrypoints are its providers."""
+    """The WebSocket of one container, which its hubs and entrypoints share. The entrypoints are its providers."""
 
     wsgi_server = WebServer()
 
     def __init__(self) -> None:
         super().__init__()
-        #: The connections, by socket id.
+        #: The connections by socket id.
         self.connections: dict[str, Connection] = {}
-        #: The subscribers of each channel that has some.
+        #: The subscribers of each channel that has any.
         self.channels: dict[str, set[Connection]] = {}
         self._methods: dict[str, Any] = {}
         self._hooks: dict[str, list[Any]] = {"connect": [], "disconnect": []}
@@ -61,14 +61,14 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
     @property
     def sockets(self) -> dict[str, SocketInfo]:
-        """The connected sockets, by socket id: a copy of the present state."""
+        """A copy of the present state: the connected sockets by socket id."""
         return {socket_id: connection.socket for socket_id, connection in self.connections.items()}
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def bind(self, container: Container) -> WebSocketServer:
         bound = super().bind(container)
-        bound._read_settings()  # A wrong one is told before anything starts.
+        bound._read_settings()  # A wrong setting is reported before anything starts.
         return bound
 
     def setup(self) -> None:
@@ -93,7 +93,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         )
 
     def start(self) -> None:
-        """All extensions are set up; from here on clients may connect."""
+        """Called once all extensions are set up. From here on clients may connect."""
         for provider in self._providers:
             hook = getattr(provider, "hook", None)
             if hook is None:
@@ -112,14 +112,14 @@ class WebSocketServer(ProviderCollector, SharedExtension):
                 connection.say_goodbye(STOPPING)
 
     def drain(self) -> None:
-        """As `begin_to_drain`; returns when all connections are closed. After `drain_timeout` they are cut."""
+        """As `begin_to_drain`, but returns when all connections are closed. After `drain_timeout` they are cut."""
         self.begin_to_drain()
         self.wsgi_server.drain()
-        # Here and not later: the methods that run for it need their dependencies.
+        # Here and not later, because @on_disconnect methods need their dependencies.
         self._cut_all("the service ended")
 
     def stop(self) -> None:
-        """Called when the container stops; returns when the last provider has left and nobody is connected."""
+        """Called when the container stops. Returns when the last provider has left and no client is connected."""
         super().stop()
         self.drain()
         self._end()
@@ -142,34 +142,34 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             connection.cut(reason)
 
     def _sweep(self) -> None:
-        """In the hub, now and then: ping silent clients, and cut off those that have been silent for too long."""
+        """Called in the hub at intervals: ping silent clients, and disconnect those that have been silent for too long."""
         now = monotonic()
         for connection in list(self.connections.values()):
             silence = now - connection.transport.heard_at
             if not connection.is_read:
-                # Its messages wait unread until one of its calls is over, so silence means nothing.
+                # Its messages are not read until one of its calls ends, so silence means nothing.
                 connection.transport.heard_at = now
             elif silence > (MISSED_PINGS + 0.5) * self._ping_interval:
                 connection.cut(f"it was silent for {silence:.0f} s")
             elif silence > 0.5 * self._ping_interval:
                 connection.transport.ping()
 
-    # --- connections: each in the greenlet of its HTTP connection ------------------------------------------------------
+    # --- connections: each runs in the greenlet of its HTTP connection ------------------------------------------------------
 
     def get_url_rule(self) -> Rule:
-        """Where clients connect."""
+        """The rule of the path at which clients connect."""
         return Rule(self.path, methods=["GET"])
 
     def handle_request(self, request: WebRequest) -> Any:
-        """Called for each request at the path: a Response that refuses it, or the WSGI application of a connection."""
+        """Called for each request at the path. Returns a Response that refuses it, or the WSGI application of a connection."""
         handler: HttpOnlyProtocol | None = request.environ.get(HANDLER)
         is_asked = request.headers.get("Upgrade", "").lower() == "websocket"
         if handler is None or not is_asked or request.environ["SERVER_PROTOCOL"] == "HTTP/1.0":
-            # An old client's Upgrade means nothing (RFC 9110, 7.8).
+            # Upgrade has no meaning in HTTP/1.0 (RFC 9110, 7.8).
             return Response("a WebSocket is served here\n", 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         try:
             if request.content_length or "Transfer-Encoding" in request.headers:
-                # Bytes that follow the headers would be taken for frames.
+                # Bytes after the headers would be read as frames.
                 raise MalformedRequest("a WebSocket handshake has no body")
             self._check_origin(request)
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
@@ -198,7 +198,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         return None
 
     def _check_origin(self, request: WebRequest) -> None:
-        """Pages of other origins may connect unless WEB_SERVER_CORS says which ones may."""
+        """Raise Forbidden for a page of an origin that WEB_SERVER_CORS does not allow. Without that setting, all may connect."""
         cors, origin = self.wsgi_server.settings.cors, request.headers.get("Origin")
         if cors is None or origin is None or cors.allows(origin):
             return
@@ -206,7 +206,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             raise Forbidden(f"pages of {origin} may not connect; see WEB_SERVER_CORS")
 
     def serve(self, connection: Connection) -> None:
-        """From the handshake to the end of a connection."""
+        """Serve a connection from its handshake to its end."""
         transport = connection.transport
         try:
             try:
@@ -219,9 +219,9 @@ class WebSocketServer(ProviderCollector, SharedExtension):
             except OSError:
                 _log.debug("%r went away during its handshake", connection)
             except Exception as exc:
-                # Whatever the client sent, the fault ends this connection only.
+                # Any fault of a client ends only its own connection.
                 _broken.caught(repr(connection), exc, monotonic(), trace=True)
-                transport.close(INTERNAL_ERROR, "what was received could not be worked on")
+                transport.close(INTERNAL_ERROR, "the message could not be handled")
             finally:
                 self._forget(connection)
                 transport.end()
@@ -232,7 +232,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
                 hook.tell(connection)
 
     def _take(self, connection: Connection, text: str) -> None:
-        """One message of a client: its call begins, or is answered with what is wrong with it."""
+        """Handle one message of a client: begin its call, or answer with its fault."""
         correlation_id = None
         try:
             call = messages.read_call(text)
@@ -259,12 +259,12 @@ class WebSocketServer(ProviderCollector, SharedExtension):
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
     def subscribe(self, connection: Connection, channel: str) -> None:
-        """Events of `channel` go to this connection, too."""
+        """Also send events of `channel` to this connection."""
         connection.subscriptions.add(channel)
         self.channels.setdefault(channel, set()).add(connection)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
-        """Events of `channel` go to this connection no longer."""
+        """Stop sending events of `channel` to this connection."""
         connection.subscriptions.discard(channel)
         subscribers = self.channels.get(channel)
         if subscribers is not None:
@@ -279,7 +279,7 @@ class WebSocketServer(ProviderCollector, SharedExtension):
 
 
 class _Upgraded:
-    """The WSGI application that an accepted handshake becomes: it returns when the connection is over."""
+    """The WSGI application for an accepted handshake. It returns when the connection has ended."""
 
     def __init__(self, server: WebSocketServer, connection: Connection) -> None:
         self._server = server

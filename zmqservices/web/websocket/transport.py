@@ -1,10 +1,10 @@
-"""One WebSocket (RFC 6455) on the socket of an HTTP connection: wsproto speaks the protocol, gevent's socket carries it.
+"""One WebSocket (RFC 6455) on the socket of an HTTP connection. wsproto implements the protocol.
 
 Internal. Services use `zmqservices.web.websocket`.
 
-One greenlet, the connection's own, receives. Anybody may send: what is sent waits in a bounded queue, written by a greenlet
-that lives as long as there is something to write. wsproto is imported here alone. Compression is not offered: a few bytes
-could then become more than any bound.
+Only the connection's greenlet receives. Any greenlet may send: messages wait in a bounded queue, from which another greenlet
+writes while there is something to write. Only this module imports wsproto. Compression is not offered, because then a few bytes
+could become more than any bound.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ GOING_AWAY = int(CloseReason.GOING_AWAY)
 TOO_BIG = int(CloseReason.MESSAGE_TOO_BIG)
 INTERNAL_ERROR = int(CloseReason.INTERNAL_ERROR)
 
-#: Seconds that a client gets to answer a close before it is cut off.
+#: Seconds that a client has to answer a close before it is disconnected.
 CLOSE_TIMEOUT = 2.0
-#: Bytes that are received in one go.
+#: Bytes that are received at a time.
 PIECE = 64 * 1024
-#: Bytes of the reason of a close; a control frame has room for no more.
+#: The most bytes of the reason of a close. A control frame has no more room.
 LONGEST_REASON = 120
 
 
 class WebSocketTransport:
-    """`handler` is that of the HTTP connection, whose request asked for the upgrade.
+    """One WebSocket. `handler` is the handler of the HTTP connection whose request asked for the upgrade.
 
-    Raises MalformedRequest where the request is no handshake.
+    Raises MalformedRequest if the request is no handshake.
     """
 
     def __init__(self, handler: HttpOnlyProtocol, headers: list[tuple[bytes, bytes]], max_message: int, max_queued: int) -> None:
@@ -51,7 +51,7 @@ class WebSocketTransport:
             self._protocol.initiate_upgrade_connection(headers, "/")
             self._request = next(self._protocol.events())
         except Exception as exc:
-            # Not only wsproto's own errors: what parses HTTP below it has others.
+            # wsproto's HTTP parser raises other errors than wsproto itself.
             raise MalformedRequest(f"not a WebSocket handshake: {exc}") from exc
         assert isinstance(self._request, Request)
         self._outgoing: deque[bytes] = deque()
@@ -60,13 +60,16 @@ class WebSocketTransport:
         self._closing: Any = None
         self._is_open = False
         self._is_over = False
-        #: When bytes were last received.
+        #: The time at which bytes were last received.
         self.heard_at = monotonic()
-        #: Why it was closed from this side; "" otherwise.
+        #: Why this side closed the connection; "" if it did not.
         self.reason = ""
 
     def open(self, first: str) -> None:
-        """Accept the handshake. `first` goes before what was sent meanwhile. Raises OSError when the client is gone."""
+        """Accept the handshake.
+
+        `first` is sent before messages that were queued meanwhile. Raises OSError if the client is gone.
+        """
         self._handler.upgrade(self._protocol.send(AcceptConnection()))
         waiting, self._outgoing = list(self._outgoing), deque()
         self._is_open, self._queued = True, 0
@@ -78,7 +81,7 @@ class WebSocketTransport:
     # --- receiving: in the connection's greenlet ---------------------------------------------------------------------
 
     def receive(self) -> str | None:
-        """The next message; None when there will be no other."""
+        """The next message; None once the connection has ended."""
         parts: list[Any] = []
         size = 0
         while True:
@@ -102,7 +105,7 @@ class WebSocketTransport:
 
     def _read(self) -> bool:
         try:
-            # Not from the socket: the client's first bytes may have been read along with its request.
+            # Not from the socket, because the client's first bytes may have been read together with its request.
             data = self._handler.rfile.read1(PIECE)
         except (OSError, ValueError):
             data = b""
@@ -116,13 +119,13 @@ class WebSocketTransport:
         if self._protocol.state is ConnectionState.REMOTE_CLOSING:
             self._put(event.response())
         elif self._protocol.state is ConnectionState.OPEN:
-            # Not the client's word but what is wrong with its frames.
+            # This close is not the client's: it is wsproto's, for a fault in the client's frames.
             self._put(CloseConnection(code=event.code, reason=(event.reason or "")[:LONGEST_REASON]))
 
     # --- sending: from any greenlet, never blocks --------------------------------------------------------------------
 
     def send(self, text: str) -> None:
-        """Send a message. One that cannot be sent any more is dropped; a client that does not keep up is cut off."""
+        """Send a message. It is dropped if the connection is closing; a client that does not keep up is disconnected."""
         if not self._is_open:
             if not self._is_over:
                 self._enqueue(text.encode())
@@ -134,21 +137,21 @@ class WebSocketTransport:
         self._put(Ping())
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake. The client gets `CLOSE_TIMEOUT` seconds to answer it."""
+        """Begin the closing handshake. The client has `CLOSE_TIMEOUT` seconds to answer."""
         if self._is_open and not self._is_over and self._protocol.state is ConnectionState.OPEN:
             self.reason = reason
             self._put(CloseConnection(code=code, reason=reason[:LONGEST_REASON]))
             self._closing = gevent.spawn_later(CLOSE_TIMEOUT, self.cut)
 
     def cut(self, reason: str = "") -> None:
-        """Cut the connection, without a closing handshake."""
+        """Close the connection without a closing handshake."""
         self.reason = self.reason or reason
         self._is_over = True
         self._outgoing.clear()
         try:
             self._handler.socket.shutdown(socket.SHUT_RDWR)
         except (OSError, AttributeError):
-            # It is gone already.
+            # The client is already gone.
             pass
 
     def _put(self, event: Any) -> None:
@@ -157,10 +160,10 @@ class WebSocketTransport:
         try:
             data = self._protocol.send(event)
         except LocalProtocolError:
-            # It is closing, and nothing more may be said.
+            # The connection is closing, and no more messages may be sent.
             return
         except Exception as exc:
-            # Whoever sends has done nothing wrong, and goes on.
+            # The error is not the sender's fault, so it goes on.
             self.cut(f"{type(exc).__name__} while it was sent to")
             return
         self._enqueue(data)
@@ -187,7 +190,7 @@ class WebSocketTransport:
             self._writer = None
 
     def end(self) -> None:
-        """Called by the connection's greenlet when it is done: what is queued is sent, as far as the client takes it."""
+        """Called by the connection's greenlet at its end: send queued messages if the client still reads."""
         self._is_open = False
         writer = self._writer
         if writer is not None and not self._is_over:
@@ -199,12 +202,12 @@ class WebSocketTransport:
 
 
 def _size(data: Any) -> int:
-    """Bytes that it took on the wire."""
+    """The bytes of a message on the wire."""
     return len(data.encode()) if isinstance(data, str) and not data.isascii() else len(data)
 
 
 def _text(parts: list[Any]) -> str:
-    """A message whose pieces are all texts or all bytes; bytes are read as UTF-8."""
+    """A message from its pieces, all texts or all bytes. Bytes are decoded as UTF-8."""
     if parts and not isinstance(parts[0], str):
         return b"".join(parts).decode("utf-8", "replace")
     return "".join(parts)
