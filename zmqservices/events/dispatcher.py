@@ -1,4 +1,4 @@
-"""The injected dispatcher: with it, a service publishes its events."""
+"""The injected dispatcher, with which a service publishes its events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Dispatcher", "EventDispatcher"]
 
 
 class Dispatcher(WithWorkerHeaders):
-    """The dispatcher of one worker: `dispatch(event_type, event_data, key=None)`, or simply called."""
+    """The dispatcher of one worker. Call it, or its method `dispatch`, to publish an event."""
 
     __slots__ = ("_source", "_serializer", "_is_reliable")
 
@@ -28,10 +28,10 @@ class Dispatcher(WithWorkerHeaders):
         self._is_reliable = is_reliable
 
     def __call__(self, event_type: str, event_data: object = None, key: str | None = None) -> None:
-        """Publish an event. A reliable event is on disk when this returns, whether or not a handler is there.
+        """Publish an event. A reliable event is on disk when this returns, even if no handler is connected.
 
         Events of one `key` are handled one after the other, in the order of their dispatch. Raises
-        UnserializableValueError, MessageTooLarge, JournalFull or JournalError; then no handler gets the event.
+        UnserializableValueError, MessageTooLarge, JournalFull or JournalError, and then no handler gets the event.
         """
         check_type(event_type)
         body, name = encoded(self._serializer, event_data)
@@ -49,9 +49,9 @@ def check_type(event_type: object) -> None:
 class EventDispatcher(DependencyProvider):
     """Injects a dispatcher of the service's own events.
 
-    `reliable=False`: events are not written to the journal; the handlers that are there get them, at most once. So it is with
-    `delivery_mode=NON_PERSISTENT`, as Nameko applications write it. Nameko's other publisher options configure a broker; they
-    are accepted and ignored.
+    `reliable=False`: events are not written to the journal, and connected handlers get them at most once. Nameko's
+    `delivery_mode=NON_PERSISTENT` means the same. Nameko's other publisher options configure a broker; they are accepted and
+    ignored.
     """
 
     membership = Membership()
@@ -66,10 +66,10 @@ class EventDispatcher(DependencyProvider):
     def setup(self) -> None:
         """Open the journal and announce the source, so that handlers connect.
 
-        Before anything starts: from then on calls may arrive, and their methods dispatch.
+        Done before any extension starts, because from then on calls may arrive, and their methods may dispatch.
         """
         self._source = self.membership.join().publisher.open(self.container.service_name)
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Dispatcher:
-        """A dispatcher with the worker's context data of this moment; later changes go along with calls only."""
+        """A dispatcher with a copy of the worker's context data. Later changes of the data are sent with calls only."""
         return Dispatcher(self._source, worker_ctx, self.membership.serializer, self.is_reliable)

@@ -46,17 +46,16 @@ class EventHandlerConfigurationError(ConfigurationError):
 
 
 class EventHandler(Consumer):
-    """Runs a method for the events of `source_service` whose type fits `event_type`, a pattern (`order.*`, `#`).
+    """Runs a method for the events of `source_service` whose type matches the pattern `event_type` (`order.*`, `#`).
 
-    `handler_type`: with SERVICE_POOL one instance of this service gets each event, with SINGLETON one handler in the whole
-    cluster, with BROADCAST every instance.
-    `reliable_delivery`: at-least-once. An event waits in the publisher's journal while no handler is there, and is delivered
-    again if its handler fails (see docs/events.rst). A BROADCAST needs a `broadcast_identifier` of its own for that.
+    `handler_type`: with SERVICE_POOL, each event goes to one instance of this service; with SINGLETON, to one handler in the
+    whole cluster; with BROADCAST, to every instance.
+    `reliable_delivery`: at-least-once delivery. An event waits in the publisher's journal while no handler is connected, and is
+    delivered again if its handler fails (see docs/events.rst). A reliable BROADCAST needs its own `broadcast_identifier`.
     `requeue_on_error`: a failed event is delivered again even if `events_on_error` is "drop".
-    `start`: where a handler begins whose group is unknown to the publisher: with "new" events, or with the "earliest" that is
-    kept.
-    `max_deliveries`: deliveries after which an event is a dead letter; 0 for no limit, None for the publisher's setting.
-    `prefetch`: events that one publisher may have in flight here; None for as many as there are workers.
+    `start`: the first events of a group that the publisher does not know: "new" ones, or the "earliest" that are kept.
+    `max_deliveries`: deliveries after which an event becomes a dead letter; 0 for no limit, None for the publisher's setting.
+    `prefetch`: events that one publisher may have in flight here; None for the number of workers.
     """
 
     server = EventServer()
@@ -95,13 +94,13 @@ class EventHandler(Consumer):
         self._own_identifier = os.urandom(8).hex()
         self._consumer: EventConsumer | None = None
 
-    # Properties are read when extensions are bound: a broadcast that cannot be reliable fails when its container is made.
+    # Properties are read when extensions are bound, so a broadcast that cannot be reliable fails when its container is made.
     @property
     def broadcast_identifier(self) -> str:
-        """The name that tells this instance from the others of a BROADCAST; a new one after each start.
+        """The identifier of this instance in a BROADCAST. By default it is new at each start.
 
-        For a BROADCAST with `reliable_delivery`, override it with a text that is the same after a restart and different in
-        each instance, such as the host's name.
+        For a reliable BROADCAST, override it with a text that is the same after a restart and different in each instance, such
+        as the host's name.
         """
         if self.handler_type == BROADCAST and self.reliable_delivery:
             raise EventHandlerConfigurationError(
@@ -118,7 +117,7 @@ class EventHandler(Consumer):
         identifier = self.broadcast_identifier if self.handler_type == BROADCAST and self.reliable_delivery else ""
         number = self.server.membership.number()
         if identifier and number > 1:
-            # Instances in one process may have the same identifier, such as their host: each gets its copy all the same.
+            # Instances in one process may have the same identifier, such as their host. Each must still get its copy.
             identifier = f"{identifier}#{number}"
         group = group_name(
             self.container.service_name, self.method_name, self.source_service, self.event_type, self.handler_type, identifier
@@ -163,13 +162,13 @@ class EventHandler(Consumer):
         self._consumer = self.server.begin(self)
 
     def stop(self) -> None:
-        """Take no more events. Those that were taken are handled: the container waits for their workers."""
+        """Take no more events. Events already taken are handled, because the container waits for their workers."""
         if self._consumer is not None:
             self._consumer.leave()
         self.server.unregister_provider(self)
 
     def kill(self) -> None:
-        """Events that were taken are not answered, and go to other members."""
+        """Stop at once. Unanswered events go to other members."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.end()
@@ -177,7 +176,7 @@ class EventHandler(Consumer):
     # --- events: runs inside the node's reactor ------------------------------------------------------------------------
 
     def take(self, event: IncomingEvent) -> WorkerContext | None:
-        """An event came: queue it for a worker. Returns the worker's context; None where it cannot be queued."""
+        """Queue an event for a worker. Returns the worker's context; None if it cannot be queued."""
         message = event.message
         if not event.is_reliable and not self.server.has_room_for(event):
             self.server.count_missed(message)
@@ -190,7 +189,7 @@ class EventHandler(Consumer):
             self.server.handled(event)
             return None
         headers = message.headers
-        # Removed from the headers: an event that the handler dispatches in its turn has another id.
+        # Removed from the headers, because events that the handler itself dispatches have other ids.
         outbox_id = headers.pop(constants.OUTBOX_ID_CONTEXT_KEY, None) if headers else None
         try:
             worker_ctx = self._submit(self, (data,), {}, headers, functools.partial(self._answer, event))
@@ -202,8 +201,8 @@ class EventHandler(Consumer):
         return worker_ctx
 
     def take_and_name_peer(self, event: IncomingEvent) -> None:
-        """As `take`, with SECURITY: the worker knows the name of the publisher."""
-        # Not in `take`, which events without SECURITY pay for. The worker begins later, at the next flush.
+        """As `take`, but with SECURITY: tells the worker the name of the publisher."""
+        # Not in `take`, so that events without SECURITY are not slowed down. The worker begins later, at the next flush.
         worker_ctx = self.take(event)
         if worker_ctx is not None:
             worker_ctx.peer = event.peer
@@ -240,7 +239,7 @@ class EventHandler(Consumer):
 
 
 def described(exc: BaseException) -> dict[str, Any]:
-    """The error as it is kept with a dead letter: texts only, even if its arguments cannot be serialized."""
+    """The error in the form that is stored with a dead letter: only texts, even if its arguments cannot be serialized."""
     try:
         error = serialize(exc, with_traceback=True)
         codec.pack(error)

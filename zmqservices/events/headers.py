@@ -1,4 +1,4 @@
-"""What travels with an event besides its data: the context of the worker that dispatched it, and the serializer's name.
+"""The headers of an event: the context of the worker that dispatched it. Also encodes the event's data.
 
 Internal. Services use `zmqservices.events`.
 """
@@ -15,10 +15,10 @@ from zmqservices.worker_context import WorkerContext
 
 
 class WithWorkerHeaders:
-    """Base of the objects with which a worker dispatches events: it makes the headers of these events.
+    """The base of objects with which a worker dispatches events: makes the headers of these events.
 
-    They are the worker's context data, copied when this object is made, and the ids of the calls that led to the worker. They
-    are put together for the first event, since most workers dispatch none.
+    The headers are a copy of the worker's context data from the time when this object is made, and the ids of the calls that led
+    to the worker. They are made for the first event, because most workers dispatch none.
     """
 
     __slots__ = ("_worker_ctx", "_data", "_made")
@@ -41,14 +41,14 @@ class WithWorkerHeaders:
             if self._worker_ctx is not None:
                 made[constants.CALL_ID_STACK_CONTEXT_KEY] = self._worker_ctx.call_id_stack
             self._made = made
-            self._worker_ctx = None  # A service may hold this object for long; the worker's context is not needed any more.
+            self._worker_ctx = None  # Not needed any more, and a service may hold this object for long.
         return made
 
 
 def encoded(serializer: Serializer | None, data: object) -> tuple[Any, str | None]:
-    """The data as it is handed on, and the name of the serializer that made bytes of it.
+    """The encoded data, and the name of the serializer.
 
-    Without a serializer the data is handed on as it is, and the name is None: the wire's own format is used.
+    Without a serializer, the data is returned unchanged and the name is None: the wire's own format will be used.
     """
     if serializer is None:
         return data, None

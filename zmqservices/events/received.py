@@ -8,7 +8,7 @@ __all__ = ["ReceivedEvent"]
 
 
 class ReceivedEvent:
-    """One delivery of one event. Several deliveries of an event, and copies that an outbox made of it, have the same `id`."""
+    """One delivery of one event. All deliveries of an event, and copies of it that an outbox dispatched, have the same `id`."""
 
     __slots__ = ("_message", "_is_reliable", "outbox_id")
 
@@ -27,7 +27,7 @@ class ReceivedEvent:
 
     @property
     def origin(self) -> str:
-        """The opening of the journal in which the event was appended; `(origin, seq)` names the event."""
+        """The id of the opening of the journal in which the event was appended. `(origin, seq)` is the event's unique name."""
         return str(self._message.journal)
 
     @property
@@ -47,7 +47,7 @@ class ReceivedEvent:
 
     @property
     def key(self) -> str | None:
-        """The key that the event was dispatched with."""
+        """The key with which the event was dispatched; None without one."""
         key: str | None = self._message.key
         return key
 

@@ -1,4 +1,4 @@
-"""The part that all @event_handler methods of a container share: its subscriber, and its record in the directory.
+"""The extension that all @event_handler methods of a container share: it subscribes and announces their groups.
 
 Internal. Services use `zmqservices.events`.
 """
@@ -21,7 +21,7 @@ from zmqservices.wire.messages import Event
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that publishers get, in the end, to read the last answers.
+#: The most seconds that a stop waits for publishers to read the last answers.
 LAST_ANSWERS_TIMEOUT = 1.0
 
 
@@ -34,14 +34,14 @@ class Handler(Protocol):
     def subscription(self) -> Subscription | None: ...
 
     def take_and_name_peer(self, event: IncomingEvent) -> None:
-        """As `take`, where publishers have certificates."""
+        """As `take`, for publishers that have certificates."""
 
     def take(self, event: IncomingEvent) -> object:
-        """An event came: queue it for a worker. Must not block."""
+        """Queue an event for a worker. Must not block."""
 
 
 class EventServer(ProviderCollector, SharedExtension):
-    """The handlers of a container are its providers."""
+    """Subscribes the event handlers of one container, which are its providers."""
 
     membership = Membership()
 
@@ -68,7 +68,7 @@ class EventServer(ProviderCollector, SharedExtension):
         return self.is_bound() and bool(self.container.queued >= self._max_queued)
 
     def has_room_for(self, event: IncomingEvent) -> bool:
-        """Whether a best-effort event is accepted, by the number of waiting jobs and by bytes.
+        """Whether there is room for a best-effort event, by the number of waiting jobs and by bytes.
 
         An accepted event counts until `handled`.
         """
@@ -94,7 +94,7 @@ class EventServer(ProviderCollector, SharedExtension):
 
     def begin(self, handler: Handler) -> EventConsumer:
         """Subscribe `handler`. Returns when all listed publishers have confirmed, or after `events_wait_for_peers`."""
-        # Announced first: the number of the instance, which may be part of the group's name, is known after that.
+        # Announce first, because that fixes the number of the instance, which may be part of the group's name.
         self._announce()
         want = handler.subscription
         if want is None:
@@ -122,7 +122,7 @@ class EventServer(ProviderCollector, SharedExtension):
         return consumer
 
     def _announce(self) -> None:
-        """List all subscriptions of the container in the directory: later publishers keep events from their first one."""
+        """List all subscriptions of the container in the directory, so that later publishers keep all their events for them."""
         if self._is_announced:
             return
         self._node = self.membership.join()
@@ -137,7 +137,7 @@ class EventServer(ProviderCollector, SharedExtension):
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        """All workers have ended: publishers get time to read the last answers before the links are closed."""
+        """Called when all workers have ended: give publishers time to read the last answers before the links are closed."""
         consumers, self._consumers = self._consumers, []
         end = monotonic() + LAST_ANSWERS_TIMEOUT
         for consumer in consumers:
