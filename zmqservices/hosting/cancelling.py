@@ -1,4 +1,4 @@
-"""How calls are ended from outside: cancelled, past their deadline, drained when the service stops, or killed with it."""
+"""Ends calls from outside: cancels them, expires them at their deadline, drains them at a stop, or kills them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class CancellableCalls(WorkerLifecycle):
-    """The part of a container that ends calls before they end by themselves."""
+    """The part of a container that ends calls early."""
 
     service_name: str
     pool: WorkerPool
@@ -26,14 +26,14 @@ class CancellableCalls(WorkerLifecycle):
     _drain_timeout: float | None
 
     def kill(self, exc_info: ExcInfo | None = None) -> None:
-        """Give up at once. The container defines it."""
+        """Stop the container at once. Defined by the container."""
         raise NotImplementedError
 
     def cancel(self, worker_ctx: WorkerContext, exc: BaseException) -> bool:
-        """End a call with `exc`, a WorkerCancelled, as its outcome. False if the call is over, or about to be answered.
+        """End a call with the outcome `exc`, a WorkerCancelled. Returns False if the call is over, or is being answered.
 
-        A call that has not begun never begins: its `handle_result` is called at once, and no provider hears of it. In a call
-        that runs, `exc` is raised once, where its method waits. Its providers are then told the outcome and torn down.
+        A call that has not begun never begins: its `handle_result` is called at once, and its providers are not called. In a
+        running call, `exc` is raised once, where its method waits; then its providers are told the outcome and torn down.
         """
         if worker_ctx._phase not in (WAITING, RUNNING):
             return False
@@ -50,7 +50,7 @@ class CancellableCalls(WorkerLifecycle):
         return True
 
     def _interrupt(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
-        """Throw into the worker, from the hub's greenlet, if it still runs this call's method."""
+        """Called in the hub's greenlet: raise the error in the worker, if it still runs this call's method."""
         worker = self._worker_threads.get(worker_ctx)
         if worker is not None and worker_ctx._phase == RUNNING:
             worker.throw(exc)
@@ -63,7 +63,7 @@ class CancellableCalls(WorkerLifecycle):
 
     def _answer_failed(self, worker_ctx: WorkerContext, exc_info: ExcInfo) -> None:
         _log.critical("the outcome of %s could not be handled", worker_ctx.call_id, exc_info=exc_info)
-        # In another greenlet: a worker cannot wait for its own end.
+        # In another greenlet, because a worker cannot wait for its own end.
         gevent.spawn(self.kill, exc_info)
 
     def _drain_workers(self, began: float) -> None:

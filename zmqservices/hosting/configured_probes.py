@@ -1,4 +1,4 @@
-"""The probes that the settings PROBES and OTEL name: one of each for the whole process, while any runner that names it runs.
+"""Attaches the probes of the settings PROBES and OTEL. The process has one of each while any runner that names it runs.
 
 Internal. See `zmqservices.probes`.
 """
@@ -16,15 +16,15 @@ from zmqservices.utils import import_from_path
 
 _log = logging.getLogger(__name__)
 
-#: What the setting OTEL stands for.
+#: The probe for the setting OTEL.
 TRACING = "zmqservices.observability.tracing.ExportedTracing"
 
-#: The attached probes by their paths, and how many runners use each.
+#: The attached probes by path, each with the number of runners that use it.
 _attached: dict[str, tuple[probes.Probe, int]] = {}
 
 
 def attach_configured(config: Mapping[str, Any]) -> list[str]:
-    """Attach what PROBES names, and what OTEL stands for; return the paths for `detach_configured`.
+    """Attach the probes of PROBES and OTEL. Returns their paths for `detach_configured`.
 
     Raises ConfigurationError for a path that names no probe.
     """
@@ -43,9 +43,9 @@ def attach_configured(config: Mapping[str, Any]) -> list[str]:
 
 
 def detach_configured(paths: list[str], is_killed: bool = False) -> None:
-    """These paths are not used any more; a probe that nobody else uses is detached.
+    """Stop using these probes, and detach each that no other runner uses.
 
-    Its method `close` is called if it has one, which may take a while; not where the services were killed.
+    If the probe has a method `close`, it is called, which may take a while; it is not called if the services were killed.
     """
     while paths:
         path = paths.pop()

@@ -1,6 +1,6 @@
-"""Which calls have run out of time, and what that says of those that wait: one look twenty times a second.
+"""Finds calls whose deadline has passed, and queues that are too long, by looking twenty times a second.
 
-That is cheaper than a timer for every call, and than a look at every call whether the queue is too long.
+That takes less time than a timer for every call, or a check of the queue at every call.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from gevent import get_hub
 from zmqservices.hosting.workers import WorkerPool
 from zmqservices.worker_context import WorkerContext
 
-#: Seconds between two looks: how late a deadline may be noticed.
+#: Seconds between two looks. A deadline may be noticed so much later.
 INTERVAL = 0.05
 
 
 class DeadlineScan:
-    """Calls `expire(worker_ctx)`, once and from the hub's greenlet, for calls whose deadline has passed."""
+    """Calls `expire(worker_ctx)` once, in the hub's greenlet, for each call whose deadline has passed."""
 
     def __init__(self, pool: WorkerPool[WorkerContext], expire: Callable[[WorkerContext], object]) -> None:
         self._pool = pool
         self._expire = expire
         self._timer: Any = None
         self.is_watching = False
-        #: A test may put another in its place.
+        #: The clock. A test may replace it.
         self.clock: Callable[[], float] = monotonic
 
     def watch(self) -> None:
-        """Begin to watch, for a call with a deadline. The watch ends by itself when no call has a deadline any more."""
+        """Begin to look, because there is a call with a deadline. It ends by itself once no call has one."""
         if self._timer is None:
             self.is_watching = True
             self._timer = get_hub().loop.timer(INTERVAL, INTERVAL)
@@ -52,13 +52,14 @@ class DeadlineScan:
         return [(call.deadline, call) for call in calls if call.deadline is not None and not call._is_cancelled]
 
     def _choose_an_order(self, waiting: list[tuple[float, WorkerContext]], now: float) -> None:
-        # More comes than can be served where the oldest has waited for half of its time. In their order each would begin when
-        # its time is all but over, and its answer would come too late: all work would be for nothing. The newest have time.
+        # If the oldest call has waited for half of its time, more calls arrive than can be served. In order, each call would
+        # begin when its time is nearly over, and all answers would come too late. So the newest calls, which have time, begin
+        # first.
         oldest = next(((deadline, call) for deadline, call in waiting if not call._is_cancelled), None)
         self._pool.newest_first = oldest is not None and now - oldest[1]._queued_at > oldest[0] - now
 
     def stop(self) -> None:
-        """End the watch."""
+        """Stop looking."""
         self.is_watching = False
         self._pool.newest_first = False
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""What a service class and its configuration say: the name, the number of workers, the serializers. All of it is checked here."""
+"""Reads and checks what a service class and its configuration declare: the name, the number of workers, the serializers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, no_class_method
 from zmqservices.resilience.concurrency import CALM, DEFAULT_MOST
 
-#: The most characters of a service's name that a directory takes.
+#: The most characters of a service's name that a directory accepts.
 LONGEST_NAME = 255
-#: The prefix under which the publishers of a source's events are listed, beside services.
+#: The prefixes of names of this package's own services: those of publishers, and those for operators.
 RESERVED = ("events:", "node:")
 
 
@@ -43,7 +43,7 @@ def get_service_name(service_cls: type) -> str:
 def check_class_methods(service_cls: type) -> None:
     """Raise ConfigurationError if an entrypoint decorates a class method.
 
-    A class method that is looked up on the class is bound, and would be passed over silently.
+    The search for entrypoints would silently skip it, because a class method that is looked up on the class is bound.
     """
     for name, method in inspect.getmembers(service_cls, inspect.ismethod):
         for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
@@ -51,7 +51,7 @@ def check_class_methods(service_cls: type) -> None:
 
 
 def serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The serializer to send with, and those to accept. Raises ConfigurationError for an unknown one."""
+    """The serializer for sent values, and the accepted ones. Raises ConfigurationError for an unknown serializer."""
     if config.get(SERIALIZER_CONFIG_KEY) is None and config.get(ACCEPT_CONFIG_KEY) is None:
         return DEFAULT_SERIALIZER, [DEFAULT_SERIALIZER]
     # Imported here: a service without a network entrypoint need not load the formats of messages.
@@ -61,9 +61,9 @@ def serializers(config: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 
 def max_workers(config: Mapping[str, Any]) -> tuple[int, bool]:
-    """How many workers run at a time, at most, and whether it is `auto`: the limit follows how long calls take.
+    """The most workers that run at a time, and whether it is `auto`: the limit then follows the durations of calls.
 
-    Raises ConfigurationError for anything but a whole number from 0 on, `auto` and `auto:N`.
+    Raises ConfigurationError for anything but a whole number of at least 0, `auto` and `auto:N`.
     """
     value = config.get(MAX_WORKERS_CONFIG_KEY)
     if value == 0:

@@ -1,8 +1,8 @@
-"""How one call is run: inject, set up, run the method, answer, tell the providers, tear down.
+"""Runs one call: injects dependencies, sets up, runs the method, answers, tells the providers the result, and tears down.
 
-Whatever goes wrong before or in the method is the call's outcome: it is answered to the caller, and the
-providers that were injected hear of it. What goes wrong after the answer is logged, and the others are still
-told. Only an answer that cannot be given (a failing `handle_result`) is worth the container's life.
+An error before or in the method is the outcome of the call: it is sent to the caller, and the injected providers are told. An
+error after the answer is logged, and the remaining steps still run. Only if the answer itself fails (an error of `handle_result`)
+the container is killed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 #: The error text of a call that never began.
 TOO_LATE = "deadline exceeded before the method was started"
 
-#: Characters of a caller's id in the log: callers choose their own.
+#: The most characters of a caller's id in the log, because callers choose their ids.
 LONGEST_CALLER = 200
 
 
 class Providers(NamedTuple):
-    """The providers of a service, and for each hook those of them that have one."""
+    """The providers of a service, and for each hook the providers that have it."""
 
     injected: tuple[Any, ...]
     set_up: tuple[Any, ...]
@@ -38,7 +38,7 @@ class Providers(NamedTuple):
 
     @classmethod
     def of(cls, dependencies: Iterable[DependencyProvider]) -> Providers:
-        """In the order of the attribute names; in reverse on the way out."""
+        """Sort the providers by attribute name; in reverse order for the hooks after the method."""
         ordered = sorted(dependencies, key=lambda provider: provider.attr_name or "")
         return cls(
             tuple(ordered),
@@ -61,7 +61,7 @@ def _is_expected(entrypoint: EntrypointOfCall, exc: BaseException) -> bool:
 
 
 def of_call(worker_ctx: WorkerContext) -> str:
-    """For the log: the call, its caller and its arguments."""
+    """A text for the log: the call, its caller and its arguments."""
     caller = str(worker_ctx.immediate_parent_call_id or "")[:LONGEST_CALLER]
     return f"{worker_ctx.call_id}{f', called by {caller},' if caller else ''} with {shown_arguments(worker_ctx)}"
 
@@ -72,7 +72,7 @@ class WorkerLifecycle(Watched):
     service_cls: type
     dependencies: Any
     _being_killed: bool
-    #: Known once the container has started; until then looked up each time, since providers may still be replaced.
+    #: Set once the container has started. Until then they are looked up each time, because providers may still be replaced.
     _settled_providers: Providers | None = None
 
     def _providers(self) -> Providers:
@@ -112,7 +112,7 @@ class WorkerLifecycle(Watched):
                     self._hook_failed("worker_teardown", worker_ctx, exc)
 
     def _run_worker(self, worker_ctx: WorkerContext, now: float) -> bool:
-        """Run a call whose turn has come, in a worker's greenlet; answers whether that greenlet is spent."""
+        """Run a call in a worker's greenlet. Returns whether that greenlet must not be used again."""
         deadline = worker_ctx.deadline
         if deadline is not None and now >= deadline:
             self._answer_unstarted(worker_ctx, WorkerCancelled(TOO_LATE))
@@ -144,20 +144,20 @@ class WorkerLifecycle(Watched):
         try:
             return self._close(worker_ctx, result, exc_info)
         except GreenletExit:
-            # The container is being killed: nobody is told of the outcome.
+            # The container is being killed, so no hook is called for the outcome.
             return True
         finally:
             worker_ctx._phase = OVER
-            # Both know the context in turn (a proxy that was injected does), and all that the call brought would have to
-            # wait for the garbage collector.
+            # Both refer to the context (an injected proxy does). Without this, the cycle would keep everything of the call until
+            # the garbage collector runs.
             worker_ctx._handle_result = worker_ctx.service = None
-            # The traceback knows this frame, and this frame shall not know the traceback.
+            # The traceback refers to this frame, so this frame must not refer to the traceback.
             result = exc_info = None
 
     def _close(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> bool:
         failure: ExcInfo | None = None
         escaped: ExcInfo | None = None
-        # Read once: a probe that is attached during the end of a call is not told of it.
+        # Read once, so that a probe that is attached during the end of a call is not told of it.
         probes = self.probes
         if exc_info is not None:
             if self._being_killed and issubclass(exc_info[0], GreenletExit):
@@ -189,14 +189,14 @@ class WorkerLifecycle(Watched):
             if escaped is None:
                 return self._being_killed
             if issubclass(escaped[0], (SystemExit, KeyboardInterrupt)):
-                # Raised in the main greenlet: the process shall end, and the caller has its answer.
+                # Raised in the main greenlet, so that the process ends. The caller has its answer.
                 get_hub().handle_system_error(escaped[0], escaped[1], escaped[2])
             return self._being_killed or issubclass(escaped[0], GreenletExit)
         finally:
             result = exc_info = failure = escaped = None
 
     def _answer_unstarted(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
-        """Answer a call that never began: no instance, no providers."""
+        """Answer a call that never began. There is no instance, and no provider is called."""
         worker_ctx._phase = OVER
         if self.probes is not None and self.probes.worker_dropped is not None:
             self.probes.worker_dropped(worker_ctx, exc)

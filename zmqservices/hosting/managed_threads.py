@@ -1,4 +1,4 @@
-"""Greenlets that belong to a container: they have names, are killed with it, and kill it when they fail."""
+"""Greenlets that belong to a container: they have names, are killed with the container, and kill it if they fail."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zmqservices.worker_context import ExcInfo, exc_info_of
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that killed threads are waited for.
+#: The most seconds of waiting for killed threads.
 KILL_GRACE = 1.0
 
 
 class ManagedThread(Greenlet):
-    """A greenlet whose error is kept for `get` and `wait`, and told to its container instead of stderr."""
+    """A greenlet whose error is kept for `get` and `wait`, and reported to its container instead of stderr."""
 
     def __init__(
         self, function: Callable[[], Any], failed: Callable[[ManagedThread], object], ended: Callable[[ManagedThread], object]
@@ -26,7 +26,7 @@ class ManagedThread(Greenlet):
         self._function = function
         self._failed = failed
         self._ended = ended
-        # Also when it is killed before it ever ran.
+        # Also called if the greenlet is killed before it ever ran.
         self.rawlink(ended)
         self.failure: ExcInfo | None = None
 
@@ -43,7 +43,7 @@ class ManagedThread(Greenlet):
         return None
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """What the function returned; raises what it raised."""
+        """Return the function's result, or raise its error."""
         value = super().get(block, timeout)
         if self.failure is not None:
             raise self.failure[1]
@@ -53,14 +53,14 @@ class ManagedThread(Greenlet):
 
 
 class ManagedThreads(dict[ManagedThread, str]):
-    """The threads of one container that are alive, and their identifiers."""
+    """The living threads of one container, and their identifiers."""
 
     def __init__(self, kill_container: Callable[[ExcInfo | None], object]) -> None:
         super().__init__()
         self._kill_container = kill_container
 
     def spawn(self, function: Callable[[], Any], identifier: str | None = None) -> ManagedThread:
-        """Run `function` in a greenlet of its own; see `ServiceContainer.spawn_managed_thread`."""
+        """Run `function` in a greenlet; see `ServiceContainer.spawn_managed_thread`."""
         thread = ManagedThread(function, self._thread_failed, self._remove)
         self[thread] = str(identifier or getattr(function, "__name__", "<unknown>"))
         thread.start()
@@ -75,7 +75,7 @@ class ManagedThreads(dict[ManagedThread, str]):
         self._kill_container(thread.failure)
 
     def kill_all(self) -> None:
-        """Throw GreenletExit into every thread but the current one, and wait a moment until they are over."""
+        """Raise GreenletExit in every thread but the current one, and wait shortly for their end."""
         current = getcurrent()
         threads = {thread: identifier for thread, identifier in self.items() if thread is not current}
         if threads:

@@ -1,12 +1,12 @@
-"""An application's own `handle_result` of an entrypoint: whatever it does, the caller gets an answer.
+"""Calls an application's own `handle_result` of an entrypoint, so that the caller gets an answer whatever it does.
 
     class Counted(Rpc):
         def handle_result(self, message, worker_ctx, result, exc_info):
             return super().handle_result(message, worker_ctx, self.count(result), exc_info)
 
-Rule 1: it hears of the outcome of each method that ran, and of no call that never began.
-Rule 2: what it raises is the outcome in place of what it was given.
-Rule 3: one that does not call the base class's is answered with what it returns.
+Rule 1: it is called with the outcome of each method that ran, and not for calls that never began.
+Rule 2: an error that it raises becomes the outcome.
+Rule 3: if it does not call the base class's `handle_result`, its return value is the answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class HandlesResults(Protocol):
-    """An entrypoint with a `handle_result`, as those that answer callers have one."""
+    """An entrypoint with a `handle_result`."""
 
     container: Container
 
@@ -32,18 +32,18 @@ class HandlesResults(Protocol):
 
 
 def is_overridden(entrypoint: HandlesResults, base: type) -> bool:
-    """Whether `entrypoint` has a `handle_result` of its own rather than that of `base`."""
+    """Whether `entrypoint` has another `handle_result` than that of `base`."""
     own = getattr(type(entrypoint), "handle_result", None)
     return own is not base.handle_result or "handle_result" in vars(entrypoint)  # type: ignore[attr-defined]
 
 
 def never_began(worker_ctx: WorkerContext) -> bool:
-    """Whether the outcome is that of a call whose method never ran. (It may come in the hub's greenlet.)"""
+    """Whether the method of the call never ran. (Then the outcome may come in the hub's greenlet.)"""
     return bool(worker_ctx._phase == OVER)
 
 
 def outcome_of(entrypoint: HandlesResults, *arguments: object) -> Outcome:
-    """What the entrypoint's own `handle_result` makes of an outcome: `(result, exc_info)`, its own error included."""
+    """The outcome after the entrypoint's own `handle_result`: `(result, exc_info)`, with its own error if it raises."""
     try:
         outcome = entrypoint.handle_result(*arguments)
         if not isinstance(outcome, tuple) or len(outcome) != 2:

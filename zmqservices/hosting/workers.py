@@ -1,13 +1,12 @@
-"""The pool of greenlets that run a container's jobs: collect first, then run.
+"""The pool of greenlets that run a container's jobs.
 
-Jobs are collected in a queue. `flush`, called from the hub's greenlet, enters parked workers; a worker takes
-the next job before it parks, so a batch of jobs that do not block costs two switches in all. When a job
-blocks, control comes back to `flush`, which enters another worker as long as jobs wait and fewer than `size`
-run.
+Jobs are collected in a queue. `flush`, called in the hub's greenlet, switches to idle workers. A worker takes the next job before
+it becomes idle, so a batch of jobs that do not block needs two greenlet switches in all. When a job blocks, control returns to
+`flush`, which switches to another worker while jobs wait and fewer than `size` run.
 
-Rule 1: everything here happens on one hub's thread.
-Rule 2: jobs wait while a slot is free only if a flush is under way or due.
-Rule 3: a worker holds a job or is parked or is gone; whatever kills it, its slot is free again.
+Rule 1: everything here runs on one hub's thread.
+Rule 2: if jobs wait while a slot is free, a flush is running or due.
+Rule 3: a worker has a job, or is idle, or has ended. However it ends, its slot is free again.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from gevent.event import Event
 
 Job = TypeVar("Job", bound=Hashable)
 
-#: Jobs run back to back before the hub's loop gets a turn, so that timers and sockets live.
+#: The most jobs that run before the event loop gets a turn, so that timers and sockets are served.
 JOBS_PER_TURN = 256
-#: Seconds after which the loop gets a turn even if fewer jobs have run.
+#: Seconds after which the event loop gets a turn even if fewer jobs have run.
 SECONDS_PER_TURN = 0.01
-#: Idle workers kept for the next burst. A worker beyond that ends, which gives its stack back.
+#: The most idle workers that are kept for the next burst. Further workers end, which frees their stacks.
 PARKED_WORKERS_KEPT = 256
-#: Seconds that killed workers are waited for, so that their `finally` blocks find their dependencies alive.
+#: The most seconds of waiting for killed workers, so that their `finally` blocks can still use their dependencies.
 KILL_GRACE = 1.0
 
-#: The value that wakes an idle worker; any other wake-up is left over from a job that it ran before.
+#: The value that wakes an idle worker. Any other wake-up is left over from an earlier job.
 _GO = object()
 
 
 class Worker(Greenlet):
-    """A greenlet that runs one job after the other, each in an empty context of its own."""
+    """A greenlet that runs one job after the other, each in a separate empty context."""
 
     __slots__ = ("pool",)
 
@@ -54,28 +53,28 @@ class Worker(Greenlet):
 
 
 def current_job() -> object:
-    """The job that the current greenlet runs; None in any other greenlet than a worker's."""
+    """The job that the current greenlet runs; None if it is no worker."""
     worker = getcurrent()
     if not isinstance(worker, Worker):
         return None
-    # Looked for, since a note of it would cost something for each job.
+    # Searched, because storing it would cost time for each job.
     return next((job for job, runs in worker.pool.threads.items() if runs is worker), None)
 
 
 class WorkerPool(Generic[Job]):
-    """Runs `run_job(job, now)` for every job that is put, at most `size` at a time, in their order (but see `newest_first`).
+    """Runs `run_job(job, now)` for every put job, at most `size` at a time, in order (but see `newest_first`).
 
-    `run_job` answers whether the worker is spent and must not be used again; it should not raise.
+    `run_job` returns whether the worker must not be used again. It should not raise.
     """
 
     def __init__(self, run_job: Callable[[Job, float], object], size: int) -> None:
         self.size = size
         self.jobs: deque[Job] = deque()
-        #: The jobs that run, and the workers that run them.
+        #: The running jobs, and their workers.
         self.threads: dict[Job, Worker] = {}
-        #: How many idle workers may stay parked.
+        #: The most idle workers that are kept.
         self.kept = 0
-        #: Whether the job that was put last begins first: set where those that came first have no time left anyway.
+        #: Whether the last put job begins first. Set when the first jobs have no time left anyway.
         self.newest_first = False
         self._run_job = run_job
         self._dropped: set[Job] = set()
@@ -95,37 +94,37 @@ class WorkerPool(Generic[Job]):
 
     @property
     def queued(self) -> int:
-        """Jobs put and not yet begun."""
+        """The number of jobs that have not begun."""
         return len(self.jobs) - len(self._dropped)
 
     def running(self) -> int:
-        """Jobs that are being run."""
+        """The number of running jobs."""
         return len(self.threads)
 
     def backlog(self) -> int:
-        """Jobs that will still wait when every free slot has taken one; load shedding goes by this number.
+        """The number of jobs that will still wait when every free slot has taken one. Load shedding uses this number.
 
-        Jobs that arrive together are queued together before any of them begins, so `queued` alone says too much.
+        `queued` would be too high, because jobs that arrive together are queued together before any of them begins.
         """
         return max(0, self.queued - (self.size - len(self.threads)))
 
     def free(self) -> int:
-        """Jobs that could begin at once."""
+        """The number of jobs that could begin at once."""
         return max(0, self.size - len(self.threads) - self.queued - self._promised_slots)
 
     # --- putting and taking back ----------------------------------------------------------------------------
 
     def put(self, job: Job, is_flushed: bool = False) -> None:
-        """Queue a job. It begins with the next `flush`; one comes by itself at the loop's next turn.
+        """Queue a job. It begins with the next `flush`, which happens at the next turn of the event loop.
 
-        Not with `is_flushed`: whoever puts it calls `flush` before that.
+        With `is_flushed` there is no such flush: the caller must call `flush` itself.
         """
         self.jobs.append(job)
         if not (is_flushed or self._flush_is_due):
             self._arrange_flush()
 
     def drop(self, job: Job) -> None:
-        """Take back a job that has not begun."""
+        """Remove a job that has not begun."""
         self._dropped.add(job)
         if len(self._dropped) * 2 > len(self.jobs):
             kept = [job for job in self.jobs if job not in self._dropped]
@@ -136,7 +135,7 @@ class WorkerPool(Generic[Job]):
             self._tell_watchers()
 
     def drop_all(self) -> list[Job]:
-        """Take back every job that has not begun, and return them."""
+        """Remove all jobs that have not begun, and return them."""
         jobs = [job for job in self.jobs if job not in self._dropped]
         self.jobs.clear()
         self._dropped.clear()
@@ -157,9 +156,9 @@ class WorkerPool(Generic[Job]):
         self.flush()
 
     def flush(self) -> None:
-        """Enter workers for the jobs that wait.
+        """Switch to workers for the waiting jobs.
 
-        Called from the hub's greenlet after a batch; called from elsewhere, it happens at the next turn.
+        Called in the hub's greenlet after a batch. If called elsewhere, it happens at the next turn of the event loop.
         """
         if getcurrent() is not (self._hub or self._own_hub()):
             if not self._flush_is_due:
@@ -181,7 +180,7 @@ class WorkerPool(Generic[Job]):
         self._turn_ends = monotonic() + SECONDS_PER_TURN
 
     def _yield_to_loop(self) -> None:
-        # A timer: callbacks that callbacks have added are run before the loop looks at timers and sockets.
+        # A timer, because the loop runs callbacks added by callbacks before it looks at timers and sockets.
         self._must_yield = self._flush_is_due = True
         if self._turn_timer is None:
             self._turn_timer = self._hub.loop.timer(0.0)
@@ -210,7 +209,7 @@ class WorkerPool(Generic[Job]):
                     dropped.discard(job)
                     continue
                 self._jobs_left -= 1
-                # In this loop and not in a method of its own, as it is for every job.
+                # Written out here, because a method call would cost time for every job.
                 threads[job] = worker
                 try:
                     if run_job(job, now):
@@ -221,8 +220,8 @@ class WorkerPool(Generic[Job]):
                         self._tell_watchers()
                 del job
                 if worker.__dict__ or worker.spawn_tree_locals or getweakrefcount(worker):
-                    # The job left greenlet-locals behind, or a weak mapping from greenlets to their values exists.
-                    return  # They go with the greenlet.
+                    # The job left greenlet-locals behind, or is a key of a weak mapping from greenlets to values.
+                    return  # They end with the greenlet.
                 if worker.gr_context:
                     worker.gr_context = Context()
             if len(parked) >= self.kept:
@@ -237,7 +236,7 @@ class WorkerPool(Generic[Job]):
             while switch() is not _GO:
                 pass
         except BaseException:
-            # Killed, or hit by a timeout that a former job left ticking; there is no job to lose.
+            # Killed, or woken by a timeout that an earlier job left running. There is no job to lose.
             if worker in self._parked:
                 self._parked.remove(worker)
             return False
@@ -250,9 +249,9 @@ class WorkerPool(Generic[Job]):
     # --- waiting --------------------------------------------------------------------------------------------
 
     def claim_slot(self) -> None:
-        """Block until one more job could begin at once, and reserve its slot. First come, first served.
+        """Block until another job could begin at once, and reserve its slot. First come, first served.
 
-        To be followed at once by `put_claimed`, or by `give_slot_back`.
+        Call `put_claimed` or `give_slot_back` right afterwards.
         """
         if self.free() and not self._slot_waiters:
             self._promised_slots += 1
@@ -280,7 +279,7 @@ class WorkerPool(Generic[Job]):
         self._tell_watchers()
 
     def waitall(self, timeout: float | None = None) -> bool:
-        """Block until no job waits or runs, at most `timeout` seconds; answers whether that is so."""
+        """Block until no job waits or runs, at most `timeout` seconds. Returns whether that is so."""
         deadline = None if timeout is None else monotonic() + timeout
         while self.threads or self.queued:
             event = Event()
@@ -306,13 +305,13 @@ class WorkerPool(Generic[Job]):
     # --- the end --------------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """End the idle workers; the others end when they become idle."""
+        """End idle workers. Other workers end when they become idle."""
         self.kept = 0
         parked, self._parked[:] = self._parked[:], []
         killall(parked, block=False)
 
     def kill(self) -> None:
-        """Throw GreenletExit into all workers but the current one, and wait a moment for their end."""
+        """Raise GreenletExit in all workers but the current one, and wait shortly for their end."""
         current = getcurrent()
         running = [worker for worker in self.threads.values() if worker is not current]
         killall(running, block=False)
