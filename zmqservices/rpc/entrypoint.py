@@ -21,12 +21,11 @@ class Rpc(Entrypoint):
     """Makes a method callable by other services and by standalone clients.
 
     `expected_exceptions`: classes of errors that are the caller's own mistakes; they are logged as warnings.
-    `sensitive_arguments`: names of arguments that are redacted wherever arguments are shown. `idempotent=True`: running
-    the method twice does no harm, so a call may be repeated at another instance when the connection to the first one is
-    lost. `hedge=True`: a call of an idempotent method that takes unusually long is sent to a second instance as well, and
-    the first answer counts. `key`: the name of an argument; calls with the same value of it go to the same instance, for as
-    long as the instances stay the same. `timeout`: seconds after which the method is cancelled, even if its caller would wait
-    longer.
+    `sensitive_arguments`: names of arguments that are redacted wherever arguments are shown. `idempotent=True`: running the
+    method twice does no harm, so a call may be repeated at another instance if the connection to the first one is lost.
+    `hedge=True`: an unusually slow call of an idempotent method is also sent to a second instance, and the first answer counts.
+    `key`: the name of an argument; calls with the same value of it go to the same instance while the set of instances is the
+    same. `timeout`: seconds after which the method is cancelled, even if its caller would wait longer.
     """
 
     server = RpcServer()
@@ -56,7 +55,7 @@ class Rpc(Entrypoint):
         self.key = key
 
     def key_place(self, function: Callable[..., Any]) -> tuple[str, int] | None:
-        """The argument that is the key of `function`'s calls: its name, and its position after `self`."""
+        """The name and the position (without `self`) of the key argument of `function`; None without a key."""
         if self.key is None:
             return None
         names = list(inspect.signature(function).parameters)[1:]
@@ -73,23 +72,23 @@ class Rpc(Entrypoint):
         return own if deadline is None or own < deadline else deadline
 
     def listed(self) -> None:
-        """Nothing: the record of the service lists its RPC methods already, with their signatures."""
+        """Returns nothing, because the record of the service already lists its RPC methods with their signatures."""
 
     def details(self) -> dict[str, Any]:
         return {"idempotent": bool(self.idempotent), "timeout": self.timeout}
 
     def setup(self) -> None:
-        #: Called with a call and its outcome. Chosen once: most entrypoints have no `handle_result` of their own.
+        #: Called with a call and its outcome. Chosen once, because most entrypoints do not override `handle_result`.
         self.answer = self._answer if is_overridden(self, Rpc) else self.server.handle_result
         self.server.register_provider(self)
 
     def handle_result(
         self, message: IncomingCall, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None
     ) -> Outcome:
-        """Answer the call `message`. Called by the worker with the outcome, before dependency providers are told of it.
+        """Answer the call `message`. Called by the worker with the outcome, before dependency providers are told.
 
-        An override may change `result` and `exc_info`; what it returns is passed on to dependency providers. An error that
-        it raises becomes the answer. See `zmqservices.hosting.outcomes`.
+        An override may change `result` and `exc_info`. Its return value is passed to dependency providers, and an error that it
+        raises becomes the answer. See `zmqservices.hosting.outcomes`.
         """
         return self.server.handle_result(message, worker_ctx, result, exc_info)
 
@@ -99,7 +98,7 @@ class Rpc(Entrypoint):
         return self.server.finish(call, worker_ctx, result, exc_info)
 
     def stop(self) -> None:
-        """Refuse new calls, wait until those under way are answered, then leave the server."""
+        """Refuse new calls, wait until running calls are answered, and leave the server."""
         self.server.drain()
         self.server.unregister_provider(self)
         super().stop()

@@ -1,4 +1,4 @@
-"""Injected proxies: a service's way to call other services."""
+"""Injects proxies, with which a service calls other services."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ClusterRpc", "RpcProvider", "RpcProxy", "ServiceRpc"]
 
 
 class WorkerClient(Client):
-    """Makes the calls of one worker: they carry its context data and call ids, and none outlasts its deadline."""
+    """Makes the calls of one worker, with its context data and call ids. No call lasts longer than the worker's deadline."""
 
     __slots__ = ("worker_ctx", "_caller", "_timeout", "_serializer")
 
@@ -48,7 +48,7 @@ class WorkerClient(Client):
 
 
 def add_context(headers: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """Add context data to `headers`. A value that is None is left out, with a warning: a header needs a value."""
+    """Add context data to `headers`. Values that are None are left out with a warning, because a header needs a value."""
     for key, value in data.items():
         if value is None:
             warnings.warn(
@@ -76,7 +76,7 @@ class RpcProvider(DependencyProvider):
         self._caller = self.membership.join().caller
 
     def call_state(self) -> list[dict[str, Any]]:
-        """How this process sees the services that it calls, for monitoring; see `ClusterRpcClient.call_state`.
+        """The services that this process calls, for monitoring; see `ClusterRpcClient.call_state`.
 
         To be called on the service's own thread.
         """
@@ -88,10 +88,10 @@ class RpcProvider(DependencyProvider):
 
 
 class ServiceRpc(RpcProvider):
-    """Injects a proxy of one service. `timeout`: seconds per call; without it `rpc_timeout` of the configuration.
+    """Injects a proxy of one service. `timeout`: seconds per call; the default is the setting `rpc_timeout`.
 
-    `hedge`: whether calls of idempotent methods that take unusually long are sent to a second instance as well; without it the
-    service and the setting `rpc_hedge` say that.
+    `hedge`: whether unusually slow calls of idempotent methods are also sent to a second instance; the default is left to the
+    service and the setting `rpc_hedge`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Proxies, by which a caller calls the methods of remote services, and calls that are not answered yet."""
+"""Proxies with which a caller calls methods of remote services, and the objects of unanswered calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Unset(Enum):
         return "UNSET"
 
 
-#: No timeout was given, so the configured one holds. None, in contrast, means to wait without a limit.
+#: No timeout was given, so the configured one applies. (None means no limit.)
 UNSET: Final = Unset.UNSET
 
 #: Seconds that a call may take, None for no limit, or UNSET for the configured limit.
@@ -35,7 +35,7 @@ Timeout: TypeAlias = float | Unset | None
 def check_timeout(timeout: object, whose: str, may_be_spent: bool = False) -> None:
     """Raise ConfigurationError unless `timeout` is a number of seconds above 0, None, or UNSET.
 
-    With `may_be_spent` it may be 0 or less: the time that is left until a deadline may be.
+    With `may_be_spent` it may be 0 or less, as the time that is left until a deadline.
     """
     if timeout is None or timeout is UNSET:
         return
@@ -52,19 +52,19 @@ def check_hedge(hedge: object, whose: str) -> None:
 
 
 class RpcCall:
-    """A call that is under way. `result()` may be called any number of times, by several threads, in any order among calls."""
+    """A running call. `result()` may be called any number of times, from several threads, and in any order among calls."""
 
     __slots__ = ("_caller", "_call", "_client")
 
     def __init__(self, caller: Caller, call: PendingCall, client: Client) -> None:
         self._caller = caller
         self._call = call
-        self._client = client  # Referenced, since a client is stopped when it is collected.
+        self._client = client  # Keeps the client alive, because a client is stopped when it is garbage-collected.
 
     def result(self) -> Any:
         """Wait for the answer, and return it.
 
-        Raises the error that the method raised (a new instance each time), RpcTimeout, CallCancelled or RemoteUnavailable.
+        Raises the method's error (a new instance each time), RpcTimeout, CallCancelled or RemoteUnavailable.
         """
         call = self._call
         if call.stage != DONE:
@@ -82,7 +82,7 @@ RpcReply = RpcCall
 
 
 class Client:
-    """How a proxy makes its calls. Each kind of client adds its own headers and its own time limits."""
+    """Makes the calls of a proxy. Each kind of client adds its own headers and time limits."""
 
     __slots__ = ()
 
@@ -92,7 +92,8 @@ class Client:
     ) -> tuple[Caller, PendingCall]:
         """Send a call, and return it with the caller that will receive its answer.
 
-        Calls of one `key` go to one instance. `hedge` says whether a call may have a second attempt; None leaves that open.
+        Calls with one `key` go to one instance. `hedge`: whether a call may have a second attempt; None leaves that to the
+        settings.
         """
         raise NotImplementedError
 
@@ -114,7 +115,7 @@ class KeyedClient(Client):
 
 
 class HedgedClient(Client):
-    """Makes the calls of `client` with second attempts, or without them."""
+    """Makes the calls of `client` with or without second attempts."""
 
     __slots__ = ("_client", "_hedge")
 
@@ -146,7 +147,10 @@ class MethodProxy:
         self._timeout = timeout
 
     def __call__(self, /, *args: object, **kwargs: object) -> Any:
-        """Call and wait for the result. When the wait is interrupted (by a gevent.Timeout, say), the service is told to stop."""
+        """Call and wait for the result.
+
+        If the wait is interrupted, for example by a gevent.Timeout, the service is told to stop.
+        """
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if call.stage != DONE:
             try:
@@ -160,7 +164,7 @@ class MethodProxy:
         """Call without waiting for the answer. UnknownService and RemoteUnavailable are raised here, not by `result`."""
         caller, call = self._client.begin(self.service_name, self.method_name, args, kwargs, self._timeout)
         if caller.cork.is_in:
-            caller.reactor.run(caller.cork.release)  # This caller may do something else for long before it waits.
+            caller.reactor.run(caller.cork.release)  # Send it now, because the caller may do other work before it waits.
         if call.stage < SENT:
             try:
                 caller.reactor.park(call, SENT)
@@ -180,17 +184,17 @@ class MethodProxy:
         return MethodProxy(self._client, self.service_name, self.method_name, seconds)
 
     def with_key(self, key: str | bytes | int | float | Decimal | UUID) -> MethodProxy:
-        """This method, whose calls with the same key go to the same instance, for as long as the instances stay the same.
+        """This method with a key: calls with the same key go to the same instance while the set of instances is the same.
 
-        A number and its text are the same key. Raises TypeError for a key of another type. docs/resilience.rst says what
-        happens when instances come, go, or have too much to do.
+        A number and its text are the same key. Raises TypeError for a key of another type. docs/resilience.rst says what happens
+        when instances come, go, or are overloaded.
         """
         return MethodProxy(KeyedClient(self._client, as_bytes(key)), self.service_name, self.method_name, self._timeout)
 
     def with_hedge(self, hedge: bool = True) -> MethodProxy:
-        """This method, whose calls are sent to a second instance as well when they take unusually long; with False, never.
+        """This method with hedging: unusually slow calls are also sent to a second instance. With False, they never are.
 
-        Only calls of an idempotent method are. docs/resilience.rst says when.
+        It only affects idempotent methods. docs/resilience.rst says when a call is hedged.
         """
         check_hedge(hedge, f"{self.service_name}.{self.method_name}")
         return MethodProxy(HedgedClient(self._client, hedge), self.service_name, self.method_name, self._timeout)
@@ -209,7 +213,7 @@ class ServiceProxy:
     def __getattr__(self, name: str) -> MethodProxy:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        # Stored, so that the next look-up finds the attribute without this method.
+        # Stored, so that the next look-up does not need this method.
         method = self.__dict__[name] = MethodProxy(self._client, self.service_name, name)
         return method
 
@@ -218,7 +222,7 @@ class ServiceProxy:
 
 
 class ClusterProxy:
-    """All services: `cluster.maths`, or `cluster["a-name"]` where the name is no identifier."""
+    """All services: `cluster.maths`, or `cluster["a-name"]` if the name is no identifier."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

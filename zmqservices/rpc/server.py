@@ -1,4 +1,4 @@
-"""Serves the @rpc methods of one container: takes calls from the node, hands them to workers, sends what they return.
+"""Serves the @rpc methods of one container: takes calls from the node, hands them to workers, and sends the results.
 
 Internal. Services use `zmqservices.rpc`.
 """
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class RpcServer(ProviderCollector, SharedExtension):
-    """Shared by all @rpc methods of a container; they are its providers."""
+    """The server of one container's @rpc methods, which are its providers."""
 
     membership = Membership()
 
@@ -48,7 +48,7 @@ class RpcServer(ProviderCollector, SharedExtension):
 
     def bind(self, container: Container) -> RpcServer:
         bound = super().bind(container)
-        bound._read_settings()  # A wrong one is told before anything starts.
+        bound._read_settings()  # A wrong setting is reported before anything starts.
         return bound
 
     def setup(self) -> None:
@@ -65,19 +65,18 @@ class RpcServer(ProviderCollector, SharedExtension):
         self._max_age = configuration.seconds(
             config, constants.MAX_QUEUED_SECONDS_CONFIG_KEY, constants.DEFAULT_MAX_QUEUED_SECONDS, allow_none=True
         )
-        #: How many jobs wait when a closer look is taken: whether the queue is full, or too old.
+        #: From this number of waiting jobs on, it is checked whether the queue is full, or too old.
         self._look_from = self._max_queued if self._max_age is None else 1
         self._with_traceback = configuration.boolean(config, constants.RPC_TRACEBACKS_CONFIG_KEY, True)
         self._queued_bytes = 0
 
     def start(self) -> None:
-        """All extensions are set up: announce the service. From here on calls may arrive."""
-        # The weak reference that extensions hold costs a look-up more per call.
+        """Called once all extensions are set up: announce the service. From here on calls may arrive."""
+        # A strong reference, because the extensions' weak reference costs another look-up per call.
         container = self.container
         self._submit, self._cancel_worker = container.submit, container.cancel
         self._jobs = container.pool.jobs
-        # A test may have removed all entrypoints; the service is announced all the same, so that its callers get
-        # MethodNotFound at once.
+        # A test may have removed all entrypoints. The service is still announced, so that its callers get MethodNotFound at once.
         self._methods = {provider.method_name: provider for provider in self._providers}
         self._service = container.service_name
         self._node = self.membership.join()
@@ -90,12 +89,12 @@ class RpcServer(ProviderCollector, SharedExtension):
         self.membership.before_leaving(self._leave_at_once)
 
     def stop(self) -> None:
-        """Called when all entrypoints have left. If there were none, none of them has drained the server: it is done here."""
+        """Called when all entrypoints have left. If there were none, the server is drained here."""
         super().stop()
         self.drain()
 
     def drain(self) -> None:
-        """Tell callers that the service leaves, and return when the calls under way are answered.
+        """Tell callers that the service stops, and return when running calls are answered.
 
         Called by every entrypoint of the container as it stops. The first call drains; the others wait for it.
         """
@@ -114,7 +113,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             self._drained.set()
 
     def kill(self) -> None:
-        """Leave at once. Calls under way are answered with an error."""
+        """Leave at once. Running calls are answered with an error."""
         self._leave_at_once()
 
     def _leave_at_once(self) -> None:
@@ -164,7 +163,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             call.fail(serialize(exc))
             self._tell_refused(call, "bad-arguments")
             return
-        # A quick check: some of these jobs may have been dropped, and for others workers are free.
+        # A quick check first. Some of these jobs may have been dropped, and workers may be free for others.
         if (len(self._jobs) >= self._look_from or self._queued_bytes > self._max_bytes) and self.container_is_full(call):
             return
         deadline = call.deadline
@@ -187,7 +186,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             probes.call_refused(self._service, call.method, reason)
 
     def _take_and_name_peer(self, call: IncomingCall) -> None:
-        # Not in `take`, which calls without SECURITY pay for. The worker begins later, at the next flush.
+        # Not in `take`, so that calls without SECURITY are not slowed down. The worker begins later, at the next flush.
         self.take(call)
         if call.worker is not None:
             call.worker.peer = call.peer
@@ -226,14 +225,14 @@ class RpcServer(ProviderCollector, SharedExtension):
         return False
 
     def _oldest_wait(self) -> float:
-        """Seconds that the call which was queued first has waited. Calls without a deadline do not count."""
+        """Seconds that the first queued call has waited. Calls without a deadline do not count."""
         for worker_ctx in self._jobs:
             if worker_ctx.queued_at and not worker_ctx._is_cancelled:
                 return monotonic() - worker_ctx.queued_at
         return 0.0
 
     def cancel(self, worker_ctx: WorkerContext, why: str) -> None:
-        """Cancel a worker whose caller does not wait for the outcome any more."""
+        """Cancel a worker whose caller no longer waits for the outcome."""
         self._cancel_worker(worker_ctx, WorkerCancelled(why))
 
     def handle_result(self, call: IncomingCall, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
@@ -268,9 +267,9 @@ class RpcServer(ProviderCollector, SharedExtension):
 
 
 def describe(exc: BaseException, with_traceback: bool) -> dict[str, Any]:
-    """The mapping that is sent for `exc`. Never raises: an error while a call is answered would kill the container."""
+    """The mapping that is sent for `exc`. Never raises, because an error while a call is answered would kill the container."""
     if isinstance(exc, UnserializableValueError):
-        # Its argument is the value itself. Only its repr is sent: serializing a generator would run it.
+        # Its argument is the value itself. Only the repr is sent, because serializing a generator would run it.
         exc.args = (exc.repr_value,)
     try:
         return serialize(exc, with_traceback)
