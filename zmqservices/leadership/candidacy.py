@@ -15,7 +15,7 @@ CHECK_INTERVAL = 0.02
 
 
 class Candidacy(Extension):
-    """A part of an extension that does something for the whole service; see `zmqservices.leadership`."""
+    """The part of an extension that does something for the whole service; see `zmqservices.leadership`."""
 
     membership = Membership()
 
@@ -53,7 +53,7 @@ class Candidacy(Extension):
         return self._name is not None and self._registration.is_leader(self._name)
 
     def token(self) -> int | None:
-        """The fencing token while this instance leads; None while it does not, and where the directory holds no locks.
+        """The fencing token while this instance leads; otherwise None, and always None if the directory has no locks.
 
         Each new leader's token is higher than those of all former ones.
         """

@@ -1,4 +1,4 @@
-"""`@leadership_gained` and `@leadership_lost`: methods that run when an instance begins or ceases to lead.
+"""`@leadership_gained` and `@leadership_lost`: methods that run when an instance begins or stops leading.
 
 Internal. Services use `zmqservices.leadership`.
 """
@@ -14,7 +14,7 @@ from zmqservices.leadership.watch import LeadershipWatch
 
 
 class LeadershipChange(Entrypoint):
-    """What both have in common."""
+    """The base of both decorators."""
 
     takes_generators = False
     what = ""
@@ -28,7 +28,7 @@ class LeadershipChange(Entrypoint):
         return {"kind": "leadership", "what": f"{self.what} {self.watch.name}"}
 
     def callbacks(self) -> list[Callable[[], None]]:
-        """Those of the watch that this is one of."""
+        """The list of the watch's callbacks to which this entrypoint belongs."""
         raise NotImplementedError
 
     def setup(self) -> None:
@@ -52,8 +52,8 @@ class LeadershipChange(Entrypoint):
 class LeadershipGained(LeadershipChange):
     """Runs a method each time that the instance begins to lead `name`, within 0.1 s.
 
-    The method may find that the instance leads no more: look at `Leadership` where that matters. It does not run again because it
-    failed. Methods of both kinds run beside each other when changes come fast.
+    When the method runs, the instance may no longer lead: check `Leadership` if that matters. A failed method is not run again.
+    If changes follow quickly, methods of both kinds may run at the same time.
     """
 
     what = "gained"
@@ -63,9 +63,9 @@ class LeadershipGained(LeadershipChange):
 
 
 class LeadershipLost(LeadershipChange):
-    """Runs a method each time that the instance ceases to lead `name` while it goes on, within 0.1 s.
+    """Runs a method each time that the running instance stops leading `name`, within 0.1 s.
 
-    It does not run when the service stops: the instance then resigns after its last worker has ended.
+    It does not run when the service stops, because the instance then resigns after its last worker has ended.
     """
 
     what = "lost"

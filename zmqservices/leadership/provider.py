@@ -12,7 +12,7 @@ from zmqservices.worker_context import WorkerContext
 
 
 class LeadershipStatus:
-    """What a method sees; always as it is now."""
+    """The injected object. Its attributes always show the present state."""
 
     def __init__(self, candidacy: Candidacy) -> None:
         self._candidacy = candidacy
@@ -24,7 +24,7 @@ class LeadershipStatus:
 
     @property
     def token(self) -> int | None:
-        """The fencing token while this instance leads; None while it does not, and always where the directory holds no locks.
+        """The fencing token while this instance leads; otherwise None, and always None if the directory has no locks.
 
         Each new leader's token is higher than those of all former ones.
         """
@@ -32,9 +32,9 @@ class LeadershipStatus:
 
 
 class Leadership(DependencyProvider):
-    """Makes the instance a candidate for leading its service, and gives methods a `LeadershipStatus`.
+    """Makes the instance a candidate for leading its service, and injects a `LeadershipStatus`.
 
-    Each name has a leader of its own among the instances of the service in the namespace.
+    Each name has a separate leader among the instances of the service in the namespace.
 
         leader = Leadership()
 

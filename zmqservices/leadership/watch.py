@@ -1,4 +1,4 @@
-"""Notices when the instance begins or ceases to lead, once for each container and name.
+"""Notices when the instance begins or stops leading. There is one watch for each container and name.
 
 Internal. Services use `zmqservices.leadership`.
 """
@@ -16,7 +16,7 @@ from zmqservices.leadership.candidacy import Candidacy
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks. A change of the directory is noticed a look later; so is a lock whose time is over.
+#: Seconds between two looks. A change of the directory, or the end of a lock, is noticed at the next look.
 LOOK = 0.1
 
 
@@ -30,16 +30,16 @@ class LeadershipWatch(SharedExtension):
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"the name of a leadership is {name!r:.80}; a text is needed, such as \"leader\"")
         self.name = name
-        #: Called with no argument when the instance begins, or ceases, to lead. They must not block.
+        #: Called without arguments when the instance begins to lead, and when it stops. They must not block.
         self.gained: list[Callable[[], None]] = []
         self.lost: list[Callable[[], None]] = []
         self._is_stopping = Event()
-        #: Whether it led at the last look, and with which token.
+        #: Whether the instance led at the last look, and its token then.
         self._led: tuple[bool, int | None] = (False, None)
 
     @property
     def sharing_key(self) -> tuple[type, str]:
-        """One for each name."""
+        """The container has one watch for each name."""
         return type(self), self.name
 
     def start(self) -> None:
