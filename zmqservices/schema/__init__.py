@@ -5,8 +5,8 @@
     openapi(Gateway)     # OpenAPI 3.1: the @http methods, or None where there are none
     asyncapi(Orders)     # AsyncAPI 3.0: @rpc methods, handled and dispatched events, or None
 
-Both are made from the class alone: nothing is started. They return dicts that `json.dumps` takes. `serve_openapi(containers)`
-lets containers that have not started serve their document at /openapi.json. Needs the extra `schema`.
+Both need only the class, and nothing is started. They return dicts for `json.dumps`. `serve_openapi(containers)` makes containers
+that have not started serve their document at /openapi.json. Needs the extra `schema`.
 """
 
 from zmqservices.schema.asyncapi import asyncapi

@@ -1,4 +1,7 @@
-"""Internal. AsyncAPI 3.0 documents of the calls and events of a service class. https://www.asyncapi.com/docs/reference/specification/v3.0.0"""
+"""Internal.
+
+AsyncAPI 3.0 documents of the calls and events of a service class. https://www.asyncapi.com/docs/reference/specification/v3.0.0
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from zmqservices.rpc import Rpc
 from zmqservices.schema.entrypoints import DeclaredEntrypoint, entrypoints_of, version_of
 from zmqservices.schema.types import JsonSchema, Types, described, signature_of
 
-#: What travels, unless a service has another serializer.
+#: The media type of messages, unless a service has another serializer.
 CONTENT_TYPE = "application/msgpack"
 
 _CHANNELS = "#/channels/"
@@ -21,9 +24,9 @@ _CHANNELS = "#/channels/"
 def asyncapi(service_cls: type) -> dict[str, Any] | None:
     """The document, or None for a class without @rpc methods, event handlers and dispatchers.
 
-    A call is an operation with a reply: its payload holds the arguments by name, which may be given by position as well. A
-    handled event is an operation at the address `SOURCE/PATTERN`, dispatched ones stand at `SERVICE/{event_type}`. Types come
-    from annotations, texts from docstrings. Raises ConfigurationError for a class that is no service.
+    A call is an operation with a reply. Its payload has the arguments by name (they may also be given by position). A handled
+    event is an operation at the address `SOURCE/PATTERN`, and dispatched events have the address `SERVICE/{event_type}`. Types
+    are taken from annotations, texts from docstrings. Raises ConfigurationError for a class that is no service.
     """
     writer = _Writer(service_cls)
     for declared in entrypoints_of(service_cls, Rpc):
@@ -110,7 +113,7 @@ class _Writer:
 
     def add_dispatcher(self, name: str) -> None:
         channel = "events"
-        parameter = {"description": f"What an event is called that `{name}` dispatches, such as order.paid"}
+        parameter = {"description": f"The type of an event that `{name}` dispatches, such as order.paid"}
         self._channels[channel] = {
             "address": f"{self._service}/{{event_type}}",
             "parameters": {"event_type": parameter},

@@ -14,7 +14,7 @@ from zmqservices.hosting.declaration import check_class_methods, get_service_nam
 
 @dataclass(frozen=True, slots=True)
 class DeclaredEntrypoint:
-    """An entrypoint, and the method that it is for."""
+    """An entrypoint and its method."""
 
     name: str
     method: Callable[..., Any]
@@ -28,7 +28,10 @@ class DeclaredEntrypoint:
 
 
 def entrypoints_of(service_cls: type, kind: type[Entrypoint]) -> Iterator[DeclaredEntrypoint]:
-    """All of one kind, by the names of their methods. Raises ConfigurationError for a class that is no service."""
+    """All entrypoints of one kind, in the order of their methods' names.
+
+    Raises ConfigurationError for a class that is no service.
+    """
     get_service_name(service_cls)
     check_class_methods(service_cls)
     for name, method in inspect.getmembers(service_cls, inspect.isroutine):
@@ -38,7 +41,7 @@ def entrypoints_of(service_cls: type, kind: type[Entrypoint]) -> Iterator[Declar
 
 
 def version_of(service_cls: type) -> str:
-    """`__version__` of the class's module, or of the package that it is in; "0" where nobody says."""
+    """The `__version__` of the class's module, or of its package; "0" if there is none."""
     module = service_cls.__module__
     while module:
         found = getattr(importlib.import_module(module), "__version__", None)

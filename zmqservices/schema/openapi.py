@@ -20,7 +20,7 @@ from zmqservices.web.handlers import HttpRequestHandler
 #: A parameter in a rule of werkzeug: `<name>`, `<int:name>`, `<any(a, b):name>`.
 _PARAMETER = re.compile(r"<(?:(?P<converter>[a-zA-Z_][\w]*)(?:\((?P<arguments>[^)]*)\))?:)?(?P<name>[a-zA-Z_]\w*)>")
 
-#: What werkzeug's converters let through.
+#: The values that werkzeug's converters accept.
 _CONVERTERS: dict[str, JsonSchema] = {
     "int": {"type": "integer", "minimum": 0},
     "float": {"type": "number", "minimum": 0},
@@ -34,8 +34,9 @@ _METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 def openapi(service_cls: type, *others: type) -> dict[str, Any] | None:
     """The document, or None for a class without @http methods. With `others`, one document for services at one address.
 
-    Paths, their parameters and the answer's type come from the rule and the annotations of each method, texts from docstrings.
-    What a request's body holds is not known: a method reads it itself. Raises ConfigurationError for a class that is no service.
+    Paths, parameters and the response's type are taken from the rule and the annotations of each method, texts from docstrings.
+    The content of a request's body is not known, because a method reads it itself. Raises ConfigurationError for a class that is
+    no service.
     """
     types = Types()
     paths: dict[str, dict[str, Any]] = {}
@@ -43,7 +44,7 @@ def openapi(service_cls: type, *others: type) -> dict[str, Any] | None:
     classes = [cls for cls in (service_cls, *others) if any(entrypoints_of(cls, HttpRequestHandler))]
     for declared in chain.from_iterable(entrypoints_of(cls, HttpRequestHandler) for cls in classes):
         for path, method, operation in _operations(declared, types):
-            # A method of the class may stand for several of HTTP, and at several paths.
+            # A method of the class may handle several HTTP methods and paths.
             if operation["operationId"] in names:
                 operation["operationId"] += f"-{method}{path}"
             names.add(operation["operationId"])
@@ -51,7 +52,7 @@ def openapi(service_cls: type, *others: type) -> dict[str, Any] | None:
     if not paths:
         return None
     types.resolve()
-    # What several classes say of themselves is no description of all.
+    # The docstring of one class does not describe several services.
     about = described(classes[0]) if len(classes) == 1 else {}
     info = {"title": ", ".join(map(get_service_name, classes)), "version": version_of(classes[0]), **about}
     document: dict[str, Any] = {"openapi": "3.1.0", "info": info, "paths": paths}
@@ -91,10 +92,10 @@ def _parameter(match: re.Match[str], signature: inspect.Signature, types: Types)
 
 def _responses(declared: DeclaredEntrypoint, signature: inspect.Signature, types: Types) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": {"description": "OK", **_content(signature.return_annotation, types)}}
-    # werkzeug's are their own answers; every handler has them.
+    # HTTPExceptions of werkzeug are expected by every handler, and are their own responses.
     expected = [exc.__name__ for exc in declared.expected if exc is not HTTPException]
     if expected:
-        # A handler class of the application's own may answer them in its own way.
+        # A handler class of the application may answer them differently.
         is_own = type(declared.entrypoint).response_from_exception is not HttpRequestHandler.response_from_exception
         status = "default" if is_own else str(HTTPStatus.BAD_REQUEST.value)
         responses[status] = {"description": f"The client's mistake: {', '.join(expected)}"}
@@ -102,7 +103,7 @@ def _responses(declared: DeclaredEntrypoint, signature: inspect.Signature, types
 
 
 def _content(returned: object, types: Types) -> dict[str, Any]:
-    """The body of an answer, as far as the annotation tells it."""
+    """The body of a response, if the annotation tells its type."""
     if returned is inspect.Signature.empty or returned is None or returned is Any:
         return {}
     if returned is str:
@@ -110,7 +111,7 @@ def _content(returned: object, types: Types) -> dict[str, Any]:
     if returned is bytes:
         return {"content": {"application/octet-stream": {}}}
     origin = getattr(returned, "__origin__", returned)
-    # A pair or triple has a status in it, and an iterator is sent as it comes.
+    # A pair or triple contains a status, and an iterator is streamed.
     if origin is tuple or isinstance(origin, type) and (issubclass(origin, (Response, Iterator)) or origin is Iterator):
         return {}
     return {"content": {"application/json": {"schema": types.of(returned, given=False)}}}

@@ -1,4 +1,4 @@
-"""Internal. Serves the OpenAPI document of services where their @http methods are, at /openapi.json."""
+"""Internal. Serves the OpenAPI document of services at /openapi.json, at the address of their @http methods."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PATH = "/openapi.json"
 def serve_openapi(containers: Iterable[ServiceContainer]) -> None:
     """Serve the documents of these containers, which have not started yet, at /openapi.json.
 
-    Services that share an address share a document. A service without @http methods has none. Everybody who reaches the
-    address may read it. A service that has a route of its own there fails to start with ConfigurationError.
+    Services that share an address share a document. A service without @http methods has none. Anyone who can reach the address
+    may read it. A service that has its own route /openapi.json fails to start with ConfigurationError.
     """
     by_address: dict[BindAddress, list[tuple[WebServer, type]]] = {}
     for container in containers:

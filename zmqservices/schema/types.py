@@ -1,6 +1,6 @@
-"""Internal. From annotations to JSON Schema (2020-12), with the named types of a document in one place.
+"""Internal. Turns annotations into JSON Schema (2020-12), and collects the named types of a document.
 
-pydantic knows the types: builtins, typing, dataclasses, enums, TypedDicts, dates, and its own models.
+pydantic does it for builtins, typing, dataclasses, enums, TypedDicts, dates, and its own models.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ except ImportError as error:
 JsonSchema = dict[str, Any]
 Mode = Literal["validation", "serialization"]
 
-#: Where a document keeps its named types.
+#: The place of named types in a document.
 NAMED = "#/components/schemas/"
 
 class Types:
-    """The types of one document. After `resolve`, `named` are those that it refers to: its `components.schemas`."""
+    """The types of one document. After `resolve`, `named` has the types to which it refers, for its `components.schemas`."""
 
     def __init__(self) -> None:
         self.named: dict[str, JsonSchema] = {}
         self._pending: list[tuple[JsonSchema, Mode, pydantic.TypeAdapter[Any]]] = []
 
     def of(self, annotation: Any, given: bool = True, **more: Any) -> JsonSchema:
-        """The schema of a value that is `given` by a caller, or else answered; `resolve` fills it in. Empty: it may be anything.
+        """The schema of a value of a caller (`given`), or of a result. `resolve` fills it in. An empty schema allows any value.
 
-        `more` is added to it.
+        `more` is added to the schema.
         """
         schema: JsonSchema = {}
         if annotation not in (inspect.Parameter.empty, Any, object):
@@ -42,15 +42,15 @@ class Types:
                 adapter.json_schema(mode=mode)
                 self._pending.append((schema, mode, adapter))
             except (PydanticUserError, TypeError, NameError):
-                # A class of the application that has no form in JSON.
+                # A class of the application that JSON cannot represent.
                 schema["description"] = f"a Python {_name_of(annotation)}"
         schema.update(more)
         return schema
 
     def resolve(self) -> None:
-        """Give types that are used together names that are different."""
+        """Fill in all schemas, and give different types different names."""
         with warnings.catch_warnings():
-            # A default that JSON has no way to write is left out.
+            # A default that JSON cannot represent is left out.
             warnings.simplefilter("ignore")
             inputs = [(number, mode, adapter) for number, (_, mode, adapter) in enumerate(self._pending)]
             found, rest = pydantic.TypeAdapter.json_schemas(inputs, ref_template=NAMED + "{model}")
@@ -65,11 +65,11 @@ def _name_of(annotation: object) -> str:
 
 
 def signature_of(method: Callable[..., Any]) -> inspect.Signature:
-    """The signature with its annotations resolved; those that name unknown things stay texts, which mean anything."""
+    """The signature with resolved annotations. Annotations with unknown names stay texts, which allow any value."""
     signature = inspect.signature(method)
     try:
         hints: Mapping[str, Any] = get_type_hints(method, include_extras=True)
-    except Exception:  # A name that exists for type checkers only, say.
+    except Exception:  # For example a name that exists only for type checkers.
         hints = {}
 
     def resolved(name: str, annotation: object) -> object:
