@@ -23,18 +23,17 @@ from zmqservices.worker_context import ExcInfo, Outcome, WorkerContext
 
 _log = logging.getLogger(__name__)
 
-#: The values of `missed`, and whether ticks that were missed, because one took too long, are run afterwards.
+#: The values of `missed`, and whether ticks that were missed because one took too long are run afterwards.
 MISSED = {"skip": False, "catch_up": True}
 
 
 class Timer(Entrypoint):
-    """Runs a method every `interval` seconds, and never twice at once: the next tick waits until the last is over.
+    """Runs a method every `interval` seconds, and never twice at once: a tick waits until the one before has ended.
 
-    The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... seconds after the start. `eager=True`: the first
-    tick is due at the start. `missed`: ticks that come due while one runs are left out (`"skip"`), or run one after the
-    other as soon as it is over (`"catch_up"`). An error of the method is logged, and the timer goes on. `cluster=True`: of
-    all instances of the service in the namespace, only the leader runs the method; see `zmqservices.leadership` for
-    the guarantees.
+    The schedule is absolute: ticks are due `interval`, 2 * `interval`, ... seconds after the start. `eager=True`: the first tick
+    is due at the start. `missed`: ticks that become due while one runs are left out (`"skip"`), or run one after the other as
+    soon as it ends (`"catch_up"`). An error of the method is logged, and the timer goes on. `cluster=True`: only the leader
+    among the instances of the service in the namespace runs the method; see `zmqservices.leadership` for the guarantees.
     """
 
     takes_generators = False
@@ -69,7 +68,10 @@ class Timer(Entrypoint):
         return {"kind": "timer", "what": f"every {self.interval:g} s{where}"}
 
     def details(self) -> dict[str, Any]:
-        """`next`: seconds until the next tick; None while it does not tick. Of a `cluster` timer, whether it ticks here."""
+        """`next`: seconds until the next tick; None while the timer is stopped.
+
+        For a `cluster` timer also whether it ticks here.
+        """
         schedule = None if self._is_stopping else self._schedule
         return {
             "interval": self.interval,
@@ -84,13 +86,13 @@ class Timer(Entrypoint):
         )
 
     def start(self) -> None:
-        """All extensions are set up: start ticking."""
+        """Called once all extensions are set up: start ticking."""
         if self.cluster:
             self.candidacy.campaign(self.method_name)
         self._thread = self.container.spawn_managed_thread(self._run, identifier=f"timer {self.method_name}")
 
     def stop(self) -> None:
-        """Begin no more ticks, and return when the one that runs is over.
+        """Begin no more ticks, and return when the running tick has ended.
 
         If it takes longer than `drain_timeout`, the container cancels it.
         """
@@ -98,17 +100,17 @@ class Timer(Entrypoint):
         if self._thread is not None:
             self._thread.join(self._drain_timeout)
             if self.cluster and self._thread.ready():
-                # Only now: the next leader may begin its tick at once.
+                # Only now, because the next leader may begin its tick at once.
                 self.candidacy.resign()
 
     def kill(self) -> None:
-        """End at once. A tick that runs is killed with the other workers."""
+        """Stop at once. A running tick is killed with the other workers."""
         self._end()
         if self._thread is not None:
             self._thread.kill(block=False)
 
     def look(self) -> None:
-        """Called by a test that has moved the clock: a tick may be due."""
+        """Called by a test that has moved the clock, because a tick may be due."""
         self._woken.set()
 
     def _end(self) -> None:
@@ -132,7 +134,7 @@ class Timer(Entrypoint):
                 _log.info("skipped %d ticks of %r, which took too long", missed, self)
 
     def handle_timer_tick(self) -> None:
-        """Called when a tick is due: run the method, and return when it is over."""
+        """Called when a tick is due: run the method, and return at its end."""
         self._is_over.clear()
         try:
             self.container.submit(self, (), {}, handle_result=self._tick_ended)
@@ -142,7 +144,7 @@ class Timer(Entrypoint):
         self._is_over.wait()
 
     def handle_result(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
-        """Called with the outcome of a tick. What it returns is passed on to dependency providers."""
+        """Called with the outcome of a tick. The return value is passed to dependency providers."""
         return result, exc_info
 
     def _tick_ended(self, worker_ctx: WorkerContext, result: object, exc_info: ExcInfo | None) -> Outcome:
@@ -151,7 +153,7 @@ class Timer(Entrypoint):
                 return outcome_of(self, worker_ctx, result, exc_info)
             return result, exc_info
         finally:
-            # Set whatever an override does, since the next tick waits for it.
+            # Always set, even if an override fails, because the next tick waits for it.
             self._is_over.set()
 
 
