@@ -82,7 +82,7 @@ class IdleTrim:
         self._used_when_trimmed = self._used
 
     def check(self) -> bool:
-        """To be called now and then. Returns memory if the process has been idle since the last call; True if it did."""
+        """To be called from time to time. If the process has been idle since the last call, returns memory and returns True."""
         now, used = time.monotonic(), time.process_time()
         is_idle = used - self._used < IDLE * (now - self._checked_at)
         self._checked_at, self._used = now, used

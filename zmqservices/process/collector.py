@@ -1,12 +1,12 @@
-"""When Python's garbage collector looks for cycles in a process that serves calls.
+"""Makes Python's garbage collector run less often in a process that serves calls.
 
 Internal. `zmqservices run` applies it.
 
 Reference counts free nearly every object of a call. Yet by default the collector examines young objects every few hundred
 allocations, and from time to time everything that was imported: 3 % of a small call's processor time (see bench/).
 
-`zmqservices run` relaxes it once its services are up. Reference cycles of methods live longer then. If the application has
-set a threshold of its own, nothing is changed.
+`zmqservices run` relaxes it once its services are up. Then reference cycles of methods live longer. If the application has set
+other thresholds, nothing is changed.
 """
 
 from __future__ import annotations
