@@ -14,7 +14,7 @@ __all__ = ["REDACTED", "get_redacted_args", "import_from_path", "sanitize_url"]
 
 
 def import_from_path(path: str | None) -> Any:
-    """Import the object that a dotted path names; None for None. Raises ImportError quoting the path.
+    """Import the object that a dotted path names; None for None. Raises ImportError, which quotes the path.
 
     The path names a module, something in a module (`"collections.OrderedDict.fromkeys"`), or a builtin (`"dict"`).
     """

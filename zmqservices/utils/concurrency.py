@@ -1,4 +1,4 @@
-"""Calls a method on many objects at once, each in a greenlet of its own."""
+"""Calls a method on many objects concurrently, each in a separate greenlet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens, in a forked child, to objects that belong to its parent.
+"""Marks objects of a parent process in its forked child.
 
 Internal.
 """
@@ -19,8 +19,8 @@ class ForkHook(Generic[Member]):
         _clients = ForkHook(Client.refuse_calls)
         _clients.add(client)
 
-    The callback marks the copy as unusable, so that no use of it has to check for a fork first. It must not block: threads
-    and sockets of the parent do not exist in the child.
+    The callback marks the copy as unusable, so that uses need not check for a fork. It must not block, because threads and
+    sockets of the parent do not exist in the child.
     """
 
     def __init__(self, callback: Callable[[Member], None]) -> None:
@@ -29,7 +29,7 @@ class ForkHook(Generic[Member]):
         os.register_at_fork(after_in_child=self._call_all)
 
     def add(self, member: Member) -> None:
-        """Call the callback for `member` too, in all forks from now on."""
+        """From now on also call the callback for `member` in all forks."""
         self._members.add(member)
 
     def _call_all(self) -> None:

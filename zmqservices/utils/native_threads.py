@@ -1,6 +1,6 @@
-"""Threads of the operating system, with their locks and waits, whether or not gevent has patched the standard library.
+"""Native threads with their locks and waits, whether or not gevent has patched the standard library.
 
-Internal. `discovery` has a module of its own for this, since it stands alone and works without gevent.
+Internal. `discovery` has a similar module, because it does not import zmqservices and works without gevent.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ _reentrant_lock = get_original("_thread", "RLock")
 _start_new_thread = get_original("_thread", "start_new_thread")
 _poll = get_original("select", "poll")
 
-#: The number of the current thread of the operating system.
+#: The number of the current native thread.
 get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 
 
 class NativeLock(Protocol):
-    """What of a lock of the operating system's threads is used here."""
+    """The used methods of a native lock."""
 
     def release(self) -> None: ...
 
 
 def allocate_lock() -> Any:
-    """A lock of the operating system's threads: taking it blocks the thread, not the greenlet."""
+    """A native lock: taking it blocks the thread, not only the greenlet."""
     return _allocate_lock()
 
 
 def reentrant_lock() -> Any:
-    """A lock that its own thread may take again, as in a signal handler or a finalizer that runs while it holds the lock."""
+    """A native lock that the same thread may take again, as in a signal handler or a finalizer while it holds the lock."""
     return _reentrant_lock()
 
 
 def release(lock: NativeLock) -> None:
-    """Release a lock that another thread may have released at the same moment."""
+    """Release a lock. Another thread may have released it at the same moment."""
     try:
         lock.release()
     except RuntimeError:
@@ -49,5 +49,5 @@ def start_thread(run: Callable[[], None]) -> None:
 
 
 def poller() -> Any:
-    """A `select.poll` that blocks the thread, not the greenlet."""
+    """A `select.poll` that blocks the thread, not only the greenlet."""
     return _poll()

@@ -1,4 +1,4 @@
-"""Internal. What was probably meant by a name that nobody knows, as long as the guesses cost little."""
+"""Internal. Guesses which name was meant by an unknown one, within a bounded cost."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from time import monotonic, thread_time
 
 from zmqservices.exceptions import MethodNotFound
 
-#: Seconds of processor time that guesses may take in each second. A guess among ten names takes about 0.1 ms.
+#: The most seconds of processor time per second for guesses. A guess among ten names takes about 0.1 ms.
 SHARE = 0.02
 
-#: A longer name is a mistake of another kind; an error shows so many characters of it.
+#: No guess is made for a longer name, and an error shows only this many characters of it.
 LONGEST = 80
 
-#: Methods of a service that an error names.
+#: The most methods of a service that an error lists.
 METHODS_NAMED = 10
 
 
 class NearNames:
     """Guesses for names that come from peers.
 
-    A guess is a help for somebody who mistyped a name. Whoever sends wrong names without end must not buy work with each of
-    them: once guesses have taken SHARE of a second, there are none until that time has passed.
+    A guess helps a user who mistyped a name. A peer that sends endless wrong names must not cause much work: once guesses have
+    taken SHARE of a second, there are none until that time has passed.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic, work: Callable[[], float] = thread_time) -> None:
@@ -50,7 +50,7 @@ _near_methods = NearNames()
 
 
 def no_such_method(service: str, method: str, methods: Iterable[str]) -> MethodNotFound:
-    """The error for a method that `service` has not: it names both, and what was probably meant or may be had."""
+    """The error for a method that `service` does not have. It lists a similar name, or the existing methods."""
     wanted, known = method[:LONGEST], sorted(methods)
     near = _near_methods.guess(wanted, known)
     if near is not None:

@@ -1,6 +1,6 @@
-"""Arguments of calls for logs: those that an entrypoint declares sensitive are replaced by asterisks.
+"""Shows arguments of calls in logs, with those that an entrypoint declares sensitive replaced by asterisks.
 
-Internal. `zmqservices.utils` hands on the public names.
+Internal. `zmqservices.utils` has the public names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 REDACTED = "********"
 
-#: Characters of one value, and of all arguments together, that a log line shows.
+#: The most characters of one value, and of all arguments together, in a log line.
 LONGEST_VALUE, LONGEST_TEXT = 80, 400
 
 _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-f]+")
@@ -22,14 +22,14 @@ _STEP = re.compile(r"[^.\[\]]+")
 
 
 class HostedClass(Protocol):
-    """A container, as the redaction sees it."""
+    """The interface of a container that is used here."""
 
     @property
     def service_cls(self) -> type: ...
 
 
 class RedactedEntrypoint(Protocol):
-    """An entrypoint, as the redaction sees it; see `zmqservices.extensions.Entrypoint`."""
+    """The interface of an entrypoint that is used here; see `zmqservices.extensions.Entrypoint`."""
 
     @property
     def container(self) -> HostedClass: ...
@@ -42,7 +42,7 @@ class RedactedEntrypoint(Protocol):
 
 
 def get_redacted_args(entrypoint: RedactedEntrypoint, /, *args: object, **kwargs: object) -> dict[str, Any]:
-    """A deep copy of the arguments by their names, with the entrypoint's `sensitive_arguments` replaced.
+    """A deep copy of the arguments by name, with the entrypoint's `sensitive_arguments` replaced by asterisks.
 
     `sensitive_arguments` are paths such as `"card"`, `"user.card[0]"` or `"user[card]"`. Paths that do not exist
     are ignored.
@@ -95,7 +95,7 @@ def shown_arguments(worker_ctx: Any) -> str:
             named = _by_name(entrypoint, worker_ctx.args, worker_ctx.kwargs)
         text = ", ".join(f"{name}={_short.repr(value)}" for name, value in named.items()) or "no arguments"
     except Exception:
-        # Show none of them: sensitive arguments cannot be told from others here.
+        # Show none, because sensitive arguments cannot be told from others here.
         return "arguments that cannot be shown"
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
@@ -116,7 +116,7 @@ def _item(holder: Any, step: str) -> Any:
 
 
 def _keys(holder: object, step: str) -> list[Any]:
-    """The key of `holder` that `step` names, in a list; empty if there is none."""
+    """A list with the key of `holder` that `step` names; empty if there is none."""
     if isinstance(holder, dict):
         candidates: list[Any] = [step, int(step)] if _is_number(step) else [step]
         return [key for key in candidates if key in holder][:1]

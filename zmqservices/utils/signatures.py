@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-#: What Python says of too many arguments: the function, and keyword-only ones that were given besides.
+#: Matches Python's text about too many arguments, with the function and the given keyword-only arguments.
 _TOO_MANY = re.compile(
     r"(\S+\(\)) takes .*positional arguments? but \d+(?:( positional arguments? \(.*\) were)| were| was) given$"
 )
 
 
 class CallShape:
-    """Which arguments a method takes from its caller; `self` is not one of them."""
+    """The arguments that a method takes from its caller, without `self`."""
 
     __slots__ = (
         "function", "owner", "_before", "_names", "_required", "_most", "_by_name", "_required_by_name", "_any_name",
@@ -28,14 +28,14 @@ class CallShape:
 
     def __init__(self, function: Callable[..., Any], has_self: bool = True) -> None:
         self.function = function
-        #: The class that the function is a method of, where it was looked up on one.
+        #: The class of the method, if the function was looked up on a class.
         self.owner: Any = None
         self._before = 1 if has_self else 0
         self._read(_parameters(function))
 
     @classmethod
     def of_method(cls, owner: type, name: str) -> CallShape:
-        """The shape of a method looked up on its class; static methods have no `self` to skip."""
+        """The shape of a method that is looked up on its class. Static methods have no `self` to skip."""
         shape = cls(getattr(owner, name), not isinstance(inspect.getattr_static(owner, name), staticmethod))
         shape.owner = owner
         return shape
@@ -54,7 +54,7 @@ class CallShape:
         self._any_name = inspect.Parameter.VAR_KEYWORD in kinds
 
     def fits(self, args: Collection[Any], kwargs: Mapping[str, Any] | None) -> bool:
-        """Whether the function can be called with these."""
+        """Whether the function can be called with these arguments."""
         count = len(args) + self._before
         if not kwargs:
             return self._required <= count <= self._most and not self._required_by_name
@@ -79,7 +79,7 @@ class CallShape:
 
 
     def _too_many(self, name: str, given: int, rest: str) -> str:
-        # As Python says it, without `self`, which the caller does not give.
+        # In Python's words, but without `self`, which the caller does not give.
         least, most = max(self._required - self._before, 0), int(self._most) - self._before
         takes = f"{most}" if least >= most else f"from {least} to {most}"
         plural = "" if takes == "1" else "s"
@@ -90,5 +90,5 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):
-        # Something callable that tells nothing of itself takes anything.
+        # A callable without a signature accepts anything.
         return list(inspect.signature(lambda self, *args, **kwargs: None).parameters.values())

@@ -1,4 +1,4 @@
-"""Waiting in a greenlet until a condition holds, for a bounded time.
+"""Waits in a greenlet until a condition is true, for a bounded time.
 
 Internal. Tests use `zmqservices.testing.waiting`.
 """
@@ -27,8 +27,8 @@ def wait_until(
 ) -> bool:
     """Block until `condition()` is true, at most `timeout` seconds (None: without a limit). Returns whether it is true.
 
-    `changed` is an event that is set after each change that may make the condition true; it is cleared here. Where some
-    changes do not set it, the condition is also checked every `interval` seconds.
+    `changed` is an event that must be set after each change that may make the condition true; it is cleared here. If some
+    changes do not set it, give `interval`: the condition is also checked every `interval` seconds.
     """
     deadline = None if timeout is None else clock() + timeout
     while True:
