@@ -1,4 +1,7 @@
-"""There is no AMQP here. Importing a name of Nameko's raises an ImportError that says what to use; one exception class exists."""
+"""There is no AMQP here.
+
+Importing one of Nameko's names raises an ImportError that says what to use; one exception class exists.
+"""
 
 from zmqservices.amqp.publish import UndeliverableMessage
 from zmqservices.removed import NO_BROKER, removed_names
