@@ -2,6 +2,6 @@
 
 Internal.
 
-`collector` asks the nodes, `cluster_state` keeps what they say, `picture` and `details` are what the page is told, `pages` and
-`server` serve it. Nothing else imports this package.
+`collector` asks the nodes, `cluster_state` keeps their answers, `picture` and `details` compute what the page shows, `pages` and
+`server` serve it. Only the command line imports this package.
 """

@@ -1,8 +1,8 @@
-"""Who may read the page and who may change something: rules for the headers of a request.
+"""Decides from the headers of a request whether it may read the page, or change something.
 
 Rule 1: pure.
-Rule 2: a browser tells what page a request comes from; pages of other sites get nothing, whatever name they use for this
-machine (DNS rebinding) and whatever they make a browser send (cross-site request forgery).
+Rule 2: a browser says which page sends a request. A request of another site's page is refused, whatever name it uses for this
+machine (DNS rebinding) and whatever it makes the browser send (cross-site request forgery).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-#: A header that no form can send: a page of another site cannot make a browser send it.
+#: A header that no form can set, so a page of another site cannot make a browser send it.
 HEADER = "X-Zmqservices-Dashboard"
 
 
@@ -26,27 +26,27 @@ def is_loopback(host: str) -> bool:
 
 
 def refusal(host: str | None, origin: str | None, site: str | None, is_local: bool, names: Collection[str]) -> str:
-    """Why a request is refused; empty if it is not.
+    """Why a request is refused; empty if it is allowed.
 
     `host`, `origin`, `site`: its headers Host, Origin and Sec-Fetch-Site. `is_local`: the server is reached from this machine
-    only. `names`: other names under which it may be reached.
+    only. `names`: host names in the URL of the page, besides localhost and IP addresses.
     """
     name = host_name(host)
     if name is None or not _is_own(name, is_local, names):
         return (
-            f"the request is for the host {host!r:.100}, which is no name of this server; open it by its address, or start "
-            "it with --allowed-host NAME"
+            f"the request is for the host {host!r:.100}, which is no name of this server; open the page by its IP address, or "
+            "start the dashboard with --allowed-host NAME"
         )
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         return f"the request comes from a page of {origin!r:.100}; only pages of this server may send it"
-    # "none" is somebody who types the address. A link on another site opens the page, which tells that site nothing.
+    # "none": the user typed the address.
     if site is not None and site not in ("same-origin", "none"):
-        return "the request comes from a page of another site; open the address by itself"
+        return "the request comes from a page of another site; open the dashboard in a tab of its own"
     return ""
 
 
 def host_name(host: str | None) -> str | None:
-    """The name or address in a Host header; None where there is none."""
+    """The name or address in a Host header; None if there is none."""
     try:
         return None if not host else urlsplit(f"//{host}").hostname
     except ValueError:
@@ -59,7 +59,7 @@ def _is_own(name: str, is_local: bool, names: Collection[str]) -> bool:
     if is_local:
         return False
     try:
-        # An address is no name that somebody else could point here.
+        # An IP address cannot be rebound by DNS, as a name can.
         ipaddress.ip_address(name)
     except ValueError:
         return False

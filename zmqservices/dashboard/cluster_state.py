@@ -1,7 +1,7 @@
-"""All that is known of a cluster: what the directory lists, and what the nodes answered.
+"""The state of a cluster: what the directory lists, and what the nodes answered.
 
 Rule 1: pure; no sockets, no greenlets, no clock: `now` (seconds since 1970) is always an argument.
-Rule 2: a node's counts are used only while the node answers.
+Rule 2: the counts of a node are used only while the node answers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from zmqservices.observability.node_address import NodeAddress
 
 #: The prefix of publishers' names in the directory.
 PUBLISHERS = "events:"
-#: Seconds for which an instance that is gone stays on the map.
+#: Seconds for which a removed instance stays on the map.
 GONE_FOR = 30.0
-#: Instances that are shown, and nodes that are asked; whoever may announce records can announce any number.
+#: The most instances that are shown, and nodes that are asked: a peer may announce any number of records.
 MOST_INSTANCES, MOST_NODES = 1000, 1000
-#: Clocks that differ by less are taken for equal: answers take time, too.
+#: Clocks that differ by fewer seconds are taken for equal, since an answer takes time.
 CLOCK_TOLERANCE = 1.0
 
 
@@ -35,7 +35,7 @@ class ListedInstance(NamedTuple):
     is_suspect: bool
     host: str
     pid: int
-    #: Where it is asked; None where it cannot be.
+    #: The address at which its node answers operators; None if it has none.
     address: NodeAddress | None
 
 
@@ -48,50 +48,50 @@ class NodeState:
     answer: dict[str, Any] | None = None
     info: dict[str, Any] | None = None
     window: Window = field(default_factory=Window)
-    #: Add it to a time of the node, and it is one of ours.
+    #: Added to a time of the node, it gives a time of this process.
     offset: float = 0.0
     answered_at: float | None = None
-    #: Why it did not answer the last time; empty while it answers.
+    #: Why the node did not answer the last question; empty if it did.
     problem: str = ""
     is_lost: bool = False
-    #: It is connected, and nothing comes from it.
+    #: The node is connected, but silent.
     is_suspect: bool = False
 
 
 @dataclass
 class InstanceState:
-    """One instance, and when it was lost from the directory."""
+    """One instance, and when the directory ceased to list it."""
 
     listed: ListedInstance
     gone_at: float | None = None
     was_draining: bool = False
-    #: Its connection broke, which has been told.
+    #: Its connection broke, and the timeline has an entry for that.
     was_lost: bool = False
 
 
 class ClusterState:
-    """Tell it what the directory and the nodes say; read `instances`, `nodes`, `publishers` and `timeline`."""
+    """Takes what the directory and the nodes say; has `instances`, `nodes`, `publishers` and `timeline`."""
 
     def __init__(self, now: float) -> None:
         self.instances: dict[str, InstanceState] = {}
         self.nodes: dict[NodeAddress, NodeState] = {}
-        #: Where each source's dead letters are: the addresses of its publishers.
+        #: By source: the addresses of its publishers, which have its dead letters.
         self.publishers: dict[str, list[NodeAddress]] = {}
         self.timeline = ClusterTimeline(now)
-        #: Who has called whom (caller, service, kind), and who has had events of whom (source, group) and where. They stay on the
-        #: map for as long as both ends do, so that it keeps its form when a process ends.
+        #: Calls that were seen (caller, service, kind), and consumer groups (source, group) with their service and event types.
+        #: They stay on the map as long as both ends do, so that the map keeps its form when a process ends.
         self.edges: set[tuple[str, str, str]] = set()
         self.groups: dict[tuple[str, str], tuple[str, set[str]]] = {}
-        #: How many pictures in a row showed calls of a service that nobody in the cluster had made.
+        #: By service: how many pictures in a row showed calls that no node of the cluster had made.
         self.unaccounted: dict[str, int] = {}
         self._is_first_view = True
-        #: How many instances the directory lists beyond those that are shown.
+        #: The number of listed instances that are not shown.
         self.left_out = 0
 
     # --- the directory ---------------------------------------------------------------------------------------------------
 
     def listed(self, instances: Iterable[ListedInstance], now: float, is_complete: bool = True) -> None:
-        """This is all that the directory lists now. Whoever is in the first complete list was there before."""
+        """The directory lists these instances now. Those in the first complete list are not told as new."""
         found = {one.instance: one for one in instances}
         self.publishers = {}
         for one in found.values():
@@ -111,7 +111,7 @@ class ClusterState:
             self.nodes[address] = NodeState(address)
 
     def _shown(self, services: dict[str, ListedInstance]) -> dict[str, ListedInstance]:
-        """All, if there are not too many; else those that were shown before, and of the others as many as there is room for."""
+        """The instances to show: all of them, or those that were shown before and as many others as there is room for."""
         self.left_out = max(0, len(services) - MOST_INSTANCES)
         if not self.left_out:
             return services
@@ -138,10 +138,10 @@ class ClusterState:
         if state.was_draining:
             self.timeline.see(now, "left", one.service, one.instance, where(one))
         elif not state.was_lost:
-            self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; it did not say goodbye")
+            self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; it ended without a drain")
 
     def expire(self, now: float) -> None:
-        """Forget what has been gone for long."""
+        """Forget instances that were removed GONE_FOR seconds ago."""
         for key, state in list(self.instances.items()):
             if state.gone_at is not None and now - state.gone_at > GONE_FOR:
                 del self.instances[key]
@@ -149,7 +149,7 @@ class ClusterState:
     # --- the nodes -------------------------------------------------------------------------------------------------------
 
     def answered(self, address: NodeAddress, answer: dict[str, Any], now: float) -> None:
-        """A node answered `stats`. Raises KeyError, TypeError, ValueError or AttributeError for what is no such answer."""
+        """A node answered `stats`. Raises KeyError, TypeError, ValueError or AttributeError for an answer of another form."""
         node = self.nodes.get(address)
         if node is None:
             return
@@ -172,7 +172,7 @@ class ClusterState:
             node.info = info
 
     def failed(self, address: NodeAddress, problem: str) -> None:
-        """A node did not answer; its connection is there, or never was."""
+        """A node did not answer, but its connection did not break."""
         node = self.nodes.get(address)
         if node is not None:
             node.problem = problem
@@ -189,7 +189,7 @@ class ClusterState:
                         self.timeline.see(now, "lost", one.service, one.instance, f"{where(one)}; its connection broke")
 
     def suspected(self, endpoint: str) -> None:
-        """Nothing was heard from a node for too long."""
+        """A node was silent for too long."""
         for address, node in self.nodes.items():
             if address.endpoint == endpoint:
                 node.is_suspect = True
@@ -203,7 +203,7 @@ class ClusterState:
         ]
 
     def addresses_of(self, service: str, instance: str | None) -> set[NodeAddress]:
-        """The nodes that said that they run it: the directory need not list where its operators are answered."""
+        """The nodes that say that they run the service or instance: its record may lack the address for operators."""
         return {
             address
             for address, node in self.nodes.items()
@@ -213,7 +213,7 @@ class ClusterState:
         }
 
     def last_number(self, address: NodeAddress) -> int:
-        """The number of the last entry that was taken of the node's timeline."""
+        """The number of the last entry of the node's timeline that this state has."""
         node = self.nodes.get(address)
         return 0 if node is None else self.timeline.taken.get(node.node, 0)
 

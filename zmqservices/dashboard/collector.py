@@ -1,6 +1,6 @@
-"""Asks the nodes of a cluster what they did, again and again, and keeps a picture of it.
+"""Asks the nodes of a cluster for their statistics again and again, and makes a picture of the answers.
 
-One greenlet watches the directory, and one for each node asks it. A connection that breaks is seen at once, by a probe.
+One greenlet watches the directory, and one for each node asks the node. A probe reports broken connections at once.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from zmqservices.standalone.rpc import ServiceRpcClient
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two questions to one node; in which it must answer; and between two pictures, at most and at least.
+#: Seconds: between two questions to one node; in which it must answer; between two pictures, at most and at least.
 INTERVAL, TIMEOUT, LONGEST_PAUSE, SHORTEST_PAUSE = 1.0, 1.5, 1.0, 0.1
-#: Nodes that are asked at once for what somebody has opened, and in how many seconds.
+#: For details that a user opened: nodes that are asked at the same time, and seconds in which each must answer.
 ASKED_AT_ONCE, DETAIL_TIMEOUT = 16, 3.0
-#: Dead letters that are shown of each publisher.
+#: The most dead letters that are shown from each publisher.
 MOST_DEAD_LETTERS = 100
-#: Errors of an answer of another shape.
+#: Errors that an answer of another form raises.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class _Links(probes.Probe):
-    """Tells of connections that broke, or from which nothing comes."""
+    """Reports connections that broke or are silent."""
 
     def __init__(self, lost: Callable[[str], None], suspect: Callable[[str], None]) -> None:
         self._lost = lost
@@ -54,7 +54,7 @@ class _Links(probes.Probe):
 
 
 class Collector:
-    """`settings` are those of the command line. Lives on the hub of the thread that calls `start`, until `stop`."""
+    """Collects from the cluster that `settings` name. Runs on the hub of the thread that calls `start`, until `stop`."""
 
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float] = time.time) -> None:
         self._settings = {**settings, "serializer": "msgpack", "rpc_wait_for_service": TIMEOUT}
@@ -70,20 +70,20 @@ class Collector:
         )
         self._namespace = configuration.namespace(settings)
         self._probe = _Links(self._lost, self._suspect)
-        #: The addresses to which connections are being closed here: such an end is no loss.
+        #: Addresses whose connection this process is closing, so that its end is not taken for a loss.
         self._closing: list[str] = []
         self._asking: dict[NodeAddress, gevent.Greenlet] = {}
         self._greenlets: list[gevent.Greenlet] = []
         self._is_changed = Event()
         self._is_drawn = Event()
-        #: The number of the picture, which grows, and the picture in JSON.
+        #: The number of the newest picture, which grows, and this picture in JSON.
         self.number = 0
         self.picture = b"{}"
 
     # --- life cycle ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect and begin to ask. Returns at once, whether somebody answers or not."""
+        """Connect and begin to ask. Returns at once, before any answer."""
         self._view_changed = Event()
         woken = gevent.get_hub().loop.async_()
         woken.start(self._view_changed.set)
@@ -94,7 +94,7 @@ class Collector:
         self._greenlets = [gevent.spawn(self._watch), gevent.spawn(self._draw)]
 
     def stop(self) -> None:
-        """Disconnect from everybody."""
+        """Disconnect from the directory and all nodes."""
         self._unsubscribe()
         probes.detach(self._probe)
         gevent.killall([*self._greenlets, *self._asking.values()])
@@ -125,7 +125,7 @@ class Collector:
 
     def _ask_on(self, address: NodeAddress) -> None:
         """Ask one node until it is not listed any more."""
-        # Not all nodes in the same moment.
+        # Spread the questions to the nodes over the interval.
         gevent.sleep(hash(address) % 100 / 100 * min(INTERVAL, 0.01 * len(self.state.nodes)))
         while True:
             try:
@@ -144,7 +144,7 @@ class Collector:
                 except ZmqServicesError as error:
                     self.state.failed(address, f"{type(error).__name__}: {error}")
                 except MALFORMED as error:
-                    self.state.failed(address, f"it answers in another form: {type(error).__name__}: {error}")
+                    self.state.failed(address, f"the answer has an unknown form: {type(error).__name__}: {error}")
                 gevent.sleep(max(SHORTEST_PAUSE, INTERVAL - (self._clock() - began)))
 
     def _ask_once(self, address: NodeAddress, node: Any) -> None:
@@ -158,7 +158,7 @@ class Collector:
             self._is_changed.set()
 
     def _client(self, service: str, address: NodeAddress) -> ServiceRpcClient:
-        """A client of the service of one node alone."""
+        """A client that knows the service on this one node only."""
         return ServiceRpcClient(service, {**self._settings, "DIRECTORY": address.only(service)}, timeout=DETAIL_TIMEOUT)
 
     @contextmanager
@@ -189,11 +189,11 @@ class Collector:
             self._is_changed.wait(LONGEST_PAUSE)
             self._is_changed.clear()
             self.draw()
-            # Changes that come together make one picture.
+            # Changes within this pause share a picture.
             gevent.sleep(SHORTEST_PAUSE)
 
     def draw(self) -> None:
-        """Make a new picture."""
+        """Make a new picture of the present state."""
         view = self._directory.view()
         told = {
             "at": self._clock(),
@@ -207,15 +207,15 @@ class Collector:
         drawn.set()
 
     def next_picture(self, after: int, timeout: float) -> bytes | None:
-        """The newest picture, once its number is above `after`; None if there is none within `timeout` seconds."""
+        """Wait for a picture with a number above `after`, and return the newest. None after `timeout` seconds without one."""
         if self.number <= after:
             self._is_drawn.wait(timeout)
         return self.picture if self.number > after else None
 
-    # --- what somebody has opened ----------------------------------------------------------------------------------------
+    # --- details that a user has opened ----------------------------------------------------------------------------------------
 
     def details(self, service: str, instance: str | None) -> dict[str, Any]:
-        """See `details.details`. Raises UnknownService for what is not listed."""
+        """See `details.details`. Raises UnknownService if no such instance is listed."""
         addresses = {
             one.listed.address
             for one in self.state.instances.values()
@@ -241,7 +241,7 @@ class Collector:
     def change_dead_letters(
         self, method: str, source: str, group: str, seqs: list[int], journal: str | None
     ) -> dict[str, Any]:
-        """`requeue` or `drop` these dead letters; all of the group's if there are no `seqs`. `count` is how many were."""
+        """`requeue` or `drop` these dead letters; without `seqs`, all of the group. The result has their number, `count`."""
         answers = self._ask_publishers(source, method, group, seqs or None, journal)
         return {
             "count": sum(int(answer or 0) for answer, _ in answers),
@@ -251,13 +251,13 @@ class Collector:
     def _ask_publishers(self, source: str, method: str, *args: object) -> list[tuple[Any, str]]:
         addresses = self.state.publishers.get(source, [])
         if not addresses:
-            raise UnknownService(source, "nobody publishes its events now")
+            raise UnknownService(source, "no publisher of its events is listed")
         return self._ask_all(f"events:{source}", addresses, method, *args)
 
     def _ask_all(
         self, service: str, addresses: Iterable[NodeAddress], method: str, *args: object
     ) -> list[tuple[Any, str]]:
-        """The answer of each, or None and why there is none."""
+        """The answer of each publisher or node; or None, and the reason why there is none."""
         pool = Pool(ASKED_AT_ONCE)
         return list(pool.map(lambda address: self._ask(service, address, method, args), sorted(addresses, key=str)))
 
@@ -284,7 +284,7 @@ def _listed(seen: discovery.Seen) -> ListedInstance:
 
 
 def to_json(value: object) -> bytes:
-    """JSON in ASCII, one line. What JSON does not know becomes a text."""
+    """JSON in ASCII, in one line. Values without a JSON type become texts."""
     return json.dumps(value, default=_as_text, separators=(",", ":")).encode()
 
 

@@ -1,7 +1,7 @@
-"""What nodes have counted, and how much of it in the last seconds.
+"""The counts of nodes: in all, and within the last seconds.
 
 Rule 1: pure; no sockets, no greenlets, no clock: the times are those in the answers.
-Rule 2: a node that counts anew begins a new window (see `Recent`). A difference is never negative.
+Rule 2: when a node has reset its counts, a new window begins (see `Recent`). A difference is never negative.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 from zmqservices.observability.histogram import BOUNDS, Histogram
 from zmqservices.observability.recent import Recent
 
-#: What is counted: its kind, and the names that tell it from others of the kind. See `counted`.
+#: The key of a count: its kind, and names within the kind. See `counted`.
 Key = tuple[str, ...]
 
-#: Seconds over which rates and quantiles are taken.
+#: Seconds that rates and quantiles cover.
 SPAN = 10.0
 
 
 class Counted:
-    """How often something ended, how, and how long it took: `buckets` are those of `Histogram`, by their index."""
+    """How often something ended, with which errors, and how long it took. `buckets`: those of `Histogram` by index."""
 
     __slots__ = ("count", "errors", "buckets", "total")
 
@@ -34,7 +34,7 @@ class Counted:
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Counted:
-        """From a row of an answer. Raises KeyError, TypeError, ValueError or AttributeError for what is none."""
+        """Read a row of an answer. Raises KeyError, TypeError, ValueError or AttributeError for a row of another form."""
         durations = row["durations"]
         return cls(
             int(row["count"]),
@@ -67,7 +67,7 @@ class Counted:
         )
 
     def quantile(self, share: float) -> float | None:
-        """Seconds that `share` (0 to 1) of all did not exceed; None of none."""
+        """The seconds that `share` (0 to 1) of all did not exceed; None without any."""
         histogram = Histogram()
         for index, count in self.buckets.items():
             histogram.counts[index] = count
@@ -92,7 +92,7 @@ def _difference(newer: Mapping[Any, int], older: Mapping[Any, int]) -> dict[Any,
 
 
 def counted(answer: Mapping[str, Any]) -> dict[Key, Counted]:
-    """All that an answer of `stats` counts. Raises as `Counted.read` does.
+    """All counts of an answer to `stats`. Raises what `Counted.read` raises.
 
     The keys: ("method", service, instance, kind, method, event, group), ("call", caller, service, method), ("http", service,
     method, route, status), ("dispatched", source, type), and ("acked" | "failed" | "dead" | "lost", source, group).
@@ -110,7 +110,7 @@ def counted(answer: Mapping[str, Any]) -> dict[Key, Counted]:
         _put(found, ("dispatched", row["source"], row["type"]), Counted.read(row))
     for row in answer["groups"]:
         for name in ("acked", "failed", "dead", "lost"):
-            # Repeated in each journal's row of a group, so not added up.
+            # Each journal's row of a group repeats these, so do not add them up.
             found[(name, row["source"], row["group"])] = Counted(int(row[name]))
     return found
 
@@ -130,7 +130,7 @@ class Window(Recent[dict[Key, Counted]]):
         super().__init__(SPAN)
 
     def take(self, answer: Mapping[str, Any]) -> None:
-        """One more answer of `stats`. Raises as `counted` does, and is then as it was before."""
+        """Add an answer to `stats`. Raises what `counted` raises, and is unchanged then."""
         self.add(answer, counted(answer))
 
     def total(self) -> dict[Key, Counted]:
@@ -138,7 +138,7 @@ class Window(Recent[dict[Key, Counted]]):
         return self.newest if len(self) else {}
 
     def recent(self) -> dict[Key, Counted]:
-        """What was counted within the window; empty until there are two answers."""
+        """The counts within the window; empty until there are two answers."""
         if len(self) < 2:
             return {}
         older = self.oldest
@@ -147,7 +147,7 @@ class Window(Recent[dict[Key, Counted]]):
 
 
 class Flow:
-    """How much happens a second, over nodes whose windows differ in length."""
+    """A rate per second, added up over nodes whose windows differ in length."""
 
     __slots__ = ("rate", "error_rate", "counted")
 
@@ -156,18 +156,18 @@ class Flow:
         self.counted = Counted()
 
     def add(self, recent: Counted, seconds: float, failed: int | None = None) -> None:
-        """What one node counted in so many seconds. `failed`: how many of these were errors, where rows do not tell."""
+        """Add what one node counted in `seconds`. `failed`: the number of errors, if the rows do not have them."""
         self.rate += recent.count / seconds
         self.error_rate += (recent.failed if failed is None else failed) / seconds
         self.counted.add(recent)
 
     def to_dict(self) -> dict[str, Any]:
-        """`rate` and `errors` a second; `p99` in seconds, None of none."""
+        """`rate` and `errors` per second; `p99` in seconds, None without any."""
         return {"rate": round(self.rate, 3), "errors": round(self.error_rate, 3), "p99": self.counted.quantile(0.99)}
 
 
 def summed(flows: Iterable[tuple[Counted, float]]) -> Flow:
-    """One flow of what several nodes counted."""
+    """One flow of the counts of several nodes."""
     flow = Flow()
     for recent, seconds in flows:
         flow.add(recent, seconds)

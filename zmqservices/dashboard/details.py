@@ -1,6 +1,6 @@
-"""What the page shows of one service or one instance: methods with histograms, errors with tracebacks, entrypoints.
+"""The details of one service or one instance: methods with histograms, errors with tracebacks, entrypoints.
 
-Rule 1: pure. What was asked of the nodes only now is an argument.
+Rule 1: pure. Answers that were asked for these details are an argument.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from zmqservices.dashboard.counts import Counted, Flow, Key
 from zmqservices.dashboard.picture import is_answering
 from zmqservices.observability.histogram import BOUNDS
 
-#: What a node is: fields of its answer that the page shows.
+#: The fields of an answer that describe the process.
 OF_PROCESS = ("node", "version", "host", "pid", "uptime", "since", "in_flight")
 
 
 def details(
     state: ClusterState, service: str, instance: str | None, answers: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Of a service, or of one of its instances. `answers`: of `stats` in full, by the nodes that run it."""
+    """The details of a service, or of one instance. `answers`: full answers to `stats` of the nodes that run it."""
     answers = list(answers)
 
     def is_wanted(key: Key) -> bool:
@@ -58,7 +58,7 @@ def _methods(state: ClusterState, is_wanted: Callable[[Key], bool]) -> list[dict
 
 
 def _of_all(key: Key) -> Key:
-    """The same for all instances."""
+    """The key without the instance, for counts over all instances."""
     return key[3:]
 
 
@@ -73,7 +73,7 @@ def _method(key: Key, total: Counted, flow: Flow) -> dict[str, Any]:
 
 
 def _calls(state: ClusterState, service: str) -> list[dict[str, Any]]:
-    """The methods of others that it calls, and those of its own that others call."""
+    """The calls that the service makes, and those that others make to it."""
     return _summed(state, lambda key: key[1:] if key[0] == "call" and service in key[1:3] else None, "caller service method")
 
 
@@ -118,7 +118,7 @@ def _running(answers: Iterable[Mapping[str, Any]], service: str, instance: str |
 
 
 def _errors(answers: Iterable[Mapping[str, Any]], service: str, instance: str | None) -> list[dict[str, Any]]:
-    """Newest first."""
+    """The last errors, newest first."""
     found = [
         one
         for answer in answers
@@ -129,7 +129,7 @@ def _errors(answers: Iterable[Mapping[str, Any]], service: str, instance: str | 
 
 
 def _described(state: ClusterState, service: str) -> dict[str, Any] | None:
-    """What one of its nodes said of its class, entrypoints and dependencies."""
+    """The class, entrypoints and dependencies of the service, as one of its nodes described them."""
     for node in state.nodes.values():
         for one in (node.info or {}).get("instances", ()):
             if one["service"] == service:

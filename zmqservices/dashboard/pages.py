@@ -1,6 +1,6 @@
 """The WSGI application of the dashboard: its files, the stream of pictures, details, and dead letters.
 
-Everything that is read is `GET`; the one thing that changes something is `POST /api/dead-letters`, which `--operate` allows.
+All reads are `GET`. The only request that changes something is `POST /api/dead-letters`, which `--operate` allows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
-#: Sent with every answer. Nothing but our own files runs in the page, whatever a name or an error text contains.
+#: Headers of every answer. The page runs only our own files, whatever a name or an error text contains.
 SECURE = [
     ("Content-Security-Policy",
      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
@@ -37,9 +37,9 @@ TYPES = {
     "svg": "image/svg+xml",
 }  # fmt: skip
 
-#: Seconds without a picture after which a stream says that it is there.
+#: Seconds without a picture after which a stream sends a comment, so that the connection stays open.
 HEARTBEAT = 15.0
-#: Streams at once, and bytes of the body of a request.
+#: The most streams at the same time, and the most bytes of the body of a request.
 MOST_STREAMS, LARGEST_BODY = 32, 64 * 1024
 
 ACTIONS = ("requeue", "drop")
@@ -54,14 +54,17 @@ class RefusedRequest(Exception):
 
 
 class ForbiddenRequest(RefusedRequest):
-    """The request may not be made."""
+    """The request is not allowed."""
 
     def __init__(self, text: str) -> None:
         super().__init__("403 Forbidden", text)
 
 
 class Pages:
-    """`is_local`: the server is reached from this machine only. `names`: under which others may reach it."""
+    """The WSGI application.
+
+    `is_local`: only this machine can reach the server. `names`: host names in the URL of the page, besides IP addresses.
+    """
 
     def __init__(self, collector: Collector, may_operate: bool, is_local: bool, names: Collection[str] = ()) -> None:
         self._collector = collector
@@ -73,7 +76,7 @@ class Pages:
         self._is_closing = False
 
     def close(self) -> None:
-        """Streams end with their next picture."""
+        """End each stream with its next picture."""
         self._is_closing = True
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -87,7 +90,7 @@ class Pages:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         is_api = path.startswith("/api/")
-        # A link on another site may open the page; nothing there may read or send anything else.
+        # A link on another site may open the page, but its pages may use nothing of the API.
         site = environ.get("HTTP_SEC_FETCH_SITE") if is_api else None
         why = access.refusal(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN"), site, self._is_local, self._names)
         if why:
@@ -111,9 +114,9 @@ class Pages:
     # --- the stream ------------------------------------------------------------------------------------------------------
 
     def _stream(self, start_response: StartResponse) -> Iterator[bytes]:
-        """Server-sent events: each is a picture in JSON."""
+        """A stream of server-sent events, each with a picture in JSON."""
         if self._streams >= MOST_STREAMS:
-            raise RefusedRequest("503 Service Unavailable", f"{MOST_STREAMS} pages are open already; close one")
+            raise RefusedRequest("503 Service Unavailable", f"{MOST_STREAMS} pages of this dashboard are open already; close one")
         self._streams += 1
         start_response("200 OK", [("Content-Type", "text/event-stream"), *SECURE])
         return self._pictures()
@@ -136,7 +139,7 @@ class Pages:
 
     def _change(self, environ: dict[str, Any]) -> dict[str, Any]:
         if not self._may_operate:
-            raise ForbiddenRequest("this dashboard only shows; start it with --operate to requeue or drop dead letters")
+            raise ForbiddenRequest("this dashboard is read-only; start it with --operate to requeue or drop dead letters")
         if environ.get(f"HTTP_{access.HEADER.upper().replace('-', '_')}") != "1":
             raise ForbiddenRequest(f"the header {access.HEADER}: 1 is needed, which no page of another site can send")
         if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":

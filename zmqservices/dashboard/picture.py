@@ -1,7 +1,7 @@
-"""What the map shows at a moment, as plain values: services with their instances, calls between them, events, the timeline.
+"""What the map shows at one moment, as plain values: services with their instances, calls, events, the timeline.
 
-Rule 1: pure. Rates are those of the last `counts.SPAN` seconds.
-Rule 2: what has happened once stays on the map with a rate of 0, so that the map tells what there is.
+Rule 1: pure. Rates cover the last `counts.SPAN` seconds.
+Rule 2: a call or event that was seen once stays on the map, with a rate of 0.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from zmqservices.dashboard.counts import SPAN, Counted, Flow, Key
 
 #: Stands for callers outside of all services: HTTP clients, scripts, other clusters.
 CLIENTS = "(clients)"
-#: What standalone clients call themselves.
+#: The name under which standalone clients call.
 STANDALONE = "standalone_rpc_proxy"
-#: The part of a service's calls, and calls a second, that nodes may differ by: they are not asked at the same moment.
+#: Nodes are asked at different moments, so their counts may differ: by this part of a service's calls, and by so many per second.
 SLACK_SHARE, SLACK_RATE = 0.3, 0.5
-#: Pictures in a row that must show such calls, before the map does.
+#: Calls of unknown callers are shown once so many pictures in a row have them.
 LEAST_PICTURES = 5
 
-#: What of a group is shown as a rate, and its name there.
+#: The counts of a group that are shown as rates, and their names in the picture.
 RATES = {"acked": "rate", "failed": "errors"}
 
 
 class Picture:
-    """Made of a state for one moment; `to_dict` is what the page gets."""
+    """A picture of the state at one moment; `to_dict` returns what the page gets."""
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
@@ -141,7 +141,7 @@ class Picture:
             for key, one in recent.items():
                 edge = self._edge(node, key)
                 if edge is not None:
-                    # A route's errors are those of the server; a client's own mistakes are none.
+                    # The errors of a route are those of the server (500 and above), not mistakes of clients.
                     failed = (one.count if key[4] >= "500" else 0) if key[0] == "http" else None
                     flows[edge].add(one, seconds, failed)
         called: dict[str, float] = {}
@@ -155,7 +155,7 @@ class Picture:
         return sorted(told, key=lambda one: (one["from"], one["to"], one["kind"]))
 
     def _unaccounted(self, rpc_rates: Mapping[str, float], called: Mapping[str, float]) -> dict[str, float]:
-        """By service: the calls a second that nobody in the cluster has made. Known only while all nodes answer."""
+        """By service: the calls per second that no node of the cluster has made. Known only while all nodes answer."""
         seconds = [node.window.seconds for node in self._state.nodes.values() if is_answering(node)]
         if len(seconds) < len(self._state.nodes) or min(seconds, default=0.0) < SPAN / 2:
             self._state.unaccounted.clear()
@@ -166,7 +166,7 @@ class Picture:
         return {name: rate for name, rate in missing.items() if self._state.unaccounted[name] >= LEAST_PICTURES}
 
     def _shown(self, edges: Iterable[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
-        """Those with an end that is on the map because it has instances, now or a moment ago."""
+        """The edges with an end that has instances, now or a moment ago."""
         names = {state.listed.service for state in self._state.instances.values()}
         return {edge for edge in edges if (edge[0] in names or edge[0] == CLIENTS) and (edge[1] in names or edge[0] != CLIENTS)}
 
@@ -207,7 +207,7 @@ class Picture:
         return [groups[key] for key in sorted(groups)]
 
     def _handling(self) -> dict[tuple[str, str], Flow]:
-        """How long handlers took, by source and group."""
+        """The durations of handlers, by source and group."""
         flows: dict[tuple[str, str], Flow] = {}
         for _, seconds, recent in self._recent:
             for key, one in recent.items():
@@ -230,7 +230,7 @@ class Picture:
         return found
 
     def _dispatched(self) -> dict[str, float]:
-        """Events a second, by source."""
+        """Dispatched events per second, by source."""
         rates: dict[str, float] = {}
         for _, seconds, recent in self._recent:
             for key, one in recent.items():
@@ -242,7 +242,7 @@ class Picture:
 
     @staticmethod
     def _others(calls: list[dict[str, Any]], events: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-        """Ends of edges that are no service with an instance."""
+        """The ends of edges that are not services with instances, and their kinds."""
         for call in calls:
             for name in (call["from"], call["to"]):
                 yield name, "clients" if name == CLIENTS else "absent"
@@ -267,5 +267,5 @@ def _no_events(source: str, group: str, service: str, types: set[str]) -> dict[s
 
 
 def is_answering(node: NodeState) -> bool:
-    """Whether what it counts is true now."""
+    """Whether the counts of the node are up to date."""
     return node.answer is not None and not node.is_lost and not node.problem

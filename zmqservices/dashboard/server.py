@@ -1,4 +1,4 @@
-"""The web server of the dashboard: where it listens, and its life."""
+"""The web server of the dashboard: its address, its start and its end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zmqservices.web.addresses import BindAddress, listen
 from zmqservices.web.listening import Server
 from zmqservices.web.protocol import HttpOnlyProtocol
 
-#: Seconds that open requests get at the end.
+#: Seconds in which open requests must end when the server stops.
 CLOSING_TIMEOUT = 1.0
 
 
 class Dashboard:
-    """`start` listens, `stop` closes everything. Raises CommandError for an address that is not allowed, or not to be had."""
+    """`start` listens, `stop` closes everything. Raises CommandError for an address that is not allowed or cannot be bound."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Dashboard:
         if not is_local and not allows_remote:
             raise CommandError(
                 f"--address {address!r:.100} can be reached by others, and the dashboard asks nobody for a password; "
-                "leave it out and open an ssh tunnel, or say --allow-remote"
+                "leave the option out and open an ssh tunnel, or add --allow-remote"
             )
         if not is_local and may_operate:
             raise CommandError(

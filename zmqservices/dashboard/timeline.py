@@ -1,7 +1,7 @@
-"""What happened in the cluster, as its nodes and this process saw it: each event once, however many saw it.
+"""What happened in the cluster, as its nodes and this process saw it. Each event is one entry, however many saw it.
 
 Rule 1: pure; times are arguments.
-Rule 2: (node, number) names an entry of a node; it is taken once.
+Rule 2: (node, number) identifies an entry of a node, which is taken once.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: Entries that are kept.
+#: The most entries that are kept.
 MOST_KEPT = 200
 
-#: Seconds within which the same event, seen by several nodes, is one entry.
+#: The same event, seen by several nodes within so many seconds, is one entry.
 SAME_WITHIN = 5.0
 
-#: What nodes tell of the directory and of links that come up: this process sees the whole directory itself.
+#: Entries of nodes that are left out, since this process sees the whole directory itself.
 SEEN_HERE = frozenset(("listed", "unlisted", "started", "stopped", "draining", "link up"))
 
-#: Characters of a text of an entry.
+#: The most characters of a text of an entry.
 LONGEST = 300
 
 
 class Entry:
-    """`kind` is what happened: joined, left, lost, back, draining, drained, ejected, restored, and what nodes tell of links."""
+    """One event. `what`: joined, left, lost, back, draining, drained, ejected, restored, or a change of a link."""
 
     __slots__ = ("number", "at", "what", "service", "instance", "detail", "seen_by")
 
@@ -35,7 +35,7 @@ class Entry:
         self.service = service
         self.instance = instance
         self.detail = detail
-        #: How many saw it.
+        #: How many nodes saw it.
         self.seen_by = 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,17 +44,17 @@ class Entry:
 
 
 class ClusterTimeline:
-    """`began`: the time of this process's start. Of what was before, all is taken from the nodes."""
+    """`began`: the start of this process. Everything from before that comes from the nodes."""
 
     def __init__(self, began: float) -> None:
         self._began = began
         self._kept: deque[Entry] = deque(maxlen=MOST_KEPT)
         self._number = 0
-        #: The highest number of each node's timeline that was taken.
+        #: By node: the highest number of its timeline that was taken.
         self.taken: dict[str, int] = {}
 
     def see(self, at: float, what: str, service: str, instance: str, detail: str = "") -> None:
-        """This process saw it."""
+        """Add an event that this process saw."""
         for entry in self._kept:
             if (entry.what, entry.service, entry.instance) == (what, service, instance) and abs(entry.at - at) <= SAME_WITHIN:
                 entry.seen_by += 1
@@ -63,9 +63,9 @@ class ClusterTimeline:
         self._kept.append(Entry(self._number, at, what[:40], service, instance, detail[:LONGEST]))
 
     def take(self, node: str, entries: Iterable[Mapping[str, Any]], offset: float, names: Mapping[str, str]) -> None:
-        """A node told it. `offset`: how far its clock is behind ours. `names`: the service of each node, for links.
+        """Add the new entries of a node. `offset`: seconds that its clock is behind ours. `names`: the service of each node.
 
-        Raises KeyError, TypeError or ValueError for what is no entry.
+        Raises KeyError, TypeError or ValueError for an entry of another form.
         """
         last = self.taken.get(node, 0)
         for row in entries:
@@ -82,7 +82,7 @@ class ClusterTimeline:
         self.taken[node] = last
 
     def forget(self, node: str) -> None:
-        """The node is gone; its numbers are not needed any more."""
+        """Forget the numbers of a node that was removed."""
         self.taken.pop(node, None)
 
     def to_list(self) -> list[dict[str, Any]]:

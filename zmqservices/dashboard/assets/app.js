@@ -1,4 +1,4 @@
-// The page: reads the stream of pictures, and shows the newest one.
+// Reads the stream of pictures, and shows the newest one.
 
 import {h, text} from "./dom.js";
 import * as show from "./format.js";
@@ -29,7 +29,7 @@ function listen() {
   };
   source.onerror = () => {
     drawLive();
-    // A browser gives a stream up for good when a server refuses it.
+    // When a server refuses a stream, a browser does not try again by itself.
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
   };
 }
@@ -64,7 +64,7 @@ function drawLive() {
   const box = find("live");
   box.className = isLive ? "live" : "stale";
   text(box.querySelector(".glyph"), isLive ? "●" : "○");
-  text(box.querySelector(".text"), isLive ? "live" : state.picture ? `no news for ${show.age(silent)}` : "connecting");
+  text(box.querySelector(".text"), isLive ? "live" : state.picture ? `no update for ${show.age(silent)}` : "connecting");
   document.body.classList.toggle("is-stale", !isLive && state.picture !== null);
 }
 
@@ -119,7 +119,7 @@ function setTheme(theme) {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // Without storage it holds for this visit.
+    // Without storage, the theme is valid until the page is closed.
   }
 }
 
@@ -140,13 +140,13 @@ function toggleHelp() {
 function fillLegend() {
   const keys = [
     ["Tab", "the next service or edge"], ["← ↑ → ↓", "a neighbour"], ["Enter", "open it"], ["Esc", "close"], ["/", "find"],
-    ["m, t", "map, table"], ["+ − 0", "zoom"], ["?", "this"],
+    ["m, t", "map, table"], ["+ − 0", "zoom"], ["?", "show or hide this help"],
   ];
   find("legend").append(
     h("ul", {class: "states"}, Object.entries(show.STATES).map(([name, one]) => h("li", {class: `state ${name}`}, h("span", {class: "sign", "aria-hidden": "true"}, one.sign), one.text))),
     h("ul", {}, h("li", {}, h("span", {class: "swatch call"}), "calls: rate, p99"), h("li", {}, h("span", {class: "swatch event"}), "✉ events: rate, waiting, ▲ dead letters"), h("li", {}, h("span", {class: "swatch bad"}), "▲ with errors")),
     h("ul", {class: "keys"}, keys.map(([key, what]) => h("li", {}, h("kbd", {}, key), what))),
-    h("p", {}, "Rates and quantiles are those of the last 10 seconds."),
+    h("p", {}, "Rates and quantiles (p99) cover the last 10 seconds."),
   );
 }
 

@@ -1,4 +1,4 @@
-// Makes elements. Texts become text nodes, never markup: names and error texts come from other processes.
+// Makes elements. Texts become text nodes, never markup, since names and error texts come from other processes.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -23,7 +23,7 @@ export function s(tag, options, ...children) {
   return fill(document.createElementNS(SVG, tag), options, children);
 }
 
-// Sets what has changed only, so that an unchanged map costs no layout.
+// Sets only what has changed, so that an unchanged map costs no layout.
 export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }

@@ -1,11 +1,11 @@
-// Where everything stands on the map. Pure, and the same for the same services: nothing moves while nothing comes or goes.
+// Computes the places on the map. Pure: the same services give the same map, so nothing moves until a service or edge is added or removed.
 //
 // Services stand in columns, callers to the left of what they call (longest path; edges that close a circle do not count). An edge
 // over several columns has a place of its own in each of them, so that no service hides it. Within columns the order is that of
 // the neighbours (barycentres).
 
 export const CARD = {width: 208, gapX: 168, gapY: 32, margin: 24, lane: 20};
-// Services of one column before it is parted, so that a map of many services is no tower.
+// The height at which a column is split, so that a map of many services does not become a tower.
 const TALLEST = 1400;
 const SWEEPS = 6;
 
@@ -92,7 +92,7 @@ function longestPaths(names, forward) {
     const nearest = Math.min(...out.get(name).map((target) => ranks.get(target)));
     ranks.set(name, Math.max(0, nearest - 1));
   }
-  // Those that nobody knows stand at the left, below the others.
+  // Services without any calls stand at the left, below the others.
   return ranks;
 }
 

@@ -277,7 +277,7 @@ export class ServiceMap {
     if (!this.places) return;
     const {width, height} = this.places;
     const room = this.svg.parentElement;
-    // As small as can be read, and then one scrolls.
+    // Not smaller than can be read; beyond that, the user scrolls.
     const fitting = Math.max(0.75, Math.min(1.15, (room.clientWidth - 2) / width, Math.max((room.clientHeight - 4) / height, 0.75)));
     this.shown = this.scale || fitting;
     attribute(this.svg, "viewBox", `0 0 ${width} ${height}`);

@@ -1,4 +1,4 @@
-// The details of what was opened: a service, an instance, who calls whom, or the events of a group.
+// The details that the user opened: of a service, an instance, a line of calls, or the events of a group.
 
 import {h, s} from "./dom.js";
 import * as show from "./format.js";
@@ -73,7 +73,7 @@ export class Panel {
     if (this.what === what) this.draw();
   }
 
-  // What somebody reads or has opened stays as it is while numbers change.
+  // A selected text, and opened sections, stay as they are while numbers change.
   draw() {
     const selection = getSelection();
     if (selection && !selection.isCollapsed && this.box.contains(selection.anchorNode)) return;
@@ -97,7 +97,7 @@ export class Panel {
     const what = this.what;
     const isAll = letters === null;
     const many = isAll ? "all dead letters of this group" : letters.length === 1 ? "this dead letter" : `${letters.length} dead letters`;
-    if (action === "drop" && !confirm(`Drop ${many}? They cannot be brought back.`)) return;
+    if (action === "drop" && !confirm(`Drop ${many}? This cannot be undone.`)) return;
     try {
       let count = 0;
       const journals = isAll ? [null] : [...new Set(letters.map((one) => one.journal))];
@@ -128,7 +128,7 @@ function serviceParts(panel) {
   const {picture} = panel.state();
   const service = picture && picture.services.find((one) => one.name === panel.what.service);
   const details = panel.details;
-  if (!service) return [h("p", {}, "It is not listed any more.")];
+  if (!service) return [h("p", {}, "This service is not listed any more.")];
   return [
     details && details.described && details.described.doc ? h("p", {class: "doc"}, details.described.doc) : "",
     facts([["rate", show.rate(service.rate)], ["p99", show.duration(service.p99)], ["errors", show.rate(service.errors)], ["events out", show.rate(service.dispatched)]]),
@@ -272,11 +272,11 @@ function instanceParts(panel) {
   const process = details && details.processes[0];
   return [
     h("p", {}, "Instance ", h("code", {}, panel.what.instance), " of ", h("button", {type: "button", class: "link", "data-key": "service", onclick: () => panel.openOther({kind: "service", service: panel.what.service})}, panel.what.service)),
-    one ? h("p", {}, stateCell(one)) : h("p", {}, "It is gone."),
+    one ? h("p", {}, stateCell(one)) : h("p", {}, "This instance is not listed any more."),
     one ? facts([["rate", show.rate(one.rate)], ["p99", show.duration(one.p99)], ["errors", show.rate(one.errors)], ["busy", one.workers ? `${one.running} of ${one.workers}` : "–"], ["queued", show.count(one.queued)]]) : "",
     process ? facts([["process", `${process.pid} on ${process.host}`], ["up for", show.age(process.uptime)], ["version", process.version || "–"], ["calls out in flight", process.in_flight]]) : "",
-    ...(one && one.state !== "lost" && one.state !== "left" ? common(panel, details) : [h("p", {}, "It cannot be asked any more.")]),
-    details && details.callees.length ? section("How it sees the services that it calls", details.callees.map((callee) => table([callee.service, "condition", "in flight", "share"], callee.instances.map((other) => [
+    ...(one && one.state !== "lost" && one.state !== "left" ? common(panel, details) : [h("p", {}, "Its node cannot be asked any more.")]),
+    details && details.callees.length ? section("Its view of the services that it calls", details.callees.map((callee) => table([callee.service, "condition", "in flight", "share"], callee.instances.map((other) => [
       h("code", {}, show.cut(other.instance, 10)), other.condition + (other.why ? `: ${other.why}` : ""), other.in_flight, other.share,
     ]), [0, 1]))) : "",
   ];
@@ -293,7 +293,7 @@ function callParts(panel) {
   const rows = details ? details.calls.filter((one) => one.service === service && (names.includes(one.caller) || (one.caller === "" && from !== "(clients)"))) : [];
   return [
     edge ? facts([["rate", show.rate(edge.rate)], ["p99", show.duration(edge.p99)], ["errors", show.rate(edge.errors)]]) : h("p", {}, "No such calls are known now."),
-    h("p", {}, how === "http" ? "HTTP requests, as the service answered them. Errors are those of status 500 and above." : from === "(clients)" ? "Calls of clients outside of the services: of these, only the service's side is known." : "As the caller sees it: with repeats, and with the time until an instance was found."),
+    h("p", {}, how === "http" ? "HTTP requests, as the service answered them. Errors are those of status 500 and above." : from === "(clients)" ? "Calls of clients that are no services; only the service's side is known." : "As the caller sees it: with repeats, and with the time until an instance was found."),
     how === "http" && details ? requestsPart(details) : "",
     rows.length ? section("Methods", table(["method", "rate", "p99", "errors", "count"], rows.map((one) => [one.method, show.rate(one.rate), show.duration(one.p99 === null ? one.total_p99 : one.p99), failures(one), show.count(one.count)]), [0])) : "",
     h("p", {class: "row"}, [from, service].filter((name) => name !== "(clients)").map((name) => h("button", {type: "button", "data-key": `open ${name}`, onclick: () => panel.openOther({kind: "service", service: name})}, `Open ${name}`))),
@@ -321,7 +321,7 @@ function lettersPart(panel, letters, operate) {
   const why = disabled ? "Start the dashboard with --operate to change something" : null;
   return section("Dead letters",
     letters.problems.map((problem) => h("p", {class: "problem"}, problem)),
-    list.length ? "" : h("p", {}, "There are none: every event was handled, or waits."),
+    list.length ? "" : h("p", {}, "There are none: every event was handled or is waiting."),
     disabled && list.length ? h("p", {class: "readonly"}, "Read-only. Start the dashboard with ", h("code", {}, "--operate"), " to requeue or drop them.") : "",
     list.length ? h("p", {class: "row"}, h("button", {type: "button", disabled, title: why, "data-key": "requeue all", onclick: () => panel.change("requeue", null)}, "Requeue all"), h("button", {type: "button", class: "danger", disabled, title: why, "data-key": "drop all", onclick: () => panel.change("drop", null)}, "Drop all")) : "",
     list.map((one) => {

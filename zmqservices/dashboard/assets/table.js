@@ -1,4 +1,4 @@
-// The same as the map, as a table: for narrow screens, for screen readers, and for who likes numbers.
+// Shows the same as the map in a table, for narrow screens and screen readers.
 
 import {h} from "./dom.js";
 import * as show from "./format.js";
