@@ -23,8 +23,9 @@ from discovery.client.announcements import LeaseClaims
 from discovery.client.cache import DiskCache
 from discovery.client.locks import EngineLock, EngineLocks
 from discovery.client.seeds import Seed
-from discovery.client.state import Answered, ClientState, Flush
+from discovery.client.state import ClientState
 from discovery.client.verified import Gate, VerifiedCache
+from discovery.client.waiters import Answered, Flush
 from discovery.exceptions import DirectoryError
 from discovery.interest import EVERYTHING, Interest
 from discovery.model import DEFAULT_NOTE_TTL, LONGEST_KEY, Note, Record, Seen, View, is_key, quoted

@@ -1,14 +1,11 @@
-"""The state of a client, and what its thread does with messages of registries and requests of callers.
+"""The state of a client: what its thread does with the requests of callers and the messages of registries.
 
-Used on the directory's own thread only; `published` alone may be read from others.
+Used on the directory's own thread only. Other threads may read `published`, `ready` and `answered`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,58 +17,34 @@ from discovery.client.announcements import Announcements
 from discovery.client.cache import DiskCache
 from discovery.client.connection import SUBSCRIBING, UP, WAITING, DirectoryConnection, Post
 from discovery.client.merge import OWN, Merge, MergedRecord
+from discovery.client.note_exchange import NoteExchange
 from discovery.client.published import Published
 from discovery.client.seed_connections import NEVER, SeedConnections
 from discovery.client.seeds import Seed
 from discovery.client.verified import Gate, VerifiedListener
+from discovery.client.waiters import Answered, AnsweredInterest, Flush, Flushes
 from discovery.interest import NOTHING, Interest, covers, grown, wants
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
-from discovery.notes import MAX_ALL_NOTES, NoteStore
 
 _log = Log(__name__)
 
 #: Seconds between two rounds when nothing happens.
 IDLE = 1.0
-#: Seconds between two rounds while a flush, a grace or a stop waits.
+#: Seconds between two rounds while a flush, a record's grace or a stop waits.
 EAGER = 0.05
 #: Seconds between two writes of the cache.
 SAVE_INTERVAL = 1.0
-#: Seconds, at random, before a registry is sent notes that it lacks: one of its clients is enough.
-SEND_NOTES_WITHIN = 1.0
-#: The first number of a request about notes; requests about our own records never get so far.
-FIRST_NOTE_REQUEST = 1 << 40
-#: Seconds between two looks whether own records are to be signed anew.
+#: Seconds between two checks whether own records must be signed again.
 SIGN_AGAIN_INTERVAL = 10.0
-#: Seconds between two searches for expired notes.
-EXPIRE_NOTES_INTERVAL = 60.0
-#: Seconds during which `flush` takes a registry for reachable while the first attempt to connect is under way.
+#: Seconds for which `flush` considers a registry reachable while the first attempt to connect goes on.
 FIRST_ATTEMPT = 1.0
 #: Different refusals that are logged, each once.
 MAX_REFUSALS = 10
 
-#: The rank of each note that a registry has, by namespace and key.
-NoteRanks = dict[tuple[str, str], tuple[int, bool, str]]
-
-
-class Flush:
-    """A caller waits until all reachable registries have acknowledged all changes. `good_enough`: the connected ones have."""
-
-    def __init__(self) -> None:
-        self.done = NativeEvent()
-        self.good_enough = False
-
-
-class Answered:
-    """A caller waits until some registry has told all records of `interest`."""
-
-    def __init__(self, interest: Interest) -> None:
-        self.interest = interest
-        self.done = NativeEvent()
-
 
 class ClientState:
-    """Everything that the thread of one directory owns. `post` hands a function to that thread, from any thread."""
+    """Everything that the thread of one directory owns. `post` has that thread call a function; any thread may call `post`."""
 
     def __init__(
         self,
@@ -86,18 +59,17 @@ class ClientState:
         gate: Gate | None = None,
     ) -> None:
         self.ready = NativeEvent()
-        #: The records that are wanted now, and those of which some registry has told all, be it long ago.
+        #: The records that are wanted now.
         self.interest = interest
-        self.answered: Interest = NOTHING
+        self._answered = AnsweredInterest()
         #: Whether some registry or engine has told more than the interest.
         self._tells_everything = False
-        self._waiting: list[Answered] = []
         self._name = name
         self._post = post
         self._cache = cache
         if cache is not None:
             cache.on_bad = self._unreadable_in_cache
-        #: What signs and verifies in a closed cluster.
+        #: Signs and verifies in a closed cluster.
         self._gate = gate
         listener = self if gate is None else VerifiedListener(self, gate)
         self._seed_connections = SeedConnections(seeds, namespace, listener, longest_pause, post, self._address_removed)
@@ -106,22 +78,22 @@ class ClientState:
         self._merge.snapshot(OWN, [], warming=True)
         self._announced = Announcements(None if gate is None else gate.signer)
         self._sign_again_at = now
-        self._notes = NoteStore()
-        #: The rank of each note that a connected registry has, as far as we know.
-        self._note_ranks: dict[DirectoryConnection, NoteRanks] = {}
-        self._note_requests = itertools.count(FIRST_NOTE_REQUEST)
-        self._unanswered: dict[DirectoryConnection, set[int]] = {}
+        self._notes = NoteExchange(cache, None if gate is None else gate.signer, self._notes_changed, now)
         self._callbacks: dict[object, Callback] = {}
         self._to_call: set[object] = set()
-        self._flushes: list[Flush] = []
+        self._flushes = Flushes()
         self._refusals: set[str] = set()
-        self._renew_at = self._save_at = self._send_notes_at = self._save_notes_at = NEVER
-        self._expire_notes_at = now
+        self._renew_at = self._save_at = NEVER
         self._saved_at = float("-inf")
         self._stop_at: float | None = None
         self._has_changed = False
-        #: What the files of the cache do not have yet.
+        #: The part of the interest whose records must be written to the cache again.
         self._unsaved: Interest = NOTHING
+
+    @property
+    def answered(self) -> Interest:
+        """The interest of which some registry has told all records, be it long ago."""
+        return self._answered.interest
 
     # --- requests of callers ---
 
@@ -139,46 +111,31 @@ class ClientState:
         self._send_announcement(record.instance)
 
     def put(self, note: Note, is_new: bool, now: float) -> None:
-        """Stores a note at every registry. A new one replaces the note that is known now, whatever the stamp of that."""
-        held = self._notes.get(note.namespace, note.key)
-        if held is not None and is_new:
-            # The clock of the host that wrote the known note may be ahead of ours.
-            note = dataclasses.replace(note, stamp=max(note.stamp, held.stamp + 1))
-            if note.value is None:
-                note = dataclasses.replace(note, ttl=max(note.ttl, held.ttl))
-        if self._gate is not None:
-            note = self._gate.signer.note(note)
-        if self._take_notes([note]):
-            self._send_missing_notes(now)
+        """Stores a note at every registry; see `NoteExchange.put`."""
+        self._notes.put(note, is_new, now)
 
     def flush(self, flush: Flush) -> None:
         """Sets `flush.done` once all reachable registries have acknowledged all changes."""
-        self._flushes.append(flush)
+        self._flushes.add(flush)
 
     def want(self, keys: Interest, now: float) -> None:
-        """The interest grows: ask all registries, and use the last good view until they have answered."""
+        """Adds to the interest: asks all registries, and uses the records on disk until they have answered."""
         former, self.interest = self.interest, grown(self.interest, keys)
         self._merge.want(self.interest)
         self._restore(self.interest if self.interest is None or former is None else self.interest - former, now)
         if self._tells_everything:
-            self._answer(self._not_answered_before(self.interest), now)
+            self._answer(self._answered.beyond(self.interest), now)
         self._ask(now)
 
     def wait_answered(self, waiting: Answered) -> None:
         """Sets `waiting.done` once some registry has told all records of its interest."""
-        self._waiting.append(waiting)
-        self._tell_answered()
+        self._answered.add(waiting)
 
     def _ask(self, now: float) -> None:
         """Asks the connected registries for what was not asked for yet."""
         for connection in self._seed_connections.connections():
             if connection.state == UP and connection.asked is not None and not covers(connection.asked, self.interest):
                 connection.extend(None if self.interest is None else self.interest - connection.asked, now)
-
-    def _tell_answered(self) -> None:
-        for waiting in [one for one in self._waiting if covers(self.answered, one.interest)]:
-            waiting.done.set()
-        self._waiting = [one for one in self._waiting if not one.done.is_set()]
 
     def subscribe(self, token: object, callback: Callback) -> None:
         """Calls `callback` at the end of this round, and after each change."""
@@ -195,16 +152,15 @@ class ClientState:
         self._seed_connections.end_attempts()
         for record in records:
             self.withdraw(record, now)
-        # At once: this client may be the only one that has notes which a new registry lacks.
-        self._send_missing_notes(now)
+        # At once: this client may be the only one that has the notes which a new registry lacks.
+        self._notes.send(now)
 
     # --- the rounds of the thread ---
 
     def restore(self, now: float) -> None:
         """Loads the last good view and the notes from disk."""
         self._restore(self.interest, now)
-        if self._cache is not None:
-            self._take_notes(self._cache.load_notes())
+        self._notes.load()
 
     def _restore(self, interest: Interest, now: float) -> None:
         if self._cache is not None:
@@ -225,7 +181,7 @@ class ClientState:
     def next_round(self, now: float) -> float:
         """The time until which the thread may wait."""
         times = [now + IDLE, self._renew_at, self._save_at, self._seed_connections.next_attempt()]
-        times += [self._send_notes_at, self._save_notes_at]
+        times.append(self._notes.next_round())
         times += [each.next_deadline() for each in self._seed_connections.connections() if each.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
             times.append(now + EAGER)
@@ -246,16 +202,12 @@ class ClientState:
         self._ask(now)
         if now >= self._renew_at:
             self._renew(now)
-        if now >= self._send_notes_at:
-            self._send_missing_notes(now)
-        if now >= self._expire_notes_at:
-            self._expire_notes(now)
+        self._notes.work(now)
         self._publish(now)
         self._tell_ready()
         if now >= self._save_at:
             self._save(now)
-        if now >= self._save_notes_at:
-            self._save_notes(now)
+        self._notes.save(now)
         self._answer_flushes(now)
 
     def finish(self, now: float) -> None:
@@ -263,8 +215,7 @@ class ClientState:
         left = max(0.2, (self._stop_at or now) - now)
         self._publish(now)
         self._save(now)
-        if self._save_notes_at is not NEVER:
-            self._save_notes(now)
+        self._notes.finish()
         self._seed_connections.close(now, left)
         self._publish(now)
 
@@ -280,13 +231,9 @@ class ClientState:
             for part in snapshot for block in part.blocks for packed, age, suspect in block.entries
         ]  # fmt: skip
         self._merge.snapshot(connection.address, entries, connection.is_warming, connection.answered)
-        self._note_ranks[connection], self._unanswered[connection] = {}, set()
-        for part in snapshot:
-            self._on_notes(connection, part.notes)
+        self._notes.up(connection, [note for part in snapshot for note in part.notes], now)
         if self._stop_at is not None:
-            self._send_missing_notes(now)
-        # Otherwise later: another client may send the same notes meanwhile.
-        self._send_notes_at = min(self._send_notes_at, now + random.uniform(0, SEND_NOTES_WITHIN))
+            self._notes.send(now)
         self._announced.drop_old_tombstones(now)
         self._announced.reset_acknowledgements(connection)
         for message in self._announced.messages(connection):
@@ -303,22 +250,18 @@ class ClientState:
     def on_extended(self, connection: DirectoryConnection, now: float) -> None:
         """The registry has sent all records that came into the interest."""
         self._merge.extended(connection.address, connection.answered)
-        self._answer(self._not_answered_before(connection.answered), now)
-
-    def _not_answered_before(self, answered: Interest) -> Interest:
-        # The rest is on disk already, or waits for that: to write all of it for each name would cost more with each name.
-        return answered if answered is None or self.answered is None else answered - self.answered
+        # Only the new part is answered: the rest is on disk already, and to write all of it for each name would be slow.
+        self._answer(self._answered.beyond(connection.answered), now)
 
     def _answer(self, answered: Interest, now: float) -> None:
         if answered is None:
-            # What it told outside of the interest becomes known when the interest grows, and is answered then.
+            # Records outside of the interest become known when the interest grows; it is answered then.
             self._tells_everything, answered = True, self.interest
-        # The view first: whoever waits for an answer reads it then.
+        # The view is published first: callers that waited for the answer read it.
         self._unsaved = grown(self._unsaved, answered)
         self._save_soon(now)
         self._publish(now)
-        self.answered = grown(self.answered, answered)
-        self._tell_answered()
+        self._answered.grow(answered)
 
     def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
         """The registry sent a change or an answer."""
@@ -328,7 +271,7 @@ class ClientState:
                 if wants(connection.asked, record):
                     self._merge.update(connection.address, MergedRecord(record, now - message.age, message.suspect))
                 else:
-                    # It changed, and is not of interest any more: the registry will not tell when it goes.
+                    # The record has changed and is not of interest any more: the registry will not tell when it is removed.
                     self._merge.drop(connection.address, record.instance, record.rank, withdrawn=False)
             case protocol.Drop():
                 rank = (message.incarnation, message.version)
@@ -336,21 +279,20 @@ class ClientState:
             case protocol.Heartbeat():
                 self._merge.warmed(connection.address, message.warming)
             case protocol.NotesChanged():
-                self._on_notes(connection, message.notes)
-                self._send_notes_at = min(self._send_notes_at, now + random.uniform(0, SEND_NOTES_WITHIN))
+                self._notes.received(connection, message.notes, now)
             case protocol.Ack():
                 self._announced.acknowledged(connection, message.request)
-                self._unanswered.get(connection, set()).discard(message.request)
+                self._notes.answered(connection, message.request)
             case protocol.Refused():
                 self._announced.refused(connection, message.request)
-                self._unanswered.get(connection, set()).discard(message.request)
+                self._notes.answered(connection, message.request)
                 self._refused(connection, message.reason)
             case protocol.Unknown():
                 for again in self._announced.messages(connection, message.instances):
                     connection.send(again)
 
     def on_unreadable(self, instance: str, tell: Callable[[], None]) -> None:
-        """Somebody looked at a record, and it is bad: another registry's record of that instance, if any, takes its place."""
+        """A record turned out to be bad when it was decoded. Another registry's record of that instance, if any, replaces it."""
 
         def pass_over(now: float) -> None:
             tell()
@@ -364,8 +306,7 @@ class ClientState:
     def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or the attempt failed."""
         self._merge.lost(connection.address, now)
-        self._note_ranks.pop(connection, None)
-        self._unanswered.pop(connection, None)
+        self._notes.down(connection)
         self._announced.reset_acknowledgements(connection)
         if connection.failures == 0:
             _log.info("lost registry %s: %s", connection.address, connection.error)
@@ -380,70 +321,9 @@ class ClientState:
             self._refusals.add(reason)
             _log.warning("registry %s refused a record or note: %s", connection.address, quoted(reason, 300))
 
-    # --- notes ---
-
-    def _on_notes(self, connection: DirectoryConnection, notes: list[Note]) -> None:
-        """A registry sent notes, so it has them."""
-        self._take_notes(notes, connection.address)
-        # Only notes that we hold as well could ever be sent to it.
-        ranks = self._note_ranks[connection]
-        ranks.update(((note.namespace, note.key), note.rank) for note in notes if self._notes.get(note.namespace, note.key))
-        if len(ranks) > 2 * MAX_ALL_NOTES:
-            self._drop_removed(ranks)
-
-    def _take_notes(self, notes: list[Note], writer: str = OWN) -> bool:
-        is_news = bool(self._notes.take(notes, time.time(), writer))
-        if is_news:
-            self._notes_changed(time.monotonic())
-        return is_news
-
-    def _notes_changed(self, now: float) -> None:
-        self._has_changed = True
-        if self._cache is not None:
-            self._save_notes_at = min(self._save_notes_at, now + SAVE_INTERVAL)
-
-    def _send_missing_notes(self, now: float) -> None:
-        """Sends each registry the notes that it lacks or has only in older versions."""
-        self._send_notes_at = NEVER
-        for connection, ranks in self._note_ranks.items():
-            news = self._missing_notes(connection)
-            most = protocol.MAX_NOTES if self._gate is None else protocol.MAX_SIGNED_NOTES
-            for start in range(0, len(news), most):
-                message = protocol.PutNotes(next(self._note_requests), news[start : start + most])
-                if not connection.send(message):
-                    self._send_notes_at = now + IDLE
-                    break
-                self._unanswered[connection].add(message.request)
-                ranks.update(((note.namespace, note.key), note.rank) for note in message.notes)
-
-    def _missing_notes(self, connection: DirectoryConnection) -> list[Note]:
-        ranks = self._note_ranks.get(connection, {})
-        return [note for note in self._notes if note.rank > ranks.get((note.namespace, note.key), (-1, False, ""))]
-
     def _is_acknowledged(self, connections: list[DirectoryConnection]) -> bool:
         """Whether each of these registries has acknowledged our records and all notes."""
-        return self._announced.is_acknowledged(connections) and not any(
-            self._unanswered.get(connection) or self._missing_notes(connection) for connection in connections
-        )
-
-    def _expire_notes(self, now: float) -> None:
-        self._expire_notes_at = now + EXPIRE_NOTES_INTERVAL
-        if self._notes.expire(time.time()):
-            self._notes_changed(now)
-        for ranks in self._note_ranks.values():
-            self._drop_removed(ranks)
-
-    def _drop_removed(self, ranks: NoteRanks) -> None:
-        for place in [place for place in ranks if self._notes.get(*place) is None]:
-            del ranks[place]
-
-    def _save_notes(self, now: float) -> None:
-        self._save_notes_at = NEVER
-        if self._cache is not None:
-            # Other processes may have saved notes meanwhile, without a registry in common.
-            self._take_notes(self._cache.load_notes())
-            self._save_notes_at = NEVER
-            self._cache.save_notes(self._notes)
+        return self._announced.is_acknowledged(connections) and all(map(self._notes.is_acknowledged, connections))
 
     # --- our own records ---
 
@@ -464,7 +344,7 @@ class ClientState:
         self._renew_at = self._next_renewal(now)
 
     def _next_renewal(self, now: float) -> float:
-        # Every third of the shortest ttl, with jitter: two renewals may be lost before a lease is.
+        # After a third of the shortest ttl, with jitter: two renewals may be lost before the lease runs out.
         return now + self._announced.shortest_ttl() / 3 * random.uniform(0.8, 1.2)
 
     def _answer_flushes(self, now: float) -> None:
@@ -476,14 +356,12 @@ class ClientState:
         may_come = self._seed_connections.has_unresolved_seeds() or any(
             connection.state not in (UP, WAITING) and now - connection.opened_at < FIRST_ATTEMPT for connection in connections
         )
-        for flush in list(self._flushes):
-            flush.good_enough = is_acknowledged
-            if is_acknowledged and not may_come:
-                flush.done.set()
-            if flush.done.is_set():
-                self._flushes.remove(flush)
+        self._flushes.tell(is_acknowledged, may_come)
 
     # --- the published view ---
+
+    def _notes_changed(self) -> None:
+        self._has_changed = True
 
     def _publish(self, now: float) -> None:
         if self._merge.settle(now):
@@ -525,7 +403,7 @@ class ClientState:
         if self.interest is not None:
             changed &= self.interest
         self._unsaved = grown(self._unsaved, frozenset(changed))
-        # Only what is confirmed is saved: records that no registry confirmed must not replace confirmed ones.
+        # Records that no registry has confirmed must not replace confirmed ones on disk.
         confirmed = self._merge.confirmed(self._unsaved if self.interest is not None else None)
         if confirmed == NOTHING:
             return

@@ -10,8 +10,8 @@ import pytest
 import zmq
 
 from discovery import Note, protocol
+from discovery.client import note_exchange
 from discovery.client import registry_connection as link
-from discovery.client import state as client_state
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, record, start_registry
 
 
@@ -168,7 +168,7 @@ def test_one_bad_record_hides_no_other_and_is_told_once(fake, directory, caplog)
 
 
 def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, monkeypatch):
-    monkeypatch.setattr(client_state, "MAX_ALL_NOTES", 10)
+    monkeypatch.setattr(note_exchange, "MAX_ALL_NOTES", 10)
     now = int(time.time() * 1e6)
     fake.snapshot()
 
@@ -178,7 +178,7 @@ def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, mon
     fake.update(record("last").to_dict())
 
     Watch(directory).wait_now(knows("honest", "last"))
-    (told,) = [told for one, told in directory._client_state._note_ranks.items() if one.address == fake.url]
+    (told,) = [told for one, told in directory._client_state._notes._ranks.items() if one.address == fake.url]
     assert not any(key.startswith("old") for _, key in told)
 
 
