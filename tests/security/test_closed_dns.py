@@ -3,6 +3,7 @@
 from contextlib import ExitStack, closing
 
 import pytest
+from gevent.event import Event
 
 from discovery import Record, open_directory
 from discovery.client.node_proof import NodeProof
@@ -15,7 +16,10 @@ from discovery.security.verdicts import Refusal
 from tests.discovery.dns_server import DnsServer
 from tests.discovery.nodes import AnsweringNode
 from tests.discovery.stage import Watch, eventually, knows
+from tests.ports import free_port
 from tests.security.stage import Stranger
+from tests.stage import until
+from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
 from zmqservices.wire.messages import Error, Hello
@@ -222,8 +226,6 @@ class Maths:
 
 
 def test_a_service_behind_a_name_is_called_and_asks_for_certificates_too(cluster, server, start, caplog):
-    from tests.ports import free_port
-
     port, folder = free_port(), cluster.keys("maths", serves="maths")
     key = Keys.read(folder).pair.public
     where = {"DIRECTORY": f"dns://shop.test:{port}?server={server.address}#{key.hex()}"}
@@ -240,3 +242,35 @@ def test_a_service_behind_a_name_is_called_and_asks_for_certificates_too(cluster
         answer = stranger.hear()
     assert isinstance(answer, Error) and answer.error["code"] == "forbidden"
     assert "shows no certificate" in caplog.text
+
+
+class Orders:
+    name = "orders"
+    dispatch = EventDispatcher()
+
+    @rpc
+    def pay(self, number):
+        self.dispatch("paid", number)
+
+
+def test_events_pass_between_nodes_with_keys_of_their_own_behind_one_name(cluster, server, start):
+    heard = Event()
+
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "paid")
+        def send(self, payload):
+            heard.set()
+
+    port = free_port()
+    folders = [cluster.keys("orders", serves="orders", publishes="orders"), cluster.keys("mails", serves="mails", handles="orders")]
+    named = ",".join(Keys.read(folder).pair.public.hex() for folder in folders)
+    server.set("both.test", "A", "127.0.0.2", "127.0.0.3", ttl=30)
+    where = {"DIRECTORY": f"dns://both.test:{port}?server={server.address}#{named}"}
+    for service, folder, host in zip((Orders, Mails), folders, ("127.0.0.2", "127.0.0.3"), strict=True):
+        start(service, {**cluster.settings(folder), **where, "BIND_ADDRESS": f"tcp://{host}:{port}"})
+
+    with ServiceRpcProxy("orders", {**cluster.node("client", calls="orders"), **where}) as client:
+        # Before the handler has subscribed, the publisher knows of no group that waits for events.
+        until(lambda: client.pay(7) or heard.wait(0.1), 30)
