@@ -112,7 +112,7 @@ class RegistryConnection(SocketConnection):
         self._deadline = now + ATTEMPT
         self._extensions = {}
         self.asked = interest = self._listener.interest
-        self.send(protocol.Subscribe(self._namespace, None if interest is None else sorted(interest), self._keys is None))
+        self.send(protocol.Subscribe(self._namespace, None if interest is None else sorted(interest), True))
 
     def extend(self, keys: Interest, now: float) -> None:
         """Asks for the records under these keys as well. When there is no room it is called again in the next round."""

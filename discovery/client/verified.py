@@ -101,7 +101,7 @@ class VerifiedListener:
         """Hands on the records and notes of the snapshot that are signed."""
         where = connection.address
         for part in () if connection.is_own_word else snapshot:
-            # Blocks, which nobody asked for here, are decoded as well: no rank counts before its signature was seen.
+            # All records of blocks are decoded at once: no rank counts before its signature was seen.
             packed = [entry for block in part.blocks for entry in block.entries]
             records = zip(unpacked(entry[0] for entry in packed), packed, strict=True)
             entries = [*part.entries, *((one, age, suspect) for one, (_, age, suspect) in records if one is not None)]

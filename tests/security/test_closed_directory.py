@@ -7,6 +7,7 @@ import pytest
 import zmq
 
 from discovery import Note, Record, backend, open_directory, protocol
+from discovery.client.verified import VerifiedListener
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError
 from discovery.security.authority import Authority
 from discovery.security.envelopes import Envelope, Signer, own_id
@@ -293,6 +294,27 @@ def test_signed_records_are_listed_as_others_are(cluster, opened, keys):
 
     assert found.exit_code == 0, found.output
     assert own_id(node, "shown") in found.output and '"signed"' not in found.output
+
+
+def test_signed_records_come_in_blocks_and_are_verified(cluster, opened, keys, monkeypatch):
+    node, given = keys("maths", registers="maths"), []
+    there = opened(node)
+    for number in range(20):
+        there.announce(record(node, instance=f"packed-{number}"))
+    assert there.flush(15)
+    on_up = VerifiedListener.on_up
+
+    def looked_at(self, connection, snapshot, now):
+        given.extend((len(part.entries), len(part.blocks)) for part in snapshot)
+        on_up(self, connection, snapshot, now)
+
+    monkeypatch.setattr(VerifiedListener, "on_up", looked_at)
+
+    reader = opened(keys("reader"))
+
+    eventually(lambda: {own_id(node, f"packed-{number}") for number in range(20)} <= reader.view().records.keys())
+    assert sum(alone for alone, _ in given) == 0 < sum(blocks for _, blocks in given)
+    assert all(seen.record.signed for seen in reader.view().records.values())
 
 
 def test_a_directory_that_checks_no_signatures_is_refused(keys, monkeypatch):

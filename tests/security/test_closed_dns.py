@@ -264,7 +264,8 @@ def test_events_pass_between_nodes_with_keys_of_their_own_behind_one_name(cluste
             heard.set()
 
     port = free_port()
-    folders = [cluster.keys("orders", serves="orders", publishes="orders"), cluster.keys("mails", serves="mails", handles="orders")]
+    orders = cluster.keys("orders", serves="orders", publishes="orders")
+    folders = [orders, cluster.keys("mails", serves="mails", handles="orders")]
     named = ",".join(Keys.read(folder).pair.public.hex() for folder in folders)
     server.set("both.test", "A", "127.0.0.2", "127.0.0.3", ttl=30)
     where = {"DIRECTORY": f"dns://both.test:{port}?server={server.address}#{named}"}

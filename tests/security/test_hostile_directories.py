@@ -143,7 +143,7 @@ def test_no_record_that_a_registry_invents_or_alters_is_believed(broken, keys, o
     assert caplog.text.count(f"passed over the record {own_id(maths, 'invented')!r} of 'maths'") in (1, 2)
 
 
-def test_records_in_blocks_that_nobody_asked_for_are_not_believed_either(keys):
+def test_records_in_blocks_are_not_believed_either(keys):
     true = signed(keys("maths", registers="maths"), instance="true")
     records = [true, *forgeries(keys).values()]
     entries = [(keys_of(one), [one.instance, 99, 99, 0.0, False], pack(one.to_dict())) for one in records[1:]]
