@@ -25,10 +25,11 @@ def takes_rounds(seconds: float, count: int) -> Callable[[Command], Command]:
     def add(command: Command) -> Command:
         command = click.option(
             "--seconds", type=click.FloatRange(0.01), default=seconds, show_default=True, help="Seconds of one measurement."
-        )(command)
+        )(command)  # fmt: skip
         return click.option(
-            "--rounds", "count", type=click.IntRange(1), default=count, show_default=True, help="Each measures every subject."
-        )(command)
+            "--rounds", "count", type=click.IntRange(1), default=count, show_default=True,
+            help="Rounds; each round measures every subject once.",
+        )(command)  # fmt: skip
 
     return add
 
@@ -38,7 +39,7 @@ def split(text: str) -> list[str]:
 
 
 class Bench(click.Group):
-    """Shows whole summaries of its commands, and what each case and subject is."""
+    """A group whose --help shows the whole summary of each command, and explains each case and subject."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         commands = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
@@ -56,7 +57,10 @@ class Bench(click.Group):
 
 @click.group(cls=Bench, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @takes_rounds(1.0, 5)
-@click.option("--cases", "case_names", default="usual", show_default=True, help="Cases or groups of cases, see below.")
+@click.option(
+    "--cases", "case_names", default="usual", show_default=True,
+    help="Names of cases or groups of cases, see below; separated by commas.",
+)  # fmt: skip
 @click.option(
     "--subjects", "subject_names", default="usual", show_default=True,
     help=f"Subjects, see below, or groups of them: {', '.join(subjects.GROUPS)}.",
@@ -84,9 +88,15 @@ def bench(
 
 @bench.command("peers")
 @takes_rounds(2.0, 5)
-@click.option("--only", default="peers", show_default=True, help=f"Of {', '.join(subjects.PEERS)}.")
-@click.option("--cases", "case_names", default="peers", show_default=True, help="As for the bench itself.")
-@click.option("--install-only", is_flag=True, help="Only make their virtual environments.")
+@click.option(
+    "--only", default="peers", show_default=True,
+    help=f"The products to measure: peers for all, or some of {', '.join(subjects.PEERS)}.",
+)  # fmt: skip
+@click.option(
+    "--cases", "case_names", default="peers", show_default=True,
+    help="Names of cases or groups of cases, as for `python -m bench`.",
+)  # fmt: skip
+@click.option("--install-only", is_flag=True, help="Only make the virtual environments, and measure nothing.")
 @takes_json
 def peers(count: int, seconds: float, only: str, case_names: str, install_only: bool, path: str | None) -> None:
     """Measure calls of gRPC, NATS, zerorpc, Nameko and others beside ours, each in a virtual environment under .bench/."""
@@ -111,12 +121,18 @@ def growth(axis: str, most: int | None, count: int, seconds: float, path: str | 
 @bench.command("openloop")
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for each rate.")
 @click.option("--spin", type=click.FloatRange(0.0), default=500.0, show_default=True, help="Microseconds of work in each call.")
-@click.option("--parts", type=click.IntRange(1), default=1, show_default=True, help="Parts of that work; others run in between.")
+@click.option(
+    "--parts", type=click.IntRange(1), default=1, show_default=True,
+    help="Parts of that work; other calls run between two parts.",
+)  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds that a call may take.")
-@click.option("--loads", default="0.5,0.8,0.9,1.0,1.2,1.5,2.0", show_default=True, help="Multiples of the saturating rate.")
+@click.option(
+    "--loads", default="0.5,0.8,0.9,1.0,1.2,1.5,2.0", show_default=True,
+    help="Rates to try, as multiples of the highest rate that the service can answer.",
+)  # fmt: skip
 @click.option(
     "--subjects", "names", default="zmqservices", show_default=True,
-    help="Our own subjects: zmqservices-100 and zmqservices-auto have other numbers of workers.",
+    help="Our own subjects; zmqservices-100 and zmqservices-auto have other numbers of workers.",
 )  # fmt: skip
 @takes_json
 def openloop(seconds: float, spin: float, parts: int, timeout: float, loads: str, names: str, path: str | None) -> None:
@@ -150,7 +166,10 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
 
 
 @bench.command("observability")
-@click.option("--in-flight", "windows", default="64,1", show_default=True, help="Calls in flight.")
+@click.option(
+    "--in-flight", "windows", default="64,1", show_default=True,
+    help="Numbers of calls in flight, separated by commas.",
+)  # fmt: skip
 @takes_rounds(1.0, 7)
 @takes_json
 def observability(windows: str, count: int, seconds: float, path: str | None) -> None:
@@ -176,7 +195,7 @@ def security(count: int, seconds: float, path: str | None) -> None:
 @click.option("--waiting", type=click.IntRange(1), metavar="N", help="Measure only memory and disk while N events wait.")
 @click.option(
     "--subjects", "names", default="pyzmq,best-effort,reliable", show_default=True,
-    help="Of pyzmq, best-effort, reliable, nats, nameko; or all.",
+    help="Some of pyzmq, best-effort, reliable, nats, nameko; or all.",
 )  # fmt: skip
 @click.option("--rounds", "count", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds.")
 @takes_json
@@ -204,14 +223,20 @@ def wire(repeats: int, seconds: float, path: str | None) -> None:
 
 
 @bench.command("directory")
-@click.option("--of", "kinds", default="registry", show_default=True, help="Of registry, etcd.")
+@click.option("--of", "kinds", default="registry", show_default=True, help="The directories to measure: registry, etcd, or both.")
 @click.option("--records", "numbers", default="1000,3000,10000", show_default=True, help="Records in the directory.")
-@click.option("--clients", type=click.IntRange(2), default=500, show_default=True, help="Clients, in twenty processes at most.")
-@click.option("--services", type=click.IntRange(1, 100), default=10, show_default=True, help="Services that each cares for.")
+@click.option(
+    "--clients", type=click.IntRange(2), default=500, show_default=True,
+    help="Clients; they share at most twenty processes.",
+)  # fmt: skip
+@click.option(
+    "--services", type=click.IntRange(1, 100), default=10, show_default=True,
+    help="Services that each client asks for.",
+)  # fmt: skip
 @click.option("--rounds", "count", type=click.IntRange(1), default=1, show_default=True)
 @takes_json
 def directory(kinds: str, numbers: str, clients: int, services: int, count: int, path: str | None) -> None:
-    """Measure a directory of up to 10,000 records with 500 clients that care for 10 of 100 services each.
+    """Measure a directory of up to 10,000 records with 500 clients that each ask for 10 of 100 services.
 
     How long it takes until all are ready that start together, CPU and memory at rest, and how soon a change is seen.
     """
@@ -245,8 +270,14 @@ def report(files: tuple[str, ...], into: str) -> None:
 @bench.command("compare")
 @click.argument("old", type=click.Path(exists=True, dir_okay=False))
 @click.argument("new", type=click.Path(exists=True, dir_okay=False))
-@click.option("--against", default="pyzmq", show_default=True, help="Subject that corrects for the machine's drift; '' for none.")
-@click.option("--least", type=click.FloatRange(0.0, 1.0), default=0.03, show_default=True, help="Least change that counts.")
+@click.option(
+    "--against", default="pyzmq", show_default=True,
+    help="Correct for the drift of the machine by this subject; '' for no correction.",
+)  # fmt: skip
+@click.option(
+    "--least", type=click.FloatRange(0.0, 1.0), default=0.03, show_default=True,
+    help="The smallest change that counts, as a part of the value.",
+)  # fmt: skip
 def compare(old: str, new: str, against: str, least: float) -> None:
     """Compare two files of saved results. Exits with 1 if there is a regression beyond the noise."""
     from bench import compare

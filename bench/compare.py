@@ -1,4 +1,4 @@
-"""Is it slower than before, or is that the machine? Two files of results, and what differs by more than noise.
+"""Compares two files of results, and finds the differences that are larger than the noise of the machine.
 
 Rule 1: pure.
 Rule 2: machines drift, so a figure is first divided by the yardstick's of the same round, where both files have it.
@@ -18,22 +18,22 @@ from dataclasses import dataclass
 from bench import summary, table
 from bench.summary import Line
 
-#: The chance of a false alarm that is accepted per comparison; five rounds a side can reach 0.008.
+#: The accepted chance of a false alarm per comparison; five rounds on each side can reach 0.008.
 ALPHA = 0.03
-#: Arrangements up to which all are looked at; beyond, as many are drawn.
+#: Up to so many arrangements, all are examined; beyond, so many are drawn at random.
 EXACT = 20_000
-#: Which figures are compared, and whether more of it is better.
+#: The figures that are compared, and for each whether more is better.
 METRICS = {"rate": True, "cpu_us": False, "p50_us": False, "p99_us": False}
 #: Figures of cases that time a start.
 START_METRICS = {"first_answer_s": False, "server_rss_mb": False}
-#: Spread of the rounds from which one is warned that little can be seen.
+#: A spread of the rounds from which a warning says that only large changes can be seen.
 NOISY = 0.15
 #: Figures whose tail is too wild for a verdict on its own: shown, never a regression.
 SHOWN_ONLY = {"p99_us"}
 
 
 class Verdict(enum.Enum):
-    """What can be said."""
+    """The verdict on one figure."""
 
     BETTER = "better"
     WORSE = "WORSE"
@@ -62,7 +62,7 @@ class Change:
 def compare(
     old: Sequence[Line], new: Sequence[Line], against: str | None = "pyzmq", least: float = 0.03
 ) -> list[Change]:
-    """Every figure that both have. `least`: the part by which a figure must have changed to matter."""
+    """Compare every figure that both have. `least`: a change that counts is at least this part of the value."""
     before, after = summary.measured(old), summary.measured(new)
     changes = []
     for case, subject in before.keys() & after.keys():

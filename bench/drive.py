@@ -1,4 +1,4 @@
-"""The client process of a subject: connects, warms up, says "ready", waits for "go", and prints what its calls took.
+"""The client process of a subject: connects, warms up, says "ready", waits for "go", and prints how long its calls took.
 
     python -m bench.drive SUBJECT HOST:PORT '{"in_flight": 64, "seconds": 1.0, "payload": 0, "warm": 0.1}'
 
@@ -27,14 +27,14 @@ from bench.processes import zmq_cpu_of
 from bench.styles import Taken, Work
 from bench.subject import Subject, parse
 
-#: Seconds for which a server may keep a client waiting for its first answer.
+#: Seconds in which a server must give the first answer.
 PATIENCE = 30.0
 #: Seconds between two tries to reach a server that is starting.
 RETRY = 0.002
 
 
 class Timing:
-    """The two clocks at the ends of a run."""
+    """Wall clock and processor time, at the beginning and the end of a run."""
 
     def __init__(self) -> None:
         self.cpu = time.process_time()
@@ -59,13 +59,13 @@ def tell(word: str) -> None:
 
 
 def wait_for_go() -> None:
-    """The controller starts all clients of a measurement at once."""
+    """Say "ready" and wait for "go", so that all clients of a measurement start at once."""
     if sys.stdin.readline().strip() != "go":
         os._exit(3)
 
 
 def knock(address: str, until: float) -> None:
-    """Return once somebody listens there."""
+    """Return once a server listens at the address."""
     while True:
         try:
             with socket.create_connection(parse(address), timeout=1):
@@ -77,7 +77,7 @@ def knock(address: str, until: float) -> None:
 
 
 def persistently(action: Callable[[], Any]) -> Any:
-    """What `action` returns, tried again until the server is there."""
+    """The result of `action`, which is tried again until the server answers."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -155,7 +155,7 @@ async def run_asyncio(subject: Subject, address: str, job: dict[str, Any]) -> di
 
 
 def versions(subject: Subject) -> dict[str, str]:
-    """The versions of what the subject installed."""
+    """The versions of the packages that the subject installed."""
     names = [re.split(r"[\[<>=!~ ]", requirement)[0] for requirement in subject.requirements]
     return {name: importlib.metadata.version(name) for name in names}
 

@@ -1,4 +1,4 @@
-"""What a call costs as there is more of everything: instances known, clients connected, calls in flight."""
+"""Measures the cost of a call as the numbers of instances, clients and calls in flight grow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TITLES = {
     "in-flight": "calls in flight from one client to one server",
 }
 IN_FLIGHT = 64
-#: Instances, and clients, that share a process. Each has some ten files and two threads.
+#: The instances, and the clients, that share a process. Each takes about ten files and two threads.
 PER_PROCESS = 250
 #: Seconds that hundreds of instances or clients may take to start.
 PATIENCE = 120.0

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 
 class BadLine(ValueError):
-    """A file of results holds something else; the text names file and line."""
+    """A line of a file is no result; the text names the file and the line."""
 
 
 def read(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def _parsed(text: str, path: str | Path, number: int) -> dict[str, Any]:
 
 
 class Writer:
-    """Appends lines as they come, so that a run that is broken off leaves what it measured. None: keeps nothing."""
+    """Appends each line at once, so that an interrupted run keeps its results. None: writes nothing."""
 
     def __init__(self, path: str | Path | None) -> None:
         self._file: TextIO | None = None

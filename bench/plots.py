@@ -10,20 +10,20 @@ from bench import cases, growth, soak, summary, table
 
 Lines = Sequence[dict[str, Any]]
 
-#: Colours of who is who: ours, the limits, the peers.
+#: The colours of our own subjects, of the limits, and of the peers.
 OURS, LIMIT, PEER = "#1f77b4", "#7f7f7f", "#d9a441"
-#: Pages show them at this many inches.
+#: The size of a plot in inches.
 SIZE = (8.0, 4.0)
-#: Cases whose rates are drawn.
+#: The cases whose rates are plotted.
 DRAWN = ("64", "1", "64k", "1m")
 
 
 class NoMatplotlib(Exception):
-    """Plots were asked for, and matplotlib is not there."""
+    """Plots need matplotlib, which is not installed."""
 
 
 def draw(lines: Lines, folder: Path) -> dict[str, str]:
-    """Draw what the lines hold; file names and what each shows. Raises NoMatplotlib."""
+    """Plot the results. Returns the names of the files, and a title for each. Raises NoMatplotlib."""
     try:
         import matplotlib
     except ImportError as exc:

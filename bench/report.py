@@ -13,7 +13,7 @@ Lines = Sequence[dict[str, Any]]
 
 
 def write(lines: Lines, into: str | Path) -> Iterator[str]:
-    """Write page and plots; yields what was written, and why there are no plots where there are none."""
+    """Write the page and the plots. Yields the names of the files, and the reason if there are no plots."""
     folder = Path(into)
     folder.mkdir(parents=True, exist_ok=True)
     made: dict[str, str] = {}
@@ -27,7 +27,7 @@ def write(lines: Lines, into: str | Path) -> Iterator[str]:
 
 
 def page(lines: Lines, made: dict[str, str]) -> str:
-    """The page; `made` names the plots and says what each shows."""
+    """The text of the page; `made` has the name and the title of each plot."""
     parts = [
         _title("Measured figures", "="),
         "Written by ``python -m bench report``; do not edit. Figures are medians over the rounds. *spread* is (largest - "
@@ -79,7 +79,7 @@ def _title(text: str, line: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which nothing is markup."""
+    """The text with all markup escaped."""
     return "".join(f"\\{letter}" if letter in "*`_|\\" else letter for letter in " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""A run: subjects and cases, round after round, a line of results for each."""
+"""Measures subjects and cases, round after round, with a line of results for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.venvs import Unavailable
 
 
 def run(stage: Stage, names: Sequence[str], cases: Sequence[Case], rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Measure everything. What cannot be measured gives a line that says why ("failed"), in every round."""
+    """Measure everything. A subject that cannot be measured gives a line with the reason ("failed"), in every round."""
     given_up: dict[str, str] = {}
     for number, case, name in interleaved(rounds, cases, names):
         line: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""In which order things are measured: A B C, A B C, so that a machine's moods meet all of them alike.
+"""The order of measurements: A B C, A B C, so that changes of the machine's speed affect all subjects alike.
 
 Rule 1: pure.
 Rule 2: what is compared stands side by side: within a round, all subjects of a case follow each other.

@@ -1,4 +1,4 @@
-"""What signatures of records cost a directory's client: `python -m bench.signed_records [RECORDS]`, on processor time.
+"""Measures the processor time that signatures of records cost a client: `python -m bench.signed_records [RECORDS]`.
 
 Each record is that of an instance with five methods. One in a hundred has a certificate that was not seen before.
 """

@@ -1,4 +1,4 @@
-"""Minutes of load, with what both processes hold taken down: memory, files, threads, greenlets, objects."""
+"""Runs minutes of load, and records the resources of both processes: memory, files, threads, greenlets, objects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def samples(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def slope(times: list[float], values: list[float]) -> float:
-    """How fast values grow per hour, by least squares; 0 for fewer than two."""
+    """The growth of values per hour, by least squares; 0 for fewer than two values."""
     count = len(times)
     if count < 2:
         return 0.0
@@ -64,7 +64,7 @@ HEADINGS = ["", "first", "after a third", "last", "least", "most", "per hour (la
 
 
 def rows(lines: list[dict[str, Any]]) -> list[list[str]]:
-    """What each side held. The first third is left out of the growth: caches and pools fill then."""
+    """The resources of each side. The growth leaves out the first third, in which caches and pools fill."""
     found = samples(lines)
     if not found:
         return []

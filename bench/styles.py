@@ -26,12 +26,12 @@ Connect = Callable[[], Any]
 
 
 class WrongAnswer(Exception):
-    """A server answered something else than it was asked for."""
+    """The server gave a wrong answer."""
 
 
 @dataclass
 class Taken:
-    """What a run took: `seconds` as a whole, and each call's latency in seconds."""
+    """The durations of a run: `seconds` in all, and the latency of each call in seconds."""
 
     seconds: float = 0.0
     latencies: array[float] = field(default_factory=lambda: array("d"))
@@ -52,7 +52,7 @@ class Work:
 
 
 def blocking_loop(connection: Any, work: Work, until: float, latencies: array[float]) -> None:
-    """One call after the other until the time is over: a greenlet's or a thread's part."""
+    """Make one call after the other until the time is over, in one greenlet or thread."""
     now = perf_counter()
     if work.payload:
         blob = work.blob

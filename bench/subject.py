@@ -1,4 +1,4 @@
-"""What can be measured: the small interface that our own services, the limits and the peers stand behind.
+"""The interface of everything that can be measured: our own services, bare pyzmq, and other products.
 
 Rule 1: this module and those of the subjects import nothing but the standard library at their top. What a subject
         needs is imported where it is used: the bench runs in one environment, each peer in another.
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 class Broker(Protocol):
-    """What a subject needs besides its server: a message broker, or our registry."""
+    """A program that a subject needs besides its server: a message broker, or our registry."""
 
     #: `host:port`, for servers and clients alike.
     address: str
@@ -76,13 +76,13 @@ class Subject(Protocol):
 
 
 def parse(address: str) -> tuple[str, int]:
-    """`host:port` in two."""
+    """The host and the port of `host:port`."""
     host, port = address.rsplit(":", 1)
     return host, int(port)
 
 
 def answer(method: str, args: Any) -> Any:
-    """The work itself, for servers that get a method by name."""
+    """Run `add` or `echo`, for servers that get the name of the method."""
     if method == "add":
         return args[0] + args[1]
     if method == "echo":
@@ -91,5 +91,5 @@ def answer(method: str, args: Any) -> Any:
 
 
 def interpreter_flags() -> list[str]:
-    """Warnings of a peer's libraries are not ours to mend."""
+    """Hide the warnings of a peer's libraries."""
     return ["-W", "ignore"] if not sys.warnoptions else []

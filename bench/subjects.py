@@ -35,17 +35,17 @@ PEERS = {
     "nameko": "bench.peers.nameko:Nameko",
 }
 ALL = {**LIMITS, **OURS, **PEERS}
-#: What `python -m bench` measures when nobody says what.
+#: The subjects that `python -m bench` measures by default.
 USUAL = ("pyzmq", "pyzmq-hub", "pyzmq-thread", "zmqservices", "zmqservices-thread")
 GROUPS = {"limits": tuple(LIMITS), "ours": tuple(OURS), "peers": tuple(PEERS), "usual": USUAL, "all": tuple(ALL)}
 
 
 class UnknownSubject(ValueError):
-    """The name is not one of ours."""
+    """There is no subject of this name."""
 
 
 def find(name: str) -> Subject:
-    """The subject of that name. Raises UnknownSubject, which says which there are."""
+    """The subject of this name. Raises UnknownSubject, whose text lists all subjects."""
     try:
         module, _, attribute = ALL[name].partition(":")
     except KeyError:

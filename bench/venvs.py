@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, made once and kept under `.bench/`."""
+"""Makes a virtual environment for each peer, once, and keeps it under `.bench/`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from bench.processes import HOME
 from bench.subject import Subject
 
-#: Where environments, logs and brokers' files are kept.
+#: The folder of the environments, the logs, and the files of brokers.
 CACHE = HOME / ".bench"
 #: Seconds that an installation may take.
 PATIENCE = 600
-#: Where servers are found that a plain user's PATH does not name.
+#: Folders with servers that are not in the PATH of every user.
 SYSTEM_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
 
 

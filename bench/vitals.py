@@ -1,4 +1,4 @@
-"""What a process holds: memory, files, threads, greenlets, objects. Linux only."""
+"""The resources of a process: memory, files, threads, greenlets, objects. Linux only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def rss_of(pid: int) -> float:
-    """Resident memory in MiB; 0 for a process that is gone."""
+    """Resident memory in MiB; 0 for a process that has ended."""
     try:
         with open(f"/proc/{pid}/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -16,7 +16,7 @@ def rss_of(pid: int) -> float:
 
 
 def files_of(pid: int) -> int:
-    """Open file descriptors; 0 for a process that is gone."""
+    """Open file descriptors; 0 for a process that has ended."""
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
@@ -24,7 +24,7 @@ def files_of(pid: int) -> int:
 
 
 def threads_of(pid: int) -> int:
-    """Native threads; 0 for a process that is gone."""
+    """Native threads; 0 for a process that has ended."""
     try:
         return len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
@@ -32,7 +32,7 @@ def threads_of(pid: int) -> int:
 
 
 def vitals() -> dict[str, int]:
-    """Of this process. Counting takes milliseconds, as every object is looked at."""
+    """The greenlets and objects of this process. Takes milliseconds, since it looks at every object."""
     from greenlet import greenlet
 
     objects = gc.get_objects()

@@ -15,23 +15,23 @@ import sys
 import time
 from typing import Any
 
-#: What every subject's events are about, and called.
+#: The source and the type of the events of every subject.
 SOURCE, TYPE = "bench", "thing.happened"
-#: Seconds without an event after which those without a promise are over.
+#: Best-effort events are over after so many seconds without one.
 QUIET = 0.5
-#: Events without a promise between two turns for the sockets, where nothing else makes the publisher pause.
+#: Best-effort events between two pauses in which the sockets have their turn.
 BURST = 20
-#: Seconds that an end lives on after its work, until it is ended.
+#: Seconds for which an end lives after its work, unless it is ended before.
 PATIENCE = 120.0
 
 
 def tell(word: str) -> None:
-    """To the bench."""
+    """Send a message to the bench."""
     print(word, flush=True)
 
 
 class Count:
-    """What a subscriber has seen."""
+    """The events that a subscriber has received."""
 
     def __init__(self) -> None:
         self.arrived = 0
@@ -52,5 +52,5 @@ class Count:
 
 
 def wait_for_go() -> None:
-    """All subscribers listen."""
+    """Wait until all subscribers listen."""
     sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""One end of one subject."""
+"""Runs the publisher or a subscriber of one subject."""
 
 from __future__ import annotations
 

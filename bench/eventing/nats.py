@@ -1,4 +1,4 @@
-"""NATS publish and subscribe with nats-py, without JetStream: what is lost is lost."""
+"""NATS publish and subscribe with nats-py, without JetStream: lost events are not sent again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own: a service that dispatches and services that handle, with a promise and without."""
+"""Our own: a service that dispatches and services that handle, with reliable and best-effort events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.eventing import BURST, PATIENCE, SOURCE, TYPE, Count, tell
 
-#: Greenlets that dispatch side by side: what shares a commit.
+#: Greenlets that dispatch at the same time, and so share commits.
 DISPATCHERS = 50
 
 

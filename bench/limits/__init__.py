@@ -1,1 +1,1 @@
-"""The limits: bare pyzmq, with no feature at all, written in several ways."""
+"""The limits: bare pyzmq without any feature, written in several ways."""

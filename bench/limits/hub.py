@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.subject import Subject, answer
 
-#: Messages that one turn of the loop takes, so that timers and other sockets live.
+#: The most messages of one turn of the loop, so that timers and other sockets have their turn.
 QUOTA = 256
 
 
@@ -35,7 +35,7 @@ class Hub(Subject):
 
 
 class OnHub:
-    """A socket, its watcher, and the look that follows every send made outside a drain."""
+    """A socket and its watcher. After every send outside a drain, it checks the socket for messages."""
 
     def __init__(self, kind: str) -> None:
         import gevent
@@ -78,7 +78,7 @@ class OnHub:
 
 
 class Server(OnHub):
-    """Collects, then runs; the workers' sends are followed by one look."""
+    """Collect all messages, then run the workers; one check of the socket follows all their sends."""
 
     def __init__(self, address: str) -> None:
         super().__init__("ROUTER")
@@ -116,7 +116,7 @@ class Server(OnHub):
 
 
 class HubConnection(OnHub):
-    """A DEALER on the hub; whoever waits is switched to from the drain."""
+    """A DEALER on the hub; the drain switches to the greenlet that waits for an answer."""
 
     def __init__(self, address: str) -> None:
         super().__init__("DEALER")

@@ -1,4 +1,4 @@
-"""Bare pyzmq as usually written: blocking, recv_multipart and send_multipart, msgpack. The steadiest yardstick."""
+"""Bare pyzmq as it is usually written: blocking, recv_multipart and send_multipart, msgpack. Its figures vary least."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.subject import Subject, answer
 
 
 class Plain(Subject):
-    """A ROUTER that answers one message after the other."""
+    """A ROUTER socket that answers one message after the other."""
 
     name = "pyzmq"
     about = "bare pyzmq, a blocking loop as usually written"

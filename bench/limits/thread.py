@@ -1,4 +1,4 @@
-"""A bare blocking DEALER in a plain thread, calling the hub server: what the standalone client is held against."""
+"""A bare blocking DEALER in a plain thread that calls the hub server, for comparison with the standalone client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bare pyzmq, blocking, with every trick that a loop without features allows: what no framework can reach.
+"""Bare pyzmq, blocking, with every trick that a loop without features allows: an upper bound for any framework.
 
 One frame at a time through the backend's own functions, a reused Packer, and as many messages as there are before the
 next blocking receive.

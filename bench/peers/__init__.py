@@ -1,1 +1,1 @@
-"""What a user might take instead; each file says how, in the way that its documentation recommends."""
+"""Other products that a user might choose, each used as its documentation recommends."""

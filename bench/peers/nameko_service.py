@@ -1,4 +1,4 @@
-"""What `nameko run` runs; imported in Nameko's own environment only."""
+"""The service that `nameko run` runs; imported only in Nameko's environment."""
 
 from __future__ import annotations
 
