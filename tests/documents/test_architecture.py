@@ -19,10 +19,30 @@ def test_every_file_and_package_that_it_names_exists():
 
 def test_every_class_that_it_names_is_in_the_file_named_last_before_it():
     for step in re.split(r"\n(?=\d+\. |\S)", PAGE):
-        files = re.findall(r"``(zmqservices/[\w/]+\.py)``", step)
+        files = re.findall(r"``((?:zmqservices|discovery)/[\w/]+\.py)``", step)
         for name in re.findall(r"``([A-Z][a-zA-Z]+)(?:\.\w+)?``", step):
             if files:
                 assert any(f"class {name}" in (HOME / file).read_text(encoding="utf-8") for file in files), (name, files)
+
+
+@pytest.mark.parametrize(
+    ("question", "file", "definition"),
+    [
+        ("Where a call is balanced", "zmqservices/resilience/balance.py", "class "),
+        ("Where an event waits", "zmqservices/journal/store.py", "class "),
+        ("Where a lease expires", "discovery/server/table.py", "def expire"),
+        ("Where a lease is renewed", "discovery/client/state.py", "def _renew"),
+        ("Where it is decided whether a peer may make a call", "zmqservices/cluster/calls/guarded.py", "may_call"),
+        ("Where a peer's certificate is checked", "discovery/security/verdicts.py", "def believed"),
+        ("Where a record's signature is checked", "discovery/security/envelopes.py", "class Verifier"),
+        ("Where it is decided who may register a record", "discovery/server/admission.py", "def register"),
+    ],
+)
+def test_a_stranger_finds_the_file_that_a_question_is_about(question, file, definition):
+    row = PAGE.split(f"   * - {question}\n", 1)[1].split("   * - ", 1)[0]
+
+    assert f"``{file}``" in row
+    assert definition in (HOME / file).read_text(encoding="utf-8")
 
 
 def classes():
