@@ -74,6 +74,8 @@ MAX_UNREAD_BYTES_CONFIG_KEY = "max_unread_bytes"
 HANDSHAKES_PER_SECOND_CONFIG_KEY = "handshakes_per_second"
 MAX_HELLO_SIZE_CONFIG_KEY = "max_hello_size"
 MAX_FAULTS_PER_SECOND_CONFIG_KEY = "max_faults_per_second"
+MAX_HEADERS_CONFIG_KEY = "max_headers"
+MAX_HEADERS_SIZE_CONFIG_KEY = "max_headers_size"
 #: Seconds that a call may take by default.
 DEFAULT_RPC_TIMEOUT = 30.0
 #: Seconds that a call waits for a first instance of its service, which bridges a restart.
@@ -119,6 +121,9 @@ DEFAULT_MAX_HELLO_SIZE = 64 * 1024
 #: Messages of one client in a second that are none of the protocol, before what it sends is dropped for a while. An honest client
 #: sends none, or few at once before it reads the answer to the first.
 DEFAULT_MAX_FAULTS_PER_SECOND = 20
+#: Headers of a call or an event, and their bytes. So many that messages of 8 KiB and less need not be looked at.
+DEFAULT_MAX_HEADERS = 4096
+DEFAULT_MAX_HEADERS_SIZE = 64 * 1024
 
 # --- events ------------------------------------------------------------------------------------------------------------
 JOURNAL_FOLDER_CONFIG_KEY = "JOURNAL_FOLDER"

@@ -19,6 +19,8 @@ LIMITS = [
     ("max_calls_per_client", lambda found: found.limits.max_calls_per_client, None),
     ("max_unread_bytes", lambda found: found.limits.max_unread_bytes, 128 * 1024 * 1024),
     ("max_faults_per_second", lambda found: found.limits.max_faults_per_second, 20),
+    ("max_headers", lambda found: found.limits.headers.most, 4096),
+    ("max_headers_size", lambda found: found.limits.headers.size, 64 * 1024),
     ("handshakes_per_second", lambda found: found.sockets.handshakes_per_second, 500),
     ("events_max_subscriptions", lambda found: found.events.max_subscriptions, 1_000),
     ("events_max_groups", lambda found: found.events.max_groups, 10_000),

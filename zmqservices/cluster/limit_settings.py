@@ -8,6 +8,7 @@ from typing import Any
 
 from zmqservices import constants
 from zmqservices.configuration import whole_number
+from zmqservices.wire.headers import HeaderLimits
 
 #: A HELLO needs fewer bytes, even with a certificate of several names.
 LEAST_HELLO_SIZE = 2048
@@ -26,6 +27,8 @@ class LimitSettings:
     handshakes_per_second: int = constants.DEFAULT_HANDSHAKES_PER_SECOND
     max_hello_size: int = constants.DEFAULT_MAX_HELLO_SIZE
     max_faults_per_second: int = constants.DEFAULT_MAX_FAULTS_PER_SECOND
+    max_headers: int = constants.DEFAULT_MAX_HEADERS
+    max_headers_size: int = constants.DEFAULT_MAX_HEADERS_SIZE
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> LimitSettings:
@@ -39,4 +42,10 @@ class LimitSettings:
             whole_number(config, c.HANDSHAKES_PER_SECOND_CONFIG_KEY, c.DEFAULT_HANDSHAKES_PER_SECOND),
             whole_number(config, c.MAX_HELLO_SIZE_CONFIG_KEY, c.DEFAULT_MAX_HELLO_SIZE, minimum=LEAST_HELLO_SIZE),
             whole_number(config, c.MAX_FAULTS_PER_SECOND_CONFIG_KEY, c.DEFAULT_MAX_FAULTS_PER_SECOND),
+            whole_number(config, c.MAX_HEADERS_CONFIG_KEY, c.DEFAULT_MAX_HEADERS),
+            whole_number(config, c.MAX_HEADERS_SIZE_CONFIG_KEY, c.DEFAULT_MAX_HEADERS_SIZE),
         )
+
+    @property
+    def headers(self) -> HeaderLimits:
+        return HeaderLimits(self.max_headers, self.max_headers_size)

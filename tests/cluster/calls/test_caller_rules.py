@@ -18,8 +18,8 @@ from zmqservices.exceptions import (
     UnserializableValueError,
 )
 from zmqservices.resilience.retries import FIRST_PAUSE, LONGEST_PAUSE, LOST_MOVES
-from zmqservices.wire import envelope
-from zmqservices.wire.messages import Bye, Call, Cancel, Error, Hello, Ping, Pong
+from zmqservices.wire import batches, envelope
+from zmqservices.wire.messages import Bye, Call, Cancel, Error, Event, Hello, Nack, Ping, Pong
 
 
 @pytest.fixture
@@ -86,6 +86,45 @@ def test_arguments_that_cannot_travel_fail_at_once_and_nothing_is_sent():
         calling.begin("x" * 1000)
 
     assert link.said(Call) == []
+
+
+@pytest.mark.parametrize("argument", [b"", b"x" * 100_000], ids=["short", "with a payload"])
+def test_a_call_with_too_many_headers_fails_at_once_and_nothing_is_sent(argument):
+    calling = Calling(max_headers=3, max_headers_size=1000)
+    link = calling.add_instance("one")
+
+    with pytest.raises(MessageTooLarge, match=r"the call maths.add has 4 headers; max_headers is 3"):
+        calling.begin(argument, headers=dict.fromkeys("abcd", ""))
+    text = r"the headers \(context data\) of the call maths.add take 1,006 bytes; max_headers_size is 1,000"
+    with pytest.raises(MessageTooLarge, match=text):
+        calling.begin(argument, headers={"a": "x" * 1000})
+    assert link.said(Call) == []
+    calling.begin(argument, headers={"a": "x" * 900, "b": "", "c": ""})
+    assert len(link.said(Call)) == 1
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+def test_an_event_with_too_many_headers_is_given_back(together, caplog):
+    calling = Calling(max_headers=3, max_headers_size=1000)
+    link = calling.add_instance("one")
+    came = []
+    calling.caller.other_kinds[Event] = lambda peer, event: came.append(event.seq)
+
+    def event(seq, headers, group="readers"):
+        return envelope.encode(Event("journal", seq, 0, "orders", "paid", b"", group, headers=headers, subscription=7))
+
+    many = dict.fromkeys("abcd", "")
+    events = [event(1, many), event(2, {"a": "x" * 1000}), event(3, {"a": ""}), event(4, None), event(5, many, None)]
+    link.say(*([batches.encode(events)] if together else events))
+
+    assert came == [3, 4]
+    refused = link.said(Nack)
+    assert [(nack.seq, nack.subscription, nack.error["exc_type"]) for nack in refused] == [
+        (1, 7, "MessageTooLarge"),
+        (2, 7, "MessageTooLarge"),
+    ]
+    assert refused[0].error["value"] == "the event 'paid' of 'orders' has 4 headers; max_headers is 3"
+    assert "has 4 headers" in caplog.text
 
 
 def test_arguments_that_cannot_travel_fail_at_once_even_where_no_instance_is_known(calling):

@@ -7,11 +7,13 @@ from tests.cluster.calls.world import NAMESPACE, Serving
 from zmqservices.cluster.calls import flow_control, send_queue
 from zmqservices.cluster.calls.connections import BLOCK_TIME
 from zmqservices.cluster.calls.drain import BYE_TIMEOUT, READ_TIMEOUT
+from zmqservices.cluster.limit_settings import LimitSettings
 from zmqservices.constants import DEFAULT_MAX_FAULTS_PER_SECOND
 from zmqservices.exceptions import MessageTooLarge
 from zmqservices.transport.reactor import COUNTED_REFUSAL, DRAIN_QUOTA
 from zmqservices.wire import batches
 from zmqservices.wire.envelope import encode_call, encode_result
+from zmqservices.wire.headers import HeaderLimits
 from zmqservices.wire.messages import MAJOR, MINOR, Ack, Bye, Cancel, Error, Hello, Ping, Pong, Result, Welcome
 
 
@@ -586,6 +588,56 @@ def test_a_client_that_was_given_up_may_send_what_it_had_under_way(serving):
 
     assert len(client.heard()) == 400
     assert not serving.socket.blocked
+
+
+MANY = {f"name-{number}": "" for number in range(11)}
+LARGE = {"name": "x" * 2_000}
+
+
+def headed(id, headers, service="maths", args=(2, 3)):
+    return encode_call(id, service, "add", args, None, 10.0, headers)
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 5_000], ids=["short", "long"])
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+@pytest.mark.parametrize(
+    ("headers", "text"),
+    [
+        (MANY, "the call maths.add has 11 headers; max_headers is 10"),
+        (LARGE, "the headers (context data) of the call maths.add take 2,009 bytes; max_headers_size is 1,500"),
+    ],
+    ids=["many", "large"],
+)
+def test_a_call_with_too_many_headers_is_refused_and_others_are_not(headers, text, together, padding, caplog):
+    serving = Serving(limits=LimitSettings(max_headers=10, max_headers_size=1500))
+    serving.serve()
+    client = serving.connect()
+    few = dict(list(headers.items())[:10]) if headers is MANY else {"name": "x" * 1_400}
+    calls = [headed(1, headers, args=(padding,)), headed(2, few, args=(padding,)), headed(3, None, args=(padding,))]
+
+    client.say(*([batches.encode(calls)] if together else calls))
+
+    [refusal] = client.heard()
+    assert (refusal.id, refusal.error["exc_type"], refusal.error["value"]) == (1, "MessageTooLarge", text)
+    assert [taken.id for taken in serving.taken] == [2, 3]
+    assert f"node client at 10.0.0.2 sent what cannot be handled (1 such messages): {text}" in caplog.text
+
+
+def test_with_the_limits_that_nobody_set_messages_of_8_kib_are_not_looked_at():
+    assert HeaderLimits().unchecked == 8 * 1024
+    assert HeaderLimits(10, 5).unchecked == 5
+
+
+def test_the_names_in_a_long_call_are_names(serving):
+    client = serving.connect()
+
+    client.say(*[headed(number, None, service="x" * 10_000) for number in range(1, 100)])
+
+    *refusals, last = client.heard()
+    assert len(refusals) == ALLOWED + 1
+    assert refusals[0].error["value"] == "a name of 10,000 characters; 255 at most are those of anything"
+    assert refusals[0].id == 1
+    assert last.id is None
 
 
 def test_long_messages_that_are_refused_end_a_turn_sooner(serving):

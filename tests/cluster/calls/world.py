@@ -181,9 +181,9 @@ class Calling:
             self.links[endpoint].greet()
         return self.links[endpoint]
 
-    def begin(self, *args, service="maths", method="add", timeout=10.0, deadline=None):
+    def begin(self, *args, service="maths", method="add", timeout=10.0, deadline=None, headers=None):
         """A call, after all that can run has run."""
-        call = self.caller.begin(service, method, args, None, None, timeout, deadline)
+        call = self.caller.begin(service, method, args, None, headers, timeout, deadline)
         self.reactor.turn()
         return call
 
@@ -267,7 +267,7 @@ class Client:
 class Serving:
     """One CallServer. `taken` are the calls that its services took."""
 
-    def __init__(self, max_message_size=1024 * 1024):
+    def __init__(self, max_message_size=1024 * 1024, limits=None):
         self.reactor = FakeReactor()
         self.taken = []
         self.cancelled = []
@@ -282,6 +282,7 @@ class Serving:
             max_message_size,
             clock=self.reactor.clock,
             new_socket=self._new_socket,
+            limits=limits,
         )
 
     def _new_socket(self, reactor, sockets, address, listener):

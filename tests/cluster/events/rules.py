@@ -11,6 +11,7 @@ from zmqservices.journal import Page, StoredEvent
 from zmqservices.journal.acknowledged import Acknowledged
 from zmqservices.probes import UNWATCHED
 from zmqservices.wire import codec, envelope, topics
+from zmqservices.wire.headers import HeaderLimits
 from zmqservices.wire.messages import Event, Subscribe, Subscribed
 
 GROUP = "mails.send:order.*"
@@ -229,6 +230,7 @@ class Stage:
 
     id = "publisher"
     max_message_size = 10_000
+    header_limits = HeaderLimits(100, 1000)
     directory_is_known = True
     is_encrypted = False
     watched = UNWATCHED

@@ -53,6 +53,26 @@ def test_what_cannot_be_sent_or_packed_is_not_kept(stage):
     assert stage.journal.last_seq == 0
 
 
+@pytest.mark.parametrize("is_reliable", [True, False], ids=["reliable", "best effort"])
+@pytest.mark.parametrize(
+    ("headers", "text"),
+    [
+        (dict.fromkeys(map(str, range(101)), ""), "the event 'order.paid' of 'orders' has 101 headers; max_headers is 100"),
+        ({"a": "x" * 1000}, r"the headers \(context data\) of the event .* take 1,006 bytes; max_headers_size is 1,000"),
+    ],
+    ids=["many", "large"],
+)
+def test_an_event_with_too_many_headers_is_not_kept(stage, headers, text, is_reliable):
+    event = ("order.paid", b"\x01", headers, "msgpack", None)
+
+    for _ in range(2):
+        with pytest.raises(MessageTooLarge, match=text):
+            stage.source.dispatch(*event, is_reliable)
+        assert [type(outcome) for outcome in stage.source.dispatch_all([event])] == [MessageTooLarge]
+
+    assert stage.journal.last_seq == 0
+
+
 def test_nothing_is_accepted_once_it_is_closed(stage):
     stage.source.dispatching.close()
 

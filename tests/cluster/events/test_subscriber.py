@@ -10,6 +10,7 @@ from zmqservices.cluster.events.publisher_link import PublisherLink, Subscriptio
 from zmqservices.cluster.events.subscriber import EventSubscriber
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic
 from zmqservices.wire import envelope
+from zmqservices.wire.headers import HeaderLimits
 from zmqservices.wire.messages import Ack, Event, Grant, Subscribe, Subscribed
 
 RELIABLE = Subscription("orders", "order.*", "mails.send")
@@ -70,6 +71,7 @@ class House:
         self.reactor = Reactor()
         self.pool = SimpleNamespace(instances={})
         caller = SimpleNamespace(reactor=self.reactor, expect=lambda service: self.pool, on_change=[], other_kinds={})
+        caller.header_limits = HeaderLimits()
         self.subscriber = EventSubscriber(caller, SimpleNamespace(sub=Socket), "member", lambda: self.now)
         self.taken = []
 

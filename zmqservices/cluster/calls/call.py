@@ -10,6 +10,7 @@ from zmqservices.cluster.calls.send_queue import size_of
 from zmqservices.exceptions import MessageTooLarge, deserialize
 from zmqservices.transport.reactor import Completion
 from zmqservices.wire.envelope import Frames, encode_call
+from zmqservices.wire.headers import HeaderLimits
 from zmqservices.wire.serializers import Serializer
 
 #: The stages of a call.
@@ -104,8 +105,29 @@ class PendingCall(Completion):
         raise deserialize(error)
 
 
-def encode(call: PendingCall, now: float, max_message_size: int) -> Frames:
-    """The frames to send. Raises UnserializableValueError, or MessageTooLarge above `max_message_size` bytes."""
+class CallLimits:
+    """How large a call, and its headers, may be. `unchecked`: bytes of a call that need no closer look."""
+
+    __slots__ = ("max_message_size", "headers", "unchecked")
+
+    def __init__(self, max_message_size: int, headers: HeaderLimits) -> None:
+        self.max_message_size = max_message_size
+        self.headers = headers
+        self.unchecked = min(max_message_size, headers.unchecked)
+
+    def check(self, call: PendingCall, frames: Frames, size: int) -> None:
+        """Raises MessageTooLarge. `size`: the bytes of all frames."""
+        if size > self.max_message_size:
+            raise MessageTooLarge(
+                f"the arguments of {call.service}.{call.method} take {size:,} bytes; max_message_size is "
+                f"{self.max_message_size:,}"
+            )
+        if (size if isinstance(frames, bytes) else len(frames[0])) > self.headers.unchecked:
+            self.headers.check(call.headers, "the call", f"{call.service}.{call.method}")
+
+
+def encode(call: PendingCall, now: float, limits: CallLimits) -> Frames:
+    """The frames to send. Raises UnserializableValueError, or MessageTooLarge beyond `limits`."""
     deadline = call.deadline
     time_left = None if deadline is None else deadline - now
     args, kwargs, name = call.args, call.kwargs, None
@@ -114,10 +136,8 @@ def encode(call: PendingCall, now: float, max_message_size: int) -> Frames:
         args, kwargs = call.serializer.dumps([list(args), kwargs or {}]), None
     frames = encode_call(call.id, call.pool.service, call.method, args, kwargs, time_left, call.headers, name)
     size = len(frames) if type(frames) is bytes else size_of(frames)
-    if size > max_message_size:
-        raise MessageTooLarge(
-            f"the arguments of {call.service}.{call.method} take {size:,} bytes; max_message_size is {max_message_size:,}"
-        )
+    if size > limits.unchecked:
+        limits.check(call, frames, size)
     return frames
 
 

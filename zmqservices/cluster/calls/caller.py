@@ -18,7 +18,7 @@ from typing import Any
 
 from discovery import Directory
 from zmqservices.cluster.calls import failures
-from zmqservices.cluster.calls.call import DONE, HELD, SENT, CallHistory, PendingCall, encode
+from zmqservices.cluster.calls.call import DONE, HELD, SENT, CallHistory, CallLimits, PendingCall, encode
 from zmqservices.cluster.calls.call_state import describe
 from zmqservices.cluster.calls.cork import LONGEST
 from zmqservices.cluster.calls.corked_calls import CorkedCalls
@@ -81,7 +81,8 @@ class Caller(Watched):
         self._corked = CorkedCalls(reactor.defer, self._not_sent, clock)
         self.cork = self._corked.cork
         self._closed = False
-        self._max_message_size = settings.max_message_size
+        self.header_limits = settings.limits.headers
+        self._limits = CallLimits(settings.max_message_size, self.header_limits)
         #: `begin` for callers that may be outside the reactor.
         self.enter: Callable[..., PendingCall] = partial(reactor.run, self.begin) if reactor.must_be_entered else self.begin
         #: The functions for messages other than answers, `take(peer, message)`, by kind of message.
@@ -223,7 +224,7 @@ class Caller(Watched):
         other = None if full is None else call.pool.pick(now, call.method, (full,), False, call.pool.key_of(call))
         if other is None or not self.send(call, other, now, may_be_held):
             # A call that cannot be encoded must fail here, and not later when an instance can be asked.
-            encode(call, now, self._max_message_size)
+            encode(call, now, self._limits)
             may_not_wait = full is None and self.settings.rpc_wait_for_service <= 0
             if may_not_wait and self._peer_pool.is_unknown(call.pool):
                 self.finish(call, self._held.unavailable(call))
@@ -233,7 +234,7 @@ class Caller(Watched):
                 self._sweep.look_for_answer(call.pool)
 
     def send(self, call: PendingCall, instance: Instance, now: float, may_be_held: bool = True) -> bool:
-        frames = encode(call, now, self._max_message_size)
+        frames = encode(call, now, self._limits)
         cork = self.cork
         # A call that is alone is not held, since no other call will leave with it.
         is_held = may_be_held and (cork.is_in or (bool(self._pending) and cork.join(now)))

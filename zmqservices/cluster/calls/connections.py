@@ -140,10 +140,13 @@ class Connections:
         """Answer a message that is none of the protocol. True: the client has sent too many, and is one no more."""
         if client.routing_id not in self._socket.blocked:
             self.sender.refuse(client, None, "protocol", why)
-            self._count_fault(client)
+            self.count_fault(client)
         return client.routing_id in self._socket.blocked
 
-    def _count_fault(self, client: ClientConnection) -> None:
+    def count_fault(self, client: ClientConnection) -> None:
+        """A message of the client that was answered already was a faulty one. After too many, the client is blocked."""
+        if client.routing_id in self._socket.blocked:
+            return
         # By connection: honest clients may share an address with others, or a key with a process that went wrong.
         now = self._clock()
         if now - client.faults_since >= 1.0:
@@ -170,7 +173,7 @@ class Connections:
         fault = self._fault_of(hello) or self._identify(client, hello) or self._crowd(client)
         if fault is not None:
             self.sender.refuse(client, None, *fault)
-            self._count_fault(client)
+            self.count_fault(client)
             return
         if client.node and self._guard is not None and (hello.info or {}).get(RENEWS) is True:
             # The HELLO only shows a newer certificate. The client's calls go on.

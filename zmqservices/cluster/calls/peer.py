@@ -23,7 +23,7 @@ from zmqservices.cluster.calls.flow_control import FlowControlWindow
 from zmqservices.cluster.calls.identity import CERTIFICATE, RENEWS
 from zmqservices.cluster.calls.instances import Instance
 from zmqservices.cluster.calls.send_queue import size_of
-from zmqservices.exceptions import ProtocolError
+from zmqservices.exceptions import MessageTooLarge, ProtocolError, serialize
 from zmqservices.probes import ProbePoints
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
 from zmqservices.transport import DealerLink, Sockets
@@ -32,7 +32,24 @@ from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, COUNTED_REFUSAL, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
-from zmqservices.wire.messages import MAJOR, MINOR, WAITING, Batch, Bye, Call, Error, Hello, Ping, Pong, Result, Welcome
+from zmqservices.wire.headers import HeaderLimits
+from zmqservices.wire.messages import (
+    MAJOR,
+    MINOR,
+    WAITING,
+    Batch,
+    Bye,
+    Call,
+    Error,
+    Event,
+    Hello,
+    Message,
+    Nack,
+    Ping,
+    Pong,
+    Result,
+    Welcome,
+)
 from zmqservices.wire.quoting import plain
 
 _log = logging.getLogger(__name__)
@@ -76,6 +93,8 @@ class PeerOwner(Protocol):
     cork: Cork
     #: The functions for messages other than answers: `other_kinds[kind](peer, message)`.
     other_kinds: dict[type, Callable[[Any, Any], None]]
+    #: How many headers an event may have.
+    header_limits: HeaderLimits
 
     def on_result(self, peer: Peer, result: Result, now: float) -> None: ...
 
@@ -165,6 +184,7 @@ class Peer:
         self._on_result = owner.on_result
         #: Empty for a node whose certificate is no longer valid, so that its events are dropped as well.
         self._other_kinds = owner.other_kinds
+        self._headers = owner.header_limits
         self.link = new_link(reactor, sockets, endpoint, self)
         self._faults = Faults(_log)
         self._payloads = Payloads(self.link.take_payload)
@@ -228,8 +248,8 @@ class Peer:
                     self._batched += size // COUNTED_BYTES
                     return self._batched >= DRAIN_QUOTA
             elif type(message) is Batch:
-                return self._take_all(message, now)
-            else:
+                return self._take_all(message, now, size > self._headers.unchecked)
+            elif size <= self._headers.unchecked or self._is_fit(message):
                 self._take(message)
             return False
         except Exception as exc:  # An error in this package's own code. Only the sender of the message suffers for it.
@@ -237,7 +257,7 @@ class Peer:
             self._refuse(f"what it sends cannot be handled: {type(exc).__name__}")
             return False
 
-    def _take_all(self, batch: Batch, now: float) -> bool:
+    def _take_all(self, batch: Batch, now: float, is_long: bool) -> bool:
         self._batched += len(batch.messages)
         on_result = self._on_result
         for fields in batch.messages:
@@ -251,9 +271,23 @@ class Peer:
                 continue
             if type(message) is Result:
                 on_result(self, message, now)
-            else:
+            elif not is_long or self._is_fit(message):
                 self._take(message)
         return self._batched >= DRAIN_QUOTA
+
+    def _is_fit(self, message: Message) -> bool:
+        """Whether a message that came in many bytes is no event with too many headers. Such an event is given back."""
+        if type(message) is not Event:
+            return True
+        try:
+            self._headers.check(message.headers, "the event", f"{message.type!r} of {message.source!r}")
+        except MessageTooLarge as exc:
+            self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
+            if message.group is not None:
+                nack = Nack(message.group, message.journal, message.seq, 0.0, serialize(exc), message.subscription)
+                self.send(envelope.encode(nack))
+            return False
+        return True
 
     def _take(self, message: object) -> None:
         handle = self._handlers.get(type(message))

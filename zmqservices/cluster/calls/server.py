@@ -21,7 +21,7 @@ from zmqservices.cluster.calls.incoming import ClientConnection, IncomingCall, S
 from zmqservices.cluster.calls.replies import ServerSocket
 from zmqservices.cluster.calls.services import SHARED, ServiceTable, least_busy
 from zmqservices.cluster.limit_settings import LimitSettings
-from zmqservices.exceptions import ProtocolError
+from zmqservices.exceptions import MalformedRequest, MessageTooLarge, ProtocolError, serialize
 from zmqservices.probes import Measure, Watched
 from zmqservices.transport import RouterSocket, Sockets
 from zmqservices.transport.faults import Faults
@@ -31,6 +31,7 @@ from zmqservices.wire import envelope
 from zmqservices.wire.envelope import Payloads, decode, message_of
 from zmqservices.wire.messages import Batch, Bye, Cancel, Error, Hello, Message, Ping, Pong
 from zmqservices.wire.quoting import plain, quoted
+from zmqservices.wire.shapes import LONGEST_NAME
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ class CallServer(Watched):
     ) -> None:
         self.watch()
         self.limits = limits or LimitSettings()
+        self._headers = self.limits.headers
+        #: Bytes of a call that neither counts as more than one message nor needs a look at its headers.
+        self._short = min(COUNTED_BYTES, self._headers.unchecked)
         self._clock = clock
         self._table = ServiceTable()
         self._services = self._table.by_name
@@ -193,10 +197,14 @@ class CallServer(Watched):
                 self._batched += size // COUNTED_BYTES
                 return self._batched >= DRAIN_QUOTA
             if type(message) is IncomingCall:
-                self._take(client, message, size)
-                if size > COUNTED_BYTES:
+                if size > self._short:
+                    if len(body) > self._headers.unchecked:
+                        self._take_if_fit(client, message, size)
+                    else:
+                        self._take(client, message, size)
                     self._batched += size // COUNTED_BYTES
                     return self._batched >= DRAIN_QUOTA
+                self._take(client, message, size)
             elif type(message) is Batch:
                 return self._take_batch(client, message, size)
             else:
@@ -213,6 +221,7 @@ class CallServer(Watched):
         self._batched += len(messages)
         # The size of each message is unknown. A batch that is larger than any of this package's may hide one large call among
         # small ones, so each of its calls is charged the whole batch.
+        take = self._take if size <= self._headers.unchecked else self._take_if_fit
         if size <= LARGEST_TOGETHER:
             size //= len(messages) or 1
         for fields in messages:
@@ -225,7 +234,7 @@ class CallServer(Watched):
                     return True  # The rest is dropped like all that it sends from here on.
                 continue
             if type(message) is IncomingCall:
-                self._take(client, message, size)
+                take(client, message, size)
             else:
                 self.on_message_kind(client, message)
         return self._batched >= DRAIN_QUOTA
@@ -266,6 +275,22 @@ class CallServer(Watched):
         except Exception as exc:
             _log.exception("a call of %s.%s could not be taken", served.name, plain(call.method))
             call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
+
+    def _take_if_fit(self, client: ClientConnection, call: IncomingCall, size: int) -> None:
+        """Take a call that is so long that its names or headers may be too long."""
+        longest = max(len(call.service), len(call.method))
+        try:
+            if longest > LONGEST_NAME:
+                raise MalformedRequest(f"a name of {longest:,} characters; {LONGEST_NAME} at most are those of anything")
+            self._headers.check(call.headers, "the call", f"{call.service}.{call.method}")
+        except (MalformedRequest, MessageTooLarge) as exc:
+            self.send(client, envelope.encode(Error(call.id, serialize(exc))))
+            self._faults.saw(str(client), exc)
+            self._tell_refused(call, "too-large")
+            if longest > LONGEST_NAME:
+                self.connections.count_fault(client)
+        else:
+            self._take(client, call, size)
 
     def _turn_away(self, client: ClientConnection, call: IncomingCall, served: Served | None) -> None:
         client.has_late_answers = True

@@ -13,11 +13,12 @@ from typing import Protocol, cast
 from zmqservices.cluster.events.incoming_event import EventOwner, IncomingEvent
 from zmqservices.cluster.events.publisher_link import PublisherLink
 from zmqservices.cluster.events.subscription import BROADCAST, Subscription, broadcast_topic, member_topic
-from zmqservices.exceptions import ProtocolError
+from zmqservices.exceptions import MessageTooLarge, ProtocolError
 from zmqservices.transport import BroadcastSubscriber, Sockets, UnusableEndpoint
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import Reactor
 from zmqservices.wire import envelope
+from zmqservices.wire.headers import HeaderLimits
 from zmqservices.wire.messages import Event
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class BroadcastReceiver:
         sockets: Sockets,
         links: Callable[[], Iterable[PublisherLink]],
         clock: Callable[[], float],
+        header_limits: HeaderLimits,
     ) -> None:
         #: The events that were sent and did not arrive, and those that were dropped here because there was no room.
         self.missed = 0
@@ -60,6 +62,7 @@ class BroadcastReceiver:
         self._sockets = sockets
         self._links = links
         self._clock = clock
+        self._headers = header_limits
         self._faults = Faults(_log)
         #: The socket. It is made for the first consumer.
         self._socket: BroadcastSubscriber | None = None
@@ -138,7 +141,7 @@ class BroadcastReceiver:
         """Decode a broadcast and give it to the consumers of its topic."""
         try:
             self._received(frame, payload)
-        except ProtocolError as exc:
+        except (ProtocolError, MessageTooLarge) as exc:
             self._faults.saw("a publisher", exc)
         except Exception as exc:  # A broadcast that causes an error is ignored.
             self._faults.saw("a publisher", f"{type(exc).__name__}, in a broadcast", exc)
@@ -152,6 +155,8 @@ class BroadcastReceiver:
         message = envelope.decode(body, payload)
         if type(message) is not Event:
             return
+        if len(frame) > self._headers.unchecked:
+            self._headers.check(message.headers, "the event", f"{message.type!r} of {message.source!r}")
         self._count(message, topic)
         consumers = self._by_topic.get(topic, ())
         for consumer in consumers:

@@ -108,6 +108,7 @@ class EventPublisher(Watched):
         self.directory = node.directory
         self.settings = node.settings.events
         self.max_message_size = node.settings.max_message_size
+        self.header_limits = node.settings.limits.headers
         self.call_server = node.open_call_server()
         #: The orphans that were found empty, with the state of their files at that time.
         self.empty_orphans: dict[Path, Fingerprint] = {}

@@ -33,6 +33,7 @@ from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Notice
 from zmqservices.probes import Watched
 from zmqservices.utils.waiting import wait_until
+from zmqservices.wire.headers import HeaderLimits
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class SourceOwner(BestEffortOwner, Protocol):
 
     settings: EventSettings
     max_message_size: int
+    header_limits: HeaderLimits
     #: The object that probes watch; the publisher.
     watched: Watched
     #: The orphans that were found empty, with the state of their files at that time.
@@ -117,8 +119,9 @@ class Source:
             clock,
         )
         self.dispatching = SourceDispatch(
-            name, self.groups, self.journals, self.best_effort, owner.reactor, owner.max_message_size, owner.watched
-        )
+            name, self.groups, self.journals, self.best_effort, owner.reactor, owner.max_message_size, owner.watched,
+            owner.header_limits,
+        )  # fmt: skip
         # Attributes, so that a dispatch needs no further call.
         self.dispatch = self.dispatching.dispatch
         self.dispatch_all = self.dispatching.dispatch_all

@@ -22,6 +22,7 @@ from zmqservices.transport.sockets import forked_error
 from zmqservices.utils.forks import ForkHook
 from zmqservices.utils.native_threads import get_ident
 from zmqservices.wire import codec
+from zmqservices.wire.headers import HeaderLimits
 
 #: The bytes of an EVENT besides its body, headers and names.
 OVERHEAD = 1024
@@ -48,6 +49,7 @@ class SourceDispatch:
         reactor: HubLike,
         max_message_size: int,
         watched: Watched,
+        header_limits: HeaderLimits,
     ) -> None:
         #: The number of events that were dispatched without an error.
         self.dispatched = 0
@@ -58,6 +60,9 @@ class SourceDispatch:
         self._best_effort = best_effort
         self._reactor = reactor
         self._max_message_size = max_message_size
+        self._header_limits = header_limits
+        #: The headers that were found to be within the limits last: those of one worker are one mapping.
+        self._checked: Headers = None
         self._commits = Commits(reactor)
         self._closed = False
         self._thread = get_ident()
@@ -88,6 +93,8 @@ class SourceDispatch:
             raw = body if serializer is not None else codec.pack(body)
             name = serializer or "msgpack"
             self.check_size(type, raw)
+            if headers is not self._checked:
+                self._check_headers(type, headers)
             if reliable:
                 self._commits.wait(self._append(type, raw, headers, name, key))
             else:
@@ -141,6 +148,8 @@ class SourceDispatch:
             return JournalError(str(self._refusal()))
         try:
             self.check_size(event[0], event[1])
+            if event[2] is not self._checked:
+                self._check_headers(event[0], event[2])
             return self._append(*event)
         except (MessageTooLarge, JournalError) as exc:
             return exc
@@ -170,6 +179,10 @@ class SourceDispatch:
                 f"the event {type!r} of {self._source!r} takes {size:,} bytes; max_message_size is "
                 f"{self._max_message_size:,}"
             )
+
+    def _check_headers(self, type: str, headers: Headers) -> None:
+        self._header_limits.check(headers, "the event", f"{type!r} of {self._source!r}")
+        self._checked = headers
 
     def close(self) -> None:
         """Accept no more events."""

@@ -50,7 +50,7 @@ class EventSubscriber:
         self.caller = caller
         self.member = member
         self.answers = Answers(caller.reactor, clock)
-        self.broadcasts = BroadcastReceiver(caller.reactor, sockets, self._links, clock)
+        self.broadcasts = BroadcastReceiver(caller.reactor, sockets, self._links, clock, caller.header_limits)
         #: The number of events that came without subscription or credit.
         self.refused = 0
         #: Whether publishers broadcast best-effort events. With SECURITY they come over the links of calls.
