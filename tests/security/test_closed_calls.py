@@ -1,9 +1,15 @@
 """Calls in a closed cluster: who may make them, who may answer them, and what everybody else meets."""
 
+import base64
+import logging
 import time
 from dataclasses import replace
 
+import gevent
 import pytest
+import zmq
+from click.testing import CliRunner
+from zmq.utils.monitor import recv_monitor_message
 
 from discovery import open_directory
 from discovery.security.authority import Authority
@@ -12,6 +18,7 @@ from discovery.security.keys import Keys
 from discovery.security.signing import new_node_keys
 from tests.security.stage import Stranger
 from tests.stage import Context, until
+from zmqservices.cli.main import cli
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError, Forbidden, RemoteUnavailable, UnknownService
 from zmqservices.membership import Membership
@@ -104,6 +111,16 @@ def test_a_peer_without_encryption_gets_no_connection(door):
 def test_a_peer_that_expects_another_server_gets_no_connection(door):
     with Stranger(door[0], new_node_keys(), new_node_keys().public) as stranger:
         assert not stranger.is_connected()
+
+
+def test_a_handshake_does_not_wait_for_a_hub_that_stands_still(door):
+    with Stranger(door[0], new_node_keys(), door[1]) as stranger:
+        # The service runs on the hub of this thread, which does not turn here.
+        while stranger._monitor.poll(30_000):
+            event = recv_monitor_message(stranger._monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return
+    raise AssertionError("no handshake")
 
 
 def test_a_key_without_a_certificate_is_refused(door):
@@ -231,6 +248,43 @@ def test_a_call_is_refused_once_the_callers_certificate_has_ended(cluster, monke
         monkeypatch.setattr(maths.shared_extensions[Membership].join().guard, "clock", lambda: ended)
         with pytest.raises(Forbidden, match="has ended"):
             client.add(2, 3)
+
+
+def test_a_forbidden_call_is_an_answer_and_is_not_made_again_elsewhere(cluster, start, caplog):
+    class Twice(Maths):
+        name = "twice"
+
+        @rpc(idempotent=True)
+        def read(self):
+            return 1
+
+    for _ in range(2):
+        start(Twice, cluster.node("twice", serves="twice"))
+
+    with ServiceRpcProxy("twice", cluster.node("client", calls="twice.add")) as client:
+        assert client.add(1, 1) == 2
+        with pytest.raises(Forbidden) as caught:
+            client.read()
+
+    assert not caught.value.retryable
+    assert caplog.text.count("twice.read is forbidden to 'client-") == 1
+
+
+def test_no_private_key_in_what_commands_show_and_logs_say(cluster, maths, caplog):
+    caplog.set_level(logging.DEBUG)
+    settings = cluster.node("shower", calls="maths")
+    keys = Keys.read(settings["SECURITY"])
+    definitions = [part for key, value in settings.items() for part in ("-d", f"{key}={value}")]
+
+    shown = [
+        gevent.get_hub().threadpool.apply(CliRunner().invoke, (cli, [*line.split(), *definitions])).output
+        for line in ("show-config", "inspect maths", "ls --json", "check")
+    ]
+
+    assert str(settings["SECURITY"]) in shown[0] and "add" in shown[1]
+    for pair in (keys.pair, keys.signing):
+        private = (pair.private.hex(), repr(pair.private), base64.b64encode(pair.private).decode())
+        assert not [one for one in private if one in "".join(shown) + caplog.text]
 
 
 def test_settings_show_no_private_key(cluster):
