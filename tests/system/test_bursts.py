@@ -2,6 +2,8 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import discovery
 from tests.ports import free_port
@@ -52,6 +54,53 @@ def test_a_new_client_spreads_its_first_calls_over_all(peaceful_cluster):
         remote.maths.pause(0.0)
         for _ in range(3):
             assert shares([remote.maths.pause.call_async(0.2) for _ in range(6)]) == [2, 2, 2]
+
+
+#: Clients that call at the same time, and how many calls each makes.
+CLIENTS, CALLS = 12, 15
+
+
+def shares_of_many(cluster, call):
+    """How many calls of many new clients each instance answered, by pid. `call(remote)` makes those of one of them."""
+    with ExitStack() as clients, ThreadPoolExecutor(CLIENTS) as threads:
+        remotes = [clients.enter_context(cluster.client()) for _ in range(CLIENTS)]
+        return Counter(pid for pids in threads.map(call, remotes) for pid in pids)
+
+
+def at_once(remote):
+    return [call.result() for call in [remote.uneven.work.call_async() for _ in range(CALLS)]]
+
+
+def one_by_one(remote):
+    return [remote.uneven.work() for _ in range(CALLS)]
+
+
+def test_many_new_clients_together_spread_evenly_and_leave_one_that_is_slow_alone(peaceful_cluster):
+    cluster = peaceful_cluster
+    processes = cluster.run_all("uneven", "uneven", "uneven", max_workers=1)
+    calls = CLIENTS * CALLS
+
+    # Each client spreads its own calls evenly; one that has found two instances first gives those a few more.
+    assert twice(lambda: len(share := shares_of_many(cluster, at_once)) == 3 and min(share.values()) >= calls / 4)
+
+    [slow] = cluster.run("uneven", max_workers=1, slowness=10)
+    fast = {process.pid for process in processes}
+
+    def is_left_alone():
+        share = shares_of_many(cluster, one_by_one)
+        assert sum(share.values()) == calls
+        # An equal share would be a quarter. It can do a thirtieth of what all can do together.
+        return fast <= set(share) and share[slow.pid] <= calls / 8
+
+    assert twice(is_left_alone)
+
+
+def twice(claim):
+    """Whether a claim about chance holds in two of three cases. A machine that is busy elsewhere spoils one, and not two."""
+    found = []
+    while len(found) < 3 and found.count(True) < 2:
+        found.append(bool(claim()))
+    return found.count(True) >= 2
 
 
 def test_one_that_cannot_be_reached_takes_nothing_from_the_others(peaceful_cluster):
