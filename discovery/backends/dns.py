@@ -132,7 +132,7 @@ class Lookup:
     def _from_srv(self) -> tuple[set[str], float]:
         answer = self._ask(self._url.name, "SRV", True)
         if answer is None or answer.rrset is None:
-            raise NoAddress(f"DNS has no SRV record of {self._url.name}")
+            raise NoAddress(f"DNS has no SRV record of {self._url.name}; the name may be wrong, or no node behind it is ready")
         found: set[str] = set()
         ttl = float(answer.chaining_result.minimum_ttl)
         failure: Exception | None = None

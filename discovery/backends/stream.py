@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from discovery.backends.tls import MEND, TlsBuffers, why_tls_failed
+from discovery.backends.urls import unreachable
 from discovery.exceptions import EngineError
 from discovery.native import getaddrinfo, native_lock, original
 
@@ -73,7 +74,7 @@ class EngineStream:
         try:
             found = getaddrinfo(*server, 0, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
-            raise EngineError(f"{self.name} cannot be reached: {getattr(exc, 'strerror', None) or exc}") from exc
+            raise EngineError(f"{self.name} {unreachable(exc)}") from exc
         reason = "it has no address"
         for family, kind, protocol, _, address in found:
             try:
@@ -83,7 +84,7 @@ class EngineStream:
                 reason = f"nothing came within {seconds:g} s"
             except OSError as exc:
                 reason = exc.strerror or str(exc)
-        raise EngineError(f"{self.name} cannot be reached: {reason}")
+        raise EngineError(f"{self.name} {unreachable(reason)}")
 
     def _connect_to(self, connection: socket.socket, address: tuple[object, ...], seconds: float) -> None:
         with self._guard:

@@ -72,3 +72,9 @@ def _server(host: str, default_port: int, shown: str, mend: str) -> tuple[str, i
         return split_tcp(f"tcp://{host}:{default_port}" if is_bare else f"tcp://{host}")
     except DirectoryConfigurationError as exc:
         raise DirectoryConfigurationError(f"the directory URL is {shown!r}, and {host!r} is no server; {mend}") from exc
+
+
+def unreachable(reason: object) -> str:
+    """For the text of an error after the name of a server: it has no address, or no connection was made."""
+    what = getattr(reason, "strerror", None) or reason
+    return f"cannot be reached: {what}; is it running, and are the URL's host and port right?"

@@ -106,7 +106,7 @@ class NameSeed(_RegistrySeed):
         try:
             found = getaddrinfo(self._name, self._port, 0, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
-            done([], f"the name {self._name} was not found: {exc}")
+            done([], f"the name {self._name} was not found: {exc}; is it misspelt in the URL?")
             return
         addresses = {tcp_address(str(item[4][0]), self._port) for item in found}
         done(sorted(addresses)[:MAX_ADDRESSES], None)

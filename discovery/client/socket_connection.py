@@ -112,7 +112,7 @@ class SocketConnection(DirectoryConnection):
         elif self._is_connected or sockets.is_handshake_failure(event):
             self._foreign(now)
         else:
-            self.close(now, "nothing listens there")
+            self.close(now, "nothing listens there; is a registry running, and are the URL's host and port right?")
 
     def check(self, now: float) -> None:
         """Closes a connection or ends an attempt that took too long."""

@@ -21,6 +21,9 @@ from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_
 from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record
 from tests.ports import free_port
 
+#: What is offered to a user whose server was not reached.
+MEND = "is it running, and are the URL's host and port right?"
+
 
 @pytest.fixture
 def url(consul):
@@ -80,7 +83,7 @@ def test_a_server_that_is_absent_is_named(new_house, caplog):
     port = free_port()
     directory = new_house(f"consul://secret@127.0.0.1:{port}").open()
 
-    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused"
+    assert error_of(directory) == f"127.0.0.1:{port} cannot be reached: Connection refused; {MEND}"
     assert caplog.text.count(f"cannot use directory consul://127.0.0.1:{port}/zmqservices: ") == 1
     assert "secret" not in caplog.text + directory.describe()
 

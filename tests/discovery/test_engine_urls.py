@@ -12,6 +12,9 @@ from tests.ports import free_port
 #: The scheme, and the port where a URL names none.
 ENGINES = [("etcd", 2379), ("zookeeper", 2181)]
 
+#: What is offered to a user whose server was not reached.
+MEND = "is it running, and are the URL's host and port right?"
+
 
 @pytest.mark.parametrize(("scheme", "port"), ENGINES)
 def test_its_capabilities_name_the_servers(scheme, port):
@@ -81,7 +84,7 @@ def test_a_server_that_is_absent_is_named_once(scheme, caplog):
 
         error = eventually(lambda: directory.view().registries[0]["error"])
 
-        assert error == f"127.0.0.1:{port} cannot be reached: Connection refused"
+        assert error == f"127.0.0.1:{port} cannot be reached: Connection refused; {MEND}"
         assert not directory.wait_ready(0)
         assert "cannot be reached" in directory.describe()
         assert caplog.text.count("cannot be reached") == 1

@@ -10,7 +10,7 @@ from typing import Any
 from discovery.backends.etcd.requests import Body
 from discovery.backends.stream import keepalive_options, name_of
 from discovery.backends.tls import MEND, tls_context
-from discovery.backends.urls import EngineUrl
+from discovery.backends.urls import EngineUrl, unreachable
 from discovery.exceptions import EngineError, EngineRefusal
 
 #: Seconds for one answer. A member without a quorum does not answer at all.
@@ -120,7 +120,7 @@ class EtcdGateway:
         try:
             return self._pool.urlopen("POST", path, body=content, headers=headers, timeout=self._timeout)
         except self._errors.NewConnectionError as exc:
-            raise EngineError(f"{self.name} cannot be reached: {_reason(exc)}") from exc
+            raise EngineError(f"{self.name} {unreachable(_reason(exc))}") from exc
         except self._errors.SSLError as exc:
             raise EngineError(f"TLS with {self.name} failed: {_reason(exc)}; {MEND}") from exc
         except self._errors.TimeoutError as exc:

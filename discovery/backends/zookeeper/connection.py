@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from discovery.backends.tls import tls_context
-from discovery.backends.urls import EngineUrl
+from discovery.backends.urls import EngineUrl, unreachable
 from discovery.backends.zookeeper.handler import NO_TLS, NativeHandler, Reasons
 from discovery.backends.zookeeper.results import NoAnswerError
 from discovery.exceptions import EngineError, EngineRefusal
@@ -191,6 +191,6 @@ def addresses_of(server: tuple[str, int], name: str) -> list[str]:
     try:
         found = getaddrinfo(*server, 0, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
-        raise EngineError(f"{name} cannot be reached: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise EngineError(f"{name} {unreachable(exc)}") from exc
     hosts = dict.fromkeys(str(item[4][0]) for item in found)
     return [f"[{host}]:{server[1]}" if ":" in host else f"{host}:{server[1]}" for host in hosts][:MAX_ADDRESSES]

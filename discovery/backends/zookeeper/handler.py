@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 from discovery.backends.tls import MEND, TlsBuffers, why_tls_failed
+from discovery.backends.urls import unreachable
 from discovery.backends.zookeeper.results import HandlerThread, NativeFlag, NativeResult, NoAnswerError
 from discovery.backends.zookeeper.sockets import ZooKeeperSocket, ZooKeeperTlsSocket
 from discovery.native import Wakeup, native_lock, original
@@ -122,7 +123,7 @@ class NativeHandler:
                 is_over = self._wait({connection: select.POLLOUT}, until)
                 code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if is_over else errno.ETIMEDOUT
             if code:
-                self.reason = f"cannot be reached: {os.strerror(code)}"
+                self.reason = unreachable(os.strerror(code))
                 raise OSError(code, os.strerror(code))
             if isinstance(connection, ZooKeeperTlsSocket):
                 self._shake_hands(connection)
