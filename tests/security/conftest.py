@@ -16,7 +16,7 @@ class Cluster:
         self.folder = folder
         self.registry = RegistryServer("tcp://127.0.0.1:0", ttl=1.0, keys=Keys.read(folder / "registry"))
         self.registry.start()
-        self.registry.wait_bound(10.0)
+        self.registry.wait_bound(60.0)
         self._count = 0
 
     def keys(self, name="node", days=1, **permissions):

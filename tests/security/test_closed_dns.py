@@ -228,7 +228,7 @@ class Maths:
 def test_a_service_behind_a_name_is_called_and_asks_for_certificates_too(cluster, server, start, caplog):
     port, folder = free_port(), cluster.keys("maths", serves="maths")
     key = Keys.read(folder).pair.public
-    where = {"DIRECTORY": f"dns://shop.test:{port}?server={server.address}#{key.hex()}"}
+    where = {"DIRECTORY": f"dns://shop.test:{port}?server={server.address}#{key.hex()}", "rpc_wait_for_service": 30}
     start(Maths, {**cluster.settings(folder), **where, "BIND_ADDRESS": f"tcp://127.0.0.1:{port}"})
 
     with ServiceRpcProxy("maths", {**cluster.node("client", calls="maths"), **where}) as client:
@@ -268,10 +268,10 @@ def test_events_pass_between_nodes_with_keys_of_their_own_behind_one_name(cluste
     folders = [orders, cluster.keys("mails", serves="mails", handles="orders")]
     named = ",".join(Keys.read(folder).pair.public.hex() for folder in folders)
     server.set("both.test", "A", "127.0.0.2", "127.0.0.3", ttl=30)
-    where = {"DIRECTORY": f"dns://both.test:{port}?server={server.address}#{named}"}
+    where = {"DIRECTORY": f"dns://both.test:{port}?server={server.address}#{named}", "rpc_wait_for_service": 30}
     for service, folder, host in zip((Orders, Mails), folders, ("127.0.0.2", "127.0.0.3"), strict=True):
         start(service, {**cluster.settings(folder), **where, "BIND_ADDRESS": f"tcp://{host}:{port}"})
 
     with ServiceRpcProxy("orders", {**cluster.node("client", calls="orders"), **where}) as client:
         # Before the handler has subscribed, the publisher knows of no group that waits for events.
-        until(lambda: client.pay(7) or heard.wait(0.1), 30)
+        until(lambda: client.pay(7) or heard.wait(0.1), 60)

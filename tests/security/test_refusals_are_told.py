@@ -33,7 +33,7 @@ class Maths:
 def each_line(monkeypatch):
     """Each refusal has a line, not one in a minute."""
     monkeypatch.setattr("zmqservices.transport.faults.LOG_INTERVAL", -1.0)
-    monkeypatch.setattr("discovery.server.registry_server.FORBIDDEN_INTERVAL", -1.0)
+    monkeypatch.setattr("discovery.server.request_guard.FORBIDDEN_INTERVAL", -1.0)
     monkeypatch.setattr("discovery.server.handshakes.LOG_INTERVAL", 0.0)
 
 

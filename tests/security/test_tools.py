@@ -41,7 +41,7 @@ def command(cluster, orders):
     """Run a command with a certificate that has these permissions; its exit code, its output and its error."""
 
     def command(line, **permissions):
-        settings = cluster.node("operator", **permissions)
+        settings = {**cluster.node("operator", **permissions), **PATIENT}
         definitions = [part for key, value in settings.items() for part in ("-d", f"{key}={value}")]
         arguments = [*line.split(), *definitions]
         # In a thread, as another process would: the node lives on this one's hub.
@@ -51,6 +51,8 @@ def command(cluster, orders):
     return command
 
 
+#: A busy machine has time to find a service and to be answered.
+PATIENT = {"rpc_wait_for_service": 30, "rpc_timeout": 60}
 OPERATOR = {"administers": ("node:operators", "orders"), "calls": "orders"}
 
 
@@ -89,14 +91,14 @@ def test_a_script_calls_and_publishes_with_a_certificate(cluster, orders, start)
             notes.lines.append((payload, None))
 
     start(Mails, cluster.node("mails", serves="mails", handles="shop"))
-    script = cluster.node("script", calls="orders", publishes="shop")
+    script = {**cluster.node("script", calls="orders", publishes="shop"), **PATIENT}
 
     with ClusterRpcProxy(script) as remote, event_dispatcher(script) as dispatch:
         assert remote.orders.place(1) == 1
         with pytest.raises(Forbidden, match="administers nothing"):
             remote["events:orders"].stats()
         dispatch("shop", "opened", 5)
-        until(lambda: (5, None) in notes.lines, 20)
+        until(lambda: (5, None) in notes.lines, 60)
 
 
 class Shop:
@@ -110,7 +112,7 @@ class Shop:
 
 def test_what_tests_use_works_with_a_certificate(cluster, start):
     """Services on hosts of their own, hooks and waiters: `zmqservices.testing` needs nothing but the settings."""
-    with Network(cluster.settings()) as network:
+    with Network(cluster.settings(**PATIENT)) as network:
         start(Orders, network.host("orders", **_security(cluster, serves="orders", publishes="orders")))
         shop = start(Shop, network.host("shop", **_security(cluster, serves="shop", calls="orders")))
         with entrypoint_hook(shop, "buy") as buy, entrypoint_waiter(shop, "buy"):
