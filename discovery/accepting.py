@@ -26,7 +26,7 @@ from contextlib import suppress
 
 from discovery.native import original
 
-#: Not gevent's: in a native thread that one makes a hub, whose imports meet those of other threads.
+#: Not gevent's: that one would make a hub in a native thread, whose imports could collide with those of other threads.
 _socket: type[socket.socket] = original("socket", "socket")
 
 #: Descriptors that must be free before connections are accepted: the process needs some for its own files and calls.
@@ -35,7 +35,7 @@ SPARE = 4
 CALM = 1.0
 NEAR = 0.1
 CHANGED = 0.01
-#: Share of the allowed descriptors in use from which on few count as free.
+#: The share of the allowed descriptors in use above which few count as free.
 FEW = 0.75
 #: Attempts to find the listener; ZeroMQ adds it to its epoll set in its own thread, soon after the bind. The pauses between
 #: them double, so that a busy machine has ten seconds for it.
@@ -68,7 +68,7 @@ class ListeningSocket:
         self._control = ctypes.CDLL(None, use_errno=True).epoll_ctl
 
     def listen(self, on: bool) -> None:
-        """Lets ZeroMQ accept connections, or not for now. Raises OSError when the socket has been closed."""
+        """Lets ZeroMQ accept connections, or stops that for now. OSError when the socket has been closed."""
         if not _listens(self._descriptor, self._port):
             # The socket was closed, and its descriptor may belong to another file now.
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

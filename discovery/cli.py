@@ -267,7 +267,7 @@ def _essence(seen: Seen) -> tuple[Any, ...]:
 
 def _to_json(seen: Seen) -> dict[str, Any]:
     fields = seen.record.to_dict()
-    # It was checked, and nobody can read it.
+    # The file was checked above, and the process may not read it any more.
     fields.pop("signed", None)
     return {**fields, "age": round(seen.age, 3), "suspect": seen.suspect}
 

@@ -18,7 +18,7 @@ from discovery.security.keys import Keys
 
 #: This machine's own directory; the first process to open it hosts it.
 LOCAL_URL = "local:"
-#: Where another URL begins in a list of several; the servers of one engine stand between commas, too.
+#: Where another URL begins in a list of several URLs. Commas also separate the servers of one engine.
 _NEXT_URL = re.compile(r",\s*(?=(?:[a-z][a-z0-9+.-]*://|local:|static:))")
 
 
@@ -42,13 +42,14 @@ def open_directory(
     needs no server at all. URLs of several kinds but static:, separated by commas, are merged.
 
     `namespace`: the namespace that it shows and that it may announce in; None is all of them. `cache_dir`: a folder
-    for the last good view, used when a process starts while every registry is down; None caches nothing. `ttl`: seconds
-    of warm-up where this process hosts the local registry; a third of it is the longest pause between attempts to connect.
+    for the last good view, which is used when a process starts while every registry is down; None caches nothing. `ttl`: seconds
+    of warm-up if this process hosts the local registry; a third of it is the longest pause between attempts to connect.
     `host`: False uses the local directory and never hosts it. `services`: the names of the services that are wanted, to which
-    `Directory.add_interest` adds; `*`, the default, is all of them, whose cost grows with the whole cluster. `keys`: connections
-    to registries are encrypted, only what its node signed is shown, and nothing is hosted; see docs/security.rst.
+    `Directory.add_interest` adds. The default, `*`, is all of them; its cost grows with the whole cluster. `keys`: connections
+    to registries are encrypted, only records and notes that a node has signed are shown, and nothing is hosted; see
+    docs/security.rst.
 
-    Raises DirectoryConfigurationError for a URL or a setting that makes no sense.
+    DirectoryConfigurationError for a URL or a setting that makes no sense.
 
         directory = open_directory("tcp://10.0.0.5:4190")
         directory.start()
@@ -90,7 +91,7 @@ def open_directory(
             )
         return made[0]
     kind = _merged([one for one in made if isinstance(one, Kind)], url if len(made) > 1 else None, len(made))
-    # Importing the package takes no ZeroMQ: a program may have its sockets patched in between.
+    # Imported here, so that importing the package does not load ZeroMQ: a program may patch its sockets in between.
     from discovery.client.registry_client import RegistryClient
 
     return RegistryClient(
@@ -100,7 +101,7 @@ def open_directory(
 
 
 def _parts(url: str) -> list[str]:
-    """The URLs of different kinds in a list, with tcp: URLs that follow each other as one. `static:` takes all that follows."""
+    """Splits a list into URLs. Adjacent tcp: URLs stay together, and `static:` takes everything after it."""
     parts: list[str] = []
     for part in [url] if url.startswith("static:") else _NEXT_URL.split(url):
         if parts and part.startswith("tcp:") and parts[-1].startswith("tcp:"):
@@ -123,7 +124,7 @@ def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
         Capabilities(
             can_announce=any(one.can_announce for one in can),
             is_hosted_by_clients=all(one.is_hosted_by_clients for one in can),
-            # Two engines would hold two locks: while a cluster moves there are none.
+            # Two engines would hold two locks of one name, so a cluster that moves between them has no locks meanwhile.
             locks=count == 1 and can[0].locks,
             stores_notes=any(one.stores_notes for one in can),
             needs_fixed_port=all(one.needs_fixed_port for one in can),

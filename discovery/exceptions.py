@@ -24,15 +24,15 @@ class DirectoryConfigurationError(DirectoryError):
 
 
 class SecurityError(DirectoryConfigurationError):
-    """A key, a certificate or a folder of them cannot be used; the text names the file and offers the mend."""
+    """A key, a certificate or a folder of them cannot be used. The text names the file and says what to do."""
 
 
 class EngineError(DirectoryError):
-    """An engine that keeps the directory (etcd, say) cannot be used; the text says why and offers the mend."""
+    """An engine that keeps the directory, such as etcd, cannot be used. The text says why, and what to do."""
 
 
 class EngineRefusal(DirectoryError):
-    """An engine refused one record or note; all else goes on."""
+    """An engine refused one record, note or lock. Everything else goes on."""
 
 
 class DirectoryProtocolError(DirectoryError):

@@ -1,10 +1,10 @@
-"""The question to a node behind a bare address: which instances are yours? HELLO and WELCOME as docs/protocol.rst has them.
+"""The question to a node behind a bare address: which instances are yours? See HELLO and WELCOME in docs/protocol.rst.
 
 Internal.
 
 Rule 1: no sockets, no threads, no clock here.
-Rule 2: the fields of HELLO, WELCOME and ERROR that are read here stay as they are in every version of the protocol.
-Rule 3: a node speaks for itself: a record that names another node is passed over.
+Rule 2: the fields of HELLO, WELCOME and ERROR that are read here are the same in every version of the protocol.
+Rule 3: a node lists its own records only. A record that names another node is ignored.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from discovery import protocol
 from discovery.exceptions import DirectoryProtocolError
 from discovery.model import Record, quoted
 
-#: The version that is asked for; a node of another one answers that it does not fit.
+#: The version in the HELLO. A node that speaks another version answers with an error.
 MAJOR, MINOR = 1, 0
 HELLO, WELCOME, ERROR, PING, PONG, BYE, BATCH = 1, 2, 5, 10, 11, 12, 13
 #: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
 RECORDS = "records"
-#: What a HELLO asks for besides the records of its own namespace.
+#: The value with which a HELLO asks for the records of all namespaces.
 OF_ALL_NAMESPACES = "all"
-#: The keys of `info` under which a certificate is shown, and under which a HELLO says that it only shows a newer one.
+#: The keys of `info` for a certificate, and for a HELLO that only shows a newer certificate.
 CERTIFICATE, RENEWS = "certificate", "renews"
-#: Records of one node.
+#: The most records of one node.
 MOST_RECORDS = 1000
 
 
@@ -59,7 +59,7 @@ Word = NodeRecords | NodeRefusal | Reply
 def hello(node: str, namespace: str | None, certificate: bytes | None = None, renews: bool = False) -> bytes:
     """The question of `node`, for the records of a namespace (None: of whichever the other node is of).
 
-    `certificate`: as it is shown in a closed cluster. `renews`: the question was asked before, and this shows a newer one.
+    `certificate`: in a closed cluster, the own certificate. `renews`: this HELLO only shows a newer certificate.
     """
     info: dict[str, Any] = {RECORDS: OF_ALL_NAMESPACES if namespace is None else True}
     if certificate is not None:
@@ -70,9 +70,9 @@ def hello(node: str, namespace: str | None, certificate: bytes | None = None, re
 
 
 def read(frame: bytes, skip: Callable[[str], None]) -> list[Word]:
-    """What a frame of a node says, of which only these words matter; DirectoryProtocolError for junk.
+    """The message in a frame of a node, if it is one of these; DirectoryProtocolError for anything that is no message.
 
-    `skip` is told of each record that cannot be used; the others are taken.
+    `skip` is called with a sentence for each record that cannot be used; the others are taken.
     """
     body = protocol.unpack(frame)
     messages = body[1] if isinstance(body, list) and len(body) > 1 and body[0] == BATCH else [body]
@@ -124,7 +124,7 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
 
 
 def _of_former_release(node: str, namespace: str, services: object) -> list[Record]:
-    """What a node says that knows of no records yet: its services, their instances, and methods that may be repeated."""
+    """The records of a node of an earlier release, which lists only its services, their instances, and idempotent methods."""
     records = []
     for service, entry in services.items() if isinstance(services, dict) else ():
         told = entry if isinstance(entry, dict) else {}

@@ -1,4 +1,4 @@
-"""Which records a client asks for: those of some services, and those that subscribe to events of some sources.
+"""Which records a client asks for: records of some services, and records that subscribe to events of some sources.
 
 Internal. Programs use `services` of `open_directory`, and `Directory.add_interest`.
 
@@ -28,9 +28,9 @@ ALL_SERVICES = "*"
 _SERVICE, _SUBSCRIBERS = "service:", "subscribers:"
 #: Characters of a key.
 LONGEST_KEY = LONGEST_NAME + len(_SUBSCRIBERS)
-#: Keys of one client. A client that needs more asks for everything.
+#: The most keys of one client. A client that needs more asks for everything.
 MAX_INTEREST = 2000
-#: Sources that one record may subscribe to.
+#: The most sources that one record may subscribe to.
 MAX_SOURCES = 1000
 
 
@@ -65,7 +65,7 @@ def of_services(services: Iterable[str]) -> Interest:
 
 
 def split(key: str) -> tuple[bool, str]:
-    """(True, service) of the key of a service, (False, source) of one of subscribers."""
+    """(True, service) for the key of a service, (False, source) for the key of subscribers."""
     return (True, key[len(_SERVICE) :]) if key.startswith(_SERVICE) else (False, key[len(_SUBSCRIBERS) :])
 
 
@@ -75,7 +75,7 @@ def is_of_service(key: str) -> bool:
 
 
 def is_key(value: object) -> bool:
-    """Whether this is a key. Keys of kinds that a later version has match nothing here, and are no error."""
+    """Whether this is a key. A kind of key that only a later version knows matches nothing here, and is no error."""
     if not isinstance(value, str) or len(value) > LONGEST_KEY:
         return False
     kind, colon, name = value.partition(":")
@@ -109,7 +109,7 @@ def covers(whole: Interest, part: Interest) -> bool:
 
 
 def grown(interest: Interest, more: Interest) -> Interest:
-    """Both together; EVERYTHING where that is more than MAX_INTEREST keys."""
+    """Both interests together; EVERYTHING if that is more than MAX_INTEREST keys."""
     if interest is None or more is None:
         return EVERYTHING
     together = interest | more

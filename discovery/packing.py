@@ -1,4 +1,4 @@
-"""msgpack as the directory uses it: what cannot be packed or read is a DirectoryError.
+"""msgpack as the directory uses it: a value that cannot be packed or unpacked is a DirectoryError.
 
 Internal.
 """

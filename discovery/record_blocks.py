@@ -1,13 +1,13 @@
-"""Records of one service in one compressed piece. Each is decoded when somebody looks at it first.
+"""Blocks: records of one service, compressed together. Each record is decoded when it is first used.
 
 Internal. docs/discovery.rst describes the layout.
 
-A client that starts is sent the records of all services that it cares for, and calls few of them at once. The records of one
-service resemble each other: compressed together they take a tenth of the room.
+A client that starts is sent the records of all services of its interest, and calls few of them at once. The records of one
+service resemble each other: compressed together they take a tenth of the bytes.
 
-Rule 1: no sockets, no clock here. Records may be looked at from any thread.
-Rule 2: what is known of a record before it is decoded (its keys, instance and rank) must be what it says itself. One that says
-something else, or is bad, is no record: it is None to all who look, and `on_bad` is told why.
+Rule 1: no sockets, no clock here. Records may be decoded on any thread.
+Rule 2: a block gives the keys, the instance and the rank of each record beside it. A record that contains other ones, or cannot
+be decoded, is bad: it is None for all callers, and `on_bad` is called with the reason.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from discovery.interest import MAX_SOURCES, Interest, is_key, keys_of, split, wa
 from discovery.model import LARGEST_NUMBER, LONGEST_NAME, Record, quoted
 from discovery.packing import pack, unpack
 
-#: Bytes of records after which a block is full, and of the largest block that is read: one record may overrun it.
+#: Bytes of records after which a block is full, and of the largest block that is read: its last record may exceed the first.
 BLOCK_SIZE, MAX_BLOCK = 128 * 1024, 512 * 1024
-#: Of zlib: the fastest one. Better ones cost more time than they spare.
+#: The level of zlib: the fastest. Higher levels take more time than they save.
 LEVEL = 1
 
-#: Told of a record that is passed over: its instance, and why. Called by whichever thread looks at the record first.
+#: Called with the instance of a bad record, and the reason, on the thread that decodes the record first.
 OnUnreadable = Callable[[str, str], None]
 
 
 def nobody_told(instance: str, reason: str) -> None:
-    """Until a connection says whom to tell."""
+    """Does nothing: the default until a connection sets another function."""
 
 
 class BlockContents:
-    """The compressed records of a block, with what they have in common."""
+    """The compressed records of a block, and what they have in common."""
 
     __slots__ = ("_ends", "_packed", "keys", "on_bad")
 
     def __init__(self, keys: tuple[str, ...], sizes: Iterable[int], packed: bytes) -> None:
         self.keys = keys
         self.on_bad: OnUnreadable = nobody_told
-        #: Where each record ends in the bytes, and how many there are in all.
+        #: The position at which each record ends, and the number of all bytes.
         self._ends = array("I", accumulate(sizes))
         self._packed = packed
 
@@ -55,7 +55,7 @@ class BlockContents:
         return split(self.keys[0])[1]
 
     def raw(self) -> bytes:
-        """All records as msgpack, one behind the other. DirectoryProtocolError where they are not as long as was said."""
+        """All records as msgpack, one after the other. DirectoryProtocolError if their length is not the declared one."""
         size = self._ends[-1] if self._ends else 0
         unpacking = zlib.decompressobj()
         try:
@@ -67,7 +67,7 @@ class BlockContents:
         return raw
 
     def part(self, raw: bytes, position: int) -> bytes:
-        """One record of what `raw` returned."""
+        """One record in the bytes that `raw` returned."""
         return raw[self._ends[position - 1] if position else 0 : self._ends[position]]
 
     def sizes(self) -> Iterator[int]:
@@ -101,26 +101,26 @@ class PackedRecord:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """As that of the record."""
+        """The rank of the record."""
         return (self.incarnation, self.version)
 
     @property
     def service(self) -> str:
-        """As that of the record."""
+        """The service of the record."""
         return self._contents.service
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """As `keys_of` the record."""
+        """The keys of the record; see `interest.keys_of`."""
         return self._contents.keys
 
     @property
     def is_bad(self) -> bool:
-        """Whether somebody looked and found no record."""
+        """Whether the record was decoded and found to be bad."""
         return self._found is None
 
     def unpacked(self, raws: dict[BlockContents, bytes] | None = None) -> Record | None:
-        """The record; None for a bad one. `raws`: what was decompressed already, by whoever looks at many records."""
+        """The record; None for a bad one. `raws`: the blocks that the caller has decompressed already."""
         found = self._found
         if isinstance(found, _Unread):
             try:
@@ -139,7 +139,7 @@ class PackedRecord:
         try:
             return self._contents.part(self._raw(raws), self._position)
         except DirectoryError:
-            return None  # Whoever looks at it first is told.
+            return None  # Reported once, by the thread that decodes it first.
 
     def _raw(self, raws: dict[BlockContents, bytes]) -> bytes:
         raw = raws.get(self._contents)
@@ -165,19 +165,19 @@ Listed = Record | PackedRecord
 
 
 def keys_of_listed(record: Listed) -> tuple[str, ...]:
-    """As `keys_of`."""
+    """Like `interest.keys_of`, for a record that may not be decoded yet."""
     return record.keys if type(record) is PackedRecord else keys_of(record)  # type: ignore[arg-type]
 
 
 def wants_listed(interest: Interest, record: Listed) -> bool:
-    """As `wants`."""
+    """Like `interest.wants`, for a record that may not be decoded yet."""
     if type(record) is not PackedRecord:
         return wants(interest, record)  # type: ignore[arg-type]
     return interest is None or record.keys[0] in interest or not interest.isdisjoint(record.keys)
 
 
 def is_bad(record: Listed) -> bool:
-    """Whether this was found to be no record."""
+    """Whether this was decoded and found to be bad."""
     return type(record) is PackedRecord and record.is_bad
 
 
@@ -209,7 +209,7 @@ class RecordBlock:
 
     @classmethod
     def from_list(cls, fields: Any) -> RecordBlock:
-        """The block that `to_list` gave. Further fields are ignored; junk raises DirectoryProtocolError."""
+        """The block that `to_list` gave. Further fields are ignored. DirectoryProtocolError for anything else."""
         if not isinstance(fields, list) or len(fields) < 4:
             raise DirectoryProtocolError(f"a block of records is {quoted(fields)}; a list of its fields is needed")
         keys, since, listing, packed = fields[:4]
@@ -235,7 +235,7 @@ def _is_seconds(value: Any) -> bool:
 
 def _size(item: Any) -> int:
     """The size of a record, by its line of the listing: [instance, incarnation, version, age, suspect, size]."""
-    # Written out, since a client that starts is sent thousands.
+    # Written out for speed: a client that starts is sent thousands of records.
     if type(item) is list and len(item) >= 6:
         instance, incarnation, version, age, suspect, size = item if len(item) == 6 else item[:6]
         if (
@@ -247,18 +247,18 @@ def _size(item: Any) -> int:
     raise DirectoryProtocolError(f"a record in a block is listed as {quoted(item)}")
 
 
-#: A record on its way into a block: its keys, its line of the listing without the size, and the record as msgpack.
+#: A record for a block: its keys, its line of the listing without the size, and the record as msgpack.
 Entry = tuple[tuple[str, ...], list[Any], bytes]
 
 
 class BlockPacker:
-    """Packs blocks, and does not compress again what has not changed since the last time."""
+    """Packs blocks. A chunk of records that has not changed since the last time is not compressed again."""
 
     def __init__(self) -> None:
         self._compressed: dict[tuple[bytes, ...], bytes] = {}
 
     def pack(self, entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
-        """The blocks of these records, each in two parts: `filled` puts the seconds between them."""
+        """The blocks of these records, each in two parts, between which `filled` puts the seconds."""
         known, self._compressed = self._compressed, {}
         blocks = []
         for keys, chunk in _chunks(entries):
@@ -271,12 +271,12 @@ class BlockPacker:
 
 
 def filled(block: tuple[bytes, bytes], since: float) -> bytes:
-    """A block as msgpack, whose ages were right so many seconds ago."""
+    """A block as msgpack. Its ages were right `seconds` ago, and the block says so."""
     return block[0] + pack(since) + block[1]
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, ...], Sequence[Entry]]]:
-    """Records with the same keys, in chunks that are not too large."""
+    """Chunks of records with the same keys, each of bounded size."""
     open_chunks: dict[tuple[str, ...], tuple[list[Entry], int]] = {}
     for entry in entries:
         chunk, size = open_chunks.get(entry[0], ([], 0))

@@ -19,11 +19,11 @@ from discovery.protocol import MAX_PUSH, MAX_REQUEST
 from discovery.security import zap
 from discovery.security.keys import Keys
 
-#: Seconds between ZMTP heartbeats of a registry; a frozen or unplugged client is disconnected after three.
+#: Seconds between ZMTP heartbeats of a registry. A frozen or unplugged client is disconnected after three of them.
 HEARTBEAT = 5.0
-#: Seconds between ZMTP heartbeats on the connection to a node; one that is frozen or unplugged counts as gone after three.
+#: Seconds between ZMTP heartbeats on the connection to a node. A frozen or unplugged node counts as gone after three of them.
 NODE_HEARTBEAT = 2.0
-#: Bytes of a frame that a node may send: what docs/protocol.rst allows.
+#: The most bytes of a node's frame, as docs/protocol.rst allows.
 MAX_NODE_FRAME = 64 * 1024 * 1024
 #: High-water mark: messages that ZeroMQ queues for one slow client. Further changes wait in the registry.
 HIGH_WATER = 5000
@@ -34,9 +34,9 @@ _HANDSHAKE_FAILED = (
 _EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _HANDSHAKE_FAILED
 
 _lock = native_lock()
-#: Contexts by process id. A parent's context stays referenced in a child, since terminating it there would hang.
+#: Contexts by process id. A forked child keeps a reference to its parent's context: to terminate it there would hang.
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
-#: The handler of handshakes in each of them that has an encrypted server.
+#: The handshake handler of each context that has an encrypted server.
 _handlers: dict[int, zap.ZapHandler] = {}
 _monitors = 0
 
@@ -61,7 +61,7 @@ def check_process(pid: int) -> None:
 
 
 def _judge_handshakes(per_second: int) -> None:
-    """Let a handler judge the handshakes of the encrypted sockets of this process's context. The first one's pace holds."""
+    """Starts the handshake handler of this process's context, if there is none. The pace of the first caller holds."""
     made = context()
     with _lock:
         if os.getpid() not in _handlers:
@@ -71,7 +71,7 @@ def _judge_handshakes(per_second: int) -> None:
 def registry_socket(
     bind: str, keys: Keys | None = None, handshakes_per_second: int = zap.PER_SECOND
 ) -> zmq.Socket[bytes]:
-    """A ROUTER with the bounds of a registry. The caller binds it to `bind`. `keys`: those of an encrypted one."""
+    """A ROUTER with the limits of a registry. The caller binds it to `bind`. `keys`: for encrypted connections."""
     socket = context().socket(zmq.ROUTER)
     socket.linger = 0
     # `*` is IPv4 and IPv6; ZeroMQ falls back to IPv4 on a host that has nothing else.
@@ -91,8 +91,8 @@ def registry_socket(
 def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None) -> zmq.Socket[bytes]:
     """An unconnected DEALER that sends nothing before it is connected, and never reconnects by itself.
 
-    `largest`: bytes of a frame that is accepted. `keys`: where the connection is encrypted. They have the registry's public key,
-    too.
+    `largest`: the most bytes of a frame that is accepted. `keys`: for an encrypted connection; they include the registry's
+    public key.
     """
     socket = context().socket(zmq.DEALER)
     socket.linger = 0
@@ -108,9 +108,9 @@ def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None) -> zmq.Sock
 
 
 def node_socket(keys: Keys | None = None, server_key: bytes = b"") -> zmq.Socket[bytes]:
-    """A `client_socket` for a node that is no registry: with a routing id of its own making, and with ZeroMQ's heartbeats.
+    """A `client_socket` for a node that is not a registry: it chooses its own routing id, and has ZeroMQ's heartbeats.
 
-    `keys`, and the node's public key: where the connection is encrypted.
+    `keys` and `server_key`, the node's public key: for an encrypted connection.
     """
     socket = client_socket(MAX_NODE_FRAME)
     if keys is not None:
@@ -139,7 +139,7 @@ def _monitor_of(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
     socket.monitor(address, events)
     monitor = context().socket(zmq.PAIR)
     monitor.linger = 0
-    # Unbounded: otherwise ZeroMQ's I/O thread, which serves all sockets, would wait for us to read.
+    # Without a limit: otherwise ZeroMQ's I/O thread, which serves all sockets, would wait until we read.
     monitor.setsockopt(zmq.RCVHWM, 0)
     monitor.connect(address)
     return monitor
@@ -147,8 +147,8 @@ def _monitor_of(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
 
 def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
     """Closes a socket and its monitor, if it has one."""
-    # First, before anything is closed: ZeroMQ's I/O thread reports the end of the connection a moment later. Its send to a
-    # monitor that is not read any more would never return, and all sockets of this context would stop.
+    # The monitor is switched off before anything is closed: ZeroMQ's I/O thread reports the end of the connection a moment
+    # later. Its send to a monitor that nobody reads would never return, and all sockets of this context would stop.
     socket.disable_monitor()
     socket.close(0)
     if monitor is not None:
@@ -165,7 +165,7 @@ def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
 
 
 def is_handshake_failure(event: int) -> bool:
-    """Whether something listens at the address that does not speak ZeroMQ."""
+    """Whether the event says that a server which does not speak ZeroMQ listens at the address."""
     return bool(event & ~(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED))
 
 
@@ -183,9 +183,9 @@ def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:
 
 
 def receive_message(socket: zmq.Socket[bytes], most: int) -> tuple[zmq.Frame, list[bytes]] | None:
-    """The routing id's frame of the next message that waits at a ROUTER, for `address_of`, and its frames; None if none waits.
+    """The next message of a ROUTER: the frame of its routing id, for `address_of`, and all its frames; None if none waits.
 
-    Of a message of too many frames only `most` and one are kept.
+    If the message has more than `most` frames, only one frame beyond that is kept.
     """
     try:
         first = socket.recv(zmq.NOBLOCK, copy=False)
@@ -200,7 +200,7 @@ def receive_message(socket: zmq.Socket[bytes], most: int) -> tuple[zmq.Frame, li
 
 
 def address_of(frame: zmq.Frame) -> str:
-    """The host that a message came from, for log lines; "an unknown address" where ZeroMQ does not tell."""
+    """The host that a message came from, for log lines; "an unknown address" if ZeroMQ does not say."""
     try:
         return str(frame.get("Peer-Address"))
     except zmq.ZMQError:

@@ -1,10 +1,10 @@
-"""A connection of HTTP/1.1 to one server of an engine, of which nothing but bytes touches gevent.
+"""An HTTP/1.1 connection to one server of an engine, for native threads: nothing in it uses gevent.
 
-Internal. It uses h11, which keeps the state of HTTP. An answer may be waited for here, or by a poll of many connections.
+Internal. h11 keeps the state of HTTP. A caller waits for an answer in `call`, or polls many connections itself.
 
-Rule 1: one thread uses a connection. `cut` alone may come from another one.
-Rule 2: a request on a connection that the server closed meanwhile, before a byte of the answer came, is made once more on a new
-one. Callers only make requests that may be made twice.
+Rule 1: one thread uses a connection. Only `cut` may come from another thread.
+Rule 2: if the server closes a connection before a byte of the answer has come, the request is made once more on a new
+connection. Callers make only requests that may be made twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _ClosedError(EngineError):
 
 
 class HttpConnection:
-    """Connects when something is asked. `longest`: bytes of a body that are taken. `headers`: sent with each request."""
+    """Connects with the first request. `longest`: the most bytes of a body. `headers`: sent with each request."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class HttpConnection:
         raise AssertionError("the second attempt raises or returns")
 
     def ask(self, method: str, target: str, body: bytes = b"") -> None:
-        """Sends a request; `read` has the answer."""
+        """Sends a request; `read` returns the answer."""
         if self._stream is None:
             try:
                 self._stream = EngineStream(self._server, self._context, self._seconds, self._opened)
@@ -91,12 +91,12 @@ class HttpConnection:
             raise _ClosedError(str(exc)) from exc
 
     def fileno(self) -> int:
-        """The descriptor to poll for reading, while something is asked."""
+        """The descriptor to poll for reading while an answer is awaited."""
         assert self._stream is not None
         return self._stream.fileno()
 
     def read(self, seconds: float) -> HttpAnswer | None:
-        """Waits for more of the answer; None while it is not whole. EngineError when nothing came in so many seconds."""
+        """Waits for a part of the answer; None while it is not complete. EngineError when nothing comes within `seconds`."""
         assert self._stream is not None
         try:
             data = self._stream.recv(max(0.001, seconds))
@@ -118,14 +118,14 @@ class HttpConnection:
         return answer
 
     def cut(self) -> None:
-        """Ends what another thread waits for here."""
+        """Ends the connection, although another thread waits for an answer."""
         self._is_cut = True
         stream = self._stream
         if stream is not None:
             stream.cut()
 
     def close(self) -> None:
-        """Lets go of the connection; the next request makes another one."""
+        """Closes the connection; the next request makes another one."""
         if self._stream is not None:
             self._stream.close()
         self._stream = None
@@ -136,7 +136,7 @@ class HttpConnection:
             stream.cut()
 
     def _next(self) -> HttpAnswer | None:
-        """The answer, when it is whole."""
+        """The answer, once it is complete."""
         while True:
             event = self._http.next_event()
             if isinstance(event, self._h11.Response):

@@ -1,4 +1,4 @@
-"""Where a directory stands among the keys of a store, for engines that are stores of keys and values.
+"""The keys of a directory in an engine that stores keys and values.
 
 Internal. Shared by etcd and Consul.
 
@@ -6,14 +6,14 @@ Internal. Shared by etcd and Consul.
     ROOT NAMESPACE/subscribers/SOURCE/INSTANCE      the record once more, for each source of events that it subscribes to
     ROOT NAMESPACE/notes/KEY
     ROOT NAMESPACE/locks/NAME
-    ROOT @revoked/AUTHORITY                         a list of revoked certificates, of all namespaces; none is called `@revoked`
+    ROOT @revoked/AUTHORITY                         a list of revoked certificates, for all namespaces (none is named `@revoked`)
 
 with every part percent-encoded and every value in msgpack. `ROOT` ends with a slash.
 
 Rule 1: no sockets, no threads, no clock here.
-Rule 2: an instance is listed for as long as one of its keys of interest is there. A change may take it from under one source and
-put it under another one; the store tells that in two answers, in any order. So an instance that left the place of a source is
-looked for at its other places before it counts as gone.
+Rule 2: an instance is listed as long as one of its keys of interest is there. A change may move it from one source to another,
+and the store reports that in two answers, in any order. So when the key under a source is deleted, the other keys are looked up
+before the instance counts as gone.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from discovery.security.revocations import FoundList
 _log = Log(__name__)
 
 
-#: Where lists of revoked certificates stand, instead of a namespace. In the name of one, `@` is percent-encoded.
+#: Takes the place of a namespace in the keys of lists of revoked certificates. In a namespace's name, `@` is percent-encoded.
 REVOKED = "@revoked"
 
 
 class Keyspace:
     """The keys of one client. `name`: the directory's URL, for the log. `namespace`: None is all of them.
 
-    `has_dots`: False where no part of a key may be `.` or `..`, as in the path of a URL. `is_closed`: lists of revoked
+    `has_dots`: False if no part of a key may be `.` or `..`, as in the path of a URL. `is_closed`: lists of revoked
     certificates are of interest.
     """
 
@@ -50,7 +50,7 @@ class Keyspace:
         self.root = root
         self.is_closed = is_closed
         self._has_dots = has_dots
-        #: What all keys that this client reads begin with.
+        #: The beginning of all keys that this client reads.
         self.prefix = root if namespace is None else f"{root}{self._part(namespace)}/"
         self.interest: Interest = None
         self._name = name
@@ -60,7 +60,7 @@ class Keyspace:
         #: The key of each listed record under its service.
         self._homes: dict[str, str] = {}
 
-    # --- where things stand ---
+    # --- from things to keys ---
 
     def _part(self, text: str) -> str:
         return "%2E" * len(text) if text in (".", "..") and not self._has_dots else quote(text, safe="")
@@ -71,7 +71,7 @@ class Keyspace:
         return f"{self.prefix}notes/"
 
     def prefixes(self, interest: Interest) -> list[str]:
-        """What is to be read for an interest. All namespaces are read whole, whatever the interest."""
+        """The prefixes to read for an interest. A client of all namespaces reads everything."""
         if self._namespace is None:
             return [self.prefix]
         common = [self.notes, self.revoked] if self.is_closed else [self.notes]
@@ -94,7 +94,7 @@ class Keyspace:
         return f"{self.prefix}{'records' if is_service else 'subscribers'}/{self._part(name)}/"
 
     def keys_of(self, record: Record) -> list[str]:
-        """The keys of a record. The first one is that under its service."""
+        """The keys of a record. The first one is under its service."""
         root = f"{self.root}{self._part(record.namespace)}/"
         instance = self._part(record.instance)
         sources = [f"{root}subscribers/{self._part(source)}/{instance}" for source in sorted(sources_of(record))]
@@ -109,17 +109,17 @@ class Keyspace:
         return f"{self.root}{self._part(namespace)}/locks/{self._part(name)}"
 
     def outranks(self, held: bytes, note: Note, believes: Believes) -> bool:
-        """Whether a store that has `held` in the place of this note is to keep it: it is believed, and of no lower rank."""
+        """Whether the store should keep the value `held` instead of this note: it is believed, and its rank is not lower."""
         there = self.note(held)
         return there is not None and there.rank >= note.rank and believes(there, self._name)
 
-    # --- what a key is ---
+    # --- from keys to things ---
 
     def _parts(self, key: str) -> list[str]:
         return key.removeprefix(self.root).split("/")
 
     def instance_of(self, key: str) -> str | None:
-        """The instance whose record stands under this key; None where none does."""
+        """The instance whose record is under this key; None for other keys."""
         parts = self._parts(key)
         return unquote(parts[3]) if len(parts) == 4 and parts[1] in ("records", "subscribers") else None
 
@@ -134,7 +134,7 @@ class Keyspace:
         return self.is_closed and len(parts) == 2 and parts[0] == REVOKED
 
     def is_wanted(self, key: str) -> bool:
-        """Whether what a key holds is of interest; decided without a look at its value."""
+        """Whether the value of a key is of interest, by the key alone."""
         parts = self._parts(key)
         if self.is_revoked(key):
             return True
@@ -146,7 +146,7 @@ class Keyspace:
         return parts[1] == "subscribers" and self.interest is not None and subscribers_key(name) in self.interest
 
     def decoded(self, key: str, value: bytes) -> Record | Note | FoundList | None:
-        """What a key holds; None, and a line in the log, for what is of no use."""
+        """The decoded value of a key; None, and a line in the log, if it is unusable."""
         parts = self._parts(key)
         if self.is_revoked(key):
             return FoundList(value)
@@ -155,12 +155,12 @@ class Keyspace:
         if self.instance_of(key) is None:
             return None
         if parts[1] == "subscribers" and self.interest is None:
-            return None  # All records are read: this is one of them once more.
+            return None  # All records are read, so this is a copy of one of them.
         record = self._unpacked(key, value, Record.from_dict)
         return record if record is not None and key in self.keys_of(record) else None
 
     def note(self, value: bytes) -> Note | None:
-        """What the key of a note holds; None, and a line in the log, for what is of no use."""
+        """The note in a value; None, and a line in the log, if it is unusable."""
         return self._unpacked("of a note", value, Note.from_list)
 
     def _unpacked(self, key: str, value: bytes, decode: Callable[[Any], Any]) -> Any:

@@ -6,14 +6,14 @@ from discovery.backend import Capabilities, Kind, Options
 from discovery.client.seeds import Seed, is_port, local_seed, split_tcp, tcp_seed
 from discovery.exceptions import DirectoryConfigurationError
 
-#: Registries that one client talks to; more would make nothing safer.
+#: The most registries of one client. More would not make the directory any safer.
 MAX_REGISTRIES = 16
 
 
 def open_local(url: str, options: Options) -> Kind:
     """`local:` or `local:PORT`: the first process on the machine hosts it.
 
-    What it lists dies with the machine, so only notes are cached.
+    Its records end with the machine, so only notes are cached.
     """
     port = url.removeprefix("local:")
     if port and not (is_port(port) and int(port)):
@@ -21,7 +21,7 @@ def open_local(url: str, options: Options) -> Kind:
             f"the directory URL is {url!r}; local: or local:PORT is needed, with a port from 1 to 65535"
         )
     seed = local_seed(int(port) if port else None, options.ttl, options.host, options.keys)
-    # Loopback answers or refuses at once, so asking often costs nothing and a new host is found soon.
+    # Loopback answers or refuses at once. So frequent attempts cost little, and a new host is found soon.
     pause = min(0.5, options.ttl / 3)
     name = f"local ({seed.address})"
     capabilities = Capabilities(is_hosted_by_clients=options.keys is None, servers=(split_tcp(seed.address),))

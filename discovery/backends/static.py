@@ -1,4 +1,4 @@
-"""A directory that needs no registry: what is where is written in the URL or in a file."""
+"""A directory that needs no server: the addresses of all services are written in the URL or in a file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_static(url: str, options: Options) -> StaticDirectory:
 
 
 class StaticDirectory:
-    """The `Directory` of what was written down. It is always fresh, and announcing changes nothing."""
+    """The `Directory` of a fixed list. It is always fresh, and announcing changes nothing."""
 
     capabilities = Capabilities(can_announce=False, stores_notes=False, takes_keys=True)
 
@@ -56,17 +56,17 @@ class StaticDirectory:
         ]
         self._records = {record.instance: Seen(record) for record in records}
         self._is_started = False
-        #: Called at the start, and when the interest has grown.
+        #: Called at the start, and after the interest has grown.
         self._callbacks: list[Callback] = []
 
     def start(self) -> None:
-        """Whoever subscribed before is called now."""
+        """Calls the callbacks that have subscribed before."""
         self._is_started = True
         for callback in list(self._callbacks):
             self._call_back(callback)
 
     def stop(self, timeout: float = 1.0) -> None:
-        """Nothing is held."""
+        """Does nothing: there are no connections."""
         self._is_started = False
 
     def __enter__(self) -> StaticDirectory:
@@ -77,28 +77,28 @@ class StaticDirectory:
         self.stop()
 
     def announce(self, record: Record) -> None:
-        """Accepted and ignored: who is where is written down already."""
+        """Does nothing: the list is fixed."""
 
     def withdraw(self, instance: str) -> None:
-        """Accepted and ignored."""
+        """Does nothing: the list is fixed."""
 
     def put(self, key: str, value: dict[str, Any], *, ttl: float = DEFAULT_NOTE_TTL, age: float = 0.0) -> None:
-        """Accepted and ignored: no registry could store it."""
+        """Does nothing: there is no registry to store a note."""
 
     def delete(self, key: str) -> None:
-        """Accepted and ignored."""
+        """Does nothing: there are no notes."""
 
     def flush(self, timeout: float) -> bool:
-        """True: nothing is ever on its way."""
+        """True at once: nothing is ever sent."""
         return True
 
     def lock(self, name: str) -> NoReturn:
-        """There is nobody who could hold one."""
+        """DirectoryError: there is no server to hold a lock."""
         mend = "etcd:, zookeeper: or consul: alone does"
         raise DirectoryError(f"directory {self._url!r} holds no locks, so {name!r} is not locked; {mend}")
 
     def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
-        """The records of these services are shown, too."""
+        """Shows the records of these services as well."""
         keys = interest.keys(services, sources)
         if not interest.covers(self._interest, keys):
             self._interest = interest.grown(self._interest, keys)
@@ -107,7 +107,7 @@ class StaticDirectory:
                     self._call_back(callback)
 
     def view(self) -> View:
-        """What was written down of the services of interest."""
+        """The records of the services of interest."""
         wanted = self._interest
         return View({key: seen for key, seen in self._records.items() if interest.wants(wanted, seen.record)}, fresh=True)
 
@@ -129,7 +129,7 @@ class StaticDirectory:
         return True
 
     def describe(self) -> str:
-        """Where it came from."""
+        """The URL or the file."""
         return f"directory {self._url}, which never changes"
 
     def _call_back(self, callback: Callback) -> None:

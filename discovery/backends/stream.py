@@ -1,9 +1,9 @@
-"""A TCP connection to one server of an engine, with TLS where the URL asks for it: native, and cut from any thread.
+"""A TCP connection to one server of an engine, with TLS if the URL asks for it, for native threads.
 
 Internal.
 
 Rule 1: one thread reads. Another one may send, one at a time; the caller sees to that.
-Rule 2: `cut` may come from any thread. It ends what waits for the connection; the reader then closes it.
+Rule 2: any thread may `cut` the connection. Whatever waits for it then ends, and the reader closes it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from discovery.backends.urls import unreachable
 from discovery.exceptions import EngineError
 from discovery.native import getaddrinfo, native_lock, original
 
-#: The socket as it was before gevent: it is used by threads without a hub.
+#: The socket before gevent patched it: threads without a hub use it.
 _socket: type[socket.socket] = original("socket", "socket")
 #: Bytes that are read at once.
 CHUNK = 65536
 
 
 def keepalive_options() -> list[tuple[int, int, int]]:
-    """Options of a socket by which a path that is cut without a word ends the connection within ten seconds."""
+    """Socket options with which a connection over a broken path ends within ten seconds."""
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     if hasattr(socket, "TCP_KEEPIDLE"):
         options += [
@@ -42,9 +42,9 @@ def name_of(server: tuple[str, int]) -> str:
 
 
 class EngineStream:
-    """An open connection. `seconds`: for each address of the host, and for the handshake.
+    """An open connection. `seconds`: the time for each address of the host, and for the TLS handshake.
 
-    `opened` is told of it before anything is waited for, so that another thread can cut it. EngineError says why there is none.
+    `opened` is called with this object before it connects, so that another thread can cut it. EngineError if it cannot connect.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class EngineStream:
         self._is_cut = False
         self._socket: Any = None
         self._buffers = None if context is None else TlsBuffers(context, server[0])
-        #: Held while something is encrypted or decrypted, and sent in that order.
+        #: Held while bytes are encrypted or decrypted and sent, so that they are sent in their order.
         self._order = native_lock()
         opened(self)
         try:
@@ -117,7 +117,7 @@ class EngineStream:
         return descriptor
 
     def recv(self, seconds: float | None) -> bytes:
-        """What has come, nothing at the end. TimeoutError when nothing came in time; None waits for ever."""
+        """The bytes that have come, none at the end. TimeoutError after `seconds` without any; None waits for ever."""
         if self._buffers is None:
             return self._recv(seconds)
         while not self._buffers.is_over:
@@ -127,14 +127,14 @@ class EngineStream:
                     plain = self._buffers.received(raw)
                 except ssl.SSLError as exc:
                     raise EngineError(f"{self.name} ended TLS: {why_tls_failed(exc)}; {MEND}") from exc
-                # An answer to the server's own words: a key that changes, for instance.
+                # TLS may have to answer the server, for instance when a key changes.
                 self._send(self._buffers.to_send())
             if plain:
                 return plain
         return b""
 
     def send(self, data: bytes) -> None:
-        """Sends all of it. EngineError when the connection is over."""
+        """Sends all bytes. EngineError when the connection is over."""
         if self._buffers is None:
             self._send(data)
             return
@@ -150,7 +150,7 @@ class EngineStream:
         except TimeoutError:
             raise
         except OSError:
-            return b""  # It was cut, here or there: that is an end like any other.
+            return b""  # The connection was cut, here or by the server: that counts as its end.
 
     def _send(self, data: bytes) -> None:
         connection = self._socket
@@ -161,17 +161,17 @@ class EngineStream:
             raise EngineError(f"{self.name} closed the connection") from exc
 
     def cut(self) -> None:
-        """Ends it, whichever thread waits for it."""
+        """Ends the connection, whichever thread waits for it."""
         with self._guard:
             self._is_cut = True
             if self._socket is not None:
                 try:
                     self._socket.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    pass  # It has ended by itself, or is not connected yet.
+                    pass  # It has ended already, or is not connected yet.
 
     def close(self) -> None:
-        """Lets go of it; for the thread that reads."""
+        """Closes the connection. Called by the thread that reads."""
         with self._guard:
             self._is_cut = True
             if self._socket is not None:

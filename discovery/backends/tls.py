@@ -5,8 +5,8 @@ Internal.
     ?tls=yes                              TLS with the system's authorities
     ?ca=FILE&cert=FILE&key=FILE           PEM files: the authorities to trust, and the client's own certificate and key
 
-Rule 1: names and addresses are always checked against the server's certificate. There is no option to leave that out.
-Rule 2: no socket of `ssl` is used: gevent replaces it. Bytes are encrypted and decrypted in memory, and sent by the caller's.
+Rule 1: the host is always checked against the server's certificate. No option turns that off.
+Rule 2: no socket of `ssl` is used, since gevent replaces it. Bytes are encrypted and decrypted in memory; the caller sends them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from discovery.backends.urls import EngineUrl, truth
 from discovery.exceptions import DirectoryConfigurationError
 
-#: The options of a URL that are about TLS.
+#: The options of a URL for TLS.
 OPTIONS = ("tls", "ca", "cert", "key")
-#: What an error text about a failed handshake ends with.
+#: The end of an error text about a failed handshake.
 MEND = "see ca=, cert= and key= in the URL"
 
 
 def tls_context(url: EngineUrl) -> ssl.SSLContext | None:
-    """How to encrypt what goes to these servers; None where the URL asks for no TLS.
+    """The TLS settings for these servers; None if the URL does not ask for TLS.
 
     DirectoryConfigurationError for a file that cannot be read, or a key without a certificate.
     """
@@ -45,7 +45,7 @@ def tls_context(url: EngineUrl) -> ssl.SSLContext | None:
 
 
 class TlsBuffers:
-    """Both directions of one encrypted connection, in memory. What `to_send` returns goes to the server."""
+    """Both directions of one encrypted connection, in memory. The caller sends the bytes that `to_send` returns."""
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -53,7 +53,7 @@ class TlsBuffers:
         self.is_over = False
 
     def shake_hands(self) -> bool:
-        """Goes on with the handshake; True when it is complete. ssl.SSLError when the two do not agree."""
+        """Continues the handshake; True when it is complete. ssl.SSLError if it fails."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -71,7 +71,7 @@ class TlsBuffers:
             view = view[self._tls.write(view) :]
 
     def received(self, raw: bytes) -> bytes:
-        """Takes bytes of the server, none at its end, and returns all that can be decrypted by now."""
+        """Takes bytes of the server (none at the end), and returns all bytes that can be decrypted by now."""
         if raw:
             self._incoming.write(raw)
         else:
@@ -88,7 +88,7 @@ class TlsBuffers:
         return b"".join(plain)
 
     def shaken(self, raw: bytes) -> bool:
-        """`shake_hands` once more, after these bytes of the server. ssl.SSLError at its end, too."""
+        """Continues the handshake with these bytes of the server (none at the end); returns and raises like `shake_hands`."""
         if raw:
             self._incoming.write(raw)
         else:
@@ -97,7 +97,7 @@ class TlsBuffers:
 
 
 def why_tls_failed(exc: Exception) -> str:
-    """What OpenSSL says, without its file and line."""
+    """The reason that OpenSSL gives, without its file and line."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return str(exc.verify_message)
     if isinstance(exc, ssl.SSLEOFError):

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 from discovery.client.seeds import split_tcp
 from discovery.exceptions import DirectoryConfigurationError
 
-#: Where an engine keeps a directory unless its URL says otherwise.
+#: The prefix under which an engine keeps the directory by default.
 DEFAULT_PREFIX = "zmqservices"
 MAX_SERVERS = 16
 #: Characters of a prefix, before anything is encoded.
@@ -17,7 +17,7 @@ LONGEST_PREFIX = 200
 
 @dataclass(frozen=True, slots=True)
 class EngineUrl:
-    """The parts of the URL. `name` is what is shown of it: everything but the password."""
+    """The parts of the URL. `name`: the URL without the password, for logs and errors."""
 
     name: str
     servers: tuple[tuple[str, int], ...]
@@ -30,9 +30,9 @@ class EngineUrl:
 def parse_engine_url(
     url: str, default_port: int, mend: str, known: tuple[str, ...], has_users: bool = True
 ) -> EngineUrl:
-    """The parts. DirectoryConfigurationError, which ends with `mend`, for a URL that makes no sense; it shows no password.
+    """The parts of a URL. DirectoryConfigurationError, which ends with `mend` and shows no password, for one that makes no sense.
 
-    `has_users`: False where all that precedes an @ is a secret, as a token of Consul's is.
+    `has_users`: False if everything before an @ is a secret, like a token of Consul.
     """
     scheme, _, rest = url.partition("://")
     rest, question, query = rest.partition("?")
@@ -58,7 +58,7 @@ def parse_engine_url(
 
 
 def truth(text: str, url: EngineUrl) -> bool:
-    """What an option says that is yes or no."""
+    """The value of an option that is yes or no. DirectoryConfigurationError for another text."""
     if text.lower() in ("", "1", "true", "yes", "on"):
         return True
     if text.lower() in ("0", "false", "no", "off"):

@@ -1,4 +1,4 @@
-"""The records that this process announced, and which registries have acknowledged them.
+"""The records that this process has announced, and which registries have acknowledged them.
 
 Rule 1: no sockets, no threads, no clock here; `now` is an argument (seconds, monotonic).
 Rule 2: changes are numbered; a registry is up to date once it has acknowledged the last change of every instance.
@@ -15,14 +15,14 @@ from discovery import protocol
 from discovery.exceptions import DirectoryError
 from discovery.model import DEFAULT_TTL, Record
 
-#: Tombstones of withdrawn records, so that an older version cannot be announced by mistake.
+#: The most tombstones of withdrawn records, which keep an older version from being announced by mistake.
 MAX_TOMBSTONES = 1000
-#: Seconds during which a registry that (re)connects is told of a withdrawal: its clients may still have the record.
+#: Seconds for which a registry that connects is told of a withdrawal: its clients may still have the record.
 TOMBSTONE_TTL = 60.0
 
 
 class LeaseClaims:
-    """The records that callers have announced so far; checks each call, so that mistakes are raised at once."""
+    """The records that callers have announced. Each call is checked at once, so that the caller gets the error."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
@@ -72,7 +72,7 @@ class RecordSigner(Protocol):
         """The record, signed."""
 
     def is_due(self, record: Record) -> bool:
-        """Whether a record is to be signed anew."""
+        """Whether a record must be signed again."""
 
     def withdrawal(self, record: Record) -> bytes:
         """The withdrawal of a record, signed."""
@@ -81,7 +81,7 @@ class RecordSigner(Protocol):
 class Announcements:
     """The records that the registries shall list, the messages for that, and what each registry has acknowledged.
 
-    `signer` signs withdrawals, and records anew whose signature gets old.
+    `signer` signs withdrawals, and signs records again whose signatures become old.
     """
 
     def __init__(self, signer: RecordSigner | None = None) -> None:
@@ -93,12 +93,12 @@ class Announcements:
         self._acknowledged: dict[Hashable, dict[str, int]] = {}
 
     def announce(self, record: Record) -> None:
-        """From now on registries are sent this record of the instance."""
+        """Has registries list this record of the instance from now on."""
         self._last_change += 1
         self._own[record.instance] = _Own(record, self._last_change)
 
     def withdraw(self, record: Record, now: float) -> None:
-        """From now on registries are told to remove the instance."""
+        """Has registries remove the instance."""
         self._last_change += 1
         self._own[record.instance] = _Own(record, self._last_change, now)
 
@@ -120,7 +120,7 @@ class Announcements:
         return messages
 
     def sign_again(self) -> list[str]:
-        """Signs the records anew for which it is time; returns their instances, of which registries are to be told."""
+        """Signs the records again for which it is time. Returns their instances, which must be sent to the registries."""
         signer = self._signer
         if signer is None:
             return []

@@ -36,15 +36,15 @@ MAX_SIZE = 64 * 1024 * 1024
 
 
 class DiskCache:
-    """Files per URL and namespace. Methods never raise; a cache that fails is logged once, as a warning.
+    """The files for one URL and namespace. Methods never raise; a cache that fails is logged once, as a warning.
 
-    A client of everything has one file of records. A client with an interest has one for each key, which all processes share
-    that care for it, whatever else they care for. `keeps_records=False`: only notes are cached.
+    A client of everything has one file of records. A client with an interest has one file for each key, which it shares with all
+    processes whose interest has that key. `keeps_records=False`: only notes are cached.
     """
 
     def __init__(self, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
         self._key = [url, namespace]
-        # A collision does no harm: the key itself is in the file and is compared. hashlib would load OpenSSL, 3.5 MB.
+        # A collision does no harm, since the file contains the key, which is compared. hashlib would load OpenSSL, 3.5 MB.
         digest = zlib.crc32(repr(self._key).encode())
         self._folder = folder
         self._digest = f"{digest:08x}"
@@ -52,11 +52,11 @@ class DiskCache:
         self.notes_path = folder / f"notes-{digest:08x}.msgpack"
         self._keeps_records = keeps_records
         self._has_warned = False
-        #: Told of a record that is passed over, by whoever looks at it first.
+        #: Called with a bad record's instance and the reason, on the thread that decodes the record first.
         self.on_bad: OnUnreadable = nobody_told
 
     def load(self, interest: Interest = EVERYTHING) -> list[tuple[Listed, float]]:
-        """(record, age in seconds) for each record of the last good view of an interest; empty when there is none."""
+        """(record, age in seconds) for each record in the last good view of an interest; empty if there is none."""
         if not self._keeps_records:
             return []
         if interest is None:
@@ -73,7 +73,7 @@ class DiskCache:
             # Two processes share only the wall clock. If it was set back, ages must not shrink.
             passed = max(0.0, time.time() - float(document["saved_at"]))
             if "blocks" not in document:
-                # As earlier releases wrote it.
+                # The format of earlier releases.
                 return [(Record.from_dict(fields), float(age) + passed) for fields, age in document["records"]]
             blocks = [RecordBlock.from_list(protocol.unpack(block)) for block in document["blocks"]]
             for block in blocks:
@@ -84,7 +84,7 @@ class DiskCache:
             return []
 
     def save(self, entries: Iterable[tuple[Listed, float]], interest: Interest = EVERYTHING) -> None:
-        """Replaces the last good view of an interest. `entries` may have records of others, which are left out."""
+        """Replaces the last good view of an interest. Entries outside of the interest are left out."""
         if not self._keeps_records:
             return
         by_key: dict[str | None, list[Entry]] = {None: []} if interest is None else {key: [] for key in interest}
@@ -151,5 +151,5 @@ class DiskCache:
 
 
 def _packed(record: Listed, raws: dict[BlockContents, bytes]) -> bytes | None:
-    """The record as msgpack; None for a bad one. A record at which nobody has looked is not decoded for this."""
+    """The record as msgpack; None for a bad one. A record that is not decoded yet stays so."""
     return record.packed(raws) if isinstance(record, PackedRecord) else protocol.pack(record.to_dict())

@@ -1,4 +1,4 @@
-"""What the thread of a directory needs of a connection, be it to a registry or to an engine, and what it is told by one."""
+"""The interface of a connection to a registry or an engine, and of the listener that it reports to."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import zmq
 from discovery import protocol
 from discovery.interest import EVERYTHING, Interest
 
-#: The states of a connection. Where `open` succeeds it goes from the first to the last.
+#: The states of a connection. An attempt that succeeds goes from the first to the last.
 WAITING, CONNECTING, SUBSCRIBING, UP = "waiting", "connecting", "subscribing", "up"
 
-#: Hands a function to the directory's own thread, from whatever thread; it is called there with the time.
+#: Has the directory's own thread call a function with the time. Callable from any thread.
 Post = Callable[[Callable[[float], None]], None]
 
 
-#: The longest pause after the first failed attempt, and after many, in seconds.
+#: Seconds of the longest pause after the first failed attempt, and after many.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 
 
@@ -36,7 +36,7 @@ class DirectoryConnection(ABC):
         self.state = WAITING
         #: Why the connection ended, or the last attempt failed.
         self.error: str | None = None
-        #: Tells a registry or engine that lost everything from the one before.
+        #: An id of the stored data, which changes when the registry or engine has lost everything.
         self.boot_id: str | None = None
         #: Whether the other side is the node of all that it tells, and has proven it: nothing of that need be signed.
         self.is_own_word = False
@@ -46,8 +46,8 @@ class DirectoryConnection(ABC):
         #: When the next attempt may begin.
         self.retry_at = float("-inf")
         self.failures = 0
-        #: The records that were asked for in this conversation, and those of which all have been told by now. EVERYTHING where
-        #: the other side does not know of interests.
+        #: The interest that was asked for in this conversation, and the part that has been answered. EVERYTHING if the other
+        #: side does not know interests.
         self.asked: Interest = EVERYTHING
         self.answered: Interest = EVERYTHING
         self._listener = listener
@@ -55,7 +55,7 @@ class DirectoryConnection(ABC):
 
     @abstractmethod
     def open(self, now: float) -> None:
-        """Begin an attempt; `retry_at` has come."""
+        """Begin an attempt. Called once `retry_at` has come."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -81,12 +81,12 @@ class DirectoryConnection(ABC):
 
     @abstractmethod
     def send(self, message: protocol.Message) -> bool:
-        """True when the connection took it."""
+        """Send a message. False if the connection has no room for it now."""
 
     def extend(self, keys: Interest, now: float) -> None:
-        """Ask for the records under these keys as well; `on_extended`, or `on_up` once more, follows when all have been told.
+        """Ask for the records under these keys as well. `on_extended`, or `on_up` again, follows when all have been sent.
 
-        Called while the connection is up, and only for what is not in `asked`: never where that is EVERYTHING.
+        Called while the connection is up, and only for keys that are not in `asked`.
         """
         raise NotImplementedError(f"{type(self).__name__} tells of everything")
 
@@ -96,11 +96,11 @@ class DirectoryConnection(ABC):
 
     @abstractmethod
     def check(self, now: float) -> None:
-        """Give up what took too long."""
+        """End an attempt or a connection that takes too long."""
 
 
 class DirectoryListener(Protocol):
-    """Receives the events of a connection, and says what to ask for."""
+    """Receives the events of connections, and knows what to ask for."""
 
     @property
     def interest(self) -> Interest:
@@ -113,10 +113,10 @@ class DirectoryListener(Protocol):
         """The registry sent an Update, Drop, Heartbeat, NotesChanged, Ack, Refused or Unknown, in order and without a gap."""
 
     def on_extended(self, connection: DirectoryConnection, now: float) -> None:
-        """All records were told that an `extend` asked for; `connection.answered` has grown."""
+        """All records have come that an `extend` asked for; `connection.answered` has grown."""
 
     def on_unreadable(self, instance: str, tell: Callable[[], None]) -> None:
-        """A record of a snapshot was looked at, and is bad. Called from any thread; `tell` is to be called on the directory's."""
+        """A record of a snapshot was decoded and is bad. Called on any thread; `tell` must be called on the directory's."""
 
     def on_down(self, connection: DirectoryConnection, now: float) -> None:
         """The connection ended, or an attempt failed; `connection.error` says why."""

@@ -1,11 +1,11 @@
-"""Locks that the servers of an engine hold for this process, each with a fencing token.
+"""Locks in an engine, each with a fencing token.
 
 Internal. `Directory.lock` makes one.
 
-Rule 1: a lock counts as held only until its lease could run out at the server, by a clock that goes on while the process or the
-machine stands still. So two processes never hold it at once, as long as their clocks run alike to one part in ten.
-Rule 2: each time that a lock changes hands its token is higher than all those before. A store that remembers the highest token
-refuses what a former holder sends late.
+Rule 1: a lock counts as held only until its lease could run out at the server, by a clock that also runs while the process or
+the machine sleeps. So two processes never hold it at once, as long as their clocks differ by less than a tenth of the lease.
+Rule 2: each time that a lock changes hands, its token is higher than all tokens before. A store that remembers the highest token
+can refuse late writes of a former holder.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from dataclasses import dataclass
 
 from discovery.native import native_lock
 
-#: The part of a lease for which a lock is trusted; the rest is for clocks that run apart.
+#: The part of a lease for which a lock counts as held. The rest allows for clocks that run at different speeds.
 TRUSTED = 0.9
 
 _clock = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def lock_time() -> float:
-    """Seconds, by a clock that goes on while the machine sleeps, where the system has one."""
+    """Seconds, by a clock that also runs while the machine sleeps, if the system has one."""
     return time.monotonic() if _clock is None else time.clock_gettime(_clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The server holds the lock for us: with this token, and until this `lock_time` at least."""
+    """This process holds the lock, with this token, at least until this `lock_time`."""
 
     token: int
     until: float
 
 
 class EngineLock:
-    """A lock that this process wants from now on, until `release`. Usable from any thread and any greenlet."""
+    """A lock that this process wants, until `release`. Usable from any thread and any greenlet."""
 
     def __init__(self, namespace: str, name: str, released: Callable[[EngineLock], None]) -> None:
         self.namespace = namespace
         self.name = name
-        #: Told to the server, so that this process knows its own lock after its connection was lost.
+        #: The value at the server, by which this process knows its own lock after its connection was lost.
         self.owner = os.urandom(8).hex()
         self._released = released
         self._guard = native_lock()
@@ -51,17 +51,17 @@ class EngineLock:
 
     @property
     def token(self) -> int | None:
-        """The fencing token while the lock is held, now; None while it is not."""
+        """The fencing token while the lock is held; None otherwise."""
         held = self._held
         return held.token if held is not None and lock_time() < held.until else None
 
     def grant(self, held: Held | None) -> None:
-        """What the server said of it."""
+        """Sets the server's answer: the lock is held, or not (None)."""
         with self._guard:
             self._held = held if self._is_wanted else None
 
     def release(self) -> None:
-        """It is not held from now on, and the server is told so. A second call does nothing."""
+        """Gives the lock up, and has the server told. A second call does nothing."""
         with self._guard:
             was_wanted, self._is_wanted, self._held = self._is_wanted, False, None
         if was_wanted:
@@ -69,7 +69,7 @@ class EngineLock:
 
 
 class EngineLocks:
-    """The locks that a process wants from one engine; `seconds` is how long one is kept without a sign of life."""
+    """The locks that a process wants from one engine. `seconds`: the lease of each lock."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -80,7 +80,7 @@ class EngineLocks:
         self._released: list[EngineLock] = []
 
     def new(self, namespace: str, name: str) -> EngineLock:
-        """A lock that is wanted from now on."""
+        """A new lock, which is wanted from now on."""
         lock = EngineLock(namespace, name, self._release)
         with self._guard:
             self._wanted.append(lock)
@@ -88,18 +88,18 @@ class EngineLocks:
         return lock
 
     def wanted(self) -> list[EngineLock]:
-        """Those that the server shall hold for us."""
+        """The locks that this process wants."""
         with self._guard:
             return list(self._wanted)
 
     def take_released(self) -> list[EngineLock]:
-        """Those of which the server is to be told that they are free; each once."""
+        """The locks that must be released at the server; each is returned once."""
         with self._guard:
             released, self._released = self._released, []
         return released
 
     def release_all(self) -> None:
-        """The directory stops."""
+        """Releases all locks, since the directory stops."""
         for lock in self.wanted():
             lock.release()
 

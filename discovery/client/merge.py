@@ -1,11 +1,10 @@
-"""Merges what several registries list, which do not talk to each other, into one view.
+"""Merges the lists of several registries, which know nothing of each other, into one view.
 
 Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds, monotonic).
 Rule 2: of two versions of a record the higher rank wins, whichever registry it came from.
-Rule 3: a record is removed when its holder withdrew it, or when some registry that was asked for it is connected and past its
-warm-up, and no connected registry lists it. Records that a registry listed when its connection was lost stay for one more ttl,
-their grace.
-Rule 4: records outside the interest are not known, whoever lists them; only those that this process announced are known always.
+Rule 3: a record is removed when its holder has withdrawn it. It is also removed when no connected registry lists it, and one
+that was asked for it is past its warm-up. Records of a registry whose connection is lost stay for one more ttl, their grace.
+Rule 4: records outside of the interest are not known, except those that this process has announced.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from discovery.interest import EVERYTHING, NOTHING, Interest
 from discovery.model import DEFAULT_TTL
 from discovery.record_blocks import Listed, PackedRecord, is_bad, keys_of_listed, unpacked, wants_listed
 
-#: Tombstones of withdrawn instances, so that a registry that does not know of a withdrawal yet does not bring one back.
+#: The most tombstones of withdrawn instances: a registry that does not know of a withdrawal yet must not bring one back.
 MAX_TOMBSTONES = 10_000
-#: The registry name under which the records of this process are merged, so that they are known while no registry is.
+#: The name under which this process's own records are merged, as if by a registry: they are known even without registries.
 OWN = ""
-#: Share of the ttl between two renewals of a healthy holder, at most: a third, and a fifth more for jitter.
+#: The longest time between two renewals of a healthy holder, as a share of the ttl: a third, and a fifth more for jitter.
 IN_TIME = 0.4
 
 
-# Not frozen: that would make each three times as dear, and a client that starts makes thousands. Nobody changes them.
+# Not frozen, since that takes three times as long, and a client that starts makes thousands. It is never changed.
 @dataclass(slots=True)
 class MergedRecord:
     """A record as one registry lists it. `last_contact`: when the holder last contacted that registry, by our clock."""
@@ -40,7 +39,7 @@ class MergedRecord:
 class Known:
     """A record as all registries together list it. `listed_by`: the connected registries that list it now.
 
-    `is_listed`: one of them lists this very version, and not only this process knows of it.
+    `is_listed`: one of them lists this version, so that it is known to more than this process.
     """
 
     record: Listed
@@ -53,7 +52,7 @@ class Known:
 @dataclass(slots=True)
 class _Replica:
     entries: dict[str, MergedRecord] = field(default_factory=dict)
-    #: What it was asked for and has answered: it says nothing about other records.
+    #: The interest that this registry has answered. Its list says nothing about other records.
     answered: Interest = EVERYTHING
     is_connected: bool = False
     is_warm: bool = False
@@ -68,7 +67,7 @@ class Merge:
         #: Keys of records that were added, changed or removed; for the caller to read and clear.
         self.changed_keys: set[str] = set()
         self._interest = interest
-        #: What the connected registries past their warm-up have answered, while `settle` runs.
+        #: While `settle` runs, the interest that the connected registries past their warm-up have answered.
         self._answers: list[Interest] = []
         self._replicas: dict[str, _Replica] = {}
         self._withdrawn: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -82,12 +81,12 @@ class Merge:
         return any(replica.is_connected and replica.is_warm for replica in self._replicas.values())
 
     def want(self, interest: Interest) -> None:
-        """The interest has grown: records that registries listed already become known."""
+        """Sets a larger interest. Records of it that registries list already become known."""
         self._interest = interest
         self._all_dirty()
 
     def restore(self, entries: Iterable[MergedRecord]) -> None:
-        """Adds records of an earlier run. They stay until a registry that is past its warm-up does not list them."""
+        """Adds records from the cache. They stay until a registry that is past its warm-up does not list them."""
         for entry in entries:
             if not wants_listed(self._interest, entry.record):
                 continue
@@ -99,7 +98,7 @@ class Merge:
     def snapshot(
         self, registry: str, entries: Iterable[MergedRecord], warming: bool, answered: Interest = EVERYTHING
     ) -> None:
-        """A registry is connected and sent all that it lists of `answered`."""
+        """A registry has connected and has sent all its records of the interest `answered`."""
         replica = self._replicas.setdefault(registry, _Replica())
         replica.answered = answered
         replica.entries = {entry.record.instance: entry for entry in entries}
@@ -107,7 +106,7 @@ class Merge:
         self._all_dirty()
 
     def extended(self, registry: str, answered: Interest) -> None:
-        """A connected registry has sent all that it lists of `answered`, which is more than before."""
+        """A connected registry has sent all its records of the interest `answered`, which has grown."""
         replica = self._replicas.get(registry)
         if replica is not None and replica.is_connected:
             replica.answered = answered
@@ -174,7 +173,7 @@ class Merge:
         return changed
 
     def confirmed(self, interest: Interest) -> Interest:
-        """The part of an interest of which a connected registry past its warm-up has told everything; NOTHING where none has."""
+        """The part of an interest that a connected registry past its warm-up has answered; NOTHING if there is none."""
         warm = [one.answered for one in self._replicas.values() if one.is_connected and one.is_warm]
         if not warm:
             return NOTHING
@@ -189,9 +188,9 @@ class Merge:
         return bool(self._in_grace)
 
     def _not_plain(self, dirty: set[str], changed: set[str]) -> Iterable[str]:
-        """Settles the records that one connected registry lists and about which nobody says anything else; returns the others.
+        """Settles the records that only one connected registry has anything to say about. Returns the other instances.
 
-        With one registry these are nearly all, and a client that starts has thousands.
+        With one registry that is nearly every record, and a client that starts has thousands.
         """
         listing = [(name, one) for name, one in self._replicas.items() if one.entries and name != OWN]
         if len(listing) != 1 or not listing[0][1].is_connected:
@@ -220,7 +219,7 @@ class Merge:
         return others
 
     def pass_over(self, instance: str) -> None:
-        """The record of an instance has turned out to be bad: `settle` decides anew, without it."""
+        """Ignores the record of an instance, which turned out to be bad: `settle` decides again without it."""
         self._dirty.add(instance)
 
     def _decide(self, instance: str, before: Known | None, now: float) -> Known | None:
@@ -260,10 +259,10 @@ class Merge:
 
 def _differ(before: Listed, after: Listed) -> bool:
     if isinstance(before, PackedRecord) and isinstance(after, PackedRecord):
-        # A record has one writer, and each change of it another rank. To compare all fields, both would have to be decoded.
+        # A record has one writer, who gives each change another rank. To compare all fields, both would have to be decoded.
         return before.rank != after.rank or before.keys != after.keys
     one, other = unpacked((before, after))
-    # A record that was signed anew has to be kept anew, too.
+    # A record that was signed again replaces the former one, although it is equal.
     return one is None or other is None or one != other or one.signed != other.signed
 
 

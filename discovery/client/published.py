@@ -1,4 +1,4 @@
-"""The last state that the directory's thread published. Every other thread reads it without a lock.
+"""The last state that the directory's thread has published. Other threads read it without a lock.
 
 Rule 1: an object here never changes once it is published; `now` is always an argument.
 """
@@ -33,7 +33,7 @@ class Contact(Protocol):
 
 
 class _Records(Mapping[str, Seen]):
-    """The records of a view. Each entry is made when it is looked at: many who are called with a view look at nothing."""
+    """The records of a view. Each entry is made when it is read: many callbacks read nothing of a view."""
 
     __slots__ = ("_are_good", "_known", "_now", "_seen")
 
@@ -60,7 +60,7 @@ class _Records(Mapping[str, Seen]):
         return repr(dict(self))
 
     def _good(self) -> dict[str, Known]:
-        # Whoever asks for all of them looks at them next, as a rule. One that is bad must not be counted, nor be met there.
+        # A caller that asks for all records usually reads them next. Bad records must not be counted or iterated.
         if not self._are_good:
             found = unpacked(item.record for item in self._known.values())
             self._known = {
@@ -99,7 +99,7 @@ class Published:
         contact: dict[str, Any],
         notes: tuple[Note, ...],
     ) -> Published:
-        """The state that follows this one. It carries over since when the view has been fresh or stale."""
+        """The state that follows this one. It keeps the time since which the view has been fresh or stale."""
         since = self._since if is_fresh is self.is_fresh else now
         return Published(known, statuses, is_fresh, since, contact, notes)
 

@@ -1,7 +1,7 @@
-"""A directory kept by registries: usable from any thread and greenlet, with one thread of its own.
+"""A directory kept by registries or engines. Usable from any thread and greenlet; it has one thread of its own.
 
 Rule 1: only that thread touches the `ClientState`; other threads queue commands for it.
-Rule 2: it is a thread of the operating system also under gevent, so that leases are renewed while a hub is busy.
+Rule 2: even under gevent it is a thread of the operating system, so that leases are renewed while a hub is busy.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RegistryClient:
         gate: Gate | None = None,
     ) -> None:
         self._locks = locks
-        #: What signs and verifies in a closed cluster.
+        #: Signs and verifies in a closed cluster.
         self._gate = gate
         self.name = name
         self.capabilities = capabilities
@@ -89,9 +89,9 @@ class RegistryClient:
         self._thread.start()
 
     def stop(self, timeout: float = 1.0, blocking: bool = False) -> None:
-        """Withdraws what was announced, if a registry answers in `timeout` seconds, and ends the threads."""
+        """Withdraws the announced records and ends the threads. Waits at most `timeout` seconds for registries to confirm."""
         if os.getpid() != self._pid:
-            return  # In a forked child: the thread is the parent's.
+            return  # This is a forked child; the thread belongs to the parent.
         with self._lock:
             was_stopped, self._is_stopped = self._is_stopped, True
             thread = self._thread
@@ -138,7 +138,7 @@ class RegistryClient:
         if self.namespace is None:
             raise DirectoryError("notes are of one namespace; this directory was opened for all")
         note = Note(self.namespace, key, _stamp(age), ttl, value)
-        # Encoded and decoded, so that errors are raised here, and this process sees the note as all others do.
+        # Encoded and decoded, so that errors are raised here, and this process sees the note like all others.
         (note,) = protocol.decode(protocol.encode(protocol.PutNotes(0, [note]))).notes  # type: ignore[union-attr]
         self._check_note(note)
         if self.capabilities.stores_notes:
@@ -155,18 +155,18 @@ class RegistryClient:
             self._post(lambda now: self._client_state.put(note, True, now))
 
     def flush(self, timeout: float) -> bool:
-        """True once all changes are acknowledged by every reachable registry, and by one at least."""
+        """True once every reachable registry, and at least one, has acknowledged all changes; False after `timeout` seconds."""
         sockets.check_process(self._pid)
         if self._is_stopped:
             return False
         if not (self.capabilities.can_announce or self.capabilities.stores_notes):
-            return True  # Nothing is ever on its way.
+            return True  # Nothing is ever sent.
         flush = Flush()
         self._post(lambda now: self._client_state.flush(flush))
         try:
             return flush.done.wait(timeout) or flush.good_enough
         finally:
-            self._post(lambda now: flush.done.set())  # So that it is removed: this caller waits no more.
+            self._post(lambda now: flush.done.set())  # Marks it for removal: this caller does not wait any more.
 
     def lock(self, name: str) -> EngineLock:
         """Waits, in the background, for a lock of the namespace. See `Directory.lock`."""
@@ -209,7 +209,7 @@ class RegistryClient:
         return lambda: self._post(lambda now: self._client_state.unsubscribe(token))
 
     def wait_ready(self, timeout: float, service: str | None = None) -> bool:
-        """True once some registry has told all of the interest, or of one service; False after `timeout` seconds."""
+        """True once some registry has sent all records of the interest, or of one service; False after `timeout` seconds."""
         sockets.check_process(self._pid)
         if service is not None:
             self.add_interest([service])
@@ -247,7 +247,7 @@ class RegistryClient:
                 f"the record of {record.service!r} takes {len(packed)} bytes; {protocol.MAX_RECORD} are "
                 "allowed, so shorten what it says of its methods"
             )
-        # Decoded again, so that this process sees the record as all others do: tuples become lists.
+        # Decoded again, so that this process sees the record like all others: tuples become lists.
         return Record.from_dict(protocol.unpack(packed))
 
     def _check_note(self, note: Note) -> None:
@@ -306,7 +306,7 @@ _running: weakref.WeakSet[RegistryClient] = weakref.WeakSet()
 
 def _stop_all() -> None:
     for directory in list(_running):
-        # Blocking: there may be no hub any more.
+        # Blocks the thread, since there may be no hub any more.
         directory.stop(0.5, blocking=True)
 
 

@@ -1,4 +1,4 @@
-"""The connection of a client to one registry, and the state of the conversation over it.
+"""The connection of a client to one registry, and the state of the conversation.
 
 Used on the directory's own thread only. A `DirectoryListener` decides what the messages mean for the view.
 """
@@ -21,18 +21,18 @@ from discovery.security.renewal import learn, lists_of
 
 _log = Log(__name__)
 
-#: Seconds of silence after which the connection to a registry is closed; its heartbeats come each second.
+#: Seconds of silence after which the connection to a registry is closed. It sends a heartbeat every second.
 SILENCE = 3.5
-#: Seconds without a new attempt after a registry sent more than any registry may hold.
+#: Seconds until the next attempt after a registry has sent more than any registry may hold.
 OVERLOAD_PAUSE = 60.0
-#: Warnings about skipped records and notes, for each registry.
+#: The most warnings about skipped records and notes, for each registry.
 MAX_SKIP_WARNINGS = 10
-#: The first number of a request that extends the interest; requests about records and notes never get so far.
+#: The number of the first request that extends the interest. Requests about records and notes never get so far.
 FIRST_EXTENSION = 1 << 41
 
 
 class RegistryConnection(SocketConnection):
-    """One registry address."""
+    """The connection to the registry at one address."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class RegistryConnection(SocketConnection):
         self._namespace = namespace
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
-        #: Bytes of each record as it was received (an equal share of its snapshot part), and of all records.
+        #: Bytes of each record as received (an equal share of its part of the snapshot), and of all records.
         self._sizes: dict[str, int] = {}
         self._held = 0
         self._skipped: set[str] = set()
@@ -75,7 +75,7 @@ class RegistryConnection(SocketConnection):
         return bool(sockets.try_send(self._socket, [protocol.encode(message)]))
 
     def _foreign(self, now: float) -> None:
-        """The connection was accepted, but by something that is not a registry, or by a registry that is frozen."""
+        """Another kind of server accepted the connection, or a registry that is frozen."""
         error = "what listens there does not answer as a registry does"
         if self._keys is not None:
             error += ", or does not encrypt with the key of this cluster's registries (SECURITY)"
@@ -101,7 +101,7 @@ class RegistryConnection(SocketConnection):
         self._subscribe(now)
 
     def _present(self, keys: Keys) -> None:
-        """Show the certificate, and tell what is known to be revoked: first of all, and again after each change."""
+        """Sends the certificate and the lists of revoked certificates: first of all, and again after each change."""
         self._presented = keys.generation
         lists = lists_of(keys)
         if self.send(protocol.Present(keys.signed)) and lists:
@@ -115,7 +115,7 @@ class RegistryConnection(SocketConnection):
         self.send(protocol.Subscribe(self._namespace, None if interest is None else sorted(interest), True))
 
     def extend(self, keys: Interest, now: float) -> None:
-        """Asks for the records under these keys as well. When there is no room it is called again in the next round."""
+        """Asks for the records under these keys as well. If the socket has no room, the next round calls this again."""
         if keys is None:
             self._subscribe_again(now)
             return
@@ -138,14 +138,14 @@ class RegistryConnection(SocketConnection):
             self.close(now, f"it sent too much: {exc}", OVERLOAD_PAUSE)
 
     def _skip(self, reason: str) -> None:
-        # One unusable record, perhaps of a newer release, must not hide the others. It comes again with each snapshot.
+        # One unusable record, perhaps of a newer release, must not hide the others. It is in every snapshot.
         reason = reason[:300]
         if reason not in self._skipped and len(self._skipped) < MAX_SKIP_WARNINGS:
             self._skipped.add(reason)
             _log.warning("skipped a record or note of registry %s: %s", self.address, reason)
 
     def _unreadable(self, instance: str, reason: str) -> None:
-        """Called by whichever thread looked at a record of a block first."""
+        """Called on the thread that decodes a record of a block first."""
         self._listener.on_unreadable(instance, lambda: self._skip(reason))
 
     def _take(self, message: protocol.Message | protocol.SkippedUpdate, size: int, now: float) -> None:
@@ -163,7 +163,7 @@ class RegistryConnection(SocketConnection):
         elif isinstance(message, protocol.Refused) and message.request == 0:
             self.close(now, f"it refused: {quoted(message.reason, 200)}")
         elif self.state == SUBSCRIBING and isinstance(message, protocol.Heartbeat):
-            # Many clients join at once, and the snapshot comes in turn. A client that gave up now would only make it take longer.
+            # Many clients connect at once, and each waits its turn for the snapshot. To give up now would only make that longer.
             self._deadline = now + ATTEMPT
         elif self.state == UP or isinstance(message, protocol.Ack | protocol.Refused | protocol.Unknown):
             self._take_push(message, size, now)
@@ -178,7 +178,7 @@ class RegistryConnection(SocketConnection):
         self._held += size
         self._sizes.update((entry[0].instance, size // len(message.entries)) for entry in message.entries)
         for block in message.blocks:
-            # As many bytes as they take once somebody has looked at all of them.
+            # The bytes that they take once all of them are decoded.
             self._sizes.update(block.sizes())
             self._held += sum(size for _, size in block.sizes())
             block.contents.on_bad = self._unreadable
@@ -194,7 +194,7 @@ class RegistryConnection(SocketConnection):
         self.failures = 0
         self.boot_id, self._seq, self.is_warming = message.boot_id, message.seq, message.warming
         if not message.limited:
-            self.asked = None  # A registry of an earlier release, or one that was asked for everything.
+            self.asked = None  # The registry has an earlier release, or was asked for everything.
         self.answered = self.asked
         self._deadline = now + SILENCE
         self._listener.on_up(self, parts, now)

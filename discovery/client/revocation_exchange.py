@@ -1,8 +1,8 @@
-"""Keeps the lists of revoked certificates in an engine and in this process in step.
+"""Keeps the lists of revoked certificates in an engine and in this process equal.
 
-Rule 1: an engine is a place to find lists in. What it holds is believed where `discovery.security.renewal.learn` believes it.
-Rule 2: a list that an engine lacks, or holds in an older version, is written there by whoever notices.
-Rule 3: what is no list of an authority is told once in the log.
+Rule 1: a list in an engine is believed only if `discovery.security.renewal.learn` believes it.
+Rule 2: if an engine lacks a list, or has an older version, every process that notices writes it there.
+Rule 3: a value that is no list of an authority is logged once.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from discovery.security.renewal import learn, lists_of
 
 _log = Log(__name__)
 
-#: Different reasons that are logged for one engine, each once.
+#: The most different reasons that are logged for one engine, each once.
 MOST_TOLD = 10
 
 
 class RevocationExchange:
-    """Used on the directory's own thread. Each method returns the lists that are to be offered to the engine at `where`."""
+    """Used on the directory's own thread. Each method returns the lists that must be offered to the engine at `where`."""
 
     def __init__(self, keys: Keys, where: str) -> None:
         self._keys = keys
         self._where = where
-        #: The generation of the keys of which the engine knows all lists.
+        #: The generation of the keys whose lists the engine has.
         self._generation = -1
         self._told: set[str] = set()
 
     def opened(self, found: Iterable[bytes]) -> list[bytes]:
-        """The engine answered, and holds these."""
+        """The engine has been read, and has these lists."""
         held = list(found)
         for signed in held:
             self._learn(signed)
@@ -39,7 +39,7 @@ class RevocationExchange:
         return [signed for signed in lists_of(self._keys) if signed not in held]
 
     def came(self, signed: bytes) -> list[bytes]:
-        """The engine holds this now, in the place of another list; b"" where one was deleted."""
+        """The engine has this list now, in place of another one; b"" if the list was deleted."""
         if signed:
             is_in_step = self._generation == self._keys.generation
             self._learn(signed)
@@ -49,7 +49,7 @@ class RevocationExchange:
         return [] if signed in lists else lists
 
     def due(self) -> list[bytes]:
-        """To be called now and then: this process may have learned of a list elsewhere."""
+        """To be called from time to time: this process may have learned of a list elsewhere."""
         if self._generation == self._keys.generation:
             return []
         self._generation = self._keys.generation

@@ -14,7 +14,7 @@ from discovery.native import Log
 
 _log = Log(__name__)
 
-#: Seconds until a name that resolved to no new address is looked up again.
+#: Seconds until a name is looked up again that resolved to no new address.
 NOTHING_NEW = 10.0
 
 
@@ -80,7 +80,7 @@ class SeedConnections:
         return any(seed.is_preparing and not seed.connections and not seed.failures for seed in self.by_seed)
 
     def is_whole(self) -> bool:
-        """Whether some registry has answered, and nothing is missing that others alone could list."""
+        """Whether some registry has answered, and no address of a partial seed is still missing."""
         return any(connection.state == UP for connection in self.connections()) and not any(
             seed_connection.awaits_first_answers() for seed_connection in self.by_seed
         )
@@ -90,7 +90,7 @@ class SeedConnections:
         return NEVER if self._is_closed else min(seed_connection.due_at() for seed_connection in self.by_seed)
 
     def attempt(self, now: float) -> None:
-        """Begins the attempts that are due. Each begins at the seed, as its name may resolve to other addresses by now."""
+        """Begins the attempts that are due. Each begins with the seed, since its name may resolve to other addresses now."""
         for seed_connection in self.by_seed:
             if not self._is_closed and now >= seed_connection.due_at():
                 seed_connection.is_preparing = True
@@ -108,7 +108,7 @@ class SeedConnections:
         return tuple(statuses)
 
     def end_attempts(self) -> None:
-        """No new attempts from now on."""
+        """Begins no new attempts from now on."""
         self._is_closed = True
 
     def close(self, now: float, timeout: float) -> None:

@@ -24,12 +24,12 @@ _log = Log(__name__)
 #: The well-known loopback port of a machine's own directory.
 LOCAL_PORT = 4190
 LOCAL_PORT_ENVIRONMENT_KEY = "ZMQSERVICES_LOCAL_PORT"
-#: Addresses that one name may resolve to; each is taken for a registry of its own.
+#: The most addresses of one name. Each counts as a separate registry.
 MAX_ADDRESSES = 16
 
 NEVER = float("inf")
 
-#: Called once, from any thread: with addresses, or with none and a sentence that says why.
+#: Called once, on any thread, with addresses, or with none and a sentence that says why.
 Done = Callable[[list[str], str | None], None]
 
 
@@ -39,9 +39,9 @@ class Seed(Protocol):
     url: str
     #: Advice for the user when something that is not a registry listens at the address; may be empty.
     hint: str
-    #: Seconds after which `prepare` is to be called again, although nothing failed.
+    #: Seconds after which `prepare` must be called again although nothing has failed.
     valid_for: float
-    #: Each address lists its own records only: the view is whole when all of them have answered.
+    #: Whether each address lists its own records only. The view is then complete once all of them have answered.
     is_partial: bool
 
     def prepare(self, done: Done) -> None:
@@ -50,14 +50,14 @@ class Seed(Protocol):
     def connection(
         self, address: str, namespace: str | None, listener: DirectoryListener, longest_pause: float, post: Post
     ) -> DirectoryConnection:
-        """A connection to one address that `prepare` found, not yet opened. `post`: for threads of its own."""
+        """A connection to one address that `prepare` found, not yet opened. `post`: see `connection.Post`."""
 
     def close(self, timeout: float) -> None:
         """Called when the directory stops."""
 
 
 class _RegistrySeed:
-    """What the seeds of registries of this package share."""
+    """The common part of all seeds for registries."""
 
     hint = ""
     valid_for = NEVER
@@ -79,11 +79,11 @@ class AddressSeed(_RegistrySeed):
         self._keys = keys
 
     def prepare(self, done: Done) -> None:
-        """The address is known already."""
+        """Returns at once: the address is known."""
         done([self.url], None)
 
     def close(self, timeout: float) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to close."""
 
 
 class NameSeed(_RegistrySeed):
@@ -96,7 +96,7 @@ class NameSeed(_RegistrySeed):
         self._port = port
 
     def prepare(self, done: Done) -> None:
-        """Looks the name up in a thread of its own, since that may take seconds."""
+        """Looks the name up in a separate thread, since that may take seconds."""
         try:
             NativeThread(lambda: self._look_up(done), "discovery-resolver").start()
         except RuntimeError as exc:
@@ -112,7 +112,7 @@ class NameSeed(_RegistrySeed):
         done(sorted(addresses)[:MAX_ADDRESSES], None)
 
     def close(self, timeout: float) -> None:
-        """A look-up under way ends by itself."""
+        """Does nothing: a look-up ends by itself."""
 
 
 class LocalSeed(_RegistrySeed):
@@ -126,7 +126,7 @@ class LocalSeed(_RegistrySeed):
             f"if port {port} of this machine belongs to another program, set {LOCAL_PORT_ENVIRONMENT_KEY} to one that is free"
         )
         if keys is not None:
-            # A service has no keys of a registry, and must have none.
+            # A service does not have the keys of a registry, and must not.
             host = False
             self.hint = f"with SECURITY no service hosts a registry: run `zmqservices registry serve --bind {self.address}`"
         self._ttl = ttl
@@ -141,7 +141,7 @@ class LocalSeed(_RegistrySeed):
             if self._is_closed or not self._host or (self._server is not None and self._server.is_serving):
                 server = None
             else:
-                # No self-preservation: loopback never fails, so a silent process is a dead one.
+                # No self-preservation: loopback never fails, so a silent process is dead.
                 server = self._server = RegistryServer(
                     self.address,
                     ttl=self._ttl,
@@ -222,7 +222,7 @@ def split_tcp(url: str, lowest_port: int = 1) -> tuple[str, int]:
 
 
 def bind_address(url: str) -> str:
-    """The address for a registry to bind: `*` and IP addresses as they are, a name is looked up. Port 0 means any port."""
+    """The address that a registry binds. `*` and IP addresses stay as they are, a name is looked up. Port 0 means any port."""
     host, port = split_tcp(url, lowest_port=0)
     if host == "*":
         return f"tcp://*:{port}"
