@@ -46,6 +46,9 @@ class DirectoryConnection(ABC):
         #: When the next attempt may begin.
         self.retry_at = float("-inf")
         self.failures = 0
+        #: When the first of the failed attempts ended, and whether the log has told of them.
+        self.failing_since = float("inf")
+        self.is_outage_told = False
         #: The interest that was asked for in this conversation, and the part that has been answered. EVERYTHING if the other
         #: side does not know interests.
         self.asked: Interest = EVERYTHING
@@ -68,6 +71,9 @@ class DirectoryConnection(ABC):
         self.state = WAITING
         self.error = error
         self.failures = 0 if was_up else self.failures + 1
+        if was_up:
+            self.failing_since, self.is_outage_told = now, False
+        self.failing_since = min(self.failing_since, now)
         self.retry_at = now + rest + pause_after(self.failures, self._longest_pause)
         self._listener.on_down(self, now)
 

@@ -41,6 +41,8 @@ SIGN_AGAIN_INTERVAL = 10.0
 FIRST_ATTEMPT = 1.0
 #: Different refusals that are logged, each once.
 MAX_REFUSALS = 10
+#: Seconds after which a registry that does not answer is named in the log, once for each outage. Commands end before that.
+OUTAGE_TOLD = 10.0
 
 
 class ClientState:
@@ -310,6 +312,10 @@ class ClientState:
         self._announced.reset_acknowledgements(connection)
         if connection.failures == 0:
             _log.info("lost registry %s: %s", connection.address, connection.error)
+        elif not connection.is_outage_told and now - connection.failing_since >= OUTAGE_TOLD:
+            connection.is_outage_told = True
+            seconds = now - connection.failing_since
+            _log.warning("registry %s has not answered for %.0f s: %s", connection.address, seconds, connection.error)
 
     def _address_removed(self, address: str) -> None:
         if all(connection.address != address for connection in self._seed_connections.connections()):

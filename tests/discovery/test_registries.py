@@ -239,6 +239,21 @@ def test_a_name_that_stands_for_nothing_is_told_and_tried_again(new_house, caplo
     assert caplog.text.count("cannot reach registry tcp://no-such-host.invalid:4190") == 1
 
 
+def test_a_registry_that_does_not_answer_for_long_is_named_once_in_the_log(new_registry, new_house, monkeypatch, caplog):
+    from discovery.client import state
+
+    monkeypatch.setattr(state, "OUTAGE_TOLD", 0.1)
+    url = f"tcp://127.0.0.1:{free_port()}"
+    here = new_house(url).open()
+    eventually(lambda: "has not answered" in caplog.text)
+    connection = here._client_state._seed_connections.by_seed[0].connections[url]
+    failures = connection.failures
+    eventually(lambda: connection.failures > failures + 1)
+
+    told = [one.getMessage() for one in caplog.records if "has not answered" in one.getMessage()]
+    assert len(told) == 1 and url in told[0] and told[0].endswith("nothing listens there")
+
+
 def test_a_port_where_something_else_listens_is_no_registry(new_house, monkeypatch):
     from discovery.client import registry_connection as link
 
