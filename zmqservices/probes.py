@@ -23,7 +23,7 @@ Rule 4: only hooks that a probe overrides are called.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -70,6 +70,11 @@ class Probe:
     `queued_at` and `started_at` are monotonic seconds (0.0 if no probe was attached then). `worker_ctx.event` is the handled
     event, if any.
     """
+
+    #: The outgoing calls of whose end the probe wants to hear; None for all. For a probe that notes few of them.
+    awaited_calls: Collection[object] | None = None
+    #: The same for workers: whose `worker_ended` the probe wants to hear.
+    awaited_workers: Collection[object] | None = None
 
     # --- workers: `worker_started`, `worker_result`, `worker_ended` for one call, or `worker_dropped` alone ---------------
 
@@ -185,7 +190,7 @@ class Probe:
 
 
 #: The names of all hooks.
-HOOKS = tuple(name for name in vars(Probe) if not name.startswith("_"))
+HOOKS = tuple(name for name, value in vars(Probe).items() if not name.startswith("_") and callable(value))
 
 Hook: TypeAlias = Callable[..., None]
 
@@ -193,8 +198,12 @@ Hook: TypeAlias = Callable[..., None]
 class ProbePoints:
     """The hooks of several probes. Each attribute calls that hook of every probe that overrides it; None if no probe does."""
 
-    __slots__ = HOOKS
+    __slots__ = (*HOOKS, "awaited_calls", "awaited_workers")
 
+    #: The calls of whose end a probe wants to hear; None for all.
+    awaited_calls: Collection[object] | None
+    #: The same for workers.
+    awaited_workers: Collection[object] | None
     worker_started: Hook | None
     worker_result: Hook | None
     worker_ended: Hook | None
@@ -228,9 +237,16 @@ class ProbePoints:
     http_answered: Hook | None
 
     def __init__(self, probes: Iterable[Probe]) -> None:
+        self.awaited_calls = _awaited([probe.awaited_calls for probe in probes if _overrides(probe, "call_ended")])
+        self.awaited_workers = _awaited([probe.awaited_workers for probe in probes if _overrides(probe, "worker_ended")])
         for name in HOOKS:
             hooks = [_guarded(probe, name) for probe in probes if _overrides(probe, name)]
             setattr(self, name, None if not hooks else hooks[0] if len(hooks) == 1 else _all(hooks))
+
+
+def _awaited(each: list[Collection[object] | None]) -> Collection[object] | None:
+    # Of several probes all hear of everything: whom one awaits, it finds out itself.
+    return each[0] if len(each) == 1 else None
 
 
 def _overrides(probe: Probe, name: str) -> bool:

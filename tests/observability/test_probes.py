@@ -67,6 +67,54 @@ def test_at_its_end_a_call_says_how_long_it_took(serve, connect):
     assert before <= began <= ended
 
 
+class Choosy(Probe):
+    """Wants to hear of the end of every second call, and of the worker that runs it."""
+
+    def __init__(self):
+        self.awaited_calls, self.awaited_workers = set(), set()
+        self.began = {"call": 0, "worker": 0}
+        self.ended = []
+        self.worker_is_over = Event()
+
+    def _note(self, kind, each, awaited):
+        self.began[kind] += 1
+        if self.began[kind] % 2:
+            awaited.add(each)
+
+    def call_began(self, call):
+        self._note("call", call, self.awaited_calls)
+
+    def worker_started(self, worker_ctx):
+        self._note("worker", worker_ctx, self.awaited_workers)
+
+    def call_ended(self, call):
+        self.ended.append(("call", call in self.awaited_calls))
+        self.awaited_calls.discard(call)
+
+    def worker_ended(self, worker_ctx, result, exc_info):
+        self.ended.append(("worker", worker_ctx in self.awaited_workers))
+        self.awaited_workers.discard(worker_ctx)
+        if self.began["worker"] == 3:
+            self.worker_is_over.set()
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_probe_is_told_of_the_ends_that_it_awaits_and_beside_others_of_all(is_alone, serve, connect, request):
+    serve(Maths)
+    maths, choosy = connect().maths, Choosy()
+    if not is_alone:
+        request.getfixturevalue("notes")
+
+    with attached(choosy):
+        for number in range(3):
+            maths.double(number)
+        assert choosy.worker_is_over.wait(10)
+
+    awaited = [True, True] if is_alone else [True, False, True]
+    for kind in ("call", "worker"):
+        assert [was_awaited for ended, was_awaited in choosy.ended if ended == kind] == awaited
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [

@@ -1,6 +1,7 @@
 """Spans of calls, events, requests and ticks: one tree for what one request causes, and none for what is not sampled."""
 
 import logging
+from contextvars import copy_context
 
 import gevent
 import pytest
@@ -9,7 +10,14 @@ from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, ParentBasedTraceIdRatio
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.stage import aside, until
@@ -19,7 +27,8 @@ from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import RemoteError
 from zmqservices.observability.logs import ids_of
 from zmqservices.observability.statistics import OTHER
-from zmqservices.observability.tracing import LONGEST_TEXT, Tracing
+from zmqservices.observability.tracing import Tracing
+from zmqservices.observability.tracing.attributes import LONGEST_TEXT
 from zmqservices.probes import attach, attached, detach
 from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.standalone.events import event_dispatcher
@@ -115,7 +124,7 @@ def spans(tracing):
 @pytest.fixture
 def users_tracer(tracing, monkeypatch):
     """`opentelemetry.trace.get_tracer` gives users a tracer of the same provider, as `set_tracer_provider` would for good."""
-    monkeypatch.setattr(trace, "get_tracer", lambda name: tracing._provider.get_tracer(name))
+    monkeypatch.setattr(trace, "get_tracer", lambda name: tracing.provider.get_tracer(name))
 
 
 @pytest.fixture(autouse=True)
@@ -283,7 +292,7 @@ def test_calls_and_events_of_other_threads_have_the_trace_of_the_thread(tracing,
     serve(Orders)
     serve(Products)
     client = connect()
-    tracer = tracing._provider.get_tracer("program")
+    tracer = tracing.provider.get_tracer("program")
 
     def work():
         with tracer.start_as_current_span("job"):
@@ -413,6 +422,36 @@ def test_a_share_of_all_traces_is_sampled_and_whole(share, serve, connect, monke
         assert len(requests) < 50
 
 
+class Halving(Sampler):
+    """A sampler of an application's own: it samples every second trace, and follows no parent."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def should_sample(self, parent_context, trace_id, name, kind=None, attributes=None, links=None, trace_state=None):
+        self.asked += 1
+        decision = Decision.RECORD_AND_SAMPLE if self.asked % 2 else Decision.DROP
+        return SamplingResult(decision, attributes)
+
+    def get_description(self):
+        return "Halving"
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["alone", "by the parent"])
+def test_any_sampler_is_asked_and_obeyed(follows, serve, connect):
+    sampler = Halving()
+    exporter, provider = InMemorySpanExporter(), TracerProvider(sampler=ParentBased(sampler) if follows else sampler)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    serve(Orders)
+    with attached(Tracing(provider)):
+        flags = [flag(connect().orders.seen()[0]) for _ in range(4)]
+
+    if follows:
+        assert (flags, sampler.asked, len(exporter.get_finished_spans())) == ([1, 0, 1, 0], 4, 4)
+    else:  # At the client it samples, and at the service it does not.
+        assert (flags, sampler.asked, len(exporter.get_finished_spans())) == ([0, 0, 0, 0], 8, 4)
+
+
 class Shop:
     """Opens spans of its own, and calls others, as applications do."""
 
@@ -427,6 +466,14 @@ class Shop:
         with trace.get_tracer("shop").start_as_current_span("own"):
             propagate.inject(outwards[1])
         return self.parent, self.orders.seen()[0], [each["traceparent"] for each in outwards]
+
+    @rpc
+    def sell_aside(self):
+        def aside():
+            with trace.get_tracer("shop").start_as_current_span("aside") as span:
+                return f"{span.get_span_context().trace_id:032x}", self.orders.seen()[0]
+
+        return gevent.spawn(copy_context().run, aside).get()
 
     @rpc
     def mark(self):
@@ -446,7 +493,7 @@ def sampled(monkeypatch):
         for name, value in chosen.items():
             monkeypatch.setenv(name, value)
         tracing = Tracing()
-        monkeypatch.setattr(trace, "get_tracer", lambda name: tracing._provider.get_tracer(name))
+        monkeypatch.setattr(trace, "get_tracer", lambda name: tracing.provider.get_tracer(name))
         attach(tracing)
         opened.append(tracing)
         return Spans(tracing)
@@ -474,6 +521,19 @@ def test_what_begins_inside_an_unsampled_trace_is_not_sampled_either(sampled, se
     assert here == at_orders == sent
     assert [flag(header) for header in outwards] == [0, 0]
     assert outwards[0] == sent and outwards[1].split("-")[1] == TRACE
+
+
+def test_greenlets_with_a_copy_of_the_context_go_on_with_its_unsampled_trace(sampled, serve, connect):
+    serve(Orders)
+    serve(Shop)
+    # Of those that the application began itself, all would be.
+    spans = sampled(1.0)
+    sent = f"00-{TRACE}-{PARENT}-00"
+
+    aside, at_orders = connect(context_data={"traceparent": sent}).shop.sell_aside()
+
+    assert (aside, at_orders.split("-")[1], flag(at_orders)) == (TRACE, TRACE, 0)
+    assert spans.all() == ()
 
 
 def test_an_unsampled_trace_has_one_id_in_all_services(sampled, serve, connect):

@@ -123,9 +123,10 @@ class WorkerLifecycle(Watched):
         try:
             if self.probes is not None:
                 worker_ctx._started_at = now
-                if self.probes.worker_started is not None:
+                started = self.probes.worker_started
+                if started is not None:
                     worker_ctx._injected = ()
-                    self.probes.worker_started(worker_ctx)
+                    started(worker_ctx)
                     worker_ctx._injected = None
             service = worker_ctx.service
             if service is None:
@@ -183,7 +184,9 @@ class WorkerLifecycle(Watched):
             except BaseException as exc:
                 self._hook_failed("worker_teardown", worker_ctx, exc)
             if probes is not None and probes.worker_ended is not None:
-                probes.worker_ended(worker_ctx, result, exc_info)
+                awaited = probes.awaited_workers
+                if awaited is None or worker_ctx in awaited:
+                    probes.worker_ended(worker_ctx, result, exc_info)
             if failure is not None:
                 self._answer_failed(worker_ctx, failure)
             if escaped is None:

@@ -2,7 +2,7 @@
 
 OpenTelemetry's library is not needed here.
 
-Rule 1: no contexts and no clock here; random bits are an argument.
+Rule 1: no contexts and no clock here; random digits are an argument.
 Rule 2: the lower 64 bits of a trace's id decide, as in OpenTelemetry's TraceIdRatioBased sampler.
 """
 
@@ -26,13 +26,13 @@ _usual = re.compile(
     r"localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler\}"
 ).fullmatch
 
-#: The part that all headers of one process share: half of the trace's id, and the id of the span.
-_template = ""
+#: The parts that all headers of one process share: half of the trace's id, and the id of the span.
+_head = _tail = ""
 
 
-def _new_template() -> None:
-    global _template
-    _template = f"00-{_digits()}%016x-{_digits()}-00"
+def _new_ids() -> None:
+    global _head, _tail
+    _head, _tail = f"00-{_digits()}", f"-{_digits()}-00"
 
 
 def _digits() -> str:
@@ -40,8 +40,8 @@ def _digits() -> str:
     return f"{int.from_bytes(os.urandom(8), 'big') or 1:016x}"
 
 
-_new_template()
-os.register_at_fork(after_in_child=_new_template)
+_new_ids()
+os.register_at_fork(after_in_child=_new_ids)
 
 
 def bound_of(sampler: str) -> int | None:
@@ -53,9 +53,14 @@ def bound_of(sampler: str) -> int | None:
     return 0 if off else 1 << 64 if on else round(float(share) * (1 << 64))
 
 
-def unsampled(bits: int) -> str:
-    """The header of a new trace that is not sampled. `bits`: 64 random bits, the lower half of its id."""
-    return _template % bits
+def edge_of(bound: int) -> str:
+    """The same bound as a text. A trace is sampled if the lower half of its id, as 16 hexadecimal digits, sorts before it."""
+    return f"{bound:016x}" if bound < 1 << 64 else "g"
+
+
+def unsampled(digits: str) -> str:
+    """The header of a new trace that is not sampled. `digits`: 16 random hexadecimal digits, the lower half of its id."""
+    return f"{_head}{digits}{_tail}"
 
 
 def parts_of(header: str) -> tuple[int, int, int]:

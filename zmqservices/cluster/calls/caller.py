@@ -178,13 +178,21 @@ class Caller(Watched):
 
     def _tell_began(self, call: PendingCall, now: float) -> None:
         call.began_at = now
-        if self.probes is not None and self.probes.call_began is not None:
-            self.probes.call_began(call)
+        probes = self.probes
+        began = None if probes is None else probes.call_began
+        if began is not None:
+            began(call)
 
     def _tell_ended(self, calls: list[PendingCall]) -> None:
         """Tell the probes which calls have ended. A call may be woken twice, but is reported once."""
-        told = None if self.probes is None else self.probes.call_ended
-        if told is not None:
+        probes = self.probes
+        told = None if probes is None else probes.call_ended
+        if probes is not None and told is not None:
+            awaited = probes.awaited_calls
+            if awaited is not None:
+                if not awaited:
+                    return
+                calls = [call for call in calls if call in awaited]
             for call in calls:
                 # A call that could not be encoded has an error without being DONE.
                 if (call.stage == DONE or call.error is not None) and getattr(call, "began_at", None):

@@ -5,7 +5,6 @@ start, and only the exporter reads them.
 
 Rule 1: a LightSpan becomes a whole span of the SDK as soon as anything but reading its context or ending it is asked of it.
 Rule 2: exporters get the same either way.
-Only `tracing` imports this module; it says what to install if OpenTelemetry is missing.
 """
 
 from __future__ import annotations
@@ -15,12 +14,18 @@ from os import environ
 from time import time_ns
 from typing import Any
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
-from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind
+from zmqservices.observability.tracing.library import (
+    BatchSpanProcessor,
+    InstrumentationScope,
+    ReadableSpan,
+    Resource,
+    SdkSpan,
+    SimpleSpanProcessor,
+    SpanContext,
+    SpanKind,
+    SpanLimits,
+    SpanProcessor,
+)
 
 #: The processors that read only spans that have ended.
 _PLAIN = (BatchSpanProcessor, SimpleSpanProcessor)

@@ -1,0 +1,121 @@
+"""Internal: the tracers of the services of one process, and spans that are made without them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from importlib.metadata import version
+from random import getrandbits
+from typing import Any
+
+from zmqservices.observability.traceparent import TRACEPARENT
+from zmqservices.observability.tracing.library import (
+    ALWAYS_ON,
+    SPAN,
+    TRACER,
+    Context,
+    InstrumentationScope,
+    ParentBased,
+    Resource,
+    SdkTracer,
+    Span,
+    SpanContext,
+    SpanKind,
+    SpanProcessor,
+    SynchronousMultiSpanProcessor,
+    Tracer,
+    TracerProvider,
+    get_current,
+    get_tracer_provider,
+)
+from zmqservices.observability.tracing.light_spans import LightSpan, Origin, is_plain, may_be_light
+from zmqservices.observability.tracing.propagation import BEGUN, Sampling, header_of
+
+#: Milliseconds that the last spans have to be exported when a process ends.
+FLUSH_TIMEOUT = 5000
+
+
+class Tracers:
+    """The tracers of one process by service. Without a `provider`: that of the program, or else one made here."""
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        found = provider or get_tracer_provider()
+        #: Whether the provider was made here, so that each service is a resource of its own.
+        self.is_own = not isinstance(found, TracerProvider)
+        self._processor = SynchronousMultiSpanProcessor()
+        self.provider = found if isinstance(found, TracerProvider) else TracerProvider(
+            active_span_processor=self._processor, shutdown_on_exit=False
+        )  # fmt: skip
+        self.sampling = Sampling(self.provider.sampler.get_description())
+        #: Whether spans may be made without the SDK: see `LightSpan`.
+        self.is_light = self.is_own and self.sampling.bound is not None and may_be_light()
+        self._origins: dict[str, Origin] = {}
+        #: By service; "" is for what no service does.
+        self._by_service: dict[str, Tracer] = {"": self._tracer_of(self.provider)}
+
+    def add_span_processor(self, processor: SpanProcessor) -> None:
+        """Export spans by this processor, too."""
+        self.is_light = self.is_light and is_plain(processor)
+        self.provider.add_span_processor(processor)
+
+    def close(self) -> None:
+        """Export what was recorded. A provider that was made here is shut down."""
+        if self.is_own:
+            self.provider.force_flush(FLUSH_TIMEOUT)
+            self.provider.shutdown()
+
+    def _tracer_of(self, provider: TracerProvider) -> Tracer:
+        tracer = provider.get_tracer("zmqservices", version("zmqservices"))
+        if self.sampling.bound is None or not isinstance(tracer, SdkTracer):
+            return tracer
+        # A copy that is asked for spans of sampled traces only: those that begin here are decided already.
+        decided = copy.copy(tracer)
+        decided.sampler = ParentBased(ALWAYS_ON)
+        return decided
+
+    def of(self, service: str, instance: str) -> Tracer:
+        """The tracer of this service."""
+        found = self._by_service.get(service)
+        if found is None:
+            found = self._by_service[""]
+            if self.is_own:
+                named = {"service.name": service, "service.instance.id": instance}
+                resource = self.provider.resource.merge(Resource(named))
+                provider = TracerProvider(self.provider.sampler, resource, False, self._processor)
+                found = self._tracer_of(provider)
+            self._by_service[service] = found
+        return found
+
+    def origin(self, service: str, instance: str) -> Origin:
+        """What light spans of this service have in common."""
+        found = self._origins.get(service)
+        if found is None:
+            tracer: Any = self.of(service, instance)
+            scope = InstrumentationScope("zmqservices", version("zmqservices"))
+            found = self._origins[service] = Origin(tracer.resource, scope, self._processor)
+        return found
+
+    def current(self) -> Tracer:
+        """The tracer of the service whose worker runs here."""
+        found = get_current().get(TRACER)
+        return found if isinstance(found, Tracer) else self._by_service[""]
+
+    def light(
+        self, name: str, parent: Context, kind: SpanKind, known: Mapping[str, Any], headers: dict[str, Any]
+    ) -> Span | None:
+        """A span of what a worker does, or of what begins a trace, where nothing else travels; else None."""
+        if not self.is_light:
+            return None
+        if not parent:
+            bits = getrandbits(64) % (self.sampling.bound or 1)
+            spoken = SpanContext(getrandbits(64) << 64 | bits, getrandbits(64) or 1, False, BEGUN)
+            span = LightSpan(self.origin("", ""), name, spoken, None, kind, known)
+        else:
+            outer = parent.get(SPAN)
+            if type(outer) is not LightSpan or len(parent) != 2 or TRACER not in parent:
+                return None
+            above = outer.get_span_context()
+            spoken = SpanContext(above.trace_id, getrandbits(64) or 1, False, above.trace_flags)
+            span = LightSpan(outer.origin, name, spoken, above, kind, known)
+        headers[TRACEPARENT] = header_of(spoken)
+        return span

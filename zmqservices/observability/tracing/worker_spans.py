@@ -1,0 +1,193 @@
+"""Internal: the spans of workers: calls that are served, events that are handled, requests and ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import Token
+from random import getrandbits
+from typing import Any, NamedTuple
+
+from zmqservices.observability.statistics import type_name
+from zmqservices.observability.traceparent import TRACEPARENT, is_unsampled, sampled_parts, unsampled
+from zmqservices.observability.tracing.attributes import EntrypointKind, failed, http_status, kind_of, of_worker, request_of
+from zmqservices.observability.tracing.library import (
+    NOTHING,
+    SPAN,
+    TRACER,
+    Context,
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    attach,
+    detach,
+    get_current_span,
+    inject,
+    set_span_in_context,
+)
+from zmqservices.observability.tracing.light_spans import LightSpan
+from zmqservices.observability.tracing.propagation import (
+    BAGGAGE,
+    BEGUN,
+    TRACESTATE,
+    UNSAMPLED,
+    data_here,
+    extracted,
+    header_of,
+    random_digits,
+)
+from zmqservices.observability.tracing.tracers import Tracers
+from zmqservices.probes import ExcInfo
+
+
+class OpenSpan(NamedTuple):
+    """What is open while a worker runs whose trace is sampled: its span, and what ends its context."""
+
+    span: Span
+    token: Token[Context]
+
+
+class WorkerSpans:
+    """The spans of the workers of this process."""
+
+    def __init__(self, tracers: Tracers) -> None:
+        self._tracers = tracers
+        self._sampling = tracers.sampling
+        self._reads = tracers.sampling.reads
+        self._edge = tracers.sampling.edge
+        self._kinds: dict[Any, EntrypointKind] = {}
+        #: Of the workers that run and are sampled.
+        self.open: dict[Any, OpenSpan] = {}
+
+    def _kind_of(self, worker_ctx: Any) -> EntrypointKind:
+        entrypoint = worker_ctx.entrypoint
+        found = self._kinds.get(entrypoint)
+        if found is None:
+            found = self._kinds[entrypoint] = kind_of(entrypoint, worker_ctx.container)
+        return found
+
+    def forget(self, instance: str) -> None:
+        """This instance of a service has stopped."""
+        for entrypoint in [entrypoint for entrypoint, of in self._kinds.items() if of.instance == instance]:
+            del self._kinds[entrypoint]
+        # Nobody is told of the end of workers that were killed.
+        for worker_ctx in [each for each in list(self.open) if each.container.instance_id == instance]:
+            del self.open[worker_ctx]
+
+    def started(self, worker_ctx: Any) -> None:
+        """Begin the span of this worker, if its trace is sampled, and let the code that it runs know of its trace."""
+        data = worker_ctx.data
+        if self._reads and BAGGAGE not in data:
+            # The usual case of a trace that is not sampled, in few steps. The context is not detached: the worker's pool
+            # throws it away after the job.
+            header = data.get(TRACEPARENT)
+            if header is not None:
+                if type(header) is str and is_unsampled(header):
+                    attach(UNSAMPLED)
+                    data_here.set(data)
+                    return
+            elif self._edge is not None and not self._kind_of(worker_ctx).is_http:
+                digits = random_digits()
+                if digits >= self._edge:
+                    data[TRACEPARENT] = unsampled(digits)
+                    attach(UNSAMPLED)
+                    data_here.set(data)
+                    return
+                if self._tracers.is_light and worker_ctx.event is None:
+                    self._begin_lightly(worker_ctx, None, getrandbits(64) << 64 | int(digits, 16), BEGUN)
+                else:
+                    self._begin(worker_ctx, NOTHING)
+                return
+            if self._tracers.is_light and TRACESTATE not in data and worker_ctx.event is None:
+                parts = sampled_parts(header)
+                if parts is not None:
+                    parent = SpanContext(parts[0], parts[1], True, TraceFlags(parts[2] & BEGUN))
+                    self._begin_lightly(worker_ctx, parent, parts[0], parent.trace_flags)
+                    return
+        self._begin(worker_ctx, None)
+
+    def _begin_lightly(self, worker_ctx: Any, parent: SpanContext | None, trace: int, flags: TraceFlags) -> None:
+        """A worker that handles no event, whose trace is sampled, and with which nothing else travels."""
+        of = self._kind_of(worker_ctx)
+        origin = self._tracers.origin(of.service, of.instance)
+        name, known = of_worker(worker_ctx, of, names_service=not self._tracers.is_own)
+        spoken = SpanContext(trace, getrandbits(64) or 1, False, flags)
+        span = LightSpan(origin, name, spoken, parent, of.kind, known)
+        worker_ctx.data[TRACEPARENT] = header_of(spoken)
+        here = Context({SPAN: span, TRACER: self._tracers.of(of.service, of.instance)})
+        self.open[worker_ctx] = OpenSpan(span, attach(here))
+
+    def _begin(self, worker_ctx: Any, parent: Context | None) -> None:
+        """A worker whose trace is sampled, or must be looked at. `parent` is known where the trace begins and is sampled."""
+        of, data = self._kind_of(worker_ctx), worker_ctx.data
+        carrier = data
+        if parent is None:
+            carrier = _headers(worker_ctx, of)
+            parent = self._sampling.decided(extracted(carrier))
+        if self._sampling.is_unsampled(parent):
+            if carrier is not data or TRACEPARENT not in data:
+                inject(data, parent)
+            attach(parent)
+            return
+        tracer = self._tracers.of(of.service, of.instance)
+        span = self._start(tracer, worker_ctx, of, parent)
+        here = set_span_in_context(span, parent)
+        # What is called or dispatched from here names this span as its parent, also where it is sent later (an outbox).
+        inject(data, here)
+        self.open[worker_ctx] = OpenSpan(span, attach(Context({**here, TRACER: tracer})))
+
+    def _start(self, tracer: Tracer, worker_ctx: Any, of: EntrypointKind, parent: Context) -> Span:
+        kind, links = of.kind, None
+        if worker_ctx.event is not None:
+            kind = SpanKind.CONSUMER
+            sent = get_current_span(parent).get_span_context()
+            links = [Link(sent)] if sent.is_valid else None
+        name, known = of_worker(worker_ctx, of, names_service=not self._tracers.is_own)
+        span = tracer.start_span(name, parent, kind, links=links)
+        if span.is_recording():
+            span.set_attributes(known)
+        return span
+
+    def ended(self, worker_ctx: Any, exc_info: ExcInfo | None) -> None:
+        """End the span of this worker."""
+        open_span = self.open.pop(worker_ctx, None) if self.open else None
+        if open_span is None:
+            return  # It is not sampled, or began before this was attached.
+        detach(open_span.token)
+        span = open_span.span
+        if span.is_recording():
+            expected = worker_ctx.entrypoint.expected_exceptions
+            is_expected = exc_info is not None and expected and isinstance(exc_info[1], expected)
+            if self._kind_of(worker_ctx).is_http:
+                span.set_attribute("http.response.status_code", http_status(worker_ctx, exc_info, bool(is_expected)))
+            if exc_info is not None:
+                name, may_quote = type_name(exc_info[0]), bool(worker_ctx.entrypoint.sensitive_arguments)
+                if not may_quote:
+                    span.record_exception(exc_info[1])
+                span.set_attribute("error.type", name)
+                if not is_expected:
+                    span.set_status(failed(name if may_quote else exc_info[1]))
+        span.end()
+
+    def dropped(self, worker_ctx: Any, exc: BaseException) -> None:
+        """The span of a call that never began."""
+        of = self._kind_of(worker_ctx)
+        parent = self._sampling.decided(extracted(_headers(worker_ctx, of)))
+        if self._sampling.is_unsampled(parent):
+            return
+        span = self._start(self._tracers.of(of.service, of.instance), worker_ctx, of, parent)
+        if span.is_recording():
+            span.set_attribute("error.type", type_name(type(exc)))
+            span.set_status(failed(exc))
+        span.end()
+
+
+def _headers(worker_ctx: Any, of: EntrypointKind) -> Mapping[str, Any]:
+    """Where a worker's trace came from: its context data, and of an HTTP request the request's headers."""
+    request = request_of(worker_ctx) if of.is_http else None
+    if request is None or TRACEPARENT in worker_ctx.data:
+        found: Mapping[str, Any] = worker_ctx.data
+        return found
+    return {name.lower(): value for name, value in request.headers.items()}
