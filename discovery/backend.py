@@ -1,7 +1,7 @@
-"""The seam: what every kind of directory can do, and which kinds there are.
+"""The interface of every kind of directory, and the list of all kinds.
 
-A kind is a URL scheme and the place of a factory `open(url, options) -> Kind or Directory`. Its module, and with it
-the client library that it needs, is imported when the first URL of that scheme is opened.
+A kind has a URL scheme and a factory `open(url, options) -> Kind or Directory`. The factory's module, and with it the client
+library that it needs, is imported when the first URL of that scheme is opened.
 """
 
 from __future__ import annotations
@@ -25,61 +25,61 @@ Believes = Callable[[Record | Note, str], bool]
 
 
 def everything(found: Record | Note, where: str) -> bool:
-    """All is believed: nothing is signed without SECURITY."""
+    """Believes everything: without SECURITY nothing is signed."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every kind of directory is opened with; see `open_directory`."""
+    """The options with which every kind of directory is opened; see `open_directory`."""
 
     namespace: str | None
     cache_dir: Path | None
     ttl: float
-    #: Whether this process may host what the URL names, where that can be hosted at all.
+    #: Whether this process may host the directory, if the URL names one that clients host.
     host: bool = True
-    #: What the client asks for to begin with; None is everything. See `Directory.add_interest`.
+    #: The first interest of the client; None is everything. See `Directory.add_interest`.
     interest: frozenset[str] | None = None
-    #: This node's keys, where connections to registries are encrypted.
+    #: This node's keys; None without SECURITY.
     keys: Keys | None = None
-    #: Whether what an engine holds is to be believed, and where it was found, for the log.
+    #: Whether a record or note in an engine is believed. The second argument says where it was found, for the log.
     believes: Believes = everything
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a directory can do, so that nobody has to guess it from a URL."""
+    """What a directory can do, so that callers need not guess it from the URL."""
 
-    #: Instances can tell others of themselves. False where addresses are written down elsewhere, as in `static:`.
+    #: Instances can announce themselves. False if the addresses are fixed elsewhere, as in `static:`.
     can_announce: bool = True
-    #: The first client on the machine hosts it: where no server answers, no other client is there.
+    #: The first client on the machine hosts it. So if no server answers, there is no other client.
     is_hosted_by_clients: bool = False
     #: Notes are stored; see `Directory.put`.
     stores_notes: bool = True
     #: Its servers hold locks, with fencing tokens; see `Directory.lock`.
     locks: bool = False
-    #: Others only learn the address of a process by a means that knows its port beforehand, as DNS does.
+    #: Other processes must know the port of a process beforehand, as with DNS.
     needs_fixed_port: bool = False
-    #: Host and port of its servers. The route to one of them is the route to the peers: a process listens there.
+    #: Host and port of its servers. A process listens at the address from which it reaches them, since its peers are there, too.
     servers: tuple[tuple[str, int], ...] = ()
-    #: Opened with keys, it shows nothing but what nodes signed or proved, or what was written down with their keys.
+    #: With keys, it shows only records that nodes have signed or proved, or that are fixed together with their keys.
     takes_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a factory makes of a URL whose servers one client can talk to beside those of other URLs."""
+    """The result of a factory, if one client can use the servers of this URL together with those of other URLs."""
 
-    #: What is shown of the URL: no password.
+    #: The URL without its password.
     name: str
-    #: Where to look: each is a `discovery.client.seeds.Seed`.
+    #: Where to connect: each is a `discovery.client.seeds.Seed`.
     seeds: tuple[Any, ...]
     capabilities: Capabilities
-    #: Seconds between two attempts to connect, at most.
+    #: The longest time in seconds between two attempts to connect.
     longest_pause: float
-    #: Whether what is listed may be believed by a process that starts while no server answers.
+    #: Whether a process that starts while no server answers may use the cached records.
     keeps_records: bool = True
-    #: What makes its locks, where it has any: a `discovery.client.locks.EngineLocks`.
+    #: Its locks, a `discovery.client.locks.EngineLocks`; None if it has none.
     locks: Any = None
 
 
@@ -88,10 +88,10 @@ class DirectoryLock(Protocol):
 
     @property
     def token(self) -> int | None:
-        """The fencing token while the lock is held, now; None while it is not.
+        """The fencing token while the lock is held; None otherwise.
 
-        It is higher than those of all former holders. It turns to None before another process can get the lock: when no server
-        has answered for nine tenths of the lease.
+        It is higher than the tokens of all former holders. It becomes None before another process can get the lock: when no
+        server has answered for nine tenths of the lease.
         """
 
     def release(self) -> None:
@@ -103,7 +103,7 @@ class Directory(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this directory can do; known from the start, and always the same."""
+        """What this directory can do. Known from the start; never changes."""
 
     def start(self) -> None:
         """Starts connecting to the registries. An unreachable registry is not an error."""
@@ -136,19 +136,19 @@ class Directory(Protocol):
         """
 
     def flush(self, timeout: float) -> bool:
-        """True once all changes are acknowledged by every reachable registry, and by one at least."""
+        """True once every reachable registry, and at least one, has acknowledged all changes; False after `timeout` seconds."""
 
     def lock(self, name: str) -> DirectoryLock:
         """Waits, in the background, for the lock `name` of the namespace. Its lease is the `ttl` of `open_directory`.
 
-        DirectoryError where `capabilities.locks` is False, or when the directory was opened for all namespaces.
+        DirectoryError if `capabilities.locks` is False, or the directory was opened for all namespaces.
         """
 
     def add_interest(self, services: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
         """Also show the records of these services, and those that subscribe to events of these sources.
 
         Returns at once; see `wait_ready`. A directory that was opened for all services shows everything anyway, and so does
-        one that was asked for more than 2,000 names. DirectoryError for what cannot be a name.
+        one that was asked for more than 2,000 names. DirectoryError for a text that cannot be a name.
         """
 
     def view(self) -> View:
@@ -164,16 +164,16 @@ class Directory(Protocol):
         """
 
     def wait_ready(self, timeout: float, service: str | None = None) -> bool:
-        """True once some registry has told all that it lists of the interest; False after `timeout` seconds.
+        """True once some registry has sent all its records of the interest; False after `timeout` seconds.
 
-        With `service`: all that it lists of this service, which is added to the interest if it was not in it.
+        With `service`: all its records of this service, which is added to the interest if needed.
         """
 
     def describe(self) -> str:
         """The directory's URL and how fresh its view is, for error texts."""
 
 
-#: Opens a URL. What it makes is a `Kind`, or a whole directory, which then stands alone.
+#: Opens a URL. Returns a `Kind`, or a whole directory, which cannot be combined with other URLs.
 Factory = Callable[[str, Options], Kind | Directory]
 
 #: The factory of each scheme, or its import path "module:function".

@@ -22,7 +22,7 @@ _LOOK = 0.005
 
 
 def original(module: str, name: str) -> Any:
-    """A function of the standard library as it was before gevent patched it."""
+    """A function or class of the standard library, as it was before gevent patched it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
@@ -86,7 +86,7 @@ class Log:
         hub = _hubs.get(_get_ident())
         if hub is None:
             self._logger.log(level, text, *args, exc_info=exc_info)
-        elif hub.loop is not None:  # After the end of the hub nobody would read the line.
+        elif hub.loop is not None:  # After the end of the hub the line would not be written.
             hub.loop.run_callback_threadsafe(partial(self._logger.log, level, text, *args, exc_info=exc_info))
 
 
@@ -148,7 +148,7 @@ class NativeEvent:
 
 
 def end_hub() -> None:
-    """Ends the gevent hub of this thread, which a library's sockets made in a patched process; for the thread's last act."""
+    """Ends the gevent hub of this thread, which a library's sockets may have made in a patched process. To be called last."""
     hub = _hub_of_this_thread()
     if hub is not None:
         hub.destroy(destroy_loop=True)
@@ -198,7 +198,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._lock = _allocate_lock()
-        # One eventfd where the system has it, the two ends of a pipe elsewhere.
+        # One eventfd if the system has it, otherwise the two ends of a pipe.
         self._fds = _event_fds()
         self._is_closed = False
 
@@ -215,7 +215,7 @@ class Wakeup:
                 try:
                     os.write(self._fds[-1], _ONE)
                 except BlockingIOError:
-                    pass  # Full of earlier wake-ups, so it is readable already.
+                    pass  # It is full of earlier wake-ups, and so readable already.
 
     def clear(self) -> None:
         """Makes `fd` unreadable again. The polling thread calls it before it does what it was woken for."""

@@ -2,10 +2,10 @@
 
 Internal. Programs use `Directory.put`, `Directory.delete` and `View.notes`.
 
-Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds since 1970, as every host has it).
+Rule 1: no sockets, no threads, no clock here; `now` is always an argument (seconds since 1970).
 Rule 2: of two notes under one key the one of higher rank wins, whoever wrote or forwarded it.
-Rule 3: when there are too many, the writer with the most notes loses its oldest ones. A signed note is its signer's, whoever
-forwards it, and a signer that has its share loses the note that it wrote first.
+Rule 3: when there are too many notes, the writer with the most notes loses its oldest ones. A signed note belongs to its signer,
+whoever forwards it. A signer that has its full share loses the note that it wrote first.
 Rule 4: a deleted note becomes a tombstone, a note without a value. It lives as long as the deleted note would have, so that
 a client that was away meanwhile does not bring the note back.
 """
@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 
 from discovery.model import Note
 
-#: Notes of one namespace, and of all. Beyond them the oldest notes of the writer with the most are dropped.
+#: The most notes of one namespace, and of all. With more, the writer with the most notes loses its oldest ones.
 MAX_NOTES, MAX_ALL_NOTES = 5_000, 20_000
 #: Seconds by which a writer's clock may be ahead. A note from farther in the future could not be replaced until then.
 AHEAD = 86_400.0
-#: Stored notes that one key may have signed.
+#: The most stored notes of one signer.
 MOST_OF_SIGNER = 1_000
 
 #: The connection or registry that a note came from.
@@ -42,7 +42,7 @@ class NoteStore:
         self._most = MAX_ALL_NOTES if most is None else most
         self._most_of_namespace = MAX_NOTES if most_of_namespace is None else most_of_namespace
         self._most_of_signer = MOST_OF_SIGNER if most_of_signer is None else most_of_signer
-        #: Stored notes that may come from one writer; None: any number.
+        #: The most stored notes of one writer; None: any number.
         self.most_of_writer = most_of_writer
         #: Notes of the last `take` that exceeded `most_of_writer`.
         self.refused = 0
@@ -71,7 +71,7 @@ class NoteStore:
         return self._notes.get(namespace, {}).get(key)
 
     def take(self, notes: Iterable[Note], now: float, writer: Writer = "") -> list[Note]:
-        """Stores the notes that are new or of higher rank, and returns those. `writer` is where they came from."""
+        """Stores the notes that are new or of higher rank, and returns them. `writer`: the connection that they came from."""
         self.refused = 0
         news = [note for note in notes if self._take(note, now, writer)]
         for namespace in {note.namespace for note in news}:
@@ -81,7 +81,7 @@ class NoteStore:
         return [note for note in news if self.get(note.namespace, note.key) is note]
 
     def expire(self, now: float) -> bool:
-        """Drops notes whose ttl is over; to be called now and then. Returns whether there were any."""
+        """Drops notes whose ttl is over; to be called from time to time. Returns whether there were any."""
         past = [note for note in self if note.age(now) > note.ttl]
         for note in past:
             self._remove(note)
@@ -111,7 +111,7 @@ class NoteStore:
         if excess <= 0:
             return
         by_writer: dict[Writer, list[Note]] = {}
-        # The newest first, so that the oldest of each is the last.
+        # The newest first, so that `pop` returns the oldest note of a writer.
         for note in sorted(self._notes[namespace].values(), key=lambda note: note.rank, reverse=True):
             by_writer.setdefault(self._writers[note.namespace, note.key], []).append(note)
         for _ in range(excess):

@@ -1,4 +1,4 @@
-"""The connection to a node that is asked for its own records, where a directory knows nothing but addresses.
+"""The connection to a node that is asked for its own records, for a directory that knows only addresses.
 
 To the merge it looks like a connection to a registry that lists the records of one node. Used on the directory's own thread.
 """
@@ -21,19 +21,19 @@ from discovery.security.verdicts import Refusal
 
 _log = Log(__name__)
 
-#: Seconds between two looks at the connections to quiet nodes. ZeroMQ's own heartbeat finds the end of a connection, so as long
-#: as one stands its node is there. All are looked at in the same moment, so that a client of many nodes wakes seldom.
+#: Seconds between two checks of the connections to quiet nodes. ZeroMQ's own heartbeat finds the end of a connection, so a node
+#: with an open connection is alive. All are checked at the same moment, so that a client of many nodes wakes rarely.
 LOOK_INTERVAL = 2.0
-#: Seconds without a new attempt after a node refused to answer: it will do so again.
+#: Seconds until the next attempt after a node has refused to answer: it will probably refuse again.
 REFUSED_PAUSE = 10.0
-#: Records that were skipped and are told of, for each node.
+#: The most warnings about skipped records, for each node.
 MAX_SKIP_WARNINGS = 10
 
 
 class NodeConnection(SocketConnection):
-    """The node at one address. Its records get the address at which it answered, whatever it thinks of its own.
+    """The connection to the node at one address. Its records get this address, whatever address the node itself names.
 
-    `proof`: what the node has to prove in a closed cluster.
+    `proof`: checks the node's key and certificate in a closed cluster.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class NodeConnection(SocketConnection):
             sockets.try_send(self._socket, [frame])
 
     def send(self, message: protocol.Message) -> bool:
-        """Accepts everything: a node keeps no records or notes of others."""
+        """Returns True and sends nothing: a node keeps no records or notes of other nodes."""
         if self.state != UP:
             return False
         if isinstance(message, protocol.Register | protocol.Withdraw | protocol.PutNotes):
@@ -100,11 +100,11 @@ class NodeConnection(SocketConnection):
             self._look_at_keys(self._proof, now)
 
     def _look_at_keys(self, proof: NodeProof, now: float) -> None:
-        """Keys or what is trusted have changed."""
+        """Checks the node again after the keys, or the lists of revoked certificates, have changed."""
         why = proof.refusal()
         if why and self._records:
-            # A view outlives the connections that it came over, so these records leave it first. In the next round nothing of
-            # the node is left, and the connection ends.
+            # Records stay in the view when their connection ends, so they are removed first. The connection ends in the
+            # next round.
             self._take_records(self.boot_id or "", [], now)
             self._deadline = now
         elif why:

@@ -1,9 +1,9 @@
-"""What a node behind a bare address has to prove in a closed cluster: a key that the URL names, and a certificate for it.
+"""What a node behind a bare address must prove in a closed cluster: a key that the URL names, and a certificate for it.
 
 Internal.
 
-The handshake proves the key. The WELCOME shows the certificate, which has to be for that very key and to name the service of each
-record. So a record need not be signed: it comes from its node, over a connection that nobody else can write on.
+The handshake proves the key. The WELCOME shows the certificate, which must be for this key and must name the service of each
+record. So a record need not be signed: it comes from its node, over a connection on which no other process can write.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from discovery.security.verdicts import short
 
 
 class NodeProof:
-    """Of the node at one address. `named`: the public keys that it may hold. `clock` says seconds since 1970."""
+    """Checks the node at one address. `named`: the public keys that it may hold. `clock` returns seconds since 1970."""
 
     def __init__(self, keys: Keys, named: tuple[bytes, ...], clock: Callable[[], float] = time.time) -> None:
         self.keys = keys
-        #: The key that the next handshake asks for. A node is most likely to hold the one that it has proven before.
+        #: The key for the next handshake. A node most likely holds the key that it has proven before.
         self.key = named[0]
         self._named = named
         self._failed = 0
         self._clock = clock
         self._signed: object = None
         self._certificate: Certificate | None = None
-        #: The generations of the keys by which the node was believed, and looked at last.
+        #: The generations of our keys when the node was last believed, and when it was last checked.
         self._generation = self._checked = -1
         self._shown = b""
 
     @property
     def problem(self) -> str:
-        """Why a handshake failed with somebody who answered."""
+        """A sentence for a handshake that failed although a server answered."""
         which = "the key that" if len(self._named) == 1 else f"any of the {len(self._named)} keys that"
         named = ", ".join(map(short, self._named[:5]))
         return f"the handshake failed: it does not encrypt with {which} the directory URL names ({named}), or it ended just then"
 
     def try_next_key(self) -> bool:
-        """Turn to the next key, after a handshake that failed. False once each was tried since the last that did not."""
+        """Choose the next key after a failed handshake. False once every key has failed since the last success."""
         self._failed += 1
         self.key = self._named[(self._named.index(self.key) + 1) % len(self._named)]
         if self._failed < len(self._named):
@@ -52,19 +52,19 @@ class NodeProof:
         return False
 
     def shown(self) -> bytes:
-        """This process's own certificate, which is about to be shown."""
+        """The certificate of this process, which the caller sends now."""
         self._shown = self.keys.signed
         return self._shown
 
     def believe(self, signed: object) -> None:
-        """Take the certificate that the node shows for its key. Raises Refusal."""
+        """Check the certificate that the node shows for its key. Raises Refusal."""
         self._failed = 0
         self._generation = self.keys.generation
         self._certificate = self.keys.trust.believed(signed, self.key, self._clock())
         self._signed = signed
 
     def own(self, records: list[Record], skip: Callable[[str], None]) -> list[Record]:
-        """The records that the node may list. `skip` is told why another one is passed over."""
+        """The records that the node may list. `skip` is called with a sentence for each other record."""
         found = []
         for record in records:
             why = self._why_not(record)
@@ -84,18 +84,18 @@ class NodeProof:
         return "" if verdict else verdict.rule
 
     def is_stale(self) -> bool:
-        """Whether keys, or what is trusted, have changed since the node was believed."""
+        """Whether our keys or the lists of revoked certificates have changed since the node was believed."""
         return self._generation != self.keys.generation
 
     def refusal(self) -> str:
-        """Why the node is not believed any more; "" where it is. `holds` is to follow then."""
+        """Why the node is not believed any more; "" if it is, and `holds` must be called then."""
         self._checked = self.keys.generation
         return self.keys.refusal_of(self._signed)
 
     def holds(self) -> None:
-        """The node is still believed, by the keys as `refusal` found them."""
+        """Note that the node is still believed, as `refusal` has found."""
         self._generation = self._checked
 
     def must_show(self) -> bool:
-        """Whether this process has another certificate than it has shown."""
+        """Whether this process has a newer certificate than the one that it has shown."""
         return self._shown != self.keys.signed

@@ -1,6 +1,6 @@
 """A connection of a client over ZeroMQ: a DEALER, its monitor, and the time that an attempt may take.
 
-Used on the directory's own thread only. A subclass decides what is said over it.
+Used on the directory's own thread only. A subclass has the messages.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from discovery.native import Log
 
 _log = Log(__name__)
 
-#: Seconds that a connection and the first answer over it may take.
+#: Seconds for an attempt, until the first answer.
 ATTEMPT = 3.0
-#: Messages taken from one connection before the others get their turn.
+#: The most messages that are read from one connection before the others get their turn.
 BATCH = 1000
 #: Seconds between two warnings about one connection.
 WARN_INTERVAL = 60.0
 
 
 class SocketConnection(DirectoryConnection):
-    """One address. `state` is one of waiting, connecting, subscribing, up."""
+    """A connection to one address over ZeroMQ."""
 
     def __init__(self, address: str, listener: DirectoryListener, longest_pause: float) -> None:
         super().__init__(address, listener, longest_pause)
@@ -41,19 +41,19 @@ class SocketConnection(DirectoryConnection):
 
     @abstractmethod
     def _begin(self, now: float) -> None:
-        """The connection stands: say the first word."""
+        """The socket is connected. Sends the first message."""
 
     @abstractmethod
     def _take_frames(self, frames: list[bytes], now: float) -> None:
-        """Take one message. DirectoryProtocolError when it is none of the protocol."""
+        """Handles one message. DirectoryProtocolError if it is invalid."""
 
     @abstractmethod
     def _foreign(self, now: float) -> None:
-        """The connection was accepted, and no right answer came: close it."""
+        """The connection was accepted, but no valid answer has come. Closes it."""
 
     @abstractmethod
     def _silent(self, now: float) -> None:
-        """The deadline of a connection that is up has passed."""
+        """Called when the deadline of a connection that is up has passed."""
 
     def open(self, now: float) -> None:
         """Begins an attempt to connect. To be called once `retry_at` has come."""
@@ -93,7 +93,7 @@ class SocketConnection(DirectoryConnection):
             self._begin(now)
         elif socket in ready:
             self._take_messages(now)
-        # Messages first: those that were sent before the connection ended still count.
+        # Messages come first: those that were sent before the connection ended still count.
         while monitor is not None and monitor is self._monitor and monitor in ready:
             event = sockets.monitored_event(monitor)
             if event is None:

@@ -1,9 +1,9 @@
-"""What a client of a closed cluster believes: records, withdrawals and notes that their nodes signed. It passes over all others.
+"""What a client of a closed cluster believes: records, withdrawals and notes that a node has signed. It ignores all others.
 
-Rule 1: registries, engines and files on disk are places to find signed words in. What they say themselves is only that they list
-something, or list it no more.
-Rule 2: what a node says over a connection on which it has proven its key need not be signed; see `NodeConnection`.
-Rule 3: what is passed over is told once in the log: where it came from, what it is, and why.
+Rule 1: registries, engines and files on disk are only places where signed records and notes are found. They can say that they
+list one, or that they do not list it any more, and nothing else.
+Rule 2: a node need not sign what it sends over a connection on which it has proven its key; see `NodeConnection`.
+Rule 3: each record or note that is ignored is logged once, with its source and the reason.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from discovery.security.verdicts import Refusal
 
 _log = Log(__name__)
 
-#: Lines in the log within so many seconds, at most, and what was told is forgotten after so many different lines.
+#: The most log lines within LINES_WITHIN seconds, and the number of different lines that are remembered.
 MOST_LINES, LINES_WITHIN, MOST_TOLD = 20, 60.0, 1000
 
 
 class Gate:
-    """The verdicts of one client. `signer` signs what the client itself says."""
+    """Verifies records and notes for one client. `signer` signs those of the client itself."""
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
         self.signer = Signer(keys)
         self.verifier = Verifier(keys)
-        #: Words that were passed over.
+        #: How many records, notes and withdrawals were ignored.
         self.refused = 0
         self._clock = clock
         self._told: set[tuple[str, str, str]] = set()
         self._lines: list[float] = []
 
     def record(self, record: Record, where: str, is_cached: bool = False) -> Record | None:
-        """The record as its node signed it; None for one that is passed over. `is_cached`: see `Verifier.record`."""
+        """The record as its node signed it; None for one that is ignored. `is_cached`: see `Verifier.record`."""
         try:
             return self.verifier.record(record, is_cached)
         except Refusal as exc:
@@ -51,7 +51,7 @@ class Gate:
             return None
 
     def note(self, note: Note, where: str) -> Note | None:
-        """The note with its signer; None for one that is passed over."""
+        """The note with its signer; None for one that is ignored."""
         try:
             return self.verifier.note(note)
         except Refusal as exc:
@@ -59,7 +59,7 @@ class Gate:
             return None
 
     def believes(self, found: Record | Note, where: str) -> bool:
-        """Whether a record or note in an engine is to be believed. Called by threads of engines as well."""
+        """Whether a record or note in an engine is believed. Also called by the threads of engines."""
         return (self.record(found, where) if isinstance(found, Record) else self.note(found, where)) is not None
 
     def is_withdrawn(self, drop: protocol.Drop, where: str) -> bool:
@@ -86,7 +86,7 @@ class Gate:
 
 
 class VerifiedListener:
-    """A `DirectoryListener` that hands on to another one what the gate lets through."""
+    """A `DirectoryListener` that verifies records and notes, and hands the valid ones on to another listener."""
 
     def __init__(self, listener: DirectoryListener, gate: Gate) -> None:
         self._listener = listener
@@ -94,14 +94,14 @@ class VerifiedListener:
 
     @property
     def interest(self) -> Interest:
-        """As the other one's."""
+        """The interest of the other listener."""
         return self._listener.interest
 
     def on_up(self, connection: DirectoryConnection, snapshot: list[protocol.Snapshot], now: float) -> None:
         """Hands on the records and notes of the snapshot that are signed."""
         where = connection.address
         for part in () if connection.is_own_word else snapshot:
-            # All records of blocks are decoded at once: no rank counts before its signature was seen.
+            # All records of blocks are decoded at once: a rank counts only after its signature was verified.
             packed = [entry for block in part.blocks for entry in block.entries]
             records = zip(unpacked(entry[0] for entry in packed), packed, strict=True)
             entries = [*part.entries, *((one, age, suspect) for one, (_, age, suspect) in records if one is not None)]
@@ -112,7 +112,7 @@ class VerifiedListener:
         self._listener.on_up(connection, snapshot, now)
 
     def on_message(self, connection: DirectoryConnection, message: protocol.Message, now: float) -> None:
-        """Hands on a message, without what is not signed. A withdrawal that nobody signed is the registry's own word."""
+        """Hands on a message without its unsigned parts. Without a signature, a withdrawal is only the end of a listing."""
         match message:
             case _ if connection.is_own_word:
                 pass
@@ -145,14 +145,14 @@ class VerifiedListener:
 
 
 class VerifiedCache(DiskCache):
-    """A cache that anybody may have written."""
+    """A cache whose files may have been changed by anybody: only signed records and notes are read from it."""
 
     def __init__(self, gate: Gate, folder: Path, url: str, namespace: str | None, keeps_records: bool = True) -> None:
         super().__init__(folder, url, namespace, keeps_records)
         self._gate = gate
 
     def load(self, interest: Interest = EVERYTHING) -> list[tuple[Listed, float]]:
-        """What is signed of the last good view. All of it is decoded here: no rank counts before its signature was seen."""
+        """The signed records of the last good view. All are decoded here: a rank counts only after its signature was verified."""
         where = f"the cache in {self.path.parent}"
         found = super().load(interest)
         records = zip(unpacked(one for one, _ in found), (age for _, age in found), strict=True)
@@ -160,7 +160,7 @@ class VerifiedCache(DiskCache):
         return [(record, age) for record, age in verified if record is not None]
 
     def load_notes(self) -> list[Note]:
-        """What is signed of the saved notes."""
+        """The signed ones of the saved notes."""
         where = f"the cache in {self.notes_path.parent}"
         return [note for one in super().load_notes() if (note := self._gate.note(one, where)) is not None]
 

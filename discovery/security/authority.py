@@ -1,13 +1,13 @@
-"""The folder of an authority: makes the folders of nodes, and voids their certificates.
+"""The folder of an authority: creates the folders of nodes, and revokes their certificates.
 
 Internal.
 
     authority.key    the private key that signs; keep it off the hosts that run services
     authority        its public key
     issued/NAME      the newest certificate of each node
-    revoked          certificates that are void
+    revoked          the list of revoked certificates
     NAME/            the folder of a node, to be moved to its host; see `discovery.security.keys`
-    registry/        that of the registries
+    registry/        the folder of the registries
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW, Trust
 
 AUTHORITY_KEY, AUTHORITY, ISSUED = "authority.key", "authority", "issued"
-#: Days that a certificate holds.
+#: Days for which a certificate is valid.
 DEFAULT_DAYS = 365
 DAY = 86_400.0
 #: Names that the folder uses itself.
@@ -47,7 +47,7 @@ _TAKEN = (AUTHORITY_KEY, AUTHORITY, ISSUED, REVOKED, REGISTRY)
 
 
 class Authority:
-    """Opens the folder of an authority. `Authority.create` makes one. All raise SecurityError, which names the file."""
+    """An authority in its folder. `Authority.create` makes a new one. Everything raises SecurityError, which names the file."""
 
     def __init__(self, folder: str | Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = Path(folder)
@@ -71,8 +71,8 @@ class Authority:
     ) -> Authority:
         """A new authority in a folder that holds none, and the folder of its registries.
 
-        `former`: the folder of an authority whose place it takes. Its nodes and registries keep their keys, and get folders of
-        what changes: certificates, and who is trusted, which is both authorities.
+        `former`: the folder of an authority that it replaces. The nodes and registries of that one keep their keys. They get
+        folders with new certificates, and trust both authorities.
         """
         path = Path(folder)
         predecessor = None if former is None else cls(former, clock)
@@ -94,13 +94,13 @@ class Authority:
 
     @property
     def public_key(self) -> bytes:
-        """What nodes trust."""
+        """The key that nodes trust."""
         return self._keys.public
 
     def issue(
         self, name: str, permissions: dict[str, tuple[str, ...]] | None = None, days: float = DEFAULT_DAYS
     ) -> Path:
-        """Make a key and a certificate for a new node; returns its folder. The name `registry` is that of all registries."""
+        """Make a key and a certificate for a new node; returns its folder. All registries share the name `registry`."""
         is_registry = name == REGISTRY
         if not is_registry:
             _check_name(name)
@@ -124,9 +124,9 @@ class Authority:
         return folder
 
     def renew(self, name: str, days: float = DEFAULT_DAYS) -> Path:
-        """Another certificate for the same keys and the same permissions, with another time; returns the file with it.
+        """A new certificate for the same keys and permissions, valid for `days` from now. Returns its file.
 
-        A node of an earlier release, which cannot sign, gets a key for that in its folder, which is made if it is not there.
+        A node of an earlier release has no key for signatures. It gets one in its folder, which is created if needed.
         """
         return self._issue_again(self._issued(name)[0], days)
 
@@ -137,7 +137,7 @@ class Authority:
             folder = self.folder / certificate.name
             _make_folder(folder)
             self._issue_again(certificate, days)
-            # What is there of the former authority stays until the operator removes it.
+            # The files of the former authority stay until the operator removes them.
             files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, former.public_key)])
             revoked = former.revocations()
             if revoked.number:
@@ -146,7 +146,7 @@ class Authority:
             self._write_trust(self.folder / certificate.name)
 
     def _issue_again(self, certificate: Certificate, days: float) -> Path:
-        """Another certificate for the keys and the permissions of this one."""
+        """A new certificate for the keys and permissions of this one."""
         name = certificate.name
         starts, ends = self._span(days)
         renewed = replace(certificate, serial=_new_serial(), starts=starts, ends=ends)
@@ -158,9 +158,9 @@ class Authority:
         return self._publish(renewed, issue(renewed, self._keys))
 
     def revoke(self, name: str) -> str:
-        """Void all certificates of a node, also those that were renewed; returns the newest one's serial.
+        """Revoke all certificates of a node, older ones too. Returns the serial of the newest one.
 
-        The name is free to be issued anew.
+        The name can then be issued again.
         """
         serials = [certificate.serial for certificate in self._issued(name)]
         self.revoke_serials(set(serials))
@@ -168,7 +168,7 @@ class Authority:
         return serials[0]
 
     def revoke_serials(self, serials: set[str]) -> None:
-        """Void certificates by their serials."""
+        """Revoke certificates by their serials."""
         revoked = self.revocations().with_serials(serials, self._keys)
         files.write(
             self.folder / REVOKED, f"list {revoked.number} of revoked certificates", [(REVOKED_LINE, revoked.signed)]
@@ -178,7 +178,7 @@ class Authority:
                 self._write_trust(self.folder / name)
 
     def revocations(self) -> Revocations:
-        """What is revoked so far."""
+        """The list of revoked certificates."""
         if not (self.folder / REVOKED).exists():
             return Revocations(self.public_key)
         revoked = Revocations.from_bytes(files.read(self.folder / REVOKED, REVOKED_LINE)[0])
@@ -191,7 +191,7 @@ class Authority:
         return sorted(path.name for path in (self.folder / ISSUED).iterdir() if not path.name.endswith(".revoked"))
 
     def _issued(self, name: str) -> list[Certificate]:
-        """All certificates of a node that may still hold, the newest first."""
+        """All certificates of a node that may still be valid, the newest first."""
         if name not in self.names():
             known = ", ".join(self.names()) or "none"
             raise SecurityError(f"no certificate of {name[:LONGEST_NAME]!r} was issued here; there are: {known}")
@@ -214,7 +214,7 @@ class Authority:
         comment = f"certificate {certificate.serial} of {certificate.name}, until {date(certificate.ends)}"
         lines = [(CERTIFICATE_LINE, signed.to_bytes())]
         issued = self.folder / ISSUED / certificate.name
-        # The earlier ones are kept, to be revoked with it.
+        # Earlier certificates are kept, so that they can be revoked with it.
         now = self._clock()
         earlier = [one for one in self._signed(certificate.name) if Certificate.unpack(one.packed).ends > now - SKEW]
         files.write(issued, comment, [*lines, *((CERTIFICATE_LINE, one.to_bytes()) for one in earlier)])
@@ -228,7 +228,7 @@ class Authority:
         return issued
 
     def _write_trust(self, folder: Path) -> None:
-        """Give a node's folder the public files of the cluster. What it has of another authority stays."""
+        """Write the public files of the cluster into a node's folder. Entries of other authorities stay there."""
         trusted = {self.public_key, *_lines(folder / AUTHORITIES, AUTHORITY_LINE)}
         files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, key) for key in sorted(trusted)])
         if (self.folder / ISSUED / REGISTRY).exists():
@@ -250,7 +250,7 @@ def _lines(path: Path, kind: str) -> list[bytes]:
 
 
 def trust_of(folder: Path) -> Trust | None:
-    """What a node trusts that trusts the authority of this folder. None for a folder of none. Reads no private key."""
+    """The trust of a node in the authority of this folder. None if it is no authority's folder. Reads no private key."""
     if not (folder / AUTHORITY).exists():
         return None
     lists = [Revocations.from_bytes(signed) for signed in _lines(folder / REVOKED, REVOKED_LINE)]
@@ -258,12 +258,12 @@ def trust_of(folder: Path) -> Trust | None:
 
 
 def permissions_of(certificate: Certificate) -> dict[str, tuple[str, ...]]:
-    """The lists of a certificate by their names."""
+    """The permissions of a certificate, by name."""
     return {name: getattr(certificate, name) for name in PERMISSIONS}
 
 
 def date(seconds: float) -> str:
-    """A time for people, in UTC."""
+    """A time in readable form, in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 

@@ -1,11 +1,11 @@
-"""A certificate: what an authority says of a node. Pure: no clock, no files.
+"""A certificate: an authority's signed statement about a node's key and permissions. Pure: no clock, no files.
 
 Internal.
 
-Rule 1: what is signed are packed bytes. They travel as they are and are never packed again, so that fields of a newer release
-survive an older one, and the signature with them.
-Rule 2: a field that is not known is ignored, and gives no permission. A field that is known and wrong makes the whole
-certificate junk.
+Rule 1: the packed bytes are signed. They are never packed again, so fields of a newer release survive an older one, and the
+signature stays valid.
+Rule 2: an unknown field is ignored, and gives no permission. A known field with a wrong value makes the whole certificate
+invalid.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from discovery.security.signing import KEY_LENGTH, KeyPair
 
 PURPOSE = "zmqservices certificate 1"
 WHAT = "a certificate"
-#: Bytes of a signed certificate. It has to fit into the first message of a connection.
+#: The most bytes of a signed certificate, which must fit into the first message of a connection.
 LONGEST_CERTIFICATE = 8192
-#: Patterns of one list.
+#: The most patterns in one list.
 MOST_PATTERNS = 256
 #: Permissions, each a list of patterns; see `discovery.security.permissions`.
 PERMISSIONS = ("serves", "calls", "publishes", "handles", "registers", "administers")
@@ -37,7 +37,8 @@ PERMISSIONS = ("serves", "calls", "publishes", "handles", "registers", "administ
 class Certificate:
     """The node `name`, whose public key is `key`, may do this from `starts` until `ends` (seconds since 1970).
 
-    `signing_key` checks what the node signs; empty in certificates of earlier releases. `is_registry`: it may keep the directory.
+    `signing_key`: the key that verifies the node's signatures; empty in certificates of earlier releases. `is_registry`: the node
+    may keep the directory.
     """
 
     name: str
@@ -93,19 +94,19 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class SignedCertificate:
-    """A certificate with the signature of the authority whose public key is `authority`. Nothing of it is believed yet."""
+    """A certificate with the signature of the authority whose public key is `authority`. The signature is not verified yet."""
 
     packed: bytes
     authority: bytes
     signature: bytes
 
     def to_bytes(self) -> bytes:
-        """As it travels, and as it stands in a file."""
+        """The bytes that are sent, and written to files."""
         return Sealed(self.packed, self.authority, self.signature).to_bytes()
 
     @classmethod
     def from_bytes(cls, signed: object) -> SignedCertificate:
-        """What `to_bytes` made. Raises SecurityError for anything else."""
+        """The certificate that `to_bytes` packed. SecurityError for anything else."""
         if not isinstance(signed, bytes) or len(signed) > LONGEST_CERTIFICATE:
             length = f"{len(signed):,} bytes" if isinstance(signed, bytes) else type(signed).__name__
             raise SecurityError(f"a certificate is {length}; at most {LONGEST_CERTIFICATE:,} bytes are needed")
@@ -113,12 +114,12 @@ class SignedCertificate:
 
     @property
     def is_authentic(self) -> bool:
-        """Whether `authority` signed it. Whether that authority is trusted is another question."""
+        """Whether `authority` signed it. This does not say whether that authority is trusted."""
         return signing.is_signed(self.authority, PURPOSE, self.packed, self.signature)
 
 
 def issue(certificate: Certificate, authority: KeyPair) -> SignedCertificate:
-    """Sign the certificate. Raises SecurityError where its fields make no sense or take too much room."""
+    """Sign the certificate. SecurityError for wrong fields, or too many bytes."""
     for name in PERMISSIONS:
         for pattern in getattr(certificate, name):
             if not is_pattern(pattern):
@@ -138,7 +139,7 @@ def issue(certificate: Certificate, authority: KeyPair) -> SignedCertificate:
 
 
 def is_pattern(value: object) -> bool:
-    """Whether this may stand in a list of permissions."""
+    """Whether this can be an entry in a list of permissions."""
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
 
 

@@ -1,17 +1,17 @@
-"""Records, withdrawals and notes as their nodes sign them.
+"""Signed records, withdrawals and notes.
 
 Internal.
 
     signed = msgpack [payload, certificate, signature]
     payload = msgpack {"at": seconds since 1970, "until": ..., "record": {...}}    or "withdrawal" or "note": [...]
 
-Rule 1: what was signed is what counts. It travels as the bytes that were signed beside the fields that registries need, which are
-for routing only: fields of a newer release survive in it where an older registry packs the others anew.
-Rule 2: the certificate travels with the signature, so that a reader needs the authority's key and nothing else.
-Rule 3: an instance belongs to the key that its id begins with. Nobody else can replace, renew or withdraw it.
-Rule 4: a signed record holds for minutes, and its node signs it anew in time; whoever kept an old one cannot show it for longer.
-What a process itself kept on disk is of use for a day.
-Rule 5: a note may outlive its signer's certificate, which has to hold at the time that the note was written.
+Rule 1: only the signed bytes count. They are sent unchanged, beside the fields that registries need for routing. So the fields of
+a newer release survive an older registry, which packs the other fields again.
+Rule 2: the certificate is sent with the signature, so a reader needs only the authority's key.
+Rule 3: an instance belongs to the key that its id begins with. No other key can replace, renew or withdraw it.
+Rule 4: a signed record is valid for minutes, and its node signs it again in time. So an old record cannot be shown for long.
+Records in a process's own cache are valid for a day.
+Rule 5: a note may outlive its signer's certificate, which must have been valid when the note was written.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from discovery.security.signing import SIGNATURE_LENGTH
 from discovery.security.verdicts import SKEW, Refusal, Trust, check_time
 
 RECORD, WITHDRAWAL, NOTE = "zmqservices record 1", "zmqservices withdrawal 1", "zmqservices note 1"
-#: Seconds for which a signed record holds, and after which its node signs it anew. One is pushed to all who asked for it, so
-#: that shorter ones cost more.
+#: Seconds for which a signed record is valid, and after which its node signs it again. Each new signature is sent to all clients
+#: of the record, so shorter times cost more.
 LIFETIME, SIGN_AGAIN = 600.0, 120.0
-#: Seconds for which a record from this process's own cache is of use. Nodes of an earlier release sign for as long.
+#: Seconds for which a record from this process's own cache is valid. Nodes of an earlier release sign for this long.
 LONGEST_LIFETIME = 86_400.0
-#: Verified records and notes that are kept, and bytes of them: what comes again costs no second look. The eldest are dropped.
+#: Verified records and notes that are remembered, and their bytes, so that they need not be verified again. The oldest go first.
 MOST_RECORDS, MOST_BYTES = 30_000, 64 * 1024 * 1024
-#: Verified certificates that are kept.
+#: Verified certificates that are remembered.
 MOST_CERTIFICATES = 20_000
 #: Hex digits of a key at the beginning of an instance's id.
 OWNER_DIGITS = 16
@@ -51,20 +51,20 @@ _MEND = "its node has an earlier release, or no SECURITY"
 
 
 class Envelope(NamedTuple):
-    """Bytes that a node signed, and its certificate, which the authority signed. Nothing of it is believed yet."""
+    """Bytes that a node signed, and its certificate, which the authority signed. Neither is verified yet."""
 
     payload: bytes
     certificate: bytes
     signature: bytes
 
     def to_bytes(self) -> bytes:
-        """As it travels."""
+        """The bytes that are sent."""
         packed: bytes = msgpack.packb(list(self))
         return packed
 
     @classmethod
     def from_bytes(cls, signed: bytes, what: str) -> Envelope:
-        """What `to_bytes` made. Raises SecurityError, which calls it `what`, for anything else."""
+        """The envelope that `to_bytes` packed. SecurityError, which calls it `what`, for anything else."""
         parts = unpacked(signed, what)
         if not (
             isinstance(parts, list)
@@ -78,7 +78,7 @@ class Envelope(NamedTuple):
 
 
 def owner_prefix(key: bytes) -> str:
-    """What the id of each instance begins with whose node has this public key."""
+    """The beginning of the ids of all instances whose node has this public key."""
     return f"{key.hex()[:OWNER_DIGITS]}-"
 
 
@@ -89,14 +89,14 @@ def own_id(keys: Keys | None, instance: str) -> str:
 
 
 class Signer:
-    """Signs for the node whose keys these are. `clock` says seconds since 1970."""
+    """Signs with the keys of this node. `clock` returns seconds since 1970."""
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
         self._keys = keys
         self._clock = clock
 
     def record(self, record: Record) -> Record:
-        """The record, signed. Raises DirectoryError for one that nobody would believe."""
+        """The record with a signature. DirectoryError for a record that no client would believe."""
         keys = self._keys
         if record.public_key != keys.pair.public.hex() or not record.instance.startswith(owner_prefix(keys.pair.public)):
             raise DirectoryError(
@@ -112,7 +112,7 @@ class Signer:
         return dataclasses.replace(record, signed=self._sign(RECORD, {"at": now, "until": now + LIFETIME, "record": fields}))
 
     def is_due(self, record: Record) -> bool:
-        """Whether a record of this node is to be signed anew: its signature gets old, or the certificate was renewed."""
+        """Whether a record of this node must be signed again: its signature becomes old, or the certificate was renewed."""
         if record.signed is None:
             return True
         envelope = Envelope.from_bytes(record.signed, "a signed record")
@@ -120,12 +120,12 @@ class Signer:
         return envelope.certificate != self._keys.signed or not 0 <= self._clock() - at < SIGN_AGAIN
 
     def withdrawal(self, record: Record) -> bytes:
-        """The withdrawal of this record, signed."""
+        """The signed withdrawal of this record."""
         fields = [record.namespace, record.instance, *record.rank]
         return self._sign(WITHDRAWAL, {"at": self._clock(), "withdrawal": fields})
 
     def note(self, note: Note) -> Note:
-        """The note, signed."""
+        """The note with a signature."""
         fields = dataclasses.replace(note, signed=None).to_list()
         signed = self._sign(NOTE, {"note": fields})
         return dataclasses.replace(note, signed=signed, signer=self._keys.pair.public)
@@ -145,7 +145,7 @@ class Signer:
 
 
 class _Verified(NamedTuple):
-    """A record or note that was believed, by which trust, and until when."""
+    """A record or note that was verified, the trust at that time, and the time until which it is valid."""
 
     word: Any
     until: float
@@ -153,23 +153,23 @@ class _Verified(NamedTuple):
 
 
 class Verifier:
-    """Says what nodes of the cluster signed. Everything raises Refusal for what is not to be believed, and only that."""
+    """Verifies the signatures of nodes. Every method raises Refusal for an item that must not be believed, and nothing else."""
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
         self._keys = keys
         self._clock = clock
-        #: Certificates whose signature is right, and by which trust they were believed.
+        #: Certificates that were verified, and the trust at that time.
         self._certificates: dict[bytes, tuple[Certificate, Trust]] = {}
         #: Records and notes by their signed bytes.
         self._known: dict[bytes, _Verified] = {}
         self._bytes = 0
-        #: The newest of these bytes for each record, by namespace and instance: a node signs it again and again.
+        #: The newest of these bytes for each record, by namespace and instance, since a node signs it again and again.
         self._newest: dict[tuple[str, str], bytes] = {}
-        #: The threads of engines ask, too.
+        #: Needed because the threads of engines verify as well.
         self._lock = native_lock()
 
     def record(self, record: Record, is_cached: bool = False) -> Record:
-        """The record as its node signed it. `is_cached`: it is from this process's own disk, and may be a day old."""
+        """The record as its node signed it. `is_cached`: it comes from this process's own cache, and may be a day old."""
         if record.signed is None:
             raise Refusal("unsigned", f"it is not signed; {_MEND}")
         now = self._clock()
@@ -185,7 +185,7 @@ class Verifier:
         return there
 
     def withdrawal(self, signed: bytes | None, instance: str, rank: tuple[int, int]) -> str:
-        """The namespace that `instance` was withdrawn from by its node, at this rank."""
+        """The namespace from which its node has withdrawn `instance` at this rank."""
         if signed is None:
             raise Refusal("unsigned", f"it is not signed; {_MEND}")
         certificate, payload = self._opened(signed, WITHDRAWAL, "a signed withdrawal", self._clock())
@@ -201,7 +201,7 @@ class Verifier:
         return namespace
 
     def note(self, note: Note) -> Note:
-        """The note as its writer signed it, who may write it."""
+        """The note as its writer signed it, if that node may write it."""
         if note.signed is None:
             raise Refusal("unsigned", f"it is not signed; {_MEND}")
         known: Note | None = self._kept(note.signed, self._clock())
@@ -244,7 +244,7 @@ class Verifier:
         return record, min(until, certificate.ends)
 
     def _opened(self, signed: bytes, purpose: str, what: str, at: float) -> tuple[Certificate, dict[str, Any]]:
-        """The signer's certificate, and what it signed for `purpose`."""
+        """The signer's certificate, and the content that it signed for `purpose`."""
         try:
             envelope = Envelope.from_bytes(signed, what)
         except SecurityError as exc:
@@ -281,7 +281,7 @@ class Verifier:
         return certificate
 
     def _kept(self, signed: bytes, now: float) -> Any:
-        """What these bytes were found to be before, while that holds."""
+        """The result of an earlier verification of these bytes, while it is valid."""
         known = self._known.get(signed)
         return None if known is None or known.trust is not self._keys.trust or now > known.until + SKEW else known.word
 

@@ -18,17 +18,17 @@ from pathlib import Path
 
 from discovery.exceptions import SecurityError
 
-#: Bytes of such a file; a longer one is none of ours.
+#: The most bytes of such a file; a longer file is refused.
 LONGEST_FILE = 1024 * 1024
 
 
 def read(path: Path, kind: str) -> list[bytes]:
-    """All contents of `kind` in the file. SecurityError where it cannot be read, or has none. Never quotes a line of it."""
+    """All contents of `kind` in the file. SecurityError, which quotes no line, if it cannot be read or has none."""
     return _contents(path, kind, _read(path)[0])
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
-    """The text of a file, and what it is. Both are of the same file, whatever is renamed meanwhile."""
+    """The text and the status of a file. Both belong to the same file, even if another one takes its name meanwhile."""
     try:
         with path.open("rb") as file:
             return file.read(LONGEST_FILE + 1), os.fstat(file.fileno())
@@ -54,7 +54,7 @@ def _contents(path: Path, kind: str, text: bytes) -> list[bytes]:
 
 
 def read_private(path: Path, kind: str) -> bytes:
-    """The one content of `kind` in a file that is private; see `is_private`. SecurityError where others can read it."""
+    """The one content of `kind` in a private file, see `is_private`. SecurityError if other users can read the file."""
     text, found = _read(path)
     if not is_private(found, {os.getegid(), *os.getgroups()}):
         owner = f"mode {stat.S_IMODE(found.st_mode):04o}, of user {found.st_uid} and group {found.st_gid}"
@@ -68,8 +68,8 @@ def read_private(path: Path, kind: str) -> bytes:
 def is_private(found: os.stat_result, groups: set[int]) -> bool:
     """Whether only the owner can read a file. Pure.
 
-    One of root's may also be read, and not written, by a group that this process is in, which is not root's: so Kubernetes hands
-    a Secret to a pod with an fsGroup, and nobody else is in that group.
+    A file of root's may also be readable by a group that this process is in and that is not root's: Kubernetes mounts a Secret
+    like this for a pod with an fsGroup, and no other process is in that group.
     """
     mode = stat.S_IMODE(found.st_mode)
     if not mode & 0o077:
@@ -78,7 +78,7 @@ def is_private(found: os.stat_result, groups: set[int]) -> bool:
 
 
 def write(path: Path, comment: str, lines: list[tuple[str, bytes]], private: bool = False) -> None:
-    """Write the file anew. It appears whole, and a private one is never readable by others, not even for a moment."""
+    """Replace the file at once. A private file is never readable by other users, not even for a moment."""
     text = f"# {comment}\n" + "".join(f"{kind}: {base64.b64encode(content).decode()}\n" for kind, content in lines)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -100,7 +100,7 @@ _MEND = "`zmqservices keys issue NAME` makes a node's folder"
 
 
 def fingerprint(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
-    """What differs once a file was written anew; None where there is none."""
+    """A value that changes when a file is replaced; None if there is no file."""
     try:
         seen = os.stat(path)
     except OSError:

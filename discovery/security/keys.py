@@ -1,13 +1,13 @@
-"""The folder of one node: its key, its certificate, and whom it trusts.
+"""The folder of one node: its keys, its certificate, and the authorities that it trusts.
 
 Internal.
 
-    node.key          its private key for connections; for its owner's eyes only
-    node.signing      its private key for signatures; for its owner's eyes only, too
-    node.certificate  what the authority says of it
+    node.key          its private key for connections, readable only by its owner
+    node.signing      its private key for signatures, readable only by its owner
+    node.certificate  its certificate, signed by the authority
     authorities       the public keys of the authorities that it trusts
     registry          the certificate of the cluster's registries
-    revoked           certificates that are void; may be missing
+    revoked           lists of revoked certificates; may be missing
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from discovery.security.verdicts import SKEW, Refusal, Trust
 NODE_KEY, NODE_SIGNING, NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED = (
     "node.key", "node.signing", "node.certificate", "authorities", "registry", "revoked",
 )  # fmt: skip
-#: What the lines of these files are.
+#: The kinds of lines in these files.
 PRIVATE_KEY_LINE, CERTIFICATE_LINE, AUTHORITY_LINE, REVOKED_LINE = "private-key", "certificate", "authority", "revoked"
 
 
 @dataclass(unsafe_hash=True)
 class Keys:
-    """A node's keys and its trust. Equal where they are the same keys; hashable; shows no private key.
+    """A node's keys and its trust. Hashable; equal if the keys are the same. `repr` shows no private key.
 
-    The folder and the private key never change. The rest does while the process runs: see `discovery.security.renewal`.
+    The folder and the private keys never change. The rest may change while the process runs, see `discovery.security.renewal`.
     """
 
     folder: str
     pair: KeyPair = field(repr=False)
-    #: What the node signs its records with.
+    #: The keys with which the node signs its records.
     signing: KeyPair = field(repr=False)
-    #: As it is shown to others.
+    #: The certificate in the form in which it is sent to other nodes.
     signed: bytes = field(repr=False, compare=False)
     certificate: Certificate = field(compare=False)
     trust: Trust = field(repr=False, compare=False)
-    #: The public key of the registries; None where the folder has none.
+    #: The public key of the registries; None if the folder does not have it.
     registry_key: bytes | None = field(default=None, repr=False, compare=False)
     #: Grows with each change.
     generation: int = field(default=0, repr=False, compare=False)
 
     @classmethod
     def read(cls, folder: str | Path, clock: Callable[[], float] = time.time) -> Keys:
-        """The keys in this folder. Raises SecurityError, which names the file, for what is missing, open, or does not fit."""
+        """The keys in this folder. SecurityError, which names the file, if one is missing, open to others, or does not fit."""
         path = Path(folder)
         if not path.is_dir():
             raise SecurityError(f"{str(folder)!r} is no folder of keys; `zmqservices keys issue NAME` makes one")
@@ -73,15 +73,15 @@ class Keys:
 
     @staticmethod
     def has_ended(certificate: Certificate) -> bool:
-        """Whether the time of a certificate, which was believed earlier, is over."""
+        """Whether a certificate that was believed earlier has ended."""
         return time.time() > certificate.ends + SKEW
 
     def believed(self, signed: object, key: bytes) -> Certificate:
-        """The certificate that a peer with the key `key` shows, where it holds now. Raises Refusal."""
+        """The certificate that the holder of `key` shows, if it is valid now. Raises Refusal otherwise."""
         return self.trust.believed(signed, key, time.time())
 
     def refusal_of(self, signed: object) -> str:
-        """Why a certificate that was believed earlier is not believed any more; "" where it is."""
+        """Why a certificate that was believed earlier is not believed any more; "" if it is."""
         try:
             self.trust.confirm(signed, time.time())
         except Refusal as exc:
@@ -90,7 +90,7 @@ class Keys:
 
 
 def read_trust(path: Path) -> Trust:
-    """The authorities of a node's folder, and the certificates that they revoked."""
+    """The authorities in a node's folder, and their lists of revoked certificates."""
     authorities = frozenset(files.read(path / AUTHORITIES, AUTHORITY_LINE))
     if any(len(key) != KEY_LENGTH for key in authorities):
         raise SecurityError(f"{path / AUTHORITIES} has a key that is not {KEY_LENGTH} bytes long")

@@ -2,8 +2,8 @@
 
 Internal.
 
-Rule 1: what no rule allows is forbidden.
-Rule 2: every verdict names its rule, or says that there is none and what was asked.
+Rule 1: everything that no rule allows is forbidden.
+Rule 2: every verdict names its rule, or says that there is none, and what was asked for.
 
 A pattern is a name, in which `*` stands for any characters. For calls `orders` means all methods of the service `orders`, and
 `orders.get_*` some of them; for events `orders` means all events of that source, and `orders.paid` one type. `*` never gives
@@ -20,14 +20,14 @@ from typing import Any
 
 from discovery.security.certificates import Certificate
 
-#: What the name of an operators' service begins with; the name of its source follows.
+#: The beginning of the name of a source's operators' service; the name of the source follows.
 OPERATORS_PREFIX = "events:"
 #: The operators' service of every node.
 NODE_OPERATORS = "node:operators"
 
 
 class Verb(enum.Enum):
-    """What can be allowed; the value is the list of a certificate that allows it."""
+    """An action that can be allowed. The value is the name of the list in a certificate."""
 
     SERVE = "serves"
     CALL = "calls"
@@ -39,7 +39,7 @@ class Verb(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A verdict. `rule` is a sentence: what allows it, or that nothing does."""
+    """A verdict. `rule` is a sentence that says what allows the action, or that nothing does."""
 
     is_allowed: bool
     rule: str
@@ -61,7 +61,7 @@ def allows(certificate: Certificate, verb: Verb, name: str, part: str = "") -> P
 
 
 def needed_to_call(service: str) -> tuple[Verb, str]:
-    """What a caller of `service` must be allowed: to call it, or, for an operators' service, to administer what it is for."""
+    """The permission that a caller of `service` needs: to call it, or, for an operators' service, to administer its subject."""
     if service == NODE_OPERATORS:
         return Verb.ADMINISTER, service
     if service.startswith(OPERATORS_PREFIX):
@@ -70,12 +70,12 @@ def needed_to_call(service: str) -> tuple[Verb, str]:
 
 
 def may_call(certificate: Certificate, service: str, method: str) -> Permission:
-    """Whether it may call a method; an operator's method needs the permission to administer the source, or nodes."""
+    """Whether the holder may call a method. A method for operators needs the permission to administer the source, or nodes."""
     return allows(certificate, *needed_to_call(service), method)
 
 
 def may_serve(certificate: Certificate, service: str) -> Permission:
-    """Whether it may answer calls to `service`; the operators' service of a source is served by those who publish it."""
+    """Whether the holder may answer calls to `service`. Nodes that may publish a source may serve its operators' service."""
     if service == NODE_OPERATORS:
         return Permission(True, "every node answers for itself")
     if service.startswith(OPERATORS_PREFIX):
@@ -84,18 +84,18 @@ def may_serve(certificate: Certificate, service: str) -> Permission:
 
 
 def may_register(certificate: Certificate, service: str) -> Permission:
-    """Whether it may be listed in the directory as an instance of `service`."""
+    """Whether the holder may list an instance of `service` in the directory."""
     if service.startswith(OPERATORS_PREFIX):
         return allows(certificate, Verb.PUBLISH, service.removeprefix(OPERATORS_PREFIX))
     return allows(certificate, Verb.REGISTER, service)
 
 
 def may_write_note(certificate: Certificate, key: str, value: Mapping[str, Any] | None) -> Permission:
-    """Whether it may write the note under `key`, or delete it (`value` None).
+    """Whether the holder may write the note under `key`, or delete it (`value` None).
 
-    A group of consumers is noted by those who publish the events of its source, and by those who may handle them, and where its
-    name belongs to a service (`SERVICE.METHOD:PATTERN`) serve that. It is removed by those who publish or administer the source.
-    Other notes are written by whoever registers something.
+    A node may register a consumer group if it may publish the source. Otherwise it must be allowed to handle the events
+    and, for a group of a service (`SERVICE.METHOD:PATTERN`), to serve that service. A node that may publish or administer the
+    source may remove the group. Every node that may register some service may write other notes.
     """
     subject, _, group = key.partition("\0")
     if not subject.startswith(OPERATORS_PREFIX):
@@ -117,12 +117,12 @@ def may_write_note(certificate: Certificate, key: str, value: Mapping[str, Any] 
 
 
 def matches(pattern: str, name: str, part: str = "") -> bool:
-    """Whether a pattern of a permission fits `name`, or `part` of it."""
+    """Whether a pattern of a permission matches `name`, or `part` of it."""
     return _fits(pattern, name) or bool(part) and _fits(pattern, f"{name}.{part}")
 
 
 def _fits(pattern: str, text: str) -> bool:
-    # By hand: a regular expression of many stars takes time that grows with a power of their number.
+    # No regular expression: with many stars its time grows with a power of their number.
     first, *others = pattern.split("*")
     if not others:
         return pattern == text

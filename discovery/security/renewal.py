@@ -1,12 +1,12 @@
-"""Keeps the keys of a running process in step with their folder, and with the lists of revoked certificates that others tell of.
+"""Keeps the keys of a running process up to date, with their folder and with lists of revoked certificates from other nodes.
 
 Internal.
 
-Rule 1: what is on the disk and cannot be used changes nothing: the former keys hold, and one line in the log says why.
-Rule 2: a list of revoked certificates is believed where an authority that is trusted here signed it, and only if it is newer.
+Rule 1: an unusable file changes nothing. The former keys stay valid, and one line in the log says why.
+Rule 2: a list of revoked certificates is believed if a trusted authority signed it, and only if it is newer.
 Rule 3: the private keys never change while a process runs.
 
-`Keys.generation` grows with each change, so that whoever remembers a verdict can see that it is old.
+`Keys.generation` grows with each change, so that a remembered verdict can be recognized as old.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class KeysFolderWatch:
         self._seen: object = None
 
     def look(self) -> bool:
-        """To be called now and then. Whether the keys have changed, by their files."""
+        """Reads changed files; to be called from time to time. Returns whether the keys have changed."""
         path = Path(self._keys.folder)
         found = [files.fingerprint(path / name) for name in FILES]
         if found == self._seen:
@@ -46,7 +46,7 @@ class KeysFolderWatch:
         self._seen = found
         before = self._keys.generation
         try:
-            # Before the rest: a node whose own certificate is void must learn of others, too.
+            # First: a node whose own certificate is revoked must learn of the others, too.
             trust = read_trust(path)
             with _lock:
                 _trust(self._keys, trust.authorities, trust.revoked.values())
@@ -70,9 +70,9 @@ class KeysFolderWatch:
 
 
 def learn(keys: Keys, lists: Iterable[bytes]) -> bool:
-    """Believe the newer ones of these lists of revoked certificates, and keep them in the folder. Whether there were any.
+    """Take the newer ones of these lists of revoked certificates, and write them to the folder. Returns whether there were any.
 
-    Raises SecurityError for what is no such list; a list of an authority that is not trusted here is passed over.
+    SecurityError for anything that is not such a list. A list of an authority that is not trusted here is ignored.
     """
     read = [Revocations.from_bytes(signed) for signed in lists]
     with _lock:
@@ -82,7 +82,7 @@ def learn(keys: Keys, lists: Iterable[bytes]) -> bool:
             return False
         lines = [(REVOKED_LINE, one.signed) for one in keys.trust.revoked.values()]
         try:
-            # So that the next start knows of them before it has a directory.
+            # Written to disk, so that the next start knows the lists before it has a directory.
             files.write(Path(keys.folder) / REVOKED, "certificates that are void", lines)
         except SecurityError as exc:
             _log.info("what was revoked is known until this process ends: %s", exc)
@@ -90,7 +90,7 @@ def learn(keys: Keys, lists: Iterable[bytes]) -> bool:
 
 
 def lists_of(keys: Keys) -> list[bytes]:
-    """The lists of revoked certificates that are believed here, as they are told to others."""
+    """The valid lists of revoked certificates, in the form in which they are sent to other nodes."""
     return [one.signed for one in keys.trust.revoked.values() if one.signed]
 
 

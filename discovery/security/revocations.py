@@ -1,9 +1,9 @@
-"""Certificates that are void before their time: a list that their authority signs. Pure.
+"""Revoked certificates: a list that their authority signs. Pure.
 
 Internal.
 
-Rule 1: of two lists of one authority the one with the higher number holds; a list never gets shorter while its certificates
-have time left.
+Rule 1: of two lists of one authority the one with the higher number is valid. A list never becomes shorter while its
+certificates have not ended.
 Rule 2: an authority revokes its own certificates only.
 """
 
@@ -22,19 +22,19 @@ from discovery.security.signing import KeyPair
 
 PURPOSE = "zmqservices revocations 1"
 WHAT = "a list of revoked certificates"
-#: Bytes of a signed list, and serials in it.
+#: The most bytes of a signed list, and the most serials in it.
 LONGEST_LIST, MOST_SERIALS = 512 * 1024, 10_000
 
 
 class FoundList(NamedTuple):
-    """What a store holds in the place of a list; empty where one was deleted. Nothing of it is believed yet."""
+    """The value that an engine has in the place of a list; empty if the list was deleted. It is not verified yet."""
 
     signed: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """List `number` of `authority`: these serials are void. `signed` is the list as it was signed; empty for no list."""
+    """List `number` of `authority`: these serials are revoked. `signed`: the signed list; empty if there is no list yet."""
 
     authority: bytes
     number: int = 0
@@ -42,7 +42,7 @@ class Revocations:
     signed: bytes = field(default=b"", repr=False)
 
     def with_serials(self, serials: set[str], keys: KeyPair) -> Revocations:
-        """The next list, which has these serials as well. SecurityError where there is no room."""
+        """The next list, which also has these serials. SecurityError if it would be too long."""
         together = sorted(self.serials | serials)
         if len(together) > MOST_SERIALS:
             raise SecurityError(
@@ -54,7 +54,7 @@ class Revocations:
 
     @classmethod
     def from_bytes(cls, signed: bytes) -> Revocations:
-        """The list that was signed. Raises SecurityError for anything else; whether the authority is trusted is not asked."""
+        """The list in signed bytes. SecurityError for anything else. Does not check whether the authority is trusted."""
         if len(signed) > LONGEST_LIST:
             raise SecurityError(f"a list of revoked certificates of {len(signed):,} bytes; {LONGEST_LIST:,} are allowed")
         packed, authority, signature = unsealed(signed, WHAT)
@@ -71,7 +71,7 @@ class Revocations:
         return cls(authority, fields["number"], frozenset(fields["serials"]), signed)
 
     def gives_way_to(self, held: bytes) -> bool:
-        """Whether a store that has `held` in the place of this list is to keep it: it is one of this authority, and not older."""
+        """Whether an engine should keep `held` instead of this list: it is a list of this authority, and not older."""
         if held == self.signed:
             return True
         try:

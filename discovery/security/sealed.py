@@ -1,6 +1,6 @@
-"""What an authority signed, as it travels: [packed, the authority's public key, its signature], packed by msgpack.
+"""Bytes that an authority signed, in the form in which they are sent: msgpack of [bytes, public key, signature].
 
-Internal. What was signed is carried as the bytes that were signed: to pack it again could change them.
+Internal. The signed bytes are sent unchanged: to pack them again could change them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from discovery.security.signing import KEY_LENGTH, SIGNATURE_LENGTH
 
 
 class Sealed(NamedTuple):
-    """Bytes that an authority signed. Whether the signature is right, and the authority trusted, are other questions."""
+    """Bytes with the signature of an authority. Neither the signature nor the authority is checked yet."""
 
     packed: bytes
     authority: bytes
     signature: bytes
 
     def to_bytes(self) -> bytes:
-        """As it travels, and as it stands in a file."""
+        """The bytes that are sent, and written to files."""
         packed: bytes = msgpack.packb(list(self))
         return packed
 
 
 def unsealed(signed: bytes, what: str) -> Sealed:
-    """What `to_bytes` made. Raises SecurityError, which calls it `what`, for anything else."""
+    """The parts that `to_bytes` packed. SecurityError, which calls it `what`, for anything else."""
     parts = unpacked(signed, what)
     if not (
         isinstance(parts, list)
@@ -41,7 +41,7 @@ def unsealed(signed: bytes, what: str) -> Sealed:
 
 
 def unpacked(packed: bytes, what: str) -> Any:
-    """A msgpack value. Raises SecurityError, which calls it `what`, where it is none."""
+    """The value in msgpack bytes. SecurityError, which calls it `what`, for anything else."""
     try:
         return msgpack.unpackb(packed, raw=False, strict_map_key=True)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:

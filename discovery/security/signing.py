@@ -2,8 +2,7 @@
 
 Internal. The only file that imports `cryptography`; it comes with the extra `zmqservices[security]`.
 
-All keys are 32 raw bytes. A text that is signed begins with its purpose, so that no signature can be taken for that of a text of
-another kind.
+All keys are 32 raw bytes. Every signed text begins with its purpose, so that a signature is valid for one kind of text only.
 """
 
 from __future__ import annotations
@@ -19,34 +18,34 @@ KEY_LENGTH, SIGNATURE_LENGTH = 32, 64
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A private key, which is never shown, and its public key."""
+    """A private key, which `repr` does not show, and its public key."""
 
     private: bytes = field(repr=False)
     public: bytes
 
 
 def new_signing_keys() -> KeyPair:
-    """A pair that signs: an authority's, or a node's for its records."""
+    """A new pair for signatures: of an authority, or of a node for its records."""
     ed25519 = _library("ed25519")
     private = ed25519.Ed25519PrivateKey.generate()
     return KeyPair(private.private_bytes_raw(), private.public_key().public_bytes_raw())
 
 
 def new_node_keys() -> KeyPair:
-    """A pair for the connections of a node."""
+    """A new pair for the connections of a node."""
     x25519 = _library("x25519")
     private = x25519.X25519PrivateKey.generate()
     return KeyPair(private.private_bytes_raw(), private.public_key().public_bytes_raw())
 
 
 def node_keys(private: bytes) -> KeyPair:
-    """The pair of this private key of a node."""
+    """The pair with this private key, for the connections of a node."""
     x25519 = _library("x25519")
     return KeyPair(private, x25519.X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw())
 
 
 def signing_keys(private: bytes) -> KeyPair:
-    """The pair of this private key, which signs."""
+    """The pair with this private key, for signatures."""
     ed25519 = _library("ed25519")
     return KeyPair(private, ed25519.Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw())
 

@@ -1,9 +1,9 @@
-"""Whether a certificate is believed. Pure: the time is an argument.
+"""Decides whether a certificate is believed. Pure: the time is an argument.
 
 Internal.
 
-Rule 1: a certificate is believed only together with the key that its holder has proven, and only for that key.
-Rule 2: the first reason that is found is the one that is told; signatures come before all that they cover.
+Rule 1: a certificate is believed only for the key that its holder has proven.
+Rule 2: only the first reason is reported. A signature is checked before the fields that it covers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from discovery.exceptions import SecurityError
 from discovery.security.certificates import Certificate, SignedCertificate
 from discovery.security.revocations import Revocations
 
-#: Seconds by which clocks of two hosts may differ.
+#: Seconds by which the clocks of two hosts may differ.
 SKEW = 60.0
 
 
 class Refusal(SecurityError):
-    """A certificate is not believed. `reason` is one word for a counter, the text a sentence for a log."""
+    """A certificate, record or note is not believed. `reason` is one word for a counter; the text is a sentence for a log."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -29,16 +29,16 @@ class Refusal(SecurityError):
 
 @dataclass(frozen=True)
 class Trust:
-    """The authorities that are believed, by their public keys, and what they revoked.
+    """The trusted authorities, by their public keys, and their lists of revoked certificates.
 
-    Two authorities while one takes over from the other.
+    There are two authorities while one replaces the other.
     """
 
     authorities: frozenset[bytes]
     revoked: Mapping[bytes, Revocations] = field(default_factory=dict)
 
     def believed(self, signed: object, key: bytes, now: float) -> Certificate:
-        """The certificate, where it is that of the holder of `key` at the time `now`, in seconds since 1970. Raises Refusal."""
+        """The certificate, if it is valid for `key` at `now`, in seconds since 1970. Raises Refusal otherwise."""
         if signed is None:
             raise Refusal("missing", "it shows no certificate; give it the SECURITY folder that `zmqservices keys issue` makes")
         try:
@@ -64,7 +64,7 @@ class Trust:
         return certificate
 
     def confirm(self, signed: object, now: float) -> None:
-        """Raise Refusal where a certificate, which was believed earlier, is not believed any more. Its signature is not asked."""
+        """Raise Refusal if a certificate that was believed earlier is not valid any more. Does not verify the signature again."""
         envelope = SignedCertificate.from_bytes(signed)
         if envelope.authority not in self.authorities:
             raise Refusal("authority", f"the authority {short(envelope.authority)} of its certificate is not trusted any more")
@@ -79,7 +79,7 @@ class Trust:
 
 
 def check_time(certificate: Certificate, now: float) -> None:
-    """Raise Refusal unless the certificate holds at the time `now`."""
+    """Raise Refusal unless the certificate is valid at the time `now`."""
     what = f"the certificate {certificate.serial} of {certificate.name!r}"
     if now < certificate.starts - SKEW:
         raise Refusal("early", f"{what} holds only in {certificate.starts - now:.0f} s from now; are the clocks right?")
@@ -88,5 +88,5 @@ def check_time(certificate: Certificate, now: float) -> None:
 
 
 def short(key: bytes) -> str:
-    """A public key as people compare it."""
+    """The beginning of a public key, for people to compare."""
     return key[:8].hex()

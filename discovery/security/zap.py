@@ -1,12 +1,12 @@
-"""The gate of encrypted connections: ZeroMQ asks it about each handshake (ZAP, RFC 27), in a native thread.
+"""The handler that ZeroMQ asks about each encrypted handshake (ZAP, RFC 27), in a native thread.
 
 Internal.
 
-A CURVE server without such a handler would let anybody in; ZAP_ENFORCE_DOMAIN makes it refuse instead, also when this thread
-has ended. The handler lets in whoever proves a key, so many in a second, and notes the key on the connection as its User-Id. What
-the holder of the key may do, its certificate says, which comes with the first message.
+A CURVE server without such a handler would let everybody in. ZAP_ENFORCE_DOMAIN makes it refuse instead, also when this thread
+has ended. The handler lets in every peer that proves a key, a limited number in a second, and notes the key on the connection as
+its User-Id. The certificate, which comes with the first message, says what the holder of the key may do.
 
-It is a thread of its own, so that handshakes do not wait for a busy hub.
+The handler has a separate thread, so that handshakes do not wait for a busy hub.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _log = Log(__name__)
 
 ENDPOINT = "inproc://zeromq.zap.01"
 DOMAIN = b"zmqservices"
-#: Handshakes that one process lets through in a second. More are told to try again later.
+#: Handshakes that one process lets through in a second. Further peers are told to try again later.
 PER_SECOND = 500
-#: So many times as many are let through at once after a quiet time.
+#: After a quiet time, this many times as many are let through at once.
 BURST = 4
-#: Seconds between two lines in the log about handshakes that were put off.
+#: Seconds between two log lines about handshakes that were put off.
 LOG_INTERVAL = 60.0
 OK, LATER, REFUSED, BROKEN = b"200", b"300", b"400", b"500"
 
@@ -42,7 +42,7 @@ class HandshakePace:
         self._tokens, self._at = burst, now
 
     def takes(self, now: float) -> bool:
-        """Whether there is room for one more."""
+        """Takes a token. False if there is none."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
         self._at = now
         if self._tokens < 1:
@@ -63,7 +63,7 @@ def verdict(request: list[bytes], pace: HandshakePace, now: float) -> tuple[byte
 
 
 class ZapHandler:
-    """Answers for all servers of one context, and ends with it."""
+    """Answers for all servers of one context, and ends with the context."""
 
     def __init__(self, context: Any, per_second: int = PER_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -104,7 +104,7 @@ class ZapHandler:
 
 
 def key_of(frame: Any) -> bytes:
-    """The key that was proven on the connection of this frame, which was not copied; empty where there is none."""
+    """The key that was proven on the connection of this frame; empty if there is none. `frame`: received without copying."""
     try:
         return bytes.fromhex(frame.get("User-Id"))
     except (KeyError, ValueError, zmq.ZMQError):
@@ -112,7 +112,7 @@ def key_of(frame: Any) -> bytes:
 
 
 def secure_server(socket: Any, keys: Keys) -> None:
-    """Make a socket that is about to bind speak CURVE only. Its context needs a `ZapHandler`."""
+    """Make a socket speak only CURVE. To be called before it binds; its context needs a `ZapHandler`."""
     socket.set(zmq.CURVE_SERVER, 1)
     socket.set(zmq.CURVE_SECRETKEY, keys.pair.private)
     socket.set(zmq.ZAP_DOMAIN, DOMAIN)
@@ -120,7 +120,7 @@ def secure_server(socket: Any, keys: Keys) -> None:
 
 
 def secure_client(socket: Any, keys: Keys, server_key: bytes) -> None:
-    """Make the next connection of a socket go to the holder of `server_key` only."""
+    """Make the next connection of a socket accept only the holder of `server_key`."""
     socket.set(zmq.CURVE_PUBLICKEY, keys.pair.public)
     socket.set(zmq.CURVE_SECRETKEY, keys.pair.private)
     socket.set(zmq.CURVE_SERVERKEY, server_key)

@@ -1,9 +1,9 @@
-"""Who may ask a closed registry what. Pure but for the clock.
+"""Decides what each client may ask of a closed registry. Pure but for the clock.
 
-Rule 1: every message counts as said by the holder of the key that its connection has proven, and by nobody else.
-Rule 2: a record belongs to the key that its instance's id begins with. Others can neither register nor renew it, nor withdraw it.
-Records, withdrawals and notes are signed; those that readers would not believe are refused here, so that their writer is told.
-Rule 3: whoever has a certificate may read the directory.
+Rule 1: the sender of a message is the holder of the key that its connection has proven.
+Rule 2: a record belongs to the key that its instance's id begins with. No other key can register, renew or withdraw it.
+Records, withdrawals and notes are signed. Those that readers would not believe are refused here, so that their writer is told.
+Rule 3: every client with a certificate may read the directory.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from discovery.security.keys import Keys
 from discovery.security.permissions import Permission, may_register
 from discovery.security.verdicts import Refusal
 
-#: Certificates that are kept, one for each key; the eldest has to be shown again.
+#: Certificates that are remembered, one for each key. When there are more, the oldest must be shown again.
 MOST_CERTIFICATES = 20_000
 
 
 class NotAdmitted(Exception):
-    """A peer must not do what it asks for; the text says who and why."""
+    """A client must not make this request; the text names the client and the reason."""
 
 
 @dataclass(slots=True)
 class _Presented:
-    """A certificate that was believed when the keys of this registry were of `generation`. `refusal`: why it is not any more."""
+    """A certificate that was checked at `generation` of this registry's keys. `refusal`: why it is not valid any more."""
 
     certificate: Certificate
     signed: bytes
@@ -37,7 +37,7 @@ class _Presented:
 
 
 class Admission:
-    """What the peers of a registry with these keys may ask for."""
+    """Decides for a registry with these keys."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -47,7 +47,7 @@ class Admission:
     def present(self, key: bytes, signed: bytes) -> None:
         """The holder of `key` shows its certificate. Raises NotAdmitted.
 
-        What it showed before stays: several processes may share a key, and each has to be shown a renewed certificate first.
+        A refused certificate does not replace the former one, which other processes with the same key may still use.
         """
         try:
             certificate = self._keys.believed(signed, key)
@@ -59,7 +59,7 @@ class Admission:
         self._certificates[key] = _Presented(certificate, signed, self._keys.generation)
 
     def certificate(self, key: bytes) -> Certificate:
-        """That of the holder of `key`. Raises NotAdmitted where none was shown, or where it has ended."""
+        """The certificate of the holder of `key`. NotAdmitted if none was shown, or it has ended or is revoked."""
         presented = self._certificates.get(key)
         if presented is None:
             raise NotAdmitted("it has shown no certificate")
@@ -75,7 +75,7 @@ class Admission:
         return certificate
 
     def register(self, key: bytes, record: Record) -> Record:
-        """The record as its node signed it. Raises NotAdmitted unless the holder of `key` may list it."""
+        """The record as its node signed it. NotAdmitted unless the holder of `key` may list it."""
         certificate = self.certificate(key)
         _check(may_register(certificate, record.service))
         if record.public_key != key.hex():
@@ -86,7 +86,7 @@ class Admission:
             raise NotAdmitted(f"a record of {certificate.name!r}: {exc}") from exc
 
     def renew(self, key: bytes, message: protocol.Renew) -> list[str]:
-        """Leave in the message only the leases that are its sender's; returns the other instances. Raises NotAdmitted."""
+        """Remove leases from the message that do not belong to its sender. Returns their instances. Raises NotAdmitted."""
         self.certificate(key)
         prefix = owner_prefix(key)
         others = [lease[0] for lease in message.leases if not lease[0].startswith(prefix)]
@@ -94,7 +94,7 @@ class Admission:
         return others
 
     def withdraw(self, key: bytes, message: protocol.Withdraw) -> None:
-        """Raise NotAdmitted unless the instance is that of the holder of `key`, who signed this withdrawal."""
+        """Raise NotAdmitted unless the instance belongs to the holder of `key`, who has signed this withdrawal."""
         certificate = self.certificate(key)
         if not message.instance.startswith(owner_prefix(key)):
             raise NotAdmitted(f"the instance {message.instance[:100]!r} belongs to another node than {certificate.name!r}")
@@ -105,7 +105,7 @@ class Admission:
         message.namespace = namespace
 
     def put(self, key: bytes, notes: list[Note]) -> tuple[list[Note], str]:
-        """The notes that their writers signed and may write, whoever forwards them, and why the others are refused."""
+        """The notes that their writers have signed and may write, whoever forwards them, and why the others are refused."""
         certificate = self.certificate(key)
         believed: list[Note] = []
         refused = ""

@@ -1,7 +1,7 @@
-"""Which subscribers care for a change: an index from the keys of records to connections.
+"""Which subscribers a change is of interest to: an index from the keys of records to connections.
 
 Rule 1: no sockets, no clock here.
-Rule 2: the cost of a question grows with the subscribers that care, not with all of them.
+Rule 2: the cost of a look-up grows with the subscribers that it finds, not with all of them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _Key = TypeVar("_Key")
 
 
 class Audience:
-    """Connections by what they subscribed to."""
+    """All subscribers, by the keys of their interest."""
 
     def __init__(self) -> None:
-        #: Keys that are asked for, of all connections together.
+        #: The number of keys in the interests of all connections together.
         self.keys = 0
         self._subscriptions: dict[bytes, tuple[str | None, Interest]] = {}
         #: Subscribers of everything in a namespace (None: in all namespaces).
@@ -28,7 +28,7 @@ class Audience:
         self._of_key: dict[_Place, dict[bytes, None]] = {}
 
     def add(self, peer: bytes, namespace: str | None, interest: Interest) -> None:
-        """A connection subscribed, anew or for the first time."""
+        """Adds a connection, or replaces its subscription."""
         self.remove(peer)
         self._subscriptions[peer] = (namespace, interest)
         if interest is None:
@@ -37,7 +37,7 @@ class Audience:
             self._enter(peer, namespace, interest)
 
     def extend(self, peer: bytes, more: Collection[str]) -> frozenset[str]:
-        """A subscriber cares for more keys; returns those that are new. It must not care for everything."""
+        """Adds keys to the interest of a subscriber, which must not be everything. Returns those that are new."""
         namespace, interest = self._subscriptions[peer]
         assert interest is not None
         news = frozenset(more) - interest
@@ -46,7 +46,7 @@ class Audience:
         return news
 
     def remove(self, peer: bytes) -> None:
-        """A connection subscribes no longer."""
+        """Removes the subscription of a connection, if it has one."""
         if peer not in self._subscriptions:
             return
         namespace, interest = self._subscriptions.pop(peer)
@@ -58,7 +58,7 @@ class Audience:
             _drop(self._of_key, (namespace, key), peer)
 
     def of(self, namespace: str, keys: Iterable[str] | None) -> list[bytes]:
-        """Those who care for a record of the namespace with these keys (None: nobody knows its keys, so all may care)."""
+        """The subscribers of a record of the namespace with these keys (None: its keys are unknown, so all of the namespace)."""
         if keys is None:
             return [peer for peer, (wanted, _) in self._subscriptions.items() if wanted in (None, namespace)]
         found = {**self._of_all.get(namespace, {}), **self._of_all.get(None, {})}

@@ -1,8 +1,8 @@
-"""The records of each service as blocks, made once for all clients that ask for them.
+"""The blocks with the records of each service, made once for all clients that ask for them.
 
 Rule 1: no sockets, no clock here; `now` is always an argument.
-Rule 2: a block lists what the table holds at the moment at which it is asked for. Only the ages may be from up to KEPT seconds
-before, and the block says so.
+Rule 2: a block has the records that the table lists when the block is asked for. Only the ages may be up to KEPT seconds old,
+and the block says so.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from discovery.record_blocks import BlockPacker, filled
 from discovery.server.lease_store import LeaseStore, Place
 
-#: Seconds for which the ages of a service's records are not computed anew.
+#: Seconds for which the ages of a service's records are not computed again.
 KEPT = 1.0
-#: Services that have gone, whose blocks are kept at once.
+#: The most services without records whose blocks are kept.
 MOST_GONE = 100
 
 
@@ -35,7 +35,7 @@ class BlockStore:
         self._most = MOST_GONE
 
     def of(self, place: Place, now: float) -> list[bytes]:
-        """The records of a service in a namespace; empty where there are none (any more)."""
+        """The blocks of a service in a namespace; empty if it has no records."""
         revision = self._table.revision(place)
         if revision is None:
             self._made.pop(place, None)
@@ -49,7 +49,7 @@ class BlockStore:
         return [filled(block, now - made.made_at) for block in made.blocks]
 
     def _drop_gone(self) -> None:
-        # Nobody asks for what is gone, so that what was made of it would stay for ever.
+        # No client asks for a service that has gone, so its blocks would stay for ever.
         for place in [place for place in self._made if self._table.revision(place) is None]:
             del self._made[place]
         self._most = len(self._made) + MOST_GONE

@@ -1,11 +1,11 @@
-"""What a registry sends to whom: snapshots, changes and answers, as fast as each client reads.
+"""Sends snapshots, changes and answers to the clients of a registry, as fast as each client reads.
 
     SUBSCRIBE --> the parts of a snapshot, then each change of interest, numbered without a gap
     EXTEND    --> the records that came into the interest, as changes, then the ACK
 
 Rule 1: no sockets and no threads here: frames leave through `send`, time comes from `clock`.
-Rule 2: a record is encoded once for each of its changes, however many clients are sent it.
-Rule 3: large snapshots are sent in turns, a part to each client, so that many clients that join keep no renewal waiting.
+Rule 2: a record is encoded once for each of its changes, however many clients it is sent to.
+Rule 3: large snapshots are sent in turns, a part to each client, so that no renewal waits while many clients connect.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from discovery.server.limits import RegistryLimits
 from discovery.server.pacing import Key, SubscriberConnection, TrackedSubscriber
 from discovery.server.table import Table
 
-#: So many times as many connections as subscribers are answered.
+#: The number of connections that are answered, as a multiple of the most subscribers.
 CLIENTS_PER_SUBSCRIBER = 2
-#: Changes sent to one subscriber before it is the turn of the next one.
+#: The most changes that are sent to one subscriber before the next one gets its turn.
 CHANGES_IN_TURN = 100
 
-#: Sends a frame to a connection: True when it was taken, False when there is no room for now, None when the connection ended.
+#: Sends a frame to a connection. True if it was taken, False if there is no room now, None if the connection has ended.
 Send = Callable[[bytes, bytes], bool | None]
 
 
 class ChangeFeed:
-    """The connections of one registry. `table` and `notes` are what it holds; their owner reports each change."""
+    """The connections of one registry. The owner of `table` and `notes` reports each change of them."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ChangeFeed:
         self.pushed_at = float("-inf")
         self._audience = Audience()
         self._blocks = BlockStore(table)
-        #: Subscribers that may be sent something which waits, in the order of their turns.
+        #: Subscribers that may be sent waiting frames, in the order of their turns.
         self._turns: dict[bytes, None] = {}
 
     # --- requests of clients -----------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class ChangeFeed:
         self._turns[peer] = None
 
     def _snapshot(self, namespace: str | None, interest: Interest, in_blocks: bool, now: float) -> Iterator[bytes]:
-        # Records are looked up when their part is made, so that a client that does not read costs only names.
+        # Records are looked up when their part is made, so a client that does not read costs only the names of its records.
         table = self._table
         places = table.places(namespace, interest) if in_blocks else []
         instances = table.instances_beside(namespace, interest) if in_blocks else table.instances(namespace, interest)
@@ -101,7 +101,7 @@ class ChangeFeed:
         )
 
     def extend(self, peer: bytes, message: protocol.Extend, now: float) -> None:
-        """A subscriber cares for more records: send them as changes, and then the acknowledgement."""
+        """Add to the interest of a subscriber: send the records as changes, and then the acknowledgement."""
         subscriber = self.subscribers.get(peer)
         if subscriber is None or subscriber.interest is None:
             self.answer(peer, protocol.Refused(message.request, "only a subscriber with an interest can extend it"))
@@ -119,12 +119,12 @@ class ChangeFeed:
             self._refuse_pending(peer)
 
     def _withdrawn(self, namespace: str | None, interest: Interest, now: float) -> dict[Key, Removed | None]:
-        # During the warm-up clients keep records that are not listed, so a new one must learn of earlier withdrawals.
+        # During the warm-up clients keep records that are not listed, so a new client must learn of earlier withdrawals.
         gone = self._table.tombstones(namespace, interest) if self._table.is_warming(now) else []
         return {one.instance: one for one in gone}
 
     def read(self, peer: bytes, message: protocol.Read) -> None:
-        """A client has read so far: more may be sent to it."""
+        """A client has read everything up to a mark, so more may be sent to it."""
         client = self.clients.get(peer)
         if client is not None and client.read(message.token) and peer in self.subscribers:
             self._turns[peer] = None
@@ -139,10 +139,10 @@ class ChangeFeed:
             return
         self._send(peer, protocol.encode(message))
 
-    # --- what changed ------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------
 
     def push(self, changes: Iterable[Change]) -> None:
-        """Send changes of the table to those who care for them."""
+        """Send changes of the table to the subscribers that they are of interest to."""
         for change in changes:
             if isinstance(change, Updated):
                 record = change.record
@@ -154,7 +154,7 @@ class ChangeFeed:
                 self._push_to(peers, self._drop(change), {change.instance: change})
 
     def push_notes(self, notes: Iterable[Note]) -> None:
-        """Send new notes to all subscribers of their namespace, whatever they care for."""
+        """Send new notes to all subscribers of their namespace, whatever their interest."""
         by_namespace: dict[str, list[Note]] = {}
         for note in notes:
             by_namespace.setdefault(note.namespace, []).append(note)
@@ -176,15 +176,15 @@ class ChangeFeed:
         for peer in [peer for peer in self.clients if peer not in self.subscribers]:
             self._send(peer, frame)
 
-    # --- what waits --------------------------------------------------------------------------------------------------
+    # --- waiting frames --------------------------------------------------------------------------------------------------
 
     @property
     def has_turns(self) -> bool:
-        """Whether something that waits may be sent now."""
+        """Whether a waiting frame may be sent now."""
         return bool(self._turns)
 
     def take_turns(self, seconds: float) -> None:
-        """Send what waits, one part or some changes to each subscriber in turn, for about so many seconds."""
+        """Send waiting frames for about this many seconds: one part or some changes to each subscriber in turn."""
         end = self._clock() + seconds
         while self._turns:
             peer = next(iter(self._turns))
@@ -195,7 +195,7 @@ class ChangeFeed:
                 return
 
     def _take_turn(self, peer: bytes) -> bool:
-        """Send something that waits for a subscriber. True when more may be sent at once."""
+        """Send waiting frames to a subscriber. True if it may be sent more at once."""
         subscriber = self.subscribers.get(peer)
         most = self._most()
         for _ in range(CHANGES_IN_TURN):
@@ -285,7 +285,7 @@ class ChangeFeed:
             if len(self.clients) < most:
                 client = self.clients[peer] = SubscriberConnection()
             else:
-                # It is not counted what such a peer reads: its queue in ZeroMQ is all that it gets.
+                # This connection is not tracked: it gets only as much as its queue in ZeroMQ takes.
                 text = f"this registry is full: it answers {most} connections (max_clients is {self._limits.max_clients})"
                 self._send_to(peer, protocol.encode(protocol.Refused(0, text)))
         return client

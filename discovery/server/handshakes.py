@@ -2,7 +2,7 @@
 
 Internal.
 
-ZeroMQ tells of them on a monitor of the socket, and does not say who it was.
+ZeroMQ reports them on a monitor of the socket, without the address of the client.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from discovery.native import Log
 
 _log = Log(__name__)
 
-#: Seconds between two lines in the log.
+#: Seconds between two log lines.
 LOG_INTERVAL = 60.0
-#: Events that are read at once, before others get their turn.
+#: The most events that are read at once, before the registry goes on.
 BATCH = 500
 
 
 class FailedHandshakes:
-    """Those of one socket, which is bound. Used, and closed before the socket, by the thread that owns it."""
+    """The failed handshakes of one bound socket. Used by the thread that owns the socket, and closed before the socket."""
 
     def __init__(self, socket: zmq.Socket[bytes], url: str) -> None:
         self._socket = socket
@@ -33,7 +33,7 @@ class FailedHandshakes:
         self._logged = 0
 
     def look(self, now: float) -> None:
-        """Counts those that failed since the last look."""
+        """Counts the handshakes that have failed since the last look."""
         for _ in range(BATCH):
             if sockets.monitored_event(self.monitor) is None:
                 break
@@ -46,6 +46,6 @@ class FailedHandshakes:
             )  # fmt: skip
 
     def close(self) -> None:
-        """Before the socket is closed: nothing is told to a monitor that nobody reads any more."""
+        """Ends the monitor. Called before the socket is closed: ZeroMQ must not send to a monitor that nobody reads."""
         self._socket.disable_monitor()
         self.monitor.close(0)

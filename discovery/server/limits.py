@@ -1,4 +1,4 @@
-"""What clients, one by one and together, may cost a registry, as far as an operator chooses. docs/limits.rst has every bound.
+"""The limits of a registry that an operator may choose, for each client and for all together. docs/limits.rst has every limit.
 
 Internal. Operators use the options of `zmqservices registry serve`.
 """
@@ -16,7 +16,7 @@ from discovery.security import zap
 from discovery.server import pacing
 from discovery.server.shares import MAX_BYTES, MAX_BYTES_OF_HOLDER, MAX_LEASES, MAX_LEASES_OF_HOLDER
 
-#: The most of what an operator may choose freely: beyond it, a limit is no limit.
+#: The largest value of a limit that has no upper bound of its own.
 NO_LIMIT = 2**40
 
 
@@ -26,9 +26,9 @@ def _limit(default: int, help: str, most: int = NO_LIMIT, least: int = 1) -> Any
 
 @dataclass(frozen=True)
 class RegistryLimits:
-    """Sizes in bytes. Raises DirectoryConfigurationError, quoting the value, for one that is out of its range.
+    """All limits; sizes in bytes. DirectoryConfigurationError, which quotes the value, for one that is out of its range.
 
-    Where clients have a bound of their own, the default is the most: they would leave a registry with more alone.
+    If clients have a bound of their own, the default is the largest value: clients would not use a registry with more.
     """
 
     max_records: int = _limit(MAX_LEASES, "The most records (instances of services) in all.", MAX_LEASES)
@@ -61,5 +61,5 @@ class RegistryLimits:
 
 
 def option_of(name: str) -> str:
-    """How a field is named on the command line."""
+    """The option of a field on the command line."""
     return "--" + name.replace("_", "-")

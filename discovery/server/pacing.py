@@ -17,15 +17,15 @@ from discovery.server.changes import Removed
 from discovery.server.shares import MAX_LEASES
 from discovery.server.table import MAX_TOMBSTONES
 
-#: Unread bytes of one client beyond which changes wait, and of all clients together, shared equally.
+#: Unread bytes of one client beyond which its changes wait, and unread bytes of all clients together, shared equally.
 MAX_UNREAD, MAX_ALL_UNREAD = 8 * 1024 * 1024, 256 * 1024 * 1024
-#: As many clients may leave the most unread that one may.
+#: The number of clients that may each leave MAX_UNREAD bytes unread.
 ALL_UNREAD = MAX_ALL_UNREAD // MAX_UNREAD
-#: Bytes of answers beyond that. If a client leaves these unread as well, it is refused.
+#: Further bytes of answers. If a client leaves these unread as well, it is refused.
 ANSWER_ROOM = 1024 * 1024
 #: Bytes of overhead for each frame.
 FRAME_COST = 100
-#: Keys that may wait for one subscriber; beyond them it is refused.
+#: The most keys that may wait for one subscriber. With more, it is refused.
 MAX_PENDING = MAX_LEASES + MAX_TOMBSTONES
 
 _random = random.SystemRandom()
@@ -35,13 +35,13 @@ Key = str | tuple[str, str]
 
 
 def share(clients: int, most: int | None = None) -> int:
-    """Bytes that each of `clients` clients may leave unread; at least one part of a snapshot. `most`: those of one."""
+    """Bytes that each of `clients` clients may leave unread; at least one part of a snapshot. `most`: for one client alone."""
     most = MAX_UNREAD if most is None else most
     return max(PART_SIZE, min(most, ALL_UNREAD * most // max(1, clients)))
 
 
 class SubscriberConnection:
-    """One connection, with the bytes that were sent over it and are not read yet."""
+    """One connection, with the number of bytes that were sent over it and are not read yet."""
 
     __slots__ = ("_marks", "is_refused", "unmarked", "unread")
 
@@ -99,14 +99,14 @@ class TrackedSubscriber:
         self.seq = 0
         #: Parts of the snapshot that are not sent yet; None once all are sent.
         self.parts: Iterator[bytes] | None = parts
-        #: Keys to be sent after the snapshot: with a removal, or with None for the state that the key has by then.
+        #: Keys whose changes are sent after the snapshot: with a removal, or with None for the state that the key then has.
         self.pending = pending
-        #: Requests to be acknowledged once nothing is pending: the records that they asked for have been sent by then.
+        #: Requests that are acknowledged once nothing is pending, since the records that they asked for have then been sent.
         self.acks: list[int] = []
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something is to be sent."""
+        """Whether parts, changes or acknowledgements wait."""
         return self.parts is not None or bool(self.pending) or bool(self.acks)
 
     def is_behind(self, most: int) -> bool:
@@ -122,5 +122,5 @@ class TrackedSubscriber:
         return len(self.pending) <= MAX_PENDING
 
     def put_back(self, key: Key, gone: Removed | None) -> None:
-        """A change could not be sent: it is the next one again."""
+        """Puts a change that could not be sent back at the beginning."""
         self.pending = {key: gone, **self.pending}
