@@ -1,7 +1,10 @@
 """Without keys nothing listens beyond loopback, unless somebody said that the network is trusted."""
 
 import logging
+from contextlib import closing
 
+import gevent
+import gevent.socket
 import pytest
 
 import discovery
@@ -9,12 +12,15 @@ from discovery.cli import cli
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.security import exposure
 from discovery.server.registry_server import RegistryServer
+from tests.ports import free_port
 from zmqservices import configuration
 from zmqservices.cluster.node import Node
 from zmqservices.cluster.node_addresses import NodeAddresses
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.observability import binding
 from zmqservices.rpc import rpc
+from zmqservices.web.handlers import http
 
 BEYOND = ("10.0.0.5", "0.0.0.0", "*", "::", "[::]", "fd00::5", "[fe80::1%eth0]", "::ffff:10.0.0.5", "192.0.2.1")
 WITHIN = ("127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "::ffff:127.0.0.1")
@@ -99,6 +105,27 @@ def test_a_container_that_is_refused_does_not_start_and_one_of_a_trusting_user_a
     with pytest.raises(ConfigurationError, match="beyond this host"):
         start(Maths, settings)
     start(Maths, {**settings, "INSECURE": True})
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["SECURITY", "open"])
+def test_http_and_metrics_listen_where_they_are_told_with_keys_or_without(cluster, start, is_closed):
+    class Site:
+        name = "site"
+
+        @http("GET", "/")
+        def index(self, request):
+            return "here"
+
+    port = free_port()
+    settings = cluster.node("site", serves="site") if is_closed else NOWHERE
+    start(Site, {**settings, "WEB_SERVER_ADDRESS": f"0.0.0.0:{port}"})
+
+    with gevent.Timeout(30), closing(gevent.socket.create_connection(("127.0.0.1", port))) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.endswith(b"here")
+    with closing(binding.bind("0.0.0.0:0")) as metrics:
+        assert metrics.getsockname()[0] == "0.0.0.0"
 
 
 def test_an_address_that_a_host_got_later_is_not_listened_at_either():
