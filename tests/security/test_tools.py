@@ -67,7 +67,7 @@ OPERATOR = {"administers": ("node:operators", "orders"), "calls": "orders"}
         ("stats orders", "orders", "node:operators.stats is forbidden to"),
         ("top --once", "orders", "node:operators.stats is forbidden to"),
         ("events ls", "", "events:orders.stats is forbidden to"),
-        ("check", "the certificate of operator-", "node:operators.info is forbidden to"),
+        ("check", "operator-", "node:operators.info is forbidden to"),
         ("inspect orders", "place(number)", ""),
     ],
 )
