@@ -201,6 +201,8 @@ def go_by_keyboard(page):
     page.until("document.activeElement.dataset.service === 'orders'")
     page.press("Enter")
     page.until("document.querySelector('#panel h2')?.textContent === 'orders' && document.querySelector('#panel summary')")
+    page.until("/Called by/.test(document.querySelector('#panel').textContent)")
+    assert "[object" not in page.text
     page.run("document.querySelector('#panel summary').focus()")
     page.press("Enter")
     page.until("document.querySelector('#panel details[open] .histogram')")

@@ -86,7 +86,7 @@ export class Panel {
       h("div", {class: "head"}, h("h2", {}, title), h("button", {type: "button", "data-key": "close", "aria-label": "Close", onclick: () => this.close()}, "✕")),
       this.problem ? h("p", {class: "problem", role: "alert"}, this.problem) : "",
       this.note ? h("p", {class: "note", role: "status"}, this.note) : "",
-      ...kinds[this.what.kind](this),
+      ...kinds[this.what.kind](this).flat(),
     );
     for (const one of this.box.querySelectorAll("details")) if (openKeys.has(one.dataset.key)) one.open = true;
     this.box.scrollTop = scroll;
