@@ -27,7 +27,8 @@ import zmq
 
 from discovery.native import Wakeup
 from zmqservices.transport.reactor import Answer, Completion, Drainable, Reentered
-from zmqservices.utils.native_threads import NativeLock, allocate_lock, get_ident, poller, reentrant_lock, release
+from zmqservices.transport.waiting_threads import join, part
+from zmqservices.utils.native_threads import allocate_lock, get_ident, poller, reentrant_lock, release
 
 _log = logging.getLogger(__name__)
 
@@ -125,19 +126,6 @@ class Job(Completion):
         if self._error is not None:
             raise self._error
         return self._answer
-
-
-class WaitingThreads:
-    """The locks of several threads that wait for one completion. They are released together."""
-
-    __slots__ = ("locks",)
-
-    def __init__(self, first: NativeLock) -> None:
-        self.locks = [first]
-
-    def release(self) -> None:
-        for lock in list(self.locks):
-            release(lock)
 
 
 class BlockingReactor:
@@ -269,14 +257,14 @@ class BlockingReactor:
         try:
             self._following.add(me)
             with self._entering:
-                _enter_waiter(completion, stage, lock)
+                join(completion, stage, lock)
             self._followers.append(lock)
             # Check again now that other threads see this one: meanwhile the leader may have left, or brought the answer.
             if completion.stage < stage and not self._pass_a_free_lead():
                 lock.acquire()
         finally:
             with self._entering:
-                _remove_waiter(completion, lock)
+                part(completion, lock)
             try:
                 self._followers.remove(lock)
             except ValueError:
@@ -386,24 +374,3 @@ class BlockingReactor:
         self._bell.close()
         self._watches.clear()
         self._timers.clear()
-
-
-def _enter_waiter(completion: Completion, stage: int, lock: NativeLock) -> None:
-    if completion.waiter is None:
-        completion.awaited = stage
-        completion.waiter = lock
-        return
-    completion.awaited = min(stage, completion.awaited)
-    if not isinstance(completion.waiter, WaitingThreads):
-        completion.waiter = WaitingThreads(completion.waiter)
-    completion.waiter.locks.append(lock)
-
-
-def _remove_waiter(completion: Completion, lock: NativeLock) -> None:
-    waiter = completion.waiter
-    if waiter is lock:
-        completion.waiter = None
-    elif isinstance(waiter, WaitingThreads) and lock in waiter.locks:
-        waiter.locks.remove(lock)
-        if not waiter.locks:
-            completion.waiter = None

@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 import zmq
 from greenlet import getcurrent
 
 from zmqservices.exceptions import RpcTimeout
-from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Bell, Handover
+from zmqservices.transport.handover import TAKE_UP_TIMEOUT, Handover
 from zmqservices.transport.reactor import Answer, Completion, Drainable
 from zmqservices.transport.sockets import forked_error
+from zmqservices.transport.waiting_greenlets import Outsider, WaitingGreenlets
 from zmqservices.utils.forks import ForkHook
 from zmqservices.utils.native_threads import allocate_lock, get_ident
 
@@ -106,86 +107,6 @@ class HubTimer:
         if timer is not None:
             timer.stop()
             timer.close()
-
-
-class SwitchedTo(Protocol):
-    """A waiter that is woken by a switch: a greenlet, or an Outsider in its place."""
-
-    def switch(self) -> object:
-        """Called on the hub when the completion has advanced."""
-
-
-class WaitingGreenlets:
-    """Several greenlets that wait for one completion. It stands in the place of the usual single greenlet."""
-
-    __slots__ = ("greenlets",)
-
-    def __init__(self, first: SwitchedTo) -> None:
-        self.greenlets = [first]
-
-    @classmethod
-    def join(cls, completion: Completion, greenlet: SwitchedTo) -> None:
-        if not isinstance(completion.waiter, WaitingGreenlets):
-            completion.waiter = cls(completion.waiter)
-        completion.waiter.greenlets.append(greenlet)
-
-    def switch(self) -> None:
-        """Switch to all greenlets that wait at this moment."""
-        for greenlet in tuple(self.greenlets):
-            if greenlet in self.greenlets:
-                greenlet.switch()
-
-
-class Outsider:
-    """A thread that waits for a completion of another thread's hub, in place of a greenlet."""
-
-    __slots__ = ("_completion", "_stage", "_bell")
-
-    def __init__(self, completion: Completion, stage: int) -> None:
-        self._completion, self._stage = completion, stage
-        self._bell = Bell()
-
-    def join(self) -> None:
-        """Called on the hub: from now on a change of the completion wakes the thread."""
-        if self._completion.stage >= self._stage:
-            self._bell.ring()
-        else:
-            _join(self._completion, self._stage, self)
-
-    def switch(self) -> None:
-        """Called on the hub when the completion has advanced."""
-        if self._completion.stage >= self._stage:
-            _part(self._completion, self)
-            self._bell.ring()
-
-    def part(self) -> None:
-        """Called on the hub when the thread stops waiting."""
-        waiter = self._completion.waiter
-        if waiter is self or isinstance(waiter, WaitingGreenlets) and self in waiter.greenlets:
-            _part(self._completion, self)
-
-    def let_go(self) -> None:
-        """Called when the reactor is closed: wake the thread."""
-        self._bell.ring()
-
-    def wait(self, timeout: float | None) -> bool:
-        return self._bell.wait(timeout)
-
-
-def _join(completion: Completion, stage: int, waiter: SwitchedTo) -> None:
-    if completion.waiter is None:
-        completion.awaited = stage
-        completion.waiter = waiter
-    else:
-        completion.awaited = min(stage, completion.awaited)
-        WaitingGreenlets.join(completion, waiter)
-
-
-def _part(completion: Completion, waiter: object) -> None:
-    if completion.waiter is waiter:
-        completion.waiter = None
-    else:
-        completion.waiter.greenlets.remove(waiter)
 
 
 class HubReactor:
