@@ -1,7 +1,7 @@
 """The client side of calls: chooses an instance, sends the call, and wakes the code that waits for its answer.
 
-`failover` decides about calls that fail, `held_calls` has the calls that wait for an instance, and `sweep` ends calls whose time
-is over.
+`error_answers` settles calls that are answered with an error, and `failover` decides about calls that fail. `held_calls` has the
+calls that wait for an instance, and `sweep` ends calls whose time is over.
 
 Everything here runs inside one reactor (`zmqservices.transport.reactor`), and nothing blocks. `begin` makes a call; the calling
 code then waits for it with `Reactor.park`. No other code depends on the kind of reactor.
@@ -10,7 +10,6 @@ code then waits for it with `Reactor.park`. No other code depends on the kind of
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -19,23 +18,23 @@ from typing import Any
 from discovery import Directory
 from zmqservices.cluster.calls import failures
 from zmqservices.cluster.calls.call import DONE, HELD, SENT, CallHistory, CallLimits, PendingCall, encode
-from zmqservices.cluster.calls.call_state import describe
+from zmqservices.cluster.calls.call_state import describe, measure
 from zmqservices.cluster.calls.cork import LONGEST
 from zmqservices.cluster.calls.corked_calls import CorkedCalls
 from zmqservices.cluster.calls.ejection import Ejection
-from zmqservices.cluster.calls.failover import FAILURES, Failover
+from zmqservices.cluster.calls.error_answers import ErrorAnswers
+from zmqservices.cluster.calls.failover import Failover
 from zmqservices.cluster.calls.heartbeats import PeerHeartbeats
 from zmqservices.cluster.calls.hedged_calls import HedgedCalls
 from zmqservices.cluster.calls.held_calls import HeldCalls
 from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
-from zmqservices.cluster.calls.sweep import SWEEP_INTERVAL, Sweep
+from zmqservices.cluster.calls.sweep import Sweep
 from zmqservices.cluster.keys_watch import LOOKS_PER_TTL, KeysWatch
 from zmqservices.cluster.settings import Settings
-from zmqservices.exceptions import CallCancelled, Forbidden, ProtocolError, RpcTimeout
+from zmqservices.exceptions import CallCancelled, ProtocolError
 from zmqservices.probes import Measure, Watched
-from zmqservices.resilience.retries import Failure
 from zmqservices.transport import DealerLink, Sockets
 from zmqservices.transport.handover import TAKE_UP_TIMEOUT
 from zmqservices.transport.reactor import Reactor
@@ -46,9 +45,6 @@ from zmqservices.wire.serializers import Serializer
 
 #: A call with a timeout of fewer seconds gets a separate timer, so that it ends on time.
 SHORT_TIMEOUT = 0.5
-
-#: Codes of errors that do not come from the method. If a hedged call gets one, its other attempt may still be answered.
-_ENDED_UNANSWERED = frozenset(("expired", "forbidden", "cancelled"))
 
 #: A hub has at least this many seconds to begin a call of another thread, even if the call has less time.
 LEAST_PATIENCE = 1.0
@@ -105,6 +101,7 @@ class Caller(Watched):
         self._failover = Failover(self, reactor, settings.resilience, self.ejection, clock)
         self._hedging = HedgedCalls(self, reactor, self._failover.budget, clock)
         self.goes_on = self._hedging.goes_on
+        self._errors = ErrorAnswers(self, self._failover, self._hedging, self.ejection, clock)
         self._heartbeats = PeerHeartbeats(
             reactor, settings.heartbeat, self._pending, self._peer_pool.peers, self.wake_all, clock
         )
@@ -325,39 +322,7 @@ class Caller(Watched):
             return
         del self._pending[call.id]
         call.instance.load.in_flight -= 1
-        error = message.error
-        code = error.get("code")
-        failure = FAILURES.get(code) if code else None
-        if code is None:
-            call.instance.load.answers += 1
-        hedge = None if call.history is None else call.history.hedge
-        if hedge is not None and failure is None:
-            if code not in _ENDED_UNANSWERED:
-                call = self._hedging.answered(call, hedge, self._clock())
-            elif self.goes_on(call):
-                return
-        if failure is Failure.NOT_SERVED:
-            call.instance.left = True
-            call.pool.refresh(self._clock())
-        if failure is not None:
-            self._failover.failed(call, failure, error)
-            if code == "protocol":
-                peer.greet_again()
-        elif code == "expired":
-            is_spent = self._is_spent(call)
-            self.finish(call, failures.ran_out_of_time(call, error, is_spent))
-            if is_spent:
-                self.ejection.failed(call.instance)
-        elif code == "forbidden":
-            self.finish(call, Forbidden(str(error.get("value"))))
-        elif code == "cancelled":
-            self.finish(call, CallCancelled(str(error.get("value"))))
-        elif error.get("exc_type") == RpcTimeout.__name__ and self._is_spent(call):
-            # The service gave up a nested call because the time of this call is over, which both sides noticed at the same
-            # moment.
-            self.finish(call, failures.timed_out(call))
-        else:
-            self.finish(call, error)
+        self._errors.settle(peer, call, message.error)
 
     def finish(self, call: PendingCall, error: BaseException | Mapping[str, Any]) -> None:
         """The call is DONE, with this error. Its caller is woken at the end of the turn."""
@@ -404,9 +369,6 @@ class Caller(Watched):
             call.instance.load.in_flight -= 1
             if call.instance.peer.is_up:
                 call.instance.peer.send(envelope.encode(Cancel(call.id)))
-
-    def _is_spent(self, call: PendingCall) -> bool:
-        return call.deadline is not None and call.deadline - self._clock() < SWEEP_INTERVAL
 
     def end(self, call: PendingCall, error: BaseException) -> None:
         """Tell the call's instance to stop, and finish the call."""
@@ -491,18 +453,7 @@ class Caller(Watched):
 
     def measure(self) -> Iterator[Measure]:
         """Measures: calls in flight, calls that wait for an instance, links by state, and the limits of each service."""
-        yield Measure("calls_in_flight", len(self._pending), {})
-        yield Measure("calls_held", sum(len(pool.waiting) for pool in self._pools.values()), {})
-        states = Counter("suspect" if peer.is_suspect else peer.stage.name.lower() for peer in self._peer_pool.peers.values())
-        for state in ("connecting", "greeting", "up", "suspect", "refused"):
-            yield Measure("links", states[state], {"state": state})
-        now = self._clock()
-        for pool in [pool for pool in self._pools.values() if not (pool.is_absent or pool.service.startswith("events:"))]:
-            service = {"service": pool.service}
-            for state, instances in pool.states().items():
-                yield Measure("client_instances", instances, {**service, "state": state})
-            yield Measure("client_retry_budget", self._failover.budget(pool).earn(pool.calls, now), service)
-            yield Measure("client_panic", self.ejection.panics(pool), service)
+        return measure(self._pending, self._pools, self._peer_pool.peers, self._failover.budget, self.ejection, self._clock())
 
     def call_state(self) -> list[dict[str, Any]]:
         """The state of each called service that exists; see `zmqservices.cluster.calls.call_state`."""

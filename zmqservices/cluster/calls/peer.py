@@ -16,13 +16,14 @@ from typing import Any, Protocol, TypeAlias
 
 from discovery.security.certificates import Certificate
 from discovery.security.keys import Keys
-from discovery.security.permissions import may_serve
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import Cork
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
 from zmqservices.cluster.calls.identity import CERTIFICATE, RENEWS
 from zmqservices.cluster.calls.instances import Instance
+from zmqservices.cluster.calls.node_certificate import NodeCertificate
 from zmqservices.cluster.calls.send_queue import size_of
+from zmqservices.cluster.calls.welcomed_services import WelcomedServices
 from zmqservices.exceptions import MessageTooLarge, ProtocolError, serialize
 from zmqservices.probes import ProbePoints
 from zmqservices.resilience.silence import SILENT_BEATS, Silence
@@ -136,9 +137,12 @@ class Peer:
         self._keys = keys
         #: The public key that the node has proven; empty if connections are not encrypted.
         self.server_key = server_key
-        #: The certificate in the node's last WELCOME, as sent and as read; None without SECURITY.
-        self._signed: Any = None
+        #: The certificate that the node shows in its WELCOMEs; None without SECURITY.
+        self._shown = None if keys is None else NodeCertificate(keys, server_key)
+        #: The certificate that it has shown on this connection. (An attribute, because each event reads it.)
         self.certificate: Certificate | None = None
+        #: Services that the certificate does not name and that were logged, on this connection.
+        self._told: set[str] = set()
         #: Why the last handshake failed; "" if there was none, or no answer.
         self._handshake_problem = ""
         #: The id of the node that the directory lists; "" if it lists none (`static:`), and then any node is accepted.
@@ -158,8 +162,6 @@ class Peer:
         #: The methods that may be repeated, by service, as the node announced them.
         self.idempotent: dict[str, frozenset[str]] = {}
         self.instances: list[Instance] = []
-        #: The services that the node's certificate does not name.
-        self._forbidden: set[str] = set()
         self._window = FlowControlWindow()
         #: Whether the flow-control window is full. Then there are no new calls until the node has read some of those in flight.
         self.is_full = False
@@ -196,9 +198,11 @@ class Peer:
         self.stage = PeerStage.GREETING
         self._greeted = False
         self._handshake_problem = ""
-        # Each new connection needs the certificate again.
-        self.certificate = self._signed = None
-        self._forbidden.clear()
+        if self._shown is not None:
+            # Each new connection needs the certificate again.
+            self._shown.forget()
+            self.certificate = None
+            self._told.clear()
         self._greet()
 
     def unreachable(self, why: str = "") -> None:
@@ -330,9 +334,9 @@ class Peer:
 
     def keys_changed(self, is_own: bool) -> None:
         """Refuse the node if its certificate is no longer valid. `is_own`: show it this node's new certificate."""
-        why = "" if self._keys is None or self._signed is None else self._keys.refusal_of(self._signed)
-        if why:
-            self.certificate = self._signed = None
+        if self._shown is not None and (why := self._shown.refusal()):
+            self._shown.forget()
+            self.certificate = None
             self._other_kinds = {}
             self._refuse(why)
             self._owner.peer_lost(self)
@@ -363,23 +367,15 @@ class Peer:
             self._refuse(f"it speaks version {welcome.major} of the protocol, and this process {MAJOR}")
         elif self._expected and welcome.node != self._expected:
             self._refuse(f"another node, {plain(welcome.node)}, answers there")
-        elif self._keys is None or self._is_believed(self._keys, welcome):
+        elif self._shown is None or self._is_believed(self._shown, welcome):
             self.node = plain(welcome.node)
-            info = welcome.info or {}
-            self.tells_waiting = info.get(WAITING) is True
-            services = info.get("services") or {}
-            self.idempotent = {
-                name: frozenset(entry.get("idempotent") or ())
-                for name, entry in services.items()
-                if isinstance(entry, dict)
-            }
-            # A node sends WELCOME again whenever a service comes or goes. A node that lists no services serves all of them.
-            serves = {n for n, entry in services.items() if not (isinstance(entry, dict) and entry.get("draining"))}
+            welcomed = WelcomedServices(welcome.info)
+            self.tells_waiting = welcomed.tells_waiting
+            self.idempotent = welcomed.idempotent
             for instance in self.instances:
-                name = instance.record.service
-                instance.left = welcome.info is not None and (
-                    name not in serves or not self._is_among(instance.record.instance, services[name])
-                )
+                record = instance.record
+                # A static directory has no instance ids.
+                instance.left = not welcomed.serves(record.service, record.instance if self._expected else None)
                 self.judge(instance)
             if not self.is_up:
                 self._tell_up()
@@ -400,35 +396,26 @@ class Peer:
         if probes is not None and probes.link_lost is not None:
             probes.link_lost(self.node, self.endpoint)
 
-    def _is_among(self, instance: str, service: object) -> bool:
-        # A static directory has no instance ids, and not every node sends them.
-        named = service.get("instances") if isinstance(service, dict) else None
-        return not self._expected or not isinstance(named, list) or instance in named
-
-    def _is_believed(self, keys: Keys, welcome: Welcome) -> bool:
+    def _is_believed(self, shown: NodeCertificate, welcome: Welcome) -> bool:
         """Check that the node's certificate is for the key of this link. If not, refuse the node and return False."""
-        signed = (welcome.info or {}).get(CERTIFICATE)
-        if self.certificate is None or signed != self._signed:
-            try:
-                self.certificate = keys.believed(signed, self.server_key)
-            except Refusal as exc:
-                self._refuse(str(exc))
-                return False
-            self._signed = signed
-            self._other_kinds = self._owner.other_kinds
+        try:
+            if shown.show((welcome.info or {}).get(CERTIFICATE)):
+                self.certificate = shown.certificate
+                self._other_kinds = self._owner.other_kinds
+        except Refusal as exc:
+            self._refuse(str(exc))
+            return False
         return True
 
     def judge(self, instance: Instance) -> None:
         """Use an instance only if the node's certificate names its service."""
-        if self.certificate is not None and not may_serve(self.certificate, instance.record.service):
-            if instance.record.service not in self._forbidden:
-                _log.warning("instance %s is not used: %s", instance.record.instance, self._why_not(instance))
-            self._forbidden.add(instance.record.service)
+        service = instance.record.service
+        why = "" if self._shown is None else self._shown.objection(service)
+        if why:
+            if service not in self._told:
+                _log.warning("instance %s is not used: %s", instance.record.instance, why)
+            self._told.add(service)
             instance.left = True
-
-    def _why_not(self, instance: Instance) -> str:
-        assert self.certificate is not None
-        return may_serve(self.certificate, instance.record.service).rule
 
     def _refuse(self, why: str) -> None:
         _log.warning("node %s at %s is not used: %s", self.node, self.endpoint, why)
@@ -517,8 +504,8 @@ class Peer:
             return f"not used ({self.refusal})"
         if not self.is_up:
             return self._handshake_problem or self.stage.value
-        if instance.record.service in self._forbidden:
-            return f"not used ({self._why_not(instance)})"
+        if self._shown is not None and (why := self._shown.objection(instance.record.service)):
+            return f"not used ({why})"
         if instance.left:
             return "draining"
         if self.is_suspect:
