@@ -23,14 +23,14 @@ from zmqservices.cluster.events.admin import Admin
 from zmqservices.cluster.events.consumer_group import GroupMember
 from zmqservices.cluster.events.group_registrations import GroupRegistrations
 from zmqservices.cluster.events.orphans import Fingerprint
-from zmqservices.cluster.events.served_journal import ServedJournal
+from zmqservices.cluster.events.publisher_broadcasts import PublisherBroadcasts
 from zmqservices.cluster.events.source import Source
 from zmqservices.cluster.events.source_dispatch import HubLike
 from zmqservices.cluster.events.subscription import BROADCAST, publishing
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import BadRequest, Forbidden
 from zmqservices.probes import Measure, Watched
-from zmqservices.transport import BroadcastPublisher, addresses
+from zmqservices.transport import BroadcastPublisher
 from zmqservices.transport.broadcast import BroadcastPublisherListener
 from zmqservices.transport.faults import Faults
 from zmqservices.wire import envelope
@@ -124,9 +124,11 @@ class EventPublisher(Watched):
         self._members: dict[ClientConnection, dict[int, tuple[Source, GroupMember]]] = {}
         #: Answers from before a link, for groups to which the link's client has not subscribed yet.
         self._answers: dict[ClientConnection, list[Ack]] = {}
-        self._broadcast: BroadcastPublisher | BroadcastPublishers | None = None
-        self._broadcast_endpoint = ""
-        self._listeners: dict[bytes, int] = {}
+        self._broadcasts = PublisherBroadcasts(node.open_broadcast, self._announce_all_soon, self._on_subscription)
+        # Attributes, so that a best-effort event needs no further call.
+        self.broadcast = self._broadcasts.socket
+        self.broadcast_endpoint = self._broadcasts.endpoint
+        self.listeners = self._broadcasts.listeners
         self._to_announce: set[Source] = set()
         self._greenlets: set[gevent.Greenlet] = set()
         self._update_is_posted = False
@@ -212,8 +214,8 @@ class EventPublisher(Watched):
         record = registration.record
         subscriptions = source.subscriptions()
         endpoints = {} if record is None else dict(record.endpoints)
-        if self._broadcast is not None:
-            endpoints["events"] = self._broadcast_endpoint
+        if self._broadcasts.announced:
+            endpoints["events"] = self._broadcasts.announced
         if record is None or record.subscriptions != subscriptions or record.endpoints != endpoints:
             try:
                 registration.amend(subscriptions=subscriptions, endpoints=endpoints)
@@ -250,50 +252,26 @@ class EventPublisher(Watched):
         """Measures: the events in the journals, and the groups for which they wait."""
         for name, source in self._sources.items():
             for served in source.journals.all:
-                yield from _measures_of(name, served)
+                yield from served.measure(name)
 
     # --- broadcasts --------------------------------------------------------------------------------------------------
 
-    def broadcast(self) -> BroadcastPublisher | BroadcastPublishers:
-        """The socket for broadcasts. It is bound when it is first needed."""
-        if self._broadcast is None:
-            self._broadcast, self._broadcast_endpoint = self._node.open_broadcast(self)
-            for source in self._sources.values():
-                self.announce_soon(source)
-        return self._broadcast
-
-    def broadcast_endpoint(self) -> str:
-        """The address at which others listen to broadcasts."""
-        self.broadcast()
-        return self._broadcast_endpoint
-
     def listen_at(self, host: str) -> None:
         """Also listen at another address of the host. Listeners of the former address are told the new one."""
-        if self._broadcast is None or self._node.settings.events.bind_address is not None:
-            return
-        if addresses.parse(self._broadcast.endpoint)[0] in (host, *addresses.ANY_HOST):
-            return
-        opened, self._broadcast_endpoint = self._node.open_broadcast(self)
-        self._broadcast = BroadcastPublishers(opened, self._broadcast)
-        for source in self._sources.values():
-            if source.name in self._registrations:
-                self._announce(source)
+        if self.settings.bind_address is None and self._broadcasts.listen_at(host):
+            for source in self._sources.values():
+                if source.name in self._registrations:
+                    self._announce(source)
 
     def move(self, former: str, host: str) -> None:
         """From now on announce `host` to listeners, if `former` was announced."""
-        self._broadcast_endpoint = addresses.moved(self._broadcast_endpoint, former, host)
+        self._broadcasts.move(former, host)
 
-    def listeners(self, topic: bytes) -> int:
-        """The number of listeners of `topic`."""
-        return self._listeners.get(topic, 0)
+    def _announce_all_soon(self) -> None:
+        for source in self._sources.values():
+            self.announce_soon(source)
 
-    def on_subscription(self, topic: bytes, is_on: bool) -> None:
-        """See `BroadcastPublisherListener`."""
-        count = self._listeners.get(topic, 0) + (1 if is_on else -1)
-        if count > 0:
-            self._listeners[topic] = count
-        else:
-            self._listeners.pop(topic, None)
+    def _on_subscription(self, topic: bytes) -> None:
         for source in self._sources.values():
             source.best_effort.on_subscription(topic)
 
@@ -430,41 +408,4 @@ class EventPublisher(Watched):
             registration.retract()
         ends = [gevent.spawn(source.close) for source in self._sources.values()]
         gevent.joinall(ends, raise_error=True)
-        if self._broadcast is not None:
-            self._broadcast.close()
-
-
-def _measures_of(source: str, served: ServedJournal) -> Iterator[Measure]:
-    stats = served.journal.stats()
-    labels = {"source": source, "journal": served.journal.id}
-    yield Measure("journal_events", stats.events, labels)
-    yield Measure("journal_bytes", stats.bytes, labels)
-    yield Measure("journal_max_bytes", stats.max_bytes, labels)
-    yield Measure("journal_blocked", float(bool(stats.blocked)), labels)
-    for group, found in stats.groups.items():
-        of_group = {**labels, "group": group}
-        delivery = served.deliveries.get(group)
-        yield Measure("events_waiting", found.waiting, of_group)
-        yield Measure("events_oldest_age", found.oldest_age or 0.0, of_group)
-        yield Measure("events_in_flight", 0 if delivery is None else delivery.rules.in_flight, of_group)
-        yield Measure("dead_letters", found.dead_letters, of_group)
-        yield Measure("group_members", 0 if delivery is None else len(delivery.rules.members()), of_group)
-
-
-class BroadcastPublishers:
-    """The sockets for broadcasts at the present address and at former ones, which may still have listeners."""
-
-    def __init__(self, newest: BroadcastPublisher, former: BroadcastPublisher | BroadcastPublishers) -> None:
-        self.endpoint = newest.endpoint
-        self._newest = newest
-        self._former = former
-
-    def send(self, topic: bytes, frames: bytes | tuple[bytes, bytes]) -> bool:
-        """Send to the listeners of all sockets."""
-        is_sent = self._former.send(topic, frames)
-        return self._newest.send(topic, frames) and is_sent
-
-    def close(self) -> None:
-        """Close all sockets."""
-        self._former.close()
-        self._newest.close()
+        self._broadcasts.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gevent.event import AsyncResult
@@ -10,7 +10,7 @@ from gevent.event import AsyncResult
 from zmqservices.cluster.events.group_delivery import GroupDelivery, SendOn, Together
 from zmqservices.cluster.settings import EventSettings
 from zmqservices.journal import Group, Journal, Notice
-from zmqservices.probes import UNWATCHED, Watched
+from zmqservices.probes import UNWATCHED, Measure, Watched
 from zmqservices.transport.reactor import Reactor
 from zmqservices.utils.concurrency import in_thread
 
@@ -135,6 +135,23 @@ class ServedJournal:
             for name, delivery in self.deliveries.items()
             if name in groups and (name in with_members or delivery.rules.members())
         )
+
+    def measure(self, source: str) -> Iterator[Measure]:
+        """Measures: the events of the journal, and for each group the events that wait and its members."""
+        stats = self.journal.stats()
+        labels = {"source": source, "journal": self.journal.id}
+        yield Measure("journal_events", stats.events, labels)
+        yield Measure("journal_bytes", stats.bytes, labels)
+        yield Measure("journal_max_bytes", stats.max_bytes, labels)
+        yield Measure("journal_blocked", float(bool(stats.blocked)), labels)
+        for group, found in stats.groups.items():
+            of_group = {**labels, "group": group}
+            delivery = self.deliveries.get(group)
+            yield Measure("events_waiting", found.waiting, of_group)
+            yield Measure("events_oldest_age", found.oldest_age or 0.0, of_group)
+            yield Measure("events_in_flight", 0 if delivery is None else delivery.rules.in_flight, of_group)
+            yield Measure("dead_letters", found.dead_letters, of_group)
+            yield Measure("group_members", 0 if delivery is None else len(delivery.rules.members()), of_group)
 
     def pause(self) -> None:
         """Send no more events. Answers still count."""
