@@ -7,8 +7,6 @@ called.
 
 from __future__ import annotations
 
-import difflib
-import functools
 import inspect
 import types
 import warnings
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from gevent.event import Event
 
-from zmqservices.exceptions import ConfigurationError, IncorrectSignature
+from zmqservices.exceptions import IncorrectSignature
+from zmqservices.utils.declarations import DESCRIPTORS, check_function, unknown_option
 from zmqservices.utils.signatures import CallShape
 from zmqservices.worker_context import Container, ExcInfo, WorkerContext
 
@@ -243,7 +242,7 @@ class Entrypoint(Extension):
             )
             sensitive_arguments = kwargs.pop("sensitive_variables")
         if kwargs:
-            raise TypeError(_unknown_option(type(self), next(iter(kwargs))))
+            raise TypeError(unknown_option(type(self), next(iter(kwargs))))
         # A list is accepted as well, but `isinstance` needs a tuple.
         if not isinstance(expected_exceptions, type):
             expected_exceptions = tuple(expected_exceptions)
@@ -292,47 +291,9 @@ class Entrypoint(Extension):
 
 def _register(cls: type[Entrypoint], args: tuple[Any, ...], kwargs: dict[str, Any], function: F) -> F:
     entrypoint = cls(*args, **kwargs)
-    _check_function(entrypoint, function)
+    check_function(type(entrypoint).__name__, function, entrypoint.takes_generators, entrypoint.takes_coroutines)
     register_entrypoint(function, entrypoint)
     return function
-
-
-#: The types into which other decorators turn a function in a class body.
-DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property, functools.partialmethod)
-
-
-def _check_function(entrypoint: Entrypoint, function: object) -> None:
-    """Raise ConfigurationError for a declaration that could never run."""
-    kind = type(entrypoint).__name__
-    plain = function.__func__ if isinstance(function, staticmethod) else function
-    if not isinstance(plain, types.FunctionType):
-        raise ConfigurationError(_no_method(kind, function))
-    name = plain.__qualname__
-    is_async = inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
-    if is_async and not entrypoint.takes_coroutines:
-        raise ConfigurationError(
-            f"{kind} on {name}, an async def: workers are greenlets, and nobody would await it; write a plain def, whose "
-            "calls wait without await"
-        )
-    if inspect.isgeneratorfunction(plain) and not entrypoint.takes_generators:
-        raise ConfigurationError(
-            f"{kind} on {name}, a generator: nobody would iterate over it, so its body would never run; return a list "
-            "in place of yield"
-        )
-
-
-def _no_method(kind: str, function: object) -> str:
-    if isinstance(function, classmethod):
-        return no_class_method(kind, getattr(function.__func__, "__qualname__", repr(function.__func__)))
-    return (
-        f"{kind} on {f'a {type(function).__name__}' if isinstance(function, DESCRIPTORS) else f'{function!r:.80}'}: "
-        "a method is needed, a plain def in the class"
-    )
-
-
-def no_class_method(kind: str, name: str) -> str:
-    """The error text for an entrypoint on a class method."""
-    return f"{kind} on {name}, a class method: workers call methods of instances; leave @classmethod out"
 
 
 def register_entrypoint(fn: object, entrypoint: Entrypoint) -> None:
@@ -372,16 +333,3 @@ def _service_name_of(extension: Extension) -> str:
         return str(extension.container.service_name)
     except ReferenceError:
         return "a container that no longer exists"
-
-
-def _unknown_option(cls: type, name: str) -> str:
-    known = {
-        parameter
-        for base in cls.__mro__
-        if "__init__" in vars(base)
-        for parameter, kind in inspect.signature(vars(base)["__init__"]).parameters.items()
-        if parameter != "self" and kind.kind not in (kind.VAR_KEYWORD, kind.VAR_POSITIONAL)
-    }
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(sorted(known))}"
-    return f"{cls.__name__} has no option {name!r}{hint}"

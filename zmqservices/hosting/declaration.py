@@ -15,8 +15,9 @@ from zmqservices.constants import (
     SERIALIZER_CONFIG_KEY,
 )
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR, no_class_method
+from zmqservices.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 from zmqservices.resilience.concurrency import CALM, DEFAULT_MOST
+from zmqservices.utils.declarations import no_class_method
 
 #: The most characters of a service's name that a directory accepts.
 LONGEST_NAME = 255
