@@ -1,7 +1,7 @@
-"""A worker pool whose size, and whose number of calls that are let in, follow how long calls take: `max_workers: auto`.
+"""A worker pool with an adaptive limit (`max_workers: auto`): its size and the accepted calls follow the durations of calls.
 
-Internal. The rule is `zmqservices.resilience.concurrency`. Entrypoints whose callers can be refused ask `may_enter` for each
-call and tell with `entered` which one came. Events and timers are not refused: they run within the size of the pool.
+Internal. The rules are in `zmqservices.resilience.concurrency`. Entrypoints whose callers can be refused ask `may_enter` for each
+call, and report accepted calls with `entered`. Events and timers are not refused; they run within the size of the pool.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from zmqservices.worker_context import WorkerContext
 
 
 class LimitedWorkerPool(WorkerPool[WorkerContext]):
-    """Runs `run_job(job, now)` for every job that is put, as many at a time as the limit allows, and `most` at the most."""
+    """Runs `run_job(job, now)` for every put job, as many at a time as the limit allows, but at most `most`."""
 
     def __init__(self, run_job: Callable[[WorkerContext, float], object], most: int) -> None:
         self.limit = ConcurrencyLimit(monotonic(), most)
         super().__init__(self._run_timed, self.limit.running)
         self._run = run_job
-        #: The calls that were let in and are not over.
+        #: The accepted calls that are not over.
         self._inside: set[WorkerContext] = set()
         self._measurement: Any = None
 
     def may_enter(self) -> bool:
-        """Whether one more call may come; if not, its caller is to be refused."""
+        """Whether another call may be accepted. If not, refuse it."""
         return self.limit.may_enter(monotonic())
 
     def entered(self, job: WorkerContext) -> None:
-        """A call that was submitted, and has not begun, counts against the limit."""
+        """Count a submitted call, which has not begun, against the limit."""
         self._inside.add(job)
         self.limit.entered()
-        # Set already where the call has a deadline.
+        # Already set if the call has a deadline.
         job._queued_at = job._queued_at or monotonic()
 
     def why_full(self) -> str:
-        """For the text of a refusal."""
+        """Why calls are refused, for the text of the error."""
         return f"{self.limit.inside} calls are under way; max_workers is auto, and {self.limit.limit} now"
 
     def drop(self, job: WorkerContext) -> None:
@@ -64,14 +64,14 @@ class LimitedWorkerPool(WorkerPool[WorkerContext]):
         try:
             is_spent = self._run(job, now)
         finally:
-            # Of a call that cannot be refused its wait is no reason to refuse others.
+            # The wait of a call that cannot be refused is no reason to refuse others.
             waited = now - job._queued_at if self._leave(job) else 0.0
         if not is_late:
             ended = monotonic()
             beside = max(beside, len(self.threads))
             if self.limit.ended(job.entrypoint.method_name, waited, ended - now, beside, ended):
                 self._resize()
-        # A worker takes the next job without a look at the size, so one too many has to end.
+        # A worker takes the next job without a check of the size, so if there are too many workers, one must end.
         return is_spent or len(self.threads) > self.size
 
     def _resize(self) -> None:

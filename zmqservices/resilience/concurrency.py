@@ -1,17 +1,18 @@
-"""How many calls a service takes at once, by how long they take (`max_workers: auto`).
+"""The adaptive concurrency limit of a service, which follows the durations of its calls (`max_workers: auto`).
 
 The rule is that of gradient concurrency limits: Netflix's concurrency-limits ("Performance Under Load", 2018) and the gradient
 controller of Envoy's adaptive concurrency filter, from which the headroom, the calm minimum and its renewed measurement are.
 
 Rule 1: no greenlets, no clock here; `now` is always an argument, seconds.
-Rule 2: each method has a baseline: how long it runs while no more than CALM calls run. A call is slow when it takes longer than
-TOLERANCE times that, and SLACK longer, its wait included.
-Rule 3: after each window the limit is multiplied by the time that calls may take over the time that they took, at least by HALF
-and at most by 1, and the root of the limit is added: room for a small queue, and for growth. It grows only where it is used.
-Rule 4: baselines come from calls that ran in calm anyway. Where there were none for REMEASURE seconds, or the limit has been
-small for STUCK windows, no more than CALM calls run until MEASURED of them are over, or LONGEST_MEASUREMENT is. The others
-wait meanwhile; none is refused for it.
-Rule 5: a burst is no overload. For BURST seconds the limit may be exceeded, if nothing was refused for REST seconds.
+Rule 2: each method has a baseline: its duration while at most CALM calls run. A call is slow if it takes, with its wait, more
+than TOLERANCE times as long, and SLACK seconds longer.
+Rule 3: after each window, the limit is multiplied by the allowed duration of calls divided by their real one, but by at least
+HALF and at most 1. Then the square root of the limit is added, as room for a small queue and for growth. It only grows if it is
+used.
+Rule 4: baselines are taken from calls that happen to run in calm. If there were none for REMEASURE seconds, or the limit has been
+small for STUCK windows, at most CALM calls run until MEASURED of them, or LONGEST_MEASUREMENT seconds, are over. Other calls wait
+meanwhile; none is refused because of it.
+Rule 5: a burst is no overload. For BURST seconds the limit may be exceeded if no call was refused for REST seconds.
 """
 
 from __future__ import annotations
@@ -20,36 +21,36 @@ from collections.abc import Callable
 from math import inf, sqrt
 from random import random
 
-#: Calls that run side by side without being in each other's way; also the least limit.
+#: So many calls can run at the same time without slowing each other down. Also the least limit.
 CALM = 3
-#: The limit before anything is known, and the most that it may be where nothing else is said.
+#: The first limit, and by default the highest one.
 INITIAL, DEFAULT_MOST = 10, 100
 
-#: How many times its baseline a call may take, and how many seconds longer: whichever is more.
+#: How many times as long as its baseline a call may take, and how many seconds longer; the larger of both counts.
 TOLERANCE, SLACK = 1.5, 0.01
-#: The least factor of one step, and the part of a step that is made: the calls of a window saw earlier limits as well.
+#: The least factor of one step, and the part of a step that is made, because calls of a window began under earlier limits.
 HALF, STEP = 0.5, 0.6
-#: Seconds of a window at least, the calls that it needs, and its seconds at most. If it can, it is as long as its calls take:
-#: in a shorter one most would have begun under an earlier limit.
+#: The shortest window in seconds, the calls that it needs, and the longest window. Within these bounds it is as long as its calls
+#: take, because in a shorter window most calls would have begun under an earlier limit.
 WINDOW, SAMPLES, LONGEST_WINDOW = 0.2, 20, 1.0
 
-#: Seconds without a call in calm after which there is a measurement; up to a tenth more, so that instances take turns.
+#: Seconds without a call in calm after which a measurement begins; up to a tenth more, so that instances do not measure together.
 REMEASURE = 60.0
-#: Windows with less than SMALL after which there is a measurement: what runs may have become slower, rather than more.
+#: Windows with a limit below SMALL after which a measurement begins, because the methods themselves may have become slower.
 STUCK, SMALL = 5, 2 * CALM
-#: Calls of a measurement. A baseline is their mean, and later a moving average over as many.
+#: The calls of a measurement. A baseline is their mean, and later a moving average over as many calls.
 MEASURED = 30
-#: Calls after which a baseline is one: of those that end first, when many begin together, all are short.
+#: The fewest calls for a baseline. If many calls begin together, the first ones that end are all short.
 KNOWN = 10
-#: Seconds of a measurement at most, and those from its begin to the next one for any reason but REMEASURE.
+#: The longest measurement in seconds, and the seconds from its beginning to the next one for another reason than REMEASURE.
 LONGEST_MEASUREMENT, PAUSE = 5.0, 15.0
 
-#: Seconds for which a burst may exceed the limit, and those without a refusal that must have gone before.
+#: Seconds for which a burst may exceed the limit, and the seconds without a refusal that must precede it.
 BURST, REST = 0.1, 1.0
 
 
 class Baseline:
-    """How long one method runs in calm: the mean of its last calls."""
+    """The duration of one method in calm: the mean of its last calls."""
 
     __slots__ = ("seconds", "calls", "is_known")
 
@@ -65,34 +66,34 @@ class Baseline:
         self.is_known = self.is_known or self.calls >= KNOWN
 
     def begin_anew(self) -> None:
-        """What was seen before counts for no more than one call."""
+        """Let all earlier durations together count as one call."""
         self.calls = min(self.calls, 1)
 
     @property
     def allowed(self) -> float:
-        """Seconds that a call may take from its arrival to its end."""
+        """The seconds that a call may take from its arrival to its end."""
         return max(self.seconds * TOLERANCE, self.seconds + SLACK)
 
 
 class ConcurrencyLimit:
-    """The limit of one service. Ask `may_enter` for each call; tell `left` of each that was let in, and `ended` of each that ran.
+    """The limit of one service. Ask `may_enter` for each call. Call `left` for each accepted call, and `ended` for each that ran.
 
-    `most` bounds the limit, and CALM does from below.
+    The limit is at least CALM and at most `most`.
     """
 
     def __init__(self, now: float, most: int = DEFAULT_MOST, rand: Callable[[], float] = random) -> None:
         self.most = max(most, 1)
         self.least = min(CALM, self.most)
-        #: Calls that were let in and have not left.
+        #: The accepted calls that have not left.
         self.inside = 0
-        #: Whether a measurement is under way, and since when.
+        #: Whether a measurement is running, and when it began.
         self.is_measuring = False
         self._exact = float(min(INITIAL, self.most))
         self._rand = rand
         self._baselines: dict[str, Baseline] = {}
         self._measuring_since = -inf
         self._measured = 0
-        #: Windows in a row whose calls took too long although the limit is small.
+        #: The windows in a row whose calls took too long although the limit is small.
         self._small = 0
         self._full_since, self._refused_at = inf, -inf
         #: The most calls that were inside since the window began.
@@ -104,18 +105,18 @@ class ConcurrencyLimit:
 
     @property
     def limit(self) -> int:
-        """How many calls may be under way: those that wait and those that run."""
+        """The most calls that may wait or run."""
         return int(self._exact)
 
     @property
     def running(self) -> int:
-        """How many calls may run at once: `limit`, and fewer during a measurement."""
+        """The most calls that may run at once: `limit`, and fewer during a measurement."""
         return self.least if self.is_measuring else int(self._exact)
 
-    # --- who may come --------------------------------------------------------------------------------------------------
+    # --- admission --------------------------------------------------------------------------------------------------
 
     def may_enter(self, now: float) -> bool:
-        """Whether one more call may come; False is a refusal."""
+        """Whether another call may be accepted. False refuses it."""
         if self.inside < self._exact:
             self._full_since = inf
             return True
@@ -127,21 +128,21 @@ class ConcurrencyLimit:
         return False
 
     def entered(self) -> None:
-        """A call was let in."""
+        """A call was accepted."""
         self.inside += 1
         if self.inside > self._peak:
             self._peak = self.inside
 
     def left(self) -> None:
-        """A call that was let in is over, whether it ran or not."""
+        """An accepted call is over, whether it ran or not."""
         self.inside -= 1
 
-    # --- what was seen ---------------------------------------------------------------------------------------------------
+    # --- durations ---------------------------------------------------------------------------------------------------
 
     def ended(self, method: str, waited: float, ran: float, beside: int, now: float) -> bool:
-        """A call of `method` waited and ran so long; at most `beside` calls ran at its begin and at its end, itself included.
+        """A call of `method` waited and ran for so many seconds, with at most `beside` calls running (with itself) at both ends.
 
-        Answers whether `limit` or `running` may have changed.
+        Returns whether `limit` or `running` may have changed.
         """
         baseline = self._baselines.get(method)
         if beside <= CALM and (not self.is_measuring or now - ran >= self._measuring_since):
@@ -170,7 +171,10 @@ class ConcurrencyLimit:
         return True
 
     def end_measurement(self, now: float) -> bool:
-        """End the measurement that is under way; to be called LONGEST_MEASUREMENT after its begin. False if there is none."""
+        """End the running measurement.
+
+        To be called LONGEST_MEASUREMENT seconds after its beginning. Returns False if there is none.
+        """
         was_measuring, self.is_measuring = self.is_measuring, False
         if was_measuring:
             for baseline in self._baselines.values():
