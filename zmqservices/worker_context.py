@@ -48,7 +48,7 @@ class Pool(Protocol):
 
 
 class AdaptiveLimit(Protocol):
-    """Who may come where `max_workers` is `auto`; see `zmqservices.hosting.limited_workers.LimitedWorkerPool`."""
+    """Accepts or refuses calls if `max_workers` is `auto`; see `zmqservices.hosting.limited_workers.LimitedWorkerPool`."""
 
     def may_enter(self) -> bool: ...
 

@@ -83,12 +83,12 @@ class GreenThread(gevent.Greenlet):
 
 
 def spawn(function: Callable[..., Any], *args: object, **kwargs: object) -> GreenThread:
-    """Run the function in a greenlet of its own."""
+    """Run the function in a new greenlet."""
     return GreenThread.spawn(function, *args, **kwargs)
 
 
 def spawn_after(seconds: float, function: Callable[..., Any], *args: object, **kwargs: object) -> GreenThread:
-    """Run the function in a greenlet of its own, some seconds from now."""
+    """Run the function in a new greenlet, after `seconds`."""
     return GreenThread.spawn_later(seconds, function, *args, **kwargs)
 
 

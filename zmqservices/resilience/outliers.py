@@ -127,7 +127,7 @@ class Outliers:
 
     def __init__(self, rules: OutlierRules) -> None:
         self._rules = rules
-        #: Until when nobody is ejected.
+        #: The time until which no instance is ejected.
         self.panic_until = 0.0
 
     def judge(self, members: Sequence[M], now: float) -> Verdict[M]:

@@ -192,7 +192,7 @@ class RpcServer(ProviderCollector, SharedExtension):
             call.worker.peer = call.peer
 
     def _take_if_let_in(self, admission: AdaptiveLimit, take: Callable[[IncomingCall], None], call: IncomingCall) -> None:
-        # Not in `take`, which calls without an adaptive limit pay for.
+        # Not in `take`, so that calls without an adaptive limit are not slowed down.
         if not admission.may_enter():
             call.refuse("overloaded", f"{admission.why_full()} for {self._service!r}")
             self._tell_refused(call, "overloaded")

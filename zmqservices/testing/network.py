@@ -4,7 +4,7 @@
     stock = container_factory(Stock, network.host("stock"))
     ...
     network.delay("orders", "stock", 0.2)      # seconds, each way
-    network.drop("orders", "stock")            # nothing arrives any more, and nobody is told
+    network.drop("orders", "stock")            # nothing arrives any more, and neither side notices
     network.cut("orders", "stock")             # connections are reset, and new ones too
     network.split({"orders"}, {"stock", "directory"})
     network.heal()

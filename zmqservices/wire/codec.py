@@ -44,7 +44,7 @@ Hook = Callable[[int, bytes], Any]
 
 
 class PayloadPlaceholder:
-    """Packed in place of a bytes value that follows in a frame of its own. Only the envelope uses it."""
+    """Packed in place of a bytes value that follows in a separate frame. Only the envelope uses it."""
 
 
 PLACEHOLDER = PayloadPlaceholder()

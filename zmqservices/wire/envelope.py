@@ -20,7 +20,7 @@ from zmqservices.wire import batches, codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
 from zmqservices.wire.messages import KINDS, Batch, Call, Error, Event, Message, Nack, Result, Stream
 
-#: A bytes value of this size or more is sent in a frame of its own, which is cheaper than copying it.
+#: A bytes value of this size or more is sent in a separate frame, which is cheaper than copying it.
 LARGE = 48 * 1024
 
 #: The most bytes of a body without values of users. A longer body is refused before it is decoded.

@@ -55,7 +55,7 @@ class ClientConnection:
         self.asks_records = False
         #: Whether its HELLO asked for the number of waiting calls.
         self.reads_waiting = False
-        #: Its faulty messages of one second, and when that began.
+        #: The number of faulty messages in the present second, and the beginning of that second.
         self.faults, self.faults_since = 0, 0.0
 
     def __str__(self) -> str:
