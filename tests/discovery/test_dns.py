@@ -12,8 +12,10 @@ import dns.resolver
 import pytest
 
 from discovery import Capabilities, DirectoryConfigurationError, open_directory
-from discovery.backends import dns as backend
-from discovery.backends.dns import DnsSeed, DnsUrl, Lookup, NoAddress, NoAnswer
+from discovery.backends.dns import seed as backend
+from discovery.backends.dns.lookup import Lookup, NoAddress, NoAnswer
+from discovery.backends.dns.seed import DnsSeed
+from discovery.backends.dns.url import DnsUrl
 from discovery.client import socket_connection
 from tests.discovery.dns_server import DnsServer
 from tests.discovery.engine_servers import needed
@@ -141,7 +143,7 @@ def test_a_server_that_is_not_there_has_not_answered():
 
 
 def test_a_silent_server_is_waited_for_only_so_long(server, monkeypatch):
-    monkeypatch.setattr(backend, "LOOK_UP_TIMEOUT", 0.5)
+    monkeypatch.setattr("discovery.backends.dns.lookup.LOOK_UP_TIMEOUT", 0.5)
     server.is_silent = True
 
     with pytest.raises(NoAnswer, match="could not be looked up: .*timed out"):

@@ -1,7 +1,4 @@
-"""The URLs of nodes that DNS names: `dns://NAME:PORT` and `dns+srv://_SERVICE._PROTO.NAME`, `[?server=IP:PORT,...][#KEY,...]`.
-
-Internal.
-"""
+"""The URLs of nodes that DNS names: `dns://NAME:PORT` and `dns+srv://_SERVICE._PROTO.NAME`, `[?server=IP:PORT,...][#KEY,...]`."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from discovery.exceptions import DirectoryConfigurationError
 from discovery.native import getaddrinfo
 from discovery.security.keys import Keys
 
-#: Keys that nodes behind one name may hold: each is tried with each node.
+#: The most keys that nodes behind one name may hold: each key is tried with each node.
 MAX_KEYS = 16
 _KEY = re.compile("[0-9a-f]{64}")
 _MEND = "dns://NAME:PORT is needed, such as dns://shop.default.svc.cluster.local:4000"
@@ -24,9 +21,9 @@ _SRV_MEND = "dns+srv://_SERVICE._PROTO.NAME is needed, such as dns+srv://_calls.
 
 @dataclass(frozen=True, slots=True)
 class DnsUrl:
-    """The parts of a URL. `port` is 0 where SRV records name it; `servers` are empty for those of resolv.conf.
+    """The parts of a URL. `port` is 0 if SRV records name it. `servers`: empty for the servers in resolv.conf.
 
-    `keys`: the public keys that nodes behind the name may hold; none where connections are not encrypted.
+    `keys`: the public keys that nodes behind the name may hold; empty without encryption.
     """
 
     url: str
@@ -37,7 +34,7 @@ class DnsUrl:
 
 
 def parse_dns_url(url: str, has_port: bool) -> DnsUrl:
-    """The parts; `has_port` for dns:, and not for dns+srv:. DirectoryConfigurationError for a URL that makes no sense."""
+    """The parts of a URL. `has_port`: True for dns:, False for dns+srv:. DirectoryConfigurationError for a wrong URL."""
     mend = _MEND if has_port else _SRV_MEND
     before, has_keys, fragment = url.partition("#")
     rest, _, query = before.partition("://")[2].partition("?")
@@ -86,7 +83,7 @@ def _server(text: str) -> tuple[str, int]:
 
 
 def refuse_unless_safe(url: DnsUrl, keys: Keys | None) -> None:
-    """Raise DirectoryConfigurationError where one end of a connection would be encrypted and the other one not."""
+    """Raise DirectoryConfigurationError if only one end of a connection would be encrypted."""
     if keys is not None and not url.keys:
         raise DirectoryConfigurationError(
             f"the directory URL {url.url[:300]!r} names no key. With SECURITY a connection needs the key of the node before it "
