@@ -1,4 +1,4 @@
-"""Which certificates are believed, and why the others are not."""
+"""Which certificates a process accepts, and why it refuses the others."""
 
 import msgpack
 import pytest

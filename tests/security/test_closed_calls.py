@@ -1,4 +1,4 @@
-"""Calls in a closed cluster: who may make them, who may answer them, and what everybody else meets."""
+"""Calls in a closed cluster: which nodes may make and answer them, and how all others are refused."""
 
 import base64
 import logging

@@ -1,4 +1,4 @@
-"""The directory of a closed cluster: who may read it, who is listed, and whose record is whose."""
+"""The directory of a closed cluster: which nodes may read it, which are listed, and which may change a record."""
 
 import time
 from dataclasses import replace

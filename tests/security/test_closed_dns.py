@@ -1,4 +1,4 @@
-"""A closed cluster whose nodes DNS names: the URL names their keys, and DNS is trusted with nothing."""
+"""A closed cluster whose nodes DNS names: the URL has their keys, and DNS is trusted with nothing."""
 
 from contextlib import ExitStack, closing
 

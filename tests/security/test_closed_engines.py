@@ -1,4 +1,4 @@
-"""A closed cluster whose directory is an engine: services find, call and hear each other by what nodes signed."""
+"""A closed cluster whose directory is an engine: services find each other by records that nodes signed."""
 
 import pytest
 from gevent.event import Event

@@ -1,4 +1,4 @@
-"""Events in a closed cluster: who publishes, who handles, who listens, who answers for a group, and who administers."""
+"""Events in a closed cluster: which nodes may publish, handle, listen, answer for a group, and administer."""
 
 import pytest
 

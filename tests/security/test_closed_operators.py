@@ -1,4 +1,4 @@
-"""Who may ask the nodes of a closed cluster what they run, and how the commands of operators reach them."""
+"""Which certificates may ask the nodes of a closed cluster, and how the commands of operators reach the nodes."""
 
 import gevent
 import pytest

@@ -1,4 +1,4 @@
-"""Records, withdrawals and notes that nodes sign: what is believed, and why the rest is not."""
+"""Signed records, withdrawals and notes: which ones a reader accepts, and why it refuses the others."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Without keys nothing listens beyond loopback, unless somebody said that the network is trusted."""
+"""Without keys a process listens only on loopback, unless INSECURE says that the network is trusted."""
 
 import logging
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A directory that somebody broke into: nothing that nodes did not sign is believed, and the log says what was passed over."""
+"""A hostile directory: readers accept only what nodes signed, and the log says what they ignored."""
 
 import itertools
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Every permission, both ways; patterns; the policy on top."""
+"""Every permission, granted and refused; patterns; the policy in addition."""
 
 import pytest
 from hypothesis import given

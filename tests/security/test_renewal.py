@@ -1,4 +1,4 @@
-"""Keys that change while a process runs: renewed, revoked, and of two authorities."""
+"""Keys and certificates that change while a process runs: renewed, revoked, and of two authorities."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""The gate of handshakes: what it lets in, how many, and that a gate that fails is shut."""
+"""The ZAP handler: which handshakes it accepts, how many per second, and that it refuses all if it fails."""
 
 import logging
 

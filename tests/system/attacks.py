@@ -1,4 +1,4 @@
-"""Throws hostile messages at a live cluster, and says what held.
+"""Sends hostile messages to a running cluster, and reports which promises held.
 
     python -m tests.system.attacks --messages 1000000    all attacks, with honest load beside them
     python -m tests.system.attacks --costs               processor time that a service spends on a message of each kind

@@ -1,4 +1,4 @@
-"""A cluster of a test's own: registries, services and clients that nobody else on the machine sees."""
+"""The cluster of one test: registries, services and clients that no other process of the machine sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real processes on this machine: each test has a cluster of its own, and shows what it wrote when it fails."""
+"""Real processes on this machine: each test has its own cluster, and shows the output of the processes when it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts Python programs as forks of a process that has imported what they need.
+"""Starts Python programs as forks of a process that has imported their modules.
 
 Importing zmqservices takes most of the processor time of a short program, and tests/system and tests/cli start hundreds of
 them. A fork server imports it once. Each program that it forks is a process of its own: it has its own pid, session,

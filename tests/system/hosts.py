@@ -1,4 +1,4 @@
-"""Hosts on this machine: network namespaces at a switch. Needs root and iproute2."""
+"""Hosts on this machine: network namespaces that a switch connects. Needs root and iproute2."""
 
 from __future__ import annotations
 

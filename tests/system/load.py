@@ -1,4 +1,4 @@
-"""Calls without end from many greenlets, in a thread with a hub of its own, and what became of each."""
+"""Makes calls without end from many greenlets, in a thread with its own hub, and records the outcome of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that tests start: their output kept for the report of a failure, and none outlives the test run."""
+"""Processes that tests start. Their output is kept for the report of a failure, and none outlives the test run."""
 
 from __future__ import annotations
 

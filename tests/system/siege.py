@@ -1,4 +1,4 @@
-"""A cluster under attack: honest load of every sort, measured, and what must hold when an attack is over."""
+"""A cluster under attack: measures honest load of every kind, and checks the promises after the attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was dispatched and what was handled, counted at both ends in files: a line is there before anything else happens."""
+"""Counts dispatched and handled events in files at both ends. A line is written before anything else happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of several processes one fires a cluster timer, and another when that one stops or dies."""
+"""One of several processes fires a cluster timer; another one takes over when it stops or dies."""
 
 import pytest
 

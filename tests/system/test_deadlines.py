@@ -1,4 +1,4 @@
-"""Time that is spent, and callers that are gone: the service stops what nobody waits for."""
+"""Deadlines that pass, and callers that leave: the service stops methods whose result nobody waits for."""
 
 import time
 

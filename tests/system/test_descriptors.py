@@ -1,4 +1,4 @@
-"""A process that has no descriptor left: it serves who is connected, takes no core for who is not, and takes them in later."""
+"""A process without free descriptors serves connected clients, does not spin over others, and accepts these later."""
 
 import resource
 import time

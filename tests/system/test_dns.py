@@ -1,4 +1,4 @@
-"""Services that nothing but DNS names, each at an address of its own on this machine; what DNS answers changes under load."""
+"""Services that only DNS names, each at its own address on this machine; the answers of DNS change under load."""
 
 import json
 import signal

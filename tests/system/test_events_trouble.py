@@ -1,4 +1,4 @@
-"""Events when the world is in trouble: a cable that is cut, a disk that is full, a group that never returns."""
+"""Events in trouble: a cut cable, a full disk, a group that never returns."""
 
 from __future__ import annotations
 

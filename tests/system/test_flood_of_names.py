@@ -1,4 +1,4 @@
-"""Strangers choose names of every kind by the hundred: what a service counts and tells, and what is shown of it, stays small."""
+"""Peers invent hundreds of names of every kind: counts, metrics, answers and the dashboard stay small."""
 
 import json
 import os

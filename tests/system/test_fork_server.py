@@ -1,4 +1,4 @@
-"""Processes that a fork server starts are like those that start from nothing."""
+"""Processes of a fork server behave like processes that start from nothing."""
 
 import json
 import os

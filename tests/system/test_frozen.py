@@ -1,4 +1,4 @@
-"""An instance that neither answers nor closes its connections."""
+"""A frozen instance: it neither answers nor closes its connections."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""One of two instances is frozen, and its connections stand: calls that have a second attempt are answered all the same."""
+"""One of two instances is frozen, and its connections stay open: hedged calls are answered all the same."""
 
 from tests.system.processes import eventually
 from zmqservices.exceptions import RpcTimeout

@@ -1,4 +1,4 @@
-"""An attacker beside honest clients: their calls are answered, nothing ends, memory stays, and the log says what came."""
+"""An attacker beside honest clients: their calls are answered, no process ends or grows, and the log reports the attack."""
 
 import secrets
 import socket

@@ -1,4 +1,4 @@
-"""Whatever arrives at a service's socket, or at a registry's, or at a client's: it serves on, and does not grow."""
+"""Junk at the socket of a service, a registry or a client: the process goes on serving, and does not grow."""
 
 import random
 import secrets

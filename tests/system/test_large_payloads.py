@@ -1,4 +1,4 @@
-"""Large values of many callers at once: everybody gets his own."""
+"""Large values of many callers at once: each caller gets its own value back."""
 
 import threading
 

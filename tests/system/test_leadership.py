@@ -1,4 +1,4 @@
-"""Of two processes one leads, and the other one when it is killed or stands still; over each kind of directory."""
+"""One of two processes leads; the other one takes over when it is killed or frozen. With each kind of directory."""
 
 import itertools
 

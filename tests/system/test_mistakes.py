@@ -1,4 +1,4 @@
-"""What callers and methods do wrong: each is told in its place, and the service serves on."""
+"""Mistakes of callers and methods: each gets its error, and the service goes on."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Pools and queues of processes inside a service: they work, and other calls go on meanwhile."""
+"""Pools and queues of processes work inside a service, and other calls go on meanwhile."""
 
 import subprocess
 import sys

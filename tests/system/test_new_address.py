@@ -1,4 +1,4 @@
-"""A host gets another address while its services run, as by DHCP: they are found there within a lease, without a restart."""
+"""A host gets another address while services run, as by DHCP: callers find them there within a lease, without a restart."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A service that stops answers its callers first, and one of several that dies is started again."""
+"""A service that stops answers its callers first; a process of several that dies is restarted."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Instances come and go under load, in good order and in bad."""
+"""Instances start, stop and die under load."""
 
 import time
 from statistics import median

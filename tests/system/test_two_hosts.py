@@ -1,4 +1,4 @@
-"""Services on one host, their registry and their caller on another, and a cable between them that is pulled."""
+"""Services on one host, their registry and their caller on another; the test pulls the cable between them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Web services as `zmqservices run` runs them: in a patched process, with signals, and with others at the same port."""
+"""Web services under `zmqservices run`: in a patched process, with signals, and beside others at the same port."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Services of one machine find each other without a word of configuration."""
+"""Services of one machine find each other without any configuration."""
 
 import psutil
 

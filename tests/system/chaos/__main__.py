@@ -1,4 +1,4 @@
-"""Chaos for as long as one likes: `python -m tests.system.chaos --seconds 60 [--seed N] [SCENARIO...]`, as root."""
+"""Runs the chaos scenarios for any time: `python -m tests.system.chaos --seconds 60 [--seed N] [SCENARIO...]`, as root."""
 
 from __future__ import annotations
 

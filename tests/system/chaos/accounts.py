@@ -1,4 +1,4 @@
-"""What became of every call and every event, and whether that may be.
+"""Judges the outcome of every call and every event: which outcomes are allowed, and which are faults.
 
 Rule 1: pure but for `CallerFile`, which reads what a caller wrote.
 Rule 2: what may be stands in `faults_of`, and nowhere else.

@@ -1,4 +1,4 @@
-"""Very many calls from one process, and what it holds after them: `python -m tests.system.chaos.churn CONFIG`.
+"""Makes very many calls from one process, and reports what it holds then: `python -m tests.system.chaos.churn CONFIG`.
 
 In: one line with a number of calls. Out, when they have ended: one JSON line, see `Held`.
 """

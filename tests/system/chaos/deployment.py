@@ -1,4 +1,4 @@
-"""A cluster over five hosts: who runs where, what is started again, and how it is known that all is as it should be.
+"""A cluster over five hosts: starts and restarts its processes, and checks that all is as it should be.
 
 At the left switch are hosts 1 and 2, at the right one 3, 4 and 5. Each half has a directory, a caller and services.
 """

@@ -1,4 +1,4 @@
-"""What is done to a cluster under load. Each scenario ends with the network and all processes as they were.
+"""The troubles of a cluster under load. Each scenario ends with the network and all processes as they were before.
 
 `seconds` is about how long a scenario goes on making trouble; `chance` is what it decides by.
 """

@@ -1,4 +1,4 @@
-"""The services under chaos: each writes down every call that it runs and every event that it sends or handles."""
+"""The services under chaos. Each records every call that it runs and every event that it dispatches or handles."""
 
 from __future__ import annotations
 

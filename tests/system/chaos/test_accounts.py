@@ -1,4 +1,4 @@
-"""The judge of chaos is not blind: each thing that must not be is found."""
+"""The rules of chaos find every kind of fault."""
 
 import json
 
