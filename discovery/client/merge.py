@@ -36,16 +36,14 @@ class MergedRecord:
 
 
 @dataclass(slots=True)
-class Known:
+class Known(MergedRecord):
     """A record as all registries together list it. `listed_by`: the connected registries that list it now.
 
-    `is_listed`: one of them lists this version, so that it is known to more than this process.
+    `is_listed`: one of them lists this version, so that it is known to more than this process. While no other registry lists a
+    record, this object is also the entry of the registry that does.
     """
 
-    record: Listed
-    last_contact: float
-    suspect: bool
-    listed_by: tuple[str, ...]
+    listed_by: tuple[str, ...] = ()
     is_listed: bool = False
 
 
@@ -151,7 +149,8 @@ class Merge:
     def settle(self, now: float) -> set[str]:
         """Brings `known` up to date, and returns the instances that were added, changed or removed."""
         changed, self._restored = self._restored, set()
-        dirty, self._dirty = self._dirty | self._in_grace | changed, set()
+        dirty, self._dirty = self._dirty, set()
+        dirty.update(self._in_grace, changed)
         self._in_grace = set()
         self._answers = [one.answered for one in self._replicas.values() if one.is_connected and one.is_warm]
         for instance in self._not_plain(dirty, changed):
@@ -199,6 +198,8 @@ class Merge:
         own, known, withdrawn, entries = self._replicas.get(OWN), self.known, self._withdrawn, replica.entries
         owned = own.entries if own is not None else {}
         others, alone = [], (name,)
+        #: By the keys of records, which are those of a whole block: whether these are of interest.
+        wanted: dict[tuple[str, ...], bool] = {}
         for instance in dirty:
             entry = entries.get(instance)
             if entry is None or instance in owned or instance in withdrawn or is_bad(entry.record):
@@ -207,10 +208,18 @@ class Merge:
             before = known.get(instance)
             if before is None:
                 record = entry.record
-                if wants_listed(self._interest, record):
-                    known[instance] = Known(record, entry.last_contact, entry.suspect, alone, True)
+                keys = keys_of_listed(record)
+                is_wanted = wanted.get(keys)
+                if is_wanted is None:
+                    is_wanted = wanted[keys] = wants_listed(self._interest, record)
+                    if is_wanted:
+                        self.changed_keys.update(keys)
+                if is_wanted:
+                    if type(entry) is Known and entry.listed_by == alone:
+                        known[instance] = entry
+                    else:
+                        known[instance] = Known(record, entry.last_contact, entry.suspect, alone, True)
                     changed.add(instance)
-                    self.changed_keys.update(keys_of_listed(record))
             elif (
                 before.record is not entry.record or before.suspect is not entry.suspect or before.listed_by != alone
                 or not before.is_listed or instance in changed

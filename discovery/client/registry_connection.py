@@ -180,7 +180,7 @@ class RegistryConnection(SocketConnection):
         for block in message.blocks:
             # The bytes that they take once all of them are decoded.
             self._sizes.update(block.sizes())
-            self._held += sum(size for _, size in block.sizes())
+            self._held += block.contents.size
             block.contents.on_bad = self._unreadable
         records = sum(len(part.entries) + sum(len(block.entries) for block in part.blocks) for part in self._parts)
         items = max(records, sum(len(part.notes) for part in self._parts))

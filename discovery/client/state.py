@@ -16,7 +16,7 @@ from discovery.backend import Callback
 from discovery.client.announcements import Announcements
 from discovery.client.cache import DiskCache
 from discovery.client.connection import SUBSCRIBING, UP, WAITING, DirectoryConnection, Post
-from discovery.client.merge import OWN, Merge, MergedRecord
+from discovery.client.merge import OWN, Known, Merge, MergedRecord
 from discovery.client.note_exchange import NoteExchange
 from discovery.client.published import Published
 from discovery.client.seed_connections import NEVER, SeedConnections
@@ -228,8 +228,9 @@ class ClientState:
         entries = [
             MergedRecord(record, now - age, suspect) for part in snapshot for record, age, suspect in part.entries
         ]
+        alone = (connection.address,)
         entries += [
-            MergedRecord(packed, now - age, suspect)
+            Known(packed, now - age, suspect, alone, True)
             for part in snapshot for block in part.blocks for packed, age, suspect in block.entries
         ]  # fmt: skip
         self._merge.snapshot(connection.address, entries, connection.is_warming, connection.answered)

@@ -264,3 +264,20 @@ def test_a_cache_of_an_earlier_release_is_read(tmp_path):
     ((held, _),) = cache.load()
 
     assert held == record("one")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["x", 1, 1, float("nan"), False, 5], ["x", 1, 1, -1.0, False, 5], ["x", True, 1, 0.0, False, 5],
+        ["x", 1, -1, 0.0, False, 5],
+        ["", 1, 1, 0.0, False, 5], ["x" * 300, 1, 1, 0.0, False, 5], ["x", 1, 1, 0.0, 1, 5], ["x", 1, 1, 0.0, False, 0],
+        ["x", 1, 1, 0.0, False], "abcdef", ["x", 1, 2**80, 0.0, False, 5], ["x", 1, 1, 0.0, False, 1 << 30],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_bad_line_among_good_ones_is_told(line, place):
+    good = [["a", 1, 1, 0.5, False, 5], ["b", 1, 1, 1, True, 5]]
+
+    with pytest.raises(DirectoryProtocolError, match="a record in a block is listed as"):
+        RecordBlock.from_list([["service:maths"], 0.0, [*good[:place], line, *good[place:]], b""])

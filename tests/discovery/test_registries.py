@@ -526,7 +526,7 @@ def test_the_view_on_disk_is_of_one_url_and_namespace(new_registry, new_house, t
 
 
 def test_what_a_warm_registry_does_not_list_leaves_the_view_from_disk(new_registry, new_house, tmp_path):
-    server = new_registry(ttl=SOON)
+    server = new_registry(f"tcp://127.0.0.1:{free_port()}", ttl=SOON)
     house = new_house(server.url, cache_dir=tmp_path)
     there = house.open()
     with silent_holder(server.url, record(ttl=60.0)):
