@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import urllib.request
 from contextlib import closing
 from functools import partial
@@ -39,7 +40,7 @@ class Target:
         self.web_port, self.metrics_port = free_port(), free_port()
         self.process = cluster.run_one(
             "flooded", METRICS_ADDRESS=f"127.0.0.1:{self.metrics_port}", WEB_SERVER_ADDRESS=f"127.0.0.1:{self.web_port}",
-            OTEL="true", slow_call_threshold="5", rpc_wait_for_service="0.2",
+            OTEL="true", ACCESS_LOG="true", LOG_FORMAT="json", slow_call_threshold="5", rpc_wait_for_service="0.2",
             JOURNAL_FOLDER=str(cluster.stage._folder / "journal"),
         )  # fmt: skip
         # Its handlers are listed before its methods are.
@@ -57,6 +58,12 @@ class Target:
         config = self._cluster.client_config(DIRECTORY=NodeAddress(self.endpoint, None).only(NODE), serializer="msgpack")
         with ServiceRpcProxy(NODE, config, timeout=PATIENCE) as node:
             return node.stats()
+
+    def log(self):
+        """The lines of its log, each as its fields and its length."""
+        # The last one may not be written to its end yet.
+        lines = [line for line in self.process.output().split("\n")[:-1] if line.startswith("{")]
+        return [(set(json.loads(line)), len(line)) for line in lines]
 
     def memory(self):
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
@@ -148,6 +155,11 @@ def test_what_is_counted_and_shown_stays_small_and_true(cluster, otlp):
     failing = next(one for one in flooded["methods"] if one["method"] == "fail")
     assert (failing["count"], sum(failing["errors"].values())) == (2 * NAMES, 2 * NAMES)
     assert len(failing["errors"]) <= 21 and len(stats["errors"]) <= 20
+    # Names are in the texts of the log, which are cut, and never name a field.
+    log = target.log()
+    fields = set().union(*(names for names, _ in log))
+    assert [name for name in fields if re.search(r"(first|second)\d", name, re.IGNORECASE)] == []
+    assert max(length for _, length in log) < 8000
     # A span is named by what is known.
     eventually(lambda: otlp.named("POST") or len(otlp.spans) > 1000, PATIENCE, "spans have come", 0.2)
     assert len({span.name for _, span in list(otlp.spans)}) < 40

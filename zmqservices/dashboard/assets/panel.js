@@ -166,8 +166,8 @@ function common(panel, details) {
 function runningPart(details) {
   const long = details.running.filter((one) => one.seconds >= show.LONG);
   if (!long.length) return "";
-  return section("Runs now", table(["method", "for", "call", "called by"], long.map((one) => [
-    one.method, show.duration(one.seconds), h("code", {}, one.call_id), one.caller ? h("code", {}, one.caller) : "–",
+  return section("Runs now", table(["method", "for", "called by", "call"], long.map((one) => [
+    one.method, show.duration(one.seconds), h("span", {title: one.caller}, one.caller.replace(/\.[^.]*$/, "") || "–"), h("code", {}, one.call_id),
   ]), [0, 2, 3]));
 }
 
