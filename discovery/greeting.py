@@ -26,6 +26,8 @@ RECORDS = "records"
 OF_ALL_NAMESPACES = "all"
 #: The keys of `info` for a certificate, and for a HELLO that only shows a newer certificate.
 CERTIFICATE, RENEWS = "certificate", "renews"
+#: The key of `info` under which a WELCOME lists revoked certificates, and lists in it: one of each authority.
+REVOKED, MOST_LISTS = "revoked", 16
 #: The most records of one node.
 MOST_RECORDS = 1000
 
@@ -37,6 +39,8 @@ class NodeRecords:
     node: str
     records: list[Record]
     certificate: object = None
+    #: Signed lists of revoked certificates.
+    revoked: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,11 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
     if not isinstance(node, str) or not isinstance(namespace, str):
         raise DirectoryProtocolError(f"a WELCOME of node {quoted(node)} in namespace {quoted(namespace)}")
     info = info if isinstance(info, dict) else {}
+    lists = info.get(REVOKED)
+    revoked = tuple(one for one in lists[:MOST_LISTS] if isinstance(one, bytes)) if isinstance(lists, list) else ()
     listed = info.get(RECORDS)
     if not isinstance(listed, list):
-        return NodeRecords(node, list(_of_former_release(node, namespace, info.get("services"))), info.get(CERTIFICATE))
+        return NodeRecords(node, list(_of_former_release(node, namespace, info.get("services"))), info.get(CERTIFICATE), revoked)
     if len(listed) > MOST_RECORDS:
         raise DirectoryProtocolError(f"a WELCOME with {len(listed)} records; {MOST_RECORDS} are the most")
     records = []
@@ -120,7 +126,7 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
             skip(str(exc))
         else:
             records.append(record)
-    return NodeRecords(node, records, info.get(CERTIFICATE))
+    return NodeRecords(node, records, info.get(CERTIFICATE), revoked)
 
 
 def _of_former_release(node: str, namespace: str, services: object) -> list[Record]:

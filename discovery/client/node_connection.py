@@ -14,10 +14,9 @@ from discovery import greeting, protocol, sockets
 from discovery.client.connection import SUBSCRIBING, UP, DirectoryListener, Post
 from discovery.client.node_proof import NodeProof
 from discovery.client.socket_connection import SocketConnection
-from discovery.exceptions import DirectoryProtocolError
+from discovery.exceptions import DirectoryProtocolError, SecurityError
 from discovery.model import Record, quoted
 from discovery.native import Log
-from discovery.security.verdicts import Refusal
 
 _log = Log(__name__)
 
@@ -102,13 +101,8 @@ class NodeConnection(SocketConnection):
     def _look_at_keys(self, proof: NodeProof, now: float) -> None:
         """Checks the node again after the keys, or the lists of revoked certificates, have changed."""
         why = proof.refusal()
-        if why and self._records:
-            # Records stay in the view when their connection ends, so they are removed first. The connection ends in the
-            # next round.
-            self._take_records(self.boot_id or "", [], now)
-            self._deadline = now
-        elif why:
-            self._refuse(why, now)
+        if why:
+            self._disbelieve(why, now)
         else:
             proof.holds()
             if proof.must_show():
@@ -125,17 +119,29 @@ class NodeConnection(SocketConnection):
                 case greeting.NodeRefusal(reason):
                     self._refuse(reason, now)
                     return
-                case greeting.NodeRecords(node, records, certificate):
+                case greeting.NodeRecords(node, records, certificate, revoked):
                     try:
                         if self._proof is not None:
+                            self._proof.learn(revoked)
                             self._proof.believe(certificate)
                             records = self._proof.own(records, self._skip)
-                    except Refusal as exc:
-                        self._refuse(str(exc), now)
+                    except SecurityError as exc:
+                        self._disbelieve(str(exc), now)
                         return
                     self._take_records(node, [self._reached(record) for record in records], now)
         if self.state == UP:
             self._deadline = _next_look(now)
+
+    def _disbelieve(self, reason: str, now: float) -> None:
+        """The node cannot prove (any more) what it says."""
+        if self.state == UP and self._records:
+            # A view outlives the connections that it came over, so these records leave it first. In the next round nothing of
+            # the node is left, and the connection ends.
+            self._warn(now, "node at %s is not used: %s", self.address, reason)
+            self._take_records(self.boot_id or "", [], now)
+            self._deadline = now
+        else:
+            self._refuse(reason, now)
 
     def _refuse(self, reason: str, now: float) -> None:
         self._warn(now, "node at %s is not used: %s", self.address, reason)

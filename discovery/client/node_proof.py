@@ -16,6 +16,7 @@ from discovery.security.certificates import Certificate
 from discovery.security.envelopes import owner_prefix
 from discovery.security.keys import Keys
 from discovery.security.permissions import may_register
+from discovery.security.renewal import learn
 from discovery.security.verdicts import short
 
 
@@ -59,9 +60,13 @@ class NodeProof:
     def believe(self, signed: object) -> None:
         """Check the certificate that the node shows for its key. Raises Refusal."""
         self._failed = 0
-        self._generation = self.keys.generation
+        generation = self.keys.generation
         self._certificate = self.keys.trust.believed(signed, self.key, self._clock())
-        self._signed = signed
+        self._signed, self._generation = signed, generation
+
+    def learn(self, lists: tuple[bytes, ...]) -> None:
+        """Take the lists of revoked certificates that the node tells. Raises SecurityError for what is no such list."""
+        learn(self.keys, lists)
 
     def own(self, records: list[Record], skip: Callable[[str], None]) -> list[Record]:
         """The records that the node may list. `skip` is called with a sentence for each other record."""

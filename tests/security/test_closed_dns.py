@@ -1,5 +1,6 @@
 """A closed cluster whose nodes DNS names: the URL has their keys, and DNS is trusted with nothing."""
 
+import shutil
 from contextlib import ExitStack, closing
 
 import pytest
@@ -275,3 +276,30 @@ def test_events_pass_between_nodes_with_keys_of_their_own_behind_one_name(cluste
     with ServiceRpcProxy("orders", {**cluster.node("client", calls="orders"), **where}) as client:
         # Before the handler has subscribed, the publisher knows of no group that waits for events.
         until(lambda: client.pay(7) or heard.wait(0.1), 60)
+
+
+def test_what_is_revoked_travels_from_node_to_node(cluster, server, start, tmp_path, caplog):
+    class Words(Maths):
+        name = "words"
+
+    names = {"maths": Maths, "words": Words}
+    # What the authority does reaches only the folder to which it is copied.
+    folders = {name: shutil.copytree(cluster.keys(name, serves=name), tmp_path / name) for name in names}
+    for folder in folders.values():
+        (folder / "revoked").unlink(missing_ok=True)
+    port, named = free_port(), ",".join(Keys.read(folder).pair.public.hex() for folder in folders.values())
+    server.set("travel.test", "A", "127.0.0.4", "127.0.0.5", ttl=30)
+    url = f"dns://travel.test:{port}?server={server.address}#{named}"
+    where = {"DIRECTORY": url, "DIRECTORY_TTL": 1, "rpc_wait_for_service": 30}
+    for (name, service), host in zip(names.items(), ("127.0.0.4", "127.0.0.5"), strict=True):
+        start(service, {**cluster.settings(folders[name]), **where, "BIND_ADDRESS": f"tcp://{host}:{port}"})
+
+    thief = cluster.keys("thief", calls=("maths", "words"))
+    with ServiceRpcProxy("words", {**cluster.settings(thief), **where}) as client:
+        assert client.add(2, 3) == 5
+        cluster.authority.revoke(thief.name)
+        shutil.copy(cluster.authority.folder / "revoked", folders["maths"] / "revoked")
+
+        until(lambda: (folders["words"] / "revoked").exists(), 60)
+        # Both know it, and each ends its connections to the thief.
+        until(lambda: caplog.text.count(f"cut off {thief.name}, ") >= 2, 60)

@@ -133,7 +133,7 @@ def revoke(name: str, authority: str) -> None:
     """Revoke the certificate of NAME: sign a new list of revoked certificates, DIR/revoked.
 
     Copy the list to the folder of one running registry or node. All processes get it from there, through the registries
-    or through etcd, ZooKeeper or Consul. With static: and dns: copy it to the folder of every node.
+    through etcd, ZooKeeper or Consul, or with dns: through the nodes. With static: copy it to the folder of every node.
 
     \b
     Example:
@@ -145,7 +145,7 @@ def revoke(name: str, authority: str) -> None:
     serial = opened.revoke(name)
     click.echo(
         f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to the folder of one running registry or node "
-        "(with static: and dns: to the folders of all nodes)"
+        "(with static: to the folders of all nodes)"
     )
 
 

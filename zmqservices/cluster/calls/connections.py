@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
+from discovery.security.renewal import lists_of
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
@@ -43,6 +44,8 @@ BLOCK_TIME = 10.0
 RECORDS = "records"
 #: The value of RECORDS in a HELLO that may be answered by a node of any namespace.
 OF_ALL_NAMESPACES = "all"
+#: The key of `info` under which a WELCOME with records lists revoked certificates, as their authorities signed the lists.
+REVOKED = "revoked"
 
 
 class ConnectionsOwner(Protocol):
@@ -227,6 +230,9 @@ class Connections:
             info[RECORDS] = self._owner.records()
         if self._guard is not None:
             info |= self._guard.info
+            if client.asks_records:
+                # Without registries, nobody else passes the lists on.
+                info[REVOKED] = lists_of(self._guard.keys)
         self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
 
     def keys_changed(self, is_own: bool) -> None:
@@ -242,6 +248,8 @@ class Connections:
                 self._cut_off(client, str(exc))
         if is_own:
             self.welcome_all()
+        else:
+            self.welcome_asking()
 
     def _cut_off(self, client: ClientConnection, why: str) -> None:
         _log.warning("cut off %s: %s", client, why)
