@@ -170,10 +170,13 @@ def soak(minutes: float, load: float, every: float, path: str | None) -> None:
     "--in-flight", "windows", default="64,1", show_default=True,
     help="Numbers of calls in flight, separated by commas.",
 )  # fmt: skip
-@takes_rounds(1.0, 7)
+@takes_rounds(0.1, 30)
 @takes_json
 def observability(windows: str, count: int, seconds: float, path: str | None) -> None:
-    """Measure CPU time per call with nothing on, with metrics, with logs of slow calls and of all calls, and with traces."""
+    """Measure CPU time per call with nothing on, with metrics, with logs of slow calls and of all calls, and with traces.
+
+    Each slice with something on lies between two with nothing on, so one run gives the ratios.
+    """
     from bench import observability
 
     collect(path, observability.run([int(window) for window in split(windows)], count, seconds), observability.text)

@@ -132,6 +132,7 @@ def text(lines: list[dict[str, Any]]) -> str:
             free, closed = (values[name] for name in SUBJECTS)
             ratio = median(one / other for one, other in zip(closed, free, strict=False)) if free and closed else float("nan")
             cells += [f"{median(found):>11.1f}" if found else f"{'':>11}" for found in (free, closed)] + [f"{ratio:>7.2f}"]
-        rows.append(f"{case:<28}" + "".join(cells))
-    head = f"{'us per call':<28}" + "".join(f"{what:>11}{'SECURITY':>11}{'ratio':>7}" for what in ("open", "open: CPU"))
+        rows.append(f"{case:<32}" + "".join(cells))
+    columns = "".join(f"{what:>11}{'SECURITY':>11}{'ratio':>7}" for what in ("open", "open: CPU"))
+    head = f"{'us per call, ' + time.strftime('%d %B %Y'):<32}{columns}"
     return "\n".join([head, *rows])
