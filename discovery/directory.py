@@ -86,7 +86,7 @@ def open_directory(
     if len(made) == 1 and not isinstance(made[0], Kind):
         if keys is not None and not getattr(getattr(made[0], "capabilities", None), "takes_keys", False):
             raise DirectoryConfigurationError(
-                f"the directory URL is {shown_url(url)!r}, whose kind does not check what nodes sign, so that it cannot be used "
+                f"the directory URL is {shown_url(url)!r}, whose kind does not check signatures, so it cannot be used "
                 "with SECURITY; tcp://, an engine such as etcd://, dns:// or static: is needed"
             )
         return made[0]

@@ -111,7 +111,7 @@ class HttpConnection:
             self.close()
             if not data:
                 raise _ClosedError(f"{self.name} closed the connection") from exc
-            raise EngineError(f"what listens at {self.name} does not speak HTTP: {exc!s:.200}; is it TLS that it wants?") from exc
+            raise EngineError(f"the server at {self.name} does not speak HTTP: {exc!s:.200}; is it TLS that it wants?") from exc
         except EngineError:
             self.close()
             raise

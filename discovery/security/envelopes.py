@@ -73,7 +73,7 @@ class Envelope(NamedTuple):
             and len(parts[1]) <= LONGEST_CERTIFICATE
             and len(parts[2]) == SIGNATURE_LENGTH
         ):
-            raise SecurityError(f"what is given as {what} is none")
+            raise SecurityError(f"{what} is needed, and these bytes are none")
         return cls(*parts[:3])
 
 
@@ -181,7 +181,7 @@ class Verifier:
         if (there.instance, there.service, there.namespace, there.rank) != (
             record.instance, record.service, record.namespace, record.rank,
         ):  # fmt: skip
-            raise Refusal("altered", f"what is signed in it is {_shown(there)}, and it was given as {_shown(record)}")
+            raise Refusal("altered", f"the signed record is {_shown(there)}, and it was sent as {_shown(record)}")
         return there
 
     def withdrawal(self, signed: bytes | None, instance: str, rank: tuple[int, int]) -> str:
@@ -193,9 +193,9 @@ class Verifier:
         if not (
             isinstance(fields, list) and len(fields) >= 4 and all(map(is_name, fields[:2])) and all(map(is_number, fields[2:4]))
         ):
-            raise Refusal("junk", f"a signed withdrawal is of {quoted(fields)}")
+            raise Refusal("junk", f"a signed withdrawal has {quoted(fields)}; namespace, instance and rank are needed")
         if (fields[1], *fields[2:4]) != (instance, *rank):
-            raise Refusal("altered", f"what is signed in it withdraws {quoted(fields[1])} at {fields[2:4]}")
+            raise Refusal("altered", f"the signed withdrawal is that of {quoted(fields[1])} at {fields[2:4]}")
         _check_owner(instance, certificate.key)
         namespace: str = fields[0]
         return namespace
@@ -209,7 +209,7 @@ class Verifier:
             return known
         certificate, payload = self._opened(note.signed, NOTE, "a signed note", note.stamp / 1e6)
         if payload.get("note") != dataclasses.replace(note, signed=None).to_list():
-            raise Refusal("altered", f"what is signed in it is another note than the one given as {quoted(note.key)}")
+            raise Refusal("altered", f"the signed note is another one than the note that was sent as {quoted(note.key)}")
         verdict = may_write_note(certificate, note.key, note.value)
         if not verdict:
             raise Refusal("forbidden", verdict.rule)
@@ -223,7 +223,7 @@ class Verifier:
         at: Any = payload.get("at")
         until: Any = payload.get("until")
         if not (is_time(at) and is_time(until)):
-            raise Refusal("junk", f"a record that is signed at {quoted(at)}, until {quoted(until)}")
+            raise Refusal("junk", f"a record is signed at {quoted(at)} until {quoted(until)}; seconds since 1970 are needed")
         if at > now + SKEW or until > at + LONGEST_LIFETIME:
             raise Refusal("early", f"it was signed {at - now:.0f} s from now, for {until - at:.0f} s; are the clocks right?")
         ends = at + LONGEST_LIFETIME if is_cached else until
@@ -236,7 +236,7 @@ class Verifier:
             raise Refusal("junk", str(exc)) from exc
         if record.public_key != certificate.key.hex():
             named = quoted(record.public_key, 16)
-            raise Refusal("key", f"it names the key {named}, and {certificate.name!r}, who signed it, has another")
+            raise Refusal("key", f"it names the key {named}, and the node {certificate.name!r}, which signed it, has another one")
         _check_owner(record.instance, certificate.key)
         verdict = may_register(certificate, record.service)
         if not verdict:
@@ -260,7 +260,7 @@ class Verifier:
         except SecurityError as exc:
             raise Refusal("junk", str(exc)) from exc
         if not isinstance(payload, dict):
-            raise Refusal("junk", f"what is given as {what} is {quoted(payload)}")
+            raise Refusal("junk", f"the content of {what} is {quoted(payload)}; a map is needed")
         return certificate, payload
 
     def _certificate(self, signed: bytes, at: float) -> Certificate:

@@ -28,12 +28,12 @@ def objection(host: str, what: str, address: str, is_encrypted: bool, is_insecur
     """Why `what` must not listen at `address`, whose host is `host`; None if it may."""
     if is_encrypted or is_insecure or is_within_this_host(host):
         return None
-    return f"{what} would listen at {address[:100]}, beyond this host, where whoever reaches it may do everything: {MEND}"
+    return f"{what} would listen at {address[:100]}, beyond this host, where every peer that reaches it may do everything: {MEND}"
 
 
 def warning(host: str, what: str, address: str, is_encrypted: bool) -> str | None:
     """A warning for a socket that other hosts can reach without encryption; None for any other socket."""
     if is_encrypted or is_within_this_host(host):
         return None
-    return f"{what} listens at {address[:100]} without encryption, as INSECURE says: whoever reaches it may do everything"
+    return f"{what} listens at {address[:100]} without encryption, as INSECURE says: every peer that reaches it may do everything"
 

@@ -63,7 +63,7 @@ class Keys:
         try:
             certificate = trust.believed(signed, pair.public, clock())
         except Refusal as exc:
-            raise SecurityError(f"{path / NODE_CERTIFICATE} is of no use: {exc}") from exc
+            raise SecurityError(f"{path / NODE_CERTIFICATE} cannot be used: {exc}") from exc
         signing_pair = _signing_pair(path, certificate)
         return cls(str(folder), pair, signing_pair, signed, certificate, trust, _registry_key(path, trust, clock()))
 
@@ -143,5 +143,5 @@ def _registry_key(path: Path, trust: Trust, now: float) -> bytes | None:
         if not trust.believed(signed, key, now).is_registry:
             raise SecurityError("it is not that of a registry")
     except SecurityError as exc:
-        raise SecurityError(f"{file} is of no use: {exc}") from exc
+        raise SecurityError(f"{file} cannot be used: {exc}") from exc
     return key

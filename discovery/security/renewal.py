@@ -54,7 +54,7 @@ class KeysFolderWatch:
             if (fresh.pair, fresh.signing) != (self._keys.pair, self._keys.signing):
                 raise SecurityError(f"{path} has another private key than before; restart the process to use it")
         except SecurityError as exc:
-            _log.warning("the changed keys in %s are not used, and the former ones hold: %s", path, exc)
+            _log.warning("the changed keys in %s are not used, and the former keys stay: %s", path, exc)
             return self._keys.generation != before
         with _lock:
             self._renew(fresh)
@@ -85,7 +85,7 @@ def learn(keys: Keys, lists: Iterable[bytes]) -> bool:
             # Written to disk, so that the next start knows the lists before it has a directory.
             files.write(Path(keys.folder) / REVOKED, "certificates that are void", lines)
         except SecurityError as exc:
-            _log.info("what was revoked is known until this process ends: %s", exc)
+            _log.info("new revocations are only known until this process ends: %s", exc)
     return True
 
 

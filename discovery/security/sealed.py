@@ -36,7 +36,7 @@ def unsealed(signed: bytes, what: str) -> Sealed:
         and len(parts[1]) == KEY_LENGTH
         and len(parts[2]) == SIGNATURE_LENGTH
     ):
-        raise SecurityError(f"what is given as {what} is none")
+        raise SecurityError(f"{what} is needed, and these bytes are none")
     return Sealed(*parts)
 
 
@@ -45,4 +45,4 @@ def unpacked(packed: bytes, what: str) -> Any:
     try:
         return msgpack.unpackb(packed, raw=False, strict_map_key=True)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
-        raise SecurityError(f"what is given as {what} is none: {exc!r:.80}") from exc
+        raise SecurityError(f"{what} is needed, and these bytes are none: {exc!r:.80}") from exc

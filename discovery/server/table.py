@@ -80,7 +80,9 @@ class Table(LeaseStore):
         if lease is not None and record.rank < lease.record.rank:
             return []
         if len(record.subscriptions) > MAX_SOURCES and len(sources_of(record)) > MAX_SOURCES:
-            raise DirectoryError(f"a record may subscribe to events of {MAX_SOURCES} sources; {record.instance!r} does of more")
+            raise DirectoryError(
+                f"a record may subscribe to events of {MAX_SOURCES} sources; {record.instance!r} subscribes to more"
+            )
         changes: list[Change] = [self._evict(victim) for victim in self._shares.victims(self._leases, lease, size, holder)]
         self._tombstones.pop(record.instance, None)
         lease = self._leases.get(record.instance)  # The lease itself may have been evicted.

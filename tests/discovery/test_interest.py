@@ -63,7 +63,7 @@ def test_what_cannot_be_a_name_is_told(services, words):
 def test_a_record_of_too_many_sources_is_refused_in_words():
     registry = Registry(Clock())
 
-    with pytest.raises(DirectoryError, match="events of 1000 sources; 'one' does of more"):
+    with pytest.raises(DirectoryError, match="events of 1000 sources; 'one' subscribes to more"):
         registry.register(record(subscriptions=subscribed(*map(str, range(1001)))))
 
 

@@ -185,7 +185,7 @@ def test_a_record_of_another_node_is_neither_replaced_nor_renewed_nor_withdrawn(
         assert isinstance(honest.ask(protocol.Register(1, own)), protocol.Ack)
 
         taken = replace(record(other, incarnation=9), instance=own.instance, signed=own.signed)
-        assert "what is signed in it is" in forger.ask(protocol.Register(2, taken)).reason
+        assert "the signed record is" in forger.ask(protocol.Register(2, taken)).reason
         assert "another public key" in forger.ask(protocol.Register(2, own)).reason
         later = replace(own, incarnation=9)
         assert "belongs to another node" in forger.ask(withdrawal(other, later)).reason
@@ -217,7 +217,7 @@ def test_a_withdrawal_that_is_not_signed_is_refused(cluster, keys):
         own = record(node)
         assert "it is not signed" in peer.ask(protocol.Withdraw(1, "default", own.instance, 0, 0)).reason
         other = Signer(node).withdrawal(replace(own, incarnation=7))
-        assert "what is signed in it withdraws" in peer.ask(protocol.Withdraw(1, "default", own.instance, 8, 0, other)).reason
+        assert "the signed withdrawal is that of" in peer.ask(protocol.Withdraw(1, "default", own.instance, 8, 0, other)).reason
         assert "it is not signed" in peer.ask(protocol.Register(1, own)).reason
 
 
@@ -320,7 +320,7 @@ def test_signed_records_come_in_blocks_and_are_verified(cluster, opened, keys, m
 def test_a_directory_that_checks_no_signatures_is_refused(keys, monkeypatch):
     monkeypatch.setattr(backend, "_factories", {**backend._factories, "own": lambda url, options: object()})
 
-    with pytest.raises(DirectoryConfigurationError, match="whose kind does not check what nodes sign"):
+    with pytest.raises(DirectoryConfigurationError, match="whose kind does not check signatures"):
         open_directory("own:here", keys=keys())
 
 

@@ -79,7 +79,7 @@ def test_a_service_that_would_be_open_to_others_is_refused(settings, address, ca
 
     [line] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert line == (
-        f"this process listens at {address} without encryption, as INSECURE says: whoever reaches it may do everything"
+        f"this process listens at {address} without encryption, as INSECURE says: every peer that reaches it may do everything"
     )
 
 

@@ -110,7 +110,7 @@ def forgeries(keys):
         "its signature is not that of": replace(
             record(maths, instance="broken"), signed=signed(maths, instance="broken").signed[:-1] + b"x"
         ),
-        "what is signed in it is": replace(true, instance=own_id(maths, "renamed")),
+        "the signed record is": replace(true, instance=own_id(maths, "renamed")),
     }
 
 
@@ -248,7 +248,7 @@ def test_notes_that_nobody_signed_or_who_must_not_are_passed_over(broken, keys, 
     reasons = {
         "invented": "it is not signed",
         "stolen": f"the certificate of {thief.certificate.name!r} handles nothing",
-        "altered": "what is signed in it is another",
+        "altered": "the signed note is another",
     }
     for group, why in reasons.items():
         assert f"passed over the note 'events:orders\\x00{group}' from {broken.url}: {why}" in caplog.text

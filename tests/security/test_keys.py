@@ -157,7 +157,7 @@ def test_a_key_that_is_not_the_certificates_is_refused(cluster, run):
     run("keys", "issue", "stock", "-a", cluster)
     (cluster / "orders" / "node.key").write_bytes((cluster / "stock" / "node.key").read_bytes())
 
-    with pytest.raises(SecurityError, match=r"node.certificate is of no use: .* is for the key"):
+    with pytest.raises(SecurityError, match=r"node.certificate cannot be used: .* is for the key"):
         Keys.read(cluster / "orders")
 
 
@@ -263,7 +263,7 @@ def test_a_forged_registry_certificate_is_refused(tmp_path):
     folder, other = authority.issue("orders"), authority.issue("stock")
     (folder / "registry").write_bytes((other / "node.certificate").read_bytes())
 
-    with pytest.raises(SecurityError, match="registry is of no use: it is not that of a registry"):
+    with pytest.raises(SecurityError, match="registry cannot be used: it is not that of a registry"):
         Keys.read(folder)
 
 

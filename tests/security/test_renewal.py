@@ -84,7 +84,8 @@ def test_what_cannot_be_used_changes_nothing_and_is_told_once(node, caplog):
 
     assert keys.signed == former
     [line] = [text for text in caplog.messages if "are not used" in text]
-    assert f"the changed keys in {folder} are not used, and the former ones hold: {folder}/node.certificate is of no use" in line
+    assert f"the changed keys in {folder} are not used, and the former keys stay: " in line
+    assert f"{folder}/node.certificate cannot be used" in line
 
 
 def test_another_private_key_is_for_the_next_start(node, caplog):

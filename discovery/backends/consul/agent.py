@@ -155,7 +155,7 @@ class ConsulAgent:
         return document
 
     def _strange(self, answer: HttpAnswer) -> str:
-        return f"what listens at {self.name} does not answer as Consul does (HTTP status {answer.status})"
+        return f"the server at {self.name} does not answer as Consul does (HTTP status {answer.status})"
 
     def sentence(self, answer: HttpAnswer) -> str:
         """The text of an error for this answer, which says what to do where that is known."""

@@ -134,7 +134,7 @@ class EtcdGateway:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise EngineError(f"what listens at {self.name} does not answer as etcd 3.4 does (HTTP status {status})")
+            raise EngineError(f"the server at {self.name} does not answer as etcd 3.4 does (HTTP status {status})")
         error = document.get("error")
         if error is not None or status != 200:
             raise EtcdFailure(int(document.get("code") or 0), str(error or document.get("message") or f"HTTP status {status}"))

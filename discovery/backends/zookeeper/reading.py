@@ -173,4 +173,4 @@ class NodeReader:
         if self._paths.is_needed(path):
             assert self._connection is not None
             self._connection.has_failed = True
-            raise EngineError(f"somebody deleted {path!r} at {self._connection.name}; it is made again")
+            raise EngineError(f"another client deleted {path!r} at {self._connection.name}; it is created again")

@@ -48,7 +48,7 @@ def make(connection: ZooKeeperConnection, path: str, value: bytes, is_ephemeral:
                 connection.get(client.set_async(path, value))
                 return
             delete(connection, [path])
-    raise EngineRefusal(f"{path!r} is made and deleted by somebody else all the time")
+    raise EngineRefusal(f"another client creates and deletes {path!r} all the time")
 
 
 def delete(connection: ZooKeeperConnection, paths: Iterable[str]) -> None:
