@@ -237,7 +237,7 @@ def test_an_authority_takes_the_place_of_another_and_nodes_keep_their_keys(clust
 
     said = run("keys", "init", tmp_path / "next", "--succeeds", cluster).output
 
-    assert "takes the place of" in said and "orders, registry, stock" in said
+    assert "which replaces" in said and "orders, registry, stock" in said
     assert not list((tmp_path / "next").glob("*/node.key"))
     for file in ("authorities", "revoked", "registry", "node.certificate"):
         for name in before:

@@ -139,7 +139,7 @@ class ClusterRows:
                 by_service.setdefault(service, [])  # All instances with its handlers have gone.
         waiting = self._waiting_for_instances()
         for service in waiting:
-            by_service.setdefault(service, [])  # It is called, and no instance is listed.
+            by_service.setdefault(service, [])  # The service is called although no instance of it is listed.
         made = []
         for service, found in sorted(by_service.items()):
             total = _total(service, found)
@@ -164,7 +164,7 @@ class ClusterRows:
         return row
 
     def _waiting_for_instances(self) -> dict[str, int]:
-        """By service: calls that wait at their callers since these know no instance that they could call."""
+        """By service: the calls that wait at their callers, which know no instance to call."""
         held: dict[str, int] = {}
         for node in self._nodes.values():
             for callee in (node.answer or {}).get("callees", ()):

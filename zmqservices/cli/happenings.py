@@ -1,4 +1,4 @@
-"""What `zmqservices stats` tells besides counts: the calls that run the longest, and what happened in the cluster lately.
+"""The parts of `zmqservices stats` besides counts: the calls that have run the longest, and what happened in the cluster lately.
 
 Pure: answers of nodes in, rows out.
 """
@@ -12,18 +12,18 @@ from typing import Any
 
 from zmqservices.dashboard.timeline import ClusterTimeline
 
-#: A running call is named in the table from so many seconds on.
+#: A call that has run for so many seconds is shown.
 LONG = 1.0
-#: Rows of each of the two tables.
+#: The most rows of each of the two tables.
 MOST_ROWS = 10
-#: What is no news for somebody who looks for a fault.
+#: Entries that are left out: they do not help to find a fault.
 NO_NEWS = frozenset(("link up", "listed", "started"))
 
 
 def happened(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The timelines of these nodes as one, oldest first. What several nodes saw is one entry; `seen_by` is how many saw it."""
+    """The timelines of these nodes as one, oldest first. An event that several nodes saw is one entry, see `seen_by`."""
     answers = list(answers)
-    # `inf`: nothing was seen by this process itself, so that all of it is taken from the nodes.
+    # `inf`: this process saw nothing itself, so all entries are taken from the nodes.
     timeline = ClusterTimeline(math.inf)
     names = {_node(answer): str(one["service"]) for answer in answers for one in answer.get("instances", ())}
     for answer in answers:
@@ -39,13 +39,13 @@ def _node(answer: Mapping[str, Any]) -> str:
 
 
 def longest(instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The calls that run now and have run the longest, over these instances, the longest first."""
+    """The running calls of these instances, the longest first."""
     found = [{"instance": instance["instance"], **one} for instance in instances for one in instance.get("longest", ())]
     return sorted(found, key=lambda one: -float(one["seconds"]))[:MOST_ROWS]
 
 
 def running_rows(told: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A table for people of calls that have run for long; empty if there are none. `told` is the result of `summed`."""
+    """The calls that have run for long as a table; empty if there are none. `told` is the result of `nodes.summed`."""
     found = [(service["service"], one) for service in told for one in service["longest"] if one["seconds"] >= LONG]
     found.sort(key=lambda pair: -float(pair[1]["seconds"]))
     rows = [
@@ -56,7 +56,7 @@ def running_rows(told: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def happened_rows(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A table for people of the last entries, oldest first; empty if there are none. Times are those of this host's zone."""
+    """The last entries as a table, oldest first; empty if there are none. Times are in the time zone of this host."""
     rows = [
         (
             time.strftime("%H:%M:%S", time.localtime(one["at"])), one["what"], one["service"] or "-", one["instance"] or "-",

@@ -59,7 +59,7 @@ def keys_command() -> None:
 @_days
 @click.option(
     "--succeeds", metavar="OLD",
-    help="The folder of an authority whose place this one takes: its nodes and registries keep their keys.",
+    help="The folder of an authority that this one replaces: its nodes and registries keep their keys.",
 )  # fmt: skip
 def init(folder: str, days: float, succeeds: str | None) -> None:
     """Make an authority in DIR, and the keys of the cluster's registries in DIR/registry.
@@ -82,7 +82,7 @@ def init(folder: str, days: float, succeeds: str | None) -> None:
         click.echo(f"made the authority {key} in {folder}, and the keys of registries in {Path(folder) / 'registry'}")
     else:
         names = ", ".join(authority.names())
-        click.echo(f"made the authority {key} in {folder}, which takes the place of {succeeds}, with certificates for {names}")
+        click.echo(f"made the authority {key} in {folder}, which replaces {succeeds}, with certificates for {names}")
 
 
 @keys_command.command("issue")

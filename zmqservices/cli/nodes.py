@@ -23,7 +23,7 @@ from zmqservices.observability.node_address import NodeAddress, node_address
 if TYPE_CHECKING:
     from discovery import Seen
 
-#: Characters that `stats` shows of an error's text: the end may be the point.
+#: The most characters of an error's text that `stats` shows: the end of the text may matter.
 LONGEST_ERROR = 200
 
 #: The most nodes that are asked at the same time.

@@ -48,14 +48,14 @@ def check(path: str) -> None:
 @click.argument("target", metavar="SERVICE.METHOD")
 @_policy
 @click.option("--verb", type=click.Choice(["calls", "handles", "administers"]), default="calls", show_default=True,
-              help="What CALLER wants: with `handles` the target is SOURCE.TYPE, with `administers` SOURCE.METHOD.")  # fmt: skip
+              help="The right. For `handles`, the target is SOURCE.TYPE; for `administers`, SOURCE.METHOD.")  # fmt: skip
 @click.option("-a", "--authority", metavar="DIR", default=".", envvar="ZMQSERVICES_AUTHORITY", show_envvar=True,
-              help="The folder of the authority, for a CALLER that is the name of a node, and for what was revoked.")  # fmt: skip
+              help="The authority's folder, for a CALLER that is the name of a node, and for revoked certificates.")  # fmt: skip
 def explain(caller: str, target: str, path: str | None, verb: str, authority: str) -> None:
     """Say whether CALLER may call SERVICE.METHOD, and which rule says so.
 
     CALLER is the name of a node, a node's folder, or a file with its certificate. The exit code is 0 if it may, and 1 if
-    it may not or its certificate is not believed today.
+    it may not or if its certificate is revoked or has ended.
 
     \b
     Example:
@@ -81,7 +81,7 @@ def explain(caller: str, target: str, path: str | None, verb: str, authority: st
 
 
 def _certificate(caller: str, authority: Path) -> tuple[Certificate, str]:
-    """The certificate of a caller, and why it is not believed today; "" where it is."""
+    """The certificate of a caller, and why processes refuse it today; "" if they accept it."""
     from discovery.security import files
     from discovery.security.authority import ISSUED, trust_of
     from discovery.security.certificates import Certificate, SignedCertificate
@@ -93,7 +93,7 @@ def _certificate(caller: str, authority: Path) -> tuple[Certificate, str]:
     elif not path.is_file():
         path = _issued(caller, authority / ISSUED)
     signed = SignedCertificate.from_bytes(files.read(path, CERTIFICATE_LINE)[0])
-    # The authority knows what is revoked before the nodes do.
+    # The authority knows a revoked certificate before the nodes do.
     trusts += [one for one in (trust_of(authority),) if one is not None and signed.authority in one.authorities]
     certificate = Certificate.unpack(signed.packed)
     return certificate, _problem(signed, certificate, trusts)
@@ -113,7 +113,7 @@ def _problem(signed: SignedCertificate, certificate: Certificate, trusts: list[T
 
 
 def _issued(name: str, folder: Path) -> Path:
-    """The file of the newest certificate of a node, be it revoked. Raises CommandError for a name that no node has."""
+    """The file of the newest certificate of a node, also of a revoked one. Raises CommandError for an unknown name."""
     if not folder.is_dir():
         raise CommandError(
             f"{name[:100]!r} is no folder of keys and no file, and {str(folder.parent)!r} is no authority's folder, which "
