@@ -6,7 +6,8 @@ Rule 1: no sockets, no greenlets and no services here. A journal has one native 
 Rule 2: an event is deleted only when all groups have handled it, or because of a bound; then its groups are told.
 """
 
-from zmqservices.journal.delivery_schedule import Action, Bury, DeliverySchedule, Fetch, Send, SendGap
+from zmqservices.journal.delivery_actions import Action, Bury, Fetch, Send, SendGap
+from zmqservices.journal.delivery_schedule import DeliverySchedule
 from zmqservices.journal.events import DeadLetter, Group, GroupStats, JournalStats, LostRange, NewEvent, Notice, Page, StoredEvent
 from zmqservices.journal.journal import Journal
 from zmqservices.journal.slots import Orphan

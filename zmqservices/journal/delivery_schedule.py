@@ -10,46 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from heapq import heappop, heappush
-from typing import Any, NamedTuple
+from typing import Any
 
 from zmqservices.exceptions import MaybeExecuted, serialize
+from zmqservices.journal.delivery_actions import Action, Bury, Fetch, Send, SendGap
 from zmqservices.journal.delivery_queue import DeliveryQueue, QueuedEvent, State
 from zmqservices.journal.events import LostRange, Page, StoredEvent
 from zmqservices.journal.members import Member
-
-
-class Send(NamedTuple):
-    """Please send `event` to `member`; it is its `attempt`-th delivery (1 is the first)."""
-
-    member: str
-    event: StoredEvent
-    attempt: int
-
-
-class Bury(NamedTuple):
-    """Please give up `event` after `attempts` deliveries: `Journal.bury`."""
-
-    event: StoredEvent
-    attempts: int
-    error: dict[str, Any]
-
-
-class Fetch(NamedTuple):
-    """Please fetch: `Journal.fetch(group, after, limit, ...)`, and answer with `loaded` or `not_loaded`."""
-
-    after: int
-    limit: int
-
-
-class SendGap(NamedTuple):
-    """Please send `gap` to `member`, log it, and acknowledge it: `Journal.acknowledge(group, gap.seq)`."""
-
-    member: str
-    gap: LostRange
-
-
-Action = Send | Bury | Fetch | SendGap
-
 
 #: The most earlier members of an event that are remembered. Their late answers count.
 _REMEMBERED_MEMBERS = 15

@@ -10,10 +10,10 @@ from typing import Any
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.journal import slots
 from zmqservices.journal.events import Group, GroupStats, JournalStats, NewEvent, Notice, StoredEvent
+from zmqservices.journal.file_errors import explain
 from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.retention import Bounds
 from zmqservices.journal.slots import Orphan
-from zmqservices.journal.store import explain
 from zmqservices.journal.writer import Writer
 from zmqservices.wire.topics import compile
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from zmqservices.journal.blocks import Damaged, checksum, count_types, unpack_event, unpack_events
 from zmqservices.journal.events import Notice, Reset
+from zmqservices.journal.file_errors import is_damage
+from zmqservices.journal.file_values import read_json, text_or_bytes
 from zmqservices.journal.group_state import GroupState
 from zmqservices.journal.journal_state import JournalState, standing_of
 from zmqservices.journal.letter_rows import unsealed
 from zmqservices.journal.slots import Slot, SlotMark
-from zmqservices.journal.store import ALL_SEALED, Store, is_damage, read_json, text_or_bytes
+from zmqservices.journal.store import ALL_SEALED, Store
 
 #: SQLite's errors for a file that it cannot read just now.
 _NOT_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)

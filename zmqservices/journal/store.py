@@ -6,7 +6,6 @@ in which a full disk would cause a SIGBUS.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sqlite3
@@ -18,9 +17,10 @@ from time import time
 from typing import Any
 from uuid import uuid4
 
-from zmqservices.exceptions import JournalError, JournalFull
+from zmqservices.exceptions import JournalError
 from zmqservices.journal.blocks import OVERHEAD, Damaged, Row
 from zmqservices.journal.events import LostRange
+from zmqservices.journal.file_values import read_json, read_row, text_or_bytes
 from zmqservices.journal.letter_rows import sealed, unsealed
 from zmqservices.journal.slots import open_private
 
@@ -58,34 +58,9 @@ _CHECKPOINT = 4000
 _SPARE_PAGES = 2560
 _PAGES_AT_A_TIME = 512
 
-_FULL = sqlite3.SQLITE_FULL
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
 #: The header of SQLite's files: the position of the write version, and the valid schema formats.
 _WRITE_VERSION = 18
 _SCHEMA_FORMATS = [number.to_bytes(4, "big") for number in range(5)]
-
-
-def is_damage(exc: BaseException) -> bool:
-    """Whether an error of SQLite, or of reading a value in the file, means that the file is damaged."""
-    return isinstance(exc, Damaged) or (isinstance(exc, sqlite3.Error) and _primary(exc) in _DAMAGED)
-
-
-def explain(path: Path, exc: Exception, then: str = "dispatch again") -> JournalError:
-    """The error that users get for `exc` at the file `path`. `then` says what they can do once the cause is removed."""
-    if isinstance(exc, JournalError):
-        return exc
-    if isinstance(exc, sqlite3.Error) and _primary(exc) == _FULL:
-        return JournalFull(f"the disk of journal {str(path)!r} is full; make room there, and {then}")
-    if isinstance(exc, OSError) and exc.errno == errno.ELOOP:
-        return JournalError(f"{str(path)!r} is a symbolic link, which is not followed; remove it")
-    if isinstance(exc, (sqlite3.Error, OSError)):
-        return JournalError(f"journal {str(path)!r} cannot be used: {exc}")
-    return JournalError(f"journal {str(path)!r}: {type(exc).__name__}: {exc}")
-
-
-def _primary(exc: sqlite3.Error) -> int:
-    return (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 class Store:
@@ -219,7 +194,7 @@ class Store:
         cursor = self._db.execute(sql, (after, limit))
         self._cursors.add(cursor)
         try:
-            yield from map(_row, cursor)
+            yield from map(read_row, cursor)
         finally:
             self._cursors.discard(cursor)
             cursor.close()
@@ -392,36 +367,6 @@ class Store:
             cursor.close()
         self._cursors.clear()
         self._db.close()
-
-
-def text_or_bytes(raw: bytes) -> str | bytes:
-    """The bytes of the file as a text. Bytes that are not valid UTF-8 stay bytes, so that the checks of types find the damage."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw
-
-
-def read_json(text: Any) -> Any:
-    """The value of a JSON text in the file. Raises Damaged for any other text."""
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise Damaged(f"not the JSON that was written: {exc}") from exc
-
-
-def _row(found: tuple[Any, ...]) -> Row:
-    first, last, at, size, text = found
-    types = read_json(text)
-    if (
-        not type(first) is type(last) is type(size) is int
-        or type(at) is not float
-        or type(types) is not dict
-        or not all(type(count) is int for count in types.values())
-        or first > last
-    ):
-        raise Damaged("the row of a block is malformed")
-    return Row(first, last, at, size, types)
 
 
 def _parts(seqs: Iterable[int] | None) -> list[list[int]]:

@@ -16,11 +16,11 @@ from zmqservices.journal import mailbox
 from zmqservices.journal.blocks import OVERHEAD, Damaged, size_of
 from zmqservices.journal.dead_letters import DeadLetters
 from zmqservices.journal.events import DeadLettersDropped, NewEvent, Notice, Page
+from zmqservices.journal.file_errors import explain, is_damage
 from zmqservices.journal.journal_state import JournalState
 from zmqservices.journal.recovery import open_state, repair
 from zmqservices.journal.retention import Bounds, Retention
 from zmqservices.journal.slots import Slot, SlotMark
-from zmqservices.journal.store import explain, is_damage
 from zmqservices.utils.native_threads import start_thread
 
 #: Called once with a result, or with an exception (not raised).
