@@ -40,6 +40,20 @@ LONG = 10.0
 #: An attack may double the 99th percentile of honest calls. Below so many seconds it is the machine's own noise.
 NOISE = 0.25
 
+#: By how much the longest honest call may take longer, on a machine that does nothing else.
+STALL = 0.1
+
+#: Which process suffers from an attack.
+ATTACKED = {
+    "service": "maths",
+    "publisher": "orders",
+    "registry": "registry",
+    "ZMTP by hand": "maths",
+    "topics": "orders",
+    "HTTP": "shop",
+    "WebSocket": "shop",
+}
+
 #: One call in so many dispatches events, as many as stand behind.
 EVENTS_EVERY, EVENTS_AT_ONCE = 20, 5
 
@@ -111,6 +125,20 @@ class Outcome:
     lines: dict[str, int] = field(default_factory=dict)
     #: Bytes by which the most of the second half exceeds the most of the first, of attacks that were long.
     risen: dict[str, int] = field(default_factory=dict)
+
+    def slower_than(self, *others: Outcome) -> list[str]:
+        """What took more than twice as long as the slowest of others, and what stalled."""
+        found = []
+        for what, own, theirs in (
+            ("calls", self.call_p99, max(other.call_p99 for other in others)),
+            ("requests of the web", self.web_p99, max(other.web_p99 for other in others)),
+        ):
+            if own > 2 * theirs:
+                found.append(f"{self.name}: p99 of {what} is {own * 1e3:.1f} ms, {own / theirs:.1f} times the control's")
+        longest = max(other.call_worst for other in others)
+        if self.call_worst > longest + STALL:
+            found.append(f"{self.name}: a call took {self.call_worst * 1e3:.0f} ms; {longest * 1e3:.0f} ms in the control")
+        return found
 
     def __str__(self) -> str:
         grown = ", ".join(f"{name} {size / MEGABYTE:+.0f}" for name, size in self.grown.items() if abs(size) > MEGABYTE)
@@ -199,16 +227,17 @@ class Victim:
         command = [sys.executable, "-m", "tests.system.attacks", "--throw", name, "--at", json.dumps(self.target)]
         return self._stage.start("attacker", [*command, "--messages", str(messages), "--seed", str(seed), "--only", only])
 
-    def _processor_time(self) -> float:
-        used = psutil.Process(self.processes["maths"].pid).cpu_times()
+    def _processor_time(self, name: str = "maths") -> float:
+        used = psutil.Process(self.processes[name].pid).cpu_times()
         return float(used.user + used.system)
 
-    def cost_of(self, kind: str, messages: int, seed: int) -> float:
-        """Microseconds of the processor that the service spends on each message of this kind."""
-        before = self._processor_time()
-        attacker = self.throw("service", messages, seed, only=kind)
+    def cost_of(self, attack: str, kind: str, messages: int, seed: int) -> float:
+        """Microseconds of the processor that the attacked process spends on each message of this kind."""
+        name = ATTACKED[attack]
+        before = self._processor_time(name)
+        attacker = self.throw(attack, messages, seed, only=kind)
         assert attacker.wait(3600.0) == 0, f"the attacker failed: {attacker.output()[-2000:]}"
-        return (self._processor_time() - before) * 1e6 / messages
+        return (self._processor_time(name) - before) * 1e6 / messages
 
     def cost_of_calls(self, calls: int = 5_000) -> float:
         """The same for each of so many honest calls, one after the other."""
