@@ -10,8 +10,14 @@ from zmqservices.events import event_handler
 from zmqservices.rpc import rpc
 
 #: An event may come twice (docs/events.rst). Its effect, and the fact that it was handled, are therefore stored in one step: the
-#: first key is the set of handled orders, the other keys are products.
+#: first key is the set of handled orders, the other keys are products. Redis takes
+#: nothing back when a script fails, so everything is checked first.
 LOWER_STOCK = """
+for i = 2, #ARGV do
+    if not string.match(ARGV[i], '^%d+$') then
+        return redis.error_reply('not a quantity: ' .. ARGV[i])
+    end
+end
 if redis.call('SADD', KEYS[1], ARGV[1]) == 0 then
     return 0
 end

@@ -19,7 +19,7 @@ from tests.contrib import servers
 from zmqservices.exceptions import BadRequest, MaybeExecuted, RpcTimeout, UnknownService
 from zmqservices.standalone.events import event_dispatcher
 from zmqservices.standalone.rpc import ServiceRpcProxy
-from zmqservices.testing.services import entrypoint_waiter, worker_factory
+from zmqservices.testing.services import entrypoint_hook, entrypoint_waiter, worker_factory
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,6 +175,18 @@ def test_an_event_that_comes_twice_takes_once(shop, settings, web_session):
                 dispatch("orders", "order_created", order)
 
     assert web_session.get("/products/zeppelin").json()["in_stock"] == 3
+
+
+def test_an_event_that_cannot_be_handled_fails_each_time_it_comes(shop, settings, web_session):
+    web_session.post("/products", json=ZEPPELIN)
+    lines = [{"product": "zeppelin", "quantity": 1}, {"product": "zeppelin", "quantity": "many"}]
+
+    with entrypoint_hook(shop["products"], "lower_stock") as lower_stock:
+        for _ in range(2):
+            with pytest.raises(redis.ResponseError, match="not a quantity: many"):
+                lower_stock({"id": "7", "lines": lines})
+
+    assert web_session.get("/products/zeppelin").json()["in_stock"] == 5
 
 
 @pytest.mark.parametrize("method, path, body, status, error", [
