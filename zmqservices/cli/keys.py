@@ -132,7 +132,7 @@ def renew(name: str, authority: str, days: float) -> None:
 def revoke(name: str, authority: str) -> None:
     """Revoke the certificate of NAME: sign a new list of revoked certificates, DIR/revoked.
 
-    Copy the list to the folder of one running registry or node. All processes get it from there, through the registries
+    Copy the list to the folder of one running registry or node. All processes get it from there, through the registries,
     through etcd, ZooKeeper or Consul, or with dns: through the nodes. With static: copy it to the folder of every node.
 
     \b
