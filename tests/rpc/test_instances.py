@@ -1,7 +1,5 @@
 """Several instances of one service in one process, which share its node: each has an id, and its share of the calls."""
 
-from types import SimpleNamespace
-
 import gevent
 import pytest
 
@@ -9,6 +7,7 @@ from tests.rpc.test_membership import node_of, records
 from tests.stage import Gate, until
 from zmqservices.cluster.calls.incoming import Served
 from zmqservices.cluster.calls.services import described, least_busy
+from zmqservices.cluster.calls.welcomed_services import WelcomedServices
 from zmqservices.exceptions import CallCancelled
 from zmqservices.rpc import rpc
 from zmqservices.runners import run_services
@@ -215,9 +214,7 @@ def test_instances_of_a_list_that_knows_no_ids_are_not_told_apart(serve, connect
 
 @pytest.mark.parametrize("named", [None, "a", 7, {"a": 1}, [["a"]], [None]])
 def test_what_a_welcome_says_of_instances_may_be_anything(named):
-    from zmqservices.cluster.calls.peer import Peer
+    welcomed = WelcomedServices({"services": {"words": {"instances": named}, "maths": "junk"}})
 
-    peer = SimpleNamespace(_expected="node")
-
-    assert Peer._is_among(peer, "a", {"instances": named}) is not isinstance(named, list)
-    assert Peer._is_among(peer, "a", "junk")
+    assert welcomed.serves("words", "a") is not isinstance(named, list)
+    assert welcomed.serves("maths", "a")
