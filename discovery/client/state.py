@@ -22,8 +22,10 @@ from discovery.client.published import Published
 from discovery.client.seed_connections import NEVER, SeedConnections
 from discovery.client.seeds import Seed
 from discovery.client.verified import Gate, VerifiedListener
+from discovery.client.view_saver import ViewSaver
+from discovery.client.view_subscribers import ViewSubscribers
 from discovery.client.waiters import Answered, AnsweredInterest, Flush, Flushes
-from discovery.interest import NOTHING, Interest, covers, grown, wants
+from discovery.interest import Interest, covers, grown, wants
 from discovery.model import Note, Record, quoted
 from discovery.native import Log, NativeEvent
 
@@ -33,8 +35,6 @@ _log = Log(__name__)
 IDLE = 1.0
 #: Seconds between two rounds while a flush, a record's grace or a stop waits.
 EAGER = 0.05
-#: Seconds between two writes of the cache.
-SAVE_INTERVAL = 1.0
 #: Seconds between two checks whether own records must be signed again.
 SIGN_AGAIN_INTERVAL = 10.0
 #: Seconds for which `flush` considers a registry reachable while the first attempt to connect goes on.
@@ -66,9 +66,7 @@ class ClientState:
         self._answered = AnsweredInterest()
         #: Whether some registry or engine has told more than the interest.
         self._tells_everything = False
-        self._name = name
         self._post = post
-        self._cache = cache
         if cache is not None:
             cache.on_bad = self._unreadable_in_cache
         #: Signs and verifies in a closed cluster.
@@ -78,19 +76,16 @@ class ClientState:
         self.published = Published({}, self._seed_connections.statuses(), False, now, {})
         self._merge = Merge(interest)
         self._merge.snapshot(OWN, [], warming=True)
+        self._saver = ViewSaver(cache, self._merge)
         self._announced = Announcements(None if gate is None else gate.signer)
         self._sign_again_at = now
         self._notes = NoteExchange(cache, None if gate is None else gate.signer, self._notes_changed, now)
-        self._callbacks: dict[object, Callback] = {}
-        self._to_call: set[object] = set()
+        self._subscribers = ViewSubscribers(name)
         self._flushes = Flushes()
         self._refusals: set[str] = set()
-        self._renew_at = self._save_at = NEVER
-        self._saved_at = float("-inf")
+        self._renew_at = NEVER
         self._stop_at: float | None = None
         self._has_changed = False
-        #: The part of the interest whose records must be written to the cache again.
-        self._unsaved: Interest = NOTHING
 
     @property
     def answered(self) -> Interest:
@@ -124,7 +119,7 @@ class ClientState:
         """Adds to the interest: asks all registries, and uses the records on disk until they have answered."""
         former, self.interest = self.interest, grown(self.interest, keys)
         self._merge.want(self.interest)
-        self._restore(self.interest if self.interest is None or former is None else self.interest - former, now)
+        self._saver.restore(self.interest if self.interest is None or former is None else self.interest - former, now)
         if self._tells_everything:
             self._answer(self._answered.beyond(self.interest), now)
         self._ask(now)
@@ -141,12 +136,11 @@ class ClientState:
 
     def subscribe(self, token: object, callback: Callback) -> None:
         """Calls `callback` at the end of this round, and after each change."""
-        self._callbacks[token] = callback
-        self._to_call.add(token)
+        self._subscribers.add(token, callback)
 
     def unsubscribe(self, token: object) -> None:
         """Ends a subscription."""
-        self._callbacks.pop(token, None)
+        self._subscribers.remove(token)
 
     def begin_to_stop(self, records: list[Record], now: float, timeout: float) -> None:
         """Withdraws `records`; the thread ends once that is acknowledged, or after `timeout` seconds."""
@@ -161,12 +155,8 @@ class ClientState:
 
     def restore(self, now: float) -> None:
         """Loads the last good view and the notes from disk."""
-        self._restore(self.interest, now)
+        self._saver.restore(self.interest, now)
         self._notes.load()
-
-    def _restore(self, interest: Interest, now: float) -> None:
-        if self._cache is not None:
-            self._merge.restore(MergedRecord(record, now - age) for record, age in self._cache.load(interest))
 
     def is_over(self, now: float) -> bool:
         """Whether the thread was told to stop and has nothing left to wait for."""
@@ -182,7 +172,7 @@ class ClientState:
 
     def next_round(self, now: float) -> float:
         """The time until which the thread may wait."""
-        times = [now + IDLE, self._renew_at, self._save_at, self._seed_connections.next_attempt()]
+        times = [now + IDLE, self._renew_at, self._saver.save_at, self._seed_connections.next_attempt()]
         times.append(self._notes.next_round())
         times += [each.next_deadline() for each in self._seed_connections.connections() if each.state != WAITING]
         if self._flushes or self._merge.is_waiting or self._stop_at is not None:
@@ -207,8 +197,8 @@ class ClientState:
         self._notes.work(now)
         self._publish(now)
         self._tell_ready()
-        if now >= self._save_at:
-            self._save(now)
+        if now >= self._saver.save_at:
+            self._saver.save(self.interest, now)
         self._notes.save(now)
         self._answer_flushes(now)
 
@@ -216,7 +206,7 @@ class ClientState:
         """The last round: saves the view and closes all connections."""
         left = max(0.2, (self._stop_at or now) - now)
         self._publish(now)
-        self._save(now)
+        self._saver.save(self.interest, now)
         self._notes.finish()
         self._seed_connections.close(now, left)
         self._publish(now)
@@ -261,8 +251,7 @@ class ClientState:
             # Records outside of the interest become known when the interest grows; it is answered then.
             self._tells_everything, answered = True, self.interest
         # The view is published first: callers that waited for the answer read it.
-        self._unsaved = grown(self._unsaved, answered)
-        self._save_soon(now)
+        self._saver.answered(answered, now)
         self._publish(now)
         self._answered.grow(answered)
 
@@ -381,40 +370,6 @@ class ClientState:
             self.published = before.next(now, known, statuses, self._merge.is_fresh, contact, notes)
         if self._has_changed or self.published.is_fresh is not before.is_fresh:
             self._has_changed = False
-            self._save_soon(now)
-            self._to_call.update(self._callbacks)
-        if self._to_call:
-            self._call_back(now)
-
-    def _call_back(self, now: float) -> None:
-        tokens, self._to_call = self._to_call, set()
-        view = self.published.view(now)
-        for token in tokens:
-            callback = self._callbacks.get(token)
-            if callback is None:
-                continue
-            try:
-                callback(view)
-            except Exception:
-                _log.exception("a subscriber of directory %s failed", self._name)
-
-    def _save_soon(self, now: float) -> None:
-        if self._cache is not None:
-            self._save_at = min(self._save_at, max(now, self._saved_at + SAVE_INTERVAL))
-
-    def _save(self, now: float) -> None:
-        self._save_at = NEVER
-        changed, self._merge.changed_keys = self._merge.changed_keys, set()
-        if self._cache is None:
-            return
-        if self.interest is not None:
-            changed &= self.interest
-        self._unsaved = grown(self._unsaved, frozenset(changed))
-        # Records that no registry has confirmed must not replace confirmed ones on disk.
-        confirmed = self._merge.confirmed(self._unsaved if self.interest is not None else None)
-        if confirmed == NOTHING:
-            return
-        self._saved_at = now
-        self._unsaved = NOTHING if confirmed is None or self._unsaved is None else self._unsaved - confirmed
-        known = [(item.record, max(0.0, now - item.last_contact)) for item in self._merge.known.values()]
-        self._cache.save(known, confirmed)
+            self._saver.has_changed(now)
+            self._subscribers.has_changed()
+        self._subscribers.call(lambda: self.published.view(now))

@@ -4,7 +4,8 @@ import pytest
 
 from discovery import Record
 from discovery.client.connection import UP
-from discovery.client.state import SAVE_INTERVAL, ClientState
+from discovery.client.state import ClientState
+from discovery.client.view_saver import SAVE_INTERVAL
 from discovery.interest import EVERYTHING, NOTHING, keys
 from discovery.protocol import Heartbeat, Snapshot, Update
 
