@@ -57,7 +57,7 @@ def test_a_new_client_spreads_its_first_calls_over_all(peaceful_cluster):
 
 
 #: Clients that call at the same time, and how many calls each makes.
-CLIENTS, CALLS = 12, 15
+CLIENTS, CALLS = 8, 15
 
 
 def shares_of_many(cluster, call):
@@ -80,7 +80,7 @@ def test_many_new_clients_together_spread_evenly_and_leave_one_that_is_slow_alon
     processes = cluster.run_all("uneven", "uneven", "uneven", max_workers=1)
     calls = CLIENTS * CALLS
 
-    # Each client spreads its own calls evenly; one that has found two instances first gives those a few more.
+    # Each client spreads its own calls evenly; one that finds two instances first gives those a few more.
     assert twice(lambda: len(share := shares_of_many(cluster, at_once)) == 3 and min(share.values()) >= calls / 4)
 
     [slow] = cluster.run("uneven", max_workers=1, slowness=10)
