@@ -363,6 +363,26 @@ def test_a_wrong_signature_is_an_error_of_the_handler(serve, cluster):
     assert letter["error"]["exc_type"] == "TypeError"
 
 
+def test_an_event_in_a_format_that_accept_does_not_name_is_a_dead_letter_undecoded(serve, dispatcher, cluster):
+    handled = []
+
+    class Mails:
+        name = "mails"
+
+        @event_handler("orders", "order.paid", max_deliveries=1)
+        def send(self, payload):
+            handled.append(payload)
+
+    serve(Mails, ACCEPT=["msgpack"])
+
+    dispatcher(settings={"serializer": "json"})("orders", "order.paid", {"a": 2})
+
+    until(lambda: cluster["events:orders"].dead_letters())
+    [letter] = cluster["events:orders"].dead_letters()
+    assert "'json'" in letter["error"]["value"] and "not accepted" in letter["error"]["value"]
+    assert handled == []
+
+
 @pytest.mark.parametrize("data", [object(), lambda: None])
 def test_what_cannot_travel_is_refused_at_the_dispatch(serve, data, dispatch):
     with pytest.raises(UnserializableValueError):

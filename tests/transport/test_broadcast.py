@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import closing
 from time import monotonic, thread_time
 
 import gevent
@@ -17,7 +18,7 @@ from zmqservices.transport import sockets as sockets_module
 from zmqservices.transport.blocking import BlockingReactor
 from zmqservices.transport.hub import HubReactor
 from zmqservices.transport.reactor import Completion
-from zmqservices.transport.sockets import HIGH_WATER_MARK
+from zmqservices.transport.sockets import HIGH_WATER_MARK, LONGEST_SUBSCRIPTION
 
 
 class Crowd:
@@ -152,13 +153,44 @@ def test_an_address_that_cannot_be_bound_is_named(reactor, sockets, broadcast, c
 
 def subscriber_by_hand(endpoint, topic):
     """A connection that speaks ZMTP by hand, and subscribes."""
-    raw = socket.create_connection(addresses.parse(endpoint), 5)
+    raw = socket.create_connection(addresses.parse(endpoint), 30)
     raw.sendall(GREETING + ready(b"SUB"))
     seen = b""
     while b"READY" not in seen:
-        seen += raw.recv(500)
-    raw.sendall(frame(b"\1" + topic))
+        some = raw.recv(500)
+        if not some:  # The machine was too busy for the handshake to be in time.
+            raw.close()
+            return subscriber_by_hand(endpoint, topic)
+        seen += some
+    try:
+        raw.sendall(frame(b"\1" + topic))
+    except OSError:
+        pass  # It was thrown out before it had said all.
     return raw
+
+
+def has_ended(raw):
+    raw.setblocking(False)
+    try:
+        while raw.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("size", [LONGEST_SUBSCRIPTION + 1, 10 * 1024 * 1024])
+def test_a_topic_that_is_too_long_costs_its_connection(crowd, broadcast, until, size):
+    with closing(subscriber_by_hand(broadcast.endpoint, b"B\0orders\0")) as honest:
+        with closing(subscriber_by_hand(broadcast.endpoint, b"x" * size)) as stranger:
+            until(lambda: has_ended(stranger))
+
+        until(lambda: crowd.tunings)
+        assert not has_ended(honest)
+    assert (b"B\0orders\0", True) in crowd.tunings
+    assert not any(len(topic) >= size for topic, _ in crowd.tunings)
 
 
 @pytest.fixture

@@ -590,6 +590,23 @@ def test_a_client_that_was_given_up_may_send_what_it_had_under_way(serving):
     assert not serving.socket.blocked
 
 
+def test_of_clients_that_read_nothing_those_with_the_most_are_given_up_so_that_all_together_are_bounded():
+    serving = Serving(limits=LimitSettings(max_unread_bytes=10_000))
+    serving.serve()
+    clients = [serving.connect() for _ in range(6)]
+    for client in clients:
+        client.is_behind()
+        client.say(*[call(id) for id in range(1, 8)])
+
+    for taken in serving.taken:
+        if taken.is_open:
+            taken.reply("x" * 1_000)
+    serving.reactor.turn()
+
+    assert sum(client.send_queue.bytes for client in serving.socket.clients.values()) <= 20_000
+    assert 1 <= len(serving.socket.clients) < 6
+
+
 MANY = {f"name-{number}": "" for number in range(11)}
 LARGE = {"name": "x" * 2_000}
 
