@@ -10,12 +10,12 @@ from zmqservices.probes import ExcInfo
 #: `rpc.system.name` and `messaging.system` of the conventions.
 SYSTEM = "zmqservices"
 
-#: Characters of a text from outside: an error, a type of events.
+#: The longest text from outside that a span carries, in characters: an error, or a type of events.
 LONGEST_TEXT = 200
 
 
 class EntrypointKind(NamedTuple):
-    """What the spans of one entrypoint have in common. `kind` of an HTTP entrypoint's is SERVER, and `is_http` is true."""
+    """The values that all spans of one entrypoint share. An HTTP entrypoint has the kind SERVER, and `is_http` is true."""
 
     method: str
     kind: SpanKind
@@ -26,7 +26,7 @@ class EntrypointKind(NamedTuple):
 
 
 def kind_of(entrypoint: Any, container: Any) -> EntrypointKind:
-    """What the spans of this entrypoint of this container have in common."""
+    """The values that all spans of this entrypoint share."""
     listed = entrypoint.listed()
     what = "rpc" if listed is None else str(listed.get("kind", ""))
     kind = SpanKind.SERVER if what.startswith(("rpc", "http", "websocket")) else SpanKind.INTERNAL
@@ -67,13 +67,13 @@ def of_worker(worker_ctx: Any, of: EntrypointKind, names_service: bool) -> tuple
 
 
 def request_of(worker_ctx: Any) -> Any:
-    """The HTTP request of a worker; None where the entrypoint made other arguments of it."""
+    """The HTTP request of a worker; None if the entrypoint passes other arguments to the method."""
     found = worker_ctx.args[0] if worker_ctx.args else None
     return found if hasattr(found, "environ") and hasattr(found, "route") else None
 
 
 def http_status(worker_ctx: object, exc_info: ExcInfo | None, is_expected: bool) -> int:
-    """The status of the answer, or of the one that `zmqservices.web` makes of an error."""
+    """The HTTP status of the answer; for an error, the status with which `zmqservices.web` answers it."""
     found = getattr(request_of(worker_ctx), "status", 200) if exc_info is None else getattr(exc_info[1], "code", None)
     return found if isinstance(found, int) else 400 if is_expected else 500
 

@@ -17,13 +17,14 @@ class CallSpans:
     def __init__(self, tracers: Tracers) -> None:
         self._tracers = tracers
         self._sampling = tracers.sampling
-        #: Where a call begins a trace outside of any worker: the digits of ids that are sampled are less. None: ask.
+        #: A trace that a call begins outside of any worker is sampled if the digits of its id are less than this. None: ask the
+        #: sampler.
         self._edge = tracers.sampling.edge if tracers.sampling.reads else None
-        #: Of the calls under way that are sampled.
+        #: The spans of sampled calls that are under way.
         self.open: dict[OutgoingCall, Span] = {}
 
     def began(self, call: OutgoingCall) -> None:
-        """Begin the span of this call, if its trace is sampled, and let its headers say what goes on."""
+        """Begin the span of this call, if its trace is sampled, and write the trace into its headers."""
         headers = call.headers
         if headers is None:
             headers = call.headers = {}

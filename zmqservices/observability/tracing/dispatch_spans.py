@@ -12,7 +12,7 @@ from zmqservices.observability.tracing.attributes import failed, of_event
 from zmqservices.observability.tracing.library import Span, SpanKind, inject, set_span_in_context
 from zmqservices.observability.tracing.tracers import Tracers
 
-#: Greenlets that dispatch at a time, before it is looked whether some of them were killed meanwhile.
+#: Greenlets that may dispatch at the same time before the spans of killed ones are looked for.
 MOST_DISPATCHING = 256
 
 
@@ -21,14 +21,14 @@ class DispatchSpans:
 
     def __init__(self, tracers: Tracers) -> None:
         self._tracers = tracers
-        #: The dispatches of each greenlet, in their order; None for one that is not sampled. Not a weak mapping: a worker to
-        #: which there is a weak reference runs no other job.
+        #: The spans of each greenlet's dispatches, in order; None for a dispatch that is not sampled. This is no weak mapping,
+        #: because a worker with a weak reference to it runs no other job.
         self._open: dict[Any, deque[Span | None]] = {}
 
     def began(self, source: str, type: str, headers: dict[str, Any] | None) -> None:
-        """Begin the span of a dispatch, if its trace is sampled, and let the event's headers say what goes on."""
+        """Begin the span of a dispatch, if its trace is sampled, and write the trace into the event's headers."""
         if headers is None:
-            headers = {}  # A publisher whose events have none: the span stands for itself.
+            headers = {}  # This publisher's events carry no headers, so nothing can refer to the span.
         parent = self._tracers.sampling.parent_of_sampled(headers)
         span: Span | None = None
         if parent is not None:
@@ -48,12 +48,12 @@ class DispatchSpans:
         begun.append(span)
 
     def _forget_the_dead(self) -> None:
-        """Drop what greenlets left behind that were killed while they dispatched."""
+        """Drop the spans of greenlets that were killed while they dispatched."""
         for greenlet in [each for each in list(self._open) if each.dead]:
             del self._open[greenlet]
 
     def ended(self, exc: BaseException | None) -> None:
-        """End the span of the oldest dispatch that goes on in this greenlet."""
+        """End the span of the oldest running dispatch of this greenlet."""
         here = getcurrent()
         begun = self._open.get(here)
         if begun is None:

@@ -44,7 +44,7 @@ __all__ = [
     "get_current", "get_current_span", "get_global_textmap", "get_tracer_provider", "inject", "set_span_in_context",
 ]  # fmt: skip
 
-#: A context in which no trace goes on.
+#: A context without a trace.
 NOTHING = Context()
 
 #: The key under which OpenTelemetry keeps the span in a context.
@@ -55,7 +55,7 @@ TRACER = contexts.create_key("zmqservices-tracer")
 
 
 def _variable() -> ContextVar[Context] | None:
-    """The variable that holds the current context; None where OTEL_PYTHON_CONTEXT names another place."""
+    """The variable that holds the current context; None if OTEL_PYTHON_CONTEXT names another implementation."""
     runtime = getattr(contexts, "_RUNTIME_CONTEXT", None)
     found = getattr(runtime, "_current_context", None)
     return found if type(runtime) is ContextVarsRuntimeContext and isinstance(found, ContextVar) else None
@@ -63,7 +63,7 @@ def _variable() -> ContextVar[Context] | None:
 
 _current = _variable()
 
-#: The library's functions of these names, or the variable's methods that they lead to, which take a fifth of the time.
+#: The library's functions of these names. Where possible, the variable's methods that they call: those take a fifth of the time.
 get_current: Callable[[], Context] = contexts.get_current if _current is None else _current.get
 attach: Callable[[Context], Token[Context]] = contexts.attach if _current is None else _current.set
 detach: Callable[[Token[Context]], None] = contexts.detach

@@ -3,7 +3,7 @@
 The SDK takes about 25 us and twenty objects for a span. Most spans of calls have a few attributes that are known from the
 start, and only the exporter reads them.
 
-Rule 1: a LightSpan becomes a whole span of the SDK as soon as anything but reading its context or ending it is asked of it.
+Rule 1: reading its context and ending it are cheap; for anything else, a LightSpan first becomes a whole span of the SDK.
 Rule 2: exporters get the same either way.
 """
 

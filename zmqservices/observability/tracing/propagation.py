@@ -1,8 +1,8 @@
 """Internal: how traces travel in headers, and which of them are sampled.
 
-Rule 1: OpenTelemetry's sampler decides. Only of the usual samplers, whose rule is in their description, the same is decided
-here, since that takes a tenth of the time.
-Rule 2: all unsampled traces share one context of OpenTelemetry. Its span looks up which trace it is once somebody asks.
+Rule 1: OpenTelemetry's sampler decides. The usual samplers describe their rule as a text; their decision is computed here, which
+takes a tenth of the time.
+Rule 2: all unsampled traces share one context of OpenTelemetry. Its span looks up the ids of its trace when they are asked for.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ W3C_HEADERS = {TRACEPARENT, TRACESTATE, BAGGAGE}
 #: The flags of a trace that begins here and is sampled: its id is random.
 BEGUN = TraceFlags(3)
 
-#: Traces for which random digits are drawn at a time: one at a time takes several times as long.
+#: Traces for which random digits are drawn together; drawing for each alone takes several times as long.
 DRAWN = 256
 
-#: Where in the digits drawn each trace has its own.
+#: The part of the drawn digits that belongs to each trace.
 _PARTS = [slice(place, place + 16) for place in range(0, 16 * DRAWN, 16)]
 
 #: 16 hexadecimal digits for each of the next traces.
@@ -61,7 +61,7 @@ def random_digits() -> str:
 
 
 class _Texts(Getter[Mapping[str, Any]]):
-    """Reads headers that came from a peer, which may send anything: values that are no texts are not there."""
+    """Reads headers that came from a peer, which may send anything: values that are not texts are passed over."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         value = carrier.get(key)
@@ -85,7 +85,7 @@ def header_of(spoken: SpanContext) -> str:
 
 
 class _Unsampled(NonRecordingSpan):
-    """Stands for a trace that is not sampled. All such traces share it; whose it is, is looked up when somebody asks."""
+    """The span of all traces that are not sampled. The ids of the trace at hand are looked up when they are asked for."""
 
     def __init__(self) -> None:
         pass  # Not the base's: there is no context yet.
@@ -95,7 +95,7 @@ class _Unsampled(NonRecordingSpan):
         return SpanContext(trace, span, True, TraceFlags(flags))
 
 
-#: The context of OpenTelemetry in which all code of such a trace runs: what it opens itself is not sampled either.
+#: The context of OpenTelemetry in which all code of an unsampled trace runs. Spans that this code opens are not sampled either.
 UNSAMPLED = set_span_in_context(_Unsampled(), NOTHING)
 
 #: The context data of the worker whose trace is not sampled, where UNSAMPLED is the context. Greenlets that the worker spawns
@@ -104,19 +104,19 @@ data_here: ContextVar[dict[str, Any]] = ContextVar("zmqservices-unsampled-data")
 
 
 def header_here() -> str:
-    """The header of the unsampled trace that goes on here."""
+    """The header of the unsampled trace of the code that runs here."""
     data = data_here.get(None)
     header = None if data is None else data.get(TRACEPARENT)
     if type(header) is str and is_unsampled(header):
         return header
     header = unsampled(random_digits())
     if data is not None:
-        data[TRACEPARENT] = header  # The application took the other one away; from now on it is this one.
+        data[TRACEPARENT] = header  # The application removed the first header; this one replaces it.
     return header
 
 
 class Sampling:
-    """What of a provider's sampler can be decided without it."""
+    """The decisions of a provider's sampler that can be made without asking it."""
 
     def __init__(self, description: str) -> None:
         #: Whether traces travel in W3C's headers alone, so that one can be written and read without the library.
@@ -125,9 +125,9 @@ class Sampling:
         self.follows = "remoteParentNotSampled:AlwaysOffSampler" in description
         #: Whether it is enough to read the header of a trace that is not sampled.
         self.reads = self.is_plain and self.follows
-        #: Where traces that begin here are decided without the library: see `bound_of`. None where it is asked.
+        #: The bound below which a new trace's id is sampled (see `bound_of`). None if the sampler must be asked.
         self.bound = bound_of(description) if self.is_plain else None
-        #: The same for the digits of an id.
+        #: The same bound as hexadecimal digits.
         self.edge = None if self.bound is None else edge_of(self.bound)
 
     def parent_of_sampled(self, headers: dict[str, Any]) -> Context | None:
@@ -158,11 +158,11 @@ class Sampling:
 
     @staticmethod
     def begun(headers: Mapping[str, Any]) -> Context:
-        """The parent of a span with which a sampled trace begins where no worker runs: nothing but baggage."""
+        """The parent of the first span of a sampled trace, outside of workers: a context with baggage at most."""
         return extracted(headers) if BAGGAGE in headers else NOTHING
 
     def decided(self, parent: Context) -> Context:
-        """`parent`; where no trace goes on in it and the one that begins is not sampled, with that said."""
+        """`parent`. If it has no trace and the new trace is not sampled, the context says so."""
         if self.bound is None or get_current_span(parent).get_span_context().is_valid:
             return parent
         bits = getrandbits(64)
@@ -173,14 +173,14 @@ class Sampling:
 
     @staticmethod
     def _parent(headers: Mapping[str, Any] | None) -> Context:
-        """The context of what is done here; where nothing is, that which travels in the headers."""
+        """The context of the code that runs here; without a span in it, the context that the headers carry."""
         here = get_current()
         if headers and TRACEPARENT in headers and get_current_span(here) is INVALID_SPAN:
             return extracted(headers, here)
         return here
 
     def is_unsampled(self, parent: Context) -> bool:
-        """Whether the trace was decided against, so that no span of it need be made."""
+        """Whether the trace is known not to be sampled, so that none of its spans need be made."""
         if not self.follows:
             return False
         spoken = get_current_span(parent).get_span_context()

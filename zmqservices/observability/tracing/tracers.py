@@ -36,7 +36,7 @@ FLUSH_TIMEOUT = 5000
 
 
 class Tracers:
-    """The tracers of one process by service. Without a `provider`: that of the program, or else one made here."""
+    """The tracers of one process by service. Without a `provider`, the program's own is used, or else one made here."""
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         found = provider or get_tracer_provider()
@@ -50,7 +50,7 @@ class Tracers:
         #: Whether spans may be made without the SDK: see `LightSpan`.
         self.is_light = self.is_own and self.sampling.bound is not None and may_be_light()
         self._origins: dict[str, Origin] = {}
-        #: By service; "" is for what no service does.
+        #: Tracers by service; "" has the tracer of code that runs outside of services.
         self._by_service: dict[str, Tracer] = {"": self._tracer_of(self.provider)}
 
     def add_span_processor(self, processor: SpanProcessor) -> None:
@@ -68,7 +68,7 @@ class Tracers:
         tracer = provider.get_tracer("zmqservices", version("zmqservices"))
         if self.sampling.bound is None or not isinstance(tracer, SdkTracer):
             return tracer
-        # A copy that is asked for spans of sampled traces only: those that begin here are decided already.
+        # This copy is asked for spans of sampled traces only, since sampling has been decided by then.
         decided = copy.copy(tracer)
         decided.sampler = ParentBased(ALWAYS_ON)
         return decided
@@ -87,7 +87,7 @@ class Tracers:
         return found
 
     def origin(self, service: str, instance: str) -> Origin:
-        """What light spans of this service have in common."""
+        """The values that all light spans of this service share."""
         found = self._origins.get(service)
         if found is None:
             tracer: Any = self.of(service, instance)
@@ -103,7 +103,7 @@ class Tracers:
     def light(
         self, name: str, parent: Context, kind: SpanKind, known: Mapping[str, Any], headers: dict[str, Any]
     ) -> Span | None:
-        """A span of what a worker does, or of what begins a trace, where nothing else travels; else None."""
+        """A light span for work inside a worker, or at the start of a trace; None if one cannot stand for it (baggage, say)."""
         if not self.is_light:
             return None
         if not parent:

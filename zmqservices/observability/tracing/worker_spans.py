@@ -58,7 +58,7 @@ class WorkerSpans:
         self._reads = tracers.sampling.reads
         self._edge = tracers.sampling.edge
         self._kinds: dict[Any, EntrypointKind] = {}
-        #: Of the workers that run and are sampled.
+        #: The spans of running workers whose traces are sampled.
         self.open: dict[Any, OpenSpan] = {}
 
     def _kind_of(self, worker_ctx: Any) -> EntrypointKind:
@@ -72,12 +72,12 @@ class WorkerSpans:
         """This instance of a service has stopped."""
         for entrypoint in [entrypoint for entrypoint, of in self._kinds.items() if of.instance == instance]:
             del self._kinds[entrypoint]
-        # Nobody is told of the end of workers that were killed.
+        # Probes are not told when a worker that was killed ends.
         for worker_ctx in [each for each in list(self.open) if each.container.instance_id == instance]:
             del self.open[worker_ctx]
 
     def started(self, worker_ctx: Any) -> None:
-        """Begin the span of this worker, if its trace is sampled, and let the code that it runs know of its trace."""
+        """Begin the span of this worker, if its trace is sampled, and put the trace into the context of its code."""
         data = worker_ctx.data
         if self._reads and BAGGAGE not in data:
             # The usual case of a trace that is not sampled, in few steps. The context is not detached: the worker's pool
@@ -109,7 +109,7 @@ class WorkerSpans:
         self._begin(worker_ctx, None)
 
     def _begin_lightly(self, worker_ctx: Any, parent: SpanContext | None, trace: int, flags: TraceFlags) -> None:
-        """A worker that handles no event, whose trace is sampled, and with which nothing else travels."""
+        """Begin a sampled worker that handles no event and carries neither baggage nor tracestate."""
         of = self._kind_of(worker_ctx)
         origin = self._tracers.origin(of.service, of.instance)
         name, known = of_worker(worker_ctx, of, names_service=not self._tracers.is_own)
@@ -120,7 +120,7 @@ class WorkerSpans:
         self.open[worker_ctx] = OpenSpan(span, attach(here))
 
     def _begin(self, worker_ctx: Any, parent: Context | None) -> None:
-        """A worker whose trace is sampled, or must be looked at. `parent` is known where the trace begins and is sampled."""
+        """Begin a worker whose trace is sampled, or may be. `parent` is given if the trace begins here and is sampled."""
         of, data = self._kind_of(worker_ctx), worker_ctx.data
         carrier = data
         if parent is None:
@@ -154,7 +154,7 @@ class WorkerSpans:
         """End the span of this worker."""
         open_span = self.open.pop(worker_ctx, None) if self.open else None
         if open_span is None:
-            return  # It is not sampled, or began before this was attached.
+            return  # The worker is not sampled, or began before this probe was attached.
         detach(open_span.token)
         span = open_span.span
         if span.is_recording():
@@ -185,7 +185,7 @@ class WorkerSpans:
 
 
 def _headers(worker_ctx: Any, of: EntrypointKind) -> Mapping[str, Any]:
-    """Where a worker's trace came from: its context data, and of an HTTP request the request's headers."""
+    """The headers in which a worker's trace arrived: its context data, or those of its HTTP request."""
     request = request_of(worker_ctx) if of.is_http else None
     if request is None or TRACEPARENT in worker_ctx.data:
         found: Mapping[str, Any] = worker_ctx.data
