@@ -1,1 +1,1 @@
-"""Services to read and run; `make demo` runs `examples.demo` and `examples.shop.demo`."""
+"""Example services. `make demo` runs `examples.demo` and `examples.shop.demo`."""

@@ -1,7 +1,7 @@
-"""Real processes, real files, real deaths: three instances count words under load while two of them go.
+"""Three processes count words under load, while one of them is killed and another one is stopped.
 
-One is killed with SIGKILL, one is asked to stop with SIGTERM, both half-way. Exits with 0 only if every call was answered
-or ended in a named error, no call that may be repeated failed, and no other instance's calls were disturbed.
+When half of the calls have ended, the first process gets SIGKILL and the second one SIGTERM. The demo exits with 0 only if every
+call was answered or ended in a named error, no idempotent call failed, and only calls in flight at the killed process were lost.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ FILES = 200
 
 
 def text_files() -> list[str]:
-    """Texts that are on every machine with Python: the files of its standard library."""
+    """Text files that every machine with Python has: the modules of the standard library."""
     library = Path(sysconfig.get_path("stdlib"))
     return [str(path) for path in itertools.islice(sorted(library.rglob("*.py")), FILES)]
 
 
 class Processes:
-    """The services, each in a process of its own, found without any configuration."""
+    """The services. Each runs in its own process, and clients find it without any configuration."""
 
     def __init__(self) -> None:
-        # A namespace of its own keeps the demo apart from other services on this machine.
+        # The demo's own namespace keeps it apart from other services on this machine.
         self.environment = {**os.environ, "ZMQSERVICES_NAMESPACE": f"demo-{os.getpid()}"}
         self.started: list[subprocess.Popen[bytes]] = []
 
@@ -59,7 +59,7 @@ class Processes:
 
 
 class Load:
-    """Makes calls from several plain threads through one client, and records the outcome of each."""
+    """Makes calls from several plain threads through one client, and counts their outcomes."""
 
     def __init__(self, cluster: Any, paths: list[str]) -> None:
         self._cluster = cluster
@@ -97,7 +97,7 @@ class Load:
 
 
 def wait_for(cluster: Any, instances: int) -> None:
-    """Return when so many instances of `words` answer."""
+    """Wait until `instances` different instances of `words` have answered."""
     seen: set[int] = set()
     end = time.monotonic() + 30
     while len(seen) < instances:
@@ -107,7 +107,7 @@ def wait_for(cluster: Any, instances: int) -> None:
 
 
 def report_on(load: Load, fates: dict[int, str]) -> bool:
-    """Print the table. Returns whether every promise was kept."""
+    """Print the outcomes. Return whether every claim holds."""
     print(f"\n{CALLS} calls from {THREADS} threads over {len(fates)} instances\n")
     print(f"  {'instance':>10s}  {'answered':>8s}  fate")
     for pid, fate in fates.items():
@@ -144,7 +144,7 @@ def main() -> int:
             again = cluster.report.report(paths)
             print(
                 f"report: {total['words']:,} words in {total['files']} files, counted by {len(total['instances'])} "
-                f"instances; asked again, {again['asked']} files had to be counted"
+                f"instances; the second report had to count {again['asked']} files"
             )
             load = Load(cluster, paths)
             running = threading.Thread(target=load.run)
@@ -157,7 +157,7 @@ def main() -> int:
         fates = {
             words[0].pid: "killed (SIGKILL) half-way",
             words[1].pid: f"asked to stop (SIGTERM) half-way; exit status {stopped}",
-            words[2].pid: "lived on",
+            words[2].pid: "was left alone",
         }
         held = report_on(load, fates) and stopped == 0 and again["asked"] == 0
     finally:

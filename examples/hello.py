@@ -1,4 +1,4 @@
-"""HelloWorld with an injected cache.
+"""A service with an injected cache, and a second service that calls the first.
 
 Run it with `zmqservices run examples.hello` and call it with `zmqservices call hello_world.hello Ada`.
 """
@@ -28,11 +28,11 @@ class Cache(DependencyProvider):
     """Injects one CacheClient into every worker of the service."""
 
     def setup(self) -> None:
-        """Called once, before calls may arrive."""
+        """Called once for each container, before calls may arrive."""
         self._client = CacheClient()
 
     def get_dependency(self, worker_ctx: Any) -> CacheClient:
-        """Called for every worker: returns what `self.cache` is in the method."""
+        """Called for every worker. The method finds the returned object as `self.cache`."""
         return self._client
 
 
@@ -43,7 +43,7 @@ class HelloWorld:
 
     @rpc(idempotent=True)
     def hello(self, name: str) -> str:
-        """Greet somebody; the greeting is made once and then found in the cache."""
+        """Greet somebody. The greeting is made once for each name; later calls find it in the cache."""
         greeting = self.cache.get(name)
         if greeting is None:
             greeting = f"Hello, {name}!"
@@ -57,7 +57,7 @@ class HelloWorld:
 
 
 class Greeter:
-    """The second service of the talk: it calls the first one as if it were an object of its own."""
+    """The second service. It calls the first one as if `hello_world` were a local object."""
 
     name = "greeter"
 
@@ -65,6 +65,6 @@ class Greeter:
 
     @rpc(idempotent=True)
     def greet_all(self, names: list[str]) -> list[str]:
-        """Greet everybody at once: the calls run side by side."""
+        """Greet everybody. All calls are in flight at the same time."""
         calls = [self.hello_world.hello.call_async(name) for name in names]
         return [call.result() for call in calls]

@@ -1,4 +1,4 @@
-"""Reports on several files. It asks the words service, and keeps the answers in a cache."""
+"""A service that reports on several files. It calls the words service, and keeps the results in a cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Report:
 
     @rpc(idempotent=True)
     def report(self, paths: list[str]) -> dict[str, Any]:
-        """Words of all `paths` together; those that are not in the cache are asked for side by side."""
+        """Count the words of all `paths` together. Files that are not in the cache are counted in parallel."""
         unknown = [path for path in dict.fromkeys(paths) if self.cache.get(path) is None]
         calls = {path: self.words.count.call_async(path) for path in unknown}
         for path, call in calls.items():

@@ -1,4 +1,4 @@
-"""Counts words. Run as many instances as you like: `zmqservices run examples.words --processes 3`."""
+"""A service that counts words. Run as many instances as you like: `zmqservices run examples.words --processes 3`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zmqservices.rpc import rpc
 
 @deserialize_to_instance
 class NotReadable(BadRequest):
-    """The file cannot be read as text. Registered, so that callers who know this module can catch it by its class."""
+    """The file cannot be read as text. The class is registered, so that callers who import this module can catch it."""
 
 
 class Words:
@@ -20,7 +20,7 @@ class Words:
 
     @rpc(expected_exceptions=NotReadable, idempotent=True)
     def count(self, path: str, top: int = 3) -> dict[str, object]:
-        """Count the words of a text file: how many, how many different ones, and the most common."""
+        """Return the number of words in a text file, the number of different words, and the most common words."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
@@ -35,5 +35,5 @@ class Words:
 
     @rpc(expected_exceptions=NotReadable)
     def tally(self, path: str) -> dict[str, object]:
-        """The same count as a method that does not say it may be repeated: one that sends bills, for example."""
+        """The same count, without `idempotent`: it stands for a method that must not run twice, such as one that sends bills."""
         return self.count(path, top=1)

@@ -1,4 +1,4 @@
-"""A shop for airships: three services, each with a store of its own. They know each other only by name.
+"""A shop for airships: three services that know each other only by name. Products and orders have their own databases.
 
     client --HTTP--> gateway --rpc--> products (Redis) <--+
                         |                                 | order_created
@@ -8,5 +8,5 @@ Run it, with a Redis on this machine:
 
     $ zmqservices run examples.shop.products examples.shop.orders examples.shop.gateway -c examples/shop/config.yaml
 
-or each in a process, or on a host, of its own, as `python -m examples.shop.demo` does.
+Each service can also run in its own process, as in `python -m examples.shop.demo`, or on its own host.
 """

@@ -1,7 +1,7 @@
-"""The bodies that clients may send, checked field by field.
+"""Checks the bodies of requests, field by field.
 
-Rule 1: pure; a body comes in as JSON made it, and goes out as the services' arguments.
-Rule 2: what is wrong is a BadRequest that quotes it and says what is needed. What is not asked for is left out.
+Rule 1: no I/O here; each function takes a decoded JSON body, and returns arguments for a service's method.
+Rule 2: a wrong field raises BadRequest, which quotes the value and says what is needed. Unknown fields are left out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 from zmqservices.exceptions import BadRequest
 
-#: The longest id or title, in characters: the column of `orders` holds no more.
+#: The longest id or title, in characters. The database column of `orders` holds no more.
 MAX_TEXT = 50
-#: The largest quantity: more than any stock, and every database can store it.
+#: The largest quantity. It is larger than any stock, and every database can store it.
 MAX_NUMBER = 1_000_000
 
 
 def product(body: Any) -> dict[str, Any]:
-    """`{"id": "zeppelin", "title": "Zeppelin NT", "in_stock": 3}`."""
+    """Check a product such as `{"id": "zeppelin", "title": "Zeppelin NT", "in_stock": 3}`."""
     fields = _object(body, "the body")
     return {
         "id": _text(fields, "id"),
@@ -27,7 +27,7 @@ def product(body: Any) -> dict[str, Any]:
 
 
 def order(body: Any) -> list[dict[str, Any]]:
-    """The lines of `{"lines": [{"product": "zeppelin", "quantity": 1}]}`."""
+    """Return the lines of an order such as `{"lines": [{"product": "zeppelin", "quantity": 1}]}`."""
     lines = _object(body, "the body").get("lines")
     if not isinstance(lines, list) or not lines:
         raise BadRequest(f"lines is {lines!r:.80}; a list with at least one line is needed")

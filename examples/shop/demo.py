@@ -1,10 +1,10 @@
-"""The shop as real processes with a real Redis: orders come in over HTTP while the products service is killed and started again.
+"""Runs the shop with a Redis server. Clients order over HTTP while the products service is killed and started again.
 
-It begins with the address of a live map (`--no-dashboard` leaves it out). `--stay` keeps orders coming until Ctrl-C, so that
-there is something to look at.
+First, the dashboard prints the address of a live map of the services (`--no-dashboard` leaves it out). With `--stay`, orders keep
+coming until Ctrl-C, so that the map has something to show.
 
-Exits with 0 only if every order was taken, and the stock of every product went down by what was ordered of it: no event was
-lost with the process that had it in hand, and none was counted twice. Without a redis-server it says so, and exits with 0.
+The demo exits with 0 only if every order was accepted, and the stock of every product went down by the ordered quantity: the
+killed process lost no event, and no event was counted twice. Without a redis-server the demo says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ THREADS = 8
 IN_STOCK = 1000
 PRODUCTS = {"zeppelin": "Zeppelin NT", "blimp": "Blimp for two", "balloon": "Balloon, red"}
 CONFIG = str(Path(__file__).with_name("config.yaml"))
-#: Log warnings only: hundreds of requests would be as many lines.
+#: Log warnings only. An access log would have a line for each of hundreds of requests.
 QUIET = "LOGGING={version: 1, disable_existing_loggers: false}"
 #: Seconds that each step may take: enough for a busy machine.
 PATIENCE = 60.0
@@ -56,7 +56,7 @@ def takes_connections(port: int) -> bool:
 
 
 def wait_until(holds: Callable[[], bool]) -> bool:
-    """Whether the claim became true in time."""
+    """Wait up to PATIENCE seconds until `holds()` is true. Return whether it became true."""
     end = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > end:
@@ -66,13 +66,13 @@ def wait_until(holds: Callable[[], bool]) -> bool:
 
 
 class Client:
-    """An HTTP client of the shop, as any program could have it."""
+    """An ordinary HTTP client of the shop."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """The status, and the value of the JSON body."""
+        """Send a request. Return the status and the decoded JSON body."""
         connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE * 2)
         try:
             data = None if body is None else json.dumps(body)
@@ -87,7 +87,7 @@ class Client:
 
 
 class Customers:
-    """Places orders from several threads, and records their outcomes."""
+    """Places orders from several threads, and counts their outcomes."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -130,7 +130,7 @@ class Customers:
 
 
 class Shop:
-    """A Redis server and the three services, each in a process of its own."""
+    """A Redis server and the three services, each in its own process."""
 
     def __init__(self, redis_server: str, folder: str) -> None:
         self._processes = Processes()
@@ -146,7 +146,7 @@ class Shop:
         self._redis = subprocess.Popen([redis_server, *options], stdout=subprocess.DEVNULL)
 
     def is_open(self) -> bool:
-        """Whether requests and Redis's commands are taken. Requests wait for the other services by themselves."""
+        """Whether the gateway and Redis accept connections. Requests themselves wait for the other services."""
         return all(takes_connections(port) for port in self._ports)
 
     def run(self, service: str) -> subprocess.Popen[bytes]:
@@ -154,11 +154,11 @@ class Shop:
         return self._processes.run(f"examples.shop.{service}", "-c", CONFIG, "-d", journal, "-d", QUIET)
 
     def show(self) -> None:
-        """Serve a live map of the shop, at a free port; the dashboard prints its address by itself."""
+        """Serve a live map of the shop at a free port. The dashboard prints its address."""
         self._processes.command("dashboard", "--port", "0")
 
     def waiting_events(self) -> int:
-        """How many orders the orders service keeps for products, as `zmqservices events ls` shows it."""
+        """The number of events that the orders service keeps for products, as `zmqservices events ls` shows it."""
         config = {"NAMESPACE": self._processes.environment["ZMQSERVICES_NAMESPACE"]}
         with ClusterRpcProxy(config, timeout=PATIENCE) as cluster:
             journals = cluster["events:orders"].stats()["journals"]
@@ -171,7 +171,7 @@ class Shop:
 
 
 def sell(shop: Shop) -> bool:
-    """Whether every promise was kept."""
+    """Run the demo in an open shop. Return whether every claim holds."""
     client = shop.client
     if "--no-dashboard" not in sys.argv:
         shop.show()
@@ -181,13 +181,13 @@ def sell(shop: Shop) -> bool:
     for id, title in PRODUCTS.items():
         answer = client.ask("POST", "/products", {"id": id, "title": title, "in_stock": IN_STOCK})
         if answer[0] != 201:
-            raise SystemExit(f"{title} was not taken in: {answer}")
+            raise SystemExit(f"{title} was not created: {answer}")
     customers = Customers(client)
     customers.start()
     customers.half_way.wait(PATIENCE * 2)
     products.send_signal(signal.SIGKILL)
     products.wait()
-    print(f"products was killed (SIGKILL) half-way; events that wait for it: {shop.waiting_events()}")
+    print(f"the products service was killed (SIGKILL) half-way; events that wait for it: {shop.waiting_events()}")
     shop.run("products")
     customers.join()
     wanted = {id: IN_STOCK - customers.ordered[id] for id in PRODUCTS}
@@ -199,8 +199,8 @@ def sell(shop: Shop) -> bool:
 
 
 def stay(client: Client) -> None:
-    """Sell on, so that there is something to look at, until Ctrl-C."""
-    print("\nOrders keep coming; Ctrl-C ends it.", flush=True)
+    """Place orders until Ctrl-C, so that the live map has something to show."""
+    print("\nOrders keep coming. Press Ctrl-C to end the demo.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         for product in itertools.cycle(PRODUCTS):
             client.ask("POST", "/orders", {"lines": [{"product": product, "quantity": 1}]})
@@ -209,12 +209,12 @@ def stay(client: Client) -> None:
 
 def report(customers: Customers, wanted: dict[str, int], stock: dict[str, int]) -> bool:
     print(f"\n{ORDERS} orders over HTTP from {THREADS} threads\n")
-    print(f"  {'product':<10s}  {'at first':>8s}  {'ordered':>8s}  {'in stock':>8s}")
+    print(f"  {'product':<10s}  {'before':>8s}  {'ordered':>8s}  {'in stock':>8s}")
     for id in PRODUCTS:
         print(f"  {id:<10s}  {IN_STOCK:>8d}  {customers.ordered[id]:>8d}  {stock[id]:>8d}")
     claims = {
-        f"every order was taken (201); the answers: {dict(customers.answers)}": customers.answers[201] == ORDERS,
-        "the stock went down by what was ordered: no event lost, none counted twice": stock == wanted,
+        f"every order was accepted (201); all answers: {dict(customers.answers)}": customers.answers[201] == ORDERS,
+        "the stock went down by the ordered quantities: no event was lost or counted twice": stock == wanted,
     }
     print()
     for claim, held in claims.items():
@@ -226,7 +226,7 @@ def main() -> int:
     print("\nThe airship shop: gateway (HTTP), orders (SQLite), products (Redis)\n", flush=True)
     redis_server = shutil.which("redis-server")
     if redis_server is None:
-        print("This part is left out: there is no redis-server here; on Debian the package redis-server brings it.")
+        print("The shop needs redis-server, which is not installed (on Debian: apt install redis-server). It is left out.")
         return 0
     with tempfile.TemporaryDirectory(prefix="shop-") as folder:
         shop = Shop(redis_server, folder)

@@ -1,4 +1,4 @@
-"""What a client can do wrong; registered, so that callers of a method can catch it by its class."""
+"""Errors of the shop's clients. The classes are registered, so that callers of a method can catch them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from zmqservices.exceptions import BadRequest, deserialize_to_instance
 
 @deserialize_to_instance
 class NotFound(BadRequest):
-    """There is no such product, or no such order."""
+    """The product or order does not exist."""
 
 
 @deserialize_to_instance
 class AlreadyExists(BadRequest):
-    """There is one already."""
+    """A product with this id exists already."""

@@ -1,4 +1,4 @@
-"""The shop's public side: JSON over HTTP. It stores nothing: it checks requests and asks the other services."""
+"""The shop's public API: JSON over HTTP. The gateway checks requests and calls the other services. It stores nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from zmqservices.rpc import RpcProxy
 from zmqservices.web.handlers import HttpRequestHandler
 from zmqservices.web.results import to_response
 
-#: The status for each error; the first class that fits counts. After 503 a request may be repeated; after 504 the order may
-#: exist.
+#: The status for each error; the first class that fits counts. After 503 a client may repeat the request. After 504 the order
+#: may exist.
 STATUS: dict[type[Exception], int] = {
     NotFound: 404,
     AlreadyExists: 409,
@@ -27,7 +27,7 @@ STATUS: dict[type[Exception], int] = {
 
 
 class JsonHandler(HttpRequestHandler):
-    """@http whose errors are JSON too: `{"error": "there is no product 'blimp'"}`."""
+    """An `@http` that answers errors as JSON, too: `{"error": "there is no product 'blimp'"}`."""
 
     def __init__(self, method: str, url: str, **options: Any) -> None:
         super().__init__(method, url, expected_exceptions=tuple(STATUS), **options)
@@ -69,13 +69,13 @@ class Gateway:
 
     @http("GET", "/orders/<id>")
     def get_order(self, request: Request, id: str) -> Any:
-        """An order, with the titles of what was ordered."""
+        """Return an order with the titles of its products."""
         order = self.orders.get(id)
         products = self._products_of(order["lines"])
         lines = [{**line, "title": products[line["product"]]["title"]} for line in order["lines"]]
         return {**order, "lines": lines}
 
     def _products_of(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        """The products of an order by their ids, asked for side by side. Raises NotFound for the first that is none."""
+        """Return the products of an order by their ids. The calls run in parallel. Raises NotFound for an unknown product."""
         calls = {line["product"]: self.products.get.call_async(line["product"]) for line in lines}
         return {id: call.result() for id, call in calls.items()}

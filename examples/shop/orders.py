@@ -1,4 +1,4 @@
-"""Orders, in a database through SQLAlchemy. Each new order is dispatched as an event."""
+"""Stores orders in a database, with SQLAlchemy. An event is dispatched for each new order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Line(Base):
 
 class Order(Base):
     __tablename__ = "orders"
-    # Never used twice, since other services remember it. A number would be used again after the database was made anew.
+    # Other services remember ids, so an id must never be used twice. A new database would count from 1 again.
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=lambda: uuid4().hex)
     lines: Mapped[list[Line]] = relationship(order_by=Line.id)
 
@@ -38,7 +38,7 @@ class Order(Base):
 
 
 class DatabaseWithTables(Database):
-    """Makes missing tables. An application whose tables change would run migrations before it starts."""
+    """Creates missing tables. An application whose tables change would run migrations before it starts."""
 
     def setup(self) -> None:
         super().setup()
@@ -53,20 +53,20 @@ class Orders:
 
     @rpc
     def create(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        """Keep an order and tell of it. Not idempotent: made twice, it is two orders."""
+        """Store an order and dispatch `order_created`. Not idempotent: a second call creates a second order."""
         with self.db.get_session() as session:
             order = Order(lines=[Line(**line) for line in lines])
             session.add(order)
             session.flush()
             created = order.to_dict()
-        # Committed before the event is dispatched, so that no event is about an order that is rolled back. A crash between these
-        # two lines leaves an order without an event. Once `dispatch` has returned, the event is on disk and is not lost.
+        # The order is committed before the event is dispatched, so that no event tells of an order that is rolled back. A crash
+        # between these two steps leaves an order without an event. When `dispatch` has returned, the event is on disk.
         self.dispatch("order_created", created)
         return created
 
     @rpc(expected_exceptions=NotFound, idempotent=True)
     def get(self, id: str) -> dict[str, Any]:
-        """One order, as it was placed."""
+        """Return an order. Raises NotFound."""
         order = self.db.session.get(Order, id)
         if order is None:
             raise NotFound(f"there is no order {id!r}")

@@ -1,4 +1,4 @@
-"""Products and how many of each are in stock, in Redis."""
+"""Stores products and their stock in Redis."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from zmqservices.contrib.redis import Redis
 from zmqservices.events import event_handler
 from zmqservices.rpc import rpc
 
-#: An event may come twice (docs/events.rst). Its effect, and the fact that it was handled, are therefore stored in one step: the
-#: first key is the set of handled orders, the other keys are products. Redis takes
-#: nothing back when a script fails, so everything is checked first.
+#: An event may come twice (docs/events.rst), so the script stores its effect, and the fact that it was handled, in one step.
+#: The first key is the set of handled orders. The other keys are products. Redis does not roll back a script that fails, so the
+#: script checks all quantities first.
 LOWER_STOCK = """
 for i = 2, #ARGV do
     if not string.match(ARGV[i], '^%d+$') then
@@ -39,7 +39,7 @@ class Products:
 
     @rpc(expected_exceptions=AlreadyExists)
     def create(self, id: str, title: str, in_stock: int) -> None:
-        """Take a product in; its id is the client's choice."""
+        """Store a new product. The client chooses its id. Raises AlreadyExists."""
         with self.redis.pipeline() as steps:
             steps.hsetnx(key_of(id), "title", title)
             steps.hsetnx(key_of(id), "in_stock", in_stock)
@@ -49,7 +49,7 @@ class Products:
 
     @rpc(expected_exceptions=NotFound, idempotent=True)
     def get(self, id: str) -> dict[str, Any]:
-        """One product. A stock below zero is what has yet to be built."""
+        """Return a product. A negative stock means that products are sold which have yet to be built. Raises NotFound."""
         found = self.redis.hgetall(key_of(id))
         if not found:
             raise NotFound(f"there is no product {id!r}")
@@ -57,7 +57,7 @@ class Products:
 
     @event_handler("orders", "order_created")
     def lower_stock(self, order: dict[str, Any]) -> None:
-        """Called for each order, at least once; also for those that were placed while no instance of this was there."""
+        """Called at least once for each order, including orders that were placed while no instance of this service ran."""
         lines = order["lines"]
         keys = ["orders_handled", *(key_of(line["product"]) for line in lines)]
         self.redis.eval(LOWER_STOCK, len(keys), *keys, order["id"], *(line["quantity"] for line in lines))

@@ -252,4 +252,4 @@ def test_without_a_redis_server_the_demo_says_so(tmp_path):
     demo = run_demo({"PATH": str(tmp_path)})
 
     assert demo.returncode == 0
-    assert "the package redis-server brings it" in demo.stdout
+    assert "The shop needs redis-server, which is not installed" in demo.stdout
