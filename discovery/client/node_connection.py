@@ -25,6 +25,8 @@ _log = Log(__name__)
 LOOK_INTERVAL = 2.0
 #: Seconds until the next attempt after a node has refused to answer: it will probably refuse again.
 REFUSED_PAUSE = 10.0
+#: Seconds until the next round: any number above 0, since all of one round happens at one time.
+NEXT_ROUND = 0.001
 #: The most warnings about skipped records, for each node.
 MAX_SKIP_WARNINGS = 10
 
@@ -51,11 +53,14 @@ class NodeConnection(SocketConnection):
         self._post = post
         self._records: dict[str, Record] = {}
         self._skipped: set[str] = set()
+        #: Why the node is not believed any more; the connection ends in the next round.
+        self._disbelieved = ""
 
     def _new_socket(self) -> zmq.Socket[bytes]:
         return sockets.node_socket() if self._proof is None else sockets.node_socket(self._proof.keys, self._proof.key)
 
     def _begin(self, now: float) -> None:
+        self._disbelieved = ""
         self._greet()
 
     def _greet(self, renews: bool = False) -> None:
@@ -93,6 +98,9 @@ class NodeConnection(SocketConnection):
             self.retry_at = now
 
     def _silent(self, now: float) -> None:
+        if self._disbelieved:
+            self._refuse(self._disbelieved, now)
+            return
         self.last_contact = now
         self._deadline = _next_look(now)
         if self._proof is not None and self._proof.is_stale():
@@ -128,6 +136,7 @@ class NodeConnection(SocketConnection):
                     except SecurityError as exc:
                         self._disbelieve(str(exc), now)
                         return
+                    self._disbelieved = ""
                     self._take_records(node, [self._reached(record) for record in records], now)
         if self.state == UP:
             self._deadline = _next_look(now)
@@ -139,7 +148,8 @@ class NodeConnection(SocketConnection):
             # the node is left, and the connection ends.
             self._warn(now, "node at %s is not used: %s", self.address, reason)
             self._take_records(self.boot_id or "", [], now)
-            self._deadline = now
+            self._disbelieved = reason
+            self._deadline = now + NEXT_ROUND
         else:
             self._refuse(reason, now)
 

@@ -194,6 +194,25 @@ def test_a_node_that_is_revoked_later_leaves_the_view_and_its_own_new_certificat
     seen.wait_now(knows())
 
 
+def test_a_node_that_shows_a_bad_certificate_later_leaves_the_view_and_is_asked_again(keys, node, opened, caplog, monkeypatch):
+    maths = keys("maths", serves="maths")
+    monkeypatch.setattr("discovery.client.node_connection.LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr("discovery.client.node_connection.REFUSED_PAUSE", 0.1)
+    there = node(maths)
+    seen = opened(there.port, maths)
+    seen.wait(knows(own_id(maths, "one")))
+
+    there.certificate = keys("other", serves="maths").signed
+    there.tell(None)
+    said(caplog, "is for the key")
+    seen.wait_now(knows())
+
+    # No message tells the reader that the node shows a good one again.
+    there.certificate = maths.signed
+    seen.wait_now(knows(own_id(maths, "one")))
+    assert len(there.hellos) > 1
+
+
 def test_each_key_is_tried_once_and_then_there_is_a_pause(keys):
     proof = NodeProof(keys(), (b"1" * 32, b"2" * 32, b"3" * 32))
 
