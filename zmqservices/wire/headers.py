@@ -28,16 +28,19 @@ class HeaderLimits:
         #: The headers of a message that has no more bytes than this are within the limits.
         self.unchecked = min(most * LEAST_HEADER, size)
 
+    def fit(self, headers: Mapping[Any, Any] | None, within: int) -> bool:
+        """Whether headers in a message of `within` bytes are within the limits. They are packed only if they may be too large."""
+        if not headers:
+            return True
+        return len(headers) <= self.most and (within <= self.size or len(codec.pack(headers)) <= self.size)
+
     def check(self, headers: Mapping[Any, Any] | None, what: str, name: str) -> None:
         """Raises MessageTooLarge; `what` and `name` say whose headers they are: "the call", "maths.add"."""
         if not headers:
             return
         if len(headers) > self.most:
             raise MessageTooLarge(f"{what} {name:.200} has {len(headers):,} headers; max_headers is {self.most:,}")
-        self.check_size(len(codec.pack(headers)), what, name)
-
-    def check_size(self, size: int, what: str, name: str) -> None:
-        """The same where the headers are packed already."""
+        size = len(codec.pack(headers))
         if size > self.size:
             raise MessageTooLarge(
                 f"the headers (context data) of {what} {name:.200} take {size:,} bytes; max_headers_size is {self.size:,}"

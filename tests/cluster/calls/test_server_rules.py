@@ -571,6 +571,36 @@ def test_what_a_client_sends_is_dropped_for_a_while_after_too_many_faulty_messag
     assert client.heard() == [Pong(3)]
 
 
+@pytest.mark.parametrize(
+    "junk",
+    [call(7), encode_result(1, 5), b"\x91\x63", encode_call(9, "x" * 256, "add", (), None, 1.0)],
+    ids=["an id in use", "a kind for callers", "bytes", "a long name"],
+)
+def test_the_rest_of_the_batch_for_which_a_client_is_blocked_is_dropped(serving, junk):
+    serving.serve()
+    client = serving.connect()
+    client.say(call(7))
+
+    padded = encode_call(8, "maths", "add", ("x" * 10_000,), None, 1.0)
+    client.say(batches.encode([*[junk] * (ALLOWED + 1), padded, call(10)]))
+
+    assert [taken.id for taken in serving.taken] == [7]
+    assert len(client.heard()) == ALLOWED + 2
+
+
+def test_a_peer_whose_routing_id_zeromq_chose_is_told_so_once(serving):
+    server, socket = serving.server, serving.socket
+
+    server.refuse_routing_id(b"\0abcd", "10.0.0.2")
+    assert socket.blocked == {b"\0abcd"}
+    serving.wind(BLOCK_TIME)
+    assert not socket.blocked
+
+    socket.gone.add(b"\0efgh")
+    server.refuse_routing_id(b"\0efgh", "10.0.0.2")
+    assert not socket.blocked
+
+
 def test_faulty_messages_count_within_a_second(serving):
     client = serving.connect()
 
@@ -643,6 +673,19 @@ def test_a_call_with_too_many_headers_is_refused_and_others_are_not(headers, tex
 def test_with_the_limits_that_nobody_set_messages_of_8_kib_are_not_looked_at():
     assert HeaderLimits().unchecked == 8 * 1024
     assert HeaderLimits(10, 5).unchecked == 5
+
+
+def test_headers_that_cannot_be_too_large_are_not_packed(serving, monkeypatch):
+    serving.serve()
+    client = serving.connect()
+    calls = [headed(number, {"name": "value"}, args=("x" * 2_000,)) for number in range(20)]
+    batch = batches.encode(calls)
+    assert HeaderLimits().unchecked < len(batch) < HeaderLimits().size
+    monkeypatch.setattr("zmqservices.wire.headers.codec.pack", None)
+
+    client.say(batch)
+
+    assert len(serving.taken) == 20
 
 
 def test_the_names_in_a_long_call_are_names(serving):

@@ -73,6 +73,17 @@ def test_an_event_with_too_many_headers_is_not_kept(stage, headers, text, is_rel
     assert stage.journal.last_seq == 0
 
 
+@pytest.mark.parametrize("is_reliable", [True, False], ids=["reliable", "best effort"])
+def test_headers_that_grow_between_two_events_are_looked_at_again(stage, is_reliable):
+    headers = {"a": ""}
+    stage.source.dispatch("order.paid", b"\x01", headers, "msgpack", None, is_reliable)
+
+    headers["a"] = "x" * 1000
+
+    with pytest.raises(MessageTooLarge, match="max_headers_size is 1,000"):
+        stage.source.dispatch("order.paid", b"\x01", headers, "msgpack", None, is_reliable)
+
+
 def test_nothing_is_accepted_once_it_is_closed(stage):
     stage.source.dispatching.close()
 

@@ -122,7 +122,8 @@ class CallLimits:
                 f"the arguments of {call.service}.{call.method} take {size:,} bytes; max_message_size is "
                 f"{self.max_message_size:,}"
             )
-        if (size if isinstance(frames, bytes) else len(frames[0])) > self.headers.unchecked:
+        within = size if isinstance(frames, bytes) else len(frames[0])
+        if within > self.headers.unchecked and not self.headers.fit(call.headers, within):
             self.headers.check(call.headers, "the call", f"{call.service}.{call.method}")
 
 

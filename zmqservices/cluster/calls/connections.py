@@ -48,6 +48,10 @@ OF_ALL_NAMESPACES = "all"
 REVOKED = "revoked"
 
 
+class Blocked(Exception):
+    """The client whose message is handled has just been blocked. The rest of that message is dropped as well."""
+
+
 class ConnectionsOwner(Protocol):
     """A CallServer."""
 
@@ -109,7 +113,10 @@ class Connections:
     def refuse_routing_id(self, routing_id: bytes, address: str) -> None:
         self._faults.saw(f"a peer at {address}", "it lets ZeroMQ choose its routing id")
         text = "set ROUTING_ID to a byte of value 1 and 16 random ones: ZeroMQ's own choice can be guessed by others"
-        self._socket.send(routing_id, envelope.encode(Error(None, refusal("protocol", text))))
+        if self._socket.send(routing_id, envelope.encode(Error(None, refusal("protocol", text)))) is not Sent.GONE:
+            # It cannot use this connection anyway. An id that belongs to no connection is not remembered, as anybody could
+            # send very many of these.
+            self._drop_for_a_while(routing_id)
 
     def on_stranger(self, client: ClientConnection, body: bytes) -> None:
         """Handle a message that came before a HELLO. Only HELLO and PING are accepted, and no long message is decoded."""
@@ -139,17 +146,13 @@ class Connections:
             self._faults.saw(str(client), f"its {type(message).__name__.upper()} came before a HELLO")
             self.sender.send(client, envelope.encode(Pong(0)))
 
-    def refuse_junk(self, client: ClientConnection, why: str) -> bool:
-        """Answer a message that is none of the protocol. True: the client has sent too many, and is one no more."""
-        if client.routing_id not in self._socket.blocked:
-            self.sender.refuse(client, None, "protocol", why)
-            self.count_fault(client)
-        return client.routing_id in self._socket.blocked
+    def refuse_junk(self, client: ClientConnection, why: str) -> None:
+        """Answer a message that is none of the protocol. Raises Blocked after too many."""
+        self.sender.refuse(client, None, "protocol", why)
+        self.count_fault(client)
 
     def count_fault(self, client: ClientConnection) -> None:
-        """A message of the client that was answered already was a faulty one. After too many, the client is blocked."""
-        if client.routing_id in self._socket.blocked:
-            return
+        """A message of the client that was answered already was a faulty one. After too many, blocks it and raises Blocked."""
         # By connection: honest clients may share an address with others, or a key with a process that went wrong.
         now = self._clock()
         if now - client.faults_since >= 1.0:
@@ -160,9 +163,13 @@ class Connections:
         why = f"more than {self._most_faults:,} faulty messages within a second (max_faults_per_second)"
         self._blocks.saw(str(client), f"{why}; what it sends is dropped for {BLOCK_TIME:g} s")
         self.sender.refuse(client, None, "protocol", f"{why}; what you send is dropped for {BLOCK_TIME:g} s")
-        self._socket.blocked.add(client.routing_id)
-        self._reactor.call_later(BLOCK_TIME, self._socket.blocked.discard, client.routing_id)
+        self._drop_for_a_while(client.routing_id)
         self.remove(client)
+        raise Blocked
+
+    def _drop_for_a_while(self, routing_id: bytes) -> None:
+        self._socket.blocked.add(routing_id)
+        self._reactor.call_later(BLOCK_TIME, self._socket.blocked.discard, routing_id)
 
     def _refuse_calls(self, client: ClientConnection, batch: Message) -> None:
         for fields in batch.messages if type(batch) is Batch else ():

@@ -252,8 +252,8 @@ class Peer:
                     self._batched += size // COUNTED_BYTES
                     return self._batched >= DRAIN_QUOTA
             elif type(message) is Batch:
-                return self._take_all(message, now, size > self._headers.unchecked)
-            elif size <= self._headers.unchecked or self._is_fit(message):
+                return self._take_all(message, now, size)
+            elif size <= self._headers.unchecked or self._is_fit(message, size):
                 self._take(message)
             return False
         except Exception as exc:  # An error in this package's own code. Only the sender of the message suffers for it.
@@ -261,7 +261,8 @@ class Peer:
             self._refuse(f"what it sends cannot be handled: {type(exc).__name__}")
             return False
 
-    def _take_all(self, batch: Batch, now: float, is_long: bool) -> bool:
+    def _take_all(self, batch: Batch, now: float, size: int) -> bool:
+        is_long = size > self._headers.unchecked
         self._batched += len(batch.messages)
         on_result = self._on_result
         for fields in batch.messages:
@@ -275,13 +276,13 @@ class Peer:
                 continue
             if type(message) is Result:
                 on_result(self, message, now)
-            elif not is_long or self._is_fit(message):
+            elif not is_long or self._is_fit(message, size):
                 self._take(message)
         return self._batched >= DRAIN_QUOTA
 
-    def _is_fit(self, message: Message) -> bool:
+    def _is_fit(self, message: Message, within: int) -> bool:
         """Whether a message that came in many bytes is no event with too many headers. Such an event is given back."""
-        if type(message) is not Event:
+        if type(message) is not Event or self._headers.fit(message.headers, within):
             return True
         try:
             self._headers.check(message.headers, "the event", f"{message.type!r} of {message.source!r}")

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
-from zmqservices.cluster.calls.connections import Connections
+from zmqservices.cluster.calls.connections import Blocked, Connections
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
 from zmqservices.cluster.calls.drain import Drain
 from zmqservices.cluster.calls.identity import Authorizer
@@ -199,7 +199,7 @@ class CallServer(Watched):
             if type(message) is IncomingCall:
                 if size > self._short:
                     if len(body) > self._headers.unchecked:
-                        self._take_if_fit(client, message, size)
+                        self._take_if_fit(client, message, size, len(body))
                     else:
                         self._take(client, message, size)
                     self._batched += size // COUNTED_BYTES
@@ -210,6 +210,8 @@ class CallServer(Watched):
             else:
                 self.on_message_kind(client, message)
             return False
+        except Blocked:
+            return True
         except Exception as exc:  # An error in this package's own code. Only the sender of the message suffers for it.
             self._faults.saw(str(client), f"{type(exc).__name__}; it is given up", exc)
             self.connections.give_up(client)
@@ -221,7 +223,7 @@ class CallServer(Watched):
         self._batched += len(messages)
         # The size of each message is unknown. A batch that is larger than any of this package's may hide one large call among
         # small ones, so each of its calls is charged the whole batch.
-        take = self._take if size <= self._headers.unchecked else self._take_if_fit
+        take = self._take if size <= self._headers.unchecked else partial(self._take_if_fit, within=size)
         if size <= LARGEST_TOGETHER:
             size //= len(messages) or 1
         for fields in messages:
@@ -230,8 +232,7 @@ class CallServer(Watched):
                 if type(message) is Batch:
                     raise ProtocolError("a batch in a batch")
             except ProtocolError as exc:
-                if self._refuse_junk(client, exc):
-                    return True  # The rest is dropped like all that it sends from here on.
+                self._refuse_junk(client, exc)
                 continue
             if type(message) is IncomingCall:
                 take(client, message, size)
@@ -239,11 +240,10 @@ class CallServer(Watched):
                 self.on_message_kind(client, message)
         return self._batched >= DRAIN_QUOTA
 
-    def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> bool:
-        """True: the client has sent too many such messages, and is one no more."""
+    def _refuse_junk(self, client: ClientConnection, fault: ProtocolError) -> None:
         self._batched += COUNTED_REFUSAL
         self._faults.saw(str(client), fault)
-        return self.connections.refuse_junk(client, f"not a message of this protocol: {fault}")
+        self.connections.refuse_junk(client, f"not a message of this protocol: {fault}")
 
     def on_message_kind(self, client: ClientConnection, message: Message) -> None:
         """Hand a message other than a CALL to the function for its kind."""
@@ -276,9 +276,12 @@ class CallServer(Watched):
             _log.exception("a call of %s.%s could not be taken", served.name, plain(call.method))
             call.fail({"exc_type": type(exc).__name__, "exc_path": "", "exc_args": [], "value": str(exc)})
 
-    def _take_if_fit(self, client: ClientConnection, call: IncomingCall, size: int) -> None:
-        """Take a call that is so long that its names or headers may be too long."""
+    def _take_if_fit(self, client: ClientConnection, call: IncomingCall, size: int, within: int) -> None:
+        """Take a call that came in so many bytes, `within`, that its names or headers may be too long."""
         longest = max(len(call.service), len(call.method))
+        if longest <= LONGEST_NAME and self._headers.fit(call.headers, within):
+            self._take(client, call, size)
+            return
         try:
             if longest > LONGEST_NAME:
                 raise MalformedRequest(f"a name of {longest:,} characters; {LONGEST_NAME} at most are those of anything")
@@ -289,8 +292,6 @@ class CallServer(Watched):
             self._tell_refused(call, "too-large")
             if longest > LONGEST_NAME:
                 self.connections.count_fault(client)
-        else:
-            self._take(client, call, size)
 
     def _turn_away(self, client: ClientConnection, call: IncomingCall, served: Served | None) -> None:
         client.has_late_answers = True

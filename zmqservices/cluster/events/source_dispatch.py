@@ -61,8 +61,6 @@ class SourceDispatch:
         self._reactor = reactor
         self._max_message_size = max_message_size
         self._header_limits = header_limits
-        #: The headers that were found to be within the limits last: those of one worker are one mapping.
-        self._checked: Headers = None
         self._commits = Commits(reactor)
         self._closed = False
         self._thread = get_ident()
@@ -93,11 +91,10 @@ class SourceDispatch:
             raw = body if serializer is not None else codec.pack(body)
             name = serializer or "msgpack"
             self.check_size(type, raw)
-            if headers is not self._checked:
-                self._check_headers(type, headers)
             if reliable:
                 self._commits.wait(self._append(type, raw, headers, name, key))
             else:
+                self._check_headers(type, headers)
                 best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
         except BaseException as exc:
             if probes is not None:
@@ -148,8 +145,6 @@ class SourceDispatch:
             return JournalError(str(self._refusal()))
         try:
             self.check_size(event[0], event[1])
-            if event[2] is not self._checked:
-                self._check_headers(event[0], event[2])
             return self._append(*event)
         except (MessageTooLarge, JournalError) as exc:
             return exc
@@ -169,7 +164,10 @@ class SourceDispatch:
         own = self._journals.own
         if own is None:
             raise JournalError(f"{self._source!r} has no journal here: a relay dispatches nothing itself")
-        return self._commits.append(own.journal, NewEvent(type, raw, codec.pack([headers, serializer]), key))
+        packed = codec.pack([headers, serializer])
+        if len(packed) > self._header_limits.unchecked:
+            self._check_headers(type, headers)
+        return self._commits.append(own.journal, NewEvent(type, raw, packed, key))
 
     def check_size(self, type: str, raw: bytes) -> None:
         """Raise MessageTooLarge for an event that is too large to be sent."""
@@ -182,7 +180,6 @@ class SourceDispatch:
 
     def _check_headers(self, type: str, headers: Headers) -> None:
         self._header_limits.check(headers, "the event", f"{type!r} of {self._source!r}")
-        self._checked = headers
 
     def close(self) -> None:
         """Accept no more events."""
