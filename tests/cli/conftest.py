@@ -1,4 +1,4 @@
-"""Real command lines in real processes, which are gone when the test is over.
+"""Runs real command lines in real processes, which have ended when the test is over.
 
 Most are forks of a process that has imported the package (see tests/system/fork_server.py). Where a module is about how a process
 starts, it says FRESH_PROCESSES = True, or names the tests that are.
@@ -55,7 +55,7 @@ TICKER = """
 
 
 class Process:
-    """A command that runs, and what it has said so far."""
+    """A running command and its output so far."""
 
     def __init__(self, servers, command, cwd, environ):
         self.lines = []
@@ -145,7 +145,7 @@ def fork_servers():
 
 @pytest.fixture
 def servers(request, fork_servers):
-    """What starts processes: from nothing where the test's module wants that."""
+    """Starts processes. They are new processes, not forks, if the test's module asks for that."""
     fresh = getattr(request.module, "FRESH_PROCESSES", ())
     return ForkServers(is_on=False) if fresh is True or request.function.__name__ in fresh else fork_servers
 

@@ -33,12 +33,12 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("arguments", "args", "kwargs"), ROWS, ids=[str(row[0])[:40] for row in ROWS])
-def test_an_argument_is_json_or_the_text_that_it_is(arguments, args, kwargs):
+def test_an_argument_that_is_not_json_is_text(arguments, args, kwargs):
     assert parse_arguments(arguments) == (args, kwargs)
 
 
 @given(st.text())
-def test_any_text_is_some_argument(text):
+def test_any_text_can_be_an_argument(text):
     args, kwargs = parse_arguments([text])
 
     assert len(args) + len(kwargs) == 1
@@ -49,7 +49,7 @@ def test_all_arguments_in_one_document():
     assert parse_arguments([], '{"a": 1}') == ([], {"a": 1})
 
 
-def test_a_document_beside_other_arguments_is_refused():
+def test_a_document_together_with_other_arguments_is_refused():
     for beside in ("4", "b=2"):
         with pytest.raises(CommandError, match=f"--json-args must have all arguments, but there is '{beside}' as well"):
             parse_arguments([beside], "[2, 3]")
@@ -67,7 +67,7 @@ def test_a_service_name_may_have_dots():
 
 
 @pytest.mark.parametrize("text", ["", "maths", ".add", "maths."])
-def test_what_names_no_method_is_refused(text):
+def test_a_target_without_a_method_is_refused(text):
     with pytest.raises(CommandError, match="is not of the form SERVICE.METHOD"):
         parse_method(text)
 
@@ -91,9 +91,9 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("value", "plain"), VALUES, ids=[str(row[0]) for row in VALUES])
-def test_every_value_has_its_json(value, plain):
+def test_every_value_has_a_json_form(value, plain):
     assert json.loads(to_json(value)) == plain
 
 
-def test_text_is_printed_as_it_is():
+def test_text_is_printed_unquoted():
     assert to_json("ü") == '"ü"'

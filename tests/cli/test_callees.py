@@ -11,7 +11,7 @@ from zmqservices.cli.nodes import NodeAnswer, summed
 
 
 def call_state(ejects=""):
-    """What a caller knows that has made one call to `maths`, and ejects one of its two instances."""
+    """The state of a caller that has made one call to `maths`, and has ejected one of its two instances."""
     calling = Calling()
     for name in ("one", "two"):
         calling.add_instance(name, add={"idempotent": True})
@@ -60,7 +60,7 @@ def test_an_earlier_release_tells_nothing_of_hedging():
     assert (shop["callees"][0]["calls"], shop["callees"][0]["hedged"]) == (1, 0)
 
 
-def test_they_are_shown_below_the_methods():
+def test_callees_are_shown_below_the_methods():
     told = summed([answer("a", call_state("two"))], None)
 
     head, row = callee_rows(told)
@@ -73,7 +73,7 @@ def test_they_are_shown_below_the_methods():
     assert callee_rows(summed([answer("a", [])], None)) == []
 
 
-def test_the_command_shows_both(monkeypatch):
+def test_the_command_shows_methods_and_callees(monkeypatch):
     monkeypatch.setattr(nodes, "ask_nodes", lambda *args: [answer("a", call_state("two"))])
 
     shown = CliRunner().invoke(nodes.stats_command).output
@@ -82,7 +82,7 @@ def test_the_command_shows_both(monkeypatch):
     assert "sends no calls to instance two of maths" in shown
 
 
-def test_of_services_in_one_process_the_one_that_calls_is_named():
+def test_callees_are_shown_for_the_service_that_calls_not_for_others_of_its_process():
     told = summed([answer("a", call_state("two"))], None)
     (shop,) = told
     beside = {**shop, "service": "mails", "calls": []}

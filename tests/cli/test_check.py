@@ -1,4 +1,4 @@
-"""`zmqservices check`: its findings on a host in order and on a broken one, and the mends that it offers."""
+"""`zmqservices check` reports its findings on a healthy host and on a broken host, and how to mend them."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def taken():
         yield listener.getsockname()[1]
 
 
-def test_a_port_that_is_taken_is_found_out_and_so_is_one_that_is_free(taken):
+def test_taken_ports_and_free_ports_are_told_apart(taken):
     assert examination.problem_of_binding("127.0.0.1", taken) == "address already in use"
     assert examination.problem_of_binding("127.0.0.1", 0) == ""
     assert "known" in examination.problem_of_binding("no-such-host.invalid", 1)
@@ -142,13 +142,13 @@ def test_the_extras_are_those_that_the_settings_need(monkeypatch):
     assert list(examination.of_extras({"DIRECTORY": "tcp://10.0.0.7:4190"})) == []
 
 
-def test_a_module_in_a_package_that_is_missing_is_missing():
+def test_a_module_of_a_missing_package_is_missing():
     assert examination._is_installed("json.decoder")
     assert not examination._is_installed("no_such_package")
     assert not examination._is_installed("no_such_package.sdk")
 
 
-def test_every_extra_that_check_names_is_one_of_this_package():
+def test_this_package_has_every_extra_that_check_names():
     setup = (Path(__file__).parents[2] / "setup.cfg").read_text("utf-8")
     extras = re.findall(r"^(\w+) =$", setup.partition("extras_require]")[2], re.MULTILINE)
 
@@ -156,7 +156,7 @@ def test_every_extra_that_check_names_is_one_of_this_package():
     assert named <= set(extras)
 
 
-def test_a_node_reaches_itself_at_the_address_that_others_are_told():
+def test_a_node_reaches_itself_at_its_advertised_address():
     capabilities = open_directory("tcp://127.0.0.1:1").capabilities
 
     def found(**settings):
@@ -184,7 +184,7 @@ def test_something_else_at_the_advertised_address_is_not_this_host(taken):
         assert examination._problem_of_reaching(listener, "127.0.0.1", taken, 0.05) == "no connection within 0.05 s"
 
 
-def test_the_folder_of_journals_is_looked_at_where_it_is_or_would_be_made(tmp_path):
+def test_the_folder_of_journals_is_checked_even_if_it_is_not_made_yet(tmp_path):
     tmp_path.chmod(0o700)
     missing = list(examination.of_journals(str(tmp_path / "journals" / "default"), 1))
     (tmp_path / "journals").mkdir()
@@ -197,7 +197,7 @@ def test_the_folder_of_journals_is_looked_at_where_it_is_or_would_be_made(tmp_pa
     assert there[1].level == WARNING and "may take 1073741824.0 GiB" in there[1].text
 
 
-def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path):
+def test_a_folder_is_on_the_file_system_with_the_longest_mount_point(tmp_path):
     mounts = tmp_path / "mountinfo"
     disk = tmp_path / "a disk"
     disk.mkdir()

@@ -1,4 +1,4 @@
-"""What the shell is offered, and summaries that are whole."""
+"""Completions for the shell, summaries of commands, and suggestions for mistyped names."""
 
 import socket
 
@@ -40,7 +40,7 @@ def test_modules_are_completed_folder_by_folder(tmp_path, monkeypatch):
     assert complete.modules(None, None, "nowhere.") == []
 
 
-def test_without_a_directory_nothing_is_completed_and_nothing_said(capsys):
+def test_without_a_directory_nothing_is_completed_and_no_error_is_shown(capsys):
     ctx = click.Context(cli)
     ctx.params = {"directory": "nonsense://"}
 
@@ -49,13 +49,13 @@ def test_without_a_directory_nothing_is_completed_and_nothing_said(capsys):
 
 
 @pytest.mark.parametrize("group", [cli, events_command, dead_letters_command], ids=lambda group: group.name)
-def test_summaries_are_whole(group):
+def test_no_summary_is_cut(group):
     text = group.get_help(click.Context(group, info_name=group.name, terminal_width=80))
 
     assert "..." not in text.partition("Commands:")[2]
 
 
-def test_what_was_meant_is_named():
+def test_a_mistyped_name_gets_a_suggestion():
     assert did_you_mean("mathss", ["maths", "mails"]) == "did you mean 'maths'? "
     assert did_you_mean("xyz", ["b", "a"]) == "there are a, b; "
     assert did_you_mean("xyz", []) == ""
@@ -66,7 +66,7 @@ def record(**fields):
     return Record(service="maths", instance="i", **{"host": alive.platform.node(), "pid": 1, **fields})
 
 
-def test_dead_is_who_has_no_process_and_no_port_on_this_host(monkeypatch):
+def test_an_instance_is_dead_if_its_process_and_port_on_this_host_are_gone(monkeypatch):
     monkeypatch.setattr(alive, "_runs", lambda pid: pid == 1)
     with socket.socket() as listening, socket.socket() as shut:
         listening.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ def test_dead_is_who_has_no_process_and_no_port_on_this_host(monkeypatch):
         assert not alive.is_dead(record(pid=0))
 
 
-def test_lines_of_one_of_several_processes_carry_its_number(monkeypatch):
+def test_each_log_line_has_the_number_of_its_process(monkeypatch):
     monkeypatch.delenv("ZMQSERVICES_PROCESS", raising=False)
     assert process_label() == ""
 

@@ -33,7 +33,7 @@ def command(cluster_config, capsys):
 
 @pytest.fixture
 def failing(serve, cluster):
-    """A handler that fails until `mended` holds something; one event of it is a dead letter already."""
+    """A handler that fails until `mended` is not empty. It has one dead letter already."""
     mended, notes = [], Notes()
 
     class Mails:
@@ -53,7 +53,7 @@ def failing(serve, cluster):
     return mended, notes
 
 
-def test_ls_shows_groups_and_what_waits_for_them(failing, command):
+def test_ls_shows_groups_and_their_waiting_events(failing, command):
     code, out, _ = command("ls")
     assert code == 0
     assert re.search(rf"orders +\S+:\d+ +{re.escape(GROUP)} +1 +0 +- +0 +1 +0", out), out
@@ -64,7 +64,7 @@ def test_ls_shows_groups_and_what_waits_for_them(failing, command):
     assert stats["journals"][0]["groups"][0]["dead_letters"] == 1
 
 
-def test_groups_are_shown_also_when_nobody_is_there_any_more(serve, command):
+def test_groups_without_members_and_publishers_are_shown(serve, command):
     class Mails:
         name = "mails"
 
@@ -99,7 +99,7 @@ def test_groups_are_shown_also_when_nobody_is_there_any_more(serve, command):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (30 * 86_400, "30 d")]
 )
-def test_spans_are_told_in_units_that_people_use(seconds, text):
+def test_durations_are_printed_in_suitable_units(seconds, text):
     assert span(seconds) == text
 
 
@@ -125,7 +125,7 @@ def test_dead_letters_are_dropped(failing, command):
     assert "no dead letters" in command("dead-letters", "ls", "orders")[1]
 
 
-def test_a_replay_delivers_again(serve, cluster, command):
+def test_a_replay_delivers_events_again(serve, cluster, command):
     notes = Notes()
 
     class Mails:
@@ -164,7 +164,7 @@ def test_tail_shows_events_as_they_happen(serve, cluster, cluster_config, start)
     assert [(one["type"], one["data"]["number"]) for one in shown] == [("order.paid", 1), ("order.sent", 2)]
 
 
-def test_a_replay_says_from_where_on():
+def test_a_replay_says_where_it_begins():
     assert rewound(GROUP, "a1", 0) == f"{GROUP} receives again all kept events of the journal a1"
     assert rewound(GROUP, "a1", 7) == f"{GROUP} receives again the events after 7 of the journal a1"
 
@@ -180,7 +180,7 @@ def test_a_tail_of_a_source_that_nobody_publishes_says_so():
     assert missing("bills", set()) == "no publisher of 'bills' is listed; waiting for one"
 
 
-def test_a_tail_hints_and_waits(serve, cluster, cluster_config, start):
+def test_a_tail_gives_a_hint_and_waits(serve, cluster, cluster_config, start):
     serve(Orders)
     options = ["--directory", cluster_config["DIRECTORY"], "--namespace", cluster_config["NAMESPACE"]]
     tail = start("events", "tail", "ordesr", *options)
@@ -189,7 +189,7 @@ def test_a_tail_hints_and_waits(serve, cluster, cluster_config, start):
     assert tail.popen.poll() is None
 
 
-def test_mistakes_are_told_in_a_sentence(failing, command):
+def test_mistakes_are_reported_in_one_sentence(failing, command):
     code, _, err = command("ls", "bills")
     assert code == 3 and "no publisher of its events is listed" in err
     code, _, err = command("replay", "orders", "nobody")
@@ -202,7 +202,7 @@ def test_mistakes_are_told_in_a_sentence(failing, command):
     assert code == 2 and "stop them first" in err
 
 
-def test_a_group_is_forgotten_by_the_directory_also_when_nobody_publishes(serve, command):
+def test_a_group_is_removed_from_the_directory_even_without_a_publisher(serve, command):
     class Mails:
         name = "mails"
 
@@ -221,7 +221,7 @@ def test_a_group_is_forgotten_by_the_directory_also_when_nobody_publishes(serve,
     assert code == 2 and f"neither a publisher of 'orders' nor the directory knows the group {GROUP!r}" in err
 
 
-def test_a_time_is_iso_or_so_long_ago():
+def test_a_time_is_iso_or_a_duration_before_now():
     assert moment("1970-01-02T00:00+00:00") == 86_400
     assert moment("2h") < moment("1.5h") < moment("10m") < moment("5s")
     with pytest.raises(CommandError, match="is no time"):

@@ -1,4 +1,4 @@
-"""What `zmqservices stats` says besides counts, made of answers by hand."""
+"""`zmqservices stats` prints changes and long calls besides counts. The answers of nodes are made by hand."""
 
 from zmqservices.cli.happenings import happened, happened_rows, longest, running_rows
 
@@ -11,7 +11,7 @@ def answer(node, service, *timeline):
     return {"node": node, "timeline": timeline, "instances": [{"service": service, "instance": f"{service}1"}]}
 
 
-def test_what_several_nodes_saw_is_told_once_and_what_is_no_news_is_not():
+def test_a_change_that_several_nodes_saw_is_listed_once_and_an_expected_one_never():
     gone = "was UP, process 7 on blue"
     answers = [
         answer("n1", "orders", entry(1, "listed"), entry(2, "unlisted", at=101.0, detail=gone)),
@@ -44,7 +44,7 @@ def running(instance, *seconds):
     return {"instance": instance, "longest": calls}
 
 
-def test_calls_that_have_run_for_a_second_are_named_the_longest_first():
+def test_calls_that_have_run_for_a_second_are_listed_longest_first():
     found = longest([running("s1", 4.0, 0.2), running("s2", 7.5), {"instance": "of another release"}])
 
     _, *rows = running_rows([{"service": "stock", "longest": found}])

@@ -1,4 +1,4 @@
-"""`zmqservices health`: instances that answer, drain, hang, or are none."""
+"""`zmqservices health` with instances that answer, drain or hang, and without instances."""
 
 import json
 import signal
@@ -80,7 +80,7 @@ def test_instances_that_answer_hang_and_drain(start, zmqservices, write):
     call.end()
 
 
-def test_each_address_gets_an_answer_in_its_place():
+def test_answers_have_the_order_of_the_addresses():
     with socket.socket() as silent, socket.socket() as nobody:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -110,5 +110,5 @@ def one(service, health):
         ((), [], True, False, "no service of this host is listed"),
     ],
 )
-def test_the_sentence_says_who_is_not_healthy(services, found, here, every, sentence):
+def test_the_sentence_names_unhealthy_instances(services, found, here, every, sentence):
     assert complaint_of(services, found, here, every) == sentence

@@ -1,4 +1,4 @@
-"""What `ls` and `inspect` show of a view."""
+"""`ls` and `inspect` show the services of a view."""
 
 import json
 import platform
@@ -74,7 +74,7 @@ def test_the_table_has_a_line_for_each_service():
     ]
 
 
-def test_a_service_is_described_with_methods_and_instances():
+def test_a_description_of_a_service_has_methods_and_instances():
     description = describe("hello", VIEW)
 
     assert list(description["methods"]) == ["add", "bare", "hello", "keyed"]
@@ -95,7 +95,7 @@ def test_a_service_is_described_with_methods_and_instances():
     json.dumps(description)
 
 
-def test_methods_are_those_of_the_newest_instance():
+def test_methods_come_from_the_newest_instance():
     view = View(
         records={
             "old": seen("hello", "old", 1, methods={"before": {}}),
@@ -106,7 +106,7 @@ def test_methods_are_those_of_the_newest_instance():
     assert list(describe("hello", view)["methods"]) == ["after"]
 
 
-def test_an_unknown_service_has_nothing():
+def test_an_unknown_service_has_no_description():
     description = describe("nobody", VIEW)
 
     assert (description["methods"], description["entrypoints"], description["instances"]) == ({}, [], [])
@@ -134,7 +134,7 @@ def tick(method, after, **more):
     return {"kind": "timer", "method": method, "what": "every 60 s", "next": after, "doc": "Cleans.", **more}
 
 
-def test_what_the_nodes_say_is_added_and_that_of_the_newest_instance_counts():
+def test_answers_of_nodes_are_added_and_the_newest_instance_counts():
     description = describe("hello", VIEW)
     add = {"kind": "rpc", "method": "add", "what": "", "annotations": {"a": "int"}, "doc": "Adds."}
     old = told("h1", tick("clean", 7.0), dependencies={"db": "Old"})
@@ -157,7 +157,7 @@ def test_what_the_nodes_say_is_added_and_that_of_the_newest_instance_counts():
     assert lines[at + 3 : at + 5] == ["  NEEDS  FROM", "  db     Database"]
 
 
-def test_a_timer_of_the_whole_service_ticks_where_its_leader_is():
+def test_a_cluster_timer_is_listed_with_its_leader():
     description = describe("hello", VIEW)
     one, other = (tick("clean", after, cluster=True, is_leader=leads) for after, leads in ((1.0, False), (30.0, True)))
 
@@ -166,7 +166,7 @@ def test_a_timer_of_the_whole_service_ticks_where_its_leader_is():
     assert description["entrypoints"][0]["next"] == 30.0
 
 
-def test_without_an_answer_a_page_shows_what_the_directory_lists():
+def test_without_answers_a_page_shows_the_records_of_the_directory():
     description = describe("hello", VIEW)
     before = page(description)
 
@@ -176,7 +176,7 @@ def test_without_an_answer_a_page_shows_what_the_directory_lists():
     assert "NEEDS" not in before
 
 
-def test_what_others_say_of_themselves_moves_no_cursor_and_begins_no_line():
+def test_texts_of_peers_move_no_cursor_and_begin_no_line():
     evil = "a\x1b[2J\nb\x9bc"
     record = Record(
         service=evil,
@@ -198,7 +198,7 @@ def test_what_others_say_of_themselves_moves_no_cursor_and_begins_no_line():
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://[", "tcp://[x]:1", "tcp://10.0.0.5:99999"])
-def test_what_an_instance_announced_in_place_of_an_address_ends_no_listing(endpoint):
+def test_an_announced_address_that_is_invalid_does_not_end_a_listing(endpoint):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
 

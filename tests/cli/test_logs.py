@@ -44,7 +44,7 @@ def test_every_line_of_the_log_is_json(start, write):
 
 @pytest.mark.system
 @pytest.mark.timeout(180)
-def test_two_ways_to_configure_the_log_are_one_too_many(zmqservices, write):
+def test_two_ways_to_configure_the_log_are_refused(zmqservices, write):
     write("clock.py", TICKING)
     write("config.yaml", "LOG_FORMAT: json\nLOGGING: {version: 1}\n")
 

@@ -1,4 +1,4 @@
-"""`zmqservices ls --ejections` marks the instances that callers have ejected, by what their nodes answer."""
+"""`zmqservices ls --ejections` asks nodes which instances they have ejected, and marks those instances."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def view(*instances, service="maths"):
 
 
 def answer(node, service="maths", **conditions):
-    """What a node says that calls these instances."""
+    """The answer of a node that calls these instances."""
     instances = [
         {"instance": name, "condition": condition, "why": "5 calls in a row failed" if condition == "ejected" else ""}
         for name, condition in conditions.items()
@@ -41,7 +41,7 @@ def marked(found, answers):
     return services
 
 
-def test_an_instance_has_those_who_ejected_it_among_those_who_know_it():
+def test_an_instance_lists_the_callers_that_ejected_it_and_counts_all_that_know_it():
     (maths,) = marked(view("one", "two"), [*ANSWERS, answer("e", one="up")])
 
     assert maths["ejected"] == [
@@ -52,7 +52,7 @@ def test_an_instance_has_those_who_ejected_it_among_those_who_know_it():
     ]  # fmt: skip
 
 
-def test_they_are_shown_below_the_services():
+def test_ejections_are_shown_below_the_services():
     services = marked(view("one", "two"), ANSWERS)
 
     assert table(services).splitlines() == [
@@ -62,14 +62,14 @@ def test_they_are_shown_below_the_services():
     assert ejected_lines(services) == ["instance two of maths at tcp://10.0.0.5:2: ejected by 2 of 3 callers"]
 
 
-def test_where_nobody_ejects_there_is_no_line():
+def test_without_ejections_there_is_no_line():
     services = marked(view("one"), [answer("a", one="up")])
 
     assert (services[0]["ejected"], ejected_lines(services)) == ([], [])
     assert table(services).splitlines()[1] == "maths    1          1   0        tcp://10.0.0.5:1"
 
 
-def test_a_node_of_an_earlier_release_and_an_instance_that_left_are_no_obstacle():
+def test_answers_of_earlier_releases_and_of_removed_instances_are_accepted():
     old = NodeAnswer("tcp://a:1", ["shop"], 0.001, {"node": "a", "instances": []}, "")
 
     (maths,) = marked(view("one"), [old, answer("b", gone="ejected"), answer("c", service="words", one="ejected")])
@@ -77,14 +77,14 @@ def test_a_node_of_an_earlier_release_and_an_instance_that_left_are_no_obstacle(
     assert maths["ejected"] == []
 
 
-def test_where_no_node_answers_nothing_is_claimed():
+def test_without_answers_the_listing_claims_nothing_about_ejections():
     services = marked(view("one"), [SILENT])
 
     assert (services[0]["ejected"], ejected_lines(services)) == (None, [])
     assert table(services).splitlines()[1] == "maths    1          1   -        tcp://10.0.0.5:1"
 
 
-def test_what_others_say_of_themselves_moves_no_cursor():
+def test_texts_of_peers_move_no_cursor():
     services = marked(view("evil\x1b[2J\n"), [answer("a", **{"evil\x1b[2J\n": "ejected"})])
 
     (line,) = ejected_lines(services)
@@ -116,7 +116,7 @@ def asked(monkeypatch):
     return asked
 
 
-def test_a_node_that_does_not_answer_is_named(asked):
+def test_a_silent_node_is_named(asked):
     result = CliRunner().invoke(ls_command, ["--ejections"])
 
     assert (result.exit_code, asked) == (0, ["stats"])
@@ -131,7 +131,7 @@ def test_without_the_option_no_node_is_asked(asked):
     assert "ejected" not in json.loads(result.stdout)[0]
 
 
-def test_nodes_need_time_to_answer(asked):
+def test_a_timeout_of_zero_leaves_nodes_no_time_to_answer(asked):
     result = CliRunner().invoke(ls_command, ["--ejections", "--timeout", "0"])
 
     assert (result.exit_code, asked) == (2, [])

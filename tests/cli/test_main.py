@@ -16,7 +16,7 @@ HOME = Path(__file__).resolve().parents[2]
 FRESH_PROCESSES = True
 
 
-def test_names_of_nameko_are_there():
+def test_nameko_names_of_commands_exist():
     from zmqservices.cli.main import ENV_VAR_MATCHER, env_var_constructor, setup_yaml_parser
     from zmqservices.cli.run import import_service, run, setup_backdoor
     from zmqservices.cli.shell import ShellRunner, make_nameko_helper
@@ -48,7 +48,7 @@ def test_help_names_every_command(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_every_command_teaches_with_an_example(command, capsys):
+def test_the_help_of_every_command_has_an_example(command, capsys):
     assert main([command, "--help"]) == 0
 
     shown = capsys.readouterr().out
@@ -57,12 +57,12 @@ def test_the_help_of_every_command_teaches_with_an_example(command, capsys):
 
 
 @pytest.mark.parametrize("flag", ["-v", "--version"])
-def test_the_version_is_told(flag, capsys):
+def test_the_version_is_printed(flag, capsys):
     assert main([flag]) == 0
     assert capsys.readouterr().out.startswith("zmqservices ")
 
 
-def test_a_command_that_is_mistyped_is_guessed(capsys):
+def test_a_mistyped_command_gets_a_suggestion(capsys):
     assert main(["rum"]) == 2
     assert "no such command 'rum'; did you mean 'run'?" in capsys.readouterr().err
 
@@ -75,7 +75,7 @@ def test_without_a_command_the_help_is_shown(capsys):
 
 
 @pytest.mark.parametrize("text", ["novalue", "=5", "a=[1"])
-def test_a_definition_that_is_none_is_told(text, capsys):
+def test_an_invalid_definition_is_reported(text, capsys):
     assert main(["show-config", "-d", text]) == 2
 
     assert "Error: " in capsys.readouterr().err
@@ -109,7 +109,7 @@ def test_an_error_is_a_sentence_and_an_exit_code(error, code, text, monkeypatch,
     assert capsys.readouterr().err == f"Error: {text}\n"
 
 
-def test_an_error_of_any_class_that_came_from_a_service_counts_as_one():
+def test_an_error_of_any_class_from_a_service_is_a_remote_error():
     error = KeyError("x")
     error.__cause__ = exceptions.RemoteTraceback("Traceback ...")
 
@@ -117,7 +117,7 @@ def test_an_error_of_any_class_that_came_from_a_service_counts_as_one():
     assert sentence(error) == "KeyError: 'x'"
 
 
-def test_what_is_a_bug_shows_itself(monkeypatch):
+def test_a_bug_shows_its_traceback(monkeypatch):
     def failing(**_):
         raise ZeroDivisionError
 
@@ -127,7 +127,7 @@ def test_what_is_a_bug_shows_itself(monkeypatch):
         main([])
 
 
-def test_ctrl_c_is_no_traceback(monkeypatch):
+def test_ctrl_c_shows_no_traceback(monkeypatch):
     def interrupted(**_):
         raise KeyboardInterrupt
 
@@ -137,7 +137,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_has_its_completion(shell):
+def test_each_shell_has_a_completion_script(shell):
     done = CliRunner().invoke(cli, ["completion", shell])
 
     assert done.exit_code == 0
@@ -154,7 +154,7 @@ def test_python_m_is_the_same_command(zmqservices):
     assert "Usage: zmqservices [OPTIONS] COMMAND" in zmqservices("--help").stdout
 
 
-def test_nothing_is_coloured_when_nobody_looks(zmqservices):
+def test_output_to_a_pipe_has_no_colours(zmqservices):
     done = zmqservices("run", "nowhere")
 
     assert done.stderr == "Error: there is no module 'nowhere' in this folder or on the Python path\n"
@@ -181,7 +181,7 @@ def test_only_the_command_line_patches_the_standard_library():
     assert {call.split(":")[0] for call in found} == {"zmqservices/cli/patching.py", "zmqservices/compat/eventlet_names.py"}
 
 
-def test_importing_the_command_line_patches_nothing_and_brings_nothing_heavy(zmqservices, write, tmp_path):
+def test_importing_the_command_line_patches_nothing_and_imports_nothing_heavy(zmqservices, write, tmp_path):
     import os
     import subprocess
     import sys

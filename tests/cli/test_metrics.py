@@ -57,7 +57,7 @@ def test_a_process_serves_its_page_until_it_ends(start, write):
 
 @pytest.mark.system
 @pytest.mark.timeout(180)
-def test_several_processes_have_one_page_in_which_each_is_named(start, write):
+def test_several_processes_share_one_page_that_names_each_of_them(start, write):
     write("maths.py", MATHS)
     port = free_port()
     arguments = ("--processes", "2", "-d", f"METRICS_ADDRESS=127.0.0.1:{port}", "--directory", f"local:{free_port()}")
@@ -94,7 +94,7 @@ def test_several_processes_have_one_page_in_which_each_is_named(start, write):
 )
 @pytest.mark.system
 @pytest.mark.timeout(180)
-def test_what_cannot_be_served_is_said_before_anything_starts(zmqservices, write, address, text):
+def test_a_page_that_cannot_be_served_is_reported_before_anything_starts(zmqservices, write, address, text):
     write("maths.py", MATHS)
     write("prometheus_client.py", "raise ImportError('not there')")
 

@@ -40,7 +40,7 @@ SHOP = """
 
 @pytest.mark.system
 @pytest.mark.timeout(180)
-def test_nodes_answer_what_they_run_and_what_they_did(start, zmqservices, write, tmp_path):
+def test_nodes_tell_what_they_run_and_have_done(start, zmqservices, write, tmp_path):
     write("shop.py", SHOP)
     cluster = ("--directory", f"local:{free_port()}")
     journals = ("-d", f"JOURNAL_FOLDER={tmp_path / 'journals'}")
@@ -119,7 +119,7 @@ def test_the_instances_of_a_service_are_added_up():
     assert orders["calls"] == []
 
 
-def test_the_calls_that_a_service_makes_stand_with_it():
+def test_the_calls_of_a_service_are_shown_with_the_service():
     durations = Histogram()
     durations.observe(0.01)
     names = {"caller": "orders", "service": "stock", "method": "take"}

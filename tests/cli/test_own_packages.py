@@ -1,4 +1,4 @@
-"""Ours are imported whatever lies in the working directory."""
+"""zmqservices imports its own packages even if modules of the working directory have the same names."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ CONSOLE_SCRIPT = "from zmqservices.cli.main import main; raise SystemExit(main()
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a service and a module that has the name of a package of ours."""
+    """A folder with a service, and with a module that has the name of one of our packages."""
     (tmp_path / "greeting.py").write_text(SERVICE)
     (tmp_path / "discovery.py").write_text("raise RuntimeError('the wrong module')")
     return tmp_path
@@ -39,7 +39,7 @@ def run(folder, *argv):
 
 @pytest.mark.system
 @pytest.mark.parametrize("program", [["-m", "zmqservices"], ["-c", CONSOLE_SCRIPT]])
-def test_a_module_of_the_same_name_is_passed_over(folder, program):
+def test_a_module_with_the_name_of_our_package_is_not_imported(folder, program):
     ended = run(folder, *program, "ls")
 
     assert ended.returncode == 0, ended.stderr
@@ -48,7 +48,7 @@ def test_a_module_of_the_same_name_is_passed_over(folder, program):
 
 @pytest.mark.system
 @pytest.mark.parametrize("name", own_packages.NAMES)
-def test_a_service_module_of_that_name_gets_a_sentence(folder, name):
+def test_a_service_module_with_that_name_is_refused_with_a_sentence(folder, name):
     (folder / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
 
     # As the console script: `python -m zmqservices` would run the user's own module of that name.
@@ -61,7 +61,7 @@ def test_a_service_module_of_that_name_gets_a_sentence(folder, name):
 
 @pytest.mark.system
 @pytest.mark.parametrize("name", ["bench", "examples", "tests"])
-def test_folders_of_the_project_that_are_no_packages_hide_no_service_module(folder, name):
+def test_project_folders_that_are_not_packages_hide_no_service_module(folder, name):
     (folder / f"{name}.py").write_text(SERVICE.replace("@rpc", "@staticmethod"))
 
     ended = run(folder, "-P", "-c", CONSOLE_SCRIPT, "run", name)
@@ -78,7 +78,7 @@ def test_a_registry_is_a_command_of_the_one_program(folder):
     assert all(command in ended.stdout for command in ("serve", "list", "watch"))
 
 
-def test_only_names_of_ours_are_hidden(folder):
+def test_only_names_of_our_packages_are_hidden(folder):
     (folder / "orders.py").touch()
 
     assert own_packages.hidden_in(folder) == [folder / "discovery.py"]

@@ -1,4 +1,4 @@
-"""Monkey-patching: all of the standard library, `ssl` with OpenSSL not before somebody wants it, plugins as gevent has them."""
+"""Monkey-patching: all of the standard library is patched, `ssl` only when it is first imported. Gevent's plugins are called."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ monkey_patch()
 
 
 def run(program, *folders):
-    """What a fresh process prints for `program`, patched as a service is."""
+    """Run `program` in a new process that is patched like a service. Return its output."""
     path = os.pathsep.join([str(HOME), *map(str, folders)])
     done = subprocess.run(
         [sys.executable, "-c", PATCHED + textwrap.dedent(program)],
@@ -61,7 +61,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_ssl_is_patched_however_it_is_first_imported(way):
+def test_ssl_is_patched_whichever_way_it_is_first_imported(way):
     said = run(
         f"""
         {way}
@@ -79,7 +79,7 @@ def test_ssl_is_patched_however_it_is_first_imported(way):
     assert said == ["True True", "True ssl", "SourceFileLoader True True", "[]"]
 
 
-def test_what_was_imported_before_is_patched_at_once():
+def test_modules_imported_before_are_patched_at_once():
     done = subprocess.run(
         [sys.executable, "-c", f"import ssl{PATCHED}\nprint(ssl.SSLContext.__module__)"],
         env={**os.environ, "PYTHONPATH": str(HOME)},
@@ -121,7 +121,7 @@ def test_two_greenlets_of_one_thread_speak_tls():
     assert said == ["b'HELLO'"]
 
 
-def test_plugins_of_gevent_are_told(tmp_path):
+def test_gevents_patching_plugins_are_called(tmp_path):
     folder = tmp_path / "listener-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: listener\nVersion: 1.0\n", "utf-8")

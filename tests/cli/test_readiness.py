@@ -1,4 +1,4 @@
-"""What stands around a process learns whether it is ready: by a file, a port, and systemd's socket."""
+"""A process tells its environment whether it is ready: with a file, with a port, and over systemd's socket."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def listens(port):
         return False
 
 
-def test_all_three_say_ready_and_not_ready(tmp_path, systemd, port, monkeypatch):
+def test_the_file_the_port_and_systemd_learn_ready_and_not_ready(tmp_path, systemd, port, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.path)
     file = tmp_path / "ready"
     file.write_text("of a process that was killed")
@@ -74,7 +74,7 @@ def test_all_three_say_ready_and_not_ready(tmp_path, systemd, port, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["notify"]
 
 
-def test_where_nothing_is_asked_for_nothing_is_done():
+def test_without_settings_nothing_is_done():
     readiness = Readiness.read({})
     readiness.open()
     readiness.accept()
@@ -91,13 +91,13 @@ def test_where_nothing_is_asked_for_nothing_is_done():
         ("READY_ADDRESS", "host:99999", "READY_ADDRESS is 'host:99999'; HOST:PORT is needed, such as '0.0.0.0:9465'"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_starts(setting, value, sentence):
+def test_an_unusable_setting_is_reported_before_anything_starts(setting, value, sentence):
     with pytest.raises(ConfigurationError) as caught:
         Readiness.read({setting: value})
     assert str(caught.value) == sentence
 
 
-def test_a_port_that_is_taken_is_told_before_anything_starts():
+def test_a_taken_port_is_reported_before_anything_starts():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -125,7 +125,7 @@ def test_a_process_is_ready_until_it_begins_to_stop(start, ticker, tmp_path, sys
 
 
 @pytest.mark.system
-def test_several_processes_are_ready_while_all_of_them_are(start, ticker, tmp_path, systemd, port):
+def test_a_supervisor_is_ready_while_all_its_processes_are_ready(start, ticker, tmp_path, systemd, port):
     file = tmp_path / "ready"
     arguments = ("--processes", "2", "-d", f"READY_FILE={file}", "-d", f"READY_ADDRESS=127.0.0.1:{port}")
     supervisor = start("run", "ticker_module", *arguments, NOTIFY_SOCKET=systemd.path)

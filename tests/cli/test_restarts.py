@@ -1,4 +1,4 @@
-"""When a process that ended is restarted."""
+"""When the supervisor restarts a process that ended."""
 
 import random
 
@@ -12,7 +12,7 @@ def restarts():
     return Restarts(random.Random(1))
 
 
-def test_a_wrong_configuration_is_given_up(restarts):
+def test_a_process_with_a_wrong_configuration_is_not_restarted(restarts):
     assert restarts.ended(2, now=0.0) is None
     assert restarts.is_given_up
     assert not restarts.was_ever_up
@@ -33,13 +33,13 @@ def test_pauses_grow_and_have_a_bound(restarts):
         assert longest / 2 <= pause <= longest
 
 
-def test_two_processes_do_not_come_back_as_one():
+def test_processes_restart_at_different_times():
     pauses = {Restarts(random.Random(seed)).ended(1, now=0.0) for seed in range(10)}
 
     assert len(pauses) == 10
 
 
-def test_after_a_long_life_a_failure_counts_as_the_first(restarts):
+def test_a_failure_after_a_long_life_counts_as_the_first(restarts):
     for _ in range(10):
         restarts.ended(1, now=0.0)
     restarts.came_up(now=0.0)
@@ -47,7 +47,7 @@ def test_after_a_long_life_a_failure_counts_as_the_first(restarts):
     assert restarts.ended(1, now=LONG_LIFE) <= LONG_LIFE + FIRST_PAUSE
 
 
-def test_after_a_short_life_it_does_not(restarts):
+def test_a_failure_after_a_short_life_counts_as_a_further_one(restarts):
     for _ in range(10):
         restarts.ended(1, now=0.0)
     restarts.came_up(now=0.0)
@@ -55,14 +55,14 @@ def test_after_a_short_life_it_does_not(restarts):
     assert restarts.ended(1, now=1.0) > 1.0 + FIRST_PAUSE
 
 
-def test_an_end_in_good_order_is_no_failure(restarts):
+def test_an_exit_with_0_is_no_failure(restarts):
     for now in range(10):
         restarts.came_up(now)
 
         assert restarts.ended(0, now) <= now + FIRST_PAUSE
 
 
-def test_a_change_forgives(restarts):
+def test_a_change_of_the_source_forgets_earlier_failures(restarts):
     restarts.ended(2, now=0.0)
 
     restarts.forgive()

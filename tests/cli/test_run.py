@@ -1,4 +1,4 @@
-"""`zmqservices run` in real processes: what starts, what stops it, what is said of mistakes."""
+"""`zmqservices run` in real processes: how services start and stop, and how mistakes are reported."""
 
 import platform
 import signal
@@ -12,14 +12,14 @@ FRESH_PROCESSES = {
     "test_sigterm_while_services_come_up_stops_them_once_they_are_up",
     "test_services_that_hang_while_coming_up_can_be_killed",
     "test_the_library_is_patched_before_the_service_is_imported",
-    "test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it",
-    "test_it_keeps_the_memory_of_large_blocks_before_any_message_comes",
-    "test_the_end_of_a_method_s_first_child_is_heard_of_however_soon_it_comes",
+    "test_the_garbage_collector_skips_imported_objects_unless_the_service_configured_it",
+    "test_the_allocator_keeps_large_blocks_before_the_first_message",
+    "test_the_exit_of_a_methods_first_child_is_noticed_however_soon_it_comes",
 }
 
 
 def run_until(start, module, words):
-    """Run the services of a module until it says so, and stop it in good order."""
+    """Run the services of a module until its output has the text, and stop them gracefully."""
     process = start("run", module)
     process.until(words)
     process.signal(signal.SIGTERM)
@@ -167,7 +167,7 @@ def test_the_library_is_patched_before_the_service_is_imported(start, write):
     ("own", "told"),
     [("", "(True, True)"), ("gc.set_threshold(99)", "(False, False)"), ("gc.disable()", "(False, False)")],
 )
-def test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it(start, write, own, told):
+def test_the_garbage_collector_skips_imported_objects_unless_the_service_configured_it(start, write, own, told):
     write(
         "collected.py",
         f"""
@@ -191,7 +191,7 @@ def test_the_garbage_collector_spares_what_lives_unless_somebody_has_set_it(star
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_it_keeps_the_memory_of_large_blocks_before_any_message_comes(start, write):
+def test_the_allocator_keeps_large_blocks_before_the_first_message(start, write):
     write(
         "large.py",
         """
@@ -216,7 +216,7 @@ def test_it_keeps_the_memory_of_large_blocks_before_any_message_comes(start, wri
     run_until(start, "large", "given back: False")
 
 
-def test_the_end_of_a_method_s_first_child_is_heard_of_however_soon_it_comes(start, write):
+def test_the_exit_of_a_methods_first_child_is_noticed_however_soon_it_comes(start, write):
     write(
         "forking.py",
         """
@@ -270,7 +270,7 @@ def test_a_service_that_dies_ends_the_process_with_its_traceback_in_the_log(star
     assert "a service died" in process.said
 
 
-def test_logging_is_as_configured(start, ticker, write):
+def test_logging_follows_the_configuration(start, ticker, write):
     write(
         "config.yaml",
         """
@@ -291,7 +291,7 @@ def test_logging_is_as_configured(start, ticker, write):
     assert "MINE the setting 'rpc_timout' is not known; did you mean 'rpc_timeout'?" in process.said
 
 
-def test_a_broker_is_ignored_with_a_warning(start, ticker):
+def test_a_broker_url_is_ignored_with_a_warning(start, ticker):
     process = start("run", "ticker_module", "--broker", "amqp://guest:secret@localhost")
 
     process.until("--broker is ignored")
@@ -316,7 +316,7 @@ def test_a_broker_is_ignored_with_a_warning(start, ticker):
         ([], "Missing argument"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(zmqservices, ticker, write, arguments, sentence):
+def test_mistakes_are_reported_in_one_sentence(zmqservices, ticker, write, arguments, sentence):
     write("broken.py", "import nothing_like_it\n")
 
     done = zmqservices("run", *arguments)

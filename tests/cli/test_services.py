@@ -1,4 +1,4 @@
-"""From names on the command line to service classes."""
+"""Names on the command line are resolved to service classes."""
 
 import sys
 
@@ -66,7 +66,7 @@ def test_a_module_may_be_in_a_package():
     assert [cls.__name__ for cls in import_service("package.shop")] == ["Base"]
 
 
-def test_a_class_that_is_named_twice_is_run_once():
+def test_a_class_that_is_named_twice_runs_once():
     assert [cls.__name__ for cls in import_services(["shop", "shop_base", "shop:Base"])] == ["Base", "Inheriting"]
 
 
@@ -89,7 +89,7 @@ def test_a_class_that_is_named_twice_is_run_once():
         (".shop", "cannot be imported"),
     ],
 )
-def test_what_cannot_be_run_is_told_in_a_sentence(name, sentence):
+def test_a_target_that_cannot_be_run_is_reported_in_one_sentence(name, sentence):
     with pytest.raises(CommandError) as caught:
         import_services([name])
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_run_is_told_in_a_sentence(name, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_a_declaration_that_is_refused_is_told_with_the_line_of_the_module_that_made_it(tmp_path, monkeypatch):
+def test_a_refused_declaration_is_reported_with_its_line(tmp_path, monkeypatch):
     (tmp_path / "declares_wrongly.py").write_text(
         "from zmqservices.rpc import rpc\n\n\nclass Shop:\n    name = 'shop'\n\n"
         "    @rpc\n    async def sell(self):\n        pass\n"
@@ -113,7 +113,7 @@ def test_a_declaration_that_is_refused_is_told_with_the_line_of_the_module_that_
 
 
 @pytest.mark.parametrize("name", ["broken_syntax", ".shop"])
-def test_where_no_line_of_the_module_was_run_no_line_of_ours_is_named(name):
+def test_if_no_line_of_the_module_ran_no_line_of_ours_is_named(name):
     with pytest.raises(CommandError) as caught:
         import_services([name])
 
@@ -121,12 +121,12 @@ def test_where_no_line_of_the_module_was_run_no_line_of_ours_is_named(name):
 
 
 @pytest.mark.parametrize(("name", "error"), [("broken_syntax", SyntaxError), ("broken_inside:Shop", ZeroDivisionError)])
-def test_import_service_lets_the_own_error_of_a_broken_module_through(name, error):
+def test_import_service_passes_on_the_error_of_a_broken_module(name, error):
     with pytest.raises(error):
         import_service(name)
 
 
-def test_import_service_lets_the_import_error_of_an_import_inside_through(tmp_path, monkeypatch):
+def test_import_service_passes_on_the_import_error_of_an_inner_import(tmp_path, monkeypatch):
     (tmp_path / "needs_more.py").write_text("import no_such_module_at_all")
     monkeypatch.syspath_prepend(tmp_path)
 

@@ -53,7 +53,7 @@ def test_the_documents_of_a_modules_services_are_printed(zmqservices, write):
     assert two == documents[1:]
 
 
-def test_a_document_that_there_is_not_is_said(zmqservices, write):
+def test_a_module_without_a_document_is_reported(zmqservices, write):
     write("greeting.py", SERVICE)
 
     done = zmqservices("schema", "greeting:Other", "--openapi")
@@ -94,7 +94,7 @@ def test_without_a_file_the_environment_and_the_defaults_are_shown(zmqservices):
     assert "NAMESPACE: outside  # environment, ZMQSERVICES_NAMESPACE" in done.stdout.splitlines()
 
 
-def test_a_fault_in_the_file_is_told(zmqservices, write):
+def test_a_fault_in_the_file_is_reported(zmqservices, write):
     write("config.yaml", "a: [1\n")
 
     done = zmqservices("show-config")
@@ -138,7 +138,7 @@ def test_tests_run_patched_and_their_exit_code_is_passed_on(zmqservices, write):
 # --- backdoor
 
 
-def test_a_running_process_can_be_looked_into(start, zmqservices, ticker):
+def test_a_running_process_can_be_inspected(start, zmqservices, ticker):
     process = start("run", "ticker_module", "--backdoor", "0")
     process.until("The backdoor lets every user of this host run code in this process")
     target = process.until("Backdoor on ").split()[-1]
@@ -166,7 +166,7 @@ def test_quitting_the_prompt_leaves_the_service_running(start, zmqservices, tick
     assert "stopped\n" in process.said
 
 
-def test_a_port_that_is_taken_is_told(start, zmqservices, ticker):
+def test_a_taken_port_is_reported(start, zmqservices, ticker):
     process = start("run", "ticker_module", "--backdoor", "0")
     port = process.until("Backdoor on ").strip().rpartition(":")[2]
 
@@ -180,7 +180,7 @@ def test_a_port_that_is_taken_is_told(start, zmqservices, ticker):
     assert process.end() == 0
 
 
-def test_a_unix_socket_is_for_its_own_user_alone(start, zmqservices, ticker, tmp_path):
+def test_only_its_own_user_can_use_a_unix_socket(start, zmqservices, ticker, tmp_path):
     path = tmp_path / "private" / "backdoor"
     process = start("run", "ticker_module", "--backdoor-socket", str(path))
     process.until(f"Backdoor on {path}")
@@ -198,7 +198,7 @@ def test_a_unix_socket_is_for_its_own_user_alone(start, zmqservices, ticker, tmp
     assert not path.exists()
 
 
-def test_a_socket_in_a_folder_of_others_is_refused(tmp_path):
+def test_a_socket_in_a_folder_that_others_can_write_is_refused(tmp_path):
     tmp_path.chmod(0o755)
 
     with pytest.raises(ConfigurationError, match="other users can reach the folder .*; name .* or run `chmod 700"):
@@ -216,7 +216,7 @@ def test_a_socket_that_a_killed_process_left_is_replaced(tmp_path):
     setup_backdoor(None, path).stop(timeout=0)
 
 
-def test_where_no_socket_answers_it_is_told(tmp_path):
+def test_a_socket_without_a_process_is_reported(tmp_path):
     from click.testing import CliRunner
 
     done = CliRunner().invoke(backdoor_command, ["--no-rlwrap", str(tmp_path / "none")], standalone_mode=False)
@@ -224,7 +224,7 @@ def test_where_no_socket_answers_it_is_told(tmp_path):
     assert "nothing answers at" in str(done.exception) and "started with --backdoor-socket?" in str(done.exception)
 
 
-def test_where_nothing_answers_it_is_told(zmqservices):
+def test_a_port_without_a_process_is_reported(zmqservices):
     done = zmqservices("backdoor", "1")
 
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""What keeps services from starting is one sentence and a documented exit code; a traceback is for those who ask."""
+"""An error that keeps services from starting is one sentence with a documented exit code. A traceback is shown on request."""
 
 import socket
 
@@ -46,12 +46,12 @@ FAILING = """
 """
 
 
-def test_an_error_of_ours_is_said_as_it_is():
+def test_an_error_of_zmqservices_is_printed_unchanged():
     for error in (JournalError("the disk is full"), discovery.DirectoryError("no such scheme"), ConfigurationError("wrong")):
         assert sentence(error) == str(error)
 
 
-def test_any_other_error_is_said_with_its_kind_and_place():
+def test_any_other_error_is_printed_with_its_class_and_place():
     try:
         raise LookupError("no such database")
     except LookupError as exc:
@@ -59,10 +59,10 @@ def test_any_other_error_is_said_with_its_kind_and_place():
 
     assert "LookupError: no such database (" in said
     assert "test_start_errors.py, line " in said
-    assert "in test_any_other_error_is_said_with_its_kind_and_place); --traceback" in said
+    assert "in test_any_other_error_is_printed_with_its_class_and_place); --traceback" in said
 
 
-def test_a_traceback_is_shown_where_it_is_asked_for_and_the_sentence_is_last(capsys):
+def test_a_traceback_is_shown_on_request_with_the_sentence_last(capsys):
     try:
         raise LookupError("no such database")
     except LookupError as exc:
@@ -97,7 +97,7 @@ TWO_FAILING = FAILING + """
 
 
 @pytest.mark.system
-def test_a_second_service_that_fails_is_a_line_as_well(zmqservices, write):
+def test_a_second_failing_service_gets_a_line_as_well(zmqservices, write):
     write("shop.py", TWO_FAILING.replace('"no such database"', 'f"none for {self.container.service_name}"'))
 
     short = zmqservices("run", "shop").stderr
@@ -162,7 +162,7 @@ def test_every_failure_of_a_start_is_one_sentence(zmqservices, write, tmp_path, 
 
 
 @pytest.mark.system
-def test_a_traceback_is_there_for_those_who_ask(zmqservices, write):
+def test_the_command_shows_a_traceback_on_request(zmqservices, write):
     write("shop.py", FAILING)
 
     done = zmqservices("run", "shop", "--traceback")

@@ -1,4 +1,4 @@
-"""Streams that are closed, pipes and terminals that end: `zmqservices run` serves on."""
+"""`zmqservices run` goes on serving when its streams are closed, or the other end of a pipe or terminal is gone."""
 
 import errno
 import os
@@ -90,7 +90,7 @@ def test_any_stream_may_be_closed_from_the_start(shell):
     assert [process.wait(PATIENCE) for process in processes] == [0] * len(lines)
 
 
-def test_a_pipe_whose_reader_ends_is_not_felt(shell):
+def test_a_pipe_whose_reader_ends_does_not_stop_the_service(shell):
     process = shell("$RUN", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     has_told(process)
 
@@ -102,7 +102,7 @@ def test_a_pipe_whose_reader_ends_is_not_felt(shell):
     assert process.wait(PATIENCE) == 0
 
 
-def test_a_terminal_that_is_closed_stops_it_in_good_order(shell):
+def test_a_closed_terminal_stops_the_service_gracefully(shell):
     ours, theirs = pty.openpty()
     process = shell("$RUN", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -126,7 +126,7 @@ def test_sighup_drains_as_sigterm_does(start, ticker, options):
     assert process.said.splitlines().count("stopped") == (2 if options else 1)
 
 
-def test_under_nohup_sighup_means_nothing(start, ticker):
+def test_under_nohup_sighup_has_no_effect(start, ticker):
     ignoring = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
     program = ("-c", ignoring, sys.executable, "-m", "zmqservices")
     process = start("run", "ticker_module", program=program)
@@ -140,7 +140,7 @@ def test_under_nohup_sighup_means_nothing(start, ticker):
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
-def test_what_a_stream_does_not_take_counts_as_written(tmp_path, number, monkeypatch):
+def test_text_that_a_closed_stream_rejects_counts_as_written(tmp_path, number, monkeypatch):
     with (tmp_path / "out").open("wb") as file:
         raw = streams.Outliving(os.dup(file.fileno()), "wb")
     pointed = []
@@ -156,7 +156,7 @@ def test_what_a_stream_does_not_take_counts_as_written(tmp_path, number, monkeyp
     raw.close()
 
 
-def test_other_errors_of_a_stream_are_told(tmp_path):
+def test_other_errors_of_a_stream_are_raised(tmp_path):
     with (tmp_path / "out").open("wb") as file:
         raw = streams.Outliving(os.dup(file.fileno()), "wb")
     raw.close()

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.system
 
-#: The command with a supervisor that is quick to look, to start again and to kill.
+#: The command with a supervisor that checks, restarts and kills after short times.
 QUICK = """
 import sys
 
@@ -101,7 +101,7 @@ def test_a_process_that_dies_is_started_again(start_quick, ticker):
     assert second != first
 
 
-def test_a_process_that_ends_in_good_order_is_started_again_too(start_quick, ticker):
+def test_a_process_that_exits_with_0_is_started_again_too(start_quick, ticker):
     process = start_quick("run", "ticker_module", "--processes", "1")
 
     os.kill(pid_of(process.until("is up: ticker")), signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_processes_stop_when_their_supervisor_is_killed(start, ticker):
     assert process.said.splitlines().count("stopped") == 2
 
 
-def test_a_wrong_configuration_is_not_tried_for_ever(zmqservices, ticker):
+def test_processes_with_a_wrong_configuration_are_not_restarted_for_ever(zmqservices, ticker):
     done = zmqservices("run", "ticker_module", "nowhere", "--processes", "2")
 
     assert done.returncode == 1
@@ -178,14 +178,14 @@ def test_a_wrong_configuration_is_not_tried_for_ever(zmqservices, ticker):
     assert "Traceback" not in done.stderr
 
 
-def test_settings_that_cannot_be_read_start_nothing(zmqservices, ticker):
+def test_with_unreadable_settings_no_process_starts(zmqservices, ticker):
     done = zmqservices("run", "ticker_module", "--processes", "2", "-d", "drain_timeout=soon")
 
     assert done.returncode == 2
     assert done.stderr == "Error: drain_timeout is 'soon'; a number of seconds is needed, such as 30.0\n"
 
 
-def test_each_process_has_a_backdoor_of_its_own(start, ticker):
+def test_each_process_has_its_own_backdoor(start, ticker):
     process = start("run", "ticker_module", "--processes", "2", "--backdoor-port", "0")
 
     ports = {process.until("Backdoor on 127.0.0.1:").split(":")[1] for _ in range(2)}
@@ -209,7 +209,7 @@ def test_a_change_of_the_source_starts_the_service_again(start_quick, ticker):
     assert process.end() == 0
 
 
-def test_a_source_that_is_broken_for_a_while_is_waited_for(start_quick, ticker):
+def test_the_supervisor_waits_until_a_broken_source_is_mended(start_quick, ticker):
     process = start_quick("run", "ticker_module", "--reload")
     good = ticker.read_text()
 
@@ -224,7 +224,7 @@ def test_a_source_that_is_broken_for_a_while_is_waited_for(start_quick, ticker):
     assert process.end() == 0
 
 
-def test_a_source_that_is_broken_from_the_start_is_waited_for(start_quick, ticker):
+def test_the_supervisor_waits_if_the_source_is_broken_from_the_start(start_quick, ticker):
     good = ticker.read_text()
     ticker.write_text("import nothing_like_it\n")
     process = start_quick("run", "ticker_module", "--reload")
@@ -237,7 +237,7 @@ def test_a_source_that_is_broken_from_the_start_is_waited_for(start_quick, ticke
     assert process.end() == 0
 
 
-def test_a_change_of_the_configuration_counts(start_quick, ticker, write):
+def test_a_change_of_the_configuration_restarts_the_service(start_quick, ticker, write):
     config = write("config.yaml", "rpc_timeout: 5\n")
     process = start_quick("run", "ticker_module", "--reload", "-c", "config.yaml")
 

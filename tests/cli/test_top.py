@@ -1,4 +1,4 @@
-"""`zmqservices top`: rows made of answers, columns that fit, keys, and the picture on a real terminal."""
+"""`zmqservices top`: rows from the answers of nodes, columns that fit the terminal, keys, and the output on a real terminal."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def listed(instance, service="orders", state="UP"):
 
 
 def answer(instance, at, durations, errors=0, service="orders", since=1.0, groups=(), **more):
-    """What the node of `instance` says at the time `at`, after calls of these durations."""
+    """The answer of the node of `instance` at the time `at`, after calls of these durations."""
     histogram = Histogram()
     for one in durations:
         histogram.observe(one)
@@ -77,7 +77,7 @@ def test_rates_and_quantiles_are_those_between_two_answers(rows):
     assert (found.in_flight, found.queue, found.workers, found.version) == (1, 2, 10, "1.0")
 
 
-def test_rates_are_of_the_last_seconds(rows):
+def test_rates_cover_the_last_seconds(rows):
     for second in range(60):
         rows.answered("tcp://one", answer("one", float(second), [0.1] * min(second, 30) * 10))
 
@@ -86,7 +86,7 @@ def test_rates_are_of_the_last_seconds(rows):
 
 
 @pytest.mark.parametrize("later", [answer("one", 102.0, [0.1], since=2.0), answer("one", 99.0, [0.1] * 30)])
-def test_counts_that_began_anew_or_a_clock_that_was_set_back_give_no_rate(rows, later):
+def test_restarted_counts_and_a_clock_that_was_set_back_give_no_rate(rows, later):
     rows.answered("tcp://one", answer("one", 100.0, [0.1] * 20))
     rows.answered("tcp://one", later)
 
@@ -104,7 +104,7 @@ def test_the_row_of_a_service_adds_up_its_instances(rows):
     assert (found.in_flight, found.queue) == (2, 4)
 
 
-def test_a_node_that_is_not_there_is_gone_and_one_that_does_not_answer_is_silent(rows):
+def test_an_unreachable_node_is_gone_and_a_node_that_does_not_answer_is_silent(rows):
     for instance in ("one", "two"):
         rows.answered(f"tcp://{instance}", answer(instance, 1.0, [0.1]))
     rows.failed("tcp://one", "MaybeExecuted: lost", GONE)
@@ -131,7 +131,7 @@ def test_a_draining_instance_is_draining_even_if_its_node_is_silent(rows):
     assert row(rows, "one").state == "DRAINING"
 
 
-def test_an_instance_that_is_not_listed_any_more_is_shown_as_gone_for_a_while(rows):
+def test_an_instance_that_left_the_directory_is_shown_as_gone_for_a_while(rows):
     rows.update([listed("two")], now=1.0)
     assert row(rows, "one").state == GONE
     rows.update([listed("two")], now=1.0 + KEPT + 0.1)
@@ -196,7 +196,7 @@ def test_numbers_are_short():
     assert shown == ["-", "0.1 ms", "250 ms", "2.5 s", "2 m", "3 h", "3 d"]
 
 
-def test_all_columns_stand_where_there_is_room_and_the_needed_ones_where_there_is_little(shop):
+def test_a_wide_terminal_shows_all_columns_and_a_narrow_one_the_needed_ones(shop):
     rows = arranged(shop)
     wide, narrow = ([column.title for column, _ in fitting(rows, width)] for width in (200, 40))
 
@@ -218,7 +218,7 @@ def test_a_picture_is_never_larger_than_its_terminal(shop, width, height):
         assert all(cell_len(line.plain) <= width and "\x1b" not in line.plain for line in lines)
 
 
-def test_what_keeps_a_node_from_answering_stands_below_the_rows(shop):
+def test_the_reason_why_a_node_does_not_answer_is_shown_below_the_rows(shop):
     rows = arranged(shop)
     rows[1].problem, rows[3].problem = "RpcTimeout: late", "Forbidden: no"
 
@@ -231,7 +231,7 @@ def test_what_keeps_a_node_from_answering_stands_below_the_rows(shop):
 # --- nodes that do not answer -------------------------------------------------------------------------------------------
 
 
-def test_where_nothing_listens_a_node_is_gone_and_where_nothing_answers_it_is_silent():
+def test_a_node_without_a_listener_is_gone_and_one_without_an_answer_is_silent():
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen(8)
@@ -251,7 +251,7 @@ def test_where_nothing_listens_a_node_is_gone_and_where_nothing_answers_it_is_si
 
 
 @pytest.mark.parametrize("address", ["nonsense", "quic://1.2.3.4:5", "tcp://1.2.3.4:5#zz"])
-def test_a_record_that_names_no_usable_address_is_a_problem_of_its_own(address):
+def test_a_record_without_a_usable_address_is_a_problem_of_its_own(address):
     with registries() as (server,), closing(House(server.url)) as house:
         announcing = house.open()
         announcing.announce(record("one", endpoints={"rpc": address}))
@@ -284,7 +284,7 @@ def test_text_for_scripts_has_all_columns(shop):
     assert len(rest) == 7
 
 
-def test_a_service_that_is_called_and_has_no_instance_is_shown_with_what_waits(rows):
+def test_a_called_service_without_instances_is_shown_with_its_waiting_calls(rows):
     missing = {"service": "stock", "held": 2, "instances": []}
     idle = {"service": "mails", "held": 0, "instances": []}
     rows.answered("tcp://one", {**answer("one", 1.0, [0.1]), "callees": [missing, idle]})
@@ -294,7 +294,7 @@ def test_a_service_that_is_called_and_has_no_instance_is_shown_with_what_waits(r
     assert total(rows, "stock").problem == "calls that wait for an instance: 2"
 
 
-def test_the_longest_running_call_stands_at_its_instance_and_its_service(rows):
+def test_the_longest_running_call_is_shown_at_its_instance_and_its_service(rows):
     longest = [{"method": "place", "call_id": "c", "caller": "", "seconds": 4.5}]
     rows.answered("tcp://one", answer("one", 1.0, [0.1], longest=longest))
 
@@ -338,7 +338,7 @@ def test_bytes_of_a_terminal_are_read_as_keys():
     assert keys_in("\x1b") == ["escape"]
 
 
-def test_a_terminal_is_as_before_when_the_keyboard_is_left():
+def test_leaving_the_keyboard_restores_the_terminal():
     master, slave = pty.openpty()
     try:
         before = termios.tcgetattr(slave)
@@ -388,7 +388,7 @@ def terminal():
 
 @pytest.mark.system
 @pytest.mark.timeout(240)
-def test_a_killed_instance_is_seen_to_go_and_the_terminal_is_left_as_it_was(
+def test_a_killed_instance_is_shown_as_gone_and_the_terminal_is_restored(
     start, write, terminal, capsys, monkeypatch, tmp_path
 ):
     write("shop.py", SHOP)
@@ -453,7 +453,7 @@ def test_without_a_terminal_or_rich_the_command_says_what_to_do(capsys, monkeypa
     assert "pip install zmqservices[top]` brings it; --once and --json do without" in capsys.readouterr().err
 
 
-def test_a_cluster_with_nothing_in_it_shows_nothing(capsys):
+def test_an_empty_cluster_shows_no_rows(capsys):
     with config.patch({}):
         assert main(["top", "--once", "--directory", f"local:{free_port()}", "--interval", "0.1"]) == 0
 

@@ -49,7 +49,7 @@ def collector():
 
 @pytest.mark.system
 @pytest.mark.timeout(180)
-def test_spans_arrive_at_a_collector_also_those_of_the_last_moment(start, write, collector, monkeypatch):
+def test_all_spans_arrive_at_a_collector_even_the_last_before_the_exit(start, write, collector, monkeypatch):
     write("clock.py", TICKING)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
@@ -78,7 +78,7 @@ def test_spans_arrive_at_a_collector_also_those_of_the_last_moment(start, write,
         ("OTEL=true", {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "the exporter 'otlp_proto_grpc' of OTEL_TRACES_EXPORTER is not"),
     ],
 )
-def test_what_cannot_be_traced_is_told(zmqservices, write, monkeypatch, settings, variables, told):
+def test_settings_that_prevent_tracing_are_reported(zmqservices, write, monkeypatch, settings, variables, told):
     write("clock.py", TICKING)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

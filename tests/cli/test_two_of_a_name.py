@@ -1,4 +1,4 @@
-"""Two classes with one name are not both run, and none of them in silence."""
+"""Two service classes with one name are refused, so that neither is left out without an error."""
 
 import pytest
 
@@ -19,6 +19,6 @@ class Second(First):
     def second(self): ...
 
 
-def test_two_classes_of_one_name_are_refused_and_both_are_named():
+def test_two_services_with_one_name_are_refused_and_the_error_names_both():
     with pytest.raises(ConfigurationError, match=r"'twice': .*:First and .*:Second; .* zmqservices run .*:Second"):
         run([First, Second], {})

@@ -1,4 +1,4 @@
-"""Services that need no network are seen by `ls` and `inspect` all the same; one that was killed does not look alive."""
+"""`ls` and `inspect` show services that need no network as well, and do not show a killed one as alive."""
 
 import json
 import re
@@ -82,7 +82,7 @@ def test_http_and_event_services_are_listed_and_described_and_seen_to_die(start,
     assert host.end() == 0
 
 
-def test_a_service_that_is_not_to_be_announced_opens_no_socket_of_the_network(start, write):
+def test_a_service_without_announcement_opens_no_network_socket(start, write):
     write("shop.py", SHOP)
     web = start("run", "shop:Web", "-d", "WEB_SERVER_ADDRESS=127.0.0.1:0", "-d", "ANNOUNCE=false")
     web.until("Services started")
@@ -94,7 +94,7 @@ def test_a_service_that_is_not_to_be_announced_opens_no_socket_of_the_network(st
     assert web.end() == 0
 
 
-def test_nothing_is_listed_at_once_where_nobody_hosts(zmqservices):
+def test_without_a_host_of_the_directory_ls_lists_nothing_and_ends_at_once(zmqservices):
     done = zmqservices("ls")
 
     assert "no services in the namespace" in done.stderr

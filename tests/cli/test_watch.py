@@ -1,4 +1,4 @@
-"""Files that change, and which files a process is made of."""
+"""Which files a process consists of, and which of them have changed."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from zmqservices.cli.parent_pipe import imported_files
 from zmqservices.cli.watch import Watch
 
 
-def test_what_was_not_touched_has_not_changed(tmp_path):
+def test_an_untouched_file_has_not_changed(tmp_path):
     path = tmp_path / "a.py"
     path.write_text("1")
     watch = Watch()
@@ -16,7 +16,7 @@ def test_what_was_not_touched_has_not_changed(tmp_path):
     assert watch.changed() == []
 
 
-def test_a_change_is_told_once(tmp_path):
+def test_a_change_is_reported_once(tmp_path):
     path = tmp_path / "a.py"
     path.write_text("1")
     watch = Watch()
@@ -40,7 +40,7 @@ def test_adding_a_file_again_does_not_hide_its_change(tmp_path):
     assert watch.changed() == [str(path)]
 
 
-def test_a_file_that_goes_and_comes_back_has_changed_twice(tmp_path):
+def test_a_file_that_is_removed_and_restored_has_changed_twice(tmp_path):
     path = tmp_path / "a.py"
     path.write_text("1")
     watch = Watch()
