@@ -234,15 +234,22 @@ class EngineAttempt:
                 self._put_revoked(lists)
 
     def _put_revoked(self, lists: list[bytes]) -> None:
-        try:
-            for signed in lists:
+        for signed in lists:
+            try:
                 self._session.put_revoked(Revocations.from_bytes(signed))
-        except EngineRefusal as exc:
-            self._tell([protocol.Refused(0, f"the list of revoked certificates: {exc}")])
+            except EngineRefusal as exc:
+                self._tell([protocol.Refused(0, f"the list of revoked certificates: {exc}")])
 
     def _put_notes(self, notes: list[Note]) -> None:
+        """Puts all notes that may be put. EngineRefusal, the first one, if some may not."""
+        refusal: EngineRefusal | None = None
         for note in notes:
-            self._session.put_note(note)
+            try:
+                self._session.put_note(note)
+            except EngineRefusal as exc:
+                refusal = refusal or exc
+        if refusal is not None:
+            raise refusal
 
     def _ask(self, request: int, do: Callable[[], object]) -> None:
         try:

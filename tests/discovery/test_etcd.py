@@ -15,7 +15,8 @@ import pytest
 
 from discovery.client.engine_session import Gone, Vacant
 from discovery.client.locks import EngineLock
-from discovery.exceptions import EngineError
+from discovery.exceptions import EngineError, EngineRefusal
+from discovery.model import Note
 from tests.discovery.engine_servers import EtcdServer, certificate
 from tests.discovery.engines import error_of, new_prefix, session_of
 from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record, registries
@@ -59,17 +60,56 @@ def test_one_member_that_answers_is_enough(etcd, new_house):
     assert house.open().wait_ready(AT_LAST)
 
 
-def test_users_and_passwords(tmp_path, stack, new_house):
-    server = stack.enter_context(closing(EtcdServer(tmp_path)))
-    server.call("/v3/auth/user/add", '{"name": "root", "password": "top"}')
-    server.call("/v3/auth/user/grant", '{"user": "root", "role": "root"}')
-    server.call("/v3/auth/user/add", '{"name": "me", "password": "right/@:"}')
-    server.call("/v3/auth/role/add", '{"name": "shop"}')
-    span = {"permType": "READWRITE", "key": code("/shop/"), "range_end": code("/shop0")}
-    server.call("/v3/auth/role/grant", json.dumps({"name": "shop", "perm": span}))
-    server.call("/v3/auth/user/grant", '{"user": "me", "role": "shop"}')
-    server.call("/v3/auth/enable", "{}")
+@pytest.fixture(scope="module")
+def with_users(tmp_path_factory):
+    """A server that lets `me` read and write below /shop/, but for the notes from "not" on, and `guest` read there."""
+    with closing(EtcdServer(tmp_path_factory.mktemp("users"))) as server:
+        server.call("/v3/auth/user/add", '{"name": "root", "password": "top"}')
+        server.call("/v3/auth/user/grant", '{"user": "root", "role": "root"}')
+        for user, password, ranges in (
+            ("me", "right/@:", [("READ", "/shop/", "/shop0"), ("READWRITE", "/shop/", "/shop/default/notes/not")]
+             + [("READWRITE", "/shop/default/notes0", "/shop0")]),
+            ("guest", "come", [("READ", "/shop/", "/shop0")]),
+        ):  # fmt: skip
+            server.call("/v3/auth/user/add", json.dumps({"name": user, "password": password}))
+            server.call("/v3/auth/role/add", json.dumps({"name": user}))
+            for kind, start, end in ranges:
+                span = {"permType": kind, "key": code(start), "range_end": code(end)}
+                server.call("/v3/auth/role/grant", json.dumps({"name": user, "perm": span}))
+            server.call("/v3/auth/user/grant", json.dumps({"user": user, "role": user}))
+        server.call("/v3/auth/enable", "{}")
+        yield server
 
+
+def test_what_etcd_forbids_is_refused_and_the_session_goes_on(with_users, new_house, caplog):
+    house = new_house(f"etcd://me:right%2F%40%3A@{with_users.host}/shop")
+    writer, seen = house.open(start=False), Watch(house.open())
+    for key in ("not-me", "group"):
+        writer.put(key, {"is": 1})
+    writer.announce(record("here"))
+    writer.start()
+
+    view = seen.wait(lambda view: view.notes and knows("here")(view))
+    assert [note.key for note in view.notes] == ["group"]
+    eventually(lambda: "refused a record or note" in caplog.text)
+    assert "does not let 'me' read and write under '/shop/default/'; grant a role" in caplog.text
+    assert writer.flush(AT_LAST) and "failed" not in caplog.text
+
+    note = Note("default", "other", 1, value={})
+    with closing(session_of(f"etcd://guest:come@{with_users.host}/shop")) as session:
+        assert [one.instance for one in session.open(None).records] == ["here"]
+        lock = EngineLock("default", "a", lambda _: None)
+        for forbidden in (
+            lambda: session.put_record(record("guest")), lambda: session.delete_record("default", "here"),
+            lambda: session.put_note(note), lambda: session.take_lock(lock, 60.0), lambda: session.release_lock(lock),
+        ):  # fmt: skip
+            with pytest.raises(EngineRefusal, match="does not let 'guest' read and write under '/shop/default/'"):
+                forbidden()
+        session.keep()
+
+
+def test_users_and_passwords(with_users, new_house):
+    server = with_users
     seen = Watch(new_house(f"etcd://me:right%2F%40%3A@{server.host}/shop").open())
     writer = new_house(f"etcd://me:right%2F%40%3A@{server.host}/shop").open()
     writer.announce(record())
