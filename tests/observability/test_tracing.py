@@ -471,6 +471,7 @@ class Shop:
     @rpc
     def sell_aside(self):
         def aside():
+            assert "trace_id=0x" in repr(trace.get_current_span())
             with trace.get_tracer("shop").start_as_current_span("aside") as span:
                 return f"{span.get_span_context().trace_id:032x}", self.orders.seen()[0]
 

@@ -90,6 +90,9 @@ class _Unsampled(NonRecordingSpan):
     def __init__(self) -> None:
         pass  # Not the base's: there is no context yet.
 
+    def __repr__(self) -> str:
+        return f"NonRecordingSpan({self.get_span_context()!r})"
+
     def get_span_context(self) -> SpanContext:
         trace, span, flags = parts_of(header_here())
         return SpanContext(trace, span, True, TraceFlags(flags))
@@ -98,8 +101,8 @@ class _Unsampled(NonRecordingSpan):
 #: The context of OpenTelemetry in which all code of an unsampled trace runs. Spans that this code opens are not sampled either.
 UNSAMPLED = set_span_in_context(_Unsampled(), NOTHING)
 
-#: The context data of the worker whose trace is not sampled, where UNSAMPLED is the context. Greenlets that the worker spawns
-#: inherit both.
+#: The context data of the worker whose trace is not sampled, where UNSAMPLED is the context. A copy of the worker's context has
+#: both.
 data_here: ContextVar[dict[str, Any]] = ContextVar("zmqservices-unsampled-data")
 
 
