@@ -12,7 +12,7 @@ from tests.contrib.shop import Base, Mails, Orders
 from tests.hosting.stage import until
 from zmqservices.contrib.outbox import Outbox, outbox_table
 from zmqservices.events import event_handler
-from zmqservices.exceptions import ConfigurationError, RemoteError
+from zmqservices.exceptions import ConfigurationError, MessageTooLarge, RemoteError
 from zmqservices.extensions import DependencyProvider
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
@@ -148,10 +148,14 @@ def test_an_event_that_can_never_be_sent_is_refused_at_once(shop):
             with self.db.get_session() as session:
                 self.outbox(session, "order.paid", "x" * size)
 
-    shop.start(Large, max_message_size=5000)
+    (large,) = shop.start(Large, max_message_size=5000, max_headers_size=2000)
 
     with pytest.raises(RemoteError, match="MessageTooLarge"):
         shop.orders.pay(6000)
+    provider = next(one for one in large.dependencies if isinstance(one, Outbox))
+    with pytest.raises(MessageTooLarge, match="max_headers_size is 2,000"), provider.engine.begin() as connection:
+        provider.record(connection, "order.paid", 7, None, {"name": "x" * 3000})
+    assert shop.outbox() == []
 
 
 def test_one_that_has_become_too_large_stands_in_nobodys_way(shop, caplog):

@@ -169,9 +169,11 @@ class Outbox(EngineProvider):
         raw = codec.pack(body) if serializer is None else body
         self._source.check_size(event_type, raw)
         outbox_id, now = uuid.uuid4().hex, time()
+        headers = {**headers, constants.OUTBOX_ID_CONTEXT_KEY: outbox_id}
+        self._source.check_headers(event_type, headers)
         row = {
             "outbox_id": outbox_id, "source": self.container.service_name, "type": event_type, "body": raw, "key": key,
-            "headers": codec.pack([{**headers, constants.OUTBOX_ID_CONTEXT_KEY: outbox_id}, serializer or "msgpack"]),
+            "headers": codec.pack([headers, serializer or "msgpack"]),
             "recorded_at": now, "owner": self.owner, "until": now + self.adopt_after,
         }  # fmt: skip
         session.execute(sql.insert(self.table), row)

@@ -125,7 +125,7 @@ class Source:
         # Attributes, so that a dispatch needs no further call.
         self.dispatch = self.dispatching.dispatch
         self.dispatch_all = self.dispatching.dispatch_all
-        self.check_size = self.dispatching.check_size
+        self.check_size, self.check_headers = self.dispatching.check_size, self.dispatching.check_headers
 
     # --- opening -----------------------------------------------------------------------------------------------------
 

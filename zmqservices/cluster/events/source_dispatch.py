@@ -94,7 +94,7 @@ class SourceDispatch:
             if reliable:
                 self._commits.wait(self._append(type, raw, headers, name, key))
             else:
-                self._check_headers(type, headers)
+                self.check_headers(type, headers)
                 best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
         except BaseException as exc:
             if probes is not None:
@@ -166,7 +166,7 @@ class SourceDispatch:
             raise JournalError(f"{self._source!r} has no journal here: a relay dispatches nothing itself")
         packed = codec.pack([headers, serializer])
         if len(packed) > self._header_limits.unchecked:
-            self._check_headers(type, headers)
+            self.check_headers(type, headers)
         return self._commits.append(own.journal, NewEvent(type, raw, packed, key))
 
     def check_size(self, type: str, raw: bytes) -> None:
@@ -178,7 +178,8 @@ class SourceDispatch:
                 f"{self._max_message_size:,}"
             )
 
-    def _check_headers(self, type: str, headers: Headers) -> None:
+    def check_headers(self, type: str, headers: Headers) -> None:
+        """Raise MessageTooLarge for an event whose headers are beyond the limits."""
         self._header_limits.check(headers, "the event", f"{type!r} of {self._source!r}")
 
     def close(self) -> None:
