@@ -131,15 +131,16 @@ class Authority:
         return self._issue_again(self._issued(name)[0], days)
 
     def _succeed(self, former: Authority, days: float) -> None:
+        revoked = former.revocations()
         holding = [former._issued(name)[0] for name in former.names()]
-        holding = [one for one in holding if one.ends > self._clock()]
+        # A certificate is there and revoked at once if `revoke` was interrupted.
+        holding = [one for one in holding if one.ends > self._clock() and one.serial not in revoked.serials]
         for certificate in holding:
             folder = self.folder / certificate.name
             _make_folder(folder)
             self._issue_again(certificate, days)
             # The files of the former authority stay until the operator removes them.
             files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, former.public_key)])
-            revoked = former.revocations()
             if revoked.number:
                 files.write(folder / REVOKED, "certificates that are void", [(REVOKED_LINE, revoked.signed)])
         for certificate in holding:

@@ -258,6 +258,19 @@ def test_an_authority_takes_the_place_of_another_and_nodes_keep_their_keys(clust
         alone.believed(before["stock"].signed, before["stock"].pair.public)
 
 
+def test_what_is_revoked_or_has_ended_is_not_issued_by_a_successor(tmp_path):
+    former = Authority.create(tmp_path / "one")
+    for name in ("orders", "stock", "thief"):
+        former.issue(name, days=1 if name == "stock" else 9)
+    # As when `revoke` was interrupted: the certificate is on the list, and still among those that were issued.
+    former.revoke_serials({Keys.read(former.folder / "thief").certificate.serial})
+
+    later = time.time() + 2 * 86_400
+    successor = Authority.create(tmp_path / "two", clock=lambda: later, former=former.folder)
+
+    assert successor.names() == ["orders", "registry"]
+
+
 def test_a_forged_registry_certificate_is_refused(tmp_path):
     authority = Authority.create(tmp_path / "one")
     folder, other = authority.issue("orders"), authority.issue("stock")
