@@ -1,4 +1,4 @@
-"""What is closed after each test of a directory."""
+"""Fixtures that close directories and registries after each test."""
 
 from contextlib import ExitStack, closing
 

@@ -23,7 +23,7 @@ UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds_of(text):
-    """A duration as Go writes it, such as 10s or 1.5m."""
+    """The seconds of a duration in Go's format, such as 10s or 1.5m."""
     for unit in ("ms", "s", "m", "h"):
         if text.endswith(unit):
             return float(text.removesuffix(unit)) * UNITS[unit]
@@ -73,7 +73,7 @@ class Store:
         return True
 
     def end(self, identity):
-        """A session ends, and with it what it held."""
+        """End a session and release or delete its keys."""
         session = self.sessions.pop(identity)
         for key in [key for key, item in self.keys.items() if item.get("Session") == identity]:
             if session["Behavior"] == "delete":

@@ -1,4 +1,4 @@
-"""A real server of DNS over UDP and TCP, whose answers a test changes as it goes."""
+"""A real DNS server over UDP and TCP, whose answers a test can change."""
 
 import socket
 import threading
@@ -38,7 +38,7 @@ class DnsServer:
         self._records[f"{name}.", kind] = (ttl, values)
 
     def remove(self, name):
-        """From now on nobody knows the name."""
+        """From now on the name does not exist."""
         for key in [key for key in self._records if key[0] == f"{name}."]:
             del self._records[key]
 

@@ -1,4 +1,4 @@
-"""Real servers of engines, on loopback and on ports of their own, for the tests of the directory."""
+"""Runs real servers of engines on loopback, each on its own port, for the tests of the directory."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.ports import free_port
 
 
 def needed(program, package, *places):
-    """The path of a program. Where it is missing the test is skipped, on a machine for CI it fails."""
+    """The path of a program. If it is missing, the test is skipped; in CI the test fails."""
     found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), *places]))
     if found is None:
         reason = f"{program} is not installed; `apt-get install {package}` brings it"
@@ -42,7 +42,7 @@ def certificate(folder, name="127.0.0.1"):
 
 
 def answer_to(request):
-    """The body of the answer. An error has a connection, too, which nobody else would close."""
+    """The body of the answer. An HTTPError holds a connection as well, which is closed here."""
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.read()
@@ -71,7 +71,7 @@ class Server:
         return dict(os.environ)
 
     def kill(self):
-        """SIGKILL: it says goodbye to nobody."""
+        """Send SIGKILL, so that the server closes no session."""
         self._process.kill()
         self._process.wait()
 

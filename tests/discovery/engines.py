@@ -1,4 +1,4 @@
-"""What tests of engines share: places of their own, sessions, and what users are told."""
+"""Helpers of the engines' tests: prefixes, sessions, and error texts."""
 
 import itertools
 from contextlib import closing
@@ -15,17 +15,17 @@ _numbers = itertools.count()
 
 
 def new_prefix():
-    """A place that no other test uses."""
+    """A prefix that no other test uses."""
     return f"test-{next(_numbers)}"
 
 
 def session_of(url, namespace="default", ttl=1.0):
-    """A session of a process of its own."""
+    """A session like that of another process."""
     return seed_of(url, namespace, ttl).session(namespace)
 
 
 def seed_of(url, namespace="default", ttl=1.0):
-    """What makes the sessions of one process."""
+    """The seed that makes the sessions of one process."""
     (seed,) = factory_for(url)(url, Options(namespace, None, ttl)).seeds
     return seed
 

@@ -1,11 +1,11 @@
-"""A port between a directory and its engine: connections may be cut there."""
+"""A TCP forwarder between a directory and its engine. Tests cut its connections."""
 
 import socket
 import threading
 
 
 class Forwarder:
-    """A port that leads to another one, and connections that may be cut."""
+    """Forwards connections of its port to another port, and can cut them."""
 
     def __init__(self, port):
         self._target = port

@@ -1,4 +1,4 @@
-"""Nodes that say what they are when they are asked: as a service process does, without the process."""
+"""Nodes that answer HELLO with their records, as a service process does, but in the process of the test."""
 
 import threading
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What the tests of the directory share: records, registries that clean up, and waiting for a view."""
+"""Helpers of the directory's tests: records, registries that are cleaned up, and waiting for a view."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ AT_LAST = 45.0
 
 
 def record(instance="one", service="maths", **fields):
-    """A record like any other."""
+    """An ordinary record."""
     return Record(service=service, instance=instance, **fields)
 
 
@@ -110,7 +110,7 @@ def knows(*instances):
 
 
 class RawClient:
-    """A DEALER that says whatever it is told to."""
+    """A DEALER that sends any message or bytes."""
 
     def __init__(self, address):
         self._context = zmq.Context()

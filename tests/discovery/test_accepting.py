@@ -38,7 +38,7 @@ def process(monkeypatch):
     return Process()
 
 
-def test_with_descriptors_enough_nothing_is_done_and_looks_become_rare(process):
+def test_with_enough_descriptors_nothing_is_done_and_checks_become_rare(process):
     pauses = [process.guard.check() for _ in range(10)]
 
     assert process.listener.calls == []
@@ -46,7 +46,7 @@ def test_with_descriptors_enough_nothing_is_done_and_looks_become_rare(process):
     assert pauses[-1] == CALM
 
 
-def test_without_descriptors_the_listener_is_paused_once_and_goes_on_once_there_are_some(process):
+def test_without_descriptors_the_listener_pauses_until_some_are_free(process):
     process.free = (SPARE - 1, 63)
     process.guard.check()
     process.guard.check()
@@ -59,7 +59,7 @@ def test_without_descriptors_the_listener_is_paused_once_and_goes_on_once_there_
     assert not process.guard.is_paused
 
 
-def test_the_looks_grow_rarer_while_it_lasts_and_are_frequent_after_a_change(process):
+def test_checks_become_rarer_while_nothing_changes_and_frequent_after_a_change(process):
     process.free = (0, 0)
     pauses = [process.guard.check() for _ in range(10)]
     process.free = (SPARE, 30)
@@ -69,13 +69,13 @@ def test_the_looks_grow_rarer_while_it_lasts_and_are_frequent_after_a_change(pro
     assert process.guard.check() == CHANGED
 
 
-def test_with_few_descriptors_left_the_looks_are_more_frequent(process):
+def test_with_few_descriptors_left_checks_are_more_frequent(process):
     process.free = (SPARE, most_descriptors())
 
     assert [process.guard.check() for _ in range(10)][-1] == NEAR
 
 
-def test_one_warning_a_minute_says_how_many_there_may_be_and_how_to_raise_that(process):
+def test_one_warning_a_minute_names_the_limit_and_how_to_raise_it(process):
     process.free = (0, 0)
     for _ in range(100):
         process.guard.check()
@@ -92,7 +92,7 @@ def test_a_listener_that_is_not_found_is_given_up():
     assert [guard.check() for _ in range(TRIES + 1)] == [*(CHANGED * 2**number for number in range(TRIES)), None]
 
 
-def test_a_listener_that_cannot_be_looked_for_without_a_descriptor_is_not_given_up():
+def test_a_search_for_the_listener_that_fails_for_want_of_descriptors_is_repeated():
     def find(port):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -101,7 +101,7 @@ def test_a_listener_that_cannot_be_looked_for_without_a_descriptor_is_not_given_
     assert [guard.check() for _ in range(2 * TRIES)] == [NEAR] * 2 * TRIES
 
 
-def test_after_the_socket_is_closed_and_in_a_fork_nothing_is_touched(process, monkeypatch):
+def test_a_closed_listener_and_the_listener_of_a_fork_are_not_touched(process, monkeypatch):
     process.free = (0, 0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 1)
@@ -125,7 +125,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one_and_never_lowered(monkeypatch)
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere listeners are not paused")
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "*"])
 @pytest.mark.parametrize("kind", [zmq.ROUTER, zmq.XPUB])
-def test_a_paused_listener_accepts_nobody_until_it_goes_on_and_peers_notice_nothing(kind, host):
+def test_a_paused_listener_accepts_no_connection_and_existing_peers_notice_nothing(kind, host):
     other = zmq.SUB if kind == zmq.XPUB else zmq.DEALER
     with zmq.Context() as context, context.socket(kind) as bound, context.socket(other) as peer:
         bound.linger = peer.linger = 0

@@ -1,4 +1,4 @@
-"""What was announced, and who has acknowledged it; time is wound by hand."""
+"""Announced records and their acknowledgements by registries. The tests pass `now` themselves."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from discovery.client.announcements import Announcements, LeaseClaims
 from tests.discovery.stage import record
 
 
-def test_a_registry_that_came_is_told_of_everything():
+def test_a_new_registry_gets_all_records():
     announced = Announcements()
     announced.announce(record("one"))
     announced.announce(record("two"))
@@ -32,7 +32,7 @@ def test_a_change_is_acknowledged_when_every_registry_has_done_so():
     assert announced.is_acknowledged(["a", "b"])
 
 
-def test_the_acknowledgement_of_an_older_version_is_not_enough():
+def test_an_acknowledgement_of_an_older_version_does_not_count():
     announced = Announcements()
     announced.announce(record(version=1))
     (old,) = announced.messages("a")
@@ -47,7 +47,7 @@ def test_the_acknowledgement_of_an_older_version_is_not_enough():
     assert announced.is_acknowledged(["a"])
 
 
-def test_a_registry_that_went_is_told_all_again():
+def test_a_registry_that_comes_back_gets_all_records_again():
     announced = Announcements()
     announced.announce(record())
     (message,) = announced.messages("a")
@@ -58,7 +58,7 @@ def test_a_registry_that_went_is_told_all_again():
     assert not announced.is_acknowledged(["a"])
 
 
-def test_a_registry_that_comes_soon_hears_what_was_withdrawn_and_later_it_does_not():
+def test_a_registry_learns_of_withdrawals_only_if_it_comes_soon_after_them():
     announced = Announcements()
     announced.announce(record(version=2))
     announced.withdraw(record(version=2), now=100.0)
@@ -70,7 +70,7 @@ def test_a_registry_that_comes_soon_hears_what_was_withdrawn_and_later_it_does_n
     assert announced.messages("a") == []
 
 
-def test_only_what_is_announced_is_renewed():
+def test_only_announced_records_are_renewed():
     announced = Announcements()
     announced.announce(record("one", version=1))
     announced.announce(record("two"))
@@ -79,7 +79,7 @@ def test_only_what_is_announced_is_renewed():
     assert announced.renewals() == [protocol.Renew([["one", 0, 1]])]
 
 
-def test_many_renewals_are_several_messages():
+def test_many_renewals_take_several_messages():
     announced = Announcements()
     for number in range(protocol.MAX_RENEWALS + 1):
         announced.announce(record(f"i{number}"))
@@ -103,7 +103,7 @@ def test_the_same_record_again_is_no_change():
 
 
 @pytest.mark.parametrize("is_withdrawn", [False, True])
-def test_a_change_without_a_higher_version_is_refused_in_words(is_withdrawn):
+def test_a_change_without_a_higher_version_is_refused_with_a_reason(is_withdrawn):
     claims = LeaseClaims()
     claims.announce(record(version=3))
     if is_withdrawn:
@@ -114,5 +114,5 @@ def test_a_change_without_a_higher_version_is_refused_in_words(is_withdrawn):
     assert claims.announce(record(version=4))
 
 
-def test_what_was_never_announced_is_withdrawn_in_silence():
+def test_a_withdrawal_of_an_unknown_record_has_no_effect():
     assert LeaseClaims().withdraw("nobody") is None

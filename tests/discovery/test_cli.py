@@ -84,7 +84,7 @@ IN_A_TERMINAL = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); fr
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["no stdout", "a pipe that nobody reads"])
-def test_a_registry_whose_output_nobody_hears_serves_on_and_stops_in_order_when_its_terminal_closes(is_closed):
+def test_a_registry_survives_closed_output_and_stops_gracefully_with_its_terminal(is_closed):
     port = free_port()
     reader, writer = os.pipe()
     os.close(reader)
@@ -110,7 +110,7 @@ def test_a_registry_whose_output_nobody_hears_serves_on_and_stops_in_order_when_
         process.communicate()
 
 
-def test_a_port_that_is_taken_is_one_sentence(house):
+def test_a_taken_port_is_reported_in_one_sentence(house):
     done = run("serve", "--bind", house.url)
 
     assert done.returncode == 1
@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_is_one_sentence(house):
         (["list", "--namespace", ""], "the namespace is ''"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(arguments, sentence):
+def test_an_error_is_one_sentence(arguments, sentence):
     done = run(*arguments)
 
     assert done.returncode == 1
@@ -142,7 +142,7 @@ def test_what_goes_wrong_is_one_sentence(arguments, sentence):
     assert "Traceback" not in done.stderr
 
 
-def test_a_list_shows_who_is_where(house):
+def test_a_list_shows_instances_and_their_addresses(house):
     directory = house.open()
     directory.announce(record(endpoints={"rpc": "tcp://10.0.0.5:4000"}, host="h", pid=7))
     assert directory.flush(AT_LAST)
@@ -155,7 +155,7 @@ def test_a_list_shows_who_is_where(house):
     assert cells[-2:] == ["rpc=tcp://10.0.0.5:4000", "h:7"]
 
 
-def test_a_list_in_json_shows_all_that_is_known(house):
+def test_a_list_in_json_has_all_fields(house):
     directory = house.open()
     directory.announce(record(methods={"add": {"idempotent": True}}))
     house.open(namespace="other").announce(record("two", namespace="other"))
@@ -174,14 +174,14 @@ def test_an_empty_list_says_so(house):
     assert run("list", "--directory", house.url).stdout.startswith("no instance is known")
 
 
-def test_looking_at_a_machine_without_services_hosts_nothing(monkeypatch):
+def test_a_list_on_a_machine_without_services_starts_no_registry(monkeypatch):
     done = run("list", "--timeout", "0.3", ZMQSERVICES_LOCAL_PORT=str(free_port()))
 
     assert done.returncode == 1
     assert "nothing listens there" in done.stderr
 
 
-def test_a_watch_shows_who_comes_changes_and_goes(house):
+def test_a_watch_shows_instances_that_come_change_and_go(house):
     directory = house.open()
     with Running("watch", "--directory", house.url, "--json") as watching:
         directory.announce(record())
@@ -196,7 +196,7 @@ def test_a_watch_shows_who_comes_changes_and_goes(house):
         assert watching.stop() == (0, "", "")
 
 
-def test_what_others_say_of_themselves_moves_no_cursor():
+def test_texts_of_peers_move_no_cursor():
     evil = "a\x1b[2J\nb"
     record = Record(service=evil, instance=evil, host=evil, endpoints={"rpc": evil})
 

@@ -1,4 +1,4 @@
-"""A directory kept by Consul: what is particular to it, against the stand-in for its API. The rest is in tests/contracts."""
+"""A directory in Consul: features that only Consul has, with the stand-in for its API. tests/contracts has the others."""
 
 import http.server
 import itertools
@@ -64,7 +64,7 @@ def test_the_token_is_not_shown(token):
         ("consul://host/shop?ca=/no/such/file", "cannot be read.*in PEM"),
     ],
 )
-def test_a_url_that_makes_no_sense_is_told(url, words):
+def test_an_invalid_url_is_reported(url, words):
     with pytest.raises(DirectoryConfigurationError, match=words):
         open_directory(url)
 
@@ -90,7 +90,7 @@ def test_a_server_that_is_absent_is_named(new_house, caplog):
 
 @contextmanager
 def elsewhere(status, body, **headers):
-    """Something that is no agent of Consul."""
+    """A server that is not an agent of Consul."""
 
     class Elsewhere(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -128,13 +128,13 @@ FOUND = b'[{"Key": "shop/cluster", "ModifyIndex": 1, "Value": "eA=="}]'
         (429, b"Your IP is issuing too many concurrent connections", {}, "answered: Your IP is issuing too many"),
     ],
 )
-def test_what_does_not_answer_as_consul_does_is_told(status, body, headers, words):
+def test_answers_that_are_not_consuls_are_reported(status, body, headers, words):
     with elsewhere(status, body, **headers) as url, closing(session_of(url, ttl=60.0)) as session:
         with pytest.raises(EngineError, match=f"127.0.0.1:.* {words}"):
             session.open(frozenset())
 
 
-def test_something_else_that_listens_is_told_of():
+def test_another_program_at_the_port_is_reported():
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def talk():
@@ -191,7 +191,7 @@ def test_tokens_and_tls_on_both_sides(tmp_path, stack, new_house, caplog):
 # --- sessions ---
 
 
-def test_after_its_session_has_ended_a_process_makes_its_records_anew(consul, new_house, url):
+def test_a_process_writes_its_records_again_after_its_session_has_ended(consul, new_house, url):
     house = new_house(url)
     here, seen = house.open(services=[]), Watch(house.open())
     here.announce(record("one", subscriptions=[{"source": "orders"}]))
@@ -224,11 +224,11 @@ def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
         assert former._agent.get(former._space.keys_of(record())[0]).session == later._own.id
 
 
-def test_a_withdrawal_that_was_not_answered_is_made_once_more(consul, url):
+def test_an_unanswered_withdrawal_is_repeated(consul, url):
     withdraws_after_a_cut(url, consul.port)
 
 
-def test_a_session_that_ended_a_moment_ago_is_waited_for(consul, url):
+def test_a_process_waits_for_the_lock_delay_of_a_session_that_just_ended(consul, url):
     with closing(session_of(url, ttl=60.0)) as former, closing(session_of(url, ttl=60.0)) as later:
         former.open(None)
         former.put_record(record())
@@ -244,7 +244,7 @@ def test_a_session_that_ended_a_moment_ago_is_waited_for(consul, url):
             later.put_record(record("three"))
 
 
-def test_an_agent_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
+def test_an_agent_that_lost_its_data_removes_no_instance(tmp_path, stack, new_house):
     server = stack.enter_context(closing(ConsulServer(tmp_path)))
     house = new_house(server.url)
     here, there = house.open(), house.open()
@@ -263,7 +263,7 @@ def test_an_agent_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
     assert all(knows("one")(view) for view in seen.views[start:])
 
 
-def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_again(consul, new_house, url, monkeypatch):
+def test_a_deleted_record_that_its_process_does_not_watch_is_announced_again(consul, new_house, url, monkeypatch):
     monkeypatch.setattr("discovery.backends.consul.session.LOOK_EVERY", 0.2)
     house = new_house(url)
     here, seen = house.open(services=[]), Watch(house.open())
@@ -318,7 +318,7 @@ def test_names_may_be_of_any_characters(new_house, url):
     seen.wait_now(knows())
 
 
-def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_directory(consul, url):
+def test_traffic_to_a_client_grows_with_its_interest_not_with_the_directory(consul, url):
     def served():
         return json.loads(consul.call("GET", "/stand-in/served"))
 
@@ -349,7 +349,7 @@ def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_director
             assert change().instance == "7"
 
 
-def test_an_index_that_goes_back_begins_anew(consul, url):
+def test_an_index_that_goes_back_restarts_the_query(consul, url):
     with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         for number in range(9):
@@ -397,7 +397,7 @@ def test_a_client_of_many_services_asks_for_all_records_with_two_queries(url, mo
             assert change() == Gone("d")
 
 
-def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_away(url):
+def test_a_record_that_moves_between_sources_of_interest_stays_listed(url):
     with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())
         sources = [f"s{number}" for number in range(4)]
@@ -428,7 +428,7 @@ def test_a_query_that_is_never_answered_ends_the_session(consul, url, monkeypatc
             consul.thaw()
 
 
-def test_a_record_that_moves_twice_while_it_is_looked_for_is_never_away(url, monkeypatch):
+def test_a_record_that_moves_twice_during_a_read_stays_listed(url, monkeypatch):
     ask = ConsulAgent.request
     with closing(session_of(url, ttl=60.0)) as other, closing(session_of(url, ttl=60.0)) as session:
         other.open(frozenset())

@@ -74,7 +74,7 @@ def test_too_many_queries_become_two_that_know_what_the_others_saw():
     assert found[2].seen == {}
 
 
-def test_later_queries_join_the_two():
+def test_later_queries_join_the_two_shared_ones():
     wide = [BlockingQuery(prefix, 9, {}) for prefix in PREFIXES]
     late = BlockingQuery("shop/subscribers/orders/", 1, {"shop/subscribers/orders/i": 4})
 

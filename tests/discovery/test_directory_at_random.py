@@ -1,4 +1,4 @@
-"""Whatever connections tell a registry, and registries a client: bounds hold, and of two versions the newer is true."""
+"""Random messages to registries and clients: their bounds hold, and the newer of two versions always wins."""
 
 from unittest.mock import patch
 

@@ -1,4 +1,4 @@
-"""Directories of dns: and dns+srv: against servers that really answer, in DNS as well as at the addresses that it names."""
+"""Directories of dns: and dns+srv:, with real DNS servers and real nodes at the addresses that they name."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def node(stack):
 
 
 def own(name, **fields):
-    """A record of the node of this name, which does not know how others reach it."""
+    """A record of the node of this name. It has no address, since a node behind DNS does not know how others reach it."""
     return record(name, node=name, endpoints={"rpc": "tcp://0.0.0.0:1", "events": "tcp://10.9.9.9:2"}, ttl=1.0, **fields)
 
 
@@ -91,7 +91,7 @@ def test_an_answer_that_is_too_long_for_udp_comes_over_tcp(server):
 
 
 @pytest.mark.parametrize("name", ["nobody.test", "empty.test"])
-def test_a_name_without_addresses_is_told_from_a_failure(server, name):
+def test_a_name_without_addresses_is_distinguished_from_a_failure(server, name):
     server.set("empty.test", "A")
 
     with pytest.raises(NoAddress, match=f"DNS has no address of {name}; the name may be wrong, or no node"):
@@ -115,7 +115,7 @@ def test_a_server_that_fails_has_not_answered(server):
 
 
 @pytest.mark.parametrize("name, port", [("shop.test", 4000), ("_calls._tcp.shop.test", 0)])
-def test_addresses_that_were_there_are_not_dropped_for_want_of_an_answer(server, monkeypatch, name, port):
+def test_known_addresses_are_kept_if_there_is_no_answer(server, monkeypatch, name, port):
     server.set("_calls._tcp.shop.test", "SRV", "0 0 4000 shop.test.", "0 0 4000 other.test.")
     server.set("shop.test", "A", "10.0.0.5")
     server.set("shop.test", "AAAA", "fd00::5")
@@ -135,14 +135,14 @@ def test_addresses_that_were_there_are_not_dropped_for_want_of_an_answer(server,
         asked.addresses()
 
 
-def test_a_server_that_is_not_there_has_not_answered():
+def test_an_absent_server_has_not_answered():
     url = DnsUrl("dns://test", "shop.test", 4000, (("127.0.0.1", free_port()),))
 
     with pytest.raises(NoAnswer, match=r"could not be looked up: .*[Cc]onnection refused; a server of DNS.*\?server=IP:PORT"):
         Lookup(url).addresses()
 
 
-def test_a_silent_server_is_waited_for_only_so_long(server, monkeypatch):
+def test_the_wait_for_a_silent_server_is_bounded(server, monkeypatch):
     monkeypatch.setattr("discovery.backends.dns.lookup.LOOK_UP_TIMEOUT", 0.5)
     server.is_silent = True
 
@@ -150,7 +150,7 @@ def test_a_silent_server_is_waited_for_only_so_long(server, monkeypatch):
         lookup(server, "shop.test").addresses()
 
 
-def test_the_second_server_is_asked_when_the_first_is_not_there(server):
+def test_the_second_server_is_asked_if_the_first_is_absent(server):
     server.set("shop.test", "A", "10.0.0.5")
     servers = (("127.0.0.1", free_port()), ("127.0.0.1", server.port))
 
@@ -262,7 +262,7 @@ def test_a_failure_leaves_the_last_good_answer_for_ever(caplog):
     assert caplog.text.count("directory dns://shop.test:4000: SERVFAIL; the last good answer stands") == 1
 
 
-def test_an_empty_answer_is_believed_after_a_minute():
+def test_an_empty_answer_counts_after_a_minute():
     clock = Clock()
     seed = DnsSeed("dns://shop.test:4000", Answers(["a"], NoAddress("no address")), clock)
     prepared(seed)
@@ -287,7 +287,7 @@ def test_a_name_is_not_looked_up_twice_within_a_second():
     assert prepared(seed) == (["b"], None)
 
 
-def test_more_addresses_than_a_process_may_connect_to_are_left(caplog, monkeypatch):
+def test_addresses_beyond_the_connections_of_a_process_are_left_out(caplog, monkeypatch):
     monkeypatch.setattr(backend.resource, "getrlimit", lambda kind: (1024, 1024))
     clock = Clock()
     one, other = (DnsSeed("dns://shop.test:4000", Answers([str(number) for number in range(600)]), clock) for _ in range(2))
@@ -325,7 +325,7 @@ def test_each_node_is_asked_for_its_records_and_reached_where_it_answered(server
     assert sorted(seen.record.instance for seen in directory.service("maths")) == ["one", "two"]
 
 
-def test_an_address_where_nobody_listens_does_not_keep_the_others_from_being_ready(server, node, new_house):
+def test_an_address_without_a_listener_does_not_delay_the_others(server, node, new_house):
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1", "127.0.0.3")
 
@@ -345,7 +345,7 @@ def test_ports_of_srv_records_are_used(server, node, new_house):
     Watch(directory).wait(knows("one", "two"))
 
 
-def test_a_service_that_is_asked_for_later_is_whole_when_it_is_ready(server, node, new_house):
+def test_a_service_of_later_interest_is_complete_when_it_is_ready(server, node, new_house):
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
     directory = new_house(f"dns://shop.test:{one.port}?server={server.address}", services=()).open()
@@ -372,7 +372,7 @@ def test_a_node_tells_its_changes_at_once(server, node, new_house):
     seen.wait_now(knows())
 
 
-def test_what_dns_names_later_is_found_and_what_it_names_no_more_is_used_while_it_is_there(server, node, new_house):
+def test_new_addresses_are_found_and_dropped_ones_are_used_while_they_answer(server, node, new_house):
     one = node("one")
     two = node("two", host="127.0.0.2", port=one.port)
     server.set("shop.test", "A", "127.0.0.1")
@@ -401,7 +401,7 @@ def test_a_node_that_comes_back_with_another_address_is_found(server, node, new_
     seen.wait_now(knows("again"))
 
 
-def test_a_server_that_fails_takes_nobody_away(server, node, new_house):
+def test_a_failing_dns_server_removes_no_instance(server, node, new_house):
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
     seen = Watch(new_house(f"dns://shop.test:{one.port}?server={server.address}").open())
@@ -416,7 +416,7 @@ def test_a_server_that_fails_takes_nobody_away(server, node, new_house):
     seen.wait_now(knows("again"))
 
 
-def test_a_name_that_vanishes_takes_nobody_away_who_is_connected(server, node, new_house, monkeypatch):
+def test_a_name_that_vanishes_removes_no_connected_node(server, node, new_house, monkeypatch):
     monkeypatch.setattr(backend, "FAILED_PAUSE", 0.05)
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
@@ -430,7 +430,7 @@ def test_a_name_that_vanishes_takes_nobody_away_who_is_connected(server, node, n
     assert knows("one")(seen.views[-1])
 
 
-def test_the_reason_is_told_while_there_is_no_address(server, new_house):
+def test_without_addresses_the_directory_gives_the_reason(server, new_house):
     directory = new_house(f"dns://nobody.test:4000?server={server.address}").open()
 
     eventually(lambda: "DNS has no address of nobody.test" in directory.describe())
@@ -448,7 +448,7 @@ def test_a_node_of_another_namespace_is_not_listed(server, node, new_house, capl
     assert f"node at {red.endpoint} is not used: 'protocol': \"this node is in 'red'\"" in caplog.text
 
 
-def test_all_namespaces_are_seen_by_a_directory_of_all(server, node, new_house):
+def test_a_directory_of_all_namespaces_lists_all_of_them(server, node, new_house):
     red = node("red", namespace="red")
     red.list(own("red", namespace="red"))
     server.set("shop.test", "A", "127.0.0.1")
@@ -458,7 +458,7 @@ def test_all_namespaces_are_seen_by_a_directory_of_all(server, node, new_house):
     Watch(directory).wait(knows("red"))
 
 
-def test_what_is_no_node_is_left_alone(server, new_house, monkeypatch):
+def test_an_address_that_is_not_a_node_is_left_alone(server, new_house, monkeypatch):
     monkeypatch.setattr(socket_connection, "ATTEMPT", 0.5)
     with registries() as (registry,):
         server.set("shop.test", "A", "127.0.0.1")
@@ -469,7 +469,7 @@ def test_what_is_no_node_is_left_alone(server, new_house, monkeypatch):
         eventually(lambda: "does not answer as a node does" in directory.describe())
 
 
-def test_junk_costs_the_node_that_sends_it(server, node, new_house, caplog):
+def test_a_node_that_sends_junk_is_not_listed(server, node, new_house, caplog):
     one = node("one")
     two = node("two", host="127.0.0.2", port=one.port)
     server.set("shop.test", "A", "127.0.0.1", "127.0.0.2")
@@ -483,7 +483,7 @@ def test_junk_costs_the_node_that_sends_it(server, node, new_house, caplog):
     assert f"left {one.endpoint} alone, which sent no message of the protocol" in caplog.text
 
 
-def test_a_node_that_drains_is_answered(server, node, new_house):
+def test_a_node_that_drains_gets_its_bye_answered(server, node, new_house):
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
     Watch(new_house(f"dns://shop.test:{one.port}?server={server.address}").open()).wait(knows("one"))
@@ -493,7 +493,7 @@ def test_a_node_that_drains_is_answered(server, node, new_house):
     eventually(lambda: one.byes == [Bye(["maths"], None)])
 
 
-def test_a_quiet_node_that_is_connected_is_there(server, node, new_house, monkeypatch):
+def test_a_silent_connected_node_stays_listed(server, node, new_house, monkeypatch):
     monkeypatch.setattr("discovery.client.node_connection.LOOK_INTERVAL", 0.05)
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
@@ -508,7 +508,7 @@ def test_a_quiet_node_that_is_connected_is_there(server, node, new_house, monkey
     assert (len(one.hellos), one.pings) == (1, 0)
 
 
-def test_nothing_is_announced_or_noted(server, node, new_house):
+def test_records_and_notes_are_not_written_to_dns(server, node, new_house):
     one = node("one")
     server.set("shop.test", "A", "127.0.0.1")
     house = new_house(f"dns://shop.test:{one.port}?server={server.address}")
@@ -544,7 +544,7 @@ def test_a_list_with_a_registry_is_merged(server, node, new_house):
         here.stop()
 
 
-def test_names_that_are_looked_up_do_not_keep_a_directory_from_stopping(server, new_house):
+def test_a_lookup_does_not_keep_a_directory_from_stopping(server, new_house):
     server.is_silent = True
     directory = new_house(f"dns://shop.test:4000?server={server.address}").open()
     eventually(lambda: server.questions)
@@ -618,7 +618,7 @@ def test_without_dnspython_the_extra_is_named(monkeypatch):
         open_directory("dns://shop:4000")
 
 
-def test_without_a_server_in_resolv_conf_one_is_asked_for(monkeypatch):
+def test_without_a_server_in_resolv_conf_the_error_asks_for_one(monkeypatch):
     def unconfigured(configure):
         raise dns.resolver.NoResolverConfiguration("no nameservers")
 

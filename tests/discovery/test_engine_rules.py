@@ -38,7 +38,7 @@ def test_without_an_answer_each_reason_is_told_once():
         open_first(SERVERS, open_at)
 
 
-def test_what_was_read_is_sorted_and_past_notes_are_kept_apart():
+def test_records_and_notes_are_sorted_and_outdated_notes_are_kept_apart():
     space = Keyspace("etcd://h/shop", "/shop/", "default")
     one, fresh, past = record("one"), Note("default", "new", 9_000_000, 5.0, {}), Note("default", "old", 1_000_000, 5.0, {})
     found = Found()
@@ -54,7 +54,7 @@ def test_what_was_read_is_sorted_and_past_notes_are_kept_apart():
     assert space.keys == {"one": {space.keys_of(one)[0]}}
 
 
-def test_a_flush_is_over_when_all_acknowledged_and_nobody_else_may_come():
+def test_a_flush_ends_when_all_servers_acknowledged_and_no_other_may_connect():
     flushes, flush = Flushes(), Flush()
     flushes.add(flush)
 

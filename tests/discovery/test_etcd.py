@@ -1,4 +1,4 @@
-"""A directory kept by etcd: what is particular to it, against real servers. The rest is in tests/contracts."""
+"""A directory in etcd: features that only etcd has, with real servers. tests/contracts has the others."""
 
 import base64
 import http.server
@@ -36,7 +36,7 @@ def code(text):
 # --- what a user is told ---
 
 
-def test_something_else_that_listens_is_told_of(new_house):
+def test_another_program_at_the_port_is_reported(new_house):
     class Elsewhere(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             self.send_error(404)
@@ -140,7 +140,7 @@ def test_tls_on_both_sides(tmp_path, stack, new_house):
 # --- what may happen to a server, and to what it holds ---
 
 
-def test_killed_and_started_again_it_has_everybody(tmp_path, stack, new_house):
+def test_a_killed_server_that_restarts_still_has_all_instances(tmp_path, stack, new_house):
     server = stack.enter_context(closing(EtcdServer(tmp_path)))
     house = new_house(server.url)
     here, there = house.open(), house.open()
@@ -172,7 +172,7 @@ def came(watch, start, seconds, claim):
     return True
 
 
-def test_a_server_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
+def test_a_server_that_lost_its_data_removes_no_instance(tmp_path, stack, new_house):
     server = stack.enter_context(closing(EtcdServer(tmp_path)))
     house = new_house(server.url)
     here, there = house.open(), house.open()
@@ -190,7 +190,7 @@ def test_a_server_that_lost_all_takes_nobody_away(tmp_path, stack, new_house):
     assert all(knows("one")(view) for view in seen.views[start:])
 
 
-def test_a_server_that_stands_still_is_given_up(etcd, new_house, url, monkeypatch):
+def test_a_frozen_server_is_given_up(etcd, new_house, url, monkeypatch):
     monkeypatch.setattr("discovery.backends.etcd.gateway.TIMEOUT", 1.0)
     directory = new_house(url).open()
     assert directory.wait_ready(AT_LAST)
@@ -215,7 +215,7 @@ def key_of_maths(url):
     return "/" + url.split("/", 3)[3] + "/default/records/maths/one"
 
 
-def test_what_somebody_deleted_comes_back(etcd, new_house, url):
+def test_a_deleted_record_is_written_again(etcd, new_house, url):
     house = new_house(url)
     seen = Watch(house.open())
     house.open().announce(record())
@@ -229,7 +229,7 @@ def test_what_somebody_deleted_comes_back(etcd, new_house, url):
     seen.wait_now(knows("one"))
 
 
-def test_a_lease_that_was_lost_is_taken_again(etcd, new_house, url):
+def test_a_lost_lease_is_granted_again(etcd, new_house, url):
     house = new_house(url)
     seen = Watch(house.open())
     house.open().announce(record(ttl=2.0))
@@ -271,7 +271,7 @@ def compact(etcd):
     etcd.call("/v3/kv/compaction", json.dumps({"revision": revision}))
 
 
-def test_where_a_revision_is_compacted_away_that_range_alone_is_read_anew(etcd, url, caplog):
+def test_only_the_range_whose_revision_was_compacted_is_read_again(etcd, url, caplog):
     caplog.set_level("INFO", "discovery.backends.etcd")
     with closing(session_of(url)) as session, closing(session_of(url)) as other:
         other.open(frozenset())
@@ -296,7 +296,7 @@ def test_where_a_revision_is_compacted_away_that_range_alone_is_read_anew(etcd, 
     assert "/records/words/" not in caplog.text
 
 
-def test_a_lock_whose_watch_is_compacted_away_is_looked_at_again(etcd, url):
+def test_a_lock_is_read_again_if_the_revision_of_its_watch_was_compacted(etcd, url):
     with closing(session_of(url)) as session, closing(session_of(url)) as other:
         session.open(frozenset())
         other.open(frozenset())
@@ -313,7 +313,7 @@ def test_a_lock_whose_watch_is_compacted_away_is_looked_at_again(etcd, url):
             assert session.take_lock(wanted, 60.0)
 
 
-def test_a_record_that_moves_from_one_source_of_interest_to_another_is_never_away(etcd, url):
+def test_a_record_that_moves_between_sources_of_interest_stays_listed(etcd, url):
     with closing(session_of(url)) as session, closing(session_of(url)) as other:
         other.open(frozenset())
         sources = [f"s{number}" for number in range(5)]
@@ -339,7 +339,7 @@ def counted(etcd, name, *labels):
     return float(line.rpartition(" ")[2])
 
 
-def test_what_a_client_is_sent_grows_with_its_interest_and_not_with_the_directory(etcd, url):
+def test_traffic_to_a_client_grows_with_its_interest_not_with_the_directory(etcd, url):
     def now():
         sent = counted(etcd, "grpc_server_msg_sent_total", 'grpc_method="Watch"', "bidi_stream")
         return sent, counted(etcd, "etcd_debugging_mvcc_watcher_total")
@@ -377,7 +377,7 @@ def test_more_ranges_than_the_server_takes_at_once_are_watched(etcd, url):
             assert change().instance == "first"
 
 
-def test_junk_under_the_prefix_is_passed_over(etcd, new_house, url, caplog):
+def test_junk_under_the_prefix_is_ignored(etcd, new_house, url, caplog):
     root = "/" + url.split("/", 3)[3]
     records = [f"default/records/{end}" for end in ("maths/junk", "maths", "a/b/c")]
     for key in ("x", "default/notes/k", "default/else/a/b", *records):
@@ -408,7 +408,7 @@ def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
             writer.close()
 
 
-def test_a_record_that_nobody_here_watches_and_somebody_deletes_is_announced_again(etcd, new_house, url, monkeypatch):
+def test_a_deleted_record_that_its_process_does_not_watch_is_announced_again(etcd, new_house, url, monkeypatch):
     from discovery.backends.etcd import session as backend
 
     monkeypatch.setattr(backend, "LOOK_EVERY", 0.2)
@@ -460,7 +460,7 @@ def test_keys_of_sources_come_and_go_with_the_subscriptions(etcd, new_house, url
     assert not any(view.records for view in seen.views)
 
 
-def test_a_member_less_is_felt_by_nobody(tmp_path, stack, new_house):
+def test_the_loss_of_one_member_has_no_effect(tmp_path, stack, new_house):
     ports = {name: free_port() for name in ("one", "two", "three")}
     servers = [stack.enter_context(closing(EtcdServer(tmp_path, name, ports))) for name in ports]
     house = new_house("etcd://" + ",".join(server.host for server in servers))

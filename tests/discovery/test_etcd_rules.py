@@ -27,7 +27,7 @@ def test_many_operations_become_several_transactions_in_order(monkeypatch):
     assert list(transactions([{"n": 1}, {"n": 2}, {"n": 3}])) == [{"success": [{"n": 1}, {"n": 2}]}, {"success": [{"n": 3}]}]
 
 
-def test_a_value_is_put_only_where_nobody_wrote_since():
+def test_a_value_is_put_only_if_the_key_has_not_changed_since():
     body = put_if_unchanged("k", b"v", "7")
 
     assert body["compare"] == [{"key": encoded(b"k"), "target": "MOD", "result": "EQUAL", "mod_revision": "7"}]
@@ -35,7 +35,7 @@ def test_a_value_is_put_only_where_nobody_wrote_since():
 
 
 @pytest.mark.parametrize(("found", "held"), [({}, None), ({"kvs": []}, None), ({"kvs": [{"key": "aw=="}]}, {"key": "aw=="})])
-def test_the_key_that_stands_in_the_way(found, held):
+def test_the_conflicting_key_is_found(found, held):
     assert held_in({"responses": [{"response_range": found}]}) == held
 
 
@@ -64,7 +64,7 @@ def test_records_of_one_ttl_share_a_lease():
     assert leases.shortest() == 1.0
 
 
-def test_a_lease_that_ran_out_is_asked_for_once_more():
+def test_an_expired_lease_is_requested_again():
     gateway, leases = Gateway(), EtcdLeases()
 
     def put(lease):

@@ -1,4 +1,4 @@
-"""What etcd says in a watch, byte by byte, and servers that do not speak as etcd does."""
+"""The bytes of etcd's watch protocol, and servers that do not follow it."""
 
 import socket
 import threading
@@ -48,7 +48,7 @@ def test_what_is_no_answer_is_refused(message):
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_it_is_an_answer_or_a_value_error(message):
+def test_any_bytes_are_an_answer_or_a_value_error(message):
     try:
         assert isinstance(decode_answer(message), Answer)
     except ValueError:
@@ -114,7 +114,7 @@ def message(data):
         ({"answer": message(b"\0\0\0\0\1x")}, "sent no answer of a watch: "),
     ],
 )  # fmt: skip
-def test_a_server_that_does_not_speak_as_etcd_does_is_told_of(peer, words):
+def test_a_server_that_does_not_speak_etcds_protocol_is_reported(peer, words):
     with closing(Peer(**peer)) as peer:
         connection = WatchConnection(peer.server, None, None, 10.0, 1000, lambda _: None)
         connection.ask(1, Range(b"a", b"b"), 5)
@@ -124,7 +124,7 @@ def test_a_server_that_does_not_speak_as_etcd_does_is_told_of(peer, words):
         connection.close()
 
 
-def test_an_answer_that_comes_in_pieces_is_put_together_and_another_thread_ends_the_wait():
+def test_pieces_of_an_answer_are_joined_and_another_thread_can_end_the_wait():
     streams = []
     frame = b"\0" + len(DELETED).to_bytes(4, "big") + DELETED
 
@@ -146,7 +146,7 @@ def test_an_answer_that_comes_in_pieces_is_put_together_and_another_thread_ends_
         connection.close()
 
 
-def test_a_server_that_says_nothing_is_given_up():
+def test_a_silent_server_is_given_up():
     with closing(Peer()) as peer:
         connection = WatchConnection(peer.server, None, None, 0.2, 1000, lambda _: None)
 

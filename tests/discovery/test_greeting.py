@@ -1,4 +1,4 @@
-"""What a node is asked by a directory that knows its address alone, and how its answer is read."""
+"""A directory that only knows the address of a node sends HELLO, and reads records from the WELCOME."""
 
 import pytest
 from hypothesis import given, settings
@@ -63,7 +63,7 @@ def test_a_node_that_has_nothing_to_say_has_no_records():
     assert read(welcome(None))[0] == [greeting.NodeRecords("n1", [])]
 
 
-def test_another_major_version_is_a_refusal_in_words():
+def test_another_major_version_is_refused_with_a_reason():
     (word,), _ = read(welcome(None, major=2))
 
     assert word == greeting.NodeRefusal("it speaks version 2 of the protocol, and this process 1")
@@ -84,7 +84,7 @@ def test_ping_and_bye_are_answered():
     assert envelope.decode(bye.frame) == Bye(["maths"], None)
 
 
-def test_other_messages_are_passed_over_and_batches_are_taken_apart():
+def test_other_messages_are_ignored_and_batches_are_split():
     batch = batches.encode([envelope.encode(Pong(0)), envelope.encode(Result(3, 1)), envelope.encode(Ping(9))])
 
     (word,) = greeting.read(batch, print)
@@ -112,7 +112,7 @@ plain = st.recursive(
 
 @settings(max_examples=50, deadline=None)
 @given(kind=st.sampled_from([1, 2, 5, 10, 12, 13]), fields=st.lists(plain, max_size=6), info=plain)
-def test_whatever_a_node_sends_is_read_or_refused(kind, fields, info):
+def test_any_bytes_of_a_node_are_read_or_refused(kind, fields, info):
     for body in ([kind, *fields], [2, 1, 0, "n1", "default", {"records": info, "services": info}]):
         try:
             greeting.read(protocol.pack(body), lambda reason: None)

@@ -1,4 +1,4 @@
-"""Registries that are broken, hostile or none at all, and the clients that know better ones beside them."""
+"""Clients of a good registry and of a second one that is broken, hostile, or not a registry at all."""
 
 import http.server
 import socket
@@ -16,7 +16,7 @@ from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, reco
 
 
 class FakeRegistry:
-    """A ROUTER that says whatever it is told to, to its first client."""
+    """A ROUTER that sends any message to its first client."""
 
     def __init__(self, context):
         self._socket = context.socket(zmq.ROUTER)
@@ -134,7 +134,7 @@ def test_a_registry_that_sends_more_than_any_holds_is_left_alone_with_a_warning(
     Watch(directory).wait_now(lambda view: view.fresh and "honest" in view.records)
 
 
-def test_records_that_change_and_leave_are_counted_as_they_are_then(fake, directory, monkeypatch):
+def test_changed_and_removed_records_are_counted_by_their_current_size(fake, directory, monkeypatch):
     monkeypatch.setattr(protocol, "MAX_ENTRIES", 5)
     monkeypatch.setattr(protocol, "MAX_HELD", 100_000)
     fake.snapshot([entry("first", tags={"text": "x" * 50_000})])
@@ -167,7 +167,7 @@ def test_one_bad_record_hides_no_other_and_is_told_once(fake, directory, caplog)
     assert caplog.text.count(f"skipped a record or note of registry {fake.url}: endpoints of a record") == 1
 
 
-def test_notes_that_are_not_kept_are_not_remembered_as_told(fake, directory, monkeypatch):
+def test_dropped_notes_are_not_remembered_as_sent(fake, directory, monkeypatch):
     monkeypatch.setattr(note_exchange, "MAX_ALL_NOTES", 10)
     now = int(time.time() * 1e6)
     fake.snapshot()
@@ -222,7 +222,7 @@ def taken_port(request, stack, monkeypatch):
     return listener.getsockname()[1]
 
 
-def test_a_local_port_that_another_program_has_is_one_warning_that_offers_the_mend(taken_port, stack, caplog):
+def test_a_local_port_of_another_program_gives_one_warning_with_advice(taken_port, stack, caplog):
     house = House(f"local:{taken_port}")
     stack.callback(house.close)
     directory = house.open()

@@ -40,7 +40,7 @@ def test_an_interest_has_a_record_that_is_found_by_one_of_its_keys(wanted, is_wa
     assert wants(wanted, record("one", "mails", subscriptions=subscribed("orders"))) is is_wanted
 
 
-def test_an_interest_in_too_many_names_is_one_in_everything(monkeypatch):
+def test_an_interest_in_too_many_names_becomes_interest_in_everything(monkeypatch):
     monkeypatch.setattr(interest, "MAX_INTEREST", 2)
 
     assert grown(keys(["a"]), keys(["b"])) == keys(["a", "b"])
@@ -55,12 +55,12 @@ def test_an_interest_in_too_many_names_is_one_in_everything(monkeypatch):
         ([""], "a name has 1 to 255 characters"),
     ],
 )
-def test_what_cannot_be_a_name_is_told(services, words):
+def test_an_invalid_name_is_reported(services, words):
     with pytest.raises(DirectoryError, match=words):
         open_directory("tcp://127.0.0.1:9", services=services)
 
 
-def test_a_record_of_too_many_sources_is_refused_in_words():
+def test_a_record_of_too_many_sources_is_refused_with_a_reason():
     registry = Registry(Clock())
 
     with pytest.raises(DirectoryError, match="events of 1000 sources; 'one' subscribes to more"):
@@ -70,7 +70,7 @@ def test_a_record_of_too_many_sources_is_refused_in_words():
 # --- who is told of what ---
 
 
-def test_a_change_costs_only_those_who_care():
+def test_only_interested_clients_get_a_change():
     audience = Audience()
     for number in range(1000):
         audience.add(b"%d" % number, "default", keys([f"service-{number % 100}"]))
@@ -80,7 +80,7 @@ def test_a_change_costs_only_those_who_care():
     assert audience.of("other", ["service:service-7"]) == [b"all"]
 
 
-def test_nothing_is_left_of_a_subscriber_that_went():
+def test_nothing_is_kept_of_a_subscriber_that_left():
     audience = Audience()
     audience.add(b"a", "default", keys(["maths"]))
     audience.extend(b"a", keys(["words"], ["orders"]))
@@ -130,7 +130,7 @@ def test_a_client_whose_snapshot_comes_late_waits_for_it_while_the_registry_is_a
     assert set(client.records) == {"one"}
 
 
-def test_a_client_whose_registry_says_nothing_gives_it_up():
+def test_a_client_gives_up_a_silent_registry():
     clock = Clock()
     client = Client(Registry(clock), EVERYTHING)
 
@@ -140,7 +140,7 @@ def test_a_client_whose_registry_says_nothing_gives_it_up():
     assert "does not answer as a registry does" in client.connection.error
 
 
-def test_a_record_is_encoded_once_for_all_who_are_sent_it(monkeypatch):
+def test_a_record_is_encoded_once_for_all_its_receivers(monkeypatch):
     registry = Registry(Clock())
     registry.register(record("one", "maths"))
     packed = []
@@ -171,7 +171,7 @@ class OldRegistry(Registry):
         super().take(peer, frame)
 
 
-def test_a_client_shows_only_its_interest_of_an_old_registry_and_learns_more_at_once():
+def test_with_an_old_registry_a_client_shows_only_its_interest_and_extends_it_at_once():
     registry = OldRegistry(Clock())
     for name in ("maths", "words"):
         registry.register(record(name, name))
@@ -185,7 +185,7 @@ def test_a_client_shows_only_its_interest_of_an_old_registry_and_learns_more_at_
     settle(registry)
 
 
-def test_an_old_client_is_sent_everything():
+def test_an_old_client_gets_everything():
     registry = Registry(Clock())
     registry.register(record("one", "maths"))
     client = Client(registry, EVERYTHING)

@@ -1,4 +1,4 @@
-"""What a client with a growing interest writes to its cache: each name once, however many there are by then."""
+"""A client with a growing interest writes each name to its cache once, not all names each time."""
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_a_new_name_is_written_alone(answered, registries):
         assert client.cache.written() == [f"service:{name}"]
 
 
-def test_names_before_it_are_written_when_they_change_or_are_told_anew():
+def test_earlier_names_are_written_when_they_change_or_are_sent_again():
     client = Asking(NOTHING)
     for name in ("maths", "words"):
         client.want(name)
@@ -99,7 +99,7 @@ def test_names_before_it_are_written_when_they_change_or_are_told_anew():
     assert {"service:maths", "service:words", "service:times"} <= set(client.cache.written())
 
 
-def test_a_name_that_a_registry_told_while_it_warmed_up_is_written_after_that():
+def test_a_name_from_a_registry_in_its_warm_up_is_written_after_the_warm_up():
     client = Asking(NOTHING)
     client.state.on_message(client.registries[0], Heartbeat(0, "boot", True), client.now)
     client.want("maths")

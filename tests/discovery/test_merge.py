@@ -1,4 +1,4 @@
-"""Several registries merged into one view; time is wound by hand."""
+"""The lists of several registries are merged into one view. The tests pass `now` themselves."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_the_higher_rank_wins_wherever_it_came_from(merge):
     assert merge.known["one"].listed_by == ("a", "b")
 
 
-def test_what_did_not_change_is_no_change(merge):
+def test_an_unchanged_record_is_not_reported(merge):
     merge.snapshot("a", entries(record()), warming=False)
     merge.settle(0.0)
 
@@ -56,7 +56,7 @@ def test_a_record_leaves_only_when_every_connected_registry_dropped_it(merge):
     assert merge.known == {}
 
 
-def test_a_withdrawal_is_believed_at_once_though_another_registry_has_not_heard_of_it(merge):
+def test_a_withdrawal_counts_at_once_even_if_another_registry_still_lists_the_record(merge):
     for registry in ("a", "b"):
         merge.snapshot(registry, entries(record(version=4)), warming=False)
     merge.settle(0.0)
@@ -86,7 +86,7 @@ def test_a_restarted_registry_deletes_nothing_while_it_warms_up(merge):
     assert merge.settle(12.0) == {"one"}
 
 
-def test_with_every_registry_gone_everything_stays(merge):
+def test_with_every_registry_gone_all_records_stay(merge):
     merge.snapshot("a", entries(record()), warming=False)
     merge.settle(0.0)
 
@@ -96,7 +96,7 @@ def test_with_every_registry_gone_everything_stays(merge):
     assert merge.known["one"].listed_by == ()
 
 
-def test_what_only_a_lost_registry_listed_stays_one_ttl_longer(merge):
+def test_a_record_that_only_a_lost_registry_listed_stays_one_ttl_longer(merge):
     merge.snapshot("a", [], warming=False)
     merge.snapshot("b", entries(record(ttl=10.0)), warming=False)
     merge.settle(0.0)
@@ -109,7 +109,7 @@ def test_what_only_a_lost_registry_listed_stays_one_ttl_longer(merge):
     assert not merge.is_waiting
 
 
-def test_a_record_is_suspect_when_all_who_list_it_say_so(merge):
+def test_a_record_is_suspect_if_all_registries_that_list_it_say_so(merge):
     merge.snapshot("a", entries(record(), suspect=True), warming=False)
     merge.snapshot("b", entries(record()), warming=False)
     merge.settle(0.0)
@@ -121,7 +121,7 @@ def test_a_record_is_suspect_when_all_who_list_it_say_so(merge):
     assert merge.known["one"].suspect
 
 
-def test_a_view_from_disk_is_believed_until_a_warm_registry_knows_better(merge):
+def test_a_view_from_disk_counts_until_a_warm_registry_replaces_it(merge):
     merge.restore(entries(record("old")))
     assert merge.settle(0.0) == {"old"}
     assert merge.settle(0.0) == set()
@@ -145,7 +145,7 @@ def test_a_snapshot_after_a_gap_replaces_what_the_registry_listed(merge):
     assert merge.settle(1.0) == {"one"}
 
 
-def test_a_forgotten_registry_has_no_say(merge):
+def test_a_removed_registry_does_not_count(merge):
     merge.snapshot("a", entries(record("one")), warming=False)
     merge.snapshot("b", entries(record("two")), warming=False)
     merge.settle(0.0)
@@ -155,7 +155,7 @@ def test_a_forgotten_registry_has_no_say(merge):
     assert merge.settle(0.0) == {"one"}
 
 
-def test_an_own_announcement_is_listed_once_a_registry_tells_of_this_version(merge):
+def test_an_own_announcement_is_listed_once_a_registry_lists_this_version(merge):
     old, new = record("one", version=1), record("one", version=2)
     merge.snapshot(OWN, [], warming=True)
     merge.update(OWN, MergedRecord(new, 0.0))

@@ -12,7 +12,7 @@ from tests.discovery.stage import AT_LAST
 
 
 def in_new_python(code, *, timeout=30):
-    """What a new interpreter prints; AssertionError with its last words when it fails."""
+    """Run code in a new interpreter. Return its output. If it fails, raise AssertionError with its stderr."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=timeout
     )
@@ -20,7 +20,7 @@ def in_new_python(code, *, timeout=30):
     return done.stdout.split()
 
 
-def test_an_event_wakes_whoever_waits():
+def test_an_event_wakes_its_waiters():
     event = NativeEvent()
     thread = NativeThread(event.set, "setter")
 
@@ -30,7 +30,7 @@ def test_an_event_wakes_whoever_waits():
     assert thread.join(AT_LAST)
 
 
-def test_an_event_that_never_comes_is_waited_for_no_longer_than_told():
+def test_a_wait_for_an_event_that_never_comes_ends_after_its_timeout():
     event = NativeEvent()
     begin = time.monotonic()
 
@@ -53,7 +53,7 @@ def test_many_may_wait_for_one_event():
     assert answers == [True] * 5
 
 
-def test_a_thread_that_fails_is_told_and_over(caplog):
+def test_a_thread_that_fails_is_reported_and_ends(caplog):
     def fail():
         raise RuntimeError("on purpose")
 
@@ -64,7 +64,7 @@ def test_a_thread_that_fails_is_told_and_over(caplog):
     assert "thread failing failed" in caplog.text
 
 
-def test_a_wakeup_can_be_woken_for_ever_and_after_its_end():
+def test_a_wakeup_can_be_used_any_number_of_times_and_after_its_end():
     wakeup = Wakeup()
 
     for _ in range(100_000):
@@ -211,7 +211,7 @@ def test_a_process_that_ends_withdraws_what_it_announced():
         house.close()
 
 
-def test_a_process_ends_at_once_though_no_registry_is_there():
+def test_a_process_ends_at_once_even_without_a_registry():
     begin = time.monotonic()
 
     assert in_new_python(LEAVE.format(url="tcp://127.0.0.1:1").replace("flush(10)", "flush(0.01)")) == [

@@ -1,4 +1,4 @@
-"""Notes by hand-wound time: which of two is true, how long one is kept, and how many."""
+"""Which of two notes wins, how long notes are kept, and how many. The tests pass `now` themselves."""
 
 from discovery import Note
 from discovery.notes import AHEAD, MAX_ALL_NOTES, MAX_NOTES, NoteStore
@@ -11,7 +11,7 @@ def note(key="k", at=0.0, value=("v",), ttl=DAY, namespace="n"):
     return Note(namespace, key, int((NOW + at) * 1e6), ttl, None if value is None else dict.fromkeys(value))
 
 
-def test_of_two_notes_the_newer_one_is_true_whichever_comes_first():
+def test_the_newer_of_two_notes_wins_in_either_order():
     old, new = note(at=0, value="a"), note(at=1, value="b")
 
     for order in ([old, new], [new, old]):
@@ -21,7 +21,7 @@ def test_of_two_notes_the_newer_one_is_true_whichever_comes_first():
         assert list(notes) == [new]
 
 
-def test_only_news_is_news():
+def test_only_new_notes_are_reported():
     notes = NoteStore()
 
     assert notes.take([note()], NOW) == [note()]
@@ -29,7 +29,7 @@ def test_only_news_is_news():
     assert notes.take([note(at=-1)], NOW) == []
 
 
-def test_two_that_were_written_at_once_have_the_same_winner_everywhere():
+def test_two_notes_of_the_same_moment_have_the_same_winner_everywhere():
     rivals = [note(value="a"), note(value="b"), note(value=None)]
     held = set()
     for order in (rivals, rivals[::-1], rivals[1:] + rivals[:1]):
@@ -40,7 +40,7 @@ def test_two_that_were_written_at_once_have_the_same_winner_everywhere():
     assert held == {repr([note(value=None)])}
 
 
-def test_what_was_forgotten_is_not_brought_back_by_one_who_was_away():
+def test_a_deleted_note_is_not_restored_by_a_store_that_was_away():
     notes = NoteStore()
     notes.take([note(at=0)], NOW)
 
@@ -50,7 +50,7 @@ def test_what_was_forgotten_is_not_brought_back_by_one_who_was_away():
     assert notes.get("n", "k").value is None
 
 
-def test_one_that_is_written_again_later_is_back():
+def test_a_deleted_note_that_is_written_later_is_back():
     notes = NoteStore()
     notes.take([note(at=1, value=None)], NOW)
 
@@ -59,7 +59,7 @@ def test_one_that_is_written_again_later_is_back():
     assert notes.get("n", "k") == note(at=2)
 
 
-def test_a_note_that_is_too_old_is_let_go_and_not_taken_again():
+def test_an_expired_note_is_removed_and_not_accepted_again():
     notes = NoteStore()
     notes.take([note(ttl=DAY)], NOW)
 
@@ -69,14 +69,14 @@ def test_a_note_that_is_too_old_is_let_go_and_not_taken_again():
     assert notes.take([note(ttl=DAY)], NOW + DAY + 1) == []
 
 
-def test_one_from_the_far_future_is_not_believed():
+def test_a_note_from_the_far_future_is_rejected():
     notes = NoteStore()
 
     assert notes.take([note(at=AHEAD + 1)], NOW) == []
     assert notes.take([note(at=AHEAD - 1)], NOW) != []
 
 
-def test_of_too_many_in_a_namespace_the_oldest_go_and_the_others_are_safe():
+def test_a_full_namespace_loses_its_oldest_notes_and_other_namespaces_none():
     notes = NoteStore()
     notes.take([note("mine", namespace="other", at=-1000)], NOW)
     many = [note(f"k{number}", at=-number / 1000) for number in range(MAX_NOTES + 10)]
@@ -96,7 +96,7 @@ def test_all_namespaces_together_are_bounded_too():
     assert len(notes) == MAX_ALL_NOTES
 
 
-def test_one_writer_has_only_so_many_and_may_replace_them():
+def test_the_notes_of_one_writer_are_bounded_and_it_may_replace_them():
     notes = NoteStore(most_of_writer=2)
     notes.take([note("a"), note("b")], NOW, b"flood")
 
@@ -107,7 +107,7 @@ def test_one_writer_has_only_so_many_and_may_replace_them():
     assert notes.take([note("d")], NOW, b"flood") == [note("d")], "one of its own was replaced by another writer"
 
 
-def test_a_flood_of_new_notes_takes_no_place_of_those_who_wrote_less():
+def test_a_flood_of_new_notes_displaces_no_note_of_smaller_writers():
     notes = NoteStore()
     notes.take([note(f"honest{number}", at=-1000) for number in range(100)], NOW, b"a")
 
@@ -117,7 +117,7 @@ def test_a_flood_of_new_notes_takes_no_place_of_those_who_wrote_less():
     assert all(notes.get("n", f"honest{number}") for number in range(100))
 
 
-def test_notes_that_are_gone_count_for_nobody():
+def test_removed_notes_count_for_no_writer():
     notes = NoteStore(most_of_writer=1)
     notes.take([note("a", ttl=DAY)], NOW, b"a")
     notes.expire(NOW + DAY + 1)

@@ -1,4 +1,4 @@
-"""What a registry sends to clients that read slowly, or never; and what one connection may make it hold."""
+"""How a registry sends to clients that read slowly or never, and bounds of the data that it holds for one connection."""
 
 import time
 
@@ -25,7 +25,7 @@ def sent(client, *sizes):
     return tokens
 
 
-def test_what_was_sent_is_unread_until_its_mark_is_answered():
+def test_sent_bytes_are_unread_until_their_mark_is_answered():
     client = SubscriberConnection()
 
     none, token, _ = sent(client, 1000, protocol.MARK_INTERVAL, 500)
@@ -36,7 +36,7 @@ def test_what_was_sent_is_unread_until_its_mark_is_answered():
     assert client.unread == 500
 
 
-def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
+def test_an_answer_to_a_mark_answers_all_earlier_marks():
     client = SubscriberConnection()
     first, _, last = sent(client, *[protocol.MARK_INTERVAL] * 3)
 
@@ -45,7 +45,7 @@ def test_the_answer_to_a_later_mark_is_one_to_all_before_it():
     assert not client.read(first)
 
 
-def test_who_guesses_a_token_has_read_nothing():
+def test_an_answer_with_a_guessed_token_does_not_count():
     client = SubscriberConnection()
     (token,) = sent(client, protocol.MARK_INTERVAL)
 
@@ -54,7 +54,7 @@ def test_who_guesses_a_token_has_read_nothing():
     assert client.unread == protocol.MARK_INTERVAL
 
 
-def test_the_more_clients_the_less_each_may_leave_unread_but_one_part_always():
+def test_with_more_clients_each_may_leave_less_unread_but_always_one_part():
     assert pacing.share(0) == pacing.share(32) == pacing.MAX_UNREAD
     assert pacing.share(64) == pacing.MAX_ALL_UNREAD // 64
     assert pacing.share(100_000) == protocol.PART_SIZE
@@ -69,7 +69,7 @@ def test_a_subscriber_that_is_behind_is_owed_the_last_state_of_each_record_in_or
     assert list(subscriber.pending.items()) == [("two", None), ("one", GONE)]
 
 
-def test_a_subscriber_that_is_owed_too_much_is_told_so(monkeypatch):
+def test_a_subscriber_with_too_many_waiting_changes_must_connect_again(monkeypatch):
     monkeypatch.setattr(pacing, "MAX_PENDING", 1)
     subscriber = TrackedSubscriber(SubscriberConnection(), None, None, iter(()), {})
 
@@ -128,7 +128,7 @@ def answered(client, is_last):
     return messages
 
 
-def test_a_snapshot_waits_for_a_client_that_does_not_answer_marks_and_is_whole_for_one_that_does(start):
+def test_a_snapshot_waits_for_a_client_without_answers_to_marks_and_is_whole_for_others(start):
     server = start(max_unread_bytes=protocol.PART_SIZE)
     fill(server, 20)
 
@@ -180,7 +180,7 @@ def test_changes_wait_for_a_subscriber_that_does_not_answer_marks(start):
     assert len(updates) < 10
 
 
-def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(start, monkeypatch):
+def test_a_client_that_never_reads_answers_is_given_up_with_a_message(start, monkeypatch):
     server = start(max_unread_bytes=protocol.PART_SIZE)
     monkeypatch.setattr(pacing, "ANSWER_ROOM", 0)
     renew = protocol.encode(protocol.Renew([["x" * 250, 0, 0]] * 500))
@@ -195,7 +195,7 @@ def test_who_asks_and_never_reads_the_answers_is_given_up_and_told_so(start, mon
         assert len(answers) < 10
 
 
-def test_clients_that_are_gone_are_forgotten_also_if_they_never_subscribed(monkeypatch):
+def test_removed_clients_are_forgotten_even_if_they_never_subscribed(monkeypatch):
     from discovery.server import registry_server as server_module
 
     monkeypatch.setattr(server_module, "CHECK_CLIENTS_INTERVAL", 0.1)

@@ -1,4 +1,4 @@
-"""The local directory over real processes: who hosts it, and what a killed host leaves behind."""
+"""The local directory of real processes: which process hosts it, and what happens when the host is killed."""
 
 import os
 import signal
@@ -89,7 +89,7 @@ def onlooker(port):
     house.close()
 
 
-def test_of_processes_started_at_once_exactly_one_hosts_and_no_announcement_is_lost(new_service, onlooker):
+def test_exactly_one_of_the_processes_that_start_at_once_hosts_and_no_record_is_lost(new_service, onlooker):
     seen = Watch(onlooker)
     services = [new_service(f"s{number}") for number in range(4)]
 
@@ -100,7 +100,7 @@ def test_of_processes_started_at_once_exactly_one_hosts_and_no_announcement_is_l
     assert sum(hosts) <= 1
 
 
-def test_when_the_host_is_killed_another_takes_over_and_nobody_loses_the_others(new_service, onlooker):
+def test_when_the_host_is_killed_another_process_takes_over_without_losing_records(new_service, onlooker):
     seen = Watch(onlooker)
     first = new_service("first")
     assert first.announced()
@@ -117,7 +117,7 @@ def test_when_the_host_is_killed_another_takes_over_and_nobody_loses_the_others(
     eventually(lambda: all(service.ask()[0] == {"second", "third"} for service in others))
 
 
-def test_when_the_host_leaves_in_order_its_record_goes_at_once(new_service, onlooker):
+def test_when_the_host_stops_gracefully_its_record_is_removed_at_once(new_service, onlooker):
     seen = Watch(onlooker)
     first = new_service("first", ttl=30.0)
     assert first.announced()
@@ -146,7 +146,7 @@ def test_a_killed_service_leaves_after_its_ttl(new_service, onlooker):
     seen.wait_now(knows(*survivor))
 
 
-def test_a_host_that_was_stopped_and_continues_has_forgotten_nobody(new_service, onlooker, monkeypatch):
+def test_a_host_that_was_paused_and_continues_keeps_all_records(new_service, onlooker, monkeypatch):
     monkeypatch.setattr(link, "SILENCE", 1.5)  # For the onlooker; a registry is heard each second.
     seen = Watch(onlooker)
     first = new_service("first", ttl=1.0)
@@ -165,7 +165,7 @@ def test_a_host_that_was_stopped_and_continues_has_forgotten_nobody(new_service,
     assert second.ask()[0] == {"first", "second"}
 
 
-def test_who_only_looks_never_hosts(port):
+def test_a_process_that_only_reads_never_hosts(port):
     house = House(f"local:{port}", host=False)
     directory = house.open()
 

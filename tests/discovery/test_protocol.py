@@ -1,4 +1,4 @@
-"""Messages and frames: a row run both ways, and junk."""
+"""Each kind of message is encoded and decoded, and junk is refused."""
 
 import msgpack
 import pytest
@@ -94,7 +94,7 @@ def test_a_field_of_another_type_is_refused(message):
             protocol.decode(msgpack.packb([*values[:position], {"a": 1.5}, *values[position + 1 :]]))
 
 
-def test_every_kind_has_its_row():
+def test_every_kind_of_message_has_a_row():
     assert {type(message) for message in ROWS} == set(protocol.KINDS.values())
 
 
@@ -145,7 +145,7 @@ def of_no_use(fields):
     return [{**fields, "endpoints": {"rpc": 7}}, {**fields, "state": "ASLEEP"}, {}, None, [fields]]
 
 
-def test_a_bad_record_in_a_snapshot_is_passed_over_by_itself():
+def test_only_the_bad_record_of_a_snapshot_is_ignored():
     good, note = record("good"), NOTE.to_list()
     entries = [[bad, 0.0, False] for bad in of_no_use(FULL.to_dict())] + [None, [], [FULL.to_dict(), -1.0, False]]
     bad_notes = [None, [], ["prod", "", 1, 60.0, None], [*note[:4], {"text": "x" * 5000}]]
@@ -171,7 +171,7 @@ def test_an_update_whose_record_is_bad_still_counts(bad):
 
 
 @pytest.mark.parametrize("message", ROWS, ids=lambda message: type(message).__name__)
-def test_a_push_without_fault_is_the_same_either_way(message):
+def test_a_valid_push_is_read_alike_by_both_readers(message):
     assert protocol.decode_push(protocol.encode(message), pytest.fail) == message
 
 
@@ -225,7 +225,7 @@ def test_another_major_version_is_named():
         b"\x94\x01\x05\x01\x91\x95\xa1n\xa1k\x01\x3c\x81\xa1v" + b"\x91" * 900 + b"\xc0",
     ],
 )
-def test_junk_is_refused_with_the_one_error(frame):
+def test_junk_is_refused_with_the_protocol_error(frame):
     with pytest.raises(DirectoryProtocolError):
         protocol.decode(frame)
 
@@ -267,18 +267,18 @@ def test_no_fields_of_a_record_raise_another_error(fields):
         pass
 
 
-def test_a_record_survives_as_a_dict_and_ignores_what_it_does_not_know():
+def test_a_record_survives_as_a_dict_and_ignores_unknown_fields():
     assert Record.from_dict({**FULL.to_dict(), "colour_of_hat": "green"}) == FULL
 
 
 @pytest.mark.parametrize("junk", [None, [], "record", {}, {"service": "", "instance": "x"}, {"service": "x"}])
-def test_what_is_no_record_is_refused(junk):
+def test_a_value_that_is_not_a_record_is_refused(junk):
     with pytest.raises(DirectoryProtocolError):
         Record.from_dict(junk)
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 2**70])
-def test_a_value_that_cannot_travel_is_refused_in_words(value):
+def test_a_value_that_cannot_be_sent_is_refused_with_a_reason(value):
     with pytest.raises(DirectoryError, match="cannot be sent"):
         protocol.encode(protocol.Register(1, record(tags={"a": value})))
 

@@ -1,4 +1,4 @@
-"""Records in blocks: decoded when somebody looks, and a bad one among them hides nothing."""
+"""Records in blocks are decoded when they are first read, and a bad record does not hide others."""
 
 import time
 import zlib
@@ -76,7 +76,7 @@ def test_blocks_are_of_one_set_of_keys_and_not_too_large():
     ],
     ids=["instance", "incarnation", "version", "service", "state", "shape"],
 )
-def test_a_record_that_is_not_what_it_is_listed_as_is_none_and_told_of_once(lies, reason):
+def test_a_record_that_differs_from_its_listing_is_none_and_reported_once(lies, reason):
     ((one, _, _),), told = read(*blocks(record("one"), **lies))
 
     assert not one.is_bad
@@ -87,7 +87,7 @@ def test_a_record_that_is_not_what_it_is_listed_as_is_none_and_told_of_once(lies
     assert told[0][1].startswith(reason)
 
 
-def test_a_block_of_other_bytes_than_it_says_has_no_records():
+def test_a_block_whose_bytes_differ_from_its_listing_has_no_records():
     (packed,) = blocks(record("one"), record("two"))
     keys, since, listing, _ = unpack(packed)
     bomb = zlib.compress(b"\0" * 50_000_000)
@@ -121,7 +121,7 @@ def test_junk_is_no_block(fields):
         RecordBlock.from_list(fields)
 
 
-def test_a_bad_block_in_a_snapshot_is_passed_over_by_itself():
+def test_only_the_bad_block_of_a_snapshot_is_ignored():
     (good,) = blocks(record("one"))
     frame = msgpack.packb([1, 19, 0, "boot", False, 0, 1, [], [], True, [[], unpack(good)]])
     told = []
@@ -147,7 +147,7 @@ def test_a_record_that_turns_out_bad_does_not_hide_the_one_of_another_registry()
     assert merge.known["one"].record == record("one")
 
 
-def test_a_record_that_turns_out_bad_is_gone_where_no_other_registry_has_one():
+def test_a_record_that_turns_out_bad_is_removed_if_no_other_registry_has_it():
     merge = Merge()
     ((bad, _, _),), _ = read(*blocks(record("one"), incarnation=99))
     merge.snapshot("a", [MergedRecord(bad, 0.0)], warming=False)
@@ -228,7 +228,7 @@ def test_blocks_of_services_that_have_gone_do_not_pile_up():
 
 
 @pytest.mark.parametrize("takes_blocks", [True, False, None], ids=["takes_blocks", "takes_none", "of_an_earlier_release"])
-def test_a_client_is_sent_blocks_where_it_takes_them(takes_blocks):
+def test_a_client_gets_blocks_if_it_can_read_them(takes_blocks):
     table, frames = Table(0.0), []
     table.register(record("one"), 0.0)
     table.register(record("two", "words", subscriptions=[{"source": "orders"}]), 0.0)
@@ -245,7 +245,7 @@ def test_a_client_is_sent_blocks_where_it_takes_them(takes_blocks):
     assert (in_blocks, sorted(listed)) == (["one"], ["two"]) if takes_blocks else ([], ["one", "two"])
 
 
-def test_a_cache_keeps_a_record_at_which_nobody_looked(tmp_path):
+def test_a_cache_keeps_a_record_that_was_never_read(tmp_path):
     cache = DiskCache(tmp_path, "tcp://127.0.0.1:1", None)
     found, told = read(*blocks(record("one"), record("two")))
     cache.save([(one, age) for one, age, _ in found])
@@ -276,7 +276,7 @@ def test_a_cache_of_an_earlier_release_is_read(tmp_path):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_one_bad_line_among_good_ones_is_told(line, place):
+def test_one_bad_line_among_good_ones_is_reported(line, place):
     good = [["a", 1, 1, 0.5, False, 5], ["b", 1, 1, 1, True, 5]]
 
     with pytest.raises(DirectoryProtocolError, match="a record in a block is listed as"):

@@ -1,4 +1,4 @@
-"""Registries that come, go, restart and are lied to, and the clients that live through it."""
+"""Registries that start, stop, restart and get junk, and their clients."""
 
 import os
 import re
@@ -73,12 +73,12 @@ def test_a_withdrawal_arrives_within_milliseconds(new_registry, new_house):
     assert sorted(passed)[5] < 0.1
 
 
-def test_a_registry_that_restarts_empty_is_filled_again_and_nobody_misses_a_record(new_registry, new_house):
+def test_a_registry_that_restarts_empty_gets_all_records_again_and_no_view_loses_one(new_registry, new_house):
     first = new_registry()
     house = new_house(first.url)
     here, there = house.open(), house.open()
     seen = Watch(there)
-    # Its next renewal comes when nobody waits any more: it is the connection that tells.
+    # The next renewal comes after the end of this test, so only the new connection can bring the record back.
     here.announce(record(ttl=100.0))
     seen.wait(lambda view: view.fresh and knows("one")(view))
     told = len(seen.views)
@@ -113,7 +113,7 @@ def test_a_holder_that_died_with_the_registry_leaves_after_the_warm_up(new_regis
     assert all("one" in view.records for view in seen.views[told:] if not view.fresh)
 
 
-def test_with_every_registry_down_everybody_stays_known(new_registry, new_house):
+def test_with_every_registry_down_all_instances_stay_listed(new_registry, new_house):
     servers = [new_registry(ttl=SOON), new_registry(ttl=SOON)]
     house = new_house(*(server.url for server in servers))
     here, there = house.open(), house.open()
@@ -164,7 +164,7 @@ def test_one_of_two_registries_is_enough(new_registry, new_house):
     seen.wait_now(knows())
 
 
-def test_a_registry_that_comes_back_hears_what_was_withdrawn_meanwhile(new_registry, new_house):
+def test_a_registry_that_comes_back_learns_of_withdrawals_in_between(new_registry, new_house):
     left, right = new_registry(), new_registry()
     house = new_house(left.url, right.url)
     here = house.open()
@@ -182,7 +182,7 @@ def test_a_registry_that_comes_back_hears_what_was_withdrawn_meanwhile(new_regis
     assert not view.fresh, "the withdrawal itself was heard, and not the end of the warm-up waited for"
 
 
-def test_whoever_subscribes_after_a_withdrawal_hears_of_it_while_the_registry_warms_up(new_registry):
+def test_a_later_subscriber_learns_of_a_withdrawal_while_the_registry_warms_up(new_registry):
     server = new_registry(ttl=60.0)
     with RawClient(server.url) as holder, RawClient(server.url) as late:
         assert holder.ask(protocol.Withdraw(1, "default", "one", 0, 0)) == protocol.Ack(1)
@@ -194,7 +194,7 @@ def test_whoever_subscribes_after_a_withdrawal_hears_of_it_while_the_registry_wa
     assert (dropped.instance, dropped.withdrawn, dropped.seq) == ("one", True, snapshot.seq + 1)
 
 
-def test_clients_that_come_and_go_in_a_hurry_leave_zeromq_s_thread_free_for_others(new_registry, new_house):
+def test_clients_that_connect_and_close_quickly_do_not_stop_zeromqs_thread(new_registry, new_house):
     house = new_house(new_registry().url)
     before = open_files()
     # A connection that ends while it is told of to nobody would stop that thread, and with it every socket of the
@@ -230,7 +230,7 @@ def test_a_registry_is_found_by_name(new_registry, new_house):
     assert here.wait_ready(AT_LAST)
 
 
-def test_a_name_that_stands_for_nothing_is_told_and_tried_again(new_house, caplog):
+def test_an_unknown_host_name_is_reported_and_tried_again(new_house, caplog):
     here = new_house("tcp://no-such-host.invalid:4190").open()
 
     assert not here.wait_ready(0.05)
@@ -254,7 +254,7 @@ def test_a_registry_that_does_not_answer_for_long_is_named_once_in_the_log(new_r
     assert len(told) == 1 and url in told[0] and "nothing listens there" in told[0]
 
 
-def test_a_port_where_something_else_listens_is_no_registry(new_house, monkeypatch):
+def test_another_program_at_the_port_is_no_registry(new_house, monkeypatch):
     from discovery.client import registry_connection as link
 
     monkeypatch.setattr(link, "ATTEMPT", 0.1)
@@ -269,7 +269,7 @@ def test_a_port_where_something_else_listens_is_no_registry(new_house, monkeypat
         context.destroy(linger=0)
 
 
-def test_a_registry_that_falls_silent_is_given_up(new_registry, new_house, monkeypatch):
+def test_a_registry_that_becomes_silent_is_given_up(new_registry, new_house, monkeypatch):
     from discovery.client import registry_connection as link
 
     monkeypatch.setattr(link, "SILENCE", 0.2)
@@ -388,7 +388,7 @@ def test_junk_at_a_registry_does_no_harm_and_the_log_names_the_host_it_came_from
     seen.wait_now(knows("one", "two"))
 
 
-def test_a_frame_beyond_all_bounds_costs_the_stranger_the_connection(new_registry):
+def test_a_frame_that_is_too_large_costs_its_sender_the_connection(new_registry):
     server = new_registry()
     with RawClient(server.url) as stranger:
         events = stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
@@ -414,7 +414,7 @@ def _ahead(seconds):
         (lambda: protocol.PutNotes(7, [Note("default", "k", _ahead(120), 1e6, {"is": 1})]), "ahead of this registry's clock"),
     ],
 )
-def test_what_would_outdo_or_outweigh_everybody_is_refused_in_words(ask, words, new_registry):
+def test_values_from_the_far_future_and_oversized_records_are_refused_with_a_reason(ask, words, new_registry):
     with RawClient(new_registry().url) as stranger:
         answer = stranger.ask(ask())
 
@@ -422,7 +422,7 @@ def test_what_would_outdo_or_outweigh_everybody_is_refused_in_words(ask, words, 
         assert not stranger.ask(protocol.Subscribe("default")).notes
 
 
-def test_an_endless_snapshot_costs_the_registry_its_client(new_house, caplog):
+def test_a_client_leaves_a_registry_that_sends_an_endless_snapshot(new_house, caplog):
     context = zmq.Context()
     try:
         with context.socket(zmq.ROUTER) as other:
@@ -442,7 +442,7 @@ def test_a_client_of_another_version_is_told_so(new_registry):
     assert answer == protocol.Refused(0, "a frame of protocol version 7; this is version 1")
 
 
-def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new_house):
+def test_a_registry_with_too_many_subscribers_refuses_further_ones_with_a_reason(new_registry, new_house):
     house = new_house(new_registry(limits=RegistryLimits(max_clients=1)).url)
     assert house.open().wait_ready(AT_LAST)
 
@@ -451,7 +451,7 @@ def test_a_registry_with_too_many_subscribers_refuses_in_words(new_registry, new
     eventually(lambda: "subscribers" in (second.view().registries[0]["error"] or ""))
 
 
-def test_a_full_registry_refuses_in_words_and_serves_on(new_registry, new_house, caplog):
+def test_a_full_registry_refuses_records_with_a_reason_and_serves_on(new_registry, new_house, caplog):
     house = new_house(new_registry(limits=RegistryLimits(max_records=1)).url)
     here, there = house.open(), house.open()
     seen = Watch(there)
@@ -525,7 +525,7 @@ def test_the_view_on_disk_is_of_one_url_and_namespace(new_registry, new_house, t
     assert Watch(house.open(url=server.url + ",tcp://127.0.0.1:1")).wait(lambda view: True).records == {}
 
 
-def test_what_a_warm_registry_does_not_list_leaves_the_view_from_disk(new_registry, new_house, tmp_path):
+def test_a_record_from_disk_that_a_warm_registry_does_not_list_is_removed(new_registry, new_house, tmp_path):
     server = new_registry(f"tcp://127.0.0.1:{free_port()}", ttl=SOON)
     house = new_house(server.url, cache_dir=tmp_path)
     there = house.open()
@@ -542,7 +542,7 @@ def test_what_a_warm_registry_does_not_list_leaves_the_view_from_disk(new_regist
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x80", b"\x81\xa6format\x01", b"x" * 1000])
-def test_a_junk_file_is_ignored_and_told(junk, tmp_path, new_house, caplog):
+def test_a_junk_file_is_ignored_with_a_warning(junk, tmp_path, new_house, caplog):
     from discovery.client.cache import DiskCache
 
     url = "tcp://127.0.0.1:1"
@@ -567,7 +567,7 @@ def test_a_folder_that_cannot_be_written_is_one_warning(new_registry, new_house,
     assert caplog.text.count("cannot be written") == 1
 
 
-def test_the_file_is_replaced_at_one_stroke(tmp_path):
+def test_the_file_is_replaced_atomically(tmp_path):
     from discovery.client.cache import DiskCache
 
     cache = DiskCache(tmp_path, "tcp://127.0.0.1:1", None)
@@ -598,7 +598,7 @@ def is_down(view):
     return view.registries[0]["state"] != "up"
 
 
-def test_a_registry_that_restarts_empty_is_told_of_notes_by_those_who_know_them(new_registry, new_house):
+def test_clients_send_their_notes_to_a_registry_that_restarts_empty(new_registry, new_house):
     first = new_registry()
     house = new_house(first.url)
     writer, knower = house.open(), house.open()
@@ -618,7 +618,7 @@ def test_a_registry_that_restarts_empty_is_told_of_notes_by_those_who_know_them(
     assert notes(kept=1, gone=None)(late.view())
 
 
-def test_a_registry_is_told_what_was_noted_while_it_was_away(new_registry, new_house):
+def test_a_registry_that_comes_back_gets_the_notes_written_in_between(new_registry, new_house):
     one, two = new_registry(), new_registry()
     house = new_house(one.url, two.url)
     here = house.open()
@@ -632,7 +632,7 @@ def test_a_registry_is_told_what_was_noted_while_it_was_away(new_registry, new_h
     eventually(lambda: [note.key for note in held_by(again)] == ["kept"])
 
 
-def test_what_one_registry_knows_another_learns_from_a_client_of_both(new_registry, new_house):
+def test_a_client_of_two_registries_copies_notes_from_one_to_the_other(new_registry, new_house):
     one, two = new_registry(), new_registry()
     writer = new_house(one.url).open()
     writer.put("kept", {"is": 1})
@@ -643,7 +643,7 @@ def test_what_one_registry_knows_another_learns_from_a_client_of_both(new_regist
     eventually(lambda: [note.key for note in held_by(two)] == ["kept"])
 
 
-def test_one_who_was_away_does_not_bring_back_what_was_forgotten(new_registry, new_house):
+def test_a_client_that_was_away_does_not_restore_a_deleted_note(new_registry, new_house):
     first = new_registry()
     absent = new_house(first.url).open()
     absent.put("gone", {"is": 1})
@@ -659,7 +659,7 @@ def test_one_who_was_away_does_not_bring_back_what_was_forgotten(new_registry, n
 
 
 @pytest.mark.parametrize("kind", ["tcp", "local"])
-def test_notes_outlive_everybody_on_disk(new_house, tmp_path, kind):
+def test_notes_on_disk_outlive_all_registries_and_processes(new_house, tmp_path, kind):
     house = new_house("tcp://127.0.0.1:1" if kind == "tcp" else f"local:{free_port()}", cache_dir=tmp_path)
     writer = house.open()
     writer.put("kept", {"is": 1})
@@ -672,7 +672,7 @@ def test_notes_outlive_everybody_on_disk(new_house, tmp_path, kind):
     assert Watch(later).wait(notes(kept=1)).records == {}
 
 
-def test_what_another_process_wrote_to_disk_is_not_lost(new_house, tmp_path):
+def test_notes_that_another_process_wrote_to_disk_are_kept(new_house, tmp_path):
     house = new_house("tcp://127.0.0.1:1", cache_dir=tmp_path)
     here, there = house.open(), house.open()
     for name, directory in (("here", here), ("there", there)):
@@ -685,7 +685,7 @@ def test_what_another_process_wrote_to_disk_is_not_lost(new_house, tmp_path):
     Watch(house.open()).wait(notes(here=1, there=1))
 
 
-def test_junk_in_the_file_of_notes_is_ignored_and_told(tmp_path, new_house, caplog):
+def test_junk_in_the_file_of_notes_is_ignored_with_a_warning(tmp_path, new_house, caplog):
     from discovery.client.cache import DiskCache
 
     url = "tcp://127.0.0.1:1"

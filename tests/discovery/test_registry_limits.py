@@ -1,4 +1,4 @@
-"""Limits of a registry that an operator may set: within one a request is served, beyond it it is refused in words."""
+"""Limits of a registry that an operator may set. A request beyond a limit is refused with a reason."""
 
 import time
 from dataclasses import fields
@@ -59,7 +59,7 @@ def test_a_record_that_is_too_large_is_refused(small):
     assert "this registry's max_record_size is 2000" in answer.reason
 
 
-def test_a_note_that_is_too_large_is_refused_and_those_beside_it_are_stored(small):
+def test_a_note_that_is_too_large_is_refused_and_others_of_its_message_are_stored(small):
     with RawClient(small.url) as client:
         answer = client.ask(protocol.PutNotes(1, [note("large", 500), note("small")]))
 
@@ -76,7 +76,7 @@ def test_beyond_its_notes_a_registry_keeps_the_newest(small):
     assert len(kept) == 2 and "c" in kept and "a" not in kept
 
 
-def test_connections_beyond_those_that_are_answered_are_told_so():
+def test_connections_beyond_the_limit_get_a_refusal():
     server = start_registry(ttl=1.0, limits=RegistryLimits(max_clients=1))
     try:
         with RawClient(server.url) as one, RawClient(server.url) as two, RawClient(server.url) as three:
@@ -88,7 +88,7 @@ def test_connections_beyond_those_that_are_answered_are_told_so():
         server.stop()
 
 
-def test_names_beyond_those_that_all_may_watch_are_refused():
+def test_names_beyond_the_limit_of_all_clients_are_refused():
     sent = []
     limits = RegistryLimits(max_watched_names=MAX_INTEREST)
 

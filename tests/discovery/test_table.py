@@ -1,4 +1,4 @@
-"""Who holds which lease; time is wound by hand."""
+"""The rules of leases in a registry. The tests pass `now` themselves."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def bounded():
 
 
 def rounds(table, until, step=0.5, start=0.0, each=lambda now: None):
-    """Winds time in steps small enough to be no pause; all changes on the way."""
+    """Let time pass in steps that are too small to count as a pause. Return all changes."""
     changes = []
     now = start
     while now < until:
@@ -39,14 +39,14 @@ def test_a_registered_record_is_held_and_told(table):
     assert table.snapshot("default", now=2.0) == [[record(), 2.0, False]]
 
 
-def test_the_same_registration_again_is_no_news_but_renews(table):
+def test_a_repeated_registration_is_no_change_but_renews(table):
     table.register(record(), now=0.0)
 
     assert table.register(record(), now=4.0) == []
     assert table.entry("one", now=5.0)[1] == 1.0
 
 
-def test_a_higher_version_replaces_and_a_lower_one_is_passed_over(table):
+def test_a_higher_version_replaces_and_a_lower_one_is_ignored(table):
     table.register(record(version=2), now=0.0)
 
     assert table.register(record(version=1, state="STARTING"), now=1.0) == []
@@ -82,11 +82,11 @@ def test_a_renewed_lease_lives_on(table):
     assert set(map(str, known)) == {str((True, []))}
 
 
-def test_a_renewal_of_what_is_not_held_asks_to_register(table):
+def test_a_renewal_of_an_unknown_lease_asks_to_register(table):
     assert table.renew("nobody", (0, 0), now=0.0) == (False, [])
 
 
-def test_a_renewal_of_a_newer_version_than_held_asks_to_register(table):
+def test_a_renewal_of_a_newer_version_asks_to_register(table):
     table.register(record(version=1), now=0.0)
 
     known, _ = table.renew("one", (0, 2), now=1.0)
@@ -111,7 +111,7 @@ def test_a_withdrawn_record_is_gone_at_once(table):
     assert len(table) == 0
 
 
-def test_a_withdrawal_of_what_is_not_held_is_told_all_the_same(table):
+def test_a_withdrawal_of_an_unknown_record_is_passed_on(table):
     changes = table.withdraw("default", "one", (0, 0), now=0.0)
 
     assert changes == [Removed("default", "one", (0, 0), withdrawn=True)]
@@ -124,7 +124,7 @@ def test_a_registration_that_a_withdrawal_overtook_brings_nothing_back(table):
     assert table.register(record(incarnation=5, version=3), now=0.2) != []
 
 
-def test_withdrawals_are_forgotten_after_a_ttl_and_never_more_than_so_many(table, monkeypatch):
+def test_withdrawals_are_kept_for_a_ttl_and_their_number_is_bounded(table, monkeypatch):
     monkeypatch.setattr(table_module, "MAX_TOMBSTONES", 3)
     for number in range(5):
         table.withdraw("default", f"i{number}", (0, 0), now=0.0)
@@ -134,7 +134,7 @@ def test_withdrawals_are_forgotten_after_a_ttl_and_never_more_than_so_many(table
     assert not table._tombstones
 
 
-def test_what_was_withdrawn_is_known_by_namespace(table):
+def test_withdrawals_are_kept_by_namespace(table):
     table.register(record(), now=0.0)
     table.withdraw("default", "one", (0, 0), now=0.1)
     table.withdraw("other", "two", (0, 0), now=0.1)
@@ -184,7 +184,7 @@ def renew_only(table, instances):
     return lambda now: [table.renew(instance, (0, 0), now) for instance in instances]
 
 
-def test_when_too_many_fall_silent_at_once_they_become_suspect_and_stay(table):
+def test_many_leases_that_expire_at_once_become_suspect_and_stay(table):
     names = [f"i{number}" for number in range(10)]
     for name in names:
         table.register(record(name, ttl=1.0), now=0.0)
@@ -195,7 +195,7 @@ def test_when_too_many_fall_silent_at_once_they_become_suspect_and_stay(table):
     assert len(table) == 10
 
 
-def test_leases_that_run_out_one_after_the_other_are_still_the_same_trouble(table):
+def test_leases_that_expire_one_after_the_other_also_become_suspect(table):
     names = [f"i{number}" for number in range(10)]
     for number, name in enumerate(names):
         table.register(record(name, ttl=1.0), now=number * 0.05)
@@ -206,7 +206,7 @@ def test_leases_that_run_out_one_after_the_other_are_still_the_same_trouble(tabl
     assert len(table) >= 9
 
 
-def test_a_suspect_that_renews_is_suspect_no_more(table):
+def test_a_suspect_lease_that_is_renewed_is_no_longer_suspect(table):
     names = ["a", "b", "c", "d"]
     for name in names:
         table.register(record(name, ttl=1.0), now=0.0)
@@ -216,7 +216,7 @@ def test_a_suspect_that_renews_is_suspect_no_more(table):
     assert table.renew("a", (0, 0), now=1.5) == (True, [Updated(record("a", ttl=1.0), suspect=False)])
 
 
-def test_a_suspect_does_not_haunt_for_ever(table):
+def test_a_suspect_lease_is_removed_in_the_end(table):
     for name in ("a", "b", "c", "d"):
         table.register(record(name, ttl=1.0), now=0.0)
 
@@ -225,7 +225,7 @@ def test_a_suspect_does_not_haunt_for_ever(table):
     assert len(table) == 0
 
 
-def test_without_preservation_the_silent_go_however_many(table):
+def test_without_preservation_all_expired_leases_are_removed(table):
     table = Table(now=0.0, ttl=10.0, preserve=False)
     for name in ("a", "b", "c", "d"):
         table.register(record(name, ttl=1.0), now=0.0)
@@ -236,7 +236,7 @@ def test_without_preservation_the_silent_go_however_many(table):
     assert len(table) == 0
 
 
-def test_a_registry_that_slept_blames_nobody(table):
+def test_a_registry_that_was_paused_expires_no_lease(table):
     table = Table(now=0.0, ttl=10.0, preserve=False)
     table.register(record(ttl=1.0), now=0.0)
     table.expire(0.5)
@@ -245,7 +245,7 @@ def test_a_registry_that_slept_blames_nobody(table):
     assert rounds(table, until=62.0, start=60.0) == [Removed("default", "one", (0, 0), False)]
 
 
-def test_a_registry_that_slept_for_about_a_ttl_blames_nobody_either(table):
+def test_a_registry_that_was_paused_for_about_a_ttl_expires_no_lease_either(table):
     table = Table(now=0.0, ttl=10.0, preserve=False)
     table.register(record(ttl=1.0), now=0.0)
     table.expire(0.3)
@@ -253,7 +253,7 @@ def test_a_registry_that_slept_for_about_a_ttl_blames_nobody_either(table):
     assert table.expire(1.3) == []
 
 
-def test_leases_run_out_even_where_every_look_comes_late(table):
+def test_leases_expire_even_if_every_check_is_late(table):
     table = Table(now=0.0, ttl=10.0, preserve=False)
     table.register(record(ttl=1.0), now=0.0)
 
@@ -286,7 +286,7 @@ def register(table, instance, holder, size=0, version=0):
     return table.register(record(instance, version=version), now=0.0, size=size, holder=holder)
 
 
-def test_one_connection_holds_only_so_many_leases_and_may_change_them(bounded):
+def test_the_leases_of_one_connection_are_bounded_and_it_may_change_them(bounded):
     table = bounded(max_leases_of_holder=2)
     register(table, "one", b"a")
     register(table, "two", b"a")
@@ -299,7 +299,7 @@ def test_one_connection_holds_only_so_many_leases_and_may_change_them(bounded):
     assert register(table, "four", b"a") != []
 
 
-def test_one_connection_holds_only_so_many_bytes(bounded):
+def test_the_bytes_of_one_connection_are_bounded(bounded):
     table = bounded(max_bytes_of_holder=1000)
     register(table, "one", b"a", size=600)
 
@@ -322,7 +322,7 @@ def test_a_lease_belongs_to_the_connection_that_registered_it_last(bounded):
         register(table, "three", b"new")
 
 
-def test_in_a_full_registry_the_one_with_much_more_makes_room(bounded):
+def test_in_a_full_registry_a_connection_with_many_more_leases_loses_one(bounded):
     table = bounded(max_leases=6)
     register(table, "honest", b"a")
     for number in range(5):
@@ -336,7 +336,7 @@ def test_in_a_full_registry_the_one_with_much_more_makes_room(bounded):
     assert {entry[0].instance for entry in table.snapshot(None, 0.0)} >= {"honest", "another"}
 
 
-def test_a_registration_that_is_refused_takes_nothing_from_anybody(bounded):
+def test_a_refused_registration_removes_no_lease(bounded):
     table = bounded(max_leases=6, max_bytes=1000)
     register(table, "large", b"a", size=900)
     for number in range(5):
@@ -349,7 +349,7 @@ def test_a_registration_that_is_refused_takes_nothing_from_anybody(bounded):
     assert {entry[0].instance for entry in table.snapshot(None, 0.0)} == {"large", *(f"small{n}" for n in range(5))}
 
 
-def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(bounded):
+def test_in_a_registry_full_of_bytes_a_connection_with_many_more_loses_a_lease(bounded):
     table = bounded(max_bytes=1000)
     register(table, "large0", b"flood", size=450)
     register(table, "large1", b"flood", size=450)
@@ -361,7 +361,7 @@ def test_in_a_registry_full_of_bytes_the_one_with_much_more_makes_room(bounded):
         register(table, "large2", b"flood", size=450)
 
 
-def test_whoever_takes_over_the_lease_that_has_to_go_holds_it_anew(bounded):
+def test_a_connection_that_takes_over_the_lease_to_be_dropped_keeps_it(bounded):
     table = bounded(max_bytes=1000)
     for number in range(9):
         register(table, f"i{number}", b"flood", size=110)

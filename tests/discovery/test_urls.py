@@ -1,4 +1,4 @@
-"""From a URL to a directory: what is opened, and the sentence when nothing can be."""
+"""Which directory a URL opens, and the error for a URL that opens none."""
 
 import json
 
@@ -60,7 +60,7 @@ def test_a_url_opens(url, text, monkeypatch):
         5,
     ],
 )
-def test_a_url_that_makes_no_sense_is_quoted(url):
+def test_an_invalid_url_is_quoted(url):
     with pytest.raises(DirectoryConfigurationError) as caught:
         open_directory(url)
 
@@ -69,7 +69,7 @@ def test_a_url_that_makes_no_sense_is_quoted(url):
     assert repr(url) in text or any(repr(part) in text for part in str(url).split(",")) or "17" in text
 
 
-def test_an_engine_that_is_not_there_names_those_that_are():
+def test_an_unknown_engine_gets_a_list_of_the_known_ones():
     with pytest.raises(
         DirectoryConfigurationError, match="no backend opens 'carrier:'; one of .*local:, static:, tcp:"
     ):
@@ -79,7 +79,7 @@ def test_an_engine_that_is_not_there_names_those_that_are():
 @pytest.mark.parametrize(
     "options", [{"namespace": ""}, {"namespace": 5}, {"ttl": 0}, {"ttl": "10"}]
 )
-def test_a_setting_that_makes_no_sense_is_refused(options):
+def test_an_invalid_setting_is_refused(options):
     with pytest.raises(DirectoryConfigurationError, match="needed"):
         open_directory("local:", **options)
 
@@ -115,7 +115,7 @@ def test_urls_of_several_kinds_are_merged():
     assert directory.capabilities == Capabilities(takes_keys=True, servers=tuple(servers))
 
 
-def test_what_is_written_down_stands_alone():
+def test_a_static_directory_lists_its_records_alone():
     with pytest.raises(DirectoryConfigurationError, match="static: and the like stand alone"):
         open_directory("tcp://10.0.0.5:4190,static:maths=tcp://10.0.0.5:4000")
 

@@ -1,4 +1,4 @@
-"""The table of what users are told, over all backends: a sentence that quotes the URL, or its server, and offers the mend.
+"""The errors of all backends: each is a sentence that quotes the URL or its server, and says how to mend it.
 
 A wrong password, and a prefix that one may not use, need real servers: `test_users_and_passwords` of etcd and ZooKeeper,
 `test_a_prefix_that_may_not_be_made_is_told`, `test_tokens_and_tls_on_both_sides` of Consul, tests/security of registries.

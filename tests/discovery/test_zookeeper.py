@@ -1,4 +1,4 @@
-"""A directory kept by ZooKeeper: what is particular to it, against real servers. The rest is in tests/contracts."""
+"""A directory in ZooKeeper: features that only ZooKeeper has, with real servers. tests/contracts has the others."""
 
 import re
 import signal
@@ -31,7 +31,7 @@ def url(zookeeper):
 
 @pytest.fixture
 def raw(stack):
-    """A plain client of ZooKeeper, as anybody could use it."""
+    """A plain client of ZooKeeper."""
     from kazoo.client import KazooClient
 
     def connect(server, **options):
@@ -55,7 +55,7 @@ def test_a_host_without_an_address_is_named(new_house):
     assert "nowhere.invalid:2181 cannot be reached: " in error_of(new_house("zookeeper://nowhere.invalid").open())
 
 
-def test_something_else_that_listens_is_told_of(new_house):
+def test_another_program_at_the_port_is_reported(new_house):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def hang_up():
@@ -68,7 +68,7 @@ def test_something_else_that_listens_is_told_of(new_house):
         assert r"closed it; has it a quorum, does it want TLS (?tls=yes), and is it ZooKeeper at all?" in error_of(directory)
 
 
-def test_a_server_that_accepts_and_says_nothing_is_left_at_once(new_house):
+def test_a_server_that_accepts_and_stays_silent_is_given_up_soon(new_house):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # The session would last for longer than anybody waits.
         session = session_of(f"zookeeper://127.0.0.1:{listener.getsockname()[1]}", ttl=600.0)
@@ -105,7 +105,7 @@ def test_users_and_passwords(zookeeper, new_house, raw):
     assert "zookeeper://USER:PASSWORD@HOST:PORT/PREFIX is needed" in error_of(nobody)
 
 
-def test_what_is_readable_can_be_read_by_others_and_not_written(zookeeper, new_house, caplog):
+def test_readable_nodes_can_be_read_by_others_but_not_written(zookeeper, new_house, caplog):
     place = f"{zookeeper.host}/readable{new_prefix()}"
     writer = new_house(f"zookeeper://me:right@{place}?access=readable").open()
     writer.announce(record())
@@ -181,7 +181,7 @@ def test_a_server_that_never_answers_a_handshake_is_named(new_house, monkeypatch
 # --- interest ---
 
 
-def test_what_a_client_asks_the_server_grows_with_its_interest_and_not_with_the_directory(zookeeper, url):
+def test_requests_of_a_client_grow_with_its_interest_not_with_the_directory(zookeeper, url):
     with closing(session_of(url, ttl=60.0)) as writer:
         writer.open(None)
         wanted = frozenset({"service:maths"})
@@ -243,7 +243,7 @@ def test_after_a_session_has_expired_all_records_are_made_again(zookeeper, new_h
     assert session_that_holds("one", url, raw(zookeeper)) == the_session(here)[0]
 
 
-def test_a_connection_that_is_lost_is_no_session_that_is_lost(zookeeper, new_house, url, stack):
+def test_a_lost_connection_does_not_end_the_session(zookeeper, new_house, url, stack):
     forwarder = stack.enter_context(closing(Forwarder(zookeeper.port)))
     here = new_house(f"zookeeper://127.0.0.1:{forwarder.port}{path_of(url)}", ttl=5.0).open()
     there = new_house(url).open()
@@ -264,7 +264,7 @@ def test_a_connection_that_is_lost_is_no_session_that_is_lost(zookeeper, new_hou
     assert all("one" in view.records for view in seen.views[start:])
 
 
-def test_a_process_that_stood_still_for_longer_than_its_session_comes_back(zookeeper, new_house, url):
+def test_a_process_that_was_paused_longer_than_its_session_comes_back(zookeeper, new_house, url):
     seen = Watch(new_house(url).open())
     with process_of(url, "time.sleep(60)") as process:
         seen.wait(knows("one"))
@@ -323,7 +323,7 @@ def test_in_a_patched_process_sessions_live_while_its_hub_is_busy_with_tls_too(z
 
 
 @pytest.mark.timeout(120)
-def test_a_server_that_stands_still_or_dies_or_forgets_takes_nobody_away(zookeeper, url, new_house, monkeypatch):
+def test_a_server_that_freezes_dies_or_loses_its_data_removes_no_instance(zookeeper, url, new_house, monkeypatch):
     server = zookeeper
     # For longer than the server stands still here: one that does so for longer than a session lasts ends that session.
     house = new_house(url, ttl=30.0)
@@ -363,7 +363,7 @@ def test_a_server_that_stands_still_or_dies_or_forgets_takes_nobody_away(zookeep
     assert all("one" in view.records for view in seen.views[start:])
 
 
-def test_a_prefix_that_somebody_deletes_is_made_again(zookeeper, new_house, url, raw):
+def test_a_deleted_prefix_is_created_again(zookeeper, new_house, url, raw):
     house = new_house(url)
     here = house.open()
     seen = Watch(house.open())
@@ -378,7 +378,7 @@ def test_a_prefix_that_somebody_deletes_is_made_again(zookeeper, new_house, url,
     seen.wait_now(knows("one", "two"))
 
 
-def test_a_record_that_somebody_deletes_comes_back(zookeeper, new_house, url, raw):
+def test_a_deleted_record_is_written_again(zookeeper, new_house, url, raw):
     house = new_house(url)
     seen = Watch(house.open())
     house.open().announce(record("a/b é", ".."))
@@ -394,7 +394,7 @@ def test_a_record_that_somebody_deletes_comes_back(zookeeper, new_house, url, ra
     seen.wait_now(knows("a/b é"))
 
 
-def test_junk_under_the_prefix_is_passed_over(zookeeper, new_house, url, raw, caplog):
+def test_junk_under_the_prefix_is_ignored(zookeeper, new_house, url, raw, caplog):
     client, root = raw(zookeeper), path_of(url)
     for path in ("x", "default/else/a/b", "default/notes/k", "default/records/maths/junk", "default/records/maths/a;0.0"):
         client.create(f"{root}/{path}", b"junk", makepath=True)
@@ -409,7 +409,7 @@ def test_junk_under_the_prefix_is_passed_over(zookeeper, new_house, url, raw, ca
     assert "passed over node" in caplog.text
 
 
-def test_of_a_note_that_two_wrote_at_once_one_is_left(zookeeper, url, raw):
+def test_one_of_two_notes_written_at_once_is_left(zookeeper, url, raw):
     older, newer = Note("default", "k", 1, 1e6, {"is": 1}), Note("default", "k", 2_000_000_000_000_000, 1e6, {"is": 2})
     with closing(session_of(url)) as first, closing(session_of(url)) as second:
         first.open(None)
@@ -445,7 +445,7 @@ def test_a_directory_larger_than_a_pipeline_is_read_whole(url, monkeypatch):
         assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
 
 
-def test_a_withdrawal_that_was_not_answered_is_made_once_more(zookeeper, url):
+def test_an_unanswered_withdrawal_is_repeated(zookeeper, url):
     withdraws_after_a_cut(url, zookeeper.port)
 
 
@@ -473,7 +473,7 @@ def test_a_record_that_is_withdrawn_while_the_connection_is_lost_does_not_stay(z
     assert knows()(subscribers.view())
 
 
-def test_an_interest_is_told_of_services_that_are_made_later_and_of_no_others(zookeeper, new_house, url):
+def test_an_interest_gets_services_that_are_created_later_and_no_others(zookeeper, new_house, url):
     there = new_house(url).open(services=["later"])
     assert there.wait_ready(AT_LAST)
     seen = Watch(there)
@@ -492,7 +492,7 @@ def test_an_interest_is_told_of_services_that_are_made_later_and_of_no_others(zo
     assert all("other" not in view.records for view in seen.views)
 
 
-def test_namespaces_that_are_made_later_are_seen_by_who_sees_all(new_house, url):
+def test_a_directory_of_all_namespaces_sees_namespaces_created_later(new_house, url):
     seen = Watch(new_house(url, namespace=None).open())
     seen.wait(lambda view: view.fresh)
 
@@ -502,7 +502,7 @@ def test_namespaces_that_are_made_later_are_seen_by_who_sees_all(new_house, url)
 
 
 @pytest.mark.timeout(120)
-def test_a_leader_less_is_felt_by_nobody(tmp_path, stack, new_house):
+def test_the_loss_of_the_leader_has_no_effect(tmp_path, stack, new_house):
     ports = {number: (free_port(), free_port()) for number in (1, 2, 3)}
     servers = [stack.enter_context(closing(ZooKeeperServer(tmp_path, number, ports))) for number in ports]
     eventually(lambda: all(server.serves() for server in servers), 60)

@@ -1,4 +1,4 @@
-"""Rules of the client of ZooKeeper that need no server: paths, and what the nodes that were read hold."""
+"""Rules of the client of ZooKeeper that need no server: paths, and the contents of the nodes that were read."""
 
 import pytest
 
@@ -112,12 +112,12 @@ def test_a_record_in_the_wrong_place_is_ignored(tree, path):
     assert tree.records() == []
 
 
-def test_junk_is_told_in_the_log(tree, caplog):
+def test_junk_is_logged(tree, caplog):
     assert tree.came("/shop/a/default/records/maths/one;0.0", b"junk") is None
     assert "passed over node /shop/a/default/records/maths/one;0.0 of directory zookeeper://h/shop" in caplog.text
 
 
-def test_what_the_cluster_does_not_believe_is_ignored():
+def test_records_that_verification_rejects_are_ignored():
     tree = NodeTree(PATHS, "zookeeper://h/shop", lambda found, where: False)
 
     assert tree.came(PATHS.of_record(record("one"))[0], packed(record("one"))) is None
@@ -135,7 +135,7 @@ def test_of_two_notes_that_were_written_at_once_the_writer_deletes_the_replaced_
     assert tree.notes() == [theirs]
 
 
-def test_notes_of_others_are_left_to_them(tree):
+def test_notes_of_other_writers_are_not_deleted(tree):
     for one in (note(1, {"a": 1}), note(2, {"a": 2})):
         tree.came(PATHS.of_note(one, packed(one)), packed(one))
 
