@@ -39,6 +39,14 @@ def test_only_the_last_entries_are_shown():
     assert happened_rows([]) == []
 
 
+def test_expected_changes_take_no_news_its_place():
+    usual = [entry(n, "listed", instance=f"s{n}", at=1000.0 * n) for n in range(2, 400)]
+
+    [only] = happened([answer("n1", "orders", entry(1, "unlisted"), *usual)])
+
+    assert only["what"] == "unlisted"
+
+
 def running(instance, *seconds):
     calls = [{"method": "take", "call_id": f"{instance}-{one}", "caller": "orders.place.1", "seconds": one} for one in seconds]
     return {"instance": instance, "longest": calls}

@@ -166,6 +166,17 @@ def test_the_timeline_is_bounded():
     assert max(len(one["detail"]) for one in timeline.to_list()) == 300
 
 
+def test_the_newest_entries_are_kept_whichever_node_answers_last():
+    timeline = ClusterTimeline(began=100.0)
+
+    timeline.take("n1", [happening(1, "ejected", 1_000_000.0)], 0.0, {})
+    timeline.take("n2", [happening(n, "restored", 10.0 * n) for n in range(1, 2 * MOST_KEPT)], 0.0, {})
+    timeline.take("n3", [happening(1, "ejected", 1.0)], 0.0, {})
+
+    kept = [one["at"] for one in timeline.to_list()]
+    assert (len(kept), kept[0], kept[-1]) == (MOST_KEPT, 10.0 * (MOST_KEPT + 1), 1_000_000.0)
+
+
 def test_of_too_many_instances_those_that_were_shown_stay_and_the_others_are_counted():
     state = cluster(listed("orders", "o1"))
 

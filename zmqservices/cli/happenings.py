@@ -27,11 +27,10 @@ def happened(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     timeline = ClusterTimeline(math.inf)
     names = {_node(answer): str(one["service"]) for answer in answers for one in answer.get("instances", ())}
     for answer in answers:
-        timeline.take(_node(answer), answer.get("timeline", ()), 0.0, names)
-    return [
-        {key: value for key, value in entry.items() if key != "number"}
-        for entry in timeline.to_list() if entry["what"] not in NO_NEWS
-    ]  # fmt: skip
+        # Left out here, so that they do not take the place of others: the timeline is bounded.
+        news = [row for row in answer.get("timeline", ()) if row["what"] not in NO_NEWS]
+        timeline.take(_node(answer), news, 0.0, names)
+    return [{key: value for key, value in entry.items() if key != "number"} for entry in timeline.to_list()]
 
 
 def _node(answer: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ Rule 2: (node, number) identifies an entry of a node, which is taken once.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,7 +47,7 @@ class ClusterTimeline:
 
     def __init__(self, began: float) -> None:
         self._began = began
-        self._kept: deque[Entry] = deque(maxlen=MOST_KEPT)
+        self._kept: list[Entry] = []
         self._number = 0
         #: By node: the highest number of its timeline that was taken.
         self.taken: dict[str, int] = {}
@@ -59,6 +58,12 @@ class ClusterTimeline:
             if (entry.what, entry.service, entry.instance) == (what, service, instance) and abs(entry.at - at) <= SAME_WITHIN:
                 entry.seen_by += 1
                 return
+        if len(self._kept) >= MOST_KEPT:
+            # Nodes answer one after the other, so what came last is not always the newest.
+            oldest = min(self._kept, key=_age)
+            if at < oldest.at:
+                return
+            self._kept.remove(oldest)
         self._number += 1
         self._kept.append(Entry(self._number, at, what[:40], service, instance, detail[:LONGEST]))
 
@@ -87,4 +92,8 @@ class ClusterTimeline:
 
     def to_list(self) -> list[dict[str, Any]]:
         """All entries, oldest first."""
-        return [entry.to_dict() for entry in sorted(self._kept, key=lambda entry: (entry.at, entry.number))]
+        return [entry.to_dict() for entry in sorted(self._kept, key=_age)]
+
+
+def _age(entry: Entry) -> tuple[float, int]:
+    return entry.at, entry.number
