@@ -46,6 +46,8 @@ class DirectoryConnection(ABC):
         #: When the next attempt may begin.
         self.retry_at = float("-inf")
         self.failures = 0
+        #: Whether the attempt goes on with another connection, so that the address has not failed yet.
+        self.goes_on = False
         #: When the first of the failed attempts ended, and whether the log has told of them.
         self.failing_since = float("inf")
         self.is_outage_told = False
@@ -67,6 +69,7 @@ class DirectoryConnection(ABC):
     def close(self, now: float, error: str | None, rest: float = 0.0) -> None:
         """End the connection or the attempt. The next one may begin at `retry_at`, at least `rest` seconds from now."""
         was_up = self.state == UP
+        self.goes_on = False
         self._close()
         self.state = WAITING
         self.error = error

@@ -95,7 +95,7 @@ class NodeConnection(SocketConnection):
             self._warn(now, "node at %s is not used: %s", self.address, why)
         self.close(now, why)
         if not is_last:
-            self.retry_at = now
+            self.goes_on, self.retry_at = True, now
 
     def _silent(self, now: float) -> None:
         if self._disbelieved:

@@ -44,8 +44,12 @@ class SeedConnection:
         """Whether some address of a partial seed has neither answered nor failed yet."""
         if not self.seed.is_partial:
             return False
-        first = [each for each in self.connections.values() if each.state not in (WAITING, UP) and not each.failures]
-        return bool(first) or (self.is_preparing and not self.connections and not self.failures)
+        awaited = any(
+            each.goes_on or (each.state != WAITING and not each.failures)
+            for each in self.connections.values()
+            if each.state != UP
+        )
+        return awaited or (self.is_preparing and not self.connections and not self.failures)
 
 
 class SeedConnections:

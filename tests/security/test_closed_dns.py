@@ -121,6 +121,21 @@ def test_a_node_with_the_key_and_a_certificate_is_used_and_keys_are_tried_in_tur
     assert "is not used" not in caplog.text
 
 
+def test_a_directory_is_ready_when_each_node_has_been_tried_with_each_key(stack, server, keys, cluster):
+    first, last = keys("first", serves="maths"), keys("last", serves="maths")
+    port = free_port()
+    server.set("two.test", "A", "127.0.0.6", "127.0.0.7", ttl=30)
+    for held, host in ((first, "127.0.0.6"), (last, "127.0.0.7")):
+        stack.enter_context(AnsweringNode("n1", own(held), host=host, port=port, keys=held))
+    tried = [first.pair.public.hex(), *(f"{number:02x}" * 32 for number in range(1, 8)), last.pair.public.hex()]
+
+    url = f"dns://two.test:{port}?server={server.address}#{','.join(tried)}"
+    directory = stack.enter_context(open_directory(url, keys=keys("reader"), ttl=1.0))
+
+    assert directory.wait_ready(30.0)
+    assert directory.view().records.keys() == {own_id(first, "one"), own_id(last, "one")}
+
+
 def test_who_holds_none_of_the_keys_is_refused_with_the_reason(keys, node, opened, caplog):
     there = node(keys("maths", serves="maths"))
 
