@@ -373,6 +373,10 @@ def test_an_explanation_for_a_caller_that_nobody_knows(cluster, run, explain, tm
         explain("oders", "stock.reserve")
     with pytest.raises(CommandError, match="of 'nobody' was issued .*; there are orders, registry"):
         explain("nobody", "stock.reserve")
+    run("keys", "issue", "nobody.else", "-a", cluster)
+    run("keys", "revoke", "nobody.else", "-a", cluster)
+    with pytest.raises(CommandError, match="of 'nobody' was issued"):
+        explain("nobody", "stock.reserve")
     with pytest.raises(CommandError, match="is no folder of keys and no file, and .* is no authority's folder.*`--authority"):
         run("policy", "explain", "nobody", "stock.reserve", "-a", tmp_path)
 

@@ -120,7 +120,7 @@ def _issued(name: str, folder: Path) -> Path:
             "would know nodes by their names; `--authority DIR` names it"
         )
     found = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
-    revoked = [folder / one for one in found if one.startswith(f"{name}.") and one.endswith(".revoked")]
+    revoked = [folder / one for one in found if one.endswith(".revoked") and one.split(".")[:-2] == name.split(".")]
     if name in found:
         return folder / name
     if revoked:
