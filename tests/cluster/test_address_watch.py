@@ -34,14 +34,14 @@ def watch(node):
     return AddressWatch(node, lambda: Hosts(None, None), 1.0)
 
 
-def test_what_is_found_first_is_no_change(watch, node):
+def test_the_first_address_is_no_change(watch, node):
     watch.found(Hosts("10.0.0.5", "10.0.0.5"))
     watch.found(Hosts("10.0.0.5", "10.0.0.5"))
 
     assert node.done == []
 
 
-def test_a_node_listens_at_the_new_address_before_it_says_so(watch, node):
+def test_a_node_listens_at_a_new_address_before_it_announces_it(watch, node):
     watch.found(Hosts("10.0.0.5", "10.0.0.5"))
     watch.found(Hosts("10.0.0.6", "10.0.0.6"))
     watch.found(Hosts("10.0.0.6", "10.0.0.6"))
@@ -57,14 +57,14 @@ def test_without_a_route_nothing_changes(watch, node):
     assert node.done == [("listen", "10.0.0.6"), ("move", "10.0.0.5", "10.0.0.6")]
 
 
-def test_a_node_that_began_without_a_network_leaves_loopback_when_there_is_one(watch, node):
+def test_a_node_that_started_without_a_network_leaves_loopback_once_there_is_one(watch, node):
     watch.found(Hosts(None, None))
     watch.found(Hosts("10.0.0.6", "10.0.0.6"))
 
     assert node.done == [("listen", "10.0.0.6"), ("move", "127.0.0.1", "10.0.0.6")]
 
 
-def test_where_every_interface_is_bound_only_the_record_changes(watch, node):
+def test_a_node_on_every_interface_only_changes_its_record(watch, node):
     watch.found(Hosts(None, "10.0.0.5"))
     watch.found(Hosts(None, "10.0.0.6"))
 
@@ -118,7 +118,7 @@ def test_names_are_looked_up_again(monkeypatch):
     assert found.hosts() == Hosts("10.0.0.7", "192.0.2.1")
 
 
-def test_behind_an_address_of_others_the_node_still_listens_where_it_is(monkeypatch):
+def test_behind_a_foreign_advertised_address_the_node_listens_at_its_own(monkeypatch):
     found = node_addresses(monkeypatch, names={"192.0.2.1": "192.0.2.1"}, ADVERTISE_ADDRESS="tcp://192.0.2.1:14000")
 
     assert found.may_change
@@ -134,11 +134,11 @@ def test_behind_an_address_of_others_the_node_still_listens_where_it_is(monkeypa
         ((("10.0.0.9", 4190),), {"BIND_ADDRESS": "tcp://0.0.0.0:4000", "ADVERTISE_ADDRESS": "tcp://10.0.0.5:4000"}),
     ],
 )
-def test_addresses_that_cannot_change_are_not_looked_at(monkeypatch, servers, settings):
+def test_addresses_that_cannot_change_are_not_watched(monkeypatch, servers, settings):
     assert not node_addresses(monkeypatch, servers, **settings).may_change
 
 
-def test_an_address_of_one_link_is_not_told_to_others(monkeypatch):
+def test_a_link_local_address_is_not_announced(monkeypatch):
     assert node_addresses(monkeypatch, route="fe80::1").hosts() == Hosts("fe80::1", None)
 
 

@@ -13,7 +13,7 @@ def test_the_eldest_candidate_leads():
     assert leader([listed("b", 2, "tick"), listed("a", 3, "tick"), listed("c", 1, "tick")], "tick") == "c"
 
 
-def test_of_two_of_one_age_the_one_with_the_lower_id_leads():
+def test_the_lower_id_leads_among_candidates_of_one_age():
     assert leader([listed("b", 1, "tick"), listed("a", 1, "tick")], "tick") == "a"
 
 
@@ -33,7 +33,7 @@ def test_an_instance_that_drains_leads_until_it_resigns():
     assert leader([listed("old", 1, "tick", state="DRAINING"), listed("new", 2, "tick")], "tick") == "old"
 
 
-def test_other_tags_are_left_as_they_are():
+def test_other_tags_are_not_changed():
     tags = with_candidacies({"zone": "b", "duties": ["x"]}, ["tock", "tick"])
 
     assert tags == {"zone": "b", "duties": ["tick", "tock"]}

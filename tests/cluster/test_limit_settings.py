@@ -44,7 +44,7 @@ def test_a_message_before_the_hello_has_a_limit_that_leaves_room_for_a_certifica
         Settings.read({"max_hello_size": 2047})
 
 
-def test_handshakes_beyond_the_pace_are_put_off():
+def test_handshakes_beyond_the_rate_are_refused_for_now():
     request = [b"1.0", b"1", b"zmqservices", b"127.0.0.1", b"", b"CURVE", bytes(32)]
     pace = HandshakePace(2, 3, 0.0)
 
@@ -52,7 +52,7 @@ def test_handshakes_beyond_the_pace_are_put_off():
     assert [verdict(request, pace, 1.0)[0] for _ in range(3)] == [OK, OK, LATER]
 
 
-def test_records_beyond_what_one_connection_may_hold_are_refused():
+def test_records_beyond_the_limit_of_one_connection_are_refused():
     table = Table(0.0, max_leases=10, max_leases_of_holder=2)
     for name in ("a", "b"):
         table.register(record(name), 0.0, holder=b"one")
@@ -62,7 +62,7 @@ def test_records_beyond_what_one_connection_may_hold_are_refused():
     table.register(record("c"), 0.0, holder=b"two")
 
 
-def test_records_beyond_those_of_the_registry_are_refused():
+def test_records_beyond_the_limit_of_the_registry_are_refused():
     table = Table(0.0, max_leases=2)
     for name in ("a", "b"):
         table.register(record(name), 0.0, holder=name.encode())
@@ -71,7 +71,7 @@ def test_records_beyond_those_of_the_registry_are_refused():
         table.register(record("c"), 0.0, holder=b"c")
 
 
-def test_a_client_that_does_not_read_is_given_as_much_as_the_setting_says():
+def test_unread_bytes_of_a_client_are_bounded_by_the_setting():
     from zmqservices.cluster.calls.send_queue import QueuedTotal, SendQueue
 
     total = QueuedTotal(1000)
@@ -114,7 +114,7 @@ def slow(container_factory, cluster_config):
     Slow.gate.set()
 
 
-def test_calls_beyond_those_of_one_client_are_overload(slow, cluster_config):
+def test_calls_beyond_the_limit_of_one_client_are_overload(slow, cluster_config):
     slow(max_calls_per_client=2)
 
     with ServiceRpcProxy("slow", cluster_config) as client:
@@ -136,7 +136,7 @@ def works(client):
         return False
 
 
-def test_clients_beyond_those_of_a_server_are_refused(slow, cluster_config):
+def test_clients_beyond_the_limit_of_a_server_are_refused(slow, cluster_config):
     slow(max_clients=1)
     config = {**cluster_config, "rpc_wait_for_service": 0.3}
 

@@ -15,7 +15,7 @@ def calling():
     return Calling(rpc_wait_for_service=5)
 
 
-def test_beyond_a_bound_only_those_are_remembered_that_are_there_or_awaited(calling):
+def test_beyond_a_bound_only_listed_and_awaited_services_are_remembered(calling):
     link = calling.add_instance("one")
     waiting = calling.begin(service="late")
     for number in range(2 * MOST_ABSENT):
@@ -40,7 +40,7 @@ def hasty():
     return Calling(rpc_wait_for_service=0)
 
 
-def test_a_call_that_may_not_wait_ends_once_the_directory_has_told_that_nobody_has_the_service(hasty):
+def test_a_call_that_may_not_wait_ends_once_the_directory_lists_no_instance(hasty):
     hasty.directory.has_answered = False
     first, second = hasty.begin(), hasty.begin()
     hasty.reactor.wind(SWEEP_INTERVAL / 4)
@@ -60,7 +60,7 @@ def test_a_call_that_may_not_wait_ends_once_the_directory_has_told_that_nobody_h
     assert not hasty.caller._pools["maths"].waiting
 
 
-def test_the_first_call_of_a_service_that_is_there_waits_for_its_instance(hasty):
+def test_the_first_call_of_a_listed_service_waits_for_its_instance(hasty):
     hasty.directory.has_answered = False
     call = hasty.begin()
     record = Record("maths", "one", "node-one", endpoints={"rpc": "tcp://one:1"})
@@ -79,7 +79,7 @@ def test_the_first_call_of_a_service_that_is_there_waits_for_its_instance(hasty)
     assert (call.stage, another.stage) == (SENT, SENT)
 
 
-def test_a_call_that_may_not_wait_ends_with_the_sweep_where_the_directory_does_not_answer(hasty):
+def test_a_call_that_may_not_wait_ends_with_the_sweep_if_the_directory_is_silent(hasty):
     hasty.directory.has_answered = False
     call = hasty.begin()
 
@@ -91,7 +91,7 @@ def test_a_call_that_may_not_wait_ends_with_the_sweep_where_the_directory_does_n
         call.outcome()
 
 
-def test_a_call_that_may_wait_does_so_whatever_the_directory_has_told(calling):
+def test_a_call_that_may_wait_does_so_whatever_the_directory_lists(calling):
     call = calling.begin()
     calling.reactor.wind(4.9)
     assert call.stage == HELD

@@ -37,7 +37,7 @@ def new_record(**fields):
     return discovery.Record("maths", "one", "server", methods={"add": {"args": ("a", "b")}}, **fields)
 
 
-def test_records_are_told_to_those_who_ask_and_again_when_they_change():
+def test_clients_that_ask_get_records_and_get_them_again_after_a_change():
     serving = Serving()
     records = OwnRecords(Directory())
     serving.server.records = records.described
@@ -65,7 +65,7 @@ def test_records_travel_as_plain_values():
     assert discovery.Record.from_dict(described) == dataclasses.replace(new_record(), methods={"add": {"args": ["a", "b"]}})
 
 
-def test_the_directory_is_told_as_well():
+def test_the_directory_gets_the_records_as_well():
     directory = Directory()
     records = OwnRecords(directory)
 

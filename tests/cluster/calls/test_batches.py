@@ -106,7 +106,7 @@ def run_many(service, greenlets=24, calls=30):
     return [worker.value for worker in workers]
 
 
-def test_calls_and_answers_that_are_there_together_leave_together(maths, letters, connect):
+def test_calls_and_answers_that_are_ready_together_leave_together(maths, letters, connect):
     service = linked(connect().maths)
 
     answers = run_many(service)
@@ -182,7 +182,7 @@ def test_a_call_without_waiting_leaves_at_once(maths, letters, connect):
     assert gone == [True] * 360
 
 
-def test_calls_that_could_not_be_handed_on_together_are_sent_later(maths, monkeypatch, connect):
+def test_calls_of_a_batch_that_could_not_be_sent_are_sent_later(maths, monkeypatch, connect):
     send = DealerLink.send
     refused = []
 
@@ -215,7 +215,7 @@ def test_a_call_that_is_given_up_while_it_is_held_is_not_sent(maths, letters, co
 
 
 @pytest.mark.parametrize("instances", [1, 2])
-def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(instances, letters, serve, connect):
+def test_calls_held_for_a_lost_link_are_sent_once_and_in_time(instances, letters, serve, connect):
     for _ in range(instances):
         serve(Maths, elsewhere=True)
     cluster = connect()
@@ -233,7 +233,7 @@ def test_calls_that_are_held_for_a_link_that_is_lost_are_sent_once_and_in_time(i
     assert sum(kinds_in(message).count(Call) for message in letters) == 6
 
 
-def test_a_link_that_is_lost_takes_nothing_from_calls_that_are_held_for_others(letters, serve, connect):
+def test_a_lost_link_does_not_affect_calls_held_for_others(letters, serve, connect):
     serve(Maths, elsewhere=True)
     serve(Echo, elsewhere=True)
     cluster = connect()
@@ -280,7 +280,7 @@ def test_long_messages_are_not_held_and_keep_their_place(letters, connect, serve
 
 
 @pytest.mark.parametrize("cls", [CallServer, Peer])
-def test_of_large_messages_few_are_read_before_they_are_worked_on(cls, serve, connect, monkeypatch):
+def test_only_a_few_large_messages_are_read_before_they_are_processed(cls, serve, connect, monkeypatch):
     turns = [0]
     on_message, on_batch_end = cls.on_message, cls.on_batch_end
 
@@ -306,7 +306,7 @@ def test_of_large_messages_few_are_read_before_they_are_worked_on(cls, serve, co
     assert max(turns) < 256 * 1024 + 2 * len(text)
 
 
-def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, connect):
+def test_a_node_that_the_server_disconnected_is_greeted_again_on_the_same_link(serve, connect):
     """As it happens to one that does not read its answers for too long."""
 
     class Slow:
@@ -346,7 +346,7 @@ def test_a_node_that_was_given_up_on_a_link_that_stands_is_greeted_again(serve, 
     assert service.fine() == "fine"
 
 
-def test_a_call_without_limit_ends_where_its_node_was_given_up_and_never_calls_again(serve, connect):
+def test_a_call_without_limit_ends_if_its_disconnected_node_never_calls_again(serve, connect):
     class Patient:
         name = "patient"
 
@@ -406,7 +406,7 @@ def test_the_calls_of_a_batch_count_as_much_as_it_takes_together(maths, monkeypa
     assert cork.LONGEST * cork.MOST <= sum(sizes) <= cork.LONGEST * cork.MOST + 16
 
 
-def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
+def test_each_call_of_an_oversized_batch_counts_as_the_whole_batch(maths, monkeypatch):
     """Nobody here sends one; whoever does shall not hide a large call among small messages."""
     large = envelope.encode_call(1, "maths", "add", (bytes(40_000), bytes(40_000), "x" * 100_000))
     body = batches.encode([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
@@ -414,7 +414,7 @@ def test_in_a_batch_that_is_too_large_each_may_be_all_of_it(maths, monkeypatch):
     assert sizes_of(body, call_server_of(maths), monkeypatch) == [len(body)] * 3
 
 
-def test_what_is_sent_to_a_guest_that_was_forgotten_counts_for_no_bound_and_nobody_else(maths, connect, monkeypatch):
+def test_messages_to_a_forgotten_client_count_for_no_bound_and_no_other_client(maths, connect, monkeypatch):
     # Its connection stands, and by now it is known by the same routing id again.
     service, call_server = linked(connect().maths), call_server_of(maths)
     [client] = call_server._router.clients.values()

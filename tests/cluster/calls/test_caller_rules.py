@@ -76,7 +76,7 @@ def test_an_error_of_the_method_is_raised_at_the_caller(calling):
         call.outcome()
 
 
-def test_arguments_that_cannot_travel_fail_at_once_and_nothing_is_sent():
+def test_unserializable_arguments_fail_at_once_and_nothing_is_sent():
     calling = Calling(max_message_size=1000)
     link = calling.add_instance("one")
 
@@ -127,7 +127,7 @@ def test_an_event_with_too_many_headers_is_given_back(together, caplog):
     assert "has 4 headers" in caplog.text
 
 
-def test_arguments_that_cannot_travel_fail_at_once_even_where_no_instance_is_known(calling):
+def test_unserializable_arguments_fail_at_once_even_without_a_known_instance(calling):
     with pytest.raises(UnserializableValueError):
         calling.begin(object())
 
@@ -177,7 +177,7 @@ def test_a_second_answer_is_ignored(calling):
 # --- deadlines ---------------------------------------------------------------------------------------------
 
 
-def test_a_call_without_an_answer_ends_with_its_time_and_its_instance_is_told(calling):
+def test_a_call_without_an_answer_ends_at_its_deadline_and_is_cancelled_at_its_instance(calling):
     link = calling.add_instance("one")
     call = calling.begin(timeout=3.0)
 
@@ -199,7 +199,7 @@ def test_a_short_call_ends_on_time(calling):
     assert call.stage == DONE
 
 
-def test_of_timeout_and_deadline_the_earlier_one_counts(calling):
+def test_the_earlier_of_timeout_and_deadline_counts(calling):
     calling.add_instance("one")
     by_timeout = calling.begin(timeout=2.0, deadline=calling.reactor.now + 5.0)
     by_deadline = calling.begin(timeout=5.0, deadline=calling.reactor.now + 2.0)
@@ -212,7 +212,7 @@ def test_of_timeout_and_deadline_the_earlier_one_counts(calling):
         by_deadline.outcome()
 
 
-def test_a_call_whose_time_is_over_is_not_sent(calling):
+def test_a_call_whose_deadline_has_passed_is_not_sent(calling):
     link = calling.add_instance("one")
 
     call = calling.begin(timeout=None, deadline=calling.reactor.now)
@@ -221,7 +221,7 @@ def test_a_call_whose_time_is_over_is_not_sent(calling):
     assert link.said(Call) == []
 
 
-def test_the_time_left_is_told_and_not_the_time_of_day(calling):
+def test_a_call_carries_the_time_left_not_the_time_of_day(calling):
     link = calling.add_instance("one", is_greeted=False)
     calling.begin(timeout=3.0)
 
@@ -246,7 +246,7 @@ def test_a_call_without_a_limit_waits_for_as_long_as_it_takes(calling):
 # --- waiting for an instance -------------------------------------------------------------------------------
 
 
-def test_a_call_of_a_service_that_nobody_knows_waits_and_then_says_so():
+def test_a_call_of_an_unknown_service_waits_and_then_names_it():
     calling = Calling(rpc_wait_for_service=2.0)
     call = calling.begin()
 
@@ -258,7 +258,7 @@ def test_a_call_of_a_service_that_nobody_knows_waits_and_then_says_so():
         call.outcome()
 
 
-def test_a_call_of_a_service_whose_instances_cannot_be_reached_says_which(calling):
+def test_a_call_of_a_service_with_unreachable_instances_names_them(calling):
     calling.add_instance("one", is_greeted=False)
     call = calling.begin(timeout=1.0)
 
@@ -288,7 +288,7 @@ def test_a_call_that_was_given_up_while_it_waited_is_not_sent(calling):
     assert link.said(Call) == []
 
 
-def test_a_call_that_the_queue_has_no_room_for_is_sent_when_it_has(calling):
+def test_a_call_for_a_full_queue_is_sent_when_there_is_room(calling):
     link = calling.add_instance("one")
     link.has_room = False
     call = calling.begin()
@@ -300,7 +300,7 @@ def test_a_call_that_the_queue_has_no_room_for_is_sent_when_it_has(calling):
     assert ids(link) == [call.id]
 
 
-def test_calls_that_no_queue_ever_has_room_for_end_in_time(calling):
+def test_calls_that_never_find_room_in_a_queue_end_in_time(calling):
     links = calling.add_instance("one"), calling.add_instance("other")
     for _ in links:
         calling.begin(timeout=60.0)
@@ -315,7 +315,7 @@ def test_calls_that_no_queue_ever_has_room_for_end_in_time(calling):
     assert patient.stage == DONE
 
 
-def test_a_call_that_one_queue_has_no_room_for_goes_to_the_other_instance(calling):
+def test_a_call_for_a_full_queue_goes_to_another_instance(calling):
     one, other = calling.add_instance("one"), calling.add_instance("other")
     one.has_room = False
 
@@ -341,7 +341,7 @@ def test_calls_made_in_one_turn_leave_together_at_its_end(calling):
 
 
 @pytest.mark.parametrize("code", ["draining", "unknown-service"])
-def test_a_call_that_was_not_served_goes_elsewhere_and_nothing_more_is_sent_there(calling, code):
+def test_a_refused_call_goes_to_another_instance_and_no_more_calls_to_the_first(calling, code):
     links = calling.add_instance("one"), calling.add_instance("other")
     call = calling.begin()
     asked, other = only(links, call)
@@ -364,7 +364,7 @@ def test_a_call_that_the_only_instance_does_not_serve_waits_for_the_next(calling
     assert ids(other) == [call.id]
 
 
-def test_an_overloaded_instance_is_replaced_by_another_once_where_nothing_else_is_paid_for():
+def test_without_a_budget_a_call_leaves_an_overloaded_instance_once():
     calling = Calling(rpc_retry_ratio=0, rpc_retries_per_second=0)
     links = calling.add_instance("one"), calling.add_instance("other"), calling.add_instance("third")
     call = calling.begin()
@@ -379,7 +379,7 @@ def test_an_overloaded_instance_is_replaced_by_another_once_where_nothing_else_i
     assert sum(len(ids(link)) for link in links) == 2
 
 
-def test_the_only_instance_is_not_asked_again_where_it_is_overloaded(calling):
+def test_the_only_instance_is_not_asked_again_if_it_is_overloaded(calling):
     one = calling.add_instance("one")
     call = calling.begin()
 
@@ -390,7 +390,7 @@ def test_the_only_instance_is_not_asked_again_where_it_is_overloaded(calling):
     assert len(ids(one)) == 1
 
 
-def test_a_node_that_does_not_know_this_one_any_more_is_greeted_again_and_then_asked(calling):
+def test_a_node_that_has_forgotten_this_one_is_greeted_again_and_then_called(calling):
     one = calling.add_instance("one")
     call = calling.begin()
 
@@ -401,7 +401,7 @@ def test_a_node_that_does_not_know_this_one_any_more_is_greeted_again_and_then_a
     assert ids(one)[-1] == call.id
 
 
-def test_a_service_that_says_that_time_is_over_ends_the_call(calling):
+def test_a_call_ends_if_its_service_answers_that_it_has_expired(calling):
     one = calling.add_instance("one")
     call = calling.begin(timeout=5.0)
 
@@ -414,7 +414,7 @@ def test_a_service_that_says_that_time_is_over_ends_the_call(calling):
 # --- links that are lost: the call may have run ------------------------------------------------------------
 
 
-def test_a_call_under_way_on_a_link_that_is_lost_is_not_repeated(calling):
+def test_a_call_in_flight_on_a_lost_link_is_not_repeated(calling):
     links = calling.add_instance("one"), calling.add_instance("other")
     call = calling.begin()
     asked, other = only(links, call)
@@ -439,7 +439,7 @@ def test_an_idempotent_call_is_repeated_elsewhere(calling):
     assert call.outcome() == 5
 
 
-def test_an_idempotent_call_gives_up_after_so_many_links(calling):
+def test_an_idempotent_call_gives_up_after_a_number_of_lost_links(calling):
     link = calling.add_instance("one", add={"idempotent": True})
     call = calling.begin(timeout=None)
 
@@ -550,7 +550,7 @@ def test_a_call_that_pauses_can_be_given_up_and_ends_with_its_client(calling):
             call.outcome()
 
 
-def test_a_lost_call_for_which_nobody_else_is_there_says_that_it_may_have_run(calling):
+def test_a_lost_call_without_another_instance_says_that_it_may_have_run(calling):
     link = calling.add_instance("one", add={"idempotent": True})
     call = calling.begin(timeout=10.0)
 
@@ -576,7 +576,7 @@ def test_a_refused_call_asks_all_others_while_the_budget_lasts():
         call.outcome()
 
 
-def test_a_call_that_was_still_held_for_a_link_that_is_lost_moves(calling):
+def test_a_call_still_held_for_a_lost_link_moves_to_another_instance(calling):
     """It never left, so it is safe to send it elsewhere."""
     links = calling.add_instance("one"), calling.add_instance("other")
     calling.caller.cork.begin(calling.reactor.now)
@@ -591,7 +591,7 @@ def test_a_call_that_was_still_held_for_a_link_that_is_lost_moves(calling):
     assert sorted(ids(other)) == sorted([call.id, following.id])
 
 
-def test_a_node_that_says_bye_gets_no_more_calls_and_is_told_that_it_had_all(calling):
+def test_a_node_that_sends_bye_gets_no_more_calls_and_a_bye_as_answer(calling):
     links = calling.add_instance("one"), calling.add_instance("other")
     call = calling.begin()
     asked, other = only(links, call)
@@ -608,7 +608,7 @@ def test_a_node_that_says_bye_gets_no_more_calls_and_is_told_that_it_had_all(cal
 # --- silence -----------------------------------------------------------------------------------------------
 
 
-def test_a_node_that_is_silent_is_asked_and_then_gets_no_new_calls_until_it_speaks():
+def test_a_silent_node_gets_pings_and_then_no_new_calls_until_it_answers():
     calling = Calling(HEARTBEAT=1.0)
     links = calling.add_instance("one"), calling.add_instance("other")
     call = calling.begin(timeout=None)
@@ -670,7 +670,7 @@ def test_closing_ends_all_calls_and_refuses_more(calling):
         calling.begin()
 
 
-def test_junk_costs_nothing_but_a_line_in_the_log(calling, caplog):
+def test_junk_only_costs_a_line_in_the_log(calling, caplog):
     link = calling.add_instance("one")
     call = calling.begin()
 

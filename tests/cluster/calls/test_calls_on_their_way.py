@@ -39,7 +39,7 @@ def pool_of(service):
     return service._client._cluster.caller()._pools["sink"]
 
 
-def test_more_than_a_window_waits_for_a_node_that_stands_still(serve, connect):
+def test_calls_beyond_the_window_wait_for_a_node_that_stands_still(serve, connect):
     serve(Sink)
     has_begun, may_begin, has_sent, may_turn = (threading.Event() for _ in range(4))
 
@@ -73,7 +73,7 @@ def test_more_than_a_window_waits_for_a_node_that_stands_still(serve, connect):
     assert "is behind: 4" in refusal and "bytes were sent to it and not read" in refusal
 
 
-def test_calls_that_wait_for_room_go_on_as_soon_as_it_is_there(serve, connect, monkeypatch):
+def test_calls_that_wait_for_room_are_sent_as_soon_as_there_is_some(serve, connect, monkeypatch):
     # The sweep would send them, too, sooner or later.
     monkeypatch.setattr(sweep, "SWEEP_INTERVAL", 60.0)
     serve(Sink, max_workers=100)
@@ -87,7 +87,7 @@ def test_calls_that_wait_for_room_go_on_as_soon_as_it_is_there(serve, connect, m
     assert [call.get() for call in calls] == 100 * [2 * len(BLOB)]
 
 
-def test_a_full_window_is_asked_again_where_a_pong_was_lost(serve, connect, monkeypatch):
+def test_a_full_window_sends_another_ping_if_a_pong_was_lost(serve, connect, monkeypatch):
     lost = []
     pong = Peer._on_pong
 
@@ -115,7 +115,7 @@ def fill(instance):
     instance.peer._owner.peer_is_full(instance.peer)
 
 
-def test_one_that_is_full_is_not_asked_while_another_is_not(serve, connect):
+def test_an_instance_with_a_full_window_gets_no_calls_while_another_has_room(serve, connect):
     for _ in range(3):
         serve(Sink, elsewhere=True, max_workers=100)
     sink = connect().sink
@@ -133,7 +133,7 @@ def test_one_that_is_full_is_not_asked_while_another_is_not(serve, connect):
     until(lambda: sink.size(BLOB) and len(pool_of(sink).ready) == 3)
 
 
-def test_where_all_are_full_calls_wait_for_a_while_and_were_never_sent(serve, connect, monkeypatch):
+def test_with_all_windows_full_calls_wait_and_end_unsent(serve, connect, monkeypatch):
     monkeypatch.setattr(Peer, "ask_whether_read", lambda self, now: None)
     for _ in range(2):
         serve(Sink, elsewhere=True)
@@ -153,7 +153,7 @@ def test_where_all_are_full_calls_wait_for_a_while_and_were_never_sent(serve, co
     assert not sink._client._cluster.caller()._pending
 
 
-def test_calls_held_for_one_are_sent_once_where_the_other_is_lost_meanwhile(serve, connect, monkeypatch):
+def test_calls_held_for_one_instance_are_sent_once_if_another_is_lost_meanwhile(serve, connect, monkeypatch):
     """All that is handed on while a link is lost is refused: what was held for the other one, too."""
     for _ in range(2):
         serve(Sink, elsewhere=True)
@@ -200,7 +200,7 @@ def test_many_small_calls_that_leave_together_count_as_well(serve, connect, monk
     assert seen and max(seen) > 2 * 3000
 
 
-def test_a_link_that_is_lost_takes_what_was_on_its_way_with_it(serve, connect):
+def test_a_lost_link_clears_its_window(serve, connect):
     serve(Sink)
     sink = linked(connect().sink)
     (peer,) = sink._client._cluster.caller()._peer_pool.peers.values()

@@ -66,7 +66,7 @@ def test_a_burst_leaves_their_share_to_those_that_are_about_to_be_greeted():
 
 
 @pytest.mark.parametrize("calls, sent", [(1, 1), (2, 1), (3, 1), (4, 2), (64, 22)])
-def test_what_is_more_than_a_share_waits(calls, sent):
+def test_calls_beyond_the_share_wait(calls, sent):
     pool, made = pool_of(up=1, coming=2)
 
     send(pool, calls)
@@ -81,7 +81,7 @@ def test_a_single_call_does_not_wait_however_often_it_comes():
         assert pool.pick(NOW, "work", (), may_wait=True) is one
 
 
-def test_whoever_has_no_time_to_wait_is_sent():
+def test_a_call_without_time_to_wait_is_sent():
     pool, (one, _) = pool_of(up=1, coming=1)
     one.load.in_flight = 5
 
@@ -89,7 +89,7 @@ def test_whoever_has_no_time_to_wait_is_sent():
     assert pool.pick(NOW, "work") is one
 
 
-def test_nobody_waits_for_one_that_could_not_be_reached():
+def test_no_call_waits_for_an_unreachable_instance():
     pool, (one, other) = pool_of(up=1, coming=1)
     assert send(pool, 4) == 2
 
@@ -101,7 +101,7 @@ def test_nobody_waits_for_one_that_could_not_be_reached():
     assert pool.only is one
 
 
-def test_nobody_waits_for_long():
+def test_no_call_waits_for_long():
     pool, (one, other) = pool_of(up=1, coming=1)
     one.load.in_flight = 5
     other.peer.expected_until = NOW
@@ -111,7 +111,7 @@ def test_nobody_waits_for_long():
 
 
 @pytest.mark.parametrize("state", ["STARTING", "DRAINING"])
-def test_nobody_waits_for_one_that_could_not_be_asked_anyway(state):
+def test_no_call_waits_for_an_instance_that_could_not_be_used_anyway(state):
     pool = ServicePool("maths")
     one = instance(pool, is_up=True)
     instance(pool, state=state)
@@ -120,7 +120,7 @@ def test_nobody_waits_for_one_that_could_not_be_asked_anyway(state):
     assert pool.only is one
 
 
-def test_under_way_nobody_waits_for_one_that_is_new():
+def test_once_calls_flow_no_call_waits_for_a_new_instance():
     pool, made = pool_of(up=2, coming=0)
     assert send(pool, 20) == 0
 
@@ -133,7 +133,7 @@ def test_under_way_nobody_waits_for_one_that_is_new():
     assert in_flight(made)[2] == 4
 
 
-def test_after_a_restart_of_all_it_begins_again():
+def test_after_a_restart_of_all_instances_bursts_are_shared_again():
     pool, made = pool_of(up=2, coming=0)
     for one in made:
         one.left = True

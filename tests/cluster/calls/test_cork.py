@@ -49,11 +49,11 @@ def test_what_quick_jobs_send_leaves_together_and_in_order(poured):
     assert not poured.cork.is_in
 
 
-def test_nothing_leaves_where_nothing_was_held(poured):
+def test_nothing_leaves_if_nothing_was_held(poured):
     assert poured.quick("", 5.0) == []
 
 
-def test_many_leave_in_parts(poured):
+def test_many_messages_leave_in_parts(poured):
     items = list(range(2 * MOST + 1))
 
     parts = poured.quick(items, 5.0)
@@ -62,7 +62,7 @@ def test_many_leave_in_parts(poured):
     assert sum(parts, []) == items
 
 
-def test_nobody_waits_longer_than_a_slow_job_takes_for_many_that_are_not_quite_slow(poured):
+def test_no_message_waits_for_many_medium_jobs_longer_than_for_a_slow_one(poured):
     cork = poured.cork
     cork.begin(5.0)
     for step in range(4):
@@ -73,7 +73,7 @@ def test_nobody_waits_longer_than_a_slow_job_takes_for_many_that_are_not_quite_s
     assert poured.quick("ab", 5.1) == [["a", "b"]]
 
 
-def test_after_a_slow_job_nothing_is_held_for_a_while(poured):
+def test_nothing_is_held_for_a_while_after_a_slow_job(poured):
     cork, now = poured.cork, 5.0
     cork.begin(now)
     cork.hold("first", now)
@@ -112,7 +112,7 @@ def pauses(poured, now, times):
     return found
 
 
-def test_jobs_that_are_slow_again_and_again_are_tried_ever_more_seldom(poured):
+def test_repeated_slow_jobs_lengthen_the_time_without_holding(poured):
     found = pauses(poured, 5.0, 10)
 
     wanted = [min(PAUSE * 2**time, LONGEST_PAUSE) for time in range(10)]
@@ -121,7 +121,7 @@ def test_jobs_that_are_slow_again_and_again_are_tried_ever_more_seldom(poured):
 
 @pytest.mark.parametrize("turn", [2, 16])
 @pytest.mark.parametrize("job", [0.012, 0.05, 0.3, 2.0])
-def test_of_jobs_that_compute_for_long_few_make_others_wait(job, turn):
+def test_few_of_many_long_jobs_delay_other_messages(job, turn):
     now, waited = 5.0, []
 
     def pour(since):
@@ -150,7 +150,7 @@ def test_a_job_that_is_slow_now_and_then_costs_little(poured):
         assert pauses(poured, when, 1) == pytest.approx([PAUSE], abs=2 * SLOW)
 
 
-def test_a_slow_job_before_the_first_message_delays_nobody(poured):
+def test_a_slow_job_before_the_first_message_delays_no_message(poured):
     poured.cork.begin(5.0)
     poured.cork.hold("a", 7.0)
     poured.cork.hold("b", 7.0)
@@ -159,7 +159,7 @@ def test_a_slow_job_before_the_first_message_delays_nobody(poured):
     assert poured.batches == [["a", "b"]]
 
 
-def test_what_is_held_can_be_let_go_at_once(poured):
+def test_held_messages_can_be_sent_at_once(poured):
     poured.cork.begin(5.0)
     poured.cork.hold("a", 5.0)
     poured.cork.release()
@@ -168,7 +168,7 @@ def test_what_is_held_can_be_let_go_at_once(poured):
     assert poured.cork.is_in
 
 
-def test_what_is_held_can_be_taken_back(poured):
+def test_held_messages_can_be_taken_back(poured):
     poured.cork.begin(5.0)
     poured.cork.hold("a", 5.0)
 
@@ -178,7 +178,7 @@ def test_what_is_held_can_be_taken_back(poured):
     assert poured.batches == [["b"]]
 
 
-def test_from_the_second_message_of_a_turn_on_they_are_held(poured):
+def test_messages_of_a_turn_are_held_from_the_second_on(poured):
     cork = poured.cork
     assert not cork.join(5.0)
     for item in "ab":
@@ -193,7 +193,7 @@ def test_from_the_second_message_of_a_turn_on_they_are_held(poured):
     assert not cork.join(5.1)
 
 
-def test_a_message_that_is_alone_in_its_turn_opens_nothing(poured):
+def test_a_single_message_of_a_turn_starts_no_holding(poured):
     for turn in range(3):
         assert not poured.cork.join(5.0 + turn)
         poured.end_turn()
@@ -202,7 +202,7 @@ def test_a_message_that_is_alone_in_its_turn_opens_nothing(poured):
     assert poured.batches == []
 
 
-def test_a_batch_in_the_middle_of_a_turn_lets_go_what_the_turn_held(poured):
+def test_a_batch_in_the_middle_of_a_turn_sends_the_messages_held_by_the_turn(poured):
     cork = poured.cork
     assert [cork.join(5.0), cork.join(5.0)] == [False, True]
     cork.hold("a", 5.0)
@@ -227,7 +227,7 @@ def test_after_a_slow_job_a_turn_holds_nothing_for_a_while(poured):
     assert [cork.join(soon), cork.join(soon)] == [False, False]
 
 
-def test_where_turns_are_not_known_nothing_joins():
+def test_without_turns_no_messages_are_joined():
     cork = Cork([].append)
 
     assert [cork.join(5.0), cork.join(5.0)] == [False, False]

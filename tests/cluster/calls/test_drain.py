@@ -95,7 +95,7 @@ def _is_draining(container):
     return server._drained is not None
 
 
-def test_40_a_call_that_no_instance_comes_for_says_so(serve, connect, make_gated):
+def test_40_a_call_ends_with_an_error_if_no_instance_comes(serve, connect, make_gated):
     cluster = connect(rpc_wait_for_service=0.1)
     container = serve(make_gated())
 
@@ -187,7 +187,7 @@ def test_calls_that_do_not_end_while_a_service_stops_are_cancelled(serve, cluste
     assert gated.gate.torn_down == 1
 
 
-def test_an_idle_client_in_a_plain_thread_does_not_hold_a_stop_up_for_long(serve, connect, make_gated):
+def test_an_idle_client_in_a_plain_thread_does_not_delay_a_stop_for_long(serve, connect, make_gated):
     # It reads nothing while it makes no call, so its word that it knows cannot come.
     container = serve(make_gated())
     cluster = connect()
@@ -229,7 +229,7 @@ def test_12_calls_that_wait_when_a_service_is_killed_are_made_elsewhere(serve, c
         running.result()
 
 
-def test_13_a_failing_answer_kills_the_container_and_its_caller_is_told(serve, cluster):
+def test_13_a_failing_answer_kills_the_container_and_its_caller_gets_an_error(serve, cluster):
     from zmqservices.rpc import Rpc, RpcServer
 
     class BrokenServer(RpcServer):
@@ -254,7 +254,7 @@ def test_13_a_failing_answer_kills_the_container_and_its_caller_is_told(serve, c
         container.wait()
 
 
-def test_after_a_kill_the_service_may_be_started_anew(serve, cluster, make_gated):
+def test_a_killed_service_may_be_started_again(serve, cluster, make_gated):
     for label in ("one", "two", "three"):
         container = serve(make_gated(label))
         assert cluster.gated.label() == label
@@ -291,7 +291,7 @@ def test_a_service_that_fails_to_start_leaves_nothing_behind(serve, connect, mak
     assert connect().fine.hello() == "hello"
 
 
-def test_a_stop_of_what_never_started_ends_at_once(cluster_config, make_gated):
+def test_a_stop_of_a_container_that_never_started_ends_at_once(cluster_config, make_gated):
     from zmqservices.containers import ServiceContainer
 
     for end in ("stop", "kill"):

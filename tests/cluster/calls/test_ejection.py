@@ -66,7 +66,7 @@ def test_an_instance_that_does_not_answer_in_time_gets_no_calls_for_a_while(call
     assert "instance one of maths at tcp://one:1 gets calls again" in caplog.text
 
 
-def test_probes_hear_of_ejections_and_of_returns(calling, links):
+def test_probes_are_called_for_ejections_and_returns(calling, links):
     statistics = Statistics()
     with watching(calling.caller, statistics):
         run(calling, links, silent={"one"}, rounds=60)
@@ -90,7 +90,7 @@ def test_errors_of_the_methods_are_no_failures(calling, links):
     assert {each["condition"] for each in instances.values()} == {"up"}
 
 
-def test_refusals_of_a_full_instance_are(calling, links):
+def test_refusals_of_a_full_instance_are_failures(calling, links):
     calls = [calling.begin() for _ in range(30)]
     for call in calls:
         if asked(call) == "one":
@@ -101,7 +101,7 @@ def test_refusals_of_a_full_instance_are(calling, links):
     assert all(call.stage == SENT and asked(call) != "one" for call in calls)
 
 
-def test_a_lost_link_counts_once_and_a_link_that_is_lost_again_and_again_ejects(calling, links):
+def test_a_lost_link_is_one_failure_and_repeated_losses_eject(calling, links):
     for _ in range(2):
         for _ in range(30):
             calling.begin()
@@ -120,7 +120,7 @@ def test_a_lost_link_counts_once_and_a_link_that_is_lost_again_and_again_ejects(
     assert instances["one"]["condition"] == "ejected"
 
 
-def test_the_state_says_who_is_ejected_and_why(calling, links):
+def test_the_state_names_ejected_instances_and_reasons(calling, links):
     run(calling, links, silent={"one"}, rounds=30)
 
     service, instances = state(calling)
@@ -133,7 +133,7 @@ def test_the_state_says_who_is_ejected_and_why(calling, links):
     assert instances["two"]["latency"]["add"] == pytest.approx(0.001)
 
 
-def test_the_measures_count_instances_by_their_state(calling, links):
+def test_the_metrics_count_instances_by_their_state(calling, links):
     run(calling, links, silent={"one"}, rounds=30)
     links["two"].listener.on_disconnect()
 
@@ -145,7 +145,7 @@ def test_the_measures_count_instances_by_their_state(calling, links):
     assert measured["client_retry_budget", None] > 100
 
 
-def test_when_more_than_half_fail_all_are_asked(calling, links, caplog):
+def test_if_more_than_half_fail_all_instances_get_calls(calling, links, caplog):
     went = run(calling, links, silent={"one", "two"}, rounds=60)
 
     assert "more than half of the 3 instances of maths fail: calls go to all of them for 10 s" in caplog.text
@@ -154,7 +154,7 @@ def test_when_more_than_half_fail_all_are_asked(calling, links, caplog):
     assert set(went[-30:]) & {"one", "two"}
 
 
-def test_ejected_instances_are_asked_when_no_other_can_be(calling, links):
+def test_ejected_instances_get_calls_if_no_other_instance_can(calling, links):
     run(calling, links, silent={"one"}, rounds=30)
     for name in ("two", "three"):
         links[name].listener.on_disconnect()
@@ -164,7 +164,7 @@ def test_ejected_instances_are_asked_when_no_other_can_be(calling, links):
     assert call.id in [message.id for message in links["one"].said(Call)]
 
 
-def test_with_two_instances_failures_far_apart_do_not_eject_the_one_that_is_left():
+def test_with_two_instances_failures_far_apart_do_not_eject_the_remaining_one():
     calling = Calling(rpc_ejection_failures=3)
     links = {name: calling.add_instance(name) for name in ("one", "two")}
     run(calling, links, silent={"one"}, rounds=20)

@@ -12,7 +12,7 @@ def hundred(monkeypatch):
     return FlowControlWindow()
 
 
-def test_it_is_full_with_what_was_sent_and_not_read(hundred):
+def test_a_window_is_full_of_sent_and_unread_bytes(hundred):
     assert not hundred.is_full
     hundred.sent(99)
     assert not hundred.is_full
@@ -20,7 +20,7 @@ def test_it_is_full_with_what_was_sent_and_not_read(hundred):
     assert hundred.is_full
 
 
-def test_it_asks_after_each_quarter(hundred):
+def test_a_window_sends_a_ping_after_each_quarter(hundred):
     asks = []
     for step in range(10):
         hundred.sent(10)
@@ -31,7 +31,7 @@ def test_it_asks_after_each_quarter(hundred):
     assert asks == [False, False, True] * 3 + [False]
 
 
-def test_what_was_sent_before_the_question_is_read_when_it_is_answered(hundred):
+def test_an_answered_ping_shows_that_all_earlier_messages_were_read(hundred):
     hundred.sent(60)
     hundred.asked(1, 0.0)
     hundred.sent(60)
@@ -46,7 +46,7 @@ def test_what_was_sent_before_the_question_is_read_when_it_is_answered(hundred):
     assert not hundred.is_full
 
 
-def test_answers_in_another_order_and_those_of_others_do_not_matter(hundred):
+def test_pongs_in_another_order_and_unknown_pongs_do_not_matter(hundred):
     hundred.sent(60)
     hundred.asked(1, 0.0)
     hundred.sent(60)
@@ -61,7 +61,7 @@ def test_answers_in_another_order_and_those_of_others_do_not_matter(hundred):
     assert not hundred.is_full
 
 
-def test_a_full_one_that_could_not_ask_goes_on_wanting_to(hundred):
+def test_a_full_window_that_could_not_send_a_ping_tries_again(hundred):
     hundred.sent(150)
     assert hundred.wants_to_ask(0.0)
     hundred.asked(1, 0.0)
@@ -71,7 +71,7 @@ def test_a_full_one_that_could_not_ask_goes_on_wanting_to(hundred):
     assert not hundred.wants_to_ask(0.0)
 
 
-def test_a_full_one_asks_again_when_no_answer_comes(hundred):
+def test_a_full_window_sends_another_ping_if_no_pong_comes(hundred):
     """A PONG is lost where the queue of the one who sends it is full."""
     hundred.sent(100)
     hundred.asked(1, 5.0)
@@ -83,7 +83,7 @@ def test_a_full_one_asks_again_when_no_answer_comes(hundred):
     assert not hundred.wants_to_ask(100.0)
 
 
-def test_one_larger_than_all_passes_through_an_empty_one(hundred):
+def test_a_message_larger_than_the_window_passes_if_the_window_is_empty(hundred):
     hundred.sent(1000)
     hundred.asked(1, 0.0)
     hundred.answered(1)

@@ -14,7 +14,7 @@ class Touched:
             raise self.error
 
 
-def test_all_are_flushed_though_some_fail(caplog):
+def test_all_services_are_flushed_even_if_some_fail(caplog):
     call_server = CallServer.__new__(CallServer)
     to_flush = [Touched(ValueError("broken")) if number % 2 else Touched() for number in range(6)]
     call_server._to_flush = set(to_flush)

@@ -100,7 +100,7 @@ def test_a_call_is_hedged_once(hedging):
     assert len([message for link in (first, other) for message in link.said(Call) if message.id > call.id]) == 1
 
 
-def test_before_it_is_known_what_is_usual_nothing_is_hedged():
+def test_nothing_is_hedged_before_the_usual_duration_is_known():
     hedging = Hedging().warm_up(LEAST - 1)
 
     call = hedging.begin()
@@ -109,7 +109,7 @@ def test_before_it_is_known_what_is_usual_nothing_is_hedged():
     assert hedging.second(call)[1] is None
 
 
-def test_it_is_off_unless_somebody_asks_for_it():
+def test_hedging_is_off_by_default():
     hedging = Hedging(rpc_hedge=False).warm_up(3 * LEAST)
 
     call = hedging.begin()
@@ -119,7 +119,7 @@ def test_it_is_off_unless_somebody_asks_for_it():
     assert call.history is None
 
 
-def test_the_proxy_may_ask_for_it():
+def test_the_proxy_may_switch_hedging_on():
     hedging = Hedging(rpc_hedge=False)
     for _ in range(LEAST):
         call = hedging.begin(hedge=True)
@@ -129,11 +129,11 @@ def test_the_proxy_may_ask_for_it():
     assert hedging.hedged(hedge=True)
 
 
-def test_the_service_may_ask_for_it():
+def test_the_service_may_switch_hedging_on():
     assert Hedging({"add": {"idempotent": True, "hedge": True}}, rpc_hedge=False).warm_up().hedged()
 
 
-def test_the_proxy_may_refuse_it(hedging):
+def test_the_proxy_may_switch_hedging_off(hedging):
     call = hedging.begin(hedge=False)
     hedging.wind(5.0)
 
@@ -161,7 +161,7 @@ def test_a_call_with_a_key_is_not_hedged(hedging):
     assert hedging.second(call)[1] is None
 
 
-def test_it_is_paid_for_from_the_retry_budget():
+def test_hedging_uses_the_retry_budget():
     hedging = Hedging(rpc_retry_ratio=0.1, rpc_retries_per_second=0).warm_up()
     assert hedging.state()["retries"] == pytest.approx(0.1 * LEAST, abs=0.5)
 
@@ -175,7 +175,7 @@ def test_it_is_paid_for_from_the_retry_budget():
     assert hedging.state()["retries"] < 1.0
 
 
-def test_an_instance_that_has_as_much_to_do_gets_no_second_attempts(hedging):
+def test_an_equally_busy_instance_gets_no_second_attempts(hedging):
     calls = [hedging.begin() for _ in range(10)]
     assert hedging.in_flight() == [5, 5]
 
@@ -185,7 +185,7 @@ def test_an_instance_that_has_as_much_to_do_gets_no_second_attempts(hedging):
     assert all(call.stage == SENT for call in calls)
 
 
-def test_it_gets_them_once_it_has_less_to_do(hedging):
+def test_a_less_busy_instance_gets_second_attempts(hedging):
     call, *others = [hedging.begin() for _ in range(2)]
     hedging.wind(1.0)
     assert hedging.state()["hedged"] == 0
@@ -273,7 +273,7 @@ def test_an_error_of_the_method_is_an_answer(hedging):
 
 @pytest.mark.parametrize("code", ["overloaded", "draining", "unknown-service", "protocol", "expired", "forbidden", "cancelled"])
 @pytest.mark.parametrize("which", ["first", "second"])
-def test_where_one_is_refused_the_other_goes_on(hedging, code, which):
+def test_if_one_attempt_is_refused_the_other_goes_on(hedging, code, which):
     call, first, other, second = hedging.hedged()
     id = call.id
 
@@ -290,7 +290,7 @@ def test_where_one_is_refused_the_other_goes_on(hedging, code, which):
     assert hedging.in_flight() == [0, 0]
 
 
-def test_where_both_are_refused_the_call_is(hedging):
+def test_if_both_attempts_are_refused_the_call_is_refused(hedging):
     call, first, other, second = hedging.hedged()
 
     first.say(error(call.id, "cancelled"))
@@ -302,7 +302,7 @@ def test_where_both_are_refused_the_call_is(hedging):
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
-def test_where_one_link_is_lost_the_other_goes_on(hedging, which):
+def test_if_one_link_is_lost_the_other_attempt_goes_on(hedging, which):
     call, first, other, second = hedging.hedged()
 
     (first if which == "first" else other).listener.on_disconnect()
@@ -315,7 +315,7 @@ def test_where_one_link_is_lost_the_other_goes_on(hedging, which):
     assert call.outcome() == 5
 
 
-def test_where_both_links_are_lost_the_call_is_repeated_as_any_other():
+def test_if_both_links_are_lost_the_call_is_repeated_like_any_other():
     hedging = Hedging(rpc_wait_for_service=0.5).warm_up()
     call, first, other, _ = hedging.hedged()
 
@@ -327,7 +327,7 @@ def test_where_both_links_are_lost_the_call_is_repeated_as_any_other():
         call.outcome()
 
 
-def test_the_deadline_of_the_call_ends_both(hedging):
+def test_the_deadline_of_the_call_ends_both_attempts(hedging):
     call, first, other, second = hedging.hedged(timeout=1.0)
 
     hedging.wind(1.0)
@@ -341,7 +341,7 @@ def test_the_deadline_of_the_call_ends_both(hedging):
     assert hedging.calling.caller._pending == {}
 
 
-def test_a_short_deadline_does_so_as_well(hedging):
+def test_a_short_deadline_ends_both_attempts_as_well(hedging):
     call, *_ = hedging.hedged(timeout=0.3)
 
     hedging.wind(0.3)
@@ -351,7 +351,7 @@ def test_a_short_deadline_does_so_as_well(hedging):
     assert hedging.calling.caller._pending == {}
 
 
-def test_a_call_that_is_given_up_ends_both(hedging):
+def test_giving_up_a_call_ends_both_attempts(hedging):
     call, first, other, second = hedging.hedged()
 
     hedging.calling.caller.abandon(call)
@@ -360,7 +360,7 @@ def test_a_call_that_is_given_up_ends_both(hedging):
     assert hedging.in_flight() == [0, 0]
 
 
-def test_a_client_that_stops_ends_both(hedging):
+def test_a_client_that_stops_ends_both_attempts(hedging):
     call, *_ = hedging.hedged()
 
     hedging.calling.caller.close()
@@ -370,7 +370,7 @@ def test_a_client_that_stops_ends_both(hedging):
     assert hedging.calling.caller._pending == {}
 
 
-def test_an_instance_that_lost_to_second_attempts_is_known_to_be_slow(hedging):
+def test_an_instance_that_lost_to_second_attempts_counts_as_slow(hedging):
     call, _, other, second = hedging.hedged()
     slow = call.instance
     before, answers = slow.load.paces["add"].latency, slow.load.answers
@@ -380,7 +380,7 @@ def test_an_instance_that_lost_to_second_attempts_is_known_to_be_slow(hedging):
     assert slow.load.answers == answers
 
 
-def test_probes_hear_of_second_attempts_and_of_one_end():
+def test_probes_are_called_for_second_attempts_and_for_one_end():
     heard = []
 
     class Ears(probes.Probe):
@@ -402,7 +402,7 @@ def test_probes_hear_of_second_attempts_and_of_one_end():
 # --- bad options -------------------------------------------------------------------------------------------
 
 
-def test_only_idempotent_methods_may_declare_it():
+def test_only_idempotent_methods_may_declare_hedging():
     with pytest.raises(ConfigurationError, match="say idempotent=True if that does no harm"):
 
         class Service:
@@ -412,7 +412,7 @@ def test_only_idempotent_methods_may_declare_it():
             def method(self): ...
 
 
-def test_what_is_neither_true_nor_false_is_quoted():
+def test_an_option_that_is_neither_true_nor_false_is_quoted():
     with pytest.raises(ConfigurationError, match=r"@rpc\(hedge='yes'\): True or False is needed"):
         rpc(hedge="yes")(lambda self: None)
     with pytest.raises(ConfigurationError, match="hedge='yes' of a proxy: True, False or None is needed"):

@@ -43,14 +43,14 @@ def links(calling):
     return {name: calling.add_instance(name, **KEYED) for name in ("one", "two", "three", "four")}
 
 
-def test_a_key_has_its_instance_and_other_keys_have_others(calling, links):
+def test_each_key_has_one_instance_and_keys_are_spread(calling, links):
     first = owners(calling, links)
 
     assert owners(calling, links) == first
     assert len(set(first.values())) == 4
 
 
-def test_only_the_keys_of_an_instance_that_cannot_be_asked_move_and_they_return_with_it(calling, links):
+def test_only_keys_of_an_unavailable_instance_move_and_they_return_with_it(calling, links):
     first = owners(calling, links)
 
     links["one"].listener.on_disconnect()
@@ -84,7 +84,7 @@ def owners_of(calling, key):
 
 
 @pytest.mark.parametrize("args", [(), ([1, 2],), (None,)])
-def test_a_call_whose_argument_is_no_key_is_balanced(calling, links, args):
+def test_a_call_whose_argument_cannot_be_a_key_is_balanced(calling, links, args):
     went = Counter(asked(calling.caller.begin("maths", "add", args, None, None, 10.0)) for _ in range(40))
 
     assert set(went.values()) == {10}

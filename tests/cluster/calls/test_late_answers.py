@@ -49,7 +49,7 @@ def last_call(service):
     return next(reversed(caller_of(service)._pending.values()))
 
 
-def test_an_answer_that_comes_late_is_not_taken_for_that_of_the_next_call(slow):
+def test_a_late_answer_does_not_answer_the_next_call(slow):
     first = slow.wait.call_async("first")
     call = last_call(slow)
     Slow.gate.wait_for(1)
@@ -67,7 +67,7 @@ def test_an_answer_that_comes_late_is_not_taken_for_that_of_the_next_call(slow):
         first.result()
 
 
-def test_a_cancellation_that_comes_late_ends_no_other_call_of_the_same_worker(slow):
+def test_a_late_cancellation_ends_no_other_call_of_the_same_worker(slow):
     first = slow.sleep.call_async(0.0, "first")
     call = last_call(slow)
     assert first.result() == "first"
@@ -118,9 +118,9 @@ def cancel(slow, seconds, number):
 
 
 @pytest.mark.parametrize("give_up", [run_out_of_time, hit_by_a_timeout, cancel])
-def test_whoever_gives_up_just_then_gets_the_right_answer_to_the_next_call(slow, give_up):
+def test_a_greenlet_that_gives_up_at_the_answer_gets_the_right_next_answer(slow, give_up):
     assert pairs(slow, give_up) == []
 
 
-def test_a_thread_that_gives_up_just_then_gets_the_right_answer_to_the_next_call(slow):
+def test_a_thread_that_gives_up_at_the_answer_gets_the_right_next_answer(slow):
     assert aside(lambda: pairs(linked(slow), run_out_of_time)) == []

@@ -82,7 +82,7 @@ def test_39_a_service_that_waits_for_itself_with_every_worker_busy_fails_by_its_
     assert cluster.selfish.inner() == "inner"
 
 
-def test_39_a_service_may_call_itself_where_a_worker_is_free(serve, cluster):
+def test_39_a_service_may_call_itself_if_a_worker_is_free(serve, cluster):
     class Twice:
         name = "twice"
         me = RpcProxy("twice")
@@ -100,7 +100,7 @@ def test_39_a_service_may_call_itself_where_a_worker_is_free(serve, cluster):
     assert cluster.twice.outer() == "inner"
 
 
-def test_39_slow_methods_that_call_on_do_not_lock_each_other_out(serve, cluster):
+def test_39_slow_methods_that_make_calls_do_not_block_each_other(serve, cluster):
     class Last:
         name = "last"
 
@@ -145,7 +145,7 @@ def test_a_full_service_refuses_at_once_and_says_how_full(serve, cluster, gated)
     assert cluster.gated.wait(4) == 4
 
 
-def test_calls_that_workers_are_free_for_are_not_counted_as_queued(serve, cluster, gated):
+def test_calls_with_a_free_worker_do_not_count_as_queued(serve, cluster, gated):
     serve(gated, max_workers=10, max_queued_calls=1)
 
     calls = [cluster.gated.wait.call_async(number) for number in range(12)]

@@ -23,7 +23,7 @@ def move(calling, endpoint):
     return calling.links.get(endpoint)
 
 
-def test_a_link_that_stands_is_used_whatever_the_record_says(calling):
+def test_an_open_link_is_used_whatever_the_record_says(calling):
     link = calling.add_instance("one")
 
     assert move(calling, "tcp://two:1") is None
@@ -32,7 +32,7 @@ def test_a_link_that_stands_is_used_whatever_the_record_says(calling):
     assert len(link.said(Call)) == 1
 
 
-def test_when_the_link_is_lost_the_new_address_is_connected_to(calling):
+def test_after_a_lost_link_the_caller_connects_to_the_new_address(calling):
     link = calling.add_instance("one")
     move(calling, "tcp://two:1")
     call = calling.begin()
@@ -49,7 +49,7 @@ def test_when_the_link_is_lost_the_new_address_is_connected_to(calling):
     assert later.stage == SENT
 
 
-def test_a_call_that_may_be_repeated_moves_with_the_instance(calling):
+def test_an_idempotent_call_moves_with_its_instance(calling):
     link = calling.add_instance("one", add={"idempotent": True})
     move(calling, "tcp://two:1")
     call = calling.begin()
@@ -63,7 +63,7 @@ def test_a_call_that_may_be_repeated_moves_with_the_instance(calling):
     assert call.outcome() == 5
 
 
-def test_a_link_that_never_stood_gives_way_at_once(calling):
+def test_a_link_that_never_opened_is_replaced_at_once(calling):
     link = calling.add_instance("one", is_greeted=False)
     call = calling.begin()
 

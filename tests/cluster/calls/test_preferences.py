@@ -54,7 +54,7 @@ def test_a_call_that_the_zone_refused_moves_on(calling, links):
     assert asked(call) == "b1"
 
 
-def test_calls_go_elsewhere_at_once_when_nobody_in_the_zone_can_be_asked(calling, links):
+def test_calls_leave_the_zone_at_once_if_no_instance_in_it_is_available(calling, links):
     for name in ("a1", "a2"):
         links[name].listener.on_disconnect()
     assert one_at_a_time(calling, links, 10) == {"b1": 10}

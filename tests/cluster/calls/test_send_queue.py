@@ -30,11 +30,11 @@ class Reader:
         return Sent.TAKEN
 
 
-def test_all_frames_and_what_holds_them_count(kept):
+def test_all_frames_and_their_overhead_count(kept):
     assert (len(kept), kept.bytes) == (3, 1011 + 3 * OVERHEAD)
 
 
-def test_it_is_handed_on_in_order_as_there_is_room(kept):
+def test_waiting_messages_are_sent_in_order_as_there_is_room(kept):
     slow, quick = Reader(1), Reader(5)
 
     assert kept.hand_on(slow) is Sent.FULL
@@ -44,7 +44,7 @@ def test_it_is_handed_on_in_order_as_there_is_room(kept):
     assert (len(kept), kept.bytes) == (0, 0)
 
 
-def test_it_is_kept_where_nobody_is_any_more(kept):
+def test_messages_are_kept_if_the_client_is_gone(kept):
     assert kept.hand_on(Reader(0, Sent.GONE)) is Sent.GONE
     assert len(kept) == 3
 
@@ -52,7 +52,7 @@ def test_it_is_kept_where_nobody_is_any_more(kept):
     assert (len(kept), kept.bytes) == (0, 0)
 
 
-def test_bytes_and_not_messages_make_it_too_long(monkeypatch):
+def test_the_bound_counts_bytes_not_messages(monkeypatch):
     kept = SendQueue()
     for _ in range(20_000):
         kept.add(b"x" * 30)
