@@ -24,6 +24,12 @@ CALL = envelope.encode_call(7, "maths", "add", [2, 3], None, 5.0, None)
 
 
 @pytest.fixture(scope="module")
+def lasting_cluster(make_lasting_cluster):
+    """Each faulty message is handled here, however many a peer sends; tests/cluster/calls shows that it is blocked otherwise."""
+    return make_lasting_cluster(max_faults_per_second=10_000_000)
+
+
+@pytest.fixture(scope="module")
 def maths(lasting_cluster):
     return lasting_cluster.run_one("maths")
 
